@@ -1,0 +1,92 @@
+"""The whole way with real processes: a file, a worker, the sandbox, the receiver. The sandbox's ledger is the judge."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections import Counter
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from tests.support.stage import stage
+
+FINAL = {"completed", "unreached", "failed", "expired", "cancelled", "accepted"}
+
+
+def busiest_second(times: list[float]) -> int:
+    """How many calls the fullest sliding second holds."""
+    times = sorted(times)
+    return max(sum(1 for other in times[place:] if other < at + 1) for place, at in enumerate(times))
+
+
+def seconds(stamp: str | float) -> float:
+    return stamp if isinstance(stamp, int | float) else datetime.fromisoformat(stamp).timestamp()
+
+
+def test_a_campaign_goes_from_the_file_to_its_outcomes(tmp_path: Path) -> None:
+    with stage(tmp_path) as on:
+        on.campaign(40)
+        with on.worker("--drain", "--rate", "unlimited") as worker:
+            assert worker.wait() == 0, worker.told
+        assert Counter(on.rang()).most_common(1)[0][1] == 1
+        assert len(on.rang()) == 40
+        assert sum(on.states().values()) == 40
+        assert set(on.states()) <= {"completed", "unreached", "failed"}
+        assert all(call["outcome"]["session_status"] for call in on.calls())
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_and_started_again_nobody_is_called_twice_and_nothing_is_lost(tmp_path: Path) -> None:
+    chance = random.Random(20261120)
+    with stage(tmp_path) as on:
+        on.campaign(300)
+        for _ in range(8):
+            with on.worker("--rate", "60") as worker:
+                time.sleep(chance.uniform(0.3, 1.4))  # the moment of the kill is the point: nothing is awaited
+                worker.end(signal.SIGKILL)
+        with on.worker("--drain", "--rate", "unlimited") as worker:
+            code = worker.wait()
+        rang = Counter(on.rang())
+        assert rang.most_common(1)[0][1] == 1
+        states = on.states()
+        assert sum(states.values()) == 300, "no job is missing"
+        assert set(states) <= FINAL | {"in_doubt"}
+        # A call in doubt that had been placed was settled by its summary; one that is still in doubt never rang.
+        doubts = on.calls("--state", "in_doubt")
+        assert {call["destination"] for call in doubts}.isdisjoint(rang)
+        assert code == (1 if doubts else 0), worker.told
+        assert all(call["state"] in {"completed", "unreached", "failed"} for call in on.calls() if call["destination"] in rang)
+
+
+@pytest.mark.slow
+def test_nothing_rings_after_its_validity_and_the_rest_expires_once(tmp_path: Path) -> None:
+    with stage(tmp_path) as on:
+        on.campaign(100, "--valid-for", "6s")
+        with on.worker("--drain", "--rate", "5") as worker:
+            assert worker.wait() == 0, worker.told
+        calls = {call["destination"]: call for call in on.calls()}
+        for entry in on.ledger():
+            assert seconds(entry["at"]) <= seconds(calls[entry["destination"]]["valid_until"])
+        states = on.states()
+        assert states["expired"] == 100 - len(on.rang())
+        assert 15 <= len(on.rang()) <= 32
+        assert sum(states.values()) == 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rate", "burst"), [(20, 1), (50, 1), (50, 10)])
+def test_the_rate_holds_in_every_sliding_second_and_is_used(tmp_path: Path, rate: int, burst: int) -> None:
+    calls = rate * 8
+    with stage(tmp_path) as on:
+        on.campaign(calls)
+        with on.worker("--drain", "--rate", str(rate), "--burst", str(burst)) as worker:
+            assert worker.wait() == 0, worker.told
+        times = [seconds(entry["at"]) for entry in on.ledger()]
+        assert len(times) == calls
+        allowed = rate + (burst if burst > 1 else 0)
+        assert busiest_second(times) <= allowed + max(2, allowed * 0.05)
+        used = (calls - burst) / (max(times) - min(times)) / rate
+        assert used >= 0.95, f"{used:.1%} of the rate was used"

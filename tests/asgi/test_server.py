@@ -1,0 +1,134 @@
+"""An app within this process: begun, stopped in order, and in nobody's way."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import anyio
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from voiceflow_worker.asgi.server import Address, serving
+
+pytestmark = pytest.mark.anyio
+
+
+async def hello(_request: Request) -> Response:
+    return PlainTextResponse("hello")
+
+
+async def ask(url: str) -> str:
+    async with httpx.AsyncClient(timeout=20, trust_env=False) as client:
+        return (await client.get(url)).text
+
+
+def app_of(*routes: Route) -> Starlette:
+    return Starlette(routes=[Route("/", hello), *routes])
+
+
+async def test_an_app_is_served_until_the_block_ends() -> None:
+    async with serving(app_of()) as address:
+        assert await ask(address.url) == "hello"
+    with pytest.raises(httpx.ConnectError):
+        await ask(address.url)
+
+
+async def test_an_error_of_the_block_comes_out_as_it_is() -> None:
+    with pytest.raises(KeyError, match="mine"):
+        async with serving(app_of()):
+            raise KeyError("mine")
+
+
+async def test_a_block_that_is_cancelled_stops_the_server() -> None:
+    url = ""
+    with anyio.move_on_after(0.2) as scope:
+        async with serving(app_of()) as address:
+            url = address.url
+            await anyio.sleep_forever()
+    assert scope.cancelled_caught
+    with pytest.raises(httpx.ConnectError):
+        await ask(url)
+
+
+async def test_a_request_under_way_is_finished() -> None:
+    started, go_on = anyio.Event(), anyio.Event()
+    answers: list[str] = []
+
+    async def slow(_request: Request) -> Response:
+        started.set()
+        await go_on.wait()
+        return PlainTextResponse("finished")
+
+    async def ask_slowly(url: str) -> None:
+        answers.append(await ask(f"{url}/slow"))
+
+    async with anyio.create_task_group() as tasks, serving(app_of(Route("/slow", slow))) as address:
+        tasks.start_soon(ask_slowly, address.url)
+        await started.wait()
+        go_on.set()
+    assert answers == ["finished"]
+
+
+async def test_a_port_that_is_taken_is_an_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
+        async with serving(app_of(), port=taken.getsockname()[1]):
+            pass
+
+
+async def test_an_app_that_does_not_start_is_an_error_and_not_the_end_of_the_process(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        raise ValueError("no store")
+        yield
+
+    with pytest.raises(RuntimeError, match="did not start"):
+        async with serving(Starlette(lifespan=lifespan)):
+            pass
+    assert "no store" in caplog.text
+
+
+async def test_the_lifespan_of_the_app_surrounds_the_block() -> None:
+    told: list[str] = []
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        told.append("begin")
+        yield
+        told.append("end")
+
+    async with serving(Starlette(lifespan=lifespan), grace=timedelta(seconds=1)):
+        told.append("block")
+    assert told == ["begin", "block", "end"]
+
+
+async def test_signals_stay_the_callers() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    async with serving(app_of()):
+        assert signal.getsignal(signal.SIGTERM) is before
+
+
+async def test_the_peer_address_is_not_rewritten() -> None:
+    async def who(request: Request) -> Response:
+        return PlainTextResponse(request.client.host if request.client else "nobody")
+
+    async with serving(app_of(Route("/who", who))) as address, httpx.AsyncClient() as client:
+        answer = await client.get(f"{address.url}/who", headers={"X-Forwarded-For": "203.0.113.9"})
+    assert answer.text == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("address", "url"),
+    [(Address("127.0.0.1", 8080), "http://127.0.0.1:8080"), (Address("::1", 8080), "http://[::1]:8080")],
+)
+def test_an_address_prints_as_a_url(address: Address, url: str) -> None:
+    assert address.url == url

@@ -1,0 +1,51 @@
+"""A clock that stands still until a test moves it, and a store on each backend."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import anyio.lowlevel
+import pytest
+
+from tests.campaigns.reading import NOW
+from tests.support.stores import BACKENDS, url_for
+from voiceflow_worker import CallQueue, open_store
+from voiceflow_worker.core.ports import Store
+
+
+class StillClock:
+    """The time of tests."""
+
+    def __init__(self) -> None:
+        self._now = NOW
+
+    def now(self) -> datetime:
+        return self._now
+
+    def monotonic(self) -> float:
+        return (self._now - NOW).total_seconds()
+
+    async def sleep(self, seconds: float) -> None:
+        self.advance(timedelta(seconds=seconds))
+        await anyio.lowlevel.checkpoint()
+
+    def advance(self, by: timedelta) -> None:
+        self._now += by
+
+
+@pytest.fixture
+def clock() -> StillClock:
+    return StillClock()
+
+
+@pytest.fixture(params=BACKENDS)
+async def store(request: pytest.FixtureRequest, tmp_path: Path, clock: StillClock) -> AsyncIterator[Store]:
+    async with open_store(url_for(request.param, tmp_path), clock=clock) as opened:
+        yield opened
+
+
+@pytest.fixture
+def queue(store: Store) -> CallQueue:
+    return CallQueue(store)

@@ -1,0 +1,44 @@
+"""Files, written and read back, for the tests of campaigns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from voiceflow_worker.campaigns.campaign import open_campaign
+from voiceflow_worker.campaigns.options import CampaignOptions, Purpose
+from voiceflow_worker.campaigns.request import ReadRow
+from voiceflow_worker.campaigns.template import FlowTemplate
+from voiceflow_worker.core.queue import CallRequest
+
+NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+SAY = FlowTemplate.speaking("Hello {{name}}.")
+OPTIONS = CampaignOptions(template=SAY, source="+6531234567", voice_profile="en-IE-EmilyNeural")
+
+
+def file_of(folder: Path, content: str | bytes, name: str = "visits.csv") -> Path:
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def read(path: Path, options: CampaignOptions = OPTIONS, *, purpose: Purpose = Purpose.ENQUEUE) -> list[ReadRow]:
+    return list(open_campaign(path, options, now=NOW, purpose=purpose))
+
+
+def requests(rows: Iterable[ReadRow]) -> list[CallRequest]:
+    return [row.request for row in rows if row.request is not None]
+
+
+def told(rows: Iterable[ReadRow]) -> list[tuple[int | None, str | None, int | None, str]]:
+    """(line, column, code, sentence) of every error."""
+    return [
+        (found.row, found.column, found.code, found.message) for row in rows for found in row.findings if found.is_error
+    ]
+
+
+def text_of(request: CallRequest) -> object:
+    params = request.flow.actions[1]["params"]
+    assert isinstance(params, dict)
+    return params["text"]

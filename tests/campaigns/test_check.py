@@ -1,0 +1,101 @@
+"""A look at a file before anything is sent."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.campaigns.reading import NOW, OPTIONS, file_of
+from voiceflow_worker.campaigns.check import check_file
+from voiceflow_worker.campaigns.options import CampaignOptions
+from voiceflow_worker.errors import InvalidInputError
+
+CALL = {"action": "makeCall", "params": {"source": "6531234567", "destination": "+6587654321"}}
+PLAY = {"action": "playFile", "params": {"fileUrl": "https://example.com/a.mp3"}}
+
+
+def test_a_good_campaign_is_valid(tmp_path: Path) -> None:
+    report = check_file(file_of(tmp_path, "destination,name\n+6587654321,Ana\n+6587654321,Ana\n"), OPTIONS, now=NOW)
+    assert (report.is_valid, report.rows, report.bad, report.duplicates) == (True, 2, 0, 1)
+
+
+def test_every_bad_row_is_told_with_its_place(tmp_path: Path) -> None:
+    path = file_of(tmp_path, "destination,name\nnone,Ana\n+6587654321,\n")
+    report = check_file(path, OPTIONS, now=NOW)
+    assert (report.is_valid, report.rows, report.bad) == (False, 2, 2)
+    assert [found.as_json() for found in report.findings] == [
+        {
+            "file": str(path),
+            "row": 2,
+            "column": "destination",
+            "path": None,
+            "code": -1017,
+            "severity": "error",
+            "message": report.findings[0].message,
+        },
+        {
+            "file": str(path),
+            "row": 3,
+            "column": "name",
+            "path": "$.callflow[1].params.text",
+            "code": -1009,
+            "severity": "error",
+            "message": "is empty, and the template needs it; fill it in, or write {{ name or 'something' }}",
+        },
+    ]
+
+
+def test_without_a_template_the_numbers_and_reserved_columns_of_a_csv_are_judged(tmp_path: Path) -> None:
+    path = file_of(tmp_path, "destination,name,priority\nnone,Ana,\n+6587654321,Ben,high\n+6587654321,Cleo,\n")
+    report = check_file(path, now=NOW)
+    assert [(found.row, found.column, found.is_error) for found in report.findings] == [
+        (1, None, False),
+        (2, "destination", True),
+        (3, "priority", True),
+    ]
+    assert report.findings[0].message.startswith("only numbers and reserved columns are checked")
+
+
+def test_a_past_validity_is_a_warning_with_its_code(tmp_path: Path) -> None:
+    body = {"callflow": [CALL, PLAY], "validUntil": "2020-01-01T00:00:00.000Z"}
+    report = check_file(file_of(tmp_path, json.dumps(body), "call.json"), now=NOW)
+    assert report.is_valid
+    assert [(found.row, found.path, found.code, found.severity.value) for found in report.findings] == [
+        (1, "$.validUntil", -1015, "warning")
+    ]
+
+
+def test_a_file_that_cannot_be_read_is_a_finding(tmp_path: Path) -> None:
+    path = file_of(tmp_path, "phone,name\n+6587654321,Ana\n")
+    report = check_file(path, OPTIONS, now=NOW)
+    assert (report.is_valid, report.rows) == (False, 0)
+    (found,) = report.findings
+    assert (found.file, found.row, found.is_error) == (str(path), None, True)
+    assert found.message == "has no column destination; rename 'phone' to destination; its columns: phone, name"
+
+
+def test_the_files_that_would_be_played_are_listed_with_their_first_line(tmp_path: Path) -> None:
+    body = {"callflow": [CALL, PLAY]}
+    other = json.loads(json.dumps(body).replace("a.mp3", "b.wav").replace("87654321", "87654322"))
+    path = file_of(tmp_path, "\n".join(map(json.dumps, (body, other, body))), "calls.jsonl")
+    assert check_file(path, now=NOW).file_urls == {"https://example.com/a.mp3": 1, "https://example.com/b.wav": 2}
+
+
+def test_a_call_flow_template_is_judged_by_what_is_fixed_in_it(tmp_path: Path) -> None:
+    say = {"action": "say", "params": {"text": "Hello {{name}}.", "repetition": 2}}
+    call = {"action": "makeCall", "params": {"source": "{{source}}", "destination": "{{destination}}"}}
+    path = file_of(tmp_path, json.dumps({"callflow": [call, say]}), "flow.json")
+    assert (check_file(path, now=NOW).is_valid, check_file(path, now=NOW).findings) == (True, ())
+    say["params"] = {"text": "Hello {{name}}.", "repetition": 5}
+    path = file_of(tmp_path, json.dumps({"callflow": [call, say]}), "flow.json")
+    report = check_file(path, now=NOW)
+    assert [(found.file, found.path, found.code) for found in report.findings] == [
+        (str(path), "$.callflow[1].params.repetition", -1009)
+    ]
+
+
+def test_a_wrong_option_is_no_finding_of_the_file(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="'Mars' is no country"):
+        check_file(file_of(tmp_path, "destination\n1\n"), CampaignOptions(country="Mars"), now=NOW)

@@ -1,0 +1,198 @@
+"""CSV files as people make them: encodings, delimiters, headers, quotes, ragged rows."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from tests.campaigns.reading import NOW, OPTIONS, file_of, read, requests, text_of, told
+from voiceflow_worker.campaigns.campaign import open_campaign
+from voiceflow_worker.errors import CampaignFileError
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(CampaignFileError) as caught:
+        read(path)
+    return str(caught.value)
+
+
+def test_every_row_becomes_a_call_under_its_line_number(tmp_path: Path) -> None:
+    rows = read(file_of(tmp_path, "destination,name\n+6587654321,Ana\n+6587654322,Ben\n"))
+    assert [
+        (row.raw.number, request.flow.destination, text_of(request))
+        for row, request in zip(rows, requests(rows), strict=True)
+    ] == [
+        (2, "+6587654321", "Hello Ana."),
+        (3, "+6587654322", "Hello Ben."),
+    ]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_delimiters_line_ends_and_byte_order_marks_make_no_difference(
+    tmp_path: Path, delimiter: str, end: str, encoding: str
+) -> None:
+    lines = [["destination", "name"], ["+6587654321", "Zoë"], ["+6587654322", '"a,b;c"'], []]
+    content = end.join(delimiter.join(line) for line in lines).encode(encoding)
+    assert list(map(text_of, requests(read(file_of(tmp_path, content))))) == ["Hello Zoë.", "Hello a,b;c."]
+
+
+def test_the_delimiter_that_excel_writes_in_a_line_of_its_own_is_understood(tmp_path: Path) -> None:
+    rows = read(file_of(tmp_path, "sep=;\ndestination;name\n+6587654321;Ana\n"))
+    assert [(row.raw.number, row.is_bad) for row in rows] == [(3, False)]
+
+
+def test_a_cell_with_line_breaks_counts_from_the_line_where_its_row_begins(tmp_path: Path) -> None:
+    rows = read(file_of(tmp_path, 'destination,name\n+6587654321,"Ana\nand\nBen"\nnone,Cleo\n'))
+    assert text_of(requests(rows)[0]) == "Hello Ana\nand\nBen."
+    assert [row.raw.number for row in rows] == [2, 5]
+    assert told(rows)[0][:3] == (5, "destination", -1017)
+
+
+def test_empty_lines_and_rows_of_empty_cells_are_no_rows(tmp_path: Path) -> None:
+    rows = read(file_of(tmp_path, "\n\ndestination,name\n\n,\n+6587654321,Ana\n , \n"))
+    assert [row.raw.number for row in rows] == [6]
+
+
+@pytest.mark.parametrize("header", ["Destination,NAME", " destination , Name ", "DESTINATION,name"])
+def test_headers_are_read_in_any_case_and_with_spaces_around(tmp_path: Path, header: str) -> None:
+    assert list(map(text_of, requests(read(file_of(tmp_path, f"{header}\n+6587654321,Ana\n"))))) == ["Hello Ana."]
+
+
+@pytest.mark.parametrize(
+    ("header", "sentence"),
+    [
+        ("phone,name", "has no column destination; rename 'phone' to destination; its columns: phone, name"),
+        ("Mobile No,name", "has no column destination; rename 'Mobile No' to destination"),
+        ("destinaton,name", "has no column destination; rename 'destinaton' to destination"),
+        ("a,name", "has no column destination; name the column that holds the phone numbers so; its columns: a, name"),
+        ("+6587654321,Ana", "begins with a line that looks like data; put a header above it"),
+        ("destination,name,Name", "names a column twice: name; rename or remove one of each"),
+        ("destination,destination,name", "names a column twice: destination"),
+        ('destination,"name', 'line 1: the header has a quote (") that is opened and not closed'),
+    ],
+)
+def test_a_header_that_cannot_be_used_is_told_with_the_remedy(tmp_path: Path, header: str, sentence: str) -> None:
+    assert sentence in refused(file_of(tmp_path, f"{header}\n+6587654321,Ana,x\n"))
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", "\ufeff"])
+def test_an_empty_file_is_refused(tmp_path: Path, content: str) -> None:
+    assert "is empty; a header line with a column destination is needed" in refused(file_of(tmp_path, content))
+
+
+def test_a_header_without_rows_is_refused(tmp_path: Path) -> None:
+    assert "has a header and no rows" in refused(file_of(tmp_path, "destination,name\n\n"))
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("destination,name\n+6587654321,Ana\n".encode("utf-16"), "is in UTF-16, not UTF-8; save it again as CSV UTF-8"),
+        ("destination,name\n+6587654321,Ana\n".encode("utf-16-be"), "is not UTF-8 text (UTF-16, or no text at all)"),
+        (b"PK\x03\x04 and so on", "is a workbook or a zip archive, not text; export the sheet as CSV UTF-8"),
+        ("destination,prénom\n".encode("latin-1"), "line 1 is not UTF-8 (byte 0xE9 at character 15); save it again"),
+        (b"x" * 1_000_001, "line 1: is longer than 1000000 characters"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused_with_the_remedy(tmp_path: Path, content: bytes, sentence: str) -> None:
+    assert sentence in refused(file_of(tmp_path, content))
+
+
+def test_a_file_that_is_not_there_and_a_folder_are_refused(tmp_path: Path) -> None:
+    assert "cannot be read: No such file or directory" in refused(tmp_path / "none.csv")
+    assert "cannot be read: Is a directory" in refused(tmp_path)
+
+
+def test_a_line_in_another_encoding_is_one_bad_row(tmp_path: Path) -> None:
+    rows = read(file_of(tmp_path, b"destination,name\n+6587654321,Jos\xe9\n+6587654322,Ben\n"))
+    sentence = "the line is not UTF-8 (byte 0xE9 at character 16); save it again as CSV UTF-8"
+    assert [(row, column, message[: len(sentence)]) for row, column, _, message in told(rows)] == [(2, None, sentence)]
+    assert rows[0].raw.cells == ("+6587654321", "José"), "the best guess, to be mended"
+    assert len(requests(rows)) == 1
+
+
+def test_a_nul_character_is_one_bad_row(tmp_path: Path) -> None:
+    rows = read(file_of(tmp_path, b"destination,name\n+6587654321,A\0na\n+6587654322,Ben\n"))
+    assert [(row, message[:28]) for row, _, _, message in told(rows)] == [(2, "the line has a NUL character")]
+    assert len(requests(rows)) == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        ("+6587654321", "the row has 1 cell, and the header 2; give every column a cell"),
+        (
+            "+6587654321,Ana, Ltd",
+            "the row has 3 cells, and the header 2; a cell that holds the delimiter must stand in quotes",
+        ),
+        ("+6587654321,Ana,", "the row has 3 cells, and the header 2"),
+    ],
+)
+def test_a_row_with_too_few_or_too_many_cells_is_bad(tmp_path: Path, row: str, sentence: str) -> None:
+    rows = read(file_of(tmp_path, f"destination,name\n{row}\n+6587654322,Ben\n"))
+    assert [(number, column) for number, column, _, _ in told(rows)] == [(2, None)]
+    assert told(rows)[0][3].startswith(sentence)
+    assert len(requests(rows)) == 1
+
+
+@pytest.mark.parametrize("following", ["+6587654322,Ben", '+6587654322,"Ben"', '"+6587654322","Ben"'])
+def test_a_quote_that_is_not_closed_spoils_its_own_line_and_no_other(tmp_path: Path, following: str) -> None:
+    rows = read(file_of(tmp_path, f'destination,name\n+6587654321,"Ana\n{following}\n+6587654323,Cleo\n'))
+    assert [number for number, *_ in told(rows)] == [2]
+    assert list(map(text_of, requests(rows))) == ["Hello Ben.", "Hello Cleo."]
+
+
+def test_a_quote_that_is_not_closed_does_not_read_the_whole_file_as_one_cell(tmp_path: Path) -> None:
+    content = 'destination,name\n+6587654321,"Ana\n' + "".join(f"+65{80000000 + n},Ben\n" for n in range(2000))
+    rows = read(file_of(tmp_path, content))
+    assert [number for number, *_ in told(rows)] == [2]
+    assert len(requests(rows)) == 2000
+
+
+def test_a_quote_within_a_cell_is_a_character(tmp_path: Path) -> None:
+    assert list(map(text_of, requests(read(file_of(tmp_path, 'destination,name\n+6587654321,5" pipe\n'))))) == [
+        'Hello 5" pipe.'
+    ]
+
+
+def test_columns_that_nothing_uses_are_warned_of_once(tmp_path: Path) -> None:
+    path = file_of(tmp_path, "destination,name,valid_til,colour\n+6587654321,Ana,,red\n+6587654322,Ben,,red\n")
+    campaign = open_campaign(path, OPTIONS, now=NOW)
+    assert [(found.row, found.column, found.is_error) for found in campaign.findings] == [
+        (1, "valid_til", False),
+        (1, "colour", False),
+    ]
+    assert campaign.findings[0].message.endswith("it does nothing; did you mean valid_until?")
+    assert all(not row.findings for row in campaign)
+
+
+def test_a_column_name_may_have_a_line_break(tmp_path: Path) -> None:
+    rows = read(file_of(tmp_path, '"first\nname";destination;name\nx;+6587654321;Ana\n'))
+    assert list(map(text_of, requests(rows))) == ["Hello Ana."]
+
+
+def test_trailing_columns_without_a_name_are_left_alone(tmp_path: Path) -> None:
+    rows = read(file_of(tmp_path, "destination,name,,\n+6587654321,Ana,,\n"))
+    assert told(rows) == []
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    """50,000 rows keep only their keys in mind."""
+
+    def peak(count: int) -> int:
+        path = file_of(tmp_path, "destination,name\n" + "".join(f"+65{80000000 + n},Ana\n" for n in range(count)))
+        tracemalloc.start()
+        try:
+            for _ in open_campaign(path, OPTIONS, now=NOW):
+                pass
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(10)  # what is loaded and cached once
+    small, large = peak(200), peak(2200)
+    assert (large - small) / 2000 < 600

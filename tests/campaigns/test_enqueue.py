@@ -1,0 +1,256 @@
+"""A file into the queue: all or nothing, or the good rows; nobody twice."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.campaigns.conftest import StillClock
+from tests.campaigns.reading import OPTIONS, file_of
+from voiceflow_worker import CallQueue
+from voiceflow_worker.campaigns.enqueue import Phase, enqueue_file
+from voiceflow_worker.campaigns.options import CampaignOptions
+from voiceflow_worker.campaigns.outcome import EnqueueReport
+from voiceflow_worker.core.queue import CallRequest
+from voiceflow_worker.errors import CampaignFileError, KeyConflict, KeyConflictError
+from voiceflow_worker.model.callflow import CallFlow
+from voiceflow_worker.model.job import Job
+
+pytestmark = pytest.mark.anyio
+
+GOOD = "+6587654321,Ana\n+6587654322,Ben\n"
+BAD = "none,Cleo\n+6587654324,\n"
+HEADER = "destination,name\n"
+
+
+async def jobs(queue: CallQueue) -> list[Job]:
+    return list(await queue.find(limit=None))
+
+
+async def enqueue(queue: CallQueue, path: Path, options: CampaignOptions = OPTIONS, **more: object) -> EnqueueReport:
+    return await enqueue_file(queue, path, options, now=queue.store.clock.now(), **more)  # type: ignore[arg-type]
+
+
+def numbers(report: EnqueueReport) -> tuple[int, int, int]:
+    return report.enqueued, report.duplicates, report.rejected
+
+
+async def test_every_row_of_a_good_file_becomes_a_job(queue: CallQueue, tmp_path: Path) -> None:
+    report = await enqueue(queue, file_of(tmp_path, HEADER + GOOD))
+    assert report.as_json() == {
+        "batch_id": "visits",
+        "enqueued": 2,
+        "duplicates": 0,
+        "rejected": 0,
+        "findings": [],
+        "rows": 2,
+        "valid": 2,
+        "dry_run": False,
+    }
+    assert [(job.destination, job.batch_id) for job in await jobs(queue)] == [
+        ("+6587654321", "visits"),
+        ("+6587654322", "visits"),
+    ]
+
+
+async def test_a_file_with_a_bad_row_enqueues_nothing_and_names_every_bad_row(queue: CallQueue, tmp_path: Path) -> None:
+    path = file_of(tmp_path, HEADER + GOOD + BAD)
+    report = await enqueue(queue, path)
+    assert (numbers(report), report.refused, report.rows) == ((0, 0, 2), True, 4)
+    assert [(found.file, found.row, found.column, found.code) for found in report.findings] == [
+        (str(path), 4, "destination", -1017),
+        (str(path), 5, "name", -1009),
+    ]
+    assert await jobs(queue) == []
+
+
+async def test_a_bad_row_at_the_end_of_a_large_file_keeps_all_of_it_out(queue: CallQueue, tmp_path: Path) -> None:
+    content = HEADER + "".join(f"+65{80000000 + n},Ana\n" for n in range(2500)) + BAD
+    report = await enqueue(queue, file_of(tmp_path, content))
+    assert (numbers(report), report.refused) == ((0, 0, 2), True)
+    assert await jobs(queue) == []
+
+
+async def test_with_skip_bad_the_good_rows_go(queue: CallQueue, tmp_path: Path) -> None:
+    report = await enqueue(queue, file_of(tmp_path, HEADER + BAD + GOOD), skip_bad=True)
+    assert (numbers(report), report.refused) == ((2, 0, 2), False)
+    assert [job.destination for job in await jobs(queue)] == ["+6587654321", "+6587654322"]
+
+
+async def test_a_file_enqueued_twice_calls_nobody_twice(queue: CallQueue, tmp_path: Path, clock: StillClock) -> None:
+    path = file_of(tmp_path, HEADER + GOOD + "+6587654321,Ana\n")
+    options = replace(OPTIONS, valid_for=timedelta(hours=2))
+    assert numbers(await enqueue(queue, path, options)) == (2, 1, 0)
+    clock.advance(timedelta(hours=1))
+    assert numbers(await enqueue(queue, path, options)) == (0, 3, 0)
+    assert numbers(await enqueue(queue, path, options, skip_bad=True)) == (0, 3, 0)
+    assert len(await jobs(queue)) == 2
+
+
+async def test_a_file_that_was_enqueued_in_part_is_simply_enqueued_again(queue: CallQueue, tmp_path: Path) -> None:
+    await enqueue(queue, file_of(tmp_path, HEADER + "+6587654322,Ben\n"))
+    assert numbers(await enqueue(queue, file_of(tmp_path, HEADER + GOOD))) == (1, 1, 0)
+
+
+async def test_a_key_that_belongs_to_another_call_in_the_store_is_a_bad_row(queue: CallQueue, tmp_path: Path) -> None:
+    flow = CallFlow.call("+6587654329", source="+6531234567").hangup()
+    owner = await queue.enqueue(flow, unique_key="k2")
+    path = file_of(tmp_path, "destination,name,unique_key\n+6587654321,Ana,k1\n+6587654322,Ben,k2\n")
+    report = await enqueue(queue, path)
+    assert (numbers(report), report.refused) == ((0, 0, 1), True)
+    assert [(found.row, found.column, owner.id in found.message) for found in report.findings] == [
+        (3, "unique_key", True)
+    ]
+    assert numbers(await enqueue(queue, path, skip_bad=True)) == (1, 0, 1)
+    assert {job.unique_key for job in await jobs(queue)} == {"k2", "k1"}
+
+
+async def test_a_key_that_another_takes_meanwhile_is_a_bad_row_and_the_others_go(
+    queue: CallQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enqueue_many: Callable[..., object] = queue.enqueue_many
+    calls: list[int] = []
+
+    async def raced(requests: list[CallRequest]) -> object:
+        calls.append(len(requests))
+        if len(calls) == 1:
+            raise KeyConflictError([KeyConflict(0, "k1", "default.OTHER")])
+        return await enqueue_many(requests)  # type: ignore[misc]
+
+    monkeypatch.setattr(queue, "enqueue_many", raced)
+    report = await enqueue(queue, file_of(tmp_path, HEADER + GOOD))
+    assert (calls, numbers(report), report.refused) == ([2, 1], (1, 0, 1), False)
+    assert [(found.row, "default.OTHER" in found.message) for found in report.findings] == [(2, True)]
+
+
+async def test_what_expires_while_the_file_is_read_is_a_bad_row_and_never_goes_out(
+    queue: CallQueue, tmp_path: Path, clock: StillClock
+) -> None:
+    start = clock.now()
+    soon, later = start + timedelta(seconds=5), start + timedelta(hours=1)
+    table = f"destination,name,valid_until\n+6587654321,Ana,{soon.isoformat()}\n+6587654322,Ben,{later.isoformat()}\n"
+    clock.advance(timedelta(seconds=6))
+    report = await enqueue_file(queue, file_of(tmp_path, table), OPTIONS, now=start)
+    assert numbers(report) == (1, 0, 1)
+    assert [(found.row, found.column, found.code) for found in report.findings] == [(2, "valid_until", -1015)]
+
+
+async def test_a_dry_run_finds_the_same_and_stores_nothing(queue: CallQueue, tmp_path: Path) -> None:
+    good, bad = file_of(tmp_path, HEADER + GOOD), file_of(tmp_path, HEADER + GOOD + BAD, "bad.csv")
+    report = await enqueue(queue, good, dry_run=True)
+    assert (numbers(report), report.valid, report.refused, report.dry_run) == ((0, 0, 0), 2, False, True)
+    report = await enqueue(queue, bad, dry_run=True)
+    assert (numbers(report), report.valid, report.refused) == ((0, 0, 2), 2, True)
+    report = await enqueue(queue, bad, dry_run=True, skip_bad=True)
+    assert (numbers(report), report.refused) == ((0, 0, 2), False)
+    assert await jobs(queue) == []
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_a_dry_run_needs_no_store(tmp_path: Path, clock: StillClock) -> None:
+    path = file_of(tmp_path, HEADER + GOOD)
+    assert (await enqueue_file(None, path, OPTIONS, now=clock.now(), dry_run=True)).valid == 2
+    with pytest.raises(ValueError, match="a queue is needed"):
+        await enqueue_file(None, path, OPTIONS, now=clock.now())
+
+
+async def test_a_file_that_cannot_be_read_stores_nothing(queue: CallQueue, tmp_path: Path) -> None:
+    content = (HEADER + GOOD).encode() + b"x" * 1_100_000
+    with pytest.raises(CampaignFileError, match="line 4: is longer than"):
+        await enqueue(queue, file_of(tmp_path, content))
+    assert await jobs(queue) == []
+
+
+async def test_rejects_hold_the_bad_rows_as_they_were_with_reasons(queue: CallQueue, tmp_path: Path) -> None:
+    rejects = tmp_path / "rejects.csv"
+    path = file_of(tmp_path, HEADER + GOOD + BAD + '" 0812 ",Dan\n+6587654325,Eve, Ltd\n+6587654326\n')
+    report = await enqueue(queue, path, skip_bad=True, rejects=rejects)
+    assert report.rejected == 5
+    rows = list(csv.reader(rejects.read_text().splitlines()))
+    assert rows[0] == ["destination", "name", "reason"]
+    assert [row[:2] for row in rows[1:]] == [
+        ["none", "Cleo"],
+        ["+6587654324", ""],
+        [" 0812 ", "Dan"],
+        ["+6587654325", "Eve"],
+        ["+6587654326", ""],
+    ]
+    assert "destination: 'none' has letters" in rows[1][2]
+    assert rows[1][2].endswith("(-1017)")
+    assert rows[2][2].startswith("name: is empty")
+    assert rows[4][3:] == [" Ltd"], "what was too much is kept, behind the reason"
+
+
+async def test_mended_rejects_are_enqueued_again(queue: CallQueue, tmp_path: Path) -> None:
+    rejects = tmp_path / "rejects.csv"
+    await enqueue(queue, file_of(tmp_path, HEADER + GOOD + BAD), skip_bad=True, rejects=rejects)
+    mended = rejects.read_text().replace("none,", "+6587654323,").replace("+6587654324,,", "+6587654324,Dan,")
+    rejects.write_text(mended)
+    options = replace(OPTIONS, batch_id="visits")
+    report = await enqueue(queue, rejects, options, skip_bad=True, rejects=rejects)
+    assert numbers(report) == (2, 0, 0)
+    assert rejects.read_text() == mended, "no row was bad, so there was nothing to write"
+    assert {job.batch_id for job in await jobs(queue)} == {"visits"}
+
+
+async def test_rejects_may_be_written_to_the_very_file_that_is_read(queue: CallQueue, tmp_path: Path) -> None:
+    path = file_of(tmp_path, HEADER + GOOD + BAD)
+    assert numbers(await enqueue(queue, path, skip_bad=True, rejects=path)) == (2, 0, 2)
+    assert numbers(await enqueue(queue, path, skip_bad=True, rejects=path)) == (0, 0, 2)
+    assert path.read_text().count("reason") == 1
+    assert list(tmp_path.glob("*.part")) == []  # noqa: ASYNC240 (a test may wait for a disk)
+
+
+async def test_rejects_keep_the_delimiter_of_their_file(queue: CallQueue, tmp_path: Path) -> None:
+    rejects = tmp_path / "rejects.csv"
+    await enqueue(queue, file_of(tmp_path, "destination;name\nnone;Ana\n"), skip_bad=True, rejects=rejects)
+    assert rejects.read_text().splitlines()[0] == "destination;name;reason"
+
+
+async def test_rejects_of_json_lines_are_json_lines_with_a_reason(queue: CallQueue, tmp_path: Path) -> None:
+    rejects = tmp_path / "rejects.jsonl"
+    bad = {"destination": "none", "name": "Ana", "extra": [1, {"a": None}]}
+    path = file_of(tmp_path, json.dumps(bad) + '\n{"destination": \n', "visits.jsonl")
+    report = await enqueue(queue, path, skip_bad=True, rejects=rejects)
+    assert report.rejected == 2
+    first, comment, broken = rejects.read_text().splitlines()
+    reason = json.loads(first).pop("reason")
+    assert {**bad, "reason": reason} == json.loads(first)
+    assert comment.startswith("// reason: the line is not JSON")
+    assert broken == '{"destination":'
+    rejects.write_text(first.replace('"none"', '"+6587654321"'))
+    assert numbers(await enqueue(queue, rejects)) == (1, 0, 0)
+
+
+async def test_rejects_that_cannot_be_written_are_told(queue: CallQueue, tmp_path: Path) -> None:
+    path = file_of(tmp_path, HEADER + BAD)
+    with pytest.raises(CampaignFileError, match="cannot be written: No such file or directory"):
+        await enqueue(queue, path, skip_bad=True, rejects=tmp_path / "nowhere" / "rejects.csv")
+
+
+async def test_progress_is_told_in_bytes_and_then_in_rows(queue: CallQueue, tmp_path: Path) -> None:
+    path = file_of(tmp_path, HEADER + "".join(f"+65{80000000 + n},Ana\n" for n in range(2500)))
+    seen: list[tuple[Phase, int, int, int]] = []
+
+    def progress(phase: Phase, *, done: int, total: int, rows: int) -> None:
+        seen.append((phase, done, total, rows))
+
+    assert (await enqueue(queue, path, progress=progress)).enqueued == 2500
+    size = path.stat().st_size
+    assert [(phase, rows) for phase, _, _, rows in seen if phase is Phase.READING] == [
+        (Phase.READING, 1000),
+        (Phase.READING, 2000),
+        (Phase.READING, 2500),
+    ]
+    assert seen[2] == (Phase.READING, size, size, 2500)
+    assert [(done, total) for phase, done, total, _ in seen if phase is Phase.ENQUEUEING] == [
+        (1000, 2500),
+        (2000, 2500),
+        (2500, 2500),
+    ]

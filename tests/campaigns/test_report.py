@@ -1,0 +1,222 @@
+"""What became of a batch, in numbers, as a CSV, as a page."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from datetime import timedelta
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from tests.campaigns.reading import NOW
+from voiceflow_worker.campaigns.report import PAGE, build_report
+from voiceflow_worker.campaigns.report_csv import harmless, write_csv_report
+from voiceflow_worker.campaigns.report_html import bars, write_html_report
+from voiceflow_worker.campaigns.report_line import COLUMNS, report_line
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.model.job import Job, JobState, Outcome, Post, PostVerdict
+from voiceflow_worker.model.status import SessionStatus
+
+pytestmark = pytest.mark.anyio
+
+
+def job(place: int, state: JobState = JobState.QUEUED, **more: object) -> Job:
+    plain = Job(
+        id=f"default.{place:026d}",
+        queue="default",
+        state=state,
+        due_at=NOW,
+        revision=f"r{place}",
+        batch_id="visits",
+        destination=f"+65{80000000 + place}",
+        unique_key=f"key-{place}",
+        body="{}",
+        body_digest="d",
+        source="+6531234567",
+        created_at=NOW,
+    )
+    return replace(plain, **more)  # type: ignore[arg-type]
+
+
+def ended(place: int, state: JobState, status: SessionStatus | None, digits: str | None = None, **more: object) -> Job:
+    outcome = Outcome(
+        status=status,
+        status_text="STRANGE" if status is None else status.value,
+        session_id=f"session-{place}",
+        started_at=NOW,
+        ended_at=NOW + timedelta(seconds=12),
+        seconds=12.0,
+        digits=digits,
+        **more,  # type: ignore[arg-type]
+    )
+    post = Post(
+        number=1,
+        client_request_id=f"default.{place:026d}.1",
+        began_at=NOW,
+        valid_until=NOW + timedelta(seconds=120),
+        verdict=PostVerdict.CREATED,
+        session_id=f"session-{place}",
+        outcome=outcome,
+    )
+    return job(place, state, posts=(post,), post_count=1)
+
+
+async def fill(store: Store, *jobs: Job) -> None:
+    await store.jobs.enqueue(jobs, now=NOW)
+
+
+async def test_the_report_counts_states_outcomes_and_keys(store: Store) -> None:
+    await fill(
+        store,
+        ended(1, JobState.COMPLETED, SessionStatus.COMPLETED, "1"),
+        ended(2, JobState.COMPLETED, SessionStatus.COMPLETED_UNSUBSCRIBED, "9"),
+        ended(3, JobState.COMPLETED, SessionStatus.COMPLETED, "1"),
+        ended(4, JobState.UNREACHED, SessionStatus.NO_ANSWER),
+        ended(5, JobState.FAILED, None),
+        job(6),
+        job(7, JobState.EXPIRED),
+        job(8, batch_id="another"),
+    )
+    report = await build_report(store, "default", "visits")
+    assert report.as_json() == {
+        "batch_id": "visits",
+        "total": 7,
+        "states": {state.value: 0 for state in JobState}
+        | {"completed": 3, "unreached": 1, "failed": 1, "queued": 1, "expired": 1},
+        "outcomes": {"COMPLETED": 2, "COMPLETED_UNSUBSCRIBED": 1, "NO_ANSWER": 1, "STRANGE": 1},
+        "answered": 3,
+        "answer_rate": 0.6,
+        "digits": {"1": 2, "9": 1},
+    }
+
+
+async def test_the_answer_rate_of_a_batch_without_outcomes_is_unknown(store: Store) -> None:
+    await fill(store, job(1), job(2, JobState.CANCELLED))
+    assert (await build_report(store, "default", "visits")).answer_rate is None
+    empty = await build_report(store, "default", "no such batch")
+    assert (empty.total, empty.answer_rate) == (0, None)
+
+
+async def test_a_batch_of_many_pages_is_counted_once(store: Store) -> None:
+    await fill(store, *map(job, range(2 * PAGE)))
+    assert (await build_report(store, "default", "visits")).total == 2 * PAGE
+
+
+async def test_the_csv_has_a_line_for_each_call(store: Store, tmp_path: Path) -> None:
+    await fill(store, ended(1, JobState.COMPLETED, SessionStatus.COMPLETED, "1"), job(2))
+    path = tmp_path / "report.csv"
+    assert await write_csv_report(path, store, "default", "visits") == 2
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == COLUMNS
+    assert rows[0]["destination"] == "+6580000001"
+    assert (rows[0]["state"], rows[0]["outcome"], rows[0]["digits"]) == ("completed", "COMPLETED", "1")
+    assert (rows[0]["seconds"], rows[0]["attempt"], rows[0]["ended_at"]) == ("12", "1", "2026-03-02T09:00:12.000Z")
+    assert (rows[1]["state"], rows[1]["outcome"], rows[1]["attempt"]) == ("queued", "", "0")
+
+
+@pytest.mark.parametrize(
+    ("cell", "written"),
+    [
+        ("=1+1", "'=1+1"),
+        ("+cmd|' /C calc'!A0", "'+cmd|' /C calc'!A0"),
+        ("-2+3", "'-2+3"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\t=1", "'\t=1"),
+        ("+6587654321", "+6587654321"),
+        ("-1015", "-1015"),
+        ("Ana", "Ana"),
+        ("", ""),
+    ],
+)
+def test_no_cell_is_a_formula_to_a_spreadsheet(cell: str, written: str) -> None:
+    assert harmless(cell) == written
+
+
+async def test_what_others_wrote_is_guarded_in_the_csv(store: Store, tmp_path: Path) -> None:
+    await fill(store, job(1, unique_key="=HYPERLINK(1)", reason="@evil"))
+    path = tmp_path / "report.csv"
+    await write_csv_report(path, store, "default", "visits")
+    with path.open(newline="") as file:
+        row = next(csv.DictReader(file))
+    assert (row["unique_key"], row["message"]) == ("'=HYPERLINK(1)", "'@evil")
+
+
+class Page(HTMLParser):
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text = ""
+        self.feed(source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+async def test_the_page_needs_nothing_else_and_takes_nothing_for_markup(store: Store, tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script>"
+    await fill(
+        store,
+        ended(1, JobState.COMPLETED, SessionStatus.COMPLETED, "1"),
+        job(2, unique_key=evil, reason='"><img src=x onerror=alert(1)>'),
+    )
+    path = tmp_path / "report.html"
+    assert await write_html_report(path, store, "default", "visits", at=NOW) == 2
+    page = Page(path.read_text(encoding="utf-8"))
+    assert not {"script", "img", "link", "iframe", "object"} & set(page.tags)
+    assert not {name for name, _ in page.attributes} & {"src", "href", "onerror", "xlink:href"}
+    assert "url(" not in path.read_text(encoding="utf-8")
+    assert page.tags.count("tr") == 3
+    assert evil in page.text
+    for told in ("Batch visits", "+6580000001", "COMPLETED", "100.0 %", "2026-03-02T09:00:00.000Z"):
+        assert told in page.text
+
+
+async def test_the_page_of_an_empty_batch_says_so(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    assert await write_html_report(path, store, "default", "<nothing>", at=NOW) == 0
+    page = Page(path.read_text(encoding="utf-8"))
+    assert "The store holds no calls of this batch." in page.text
+    assert "none yet" in page.text
+    assert "Batch <nothing>" in page.text
+
+
+async def test_the_table_of_a_large_batch_is_cut_and_says_so(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("voiceflow_worker.campaigns.report_html.MOST_ROWS", 3)
+    await fill(store, *map(job, range(5)))
+    path = tmp_path / "report.html"
+    assert await write_html_report(path, store, "default", "visits", at=NOW) == 5
+    page = Page(path.read_text(encoding="utf-8"))
+    assert "The first 3 of 5 calls" in page.text
+    assert page.tags.count("tr") == 4
+
+
+def test_bars_are_as_long_as_their_share_of_the_longest() -> None:
+    assert [(bar.name, bar.width, bar.share) for bar in bars({"a": 4, "b": 1, "c": 0})] == [
+        ("a", 100.0, 80.0),
+        ("b", 25.0, 20.0),
+    ]
+    assert bars({}) == []
+
+
+def test_a_refused_call_shows_what_8x8_said() -> None:
+    post = Post(
+        number=1,
+        client_request_id="x.1",
+        began_at=NOW,
+        valid_until=NOW,
+        verdict=PostVerdict.REFUSED,
+        code=-1014,
+        message="Source not allowed",
+    )
+    line = report_line(job(1, JobState.FAILED, posts=(post,), reason="Source not allowed"))
+    assert (line.code, line.message, line.outcome, line.attempt) == ("-1014", "Source not allowed", "", "0")

@@ -1,0 +1,179 @@
+"""A row becomes a call, or findings that tell all that is wrong with it."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.campaigns.reading import NOW, OPTIONS, file_of, read, requests, told
+from voiceflow_worker.campaigns.campaign import open_campaign
+from voiceflow_worker.campaigns.keys import row_key
+from voiceflow_worker.errors import CampaignFileError
+from voiceflow_worker.model.canonical import canonical_body
+
+
+def one(folder: Path, columns: str, cells: str) -> Path:
+    return file_of(folder, f"{columns}\n{cells}\n")
+
+
+@pytest.mark.parametrize(
+    ("cell", "code", "sentence"),
+    [
+        ("", -1009, "is missing but it is required"),
+        ("0812 0000 0006", -1017, "begins with 0, the national form"),
+        ("6.59E+09", -1017, "was damaged by a spreadsheet"),
+        ("+65 8765 CALL", -1017, "has letters ('C')"),
+        ("+6512", -1017, "digits are too few"),
+        ("+65876543210987654", -1017, "digits are too many"),
+        ("+6587654321 / +6587654322", -1011, "holds several numbers"),
+        ('"+6587654321,+6587654322"', -1011, "holds several numbers"),
+        ("n/a", -1017, "has letters"),
+        ("-", -1017, "has no digits"),
+    ],
+)
+def test_a_destination_that_cannot_be_called_is_told_with_the_code_of_8x8(
+    tmp_path: Path, cell: str, code: int, sentence: str
+) -> None:
+    found = told(read(one(tmp_path, "destination,name", f"{cell},Ana")))
+    assert [(row, column, told_code) for row, column, told_code, _ in found] == [(2, "destination", code)]
+    assert sentence in found[0][3]
+
+
+def test_national_numbers_are_read_where_the_country_is_given(tmp_path: Path) -> None:
+    path = file_of(tmp_path, "destination,name\n0812 0000 0001,Ana\n+6587654321,Ben\n00447700900123,Cleo\n")
+    rows = read(path, replace(OPTIONS, country="ID"))
+    assert [request.flow.destination for request in requests(rows)] == [
+        "+6281200000001",
+        "+6587654321",
+        "+447700900123",
+    ]
+
+
+def test_what_a_numbering_plan_doubts_is_a_warning_and_the_row_is_called(tmp_path: Path) -> None:
+    rows = read(one(tmp_path, "destination,name", "+6512345678,Ana"))
+    assert [(found.column, found.is_error) for found in rows[0].findings] == [("destination", False)]
+    assert rows[0].findings[0].message.startswith("+6512345678 is not assigned")
+    assert len(requests(rows)) == 1
+
+
+def test_everything_that_is_wrong_with_a_row_is_told_at_once(tmp_path: Path) -> None:
+    columns = "destination,name,priority,time_zone,valid_until,batch_id,unique_key"
+    cells = f"none,,soon,Mars,yesterday,{'b' * 51},{'k' * 201}"
+    found = told(read(one(tmp_path, columns, cells)))
+    assert sorted(str(column) for _, column, _, _ in found) == [
+        "batch_id",
+        "destination",
+        "name",
+        "priority",
+        "time_zone",
+        "unique_key",
+    ]
+    assert {row for row, *_ in found} == {2}
+
+
+@pytest.mark.parametrize(("cell", "priority"), [("", 3), ("0", 0), ("-5", -5), ("10", 10), ("10.0", 10)])
+def test_a_row_has_its_own_priority_or_that_of_the_options(tmp_path: Path, cell: str, priority: int) -> None:
+    path = one(tmp_path, "destination,name,priority", f"+6587654321,Ana,{cell}")
+    assert requests(read(path, replace(OPTIONS, priority=3)))[0].priority == priority
+
+
+@pytest.mark.parametrize("cell", ["high", "1.5", "nan", "inf", "99999999"])
+def test_what_is_no_priority_is_told(tmp_path: Path, cell: str) -> None:
+    found = told(read(one(tmp_path, "destination,name,priority", f"+6587654321,Ana,{cell}")))
+    assert [
+        (column, f"{cell!r} is no priority; give a whole number" in message) for _, column, _, message in found
+    ] == [("priority", True)]
+
+
+def test_the_batch_is_that_of_the_column_then_of_the_option_then_the_name_of_the_file(tmp_path: Path) -> None:
+    path = file_of(tmp_path, "destination,name,batch_id\n+6587654321,Ana,own\n+6587654322,Ben,\n", "March visits.csv")
+    assert [request.batch_id for request in requests(read(path))] == ["own", "March visits"]
+    assert [r.batch_id for r in requests(read(path, replace(OPTIONS, batch_id="given")))] == ["own", "given"]
+
+
+def test_a_file_with_too_long_a_name_needs_a_batch(tmp_path: Path) -> None:
+    path = file_of(tmp_path, "destination,name\n+6587654321,Ana\n", f"{'x' * 51}.csv")
+    with pytest.raises(CampaignFileError, match="give --batch a name of at most 50"):
+        read(path)
+    assert requests(read(path, replace(OPTIONS, batch_id="given")))
+
+
+def test_a_key_is_made_of_the_batch_and_the_call_and_not_of_its_validity(tmp_path: Path) -> None:
+    def keys(content: str, **changes: object) -> list[str | None]:
+        path = file_of(tmp_path, content)
+        return [r.unique_key for r in requests(read(path, replace(OPTIONS, **changes)))]  # type: ignore[arg-type]
+
+    table = "destination,name,valid_until\n+6587654321,Ana,{}\n"
+    first = keys(table.format("2030-01-31T09:00:00Z"))
+    request = requests(read(tmp_path / "visits.csv"))[0]
+    assert first == [row_key("visits", canonical_body(request.flow))]
+    assert keys(table.format("2031-01-31T09:00:00Z")) == first
+    assert keys(table.format(""), valid_for=timedelta(hours=2)) == first
+    assert keys(table.format("").replace("+6587654321", "65 8765 4321")) == first, "another way to write it"
+    assert keys(table.format(""), batch_id="another") != first
+    assert keys(table.format("").replace("Ana", "Ben")) != first
+
+
+def test_a_row_that_is_there_twice_is_called_once_and_both_lines_are_named(tmp_path: Path) -> None:
+    rows = read(file_of(tmp_path, "destination,name\n+6587654321,Ana\n+6587654322,Ben\n(+65) 8765 4321,Ana\n"))
+    assert [row.duplicate_of for row in rows] == [None, None, 2]
+    assert [(f.row, f.is_error, f.message) for f in rows[2].findings] == [
+        (4, False, "row 4 asks for the same call as row 2; it is made once")
+    ]
+    assert len(requests(rows)) == 2
+
+
+def test_a_key_that_is_there_twice_for_different_calls_is_an_error_that_names_both_lines(tmp_path: Path) -> None:
+    table = "destination,name,unique_key\n+6587654321,Ana,k1\n+6587654322,Ben,k1\n+6587654321,Ana,k1\n"
+    rows = read(file_of(tmp_path, table))
+    assert told(rows) == [
+        (
+            3,
+            "unique_key",
+            None,
+            "'k1' is the key of row 2 too, which is another call; give each call a key of its own",
+        )
+    ]
+    assert rows[2].duplicate_of == 2
+
+
+def test_the_reason_column_of_a_rejects_file_is_no_variable_and_no_column_that_does_nothing(tmp_path: Path) -> None:
+    path = file_of(tmp_path, "destination,name,reason\n+6587654321,Ana,was empty\n")
+    campaign = open_campaign(path, OPTIONS, now=NOW)
+    assert campaign.findings == ()
+    assert [row.is_bad for row in campaign] == [False]
+
+
+@given(content=st.binary(max_size=400))
+def test_no_file_whatever_is_in_it_makes_anything_but_rows_or_a_sentence(
+    content: bytes, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    for name, head in (("a.csv", b"destination,name\n"), ("b.csv", b""), ("c.jsonl", b""), ("d.json", b"")):
+        path = file_of(tmp_path_factory.getbasetemp(), head + content, name)
+        try:
+            rows = read(path, OPTIONS)
+        except CampaignFileError:
+            continue
+        assert all(row.findings or row.request for row in rows)
+
+
+@given(cells=st.lists(st.text(max_size=20), min_size=2, max_size=2), delimiter=st.sampled_from(",;\t|"))
+def test_what_a_csv_writer_writes_is_read_back(
+    cells: list[str], delimiter: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    clean = [
+        cell.replace("\0", "").encode("utf-8", "ignore").decode().replace("\r\n", "\n").replace("\r", "\n")
+        for cell in cells
+    ]
+    path = tmp_path_factory.getbasetemp() / "written.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter=delimiter)
+        writer.writerow(["destination", "name", "more"])
+        writer.writerow(["+6587654321", *clean])
+    assert [list(row.raw.cells) for row in read(path)] == [["+6587654321", *clean]]

@@ -1,0 +1,174 @@
+"""Times in files, and how a row's schedule is put together."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from tests.campaigns.reading import NOW, OPTIONS, file_of, read, requests, told
+from voiceflow_worker.campaigns.campaign import open_campaign
+from voiceflow_worker.campaigns.options import CampaignOptions, Purpose
+from voiceflow_worker.campaigns.times import read_time, read_zone
+from voiceflow_worker.errors import InvalidInputError
+
+SINGAPORE = ZoneInfo("Asia/Singapore")
+NEW_YORK = ZoneInfo("America/New_York")
+NINE = datetime(2030, 1, 31, 1, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2030-01-31T09:00:00+08:00",
+        "2030-01-31T01:00:00Z",
+        "2030-01-31t01:00:00.000z",
+        "2030-01-31 09:00+0800",
+        "2030-01-31 01:00 Z",
+        "2030-01-31 09:00",
+        " 2030-01-31T09:00:00 ",
+    ],
+)
+def test_a_time_with_a_zone_or_in_the_zone_of_its_row_is_read(text: str) -> None:
+    assert read_time(text, zone=SINGAPORE) == NINE
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("31/12/2030", "is no time; write it as"),
+        ("2030-01-31", "is no time; write it as"),
+        ("9:00", "is no time; write it as"),
+        ("45321.375", "is no time; write it as"),
+        ("tomorrow", "is no time; write it as"),
+        ("20300131T090000Z", "is no time; write it as"),
+        ("2030-02-30 09:00Z", "is no time: day is out of range for month"),
+        ("2030-01-31 25:00Z", "is no time: hour must be in 0..23"),
+        ("0001-01-01 00:00+08:00", "is outside of the calendar"),
+        ("2030-01-31 09:00", "has no zone; write it as 2030-01-31T09:00:00+08:00, or give a time_zone"),
+    ],
+)
+def test_what_is_no_time_is_told_with_the_remedy(text: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match="'") as caught:
+        read_time(text, zone=None)
+    assert sentence in str(caught.value)
+
+
+def test_a_local_time_that_the_clocks_skip_does_not_exist() -> None:
+    with pytest.raises(ValueError, match="does not exist in America/New_York: the clocks skip it"):
+        read_time("2026-03-08 02:30", zone=NEW_YORK)
+
+
+def test_a_local_time_that_the_clocks_show_twice_is_not_guessed() -> None:
+    with pytest.raises(ValueError, match="happens twice in America/New_York: the clocks go back"):
+        read_time("2026-11-01 01:30", zone=NEW_YORK)
+    assert read_time("2026-11-01 01:30-05:00", zone=NEW_YORK) == datetime(2026, 11, 1, 6, 30, tzinfo=UTC)
+
+
+def test_around_a_change_of_clocks_other_times_are_read() -> None:
+    assert read_time("2026-03-08 01:59", zone=NEW_YORK) == datetime(2026, 3, 8, 6, 59, tzinfo=UTC)
+    assert read_time("2026-03-08 03:00", zone=NEW_YORK) == datetime(2026, 3, 8, 7, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("name", ["Singapore", "SGT", "EST", "UTC+8", "Asia", "../etc/passwd", "", "/Asia/Singapore"])
+def test_what_is_no_zone_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="is no time zone; give a name such as Asia/Singapore"):
+        read_zone(name)
+
+
+def test_a_zone_that_is_nearly_right_is_guessed_for_people() -> None:
+    with pytest.raises(ValueError, match=r"did you mean Asia/Jakarta\?"):
+        read_zone("Asia/Jakata")
+    assert read_zone(" Asia/Jakarta ").key == "Asia/Jakarta"
+    assert read_zone("UTC").key == "UTC"
+
+
+def rows(folder: Path, columns: str, cells: str) -> Path:
+    return file_of(folder, f"destination,name,{columns}\n+6587654321,Ana,{cells}\n")
+
+
+def test_a_row_has_its_own_zone_or_that_of_the_options(tmp_path: Path) -> None:
+    path = file_of(
+        tmp_path,
+        "destination,name,time_zone,not_before\n"
+        "+6587654321,Ana,Asia/Jakarta,2030-01-31 09:00\n"
+        "+6587654322,Ben,,2030-01-31 09:00\n",
+    )
+    options = CampaignOptions(
+        template=OPTIONS.template, source="+6531234567", voice_profile="v", time_zone="Asia/Singapore"
+    )
+    first, second = requests(read(path, options))
+    assert (first.time_zone, str(first.not_before)) == ("Asia/Jakarta", "2030-01-31 02:00:00+00:00")
+    assert (second.time_zone, str(second.not_before)) == ("Asia/Singapore", "2030-01-31 01:00:00+00:00")
+
+
+def test_a_zone_that_does_not_exist_is_one_finding_and_not_two(tmp_path: Path) -> None:
+    found = told(read(rows(tmp_path, "time_zone,not_before", "Singapur,2030-01-31 09:00")))
+    assert [(column, message[:27]) for _, column, _, message in found] == [("time_zone", "'Singapur' is no time zone;")]
+
+
+def test_a_validity_that_has_passed_is_an_error_when_enqueuing_and_a_warning_when_checking(tmp_path: Path) -> None:
+    path = rows(tmp_path, "valid_until", "2026-03-02T09:00:00Z")
+    bad = read(path)[0]
+    assert [(found.column, found.code, found.is_error) for found in bad.findings] == [("valid_until", -1015, True)]
+    assert bad.request is None
+    looked_at = read(path, purpose=Purpose.CHECK)[0]
+    assert [(found.column, found.code, found.is_error) for found in looked_at.findings] == [
+        ("valid_until", -1015, False)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ("", NOW + timedelta(hours=2)),
+        ("2020-01-01T00:00:00Z", NOW + timedelta(hours=2)),
+        ("2026-03-02T10:00:00Z", NOW + timedelta(hours=1)),
+        ("2026-03-02T20:00:00Z", NOW + timedelta(hours=2)),
+    ],
+)
+def test_valid_for_gives_a_validity_and_never_makes_one_longer(tmp_path: Path, own: str, expected: datetime) -> None:
+    options = CampaignOptions(
+        template=OPTIONS.template, source="+6531234567", voice_profile="v", valid_for=timedelta(hours=2)
+    )
+    assert requests(read(rows(tmp_path, "valid_until", own), options))[0].valid_until == expected
+
+
+def test_valid_for_counts_from_when_a_row_may_first_be_called(tmp_path: Path) -> None:
+    later = NOW + timedelta(days=1)
+    options = CampaignOptions(
+        template=OPTIONS.template,
+        source="+6531234567",
+        voice_profile="v",
+        valid_for=timedelta(hours=2),
+        not_before=later,
+    )
+    request = requests(read(rows(tmp_path, "day", "x"), options))[0]
+    assert (request.not_before, request.valid_until) == (later, later + timedelta(hours=2))
+
+
+def test_a_row_whose_validity_ends_before_it_may_be_called_is_bad(tmp_path: Path) -> None:
+    path = rows(tmp_path, "not_before,valid_until", "2026-03-03T09:00:00Z,2026-03-03T09:00:00Z")
+    found = told(read(path))
+    assert [(column, code) for _, column, code, _ in found] == [("valid_until", -1015)]
+    assert "it may be called only from 2026-03-03T09:00:00+00:00 on" in found[0][3]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        CampaignOptions(country="Singapore"),
+        CampaignOptions(source="none"),
+        CampaignOptions(time_zone="SGT"),
+        CampaignOptions(batch_id="x" * 51),
+        CampaignOptions(batch_id=""),
+        CampaignOptions(not_before=datetime(2030, 1, 1)),  # noqa: DTZ001 (without a zone, on purpose)
+    ],
+)
+def test_an_option_that_would_spoil_every_row_is_refused_before_reading(
+    tmp_path: Path, options: CampaignOptions
+) -> None:
+    with pytest.raises(InvalidInputError):
+        open_campaign(rows(tmp_path, "day", "x"), options, now=NOW)

@@ -1,0 +1,72 @@
+"""Stores for tests of the command line, filled without it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+from tests.support.engine import Engine
+from tests.support.flows import flow, number
+from tests.support.voices import ScriptedVoice, refused, unknown
+from voiceflow_worker import CallRequest, Job, open_store
+
+Result = TypeVar("Result")
+
+
+def url_of(folder: Path) -> str:
+    return f"sqlite:///{folder / 'calls.db'}"
+
+
+def within(folder: Path, work: Callable[[Engine], Awaitable[Result]], *, voice: ScriptedVoice | None = None) -> Result:
+    """Do something with the store that commands in `folder` are pointed to by `url_of`."""
+
+    async def opened() -> Result:
+        async with open_store(url_of(folder)) as store:
+            return await work(Engine(store, voice or ScriptedVoice()))
+
+    return asyncio.run(opened())
+
+
+def enqueued(folder: Path, count: int = 1, *, batch_id: str | None = None) -> list[Job]:
+    """Calls that wait, in the order of their ids."""
+
+    async def work(engine: Engine) -> list[Job]:
+        requests = [
+            CallRequest(flow=flow(number(place)), batch_id=batch_id, unique_key=f"{batch_id}-{place}")
+            for place in range(count)
+        ]
+        return [made.job for made in await engine.queue.enqueue_many(requests)]
+
+    return within(folder, work)
+
+
+def completed(folder: Path, *, batch_id: str | None = None) -> Job:
+    """A call that was sent, and answered."""
+
+    async def work(engine: Engine) -> Job:
+        job = await sent(engine, batch_id=batch_id)
+        await engine.summarise(job)
+        return await engine.queue.get(job.id)
+
+    return within(folder, work)
+
+
+def in_doubt(folder: Path) -> Job:
+    """A call of which nobody knows whether it was placed."""
+    return within(folder, sent, voice=ScriptedVoice(answer=lambda _: unknown()))
+
+
+def refused_with(folder: Path, code: int) -> Job:
+    """A call that 8x8 refused."""
+    return within(folder, sent, voice=ScriptedVoice(answer=lambda _: refused(code)))
+
+
+async def sent(engine: Engine, *, batch_id: str | None = None) -> Job:
+    """One more call, sent before all that wait."""
+    await engine.queue.enqueue(flow(), batch_id=batch_id, priority=1)
+    leased_at = engine.store.clock.monotonic()
+    (flight,) = await engine.submitter.prepare(await engine.lease(1), leased_at=leased_at)
+    await engine.submitter.fly(flight)
+    return await engine.queue.get(flight.job.id)

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.cli.running import Program
+from tests.cli.stored import completed, enqueued, in_doubt, refused_with, url_of
+from tests.support.flows import number
+from voiceflow_worker.model.call_json import call_as_json
+
+
+@pytest.fixture
+def store(voiceflow: Program) -> tuple[str, str]:
+    return ("--store", url_of(voiceflow.folder))
+
+
+Store = tuple[str, str]
+
+
+def test_a_list_is_json_lines_of_calls(voiceflow: Program, store: Store) -> None:
+    jobs = enqueued(voiceflow.folder, 3)
+    ended = voiceflow("calls", "list", "--json", *store)
+    assert ended.code == 0
+    assert ended.lines == [call_as_json(job) for job in jobs]
+    assert ended.err == ""
+
+
+def test_the_json_of_a_call_has_every_field(voiceflow: Program, store: Store) -> None:
+    job = completed(voiceflow.folder, batch_id="march")
+    found = voiceflow("calls", "show", job.id, "--json", *store).document
+    assert {
+        "id", "queue", "state", "unique_key", "batch_id", "source", "destination", "priority", "created_at", "due_at",
+        "valid_until", "attempt", "session_id", "client_request_id", "outcome", "reason", "attempts",
+    } <= set(found)  # fmt: skip
+    assert {"session_status", "code", "message", "started_at", "ended_at", "seconds", "digits"} == set(found["outcome"])
+    assert {
+        "number", "client_request_id", "began_at", "answered_at", "session_id", "verdict", "code", "message",
+        "valid_until",
+    } <= set(found["attempts"][0])  # fmt: skip
+    assert (found["id"], found["state"], found["attempt"]) == (job.id, "completed", 1)
+    assert found["client_request_id"] == f"{job.id}.1"
+
+
+def test_a_list_is_restricted(voiceflow: Program, store: Store) -> None:
+    folder = voiceflow.folder
+    first, second = enqueued(folder, 2, batch_id="march")
+    done = completed(folder, batch_id="april")
+
+    def ids(*options: str) -> list[str]:
+        return [line["id"] for line in voiceflow("calls", "list", "--json", *options, *store).lines]
+
+    assert ids("--batch", "march") == [first.id, second.id]
+    assert ids("--state", "completed") == [done.id]
+    assert ids("--state", "completed", "--state", "queued") == [first.id, second.id, done.id]
+    assert ids("--state", "in_doubt") == []
+    assert ids("--destination", number(1)) == [second.id]
+    assert ids("--destination", number(1).removeprefix("+")) == [second.id]
+    assert ids("--limit", "2") == [first.id, second.id]
+    assert ids("--queue", "other") == []
+
+
+def test_100_calls_are_listed_unless_told_otherwise(voiceflow: Program, store: Store) -> None:
+    enqueued(voiceflow.folder, 120)
+    assert len(voiceflow("calls", "list", "--json", *store).lines) == 100
+    assert len(voiceflow("calls", "list", "--json", "--limit", "0", *store).lines) == 120
+    assert len(voiceflow("calls", "list", "--json", "--limit", "110", *store).lines) == 110
+    assert "--limit 0 lists all" in voiceflow("calls", "list", *store).err
+
+
+def test_pages_make_one_list(voiceflow: Program, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voiceflow_worker.cli.calls.PAGE", 3)
+    jobs = enqueued(voiceflow.folder, 7)
+    for limit, expected in (("0", 7), ("6", 6), ("5", 5), ("3", 3)):
+        lines = voiceflow("calls", "list", "--json", "--limit", limit, *store).lines
+        assert [line["id"] for line in lines] == [job.id for job in jobs[:expected]]
+
+
+def test_people_get_a_table(voiceflow: Program, store: Store) -> None:
+    job = completed(voiceflow.folder, batch_id="march")
+    out = voiceflow("calls", "list", *store).out
+    assert all(part in out for part in (job.id, "completed", "+6587654321", "march", "COMPLETED"))
+    assert voiceflow("calls", "list", "--queue", "other", *store).out == "no calls\n"
+
+
+def test_what_people_wrote_is_not_taken_for_markup(voiceflow: Program, store: Store) -> None:
+    enqueued(voiceflow.folder, 1, batch_id="[red]march[/red]")
+    assert "[red]march[/red]" in voiceflow("calls", "list", *store).out
+
+
+def test_the_story_of_a_call_tells_every_post(voiceflow: Program, store: Store) -> None:
+    job = completed(voiceflow.folder)
+    out = voiceflow("calls", "show", job.id, *store).out
+    assert out.startswith(f"{job.id} is completed")
+    assert f"POST 1 ({job.id}.1)" in out
+    assert "COMPLETED" in out
+    assert out.index("enqueued") < out.index("POST 1")
+
+
+def test_a_call_that_is_not_there_is_told(voiceflow: Program, store: Store) -> None:
+    ended = voiceflow("calls", "show", "default.01JB3W8Z5Q7X9V2K4M6N8P0R2T", "--json", *store)
+    assert (ended.code, ended.out) == (1, "")
+    assert "no job default.01JB3W8Z5Q7X9V2K4M6N8P0R2T in this store" in ended.err
+
+
+def test_waiting_calls_are_taken_back(voiceflow: Program, store: Store) -> None:
+    first, second, third = enqueued(voiceflow.folder, 3)
+    ended = voiceflow("calls", "cancel", first.id, third.id, "--reason", "not needed", "--json", *store)
+    assert ended.code == 0
+    assert [(line["id"], line["state"], line["reason"]) for line in ended.lines] == [
+        (first.id, "cancelled", "not needed"),
+        (third.id, "cancelled", "not needed"),
+    ]
+    assert voiceflow("calls", "show", second.id, "--json", *store).document["state"] == "queued"
+
+
+def test_one_call_that_cannot_be_taken_back_does_not_keep_the_others(voiceflow: Program, store: Store) -> None:
+    done = completed(voiceflow.folder)
+    (waiting,) = enqueued(voiceflow.folder, 1)
+    ended = voiceflow("calls", "cancel", done.id, "default.nobody", waiting.id, "--json", *store)
+    assert ended.code == 1
+    assert [line["id"] for line in ended.lines] == [waiting.id]
+    assert "is completed: it cannot be cancelled" in ended.err
+    assert "no job default.nobody" in ended.err
+
+
+def test_a_batch_is_cancelled(voiceflow: Program, store: Store) -> None:
+    enqueued(voiceflow.folder, 3, batch_id="march")
+    enqueued(voiceflow.folder, 2, batch_id="april")
+    ended = voiceflow("calls", "cancel", "--batch", "march", "--json", *store)
+    assert ended.document == {"batch_id": "march", "cancelled": 3}
+    assert voiceflow("status", "--json", *store).document["states"]["queued"] == 2
+
+
+def test_ids_and_a_batch_together_are_bad_usage(voiceflow: Program, store: Store) -> None:
+    assert voiceflow("calls", "cancel", "default.1", "--batch", "march", *store).code == 2
+
+
+def test_a_doubt_is_resolved_as_placed(voiceflow: Program, store: Store) -> None:
+    job = in_doubt(voiceflow.folder)
+    ended = voiceflow("calls", "resolve", job.id, "--placed", "--note", "seen in the portal", "--json", *store)
+    assert ended.code == 0
+    assert ended.document["state"] == "accepted"
+    assert ended.document["notes"][0]["text"] == "seen in the portal"
+
+
+def test_not_placed_may_not_be_said_too_early(voiceflow: Program, store: Store) -> None:
+    job = in_doubt(voiceflow.folder)
+    ended = voiceflow("calls", "resolve", job.id, "--not-placed", "--note", "nothing in the portal", "--json", *store)
+    assert (ended.code, ended.out) == (1, "")
+    post = job.open_post
+    assert post is not None
+    assert f"may still place this call until {(post.valid_until + timedelta(seconds=10)).isoformat()}" in ended.err
+
+
+def test_not_placed_is_judged_by_the_clock_of_8x8(
+    voiceflow: Program, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = in_doubt(voiceflow.folder)
+
+    async def time_at_8x8(_settings: object) -> datetime:
+        return datetime.now(UTC) + timedelta(minutes=3)
+
+    monkeypatch.setattr("voiceflow_worker.cli.voice.time_at_8x8", time_at_8x8)
+    ended = voiceflow("calls", "resolve", job.id, "--not-placed", "--note", "nothing in the portal", *store)
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith(f"{job.id} to +6587654321 is queued")
+
+
+def test_a_call_is_made_again(voiceflow: Program, store: Store) -> None:
+    done = completed(voiceflow.folder)
+    refused = voiceflow("calls", "redial", done.id, "--json", *store)
+    assert refused.code == 1
+    assert "--force" in refused.err
+    ended = voiceflow("calls", "redial", done.id, "--force", "--note", "asked for it", "--json", *store)
+    assert ended.code == 0
+    assert [(line["state"], line["reason"]) for line in ended.lines] == [("queued", "asked for it")]
+
+
+def test_a_doubt_is_not_redialled(voiceflow: Program, store: Store) -> None:
+    job = in_doubt(voiceflow.folder)
+    ended = voiceflow("calls", "redial", job.id, "--force", *store)
+    assert ended.code == 1
+    assert "resolve it first" in ended.err
+
+
+def test_the_story_of_a_doubt_tells_why(voiceflow: Program, store: Store) -> None:
+    job = in_doubt(voiceflow.folder)
+    out = voiceflow("calls", "show", job.id, *store).out
+    assert "the answer did not come" in out
+    assert "next look for evidence at" in out
+
+
+def test_the_story_of_a_refused_call_says_what_to_do(voiceflow: Program, store: Store) -> None:
+    job = refused_with(voiceflow.folder, -1014)
+    out = voiceflow("calls", "show", job.id, *store).out
+    assert "code -1014: " in out

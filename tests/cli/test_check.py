@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.running import Program
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+CAMPAIGN, FLOW = EXAMPLES / "reminder-campaign.csv", EXAMPLES / "reminder-flow.json"
+
+BODY = {
+    "callflow": [
+        {"action": "makeCall", "params": {"source": "+6531234567", "destination": "+6587654321"}},
+        {"action": "say", "params": {"text": "Your order is ready.", "voiceProfile": "en-IE-EmilyNeural"}},
+    ]
+}
+FIELDS = {"file", "row", "column", "path", "code", "severity", "message"}
+
+
+def written(folder: Path, name: str, text: object) -> Path:
+    path = folder / name
+    path.write_text(text if isinstance(text, str) else json.dumps(text), encoding="utf-8")
+    return path
+
+
+def test_files_without_errors_exit_0(voiceflow: Program) -> None:
+    ended = voiceflow("check", EXAMPLES / "text-to-speech.json", EXAMPLES / "play-file.json", FLOW)
+    assert ended.code == 0, ended.out
+    assert "0 errors" in ended.out
+
+
+def test_findings_are_json_lines_with_every_field(voiceflow: Program) -> None:
+    body = {"callflow": [*BODY["callflow"], {"action": "say", "params": {"text": "x", "repetition": 9}}]}
+    path = written(voiceflow.folder, "body.json", body)
+    ended = voiceflow("check", path, "--json")
+    assert ended.code == 2
+    assert all(set(line) == FIELDS for line in ended.lines)
+    errors = [(line["path"], line["severity"]) for line in ended.lines if line["severity"] == "error"]
+    assert errors == [
+        ("$.callflow[2].params.voiceProfile", "error"),
+        ("$.callflow[2].params.repetition", "error"),
+    ]
+
+
+def test_one_bad_file_of_several_exits_2(voiceflow: Program) -> None:
+    good = written(voiceflow.folder, "good.json", BODY)
+    ended = voiceflow("check", good, "missing.json", "--json")
+    assert ended.code == 2
+    assert [line["file"] for line in ended.lines if line["severity"] == "error"] == ["missing.json"]
+
+
+def test_a_past_validity_is_a_warning(voiceflow: Program) -> None:
+    path = written(voiceflow.folder, "body.json", {**BODY, "validUntil": "2020-01-31T01:00:00.000Z"})
+    ended = voiceflow("check", path, "--json")
+    assert ended.code == 0
+    assert [line["code"] for line in ended.lines if line["code"] is not None] == [-1015]
+
+
+def test_people_see_row_column_reason_and_code(voiceflow: Program) -> None:
+    ended = voiceflow("check", CAMPAIGN, "--template", FLOW, "--source", "+6531234567", "--voice-profile", "x")
+    assert ended.code == 2
+    line = next(line for line in ended.out.splitlines() if "+65 8765 CALL" in line)
+    assert line.split()[0:2] == ["31", "destination"]
+    assert line.split()[-1] == "-1017"
+    assert ended.err == ""
+
+
+def test_a_template_and_a_text_together_are_bad_usage(voiceflow: Program) -> None:
+    ended = voiceflow("check", CAMPAIGN, "--template", FLOW, "--say", "Hello")
+    assert ended.code == 2
+    assert "give one of them" in ended.err
+
+
+def test_a_template_that_is_not_there_is_told(voiceflow: Program) -> None:
+    ended = voiceflow("check", CAMPAIGN, "--template", "missing.json")
+    assert ended.code == 2
+    assert "missing.json" in ended.err
+
+
+def test_source_and_voice_come_from_the_settings(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(voiceflow.folder, "people.csv", "destination\n+6587654321\n")
+    assert voiceflow("check", path, "--say", "Hello").code == 2
+    monkeypatch.setenv("VOICEFLOW_SOURCE", "+6531234567")
+    monkeypatch.setenv("VOICEFLOW_VOICE_PROFILE", "en-IE-EmilyNeural")
+    assert voiceflow("check", path, "--say", "Hello").code == 0
+
+
+def test_nothing_is_stored(voiceflow: Program) -> None:
+    voiceflow("check", EXAMPLES / "text-to-speech.json")
+    assert list(voiceflow.folder.iterdir()) == []

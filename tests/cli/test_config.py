@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.cli.running import Program
+
+
+def test_every_setting_is_shown_with_its_place(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOICEFLOW_RATE", "7")
+    (voiceflow.folder / "voiceflow.toml").write_text('queue = "reminders"\n')
+    found = {line["setting"]: (line["value"], line["from"]) for line in voiceflow("config", "show", "--json").lines}
+    assert found["VOICEFLOW_RATE"] == ("7.0", "VOICEFLOW_RATE (the environment)")
+    assert found["VOICEFLOW_QUEUE"] == ("reminders", "queue (voiceflow.toml)")
+    assert found["VOICEFLOW_BURST"] == ("1", "the default")
+
+
+def test_a_key_is_never_shown(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOICEFLOW_API_KEY", "very-secret")
+    monkeypatch.setenv("VOICEFLOW_STORE", "redis://user:very-secret@host/0")
+    for options in ([], ["--json"]):
+        ended = voiceflow("config", "show", *options)
+        assert ended.code == 0
+        assert "very-secret" not in ended.out + ended.err
+
+
+def test_a_name_that_is_no_setting_is_told(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOICEFLOW_RATTE", "7")
+    err = voiceflow("config", "show", "--json").err
+    assert "VOICEFLOW_RATTE (the environment) is no setting of this version; did you mean VOICEFLOW_RATE?" in err

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import csv
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.cli.running import Ended, Program
+from tests.cli.test_check import BODY, CAMPAIGN, FIELDS, FLOW, written
+
+SAY = ("--say", "Hello {{name}}", "--source", "+6531234567", "--voice-profile", "en-IE-EmilyNeural")
+GOOD = "destination,name\n+6587654321,Ana\n+6587654322,Ben\n"
+BAD = GOOD + "+65 8765,Cho\n,Dee\n"
+
+
+def calls(voiceflow: Program, *options: str) -> list[dict[str, object]]:
+    return voiceflow("calls", "list", "--json", *options).lines
+
+
+def test_the_document_has_every_field(voiceflow: Program) -> None:
+    path = written(voiceflow.folder, "march.csv", GOOD)
+    ended = voiceflow("enqueue", path, *SAY, "--json")
+    assert ended.code == 0
+    found = ended.document
+    assert {key: found[key] for key in ("batch_id", "enqueued", "duplicates", "rejected")} == {
+        "batch_id": "march",
+        "enqueued": 2,
+        "duplicates": 0,
+        "rejected": 0,
+    }
+    assert all(set(finding) == FIELDS for finding in found["findings"])
+    assert [call["destination"] for call in calls(voiceflow)] == ["+6587654321", "+6587654322"]
+
+
+def test_the_same_file_again_adds_nothing(voiceflow: Program) -> None:
+    path = written(voiceflow.folder, "march.csv", GOOD)
+    voiceflow("enqueue", path, *SAY)
+    found = voiceflow("enqueue", path, *SAY, "--json").document
+    assert (found["enqueued"], found["duplicates"]) == (0, 2)
+    assert len(calls(voiceflow)) == 2
+    assert voiceflow("enqueue", path, *SAY, "--batch", "april", "--json").document["enqueued"] == 2
+
+
+def test_a_bad_row_keeps_the_file_out(voiceflow: Program) -> None:
+    path = written(voiceflow.folder, "march.csv", BAD)
+    ended = voiceflow("enqueue", path, *SAY, "--json")
+    assert ended.code == 2
+    errors = [(f["row"], f["column"], f["code"]) for f in ended.document["findings"] if f["severity"] == "error"]
+    assert errors == [(4, "destination", -1017), (5, "destination", -1009)]
+    assert (ended.document["enqueued"], ended.document["rejected"]) == (0, 2)
+    assert "2 of 4 rows are bad; nothing is enqueued" in ended.err
+    assert calls(voiceflow) == []
+
+
+def test_people_are_told_every_bad_row(voiceflow: Program) -> None:
+    path = written(voiceflow.folder, "march.csv", BAD)
+    ended = voiceflow("enqueue", path, *SAY)
+    assert ended.code == 2
+    assert "or enqueue the other 2 with --skip-bad" in ended.out
+    rows = [line.split()[:2] for line in ended.out.splitlines() if "destination" in line]
+    assert rows == [["4", "destination"], ["5", "destination"]]
+
+
+def test_bad_rows_are_skipped_and_put_aside(voiceflow: Program) -> None:
+    path = written(voiceflow.folder, "march.csv", BAD)
+    ended = voiceflow("enqueue", path, *SAY, "--skip-bad", "--rejects", "bad.csv", "--json")
+    assert ended.code == 0
+    assert (ended.document["enqueued"], ended.document["rejected"]) == (2, 2)
+    assert "the bad rows are in bad.csv" in ended.err
+    with (voiceflow.folder / "bad.csv").open(encoding="utf-8", newline="") as file:
+        rejected = list(csv.DictReader(file))
+    assert [(row["destination"], row["name"]) for row in rejected] == [("+65 8765", "Cho"), ("", "Dee")]
+    assert all(row["reason"] for row in rejected)
+
+
+def test_a_dry_run_stores_nothing(voiceflow: Program) -> None:
+    good = written(voiceflow.folder, "march.csv", GOOD)
+    ended = voiceflow("enqueue", good, *SAY, "--dry-run", "--json")
+    assert (ended.code, ended.document["enqueued"]) == (0, 0)
+    assert "2 would be enqueued" in ended.err
+    bad = written(voiceflow.folder, "bad.csv", BAD)
+    assert voiceflow("enqueue", bad, *SAY, "--dry-run").code == 2
+    assert voiceflow("enqueue", bad, *SAY, "--dry-run", "--skip-bad").code == 0
+    assert calls(voiceflow) == []
+
+
+def test_a_file_that_cannot_be_read_is_told_to_scripts_too(voiceflow: Program) -> None:
+    ended = voiceflow("enqueue", "missing.csv", *SAY, "--json")
+    assert ended.code == 2
+    assert (ended.document["batch_id"], ended.document["enqueued"]) == ("missing", 0)
+    assert [set(finding) for finding in ended.document["findings"]] == [FIELDS]
+    assert "missing.csv" in ended.err
+
+
+def test_a_csv_needs_something_to_say(voiceflow: Program) -> None:
+    path = written(voiceflow.folder, "march.csv", GOOD)
+    ended = voiceflow("enqueue", path)
+    assert ended.code == 2
+    assert "--template" in ended.err
+
+
+def test_options_reach_the_calls(voiceflow: Program) -> None:
+    path = written(voiceflow.folder, "march.csv", "destination,name\n8765 4321,Ana\n")
+    began = datetime.now(UTC)
+    options = ("--country", "SG", "--valid-for", "2h", "--priority", "7", "--batch", "april", "--queue", "other")
+    assert voiceflow("enqueue", path, *SAY, *options, "--not-before", "2020-01-01T00:00:00Z").code == 0
+    (call,) = calls(voiceflow, "--queue", "other")
+    assert (call["destination"], call["priority"], call["batch_id"]) == ("+6587654321", 7, "april")
+    valid = datetime.fromisoformat(str(call["valid_until"])) - began
+    assert timedelta(hours=2) - timedelta(seconds=1) <= valid < timedelta(hours=2, minutes=1)
+
+
+def test_not_before_says_when_it_is_due(voiceflow: Program) -> None:
+    path = written(voiceflow.folder, "march.csv", GOOD)
+    voiceflow("enqueue", path, *SAY, "--not-before", "2099-01-31T09:00:00+08:00")
+    assert {call["due_at"] for call in calls(voiceflow)} == {"2099-01-31T01:00:00.000Z"}
+
+
+def test_one_json_body_is_one_call(voiceflow: Program) -> None:
+    path = written(voiceflow.folder, "body.json", {**BODY, "clientRequestId": "order-42", "clientBatchId": "orders"})
+    assert voiceflow("enqueue", path, "--json").document["enqueued"] == 1
+    (call,) = calls(voiceflow)
+    assert (call["unique_key"], call["batch_id"]) == ("order-42", "orders")
+
+
+def test_json_lines_are_bodies(voiceflow: Program) -> None:
+    lines = "\n".join(json.dumps({**BODY, "unique_key": f"order-{number}"}) for number in range(3))
+    path = written(voiceflow.folder, "bodies.jsonl", lines)
+    assert voiceflow("enqueue", path, "--json").document["enqueued"] == 3
+
+
+def test_a_validity_that_has_passed_is_an_error_here(voiceflow: Program) -> None:
+    path = written(voiceflow.folder, "body.json", {**BODY, "validUntil": "2020-01-31T01:00:00.000Z"})
+    assert voiceflow("enqueue", path).code == 2
+    assert voiceflow("enqueue", path, "--valid-for", "1h").code == 0
+
+
+def test_the_example_campaign_is_enqueued(voiceflow: Program) -> None:
+    options = ("--template", FLOW, "--source", "+6531234567", "--voice-profile", "en-US-JennyNeural")
+    assert voiceflow("enqueue", CAMPAIGN, *options).code == 2
+    ended: Ended = voiceflow("enqueue", CAMPAIGN, *options, "--skip-bad", "--json")
+    assert ended.code == 0
+    assert ended.document["enqueued"] > 20
+    assert ended.document["rejected"] > 10
+
+
+def test_progress_is_told_in_lines_where_there_is_no_terminal(
+    voiceflow: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("voiceflow_worker.cli.progress.LINE_EVERY", 0)
+    path = written(voiceflow.folder, "march.csv", GOOD)
+    ended = voiceflow("enqueue", path, *SAY, "--json")
+    assert "enqueuing march.csv: 2 rows read (100 %)" in ended.err
+    assert "enqueuing march.csv: 2 of 2 rows enqueued (100 %)" in ended.err
+    assert ended.document["enqueued"] == 2

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from tests.cli.running import Program
+from tests.cli.stored import enqueued, url_of
+
+
+def test_a_queue_is_held_and_opened(voiceflow: Program) -> None:
+    store = ("--store", url_of(voiceflow.folder))
+    held = voiceflow("hold", "--reason", "wrong text", "--json", *store)
+    assert held.code == 0
+    assert held.document == {
+        "scope": "queue",
+        "name": "default",
+        "state": "held",
+        "until": None,
+        "reason": "wrong text",
+    }
+    assert voiceflow("resume", "--json", *store).document["state"] == "open"
+    assert voiceflow("status", "--json", *store).document["holds"] == []
+
+
+def test_a_hold_may_end_by_itself(voiceflow: Program) -> None:
+    found = voiceflow("hold", "--batch", "march", "--for", "10m", "--json").document
+    until = datetime.fromisoformat(found["until"])
+    assert timedelta(minutes=9) < until - datetime.now(UTC) <= timedelta(minutes=10)
+    assert (found["scope"], found["name"]) == ("batch", "march")
+
+
+def test_people_are_told_what_stands(voiceflow: Program) -> None:
+    assert voiceflow("hold").out == "queue default is held until somebody resumes it: held by a person\n"
+    assert voiceflow("hold", "--for", "1m", "--reason", "other").out.endswith("held by a person\n")  # not shortened
+    assert voiceflow("resume").out == "queue default is open\n"
+
+
+def test_a_cancelled_batch_stays_cancelled(voiceflow: Program) -> None:
+    store = ("--store", url_of(voiceflow.folder))
+    enqueued(voiceflow.folder, 1, batch_id="march")
+    voiceflow("calls", "cancel", "--batch", "march", *store)
+    ended = voiceflow("resume", "--batch", "march", "--json", *store)
+    assert ended.code == 1
+    assert ended.document["state"] == "cancelled"
+    assert "enqueue its calls as a new batch" in ended.err

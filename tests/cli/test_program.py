@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.running import Program, Spawned
+from tests.cli.stored import completed, enqueued, url_of
+from voiceflow_worker.cli.registering import description
+
+COMMANDS = [
+    ["demo"], ["check"], ["enqueue"], ["worker"], ["serve"], ["sandbox"], ["status"], ["report"], ["hold"], ["resume"],
+    ["calls", "list"], ["calls", "show"], ["calls", "cancel"], ["calls", "resolve"], ["calls", "redial"],
+    ["config", "show"],
+]  # fmt: skip
+TOUCH_JOBS = [command for command in COMMANDS if command[0] not in {"check", "sandbox", "config"}]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help_with_an_example(voiceflow: Program, command: list[str]) -> None:
+    ended = voiceflow(*command, "--help")
+    assert ended.code == 0
+    assert ended.out.startswith(f"Usage: voiceflow {' '.join(command)}")
+    behind = ended.out[ended.out.index("Example") :]
+    assert f"voiceflow {' '.join(command)}" in behind
+
+
+@pytest.mark.parametrize("command", TOUCH_JOBS, ids=" ".join)
+def test_every_command_that_touches_jobs_takes_a_store_and_a_queue(voiceflow: Program, command: list[str]) -> None:
+    out = voiceflow(*command, "--help").out
+    assert "--store URL" in out
+    assert "--queue NAME" in out
+
+
+def test_alone_it_lists_the_commands(voiceflow: Program) -> None:
+    ended = voiceflow()
+    assert ended.code == 0
+    assert {command[0] for command in COMMANDS} <= set(ended.out.split())
+
+
+def test_it_tells_its_version(voiceflow: Program) -> None:
+    ended = voiceflow("--version")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith("voiceflow-worker 0.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["nonsense"], 'Unknown command "nonsense"'),
+        (["status", "--nonsense"], "Unknown option: --nonsense"),
+        (["status", "behind"], "behind"),
+        (["calls", "nonsense"], 'Unknown command "nonsense"'),
+        (["calls", "show"], "requires an argument"),
+        (["calls", "resolve", "default.1", "--note", "x"], "--placed"),
+        (["calls", "resolve", "default.1", "--placed", "--not-placed", "--note", "x"], "specified multiple times"),
+        (["calls", "list", "--state", "nonsense"], '"in_doubt"'),
+        (["hold", "--for", "soon"], "'soon' is no duration"),
+        (["hold", "--drian"], "Unknown option: --drian"),
+        (["enqueue", "f.csv", "--not-before", "2026-11-20 09:00"], "does not say which time zone"),
+        (["enqueue", "f.csv", "--not-before", "tomorrow"], "is no time"),
+        (["--store", "sqlite:///calls.db", "status"], "--store"),
+        (["worker", "--rate", "fast"], "give calls per second"),
+        (["worker", "--processes", "0"], "--processes 0"),
+        (["worker", "--burst", "0"], "--burst"),
+        (["status", "--queue", "Not A Name"], "--queue"),
+        (["calls", "cancel"], "either the ids of jobs, or --batch"),
+        (["calls", "redial"], "the ids of jobs"),
+        (["calls", "list", "--limit", "-1"], "--limit -1"),
+        (["calls", "list", "--destination", "somebody"], "'somebody' is no phone number"),
+        (["check"], "one or more files"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_usage_exits_2_with_a_sentence(voiceflow: Program, arguments: list[str], told: str) -> None:
+    ended = voiceflow(*arguments)
+    assert ended.code == 2
+    assert ended.out == ""
+    assert told in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_bad_usage_names_the_help_to_look_at(voiceflow: Program) -> None:
+    assert "See: voiceflow calls list --help" in voiceflow("calls", "list", "--nonsense").err
+
+
+@pytest.mark.parametrize(
+    ("store", "code", "told"),
+    [
+        ("nonsense://host/0", 2, "no backend is registered"),
+        ("calls.db", 2, "sqlite:///calls.db"),
+        ("sqlite:///no/such/folder/calls.db", 3, "no/such/folder"),
+        ("sqlite:///no-store.db", 3, "is not a voiceflow store"),
+    ],
+)
+def test_a_store_that_cannot_be_used_is_told(voiceflow: Program, store: str, code: int, told: str) -> None:
+    (voiceflow.folder / "no-store.db").write_text("this is a letter, not a database\n" * 100)
+    ended = voiceflow("status", "--store", store)
+    assert ended.code == code
+    assert told in ended.err
+    assert ended.out == ""
+
+
+def test_a_setting_that_is_wrong_is_told_with_its_place(voiceflow: Program) -> None:
+    (voiceflow.folder / ".env").write_text("VOICEFLOW_RATE=fast\n")
+    ended = voiceflow("status")
+    assert ended.code == 2
+    assert "VOICEFLOW_RATE is 'fast' (.env)" in ended.err
+
+
+def test_store_and_queue_come_from_the_settings_too(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOICEFLOW_STORE", "sqlite:///mine.db")
+    monkeypatch.setenv("VOICEFLOW_QUEUE", "mine")
+    assert voiceflow("status", "--json").document["queue"] == "mine"
+    assert (voiceflow.folder / "mine.db").exists()
+    assert voiceflow("status", "--json", "--queue", "other").document["queue"] == "other"
+
+
+def test_a_bug_is_not_hidden(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("voiceflow_worker.cli.config.settings_from", broken)
+    with pytest.raises(ZeroDivisionError):
+        voiceflow("config", "show")
+
+
+def test_a_reader_that_has_seen_enough_ends_it_quietly(folder: Path) -> None:
+    enqueued(folder, 300)  # more than a pipe takes
+    listing = Spawned(["calls", "list", "--limit", "0", "--json", "--store", url_of(folder)], folder)
+    command = [sys.executable, "-m", "voiceflow_worker", *map(str, listing.arguments)]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(60) == 1
+
+
+def test_names_that_the_terminal_cannot_print_do_not_end_it(folder: Path) -> None:
+    job = completed(folder, batch_id="Fr\u00fchling")
+    arguments = ["calls", "show", job.id, "--store", url_of(folder)]
+    with Spawned(arguments, folder, {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}) as process:
+        ended = process.end()
+    assert ended.code == 0, ended.err
+    assert "Fr\\xfchling" in ended.out
+
+
+def test_help_is_there_at_once(folder: Path) -> None:
+    def seconds() -> float:
+        began = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "voiceflow_worker", "--help"], cwd=folder, capture_output=True, check=True
+        )
+        return time.perf_counter() - began
+
+    assert min(seconds() for _ in range(3)) < 0.5  # the best of three: other processes only make it slower
+
+
+def test_help_loads_nothing_that_is_heavy(folder: Path) -> None:
+    heavy = {"aiohttp", "apsw", "httpx", "pydantic", "starlette", "structlog", "uvicorn"}
+    code = (
+        "import sys; from voiceflow_worker.cli.program import program; program();"
+        f"print(sorted({heavy!r} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def test_a_docstring_becomes_paragraphs() -> None:
+    def command() -> None:
+        """Do this.
+
+        It takes
+        a while.
+
+        Args:
+            none: At all.
+        """
+
+    assert description(command) == "Do this.\n\nIt takes a while."

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import csv
+
+from tests.cli.running import Program
+from tests.cli.stored import completed, enqueued, url_of
+from voiceflow_worker import JobState
+
+
+def filled(voiceflow: Program) -> tuple[str, str]:
+    enqueued(voiceflow.folder, 2, batch_id="march")
+    completed(voiceflow.folder, batch_id="march")
+    enqueued(voiceflow.folder, 1, batch_id="april")
+    return ("--store", url_of(voiceflow.folder))
+
+
+def test_the_document_has_every_field(voiceflow: Program) -> None:
+    ended = voiceflow("report", "--batch", "march", "--json", *filled(voiceflow))
+    assert ended.code == 0
+    found = ended.document
+    assert found["states"] == {
+        state.value: {JobState.QUEUED: 2, JobState.COMPLETED: 1}.get(state, 0) for state in JobState
+    }
+    assert {key: found[key] for key in ("batch_id", "total", "outcomes", "answer_rate", "digits")} == {
+        "batch_id": "march",
+        "total": 3,
+        "outcomes": {"COMPLETED": 1},
+        "answer_rate": 1.0,
+        "digits": {},
+    }
+
+
+def test_people_get_tables(voiceflow: Program) -> None:
+    out = voiceflow("report", "--batch", "march", *filled(voiceflow)).out
+    assert "batch march: 3 calls" in out
+    assert "answered: 1 of 1 (100%)" in out
+
+
+def test_files_are_written(voiceflow: Program) -> None:
+    store = filled(voiceflow)
+    ended = voiceflow("report", "--batch", "march", "--csv", "out.csv", "--html", "out.html", "--json", *store)
+    assert ended.code == 0
+    assert "out.csv: 3 calls" in ended.err
+    with (voiceflow.folder / "out.csv").open(encoding="utf-8", newline="") as file:
+        assert sorted(row["state"] for row in csv.DictReader(file)) == ["completed", "queued", "queued"]
+    assert "march" in (voiceflow.folder / "out.html").read_text(encoding="utf-8")
+
+
+def test_a_file_that_cannot_be_written_is_told(voiceflow: Program) -> None:
+    ended = voiceflow("report", "--batch", "march", "--csv", "no/such/folder/out.csv", *filled(voiceflow))
+    assert ended.code == 1
+    assert "no/such/folder/out.csv" in ended.err
+
+
+def test_a_batch_that_nobody_knows_exits_1(voiceflow: Program) -> None:
+    ended = voiceflow("report", "--batch", "may", "--json", *filled(voiceflow))
+    assert (ended.code, ended.document["total"]) == (1, 0)
+    assert "there are no calls of batch may in queue default" in ended.err

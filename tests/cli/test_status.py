@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from tests.cli.running import Program
+from tests.cli.stored import completed, enqueued, in_doubt, url_of, within
+from voiceflow_worker import JobState
+
+
+def test_the_json_has_every_field(voiceflow: Program) -> None:
+    enqueued(voiceflow.folder, 2)
+    found = voiceflow("status", "--json", "--store", url_of(voiceflow.folder)).document
+    assert found.pop("oldest_due_seconds") >= 0
+    assert found == {
+        "queue": "default",
+        "states": {state.value: 2 if state is JobState.QUEUED else 0 for state in JobState},
+        "due": 2,
+        "rate": {"limit": None, "now": 0},
+        "workers": 0,
+        "holds": [],
+        "doubts": 0,
+        "total": 2,
+    }
+
+
+def test_an_empty_queue_has_no_oldest(voiceflow: Program) -> None:
+    found = voiceflow("status", "--json").document
+    assert (found["oldest_due_seconds"], found["total"], found["due"]) == (None, 0, 0)
+
+
+def test_holds_are_told(voiceflow: Program) -> None:
+    store = ("--store", url_of(voiceflow.folder))
+    voiceflow("hold", "--batch", "march", "--reason", "wrong date", *store)
+    assert voiceflow("status", "--json", *store).document["holds"] == [
+        {"scope": "batch", "name": "march", "until": None, "reason": "wrong date"}
+    ]
+    assert "batch march is held until somebody resumes it: wrong date" in voiceflow("status", *store).out
+
+
+def test_people_are_told_where_it_stands(voiceflow: Program) -> None:
+    folder = voiceflow.folder
+    enqueued(folder, 3)
+    completed(folder)
+    in_doubt(folder)
+    within(folder, lambda engine: engine.queue.hold(reason="lunch"))
+    ended = voiceflow("status", "--store", url_of(folder))
+    assert ended.code == 0
+    assert "calls.db: 5 jobs" in ended.out
+    assert "in doubt: 1; see `voiceflow calls list --state in_doubt`" in ended.out
+    assert "queue default is held" in ended.out
+    assert ended.err == ""

@@ -1,0 +1,303 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.eight_by_eight import EightByEight, running
+from tests.cli.running import TIMEOUT, Program, Spawned
+from tests.cli.stored import enqueued, in_doubt, url_of, within
+from tests.support.engine import Engine
+from tests.support.flows import flow, number
+from voiceflow_worker import Job, JobState
+from voiceflow_worker.sandbox import Sandbox
+from voiceflow_worker.sandbox.faults import Fault, FaultKind
+
+
+@pytest.fixture
+def eight(monkeypatch: pytest.MonkeyPatch) -> Iterator[EightByEight]:
+    """A sandbox that takes one key, and the settings to reach it."""
+    with running(Sandbox(api_key="key-1")) as found:
+        for name, value in found.environment.items():
+            monkeypatch.setenv(name, value)
+        yield found
+
+
+def states(folder: Path) -> dict[str, int]:
+    async def work(engine: Engine) -> dict[str, int]:
+        return {state.value: n for state, n in (await engine.store.jobs.count(engine.name)).items() if n}
+
+    return within(folder, work)
+
+
+def wait_until_posted(eight: EightByEight, count: int) -> None:
+    until = time.monotonic() + TIMEOUT
+    while len(eight.sandbox.ledger) < count:
+        assert time.monotonic() < until, "the calls were not posted"
+        time.sleep(0.02)
+
+
+def children_of(pid: int) -> list[int]:
+    listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    return [int(line.split()[0]) for line in listing.splitlines() if int(line.split()[1]) == pid]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+# -- draining ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_drain_sends_everything_and_tells_the_states(voiceflow: Program, eight: EightByEight) -> None:
+    jobs = enqueued(voiceflow.folder, 20)
+    ended = voiceflow("worker", "--drain", "--rate", "unlimited", "--json", "--store", url_of(voiceflow.folder))
+    assert ended.code == 0, ended.err
+    assert ended.document == {
+        "queue": "default",
+        "states": {state.value: 20 if state is JobState.ACCEPTED else 0 for state in JobState},
+        "later": 0,
+        "held": 0,
+        "holds": [],
+        "doubts": 0,
+        "submitted": 0,
+        "total": 20,
+    }
+    assert eight.rang == [job.destination for job in jobs]
+
+
+def test_people_are_told_what_a_drain_did(voiceflow: Program, eight: EightByEight) -> None:
+    enqueued(voiceflow.folder, 3)
+    ended = voiceflow("worker", "--drain", "--rate", "100", "--store", url_of(voiceflow.folder))
+    assert ended.out == "queue default is drained: 3 accepted\n"
+    assert "at 100 calls/s, with 50 POSTs in flight at most" in ended.err
+
+
+def test_calls_for_later_are_left_and_told(voiceflow: Program, eight: EightByEight) -> None:
+    async def work(engine: Engine) -> Job:
+        later = engine.store.clock.now().replace(year=2099)
+        return await engine.queue.enqueue(flow(), not_before=later)
+
+    within(voiceflow.folder, work)
+    ended = voiceflow("worker", "--drain", "--json", "--store", url_of(voiceflow.folder))
+    assert (ended.code, ended.document["later"]) == (0, 1)
+    assert "left in the queue for later: 1 call" in ended.err
+    assert eight.rang == []
+
+
+def test_a_hold_that_stops_a_drain_exits_1(
+    voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VOICEFLOW_API_KEY", "another-key")
+    enqueued(voiceflow.folder, 3)
+    ended = voiceflow("worker", "--drain", "--json", "--store", url_of(voiceflow.folder))
+    assert ended.code == 1
+    assert ended.document["held"] == 3
+    assert [(hold["scope"], hold["state"]) for hold in ended.document["holds"]] == [("queue", "held")]
+    assert "voiceflow resume" in ended.err
+    assert "another-key" not in ended.out + ended.err
+    assert eight.rang == []
+
+
+def test_a_doubt_that_is_left_exits_1(voiceflow: Program, eight: EightByEight) -> None:
+    eight.sandbox.faults.add(Fault(fault=FaultKind.JUNK, destination=number(1)))
+    enqueued(voiceflow.folder, 3)
+    ended = voiceflow("worker", "--drain", "--json", "--store", url_of(voiceflow.folder))
+    assert ended.code == 1
+    assert (ended.document["doubts"], ended.document["states"]["accepted"]) == (1, 2)
+    assert "voiceflow calls list --state in_doubt" in ended.err
+
+
+def test_calls_that_8x8_refuses_are_outcomes(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(Sandbox(numbers=["+6599999999"])) as found:
+        for name, value in found.environment.items():
+            monkeypatch.setenv(name, value)
+        enqueued(voiceflow.folder, 2)
+        ended = voiceflow("worker", "--drain", "--json", "--store", url_of(voiceflow.folder))
+    assert (ended.code, ended.document["states"]["failed"]) == (0, 2)
+
+
+def test_summaries_that_nobody_receives_are_told(
+    voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VOICEFLOW_OUTCOMES", "webhook")
+    enqueued(voiceflow.folder, 1)
+    ended = voiceflow("worker", "--drain", "--json", "--store", url_of(voiceflow.folder))
+    assert (ended.code, ended.document["submitted"]) == (0, 1)
+    assert "voiceflow serve" in ended.err
+
+
+# -- what it needs -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("missing", ["VOICEFLOW_API_KEY", "VOICEFLOW_SUB_ACCOUNT"])
+def test_what_is_missing_is_told_before_anything_is_opened(
+    voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    monkeypatch.delenv(missing)
+    ended = voiceflow("worker")
+    assert ended.code == 2
+    assert f"set {missing}" in ended.err
+    assert list(voiceflow.folder.iterdir()) == []
+
+
+def test_memory_is_not_shared_by_processes(voiceflow: Program, eight: EightByEight) -> None:
+    ended = voiceflow("worker", "--processes", "2", "--store", "memory://")
+    assert ended.code == 2
+    assert "one process" in ended.err
+
+
+# -- signals -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number_", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_a_worker_told_to_stop_finishes_what_is_in_flight(
+    folder: Path, eight: EightByEight, number_: signal.Signals
+) -> None:
+    eight.sandbox.faults.add(Fault(fault=FaultKind.DELAY, seconds=1, times=1))
+    (job,) = enqueued(folder, 1)
+    with Spawned(["worker", "--store", url_of(folder)], folder) as worker:
+        worker.wait_for("voiceflow worker sends queue default")
+        wait_until_in_flight(folder, job)
+        worker.tell(number_)
+        assert "the calls in flight (1) are being finished" in worker.wait_for("stopping")
+        ended = worker.end()
+    assert ended.code == 0, ended.err
+    assert ended.err.endswith("stopped\n")
+    assert "Traceback" not in ended.err
+    assert states(folder) == {"accepted": 1}
+
+
+def wait_until_in_flight(folder: Path, job: Job) -> None:
+    async def work(engine: Engine) -> str:
+        return await engine.state(job)
+
+    until = time.monotonic() + TIMEOUT
+    while within(folder, work) != "sending":
+        assert time.monotonic() < until, "the call was not sent"
+        time.sleep(0.02)
+
+
+def test_a_second_signal_stops_at_once(folder: Path, eight: EightByEight) -> None:
+    eight.sandbox.faults.add(Fault(fault=FaultKind.DELAY, seconds=60, times=1))
+    (job,) = enqueued(folder, 1)
+    with Spawned(["worker", "--drain", "--json", "--store", url_of(folder)], folder) as worker:
+        wait_until_in_flight(folder, job)
+        worker.tell(signal.SIGTERM)
+        worker.wait_for("stopping")
+        began = time.monotonic()
+        ended = worker.stop()
+    assert ended.code == 0, ended.err
+    assert time.monotonic() - began < 20  # the grace is 30 s, and the answer would take a minute
+    assert states(folder) == {"in_doubt": 1}
+    assert ended.document["doubts"] == 1
+
+
+def test_logs_are_json_lines_where_asked_for(folder: Path, eight: EightByEight) -> None:
+    enqueued(folder, 1)
+    environment = {"VOICEFLOW_BASE_URL": "http://127.0.0.1:9", "VOICEFLOW_LOG_FORMAT": "json"}
+    with Spawned(["worker", "--store", url_of(folder)], folder, environment) as worker:
+        found = json.loads(worker.wait_for("cannot be reached"))
+        ended = worker.stop()
+    assert {"event", "level", "timestamp", "error"} <= set(found)
+    assert found["level"] == "warning"
+    assert ended.code == 0
+    assert states(folder) == {"queued": 1}
+
+
+def test_the_log_level_is_heeded(voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOICEFLOW_API_KEY", "another-key")
+    in_doubt(voiceflow.folder)
+    monkeypatch.setenv("VOICEFLOW_LOG_LEVEL", "critical")
+    quiet = voiceflow("worker", "--drain", "--json", "--store", url_of(voiceflow.folder)).err
+    assert "[warning" not in quiet
+
+
+# -- several processes -------------------------------------------------------------------------------------------------
+
+
+def test_several_processes_send_every_call_once(folder: Path, eight: EightByEight) -> None:
+    jobs = enqueued(folder, 40)
+    arguments = ["worker", "--drain", "--processes", "2", "--rate", "unlimited", "--json", "--store", url_of(folder)]
+    with Spawned(arguments, folder) as leader:
+        ended = leader.end()
+    assert ended.code == 0, ended.err
+    assert (ended.document["total"], ended.document["states"]["accepted"]) == (40, 40)
+    assert eight.rang == [job.destination for job in jobs]
+
+
+def test_a_process_that_dies_is_told_and_exits_1(folder: Path, eight: EightByEight) -> None:
+    with Spawned(["worker", "--processes", "2", "--store", url_of(folder)], folder) as leader:
+        leader.wait_for("voiceflow worker sends")
+        wait_for_workers(folder, 2)
+        os.kill(children_of(leader.process.pid)[0], signal.SIGKILL)
+        assert "was killed by SIGKILL" in leader.wait_for("the worker in process")
+        ended = leader.stop()
+    assert ended.code == 1
+    assert ended.err.endswith("stopped\n")
+
+
+def test_processes_are_stopped_in_order_with_their_leader(folder: Path, eight: EightByEight) -> None:
+    with Spawned(["worker", "--processes", "2", "--store", url_of(folder)], folder) as leader:
+        wait_for_workers(folder, 2)
+        children = children_of(leader.process.pid)
+        ended = leader.stop(signal.SIGINT)
+    assert ended.code == 0, ended.err
+    assert len(children) == 2
+    assert not any(map(is_running, children))
+    assert workers_of(folder) == 0  # each said goodbye
+
+
+def test_processes_whose_leader_is_killed_stop_by_themselves(folder: Path, eight: EightByEight) -> None:
+    with Spawned(["worker", "--processes", "2", "--store", url_of(folder)], folder) as leader:
+        wait_for_workers(folder, 2)
+        leader.tell(signal.SIGKILL)
+        until = time.monotonic() + TIMEOUT
+        while workers_of(folder):
+            assert time.monotonic() < until, "the workers did not notice that they are alone"
+            time.sleep(0.05)
+
+
+def workers_of(folder: Path) -> int:
+    async def work(engine: Engine) -> int:
+        return (await engine.queue.status()).workers
+
+    return within(folder, work)
+
+
+def wait_for_workers(folder: Path, count: int) -> None:
+    until = time.monotonic() + TIMEOUT
+    while workers_of(folder) < count:
+        assert time.monotonic() < until, "the workers did not come"
+        time.sleep(0.05)
+
+
+# -- metrics -----------------------------------------------------------------------------------------------------------
+
+
+def test_metrics_tell_where_the_queue_stands(folder: Path, eight: EightByEight) -> None:
+    enqueued(folder, 2, batch_id="march")
+    within(folder, lambda engine: engine.queue.hold(reason="lunch"))
+    with Spawned(["worker", "--metrics-port", "0", "--rate", "7", "--store", url_of(folder)], folder) as worker:
+        url = worker.wait_for("metrics are on").split()[-1]
+        worker.wait_for("voiceflow worker sends")
+        wait_for_workers(folder, 1)
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
+            text = answer.read().decode()
+        assert worker.stop().code == 0
+    assert url.startswith("http://127.0.0.1:")
+    assert 'voiceflow_queue_jobs{queue="default",state="queued"} 2.0' in text
+    assert 'voiceflow_queue_limit_calls_per_second{queue="default"} 7.0' in text
+    assert 'voiceflow_queue_workers{queue="default"} 1.0' in text
+    assert 'voiceflow_queue_holds{queue="default"} 1.0' in text

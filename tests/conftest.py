@@ -1,0 +1,88 @@
+"""What all tests share: the event loops they run on, that nothing leaves this machine, how hypothesis searches."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from ipaddress import IPv6Address, ip_address
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# A slow or busy machine must not fail a property: time limits are pytest-timeout's business.
+settings.register_profile("everyday", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+# Always the same examples: when CI turns red, the change did it.
+settings.register_profile("ci", settings.get_profile("everyday"), max_examples=100, derandomize=True, print_blob=True)
+settings.register_profile("thorough", settings.get_profile("everyday"), max_examples=5000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "everyday"))
+
+# What the person who runs the tests has set for their own store and account is not for the tests to use.
+for _name in [name for name in os.environ if name.startswith("VOICEFLOW_")]:
+    del os.environ[_name]
+
+
+@pytest.fixture(scope="module", params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Run async tests on both event loops; a module for asyncio alone has a fixture of this name that returns it."""
+    backend: str = request.param
+    return backend
+
+
+class OutsideConnectionError(RuntimeError):
+    """Raised when a test tries to reach something that is not on this machine."""
+
+
+_tried_to_leave: list[str] = []
+
+
+def _is_on_this_machine(host: object) -> bool:
+    """Say whether `host`, an address or a name, can only be this machine or, as RFC 6761 promises, nowhere."""
+    name = host.decode() if isinstance(host, bytes) else host
+    if not name:
+        return True
+    if not isinstance(name, str):
+        return False
+    try:
+        address = ip_address(name.partition("%")[0])
+    except ValueError:
+        return name.rstrip(".").rpartition(".")[2].lower() in {"localhost", "invalid"}
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return address.is_loopback or address.is_unspecified
+
+
+def _refuse_to_leave(event: str, arguments: tuple[object, ...]) -> None:
+    """Refuse connections, datagrams and name lookups that would leave this machine.
+
+    An audit hook sees every socket of this process, whichever library or event loop opened it; patching
+    `socket.socket` would miss those that call the C type. It is called for everything that Python audits: leave early.
+    """
+    if not event.startswith("socket."):
+        return
+    match event, arguments:
+        case (("socket.connect" | "socket.sendto" | "socket.sendmsg"), (opened, (host, _, *_))):
+            if getattr(opened, "family", None) not in {socket.AF_INET, socket.AF_INET6}:
+                return
+        case "socket.getaddrinfo", (host, *_):
+            pass
+        case _:
+            return
+    if not _is_on_this_machine(host):
+        _tried_to_leave.append(f"{event} {host!r}")
+        raise OutsideConnectionError(f"tests stay on this machine, but one tried: {event} {host!r}")
+
+
+sys.addaudithook(_refuse_to_leave)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_leaves_this_machine() -> Iterator[None]:
+    """Fail the test that tried, even where the code under test made an outcome of the error."""
+    _tried_to_leave.clear()
+    yield
+    tried = list(_tried_to_leave)
+    _tried_to_leave.clear()
+    if tried:
+        pytest.fail(f"tests stay on this machine, but this one tried: {', '.join(tried)}", pytrace=False)

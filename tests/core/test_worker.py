@@ -1,0 +1,267 @@
+"""The worker as its user sees it: what was placed, how fast, and where each job ended; on every backend."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import anyio
+import pytest
+
+from tests.support.flaky import FlakyStore
+from tests.support.flows import flow, number
+from tests.support.stores import BACKENDS, url_for
+from tests.support.voices import GatedVoice, ScriptedVoice, created, not_sent, unknown
+from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, Worker, WorkerOptions, open_store
+from voiceflow_worker.core.ports import Store, Voice
+from voiceflow_worker.model.policy import Outcomes
+from voiceflow_worker.model.verdict import Hold, Verdict, VerdictKind
+
+pytestmark = pytest.mark.anyio
+
+NO_WEBHOOKS = CallPolicy(outcomes=Outcomes.NONE)
+
+
+@pytest.fixture(params=BACKENDS)
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    async with open_store(url_for(request.param, tmp_path)) as opened:
+        yield opened
+
+
+async def enqueued(store: Store, count: int, **fields: object) -> CallQueue:
+    queue = CallQueue(store, policy=NO_WEBHOOKS)
+    await queue.enqueue_many(CallRequest(flow=flow(number(place)), **fields) for place in range(count))  # type: ignore[arg-type]
+    return queue
+
+
+def worker_for(store: Store, voice: Voice, **settings: object) -> Worker:
+    options = WorkerOptions(policy=NO_WEBHOOKS, **settings.pop("options", {}))  # type: ignore[arg-type]
+    return Worker(store, voice, **{"rate": None, "options": options, **settings})  # type: ignore[arg-type]
+
+
+async def states(queue: CallQueue) -> dict[str, int]:
+    return {state.value: count for state, count in (await queue.status()).states.items() if count}
+
+
+async def test_a_drain_places_every_call_once(store: Store) -> None:
+    queue, voice = await enqueued(store, 300), ScriptedVoice()
+    result = await worker_for(store, voice).drain()
+    assert Counter(voice.client_request_ids).most_common(1)[0][1] == 1
+    assert len(voice.placed) == 300
+    assert await states(queue) == {"accepted": 300}
+    assert not result.stopped_by_hold
+
+
+async def test_two_workers_on_one_store_share_the_calls(store: Store) -> None:
+    queue, voices = await enqueued(store, 200), [ScriptedVoice(), ScriptedVoice()]
+    async with anyio.create_task_group() as group:
+        for voice in voices:
+            group.start_soon(worker_for(store, voice, concurrency=10).drain)
+    placed = [each for voice in voices for each in voice.client_request_ids]
+    assert len(placed) == len(set(placed)) == 200
+    assert await states(queue) == {"accepted": 200}
+
+
+async def test_urgent_calls_go_first_and_equal_ones_in_their_order(store: Store) -> None:
+    queue = CallQueue(store, policy=NO_WEBHOOKS)
+    jobs = [await queue.enqueue(flow(number(place)), priority=place % 2) for place in range(6)]
+    voice = ScriptedVoice()
+    await worker_for(store, voice, concurrency=1).drain()
+    expected = [*(job.id for job in jobs if job.priority == 1), *(job.id for job in jobs if job.priority == 0)]
+    assert [each.rpartition(".")[0] for each in voice.client_request_ids] == expected
+
+
+async def test_no_more_than_the_concurrency_is_in_the_air_or_leased(store: Store) -> None:
+    queue, voice = await enqueued(store, 40), GatedVoice(bytes_left=True)
+    worker = worker_for(store, voice, concurrency=7)
+    async with anyio.create_task_group() as group:
+        group.start_soon(worker.drain)
+        while voice.in_the_air < 7:
+            await anyio.lowlevel.checkpoint()
+            await anyio.sleep(0.001)
+        assert worker.in_flight == 7
+        assert await states(queue) == {"queued": 33, "sending": 7}
+        voice.open.set()
+    assert await states(queue) == {"accepted": 40}
+
+
+@pytest.mark.parametrize(("rate", "burst"), [(50, 1), (100, 10)])
+async def test_no_sliding_second_holds_more_calls_than_the_rate_and_the_burst(
+    store: Store, rate: float, burst: int
+) -> None:
+    await enqueued(store, rate * 2)
+    voice = ScriptedVoice()
+    with anyio.fail_after(30):
+        await worker_for(store, voice, rate=rate, options={"burst": burst}).drain()
+    times = [at.timestamp() for at, _ in voice.placed]
+    busiest = max(sum(1 for other in times if at <= other < at + 1) for at in times)
+    assert busiest <= rate + burst + max(2, rate * 0.05)
+    assert len(times) == rate * 2
+
+
+class TestStop:
+    async def test_calls_in_flight_are_finished_and_no_new_ones_begun(self, store: Store) -> None:
+        queue, voice = await enqueued(store, 20), GatedVoice(bytes_left=True)
+        worker = worker_for(store, voice, concurrency=5)
+        async with anyio.create_task_group() as group:
+            group.start_soon(worker.run)
+            await voice.arrived.wait()
+            while voice.in_the_air < 5:
+                await anyio.sleep(0.001)
+            worker.stop()
+            voice.open.set()
+        assert len(voice.placed) == 5
+        assert await states(queue) == {"accepted": 5, "queued": 15}
+
+    @pytest.mark.parametrize(("bytes_left", "state"), [(True, "in_doubt"), (False, "queued")])
+    async def test_a_second_stop_ends_at_once_and_loses_nothing(
+        self, store: Store, bytes_left: bool, state: str
+    ) -> None:
+        queue, voice = await enqueued(store, 3), GatedVoice(bytes_left=bytes_left)
+        worker = worker_for(store, voice)
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as group:
+                group.start_soon(worker.run)
+                while voice.in_the_air < 3:
+                    await anyio.sleep(0.001)
+                worker.stop()
+                worker.stop()
+        assert await states(queue) == {state: 3}
+        attempts = {job.attempt for job in await queue.find()}
+        assert attempts == {1 if bytes_left else 0}
+
+    async def test_what_does_not_finish_within_the_grace_is_doubted(self, store: Store) -> None:
+        queue, voice = await enqueued(store, 2), GatedVoice(bytes_left=True)
+        worker = worker_for(store, voice, options={"shutdown_grace": timedelta(milliseconds=50)})
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as group:
+                group.start_soon(worker.run)
+                while voice.in_the_air < 2:
+                    await anyio.sleep(0.001)
+                worker.stop()
+        assert await states(queue) == {"in_doubt": 2}
+
+    async def test_an_idle_worker_stops_at_once(self, store: Store) -> None:
+        worker = worker_for(store, ScriptedVoice())
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as group:
+                group.start_soon(worker.run)
+                await anyio.sleep(0.05)
+                worker.stop()
+
+
+async def test_an_idle_worker_wakes_for_a_new_call(store: Store) -> None:
+    queue, voice = CallQueue(store, policy=NO_WEBHOOKS), GatedVoice(bytes_left=True)
+    voice.open.set()
+    worker = worker_for(store, voice)
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+            group.start_soon(worker.run)
+            await anyio.sleep(0.2)
+            await queue.enqueue(flow())
+            await voice.arrived.wait()
+            worker.stop()
+
+
+class TestAnswersThatHold:
+    async def test_after_a_401_only_the_calls_in_flight_have_seen_it_and_resume_finishes_the_rest(
+        self, store: Store
+    ) -> None:
+        queue = await enqueued(store, 60)
+        wrong_key = Verdict(
+            kind=VerdictKind.TURNED_AWAY,
+            message="401",
+            http_status=401,
+            hold=Hold(reason="8x8 answered 401: check VOICEFLOW_API_KEY", until_opened=True),
+        )
+        voice = ScriptedVoice(answer=lambda placement: wrong_key)
+        result = await worker_for(store, voice, concurrency=5).drain()
+        assert len(voice.placed) <= 5
+        assert result.stopped_by_hold
+        assert await states(queue) == {"queued": 60}
+
+        voice.answer, voice.placed = None, []
+        await queue.resume()
+        result = await worker_for(store, voice, concurrency=5).drain()
+        assert (len(voice.placed), result.stopped_by_hold) == (60, False)
+        assert await states(queue) == {"accepted": 60}
+        assert {job.attempt for job in await queue.find(limit=None)} == {1}
+
+    async def test_a_429_with_a_time_silences_the_queue_until_then(self, store: Store) -> None:
+        queue = await enqueued(store, 10)
+        throttled = Verdict(
+            kind=VerdictKind.TURNED_AWAY,
+            message="429",
+            http_status=429,
+            hold=Hold(reason="429", retry_after=timedelta(seconds=0.5)),
+        )
+        voice = ScriptedVoice(answers=[throttled])
+        await worker_for(store, voice, concurrency=1).drain()
+        times = [at for at, _ in voice.placed]
+        assert times[1] - times[0] >= timedelta(seconds=0.5)
+        assert await states(queue) == {"accepted": 10}
+
+
+async def test_an_outage_is_probed_by_one_call_at_a_time_and_then_all_go(store: Store) -> None:
+    queue = await enqueued(store, 100)
+    down = True
+
+    def answer(placement: object) -> Verdict:
+        return not_sent() if down else created()
+
+    voice = ScriptedVoice(answer=answer)
+    async with anyio.create_task_group() as group:
+        group.start_soon(worker_for(store, voice, concurrency=20).drain)
+        await anyio.sleep(1.6)
+        tries = len(voice.placed)
+        down = False
+    assert tries <= 20 + 4
+    assert await states(queue) == {"accepted": 100}
+
+
+async def test_calls_for_later_and_calls_behind_a_hold_are_left_and_told(store: Store) -> None:
+    queue = await enqueued(store, 4, batch_id="held")
+    await queue.enqueue(flow("+6591000001"), not_before=store.clock.now() + timedelta(hours=1))
+    await queue.enqueue(flow("+6591000002"))
+    await queue.hold(batch_id="held", reason="the texts are wrong")
+    voice = ScriptedVoice()
+    result = await worker_for(store, voice).drain()
+    assert (len(voice.placed), result.held, result.later) == (1, 4, 1)
+    assert [gate.reason for gate in result.holds] == ["the texts are wrong"]
+
+
+async def test_a_gateway_that_raises_leaves_a_doubt_and_stops_nothing_else(store: Store) -> None:
+    queue, voice = await enqueued(store, 5), ScriptedVoice(answers=[RuntimeError("a bug")])
+    await worker_for(store, voice).drain()
+    assert await states(queue) == {"accepted": 4, "in_doubt": 1}
+
+
+class TestStoreThatGoesAway:
+    @pytest.mark.parametrize("when", ["lose_before", "lose_after"])
+    async def test_a_lost_journal_entry_sends_nothing_twice(self, store: Store, when: str) -> None:
+        flaky = FlakyStore(store)
+        queue, voice = await enqueued(flaky, 30), ScriptedVoice()
+        setattr(flaky, when, (2, lambda move: move.new.state is JobState.SENDING))
+        await worker_for(flaky, voice).drain()
+        assert flaky.lost[when] == 2
+        assert len(voice.placed) == len(set(voice.client_request_ids)) == 30
+        assert await states(queue) == {"accepted": 30}
+
+    @pytest.mark.parametrize("when", ["lose_before", "lose_after"])
+    async def test_a_verdict_is_offered_until_the_store_takes_it(self, store: Store, when: str) -> None:
+        flaky = FlakyStore(store)
+        queue, voice = await enqueued(flaky, 30), ScriptedVoice()
+        setattr(flaky, when, (3, lambda move: move.old.state is JobState.SENDING))
+        await worker_for(flaky, voice).drain()
+        assert flaky.lost[when] == 3
+        assert len(voice.placed) == 30
+        assert await states(queue) == {"accepted": 30}
+
+
+async def test_a_doubt_is_told_and_not_sent_again(store: Store) -> None:
+    queue, voice = await enqueued(store, 3), ScriptedVoice(answers=[unknown()])
+    result = await worker_for(store, voice).drain()
+    assert (result.doubts, len(voice.placed)) == (1, 3)
+    assert await states(queue) == {"accepted": 2, "in_doubt": 1}

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.docs.pages import DOCS, section
+from voiceflow_worker.gateway.regions import Region
+from voiceflow_worker.model.evidence import summarised
+from voiceflow_worker.model.job import Job, JobState, Outcome, Post, PostVerdict
+from voiceflow_worker.model.policy import CallPolicy
+from voiceflow_worker.model.status import API_CODES, SESSION_ERROR_CODES, SESSION_STATUSES, CodeEntry, SessionStatus
+
+PAGE = DOCS / "8x8-notes.md"
+CREATED_AT = datetime(2026, 11, 20, tzinfo=UTC)
+
+
+def api_codes() -> str:
+    rows = (
+        [str(entry.code), entry.meaning, _tick(entry.found_before_sending), _tick(entry.is_permanent), entry.remedy]
+        for entry in API_CODES.values()
+    )
+    return table(["code", "meaning", "found before", "permanent", "what to do"], rows)
+
+
+def session_errors() -> str:
+    rows = ([str(entry.code), entry.meaning, _tick(entry.is_permanent), entry.remedy] for entry in errors())
+    return table(["code", "meaning", "permanent", "what to do"], rows)
+
+
+def session_statuses() -> str:
+    rows = (
+        [status.value, entry.meaning, f"`{state_after(status)}`", entry.remedy]
+        for status, entry in SESSION_STATUSES.items()
+    )
+    return table(["status", "meaning", "the call is", "what to do"], rows)
+
+
+def errors() -> Iterable[CodeEntry]:
+    return SESSION_ERROR_CODES.values()
+
+
+def state_after(status: SessionStatus) -> str:
+    """What a submitted call becomes by a summary with this status."""
+    at = CREATED_AT
+    post = Post(number=1, client_request_id="q.1.1", began_at=at, valid_until=at, verdict=PostVerdict.CREATED)
+    job = Job(
+        id="q.1", queue="q", state=JobState.SUBMITTED, due_at=at, destination="+6587654321", body="{}",
+        body_digest="", source="+6531234567", created_at=at, post_count=1, posts=(post,),
+    )  # fmt: skip
+    outcome = Outcome(status=status, status_text=status.value)
+    return summarised(job, 1, outcome, at=at, policy=CallPolicy()).state.value
+
+
+def table(header: list[str], rows: Iterable[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("".join(f"| {cell} " if cell else "| " for cell in cells) + "|" for cells in lines)
+
+
+def _tick(yes: bool) -> str:
+    return "yes" if yes else ""
+
+
+@pytest.mark.parametrize(
+    ("heading", "expected"),
+    [
+        ("Codes of an answer", api_codes()),
+        ("How a session ends", session_statuses()),
+        ("Error codes of a session", session_errors()),
+    ],
+)
+def test_a_table_of_codes_says_what_the_library_says(heading: str, expected: str) -> None:
+    text = section(PAGE.read_text(encoding="utf-8"), heading)
+    assert expected in text, f"put this table under {heading!r}:\n{expected}"
+
+
+def test_the_regions_are_those_of_the_library() -> None:
+    text = section(PAGE.read_text(encoding="utf-8"), "Regions")
+    for region in Region:
+        assert f"| `{region.value}` |" in text
+        assert f"`{region.base_url}`" in text

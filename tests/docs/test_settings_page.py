@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import DOCS, blocks, table_rows
+from voiceflow_worker.settings import PREFIX, Settings, load_settings, parse_duration, unknown_variables
+
+PAGE = DOCS / "settings.md"
+
+
+def documented() -> list[tuple[str, str]]:
+    """(variable, default) of every row of the page's table."""
+    rows = table_rows(PAGE.read_text(encoding="utf-8"), under="variable")
+    return [(row[0].strip("`"), row[1].strip("`")) for row in rows]
+
+
+def test_the_page_lists_every_setting_once_in_the_order_of_the_class() -> None:
+    assert [name for name, _ in documented()] == [PREFIX + name.upper() for name in Settings.model_fields]
+
+
+@pytest.mark.parametrize(("variable", "said"), documented())
+def test_the_default_on_the_page_is_the_default(variable: str, said: str) -> None:
+    default = Settings.model_fields[variable.removeprefix(PREFIX).lower()].default
+    match default:
+        case None | ():
+            assert not said
+        case timedelta():
+            assert parse_duration(said) == default
+        case float():
+            assert float(said) == default
+        case _:
+            assert said == str(default)
+
+
+def test_the_example_of_a_settings_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (example,) = blocks(PAGE, language="toml")
+    key = tmp_path / "key"
+    key.write_text("a-key\n")
+    (tmp_path / "voiceflow.toml").write_text(example.text.replace("/run/secrets/8x8", str(key)))
+    monkeypatch.chdir(tmp_path)
+    settings = load_settings()
+    assert settings.api_key is not None
+    assert settings.rate == 5
+    assert not unknown_variables()

@@ -1,0 +1,109 @@
+"""The tutorial is walked through as it is printed: its files written, its commands typed into one shell."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import DOCS
+
+PAGE = DOCS / "tutorial.md"
+
+_STEP = re.compile(
+    r"(?:<!-- (?:file: (?P<file>\S+)|exit code (?P<code>\d+)) -->\n\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$",
+    re.M | re.S,
+)
+
+
+class Shell:
+    """One bash for all steps: what a step exports, or puts into the background, is there for the next ones."""
+
+    def __init__(self, folder: Path) -> None:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self._bash = subprocess.Popen(
+            ["bash", "--norc"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=folder,
+            text=True, bufsize=1, env={"PATH": path, "HOME": str(folder)}, start_new_session=True,
+        )  # fmt: skip
+
+    def type(self, text: str) -> tuple[int, str]:
+        """Run commands; gives the exit code of the last one, and everything they printed."""
+        stdin, stdout = self._bash.stdin, self._bash.stdout
+        assert stdin is not None
+        assert stdout is not None
+        stdin.write(f"{text}\necho \"=== $?\"\n")
+        printed = ""
+        while not (ended := re.search(r"^=== (\d+)\n\Z", printed, re.M)):
+            line = stdout.readline()
+            assert line, f"the shell ended; it printed:\n{printed}"
+            printed += line
+        return int(ended[1]), printed[: ended.start()]
+
+    def close(self) -> None:
+        """End the shell and what it left in the background."""
+        self.type("kill $(jobs -p) 2>/dev/null; wait")
+        assert self._bash.stdin is not None
+        self._bash.stdin.close()
+        self._bash.wait(30)
+        assert self._bash.stdout is not None
+        self._bash.stdout.close()
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    opened = Shell(tmp_path)
+    yield opened
+    opened.close()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_for(port: int) -> None:
+    for _ in range(600):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)  # another process is starting, and tells nobody
+    pytest.fail(f"nothing listens on port {port}")
+
+
+@pytest.mark.slow
+def test_the_tutorial_can_be_followed(tmp_path: Path, shell: Shell) -> None:
+    ports = {"8080": free_port(), "8088": free_port()}
+    story = ""
+    folder = tmp_path
+    for step in _STEP.finditer(PAGE.read_text(encoding="utf-8")):
+        if step["file"]:
+            (folder / step["file"]).write_text(step["text"], encoding="utf-8")
+            continue
+        assert step["language"] == "sh", f"nobody runs a block of {step['language']}"
+        text = step["text"]
+        for printed, real in ports.items():
+            text = text.replace(printed, str(real))
+        code, output = shell.type(text)
+        story += f"$ {text}{output}"
+        assert code == int(step["code"] or 0), story
+        folder = tmp_path / "campaign"
+        if "serve" in text:
+            for port in ports.values():
+                wait_for(port)
+    assert "3 known before" in story
+    assert "answered: " in story
+    assert "in doubt" in story
+    _, listed = shell.type("voiceflow calls list --json")
+    calls = [json.loads(line) for line in listed.splitlines()]
+    assert [call["state"] for call in calls].count("accepted") == 1
+    assert len({call["unique_key"] for call in calls}) == 6

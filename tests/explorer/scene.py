@@ -1,0 +1,96 @@
+"""What is explored: the time limits in ticks, what may go wrong, and the rules that decide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from voiceflow_worker.model import evidence, lifecycle
+from voiceflow_worker.model.job import Job
+from voiceflow_worker.model.policy import CallPolicy
+from voiceflow_worker.model.verdict import VerdictKind
+
+TICK = timedelta(minutes=1)
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+"""All times of a job are kept relative to now, so that waiting for ever is a finite set of states."""
+
+WINDOW, RINGING, SKEW, LEASE, DEADLINE, REDIAL_AFTER = 2, 1, 1, 1, 2, 1
+FAR = 4
+"""A clock that jumped is off by this much: more than the window and the skew together."""
+
+POLICY = CallPolicy(
+    submit_window=WINDOW * TICK,
+    ringing=RINGING * TICK,
+    clock_skew=SKEW * TICK,
+    summary_deadline=DEADLINE * TICK,
+    first_look=TICK,
+    longest_look=TICK,
+    first_backoff=TICK,
+    longest_backoff=TICK,
+    missed_windows=1,
+)
+
+
+def moment(ticks: int) -> datetime:
+    """The time so many ticks from now."""
+    return NOW + ticks * TICK
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """One bounded world. Numbers are budgets; what has none may happen any number of times: crashes, losses, sweeps.
+
+    `copies`: how often a summary may come. `without_id`: it may come without its clientRequestId. `jumps`: by how many
+    ticks the clock of worker A may jump, once. `mistaken`: a person may say "not placed" of a call that rang.
+    `unclear`: a summary with an unknown status may come first.
+    """
+
+    jobs: int = 1
+    workers: int = 2
+    valid_for: int | None = None
+    redials: int = 0
+    copies: int = 1
+    without_id: bool = False
+    unclear: bool = False
+    busy: bool = True
+    refusals: bool = True
+    jumps: tuple[int, ...] = ()
+    cancels: int = 0
+    resolves: int = 0
+    calls_again: int = 0
+    mistaken: bool = False
+    posts: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """Who decides. By default the real functions; a mutation replaces one, to see that the explorer notices.
+
+    `timeout` is what a read timeout is taken for. `overdue_doubt` is what a sweep does to a job in doubt besides
+    looking again. `witness` says whose clock a person's "not placed" is judged by: 8x8's, or worker A's.
+    `locks`: whether numbers are locked. `lock_names_the_post`: whether a lock that is given back late must be the one
+    that was taken for that POST, or only the job's. `journal_at_lock`: whether the journal counts its submit window
+    from the time of the lock.
+    """
+
+    lease: Callable[..., Job] = lifecycle.lease
+    release: Callable[..., Job] = lifecycle.release
+    begin: Callable[..., Job] = lifecycle.begin
+    expire: Callable[..., Job] = lifecycle.expire
+    overdue_sending: Callable[..., Job] = lifecycle.doubt
+    overdue_submitted: Callable[..., Job] = lifecycle.give_up_waiting
+    overdue_doubt: Callable[..., Job] | None = None
+    cancel: Callable[..., Job] = lifecycle.cancel
+    resolve: Callable[..., Job] = lifecycle.resolve
+    redial: Callable[..., Job] = lifecycle.redial
+    answered: Callable[..., Job] = evidence.answered
+    summarised: Callable[..., Job] = evidence.summarised
+    timeout: VerdictKind = VerdictKind.UNKNOWN
+    witness: str = "8x8"
+    locks: bool = True
+    lock_names_the_post: bool = True
+    journal_at_lock: bool = True
+
+
+REAL = Rules()

@@ -1,0 +1,478 @@
+"""Everything that can happen next, one step of one party at a time. The real rules decide what it does to a job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from functools import partial
+
+from tests.explorer.jobs import BUSY, COMPLETED, DROPPED, JobBook, PromiseBrokenError
+from tests.explorer.scene import LEASE, POLICY, RINGING, SKEW, WINDOW, Rules, Scene, moment
+from tests.explorer.world import (
+    ANSWER,
+    COPY,
+    IDLE,
+    PARKED,
+    RANG,
+    UNCLEAR,
+    VERDICTS,
+    Answer,
+    Left,
+    Line,
+    Phase,
+    WorkerAt,
+    World,
+    answer,
+    copies,
+    place,
+)
+from voiceflow_worker.core.changes import _is_over
+from voiceflow_worker.core.ports import Move
+from voiceflow_worker.model.job import Job, JobState, Outcome, PostVerdict
+from voiceflow_worker.model.verdict import Verdict, VerdictKind
+
+S = JobState
+Found = tuple[str, World, bool]
+"""What happened, the world after it, and whether it happens without a person or a broken clock."""
+
+_HAD_THE_LEASE = frozenset({Phase.LEASED, Phase.LOCKED, Phase.UNSURE})
+_OUTCOMES = {Line.REACHED: COMPLETED, Line.WAS_BUSY: BUSY, Line.DROPPED: DROPPED}
+_NO_TRACE = frozenset({int(Line.NOTHING), int(Line.DROPPED)})
+MOST_RELEASES = 2
+_UNCLEAR_SUMMARY = Verdict(kind=VerdictKind.CREATED, message="an unknown status", session_id="session")
+
+
+class Steps:
+    """The next steps of a scene under a set of rules."""
+
+    def __init__(self, scene: Scene, rules: Rules, book: JobBook) -> None:
+        self._scene = scene
+        self._rules = rules
+        self._book = book
+        self._over: dict[tuple[int, int], bool] = {}
+        # Workers that are alike change places (see `_canonical`): only a broken clock gives them names.
+        self._names = ["worker A", "worker B"] if scene.jumps else ["a worker"] * scene.workers
+
+    def first(self) -> World:
+        """Where everything begins: jobs waiting, nobody busy."""
+        scene = self._scene
+        return World(
+            jobs=(self._book.first,) * scene.jobs,
+            lines=((),) * scene.jobs,
+            workers=(IDLE,) * scene.workers,
+            lock=None,
+            releases=(),
+            off=0,
+            left=Left(len(scene.jumps) and 1, scene.cancels, scene.resolves, scene.calls_again),
+        )
+
+    def after(self, world: World) -> list[Found]:
+        """All steps from here."""
+        found: list[Found] = [("a minute passes", self._tick(world), True)]
+        for who in range(len(world.workers)):
+            self._worker(world, who, found)
+        for job in range(len(world.jobs)):
+            for post in range(len(world.lines[job])):
+                self._line(world, job, post, found)
+            self._sweep(world, job, 0, found)
+            if world.off:
+                self._sweep(world, job, world.off, found)
+            self._person(world, job, found)
+        for release in world.releases:
+            self._give_back(world, release, found)
+        if world.left.jumps:
+            left = world.left._replace(jumps=world.left.jumps - 1)
+            for by in self._scene.jumps:
+                found.append((f"worker A's clock jumps by {by:+d} min", world._replace(off=by, left=left), False))
+        return [(text, self._canonical(after), alone) for text, after, alone in found]
+
+    # --- time ---
+
+    def _tick(self, world: World) -> World:
+        jobs = tuple(self._book.later(job) for job in world.jobs)
+        lines = world.lines
+        for job, job_id in enumerate(jobs):
+            for post, line in enumerate(lines[job]):
+                if place(line) == Line.TAKEN and self._book.facts[job_id].posts[post].valid < 0:
+                    lines = _with_line(lines, job, post, self._ended(line, Line.DROPPED))
+        lock = world.lock and (world.lock[0], world.lock[1] - 1)
+        workers = tuple(
+            worker._replace(extra=min(worker.extra + 1, WINDOW + 1)) if worker.phase == Phase.LOCKED else worker
+            for worker in world.workers
+        )
+        lock = None if lock is None or lock[1] <= 0 else lock
+        return world._replace(jobs=jobs, lines=lines, workers=workers, lock=lock)
+
+    # --- workers ---
+
+    def _worker(self, world: World, who: int, found: list[Found]) -> None:
+        worker, name = world.workers[who], self._names[who]
+        off = world.off if who == 0 else 0
+        if worker.phase == Phase.IDLE:
+            self._lease(world, who, off, found)
+            return
+        found.append((f"{name} is killed", self._killed(world, who), True))
+        match worker.phase:
+            case Phase.LEASED:
+                self._prepare(world, who, off, found)
+            case Phase.LOCKED:
+                self._journal(world, who, off - (worker.extra if self._rules.journal_at_lock else 0), found)
+            case Phase.UNSURE:
+                again = self._busy(world, who, worker._replace(phase=Phase.READY))
+                found.append((f"{name} asks again and hears that its journal entry is there", again, True))
+            case Phase.READY:
+                self._send(world, who, off, found)
+            case Phase.WAITING:
+                self._hear(world, who, found)
+            case Phase.ANSWERED:
+                self._settle(world, who, off, found)
+            case _:
+                self._unpark(world, who, off, found)
+
+    def _lease(self, world: World, who: int, off: int, found: list[Found]) -> None:
+        for job, job_id in enumerate(world.jobs):
+            facts = self._book.facts[job_id]
+            if facts.state is not S.QUEUED or facts.due > off or len(facts.posts) >= self._scene.posts:
+                continue
+            if facts.expires is not None and facts.expires <= off:
+                continue
+            step = partial(self._rules.lease, worker_id="w", until=moment(off + LEASE))
+            leased = self._move(world, job, ("lease", off), step)
+            if leased is not None:
+                leased = self._busy(leased, who, WorkerAt(Phase.LEASED, job, 0, 0))
+                found.append((f"{self._names[who]} leases {self._job(job)}", leased, True))
+
+    def _prepare(self, world: World, who: int, off: int, found: list[Found]) -> None:
+        job, name = world.workers[who].job, self._names[who]
+        expires = self._book.facts[world.jobs[job]].expires
+        if expires is not None and expires <= off:
+            step = partial(self._rules.expire, at=moment(off), policy=POLICY)
+            self._found(found, f"{name} finds {self._job(job)} expired", self._move(world, job, ("expire", off), step))
+        elif len(world.jobs) == 1 or not self._rules.locks:
+            self._journal(world, who, off, found)
+        elif world.lock is None or world.lock[0] == job:
+            releases = tuple(sorted((owner, stale or owner == job) for owner, stale in world.releases))
+            locked = world._replace(lock=(job, WINDOW + RINGING), releases=releases)
+            locked = self._busy(locked, who, WorkerAt(Phase.LOCKED, job, 0, 0))
+            found.append((f"{name} locks the number for {self._job(job)}", locked, True))
+        else:
+            step = partial(self._rules.release, due_at=moment(1))
+            waits = self._move(world, job, "number busy", step)
+            self._found(found, f"{name} puts {self._job(job)} back: its number is busy", waits)
+
+    def _journal(self, world: World, who: int, at: int, found: list[Found]) -> None:
+        job, name = world.workers[who].job, self._names[who]
+        begin = partial(self._rules.begin, at=moment(at), lease_until=moment(at + LEASE), policy=POLICY)
+        post = len(world.lines[job])
+        lines = (*world.lines[:job], (*world.lines[job], int(Line.JOURNALLED)), *world.lines[job + 1 :])
+        begun = self._move(world._replace(lines=lines), job, ("begin", at), begin)
+        if begun is None:
+            return
+        for phase, how in ((Phase.READY, "journals"), (Phase.UNSURE, "journals, but does not hear that it did,")):
+            text = f"{name} {how} POST {post + 1} of {self._job(job)}"
+            found.append((text, self._busy(begun, who, WorkerAt(phase, job, post, 0)), True))
+
+    def _send(self, world: World, who: int, off: int, found: list[Found]) -> None:
+        worker, name = world.workers[who], self._names[who]
+        job, post = worker.job, worker.post
+        nothing_left = worker._replace(phase=Phase.ANSWERED, extra=Answer.NOT_SENT)
+        unsent = self._busy(self._line_to(world, job, post, Line.NOTHING), who, nothing_left)
+        if self._book.facts[world.jobs[job]].posts[post].valid <= off:
+            found.append((f"{name} finds that the window of POST {post + 1} is over", unsent, True))
+            return
+        sent = self._busy(self._line_to(world, job, post, Line.FLYING), who, worker._replace(phase=Phase.WAITING))
+        found.append((f"POST {post + 1} of {self._job(job)} leaves {name}", sent, True))
+        if self._scene.refusals:
+            found.append((f"{name} is refused a connection for POST {post + 1}", unsent, True))
+
+    def _hear(self, world: World, who: int, found: list[Found]) -> None:
+        worker, name = world.workers[who], self._names[who]
+        line = world.lines[worker.job][worker.post]
+        came = answer(line)
+        silent = self._line_to(world, worker.job, worker.post, line & ~(7 * ANSWER))
+        if came:
+            heard = self._busy(silent, who, worker._replace(phase=Phase.ANSWERED, extra=came))
+            found.append((f"{name} hears {Answer(came).name} for POST {worker.post + 1}", heard, True))
+        timeout = Answer.UNKNOWN if self._rules.timeout is VerdictKind.UNKNOWN else Answer.NOT_SENT
+        gave_up = self._busy(silent, who, worker._replace(phase=Phase.ANSWERED, extra=timeout))
+        found.append((f"{name} hears nothing for POST {worker.post + 1} (read timeout, reset)", gave_up, True))
+
+    def _settle(self, world: World, who: int, off: int, found: list[Found]) -> None:
+        worker, name = world.workers[who], self._names[who]
+        job, post, said = worker.job, worker.post, Answer(worker.extra)
+        stored = self._answered(world, job, post, VERDICTS[said], key=(said, off), at=off)
+        parked = said is Answer.CREATED and world.lines[job][post] & PARKED
+        then = worker._replace(phase=Phase.UNPARK, extra=0) if parked else IDLE
+        text = f"{name} stores {said.name} for POST {post + 1} of {self._job(job)}"
+        found.append((text, self._busy(stored, who, then), True))
+        found.append((f"{text}, and does not hear that it did", stored, True))
+
+    def _unpark(self, world: World, who: int, off: int, found: list[Found]) -> None:
+        worker = world.workers[who]
+        if world.lines[worker.job][worker.post] & PARKED:
+            world = self._parked_applied(world, worker.job, worker.post, off)
+        text = f"{self._names[who]} applies the summary that was parked for POST {worker.post + 1}"
+        found.append((text, self._busy(world, who, IDLE), True))
+
+    # --- the network and 8x8 ---
+
+    def _line(self, world: World, job: int, post: int, found: list[Found]) -> None:
+        line = world.lines[job][post]
+        valid = self._book.facts[world.jobs[job]].posts[post].valid
+        what = f"POST {post + 1} of {self._job(job)}"
+        match place(line):
+            case Line.FLYING:
+                waited_for = WorkerAt(Phase.WAITING, job, post, 0) in world.workers
+                found.append((f"{what} is lost on its way", self._line_to(world, job, post, Line.NOTHING), True))
+                ends = [Answer.MISSED] if valid <= 0 else []
+                ends += [Answer.REFUSED, Answer.TURNED_AWAY] if valid >= 0 and self._scene.refusals else []
+                for end in ends if waited_for else []:
+                    refused = self._line_to(world, job, post, Line.NOTHING + ANSWER * end)
+                    found.append((f"8x8 answers {what} with {end.name}", refused, True))
+                if valid >= 0:
+                    taken = Line.TAKEN + (ANSWER * Answer.CREATED if waited_for else 0)
+                    found.append((f"8x8 takes {what}", self._line_to(world, job, post, taken), True))
+            case Line.TAKEN:
+                if valid >= 0:
+                    self._judge_ring(world, job, post)
+                    rang = self._line_to(world, job, post, line - Line.TAKEN + Line.RANG)
+                    found.append((f"the phone RINGS for {what}", rang, True))
+                if valid <= 0:
+                    dropped = self._line_to(world, job, post, self._ended(line, Line.DROPPED))
+                    found.append((f"8x8 drops {what}: its validUntil has passed", dropped, True))
+            case Line.RANG:
+                ends_as = (Line.REACHED, Line.WAS_BUSY) if self._scene.busy else (Line.REACHED,)
+                for end in ends_as:
+                    over = self._line_to(world, job, post, self._ended(line, end))
+                    found.append((f"the call of {what} ends as {end.name}", over, True))
+            case _:
+                pass
+        if copies(line):
+            self._summary(world, job, post, found)
+
+    def _ended(self, line: int, end: Line) -> int:
+        unclear = UNCLEAR if self._scene.unclear and end is not Line.DROPPED else 0
+        return line - place(line) + end + COPY * self._scene.copies + unclear
+
+    def _judge_ring(self, world: World, job: int, post: int) -> None:
+        facts = self._book.facts[world.jobs[job]]
+        if facts.expires is not None and facts.expires < 0:
+            raise PromiseBrokenError(f"POST {post + 1} rings after the job's valid_until: never late")
+        for other, lines in enumerate(world.lines):
+            posts = self._book.facts[world.jobs[other]].posts
+            for line, other_post in zip(lines, posts, strict=True):
+                if other != job and place(line) == Line.RANG and other_post.valid + RINGING > 0:
+                    raise PromiseBrokenError(
+                        f"the phone rings for job {job + 1} while it rings for job {other + 1}: one open call per number"
+                    )
+
+    def _summary(self, world: World, job: int, post: int, found: list[Found]) -> None:
+        line = world.lines[job][post]
+        what = f"summary of POST {post + 1} of {self._job(job)}"
+        outcome = _OUTCOMES[Line(place(line))]
+        fewer = self._line_to(world, job, post, line - COPY)
+        lost = self._line_to(world, job, post, line - COPY * copies(line))
+        found.append((f"the {what} is lost", lost, True))
+        settled = self._summarised(fewer, job, post, outcome, 0)
+        found.append((f"the {what} comes ({outcome.status_text})", settled, True))
+        if self._scene.without_id and not self._book.facts[world.jobs[job]].posts[post].session:
+            parked = self._line_to(world, job, post, (line - COPY) | PARKED)
+            found.append((f"the {what} comes without its clientRequestId, and is parked", parked, True))
+        if line & UNCLEAR:
+            clearer = self._line_to(world, job, post, line & ~UNCLEAR)
+            unclear = self._answered(clearer, job, post, _UNCLEAR_SUMMARY, key="unclear", at=0)
+            found.append((f"a {what} comes with an unknown status", unclear, True))
+
+    # --- the sweep ---
+
+    def _sweep(self, world: World, job: int, off: int, found: list[Found]) -> None:
+        facts = self._book.facts[world.jobs[job]]
+        at, rules, policy = moment(off), self._rules, POLICY
+        name = f"the sweep{' of worker A' if off else ''}"
+        if facts.state is S.QUEUED and facts.expires is not None and facts.expires <= off:
+            step = partial(rules.expire, at=at, policy=policy)
+            expired = self._move(world, job, ("expire", off), step)
+            self._found(found, f"{name} ends {self._job(job)}: its validity has passed", expired)
+        if facts.state is S.IN_DOUBT and rules.overdue_doubt is not None:
+            step = partial(rules.overdue_doubt, at=at, policy=policy)
+            looked = self._move(world, job, ("look", off), step)
+            self._found(found, f"{name} looks again at {self._job(job)}", looked)
+        if facts.due > off:
+            return
+        match facts.state:
+            case S.LEASED:
+                back = self._move(world, job, ("release", off), partial(rules.release, due_at=at))
+                self._found(found, f"{name} puts {self._job(job)} back: its lease ended", back)
+            case S.SENDING:
+                step = partial(rules.overdue_sending, at=at, reason="", policy=policy)
+                doubted = self._move(world, job, ("doubt", off), step)
+                self._found(found, f"{name} takes up {self._job(job)}: its lease ended while sending", doubted)
+            case S.SUBMITTED:
+                for post, line in enumerate(world.lines[job]):
+                    if line & PARKED and facts.posts[post].session:
+                        applied = self._parked_applied(world, job, post, off)
+                        found.append((f"{name} applies the summary that was parked for POST {post + 1}", applied, True))
+                        return
+                step = partial(rules.overdue_submitted, at=at, policy=policy)
+                over = self._move(world, job, ("give up", off), step)
+                self._found(found, f"{name} gives up waiting for the summary of {self._job(job)}", over)
+            case _:
+                pass
+
+    # --- people ---
+
+    def _person(self, world: World, job: int, found: list[Found]) -> None:
+        left, rules, policy = world.left, self._rules, POLICY
+        facts = self._book.facts[world.jobs[job]]
+        if left.cancels:
+            step = partial(rules.cancel, at=moment(0), reason="", policy=policy)
+            fewer = world._replace(left=left._replace(cancels=left.cancels - 1))
+            done = self._move(fewer, job, "cancel", step)
+            self._found(found, f"a person cancels {self._job(job)}", done, alone=False)
+        if left.calls_again:
+            step = partial(rules.redial, at=moment(0), note="", force=True)
+            fewer = world._replace(left=left._replace(calls_again=left.calls_again - 1))
+            done = self._move(fewer, job, "redial", step)
+            self._found(found, f"a person asks to call {self._job(job)} again", done, alone=False)
+        if not left.resolves or facts.state is not S.IN_DOUBT or facts.open is None:
+            return
+        fewer = world._replace(left=left._replace(resolves=left.resolves - 1))
+        rang = place(world.lines[job][facts.open]) in RANG
+        # 8x8's own clock may differ from ours by the skew, to the worse.
+        witnessed = world.off if rules.witness == "worker A" else SKEW
+        for placed in (True, False):
+            if rang and not placed and not self._scene.mistaken:
+                continue  # who looks sees that it rang
+            step = partial(
+                rules.resolve, placed=placed, at=moment(0), witnessed=moment(witnessed), note="", policy=policy
+            )
+            done = self._move(fewer, job, ("resolve", placed, witnessed), step)
+            said = "was placed" if placed else "was not placed"
+            self._found(found, f"a person says that {self._job(job)} {said}", done, alone=False)
+
+    # --- locks ---
+
+    def _give_back(self, world: World, release: tuple[int, bool], found: list[Found]) -> None:
+        rest = list(world.releases)
+        rest.remove(release)
+        forgotten = world._replace(releases=tuple(rest))
+        found.append((f"who was to give back the number of job {release[0] + 1} dies", forgotten, True))
+        owner, stale = release
+        may = not (stale and self._rules.lock_names_the_post)
+        given = forgotten
+        if may and world.lock is not None and world.lock[0] == owner:
+            given = forgotten._replace(lock=None)
+        found.append((f"the number is given back for job {owner + 1}", given, True))
+
+    # --- what steps have in common ---
+
+    def _job(self, job: int) -> str:
+        return f"job {job + 1}" if self._scene.jobs > 1 else "the job"
+
+    @staticmethod
+    def _found(found: list[Found], text: str, world: World | None, *, alone: bool = True) -> None:
+        if world is not None:
+            found.append((text, world, alone))
+
+    @staticmethod
+    def _line_to(world: World, job: int, post: int, line: int) -> World:
+        return world._replace(lines=_with_line(world.lines, job, post, line))
+
+    @staticmethod
+    def _busy(world: World, who: int, worker: WorkerAt) -> World:
+        return world._replace(workers=(*world.workers[:who], worker, *world.workers[who + 1 :]))
+
+    def _killed(self, world: World, who: int) -> World:
+        worker = world.workers[who]
+        if worker.phase >= Phase.UNSURE:
+            line = world.lines[worker.job][worker.post]
+            unheard = Line.NOTHING if place(line) == Line.JOURNALLED else line & ~(7 * ANSWER)
+            world = self._line_to(world, worker.job, worker.post, unheard)
+        return self._busy(world, who, IDLE)
+
+    def _answered(self, world: World, job: int, post: int, verdict: Verdict, *, key: Hashable, at: int) -> World:
+        step = partial(self._rules.answered, number=post + 1, verdict=verdict, at=moment(at), policy=POLICY)
+        moved = self._move(world, job, ("answer", post, key), step, evidence=True)
+        if moved is None:
+            raise PromiseBrokenError("evidence was refused")
+        known = self._book.facts[moved.jobs[job]].posts[post]
+        if verdict.kind is VerdictKind.CREATED and known.verdict is not PostVerdict.CREATED:
+            raise PromiseBrokenError(f"CREATED was heard for POST {post + 1} and not kept: evidence is never dropped")
+        return moved
+
+    def _summarised(self, world: World, job: int, post: int, outcome: Outcome, at: int) -> World:
+        step = partial(self._rules.summarised, number=post + 1, outcome=outcome, at=moment(at), policy=POLICY)
+        moved = self._move(world, job, ("summary", post, outcome.status, at), step, evidence=True)
+        if moved is None or self._book.facts[moved.jobs[job]].posts[post].outcome is None:
+            raise PromiseBrokenError(f"a summary came for POST {post + 1} and was not kept: evidence is never dropped")
+        return moved
+
+    def _parked_applied(self, world: World, job: int, post: int, at: int) -> World:
+        line = world.lines[job][post]
+        unparked = self._line_to(world, job, post, line & ~PARKED)
+        return self._summarised(unparked, job, post, _OUTCOMES[Line(place(line))], at)
+
+    def _move(
+        self, world: World, job: int, key: Hashable, step: Callable[[Job], Job], *, evidence: bool = False
+    ) -> World | None:
+        """One fenced commit: who holds the job by its old revision has lost it. None if the rules refuse the move."""
+        old = world.jobs[job]
+        new = self._book.moved(old, key, step, evidence=evidence)
+        if new is None:
+            return None
+        if new == old:
+            return world
+        for who, worker in enumerate(world.workers):
+            if worker.job == job and worker.phase in _HAD_THE_LEASE:
+                world = self._killed(world, who)
+        releases = world.releases
+        if self._scene.jobs > 1 and self._rules.locks and len(releases) < MOST_RELEASES and self._is_over(old, new):
+            releases = tuple(sorted((*releases, (job, False))))
+        return world._replace(jobs=(*world.jobs[:job], new, *world.jobs[job + 1 :]), releases=releases)
+
+    def _is_over(self, old: int, new: int) -> bool:
+        known = self._over.get((old, new))
+        if known is None:
+            known = self._over[old, new] = _is_over(Move(self._book.jobs[old], self._book.jobs[new]))
+        return known
+
+    def _canonical(self, world: World) -> World:
+        """The same world without POSTs that left no trace, and with workers in an order, where they are alike."""
+        for job in range(len(world.jobs)):
+            post = 0
+            while post < len(world.lines[job]):
+                if self._left_no_trace(world, job, post):
+                    world = self._forgotten(world, job, post)
+                else:
+                    post += 1
+        if not self._scene.jumps:
+            world = world._replace(workers=tuple(sorted(world.workers)))
+        return world
+
+    def _left_no_trace(self, world: World, job: int, post: int) -> bool:
+        return (
+            world.lines[job][post] in _NO_TRACE
+            and not self._book.facts[world.jobs[job]].posts[post].may_have_rung
+            and all(
+                worker.phase < Phase.UNSURE or worker.job != job or worker.post != post for worker in world.workers
+            )
+        )
+
+    def _forgotten(self, world: World, job: int, post: int) -> World:
+        left = (*world.lines[job][:post], *world.lines[job][post + 1 :])
+        return world._replace(
+            jobs=(*world.jobs[:job], self._book.without(world.jobs[job], post), *world.jobs[job + 1 :]),
+            lines=(*world.lines[:job], left, *world.lines[job + 1 :]),
+            workers=tuple(
+                worker._replace(post=worker.post - 1)
+                if worker.phase >= Phase.UNSURE and worker.job == job and worker.post > post
+                else worker
+                for worker in world.workers
+            ),
+        )
+
+
+def _with_line(
+    lines: tuple[tuple[int, ...], ...], job: int, post: int, line: int
+) -> tuple[tuple[int, ...], ...]:
+    its = lines[job]
+    return (*lines[:job], (*its[:post], int(line), *its[post + 1 :]), *lines[job + 1 :])

@@ -1,0 +1,121 @@
+"""The transports on which every row of the verdict table is tried, each on the event loops it runs on."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from httpx_aiohttp import AiohttpTransport
+
+from tests.gateway.misbehaving import CERTIFICATE
+from voiceflow_worker.core.ports import Placement
+from voiceflow_worker.gateway.client import VoiceClient
+
+NOW = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
+BODY = (
+    '{"callflow":[{"action":"makeCall","params":{"source":"+6531234567","destination":"+6587654321"}},'
+    '{"action":"say","params":{"text":"Your order is ready.","voiceProfile":"en-IE-EmilyNeural"}}]}'
+)
+
+
+class Stranger(httpx.AsyncBaseTransport):
+    """A transport that the gateway does not know: whatever it is made of, its errors prove nothing."""
+
+    def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
+        self.inner = inner
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return await self.inner.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One transport on one event loop. `proves`: its errors can prove that nothing left; `tells`: so can its progress."""
+
+    name: str
+    backend: str
+    make: Callable[..., httpx.AsyncBaseTransport] | None
+    proves: bool = True
+    tells: bool = True
+
+    def client(
+        self,
+        url: str,
+        *,
+        connect: float = 20.0,
+        read: float = 20.0,
+        concurrency: int = 10,
+        trust: ssl.SSLContext | None = None,
+        proxy: str | None = None,
+        **options: Any,
+    ) -> VoiceClient:
+        """A client over this transport; its times are long unless a test is about them."""
+        if self.make is None:
+            options |= {"ssl_context": trust, "proxy": proxy, "concurrency": concurrency}
+        else:
+            options["transport"] = self.make(
+                verify=trust or httpx.create_ssl_context(trust_env=False),
+                trust_env=False,
+                proxy=None if proxy is None else httpx.Proxy(proxy),
+                limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
+            )
+        return VoiceClient(
+            "secret-key-1",
+            "sub_account",
+            base_url=url,
+            connect_timeout=timedelta(seconds=connect),
+            read_timeout=timedelta(seconds=read),
+            **options,
+        )
+
+
+def stranger(**options: Any) -> httpx.AsyncBaseTransport:
+    return Stranger(httpx.AsyncHTTPTransport(**options))
+
+
+KINDS = (
+    Kind("default", "asyncio", None),
+    Kind("default", "trio", None),
+    Kind("pool", "asyncio", httpx.AsyncHTTPTransport),
+    Kind("pool", "trio", httpx.AsyncHTTPTransport),
+    Kind("aiohttp", "asyncio", AiohttpTransport, tells=False),
+    Kind("unknown", "asyncio", stranger, proves=False, tells=False),
+    Kind("unknown", "trio", stranger, proves=False, tells=False),
+)
+
+
+@pytest.fixture(params=KINDS, ids=lambda kind: f"{kind.name}-{kind.backend}")
+def kind(request: pytest.FixtureRequest) -> Kind:
+    """Each transport in turn."""
+    chosen: Kind = request.param
+    return chosen
+
+
+@pytest.fixture
+def anyio_backend(kind: Kind) -> str:
+    """The event loop of the transport."""
+    return kind.backend
+
+
+@pytest.fixture(scope="session")
+def trusting() -> ssl.SSLContext:
+    """Trusts the certificate of the misbehaving server."""
+    return ssl.create_default_context(cafile=CERTIFICATE)
+
+
+def placement(*, body: str = BODY, valid_for: float = 120.0) -> Placement:
+    """A call that is ready to leave."""
+    return Placement(
+        body=body,
+        client_request_id="default.01ARZ3NDEKTSV4RRFFQ69G5FAV.1",
+        client_batch_id="spring",
+        valid_until=NOW + timedelta(seconds=valid_for),
+    )

@@ -1,0 +1,275 @@
+"""The call flow as a value: built, parsed, looked at, compared."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from dataclasses import FrozenInstanceError
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from voiceflow_worker.errors import CallFlowError
+from voiceflow_worker.model.callflow import CallFlow
+
+NOW = datetime(2026, 9, 20, 12, tzinfo=UTC)
+SOURCE, DESTINATION = "+6531234567", "+6587654321"
+
+
+def simple() -> CallFlow:
+    return CallFlow.call(DESTINATION, source=SOURCE).say("Hello.", voice_profile="en-IE-EmilyNeural")
+
+
+class TestBuilding:
+    def test_only_what_was_set_is_sent(self) -> None:
+        assert simple().hangup().to_body() == {
+            "callflow": [
+                {"action": "makeCall", "params": {"source": SOURCE, "destination": DESTINATION}},
+                {"action": "say", "params": {"text": "Hello.", "voiceProfile": "en-IE-EmilyNeural"}},
+                {"action": "hangup"},
+            ]
+        }
+
+    def test_every_option_has_its_place(self) -> None:
+        flow = (
+            CallFlow.call(DESTINATION, source=SOURCE)
+            .say("Hello.", voice_profile="a", repetition=2, speed=1.5)
+            .play("https://example.com/a.mp3", repetition=3)
+            .capture(
+                "Press 1.",
+                voice_profile="b",
+                success_message="Thanks.",
+                failure_message="Sorry.",
+                speed=0.5,
+                complete_on_hash=False,
+                min_digits=1,
+                max_digits=2,
+                digit_timeout=timedelta(seconds=5),
+                overall_timeout=timedelta(milliseconds=20500),
+                tries=3,
+            )
+            .then_call("+6587654322", source=SOURCE)
+        )
+        assert flow.problems() == ()
+        assert [entry["params"] for entry in flow.to_body()["callflow"]][1:] == [
+            {"text": "Hello.", "voiceProfile": "a", "repetition": 2, "speed": 1.5},
+            {"fileUrl": "https://example.com/a.mp3", "repetition": 3},
+            {
+                "promptMessage": "Press 1.",
+                "voiceProfile": "b",
+                "successMessage": "Thanks.",
+                "failureMessage": "Sorry.",
+                "speed": 0.5,
+                "completeOnHash": False,
+                "minDigits": 1,
+                "maxDigits": 2,
+                "digitTimeout": 5000,
+                "overallTimeout": 20500,
+                "noOfTries": 3,
+            },
+            {"source": SOURCE, "destination": "+6587654322"},
+        ]
+
+    def test_each_step_is_a_new_flow(self) -> None:
+        first = simple()
+        second = first.hangup()
+        assert len(first.actions) == 2
+        assert len(second.actions) == 3
+        assert first != second
+
+    def test_nothing_is_judged_before_it_is_asked_for(self) -> None:
+        flow = (
+            CallFlow.call("nobody", source="").say("", voice_profile="").capture("Hi", voice_profile="a", min_digits=1)
+        )
+        assert [found.path for found in flow.problems()] == [
+            "$.callflow[0].params.source",
+            "$.callflow[0].params.destination",
+            "$.callflow[1].params.text",
+            "$.callflow[1].params.voiceProfile",
+            "$.callflow[2].params.maxDigits",
+        ]
+
+    def test_times_and_ids_are_set_by_replace(self) -> None:
+        singapore = timezone(timedelta(hours=8))
+        flow = simple().replace(
+            valid_until=datetime(2026, 9, 20, 20, 0, 0, 123_999, tzinfo=singapore),
+            client_request_id="order-42",
+            client_batch_id="september",
+        )
+        body = flow.to_body()
+        assert body["validUntil"] == "2026-09-20T12:00:00.123Z"
+        assert (body["clientRequestId"], body["clientBatchId"]) == ("order-42", "september")
+        assert flow.valid_until == NOW + timedelta(milliseconds=123)
+        assert flow.replace(client_batch_id="october").client_request_id == "order-42"
+
+    def test_a_time_without_a_zone_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="needs a time zone"):
+            simple().replace(valid_until=datetime(2026, 9, 20))  # noqa: DTZ001
+
+
+class TestAnswers:
+    def test_an_answer_names_where_the_caller_will_be(self) -> None:
+        flow = CallFlow.reply("menu").capture("Press 1.", voice_profile="a", max_digits=1)
+        assert flow.is_reply
+        assert flow.client_action_id == "menu"
+        assert flow.problems() == ()
+        assert flow.to_body()["clientActionId"] == "menu"
+
+    def test_an_answer_can_begin_with_a_bridge(self) -> None:
+        flow = CallFlow.bridge(source=SOURCE, destination=DESTINATION, recording=True, client_action_id="agent")
+        assert flow.problems() == ()
+        assert flow.to_body() == {
+            "clientActionId": "agent",
+            "callflow": [
+                {
+                    "action": "makeCall",
+                    "params": {"source": SOURCE, "destination": DESTINATION, "callRecording": True},
+                }
+            ],
+        }
+
+    def test_a_bridge_after_other_actions_keeps_them(self) -> None:
+        flow = CallFlow.reply("a").say("One moment.", voice_profile="b").bridge(source=SOURCE, destination=DESTINATION)
+        assert [entry["action"] for entry in flow.actions] == ["say", "makeCall"]
+        assert flow.client_action_id == "a"
+        assert flow.is_reply
+
+    def test_an_answer_is_not_equal_to_a_request(self) -> None:
+        body = simple().to_body()
+        assert CallFlow.parse(body, reply=True) != CallFlow.parse(body)
+
+    def test_an_answer_is_judged_by_the_rules_of_answers(self) -> None:
+        body = CallFlow.reply().hangup().to_body()
+        assert CallFlow.parse(body, reply=True).is_reply
+        with pytest.raises(CallFlowError, match="first action should be makeCall"):
+            CallFlow.parse(body)
+
+
+class TestParsing:
+    def test_text_and_bytes_are_strict_json(self) -> None:
+        flow = simple()
+        assert CallFlow.parse(flow.to_json()) == flow
+        assert CallFlow.parse(flow.to_json().decode()) == flow
+
+    @pytest.mark.parametrize("text", ["", "{", '{"callflow": [],}', "// hi\n{}", "NaN", b"\xff{}", "\ud800"])
+    def test_broken_json_is_one_finding_with_its_place(self, text: str | bytes) -> None:
+        with pytest.raises(CallFlowError) as caught:
+            CallFlow.parse(text)
+        (found,) = caught.value.findings
+        assert (found.code, found.path) == (-1001, "$")
+        assert "line" in found.message
+
+    def test_unknown_keys_and_nulls_are_kept(self) -> None:
+        body = simple().to_body() | {"extra": {"deep": [1, None]}, "validUntil": None}
+        assert CallFlow.parse(body).to_body() == body
+
+    def test_an_error_lists_every_finding_errors_first(self) -> None:
+        body = {"callflow": [], "first": 1, "clientBatchId": 5}
+        with pytest.raises(CallFlowError, match="3 problems") as caught:
+            CallFlow.parse(body)
+        assert [found.path for found in caught.value.findings] == ["$.callflow", "$.clientBatchId", "$.first"]
+
+    def test_what_was_handed_in_stays_its_owners(self) -> None:
+        body = simple().to_body()
+        flow = CallFlow.parse(body)
+        body["callflow"].clear()
+        flow.to_body()["callflow"].clear()
+        assert len(flow.actions) == 2
+
+    def test_a_past_validity_is_no_error_unless_now_is_told(self) -> None:
+        flow = CallFlow.parse(simple().replace(valid_until=NOW).to_body())
+        assert flow.validated() is flow
+        assert [found.code for found in flow.problems(now=NOW)] == [-1015]
+        with pytest.raises(CallFlowError, match="has expired") as caught:
+            flow.validated(now=NOW)
+        assert caught.value.findings[0].is_error
+        assert flow.validated(now=NOW - timedelta(seconds=1)) is flow
+
+    def test_what_is_not_json_cannot_be_printed(self) -> None:
+        with pytest.raises(CallFlowError, match="-1017"):
+            CallFlow.call("\ud800", source=SOURCE).to_json()
+        with pytest.raises(CallFlowError, match="invalid JSON"):
+            CallFlow({"callflow": [simple().actions[0]], "x": object()}).to_json()
+
+
+class TestLooking:
+    def test_numbers_are_told_in_one_form(self) -> None:
+        flow = CallFlow.call("6587654321", source="6531234567")
+        assert (flow.source, flow.destination) == (SOURCE, DESTINATION)
+
+    def test_the_first_call_is_the_one_that_counts(self) -> None:
+        assert simple().then_call("+6587654322", source=SOURCE).destination == DESTINATION
+
+    def test_what_is_not_there_is_none(self) -> None:
+        flow = CallFlow.reply().hangup()
+        assert (flow.source, flow.destination, flow.valid_until) == (None, None, None)
+        assert (flow.client_request_id, flow.client_batch_id, flow.client_action_id) == (None, None, None)
+        assert CallFlow.call("nobody", source="").destination is None
+
+    def test_an_empty_id_is_none(self) -> None:
+        assert CallFlow.parse(simple().to_body() | {"clientRequestId": ""}).client_request_id is None
+
+    def test_it_tells_people_what_it_is(self) -> None:
+        assert repr(simple()) == "<CallFlow call to +6587654321: makeCall, say>"
+        assert repr(CallFlow.reply()) == "<CallFlow reply: nothing yet>"
+
+
+class TestMeaning:
+    def test_flows_that_mean_the_same_are_equal(self) -> None:
+        one = CallFlow.parse(
+            {
+                "validUntil": "2026-09-20T12:00:00.000Z",
+                "callflow": [
+                    {"action": "makeCall", "params": {"source": "6531234567", "destination": "6587654321"}},
+                    {"action": "say", "params": {"text": "Hello.", "voiceProfile": "a", "speed": 1}},
+                    {"action": "hangup", "params": {}},
+                ],
+            }
+        )
+        other = CallFlow.parse(
+            {
+                "clientRequestId": None,
+                "callflow": (
+                    {"params": {"destination": DESTINATION, "source": SOURCE}, "action": "makeCall"},
+                    {
+                        "action": "say",
+                        "params": {"voiceProfile": "a", "text": "Hello.", "speed": 1.0, "repetition": None},
+                    },
+                    {"action": "hangup"},
+                ),
+                "validUntil": "2026-09-20T12:00:00Z",
+            }
+        )
+        assert one == other
+        assert hash(one) == hash(other)
+        assert {one, other} == {one}
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            simple().hangup(),
+            simple().replace(client_request_id="a"),
+            CallFlow.call("+6587654322", source=SOURCE).say("Hello.", voice_profile="en-IE-EmilyNeural"),
+            CallFlow.call(DESTINATION, source=SOURCE).say("Hello.", voice_profile="en-IE-EmilyNeural", repetition=1),
+        ],
+    )
+    def test_flows_that_differ_are_not_equal(self, other: CallFlow) -> None:
+        assert simple() != other
+
+    def test_true_is_not_one(self) -> None:
+        body = simple().to_body()
+        assert CallFlow.parse(body | {"x": True}) != CallFlow.parse(body | {"x": 1})
+
+    def test_it_is_not_equal_to_its_body(self) -> None:
+        assert simple() != simple().to_body()
+
+
+def test_a_flow_cannot_be_changed() -> None:
+    with pytest.raises(FrozenInstanceError):
+        simple()._reply = True  # type: ignore[misc]
+
+
+def test_a_flow_survives_copying_and_pickling() -> None:
+    flow = simple().hangup()
+    assert pickle.loads(pickle.dumps(flow)) == flow
+    assert copy.deepcopy(flow) == flow

@@ -1,0 +1,134 @@
+"""Request bodies and answers as the 8x8 guides print them: each must be accepted, and printed back unchanged."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import orjson
+import pytest
+
+from voiceflow_worker.model.callflow import CallFlow, find_problems
+
+Body = dict[str, Any]
+
+CALL: Body = {"action": "makeCall", "params": {"source": "6512341234", "destination": "6512345678"}}
+SAY: Body = {
+    "action": "say",
+    "params": {
+        "text": "Hello, this is a test Voice Message.",
+        "voiceProfile": "en-IE-EmilyNeural",
+        "repetition": 1,
+        "speed": 1,
+    },
+}
+PLAY: Body = {
+    "action": "playFile",
+    "params": {"fileUrl": "https://sample-videos.com/audio/mp3/wave.mp3", "repetition": 2},
+}
+HANGUP: Body = {"action": "hangup"}
+SIMPLE_MENU: Body = {
+    "action": "sayAndCapture",
+    "params": {
+        "promptMessage": "If you have resolved your issue already, press one. Or press two to speak to an agent.",
+        "voiceProfile": "en-US-BenjaminRUS",
+        "repetition": 1,
+        "speed": 1,
+        "minDigits": 1,
+        "maxDigits": 1,
+        "digitTimeout": 10000,
+        "overallTimeout": 10000,
+        "completeOnHash": False,
+        "noOfTries": 2,
+        "successMessage": None,
+        "failureMessage": "Invalid input, please try again",
+    },
+}
+FULL_MENU: Body = {
+    "action": "sayAndCapture",
+    "params": {
+        "promptMessage": "Enter 1 if you would like to talk",
+        "successMessage": "Thank you, have a nice day!",
+        "failureMessage": "Invalid input received.",
+        "voiceProfile": "en-US-BenjaminRUS",
+        "speed": 1.0,
+        "completeOnHash": True,
+        "minDigits": 2,
+        "maxDigits": 2,
+        "digitTimeout": 10000,
+        "overallTimeout": 10000,
+        "noOfTries": 3,
+    },
+}
+BRIDGE: Body = {
+    "action": "makeCall",
+    "params": {"source": "+65123456789", "destination": "+6543212345", "callRecording": True},
+}
+
+REQUESTS: dict[str, Body] = {
+    "voice messaging, speech": {"callflow": [CALL, SAY, HANGUP]},
+    "voice messaging, file": {"callflow": [CALL, PLAY, HANGUP]},
+    "voice messaging, valid until": {"validUntil": "2024-07-03T05:59:32.226Z", "callflow": [CALL, SAY, HANGUP]},
+    "simple menu": {"callflow": [CALL, SIMPLE_MENU]},
+    "correlation ids": {
+        "clientRequestId": "order-4821-reminder",
+        "clientBatchId": "reminders",
+        "callflow": [{"action": "makeCall", "params": {"source": "+6588000000", "destination": "+6590000000"}}],
+    },
+    "two calls": {"callflow": [CALL, CALL]},
+}
+ANSWERS: dict[str, Body] = {
+    "bridge": {"clientActionId": "ivr1_level2", "callflow": [BRIDGE]},
+    "say": {
+        "clientActionId": "NumberMaskingId1",
+        "callflow": [
+            {
+                "action": "say",
+                "params": {
+                    "text": "Hello This is a test message",
+                    "voiceProfile": "en-US-ZiraRUS",
+                    "repetition": 1,
+                    "speed": 1.0,
+                },
+            },
+            HANGUP,
+        ],
+    },
+    "menu": {"clientActionId": "ivr1_level2", "callflow": [FULL_MENU]},
+    "menu without an id": {"callflow": [SIMPLE_MENU]},
+    "file": {"clientActionId": "ivr1_level2", "callflow": [PLAY]},
+    "hangup": {"callflow": [HANGUP]},
+}
+
+
+@pytest.mark.parametrize("body", REQUESTS.values(), ids=REQUESTS.keys())
+def test_a_request_of_the_guides_is_accepted_and_printed_back_unchanged(body: Body) -> None:
+    given = deepcopy(body)
+    assert not [found for found in find_problems(body) if found.is_error]
+    flow = CallFlow.parse(body)
+    assert flow.to_body() == given
+    assert CallFlow.parse(orjson.dumps(body)) == flow
+    assert orjson.loads(flow.to_json()) == given
+    assert body == given  # nor was it changed on the way
+
+
+@pytest.mark.parametrize("body", ANSWERS.values(), ids=ANSWERS.keys())
+def test_an_answer_of_the_guides_is_accepted_and_printed_back_unchanged(body: Body) -> None:
+    given = deepcopy(body)
+    assert not [found for found in find_problems(body, reply=True) if found.is_error]
+    assert CallFlow.parse(body, reply=True).to_body() == given
+
+
+def test_the_messaging_guides_bodies_are_built_by_the_builder() -> None:
+    speech = (
+        CallFlow.call("6512345678", source="6512341234")
+        .say("Hello, this is a test Voice Message.", voice_profile="en-IE-EmilyNeural", repetition=1, speed=1)
+        .hangup()
+    )
+    file = (
+        CallFlow.call("6512345678", source="6512341234")
+        .play("https://sample-videos.com/audio/mp3/wave.mp3", repetition=2)
+        .hangup()
+    )
+    assert speech.to_body() == REQUESTS["voice messaging, speech"]
+    assert file.to_body() == REQUESTS["voice messaging, file"]

@@ -1,0 +1,93 @@
+"""The three code tables: complete, told in words, and never in the way of a code that is new."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voiceflow_worker.model import status
+from voiceflow_worker.model.status import SessionStatus, api_code, fold_session_status, session_error, session_status
+
+
+def test_every_code_of_the_service_is_in_its_table() -> None:
+    assert set(status.API_CODES) == {1, *range(-1020, -1000), -9999}
+    assert set(status.SESSION_ERROR_CODES) == {*range(-2010, -2000), -9999}
+    assert set(status.SESSION_STATUSES) == set(SessionStatus)
+
+
+def test_every_entry_says_what_it_means_and_every_failure_what_to_do() -> None:
+    for code, entry in [*status.API_CODES.items(), *status.SESSION_ERROR_CODES.items()]:
+        assert entry.code == code
+        assert entry.meaning
+        assert entry.remedy.endswith(".") or code == status.CREATED
+    for kind, ending in status.SESSION_STATUSES.items():
+        assert ending.status is kind
+        assert ending.meaning
+        assert ending.remedy.endswith(".") or kind is SessionStatus.COMPLETED
+
+
+@pytest.mark.parametrize("code", [1, -1002, -1004, -1014, -9999])
+def test_what_only_the_service_can_know_is_not_found_before_sending(code: int) -> None:
+    assert not api_code(code).found_before_sending
+
+
+@pytest.mark.parametrize("code", [-1001, -1003, *range(-1013, -1004), -1015, -1017])
+def test_what_the_body_tells_is_found_before_sending(code: int) -> None:
+    assert api_code(code).found_before_sending
+
+
+def test_what_passes_with_time_is_not_permanent() -> None:
+    assert not api_code(-1015).is_permanent
+    assert not session_error(-2007).is_permanent
+    assert not session_error(-2010).is_permanent
+    assert api_code(-1017).is_permanent
+    assert session_error(-2004).is_permanent
+
+
+def test_people_who_asked_to_be_left_alone_are_not_to_be_called_again() -> None:
+    for kind in SessionStatus:
+        asked = "UNSUB" in kind.value
+        assert session_status(kind).is_permanent is asked
+    assert session_status(SessionStatus.COMPLETED_UNSUB_ERROR).was_reached
+    assert not session_status(SessionStatus.UNSUBSCRIBED_CONTACT).was_reached
+
+
+@given(code=st.integers())
+def test_any_code_can_be_looked_up(code: int) -> None:
+    for lookup in (api_code, session_error):
+        assert lookup(code).code == code
+        assert lookup(code).meaning
+
+
+def test_an_unknown_code_says_that_it_is_unknown() -> None:
+    assert "-4711" in api_code(-4711).meaning
+    assert not session_error(-4711).is_permanent
+
+
+@pytest.mark.parametrize(
+    ("spelling", "kind"),
+    [
+        ("COMPLETED", SessionStatus.COMPLETED),
+        ("NO_ANSWER", SessionStatus.NO_ANSWER),
+        ("NO ANSWER", SessionStatus.NO_ANSWER),
+        ("no-answer", SessionStatus.NO_ANSWER),
+        ("noAnswer", SessionStatus.NO_ANSWER),
+        ("CANCELED", SessionStatus.CANCELED),
+        ("CANCELLED", SessionStatus.CANCELED),
+        (" Busy ", SessionStatus.BUSY),
+        ("COMPLETED_UNSUB_ERROR", SessionStatus.COMPLETED_UNSUB_ERROR),
+        ("UNSUBSCRIBED CONTACT", SessionStatus.UNSUBSCRIBED_CONTACT),
+        ("TELEPORTED", None),
+        ("", None),
+        (None, None),
+        (7, None),
+        (["BUSY"], None),
+    ],
+)
+def test_known_spellings_are_folded_and_others_are_none(spelling: object, kind: SessionStatus | None) -> None:
+    assert fold_session_status(spelling) is kind
+
+
+def test_every_status_is_its_own_spelling() -> None:
+    assert all(fold_session_status(kind.value) is kind for kind in SessionStatus)

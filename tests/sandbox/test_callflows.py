@@ -1,0 +1,231 @@
+"""The sandbox takes and refuses calls as the service does, and its ledger tells the truth."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.sandbox.calling import ANA, BEN, KEY, PATH, SOURCE, Caller, body, calling
+from voiceflow_worker.model.validity import write_valid_until
+from voiceflow_worker.sandbox import Sandbox
+
+pytestmark = pytest.mark.anyio
+
+CALL = {"action": "makeCall", "params": {"source": SOURCE, "destination": ANA}}
+SAY = {"action": "say", "params": {"text": "Hello.", "voiceProfile": "en-IE-EmilyNeural"}}
+
+
+def capture(**params: object) -> dict[str, Any]:
+    given = {"promptMessage": "Press 1.", "voiceProfile": "en-IE-EmilyNeural", **params}
+    return {"callflow": [CALL, {"action": "sayAndCapture", "params": given}]}
+
+
+def flow(*actions: object, **more: object) -> dict[str, Any]:
+    return {"callflow": list(actions), **more}
+
+
+async def test_a_call_is_accepted_and_rings(caller: Caller) -> None:
+    until = write_valid_until(datetime.now(UTC) + timedelta(minutes=2))
+    before = time.time()
+    answer = await caller.place(validUntil=until, clientRequestId="default.01J.1", clientBatchId="b1")
+    after = time.time()
+    (entry,) = await caller.ledger()
+    told = answer.json()
+    assert answer.status_code == 200
+    assert told == {
+        "sessionId": told["sessionId"],
+        "sessionStatus": "CREATED",
+        "callFlowRequestId": told["callFlowRequestId"],
+        "statusCode": 1,
+        "statusMessage": "Created",
+        "validUntil": until,
+    }
+    assert abs(parsedate_to_datetime(answer.headers["Date"]).timestamp() - before) < 5
+    assert before <= datetime.fromisoformat(entry["at"]).timestamp() <= after
+    assert before <= entry["at_seconds"] <= after
+    assert {key: entry[key] for key in ("destination", "client_request_id", "session_id", "rang", "answered_with")} == {
+        "destination": ANA,
+        "client_request_id": "default.01J.1",
+        "session_id": told["sessionId"],
+        "rang": True,
+        "answered_with": "200 CREATED",
+    }
+
+
+async def test_without_a_validity_none_is_echoed(caller: Caller) -> None:
+    assert "validUntil" not in (await caller.place()).json()
+
+
+async def test_the_same_client_request_id_twice_places_two_calls(caller: Caller) -> None:
+    sessions = {(await caller.place(clientRequestId="one")).json()["sessionId"] for _ in range(2)}
+    entries = await caller.ledger()
+    assert len(sessions) == 2
+    assert [entry["rang"] for entry in entries] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("given", "status", "code", "message"),
+    [
+        (b"{,}", 400, -1001, "Invalid JSON request body"),
+        (b"\xff", 400, -1001, "Invalid JSON request body"),
+        ([], 400, -1001, "Invalid JSON request body"),
+        (capture(minDigits=1), 400, -1003, "Valid maxDigits required when minDigits provided"),
+        (capture(digitTimeout=5000), 400, -1005, "Valid overallTimeout is required when digitTimeout provided"),
+        (
+            capture(digitTimeout=5000, overallTimeout=100),
+            400,
+            -1006,
+            "OverallTimeout should be greater than digitTimeout",
+        ),
+        (
+            flow({"action": "dance"}),
+            400,
+            -1007,
+            "$.callflow[0].action should be one of: say,playFile,sayAndCapture",
+        ),
+        (capture(completeOnHash=False), 400, -1008, "Valid maxDigits is required when completeOnHash is false"),
+        (
+            flow(CALL, {"action": "say", "params": {"voiceProfile": "en-IE-EmilyNeural"}}),
+            400,
+            -1009,
+            "Invalid call flow entry provided. $.callflow[1].params.text: is missing but it is required",
+        ),
+        (flow(CALL, CALL, CALL), 422, -1010, "Some actions are provided beyond the allowed count"),
+        (body([ANA, BEN]), 400, -1011, "Multiple destination phone numbers found in the request"),
+        (flow(CALL, {"action": "hangup"}, SAY), 422, -1012, "Invalid Callflow : Incorrect use of action Hangup"),
+        (flow(SAY), 422, -1013, "Invalid Callflow : First action should be a MakeCall action"),
+        (flow(), 422, -1013, "Invalid Callflow : First action should be a MakeCall action"),
+        ({}, 422, -1013, "Invalid Callflow : First action should be a MakeCall action"),
+        (
+            body(validUntil="2020-01-01T00:00:00.000Z"),
+            422,
+            -1015,
+            "The validity period of the call flow request has expired",
+        ),
+        (
+            flow(CALL, {"action": "say", "params": {"text": "a\x00b", "voiceProfile": "en-IE-EmilyNeural"}}),
+            400,
+            -1016,
+            "Invalid Callflow Content: Some special characters are invalid/unaccepted",
+        ),
+        (body("nobody"), 400, -1017, "Invalid MSISDN format in Destination"),
+    ],
+)
+async def test_a_call_is_refused_as_the_service_does(
+    caller: Caller, given: object, status: int, code: int, message: str
+) -> None:
+    answer = await caller.post(given)
+    (entry,) = await caller.ledger()
+    assert (answer.status_code, answer.json()) == (
+        status,
+        {"sessionStatus": "NOT_CREATED", "statusCode": code, "statusMessage": message},
+    )
+    assert entry["rang"] is False
+    assert entry["session_id"] is None
+    assert (entry["http_status"], entry["code"], entry["answered_with"]) == (
+        status,
+        code,
+        f"{status} NOT_CREATED ({code})",
+    )
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer"}, {"Authorization": "Basic a2V5"}])
+async def test_without_a_key_nobody_is_called(caller: Caller, headers: dict[str, str]) -> None:
+    answer = await caller.post(body(), headers=headers)
+    (entry,) = await caller.ledger()
+    assert answer.status_code == 401
+    assert answer.json() == {
+        "sessionStatus": "NOT_CREATED",
+        "statusCode": 401,
+        "statusMessage": "Authentication header not found or token invalid",
+    }
+    assert (entry["rang"], entry["destination"], entry["answered_with"]) == (False, ANA, "401 NOT_CREATED")
+
+
+async def test_only_the_key_that_was_set_is_taken() -> None:
+    async with calling(Sandbox(api_key="key-1")) as caller:
+        statuses = [
+            (await caller.post(body(), headers={"Authorization": given})).status_code
+            for given in ("Bearer key-1", "bearer key-1", "Bearer key-2", "Bearer key-11", "Bearer key")
+        ]
+    assert statuses == [200, 200, 401, 401, 401]
+
+
+@pytest.mark.parametrize("sub_account", ["other", "ab", "a%20b"])
+async def test_a_sub_account_that_does_not_exist_is_not_found(sub_account: str) -> None:
+    async with calling(Sandbox(sub_accounts=["acme"])) as caller:
+        answer = await caller.post(body(), path=PATH.replace("acme", sub_account))
+    assert answer.status_code == 404
+    assert answer.json()["statusMessage"] == f"SubAccount not found by Id : {httpx.URL(sub_account).path}"
+    assert answer.json()["sessionStatus"] == "NOT_CREATED"
+
+
+async def test_a_sub_account_may_have_all_its_characters() -> None:
+    async with calling(Sandbox(sub_accounts=["a-b._&c"])) as caller:
+        answer = await caller.post(body(), path=PATH.replace("acme", "a-b._%26c"))
+    assert answer.status_code == 200
+
+
+async def test_a_source_that_is_not_the_accounts_is_refused() -> None:
+    async with calling(Sandbox(numbers=["6531230000"])) as caller:
+        answer = await caller.place()
+    assert (answer.status_code, answer.json()["statusCode"]) == (422, -1014)
+
+
+async def test_a_source_of_the_account_is_taken_with_or_without_its_plus() -> None:
+    async with calling(Sandbox(numbers=[SOURCE.removeprefix("+")])) as caller:
+        assert (await caller.place()).status_code == 200
+
+
+async def test_a_voice_that_is_not_the_accounts_is_refused() -> None:
+    async with calling(Sandbox(voices=["en-US-BenjaminRUS"])) as caller:
+        answer = await caller.place()
+    assert (answer.status_code, answer.json()["statusCode"]) == (422, -1002)
+
+
+async def test_a_clock_that_is_off_judges_validity_and_writes_the_date() -> None:
+    until = write_valid_until(datetime.now(UTC) + timedelta(minutes=10))
+    async with calling(Sandbox(clock_offset=timedelta(hours=1))) as caller:
+        answer = await caller.place(validUntil=until)
+        other = await caller.client.get(f"{caller.url}/_sandbox/calls")
+        (entry,) = await caller.ledger()
+    assert answer.json()["statusCode"] == -1015
+    for given in (answer, other):
+        ahead = parsedate_to_datetime(given.headers["Date"]) - datetime.now(UTC)
+        assert timedelta(minutes=59) < ahead < timedelta(minutes=61)
+    assert abs(entry["at_seconds"] - time.time()) < 60
+
+
+async def test_the_ledger_keeps_the_order_of_arrival_and_can_be_begun_anew(caller: Caller) -> None:
+    for number in (ANA, BEN, ANA):
+        await caller.place(number)
+    entries = await caller.ledger()
+    await caller.order("reset", {})
+    assert await caller.ledger() == []
+    assert [entry["destination"] for entry in entries] == [ANA, BEN, ANA]
+    assert sorted(entry["at"] for entry in entries) == [entry["at"] for entry in entries]
+
+
+async def test_a_body_longer_than_any_the_service_takes_is_no_json(caller: Caller) -> None:
+    answer = await caller.post(body(clientBatchId="b" * 3_000_000))
+    assert (answer.status_code, answer.json()["statusCode"]) == (400, -1001)
+
+
+async def test_it_is_an_app_for_any_server() -> None:
+    sandbox = Sandbox()
+    transport = httpx.ASGITransport(sandbox.app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://sandbox") as client:
+        answer = await client.post(PATH, json=body(), headers=KEY)
+    await sandbox.aclose()
+    assert answer.json()["sessionStatus"] == "CREATED"
+    assert [entry.rang for entry in sandbox.ledger] == [True]
+
+
+def test_a_speed_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="speed"):
+        Sandbox(speed=0)

@@ -1,0 +1,100 @@
+"""The engine in single steps: what a worker does in its loop, one call at a time, so that a test can stand between."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from tests.support.flows import flow
+from voiceflow_worker import CallPolicy, CallQueue, Job
+from voiceflow_worker.core.changes import Changes
+from voiceflow_worker.core.departures import Departures
+from voiceflow_worker.core.holds import Holds
+from voiceflow_worker.core.ports import Store, Voice
+from voiceflow_worker.core.settle import Settler, SummaryResult
+from voiceflow_worker.core.submit import Flight, Submitter
+from voiceflow_worker.core.sweep import Sweeper
+from voiceflow_worker.model.events import SessionSummary
+from voiceflow_worker.model.job import RedialPolicy
+from voiceflow_worker.model.status import SessionStatus
+
+LEASE = timedelta(seconds=60)
+
+
+class Engine:
+    """One worker of one queue, in steps."""
+
+    def __init__(self, store: Store, voice: Voice, *, queue: str = "default", policy: CallPolicy | None = None) -> None:
+        self.store = store
+        self.policy = policy or CallPolicy()
+        self.name = queue
+        self.queue = CallQueue(store, queue, policy=self.policy)
+        self.settler = Settler(store, self.policy)
+        self.sweeper = Sweeper(store, queue=queue, policy=self.policy)
+        self.holds = Holds(store.control, store.clock, queue=queue)
+        self.submitter = Submitter(
+            store,
+            voice,
+            policy=self.policy,
+            lease=LEASE,
+            departures=Departures(store.control, store.clock, queue=queue, rate=None),
+            holds=self.holds,
+            changes=Changes(store, self.policy),
+            heard=lambda verdict: None,
+        )
+
+    async def enqueue(
+        self,
+        destination: str = "+6587654321",
+        *,
+        valid_for: timedelta | None = None,
+        batch_id: str | None = None,
+        unique_key: str | None = None,
+        redial: RedialPolicy | None = None,
+    ) -> Job:
+        return await self.queue.enqueue(
+            flow(destination), valid_for=valid_for, batch_id=batch_id, unique_key=unique_key, redial=redial
+        )
+
+    async def lease(self, limit: int = 10) -> list[Job]:
+        now = self.store.clock.now()
+        return list(
+            await self.store.jobs.lease(self.name, worker_id="worker-1", limit=limit, lease_for=LEASE, now=now)
+        )
+
+    async def journal(self) -> list[Flight]:
+        """Lease what is due and write its journal: the POST is the next thing to happen."""
+        leased_at = self.store.clock.monotonic()
+        return await self.submitter.prepare(await self.lease(), leased_at=leased_at)
+
+    async def send(self) -> list[Job]:
+        """Lease what is due and send it, to the end."""
+        flights = await self.journal()
+        for flight in flights:
+            await self.submitter.fly(flight)
+        return [await self.queue.get(flight.job.id) for flight in flights]
+
+    async def summarise(
+        self,
+        job: Job,
+        status: SessionStatus | None = SessionStatus.COMPLETED,
+        *,
+        number: int | None = None,
+        code: int | None = None,
+        session_id: str | None = None,
+        with_client_request_id: bool = True,
+    ) -> SummaryResult:
+        """A session summary comes for one POST of a job (its newest, unless said otherwise)."""
+        job = await self.queue.get(job.id)
+        posted = number or job.post_count
+        return await self.settler.summary(
+            SessionSummary(
+                session_id=session_id or f"session-{job.id}.{posted}",
+                status=status,
+                status_text=status.value if status else "SOMETHING_NEW",
+                client_request_id=f"{job.id}.{posted}" if with_client_request_id else None,
+                error_code=code,
+            )
+        )
+
+    async def state(self, job: Job) -> str:
+        return (await self.queue.get(job.id)).state.value

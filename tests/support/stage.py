@@ -1,0 +1,90 @@
+"""A whole stage for acceptance tests: the sandbox and the receiver as processes, and a worker to be started and killed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.support.processes import Process, running, voiceflow
+
+SECRET = "Bearer of-the-tests"
+
+
+@dataclass
+class Stage:
+    """One store, one sandbox, one receiver."""
+
+    store: str
+    sandbox: str
+    folder: Path
+    env: dict[str, str]
+
+    def campaign(self, calls: int, *options: str, name: str = "campaign") -> None:
+        """Enqueue `calls` calls to numbers that are all different."""
+        file = self.folder / f"{name}.csv"
+        rows = "".join(f"+65{80000000 + place},Customer {place}\n" for place in range(calls))
+        file.write_text(f"destination,name\n{rows}", encoding="utf-8")
+        say = ("--say", "Hello {{name}}.", "--voice-profile", "en-IE-EmilyNeural", "--source", "+6531234567")
+        done = voiceflow("enqueue", str(file), *say, *options, "--json", env=self.env)
+        assert json.loads("".join(done.stdout))["enqueued"] == calls, done.told
+
+    @contextmanager
+    def worker(self, *options: str) -> Iterator[Process]:
+        """A worker process."""
+        with running("worker", *options, env=self.env) as process:
+            yield process
+
+    def status(self) -> dict[str, Any]:
+        """What `voiceflow status --json` says."""
+        told: dict[str, Any] = json.loads("".join(voiceflow("status", "--json", env=self.env).stdout))
+        return told
+
+    def states(self) -> dict[str, int]:
+        """The states that hold any jobs."""
+        return {state: count for state, count in self.status()["states"].items() if count}
+
+    def calls(self, *options: str) -> list[dict[str, Any]]:
+        """What `voiceflow calls list --json` says."""
+        done = voiceflow("calls", "list", "--limit", "0", "--json", *options, env=self.env)
+        return [json.loads(line) for line in done.stdout]
+
+    def ledger(self) -> list[dict[str, Any]]:
+        """What the sandbox says that it was asked to call."""
+        entries: list[dict[str, Any]] = httpx.get(f"{self.sandbox}/_sandbox/calls", trust_env=False).json()
+        return entries
+
+    def rang(self) -> list[str]:
+        """The numbers that rang, in order."""
+        return [entry["destination"] for entry in self.ledger() if entry["rang"]]
+
+    def order(self, path: str, body: dict[str, Any]) -> None:
+        """Order something of the sandbox: a fault, a script."""
+        httpx.post(f"{self.sandbox}/_sandbox/{path}", json=body, trust_env=False).raise_for_status()
+
+
+@contextmanager
+def stage(folder: Path, *, store: str | None = None, speed: float = 100, **settings: str) -> Iterator[Stage]:
+    """Set a stage; everything on it is ended with the block."""
+    url = store or f"sqlite:///{folder / 'calls.db'}"
+    env = {
+        "VOICEFLOW_STORE": url,
+        "VOICEFLOW_API_KEY": "test-key",
+        "VOICEFLOW_SUB_ACCOUNT": "tests",
+        "VOICEFLOW_WEBHOOK_SECRET": SECRET,
+        "VOICEFLOW_LEASE": "3s",
+        **{f"VOICEFLOW_{name.upper()}": value for name, value in settings.items()},
+    }
+    with ExitStack() as stack:
+        receiver = stack.enter_context(running("serve", "--port", "0", env=env))
+        webhook = receiver.wait_for(r"(http://127\.0\.0\.1:\d+/webhooks/8x8)")[1]
+        sandbox = stack.enter_context(
+            running("sandbox", "--port", "0", "--webhook", webhook, "--speed", str(speed), env=env)
+        )
+        url = sandbox.wait_for(r"ready on (http://127\.0\.0\.1:\d+)")[1]
+        yield Stage(env["VOICEFLOW_STORE"], url, folder, {**env, "VOICEFLOW_BASE_URL": url})

@@ -1,0 +1,81 @@
+"""Voices that stand in for 8x8 where the network is not what a test is about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import anyio
+
+from voiceflow_worker.core.ports import Placement
+from voiceflow_worker.model.verdict import PostProgress, Verdict, VerdictKind
+
+Answer = Verdict | Exception
+
+
+def created(session_id: str = "session-1") -> Verdict:
+    return Verdict(kind=VerdictKind.CREATED, message="Created", code=1, session_id=session_id, http_status=200)
+
+
+def refused(code: int, message: str = "refused") -> Verdict:
+    return Verdict(kind=VerdictKind.REFUSED, message=message, code=code, http_status=400)
+
+
+def unknown(message: str = "the answer did not come") -> Verdict:
+    return Verdict(kind=VerdictKind.UNKNOWN, message=message)
+
+
+def not_sent(message: str = "connection refused") -> Verdict:
+    return Verdict(kind=VerdictKind.NOT_SENT, message=message)
+
+
+@dataclass
+class ScriptedVoice:
+    """Answers each POST by a function of the placement, and keeps a ledger of what it was asked to place."""
+
+    answer: Callable[[Placement], Answer] | None = None
+    answers: list[Answer] = field(default_factory=list)
+    placed: list[tuple[datetime, Placement]] = field(default_factory=list)
+
+    async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:
+        progress.may_have_left = True
+        self.placed.append((now, placement))
+        await anyio.lowlevel.checkpoint()
+        answer = self._next(placement)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    @property
+    def client_request_ids(self) -> Sequence[str]:
+        return [placement.client_request_id for _, placement in self.placed]
+
+    def _next(self, placement: Placement) -> Answer:
+        if self.answers:
+            return self.answers.pop(0)
+        if self.answer is not None:
+            return self.answer(placement)
+        return created(f"session-{placement.client_request_id}")
+
+
+class GatedVoice:
+    """Lets a test hold POSTs in mid-air: each waits, before or after its bytes left, until `open` is set."""
+
+    def __init__(self, *, bytes_left: bool) -> None:
+        self.bytes_left = bytes_left
+        self.arrived = anyio.Event()
+        self.open = anyio.Event()
+        self.placed: list[Placement] = []
+        self.in_the_air = 0
+
+    async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:
+        progress.may_have_left = self.bytes_left
+        self.in_the_air += 1
+        self.arrived.set()
+        try:
+            await self.open.wait()
+        finally:
+            self.in_the_air -= 1
+        self.placed.append(placement)
+        return created(f"session-{placement.client_request_id}")

@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+import traceback
+from datetime import timedelta
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from voiceflow_worker.errors import SettingsError
+from voiceflow_worker.model.policy import CallPolicy, Outcomes
+from voiceflow_worker.settings import Settings, load_settings, parse_duration, parse_rate, unknown_variables
+
+DOCUMENTED = """
+STORE QUEUE API_KEY SUB_ACCOUNT REGION BASE_URL SOURCE VOICE_PROFILE RATE BURST CONCURRENCY MAX_ACTIVE CONNECT_TIMEOUT
+READ_TIMEOUT LEASE SUBMIT_WINDOW CLOCK_SKEW EXPORT_SETTLE EXPORT_MISSING_MEANS OUTCOMES SUMMARY_DEADLINE SHUTDOWN_GRACE
+WEBHOOK_SECRET WEBHOOK_ALLOW TRUSTED_PROXIES STATE_DIR RETENTION KEY_RETENTION UI_SECRET LOG_FORMAT LOG_LEVEL
+"""
+
+
+@pytest.fixture(autouse=True)
+def _an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def told(**options: object) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(**options)
+    return str(caught.value)
+
+
+def test_every_documented_name_is_a_setting() -> None:
+    assert [name.upper() for name in Settings.model_fields] == DOCUMENTED.split()
+
+
+def test_the_defaults_are_the_documented_ones() -> None:
+    settings = load_settings()
+    assert (settings.store, settings.queue, settings.region) == ("sqlite:///voiceflow.db", "default", "ap")
+    assert (settings.rate, settings.burst, settings.concurrency, settings.max_active) == (10, 1, 50, None)
+    assert (settings.connect_timeout, settings.read_timeout) == (timedelta(seconds=5), timedelta(seconds=30))
+    assert (settings.lease, settings.submit_window) == (timedelta(seconds=60), timedelta(seconds=120))
+    assert (settings.clock_skew, settings.export_settle) == (timedelta(seconds=10), timedelta(seconds=60))
+    assert (settings.export_missing_means, settings.outcomes) == ("nothing", "webhook")
+    assert (settings.summary_deadline, settings.shutdown_grace) == (timedelta(hours=2), timedelta(seconds=30))
+    assert (settings.retention, settings.key_retention) == (timedelta(days=30), timedelta(days=400))
+    assert (settings.api_key, settings.webhook_secret, settings.ui_secret, settings.base_url) == (None,) * 4
+
+
+def test_an_option_beats_the_environment_beats_dotenv_beats_toml(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("voiceflow.toml").write_text("rate = 1\nburst = 2\nconcurrency = 3\nmax_active = 4\n")
+    Path(".env").write_text("VOICEFLOW_RATE=5\nVOICEFLOW_BURST=6\nVOICEFLOW_CONCURRENCY=7\n")
+    monkeypatch.setenv("VOICEFLOW_RATE", "8")
+    monkeypatch.setenv("VOICEFLOW_BURST", "9")
+    settings = load_settings(rate=10)
+    assert (settings.rate, settings.burst, settings.concurrency, settings.max_active) == (10, 9, 7, 4)
+
+
+def test_each_setting_tells_where_it_came_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("voiceflow.toml").write_text("burst = 2\n")
+    Path(".env").write_text("VOICEFLOW_CONCURRENCY=7\n")
+    monkeypatch.setenv("VOICEFLOW_RATE", "unlimited")
+    shown = {setting.variable: (setting.value, setting.place) for setting in load_settings(queue="slow").shown()}
+    assert shown["VOICEFLOW_QUEUE"] == ("slow", "--queue (given directly)")
+    assert shown["VOICEFLOW_RATE"] == ("unlimited", "VOICEFLOW_RATE (the environment)")
+    assert shown["VOICEFLOW_CONCURRENCY"] == ("7", "VOICEFLOW_CONCURRENCY (.env)")
+    assert shown["VOICEFLOW_BURST"] == ("2", "burst (voiceflow.toml)")
+    assert shown["VOICEFLOW_LEASE"] == ("60s", "the default")
+
+
+def test_an_option_that_is_none_was_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOICEFLOW_RATE", "8")
+    assert load_settings(rate=None).rate == 8
+
+
+def test_what_is_empty_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text("VOICEFLOW_SOURCE=+6531234567\n")
+    monkeypatch.setenv("VOICEFLOW_SOURCE", " ")
+    monkeypatch.setenv("VOICEFLOW_API_KEY", "")
+    settings = load_settings()
+    assert (settings.source, settings.api_key) == ("+6531234567", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "duration"),
+    [
+        ("30", timedelta(seconds=30)),
+        ("500ms", timedelta(milliseconds=500)),
+        ("30s", timedelta(seconds=30)),
+        ("5m", timedelta(minutes=5)),
+        ("2h", timedelta(hours=2)),
+        ("7d", timedelta(days=7)),
+        ("1.5h", timedelta(minutes=90)),
+        (" 2 H ", timedelta(hours=2)),
+        ("0", timedelta(0)),
+    ],
+)
+def test_a_duration_is_read(text: str, duration: timedelta) -> None:
+    assert parse_duration(text) == duration
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-5s", "2 weeks", "1h30m", "9999999999999d", "nan", "1e3"])
+def test_what_is_no_duration_is_refused_with_a_sentence(text: str) -> None:
+    with pytest.raises(SettingsError, match="is no duration: "):
+        parse_duration(text)
+
+
+def test_toml_takes_durations_as_numbers_and_as_text() -> None:
+    Path("voiceflow.toml").write_text('lease = 90\nread_timeout = "500ms"\n')
+    settings = load_settings()
+    assert (settings.lease, settings.read_timeout) == (timedelta(seconds=90), timedelta(milliseconds=500))
+
+
+def test_a_rate_is_a_number_or_unlimited() -> None:
+    assert (parse_rate("10"), parse_rate("0.5"), parse_rate("Unlimited")) == (10, 0.5, None)
+    assert load_settings(rate="unlimited").rate is None
+    for text in ["0", "-1", "fast", "nan", "inf", ""]:
+        with pytest.raises(SettingsError, match="give calls per second"):
+            parse_rate(text)
+
+
+def test_a_wrong_value_is_told_with_its_name_its_place_and_what_is_expected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOICEFLOW_RATE", "fast")
+    Path(".env").write_text("VOICEFLOW_LEASE=a while\n")
+    Path("voiceflow.toml").write_text("burst = 0\n")
+    message = told(region="mars")
+    assert "VOICEFLOW_RATE is 'fast' (the environment): give calls per second" in message
+    assert "VOICEFLOW_LEASE is 'a while' (.env): give a number of seconds, or one with a unit" in message
+    assert "burst is '0' (voiceflow.toml): Input should be greater than or equal to 1" in message
+    assert "--region is 'mars' (given directly): Input should be 'ap', 'us', 'eu' or 'id'" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("QUEUE", "Reminders"),
+        ("QUEUE", "a-queue-name-too-long"),
+        ("SUB_ACCOUNT", "a b"),
+        ("BASE_URL", "voice.8x8.com"),
+        ("BASE_URL", "ftp://voice.8x8.com"),
+        ("LEASE", "0"),
+        ("SHUTDOWN_GRACE", "-1s"),
+        ("MAX_ACTIVE", "0"),
+        ("CONCURRENCY", "many"),
+        ("OUTCOMES", "polling"),
+        ("EXPORT_MISSING_MEANS", "lost"),
+        ("WEBHOOK_ALLOW", "10.0.0.1/8"),
+        ("TRUSTED_PROXIES", "the proxy"),
+        ("LOG_FORMAT", "xml"),
+        ("LOG_LEVEL", "loud"),
+    ],
+)
+def test_each_wrong_value_names_its_variable(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"VOICEFLOW_{name}", value)
+    assert f"VOICEFLOW_{name} is {value!r} (the environment): " in told()
+
+
+def test_a_local_address_is_a_legal_base_url() -> None:
+    assert load_settings(base_url="http://127.0.0.1:8088/").base_url == "http://127.0.0.1:8088"
+
+
+def test_a_key_within_the_base_url_is_refused_and_not_repeated() -> None:
+    message = told(base_url="https://user:hunter2@voice.8x8.com")
+    assert "VOICEFLOW_API_KEY" in message
+    assert "hunter2" not in message
+
+
+def test_networks_are_a_list_with_commas_or_a_toml_array(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("voiceflow.toml").write_text('trusted_proxies = ["10.0.0.0/8", "::1"]\n')
+    monkeypatch.setenv("VOICEFLOW_WEBHOOK_ALLOW", "18.140.80.2, 52.0.0.0/8,")
+    settings = load_settings()
+    assert settings.webhook_allow == (ip_network("18.140.80.2/32"), ip_network("52.0.0.0/8"))
+    assert settings.trusted_proxies == (ip_network("10.0.0.0/8"), ip_network("::1/128"))
+
+
+def test_levels_and_formats_are_read_in_any_case() -> None:
+    settings = load_settings(log_level="WARNING", log_format="Json")
+    assert (settings.log_level, settings.log_format) == ("warning", "json")
+
+
+def test_a_secret_is_read_from_the_file_that_a_name_ending_in_file_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("key").write_text("s3cret-key\r\n")
+    monkeypatch.setenv("VOICEFLOW_API_KEY_FILE", "key")
+    Path("voiceflow.toml").write_text('queue_file = "queue.txt"\n')
+    Path("queue.txt").write_text("reminders\n")
+    settings = load_settings()
+    assert settings.api_key == SecretStr("s3cret-key")
+    assert settings.queue == "reminders"
+
+
+def test_a_file_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOICEFLOW_API_KEY_FILE", "/nowhere/key")
+    assert "VOICEFLOW_API_KEY_FILE (the environment) names /nowhere/key" in told()
+    Path("empty").write_text("\n")
+    monkeypatch.setenv("VOICEFLOW_API_KEY_FILE", "empty")
+    assert "names empty, which is empty" in told()
+
+
+def test_a_file_is_not_looked_at_when_a_more_important_place_gives_the_value() -> None:
+    Path(".env").write_text("VOICEFLOW_API_KEY_FILE=/nowhere/key\n")
+    assert load_settings(api_key="direct").api_key == SecretStr("direct")
+
+
+def test_a_value_and_its_file_in_one_place_contradict_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOICEFLOW_API_KEY", "a")
+    monkeypatch.setenv("VOICEFLOW_API_KEY_FILE", "b")
+    assert "VOICEFLOW_API_KEY and VOICEFLOW_API_KEY_FILE are both set (the environment)" in told()
+
+
+def test_no_secret_is_shown_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("API_KEY", "WEBHOOK_SECRET", "UI_SECRET"):
+        monkeypatch.setenv(f"VOICEFLOW_{name}", "hunter2")
+    monkeypatch.setenv("VOICEFLOW_STORE", "redis://:hunter2@localhost/0")
+    settings = load_settings()
+    assert "hunter2" not in repr(settings) + str(settings) + str(settings.shown())
+    assert "redis://:***@localhost/0" in str(settings.shown())
+
+
+@pytest.mark.parametrize("name", ["API_KEY", "WEBHOOK_SECRET", "UI_SECRET"])
+def test_a_bad_secret_is_not_repeated(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"VOICEFLOW_{name}", "hunter2\nhunter2")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert f"VOICEFLOW_{name} (the environment): it has a line break" in str(caught.value)
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_names_that_are_no_settings_are_told_and_do_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOICEFLOW_RAET", "5")
+    Path(".env").write_text("VOICEFLOW_API_KEYS=x\nSOMETHING_ELSE=y\nVOICEFLOW_SOURCE_FILE=z\n")
+    Path("voiceflow.toml").write_text("colour = 1\n")
+    assert load_settings(source="+6531234567").rate == 10
+    unknown = {found.name: (found.place, found.suggestion) for found in unknown_variables()}
+    assert unknown == {
+        "VOICEFLOW_RAET": ("the environment", "VOICEFLOW_RATE"),
+        "VOICEFLOW_API_KEYS": (".env", "VOICEFLOW_API_KEY"),
+        "colour": ("voiceflow.toml", None),
+    }
+
+
+def test_an_option_that_is_no_setting_is_refused() -> None:
+    assert "--colour is no setting" in told(colour="red")
+
+
+def test_a_broken_settings_file_is_named() -> None:
+    Path("voiceflow.toml").write_text("rate = = 1\n")
+    assert "voiceflow.toml cannot be read" in told()
+    Path("voiceflow.toml").unlink()
+    Path(".env").write_bytes(b"VOICEFLOW_SOURCE=\xff\n")
+    assert ".env cannot be read" in told()
+
+
+def test_the_policy_has_the_limits_that_were_set() -> None:
+    assert load_settings().policy() == CallPolicy()
+    changed = load_settings(submit_window="90s", clock_skew="5s", summary_deadline="1h", outcomes="none").policy()
+    assert changed == CallPolicy(
+        submit_window=timedelta(seconds=90),
+        clock_skew=timedelta(seconds=5),
+        summary_deadline=timedelta(hours=1),
+        outcomes=Outcomes.NONE,
+    )

@@ -1,0 +1,129 @@
+"""What tests of the receiver share: somebody who settles summaries, events as 8x8 sends them, a served receiver."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, MutableMapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import httpx
+
+from voiceflow_worker.asgi.server import serving
+from voiceflow_worker.core.settle import SummaryResult
+from voiceflow_worker.model.events import SessionSummary
+from voiceflow_worker.webhooks import PATH, SettlesSummaries, webhook_app
+
+SECRET = "Basic c2VjcmV0"
+
+
+def summary(**payload: object) -> dict[str, Any]:
+    return {
+        "namespace": "VOICE",
+        "eventType": "SESSION_SUMMARY",
+        "description": "Summary of a session that has ended",
+        "payload": {
+            "sessionId": "5ab17a4e-5b28-4d2c-a5c1-2c1e0f1d9d70",
+            "subAccountId": "acme",
+            "sessionStatus": "COMPLETED",
+            "startTime": "2026-07-01T09:00:00.000Z",
+            "endTime": "2026-07-01T09:00:25.000Z",
+            "lastAction": "HANGUP",
+            "callCount": 1,
+            "clientRequestId": "default.01J.1",
+            "details": {
+                "callA": {
+                    "callId": "7c9e6679-7425-40de-944b-e07fc1f90ae7",
+                    "callDirection": "OUTBOUND",
+                    "callType": "PSTN",
+                    "initiatedTimestamp": "2026-07-01T09:00:00.000Z",
+                    "disconnectedTimestamp": "2026-07-01T09:00:25.000Z",
+                    "source": "6531234567",
+                    "destination": "6587654321",
+                    "sourceRefId": "null",
+                    "callStatus": "COMPLETED",
+                    "callDuration": 20,
+                    "callQuality": {"mos": 4.2, "packetLossRate": 0.1, "jitter": 1.5},
+                }
+            },
+            **payload,
+        },
+    }
+
+
+def other(event_type: str, **payload: object) -> dict[str, Any]:
+    return {"namespace": "VOICE", "eventType": event_type, "payload": {"sessionId": "s", "eventId": "e", **payload}}
+
+
+@dataclass
+class Settling:
+    """Settles nothing, and remembers it; or raises what it is given."""
+
+    result: SummaryResult = SummaryResult.SETTLED
+    error: Exception | None = None
+    stuck: bool = False
+    taken: list[SessionSummary] = field(default_factory=list)
+
+    async def summary(self, summary: SessionSummary) -> SummaryResult:
+        if self.stuck:
+            await anyio.sleep_forever()
+        if self.error is not None:
+            raise self.error
+        self.taken.append(summary)
+        return self.result
+
+
+@dataclass
+class Sender:
+    """A client of a served receiver."""
+
+    url: str
+    client: httpx.AsyncClient
+
+    async def send(self, event: object = None, *, secret: str | None = SECRET, **headers: str) -> httpx.Response:
+        shown = {} if secret is None else {"Authorization": secret}
+        shown |= {name.replace("_", "-"): value for name, value in headers.items()}
+        if isinstance(event, bytes):
+            return await self.client.post(self.url + PATH, content=event, headers=shown)
+        return await self.client.post(self.url + PATH, json=summary() if event is None else event, headers=shown)
+
+    async def metric(self, name: str) -> float:
+        for line in (await self.client.get(f"{self.url}/metrics")).text.splitlines():
+            if line.startswith(f"voiceflow_webhook_{name} "):
+                return float(line.rpartition(" ")[2])
+        return 0.0
+
+
+@asynccontextmanager
+async def receiving(settle: Settling | None = None, **more: Any) -> AsyncGenerator[Sender]:
+    app = webhook_app(settle or Settling(), **{"secret": SECRET, **more})
+    async with serving(app) as address, httpx.AsyncClient(timeout=20, trust_env=False) as client:
+        yield Sender(address.url, client)
+
+
+async def status_of(content: bytes, settling: SettlesSummaries) -> int:
+    """The status the app answers with; without a socket, so that many bodies can be tried."""
+    app = webhook_app(settling, secret=SECRET)
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": PATH,
+        "raw_path": PATH.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "headers": [(b"authorization", SECRET.encode())],
+        "client": ("127.0.0.1", 1),
+    }
+    statuses: list[int] = []
+
+    async def receive() -> MutableMapping[str, Any]:
+        return {"type": "http.request", "body": content, "more_body": False}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    await app(scope, receive, send)
+    (status,) = statuses
+    return status

@@ -1,0 +1,137 @@
+"""Who may hand in events: the secret, the network, and whom to believe about where a request came from."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voiceflow_worker.errors import SettingsError
+from voiceflow_worker.webhooks.gatekeeper import Gatekeeper, Refusal
+
+SECRET = "Basic c2VjcmV0"
+EIGHT = "18.140.80.2"
+PROXY = "10.0.0.5"
+STRANGER = "203.0.113.9"
+
+
+def authorization(value: str) -> tuple[bytes, bytes]:
+    return b"authorization", value.encode()
+
+
+def forwarded(value: str) -> tuple[bytes, bytes]:
+    return b"x-forwarded-for", value.encode()
+
+
+@pytest.mark.parametrize(
+    ("shown", "refusal"),
+    [
+        ([authorization(SECRET)], None),
+        ([], Refusal.SECRET),
+        ([authorization("")], Refusal.SECRET),
+        ([authorization("Basic c2VjcmV1")], Refusal.SECRET),
+        ([authorization(SECRET + "x")], Refusal.SECRET),
+        ([authorization(SECRET[:-1])], Refusal.SECRET),
+        ([authorization(SECRET.lower())], Refusal.SECRET),
+        ([authorization("s\u00e9cret")], Refusal.SECRET),
+        ([(b"x-authorization", SECRET.encode())], Refusal.SECRET),
+        ([authorization("wrong"), authorization(SECRET)], Refusal.SECRET),
+        ([authorization(SECRET), authorization(SECRET)], Refusal.SECRET),
+    ],
+)
+def test_only_the_registered_header_lets_in(shown: list[tuple[bytes, bytes]], refusal: Refusal | None) -> None:
+    assert Gatekeeper(secret=SECRET).refusal(shown, EIGHT) is refusal
+
+
+def test_without_a_secret_any_header_and_none_lets_in() -> None:
+    keeper = Gatekeeper(secret=None)
+    assert keeper.refusal([], None) is None
+    assert keeper.refusal([authorization("whatever")], EIGHT) is None
+
+
+def test_a_secret_may_have_letters_beyond_ascii() -> None:
+    keeper = Gatekeeper(secret="cl\u00e9")
+    assert keeper.refusal([authorization("cl\u00e9")], None) is None
+    assert keeper.refusal([authorization("cle")], None) is Refusal.SECRET
+
+
+@pytest.mark.parametrize("secret", ["", " ", "\n"])
+def test_an_empty_secret_is_a_mistake(secret: str) -> None:
+    with pytest.raises(SettingsError, match="empty"):
+        Gatekeeper(secret=secret)
+
+
+def test_white_space_around_a_secret_is_not_part_of_it() -> None:
+    """A secret from a file ends in a line feed, and no HTTP header can."""
+    assert Gatekeeper(secret=SECRET + "\n").refusal([authorization(SECRET)], None) is None
+
+
+@pytest.mark.parametrize(
+    ("peer", "refusal"),
+    [
+        (EIGHT, None),
+        ("18.140.80.3", Refusal.NETWORK),
+        ("::ffff:18.140.80.2", None),
+        ("2001:db8::1", None),
+        ("2001:db9::1", Refusal.NETWORK),
+        (None, Refusal.NETWORK),
+        ("", Refusal.NETWORK),
+        ("unix:/run/x", Refusal.NETWORK),
+    ],
+)
+def test_only_allowed_networks_are_let_in(peer: str | None, refusal: Refusal | None) -> None:
+    keeper = Gatekeeper(secret=None, allow=[ip_network("18.140.80.2/32"), ip_network("2001:db8::/32")])
+    assert keeper.refusal([], peer) is refusal
+
+
+def test_the_network_is_judged_before_the_secret() -> None:
+    keeper = Gatekeeper(secret=SECRET, allow=[ip_network(f"{EIGHT}/32")])
+    assert keeper.refusal([authorization("wrong")], STRANGER) is Refusal.NETWORK
+    assert keeper.refusal([authorization(SECRET)], STRANGER) is Refusal.NETWORK
+    assert keeper.refusal([authorization("wrong")], EIGHT) is Refusal.SECRET
+
+
+@pytest.mark.parametrize(
+    ("peer", "headers", "sender"),
+    [
+        (STRANGER, [], STRANGER),
+        (STRANGER, [forwarded(EIGHT)], STRANGER),
+        (PROXY, [], PROXY),
+        (PROXY, [forwarded(EIGHT)], EIGHT),
+        (PROXY, [forwarded(f"{EIGHT}, {STRANGER}")], STRANGER),
+        (PROXY, [forwarded(f"{STRANGER}, {EIGHT}")], EIGHT),
+        (PROXY, [forwarded(f"{EIGHT}, 10.0.0.6")], EIGHT),
+        (PROXY, [forwarded(f"{EIGHT}"), forwarded("10.0.0.6")], EIGHT),
+        (PROXY, [forwarded("10.0.0.7, 10.0.0.6")], "10.0.0.7"),
+        (PROXY, [forwarded(f"{EIGHT}:4711")], EIGHT),
+        (PROXY, [forwarded("[2001:db8::1]:443")], "2001:db8::1"),
+        (PROXY, [forwarded(f"::ffff:{EIGHT}")], EIGHT),
+        (PROXY, [forwarded(f"{EIGHT}, unknown")], None),
+        (PROXY, [forwarded("")], None),
+        (f"::ffff:{PROXY}", [forwarded(EIGHT)], EIGHT),
+        ("nobody", [forwarded(EIGHT)], None),
+    ],
+)
+def test_only_trusted_proxies_may_say_where_a_request_came_from(
+    peer: str, headers: list[tuple[bytes, bytes]], sender: str | None
+) -> None:
+    keeper = Gatekeeper(secret=None, trusted_proxies=[ip_network("10.0.0.0/8")])
+    assert keeper.sender(headers, peer) == (None if sender is None else ip_address(sender))
+
+
+def test_without_trusted_proxies_nobodys_word_counts() -> None:
+    keeper = Gatekeeper(secret=None, allow=[ip_network(f"{EIGHT}/32")])
+    assert keeper.refusal([forwarded(EIGHT)], "127.0.0.1") is Refusal.NETWORK
+
+
+@given(st.lists(st.tuples(st.sampled_from([b"x-forwarded-for", b"authorization"]), st.binary(max_size=60)), max_size=6))
+def test_headers_of_any_bytes_are_judged_and_never_let_a_stranger_in(headers: list[tuple[bytes, bytes]]) -> None:
+    keeper = Gatekeeper(
+        secret="a secret that is no accident",
+        allow=[ip_network(f"{EIGHT}/32")],
+        trusted_proxies=[ip_network("10.0.0.0/8")],
+    )
+    assert keeper.refusal(headers, PROXY) is not None
+    assert keeper.refusal(headers, STRANGER) is Refusal.NETWORK

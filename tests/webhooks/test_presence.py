@@ -1,0 +1,63 @@
+"""While the receiver runs, others can know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import anyio
+import pytest
+
+from tests.webhooks.receiving import receiving
+from voiceflow_worker.errors import StoreUnavailableError
+from voiceflow_worker.webhooks import present
+
+pytestmark = pytest.mark.anyio
+
+
+@dataclass
+class Told:
+    """Hears of receivers; is away as often as it is told."""
+
+    away: int = 0
+    heard: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    twice: anyio.Event = field(default_factory=anyio.Event)
+
+    async def receiver(self, name: str) -> None:
+        self.heard.append(name)
+        if len(self.heard) > 1:
+            self.twice.set()
+        if self.away:
+            self.away -= 1
+            raise StoreUnavailableError("locked")
+
+    async def receiver_left(self, name: str) -> None:
+        self.left.append(name)
+        if self.away:
+            raise StoreUnavailableError("locked")
+
+
+async def test_a_served_receiver_is_present_from_its_first_request_on_until_it_stops() -> None:
+    told = Told()
+    async with receiving(heartbeats=told):
+        assert len(told.heard) == 1
+        assert told.left == []
+    assert told.left == told.heard[:1]
+
+
+async def test_presence_is_told_again_and_again() -> None:
+    told = Told()
+    async with receiving(heartbeats=told, heartbeat_every=timedelta(milliseconds=10)):
+        with anyio.fail_after(20):
+            await told.twice.wait()
+    assert len(set(told.heard)) == 1
+
+
+async def test_a_store_that_is_away_does_not_end_the_receiver() -> None:
+    told = Told(away=1)
+    async with present(told, name="here", every=timedelta(milliseconds=10)):
+        with anyio.fail_after(20):
+            await told.twice.wait()
+        told.away = 99
+    assert told.left == ["here"]

@@ -1,0 +1,276 @@
+"""The receiver over a real socket: each answer, and what it leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from datetime import timedelta
+from ipaddress import ip_network
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from prometheus_client import REGISTRY
+
+from tests.webhooks.receiving import SECRET, Sender, Settling, other, receiving, summary
+from voiceflow_worker.core.settle import SummaryResult
+from voiceflow_worker.errors import StaleJobError, StoreReadOnlyError, StoreUnavailableError
+from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.webhooks import PATH
+from voiceflow_worker.webhooks.ports import OtherEvent
+
+pytestmark = pytest.mark.anyio
+
+LOOPBACK = [ip_network("127.0.0.0/8")]
+ELSEWHERE = [ip_network("18.140.80.2/32")]
+
+
+async def test_a_summary_is_settled_and_answered_with_200() -> None:
+    settling = Settling()
+    async with receiving(settling) as sender:
+        answer = await sender.send()
+        assert await sender.metric('events_total{kind="VSS"}') == 1
+        assert await sender.metric('summaries_total{result="settled"}') == 1
+        assert await sender.metric('answers_total{status="200"}') == 1
+    assert (answer.status_code, answer.content) == (200, b"{}")
+    (taken,) = settling.taken
+    assert (taken.client_request_id, taken.status) == ("default.01J.1", SessionStatus.COMPLETED)
+
+
+@pytest.mark.parametrize("result", list(SummaryResult))
+async def test_whatever_a_summary_did_it_was_taken(result: SummaryResult) -> None:
+    async with receiving(Settling(result=result)) as sender:
+        assert (await sender.send()).status_code == 200
+        assert await sender.metric(f'summaries_total{{result="{result.value}"}}') == 1
+
+
+@pytest.mark.parametrize(
+    ("secret", "options", "headers", "status"),
+    [
+        (SECRET, {}, {}, 200),
+        (None, {}, {}, 401),
+        ("Basic wrong", {}, {}, 401),
+        (None, {"secret": None}, {}, 200),
+        ("Basic whatever", {"secret": None}, {}, 200),
+        (SECRET, {"allow": LOOPBACK}, {}, 200),
+        (SECRET, {"allow": ELSEWHERE}, {}, 403),
+        ("Basic wrong", {"allow": ELSEWHERE}, {}, 403),
+        (None, {"allow": LOOPBACK}, {}, 401),
+        (SECRET, {"allow": ELSEWHERE}, {"X_Forwarded_For": "18.140.80.2"}, 403),
+        (SECRET, {"allow": ELSEWHERE, "trusted_proxies": LOOPBACK}, {"X_Forwarded_For": "18.140.80.2"}, 200),
+        (SECRET, {"allow": ELSEWHERE, "trusted_proxies": LOOPBACK}, {"X_Forwarded_For": "18.140.80.2, 8.8.8.8"}, 403),
+        (SECRET, {"allow": LOOPBACK, "trusted_proxies": LOOPBACK}, {"X_Forwarded_For": "8.8.8.8"}, 403),
+        (SECRET, {"allow": ELSEWHERE, "trusted_proxies": LOOPBACK}, {}, 403),
+    ],
+)
+async def test_who_may_hand_in_events(
+    secret: str | None, options: dict[str, Any], headers: dict[str, str], status: int
+) -> None:
+    settling = Settling()
+    async with receiving(settling, **options) as sender:
+        answer = await sender.send(secret=secret, **headers)
+        assert answer.status_code == status
+        assert len(settling.taken) == (1 if status == 200 else 0)
+        reason = {401: "secret", 403: "network"}.get(status, "none")
+        assert await sender.metric(f'refusals_total{{reason="{reason}"}}') == (0 if status == 200 else 1)
+
+
+@pytest.mark.parametrize(("secret", "allow", "status"), [("Basic wrong", LOOPBACK, 401), (SECRET, ELSEWHERE, 403)])
+async def test_strangers_are_turned_away_before_their_body_is_read(secret: str, allow: Any, status: int) -> None:
+    async with receiving(allow=allow) as sender:
+        head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: {secret}\r\nContent-Length: 500\r\n\r\n"
+        assert (await first_line(sender, head.encode())) == f"HTTP/1.1 {status}"
+
+
+async def first_line(sender: Sender, sent: bytes) -> str:
+    """The protocol and status that are answered while the connection stays open."""
+    address = httpx.URL(sender.url)
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    try:
+        writer.write(sent)
+        async with asyncio.timeout(20):
+            return (await reader.readline()).decode()[:12]
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/metrics"])
+async def test_health_and_metrics_need_neither(path: str) -> None:
+    async with receiving(allow=ELSEWHERE) as sender:
+        assert (await sender.client.get(sender.url + path)).status_code == 200
+
+
+async def test_metrics_are_not_in_the_registry_of_the_process() -> None:
+    before = {metric.name for metric in REGISTRY.collect()}
+    async with receiving() as sender, receiving() as another:
+        await sender.send()
+        assert await sender.metric('answers_total{status="200"}') == 1
+        assert await another.metric('answers_total{status="200"}') == 0
+    assert {metric.name for metric in REGISTRY.collect()} == before
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b'{"a": NaN}',
+        b"[" * 5000,
+        b"null",
+        b"[]",
+        b'"text"',
+        b"{}",
+        b'{"eventType": "SESSION_SUMMARY"}',
+    ],
+)
+async def test_what_is_no_event_is_a_bad_request(content: bytes) -> None:
+    settling = Settling()
+    async with receiving(settling) as sender:
+        answer = await sender.send(content)
+    assert answer.status_code == 400
+    assert set(answer.json()) == {"error"}
+    assert settling.taken == []
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "nonsense"])
+async def test_the_content_type_does_not_matter(content_type: str) -> None:
+    async with receiving() as sender:
+        answer = await sender.client.post(
+            sender.url + PATH, json=summary(), headers={"Authorization": SECRET, "Content-Type": content_type}
+        )
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("event", "kind"),
+    [
+        ({"namespace": "VOICE", "eventType": "NEW_THING", "payload": {"a": 1}}, "unknown"),
+        ({"namespace": "SMS", "eventType": "SESSION_SUMMARY", "payload": {}}, "unknown"),
+        (other("CALL_STATUS", callStatus="RINGING"), "VCS"),
+        (other("CALL_RECORDING_STATUS"), "VRU"),
+        (other("VIRTUAL_NUMBER_UPDATE"), "VNU"),
+    ],
+)
+async def test_other_events_are_taken_and_counted(event: dict[str, Any], kind: str) -> None:
+    settling = Settling()
+    async with receiving(settling) as sender:
+        answer = await sender.send(event)
+        assert await sender.metric(f'events_total{{kind="{kind}"}}') == 1
+    assert (answer.status_code, answer.content) == (200, b"{}")
+    assert settling.taken == []
+
+
+async def test_without_a_menu_a_caller_is_hung_up_on() -> None:
+    async with receiving() as sender:
+        answer = await sender.send(other("CALL_ACTION", callStatus="ACTION_COMPLETED", eventData={"dtmf": "1"}))
+    assert answer.json() == {"callflow": [{"action": "hangup"}]}
+
+
+@pytest.mark.parametrize(
+    ("given", "content"),
+    [
+        ({"callflow": []}, b'{"callflow":[]}'),
+        (b'{"as": "it is"}', b'{"as": "it is"}'),
+        (None, b'{"callflow":[{"action":"hangup"}]}'),
+    ],
+)
+async def test_a_menu_answers_other_events(given: Mapping[str, object] | bytes | None, content: bytes) -> None:
+    asked: list[OtherEvent] = []
+
+    async def menu(event: OtherEvent) -> Mapping[str, object] | bytes | None:
+        asked.append(event)
+        return given
+
+    async with receiving(on_event=menu) as sender:
+        answer = await sender.send(other("CALL_ACTION", eventData={"dtmf": "1"}))
+        await sender.send(summary())
+    assert answer.content == content
+    assert [event.session_id for event in asked if hasattr(event, "session_id")] == ["s"]
+
+
+@pytest.mark.parametrize(
+    "error", [StoreUnavailableError("locked"), StoreReadOnlyError("disk full"), StaleJobError("default.01J")]
+)
+async def test_a_summary_that_could_not_be_stored_is_never_answered_with_200(error: Exception) -> None:
+    async with receiving(Settling(error=error)) as sender:
+        assert (await sender.send()).status_code == 503
+        assert await sender.metric("store_failures_total") == 1
+
+
+async def test_a_menu_whose_store_is_away_is_answered_with_503() -> None:
+    async def menu(_event: OtherEvent) -> None:
+        raise StoreUnavailableError("locked")
+
+    async with receiving(on_event=menu) as sender:
+        assert (await sender.send(other("CALL_ACTION"))).status_code == 503
+
+
+async def test_an_error_nobody_thought_of_is_told_and_takes_nothing_with_it() -> None:
+    settling = Settling(error=RuntimeError("a mistake"))
+    async with receiving(settling) as sender:
+        assert (await sender.send()).status_code == 500
+        settling.error = None
+        assert (await sender.send()).status_code == 200
+
+
+async def test_a_body_of_a_million_bytes_is_taken_and_one_more_is_too_much() -> None:
+    def of_length(length: int) -> bytes:
+        begun = b'{"eventType":"NEW","payload":{"a":"'
+        return begun + b"x" * (length - len(begun) - 3) + b'"}}'
+
+    async with receiving() as sender:
+        assert (await sender.send(of_length(1_000_000))).status_code == 200
+        assert (await sender.send(of_length(1_000_001))).status_code == 413
+        assert await sender.metric('refusals_total{reason="too_large"}') == 1
+
+
+async def test_a_body_that_says_it_is_too_long_is_not_waited_for() -> None:
+    async with receiving() as sender:
+        head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: {SECRET}\r\nContent-Length: {10**9}\r\n\r\n"
+        assert (await first_line(sender, head.encode())) == "HTTP/1.1 413"
+
+
+async def test_a_body_that_does_not_say_its_length_is_measured() -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(30):
+            yield b"x" * 50_000
+
+    async with receiving() as sender:
+        answer = await sender.client.post(sender.url + PATH, content=pieces(), headers={"Authorization": SECRET})
+    assert answer.status_code == 413
+
+
+async def test_a_body_that_does_not_come_is_given_up() -> None:
+    async with receiving(read_limit=timedelta(seconds=0.2)) as sender:
+        head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: {SECRET}\r\nContent-Length: 500\r\n\r\n{{"
+        assert (await first_line(sender, head.encode())) == "HTTP/1.1 408"
+
+
+async def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind() -> None:
+    settling = Settling()
+    async with receiving(settling) as sender:
+        address = httpx.URL(sender.url)
+        stream = await anyio.connect_tcp(address.host, address.port or 0)
+        await stream.send(
+            f"POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: {SECRET}\r\nContent-Length: 500\r\n\r\n{{".encode()
+        )
+        await stream.aclose()
+        assert (await sender.send()).status_code == 200
+        assert await sender.metric('answers_total{status="200"}') == 1
+    assert len(settling.taken) == 1
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+async def test_events_are_only_posted(method: str) -> None:
+    async with receiving() as sender:
+        assert (await sender.client.request(method, sender.url + PATH)).status_code == 405
+
+
+async def test_a_slow_summary_does_not_hold_up_others() -> None:
+    settling = Settling(stuck=True)
+    async with receiving(settling) as sender, anyio.create_task_group() as tasks:
+        tasks.start_soon(sender.send)
+        assert (await sender.send(other("CALL_STATUS"))).status_code == 200
+        tasks.cancel_scope.cancel()

@@ -1,0 +1,129 @@
+"""An ASGI app on a port of this process: begun, and stopped in order, as a context manager."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncGenerator, Generator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import anyio
+import uvicorn
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where an app is served: what was bound, so `port` is the real one when 0 was asked for."""
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """The base URL, without a slash at its end."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    app: ASGIApp,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    grace: timedelta = timedelta(seconds=5),
+    protocol: type[asyncio.Protocol] | None = None,
+    date_header: bool = True,
+) -> AsyncGenerator[Address]:
+    """Serve `app` on `host` and `port` (0: any free one) until the block ends, on the running asyncio event loop.
+
+    The port takes connections, and the app's lifespan has started, when the block begins. At its end, however it ends,
+    no new connections are taken, requests under way have `grace` to finish, and the app's lifespan is shut down.
+    Signals and logging stay the caller's. `protocol` replaces uvicorn's own HTTP protocol class.
+
+    Raises OSError if the port cannot be bound, RuntimeError if the app's lifespan fails to start.
+    """
+    # The peer address is told as it is: who may speak for others (X-Forwarded-For) is for the app to judge.
+    config = uvicorn.Config(
+        app,
+        http=uvicorn_protocol() if protocol is None else protocol,
+        interface="asgi3",  # its guess takes a bound method for ASGI 2
+        ws="none",
+        lifespan="auto",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=date_header,
+        timeout_graceful_shutdown=max(0, round(grace.total_seconds())),
+    )
+    server = _Server(config)
+    with _bound(host, port) as listening:
+        bound = listening.getsockname()
+        task = asyncio.create_task(server.run_until_told(listening), name=f"serving {host}:{bound[1]}")
+        try:
+            await server.begun.wait()
+            if not server.started:
+                await task
+                raise RuntimeError(f"the app to be served on {host}:{bound[1]} did not start; the log tells why")
+            yield Address(bound[0], bound[1])
+        finally:
+            server.should_exit = True
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait([task])
+    # An error of the server itself; one of the block has precedence, and skips this.
+    await task
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket that listens there."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # Said to be TCP, not left to the default: asyncio turns Nagle's algorithm off only for sockets whose protocol it
+    # can read, and accepted ones inherit it. Without, each answer waited 40 ms for a delayed acknowledgement.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(2048)
+    except BaseException:
+        listening.close()
+        raise
+    return listening
+
+
+def uvicorn_protocol() -> type[asyncio.Protocol]:
+    """The HTTP protocol that is always there: the one over h11."""
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    return H11Protocol
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves the signals alone and tells when it has begun, or has failed to."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.begun = asyncio.Event()
+
+    async def run_until_told(self, listening: socket.socket) -> None:
+        # uvicorn ends the process when the app's lifespan fails: in somebody else's process that is not for it to do.
+        with contextlib.suppress(SystemExit):
+            try:
+                await self.serve(sockets=[listening])
+            finally:
+                self.begun.set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.begun.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Signals belong to the process, not to one of the servers in it."""
+        yield

@@ -1,0 +1,49 @@
+"""What a store keeps of a queue's pace, and how departure times are taken from it: pure, the same for every backend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from voiceflow_worker.core.ports import Limits, Slots
+from voiceflow_worker.model.gcra import departures
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Where a queue stands in its rate, in epoch seconds: the theoretical arrival time, the last departure given."""
+
+    tat: float = 0.0
+    last: float = 0.0
+
+
+def taken(limits: Limits | None, pace: Pace, *, wanted: int, horizon: timedelta, now: datetime) -> tuple[Slots, Pace]:
+    """Up to `wanted` departure times, and the pace after them, which the store keeps."""
+    if limits is None or limits.rate is None:
+        return Slots((now,) * max(wanted, 0), now), pace
+    granted = departures(
+        tat=pace.tat,
+        wanted=wanted,
+        rate=limits.rate,
+        burst=limits.burst,
+        now=now.timestamp(),
+        horizon=horizon.total_seconds(),
+    )
+    times = tuple(_date(seconds, not_before=now) for seconds in granted.times)
+    last = granted.times[-1] if granted.times else pace.last
+    return Slots(times, _date(granted.next_at, not_before=now)), replace(pace, tat=granted.tat, last=last)
+
+
+def repaced(pace: Pace, limits: Limits) -> Pace:
+    """The pace under new limits: the next departure is at most one new interval behind the last one.
+
+    Without this, a queue set from one call an hour to ten a second would first sit out its hour.
+    """
+    if limits.rate is None:
+        return pace
+    return replace(pace, tat=min(pace.tat, pace.last + 1 / limits.rate))
+
+
+def _date(seconds: float, *, not_before: datetime) -> datetime:
+    # Epoch seconds as floats are good to 0.25 µs; what rounding took below `now` is given back.
+    return max(datetime.fromtimestamp(seconds, UTC), not_before)

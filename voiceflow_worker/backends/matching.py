@@ -1,0 +1,44 @@
+"""What a query and a list of moves say, in one place for all backends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from voiceflow_worker.core.ports import Move, Order, Query
+from voiceflow_worker.model.job import Job
+
+
+def matches(query: Query, job: Job) -> bool:
+    """Whether a job is among those that `query` asks for; `limit` and `order` aside."""
+    return (
+        job.queue == query.queue
+        and (query.states is None or job.state in query.states)
+        and (query.batch_id is None or job.batch_id == query.batch_id)
+        and (query.destination is None or job.destination == query.destination)
+        and (query.unique_key is None or job.unique_key == query.unique_key)
+        and (query.due_before is None or job.due_at <= query.due_before)
+        and (query.valid_before is None or (job.valid_until is not None and job.valid_until <= query.valid_before))
+        and (query.after is None or job.id > query.after)
+    )
+
+
+def require_answerable(query: Query) -> None:
+    """Raise `ValueError` for a query that has no answer: `after` continues a listing by id, not one by due time."""
+    if query.after is not None and query.order is not Order.CREATED:
+        raise ValueError("`after` continues a listing in Order.CREATED; in Order.DUE ask for the earliest again")
+
+
+def require_well_formed(moves: Sequence[Move]) -> None:
+    """Raise `ValueError` for moves that no store could keep its promise for: these are mistakes of the caller."""
+    for move in moves:
+        old, new = move.old, move.new
+        if not new.revision or new.revision == old.revision:
+            raise ValueError(f"the move of job {old.id} needs a new revision of its own, but has {new.revision!r}")
+        if (old.id, old.queue, old.unique_key) != (new.id, new.queue, new.unique_key):
+            raise ValueError(f"the move of job {old.id} changes its id, queue or unique key, which are for good")
+        if new.body is not old.body and new.body != old.body:
+            raise ValueError(f"the move of job {old.id} changes its body, which is for good")
+        if old.queue != moves[0].old.queue:
+            raise ValueError(
+                f"moves of the queues {moves[0].old.queue} and {old.queue} in one commit: commit each alone"
+            )

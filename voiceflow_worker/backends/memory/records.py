@@ -1,0 +1,86 @@
+"""Records in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from anyio.lowlevel import checkpoint
+
+from voiceflow_worker.backends.memory.state import Tombstones
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    value: str
+    expires_at: datetime | None
+
+    def stands(self, *, at: datetime) -> bool:
+        return self.expires_at is None or at < self.expires_at
+
+
+class MemoryRecords:
+    """The port `Records` in memory."""
+
+    def __init__(self, tombstones: Tombstones) -> None:
+        self._tombstones = tombstones
+        self._namespaces: dict[str, dict[str, _Record]] = {}
+
+    async def put_if_absent(
+        self, namespace: str, values: Mapping[str, str], *, expires_at: datetime | None, now: datetime
+    ) -> Mapping[str, str]:
+        """Store each value whose key is absent; gives, for every key, the value that stands now."""
+        await checkpoint()
+        held = self._namespaces.setdefault(namespace, {})
+        for key, value in values.items():
+            standing = held.get(key)
+            if standing is None or not standing.stands(at=now):
+                held[key] = _Record(value, expires_at)
+        return {key: held[key].value for key in values}
+
+    async def put(
+        self, namespace: str, values: Mapping[str, str], *, expires_at: datetime | None, now: datetime
+    ) -> None:
+        """Store values, replacing what is there."""
+        await checkpoint()
+        del now
+        held = self._namespaces.setdefault(namespace, {})
+        held.update({key: _Record(value, expires_at) for key, value in values.items()})
+
+    async def get(self, namespace: str, keys: Sequence[str], *, now: datetime) -> Mapping[str, str]:
+        """The values of these keys; absent ones are left out."""
+        await checkpoint()
+        held = self._namespaces.get(namespace, {})
+        return {key: held[key].value for key in keys if key in held and held[key].stands(at=now)}
+
+    async def scan(
+        self, namespace: str, *, now: datetime, prefix: str = "", after: str = "", limit: int = 1000
+    ) -> Sequence[tuple[str, str]]:
+        """Keys with this prefix behind `after`, in order, with their values."""
+        await checkpoint()
+        held = self._namespaces.get(namespace, {})
+        keys = sorted(key for key in held if key > after and key.startswith(prefix) and held[key].stands(at=now))
+        return [(key, held[key].value) for key in keys[: max(limit, 0)]]
+
+    async def delete(self, namespace: str, keys: Mapping[str, str | None]) -> None:
+        """Delete records; a value that is not None must be the one that stands, or the record stays."""
+        await checkpoint()
+        held = self._namespaces.get(namespace, {})
+        for key, expected in keys.items():
+            if key in held and (expected is None or held[key].value == expected):
+                del held[key]
+
+    async def prune(self, *, now: datetime) -> int:
+        """Drop records and tombstones whose time has passed; says how many."""
+        await checkpoint()
+        dropped = 0
+        for held in self._namespaces.values():
+            passed = [key for key, record in held.items() if not record.stands(at=now)]
+            for key in passed:
+                del held[key]
+            dropped += len(passed)
+        over = [place for place, tombstone in self._tombstones.items() if tombstone.until <= now]
+        for place in over:
+            del self._tombstones[place]
+        return dropped + len(over)

@@ -1,0 +1,35 @@
+"""The memory store, put together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from voiceflow_worker.backends.memory.control import MemoryControl
+from voiceflow_worker.backends.memory.jobs import MemoryJobs
+from voiceflow_worker.backends.memory.records import MemoryRecords
+from voiceflow_worker.backends.memory.state import Changes, Tombstones
+from voiceflow_worker.core.clock import SystemClock
+from voiceflow_worker.core.ports import Clock
+
+
+class MemoryStore:
+    """One store in memory; it needs no opening and no closing, and is gone with its last user.
+
+    Use it from one event loop. Nothing survives the process, so it is no place for calls that people wait for.
+    """
+
+    def __init__(self, *, clock: Clock | None = None) -> None:
+        changes = Changes()
+        tombstones = Tombstones()
+        self.url = "memory://"
+        self.clock: Clock = SystemClock() if clock is None else clock
+        self.control = MemoryControl(changes)
+        self.jobs = MemoryJobs(self.control, changes, tombstones, self.clock)
+        self.records = MemoryRecords(tombstones)
+
+
+@asynccontextmanager
+async def open_memory(url: str, *, clock: Clock | None = None) -> AsyncGenerator[MemoryStore]:  # noqa: ARG001 - an Opener is given its URL
+    """A new, empty store in memory; each opening makes its own."""
+    yield MemoryStore(clock=clock)

@@ -1,0 +1,6 @@
+"""Jobs in Redis or Valkey: one machine or several, standalone, behind Sentinel, or a Cluster."""
+
+from voiceflow_worker.backends.redis.opening import open_redis
+from voiceflow_worker.backends.redis.store import RedisStore
+
+__all__ = ["RedisStore", "open_redis"]

@@ -1,0 +1,105 @@
+-- Stores new jobs, all or none: every key is checked before anything is stored, and nobody runs in between.
+-- @include queue indexes wake
+-- ARGV: now, then per job: id, state, due, rev, worker, prio, batch, dest, key, valid, active, record, body, digest.
+-- Answers {'conflict', place, owner id, …} or {'ok', answer, …}, each answer one of {'new'}, {'job', row},
+-- {'grave', text} or {'same', place}; places count from 0.
+local now = tonumber(ARGV[1])
+local WIDTH = 14
+local count = (#ARGV - 1) / WIDTH
+local fresh, claimed, answers, conflicts = {}, {}, {}, {}
+local asked_again = false
+
+local function owner_of(id, key)
+    if fresh[id] then
+        return {'same', fresh[id] - 1}, id, ARGV[fresh[id] * WIDTH + 1]
+    end
+    local digest = redis.call('HGET', job_key(id), 'digest')
+    if digest then
+        asked_again = true
+        return {'job'}, id, digest
+    end
+    if key == '' then
+        return nil
+    end
+    if claimed[key] then
+        local place = claimed[key]
+        return {'same', place - 1}, ARGV[(place - 1) * WIDTH + 2], ARGV[place * WIDTH + 1]
+    end
+    local owner = redis.call('HGET', base .. ':keys', key)
+    if owner then
+        return {'job'}, owner, redis.call('HGET', job_key(owner), 'digest')
+    end
+    local grave = redis.call('HGET', base .. ':graves', key)
+    if grave then
+        local ends, buried, buried_digest = string.match(grave, '^(%-?%d+)|([^|]*)|([^|]*)|')
+        if now < tonumber(ends) then
+            return {'grave', grave}, buried, buried_digest
+        end
+    end
+    return nil
+end
+
+for place = 1, count do
+    local first = (place - 1) * WIDTH + 1
+    local id, key, digest = ARGV[first + 1], ARGV[first + 9], ARGV[first + 14]
+    local answer, owner, owner_digest = owner_of(id, key)
+    if not answer then
+        fresh[id] = place
+        if key ~= '' then
+            claimed[key] = place
+        end
+        answers[place] = {'new'}
+    else
+        if key ~= '' and owner_digest ~= digest then
+            conflicts[#conflicts + 1] = place - 1
+            conflicts[#conflicts + 1] = owner
+        end
+        if answer[1] == 'job' then
+            answer[2] = owner
+        end
+        answers[place] = answer
+    end
+end
+
+if #conflicts > 0 then
+    table.insert(conflicts, 1, 'conflict')
+    return conflicts
+end
+
+local stored = false
+for place = 1, count do
+    local answer = answers[place]
+    if answer[1] == 'job' then
+        answer[2] = row_of(answer[2])
+    elseif answer[1] == 'new' then
+        local first = (place - 1) * WIDTH + 1
+        local id = ARGV[first + 1]
+        local head = {
+            state = ARGV[first + 2], due = ARGV[first + 3], prio = ARGV[first + 6], batch = ARGV[first + 7],
+            dest = ARGV[first + 8], key = ARGV[first + 9], valid = ARGV[first + 10], active = ARGV[first + 11],
+        }
+        redis.call('HSET', job_key(id), 'state', head.state, 'due', head.due, 'rev', ARGV[first + 4],
+            'worker', ARGV[first + 5], 'prio', head.prio, 'batch', head.batch, 'dest', head.dest, 'key', head.key,
+            'valid', head.valid, 'active', head.active, 'record', ARGV[first + 12], 'body', ARGV[first + 13],
+            'digest', ARGV[first + 14])
+        redis.call('ZADD', base .. ':ids', 0, id)
+        redis.call('ZADD', base .. ':dest:' .. head.dest, 0, id)
+        if head.batch ~= '' then
+            redis.call('ZADD', batch_base(head.batch) .. ':ids', 0, id)
+        end
+        if head.key ~= '' then
+            redis.call('HSET', base .. ':keys', head.key, id)
+            if redis.call('HDEL', base .. ':graves', head.key) == 1 then
+                redis.call('ZREM', base .. ':graves:until', head.key)
+            end
+        end
+        enter(id, head)
+        stored = true
+    end
+end
+-- Asked again after a lost answer, this connection must have something to wait for (WAITAOF): hence a write.
+if stored or asked_again then
+    wake()
+end
+table.insert(answers, 1, 'ok')
+return answers

@@ -1,0 +1,13 @@
+-- Replaces a gate if it still is what the caller merged its order with, and wakes who waits.
+-- @include queue wake
+-- ARGV: which gate, what it was ('' for open), what it shall be ('' for open). Answers 1, or 0 if it has changed.
+if (redis.call('HGET', base .. ':gates', ARGV[1]) or '') ~= ARGV[2] then
+    return 0
+end
+if ARGV[3] == '' then
+    redis.call('HDEL', base .. ':gates', ARGV[1])
+else
+    redis.call('HSET', base .. ':gates', ARGV[1], ARGV[3])
+end
+wake()
+return 1

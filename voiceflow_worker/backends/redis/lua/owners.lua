@@ -1,0 +1,21 @@
+-- Tells who owns unique keys, tombstones included.
+-- @include queue
+-- ARGV: now, then keys. Answers per key {} (free), {id, digest, state} or {grave}.
+local now = tonumber(ARGV[1])
+local answers = {}
+for place = 2, #ARGV do
+    local key = ARGV[place]
+    local answer = {}
+    local id = redis.call('HGET', base .. ':keys', key)
+    if id then
+        local head = redis.call('HMGET', job_key(id), 'digest', 'state')
+        answer = {id, head[1], head[2]}
+    else
+        local grave = redis.call('HGET', base .. ':graves', key)
+        if grave and now < tonumber(string.match(grave, '^(%-?%d+)|')) then
+            answer = {grave}
+        end
+    end
+    answers[#answers + 1] = answer
+end
+return answers

@@ -1,0 +1,6 @@
+-- Stores records, replacing what is there.
+-- @include records
+-- ARGV: expiry or '', then key, value, …
+for place = 2, #ARGV, 2 do
+    keep(ARGV[place], ARGV[place + 1], ARGV[1])
+end

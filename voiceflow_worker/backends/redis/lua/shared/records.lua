@@ -1,0 +1,31 @@
+-- Records of one namespace: a value is kept as 'expiry|value', the expiry in microseconds or ''. KEYS[1] holds the tag.
+local values, keys, expiries = KEYS[1] .. ':values', KEYS[1] .. ':keys', KEYS[1] .. ':until'
+
+-- The value that stands at a time; nil when there is none or its time has passed.
+local function standing(key, now)
+    local kept = redis.call('HGET', values, key)
+    if not kept then
+        return nil
+    end
+    local bar = string.find(kept, '|', 1, true)
+    if bar > 1 and tonumber(string.sub(kept, 1, bar - 1)) <= now then
+        return nil
+    end
+    return string.sub(kept, bar + 1)
+end
+
+local function keep(key, value, expiry)
+    redis.call('HSET', values, key, expiry .. '|' .. value)
+    redis.call('ZADD', keys, 0, key)
+    if expiry == '' then
+        redis.call('ZREM', expiries, key)
+    else
+        redis.call('ZADD', expiries, expiry, key)
+    end
+end
+
+local function drop(key)
+    redis.call('HDEL', values, key)
+    redis.call('ZREM', keys, key)
+    redis.call('ZREM', expiries, key)
+end

@@ -1,0 +1,32 @@
+"""The Lua scripts, read from their files when they are first used."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+_INCLUDE = re.compile(r"^-- @include (.+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One script: its name, its text with what it includes in front, and the digest that EVALSHA asks for it by."""
+
+    name: str
+    text: str
+    sha: str
+
+
+@cache
+def script(name: str) -> Script:
+    """The script in `lua/<name>.lua`."""
+    folder = files(__package__) / "lua"
+    own = (folder / f"{name}.lua").read_text("utf-8")
+    included = _INCLUDE.search(own)
+    parts = included.group(1).split() if included else []
+    shared = [(folder / "shared" / f"{part}.lua").read_text("utf-8") for part in parts]
+    text = "\n".join([*shared, own])
+    return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())

@@ -1,0 +1,61 @@
+"""One connection to a file: the few things that this backend does with one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+Row = tuple[Any, ...]
+Bindings = Sequence[Any] | Mapping[str, Any]
+
+
+class Connection:
+    """An apsw connection whose rows are plain tuples to the type checkers. Raises apsw's errors."""
+
+    def __init__(self, path: Path) -> None:
+        # apsw's stubs name types that checkers cannot resolve under Python 3.11: here, and only here, it is Any.
+        self._db: Any = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+
+    def run(self, statements: str, bindings: Bindings = ()) -> None:
+        """Carry out statements for what they do."""
+        self._db.execute(statements, bindings or None)
+
+    def run_each(self, statement: str, many: Iterable[Sequence[Any]]) -> None:
+        """Carry out one statement with each of these bindings for what it does."""
+        self._db.executemany(statement, many)
+
+    def rows(self, statement: str, bindings: Bindings = ()) -> list[Row]:
+        """All rows that a statement gives."""
+        rows: list[Row] = self._db.execute(statement, bindings).fetchall()
+        return rows
+
+    def each(self, statement: str, bindings: Bindings = ()) -> Iterator[Row]:
+        """The rows that a statement gives, read one by one."""
+        rows: Iterator[Row] = self._db.execute(statement, bindings)
+        return rows
+
+    def rows_of_each(self, statement: str, many: Iterable[Sequence[Any]]) -> list[Row]:
+        """All rows that a statement gives for each of these bindings, in their order."""
+        rows: list[Row] = self._db.executemany(statement, many).fetchall()
+        return rows
+
+    def pragma(self, name: str, value: object = None) -> Any:
+        """Ask for a pragma's value, or set it."""
+        return self._db.pragma(name, value) if value is not None else self._db.pragma(name)
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+        return bool(self._db.in_transaction)
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether the file could only be opened for reading."""
+        return bool(self._db.readonly("main"))
+
+    def close(self) -> None:
+        """Close it; the last one to a file moves the log into it."""
+        self._db.close()

@@ -1,0 +1,90 @@
+"""Gates, limits and departure times in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+
+from voiceflow_worker.backends.departures import Pace, repaced, taken
+from voiceflow_worker.backends.sqlite.connection import Connection
+from voiceflow_worker.backends.sqlite.gates import gate_of, row_of, standing_gate
+from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Transaction
+from voiceflow_worker.backends.sqlite.reading import Reader
+from voiceflow_worker.backends.sqlite.statements import statements
+from voiceflow_worker.core.ports import Limits, Slots
+from voiceflow_worker.model.gate import Gate, merged
+
+
+class SqliteControl:
+    """The port `Control` in a file."""
+
+    def __init__(self, writer: GroupCommit, reader: Reader) -> None:
+        self._writer = writer
+        self._reader = reader
+
+    async def configure(self, queue: str, limits: Limits) -> None:
+        """Set the queue's limits for all workers."""
+        await self._writer.carry_out(partial(_configure, queue, limits))
+
+    async def limits(self, queue: str) -> Limits | None:
+        """The queue's limits; None if it was never configured."""
+        return await self._reader.look(partial(_limits, queue))
+
+    async def gate(self, ordered: Gate) -> Gate:
+        """Carry out an order for a gate; gives what stands now."""
+        return await self._writer.carry_out(partial(_order, ordered))
+
+    async def gates(self, queue: str) -> Sequence[Gate]:
+        """The gates of a queue and of its batches, open ones left out."""
+        return [gate_of(row) for row in await self._reader.rows(statements("control")["gates_not_open"], [(queue,)])]
+
+    async def take(self, queue: str, *, wanted: int, horizon: timedelta, now: datetime) -> Slots:
+        """Take up to `wanted` departure times, none later than `now + horizon`, shared by all workers."""
+        limits = await self.limits(queue)
+        if limits is None or limits.rate is None:  # nothing to share, so nothing to write
+            slots, _ = taken(limits, Pace(), wanted=wanted, horizon=horizon, now=now)
+            return slots
+        return await self._writer.carry_out(partial(_take, queue, wanted, horizon, now))
+
+
+def _configure(queue: str, limits: Limits, transaction: Transaction) -> Generator[None, None, None]:
+    yield from ()
+    pace = repaced(_pace(transaction.db, queue), limits)
+    row = (queue, limits.rate, limits.burst, limits.max_active, pace.tat, pace.last)
+    transaction.db.run(statements("control")["configure"], row)
+    transaction.changed.add(queue)
+
+
+def _order(ordered: Gate, transaction: Transaction) -> Generator[None, None, Gate]:
+    yield from ()
+    standing = standing_gate(transaction.db, ordered.queue, ordered.scope, ordered.name)
+    gate = merged(standing, ordered, at=ordered.since)
+    transaction.db.run(statements("control")["set_gate"], row_of(gate))
+    transaction.changed.add(ordered.queue)
+    return gate
+
+
+def _take(
+    queue: str, wanted: int, horizon: timedelta, now: datetime, transaction: Transaction
+) -> Generator[None, None, Slots]:
+    yield from ()
+    db = transaction.db
+    limits = _limits(queue, db)
+    slots, pace = taken(limits, _pace(db, queue), wanted=wanted, horizon=horizon, now=now)
+    if slots.times:
+        db.run(statements("control")["set_pace"], (pace.tat, pace.last, queue))
+    return slots
+
+
+def _limits(queue: str, db: Connection) -> Limits | None:
+    rows = db.rows(statements("control")["limits"], (queue,))
+    if not rows:
+        return None
+    rate, burst, max_active = rows[0]
+    return Limits(rate=rate, burst=burst, max_active=max_active)
+
+
+def _pace(db: Connection, queue: str) -> Pace:
+    rows = db.rows(statements("control")["pace"], (queue,))
+    return Pace(*rows[0]) if rows else Pace()

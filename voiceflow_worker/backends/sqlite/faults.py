@@ -1,0 +1,101 @@
+"""What SQLite says when something is wrong, as what the caller can do about it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import apsw
+
+from voiceflow_worker.errors import (
+    StoreCorruptError,
+    StoreError,
+    StoreReadOnlyError,
+    StoreUnavailableError,
+    StoreVersionError,
+)
+
+BUSY = (apsw.BusyError, apsw.LockedError, apsw.ProtocolError)
+"""Another connection has the file at this moment: the same again will do. (Protocol: a race for the log's locks.)"""
+
+
+def translated(error: Exception, path: Path) -> Exception:
+    """The `StoreError` for what SQLite raised about this file, new for each caller; anything else as it is."""
+    match error:
+        case apsw.BusyError() | apsw.LockedError() | apsw.ProtocolError():
+            return StoreUnavailableError(
+                f"the store {path} is locked: another process is writing it. Nothing was changed; try again, and look "
+                "for a process that holds it (lsof) if this stays."
+            )
+        case apsw.FullError():
+            return StoreReadOnlyError(
+                f"the disk under the store {path} is full. Nothing was changed; make room and try again."
+            )
+        case apsw.ReadOnlyError() | apsw.PermissionsError():
+            return read_only(path)
+        case apsw.NotADBError():
+            return StoreCorruptError(
+                f"{path} is not a voiceflow store: it is no SQLite file. It was left as it is; check the path, or name "
+                "a new file."
+            )
+        case apsw.CorruptError():
+            return StoreCorruptError(
+                f"the store {path} is damaged ({error}). It was not overwritten. Stop all that use it, keep a copy "
+                "of it together with its -wal and -shm files, and restore a backup, or recover what can be read: "
+                f"sqlite3 {path} .recover | sqlite3 recovered.db"
+            )
+        case apsw.CantOpenError():
+            return _cannot_open(path)
+        case apsw.IOError():
+            return StoreUnavailableError(
+                f"the disk under the store {path} failed ({error}). Nothing is known to have changed; look at the disk "
+                "and its free space (dmesg, df), then try again."
+            )
+        case UnicodeEncodeError():
+            return ValueError(f"a text holds half a surrogate pair, which no store can keep: {error}")
+        case apsw.Error():
+            return StoreError(f"SQLite refused to work on {path}: {type(error).__name__}: {error}")
+        case _:
+            return error
+
+
+@contextmanager
+def translating(path: Path) -> Generator[None]:
+    """Turn what SQLite raises within into the `StoreError` that says what to do."""
+    try:
+        yield
+    except (apsw.Error, UnicodeEncodeError) as error:
+        raise translated(error, path) from error
+
+
+def read_only(path: Path) -> StoreReadOnlyError:
+    """For a file, or its directory, that may not be written."""
+    return StoreReadOnlyError(
+        f"the store {path} cannot be written: the file, its directory or its file system is read-only for this user. "
+        "Nothing was changed. SQLite writes the file and makes files beside it; allow both, or name another path."
+    )
+
+
+def newer_version(path: Path, *, found: int, known: int) -> StoreVersionError:
+    """For a file that a newer version of this library has written."""
+    return StoreVersionError(
+        f"the store {path} has version {found}, and this voiceflow-worker knows up to {known}: a newer one wrote it. "
+        "Nothing was changed. Upgrade this installation (pip install -U voiceflow-worker), or name another file."
+    )
+
+
+def _cannot_open(path: Path) -> StoreError:
+    if not path.parent.is_dir():
+        return StoreUnavailableError(
+            f"cannot open the store {path}: there is no directory {path.parent}. Make it (mkdir -p {path.parent}), or "
+            "name another path."
+        )
+    if path.is_dir():
+        return StoreUnavailableError(f"cannot open the store {path}: it is a directory. Name a file in it.")
+    if not os.access(path.parent, os.W_OK):
+        return read_only(path)
+    return StoreUnavailableError(
+        f"cannot open the store {path}. Nothing was changed; check who may read and write it and its directory."
+    )

@@ -1,0 +1,193 @@
+"""Jobs in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
+
+import anyio
+import orjson
+from anyio.lowlevel import checkpoint
+
+from voiceflow_worker.backends.instant import from_micros, to_micros
+from voiceflow_worker.backends.matching import matches, require_answerable, require_well_formed
+from voiceflow_worker.backends.sqlite import writes
+from voiceflow_worker.backends.sqlite.connection import Connection
+from voiceflow_worker.backends.sqlite.group_commit import GroupCommit
+from voiceflow_worker.backends.sqlite.leasing import lease
+from voiceflow_worker.backends.sqlite.reading import Reader, job_of
+from voiceflow_worker.backends.sqlite.records import drop_all
+from voiceflow_worker.backends.sqlite.searches import search
+from voiceflow_worker.backends.sqlite.statements import statements
+from voiceflow_worker.backends.wakeups import Wakeups
+from voiceflow_worker.core.ports import Clock, Enqueued, Event, EventKind, KeyOwner, Move, Order, Query
+from voiceflow_worker.model.job import Job, JobState
+
+_ENCODED_AT_ONCE = 256
+"""Jobs taken apart before others have their turn: 1 ms."""
+_LOOK_EVERY = 0.025
+"""Seconds between two looks for what other processes changed, 6 µs each. This process's own changes wake at once."""
+_ANY_TIME = 2**63 - 1
+
+
+class SqliteJobs:
+    """The port `Jobs` in a file."""
+
+    def __init__(self, writer: GroupCommit, reader: Reader, wakeups: Wakeups, clock: Clock) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._wakeups = wakeups
+        self._clock = clock
+        self._sql = statements("jobs")
+
+    async def enqueue(self, jobs: Sequence[Job], *, now: datetime) -> Sequence[Enqueued]:
+        """Store new jobs, all or none; raises `KeyConflictError` when a key's owner has another body."""
+        if not jobs:
+            return []
+        entries: list[writes.Entry] = []
+        for start in range(0, len(jobs), _ENCODED_AT_ONCE):
+            entries += [writes.Entry.of(job) for job in jobs[start : start + _ENCODED_AT_ONCE]]
+            if len(jobs) > _ENCODED_AT_ONCE:
+                await checkpoint()
+        return await self._writer.carry_out(
+            lambda transaction: writes.enqueue(entries, now=now, transaction=transaction)
+        )
+
+    async def lease(
+        self,
+        queue: str,
+        *,
+        worker_id: str,
+        limit: int,
+        lease_for: timedelta,
+        now: datetime,
+        batch_id: str | None = None,
+    ) -> Sequence[Job]:
+        """Take at most `limit` due queued jobs: highest priority first, then earliest due, then id."""
+        rows = await self._writer.carry_out(
+            lambda transaction: lease(
+                queue,
+                worker_id=worker_id,
+                limit=limit,
+                lease_for=lease_for,
+                now=now,
+                batch_id=batch_id,
+                transaction=transaction,
+            )
+        )
+        return [job_of(row) for row in rows]
+
+    async def commit(self, moves: Sequence[Move]) -> Sequence[bool]:
+        """Make moves of one queue in one durable step, each fenced by the revision it was made from."""
+        require_well_formed(moves)
+        if not moves:
+            return []
+        changes = [writes.Change.of(move) for move in moves]
+        return await self._writer.carry_out(lambda transaction: writes.commit(changes, transaction=transaction))
+
+    async def get(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
+        """The jobs with these ids; unknown ones are absent."""
+        found = await self._reader.jobs(self._sql["job_by_id"], [(job_id,) for job_id in job_ids])
+        return {job.id: job for job in found}
+
+    async def find(self, query: Query) -> Sequence[Job]:
+        """The jobs of one queue that match all of `query`.
+
+        Found in one step, then read a few at a time, and looked at once more as they are read: a job that was moved
+        meanwhile and matches no longer is left out. So a listing without a limit keeps no transaction open.
+        """
+        require_answerable(query)
+        found: list[Job] = []
+        while True:
+            left = None if query.limit is None else query.limit - len(found)
+            numbers = orjson.loads(await self._reader.scan(*search(replace(query, limit=left))))
+            read = await self._reader.jobs(self._sql["job_by_number"], [(number,) for number in numbers])
+            found += [job for job in read if matches(query, job)]
+            # Those left out are made up for, so that a page that is not full is the last one.
+            if query.order is not Order.CREATED or not read or left is None or len(numbers) < left or len(read) == left:
+                return found
+            query = replace(query, after=read[-1].id)
+
+    async def count(
+        self, queue: str, *, batch_id: str | None = None, due_before: datetime | None = None
+    ) -> Mapping[JobState, int]:
+        """How many jobs are in each state; every state is present."""
+        name = "count_by_state"
+        if batch_id is not None:
+            name = "count_batch_by_state" if due_before is None else "count_batch_by_state_due"
+        bindings = {
+            "queue": queue,
+            "batch_id": batch_id,
+            "due_before": _ANY_TIME if due_before is None else to_micros(due_before),
+            "states": orjson.dumps(list(JobState)).decode(),
+        }
+        counted = orjson.loads(await self._reader.scan(statements("finding")[name], bindings))
+        return {state: counted[state.value] for state in JobState}
+
+    async def owners(self, queue: str, unique_keys: Sequence[str], *, now: datetime) -> Mapping[str, KeyOwner]:
+        """Who owns these unique keys, tombstones included; free keys are absent."""
+        at = to_micros(now)
+        found = await self._reader.jobs(self._sql["job_by_key"], [(queue, key) for key in unique_keys])
+        living = {job.unique_key for job in found}
+        buried = await self._reader.rows(
+            self._sql["tombstone_by_key"], [(queue, key, at) for key in unique_keys if key not in living]
+        )
+        found += [writes.remembered_job(row) for row in buried]
+        return {
+            job.unique_key: KeyOwner(job.id, job.body_digest, job.state) for job in found if job.unique_key is not None
+        }
+
+    async def delete(self, jobs: Sequence[Job], *, keep_keys_until: datetime) -> Sequence[bool]:
+        """Delete jobs, each only while it still has the revision given; its unique key answers on until then."""
+        if not jobs:
+            return []
+        return await self._writer.carry_out(
+            lambda transaction: writes.delete(jobs, keep_keys_until=keep_keys_until, transaction=transaction)
+        )
+
+    async def events(self, queue: str, *, after: int = 0, limit: int = 1000) -> Sequence[Event]:
+        """The events of a queue behind `after`, oldest first."""
+        statement = statements("outbox")["events_after"]
+        found: list[Event] = []
+        while (left := limit - len(found)) > 0:
+            page = min(left, _ENCODED_AT_ONCE)
+            rows = await self._reader.rows(statement, [(queue, after, page)])
+            found += [_event_of(row) for row in rows]
+            if len(rows) < page:
+                break
+            after = found[-1].sequence
+        return found
+
+    async def forget_events(self, queue: str, *, before: datetime) -> int:
+        """Drop events from before this time, some at a time; says how many."""
+        return await drop_all(self._writer, statements("outbox")["forget_events"], (queue, to_micros(before)))
+
+    async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
+        """Return when the queue's change count is no longer `seen`, or at `until`. Gives the count."""
+        while True:
+            changed = self._wakeups.event(queue)  # before the look: a change behind it is not slept through
+            count = await self._reader.look(partial(_change_count, self._sql["change_count"], queue))
+            left = (until - self._clock.now()).total_seconds()
+            if count != seen or left <= 0:
+                return count
+            with anyio.move_on_after(min(left, _LOOK_EVERY)):
+                await changed.wait()
+
+
+def _change_count(statement: str, queue: str, db: Connection) -> int:
+    rows = db.rows(statement, (queue,))
+    return rows[0][0] if rows else 1
+
+
+def _event_of(row: tuple[int, str, str, int, str, str]) -> Event:
+    sequence, job_id, kind, at, state, revision = row
+    return Event(
+        job_id=job_id,
+        kind=EventKind(kind),
+        at=from_micros(at),
+        state=JobState(state),
+        revision=revision,
+        sequence=sequence,
+    )

@@ -1,0 +1,128 @@
+"""Opening the file of a store: made if it is new, refused if it is not ours, damaged, read-only or too new."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import apsw
+
+from voiceflow_worker.backends.sqlite.connection import Connection
+from voiceflow_worker.backends.sqlite.faults import BUSY, newer_version, read_only, translated, translating
+from voiceflow_worker.backends.sqlite.statements import script
+from voiceflow_worker.errors import StoreCorruptError, StoreUnavailableError
+
+SCHEMA_VERSION = 1
+APPLICATION_ID = 0x76666C77
+"""`vflw`, in the file's header (SQLite file format §1.3.11): by it a store is known from other SQLite files."""
+
+_SOUND_SQLITE = (3, 51, 3)
+
+T = TypeVar("T")
+
+
+def open_writer(path: Path, *, patience: timedelta) -> Connection:
+    """The connection that writes, to a file that is a store of this version; made with mode 0600 if there is none.
+
+    Mode 0600: a store holds telephone numbers and what people are told. Blocks for up to `patience` while another
+    process has the file. Raises a `StoreError` that says which file and what to do; the file is then as it was.
+    """
+    _require_sound_sqlite()
+    try:
+        with translating(path):
+            _create(path)
+            db = Connection(path)
+            try:
+                persist(lambda: _prepare(db, path), patience)
+            except BaseException:
+                db.close()
+                raise
+            return db
+    except OSError as error:
+        raise translated(apsw.CantOpenError(str(error)), path) from error
+
+
+def open_reader(path: Path) -> Connection:
+    """A connection that only reads. It is opened for writing, as a log needs, and then bound not to write."""
+    with translating(path):
+        db = Connection(path)
+        db.run("PRAGMA query_only = ON; PRAGMA cache_size = -8000; PRAGMA temp_store = MEMORY")
+        return db
+
+
+def _require_sound_sqlite() -> None:
+    """Refuse a SQLite before 3.51.3: two writers of one log may damage it (sqlite.org/wal.html#walresetbug)."""
+    version = apsw.sqlite_lib_version()
+    if tuple(int(part) for part in version.split(".")) < _SOUND_SQLITE:
+        raise StoreUnavailableError(
+            f"this apsw brings SQLite {version}, which may damage a store that several connections write. "
+            "Install its current wheel: pip install -U apsw"
+        )
+
+
+def _create(path: Path) -> None:
+    # Never opened again by us where it exists: closing any descriptor of a file drops this process's POSIX locks on it.
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except FileExistsError:
+        pass
+    except PermissionError as error:
+        raise read_only(path) from error
+
+
+def _prepare(db: Connection, path: Path) -> None:
+    if db.in_transaction:
+        db.run("ROLLBACK")
+    new = _is_new(db, path)
+    if db.is_read_only:
+        raise read_only(path)
+    mode = db.pragma("journal_mode", "wal")
+    if mode != "wal":
+        raise StoreUnavailableError(
+            f"the file system under the store {path} cannot share a write-ahead log (journal mode {mode}). Put the "
+            "store on a local disk; network file systems will not do."
+        )
+    # FULL: a commit is on the disk when it returns. Between the journal of a call and its POST there is nothing else.
+    db.run("PRAGMA synchronous = FULL")
+    db.run("PRAGMA cache_size = -16000; PRAGMA temp_store = MEMORY; PRAGMA journal_size_limit = 67108864")
+    db.run("PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF")
+    db.run("BEGIN IMMEDIATE")
+    if new and _is_new(db, path):  # asked again under the lock: another process may have made it meanwhile
+        db.run(script("schema"))
+        db.pragma("application_id", APPLICATION_ID)
+        db.pragma("user_version", SCHEMA_VERSION)
+        db.run("COMMIT")
+        return
+    db.run("ROLLBACK")
+
+
+def _is_new(db: Connection, path: Path) -> bool:
+    """Whether nothing is in the file yet. Raises for what is not a store of this version."""
+    application, version = db.pragma("application_id"), db.pragma("user_version")
+    if application == APPLICATION_ID:
+        if version > SCHEMA_VERSION:
+            raise newer_version(path, found=version, known=SCHEMA_VERSION)
+        return False
+    if application or version or db.rows("SELECT 1 FROM sqlite_schema LIMIT 1"):
+        raise StoreCorruptError(
+            f"{path} is not a voiceflow store: it is an SQLite file of another application. It was left as it is; name "
+            "another file."
+        )
+    return True
+
+
+def persist(work: Callable[[], T], patience: timedelta) -> T:
+    """Do `work`, again while another process is in the way; blocks for up to `patience`."""
+    until = time.monotonic() + patience.total_seconds()
+    while True:
+        try:
+            return work()
+        except BUSY:
+            if time.monotonic() > until:
+                raise
+            time.sleep(random.uniform(0.0002, 0.002))

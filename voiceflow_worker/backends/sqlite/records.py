@@ -1,0 +1,125 @@
+"""Records in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+
+from voiceflow_worker.backends.instant import to_micros, to_micros_or_none
+from voiceflow_worker.backends.sqlite.connection import Row
+from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Transaction
+from voiceflow_worker.backends.sqlite.reading import Reader
+from voiceflow_worker.backends.sqlite.statements import statements
+
+_PER_STEP = 128
+_PRUNED_AT_ONCE = 1000
+"""A transaction of 5 ms: whoever else writes hardly notices."""
+
+
+class SqliteRecords:
+    """The port `Records` in a file."""
+
+    def __init__(self, writer: GroupCommit, reader: Reader) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._sql = statements("records")
+
+    async def put_if_absent(
+        self, namespace: str, values: Mapping[str, str], *, expires_at: datetime | None, now: datetime
+    ) -> Mapping[str, str]:
+        """Store each value whose key is absent; gives, for every key, the value that stands now."""
+        if not values:
+            return {}
+        until, at = to_micros_or_none(expires_at), to_micros(now)
+        rows = [(namespace, key, value, until, at) for key, value in values.items()]
+        return await self._writer.carry_out(partial(_put_if_absent, rows))
+
+    async def put(
+        self, namespace: str, values: Mapping[str, str], *, expires_at: datetime | None, now: datetime
+    ) -> None:
+        """Store values, replacing what is there."""
+        del now
+        until = to_micros_or_none(expires_at)
+        rows = [(namespace, key, value, until) for key, value in values.items()]
+        if rows:
+            await self._writer.carry_out(partial(_write, self._sql["put_record"], rows))
+
+    async def get(self, namespace: str, keys: Sequence[str], *, now: datetime) -> Mapping[str, str]:
+        """The values of these keys; absent ones are left out."""
+        at = to_micros(now)
+        return dict(await self._reader.rows(self._sql["record"], [(namespace, key, at) for key in keys]))
+
+    async def scan(
+        self, namespace: str, *, now: datetime, prefix: str = "", after: str = "", limit: int = 1000
+    ) -> Sequence[tuple[str, str]]:
+        """Keys with this prefix behind `after`, in order, with their values."""
+        at, before = to_micros(now), _behind_all_with(prefix)
+        found: list[tuple[str, str]] = []
+        while (left := limit - len(found)) > 0:
+            page = min(left, _PER_STEP)
+            rows = await self._reader.rows(self._sql["scan_records"], [(namespace, after, prefix, before, at, page)])
+            found += [(key, value) for key, value in rows]
+            if len(rows) < page:
+                break
+            after = found[-1][0]
+        return found
+
+    async def delete(self, namespace: str, keys: Mapping[str, str | None]) -> None:
+        """Delete records; a value that is not None must be the one that stands, or the record stays."""
+        rows = [(namespace, key, value) for key, value in keys.items()]
+        if rows:
+            await self._writer.carry_out(partial(_write, self._sql["delete_record"], rows))
+
+    async def prune(self, *, now: datetime) -> int:
+        """Drop records and tombstones whose time has passed, some at a time; says how many."""
+        dropped = 0
+        for statement in (self._sql["prune_records"], self._sql["prune_tombstones"]):
+            dropped += await drop_all(self._writer, statement, (to_micros(now),))
+        return dropped
+
+
+async def drop_all(writer: GroupCommit, statement: str, bindings: Row) -> int:
+    """Repeat a statement that deletes some rows, and answers with one row for each, until none are left."""
+    dropped = 0
+    while True:
+        some = await writer.carry_out(partial(_drop, statement, (*bindings, _PRUNED_AT_ONCE)))
+        dropped += some
+        if some < _PRUNED_AT_ONCE:
+            return dropped
+
+
+def _drop(statement: str, bindings: Row, transaction: Transaction) -> Generator[None, None, int]:
+    yield from ()
+    return len(transaction.db.rows(statement, bindings))
+
+
+def _put_if_absent(rows: Sequence[Row], transaction: Transaction) -> Generator[None, None, Mapping[str, str]]:
+    db, sql = transaction.db, statements("records")
+    standing: dict[str, str] = {}
+    for index, (namespace, key, value, until, at) in enumerate(rows):
+        if db.rows(sql["put_record_if_absent"], (namespace, key, value, until, at)):
+            standing[key] = value
+        else:
+            # Read as it stands: nobody else writes in this transaction.
+            standing[key] = db.rows(sql["record"], (namespace, key, at))[0][1]
+        if index % _PER_STEP == _PER_STEP - 1:
+            yield
+    return standing
+
+
+def _write(statement: str, rows: Sequence[Row], transaction: Transaction) -> Generator[None, None, None]:
+    for start in range(0, len(rows), _PER_STEP):
+        transaction.db.run_each(statement, rows[start : start + _PER_STEP])
+        yield
+
+
+def _behind_all_with(prefix: str) -> str | None:
+    """The least text behind all that begin with `prefix`; None if there is none."""
+    for end in range(len(prefix), 0, -1):
+        code = ord(prefix[end - 1]) + 1
+        if code == 0xD800:  # the surrogates are no characters: the next one comes behind them
+            code = 0xE000
+        if code <= 0x10FFFF:
+            return prefix[: end - 1] + chr(code)
+    return None

@@ -1,0 +1,86 @@
+-- A search is put together from one way in, the conditions it needs, and an order; each piece stands here. INDEXED BY
+-- makes a piece fail loudly should its index ever go, instead of reading the whole table.
+
+-- name: by_key
+-- The live job that owns a unique key.
+SELECT number FROM jobs INDEXED BY jobs_by_key WHERE queue = :queue AND unique_key = :unique_key
+
+-- name: by_destination
+-- The jobs of one telephone number.
+SELECT number FROM jobs INDEXED BY jobs_by_destination WHERE queue = :queue AND destination = :destination
+
+-- name: by_batch
+-- The jobs of one batch.
+SELECT number FROM jobs INDEXED BY jobs_by_batch WHERE queue = :queue AND batch_id = :batch_id
+
+-- name: by_validity
+-- Queued jobs that have a validity, the first to end first.
+SELECT number FROM jobs INDEXED BY jobs_by_validity
+WHERE queue = :queue AND state = 'queued' AND valid_until IS NOT NULL
+
+-- name: by_state
+-- The jobs of a queue, state by state.
+SELECT number FROM jobs INDEXED BY jobs_by_state WHERE queue = :queue
+
+-- name: by_id
+-- The jobs of a queue in order of creation.
+SELECT number FROM jobs INDEXED BY jobs_by_id WHERE queue = :queue
+
+-- name: and_state
+-- In one state: an index by state and time then gives the order too.
+AND state = :state
+
+-- name: and_states
+-- In one of some states.
+AND state IN (SELECT value FROM json_each(:states))
+
+-- name: and_batch_id
+-- Of one batch.
+AND batch_id = :batch_id
+
+-- name: and_destination
+-- Of one telephone number.
+AND destination = :destination
+
+-- name: and_due_before
+-- Due by a time.
+AND due_at <= :due_before
+
+-- name: and_valid_before
+-- With a validity that ends by a time.
+AND valid_until <= :valid_before
+
+-- name: and_after
+-- Created behind a job.
+AND id > :after
+
+-- name: created
+-- In order of creation; a limit of -1 is none.
+ORDER BY id LIMIT :limit
+
+-- name: due
+-- The earliest due first.
+ORDER BY due_at, id LIMIT :limit
+
+-- name: as_one_row
+-- The whole answer in one row: rows fetched one by one would hand Python's lock over at each.
+SELECT json_group_array(number) FROM (SELECT number FROM ({search}))
+
+-- name: count_by_state
+-- How many jobs of a queue are in each state and due by a time.
+SELECT json_group_object(s.value, (
+    SELECT count(*) FROM jobs INDEXED BY jobs_by_state WHERE queue = :queue AND state = s.value AND due_at <= :due_before
+)) FROM json_each(:states) AS s;
+
+-- name: count_batch_by_state
+-- How many jobs of a batch are in each state; read from the index alone.
+SELECT json_group_object(s.value, (
+    SELECT count(*) FROM jobs INDEXED BY jobs_by_batch WHERE queue = :queue AND batch_id = :batch_id AND state = s.value
+)) FROM json_each(:states) AS s;
+
+-- name: count_batch_by_state_due
+-- The same, of those due by a time; opens each row.
+SELECT json_group_object(s.value, (
+    SELECT count(*) FROM jobs INDEXED BY jobs_by_batch
+    WHERE queue = :queue AND batch_id = :batch_id AND state = s.value AND due_at <= :due_before
+)) FROM json_each(:states) AS s;

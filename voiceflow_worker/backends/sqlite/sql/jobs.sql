@@ -1,0 +1,79 @@
+-- name: job_by_id
+-- The whole job with this id.
+SELECT id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key, valid_until,
+       active_until, record, body
+FROM jobs JOIN bodies USING (number)
+WHERE id = ?;
+
+-- name: job_by_number
+-- The whole job in this row.
+SELECT id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key, valid_until,
+       active_until, record, body
+FROM jobs JOIN bodies USING (number)
+WHERE number = ?;
+
+-- name: job_by_key
+-- The whole live job that owns this unique key of a queue.
+SELECT id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key, valid_until,
+       active_until, record, body
+FROM jobs JOIN bodies USING (number)
+WHERE queue = ? AND unique_key = ?;
+
+-- name: tombstone_by_key
+-- What is remembered of the deleted job that owned this unique key, while that lasts.
+SELECT job_id, queue, unique_key, body_digest, state, due_at, created_at, not_before, valid_until
+FROM tombstones
+WHERE queue = ? AND unique_key = ? AND expires_at > ?;
+
+-- name: last_number
+-- The highest row number in use; new jobs get the next ones.
+SELECT coalesce(max(number), 0) FROM jobs;
+
+-- name: insert_job
+-- One new job, without its body.
+INSERT INTO jobs (number, id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key,
+                  valid_until, active_until, record)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: insert_body
+-- The body of one new job.
+INSERT INTO bodies (number, body) VALUES (?, ?);
+
+-- name: move_job
+-- The usual part of a move, made only from the revision given; answers with the new revision if it was made.
+UPDATE jobs SET state = ?, due_at = ?, revision = ?, worker_id = ?, active_until = ?, record = ?
+WHERE id = ? AND revision = ?
+RETURNING revision;
+
+-- name: change_rare_fields
+-- The unusual part of a move that was just made: naming these columns above would rewrite four more indexes each time.
+UPDATE jobs SET priority = ?, batch_id = ?, destination = ?, valid_until = ?
+WHERE id = ?;
+
+-- name: revision_of
+-- The revision that a job has now.
+SELECT revision FROM jobs WHERE id = ?;
+
+-- name: delete_job
+-- Deletes a job, only while it has the revision given; answers with its row if it did.
+DELETE FROM jobs WHERE id = ? AND revision = ?
+RETURNING number;
+
+-- name: delete_body
+-- Deletes the body of a job that was just deleted.
+DELETE FROM bodies WHERE number = ?;
+
+-- name: bury
+-- Lets a deleted job's unique key answer on.
+INSERT OR REPLACE INTO tombstones (queue, unique_key, job_id, body_digest, state, due_at, created_at, not_before,
+                                   valid_until, expires_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: note_change
+-- Counts a change of a queue, for those who wait.
+INSERT INTO queues (queue, changes) VALUES (?, 2)
+ON CONFLICT (queue) DO UPDATE SET changes = changes + 1;
+
+-- name: change_count
+-- The change count of a queue; no row stands for 1.
+SELECT changes FROM queues WHERE queue = ?;

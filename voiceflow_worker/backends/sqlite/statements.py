@@ -1,0 +1,24 @@
+"""The SQL of this backend: named statements in .sql files, each with its promise over it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from types import MappingProxyType
+
+
+@cache
+def statements(name: str) -> Mapping[str, str]:
+    """The statements of `sql/<name>.sql` by their names; comments stay, so that a trace shows the promise."""
+    found: dict[str, str] = {}
+    for part in script(name).split("-- name: ")[1:]:
+        title, _, text = part.partition("\n")
+        found[title.strip()] = text.strip().rstrip(";")
+    return MappingProxyType(found)
+
+
+@cache
+def script(name: str) -> str:
+    """The whole text of `sql/<name>.sql`."""
+    return files("voiceflow_worker.backends.sqlite").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")

@@ -1,0 +1,70 @@
+"""The SQLite store, put together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+
+import anyio
+from anyio import to_thread
+
+from voiceflow_worker.backends.sqlite.address import path_of
+from voiceflow_worker.backends.sqlite.control import SqliteControl
+from voiceflow_worker.backends.sqlite.group_commit import GroupCommit
+from voiceflow_worker.backends.sqlite.jobs import SqliteJobs
+from voiceflow_worker.backends.sqlite.opening import open_reader, open_writer
+from voiceflow_worker.backends.sqlite.reading import Reader
+from voiceflow_worker.backends.sqlite.records import SqliteRecords
+from voiceflow_worker.backends.wakeups import Wakeups
+from voiceflow_worker.core.clock import SystemClock
+from voiceflow_worker.core.ports import Clock
+
+_PATIENCE = timedelta(seconds=10)
+
+
+@dataclass(frozen=True, slots=True)
+class SqliteStore:
+    """One file, opened. Many processes may have it open; this object belongs to the event loop that opened it."""
+
+    url: str
+    jobs: SqliteJobs
+    control: SqliteControl
+    records: SqliteRecords
+    clock: Clock
+
+
+@asynccontextmanager
+async def open_sqlite(
+    url: str, *, clock: Clock | None = None, patience: timedelta = _PATIENCE
+) -> AsyncGenerator[SqliteStore]:
+    """Open the file that `sqlite:///relative.db` or `sqlite:////absolute.db` names; a new one is its owner's alone.
+
+    `patience` is how long other processes may keep the file locked before an operation fails. Raises `SettingsError`
+    for a URL that names no file, and a `StoreError` that says what to do when the file cannot be used; it is left as
+    it was.
+    """
+    path = path_of(url)
+    clock = SystemClock() if clock is None else clock
+    db = await to_thread.run_sync(partial(open_writer, path, patience=patience))
+    wakeups = Wakeups()
+    writer = GroupCommit(db, path, patience=patience, wake=wakeups.wake)
+    try:
+        reader = Reader(
+            await to_thread.run_sync(open_reader, path), path, patience=patience, usable=writer.require_usable
+        )
+        try:
+            yield SqliteStore(
+                url=url,
+                jobs=SqliteJobs(writer, reader, wakeups, clock),
+                control=SqliteControl(writer, reader),
+                records=SqliteRecords(writer, reader),
+                clock=clock,
+            )
+        finally:
+            with anyio.CancelScope(shield=True):
+                await reader.close()
+    finally:
+        await writer.close()

@@ -1,0 +1,196 @@
+"""A campaign file, opened: its rows one by one, each with the call it asks for or with what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime
+from difflib import get_close_matches
+from pathlib import Path
+
+from voiceflow_worker.campaigns.columns import DESTINATION, REASON, RESERVED
+from voiceflow_worker.campaigns.keys import SeenKeys
+from voiceflow_worker.campaigns.needs import header_findings
+from voiceflow_worker.campaigns.options import CampaignOptions, Purpose
+from voiceflow_worker.campaigns.request import ReadRow, RequestMaker
+from voiceflow_worker.campaigns.rows import FileKind, RawRow
+from voiceflow_worker.campaigns.source import open_source
+from voiceflow_worker.campaigns.template import PLACEHOLDER, FlowTemplate
+from voiceflow_worker.campaigns.times import read_zone
+from voiceflow_worker.campaigns.values import CsvValues, RowValues, is_used, json_values
+from voiceflow_worker.core.queue import LONGEST_ID
+from voiceflow_worker.errors import CampaignFileError, InvalidInputError
+from voiceflow_worker.model.finding import Finding, Severity
+from voiceflow_worker.model.phone import parse_number
+
+
+class Campaign:
+    """The rows of a file, read by the same options. Made by `open_campaign`; can be gone through once."""
+
+    def __init__(
+        self,
+        path: Path,
+        options: CampaignOptions,
+        *,
+        now: datetime,
+        purpose: Purpose = Purpose.ENQUEUE,
+        on_bytes: Callable[[int], None] | None = None,
+    ) -> None:
+        _judge_options(options)
+        self.path = path
+        self.file = str(path)
+        self.source = open_source(path, on_bytes=on_bytes)
+        self.batch_id = options.batch_id or _batch_of(path)
+        """The batch of the rows that name none."""
+        # Of a CSV that is only looked at, and without a template, the numbers and reserved columns can be judged.
+        self._is_bare = purpose is Purpose.CHECK and self.source.kind is FileKind.CSV and options.template is None
+        if self._is_bare:
+            options = replace(options, template=FlowTemplate.bare(), source=options.source or PLACEHOLDER)
+        self._options = options
+        self._maker = RequestMaker(options, file=self.file, default_batch=self.batch_id, now=now, purpose=purpose)
+        self._csv = CsvValues(self.source.header, self.source.columns)
+        self._unused: set[str] = set()
+        self._told: set[str] = set()
+        self.findings: tuple[Finding, ...] = self._file_findings()
+        """Warnings about the file as a whole: its columns, what is fixed in its template."""
+
+    def __iter__(self) -> Iterator[ReadRow]:
+        """Every row, in the order of the file; an equal row comes back as a duplicate, without a request."""
+        seen = SeenKeys()
+        found_any = False
+        for raw in self.source:
+            found_any = True
+            yield self._against_earlier(self._read(raw), seen)
+        if not found_any:
+            raise CampaignFileError(f"{self.file} has a header and no rows; nothing is to be called")
+
+    def _read(self, raw: RawRow) -> ReadRow:
+        if raw.problems:
+            unreadable = tuple(
+                Finding(file=self.file, row=raw.number, column=column, message=message)
+                for column, message in raw.problems
+            )
+            return ReadRow(raw=raw, findings=unreadable)
+        read = self._maker.read(raw, self._values(raw))
+        findings = (*(self._unused_keys(raw) if self._options.template else ()), *filter(self._is_news, read.findings))
+        return read if findings == read.findings else replace(read, findings=findings)
+
+    def _values(self, raw: RawRow) -> RowValues:
+        if self.source.kind is FileKind.CSV:
+            return self._csv(raw)
+        return json_values(raw, is_body=self._options.template is None)
+
+    def _is_news(self, found: Finding) -> bool:
+        """Whether a finding was not told before: what a numbering plan thinks of the source is told once a file."""
+        if found.is_error or found.path is None or not found.path.endswith(".params.source"):
+            return True
+        is_new = found.message not in self._told
+        self._told.add(found.message)
+        return is_new
+
+    def _against_earlier(self, read: ReadRow, seen: SeenKeys) -> ReadRow:
+        # Without a template, two calls to one number look alike.
+        if read.request is None or read.request.unique_key is None or self._is_bare:
+            return read
+        key, number = read.request.unique_key, read.raw.number
+        earlier = seen.first(key, row=number, digest=read.digest)
+        if earlier is None:
+            return read
+        row, digest = earlier
+        if digest == read.digest:
+            message = f"row {number} asks for the same call as row {row}; it is made once"
+            finding = Finding(file=self.file, row=number, severity=Severity.WARNING, message=message)
+            return replace(read, request=None, duplicate_of=row, findings=(*read.findings, finding))
+        message = f"{key!r} is the key of row {row} too, which is another call; give each call a key of its own"
+        finding = Finding(file=self.file, row=number, column="unique_key", message=message)
+        return replace(read, request=None, findings=(*read.findings, finding))
+
+    def _file_findings(self) -> tuple[Finding, ...]:
+        template = self._options.template
+        if self.source.kind is not FileKind.CSV:
+            return template.findings if template is not None else ()
+        if template is None:
+            raise CampaignFileError(
+                f"{self.file} is a CSV, and what to say is missing: give --template FLOW.json or --say TEXT"
+            )
+        if self._is_bare:
+            message = "only numbers and reserved columns are checked; give --template or --say to check the calls too"
+            return (Finding(file=self.file, row=self.source.header_row, severity=Severity.WARNING, message=message),)
+        needed = header_findings(template, self._options, self._csv.variables)
+        if needed:
+            found = [replace(each, file=self.file, row=self.source.header_row) for each in needed]
+            lines = "; ".join(f"{each.column} {each.message}" for each in found)
+            raise CampaignFileError(
+                f"{self.file}: {lines}; its columns: {', '.join(filter(None, self.source.columns))}", found
+            )
+        unused = [name for name in self.source.columns if name and not self._is_wanted(name)]
+        return (*template.findings, *(self._unused_column(name) for name in unused))
+
+    def _is_wanted(self, name: str) -> bool:
+        template = self._options.template
+        return name in {DESTINATION, REASON, *RESERVED} or template is None or is_used(name, template.variables)
+
+    def _unused_column(self, name: str, row: int | None = None) -> Finding:
+        template = self._options.template
+        known = [DESTINATION, *RESERVED, *(template.variables if template is not None else ())]
+        close = get_close_matches(name.casefold(), known, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        return Finding(
+            file=self.file,
+            row=row or self.source.header_row,
+            column=name,
+            severity=Severity.WARNING,
+            message=f"is neither a reserved column nor used by the template: it does nothing{hint}",
+        )
+
+    def _unused_keys(self, raw: RawRow) -> tuple[Finding, ...]:
+        if self.source.kind is FileKind.CSV:
+            return ()
+        new = [name for name in raw.data if name not in self._unused and not self._is_wanted(name)]
+        self._unused.update(new)
+        return tuple(self._unused_column(name, raw.number) for name in new)
+
+
+def open_campaign(
+    path: Path,
+    options: CampaignOptions | None = None,
+    *,
+    now: datetime,
+    purpose: Purpose = Purpose.ENQUEUE,
+    on_bytes: Callable[[int], None] | None = None,
+) -> Campaign:
+    """Open a CSV, JSON lines or JSON file; going through the result reads its rows.
+
+    Memory does not grow with the file but for its keys. `now` is what validities are judged by; `on_bytes` is told how
+    many bytes have been read. Raises CampaignFileError, here or while reading, for a file that cannot be read as a
+    campaign (encoding, header, template), and InvalidInputError for an option that is wrong; what is wrong with single
+    rows is in their findings.
+    """
+    return Campaign(path, options or CampaignOptions(), now=now, purpose=purpose, on_bytes=on_bytes)
+
+
+def _batch_of(path: Path) -> str:
+    stem = path.stem.strip()
+    if len(stem) > LONGEST_ID:
+        raise CampaignFileError(
+            f"{path}: its name has {len(stem)} characters, and the batch would be called so; give --batch a name of at "
+            f"most {LONGEST_ID}"
+        )
+    return stem
+
+
+def _judge_options(options: CampaignOptions) -> None:
+    """Raise InvalidInputError for an option that would make every row bad."""
+    if options.country is not None:
+        parse_number(PLACEHOLDER, country=options.country)
+    if options.source is not None:
+        parse_number(options.source, country=options.country)
+    if options.batch_id is not None and not 0 < len(options.batch_id.strip()) <= LONGEST_ID:
+        raise InvalidInputError(f"the batch id {options.batch_id!r} should have 1 to {LONGEST_ID} characters")
+    if options.time_zone is not None:
+        try:
+            read_zone(options.time_zone)
+        except ValueError as error:
+            raise InvalidInputError(f"the time zone {error}") from None
+    if options.not_before is not None and options.not_before.tzinfo is None:
+        raise InvalidInputError(f"not_before needs a time zone: {options.not_before.isoformat()}")

@@ -1,0 +1,74 @@
+"""The columns of a campaign: which names are reserved, how headers are read, what a near miss is."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+DESTINATION = "destination"
+REASON = "reason"
+"""What a rejects file adds: never a template variable, so that a mended file can be read again."""
+
+RESERVED = (
+    "source", "unique_key", "batch_id", "voice_profile", "language", "time_zone", "not_before", "valid_until",
+    "priority",
+)  # fmt: skip
+_KNOWN = frozenset({DESTINATION, REASON, *RESERVED})
+
+_NOT_A_WORD = re.compile(r"\W+")
+# What people call the column that is to be named destination.
+_NUMBER_COLUMNS = (
+    "phone", "phone_number", "phonenumber", "phone_no", "number", "mobile", "mobile_number", "mobile_no", "msisdn",
+    "tel", "telephone", "cell", "cellphone", "handphone", "contact", "contact_number", "to", "recipient", "callee",
+)  # fmt: skip
+
+
+def folded(name: str) -> str:
+    """A column's name without regard to case, spaces and hyphens: `Unique Key` and `unique_key` are one column."""
+    return _NOT_A_WORD.sub("_", name.strip().casefold()).strip("_")
+
+
+def canonical_name(name: str) -> str:
+    """The reserved name that a header cell stands for, else the cell's own text, trimmed."""
+    short = folded(name)
+    return short if short in _KNOWN else name.strip()
+
+
+def variable_names(name: str) -> tuple[str, ...]:
+    """Under which names a template may use a column: as it is written, and folded (`First Name` is `first_name`)."""
+    written = name.strip()
+    names = [written] if written.isidentifier() else []
+    if (short := folded(name)).isidentifier() and short not in names:
+        names.append(short)
+    return tuple(names)
+
+
+def header_problem(names: Sequence[str]) -> str | None:
+    """Why a header cannot be used, as a sentence; None when it can. `names` are canonical."""
+    present = [name for name in names if name]
+    shown = ", ".join(present) or "nothing"
+    if DESTINATION not in present:
+        if any(sum(map(str.isdigit, name)) >= 7 for name in present):
+            return (
+                "begins with a line that looks like data; put a header above it, a line that names the columns, one of "
+                f"them destination; found: {shown}"
+            )
+        hint = near_destination(present)
+        rename = f"; rename {hint!r} to destination" if hint else "; name the column that holds the phone numbers so"
+        return f"has no column destination{rename}; its columns: {shown}"
+    twice = [name for name, count in Counter(map(folded, present)).items() if count > 1]
+    if twice:
+        return f"names a column twice: {', '.join(twice)}; rename or remove one of each; its columns: {shown}"
+    return None
+
+
+def near_destination(names: Iterable[str]) -> str | None:
+    """The column that was most likely meant to be `destination`, if there is one."""
+    by_folded = {folded(name): name for name in names}
+    for guess in _NUMBER_COLUMNS:
+        if guess in by_folded:
+            return by_folded[guess]
+    close = get_close_matches(DESTINATION, by_folded, n=1, cutoff=0.7)
+    return by_folded[close[0]] if close else next((by_folded[n] for n in by_folded if "phone" in n), None)

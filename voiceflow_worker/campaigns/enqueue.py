@@ -1,0 +1,111 @@
+"""A campaign file into the queue: all of it or nothing, or, where asked for, the good rows without the bad ones."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from datetime import datetime
+from enum import StrEnum
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+from anyio import to_thread
+
+from voiceflow_worker.campaigns.campaign import open_campaign
+from voiceflow_worker.campaigns.intake import Intake
+from voiceflow_worker.campaigns.kept import KeptRows
+from voiceflow_worker.campaigns.options import CampaignOptions
+from voiceflow_worker.campaigns.outcome import EnqueueReport, Tally
+from voiceflow_worker.campaigns.rejects import RejectsFile
+from voiceflow_worker.core.queue import CallQueue
+
+CHUNK = 1000
+"""Rows of one trip to the store: large enough to be quick, small enough that a worker beside it is not kept waiting."""
+
+
+class Phase(StrEnum):
+    """What an enqueue is doing."""
+
+    READING = "reading"
+    ENQUEUEING = "enqueueing"
+
+
+class OnProgress(Protocol):
+    """Is told how far an enqueue has come: bytes of `total` while reading, rows of `total` while enqueueing."""
+
+    def __call__(self, phase: Phase, *, done: int, total: int, rows: int) -> None:
+        """`rows` counts those read so far."""
+        ...
+
+
+async def enqueue_file(
+    queue: CallQueue | None,
+    path: Path,
+    options: CampaignOptions | None = None,
+    *,
+    now: datetime,
+    skip_bad: bool = False,
+    rejects: Path | None = None,
+    dry_run: bool = False,
+    progress: OnProgress | None = None,
+) -> EnqueueReport:
+    """Make jobs of the rows of a file; says what became of them.
+
+    A file with a bad row enqueues nothing, and its report names every bad row; with `skip_bad` the good rows go. Bad
+    are rows that break a rule, and rows whose unique key belongs to another call in the store. A row whose call is in
+    the store already, or earlier in the file, is a duplicate and is not made again: so a file that was enqueued in
+    part, by a process that was killed, is simply enqueued once more.
+
+    `rejects` gets the bad rows in their original form with a reason. `dry_run` stores nothing, and looks for owners of
+    keys only if there is a queue (it may be None then). Raises CampaignFileError, having stored nothing, for a file
+    that cannot be read; with `skip_bad` the rows before the damage may have been stored. Raises StoreUnavailableError
+    and its like when the store fails: enqueuing the file again is then safe.
+    """
+    if queue is None and not dry_run:
+        raise ValueError("a queue is needed unless this is a dry run")
+    steps = _Steps(path, progress)
+    campaign = open_campaign(path, options, now=now, on_bytes=steps.read_bytes)
+    tally = Tally(file=campaign.file, batch_id=campaign.batch_id, dry_run=dry_run)
+    tally.findings.add(campaign.findings)
+    intake = Intake(queue, file=campaign.file)
+    kept = KeptRows()
+    with ExitStack() as stack:
+        rejected = stack.enter_context(RejectsFile(rejects, campaign.source)) if rejects is not None else None
+        reading = iter(campaign)
+        # In a thread: files may lie on slow disks, and a worker may share this event loop.
+        while rows := await to_thread.run_sync(lambda: list(islice(reading, CHUNK))):
+            judged = await intake.judge(rows)
+            tally.judged(judged, rejected)
+            if dry_run or (tally.rejected and not skip_bad):
+                kept.clear()  # nothing of this file goes out: the rest is read only to tell what is wrong with it
+            elif skip_bad:
+                tally.taken(await intake.hand_in(judged.new), rejected)
+            else:
+                kept.add(judged.new)
+            steps.read(tally.rows)
+        total = len(kept)
+        for rows in kept:
+            tally.taken(await intake.hand_in(rows), rejected)
+            steps.enqueued(tally, total=total)
+    return tally.report(refused=tally.rejected > 0 and not skip_bad and not total)
+
+
+class _Steps:
+    """Tells about progress, if anybody wants to know."""
+
+    def __init__(self, path: Path, progress: OnProgress | None) -> None:
+        self._path = path
+        self._progress = progress
+        self._bytes = 0
+
+    def read_bytes(self, count: int) -> None:
+        self._bytes = count  # told with the next chunk, in the caller's own thread
+
+    def read(self, rows: int) -> None:
+        if self._progress is not None:
+            total = max(self._path.stat().st_size, self._bytes)
+            self._progress(Phase.READING, done=self._bytes, total=total, rows=rows)
+
+    def enqueued(self, tally: Tally, *, total: int) -> None:
+        if self._progress is not None:
+            self._progress(Phase.ENQUEUEING, done=tally.enqueued + tally.duplicates, total=total, rows=tally.rows)

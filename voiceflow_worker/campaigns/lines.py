@@ -1,0 +1,104 @@
+"""The lines of a text file that a person made: numbered, UTF-8, whatever ends them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from voiceflow_worker.errors import CampaignFileError
+
+LONGEST_LINE = 1_000_000
+"""Characters. A text to speak has 3000 at most: what is longer is no line of a campaign, and is not kept in memory."""
+
+_REMEDY = "save it again as CSV UTF-8 (Excel: Save As, CSV UTF-8), or as plain text in UTF-8"
+_SIGNATURES = {
+    b"\xff\xfe": f"is in UTF-16, not UTF-8; {_REMEDY}",
+    b"\xfe\xff": f"is in UTF-16, not UTF-8; {_REMEDY}",
+    b"PK\x03\x04": "is a workbook or a zip archive, not text; export the sheet as CSV UTF-8",
+    b"\xd0\xcf\x11\xe0": "is an old Excel workbook, not text; export the sheet as CSV UTF-8",
+    b"\x1f\x8b": "is compressed; unpack it first",
+    b"%PDF": "is a PDF, not text; export the table as CSV UTF-8",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line, ended by a line feed; `number` counts from 1. `problem` tells why it cannot be used, as a sentence.
+
+    The text of a line that is not UTF-8 is the best guess at it (Windows-1252), good enough to find and mend it.
+    """
+
+    number: int
+    text: str
+    problem: str | None = None
+
+
+def read_lines(path: Path, *, on_bytes: Callable[[int], None] | None = None) -> Iterator[Line]:
+    """The lines of a file one by one, however large it is; a byte order mark is dropped; CR LF and CR end lines too.
+
+    `on_bytes` is told, every thousand lines, how many bytes have been read. Raises CampaignFileError when the file
+    cannot be opened, is of another kind or in another encoding, or has a line without end.
+    """
+    try:
+        with path.open("rb") as file:
+            _refuse_other_kinds(path, file.peek(4096))
+            text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline=None)
+            number = 0
+            while line := text.readline(LONGEST_LINE):
+                number += 1
+                if len(line) >= LONGEST_LINE:
+                    raise CampaignFileError(f"{path}, line {number}: is longer than {LONGEST_LINE} characters")
+                yield _judged(number, line)
+                if on_bytes is not None and number % 1000 == 0:
+                    on_bytes(file.tell())
+            if on_bytes is not None:
+                on_bytes(file.tell())
+    except OSError as error:
+        raise CampaignFileError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def read_text(path: Path, *, most_bytes: int) -> str:
+    """The whole text of a small file. Raises CampaignFileError as `read_lines` does, and for more than `most_bytes`."""
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise CampaignFileError(f"{path} cannot be read: {error.strerror or error}") from error
+    if size > most_bytes:
+        raise CampaignFileError(f"{path} has {size} bytes, and one JSON document may have {most_bytes}; use JSON lines")
+    lines = list(read_lines(path))
+    for line in lines:
+        if line.problem is not None:
+            raise CampaignFileError(f"{path}, line {line.number}: {line.problem}")
+    return "".join(line.text for line in lines)
+
+
+def _refuse_other_kinds(path: Path, beginning: bytes) -> None:
+    for signature, sentence in _SIGNATURES.items():
+        if beginning.startswith(signature):
+            raise CampaignFileError(f"{path} {sentence}")
+    # UTF-16 without a byte order mark: every other byte of plain English is a NUL.
+    if beginning[:200].count(0) > len(beginning[:200]) // 4:
+        raise CampaignFileError(f"{path} is not UTF-8 text (UTF-16, or no text at all); {_REMEDY}")
+
+
+def _judged(number: int, line: str) -> Line:
+    if line.isascii():
+        if "\0" in line:
+            return Line(
+                number, line.replace("\0", ""), "has a NUL character; remove it, or save the file again as CSV UTF-8"
+            )
+        return Line(number, line)
+    try:
+        line.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raw = line.encode("utf-8", "surrogateescape")
+        byte = raw[len(line[: error.start].encode("utf-8", "surrogateescape"))]
+        sentence = f"is not UTF-8 (byte 0x{byte:02X} at character {error.start + 1}); {_REMEDY}"
+        return Line(number, raw.decode("cp1252", "replace").replace("\0", ""), sentence)
+    if "\0" in line:
+        return Line(
+            number, line.replace("\0", ""), "has a NUL character; remove it, or save the file again as CSV UTF-8"
+        )
+    return Line(number, line)

@@ -1,0 +1,44 @@
+"""What whoever sends a campaign says about all of its rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum, auto
+
+from voiceflow_worker.campaigns.template import FlowTemplate
+from voiceflow_worker.model.job import RedialPolicy
+
+
+class Purpose(Enum):
+    """What a file is read for."""
+
+    CHECK = auto()
+    """To be looked at: a validity that has passed is a warning, and a CSV needs no template."""
+    ENQUEUE = auto()
+    """To be called: a validity that has passed is an error, unless `valid_for` replaces it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CampaignOptions:
+    """What holds for every row that does not say otherwise: a column wins over an option, an option over the template.
+
+    Two exceptions. `batch_id` also wins over a body's own clientBatchId; without any, the batch is the file's stem.
+    `valid_for` counts from now, or from `not_before` where that is later: it gives a validity to rows that have none or
+    one that has passed, and shortens longer ones; it never makes a row valid for longer than the row says.
+
+    `template` is `FlowTemplate.load(path)` or `FlowTemplate.speaking(text)`; without one, each JSON line is a body.
+    `source` may be written in any form; `country` (ISO 3166, such as SG) is where national numbers belong. `time_zone`
+    names the zone of local times. `priority`: larger goes first.
+    """
+
+    template: FlowTemplate | None = None
+    voice_profile: str | None = None
+    source: str | None = None
+    country: str | None = None
+    batch_id: str | None = None
+    valid_for: timedelta | None = None
+    not_before: datetime | None = None
+    time_zone: str | None = None
+    priority: int = 0
+    redial: RedialPolicy | None = None

@@ -1,0 +1,91 @@
+"""What became of a batch: how many calls stand where, how they ended, how many were answered, what was pressed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from voiceflow_worker.core.ports import Query, Store
+from voiceflow_worker.model.job import Job, JobState
+from voiceflow_worker.model.status import session_status
+
+PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """The numbers of one batch.
+
+    `outcomes` counts calls by how their newest session ended; those without an outcome are in none. `answered` counts
+    the calls that a person answered, and `answer_rate` is their share, 0 to 1, of the calls that ended with an outcome:
+    calls that wait, expired, were refused or cancelled do not lower it. It is None while there is no outcome. `digits`
+    counts calls by the keys that were pressed.
+    """
+
+    batch_id: str
+    total: int
+    states: Mapping[JobState, int]
+    outcomes: Mapping[str, int]
+    answered: int
+    digits: Mapping[str, int]
+
+    @property
+    def ended(self) -> int:
+        """How many calls ended with an outcome."""
+        return sum(self.outcomes.values())
+
+    @property
+    def answer_rate(self) -> float | None:
+        """The share of answered calls among those that ended with an outcome."""
+        return round(self.answered / self.ended, 4) if self.ended else None
+
+    def as_json(self) -> dict[str, object]:
+        """The report for scripts: every state is there, and the outcomes and key presses that occurred."""
+        return {
+            "batch_id": self.batch_id,
+            "total": self.total,
+            "states": {state.value: self.states.get(state, 0) for state in JobState},
+            "outcomes": dict(self.outcomes),
+            "answered": self.answered,
+            "answer_rate": self.answer_rate,
+            "digits": dict(self.digits),
+        }
+
+
+async def build_report(store: Store, queue: str, batch_id: str) -> Report:
+    """Count the jobs of a batch that the store still holds; pruned ones are gone. A total of 0: there are none."""
+    states: Counter[JobState] = Counter()
+    outcomes: Counter[str] = Counter()
+    digits: Counter[str] = Counter()
+    answered = 0
+    async with aclosing(jobs_of(store, queue, batch_id)) as jobs:
+        async for job in jobs:
+            states[job.state] += 1
+            if (outcome := job.outcome) is None:
+                continue
+            outcomes[outcome.status.value if outcome.status is not None else outcome.status_text] += 1
+            answered += outcome.status is not None and session_status(outcome.status).was_reached
+            if outcome.digits:
+                digits[outcome.digits] += 1
+    return Report(
+        batch_id=batch_id,
+        total=states.total(),
+        states=dict(states),
+        outcomes=dict(outcomes.most_common()),
+        answered=answered,
+        digits=dict(sorted(digits.items())),
+    )
+
+
+async def jobs_of(store: Store, queue: str, batch_id: str) -> AsyncGenerator[Job, None]:
+    """The jobs of a batch in the order in which they were enqueued, a page at a time; close it if you leave early."""
+    after: str | None = None
+    while True:
+        page = await store.jobs.find(Query(queue=queue, batch_id=batch_id, after=after, limit=PAGE))
+        for job in page:
+            yield job
+        if len(page) < PAGE:
+            return
+        after = page[-1].id

@@ -1,0 +1,111 @@
+"""When a row may be called: its time zone, not before, valid until, and how these fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from voiceflow_worker.campaigns.options import CampaignOptions, Purpose
+from voiceflow_worker.campaigns.times import read_time, read_zone
+from voiceflow_worker.model.finding import Finding, Severity
+from voiceflow_worker.model.validity import read_valid_until
+
+_EXPIRED = -1015
+
+
+@dataclass(slots=True)
+class Schedule:
+    """When one row may be called; `findings` have the column, and not yet the row."""
+
+    time_zone: str | None = None
+    not_before: datetime | None = None
+    valid_until: datetime | None = None
+    findings: list[Finding] = field(default_factory=list[Finding])
+
+
+def read_schedule(
+    reserved: Mapping[str, str],
+    body: Mapping[str, object],
+    options: CampaignOptions,
+    *,
+    now: datetime,
+    purpose: Purpose,
+) -> Schedule:
+    """The times of a row: its columns first, then its body's own validUntil, then the options."""
+    schedule = Schedule(time_zone=options.time_zone, not_before=options.not_before)
+    zone = _zone(reserved, schedule)
+    if (text := reserved.get("not_before")) is not None:
+        schedule.not_before = _time(text, "not_before", zone, schedule)
+    column: str | None = "valid_until"
+    if (text := reserved.get("valid_until")) is not None:
+        own = _time(text, "valid_until", zone, schedule)
+    else:
+        own = read_valid_until(body.get("validUntil"))  # a malformed one is the body's own finding
+        column = None
+    _settle_validity(schedule, own, column, options, now=now, purpose=purpose)
+    return schedule
+
+
+def _zone(reserved: Mapping[str, str], schedule: Schedule) -> ZoneInfo | None:
+    name = reserved.get("time_zone", schedule.time_zone)
+    if name is None:
+        return None
+    try:
+        zone = read_zone(name)
+    except ValueError as error:
+        schedule.findings.append(Finding(column="time_zone", message=str(error)))
+        return None
+    schedule.time_zone = zone.key
+    return zone
+
+
+def _time(text: str, column: str, zone: ZoneInfo | None, schedule: Schedule) -> datetime | None:
+    try:
+        return read_time(text, zone=zone)
+    except ValueError as error:
+        # A local time in a zone that does not exist has its finding already.
+        if zone is not None or not any(found.column == "time_zone" for found in schedule.findings):
+            schedule.findings.append(Finding(column=column, message=str(error)))
+        return None
+
+
+def _settle_validity(
+    schedule: Schedule,
+    own: datetime | None,
+    column: str | None,
+    options: CampaignOptions,
+    *,
+    now: datetime,
+    purpose: Purpose,
+) -> None:
+    path = "$.validUntil" if column is None else None
+    if options.valid_for is not None:
+        offered = max(now, schedule.not_before or now) + options.valid_for
+        schedule.valid_until = offered if own is None or own <= now else min(own, offered)
+    else:
+        schedule.valid_until = own
+        if own is not None and own <= now:
+            schedule.findings.append(
+                Finding(
+                    column=column,
+                    path=path,
+                    code=_EXPIRED,
+                    severity=Severity.WARNING if purpose is Purpose.CHECK else Severity.ERROR,
+                    message=f"the validity period has expired, at {own.isoformat()}; give a later time, or --valid-for",
+                )
+            )
+            return
+    if schedule.not_before and schedule.valid_until and schedule.not_before >= schedule.valid_until:
+        schedule.findings.append(
+            Finding(
+                column=column,
+                path=path,
+                code=_EXPIRED,
+                message=(
+                    f"its validity ends at {schedule.valid_until.isoformat()}, and it may be called only from "
+                    f"{schedule.not_before.isoformat()} on; give a later valid_until or an earlier not_before"
+                ),
+            )
+        )

@@ -1,0 +1,85 @@
+"""Times in campaign files: RFC 3339 with a zone, or a local time together with the name of one."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from functools import lru_cache
+from zoneinfo import ZoneInfo, available_timezones
+
+_FORM = re.compile(
+    r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?)\s*([Zz]|[+-]\d{2}:?\d{2})?", re.ASCII
+)
+_EXAMPLE = "2030-01-31T09:00:00+08:00"
+
+
+def read_zone(name: str) -> ZoneInfo:
+    """The zone of that name in the time zone database, such as Asia/Singapore. Raises ValueError with a sentence."""
+    zone = _zone(name.strip())
+    if zone is not None:
+        return zone
+    known = available_timezones()
+    if not known:
+        raise ValueError("cannot be looked up: this machine has no time zone database; install the tzdata package")
+    place = name.strip().rpartition("/")[2].replace(" ", "_")
+    by_city = {each.rpartition("/")[2].casefold(): each for each in sorted(known) if "/" in each}
+    close = get_close_matches(place.casefold(), by_city, n=1)
+    hint = f"; did you mean {by_city[close[0]]}?" if close else ""
+    raise ValueError(f"{name[:40]!r} is no time zone; give a name such as Asia/Singapore{hint}")
+
+
+@lru_cache(maxsize=256)
+def _zone(name: str) -> ZoneInfo | None:
+    # Abbreviations such as EST are in the database too, without the summer time that people expect of them.
+    if "/" not in name and name not in {"UTC", "GMT"}:
+        return None
+    try:
+        return ZoneInfo(name)
+    except (
+        ValueError,
+        OSError,
+    ):  # ZoneInfoNotFoundError is a KeyError, names with .. are ValueErrors, folders OSErrors
+        return None
+    except KeyError:
+        return None
+
+
+def read_time(text: str, *, zone: ZoneInfo | None) -> datetime:
+    """The moment that a text names, in UTC. A local time, one without a zone of its own, is one of `zone`.
+
+    Raises ValueError with a sentence for what is no time, for a local time without a zone, and for one that a clock
+    shows twice or never when it is set for the summer.
+    """
+    match = _FORM.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text[:40]!r} is no time; write it as {_EXAMPLE}, or as 2030-01-31 09:00 with a time_zone")
+    date, clock, offset = match.groups()
+    try:
+        moment = datetime.fromisoformat(f"{date}T{clock}{(offset or '').upper()}")
+    except ValueError as error:
+        raise ValueError(f"{text[:40]!r} is no time: {error}") from None
+    if moment.tzinfo is not None:
+        return _in_utc(moment, text)
+    if zone is None:
+        raise ValueError(
+            f"{text[:40]!r} has no zone; write it as {_EXAMPLE}, or give a time_zone such as Asia/Singapore"
+        )
+    first, second = moment.replace(tzinfo=zone, fold=0), moment.replace(tzinfo=zone, fold=1)
+    if first.utcoffset() == second.utcoffset():
+        return _in_utc(first, text)
+    # PEP 495: in a gap, going to UTC and back does not return; in a fold, both do.
+    if _in_utc(first, text).astimezone(zone).replace(tzinfo=None) != moment:
+        raise ValueError(
+            f"{text[:40]!r} does not exist in {zone.key}: the clocks skip it; give another time, or an offset"
+        )
+    raise ValueError(
+        f"{text[:40]!r} happens twice in {zone.key}: the clocks go back; write it with an offset, as {_EXAMPLE}"
+    )
+
+
+def _in_utc(moment: datetime, text: str) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{text[:40]!r} is outside of the calendar") from None

@@ -1,0 +1,12 @@
+"""The command line, `voiceflow`: one module a command, assembled in `program`."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command that this process was started with, and end the process with its exit code."""
+    from voiceflow_worker.cli.program import run
+
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,93 @@
+"""A look at audio files over the network: whether 8x8 could play them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import anyio
+import httpx
+
+from voiceflow_worker.model.finding import Finding, Severity
+
+LARGEST = 5120 * 1024
+"""8x8 plays files under 5 MB, which its guide also writes as 5120 KB."""
+
+AT_ONCE = 8
+NOT_DOWNLOADED = -2006
+"""The session error of a file that 8x8 could not download."""
+
+_AUDIO = frozenset(
+    {
+        "audio/wav",
+        "audio/wave",
+        "audio/x-wav",
+        "audio/vnd.wave",
+        "audio/mpeg",
+        "audio/mp3",
+        "audio/mpeg3",
+        "audio/x-mp3",
+    }
+)
+PARTIAL_CONTENT = 206
+_TIMEOUT = httpx.Timeout(10)
+
+
+async def look_at(urls: Mapping[str, int], *, file: str) -> list[Finding]:
+    """What speaks against playing these files; each URL comes with the line of `file` that names it."""
+    found: dict[str, list[tuple[Severity, str]]] = {}
+    turns = anyio.CapacityLimiter(AT_ONCE)
+
+    async def look(client: httpx.AsyncClient, url: str) -> None:
+        async with turns:
+            found[url] = await _problems(client, url)
+
+    async with httpx.AsyncClient(timeout=_TIMEOUT, follow_redirects=True) as client, anyio.create_task_group() as group:
+        for url in urls:
+            group.start_soon(look, client, url)
+    return [
+        Finding(file=file, row=row, path=None, code=NOT_DOWNLOADED, severity=severity, message=f"{url} {message}")
+        for url, row in urls.items()
+        for severity, message in found[url]
+    ]
+
+
+async def _problems(client: httpx.AsyncClient, url: str) -> list[tuple[Severity, str]]:
+    try:
+        # A few bytes tell type and size. HEAD is refused by many a server that signs its URLs for GET alone.
+        async with client.stream("GET", url, headers={"Range": "bytes=0-15"}) as answer:
+            if not answer.is_success:
+                return [
+                    (Severity.ERROR, f"answers {answer.status_code} {answer.reason_phrase}; 8x8 could not download it")
+                ]
+            size, beginning = await _measured(answer)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return [(Severity.ERROR, f"cannot be downloaded: {str(error) or type(error).__name__}")]
+    problems: list[tuple[Severity, str]] = []
+    if size >= LARGEST:
+        problems.append((Severity.ERROR, f"has {size / 1024:.0f} KB, and 8x8 plays files under {LARGEST // 1024} KB"))
+    told = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not _is_wav_or_mp3(beginning):
+        problems.append((Severity.ERROR, f"is neither wav nor mp3 (Content-Type: {told or 'none'})"))
+    elif told not in _AUDIO:
+        problems.append((Severity.WARNING, f"says Content-Type: {told or 'none'}; audio/wav or audio/mpeg is safer"))
+    return problems
+
+
+async def _measured(answer: httpx.Response) -> tuple[int, bytes]:
+    """The size of the whole file and its first bytes; a size that nobody tells is counted, up to what is too large."""
+    _, _, total = answer.headers.get("content-range", "").rpartition("/")
+    told = total if answer.status_code == PARTIAL_CONTENT else answer.headers.get("content-length", "")
+    beginning, count = b"", 0
+    async for chunk in answer.aiter_raw():
+        beginning = (beginning + chunk)[:16]
+        count += len(chunk)
+        if (told.isdigit() and len(beginning) == 16) or count >= LARGEST:
+            break
+    return (int(told) if told.isdigit() else count), beginning
+
+
+def _is_wav_or_mp3(beginning: bytes) -> bool:
+    is_wav = beginning[:4] == b"RIFF" and beginning[8:12] == b"WAVE"
+    # An ID3 tag, or the eleven set bits with which a frame of MPEG audio begins.
+    is_mp3 = beginning[:3] == b"ID3" or (len(beginning) > 1 and beginning[0] == 0xFF and beginning[1] & 0xE0 == 0xE0)
+    return is_wav or is_mp3

@@ -1,0 +1,243 @@
+"""`voiceflow calls`: look at calls one by one, take them back, say what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, Parameter
+
+from voiceflow_worker.cli.exit_codes import ExitCode
+from voiceflow_worker.cli.opening import opened_queue, settings_from
+from voiceflow_worker.cli.options import BatchOption, Flag, JsonOption, QueueOption, StoreOption
+from voiceflow_worker.cli.output import Output, count_of
+from voiceflow_worker.cli.registering import add_command
+from voiceflow_worker.cli.story import ending, one_line, story
+from voiceflow_worker.errors import InvalidInputError, JobError
+from voiceflow_worker.model.call_json import call_as_json
+from voiceflow_worker.model.job import JobState
+
+if TYPE_CHECKING:
+    from voiceflow_worker.core.queue import CallQueue
+    from voiceflow_worker.model.job import Job
+
+PAGE = 500
+
+LIST_EXAMPLES = """Examples:
+  voiceflow calls list --state in_doubt
+  voiceflow calls list --batch march --limit 0 --json | jq -r .destination"""
+SHOW_EXAMPLES = """Example:
+  voiceflow calls show default.01JB3W8Z5Q7X9V2K4M6N8P0R2T"""
+CANCEL_EXAMPLES = """Examples:
+  voiceflow calls cancel default.01JB3W8Z5Q7X9V2K4M6N8P0R2T
+  voiceflow calls cancel --batch march --reason "the event is off\""""
+RESOLVE_EXAMPLES = """Examples:
+  voiceflow calls resolve default.01JB3W8Z5Q7X9V2K4M6N8P0R2T --placed --note "seen in the 8x8 portal"
+  voiceflow calls resolve default.01JB3W8Z5Q7X9V2K4M6N8P0R2T --not-placed --note "8x8 support says so, case 123\""""
+REDIAL_EXAMPLES = """Examples:
+  voiceflow calls redial default.01JB3W8Z5Q7X9V2K4M6N8P0R2T
+  voiceflow calls redial default.01JB3W8Z5Q7X9V2K4M6N8P0R2T --force --note "asked to be called again\""""
+
+StatesOption = Annotated[
+    list[JobState] | None,
+    Parameter(name="--state", negative=(), name_transform=str.lower, help="Only calls in this state; may be repeated."),
+]
+JobIds = Annotated[str, Parameter(name="ID", help="The ids of the jobs.")]
+JobId = Annotated[str, Parameter(name="ID", help="The id of the job.")]
+
+
+def calls_group() -> App:
+    """`calls` with its commands."""
+    group = App(name="calls", help="Look at calls one by one, take them back, say what became of them.")
+    add_command(group, list_calls, name="list", examples=LIST_EXAMPLES)
+    add_command(group, show, examples=SHOW_EXAMPLES)
+    add_command(group, cancel, examples=CANCEL_EXAMPLES, usage="[OPTIONS] (ID... | --batch ID)")
+    add_command(group, resolve, examples=RESOLVE_EXAMPLES)
+    add_command(group, redial, examples=REDIAL_EXAMPLES, usage="[OPTIONS] ID...")
+    return group
+
+
+async def list_calls(
+    *,
+    states: StatesOption = None,
+    batch: BatchOption = None,
+    destination: str | None = None,
+    limit: int = 100,
+    json: JsonOption = False,
+    store: StoreOption = None,
+    queue: QueueOption = None,
+) -> ExitCode:
+    """List calls, the oldest first. With --json, one call a line.
+
+    Args:
+        destination: Only calls to this number, such as +6587654321.
+        limit: At most so many; 0 is all.
+    """
+    from voiceflow_worker.model import phone
+
+    if limit < 0:
+        raise InvalidInputError(f"--limit {limit}: give a number of calls, or 0 for all")
+    number = phone.normalise(destination) if destination is not None else None
+    output = Output(as_json=json)
+    shown: list[Job] = []
+    async with opened_queue(settings_from(store=store, queue=queue)) as calls:
+        async for job in _found(calls, states=states, batch=batch, destination=number, limit=limit or None):
+            if json:
+                output.document(call_as_json(job))
+            else:
+                shown.append(job)
+    if not json:
+        _tell_table(output, shown)
+        if len(shown) == limit:
+            output.note(f"these are the first {limit}; --limit 0 lists all")
+    return ExitCode.DONE
+
+
+async def show(
+    job_id: JobId, /, *, json: JsonOption = False, store: StoreOption = None, queue: QueueOption = None
+) -> ExitCode:
+    """Tell the whole story of one call: every POST, what came of it, and why it stands where it stands."""
+    output = Output(as_json=json)
+    async with opened_queue(settings_from(store=store, queue=queue)) as calls:
+        job = await calls.get(job_id)
+    output.document(call_as_json(job))
+    if not json:
+        for line in story(job):
+            output.say(line)
+    return ExitCode.DONE
+
+
+async def cancel(
+    *ids: JobIds,
+    batch: Annotated[
+        str | None,
+        Parameter(name="--batch", metavar="ID", help="A whole batch, for good: what comes to it later ends too."),
+    ] = None,
+    reason: str | None = None,
+    json: JsonOption = False,
+    store: StoreOption = None,
+    queue: QueueOption = None,
+) -> ExitCode:
+    """Take calls back that have not been sent. One that may have left cannot be taken back; the exit code is then 1.
+
+    Args:
+        reason: Why, for those who look at the call.
+    """
+    if bool(ids) == (batch is not None):
+        raise InvalidInputError("say what to cancel: either the ids of jobs, or --batch")
+    output = Output(as_json=json)
+    async with opened_queue(settings_from(store=store, queue=queue)) as calls:
+        if batch is not None:
+            count = await calls.cancel_batch(batch, reason=reason or "the batch was cancelled by a person")
+            output.document({"batch_id": batch, "cancelled": count})
+            if not json:
+                output.say(f"batch {batch} is cancelled for good; {count_of(count, 'waiting call')} ended")
+            return ExitCode.DONE
+        return await _each(output, ids, lambda job_id: calls.cancel(job_id, reason=reason or "cancelled by a person"))
+
+
+async def resolve(
+    job_id: JobId,
+    /,
+    *,
+    placed: Annotated[bool, Parameter(name="--placed", negative="--not-placed", help="Whether the phone was called.")],
+    note: str,
+    json: JsonOption = False,
+    store: StoreOption = None,
+    queue: QueueOption = None,
+) -> ExitCode:
+    """Say whether a call in doubt was placed.
+
+    "Placed" ends it as accepted; a late summary still settles it. "Not placed" puts it back in the queue, so it may be
+    said only once 8x8 can no longer place the call: whoever asks earlier is told when. The time is that of 8x8's own
+    clock when an API key and a sub-account are set, else the store's.
+
+    Args:
+        note: How you know; it is kept with the call.
+    """
+    from voiceflow_worker.cli.voice import time_at_8x8
+
+    settings = settings_from(store=store, queue=queue)
+    witnessed = None if placed else await time_at_8x8(settings)
+    async with opened_queue(settings) as calls:
+        job = await calls.resolve(job_id, placed=placed, note=note, witnessed=witnessed)
+    output = Output(as_json=json)
+    output.document(call_as_json(job))
+    if not json:
+        output.say(one_line(job))
+    return ExitCode.DONE
+
+
+async def redial(
+    *ids: JobIds,
+    note: str = "called again by a person",
+    force: Annotated[bool, Flag] = False,
+    json: JsonOption = False,
+    store: StoreOption = None,
+    queue: QueueOption = None,
+) -> ExitCode:
+    """Call again: calls that ended go back into the queue, and their phones ring once more.
+
+    Args:
+        note: Why; it is kept with the call.
+        force: Also where the person was reached, or was certainly called.
+    """
+    if not ids:
+        raise InvalidInputError("say what to redial: the ids of jobs")
+    async with opened_queue(settings_from(store=store, queue=queue)) as calls:
+        return await _each(Output(as_json=json), ids, lambda job_id: calls.redial(job_id, note=note, force=force))
+
+
+async def _each(output: Output, ids: Sequence[str], change: Callable[[str], Awaitable[Job]]) -> ExitCode:
+    """Do one thing to each job; one that cannot is told, and does not keep the others from it."""
+    code = ExitCode.DONE
+    for job_id in ids:
+        try:
+            job = await change(job_id)
+        except JobError as error:
+            output.note(str(error))
+            code = ExitCode.UNDONE
+            continue
+        output.document(call_as_json(job))
+        if not output.as_json:
+            output.say(one_line(job))
+    return code
+
+
+async def _found(
+    calls: CallQueue,
+    *,
+    states: Sequence[JobState] | None,
+    batch: str | None,
+    destination: str | None,
+    limit: int | None,
+) -> AsyncIterator[Job]:
+    """Calls page by page: a listing of a million calls is not held in memory."""
+    after, left = None, limit
+    while left is None or left > 0:
+        page = await calls.find(
+            states=states,
+            batch_id=batch,
+            destination=destination,
+            after=after,
+            limit=PAGE if left is None else min(PAGE, left),
+        )
+        for job in page:
+            yield job
+        if len(page) < PAGE:
+            return
+        after = page[-1].id
+        left = None if left is None else left - len(page)
+
+
+def _tell_table(output: Output, jobs: Sequence[Job]) -> None:
+    if not jobs:
+        output.say("no calls")
+        return
+    output.table(
+        ("id", "state", "destination", "batch", "#attempts", "outcome", "reason"),
+        [
+            (job.id, job.state.value, job.destination, job.batch_id, job.attempt, ending(job), job.reason)
+            for job in jobs
+        ],
+    )

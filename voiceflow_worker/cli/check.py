@@ -1,0 +1,78 @@
+"""`voiceflow check`: what is wrong with a file, before anything is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from voiceflow_worker.cli.exit_codes import ExitCode
+from voiceflow_worker.cli.findings import in_words, tell_findings
+from voiceflow_worker.cli.opening import settings_from
+from voiceflow_worker.cli.options import Flag, JsonOption
+from voiceflow_worker.cli.output import Output, count_of
+from voiceflow_worker.cli.row_options import RowOptions, campaign_options
+from voiceflow_worker.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from voiceflow_worker.campaigns.check import CheckReport
+    from voiceflow_worker.model.finding import Finding
+
+EXAMPLES = """Examples:
+  voiceflow check people.csv --template reminder.json
+  voiceflow check reminder.json body.json --fetch
+  voiceflow check people.csv --json | jq -r 'select(.severity == "error") | .message'"""
+
+
+async def check(
+    *files: Annotated[Path, Parameter(name="FILE", help="CSV, JSON lines, a JSON body, or a call flow template.")],
+    rows: RowOptions | None = None,
+    fetch: Annotated[bool, Flag] = False,
+    json: JsonOption = False,
+) -> ExitCode:
+    """Check call flows and campaign files. Sends nothing, stores nothing; exit 0 when all can be sent, 2 when not.
+
+    A CSV without --template or --say is checked for its numbers and reserved columns. With --json, a finding a line.
+
+    Args:
+        fetch: Also look at each fileUrl: whether it is there, wav or mp3, and under 5 MB.
+    """
+    from datetime import UTC, datetime
+    from functools import partial
+
+    from anyio.to_thread import run_sync
+
+    from voiceflow_worker.campaigns.check import check_file
+
+    if not files:
+        raise InvalidInputError("say what to check: one or more files")
+    options = campaign_options(rows, settings_from())
+    now = datetime.now(UTC)
+    output = Output(as_json=json)
+    valid = True
+    for file in files:
+        report = await run_sync(partial(check_file, file, options, now=now))
+        findings = [*report.findings, *(await _look_at_audio(report) if fetch else [])]
+        valid = valid and not any(found.is_error for found in findings)
+        _tell(output, report, findings)
+    return ExitCode.DONE if valid else ExitCode.BAD_INPUT
+
+
+async def _look_at_audio(report: CheckReport) -> list[Finding]:
+    from voiceflow_worker.cli.audio_files import look_at
+
+    return await look_at(report.file_urls, file=report.file)
+
+
+def _tell(output: Output, report: CheckReport, findings: Sequence[Finding]) -> None:
+    for found in findings:
+        output.document(found.as_json())
+    if output.as_json:
+        return
+    tell_findings(output, findings)
+    errors = sum(found.is_error for found in findings)
+    again = f", {report.duplicates} of them asked for twice" if report.duplicates else ""
+    rows = f"{count_of(report.rows, 'call')}{again}"
+    output.say(f"{report.file}: {rows}; {in_words(errors=errors, warnings=len(findings) - errors)}")

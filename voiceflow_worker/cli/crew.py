@@ -1,0 +1,76 @@
+"""Workers in processes of their own: one worker keeps one processor busy, and a queue may need more."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+from anyio.abc import Process
+
+from voiceflow_worker.cli.output import Output
+
+
+class Crew:
+    """Processes that each run a worker on the same queue. `lost` tells those that died: none should."""
+
+    def __init__(self, processes: list[Process]) -> None:
+        self._processes = processes
+        self.lost: list[str] = []
+        self.stopping = False
+
+    def stop(self) -> None:
+        """Tell every process to stop; told a second time, they stop at once."""
+        self.stopping = True
+        for process in self._processes:
+            if process.returncode is None:
+                process.send_signal(signal.SIGTERM)
+
+    async def ended(self) -> None:
+        """Return when every process has ended. When one dies, it is told, and the others go on."""
+        async with anyio.create_task_group() as group:
+            for process in self._processes:
+                group.start_soon(self._see_off, process)
+
+    async def _see_off(self, process: Process) -> None:
+        code = await process.wait()
+        # One that is told to stop while it still starts ends by the signal itself: it has begun nothing.
+        if code == 0 or (self.stopping and code == -signal.SIGTERM):
+            return
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        self.lost.append(how)
+        Output().note(f"the worker in process {process.pid} {how}; what it was sending is in doubt, the others go on")
+
+
+@asynccontextmanager
+async def crew(count: int, *, options: Mapping[str, object], drain: bool) -> AsyncGenerator[Crew]:
+    """Start `count` workers with these options, the store and queue among them, each in a process of its own.
+
+    However the block ends, they are told to stop and waited for. Should this process be killed, they notice and stop.
+    """
+    # The child finds the library where this process found it, and nothing else in the working directory.
+    safe = [] if {"", str(Path.cwd())} & set(sys.path) else ["-P"]
+    command = [sys.executable, *safe, "-m", "voiceflow_worker.cli.crew_member"]
+    order = json.dumps({"options": dict(options), "drain": drain}).encode() + b"\n"
+    processes: list[Process] = []
+    group = Crew(processes)
+    try:
+        for _ in range(count):
+            # A session of its own: Ctrl-C at a terminal reaches this process alone, which tells each child once.
+            process = await anyio.open_process(
+                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=None, start_new_session=True
+            )
+            processes.append(process)
+            if process.stdin is not None:
+                await process.stdin.send(order)
+        yield group
+    finally:
+        with anyio.CancelScope(shield=True):
+            if any(process.returncode is None for process in processes):
+                group.stop()
+                await group.ended()

@@ -1,0 +1,55 @@
+"""One process of a crew: its order is the first line on stdin, and the end of stdin says that its leader is gone."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+import anyio
+
+from voiceflow_worker.cli.exit_codes import explained
+from voiceflow_worker.cli.opening import settings_from
+from voiceflow_worker.cli.sending import opened_worker
+from voiceflow_worker.cli.stopping import signals_to
+from voiceflow_worker.core.worker import Worker
+
+
+async def _work(order: str) -> None:
+    wanted = json.loads(order)
+    async with (
+        opened_worker(settings_from(**wanted["options"])) as worker,
+        signals_to(lambda _: worker.stop()),
+        anyio.create_task_group() as group,
+    ):
+        group.start_soon(_stop_with_leader, worker)
+        if wanted["drain"]:
+            await worker.drain()
+        else:
+            await worker.run()
+        group.cancel_scope.cancel()
+
+
+async def _stop_with_leader(worker: Worker) -> None:
+    while True:
+        await anyio.wait_readable(sys.stdin.fileno())
+        if not os.read(sys.stdin.fileno(), 4096):
+            break
+    worker.stop()
+
+
+def main() -> int:
+    """Run one worker as ordered; gives the exit code."""
+    try:
+        anyio.run(_work, sys.stdin.buffer.readline().decode())
+    except BaseException as error:
+        told = explained(error)
+        if told is None:
+            raise
+        print(f"voiceflow: process {os.getpid()}: {told[1]}", file=sys.stderr)
+        return told[0]
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,171 @@
+"""`voiceflow demo`: the whole product on this machine, with nobody called."""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from voiceflow_worker.cli.exit_codes import ExitCode
+from voiceflow_worker.cli.findings import tell_findings
+from voiceflow_worker.cli.options import JsonOption, QueueOption, StoreOption
+from voiceflow_worker.cli.output import Output
+
+if TYPE_CHECKING:
+    from voiceflow_worker.campaigns.outcome import EnqueueReport
+    from voiceflow_worker.core.drain import DrainResult
+    from voiceflow_worker.core.ports import Store
+    from voiceflow_worker.core.queue import CallQueue
+    from voiceflow_worker.model.job import Job
+    from voiceflow_worker.sandbox import Sandbox
+
+EXAMPLES = """Examples:
+  voiceflow demo
+  voiceflow demo --store sqlite:///demo.db && voiceflow report --store sqlite:///demo.db --batch reminder-campaign"""
+
+SOURCE, VOICE = "+6531234567", "en-US-JennyNeural"
+KEPT_IN = "sqlite:///demo.db"
+RATE = 10
+SPEED = 20
+"""How much quicker than life the demo's calls go: a phone that rings for 45 s rings for two."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shown:
+    """What the demo did."""
+
+    enqueued: EnqueueReport
+    drained: DrainResult
+    calls: Sequence[Job]
+    rang: Counter[str]
+    """How often the phone of each number rang."""
+
+
+async def demo(*, json: JsonOption = False, store: StoreOption = None, queue: QueueOption = None) -> ExitCode:
+    """Show all of it: a sandbox, the webhook receiver and a worker in one process send an example campaign.
+
+    Some of its rows are bad on purpose. Needs no account, calls nobody, and leaves nothing behind unless a --store is
+    given. Takes about ten seconds.
+    """
+    from voiceflow_worker.backends.registry import open_store
+    from voiceflow_worker.cli.logs import log_to_stderr
+    from voiceflow_worker.core.queue import CallQueue
+
+    # Whatever account, store or limits are set up on this machine are not for a demo to use.
+    log_to_stderr(form="console", level="warning")
+    output = Output(as_json=json)
+    with TemporaryDirectory(prefix="voiceflow-demo-") as folder:
+        url = store or f"sqlite:///{Path(folder) / 'demo.db'}"
+        async with open_store(url) as opened:
+            shown = await _show(output, CallQueue(opened, queue or "default"))
+    output.document(_as_json(shown))
+    if not json:
+        _tell(output, shown, kept_in=store)
+    return ExitCode.UNDONE if shown.drained.doubts or shown.drained.stopped_by_hold else ExitCode.DONE
+
+
+async def _show(output: Output, calls: CallQueue) -> _Shown:
+    from voiceflow_worker.cli.drain_report import drain_progress
+    from voiceflow_worker.core.worker import Worker
+    from voiceflow_worker.gateway.client import VoiceClient
+
+    async with AsyncExitStack() as stack:
+        sandbox, url = await _eight_by_eight(stack, output, calls.store)
+        report = await _enqueue(output, calls)
+        output.note(f"Sending {report.enqueued} calls, {RATE} a second; calls go {SPEED} times as quick as in life.")
+        voice = await stack.enter_async_context(VoiceClient("demo-key", "demo", base_url=url))
+        async with drain_progress(calls, label="calling"):
+            drained = await Worker(calls.store, voice, queue=calls.name, rate=RATE).drain()
+        return _Shown(
+            enqueued=report,
+            drained=drained,
+            calls=await calls.find(batch_id=report.batch_id, limit=None),
+            rang=Counter(entry.destination for entry in sandbox.ledger if entry.rang and entry.destination),
+        )
+
+
+async def _eight_by_eight(stack: AsyncExitStack, output: Output, store: Store) -> tuple[Sandbox, str]:
+    """A sandbox, and a receiver for what it tells; both listen on free ports of this machine."""
+    from voiceflow_worker.asgi.server import serving
+    from voiceflow_worker.core.heartbeat import Heartbeats
+    from voiceflow_worker.core.settle import Settler
+    from voiceflow_worker.model.policy import CallPolicy
+    from voiceflow_worker.sandbox import Sandbox
+    from voiceflow_worker.webhooks.app import PATH, webhook_app
+
+    secret = f"Bearer {secrets.token_hex(16)}"
+    app = webhook_app(Settler(store, CallPolicy()), secret=secret, heartbeats=Heartbeats(store))
+    receiver = await stack.enter_async_context(serving(app))
+    sandbox = Sandbox(webhook=receiver.url + PATH, webhook_secret=secret, speed=SPEED)
+    url = await stack.enter_async_context(sandbox.running())
+    output.note(f"A sandbox stands in for 8x8 on {url}; webhooks arrive on {receiver.url}{PATH}.")
+    return sandbox, url
+
+
+async def _enqueue(output: Output, calls: CallQueue) -> EnqueueReport:
+    from voiceflow_worker.campaigns.enqueue import enqueue_file
+    from voiceflow_worker.campaigns.options import CampaignOptions
+    from voiceflow_worker.campaigns.template import FlowTemplate
+    from voiceflow_worker.cli.demo_files import CAMPAIGN, FLOW, example_file
+
+    with example_file(CAMPAIGN) as campaign, example_file(FLOW) as flow:
+        options = CampaignOptions(template=FlowTemplate.load(flow), source=SOURCE, voice_profile=VOICE)
+        now = calls.store.clock.now()
+        report = await enqueue_file(calls, campaign, options, now=now, skip_bad=True)
+    output.note(
+        f"{CAMPAIGN}: {report.rows} rows; {report.enqueued} enqueued, {report.duplicates} asked for twice, "
+        f"{report.rejected} bad"
+    )
+    return report
+
+
+def _as_json(shown: _Shown) -> dict[str, object]:
+    from voiceflow_worker.model.call_json import call_as_json
+
+    return {
+        **shown.enqueued.as_json(),
+        "rang": shown.rang.total(),
+        "doubts": shown.drained.doubts,
+        "calls": [call_as_json(job) for job in shown.calls],
+    }
+
+
+def _tell(output: Output, shown: _Shown, *, kept_in: str | None) -> None:
+    from voiceflow_worker.cli.story import ending
+
+    output.table(
+        ("destination", "state", "how it ended", "reason"),
+        [(job.destination, job.state.value, ending(job), _reason(job)) for job in shown.calls],
+        title="What became of the calls",
+    )
+    tell_findings(
+        output,
+        [found for found in shown.enqueued.findings if found.is_error],
+        title="Rows that were not called, and why",
+    )
+    twice = [number for number, times in shown.rang.items() if times > 1]
+    rang = f"these rang more than once: {', '.join(twice)}" if twice else "none of them twice"
+    output.say(f"{shown.rang.total()} phones rang, {rang}. Where to go next:")
+    kept = kept_in if kept_in is not None and not kept_in.startswith("memory:") else KEPT_IN
+    steps = (
+        (f"voiceflow demo --store {kept}", "the same, kept"),
+        (f"voiceflow calls list --store {kept}", "what was kept; `calls show ID` tells a call's story"),
+        ("voiceflow check FILE", "look at a campaign of your own: sends nothing"),
+        ("voiceflow sandbox", "the stand-in for 8x8, to try worker and serve against"),
+        ("voiceflow --help", "everything else"),
+    )
+    for command, meaning in steps[kept_in == kept :]:
+        output.say(f"  {command:<{len(steps[1][0])}}  {meaning}")
+
+
+def _reason(job: Job) -> str:
+    """Why it ended so, where its outcome alone does not say."""
+    outcome = job.outcome
+    return (
+        "" if job.reason is None or (outcome and outcome.status and job.reason == outcome.status.value) else job.reason
+    )

@@ -1,0 +1,100 @@
+"""How far a drain is while it runs, and what it leaves: for people, and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import asynccontextmanager
+
+import anyio
+
+from voiceflow_worker.cli.exit_codes import ExitCode
+from voiceflow_worker.cli.hold import gate_as_json, gate_in_words
+from voiceflow_worker.cli.output import Output, count_of
+from voiceflow_worker.cli.progress import Meter, meter
+from voiceflow_worker.core.drain import DrainResult
+from voiceflow_worker.core.queue import CallQueue
+from voiceflow_worker.errors import StoreError
+from voiceflow_worker.model.job import FINAL_STATES, JobState
+
+LOOK_EVERY = 0.5
+
+_MOVING = (JobState.QUEUED, JobState.LEASED, JobState.SENDING, JobState.SUBMITTED)
+
+
+@asynccontextmanager
+async def drain_progress(calls: CallQueue, *, label: str) -> AsyncGenerator[None]:
+    """Show, while the block lasts, how many of the queue's calls have ended."""
+    before = await calls.store.jobs.count(calls.name)
+
+    async def look(shown: Meter) -> None:
+        while True:
+            await anyio.sleep(LOOK_EVERY)
+            try:
+                counts = await calls.store.jobs.count(calls.name)
+            except StoreError:
+                continue  # the worker tells of it
+            _show(shown, before, counts)
+
+    with meter(label) as shown:
+        async with anyio.create_task_group() as group:
+            group.start_soon(look, shown)
+            yield
+            group.cancel_scope.cancel()
+        _show(shown, before, await calls.store.jobs.count(calls.name))
+
+
+def _show(shown: Meter, before: Mapping[JobState, int], counts: Mapping[JobState, int]) -> None:
+    ended = max(sum(counts[state] - before[state] for state in FINAL_STATES), 0)
+    left = sum(counts[state] for state in _MOVING)
+    others = states_in_words(counts, *_MOVING[1:], JobState.IN_DOUBT)
+    shown.show(ended, ended + left, f"{ended} of {ended + left} calls have ended{', ' + others if others else ''}")
+
+
+def states_in_words(counts: Mapping[JobState, int], *states: JobState) -> str:
+    """Such as `3 sending, 12 submitted`; what is 0 is left out."""
+    return ", ".join(f"{counts[state]} {state.value}" for state in states if counts[state])
+
+
+async def tell_drained(output: Output, calls: CallQueue, result: DrainResult, *, stopped: bool) -> ExitCode:
+    """Tell what a drain left. Calls that failed are outcomes; a hold, or a doubt, is work for somebody: exit 1.
+
+    A drain that was `stopped` is told likewise, and did what it was told: exit 0.
+    """
+    counts = await calls.store.jobs.count(calls.name)
+    output.document(
+        {
+            "queue": calls.name,
+            "states": {state.value: counts[state] for state in JobState},
+            "later": result.later,
+            "held": result.held,
+            "holds": [gate_as_json(gate) for gate in result.holds],
+            "doubts": result.doubts,
+            "submitted": result.submitted,
+            "total": sum(counts.values()),
+        }
+    )
+    if not output.as_json:
+        how = "was left when it was stopped" if stopped else "is drained"
+        output.say(f"queue {calls.name} {how}: {states_in_words(counts, *JobState) or 'no calls'}")
+    for line in _left(result):
+        output.note(line)
+    return ExitCode.UNDONE if (result.stopped_by_hold or result.doubts) and not stopped else ExitCode.DONE
+
+
+def _left(result: DrainResult) -> Iterator[str]:
+    if result.later:
+        yield f"left in the queue for later: {count_of(result.later, 'call')}"
+    if result.submitted:
+        yield (
+            f"taken by 8x8, without a summary yet: {count_of(result.submitted, 'call')}; `voiceflow serve` receives "
+            "summaries (or set VOICEFLOW_OUTCOMES=none)"
+        )
+    if result.stopped_by_hold:
+        for gate in result.holds:
+            yield f"{gate_in_words(gate)}: {gate.reason}"
+        yield f"waiting behind a hold: {count_of(result.held, 'call')}; mend its reason, then `voiceflow resume`"
+    if result.doubts:
+        yield (
+            f"in doubt: {count_of(result.doubts, 'call')}, which may have been placed and will not be sent again; "
+            "see `voiceflow calls list --state in_doubt` and `voiceflow calls resolve`"
+        )

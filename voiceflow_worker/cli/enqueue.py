@@ -1,0 +1,122 @@
+"""`voiceflow enqueue`: the calls of a file into a queue."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from voiceflow_worker.cli.exit_codes import ExitCode
+from voiceflow_worker.cli.findings import tell_findings
+from voiceflow_worker.cli.opening import opened_queue, settings_from
+from voiceflow_worker.cli.options import Flag, JsonOption, QueueOption, StoreOption
+from voiceflow_worker.cli.output import Output
+from voiceflow_worker.cli.progress import Meter, meter
+from voiceflow_worker.cli.row_options import RowOptions, campaign_options
+
+if TYPE_CHECKING:
+    from voiceflow_worker.campaigns.enqueue import OnProgress, Phase
+    from voiceflow_worker.campaigns.outcome import EnqueueReport
+    from voiceflow_worker.errors import CampaignFileError
+
+EXAMPLES = """Examples:
+  voiceflow enqueue people.csv --template reminder.json --source +6531234567 --valid-for 2h
+  voiceflow enqueue people.csv --say "Hello {{name}}" --voice-profile en-US-JennyNeural --country SG
+  voiceflow enqueue people.csv --template reminder.json --skip-bad --rejects bad.csv
+  voiceflow enqueue bodies.jsonl --dry-run --json"""
+
+
+async def enqueue(
+    file: Annotated[Path, Parameter(help="CSV, JSON lines (a row or a request body on each), or one JSON body.")],
+    /,
+    *,
+    rows: RowOptions | None = None,
+    skip_bad: Annotated[bool, Flag] = False,
+    rejects: Annotated[Path | None, Parameter(metavar="FILE")] = None,
+    dry_run: Annotated[bool, Flag] = False,
+    json: JsonOption = False,
+    store: StoreOption = None,
+    queue: QueueOption = None,
+) -> ExitCode:
+    """Put the calls of a file into a queue; `voiceflow worker` sends them.
+
+    A file with a bad row enqueues nothing, tells every bad row, and exits 2. The same file again adds nothing: a row is
+    known by its unique_key, else by its batch and what it says.
+
+    Args:
+        skip_bad: Enqueue the good rows of a file that has bad ones, and exit 0.
+        rejects: Write the bad rows here, as they stand, with the reason: to be mended and enqueued.
+        dry_run: Look and tell, enqueue nothing.
+    """
+    from voiceflow_worker.campaigns.enqueue import enqueue_file
+    from voiceflow_worker.errors import CampaignFileError
+
+    settings = settings_from(store=store, queue=queue)
+    output = Output(as_json=json)
+    try:
+        options = campaign_options(rows, settings)
+        async with opened_queue(settings) as calls:
+            with meter(f"enqueuing {file.name}") as shown:
+                report = await enqueue_file(
+                    calls,
+                    file,
+                    options,
+                    now=calls.store.clock.now(),
+                    skip_bad=skip_bad,
+                    rejects=rejects,
+                    dry_run=dry_run,
+                    progress=_shown_on(shown),
+                )
+    except CampaignFileError as error:
+        output.document(_unreadable(error, file, batch_id=rows.batch if rows is not None else None))
+        raise
+    output.document(report.as_json())
+    if not json:
+        errors = [found for found in report.findings if found.is_error]
+        tell_findings(output, [*errors, *[found for found in report.findings if not found.is_error][:MOST_WARNINGS]])
+    _tell(output, report, file, rejects=rejects)
+    return ExitCode.BAD_INPUT if report.refused else ExitCode.DONE
+
+
+MOST_WARNINGS = 20
+"""Of warnings, people are shown the first ones; --json has all."""
+
+
+def _shown_on(shown: Meter) -> OnProgress:
+    def show(phase: Phase, *, done: int, total: int, rows: int) -> None:
+        from voiceflow_worker.campaigns.enqueue import Phase
+
+        shown.show(done, total, f"{rows} rows read" if phase is Phase.READING else f"{done} of {total} rows enqueued")
+
+    return show
+
+
+def _tell(output: Output, report: EnqueueReport, file: Path, *, rejects: Path | None) -> None:
+    """What became of the file; on stderr where stdout has the JSON of it."""
+    if report.refused:
+        good = report.rows - report.rejected
+        rest = f", or enqueue the other {good} with --skip-bad" if good else ""
+        output.say(f"{file}: {report.rejected} of {report.rows} rows are bad; nothing is enqueued. Mend them{rest}.")
+    elif report.dry_run:
+        counts = f"{report.valid} would be enqueued, {report.duplicates} are known, {report.rejected} are bad"
+        output.say(f"{file}: {report.rows} rows: {counts}; nothing was enqueued (--dry-run)")
+    else:
+        counts = f"{report.enqueued} enqueued, {report.duplicates} known before, {report.rejected} bad"
+        output.say(f"{file}: batch {report.batch_id}: {counts}")
+    if rejects is not None and report.rejected:
+        output.say(f"the bad rows are in {rejects}, with the reasons: mend and enqueue that file")
+
+
+def _unreadable(error: CampaignFileError, file: Path, *, batch_id: str | None) -> dict[str, object]:
+    """The document of a file that could not be read: scripts find the reason where they look for it."""
+    from voiceflow_worker.model.finding import Finding
+
+    findings = error.findings or (Finding(file=str(file), message=str(error)),)
+    return {
+        "batch_id": batch_id or file.stem,
+        "enqueued": 0,
+        "duplicates": 0,
+        "rejected": 0,
+        "findings": [found.as_json() for found in findings],
+    }

@@ -1,0 +1,84 @@
+"""`voiceflow hold` and `voiceflow resume`: stop sending a queue or a batch, and go on."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from voiceflow_worker.cli.exit_codes import ExitCode
+from voiceflow_worker.cli.opening import opened_queue, settings_from
+from voiceflow_worker.cli.options import BatchOption, DurationOption, JsonOption, QueueOption, StoreOption
+from voiceflow_worker.cli.output import Output
+from voiceflow_worker.model.call_json import rfc3339
+from voiceflow_worker.model.gate import Gate, GateState
+
+HOLD_EXAMPLES = """Examples:
+  voiceflow hold --reason "the text has a wrong date"
+  voiceflow hold --batch march --for 10m"""
+RESUME_EXAMPLES = """Examples:
+  voiceflow resume
+  voiceflow resume --batch march"""
+
+
+async def hold(
+    *,
+    batch: BatchOption = None,
+    reason: str = "held by a person",
+    for_: Annotated[
+        DurationOption, Parameter(name="--for", help="Open by itself after this, such as 10m or 2h.")
+    ] = None,
+    json: JsonOption = False,
+    store: StoreOption = None,
+    queue: QueueOption = None,
+) -> ExitCode:
+    """Hold a queue, or one batch of it: calls in flight finish, nothing new is sent.
+
+    A hold that already stands for longer is not shortened.
+
+    Args:
+        reason: Why, for those who look at the status.
+    """
+    async with opened_queue(settings_from(store=store, queue=queue)) as calls:
+        until = calls.store.clock.now() + for_ if for_ is not None else None
+        gate = await calls.hold(batch_id=batch, until=until, reason=reason)
+    output = Output(as_json=json)
+    output.document(gate_as_json(gate))
+    if not json:
+        output.say(f"{gate_in_words(gate)}: {gate.reason}")
+    return ExitCode.DONE
+
+
+async def resume(
+    *, batch: BatchOption = None, json: JsonOption = False, store: StoreOption = None, queue: QueueOption = None
+) -> ExitCode:
+    """Open a held queue or batch again. A cancelled batch stays cancelled, and the exit code is 1."""
+    async with opened_queue(settings_from(store=store, queue=queue)) as calls:
+        gate = await calls.resume(batch_id=batch)
+    output = Output(as_json=json)
+    output.document(gate_as_json(gate))
+    if gate.state is not GateState.OPEN:
+        output.note(f"{gate.scope.value} {gate.name} stays {gate.state.value}: enqueue its calls as a new batch")
+        return ExitCode.UNDONE
+    if not json:
+        output.say(f"{gate.scope.value} {gate.name} is open")
+    return ExitCode.DONE
+
+
+def gate_as_json(gate: Gate) -> dict[str, object]:
+    """A gate for scripts, in the words of `status`."""
+    return {
+        "scope": gate.scope.value,
+        "name": gate.name,
+        "state": gate.state.value,
+        "until": rfc3339(gate.until),
+        "reason": gate.reason,
+    }
+
+
+def gate_in_words(gate: Gate) -> str:
+    """A closed gate for people, without its reason."""
+    if gate.state is GateState.CANCELLED:
+        return f"{gate.scope.value} {gate.name} is cancelled"
+    end = f"until {gate.until:%Y-%m-%d %H:%M:%S} UTC" if gate.until else "until somebody resumes it"
+    return f"{gate.scope.value} {gate.name} is held {end}"

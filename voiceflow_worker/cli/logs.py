@@ -1,0 +1,60 @@
+"""Logs on stderr, for people or for machines: LOG_FORMAT and LOG_LEVEL say how."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from structlog.typing import Processor
+
+
+def log_to_stderr(*, form: str, level: str) -> None:
+    """Send what this library and the libraries below it log to stderr: one line an event, as JSON if `form` is json."""
+    import structlog
+
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    shared: list[Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    ending: list[Processor] = (
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
+        if form == "json"
+        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)]
+    )
+    structlog.configure(
+        processors=[*shared, *ending],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=_Stderr,
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(cast("Any", _Stderr()))
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *ending], foreign_pre_chain=shared
+        )
+    )
+    # Libraries speak of their own business at info and debug; what they warn of is worth a line of ours.
+    logging.basicConfig(level=max(threshold, logging.WARNING), handlers=[handler], force=True)
+
+
+class _Stderr:
+    """Writes to whatever stderr is when it writes: while a progress bar is shown, lines go above it."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def msg(self, message: str) -> None:
+        print(message, file=sys.stderr, flush=True)
+
+    log = debug = info = warning = warn = error = critical = exception = fatal = failure = msg
+
+    def write(self, text: str) -> None:
+        """For `logging`, which wants a stream."""
+        sys.stderr.write(text)
+
+    def flush(self) -> None:
+        """For `logging`, which wants a stream."""
+        sys.stderr.flush()

@@ -1,0 +1,62 @@
+"""Options that several commands share, and how durations and times are read from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from cyclopts import Group, Parameter, Token
+
+from voiceflow_worker.errors import SettingsError
+
+_STORE_GROUP = Group("Where the jobs are", sort_key=90)
+
+
+def _duration(_type: Any, tokens: Sequence[Token]) -> timedelta:
+    from voiceflow_worker.settings import parse_duration
+
+    try:
+        return parse_duration(tokens[0].value)
+    except SettingsError as error:
+        raise ValueError(str(error)) from None
+
+
+def _moment(_type: Any, tokens: Sequence[Token]) -> datetime:
+    text = tokens[0].value
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is no time: write it like 2026-11-20T09:00:00+08:00 or 2026-11-20T01:00:00Z"
+        ) from None
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} does not say which time zone: add Z for UTC, or an offset such as +08:00")
+    return moment.astimezone(UTC)
+
+
+StoreOption = Annotated[
+    str | None,
+    Parameter(
+        name="--store",
+        metavar="URL",
+        group=_STORE_GROUP,
+        help="The store's URL: sqlite:///relative.db, sqlite:////absolute.db, or memory://. "
+        "[VOICEFLOW_STORE, else sqlite:///voiceflow.db]",
+    ),
+]
+QueueOption = Annotated[
+    str | None,
+    Parameter(
+        name="--queue", metavar="NAME", group=_STORE_GROUP, help="The queue's name. [VOICEFLOW_QUEUE, else default]"
+    ),
+]
+JsonOption = Annotated[
+    bool,
+    Parameter(name="--json", negative=(), show_default=False, help="JSON for scripts on stdout; text goes to stderr."),
+]
+BatchOption = Annotated[str | None, Parameter(name="--batch", metavar="ID", help="Only this batch.")]
+DurationOption = Annotated[timedelta | None, Parameter(converter=_duration, n_tokens=1, metavar="DURATION")]
+MomentOption = Annotated[datetime | None, Parameter(converter=_moment, n_tokens=1, metavar="TIME")]
+Flag = Parameter(negative=(), show_default=False)
+"""For a switch that is only ever turned on: there is no `--no-…`."""

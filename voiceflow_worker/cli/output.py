@@ -1,0 +1,66 @@
+"""Where a command speaks: JSON on stdout for scripts; text for people there too, or on stderr beside JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PIPED_WIDTH = 200
+"""Columns of a table that is written to a file or a pipe, where no terminal says how wide it is."""
+
+
+def count_of(number: int, noun: str) -> str:
+    """Such as `1 call` and `2 calls`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+class Output:
+    """What a command has to say. With `as_json`, stdout carries JSON and nothing else."""
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self.as_json = as_json
+
+    def document(self, value: Mapping[str, object]) -> None:
+        """Write one JSON document, on one line, to stdout; nothing without `as_json`."""
+        if self.as_json:
+            # JSON is UTF-8 between programs (RFC 8259 §8.1), whatever the terminal speaks.
+            sys.stdout.flush()
+            sys.stdout.buffer.write(json.dumps(value, ensure_ascii=False).encode() + b"\n")
+            sys.stdout.buffer.flush()
+
+    def say(self, text: str = "") -> None:
+        """Tell people something: the command's own answer."""
+        print(text, file=self._people)
+
+    def note(self, text: str) -> None:
+        """Tell people something beside the answer: always on stderr."""
+        print(text, file=sys.stderr)
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
+        """Show people a table. Columns whose name begins with `#` are numbers, and stand to the right."""
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        for column in columns:
+            table.add_column(column.lstrip("#"), justify="right" if column.startswith("#") else "left", overflow="fold")
+        for row in rows:
+            # Text, not str: what stands in people's files is not markup.
+            table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+        self._console().print(table)
+
+    @property
+    def _people(self) -> TextIO:
+        return sys.stderr if self.as_json else sys.stdout
+
+    def _console(self) -> Console:
+        from rich.console import Console
+
+        stream = self._people
+        return Console(file=stream, width=None if stream.isatty() else PIPED_WIDTH, highlight=False, markup=False)

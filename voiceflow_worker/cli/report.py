@@ -1,0 +1,70 @@
+"""`voiceflow report`: what became of a batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from voiceflow_worker.cli.exit_codes import ExitCode
+from voiceflow_worker.cli.opening import opened_queue, settings_from
+from voiceflow_worker.cli.options import JsonOption, QueueOption, StoreOption
+from voiceflow_worker.cli.output import Output, count_of
+
+if TYPE_CHECKING:
+    from voiceflow_worker.campaigns.report import Report
+
+EXAMPLES = """Examples:
+  voiceflow report --batch people
+  voiceflow report --batch people --csv outcomes.csv --html outcomes.html
+  voiceflow report --batch people --json | jq .answer_rate"""
+
+
+async def report(
+    *,
+    batch: Annotated[str, Parameter(metavar="ID")],
+    csv: Annotated[Path | None, Parameter(metavar="FILE")] = None,
+    html: Annotated[Path | None, Parameter(metavar="FILE")] = None,
+    json: JsonOption = False,
+    store: StoreOption = None,
+    queue: QueueOption = None,
+) -> ExitCode:
+    """Tell what became of a batch: how many calls ended how, the share that was answered, the keys pressed.
+
+    Args:
+        batch: The batch; `enqueue` tells its id.
+        csv: Write one line for each call to this file.
+        html: Write a page with the numbers and the calls to this file.
+    """
+    from voiceflow_worker.campaigns.report import build_report
+    from voiceflow_worker.campaigns.report_csv import write_csv_report
+    from voiceflow_worker.campaigns.report_html import write_html_report
+
+    output = Output(as_json=json)
+    async with opened_queue(settings_from(store=store, queue=queue)) as calls:
+        found = await build_report(calls.store, calls.name, batch)
+        if csv is not None:
+            count = await write_csv_report(csv, calls.store, calls.name, batch)
+            output.note(f"{csv}: {count_of(count, 'call')}")
+        if html is not None:
+            count = await write_html_report(html, calls.store, calls.name, batch, at=calls.store.clock.now())
+            output.note(f"{html}: {count_of(count, 'call')}")
+    output.document(found.as_json())
+    if not found.total:
+        output.note(f"there are no calls of batch {batch} in queue {calls.name} of {calls.store.url}")
+        return ExitCode.UNDONE
+    if not json:
+        _tell(output, found)
+    return ExitCode.DONE
+
+
+def _tell(output: Output, found: Report) -> None:
+    output.say(f"batch {found.batch_id}: {count_of(found.total, 'call')}")
+    output.table(("state", "#calls"), [(state.value, count) for state, count in found.states.items() if count])
+    if found.outcomes:
+        output.table(("outcome", "#calls"), list(found.outcomes.items()))
+    if found.digits:
+        output.table(("keys pressed", "#calls"), list(found.digits.items()))
+    if found.answer_rate is not None:
+        output.say(f"answered: {found.answered} of {found.ended} ({found.answer_rate:.0%})")

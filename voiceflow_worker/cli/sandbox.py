@@ -1,0 +1,51 @@
+"""`voiceflow sandbox`: an 8x8 to run against."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from voiceflow_worker.cli.exit_codes import ExitCode
+from voiceflow_worker.cli.opening import settings_from
+from voiceflow_worker.cli.output import Output
+from voiceflow_worker.cli.stopping import signals_to
+
+EXAMPLES = """Examples:
+  voiceflow sandbox --webhook http://127.0.0.1:8080/webhooks/8x8 --speed 20
+  VOICEFLOW_BASE_URL=http://127.0.0.1:8088 VOICEFLOW_API_KEY=any VOICEFLOW_SUB_ACCOUNT=demo voiceflow worker"""
+
+
+async def sandbox(
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8088,
+    webhook: str | None = None,
+    seed: str = "0",
+    api_key: Annotated[str | None, Parameter(show_default=False)] = None,
+    speed: float = 1.0,
+) -> ExitCode:
+    """Run the stand-in for 8x8: it validates and answers like the service, and calls nobody. For development only.
+
+    GET /_sandbox/calls tells whom it would have called; faults and outcomes can be ordered under /_sandbox.
+
+    Args:
+        host: The address to listen on.
+        port: The port to listen on; 0 is any free one.
+        webhook: Where to send events, until others are registered. They carry VOICEFLOW_WEBHOOK_SECRET if it is set.
+        seed: Decides how calls end.
+        api_key: Take only this key. Without it any key will do.
+        speed: How much quicker than life calls go; with 60 a minute takes a second.
+    """
+    import anyio
+
+    from voiceflow_worker.sandbox import Sandbox
+
+    settings = settings_from()
+    secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else None
+    stand_in = Sandbox(seed=seed, api_key=api_key, webhook=webhook, webhook_secret=secret, speed=speed)
+    told = anyio.Event()
+    async with signals_to(lambda _: told.set()), stand_in.running(host=host, port=port) as url:
+        Output().note(f"voiceflow sandbox is ready on {url}; what rang is on {url}/_sandbox/calls")
+        await told.wait()
+    return ExitCode.DONE

@@ -1,0 +1,38 @@
+"""A worker as the settings describe it, with its store and its client, opened."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from voiceflow_worker.cli.opening import opened_queue
+from voiceflow_worker.cli.voice import voice_client
+from voiceflow_worker.core.ports import Store, Voice
+from voiceflow_worker.core.worker import Worker, WorkerOptions
+from voiceflow_worker.settings import Settings
+
+
+@asynccontextmanager
+async def opened_worker(settings: Settings) -> AsyncGenerator[Worker]:
+    """A worker, ready to run. Raises SettingsError when it lacks an API key or a sub-account, StoreError."""
+    voice = voice_client(settings)
+    async with opened_queue(settings) as calls, voice:
+        yield worker_of(settings, calls.store, voice)
+
+
+def worker_of(settings: Settings, store: Store, voice: Voice) -> Worker:
+    """A worker of these settings."""
+    return Worker(
+        store,
+        voice,
+        queue=settings.queue,
+        rate=settings.rate,
+        concurrency=settings.concurrency,
+        options=WorkerOptions(
+            burst=settings.burst,
+            max_active=settings.max_active,
+            lease=settings.lease,
+            shutdown_grace=settings.shutdown_grace,
+            policy=settings.policy(),
+        ),
+    )

@@ -1,0 +1,39 @@
+"""`voiceflow status`: where a queue stands."""
+
+from __future__ import annotations
+
+from voiceflow_worker.cli.exit_codes import ExitCode
+from voiceflow_worker.cli.hold import gate_in_words
+from voiceflow_worker.cli.opening import opened_queue, settings_from
+from voiceflow_worker.cli.options import JsonOption, QueueOption, StoreOption
+from voiceflow_worker.cli.output import Output, count_of
+
+EXAMPLES = """Examples:
+  voiceflow status
+  voiceflow status --queue reminders --json | jq .states"""
+
+
+async def status(*, json: JsonOption = False, store: StoreOption = None, queue: QueueOption = None) -> ExitCode:
+    """Tell where a queue stands: jobs per state, the rate, what is due, holds, doubts."""
+    output = Output(as_json=json)
+    async with opened_queue(settings_from(store=store, queue=queue)) as calls:
+        found = await calls.status()
+        url = calls.store.url
+    output.document(found.as_json())
+    if json:
+        return ExitCode.DONE
+    output.say(f"queue {found.queue} in {url}: {count_of(found.total, 'job')}")
+    output.table(("state", "#jobs"), [(state.value, count) for state, count in found.states.items() if count])
+    limit = "not set yet" if found.limits is None else _rate(found.limits.rate)
+    output.say(f"rate: {limit}; now {found.rate_now:g} calls/s, by {count_of(found.workers, 'worker')}")
+    if found.due:
+        output.say(f"due: {found.due}, the oldest for {found.oldest_due_seconds or 0:.0f} s")
+    for gate in found.holds:
+        output.say(f"{gate_in_words(gate)}{': ' + gate.reason if gate.reason else ''}")
+    if found.doubts:
+        output.say(f"in doubt: {found.doubts}; see `voiceflow calls list --state in_doubt`")
+    return ExitCode.DONE
+
+
+def _rate(rate: float | None) -> str:
+    return "unlimited" if rate is None else f"{rate:g} calls/s"

@@ -1,0 +1,41 @@
+"""SIGINT and SIGTERM, as something to wait for."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+@asynccontextmanager
+async def signals_to(heard: Callable[[int], None]) -> AsyncGenerator[None]:
+    """While the block lasts, call `heard` for each SIGINT or SIGTERM, with how many there have been."""
+    async with anyio.create_task_group() as group:
+
+        async def listen() -> None:
+            with anyio.open_signal_receiver(*STOPPING) as signals:
+                listening.set()
+                count = 0
+                async for _ in signals:
+                    count += 1
+                    heard(count)
+
+        # Whoever says that it is ready must be able to be stopped from then on.
+        listening = anyio.Event()
+        group.start_soon(listen)
+        await listening.wait()
+        try:
+            yield
+        finally:
+            group.cancel_scope.cancel()
+
+
+async def until_told_to_stop() -> None:
+    """Return at the first SIGINT or SIGTERM."""
+    told = anyio.Event()
+    async with signals_to(lambda _: told.set()):
+        await told.wait()

@@ -1,0 +1,89 @@
+"""One call in words: how it ended, and all that happened to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from voiceflow_worker.model.job import Job, JobState, Outcome, Post
+from voiceflow_worker.model.status import api_code, session_error, session_status
+
+
+def ending(job: Job) -> str:
+    """How the call ended, in a few words; empty while nobody knows."""
+    outcome = job.outcome
+    if outcome is None:
+        return ""
+    code = f" ({outcome.code})" if outcome.code is not None else ""
+    seconds = f", {outcome.seconds:.0f} s" if outcome.seconds and outcome.seconds >= 1 else ""
+    return f"{outcome.status.value if outcome.status else outcome.status_text}{code}{seconds}"
+
+
+def one_line(job: Job) -> str:
+    """The call after something was done to it."""
+    reason = f": {job.reason}" if job.reason else ""
+    return f"{job.id} to {job.destination} is {job.state.value}{reason}"
+
+
+def story(job: Job) -> Iterator[str]:
+    """All that is known of a call, line by line, in the order it happened."""
+    yield f"{job.id} is {job.state.value}{': ' + job.reason if job.reason else ''}"
+    yield f"  from {job.source} to {job.destination}"
+    for name, value in (("batch", job.batch_id), ("unique key", job.unique_key), ("session", job.session_id)):
+        if value is not None:
+            yield f"  {name}: {value}"
+    if job.priority:
+        yield f"  priority: {job.priority}"
+    if job.valid_until is not None:
+        yield f"  valid until {_moment(job.valid_until)}"
+    if not job.state.is_final:
+        yield f"  {_DUE[job.state]} {_moment(job.due_at)}"
+    events = [(job.created_at, ["enqueued"])]
+    events += [(post.began_at, list(_post(post))) for post in job.posts]
+    events += [(note.at, [f"{note.kind.value}: {note.text}"]) for note in job.notes]
+    for at, lines in sorted(events, key=lambda event: event[0]):
+        yield f"  {_moment(at)}  {lines[0]}"
+        yield from (f"      {line}" for line in lines[1:])
+
+
+_DUE = {
+    JobState.QUEUED: "due at",
+    JobState.LEASED: "its worker has nothing sent yet; leased until",
+    JobState.SENDING: "its worker is sending it; leased until",
+    JobState.SUBMITTED: "waits for its summary until",
+    JobState.IN_DOUBT: "next look for evidence at",
+}
+
+
+def _post(post: Post) -> Iterator[str]:
+    verdict = post.verdict.value if post.verdict is not None else "no answer yet"
+    yield f"POST {post.number} ({post.client_request_id}), valid until {_moment(post.valid_until)}: {verdict}"
+    if post.code is not None and post.code < 0:
+        entry = api_code(post.code)
+        yield _sentences(f"code {post.code}: {entry.meaning}.", entry.remedy)
+    if post.message:
+        yield post.message
+    if post.outcome is not None:
+        yield from _outcome(post.outcome)
+
+
+def _outcome(outcome: Outcome) -> Iterator[str]:
+    ended = f" at {_moment(outcome.ended_at)}" if outcome.ended_at is not None else ""
+    if outcome.status is None:
+        yield f"ended{ended}: {outcome.status_text}"
+    else:
+        entry = session_status(outcome.status)
+        yield _sentences(f"ended{ended}: {outcome.status.value}, {entry.meaning}.", entry.remedy)
+    if outcome.code is not None:
+        error = session_error(outcome.code)
+        yield _sentences(f"code {outcome.code}: {error.meaning}.", error.remedy)
+    if outcome.digits:
+        yield f"pressed: {outcome.digits}"
+
+
+def _sentences(*sentences: str) -> str:
+    return " ".join(filter(None, sentences))
+
+
+def _moment(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,159 @@
+"""`voiceflow worker`: phone people."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, nullcontext
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from voiceflow_worker.cli.exit_codes import ExitCode
+from voiceflow_worker.cli.opening import opened_queue, settings_from
+from voiceflow_worker.cli.options import Flag, JsonOption, QueueOption, StoreOption
+from voiceflow_worker.cli.output import Output
+from voiceflow_worker.cli.stopping import signals_to
+from voiceflow_worker.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from voiceflow_worker.core.drain import DrainResult
+    from voiceflow_worker.core.queue import CallQueue
+    from voiceflow_worker.settings import Settings
+
+EXAMPLES = """Examples:
+  voiceflow worker --rate 10 --concurrency 50
+  voiceflow worker --drain --json
+  voiceflow worker --rate unlimited --processes 2 --metrics-port 9100"""
+
+
+async def worker(
+    *,
+    rate: Annotated[str | None, Parameter(metavar="N|unlimited")] = None,
+    burst: int | None = None,
+    concurrency: int | None = None,
+    max_active: int | None = None,
+    drain: Annotated[bool, Flag] = False,
+    processes: int = 1,
+    metrics_port: int | None = None,
+    metrics_host: str = "127.0.0.1",
+    json: JsonOption = False,
+    store: StoreOption = None,
+    queue: QueueOption = None,
+) -> ExitCode:
+    """Send the calls of a queue, at its rate, until told to stop.
+
+    The first SIGINT or SIGTERM lets calls in flight finish (VOICEFLOW_SHUTDOWN_GRACE), the second stops at once.
+    Needs VOICEFLOW_API_KEY and VOICEFLOW_SUB_ACCOUNT.
+
+    Args:
+        rate: Calls per second of all workers of the queue together, or unlimited. [VOICEFLOW_RATE, else 10]
+        burst: How many may leave at once after a pause. [VOICEFLOW_BURST, else 1]
+        concurrency: How many POSTs may be in flight, of each process. [VOICEFLOW_CONCURRENCY, else 50]
+        max_active: How many calls of the queue may be open at once. [VOICEFLOW_MAX_ACTIVE, else any number]
+        drain: End when nothing is due any more; exit 1 if a hold stopped it, or calls are in doubt.
+        processes: How many processes send, each with a worker of its own.
+        metrics_port: Serve GET /metrics for Prometheus on this port.
+        metrics_host: The address of that port.
+    """
+    from voiceflow_worker.cli.voice import voice_client
+
+    if processes < 1:
+        raise InvalidInputError(f"--processes {processes}: at least one must send")
+    options: dict[str, object] = {
+        "store": store,
+        "queue": queue,
+        "rate": rate,
+        "burst": burst,
+        "concurrency": concurrency,
+        "max_active": max_active,
+    }
+    settings = settings_from(**options)
+    voice_client(settings)  # what is missing is told before anything is opened
+    if processes > 1 and settings.store.startswith("memory:"):
+        raise InvalidInputError("memory:// lives in one process: give --processes 1, or another --store")
+    output = Output(as_json=json)
+    async with opened_queue(settings) as calls, _metrics(calls, host=metrics_host, port=metrics_port):
+        if processes > 1:
+            return await _send_in_processes(output, calls, settings, options=options, count=processes, drain=drain)
+        return await _send(output, calls, settings, drain=drain)
+
+
+async def _send(output: Output, calls: CallQueue, settings: Settings, *, drain: bool) -> ExitCode:
+    from voiceflow_worker.cli.drain_report import drain_progress, tell_drained
+    from voiceflow_worker.cli.sending import worker_of
+    from voiceflow_worker.cli.voice import voice_client
+
+    async with voice_client(settings) as voice:
+        sender = worker_of(settings, calls.store, voice)
+        stopped = False
+
+        def stop(count: int) -> None:
+            nonlocal stopped
+            stopped = True
+            if count == 1:
+                output.note(_stopping(f"the calls in flight ({sender.in_flight})", settings))
+            sender.stop()
+
+        result: DrainResult | None = None
+        async with signals_to(stop), drain_progress(calls, label="draining") if drain else nullcontext():
+            _tell_start(output, calls, settings)
+            if drain:
+                result = await sender.drain()
+            else:
+                await sender.run()
+    if stopped:
+        output.note("stopped")
+    return ExitCode.DONE if result is None else await tell_drained(output, calls, result, stopped=stopped)
+
+
+async def _send_in_processes(
+    output: Output, calls: CallQueue, settings: Settings, *, options: dict[str, object], count: int, drain: bool
+) -> ExitCode:
+    from voiceflow_worker.cli.crew import crew
+    from voiceflow_worker.cli.drain_report import drain_progress, tell_drained
+    from voiceflow_worker.core.drain import DrainCheck
+
+    async with crew(count, options=options, drain=drain) as workers:
+
+        def stop(times: int) -> None:
+            if times == 1:
+                output.note(_stopping(f"the calls in flight of {count} processes", settings))
+            workers.stop()
+
+        async with signals_to(stop), drain_progress(calls, label="draining") if drain else nullcontext():
+            _tell_start(output, calls, settings, processes=count)
+            await workers.ended()
+    code = ExitCode.UNDONE if workers.lost else ExitCode.DONE
+    if workers.stopping:
+        output.note("stopped")
+    if drain:
+        check = DrainCheck(calls.store, queue=calls.name, batch_id=None, policy=settings.policy())
+        code = max(code, await tell_drained(output, calls, await check.result(), stopped=workers.stopping))
+    return code
+
+
+def _tell_start(output: Output, calls: CallQueue, settings: Settings, *, processes: int = 1) -> None:
+    rate = "as fast as it goes" if settings.rate is None else f"at {settings.rate:g} calls/s"
+    crew = "" if processes == 1 else f" in each of {processes} processes"
+    output.note(
+        f"voiceflow worker sends queue {calls.name} of {calls.store.url} {rate}, "
+        f"with {settings.concurrency} POSTs in flight at most{crew}"
+    )
+
+
+def _stopping(what: str, settings: Settings) -> str:
+    grace = settings.shutdown_grace.total_seconds()
+    return f"stopping: {what} are being finished, for {grace:g} s at most; a second signal stops at once"
+
+
+@asynccontextmanager
+async def _metrics(calls: CallQueue, *, host: str, port: int | None) -> AsyncGenerator[None]:
+    if port is None:
+        yield
+        return
+    from voiceflow_worker.asgi.server import serving
+    from voiceflow_worker.cli.worker_metrics import metrics_app
+
+    async with serving(metrics_app(calls), host=host, port=port) as address:
+        Output().note(f"metrics are on {address.url}/metrics")
+        yield

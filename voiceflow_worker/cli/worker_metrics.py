@@ -1,0 +1,45 @@
+"""`GET /metrics` beside a worker: where its queue stands, read from the store when it is asked for."""
+
+from __future__ import annotations
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from voiceflow_worker.core.queue import CallQueue
+from voiceflow_worker.core.status import QueueStatus
+from voiceflow_worker.errors import StoreError
+
+
+def metrics_app(calls: CallQueue) -> Starlette:
+    """An app with `GET /metrics` for Prometheus. It answers 503 while the store is away."""
+
+    async def metrics(_request: Request) -> Response:
+        try:
+            found = await calls.status()
+        except StoreError as error:
+            return PlainTextResponse(f"the store is away: {error}\n", status_code=503)
+        return Response(_text(found), media_type=CONTENT_TYPE_LATEST)
+
+    return Starlette(routes=[Route("/metrics", metrics, methods=["GET"])])
+
+
+def _text(found: QueueStatus) -> bytes:
+    registry = CollectorRegistry()
+
+    def gauge(name: str, meaning: str, value: float) -> None:
+        Gauge(f"voiceflow_queue_{name}", meaning, ["queue"], registry=registry).labels(found.queue).set(value)
+
+    jobs = Gauge("voiceflow_queue_jobs", "Jobs, by their state.", ["queue", "state"], registry=registry)
+    for state, count in found.states.items():
+        jobs.labels(found.queue, state.value).set(count)
+    gauge("due_jobs", "Jobs that could be sent now.", found.due)
+    gauge("oldest_due_seconds", "For how long the oldest due job has waited.", found.oldest_due_seconds or 0.0)
+    gauge("holds", "Closed gates of the queue and its batches.", len(found.holds))
+    gauge("workers", "Workers that are alive.", found.workers)
+    gauge("calls_per_second", "What all workers sent in the last seconds.", found.rate_now)
+    if found.limits is not None and found.limits.rate is not None:
+        gauge("limit_calls_per_second", "The rate that is set; absent when it is unlimited.", found.limits.rate)
+    return generate_latest(registry)

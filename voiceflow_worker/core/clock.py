@@ -1,0 +1,26 @@
+"""The clock that a store uses unless it brings its own."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+import anyio
+
+
+class SystemClock:
+    """The clock of this machine, for the port `Clock`: the wall clock for dates, the monotonic one for durations."""
+
+    __slots__ = ()
+
+    def now(self) -> datetime:
+        """The time now, aware, UTC."""
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that never jumps."""
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep; at most 0 is a checkpoint."""
+        await anyio.sleep(max(seconds, 0.0))

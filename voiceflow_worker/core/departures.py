@@ -1,0 +1,74 @@
+"""Departures: when each call of this worker may leave, by the rate that all workers of the queue share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from voiceflow_worker.core.batching import Batcher
+from voiceflow_worker.core.ports import Clock, Control
+
+HORIZON = timedelta(milliseconds=100)
+"""How far ahead departure times are taken. Permits that age come out in a bunch: taken first and used after a stall,
+they put 65 calls into a second meant for 50."""
+
+STALE = timedelta(milliseconds=20)
+"""A departure time that is missed by more than this is given up for a new one: a delay may cost time, never bunch."""
+
+
+class Departures:
+    """Takes departure times from the store for one worker. With `rate` None every call may leave at once."""
+
+    def __init__(self, control: Control, clock: Clock, *, queue: str, rate: float | None) -> None:
+        self._control = control
+        self._clock = clock
+        self._queue = queue
+        self._rate = rate
+        self._next_at: datetime | None = None
+        self._batcher: Batcher[None, _Slot] = Batcher(self._take)
+
+    def room(self) -> int | None:
+        """How many jobs it makes sense to lease now: those that can leave within the horizon. None: any number."""
+        if self._rate is None:
+            return None
+        ahead = HORIZON if self._next_at is None else self._clock.now() + HORIZON - self._next_at
+        if ahead < timedelta():
+            return 0
+        return 1 + int(min(ahead, HORIZON) / timedelta(seconds=1) * self._rate)
+
+    def room_at(self) -> datetime:
+        """When there is room again, if there is none now."""
+        now = self._clock.now()
+        return now if self._next_at is None else max(now, self._next_at - HORIZON)
+
+    async def depart(self) -> None:
+        """Wait for this call's turn. Between the return and the departure nothing may be awaited that can take long."""
+        if self._rate is None:
+            return
+        while True:
+            slot = await self._batcher.submit(None)
+            if slot.taken:
+                await self._sleep_until(slot.at)
+                if self._clock.now() - slot.at <= STALE:
+                    return
+            else:
+                await self._sleep_until(slot.at - HORIZON)
+
+    async def _sleep_until(self, time: datetime) -> None:
+        wait = (time - self._clock.now()).total_seconds()
+        if wait > 0:
+            await self._clock.sleep(wait)
+
+    async def _take(self, calls: Sequence[None]) -> list[_Slot | BaseException]:
+        slots = await self._control.take(self._queue, wanted=len(calls), horizon=HORIZON, now=self._clock.now())
+        self._next_at = slots.next_at
+        taken = [_Slot(time, taken=True) for time in slots.times]
+        # Those that found no place within the horizon ask again when the next one comes into it.
+        return [*taken, *[_Slot(slots.next_at, taken=False)] * (len(calls) - len(taken))]
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    at: datetime
+    taken: bool

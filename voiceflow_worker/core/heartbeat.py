@@ -1,0 +1,63 @@
+"""Heartbeats: who works and who listens, as records that end by themselves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+
+from voiceflow_worker.core.ports import Store
+
+FRESH = timedelta(seconds=30)
+EVERY = timedelta(seconds=5)
+
+WORKERS = "worker"
+RECEIVERS = "receiver"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerBeat:
+    """What a worker tells of itself: `rate` in calls per second over the last seconds, `in_flight` POSTs."""
+
+    worker_id: str
+    queue: str
+    rate: float
+    in_flight: int
+
+
+class Heartbeats:
+    """Writes and reads heartbeats in a store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def worker(self, beat: WorkerBeat) -> None:
+        """Tell that a worker is alive."""
+        await self._put(WORKERS, f"{beat.queue}/{beat.worker_id}", json.dumps(asdict(beat)))
+
+    async def worker_left(self, beat: WorkerBeat) -> None:
+        """Tell that a worker stopped in order."""
+        await self._store.records.delete(WORKERS, {f"{beat.queue}/{beat.worker_id}": None})
+
+    async def workers(self, queue: str) -> Sequence[WorkerBeat]:
+        """The workers of a queue that are alive."""
+        now = self._store.clock.now()
+        found = await self._store.records.scan(WORKERS, now=now, prefix=f"{queue}/")
+        return [WorkerBeat(**json.loads(text)) for _, text in found]
+
+    async def receiver(self, name: str) -> None:
+        """Tell that a webhook receiver listens for this store."""
+        await self._put(RECEIVERS, name, "{}")
+
+    async def receiver_left(self, name: str) -> None:
+        """Tell that a receiver stopped in order."""
+        await self._store.records.delete(RECEIVERS, {name: None})
+
+    async def has_receiver(self) -> bool:
+        """Whether any receiver listens: its heartbeat is younger than 30 s."""
+        return bool(await self._store.records.scan(RECEIVERS, now=self._store.clock.now(), limit=1))
+
+    async def _put(self, namespace: str, key: str, value: str) -> None:
+        now = self._store.clock.now()
+        await self._store.records.put(namespace, {key: value}, expires_at=now + FRESH, now=now)

@@ -1,0 +1,245 @@
+"""The queue: hand in calls, look at them, take them back, say what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+
+from voiceflow_worker.core.changes import Changes
+from voiceflow_worker.core.identity import checked_queue, new_job_ids, new_revision
+from voiceflow_worker.core.ports import Enqueued, Query, Store
+from voiceflow_worker.core.status import QueueStatus, read_status
+from voiceflow_worker.core.sweep import Sweeper
+from voiceflow_worker.errors import CallFlowError, InvalidInputError, JobNotFoundError
+from voiceflow_worker.model import lifecycle
+from voiceflow_worker.model.callflow import CallFlow
+from voiceflow_worker.model.canonical import body_digest, canonical_body
+from voiceflow_worker.model.finding import Finding
+from voiceflow_worker.model.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.job import Job, JobState, RedialPolicy
+from voiceflow_worker.model.policy import CallPolicy
+
+LONGEST_ID = 50
+"""`clientBatchId` is at most 50 characters (8x8 callflows guide)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRequest:
+    """One call to be enqueued.
+
+    What the flow's own body says (`clientRequestId` as the unique key, `clientBatchId`, `validUntil`) is used where the
+    field here is None. Times are aware; a larger `priority` goes first.
+    """
+
+    flow: CallFlow
+    unique_key: str | None = None
+    batch_id: str | None = None
+    priority: int = 0
+    not_before: datetime | None = None
+    valid_until: datetime | None = None
+    time_zone: str | None = None
+    redial: RedialPolicy | None = None
+
+
+class CallQueue:
+    """One queue of a store: a lane of calls to one sub-account."""
+
+    def __init__(self, store: Store, name: str = "default", *, policy: CallPolicy | None = None) -> None:
+        self.name = checked_queue(name)
+        self.store = store
+        self._policy = policy or CallPolicy()
+        self._changes = Changes(store, self._policy)
+
+    async def enqueue(
+        self,
+        flow: CallFlow | Mapping[str, object],
+        *,
+        unique_key: str | None = None,
+        batch_id: str | None = None,
+        priority: int = 0,
+        not_before: datetime | None = None,
+        valid_until: datetime | None = None,
+        valid_for: timedelta | None = None,
+        time_zone: str | None = None,
+        redial: RedialPolicy | None = None,
+    ) -> Job:
+        """Hand in one call; gives its job, or the job that already owns the `unique_key`.
+
+        `valid_for` counts from now and replaces `valid_until`. Raises `CallFlowError` with every finding,
+        `KeyConflictError` when the key belongs to another body, `StoreUnavailableError`: asking again with the same
+        unique key is then safe.
+        """
+        if valid_for is not None:
+            valid_until = self.store.clock.now() + valid_for
+        request = CallRequest(
+            flow=flow if isinstance(flow, CallFlow) else CallFlow.parse(flow),
+            unique_key=unique_key,
+            batch_id=batch_id,
+            priority=priority,
+            not_before=not_before,
+            valid_until=valid_until,
+            time_zone=time_zone,
+            redial=redial,
+        )
+        return (await self.enqueue_many([request]))[0].job
+
+    async def enqueue_many(self, requests: Iterable[CallRequest]) -> Sequence[Enqueued]:
+        """Hand in many calls in one step: all or none. Raises as `enqueue` does; findings tell the place by `row`."""
+        now = self.store.clock.now()
+        wanted = list(requests)
+        ids = new_job_ids(self.name, len(wanted), at=now)
+        jobs: list[Job] = []
+        findings: list[Finding] = []
+        for place, (job_id, request) in enumerate(zip(ids, wanted, strict=True)):
+            try:
+                jobs.append(new_job(request, job_id=job_id, queue=self.name, at=now))
+            except CallFlowError as error:
+                if len(wanted) == 1:
+                    raise
+                findings += [_numbered(finding, place) for finding in error.findings]
+        if findings:
+            raise CallFlowError(findings)
+        return await self.store.jobs.enqueue(jobs, now=now) if jobs else []
+
+    async def get(self, job_id: str) -> Job:
+        """The job with this id. Raises `JobNotFoundError`."""
+        found = await self.store.jobs.get([job_id])
+        if job_id not in found:
+            raise JobNotFoundError(job_id)
+        return found[job_id]
+
+    async def find(
+        self,
+        *,
+        states: Iterable[JobState] | None = None,
+        batch_id: str | None = None,
+        destination: str | None = None,
+        unique_key: str | None = None,
+        after: str | None = None,
+        limit: int | None = 100,
+    ) -> Sequence[Job]:
+        """Jobs of this queue in the order of their creation; `after` continues a listing behind that job id."""
+        return await self.store.jobs.find(
+            Query(
+                queue=self.name,
+                states=frozenset(states) if states is not None else None,
+                batch_id=batch_id,
+                destination=destination,
+                unique_key=unique_key,
+                after=after,
+                limit=limit,
+            )
+        )
+
+    async def cancel(self, job_id: str, *, reason: str = "cancelled by a person") -> Job:
+        """Take a job back. Raises `TooLateError` once the call may have left, `JobNotFoundError`."""
+        now = self.store.clock.now()
+        cancel = partial(lifecycle.cancel, at=now, reason=reason, policy=self._policy)
+        return (await self._changes.change(job_id, cancel)).new
+
+    async def cancel_batch(self, batch_id: str, *, reason: str = "the batch was cancelled by a person") -> int:
+        """Cancel a batch for good: its queued jobs end now, what comes back to the queue ends then.
+
+        Says how many ended.
+        """
+        await self._order(GateState.CANCELLED, batch_id=batch_id, until=None, reason=reason)
+        return (
+            await Sweeper(self.store, queue=self.name, policy=self._policy, changes=self._changes).sweep()
+        ).cancelled
+
+    async def redial(self, job_id: str, *, note: str = "called again by a person", force: bool = False) -> Job:
+        """Call again: a new POST of the same job.
+
+        Jobs in doubt must be resolved first; completed and accepted ones need `force`. Raises `IllegalMoveError`,
+        `JobNotFoundError`.
+        """
+        now = self.store.clock.now()
+        redial = partial(lifecycle.redial, at=now, note=note, force=force)
+        return (await self._changes.change(job_id, redial)).new
+
+    async def resolve(self, job_id: str, *, placed: bool, note: str, witnessed: datetime | None = None) -> Job:
+        """Say whether a call in doubt was placed. "Not placed" puts it back in the queue.
+
+        `witnessed` is the time by 8x8's own clock (`VoiceClient.server_time`), if it could be asked; else the store's
+        clock must do. Raises `TooEarlyError` while 8x8 may still place the call, `IllegalMoveError`,
+        `JobNotFoundError`.
+        """
+        now = self.store.clock.now()
+        resolve = partial(
+            lifecycle.resolve, placed=placed, at=now, witnessed=witnessed or now, note=note, policy=self._policy
+        )
+        return (await self._changes.change(job_id, resolve)).new
+
+    async def hold(self, *, batch_id: str | None = None, until: datetime | None = None, reason: str = "") -> Gate:
+        """Hold the queue, or one batch of it: nothing new is sent. Without `until` somebody must `resume` it."""
+        return await self._order(GateState.HELD, batch_id=batch_id, until=until, reason=reason)
+
+    async def resume(self, *, batch_id: str | None = None) -> Gate:
+        """Open a held queue or batch. A cancelled batch stays cancelled: look at the gate that comes back."""
+        return await self._order(GateState.OPEN, batch_id=batch_id, until=None, reason="")
+
+    async def status(self) -> QueueStatus:
+        """Where the queue stands."""
+        return await read_status(self.store, self.name)
+
+    async def _order(self, state: GateState, *, batch_id: str | None, until: datetime | None, reason: str) -> Gate:
+        return await self.store.control.gate(
+            Gate(
+                queue=self.name,
+                scope=GateScope.QUEUE if batch_id is None else GateScope.BATCH,
+                name=batch_id or self.name,
+                state=state,
+                until=until,
+                reason=reason,
+                since=self.store.clock.now(),
+            )
+        )
+
+
+def new_job(request: CallRequest, *, job_id: str, queue: str, at: datetime) -> Job:
+    """The job of a request, with its canonical body: validated and encoded here, and never again.
+
+    Raises `CallFlowError` with every finding, a `valid_until` that has passed (-1015) among them.
+    """
+    flow = request.flow.validated()
+    if flow.destination is None or flow.source is None:  # pragma: no cover - a validated call begins with makeCall
+        raise InvalidInputError("a call needs a source and a destination")
+    valid_until = request.valid_until or flow.valid_until
+    batch_id = request.batch_id or flow.client_batch_id
+    findings: list[Finding] = []
+    if valid_until is not None and valid_until <= at:
+        passed = f"validity period has expired: {valid_until.isoformat()} is not in the future; give a later time"
+        findings.append(Finding(message=passed, code=-1015, path="$.validUntil"))
+    if batch_id is not None and len(batch_id) > LONGEST_ID:
+        message = f"the batch id {batch_id!r} has {len(batch_id)} characters; 8x8 takes at most {LONGEST_ID}"
+        findings.append(Finding(message=message, code=-1009, path="$.clientBatchId"))
+    if findings:
+        raise CallFlowError(findings)
+    body = canonical_body(flow)
+    return Job(
+        id=job_id,
+        queue=queue,
+        state=JobState.QUEUED,
+        due_at=max(at, request.not_before) if request.not_before else at,
+        revision=new_revision(),
+        priority=request.priority,
+        batch_id=batch_id,
+        destination=flow.destination,
+        unique_key=request.unique_key or flow.client_request_id,
+        valid_until=valid_until,
+        body=body,
+        body_digest=body_digest(body),
+        source=flow.source,
+        created_at=at,
+        not_before=request.not_before,
+        time_zone=request.time_zone,
+        redial=request.redial,
+    )
+
+
+def _numbered(finding: Finding, place: int) -> Finding:
+    return Finding(
+        message=f"call {place}: {finding.message}", severity=finding.severity, code=finding.code, path=finding.path
+    )

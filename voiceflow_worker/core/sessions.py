@@ -1,0 +1,75 @@
+"""Sessions: which POST a session of 8x8 belongs to, and summaries that came before anybody knew."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+from voiceflow_worker.core.identity import job_of
+from voiceflow_worker.core.ports import Records
+from voiceflow_worker.model.job import Outcome
+from voiceflow_worker.model.status import SessionStatus
+
+KEPT = timedelta(days=7)
+SESSIONS = "session"
+PARKED = "parked-summary"
+
+
+class Sessions:
+    """Session id to POST, and the parked summaries of sessions that no POST has named yet; both for seven days."""
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+
+    async def remember(self, posts: Mapping[str, str], *, now: datetime) -> None:
+        """Remember `{session id: client request id}`."""
+        if posts:
+            await self._records.put(SESSIONS, posts, expires_at=now + KEPT, now=now)
+
+    async def find(self, session_ids: Sequence[str], *, now: datetime) -> dict[str, tuple[str, int]]:
+        """The job id and POST number of each session that is known."""
+        found = await self._records.get(SESSIONS, session_ids, now=now)
+        known = {session: job_of(client_request_id) for session, client_request_id in found.items()}
+        return {session: post for session, post in known.items() if post is not None}
+
+    async def park(self, session_id: str, outcome: Outcome, *, now: datetime) -> None:
+        """Keep a summary until its session is named. The first one wins."""
+        await self._records.put_if_absent(PARKED, {session_id: _written(outcome)}, expires_at=now + KEPT, now=now)
+
+    async def parked(self, session_ids: Sequence[str], *, now: datetime) -> dict[str, Outcome]:
+        """The summaries that wait for these sessions."""
+        if not session_ids:
+            return {}
+        found = await self._records.get(PARKED, session_ids, now=now)
+        return {session: _read(text) for session, text in found.items()}
+
+    async def unpark(self, session_ids: Sequence[str]) -> None:
+        """Drop summaries that were applied."""
+        if session_ids:
+            await self._records.delete(PARKED, dict.fromkeys(session_ids))
+
+
+def _written(outcome: Outcome) -> str:
+    return json.dumps(
+        {
+            "status": outcome.status.value if outcome.status else None,
+            "status_text": outcome.status_text,
+            "code": outcome.code,
+            "message": outcome.message,
+            "session_id": outcome.session_id,
+            "started_at": outcome.started_at.timestamp() if outcome.started_at else None,
+            "ended_at": outcome.ended_at.timestamp() if outcome.ended_at else None,
+            "seconds": outcome.seconds,
+            "digits": outcome.digits,
+        }
+    )
+
+
+def _read(text: str) -> Outcome:
+    fields = json.loads(text)
+    for name in ("started_at", "ended_at"):
+        if fields[name] is not None:
+            fields[name] = datetime.fromtimestamp(fields[name], UTC)
+    status = fields.pop("status")
+    return Outcome(status=SessionStatus(status) if status else None, **fields)

@@ -1,0 +1,160 @@
+"""Settle: what an answer, a summary or a person says about a POST becomes the job's next state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from functools import partial
+
+from voiceflow_worker.core.batching import Batcher
+from voiceflow_worker.core.changes import Changes
+from voiceflow_worker.core.identity import job_of
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.sessions import Sessions
+from voiceflow_worker.errors import IllegalMoveError, JobNotFoundError
+from voiceflow_worker.model.events import SessionSummary
+from voiceflow_worker.model.evidence import answered, summarised
+from voiceflow_worker.model.job import Job, Outcome
+from voiceflow_worker.model.policy import CallPolicy
+from voiceflow_worker.model.verdict import Verdict, VerdictKind
+
+
+class SummaryResult(StrEnum):
+    """What a session summary did."""
+
+    SETTLED = "settled"
+    """It was the first for its POST."""
+    REPEATED = "repeated"
+    """Its POST had one already: nothing changed."""
+    PARKED = "parked"
+    """Nobody knows its session yet: kept for seven days, and applied when a POST names the session."""
+    INCONCLUSIVE = "inconclusive"
+    """Its status is none that is known: it proves that the call was placed, and waits for a clear one."""
+    UNKNOWN = "unknown"
+    """It carries a `clientRequestId` that is not of this store."""
+
+
+class Settler:
+    """Takes evidence about POSTs, from any process, in any order, any number of times."""
+
+    def __init__(self, store: Store, policy: CallPolicy, *, changes: Changes | None = None) -> None:
+        self._store = store
+        self._policy = policy
+        self._changes = changes or Changes(store, policy)
+        self._sessions = Sessions(store.records)
+        self._parked: Batcher[str, _Parked] = Batcher(self._look_for_parked)
+
+    async def verdict(self, job: Job, number: int, verdict: Verdict, *, held_until: datetime | None = None) -> Job:
+        """Settle one POST by its answer. `job` is the job as the caller last saw it.
+
+        A summary that was parked for the session is applied at once. Raises `StoreUnavailableError`: ask again, the
+        answer is taken once.
+        """
+        now = self._store.clock.now()
+        apply = partial(_answered, number=number, verdict=verdict, at=now, policy=self._policy, held_until=held_until)
+        changed = await self._changes.change(job.id, apply, base=job)
+        if verdict.session_id is None:
+            return changed.new
+        return await self._unpark(changed.new, number, verdict.session_id)
+
+    async def summary(self, summary: SessionSummary) -> SummaryResult:
+        """Settle the POST that a session summary (VSS) belongs to: by its `clientRequestId`, else by its session.
+
+        Raises `StoreUnavailableError`: the summary is then not taken, and its sender must hear so.
+        """
+        now = self._store.clock.now()
+        post = job_of(summary.client_request_id) if summary.client_request_id else None
+        if post is not None:
+            result = await self._summarise(post, summary)
+            if result is not SummaryResult.UNKNOWN:
+                return result
+        if not summary.session_id:
+            return SummaryResult.UNKNOWN
+        post = (await self._sessions.find([summary.session_id], now=now)).get(summary.session_id)
+        if post is None and not summary.client_request_id:
+            if summary.status is None:
+                return SummaryResult.UNKNOWN
+            await self._sessions.park(summary.session_id, outcome_of(summary), now=now)
+            # The answer that names this session may have been stored between the look and the parking.
+            post = (await self._sessions.find([summary.session_id], now=now)).get(summary.session_id)
+            if post is None:
+                return SummaryResult.PARKED
+            await self._sessions.unpark([summary.session_id])
+        return await self._summarise(post, summary) if post is not None else SummaryResult.UNKNOWN
+
+    async def apply_parked(self, job: Job) -> Job:
+        """Apply summaries that were parked for the sessions of this job, if there are any."""
+        for post in job.posts:
+            if post.session_id is not None and post.outcome is None:
+                job = await self._unpark(job, post.number, post.session_id)
+        return job
+
+    async def _unpark(self, job: Job, number: int, session_id: str) -> Job:
+        outcome = (await self._parked.submit(session_id)).outcome
+        if outcome is None:
+            return job
+        now = self._store.clock.now()
+        apply = partial(_summarised, number=number, outcome=outcome, at=now, policy=self._policy)
+        changed = await self._changes.change(job.id, apply)
+        await self._sessions.unpark([session_id])
+        return changed.new
+
+    async def _look_for_parked(self, session_ids: Sequence[str]) -> list[_Parked | BaseException]:
+        found = await self._sessions.parked(list(set(session_ids)), now=self._store.clock.now())
+        return [_Parked(found.get(session_id)) for session_id in session_ids]
+
+    async def _summarise(self, post: tuple[str, int], summary: SessionSummary) -> SummaryResult:
+        job_id, number = post
+        now = self._store.clock.now()
+        apply: Callable[[Job], Job]
+        if summary.status is None:
+            verdict = Verdict(
+                kind=VerdictKind.CREATED,
+                message=f"a summary with the unknown status {summary.status_text!r} came for it",
+                session_id=summary.session_id,
+            )
+            apply = partial(_answered, number=number, verdict=verdict, at=now, policy=self._policy, held_until=None)
+        else:
+            apply = partial(_summarised, number=number, outcome=outcome_of(summary), at=now, policy=self._policy)
+        try:
+            changed = await self._changes.change(job_id, apply)
+        except (JobNotFoundError, IllegalMoveError):
+            # The job was pruned, or its store was set back: nothing here can be settled by this summary.
+            return SummaryResult.UNKNOWN
+        if summary.status is None:
+            return SummaryResult.INCONCLUSIVE
+        return SummaryResult.REPEATED if changed.new is changed.old else SummaryResult.SETTLED
+
+
+@dataclass(frozen=True, slots=True)
+class _Parked:
+    outcome: Outcome | None
+
+
+def outcome_of(summary: SessionSummary) -> Outcome:
+    """The outcome that a session summary tells."""
+    seconds = None
+    if summary.started_at is not None and summary.ended_at is not None:
+        seconds = (summary.ended_at - summary.started_at).total_seconds()
+    return Outcome(
+        status=summary.status,
+        status_text=summary.status_text or (summary.status.value if summary.status else "unknown"),
+        code=summary.error_code,
+        message=summary.error_message,
+        session_id=summary.session_id or None,
+        started_at=summary.started_at,
+        ended_at=summary.ended_at,
+        seconds=seconds,
+    )
+
+
+def _answered(
+    job: Job, *, number: int, verdict: Verdict, at: datetime, policy: CallPolicy, held_until: datetime | None
+) -> Job:
+    return answered(job, number, verdict, at=at, policy=policy, held_until=held_until)
+
+
+def _summarised(job: Job, *, number: int, outcome: Outcome, at: datetime, policy: CallPolicy) -> Job:
+    return summarised(job, number, outcome, at=at, policy=policy)

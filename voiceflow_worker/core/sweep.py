@@ -1,0 +1,136 @@
+"""Sweep: what is overdue moves on, and what was kept long enough is deleted."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from voiceflow_worker.core.changes import Changes
+from voiceflow_worker.core.ports import Order, Query, Store
+from voiceflow_worker.core.settle import Settler
+from voiceflow_worker.core.together import together
+from voiceflow_worker.errors import JobError
+from voiceflow_worker.model import lifecycle
+from voiceflow_worker.model.gate import GateScope, GateState
+from voiceflow_worker.model.job import FINAL_STATES, Job, JobState
+from voiceflow_worker.model.policy import CallPolicy
+
+PAGE = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """What one sweep moved."""
+
+    requeued: int = 0
+    doubted: int = 0
+    gave_up_waiting: int = 0
+    expired: int = 0
+    cancelled: int = 0
+    looked_again: int = 0
+
+
+class Sweeper:
+    """Moves overdue jobs of one queue. Any number of sweepers may run: each move is fenced, and made once."""
+
+    def __init__(self, store: Store, *, queue: str, policy: CallPolicy, changes: Changes | None = None) -> None:
+        self._store = store
+        self._queue = queue
+        self._policy = policy
+        self._changes = changes or Changes(store, policy)
+        self._settler = Settler(store, policy, changes=self._changes)
+
+    async def sweep(self) -> Swept:
+        """One pass over everything that is overdue now."""
+        now, policy = self._store.clock.now(), self._policy
+        return Swept(
+            requeued=await self._move(
+                await self._overdue(JobState.LEASED, now),
+                lambda job: lifecycle.release(job, due_at=now, reason="its worker let the lease end; nothing was sent"),
+            ),
+            doubted=await self._move(
+                await self._overdue(JobState.SENDING, now),
+                lambda job: lifecycle.doubt(job, at=now, reason="its worker went away while sending", policy=policy),
+            ),
+            gave_up_waiting=await self._move(
+                await self._without_parked_summary(await self._overdue(JobState.SUBMITTED, now)),
+                lambda job: lifecycle.give_up_waiting(job, at=now, policy=policy),
+            ),
+            looked_again=await self._move(
+                await self._overdue(JobState.IN_DOUBT, now),
+                lambda job: lifecycle.look_again(job, at=now, policy=policy),
+            ),
+            expired=await self._expire(now),
+            cancelled=await self._cancel(now),
+        )
+
+    async def prune(self) -> int:
+        """Delete jobs that ended longer ago than the retention, old events and outdated records; says how many jobs."""
+        now = self._store.clock.now()
+        deleted = 0
+        for state in FINAL_STATES:
+            old = await self._overdue(state, now)
+            if old:
+                gone = await self._store.jobs.delete(old, keep_keys_until=now + self._policy.key_retention)
+                deleted += sum(gone)
+        await self._store.jobs.forget_events(self._queue, before=now - self._policy.retention)
+        await self._store.records.prune(now=now)
+        return deleted
+
+    async def _overdue(self, state: JobState, now: datetime) -> Sequence[Job]:
+        return await self._store.jobs.find(
+            Query(queue=self._queue, states=frozenset({state}), due_before=now, order=Order.DUE, limit=PAGE)
+        )
+
+    async def _move(self, jobs: Sequence[Job], step: Callable[[Job], Job]) -> int:
+        """Move jobs together; one that is no longer as it was found is left to who moved it."""
+        moved = 0
+
+        async def change(found: Job) -> None:
+            nonlocal moved
+            changed = await self._changes.change(
+                found.id, lambda job: step(job) if job.revision == found.revision else job, base=found
+            )
+            moved += changed.new is not changed.old
+
+        async def leave_what_is_gone(found: Job) -> None:
+            with contextlib.suppress(JobError):
+                await change(found)
+
+        await together(*(partial(leave_what_is_gone, job) for job in jobs))
+        return moved
+
+    async def _without_parked_summary(self, jobs: Sequence[Job]) -> list[Job]:
+        # A summary without clientRequestId may wait under the session's id, if a worker died before it looked.
+        looked = [await self._settler.apply_parked(job) for job in jobs]
+        return [job for job in looked if job.state is JobState.SUBMITTED]
+
+    async def _expire(self, now: datetime) -> int:
+        """End queued jobs whose validity has passed, whatever gate they stand behind."""
+        late = await self._store.jobs.find(
+            Query(queue=self._queue, states=frozenset({JobState.QUEUED}), valid_before=now, limit=PAGE)
+        )
+        return await self._move(late, lambda job: lifecycle.expire(job, at=now, policy=self._policy))
+
+    async def _cancel(self, now: datetime) -> int:
+        """End the queued jobs of cancelled batches."""
+        cancelled = 0
+        for gate in await self._store.control.gates(self._queue):
+            if gate.scope is GateScope.BATCH and gate.state is GateState.CANCELLED:
+                cancelled += await self._cancel_batch(gate.name, gate.reason or "its batch was cancelled", now)
+        return cancelled
+
+    async def _cancel_batch(self, batch_id: str, reason: str, now: datetime) -> int:
+        cancelled = 0
+        while True:
+            queued = await self._store.jobs.find(
+                Query(queue=self._queue, states=frozenset({JobState.QUEUED}), batch_id=batch_id, limit=PAGE)
+            )
+            cancelled += await self._move(
+                queued, lambda job: lifecycle.cancel(job, at=now, reason=reason, policy=self._policy)
+            )
+            if len(queued) < PAGE:
+                return cancelled

@@ -1,0 +1,356 @@
+"""The worker: pulls due jobs and phones people, at a set rate, until it is told to stop or nothing is left."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import anyio
+import structlog
+from anyio.abc import TaskGroup
+
+from voiceflow_worker.core.changes import Changes
+from voiceflow_worker.core.departures import Departures
+from voiceflow_worker.core.drain import DrainCheck, DrainResult
+from voiceflow_worker.core.heartbeat import EVERY, Heartbeats, WorkerBeat
+from voiceflow_worker.core.holds import Holds
+from voiceflow_worker.core.identity import checked_queue, new_worker_id
+from voiceflow_worker.core.ports import Limits, Order, Query, Store, Voice
+from voiceflow_worker.core.submit import Flight, Submitter
+from voiceflow_worker.core.sweep import Sweeper
+from voiceflow_worker.errors import InvalidInputError, StoreError
+from voiceflow_worker.model.backoff import backoff
+from voiceflow_worker.model.job import Job, JobState
+from voiceflow_worker.model.policy import CallPolicy
+from voiceflow_worker.model.verdict import Verdict, VerdictKind
+
+_log = structlog.get_logger("voiceflow.worker")
+
+SWEEP_EVERY = 1.0
+PRUNE_EVERY = 60.0
+LONGEST_SLEEP = timedelta(seconds=1)
+RATE_WINDOW = 5.0
+STORE_AWAY = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """What is seldom changed.
+
+    `lease`: how long a job may be held before others may take it up; it must outlast a POST. `shutdown_grace`: how long
+    a stopping worker lets calls in flight finish. `batch_id`: send only this batch.
+    """
+
+    burst: int = 1
+    max_active: int | None = None
+    lease: timedelta = timedelta(seconds=60)
+    shutdown_grace: timedelta = timedelta(seconds=30)
+    batch_id: str | None = None
+    policy: CallPolicy = field(default_factory=CallPolicy)
+
+
+class Worker:
+    """Sends the calls of one queue.
+
+    `rate` is in calls per second, for all workers of the queue together (None: unlimited); `concurrency` is the number
+    of POSTs in flight of this worker. `voice` is an opened `VoiceClient`, or anything that can `place` a call.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        voice: Voice,
+        *,
+        queue: str = "default",
+        rate: float | None = 10,
+        concurrency: int = 50,
+        options: WorkerOptions | None = None,
+    ) -> None:
+        self._options = options or WorkerOptions()
+        if rate is not None and rate <= 0:
+            raise InvalidInputError(f"a rate of {rate} calls per second sends nothing: use a number above 0, or None")
+        if concurrency < 1 or self._options.burst < 1:
+            raise InvalidInputError("concurrency and burst must be at least 1")
+        self.id = new_worker_id()
+        self.queue = checked_queue(queue)
+        self._store = store
+        self._clock = store.clock
+        self._limits = Limits(rate=rate, burst=self._options.burst, max_active=self._options.max_active)
+        self._concurrency = concurrency
+        policy = self._options.policy
+        changes = Changes(store, policy)
+        self._departures = Departures(store.control, store.clock, queue=self.queue, rate=rate)
+        self._sweeper = Sweeper(store, queue=self.queue, policy=policy, changes=changes)
+        self._submitter = Submitter(
+            store,
+            voice,
+            policy=policy,
+            lease=self._options.lease,
+            departures=self._departures,
+            holds=Holds(store.control, store.clock, queue=self.queue),
+            changes=changes,
+            heard=self._on_verdict,
+        )
+        self._heartbeats = Heartbeats(store)
+        self._in_flight = 0
+        self._unreachable = 0
+        self._pause_until: datetime | None = None
+        self._sent: deque[float] = deque()
+        self._freed = anyio.Event()
+        self._landed = anyio.Event()
+        self._stopping = False
+        self._pauses: set[anyio.CancelScope] = set()
+        self._abort = anyio.Event()
+
+    async def run(self) -> None:
+        """Work until `stop` is called. Raises `StoreError` only when the store cannot be used at the start."""
+        await self._work(None)
+
+    async def drain(self) -> DrainResult:
+        """Work until nothing is due, leased or sending; says what was left and why.
+
+        With outcomes by webhook it also waits for summaries, within their deadline, while a receiver listens. Jobs for
+        later, and jobs behind a hold that a person must open, are left.
+        """
+        check = DrainCheck(self._store, queue=self.queue, batch_id=self._options.batch_id, policy=self._options.policy)
+        await self._work(check)
+        return await check.result()
+
+    def stop(self) -> None:
+        """Take no new work, and finish what is in flight within the grace; asked a second time, stop at once.
+
+        What is not finished goes back to the queue if nothing of it had left, and is in doubt otherwise.
+        """
+        if self._stopping:
+            self._abort.set()
+        self._stopping = True
+        for pause in list(self._pauses):
+            pause.cancel()
+
+    @property
+    def in_flight(self) -> int:
+        """How many calls are being sent by this worker now."""
+        return self._in_flight
+
+    async def _work(self, check: DrainCheck | None) -> None:
+        await self._store.control.configure(self.queue, self._limits)
+        async with anyio.create_task_group() as background:
+            background.start_soon(self._sweep)
+            background.start_soon(self._prune)
+            background.start_soon(self._beat)
+            async with anyio.create_task_group() as flights:
+                await self._dispatch(flights, check)
+                await self._land(flights)
+            background.cancel_scope.cancel()
+        with anyio.move_on_after(1, shield=True):
+            await self._leave()
+
+    async def _dispatch(self, flights: TaskGroup, check: DrainCheck | None) -> None:
+        """Lease what there is room for, as long as there is work."""
+        seen = 0
+        while not self._stopping:
+            limit = await self._room()
+            if limit == 0:
+                continue
+            leased_at = self._clock.monotonic()
+            try:
+                jobs = await self._lease(limit)
+                if jobs:
+                    await self._take_off(flights, jobs, leased_at)
+                    continue
+                if self._in_flight == 0 and check is not None and await check.is_done():
+                    return
+                until = await self._next_look()
+            except StoreError as error:
+                _log.warning("the store is away; trying again", error=str(error))
+                await self._nap(until=self._clock.now() + STORE_AWAY)
+                continue
+            with self._pause():
+                seen = await self._wait(seen, until)
+
+    async def _room(self) -> int:
+        """How many jobs may be leased now; 0 after a wait, or when the worker stops.
+
+        Waits while there is no free slot, no departure near, or nobody to talk to.
+        """
+        now = self._clock.now()
+        if self._in_flight >= self._concurrency:
+            await self._rest()
+            return 0
+        if self._pause_until is not None and now < self._pause_until:
+            await self._nap(until=self._pause_until)
+            return 0
+        if self._unreachable and self._in_flight:
+            # One call at a time asks whether 8x8 can be reached again; the others keep their place in the queue.
+            await self._rest()
+            return 0
+        free = 1 if self._unreachable else self._concurrency - self._in_flight
+        room = self._departures.room()
+        if room == 0:
+            await self._nap(until=self._departures.room_at())
+        return free if room is None else min(free, room)
+
+    async def _nap(self, *, until: datetime) -> None:
+        """Sleep until a time, or the stop."""
+        with self._pause():
+            await self._clock.sleep((until - self._clock.now()).total_seconds())
+
+    async def _rest(self) -> None:
+        """Wait until a call in flight has landed, or the stop."""
+        self._freed = anyio.Event()
+        with self._pause():
+            await self._freed.wait()
+
+    async def _lease(self, limit: int) -> Sequence[Job]:
+        return await self._store.jobs.lease(
+            self.queue,
+            worker_id=self.id,
+            limit=limit,
+            lease_for=self._options.lease,
+            now=self._clock.now(),
+            batch_id=self._options.batch_id,
+        )
+
+    async def _take_off(self, flights: TaskGroup, jobs: Sequence[Job], leased_at: float) -> None:
+        """Prepare leased jobs and let them fly. Under a rate the next lease waits for these to have their times."""
+        self._in_flight += len(jobs)
+        if self._departures.room() is None:
+            flights.start_soon(self._prepare, flights, jobs, leased_at)
+        else:
+            await self._prepare(flights, jobs, leased_at)
+
+    async def _prepare(self, flights: TaskGroup, jobs: Sequence[Job], leased_at: float) -> None:
+        journalled: list[Flight] = []
+        try:
+            # A stop lets this finish: it is short, and a journal entry whose fate is unknown would be a needless doubt.
+            with anyio.CancelScope(shield=True):
+                journalled = await self._submitter.prepare(jobs, leased_at=leased_at)
+        except StoreError as error:
+            _log.warning("leased jobs could not be journalled; they are not sent", jobs=len(jobs), error=str(error))
+        finally:
+            self._free(len(jobs) - len(journalled))
+        for flight in journalled:
+            flights.start_soon(self._fly, flight)
+
+    async def _fly(self, flight: Flight) -> None:
+        try:
+            await self._submitter.fly(flight)
+        finally:
+            self._free(1)
+
+    def _free(self, count: int) -> None:
+        self._in_flight -= count
+        if count:
+            self._freed.set()
+        if not self._in_flight:
+            self._landed.set()
+
+    def _on_verdict(self, verdict: Verdict) -> None:
+        now = self._clock.now()
+        if verdict.http_status is not None:
+            self._sent.append(self._clock.monotonic())
+            self._unreachable = 0
+            self._pause_until = None
+        elif verdict.kind is VerdictKind.NOT_SENT and (self._pause_until is None or now >= self._pause_until):
+            # Fifty calls in flight that are refused together are one outage: the first of them counts.
+            self._unreachable += 1
+            policy = self._options.policy
+            wait = backoff(self._unreachable, first=policy.first_backoff, longest=policy.longest_backoff, seed=self.id)
+            self._pause_until = now + wait
+            _log.warning("8x8 cannot be reached", error=verdict.message, next_try_seconds=wait.total_seconds())
+
+    async def _next_look(self) -> datetime:
+        """When to look again if nothing changes before: when the next job is due, a second from now at the latest."""
+        now = self._clock.now()
+        waiting = await self._store.jobs.find(
+            Query(queue=self.queue, states=frozenset({JobState.QUEUED}), order=Order.DUE, limit=1)
+        )
+        latest = now + LONGEST_SLEEP
+        return min(latest, waiting[0].due_at) if waiting and waiting[0].due_at > now else latest
+
+    async def _wait(self, seen: int, until: datetime) -> int:
+        """Wait for a change of the queue, until `until`, or until the last call in flight has landed."""
+        async with anyio.create_task_group() as group:
+
+            async def landed() -> None:
+                await self._landed.wait()
+                group.cancel_scope.cancel()
+
+            if self._in_flight:
+                self._landed = anyio.Event()
+                group.start_soon(landed)
+            seen = await self._store.jobs.wait(self.queue, seen=seen, until=until)
+            group.cancel_scope.cancel()
+        return seen
+
+    async def _land(self, flights: TaskGroup) -> None:
+        """Let calls in flight finish within the grace; then, or at the second signal, end them."""
+        with anyio.move_on_after(self._options.shutdown_grace.total_seconds()):
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._cancel_when_aborted, group)
+                while self._in_flight:
+                    self._freed = anyio.Event()
+                    await self._freed.wait()
+                group.cancel_scope.cancel()
+        if self._in_flight:
+            _log.warning("calls in flight were ended by the stop", calls=self._in_flight)
+            flights.cancel_scope.cancel()
+
+    async def _cancel_when_aborted(self, group: TaskGroup) -> None:
+        await self._abort.wait()
+        group.cancel_scope.cancel()
+
+    @contextmanager
+    def _pause(self) -> Generator[None]:
+        """A wait that `stop` ends."""
+        with anyio.CancelScope() as scope:
+            self._pauses.add(scope)
+            if self._stopping:
+                scope.cancel()
+            try:
+                yield
+            finally:
+                self._pauses.discard(scope)
+
+    async def _sweep(self) -> None:
+        while True:
+            try:
+                swept = await self._sweeper.sweep()
+                if swept.doubted:
+                    _log.warning("calls are in doubt: a worker went away while sending them", calls=swept.doubted)
+            except StoreError as error:
+                _log.warning("the store is away; the sweep waits", error=str(error))
+            await self._clock.sleep(SWEEP_EVERY)
+
+    async def _prune(self) -> None:
+        while True:
+            try:
+                await self._sweeper.prune()
+            except StoreError as error:
+                _log.warning("the store is away; pruning waits", error=str(error))
+            await self._clock.sleep(PRUNE_EVERY)
+
+    async def _beat(self) -> None:
+        while True:
+            try:
+                await self._heartbeats.worker(self._pulse())
+            except StoreError as error:
+                _log.warning("the store is away; the heartbeat waits", error=str(error))
+            await self._clock.sleep(EVERY.total_seconds())
+
+    async def _leave(self) -> None:
+        try:
+            await self._heartbeats.worker_left(self._pulse())
+        except StoreError as error:
+            _log.warning("the store did not hear that this worker left", error=str(error))
+
+    def _pulse(self) -> WorkerBeat:
+        now = self._clock.monotonic()
+        while self._sent and self._sent[0] < now - RATE_WINDOW:
+            self._sent.popleft()
+        return WorkerBeat(
+            worker_id=self.id, queue=self.queue, rate=len(self._sent) / RATE_WINDOW, in_flight=self._in_flight
+        )

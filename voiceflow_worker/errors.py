@@ -1,0 +1,205 @@
+"""Every error this library raises on purpose.
+
+VoiceflowError
+├── InvalidInputError                 something handed in is wrong; nothing was stored or sent
+│   ├── CallFlowError                 a call flow breaks rules of the 8x8 contract (all findings at once)
+│   ├── PhoneNumberError              a text is not one telephone number that can be called
+│   ├── CampaignFileError             a file cannot be read as a campaign
+│   ├── WebhookEventError             a webhook brought what is no event of 8x8
+│   ├── KeyConflictError              a unique key exists with another body
+│   └── SettingsError                 a setting is missing or wrong
+├── JobError                          about one job
+│   ├── JobNotFoundError              no job has this id
+│   ├── IllegalMoveError              the job's state does not allow this move
+│   │   ├── TooLateError              a cancel came after the call may have left
+│   │   └── TooEarlyError             "not placed" may not be said yet; it says when
+│   └── StaleJobError                 somebody else moved the job first
+├── StoreError                        about the store
+│   ├── StoreUnavailableError         the store cannot be reached or is locked; try again
+│   ├── StoreReadOnlyError            the store cannot be written (permissions, a full disk)
+│   ├── StoreCorruptError             the store's file is damaged or is no store
+│   ├── StoreVersionError             the store was written by a newer version
+│   ├── RedisForgetsError             the Redis server would forget what it is told
+│   └── UnknownBackendError           no backend is registered for this URL
+└── VoiceError                        about one call or request to 8x8
+    ├── CallRefusedError              8x8 said NOT_CREATED: nobody was called
+    ├── CallNotSentError              provably nothing left: nobody was called
+    └── CallInDoubtError              the call may have been placed; do not send it again
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from voiceflow_worker.model.finding import Finding
+
+
+class VoiceflowError(Exception):
+    """The root of all errors of this library."""
+
+
+class InvalidInputError(VoiceflowError):
+    """Raised when something handed in is wrong; nothing was stored or sent."""
+
+
+class CallFlowError(InvalidInputError, ValueError):
+    """Raised when a call flow breaks rules of the 8x8 contract; `findings` holds every one of them, not the first."""
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        self.findings = tuple(findings)
+        count = len(self.findings)
+        lines = "\n".join(f"  {finding}" for finding in self.findings)
+        super().__init__(f"the call flow has {count} problem{'s' if count != 1 else ''}:\n{lines}")
+
+
+class PhoneNumberError(InvalidInputError, ValueError):
+    """Raised when a text is not one telephone number that can be called; `code` is -1011 (several) or -1017."""
+
+    def __init__(self, message: str, *, code: int = -1017) -> None:
+        self.code = code
+        super().__init__(message)
+
+
+class CampaignFileError(InvalidInputError):
+    """Raised when a file cannot be read as a campaign; `findings` holds every reason."""
+
+    def __init__(self, message: str, findings: Sequence[Finding] = ()) -> None:
+        self.findings = tuple(findings)
+        super().__init__(message)
+
+
+class WebhookEventError(InvalidInputError, ValueError):
+    """Raised when a webhook brought what is no event of 8x8: no object, or one without a payload."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyConflict:
+    """One unique key that is taken: `index` is the place in what was handed in, `owner_id` the job that owns it."""
+
+    index: int
+    unique_key: str
+    owner_id: str
+
+
+class KeyConflictError(InvalidInputError):
+    """Raised when a unique key exists with another body; nothing was enqueued."""
+
+    def __init__(self, conflicts: Sequence[KeyConflict]) -> None:
+        self.conflicts = tuple(conflicts)
+        first = self.conflicts[0]
+        more = f" (and {len(self.conflicts) - 1} more)" if len(self.conflicts) > 1 else ""
+        super().__init__(
+            f"unique key {first.unique_key!r} belongs to job {first.owner_id}, which has another body{more}; "
+            "nothing was enqueued. Use a new key for a new call, or the same body for the same call."
+        )
+
+
+class SettingsError(InvalidInputError):
+    """Raised when a setting is missing or wrong; it says which one and where it was looked for."""
+
+
+class JobError(VoiceflowError):
+    """Raised when something cannot be done with one job; `job_id` says which."""
+
+    def __init__(self, job_id: str, message: str) -> None:
+        self.job_id = job_id
+        super().__init__(message)
+
+
+class JobNotFoundError(JobError):
+    """Raised when no job has this id in this store."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(job_id, f"no job {job_id} in this store; check the id, the store and the queue")
+
+
+class IllegalMoveError(JobError):
+    """Raised when a job's state does not allow a move."""
+
+    def __init__(self, job_id: str, *, state: str, move: str, remedy: str = "") -> None:
+        self.state = state
+        self.move = move
+        super().__init__(job_id, f"job {job_id} is {state}: it cannot {move}{'; ' + remedy if remedy else ''}")
+
+
+class TooLateError(IllegalMoveError):
+    """Raised when a cancel comes after the call may have left: a phone that rang cannot be un-rung."""
+
+
+class TooEarlyError(IllegalMoveError):
+    """Raised when "not placed" is said while the POST could still ring; `until` is when it may be said."""
+
+    def __init__(self, job_id: str, *, state: str, until: datetime) -> None:
+        self.until = until
+        super().__init__(
+            job_id,
+            state=state,
+            move="be resolved as not placed yet",
+            remedy=f"8x8 may still place this call until {until.isoformat()}; ask again after that",
+        )
+
+
+class StaleJobError(JobError):
+    """Raised when somebody else moved the job first, more often than this caller tried again."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(job_id, f"job {job_id} was moved by somebody else meanwhile; look at it again and decide anew")
+
+
+class StoreError(VoiceflowError):
+    """Raised when something is wrong with the store."""
+
+
+class StoreUnavailableError(StoreError):
+    """Raised when the store cannot be reached or is locked; nothing is known to have changed. Try again."""
+
+
+class StoreReadOnlyError(StoreError):
+    """Raised when the store cannot be written: permissions, a read-only file system, a full disk."""
+
+
+class StoreCorruptError(StoreError):
+    """Raised when the store's file is damaged, or is not a store at all."""
+
+
+class StoreVersionError(StoreError):
+    """Raised when the store was written by a newer version of this library."""
+
+
+class RedisForgetsError(StoreError):
+    """Raised when a Redis server would forget what it is told (no AOF, an evicting policy), or will not say.
+
+    A call whose record was forgotten could be made twice. The message says what to set, and how to accept the risk.
+    """
+
+
+class UnknownBackendError(StoreError, ValueError):
+    """Raised when no backend is registered for a store URL; it lists those that are."""
+
+
+class VoiceError(VoiceflowError):
+    """Raised about one request to 8x8."""
+
+
+class CallRefusedError(VoiceError):
+    """Raised when 8x8 answered NOT_CREATED: nobody was called. `code` is the 8x8 status code."""
+
+    def __init__(self, message: str, *, code: int | None) -> None:
+        self.code = code
+        super().__init__(message)
+
+
+class CallNotSentError(VoiceError):
+    """Raised when provably nothing left, or 8x8 turned it away unread (401, 429, …): nobody was called."""
+
+
+class CallInDoubtError(VoiceError):
+    """Raised when the call may have been placed: do not send it again; wait for its summary or look for evidence."""
+
+    def __init__(self, message: str, *, client_request_id: str) -> None:
+        self.client_request_id = client_request_id
+        super().__init__(message)

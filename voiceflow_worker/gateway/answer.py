@@ -1,0 +1,75 @@
+"""One answer as it came off the wire: read to its end if it has one, kept as far as it came otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import anyio
+import httpx
+
+LONGEST_BODY = 64 * 1024
+"""An answer of 8x8 has a few hundred bytes; what is longer is no answer of theirs, and its rest is thrown away."""
+_CLOSING = 1.0  # seconds for giving a connection back; it is broken already when it takes any time at all
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """An HTTP answer. `is_whole`: its body came to its end. `post_was_cut`: the POST's own body provably did not."""
+
+    status: int
+    headers: httpx.Headers
+    body: bytes
+    is_whole: bool = True
+    post_was_cut: bool = False
+
+
+class AnswerReader:
+    """Reads the body of a response whose head has come; `answer` tells at any time what is known."""
+
+    __slots__ = ("_body", "_is_whole", "_response")
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+        self._body = bytearray()
+        self._is_whole = False
+
+    async def read(self) -> None:
+        """Read to the end; an error on the way is no error here, the answer is then not whole. Closes the response."""
+        response = self._response
+        try:
+            # aiter_bytes would look for a content encoding, and costs twice as much where there is none.
+            encoded = "content-encoding" in response.headers
+            fits = True
+            async for chunk in response.aiter_bytes() if encoded else response.aiter_raw():
+                # Thrown away and not left: leaving a stream early strands its generators, which trio complains of.
+                fits = fits and len(self._body) + len(chunk) <= LONGEST_BODY
+                if fits:
+                    self._body += chunk
+            self._is_whole = fits and (encoded or self._has_its_length())
+        except Exception:  # noqa: BLE001 - each transport has its own errors for this, and all say: no further
+            return
+        finally:
+            if not response.is_closed:
+                await self._close()
+
+    def answer(self, *, post_was_cut: bool) -> Answer:
+        """What has come so far."""
+        return Answer(
+            status=self._response.status_code,
+            headers=self._response.headers,
+            body=bytes(self._body),
+            is_whole=self._is_whole,
+            post_was_cut=post_was_cut,
+        )
+
+    def _has_its_length(self) -> bool:
+        # httpx's pool and aiohttp notice a body that is too short; a transport of somebody else's may not.
+        stated = self._response.headers.get("content-length", "")
+        return not (stated.isascii() and stated.isdigit()) or stated.lstrip("0") == (str(len(self._body)).lstrip("0"))
+
+    async def _close(self) -> None:
+        with anyio.move_on_after(_CLOSING, shield=True):
+            try:
+                await self._response.aclose()
+            except Exception:  # noqa: BLE001 - the connection is lost, which closing it meant to achieve
+                return

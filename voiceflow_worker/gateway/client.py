@@ -1,0 +1,280 @@
+"""The voice client: one POST for one call, and what came of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from ssl import SSLContext
+from types import TracebackType
+from typing import Protocol, Self
+from uuid import uuid4
+
+import anyio
+import httpx
+
+from voiceflow_worker.core.ports import Placement
+from voiceflow_worker.errors import CallInDoubtError, CallNotSentError, CallRefusedError, SettingsError
+from voiceflow_worker.gateway import wire
+from voiceflow_worker.gateway.answer import AnswerReader
+from voiceflow_worker.gateway.evidence import BlindWatch
+from voiceflow_worker.gateway.regions import Region
+from voiceflow_worker.gateway.retry_after import read_date
+from voiceflow_worker.gateway.transports import Carrier, DefaultTransport, carry
+from voiceflow_worker.gateway.verdict import judge_answer, judge_failure, judge_lateness, judge_silence
+from voiceflow_worker.model.callflow import CallFlow
+from voiceflow_worker.model.verdict import PostProgress, Verdict, VerdictKind
+
+
+class RateLimit(Protocol):
+    """Anything that makes a POST wait for its turn within this process, such as `pacing.process.ProcessRate`."""
+
+    async def acquire(self) -> None:
+        """Return when one more POST may leave."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedCall:
+    """A call that 8x8 accepted: its session, and the ids under which its summary will come."""
+
+    session_id: str
+    client_request_id: str
+    client_batch_id: str | None = None
+    valid_until: datetime | None = None
+
+
+class VoiceClient:
+    """Places calls through the 8x8 Voice API, for one sub-account; an async context manager.
+
+    A POST is sent once and never again by itself: no redirects, no retries. One deadline stands over all of it, twice
+    `connect_timeout` plus `read_timeout` (connecting, writing, reading). `limiter` paces the POSTs of this process;
+    `concurrency` is how many may be on their way. `retry_not_created_5xx` believes a NOT_CREATED that comes with a 5xx,
+    and a 503 with a Retry-After, to mean that nobody was called, and lets it be tried again.
+
+    Without a `transport` it opens httpx over aiohttp on asyncio, and httpx's own pool on trio; `proxy` (http or https,
+    with credentials if need be) and `ssl_context` are for these. A given one must speak HTTP/1.1; it is closed with the
+    client, its connections are used once, and errors of one that is not httpx's or httpx-aiohttp's own prove nothing.
+    Nothing is read from the environment.
+
+    The API key appears in no repr, log or error. Raises SettingsError for settings that cannot be right.
+    """
+
+    def __init__(
+        self,
+        api_key: str,
+        sub_account: str,
+        *,
+        region: Region | str = Region.ASIA_PACIFIC,
+        base_url: str | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        ssl_context: SSLContext | None = None,
+        proxy: str | None = None,
+        connect_timeout: timedelta = timedelta(seconds=5),
+        read_timeout: timedelta = timedelta(seconds=30),
+        limiter: RateLimit | None = None,
+        retry_not_created_5xx: bool = False,
+        concurrency: int = 100,
+    ) -> None:
+        if transport is not None and (proxy is not None or ssl_context is not None):
+            raise SettingsError("a transport that is given has its own proxy and ssl_context: give them to it")
+        if min(connect_timeout, read_timeout) <= timedelta(0) or concurrency < 1:
+            raise SettingsError("connect_timeout, read_timeout and concurrency must be greater than 0")
+        self._open: Callable[[], Carrier]
+        if transport is None:
+            self._open = DefaultTransport(limit=concurrency, ssl_context=ssl_context, proxy=proxy).open
+        else:
+            given = carry(transport)
+            self._open = lambda: given
+        self._wire = wire.Wire(
+            api_key, sub_account, base_url=base_url or Region.named(region).base_url, keep_alive=transport is None
+        )
+        self._hide = _hider(api_key.strip())
+        self._deadline = 2 * connect_timeout + read_timeout
+        self._timeouts = {
+            "connect": connect_timeout.total_seconds(),
+            "write": connect_timeout.total_seconds(),
+            "read": read_timeout.total_seconds(),
+            "pool": connect_timeout.total_seconds(),
+        }
+        self._limiter = limiter
+        self._believes_5xx = retry_not_created_5xx
+        self._carrier: Carrier | None = None
+
+    @classmethod
+    def from_env(cls, *, transport: httpx.AsyncBaseTransport | None = None, limiter: RateLimit | None = None) -> Self:
+        """A client of what the environment, `.env` and `voiceflow.toml` say (VOICEFLOW_API_KEY, …).
+
+        Raises SettingsError, naming what to set, when the key or the sub-account is missing.
+        """
+        from voiceflow_worker.settings import load_settings
+
+        settings = load_settings()
+        if settings.api_key is None:
+            raise SettingsError(
+                "there is no API key: set VOICEFLOW_API_KEY, or VOICEFLOW_API_KEY_FILE to a file that holds it"
+            )
+        if settings.sub_account is None:
+            raise SettingsError("there is no sub-account: set VOICEFLOW_SUB_ACCOUNT to its id")
+        return cls(
+            settings.api_key.get_secret_value(),
+            settings.sub_account,
+            region=settings.region,
+            base_url=settings.base_url,
+            transport=transport,
+            connect_timeout=settings.connect_timeout,
+            read_timeout=settings.read_timeout,
+            limiter=limiter,
+            concurrency=settings.concurrency,
+        )
+
+    def __repr__(self) -> str:
+        return f"<VoiceClient {self._wire.sub_account} at {self._wire.host}>"
+
+    async def __aenter__(self) -> Self:
+        if self._carrier is not None:
+            raise RuntimeError("this VoiceClient is open already; make one for each `async with`")
+        carrier = self._open()
+        await carrier.transport.__aenter__()
+        self._carrier = carrier
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        carrier, self._carrier = self._carrier, None
+        if carrier is not None:
+            await carrier.transport.__aexit__(kind, error, trace)
+
+    async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:
+        """POST one call, once, and say what came of it.
+
+        Never raises for what the network or the service does. A placement whose `valid_until` is not after `now`, or
+        passes while it waits for the limiter, is not sent. Cancellation propagates; `progress` then tells whether
+        anything may have left.
+        """
+        carrier = self._opened()
+        now = await self._turn(now, valid_until=placement.valid_until)
+        if placement.valid_until <= now:
+            return judge_lateness(valid_until=placement.valid_until, now=now)
+        return await self._post(carrier, wire.body_of(placement), progress=progress, now=now)
+
+    async def send(
+        self,
+        flow: CallFlow,
+        *,
+        client_request_id: str | None = None,
+        client_batch_id: str | None = None,
+        valid_until: datetime | None = None,
+    ) -> PlacedCall:
+        """Place one call without a queue. What is not given is taken from the flow; a request id is made up if need be.
+
+        Raises CallFlowError when the flow breaks a rule or its time has passed, CallRefusedError when 8x8 says that it
+        was not created, CallNotSentError when nobody was called and it may be tried again, and CallInDoubtError when
+        the call may have been placed: then do not send it again, its summary carries the `client_request_id`.
+        """
+        carrier = self._opened()
+        request_id = client_request_id or flow.client_request_id or uuid4().hex
+        now = datetime.now(UTC)
+        named = flow.replace(client_request_id=request_id, client_batch_id=client_batch_id, valid_until=valid_until)
+        # Parsed again as a request: an answer to an event is a CallFlow too, and is no call.
+        ready = CallFlow.parse(named.to_body()).validated(now=now)
+        until = ready.valid_until
+        now = await self._turn(now, valid_until=until)
+        if until is not None and until <= now:
+            verdict = judge_lateness(valid_until=until, now=now)
+        else:
+            verdict = await self._post(carrier, ready.to_json(), progress=PostProgress(), now=now)
+        match verdict:
+            case Verdict(kind=VerdictKind.CREATED, session_id=str(session_id)):
+                return PlacedCall(
+                    session_id=session_id,
+                    client_request_id=request_id,
+                    client_batch_id=ready.client_batch_id,
+                    valid_until=until,
+                )
+            case Verdict(kind=VerdictKind.REFUSED):
+                raise CallRefusedError(verdict.message, code=verdict.code)
+            case Verdict(kind=VerdictKind.NOT_SENT | VerdictKind.TURNED_AWAY):
+                remedy = f" ({verdict.hold.reason})" if verdict.hold else ""
+                raise CallNotSentError(f"{verdict.message}{remedy}")
+            case _:
+                raise CallInDoubtError(
+                    f"{verdict.message}; do not send it again, its summary will name client request id {request_id}",
+                    client_request_id=request_id,
+                )
+
+    async def server_time(self) -> datetime | None:
+        """The time at 8x8: the Date of a fresh answer, whatever its status; None when there is no answer or no Date."""
+        carrier = self._opened()
+        request = self._wire.get_webhooks(extensions={"timeout": self._timeouts})
+        with anyio.move_on_after(self._deadline.total_seconds()):
+            try:
+                response = await carrier.transport.handle_async_request(request)
+            except Exception:  # noqa: BLE001 - unreachable, in whichever words the transport has for it
+                return None
+            await AnswerReader(response).read()
+            return read_date(response.headers)
+        return None
+
+    def _opened(self) -> Carrier:
+        if self._carrier is None:
+            raise RuntimeError("this VoiceClient is not open; use it inside `async with`")
+        return self._carrier
+
+    async def _turn(self, now: datetime, *, valid_until: datetime | None) -> datetime:
+        """Wait for the limiter; the time afterwards. One who is late already takes no turn from another."""
+        if self._limiter is None or (valid_until is not None and valid_until <= now):
+            return now
+        began = time.monotonic()
+        await self._limiter.acquire()
+        return now + timedelta(seconds=time.monotonic() - began)
+
+    async def _post(self, carrier: Carrier, body: bytes, *, progress: PostProgress, now: datetime) -> Verdict:
+        watch = carrier.watch(progress)
+        began = time.monotonic()
+        reader: AnswerReader | None = None
+        try:
+            request = self._wire.post_call(body, extensions={"timeout": self._timeouts, **watch.extensions})
+            with anyio.move_on_after(self._deadline.total_seconds()), watch:
+                response = await carrier.transport.handle_async_request(request)
+                self._check(carrier, progress)
+                reader = AnswerReader(response)
+                await reader.read()
+        except Exception as error:  # noqa: BLE001 - what a transport raises is judged, whatever it is
+            nothing_left = watch.proves_nothing_left(error)
+            return self._hide(judge_failure(error, nothing_left=nothing_left, host=self._wire.host))
+        if reader is None:
+            return judge_silence(may_have_left=progress.may_have_left, after=self._deadline, host=self._wire.host)
+        verdict = judge_answer(
+            reader.answer(post_was_cut=watch.post_was_cut),
+            now=now + timedelta(seconds=time.monotonic() - began),
+            retry_not_created_5xx=self._believes_5xx,
+        )
+        return self._hide(verdict)
+
+    def _check(self, carrier: Carrier, progress: PostProgress) -> None:
+        """Stop believing watches that did not see a POST leave which was answered: the transport may have changed."""
+        if not progress.may_have_left:
+            progress.may_have_left = True
+            self._carrier = replace(carrier, watch=BlindWatch)
+
+
+def _hider(key: str) -> Callable[[Verdict], Verdict]:
+    """What takes the key out of a verdict, should a server or a proxy have sent it back."""
+
+    def hidden(text: str) -> str:
+        return text.replace(key, "[API key]")
+
+    def hide(verdict: Verdict) -> Verdict:
+        hold = verdict.hold
+        if key not in verdict.message and (hold is None or key not in hold.reason):
+            return verdict
+        return replace(
+            verdict,
+            message=hidden(verdict.message),
+            hold=None if hold is None else replace(hold, reason=hidden(hold.reason)),
+        )
+
+    return hide

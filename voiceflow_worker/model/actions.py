@@ -1,0 +1,101 @@
+"""The five actions of a call flow and their parameters, as data (8x8 callflow actions guide)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, StrEnum, auto
+
+MAX_TEXT_CHARACTERS = 3000
+MAX_ID_CHARACTERS = 50
+MAX_CALLS = 2
+MAX_DIGITS = 25
+
+
+class Action(StrEnum):
+    """What a call can do, spelled as in the `action` key."""
+
+    MAKE_CALL = "makeCall"
+    SAY = "say"
+    PLAY_FILE = "playFile"
+    SAY_AND_CAPTURE = "sayAndCapture"
+    HANGUP = "hangup"
+
+
+class ParamKind(Enum):
+    """What a parameter's value must be."""
+
+    PHONE = auto()
+    """A telephone number in E.164 form, with or without the leading +."""
+    SPEECH = auto()
+    """Text that is spoken."""
+    NAME = auto()
+    """A short string that names something."""
+    URL = auto()
+    """An http or https address."""
+    INTEGER = auto()
+    NUMBER = auto()
+    BOOLEAN = auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Param:
+    """One parameter: what it must be, whether it must be there, and what it is for.
+
+    `minimum` and `maximum` bound numbers, both included. `purpose` completes "add …".
+    """
+
+    kind: ParamKind
+    purpose: str
+    required: bool = False
+    minimum: float | None = None
+    maximum: float | None = None
+
+
+_REPETITION = Param(kind=ParamKind.INTEGER, minimum=1, maximum=3, purpose="how many times it is played, 1 to 3")
+_SPEED = Param(kind=ParamKind.NUMBER, minimum=0.5, maximum=2.0, purpose="the speed of the voice, 0.5 to 2.0")
+_VOICE = Param(kind=ParamKind.NAME, required=True, purpose="the name of a speech profile, such as en-IE-EmilyNeural")
+
+PARAMS: Mapping[Action, Mapping[str, Param]] = {
+    Action.MAKE_CALL: {
+        "source": Param(
+            kind=ParamKind.PHONE,
+            required=True,
+            purpose="the number that calls, one of the account's, such as +6531234567",
+        ),
+        "destination": Param(kind=ParamKind.PHONE, required=True, purpose="the number to call, such as +6587654321"),
+        "callRecording": Param(kind=ParamKind.BOOLEAN, purpose="whether the bridged call is recorded"),
+    },
+    Action.SAY: {
+        "text": Param(kind=ParamKind.SPEECH, required=True, purpose="the text to speak"),
+        "voiceProfile": _VOICE,
+        "repetition": _REPETITION,
+        "speed": _SPEED,
+    },
+    Action.PLAY_FILE: {
+        "fileUrl": Param(
+            kind=ParamKind.URL, required=True, purpose="the http or https address of a wav or mp3 file under 5 MB"
+        ),
+        "repetition": _REPETITION,
+    },
+    Action.SAY_AND_CAPTURE: {
+        "promptMessage": Param(kind=ParamKind.SPEECH, required=True, purpose="the text that asks for the key presses"),
+        "voiceProfile": _VOICE,
+        "successMessage": Param(kind=ParamKind.SPEECH, purpose="the text spoken after valid input"),
+        "failureMessage": Param(kind=ParamKind.SPEECH, purpose="the text spoken after invalid input"),
+        "speed": _SPEED,
+        "completeOnHash": Param(kind=ParamKind.BOOLEAN, purpose="whether the # key ends the input"),
+        "minDigits": Param(kind=ParamKind.INTEGER, minimum=0, purpose="the fewest key presses to accept"),
+        "maxDigits": Param(kind=ParamKind.INTEGER, minimum=0, purpose="the most key presses to accept, up to 25"),
+        "digitTimeout": Param(
+            kind=ParamKind.INTEGER, minimum=0, purpose="how long to wait for each key press, in milliseconds"
+        ),
+        "overallTimeout": Param(
+            kind=ParamKind.INTEGER, minimum=0, purpose="how long to wait for the whole input, in milliseconds"
+        ),
+        "noOfTries": Param(kind=ParamKind.INTEGER, minimum=1, purpose="how many times to ask, 1 or more"),
+        # Not in the description of the action, but in the guides' own examples.
+        "repetition": _REPETITION,
+    },
+    Action.HANGUP: {},
+}

@@ -1,0 +1,246 @@
+"""A job: one call to be placed, with every POST that was made for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from voiceflow_worker.model.status import SessionStatus
+
+
+class JobState(StrEnum):
+    """Where a job is. What its `due_at` means in each state stands beside it."""
+
+    QUEUED = "queued"
+    """Waits; due_at: run at."""
+    LEASED = "leased"
+    """A worker holds it and nothing has been sent; due_at: the lease ends, then it is queued again."""
+    SENDING = "sending"
+    """The POST may have left; due_at: the lease ends, then it is in doubt."""
+    SUBMITTED = "submitted"
+    """8x8 said CREATED; due_at: the summary's deadline."""
+    IN_DOUBT = "in_doubt"
+    """The call may have been placed; due_at: the next look for evidence."""
+    COMPLETED = "completed"
+    """The person was reached; due_at of this and all that follow: prune at."""
+    UNREACHED = "unreached"
+    """Nobody answered, busy, cancelled, or on the block list, after the last redial."""
+    FAILED = "failed"
+    """8x8 refused the call, or it failed on the way."""
+    EXPIRED = "expired"
+    """Its time had passed before it could be placed."""
+    CANCELLED = "cancelled"
+    """Somebody took it back before it was sent."""
+    ACCEPTED = "accepted"
+    """Certainly placed; no summary told how it ended. A late one still settles it."""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the job has ended (a late summary may still add to it)."""
+        return self in FINAL_STATES
+
+
+FINAL_STATES = frozenset(
+    {
+        JobState.COMPLETED,
+        JobState.UNREACHED,
+        JobState.FAILED,
+        JobState.EXPIRED,
+        JobState.CANCELLED,
+        JobState.ACCEPTED,
+    }
+)
+
+MISSED_WINDOW_CODES = frozenset({-1015, -2007})
+"""8x8 codes that say the POST's own `validUntil` had passed: nobody was called."""
+
+
+class PostVerdict(StrEnum):
+    """What is known about one POST of a job."""
+
+    CREATED = "created"
+    REFUSED = "refused"
+    NOT_SENT = "not_sent"
+    TURNED_AWAY = "turned_away"
+    UNKNOWN = "unknown"
+    PLACED = "placed"
+    """Evidence other than the answer says so: the log export, or a person."""
+    NOT_PLACED = "not_placed"
+    """Evidence other than the answer says so: the log export, or a person."""
+
+
+_DID_NOT_RING = frozenset({PostVerdict.REFUSED, PostVerdict.NOT_SENT, PostVerdict.TURNED_AWAY, PostVerdict.NOT_PLACED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a session ended, as its summary (VSS) tells. `status_text` is the service's own spelling."""
+
+    status: SessionStatus | None
+    status_text: str
+    code: int | None = None
+    message: str | None = None
+    session_id: str | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    seconds: float | None = None
+    digits: str | None = None
+
+    @property
+    def missed_its_window(self) -> bool:
+        """Whether 8x8 dropped the call because its `validUntil` had passed (-2007): nobody was called."""
+        return self.code in MISSED_WINDOW_CODES
+
+    @property
+    def was_placed(self) -> bool:
+        """Whether this is an attempt: everything that ended a session but a missed window."""
+        return not self.missed_its_window
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Post:
+    """One POST of a job. Its `client_request_id` is `<job id>.<number>`; `valid_until` is what the wire carried.
+
+    `redial` is how many redials had been granted when it began: two POSTs of the same count that both rang are an
+    incident, two of different counts were asked for.
+    """
+
+    number: int
+    client_request_id: str
+    began_at: datetime
+    valid_until: datetime
+    redial: int = 0
+    answered_at: datetime | None = None
+    verdict: PostVerdict | None = None
+    code: int | None = None
+    message: str | None = None
+    session_id: str | None = None
+    outcome: Outcome | None = None
+
+    @property
+    def may_have_rung(self) -> bool:
+        """Whether this POST counts as an attempt: a phone may have rung for it."""
+        if self.outcome is not None:
+            return self.outcome.was_placed
+        return self.verdict not in _DID_NOT_RING
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a phone may have rung, or still ring, and no summary has told the end."""
+        return self.outcome is None and self.may_have_rung
+
+
+class NoteKind(StrEnum):
+    """Why a note was made."""
+
+    RANG_TWICE = "rang_twice"
+    """An incident: two POSTs of one job are known to have rung without a redial between them."""
+    RESOLVED = "resolved"
+    REDIALLED = "redialled"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_incident(self) -> bool:
+        """Whether the promise was broken: somebody must look at it."""
+        return self is NoteKind.RANG_TWICE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """Something about a job that people should know, in the order it happened."""
+
+    at: datetime
+    kind: NoteKind
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedialPolicy:
+    """When to call again: after which session statuses, at most how often, how far apart.
+
+    The n-th redial waits `after * factor ** (n - 1)`, spread by up to `jitter` (0 to 1) of it.
+    """
+
+    on: frozenset[SessionStatus]
+    limit: int
+    after: timedelta
+    factor: float = 1.0
+    jitter: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One call to be placed. A value: moves make a new one.
+
+    The first group of fields is the head, which stores index; `body` is the canonical 8x8 request body without
+    `validUntil`, `clientRequestId` and `clientBatchId`, made and validated once. `revision` is a token that the writer
+    of the last move made. `active_until`: until then the call counts against `max_active`. `posts` holds every POST,
+    but of those that sent nothing only the newest ten.
+    """
+
+    id: str
+    queue: str
+    state: JobState
+    due_at: datetime
+    revision: str = ""
+    worker_id: str | None = None
+    priority: int = 0
+    batch_id: str | None = None
+    destination: str
+    unique_key: str | None = None
+    valid_until: datetime | None = None
+    active_until: datetime | None = None
+
+    body: str
+    body_digest: str
+    source: str
+    created_at: datetime
+    not_before: datetime | None = None
+    time_zone: str | None = None
+    reason: str | None = None
+    failures: int = 0
+    missed_windows: int = 0
+    post_count: int = 0
+    redials: int = 0
+    redial: RedialPolicy | None = None
+    posts: tuple[Post, ...] = ()
+    notes: tuple[Note, ...] = field(default=())
+
+    @property
+    def attempt(self) -> int:
+        """How many POSTs may have rung. A 429 is no attempt; a redial is."""
+        return sum(1 for post in self.posts if post.may_have_rung)
+
+    @property
+    def last_post(self) -> Post | None:
+        """The newest POST, if any was begun."""
+        return self.posts[-1] if self.posts else None
+
+    @property
+    def open_post(self) -> Post | None:
+        """The newest POST that may have rung and has no outcome: the one that the state speaks of."""
+        return next((post for post in reversed(self.posts) if post.is_open), None)
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How the newest POST that has an outcome ended."""
+        return next((post.outcome for post in reversed(self.posts) if post.outcome is not None), None)
+
+    @property
+    def has_outcome(self) -> bool:
+        """Whether any POST is known to have been placed and ended: such a job never becomes expired or cancelled."""
+        return any(post.outcome is not None and post.outcome.was_placed for post in self.posts)
+
+    @property
+    def session_id(self) -> str | None:
+        """The session of the newest POST that 8x8 gave one."""
+        return next((post.session_id for post in reversed(self.posts) if post.session_id), None)
+
+    def post(self, number: int) -> Post | None:
+        """The POST with this number, if it is recorded."""
+        return next((post for post in reversed(self.posts) if post.number == number), None)
+
+    def is_expired(self, *, at: datetime) -> bool:
+        """Whether its own validity has passed."""
+        return self.valid_until is not None and at >= self.valid_until

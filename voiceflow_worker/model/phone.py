@@ -1,0 +1,309 @@
+"""Telephone numbers: the E.164 form that 8x8 takes, what numbering plans think of it, and what people write."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
+
+if TYPE_CHECKING:
+    from phonenumbers import PhoneNumber
+
+MANY_NUMBERS = -1011
+INVALID_NUMBER = -1017
+
+# ITU-T E.164: at most 15 digits, the country code first, and no country code begins with 0. Shorter than 7 digits is
+# no number that can be called from abroad.
+_E164 = re.compile(r"\+?[1-9][0-9]{6,14}")
+_SEVERAL = re.compile(r"\+?[0-9]{7,15}(?:\s*[,;/|&]\s*|\s+(?:and|or)\s+|\s+)\+?[0-9]{7,15}.*", re.DOTALL)
+FEWEST_DIGITS, MOST_DIGITS = 7, 15
+# 6.59E+09 and 6,59E+09: the digits that the spreadsheet cut off are gone.
+_SCIENTIFIC = re.compile(r"[+-]?\d+(?:[.,]\d+)?[eE][+-]?\d+")
+# 6587654321.0: a spreadsheet or a data frame took the number for a quantity; its digits are all there.
+_DECIMAL = re.compile(r"(\+?\d{7,15})[.,]0+")
+# +44 (0)20 …: the 0 is dialled within the country only, and never together with the country code.
+_TRUNK_ZERO = re.compile(r"\(\s*0\s*\)")
+# Anything but digits and the usual marks, a + that is not in front, a mark that begins the number.
+_STRANGE = re.compile(r"[^\d\s+\-./()]|(?<=[\d)])\s*\+|^[-./)]")
+_BETWEEN_NUMBERS = re.compile(r"[,;|&/\n]|\b(?:and|or)\b")
+_SHORTEST_LOCAL = 6
+_DIRT = re.compile(r"[\s\-./()]")
+_DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\uff0d"), "-")
+
+
+def normalise(text: str) -> str:
+    """The number in E.164 form with its leading +: 7 to 15 digits, the + optional, nothing else accepted.
+
+    Judges the form only: whether a numbering plan knows the number is for `warnings_for` to say. Raises
+    PhoneNumberError, with what is wrong, for anything else; `parse_number` reads what people write.
+    """
+    if not is_e164(text):
+        code, reason = form_problem(text)
+        raise PhoneNumberError(f"{text[:40]!r} is no phone number in E.164 form: {reason}", code=code)
+    return text if text.startswith("+") else "+" + text
+
+
+def is_e164(text: str) -> bool:
+    """Whether `normalise` would accept the text."""
+    return _E164.fullmatch(text) is not None
+
+
+def form_problem(text: str) -> tuple[int, str]:
+    """Why a text is not in E.164 form: the 8x8 code (-1011 for several numbers, else -1017), and a reason as a clause.
+
+    Only for texts that `is_e164` refuses.
+    """
+    if holds_several(text):
+        return MANY_NUMBERS, "it holds several numbers; give one, and one call to each"
+    digits = sum(character.isdigit() for character in text)
+    if any(character.isalpha() for character in text):
+        reason = "it has letters"
+    elif not digits:
+        reason = "it has no digits"
+    elif re.fullmatch(r"\+?[0-9]+", text) is None:
+        reason = "only digits and a leading + are taken, no spaces, dashes, dots or brackets"
+    elif text.lstrip("+").startswith("0"):
+        reason = "it begins with 0, and no country code does"
+    else:
+        reason = _length_reason(digits)
+    return INVALID_NUMBER, f"{reason}; write the country code and the number, such as +6587654321"
+
+
+def holds_several(text: str) -> bool:
+    """Whether a text holds more than one phone number: two long runs of digits with something between them."""
+    return _SEVERAL.fullmatch(text.strip()) is not None
+
+
+def _length_reason(digits: int) -> str:
+    if digits < FEWEST_DIGITS:
+        return f"{digits} digits are too few, {FEWEST_DIGITS} is the least"
+    return f"{digits} digits are too many, {MOST_DIGITS} is the most"
+
+
+# A campaign has one source and as many destinations as rows: the source stays in the cache.
+@lru_cache(maxsize=1024)
+def warnings_for(e164: str) -> tuple[str, ...]:
+    """What the numbering plans of the world say against a number in E.164 form; empty when they know it.
+
+    These are doubts, not errors: plans change, and the numbers of the 8x8 guides are not assigned. Sentence parts that
+    follow the number. Never raises; a text that is not in E.164 form gives no warnings.
+    """
+    import phonenumbers
+
+    number = _plan_number(e164)
+    if number is None:
+        return ("begins with no country code in use; check the first digits",) if is_e164(e164) else ()
+    region = _region(number)
+    if not phonenumbers.is_valid_number(number):
+        return (f"{_invalid_reason(number)} the numbering plan of {region or 'its country code'}; check it",)
+    written = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    if written != normalise(e164):
+        return (f"is written {written} in E.164 form; leave out the 0 that is dialled within {region}",)
+    kinds = phonenumbers.PhoneNumberType
+    kind = {
+        kinds.PREMIUM_RATE: "a premium-rate",
+        kinds.SHARED_COST: "a shared-cost",
+        kinds.PAGER: "a pager",
+        kinds.VOICEMAIL: "a voicemail",
+    }.get(phonenumbers.number_type(number))
+    return (f"is {kind} number in {region or 'its country'}; check that it is meant to be called",) if kind else ()
+
+
+def usual_form(e164: str) -> str:
+    """A number in E.164 form as its numbering plan writes it: without a 0 that is dialled within the country only.
+
+    Numbers that no plan knows stay as they are. Never raises.
+    """
+    import phonenumbers
+
+    number = _plan_number(e164)
+    if number is None or not phonenumbers.is_valid_number(number):
+        return e164
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+
+def country_of(e164: str) -> str | None:
+    """The ISO 3166 region of a number in E.164 form, such as SG; None when no single region has it. Never raises."""
+    number = _plan_number(e164)
+    return None if number is None else _region(number)
+
+
+def _plan_number(e164: str) -> PhoneNumber | None:
+    # 30 ms to import, and only needed once there is a number: loaded when first used.
+    import phonenumbers
+
+    if not is_e164(e164):
+        return None
+    try:
+        return phonenumbers.parse(normalise(e164))
+    except phonenumbers.NumberParseException:
+        return None
+
+
+def _region(number: PhoneNumber) -> str | None:
+    import phonenumbers
+
+    code = number.country_code
+    if code is None:
+        return None
+    region = phonenumbers.region_code_for_number(number) or phonenumbers.region_code_for_country_code(code)
+    # "001" stands for codes that belong to no country (+800, +870), "ZZ" for unknown ones.
+    return region if region.isalpha() and region != "ZZ" else None
+
+
+def _invalid_reason(number: PhoneNumber) -> str:
+    import phonenumbers
+
+    match phonenumbers.is_possible_number_with_reason(number):
+        case phonenumbers.ValidationResult.TOO_SHORT:
+            return "is too short for"
+        case phonenumbers.ValidationResult.TOO_LONG:
+            return "is too long for"
+        case _:
+            return "is not assigned in"
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedNumber:
+    """One telephone number that was read: in E.164 form with its +, its ISO 3166 region if one has it, and doubts."""
+
+    e164: str
+    country_code: str | None
+    warnings: tuple[str, ...] = ()
+
+
+def parse_number(text: str, *, country: str | None = None) -> ParsedNumber:
+    """Read one telephone number as people write it; `country` (ISO 3166, such as SG) is where national numbers belong.
+
+    Takes spaces, dashes, dots and brackets, a + or 00 before the country code, and the national form where a country is
+    given. Without a country the digits are taken to begin with the country code, as in the bodies that 8x8 takes.
+    Numbers that no numbering plan knows are read, with a warning. Raises PhoneNumberError with the reason, and the code
+    that 8x8 would answer with, for what is not one number; InvalidInputError for a country that does not exist.
+    """
+    region = None if country is None else _region_of(country)
+    written = _cleaned(text)
+    problem = _damage(written)
+    if problem is not None:
+        code, reason = problem
+        raise PhoneNumberError(f"{text.strip()[:40]!r} {reason}", code=code)
+    warnings: list[str] = []
+    if decimal := _DECIMAL.fullmatch(written):
+        written = decimal[1]
+        warnings.append("was written as a decimal number; format the column as text")
+    digits = _DIRT.sub("", _TRUNK_ZERO.sub("", written) if written.lstrip("( ").startswith(("+", "00")) else written)
+    # 00 first: some countries dial abroad with other prefixes, and would read 0065… as their own 006 and 5….
+    if digits.startswith("00"):
+        digits = "+" + digits[2:]
+    if digits.startswith("+"):
+        e164 = digits
+    elif region is not None:
+        e164, doubt = _from_within(digits, region)
+        warnings += doubt
+    elif digits.startswith("0"):
+        raise PhoneNumberError(
+            f"{text.strip()[:40]!r} begins with 0, the national form: say which country it belongs to, or write it "
+            "with its country code, such as +6587654321"
+        )
+    else:
+        e164 = "+" + digits
+    if not is_e164(e164):
+        code, reason = form_problem(e164)
+        raise PhoneNumberError(f"{text.strip()[:40]!r} is no phone number: {reason}", code=code)
+    e164 = usual_form(e164)
+    return ParsedNumber(e164, country_of(e164), (*warnings, *warnings_for(e164)))
+
+
+def _cleaned(text: str) -> str:
+    """The text without what is invisible, in ASCII digits and signs: full-width and Arabic digits are digits too."""
+    visible = "".join(
+        character for character in unicodedata.normalize("NFKC", text) if unicodedata.category(character) != "Cf"
+    )
+    ascii_digits = "".join(
+        str(unicodedata.decimal(character)) if character.isdecimal() else character for character in visible
+    )
+    # A leading apostrophe makes a spreadsheet take a cell for text; some exports keep it.
+    return ascii_digits.translate(_DASHES).strip().removeprefix("'").strip()
+
+
+def _damage(written: str) -> tuple[int, str] | None:
+    """What makes a text unreadable as one number, as an 8x8 code and the rest of a sentence; None when nothing does."""
+    if not written:
+        return INVALID_NUMBER, "is empty; give a phone number, such as +6587654321"
+    if _SCIENTIFIC.fullmatch(written):
+        return INVALID_NUMBER, (
+            "was damaged by a spreadsheet, which wrote it in scientific notation and dropped digits; format the column "
+            "as text, and enter the number again"
+        )
+    if _holds_several(written):
+        return MANY_NUMBERS, "holds several numbers; give each a row of its own"
+    if letter := next((character for character in written if character.isalpha()), None):
+        return INVALID_NUMBER, f"has letters ({letter!r}); give digits only, without names or extensions"
+    if not any(map(str.isdigit, written)):
+        return INVALID_NUMBER, "has no digits; give a phone number, such as +6587654321"
+    if strange := _STRANGE.search(written):
+        return INVALID_NUMBER, f"has {strange[0].strip()!r} where no phone number has one; remove it"
+    return None
+
+
+def _holds_several(written: str) -> bool:
+    parts = _BETWEEN_NUMBERS.split(written)
+    long_parts = [part for part in parts if sum(map(str.isdigit, part)) >= _SHORTEST_LOCAL]
+    return len(long_parts) > 1 or holds_several(written) or written.count("+") > 1
+
+
+def _from_within(digits: str, region: str) -> tuple[str, tuple[str, ...]]:
+    """The E.164 form of digits without a + in a file about one country, and a doubt about which way they were meant.
+
+    Such a number may be national, or begin with a country code: what a numbering plan knows is believed, national
+    first. Raises PhoneNumberError when it is neither.
+    """
+    import phonenumbers
+
+    national, abroad = _parsed(digits, region), _parsed("+" + digits, None)
+    if national is not None and phonenumbers.is_valid_number(national):
+        if abroad is None or abroad == national or not phonenumbers.is_valid_number(abroad):
+            return _e164(national), ()
+        doubt = f"was read as {_e164(national)}, and could be {_e164(abroad)}; write the + and the country code"
+        return _e164(national), (doubt,)
+    if abroad is not None and phonenumbers.is_valid_number(abroad):
+        return _e164(abroad), ()
+    own_code = str(phonenumbers.country_code_for_region(region))
+    if abroad is not None and digits.startswith(own_code) and phonenumbers.is_possible_number(abroad):
+        return _e164(abroad), ()
+    if national is not None and phonenumbers.is_possible_number(national):
+        return _e164(national), ()
+    raise PhoneNumberError(
+        f"{digits[:40]!r} is no phone number of {region}, it is too short or too long for one, nor does a country code "
+        "begin it; check it, or write it with a + and its country code"
+    )
+
+
+def _parsed(text: str, region: str | None) -> PhoneNumber | None:
+    import phonenumbers
+
+    try:
+        return phonenumbers.parse(text, region)
+    except phonenumbers.NumberParseException:
+        return None
+
+
+def _e164(number: PhoneNumber) -> str:
+    import phonenumbers
+
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+
+def _region_of(country: str) -> str:
+    import phonenumbers
+
+    region = country.strip().upper()
+    region = "GB" if region == "UK" else region  # ISO 3166 keeps UK free for exactly this
+    if region not in phonenumbers.SUPPORTED_REGIONS:
+        raise InvalidInputError(
+            f"{country!r} is no country: give its two letters, as in ISO 3166, such as SG, ID, PH, GB or US"
+        )
+    return region

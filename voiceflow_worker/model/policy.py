@@ -1,0 +1,40 @@
+"""The time limits that the rules of a call's life go by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+
+class Outcomes(StrEnum):
+    """Where outcomes come from."""
+
+    WEBHOOK = "webhook"
+    """8x8 sends a session summary (VSS) for each call."""
+    NONE = "none"
+    """Nobody listens: CREATED is the end, and such a job is `accepted`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallPolicy:
+    """The time limits of one queue's calls.
+
+    `submit_window`: a POST carries `validUntil` no later than this after its journal entry, so a doubt has an end.
+    `ringing`: how long a phone may ring after 8x8 took the call. `clock_skew`: how far two clocks may differ.
+    `summary_deadline`: how long a submitted call waits for its summary. `missed_windows`: how many times a POST may
+    come back as expired (-1015, -2007) while the job itself is valid, before the job fails.
+    """
+
+    submit_window: timedelta = timedelta(seconds=120)
+    ringing: timedelta = timedelta(seconds=90)
+    clock_skew: timedelta = timedelta(seconds=10)
+    summary_deadline: timedelta = timedelta(hours=2)
+    retention: timedelta = timedelta(days=30)
+    key_retention: timedelta = timedelta(days=400)
+    outcomes: Outcomes = Outcomes.WEBHOOK
+    missed_windows: int = 3
+    first_look: timedelta = timedelta(minutes=1)
+    longest_look: timedelta = timedelta(hours=1)
+    first_backoff: timedelta = timedelta(milliseconds=500)
+    longest_backoff: timedelta = timedelta(seconds=10)

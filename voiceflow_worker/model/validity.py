@@ -1,0 +1,32 @@
+"""`validUntil` on the wire: read leniently, written as 8x8 documents it (`YYYY-MM-DDTHH:MM:SS.SSSZ`)."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+# The documented form has milliseconds; any number of decimals names a moment just as well. A zone other than Z does
+# not: the service documents UTC only.
+_VALID_UNTIL = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?Z", re.ASCII)
+
+
+def read_valid_until(value: object) -> datetime | None:
+    """The moment that a `validUntil` names, aware and in UTC; None when it names none."""
+    if not isinstance(value, str) or _VALID_UNTIL.fullmatch(value) is None:
+        return None
+    try:
+        return datetime.fromisoformat(value)
+    except ValueError:  # the 30th of February, 25 o'clock
+        return None
+
+
+def write_valid_until(moment: datetime) -> str:
+    """The moment as 8x8 wants it, rounded down to the millisecond: never later than was asked.
+
+    Raises ValueError for a moment without a zone.
+    """
+    if moment.tzinfo is None:
+        raise ValueError(
+            f"valid_until needs a time zone: {moment.isoformat()}; use datetime.now(UTC) + … or an aware datetime"
+        )
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"

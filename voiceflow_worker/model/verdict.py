@@ -1,0 +1,65 @@
+"""What one POST to 8x8 came to: the answer of the gateway, the question of the engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+
+class VerdictKind(StrEnum):
+    """What may be believed about one POST once it is over."""
+
+    CREATED = "created"
+    """8x8 answered CREATED with a session id: the call is placed."""
+    REFUSED = "refused"
+    """8x8 answered NOT_CREATED with a code: nobody was called, and the same body will not do better."""
+    NOT_SENT = "not_sent"
+    """Provably no byte of the POST left (refused, DNS, TLS, no connection): nobody was called; try again."""
+    TURNED_AWAY = "turned_away"
+    """8x8 answered before reading the call (401, 403, 404, 307, 308, 425, 429): nobody was called; try again."""
+    UNKNOWN = "unknown"
+    """The call may have been placed. Only evidence settles it; it is never sent again by time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """An order to hold the whole queue, which comes with a verdict.
+
+    `until_opened` holds until a person opens the queue (a wrong key does not mend itself). Otherwise the hold lasts
+    `retry_after`, or, where the answer named no time, an interval that doubles from 1 s to 60 s.
+    """
+
+    reason: str
+    until_opened: bool = False
+    retry_after: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What one POST came to.
+
+    `code` is the 8x8 status code where the answer had one, else None; `http_status` is None when no answer came.
+    `server_date` is the answer's Date header (RFC 9110 §6.6.1): the one clock that both sides can see.
+    """
+
+    kind: VerdictKind
+    message: str
+    code: int | None = None
+    session_id: str | None = None
+    http_status: int | None = None
+    server_date: datetime | None = None
+    hold: Hold | None = None
+
+
+class PostProgress:
+    """How far one POST has come, readable while it runs and after it was cancelled.
+
+    The gateway sets `may_have_left` before the first byte of the request can leave. A POST that is cancelled while it
+    is False provably sent nothing.
+    """
+
+    __slots__ = ("may_have_left",)
+
+    def __init__(self) -> None:
+        self.may_have_left = False

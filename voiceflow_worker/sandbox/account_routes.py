@@ -1,0 +1,138 @@
+"""The rest of the account's API, as far as it is played: webhooks, speech profiles, numbers."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from voiceflow_worker.model import phone
+from voiceflow_worker.model.values import is_object
+from voiceflow_worker.sandbox.account import HOOK_TYPES, Account
+from voiceflow_worker.sandbox.delivery import Hook
+
+_SUB_ACCOUNT = "/api/v1/subaccounts/{sub_account}"
+_NUMBER_STATUS = "Active"
+
+
+class AccountRoutes:
+    """The endpoints beside callflows, under one account."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+
+    def routes(self) -> list[Route]:
+        """Everything that is played."""
+        return [
+            self._route("/speech-profiles", self._profiles, "GET"),
+            self._route("/numbers", self._numbers, "GET"),
+            self._route("/numbers/{number}", self._number, "GET"),
+            self._route("/webhooks", self._webhooks, "GET"),
+            self._route("/webhooks/{hook_type}", self._remove_webhook, "DELETE"),
+            Route(_SUB_ACCOUNT + "/webhooks", self._register_webhook, methods=["POST"]),
+        ]
+
+    def _route(self, path: str, answer: Callable[[str, Request], Response], method: str) -> Route:
+        async def endpoint(request: Request) -> Response:
+            return self._turned_away(request) or answer(request.path_params["sub_account"], request)
+
+        return Route(_SUB_ACCOUNT + path, endpoint, methods=[method])
+
+    def _turned_away(self, request: Request) -> Response | None:
+        authorization = request.headers.get("authorization")
+        turned_away = self._account.refusal(
+            None if authorization is None else authorization.encode("latin-1"), request.path_params["sub_account"]
+        )
+        if turned_away is None:
+            return None
+        status, message = turned_away
+        return JSONResponse({"statusCode": status, "statusMessage": message}, status_code=status)
+
+    def _profiles(self, _sub_account: str, _request: Request) -> Response:
+        return JSONResponse({"speechProfiles": [dict(profile) for profile in self._account.profiles]})
+
+    def _numbers(self, _sub_account: str, _request: Request) -> Response:
+        numbers = self._account.numbers
+        return JSONResponse(
+            {"totalNumbers": len(numbers), "lastUpdatedAt": _now(), "numbers": [_number(number) for number in numbers]}
+        )
+
+    def _number(self, _sub_account: str, request: Request) -> Response:
+        number = request.path_params["number"]
+        if not phone.is_e164(number) or not self._account.owns(number):
+            return JSONResponse({"statusCode": 404, "statusMessage": f"Number not found : {number}"}, status_code=404)
+        return JSONResponse(_number(number))
+
+    def _webhooks(self, sub_account: str, _request: Request) -> Response:
+        return JSONResponse(
+            {
+                "subAccountId": sub_account,
+                "count": len(self._account.hooks(sub_account)),
+                "webhooks": [
+                    {
+                        "type": hook_type,
+                        "url": hook.url,
+                        "enabled": hook.enabled,
+                        "httpAuthHeaderAvailable": hook.authorization is not None,
+                    }
+                    for hook_type, hook in self._account.hooks(sub_account).items()
+                ],
+                "statusCode": 0,
+                "statusMessage": "ok",
+            }
+        )
+
+    async def _register_webhook(self, request: Request) -> Response:
+        turned_away = self._turned_away(request)
+        if turned_away is not None:
+            return turned_away
+        try:
+            given = orjson.loads(await request.body())
+        except orjson.JSONDecodeError:
+            return _invalid("Invalid JSON request body")
+        if not is_object(given):
+            return _invalid("Invalid JSON request body")
+        hook_type, url, header = given.get("type"), given.get("url"), given.get("httpAuthHeader")
+        enabled = given.get("enabled", given.get("active", True))  # some guides write `active`
+        if not isinstance(hook_type, str) or hook_type not in HOOK_TYPES:
+            return _invalid(f"type should be one of: {','.join(HOOK_TYPES)}")
+        if not isinstance(url, str) or not url.startswith(("http://", "https://")):
+            return _invalid("url should be an http or https address")
+        if not isinstance(header, str | None) or not isinstance(enabled, bool):
+            return _invalid("httpAuthHeader should be a string, and enabled a boolean")
+        sub_account = request.path_params["sub_account"]
+        self._account.hooks(sub_account)[hook_type] = Hook(url=url, authorization=header, enabled=enabled)
+        return self._webhooks(sub_account, request)
+
+    def _remove_webhook(self, sub_account: str, request: Request) -> Response:
+        hook_type = request.path_params["hook_type"]
+        if self._account.hooks(sub_account).pop(hook_type, None) is None:
+            return JSONResponse(
+                {"statusCode": 404, "statusMessage": f"No webhook of type {hook_type}"}, status_code=404
+            )
+        return self._webhooks(sub_account, request)
+
+
+def _number(number: str) -> dict[str, object]:
+    digits = number.removeprefix("+")
+    return {
+        "msisdn": digits,
+        "countryCode": phone.country_of("+" + digits),
+        "operationalStatus": _NUMBER_STATUS,
+    }
+
+
+def _invalid(message: str) -> Response:
+    return JSONResponse(
+        {"errorId": str(uuid.uuid4()), "statusCode": "1001", "statusMessage": message, "timestamp": _now()},
+        status_code=422,
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

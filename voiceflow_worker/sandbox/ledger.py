@@ -1,0 +1,88 @@
+"""The ledger: every call that was asked for, in the order it was decided, and whether a phone rang for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+
+@dataclass(slots=True, kw_only=True)
+class LedgerEntry:
+    """One POST to the callflows endpoint.
+
+    `at` (seconds since the epoch, by the true clock) is when the call was accepted or refused; `received_at` when the
+    request was in, which is earlier only if a delay was ordered. `rang` turns true at `at`, or later where a script has
+    the call dialled later. `answered_with` says what the client was given, and `http_status` is None if that was no
+    HTTP answer.
+    """
+
+    at: float
+    received_at: float
+    source: str | None = None
+    destination: str | None = None
+    client_request_id: str | None = None
+    client_batch_id: str | None = None
+    valid_until: str | None = None
+    sub_account: str | None = None
+    session_id: str | None = None
+    rang: bool = False
+    answered_with: str = ""
+    http_status: int | None = None
+    code: int | None = None
+    outcome: str | None = None
+
+    def as_json(self) -> dict[str, object]:
+        """The entry for scripts; times as RFC 3339 in UTC, `at_seconds` is `at` since the epoch."""
+        return {
+            "at": moment(self.at),
+            "destination": self.destination,
+            "client_request_id": self.client_request_id,
+            "session_id": self.session_id,
+            "rang": self.rang,
+            "answered_with": self.answered_with,
+            "at_seconds": self.at,
+            "received_at": moment(self.received_at),
+            "source": self.source,
+            "client_batch_id": self.client_batch_id,
+            "valid_until": self.valid_until,
+            "sub_account": self.sub_account,
+            "http_status": self.http_status,
+            "code": self.code,
+            "outcome": self.outcome,
+        }
+
+
+class Ledger:
+    """All entries, oldest first."""
+
+    def __init__(self) -> None:
+        self._entries: list[LedgerEntry] = []
+        self._grown = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[LedgerEntry]:
+        return iter(self._entries)
+
+    def append(self, entry: LedgerEntry) -> None:
+        """Write an entry; it may be completed while its request is answered."""
+        self._entries.append(entry)
+        self._grown.set()
+
+    def clear(self) -> None:
+        """Begin a new ledger."""
+        self._entries.clear()
+
+    async def reached(self, count: int) -> None:
+        """Wait until there are so many entries."""
+        while len(self._entries) < count:
+            self._grown.clear()
+            await self._grown.wait()
+
+
+def moment(seconds: float) -> str:
+    """Seconds since the epoch as RFC 3339 in UTC, to the microsecond."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

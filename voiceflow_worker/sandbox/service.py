@@ -1,0 +1,169 @@
+"""The sandbox, put together."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import AsyncGenerator, Collection, Sequence
+from datetime import UTC, datetime, timedelta
+
+from starlette.applications import Starlette
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from voiceflow_worker.asgi.server import serving
+from voiceflow_worker.sandbox.account import Account
+from voiceflow_worker.sandbox.account_routes import AccountRoutes
+from voiceflow_worker.sandbox.activity import Activity
+from voiceflow_worker.sandbox.answers import DateHeader
+from voiceflow_worker.sandbox.callflows import Callflows
+from voiceflow_worker.sandbox.connection import ConnectionTellingProtocol
+from voiceflow_worker.sandbox.control_routes import ControlRoutes
+from voiceflow_worker.sandbox.delivery import Delivery, Hook
+from voiceflow_worker.sandbox.exchange import Exchange
+from voiceflow_worker.sandbox.faults import Faults
+from voiceflow_worker.sandbox.ledger import Ledger
+from voiceflow_worker.sandbox.misbehaviour import Misbehaviour
+from voiceflow_worker.sandbox.orders import OrderBook
+from voiceflow_worker.sandbox.outcomes import Outcomes
+from voiceflow_worker.sandbox.script import Script
+
+_CALLFLOWS = re.compile(r"/api/v1/subaccounts/([^/]+)/callflows")
+
+
+class Sandbox:
+    """An 8x8 stand-in for one account, which calls nobody. It runs on asyncio.
+
+    `seed` decides how calls end; `speed` how much quicker than life they do so (60: a minute takes a second).
+    `api_key`, `sub_accounts`, `numbers` (sources that may be shown) and `voices` are checked only if given. `webhook`
+    is the URL to which all events of every sub-account are sent until others are registered, with `webhook_secret` as
+    their Authorization value; a delivery that fails is tried `webhook_retries` times more. `clock_offset` sets its
+    clock, which judges `validUntil` and writes the Date header, off from this machine's; the ledger tells true times.
+
+    The ledger and both kinds of orders can be used from Python as they can over HTTP.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int | str = 0,
+        api_key: str | None = None,
+        sub_accounts: Collection[str] | None = None,
+        numbers: Sequence[str] | None = None,
+        voices: Collection[str] | None = None,
+        webhook: str | None = None,
+        webhook_secret: str | None = None,
+        webhook_retries: int = 0,
+        speed: float = 1.0,
+        clock_offset: timedelta = timedelta(0),
+    ) -> None:
+        if not speed > 0:
+            raise ValueError(f"speed is how much quicker than life calls go, more than 0, not {speed}")
+        self._clock_offset = clock_offset
+        self._activity = Activity()
+        self._account = Account(
+            api_key=api_key,
+            sub_accounts=sub_accounts,
+            numbers=numbers,
+            voices=voices,
+            hook=None if webhook is None else Hook(url=webhook, authorization=webhook_secret),
+        )
+        self._date = DateHeader(offset=clock_offset.total_seconds())
+        self._outcomes = Outcomes(seed)
+        self._delivery = Delivery(self._activity, speed=speed, retries=webhook_retries)
+        self._exchange = Exchange(
+            self._activity, account=self._account, delivery=self._delivery, speed=speed, now=self._now
+        )
+        self._misbehaviour = Misbehaviour(self._date)
+        self.ledger = Ledger()
+        """Every call that was asked for, in order."""
+        self.faults = Faults()
+        """How to misbehave: `sandbox.faults.add(Fault(…))`."""
+        self.scripts: OrderBook[Script] = OrderBook()
+        """What becomes of calls: `sandbox.scripts.add(Script(…))`."""
+        self._callflows = Callflows(
+            account=self._account,
+            ledger=self.ledger,
+            faults=self.faults,
+            misbehaviour=self._misbehaviour,
+            scripts=self.scripts,
+            outcomes=self._outcomes,
+            exchange=self._exchange,
+            date=self._date,
+            now=self._now,
+        )
+        control = ControlRoutes(
+            ledger=self.ledger,
+            delivery=self._delivery,
+            faults=self.faults,
+            scripts=self.scripts,
+            reset=self.reset,
+        )
+        self._others = Starlette(
+            routes=[*control.routes(), *AccountRoutes(self._account).routes()], lifespan=self._lifespan
+        )
+
+    @property
+    def app(self) -> ASGIApp:
+        """The sandbox as an ASGI app. Faults of the line need `running`: other servers give no access to the socket."""
+        return self._serve
+
+    @contextlib.asynccontextmanager
+    async def running(self, *, host: str = "127.0.0.1", port: int = 0) -> AsyncGenerator[str]:
+        """Serve the sandbox on this event loop until the block ends; gives its base URL. Port 0 is any free one.
+
+        At the end calls under way are forgotten, and connections that stall are reset. Raises OSError if the port
+        cannot be bound. A sandbox runs once.
+        """
+        async with serving(
+            self.app, host=host, port=port, protocol=ConnectionTellingProtocol, date_header=False
+        ) as address:
+            try:
+                yield address.url
+            finally:
+                self._misbehaviour.call_off()
+
+    async def idle(self) -> None:
+        """Wait until every call has ended and every event has been delivered, or given up."""
+        await self._activity.quiet()
+
+    def reset(self) -> None:
+        """Begin anew: no ledger, no orders, no calls under way. Registered webhooks stay."""
+        self._exchange.clear()
+        self._delivery.clear()
+        self._outcomes.reset()
+        self.faults.clear()
+        self.scripts.clear()
+        self.ledger.clear()
+
+    async def aclose(self) -> None:
+        """Forget the calls under way, close connections to receivers. `running`, or a server's lifespan, does it."""
+        self._misbehaviour.call_off()
+        self._exchange.clear()
+        await self._delivery.aclose()
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST":
+            found = _CALLFLOWS.fullmatch(scope["path"])
+            if found is not None:
+                await self._callflows.post(found[1], scope, receive, send)
+                return
+        await self._others(scope, receive, self._dated(send))
+
+    def _dated(self, send: Send) -> Send:
+        """The same, with the sandbox's own Date header on every answer."""
+
+        async def send_dated(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", []), (b"date", self._date.now().encode())]
+            await send(message)
+
+        return send_dated
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, _app: Starlette) -> AsyncGenerator[None]:
+        yield
+        await self.aclose()
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(time.time(), UTC) + self._clock_offset

@@ -1,0 +1,399 @@
+"""The settings, and the only reader of the environment.
+
+A setting is looked for, in this order, among the options given to `load_settings`, in the environment
+(`VOICEFLOW_RATE`), in `.env` (`VOICEFLOW_RATE`) and in `voiceflow.toml` (`rate`), both in the working directory; then
+there is a default. A name that ends in `_FILE` is read from the file it names
+(`VOICEFLOW_API_KEY_FILE=/run/secrets/8x8`). What is empty is not set.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from difflib import get_close_matches
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
+from urllib.parse import urlsplit
+
+import pydantic_settings
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from voiceflow_worker.errors import SettingsError
+
+if TYPE_CHECKING:
+    from voiceflow_worker.model.policy import CallPolicy
+
+PREFIX = "VOICEFLOW_"
+ENV_FILE = ".env"
+TOML_FILE = "voiceflow.toml"
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII)
+_SECONDS = {None: 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SECRETS = frozenset({"api_key", "webhook_secret", "ui_secret"})
+
+
+def parse_duration(text: str) -> timedelta:
+    """The duration that a text such as `30`, `500ms`, `30s`, `5m`, `2h` or `7d` names; without a unit, seconds.
+
+    Raises SettingsError, with a sentence, for anything else.
+    """
+    try:
+        return _duration(text)
+    except ValueError as error:
+        raise SettingsError(f"{text!r} is no duration: {error}") from None
+
+
+def parse_rate(text: str) -> float | None:
+    """The calls per second that a text such as `10` or `0.5` names; None for `unlimited`. Raises SettingsError."""
+    try:
+        return _rate(text)
+    except ValueError as error:
+        raise SettingsError(f"{text!r} is no rate: {error}") from None
+
+
+def _duration(value: object) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    match = None if isinstance(value, bool) else _DURATION.fullmatch(str(value).strip().lower())
+    if match is None:
+        raise ValueError("give a number of seconds, or one with a unit, such as 500ms, 30s, 5m, 2h or 7d")
+    try:
+        return timedelta(seconds=float(match[1]) * _SECONDS[match[2]])
+    except OverflowError:
+        raise ValueError("it is longer than any call needs; give a shorter one") from None
+
+
+def _rate(value: object) -> float | None:
+    if isinstance(value, str) and value.strip().lower() == "unlimited":
+        return None
+    try:
+        found = math.nan if isinstance(value, bool) else float(cast("float", value))
+    except (TypeError, ValueError):
+        found = math.nan
+    if not (found > 0 and math.isfinite(found)):
+        raise ValueError("give calls per second, more than 0, such as 10 or 0.5, or unlimited")
+    return found
+
+
+def _folded(value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+def _in_form(pattern: str, expected: str) -> AfterValidator:
+    def judged(text: str) -> str:
+        if re.fullmatch(pattern, text.strip()) is None:
+            raise ValueError(expected)
+        return text.strip()
+
+    return AfterValidator(judged)
+
+
+def _base_url(text: str) -> str:
+    text = text.strip().rstrip("/")
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good, parts = False, urlsplit("")
+    if not good or parts.query or parts.fragment or any(map(str.isspace, text)):
+        raise ValueError("give an http or https address, such as https://voice.8x8.com or http://127.0.0.1:8088")
+    if "@" in parts.netloc:
+        raise ValueError(f"an address does not hold a key: put it into {PREFIX}API_KEY")
+    return text
+
+
+def _networks(value: object) -> tuple[Network, ...]:
+    parts = value.split(",") if isinstance(value, str) else cast("list[object] | tuple[object, ...]", value)
+    try:
+        return tuple(ip_network(str(part).strip()) for part in parts if str(part).strip())
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{error}; give networks with commas between, such as 10.0.0.0/8, 18.140.80.2") from None
+
+
+def _secret(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value().strip()
+    # It becomes the value of a header: RFC 9110 §5.5 leaves no room for line breaks.
+    if not (text.isascii() and text.isprintable()):
+        raise ValueError("it has a line break or another character that no HTTP header can carry; copy it again")
+    return SecretStr(text)
+
+
+Network = IPv4Network | IPv6Network
+Region = Literal["ap", "us", "eu", "id"]
+LogLevel = Literal["debug", "info", "warning", "error", "critical"]
+Text = Annotated[str, AfterValidator(str.strip)]
+Folded = BeforeValidator(_folded)
+PositiveDuration = Annotated[timedelta, Field(gt=timedelta(0)), BeforeValidator(_duration)]
+Duration = Annotated[timedelta, Field(ge=timedelta(0)), BeforeValidator(_duration)]
+Count = Annotated[int, Field(ge=1)]
+Secret = Annotated[SecretStr, AfterValidator(_secret)]
+Networks = Annotated[tuple[Network, ...], BeforeValidator(_networks)]
+Queue = Annotated[str, _in_form(r"[a-z0-9][a-z0-9-]{0,15}", "give 1 to 16 of a-z, 0-9 and -, not beginning with -")]
+# 8x8 documents this form of a sub-account id.
+SubAccount = Annotated[str, _in_form(r"[A-Za-z0-9\-._&]{3,50}", "give 3 to 50 letters, digits, -, ., _ or &")]
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A value as it was found: under which name, where, and whether it is the path of a file that holds it."""
+
+    value: object
+    name: str
+    place: str
+    in_file: bool = False
+
+    def read(self) -> object:
+        """The value itself; raises SettingsError when the file that should hold it cannot be read."""
+        if not self.in_file:
+            return self.value
+        path = Path(str(self.value)).expanduser()
+        try:
+            text = path.read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise SettingsError(f"{self.name} ({self.place}) names {path}, which cannot be read: {reason}") from None
+        if not text.strip():
+            raise SettingsError(f"{self.name} ({self.place}) names {path}, which is empty")
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownVariable:
+    """A name that looks like a setting and is none: a slip of the pen, or a setting of another version."""
+
+    name: str
+    place: str
+    suggestion: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ShownSetting:
+    """One setting for people: `value` as text, with secrets hidden, and where it came from."""
+
+    variable: str
+    value: str
+    place: str
+
+
+class _Layer(PydanticBaseSettingsSource):
+    """One of the places: finds each setting under its name, or under its name with `_file`."""
+
+    def __init__(self, settings_cls: type[BaseSettings], values: Mapping[str, Any], *, place: str, prefix: str) -> None:
+        super().__init__(settings_cls)
+        self.values = values
+        self.place = place
+        self.prefix = prefix
+
+    def shown_name(self, key: str) -> str:
+        return key.upper() if self.prefix else key
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 (the base's)
+        key = self.prefix.lower() + field_name
+        found = [
+            _Given(value, self.shown_name(name), self.place, in_file=name != key)
+            for name in (key, key + "_file")
+            if str(value := self.values.get(name, "")).strip()
+        ]
+        if len(found) > 1:
+            names = f"{found[0].name} and {found[1].name}"
+            raise SettingsError(f"{names} are both set ({self.place}); keep one of them")
+        return (found[0] if found else None), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        found = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def unknown(self) -> list[UnknownVariable]:
+        prefix = self.prefix.lower()
+        names = [prefix + name for name in self.settings_cls.model_fields]
+        known = {*names, *(name + "_file" for name in names)}
+        return [
+            UnknownVariable(
+                name=self.shown_name(key),
+                place=self.place,
+                suggestion=next((self.shown_name(name) for name in get_close_matches(key.lower(), names, n=1)), None),
+            )
+            for key in self.values
+            if key.startswith(prefix) and key not in known
+        ]
+
+
+def _layers(settings_cls: type[BaseSettings]) -> tuple[_Layer, ...]:
+    try:
+        dotenv = pydantic_settings.DotEnvSettingsSource(
+            settings_cls, env_file=ENV_FILE, env_file_encoding="utf-8-sig"
+        ).env_vars
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{ENV_FILE} cannot be read: {error}") from None
+    try:
+        toml = pydantic_settings.TomlConfigSettingsSource(settings_cls, toml_file=TOML_FILE).toml_data
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{TOML_FILE} cannot be read: {error}") from None
+    environment = pydantic_settings.EnvSettingsSource(settings_cls).env_vars
+    return (
+        _Layer(settings_cls, environment, place="the environment", prefix=PREFIX),
+        _Layer(settings_cls, dotenv, place=ENV_FILE, prefix=PREFIX),
+        _Layer(settings_cls, toml, place=TOML_FILE, prefix=""),
+    )
+
+
+class Settings(BaseSettings):
+    """Every setting, read and checked; made by `load_settings`. Secrets do not appear in its repr."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    # May hold a password (redis://:password@host), so it is kept out of the repr.
+    store: Text = Field(default="sqlite:///voiceflow.db", repr=False)
+    queue: Queue = "default"
+    api_key: Secret | None = None
+    sub_account: SubAccount | None = None
+    region: Annotated[Region, Folded] = "ap"
+    base_url: Annotated[str, AfterValidator(_base_url)] | None = None
+    source: Text | None = None
+    voice_profile: Text | None = None
+    rate: Annotated[float | None, BeforeValidator(_rate)] = 10.0
+    """Calls per second over all workers of the queue; None is unlimited."""
+    burst: Count = 1
+    concurrency: Count = 50
+    max_active: Count | None = None
+    connect_timeout: PositiveDuration = timedelta(seconds=5)
+    read_timeout: PositiveDuration = timedelta(seconds=30)
+    lease: PositiveDuration = timedelta(seconds=60)
+    submit_window: PositiveDuration = timedelta(seconds=120)
+    clock_skew: Duration = timedelta(seconds=10)
+    export_settle: Duration = timedelta(seconds=60)
+    export_missing_means: Annotated[Literal["nothing", "not_placed"], Folded] = "nothing"
+    outcomes: Annotated[Literal["webhook", "none"], Folded] = "webhook"
+    summary_deadline: PositiveDuration = timedelta(hours=2)
+    shutdown_grace: Duration = timedelta(seconds=30)
+    webhook_secret: Secret | None = None
+    """The whole value of the Authorization header that 8x8 sends."""
+    webhook_allow: Networks = ()
+    trusted_proxies: Networks = ()
+    state_dir: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
+    retention: Duration = timedelta(days=30)
+    key_retention: Duration = timedelta(days=400)
+    ui_secret: Secret | None = None
+    log_format: Annotated[Literal["console", "json"], Folded] = "console"
+    log_level: Annotated[LogLevel, Folded] = "info"
+
+    _given: dict[str, _Given] = PrivateAttr(default_factory=dict[str, _Given])
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (the four are pydantic's; ours know their place)
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Where settings come from, most important first."""
+        return (init_settings, *_layers(settings_cls))
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _say_where_it_went_wrong(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        given = {
+            name: value if isinstance(value, _Given) else _Given(value, "--" + name.replace("_", "-"), "given directly")
+            for name, value in cast("Mapping[str, object]", data).items()
+        }
+        try:
+            settings = handler({name: value.read() for name, value in given.items()})
+        except ValidationError as error:
+            # The chain is cut: pydantic's own error could show a secret.
+            raise SettingsError(_sentence(error, given)) from None
+        settings._given = given  # noqa: SLF001 (its own class)
+        return settings
+
+    def policy(self) -> CallPolicy:
+        """The time limits that the life of a call goes by."""
+        from voiceflow_worker.model.policy import CallPolicy, Outcomes
+
+        return CallPolicy(
+            submit_window=self.submit_window,
+            clock_skew=self.clock_skew,
+            summary_deadline=self.summary_deadline,
+            retention=self.retention,
+            key_retention=self.key_retention,
+            outcomes=Outcomes(self.outcomes),
+        )
+
+    def shown(self) -> tuple[ShownSetting, ...]:
+        """Every setting in the order of this class, for people: secrets are hidden."""
+        return tuple(
+            ShownSetting(
+                variable=PREFIX + name.upper(),
+                value=_shown_value(name, getattr(self, name)),
+                place=f"{given.name} ({given.place})" if (given := self._given.get(name)) else "the default",
+            )
+            for name in type(self).model_fields
+        )
+
+
+def load_settings(**options: object) -> Settings:
+    """The settings from options, the environment, `.env`, `voiceflow.toml` and defaults, in that order.
+
+    An option that is None was not given; `rate="unlimited"` lifts the limit. Raises SettingsError naming every setting
+    that is wrong, with its value unless it is a secret, where it was found, and what is expected.
+    """
+    return Settings(**cast("dict[str, Any]", {name: value for name, value in options.items() if value is not None}))
+
+
+def unknown_variables() -> tuple[UnknownVariable, ...]:
+    """Names in the environment, `.env` and `voiceflow.toml` that look like settings and are none.
+
+    They are no error, so that an older version can live with a newer one's settings.
+    """
+    return tuple(unknown for layer in _layers(Settings) for unknown in layer.unknown())
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"(://[^/@\s]*?:)[^/\s]*@", r"\1***@", url)
+
+
+def _shown_value(name: str, value: object) -> str:
+    match value:
+        case None if name == "rate":
+            return "unlimited"
+        case None | ():
+            return ""
+        case SecretStr():
+            return "(hidden)"
+        case timedelta():
+            return f"{value.total_seconds():g}s"
+        case tuple():
+            return ", ".join(map(str, cast("tuple[object, ...]", value)))
+        case _:
+            return _without_password(str(value))
+
+
+def _sentence(error: ValidationError, given: Mapping[str, _Given]) -> str:
+    lines: list[str] = []
+    for problem in error.errors(include_url=False):
+        name = str(problem["loc"][0])
+        found = given[name]
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{found.name} is no setting")
+            continue
+        reason = problem["msg"].removeprefix("Value error, ")
+        hidden = name in _SECRETS or found.in_file
+        said = "" if hidden else f" is {_without_password(str(found.value))!r}"
+        source = f"{found.place}, read from {found.value}" if found.in_file else found.place
+        lines.append(f"{found.name}{said} ({source}): {reason}")
+    return "; ".join(lines)

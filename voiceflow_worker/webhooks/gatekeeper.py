@@ -1,0 +1,91 @@
+"""Who may hand in events: judged by the registered header and by the network, before a byte of the body is read.
+
+8x8 signs nothing: the Authorization value that was registered with the webhook, and the addresses it publishes, are all
+the authentication there is (8x8 webhook guides, voice IP addresses).
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import TypeAlias
+
+from voiceflow_worker.errors import SettingsError
+
+Network: TypeAlias = IPv4Network | IPv6Network
+Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
+
+
+class Refusal(StrEnum):
+    """Why somebody may not come in."""
+
+    NETWORK = "network"
+    SECRET = "secret"  # noqa: S105 - the name of a reason, no secret
+
+
+class Gatekeeper:
+    """Compares what a request shows with what is expected.
+
+    `secret` is the whole Authorization value (None: not looked at), `allow` the networks events may come from (empty:
+    all), `trusted_proxies` the networks whose X-Forwarded-For is believed (empty: nobody's). Raises SettingsError for
+    an empty secret, which would let in whoever sends an empty header.
+    """
+
+    def __init__(
+        self, *, secret: str | None, allow: Sequence[Network] = (), trusted_proxies: Sequence[Network] = ()
+    ) -> None:
+        if secret is not None and not secret.strip():
+            raise SettingsError("the webhook secret is empty; give the Authorization value registered with the webhook")
+        # Servers strip the white space around header values, so it cannot be part of one (RFC 9110 §5.5).
+        self._secret = None if secret is None else secret.strip().encode()
+        self._allow = tuple(allow)
+        self._trusted = tuple(trusted_proxies)
+
+    def refusal(self, headers: Headers, peer: str | None) -> Refusal | None:
+        """Why a request from the address `peer` is not let in; None when it is. Header names are in lower case."""
+        shown = list(headers)
+        if self._allow:
+            sender = self.sender(shown, peer)
+            if sender is None or not _is_within(sender, self._allow):
+                return Refusal.NETWORK
+        if self._secret is not None:
+            values = [value for name, value in shown if name == b"authorization"]
+            if len(values) != 1 or not hmac.compare_digest(values[0], self._secret):
+                return Refusal.SECRET
+        return None
+
+    def sender(self, headers: Headers, peer: str | None) -> IPv4Address | IPv6Address | None:
+        """Where a request comes from: the peer, or, behind trusted proxies, the nearest hop that is none of them.
+
+        X-Forwarded-For is read from its right end, which the nearest proxy wrote: what stands left of the first hop
+        that is not trusted may be made up. None when that hop cannot be read.
+        """
+        sender = _address(peer or "")
+        hops = [
+            hop for name, value in headers if name == b"x-forwarded-for" for hop in value.decode("latin-1").split(",")
+        ]
+        while sender is not None and hops and _is_within(sender, self._trusted):
+            sender = _address(hops.pop())
+        return sender
+
+
+def _is_within(address: IPv4Address | IPv6Address, networks: Sequence[Network]) -> bool:
+    return any(address.version == network.version and address in network for network in networks)
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    """The address in a hop, which may have a port, and brackets around IPv6."""
+    host = text.strip().strip('"')
+    if host.startswith("["):
+        host = host[1:].partition("]")[0]
+    elif host.count(":") == 1:
+        host = host.partition(":")[0]
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
+    # A socket open to both families shows IPv4 peers as ::ffff:a.b.c.d.
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return address if mapped is None else mapped
