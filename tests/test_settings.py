@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from voiceflow_worker.errors import SettingsError
-from voiceflow_worker.model.policy import CallPolicy, Outcomes
+from voiceflow_worker.model.policy import CallPolicy, MissingMeans, Outcomes
 from voiceflow_worker.settings import Settings, load_settings, parse_duration, parse_rate, unknown_variables
 
 DOCUMENTED = """
@@ -252,10 +252,19 @@ def test_a_broken_settings_file_is_named() -> None:
 
 def test_the_policy_has_the_limits_that_were_set() -> None:
     assert load_settings().policy() == CallPolicy()
-    changed = load_settings(submit_window="90s", clock_skew="5s", summary_deadline="1h", outcomes="none").policy()
+    changed = load_settings(
+        submit_window="90s",
+        clock_skew="5s",
+        summary_deadline="1h",
+        outcomes="none",
+        export_settle="2h",
+        export_missing_means="not_placed",
+    ).policy()
     assert changed == CallPolicy(
         submit_window=timedelta(seconds=90),
         clock_skew=timedelta(seconds=5),
         summary_deadline=timedelta(hours=1),
         outcomes=Outcomes.NONE,
+        export_settle=timedelta(hours=2),
+        missing_means=MissingMeans.NOT_PLACED,
     )

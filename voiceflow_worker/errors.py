@@ -24,14 +24,16 @@ VoiceflowError
 └── VoiceError                        about one call or request to 8x8
     ├── CallRefusedError              8x8 said NOT_CREATED: nobody was called
     ├── CallNotSentError              provably nothing left: nobody was called
-    └── CallInDoubtError              the call may have been placed; do not send it again
+    ├── CallInDoubtError              the call may have been placed; do not send it again
+    └── CallLogError                  the log of calls could not be had; nothing was concluded
+        └── CallLogUnavailableError   8x8 cannot be reached for it; try again
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -202,4 +204,16 @@ class CallInDoubtError(VoiceError):
 
     def __init__(self, message: str, *, client_request_id: str) -> None:
         self.client_request_id = client_request_id
+        super().__init__(message)
+
+
+class CallLogError(VoiceError):
+    """Raised when the log export of 8x8 could not be had, or could not be read; nothing was concluded from it."""
+
+
+class CallLogUnavailableError(CallLogError):
+    """Raised when 8x8 could not be reached for its log, or asked to come back later. Try again, after `retry_after`."""
+
+    def __init__(self, message: str, *, retry_after: timedelta | None = None) -> None:
+        self.retry_after = retry_after
         super().__init__(message)

@@ -40,8 +40,7 @@ if TYPE_CHECKING:
     from voiceflow_worker.model.policy import CallPolicy
 
 PREFIX = "VOICEFLOW_"
-ENV_FILE = ".env"
-TOML_FILE = "voiceflow.toml"
+ENV_FILE, TOML_FILE = ".env", "voiceflow.toml"
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII)
 _SECONDS = {None: 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SECRETS = frozenset({"api_key", "webhook_secret", "ui_secret"})
@@ -323,7 +322,7 @@ class Settings(BaseSettings):
 
     def policy(self) -> CallPolicy:
         """The time limits that the life of a call goes by."""
-        from voiceflow_worker.model.policy import CallPolicy, Outcomes
+        from voiceflow_worker.model.policy import CallPolicy, MissingMeans, Outcomes
 
         return CallPolicy(
             submit_window=self.submit_window,
@@ -332,6 +331,8 @@ class Settings(BaseSettings):
             retention=self.retention,
             key_retention=self.key_retention,
             outcomes=Outcomes(self.outcomes),
+            export_settle=self.export_settle,
+            missing_means=MissingMeans(self.export_missing_means),
         )
 
     def shown(self) -> tuple[ShownSetting, ...]:

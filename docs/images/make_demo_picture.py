@@ -72,6 +72,7 @@ def shortened(lines: list[str]) -> list[str]:
 
 
 def main() -> None:
+    """Run the demo and write the picture."""
     told, out = printed()
     told = [line for line in told if not line.startswith("calling:")]
     console = Console(record=True, width=COLUMNS, file=open(os.devnull, "w"), force_terminal=True)  # noqa: PTH123, SIM115
@@ -80,8 +81,8 @@ def main() -> None:
         console.print(Text.from_ansi(line), soft_wrap=True)
     svg = console.export_svg(title="voiceflow demo", theme=MONOKAI, unique_id="demo")
     # The reader's own monospace font will do: a picture fetches nothing.
-    PICTURE.write_text(re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.S), encoding="utf-8")
-    print(f"wrote {PICTURE}")
+    PICTURE.write_text(re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL), encoding="utf-8")
+    sys.stderr.write(f"wrote {PICTURE}\n")
 
 
 if __name__ == "__main__":

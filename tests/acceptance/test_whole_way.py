@@ -58,7 +58,9 @@ def test_killed_at_any_moment_and_started_again_nobody_is_called_twice_and_nothi
         doubts = on.calls("--state", "in_doubt")
         assert {call["destination"] for call in doubts}.isdisjoint(rang)
         assert code == (1 if doubts else 0), worker.told
-        assert all(call["state"] in {"completed", "unreached", "failed"} for call in on.calls() if call["destination"] in rang)
+        assert all(
+            call["state"] in {"completed", "unreached", "failed"} for call in on.calls() if call["destination"] in rang
+        )
 
 
 @pytest.mark.slow

@@ -203,7 +203,12 @@ async def test_rejects_may_be_written_to_the_very_file_that_is_read(queue: CallQ
     path = file_of(tmp_path, HEADER + GOOD + BAD)
     assert numbers(await enqueue(queue, path, skip_bad=True, rejects=path)) == (2, 0, 2)
     assert numbers(await enqueue(queue, path, skip_bad=True, rejects=path)) == (0, 0, 2)
-    assert path.read_text().count("reason") == 1
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    assert [(row["destination"], row["name"], None in row) for row in rows] == [
+        ("none", "Cleo", False),
+        ("+6587654324", "", False),
+    ]
+    assert [row["reason"][:18] for row in rows] == ["destination: 'none", "name: is empty, an"]
     assert list(tmp_path.glob("*.part")) == []  # noqa: ASYNC240 (a test may wait for a disk)
 
 
@@ -226,6 +231,15 @@ async def test_rejects_of_json_lines_are_json_lines_with_a_reason(queue: CallQue
     assert broken == '{"destination":'
     rejects.write_text(first.replace('"none"', '"+6587654321"'))
     assert numbers(await enqueue(queue, rejects)) == (1, 0, 0)
+
+
+async def test_a_run_that_fails_leaves_earlier_rejects_alone(queue: CallQueue, tmp_path: Path) -> None:
+    rejects = tmp_path / "rejects.csv"
+    rejects.write_text("of yesterday")
+    content = (HEADER + BAD).encode() + b"+6587654321,Ana\n" * 1000 + b"x" * 1_100_000
+    with pytest.raises(CampaignFileError, match="is longer than"):
+        await enqueue(queue, file_of(tmp_path, content), skip_bad=True, rejects=rejects)
+    assert rejects.read_text() == "of yesterday"
 
 
 async def test_rejects_that_cannot_be_written_are_told(queue: CallQueue, tmp_path: Path) -> None:

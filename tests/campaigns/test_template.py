@@ -131,6 +131,12 @@ def test_a_variable_without_a_column_is_told_once_for_the_file(tmp_path: Path) -
     assert "day is needed by the call flow, and no row has it; add a column day" in str(caught.value)
 
 
+def test_a_variable_that_is_nearly_a_column_is_guessed_for_people(tmp_path: Path) -> None:
+    path = campaign(tmp_path, body(text="{{nam}}"), "destination,name\n+6587654321,Ana\n")
+    with pytest.raises(CampaignFileError, match=r"add a column nam, or did you mean name\?"):
+        open_campaign(path, options(tmp_path), now=NOW)
+
+
 def test_a_missing_source_and_voice_are_told_once_for_the_file(tmp_path: Path) -> None:
     path = campaign(tmp_path, body(), "destination,name\n+6587654321,Ana\n")
     with pytest.raises(CampaignFileError) as caught:

@@ -76,6 +76,7 @@ class Spawned:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,  # as at a terminal of its own, so that `press` reaches it and its children alone
         )
         self._out: list[str] = []
         self._err: list[str] = []
@@ -110,6 +111,10 @@ class Spawned:
 
     def tell(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
+
+    def press(self, number: signal.Signals) -> None:
+        """Send a signal as a terminal does at Ctrl-C: to all processes of the foreground group."""
+        os.killpg(self.process.pid, number)
 
     def end(self) -> Ended:
         """Wait until it ends by itself."""

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
+from tests.cli.eight_by_eight import EightByEight, running
 from tests.cli.running import Program
 from tests.cli.stored import completed, enqueued, in_doubt, refused_with, url_of
 from tests.support.flows import number
 from voiceflow_worker.model.call_json import call_as_json
+from voiceflow_worker.sandbox import Sandbox
 
 
 @pytest.fixture
@@ -157,14 +159,24 @@ def test_not_placed_is_judged_by_the_clock_of_8x8(
     voiceflow: Program, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = in_doubt(voiceflow.folder)
-
-    async def time_at_8x8(_settings: object) -> datetime:
-        return datetime.now(UTC) + timedelta(minutes=3)
-
-    monkeypatch.setattr("voiceflow_worker.cli.voice.time_at_8x8", time_at_8x8)
-    ended = voiceflow("calls", "resolve", job.id, "--not-placed", "--note", "nothing in the portal", *store)
+    resolve = ("calls", "resolve", job.id, "--not-placed", "--note", "nothing in the portal", *store)
+    with running(Sandbox(clock_offset=timedelta(minutes=3))) as eight:
+        for name, value in eight.environment.items():
+            monkeypatch.setenv(name, value)
+        ended = voiceflow(*resolve)
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.startswith(f"{job.id} to +6587654321 is queued")
+
+
+def test_without_an_answer_of_8x8_the_stores_clock_must_do(
+    voiceflow: Program, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = in_doubt(voiceflow.folder)
+    for name, value in EightByEight(Sandbox(), "http://127.0.0.1:9").environment.items():
+        monkeypatch.setenv(name, value)
+    ended = voiceflow("calls", "resolve", job.id, "--not-placed", "--note", "nothing in the portal", *store)
+    assert ended.code == 1
+    assert "may still place this call until" in ended.err
 
 
 def test_a_call_is_made_again(voiceflow: Program, store: Store) -> None:

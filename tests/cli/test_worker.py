@@ -202,6 +202,7 @@ def test_a_second_signal_stops_at_once(folder: Path, eight: EightByEight) -> Non
     assert time.monotonic() - began < 20  # the grace is 30 s, and the answer would take a minute
     assert states(folder) == {"in_doubt": 1}
     assert ended.document["doubts"] == 1
+    assert ended.err.count("stopping") == 1
 
 
 def test_logs_are_json_lines_where_asked_for(folder: Path, eight: EightByEight) -> None:
@@ -259,14 +260,31 @@ def test_processes_are_stopped_in_order_with_their_leader(folder: Path, eight: E
     assert workers_of(folder) == 0  # each said goodbye
 
 
+def test_ctrl_c_at_a_terminal_lets_every_process_finish(folder: Path, eight: EightByEight) -> None:
+    eight.sandbox.faults.add(Fault(fault=FaultKind.DELAY, seconds=1, times=1))
+    (job,) = enqueued(folder, 1)
+    with Spawned(["worker", "--processes", "2", "--store", url_of(folder)], folder) as leader:
+        wait_until_in_flight(folder, job)
+        leader.press(signal.SIGINT)
+        ended = leader.end()
+    assert ended.code == 0, ended.err
+    assert states(folder) == {"accepted": 1}
+    assert "Traceback" not in ended.err
+
+
 def test_processes_whose_leader_is_killed_stop_by_themselves(folder: Path, eight: EightByEight) -> None:
     with Spawned(["worker", "--processes", "2", "--store", url_of(folder)], folder) as leader:
         wait_for_workers(folder, 2)
+        children = children_of(leader.process.pid)
         leader.tell(signal.SIGKILL)
         until = time.monotonic() + TIMEOUT
-        while workers_of(folder):
-            assert time.monotonic() < until, "the workers did not notice that they are alone"
+        while any(map(is_running, children)) and time.monotonic() < until:
             time.sleep(0.05)
+    left = [child for child in children if is_running(child)]
+    for child in left:
+        os.kill(child, signal.SIGKILL)  # nobody else will
+    assert not left, "the workers did not notice that they are alone"
+    assert workers_of(folder) == 0  # each said goodbye
 
 
 def workers_of(folder: Path) -> int:

@@ -53,12 +53,12 @@ class TestEvidenceIsNeverDropped:
         self, engine: Engine, clock: ManualClock, verdict: Verdict, state: str
     ) -> None:
         job = await engine.enqueue()
-        (flight,) = await engine.journal()
+        (sending,) = await engine.journal()
         clock.advance(LEASE + SECOND)
         await engine.sweeper.sweep()
         assert await engine.state(job) == "in_doubt"
 
-        await engine.settler.verdict(flight.job, 1, verdict)
+        await engine.settler.verdict(sending, 1, verdict)
         assert await engine.state(job) == state
 
     async def test_created_is_believed_after_a_person_said_that_nothing_was_placed(
@@ -78,9 +78,9 @@ class TestEvidenceIsNeverDropped:
 
     async def test_a_created_that_comes_after_the_summary_only_adds_the_session(self, engine: Engine) -> None:
         job = await engine.enqueue()
-        (flight,) = await engine.journal()
+        (sending,) = await engine.journal()
         assert await engine.summarise(job, SessionStatus.COMPLETED, session_id="s-9") is SummaryResult.SETTLED
-        await engine.settler.verdict(flight.job, 1, created("s-9"))
+        await engine.settler.verdict(sending, 1, created("s-9"))
         ended = await engine.queue.get(job.id)
         assert (ended.state, ended.session_id, ended.attempt) == (JobState.COMPLETED, "s-9", 1)
 
@@ -88,11 +88,11 @@ class TestEvidenceIsNeverDropped:
         self, engine: Engine, clock: ManualClock
     ) -> None:
         job = await engine.enqueue()
-        (flight,) = await engine.journal()
+        (sending,) = await engine.journal()
         clock.advance(LEASE + SECOND)
         await engine.sweeper.sweep()  # moves the job under the worker's hands
-        await engine.settler.verdict(flight.job, 1, created("s-1"))
-        await engine.settler.verdict(flight.job, 1, created("s-1"))
+        await engine.settler.verdict(sending, 1, created("s-1"))
+        await engine.settler.verdict(sending, 1, created("s-1"))
         assert (await engine.queue.get(job.id)).session_id == "s-1"
 
 
@@ -107,9 +107,7 @@ class TestSummaries:
     async def test_a_repeated_busy_does_not_cancel_the_redial_that_it_granted(
         self, engine: Engine, clock: ManualClock
     ) -> None:
-        job = await engine.enqueue(
-            redial=RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=1, after=10 * MINUTE)
-        )
+        job = await engine.enqueue(redial=RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=1, after=10 * MINUTE))
         await engine.send()
         await engine.summarise(job, SessionStatus.BUSY)
         for _ in range(3):
@@ -152,13 +150,14 @@ class TestSummaries:
         self, engine: Engine, with_session_known: bool
     ) -> None:
         job = await engine.enqueue()
-        (flight,) = await engine.journal()
+        (sending,) = await engine.journal()
         if with_session_known:
-            await engine.settler.verdict(flight.job, 1, created("s-1"))
+            await engine.settler.verdict(sending, 1, created("s-1"))
         result = await engine.summarise(job, session_id="s-1", with_client_request_id=False)
         assert result is (SummaryResult.SETTLED if with_session_known else SummaryResult.PARKED)
         if not with_session_known:
-            await engine.settler.verdict(flight.job, 1, created("s-1"))
+            await engine.settler.verdict(sending, 1, created("s-1"))
+            await engine.sweeper.sweep()
         assert await engine.state(job) == "completed"
 
     async def test_a_parked_summary_that_a_dead_worker_never_looked_for_is_found_by_the_sweep(
@@ -187,7 +186,9 @@ class TestSummaries:
     async def test_a_summary_of_a_stranger_is_unknown_and_changes_nothing(self, engine: Engine) -> None:
         job = await engine.enqueue()
         await engine.send()
-        await engine.store.jobs.delete([await engine.queue.get(job.id)], keep_keys_until=datetime.max.replace(tzinfo=UTC))
+        await engine.store.jobs.delete(
+            [await engine.queue.get(job.id)], keep_keys_until=datetime.max.replace(tzinfo=UTC)
+        )
         settle = engine.settler
         from voiceflow_worker.model.events import SessionSummary
 
@@ -198,7 +199,9 @@ class TestSummaries:
 
 
 class TestDoubt:
-    async def test_time_alone_never_ends_a_doubt(self, engine: Engine, voice: ScriptedVoice, clock: ManualClock) -> None:
+    async def test_time_alone_never_ends_a_doubt(
+        self, engine: Engine, voice: ScriptedVoice, clock: ManualClock
+    ) -> None:
         voice.answers = [unknown()]
         job = await engine.enqueue()
         await engine.send()
@@ -245,7 +248,8 @@ class TestCancelAndRedial:
         jobs = await engine.lease(1)
         await engine.queue.cancel(queued.id)
         await engine.queue.cancel(leased.id)
-        assert await engine.submitter.prepare(jobs, leased_at=0) == []
+        for flight in await engine.submitter.prepare(jobs, leased_at=0):
+            await engine.submitter.fly(flight)
         assert {await engine.state(queued), await engine.state(leased)} == {"cancelled"}
         assert voice.placed == []
 
@@ -293,7 +297,7 @@ class TestMissedWindows:
     async def test_a_missed_window_is_tried_again_three_times_at_most_and_is_no_attempt(
         self, engine: Engine, voice: ScriptedVoice, clock: ManualClock
     ) -> None:
-        voice.answer = lambda placement: refused(-1015)
+        voice.answer = lambda _: refused(-1015)
         job = await engine.enqueue(valid_for=timedelta(hours=1))
         for _ in range(4):
             await engine.send()
@@ -348,8 +352,8 @@ class TestMissedWindows:
         await engine.enqueue("+6580000001", valid_for=30 * SECOND)
         await engine.enqueue("+6580000002")
         await engine.send()
-        carried = [placement.valid_until - start for _, placement in voice.placed]
-        assert carried == [30 * SECOND, engine.policy.submit_window]
+        carried = {placement.valid_until - start for _, placement in voice.placed}
+        assert carried == {30 * SECOND, engine.policy.submit_window}
 
 
 class TestNothingLeft:
@@ -368,7 +372,7 @@ class TestNothingLeft:
     async def test_an_outage_of_hours_does_not_grow_the_record_without_end(
         self, engine: Engine, voice: ScriptedVoice, clock: ManualClock
     ) -> None:
-        voice.answer = lambda placement: not_sent()
+        voice.answer = lambda _: not_sent()
         job = await engine.enqueue()
         for _ in range(40):
             await engine.send()
@@ -387,8 +391,7 @@ class TestNothingLeft:
         )
         voice.answers = [unauthorised]
         first, second = await engine.enqueue("+6580000001"), await engine.enqueue("+6580000002")
-        flights = await engine.journal()
-        for flight in flights:
+        for flight in await engine.prepare():
             await engine.submitter.fly(flight)
         assert len(voice.placed) == 1
         assert {await engine.state(first), await engine.state(second)} == {"queued"}

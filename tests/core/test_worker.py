@@ -78,9 +78,7 @@ async def test_no_more_than_the_concurrency_is_in_the_air_or_leased(store: Store
     worker = worker_for(store, voice, concurrency=7)
     async with anyio.create_task_group() as group:
         group.start_soon(worker.drain)
-        while voice.in_the_air < 7:
-            await anyio.lowlevel.checkpoint()
-            await anyio.sleep(0.001)
+        await voice.reached(7)
         assert worker.in_flight == 7
         assert await states(queue) == {"queued": 33, "sending": 7}
         voice.open.set()
@@ -89,7 +87,7 @@ async def test_no_more_than_the_concurrency_is_in_the_air_or_leased(store: Store
 
 @pytest.mark.parametrize(("rate", "burst"), [(50, 1), (100, 10)])
 async def test_no_sliding_second_holds_more_calls_than_the_rate_and_the_burst(
-    store: Store, rate: float, burst: int
+    store: Store, rate: int, burst: int
 ) -> None:
     await enqueued(store, rate * 2)
     voice = ScriptedVoice()
@@ -107,9 +105,7 @@ class TestStop:
         worker = worker_for(store, voice, concurrency=5)
         async with anyio.create_task_group() as group:
             group.start_soon(worker.run)
-            await voice.arrived.wait()
-            while voice.in_the_air < 5:
-                await anyio.sleep(0.001)
+            await voice.reached(5)
             worker.stop()
             voice.open.set()
         assert len(voice.placed) == 5
@@ -124,8 +120,7 @@ class TestStop:
         with anyio.fail_after(10):
             async with anyio.create_task_group() as group:
                 group.start_soon(worker.run)
-                while voice.in_the_air < 3:
-                    await anyio.sleep(0.001)
+                await voice.reached(3)
                 worker.stop()
                 worker.stop()
         assert await states(queue) == {state: 3}
@@ -138,8 +133,7 @@ class TestStop:
         with anyio.fail_after(10):
             async with anyio.create_task_group() as group:
                 group.start_soon(worker.run)
-                while voice.in_the_air < 2:
-                    await anyio.sleep(0.001)
+                await voice.reached(2)
                 worker.stop()
         assert await states(queue) == {"in_doubt": 2}
 
@@ -176,7 +170,7 @@ class TestAnswersThatHold:
             http_status=401,
             hold=Hold(reason="8x8 answered 401: check VOICEFLOW_API_KEY", until_opened=True),
         )
-        voice = ScriptedVoice(answer=lambda placement: wrong_key)
+        voice = ScriptedVoice(answer=lambda _: wrong_key)
         result = await worker_for(store, voice, concurrency=5).drain()
         assert len(voice.placed) <= 5
         assert result.stopped_by_hold

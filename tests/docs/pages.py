@@ -10,8 +10,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 
-_FENCE = re.compile(r"^(?P<indent> *)```(?P<language>[\w-]*)[^\n]*\n(?P<text>.*?)^(?P=indent)```\s*$", re.M | re.S)
-_HEADING = re.compile(r"^(#{1,6}) +(.+?) *$", re.M)
+_FENCE = re.compile(
+    r"^(?P<indent> *)```(?P<language>[\w-]*)[^\n]*\n(?P<text>.*?)^(?P=indent)```\s*$", re.MULTILINE | re.DOTALL
+)
+_HEADING = re.compile(r"^(#{1,6}) +(.+?) *$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ PAGE = DOCS / "cli.md"
 SHARED = {"--help", "--version"}
 
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
-_COMMAND = re.compile(r"^│ (?P<name>[a-z]+) {2,}\S", re.M)
+_COMMAND = re.compile(r"^│ (?P<name>[a-z]+) {2,}\S", re.MULTILINE)
 
 
 @lru_cache
@@ -41,7 +41,7 @@ def commands() -> list[tuple[str, ...]]:
 
 def options_of(text: str) -> set[str]:
     """The options in the panels of a help text; those in its sentences and examples are left out."""
-    rows = re.findall(r"^│ +(?:\* +)?((?:--[a-z][a-z0-9-]* )+)", text, re.M)
+    rows = re.findall(r"^│ +(?:\* +)?((?:--[a-z][a-z0-9-]* )+)", text, re.MULTILINE)
     return {option for row in rows for option in _OPTION.findall(row)}
 
 
@@ -55,7 +55,7 @@ def test_the_page_tells_every_option_of_a_command(command: tuple[str, ...]) -> N
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
 def test_the_page_tells_of_no_option_that_a_command_does_not_have(command: tuple[str, ...]) -> None:
     text = section(PAGE.read_text(encoding="utf-8"), f"voiceflow {' '.join(command)}")
-    told = {option for row in re.findall(r"^\| (`--.*?) \|", text, re.M) for option in _OPTION.findall(row)}
+    told = {option for row in re.findall(r"^\| (`--.*?) \|", text, re.MULTILINE) for option in _OPTION.findall(row)}
     strange = told - options_of(help_of(*command))
     assert not strange, f"{', '.join(sorted(strange))}: not in its --help"
 

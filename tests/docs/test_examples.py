@@ -56,7 +56,8 @@ def compiled(block: Block, page: Path) -> CodeType:
     """A block as code that may await at its top, as `python -m asyncio` allows; errors name the page and its line."""
     text = "\n" * (block.line - 1) + block.text
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-    return compile(text, str(page.relative_to(ROOT)), "exec", flags=flags, dont_inherit=True)
+    code: CodeType = compile(text, str(page.relative_to(ROOT)), "exec", flags=flags, dont_inherit=True)
+    return code
 
 
 async def run(code: CodeType, names: dict[str, object], *, in_thread: bool) -> None:

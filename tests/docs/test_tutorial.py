@@ -20,7 +20,7 @@ PAGE = DOCS / "tutorial.md"
 
 _STEP = re.compile(
     r"(?:<!-- (?:file: (?P<file>\S+)|exit code (?P<code>\d+)) -->\n\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$",
-    re.M | re.S,
+    re.MULTILINE | re.DOTALL,
 )
 
 
@@ -39,9 +39,9 @@ class Shell:
         stdin, stdout = self._bash.stdin, self._bash.stdout
         assert stdin is not None
         assert stdout is not None
-        stdin.write(f"{text}\necho \"=== $?\"\n")
+        stdin.write(f'{text}\ncode=$?; echo; echo "=== $code"\n')
         printed = ""
-        while not (ended := re.search(r"^=== (\d+)\n\Z", printed, re.M)):
+        while not (ended := re.search(r"^=== (\d+)\n\Z", printed, re.MULTILINE)):
             line = stdout.readline()
             assert line, f"the shell ended; it printed:\n{printed}"
             printed += line
@@ -102,8 +102,9 @@ def test_the_tutorial_can_be_followed(tmp_path: Path, shell: Shell) -> None:
                 wait_for(port)
     assert "3 known before" in story
     assert "answered: " in story
-    assert "in doubt" in story
+    assert "in doubt: 1 call" in story
+    assert "is accepted: resolved as placed" in story
     _, listed = shell.type("voiceflow calls list --json")
-    calls = [json.loads(line) for line in listed.splitlines()]
+    calls = [json.loads(line) for line in listed.split("\n") if line]
     assert [call["state"] for call in calls].count("accepted") == 1
     assert len({call["unique_key"] for call in calls}) == 6

@@ -1,4 +1,4 @@
-"""Jobs as small numbers: each one that can come about is kept once, and each move of it is made once, by the real rules.
+"""Jobs as small numbers: each that can come about is kept once, and each move of it is made once, by the real rules.
 
 Two jobs are the same here if no rule can tell them apart: what only people read (reasons, texts) is left out, times
 that have passed long enough are only "past", and POSTs that left no trace anywhere are forgotten.
@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from tests.explorer.scene import NOW, POLICY, REDIAL_AFTER, RINGING, TICK, Scene, moment
+from tests.explorer.scene import NOW, POLICY, REDIAL_AFTER, RINGING, SKEW, TICK, Rules, Scene, moment
 from voiceflow_worker.errors import JobError
 from voiceflow_worker.model import lifecycle
 from voiceflow_worker.model.job import Job, JobState, Note, NoteKind, Outcome, Post, PostVerdict, RedialPolicy
@@ -74,7 +74,7 @@ class JobBook:
         self._moves: dict[tuple[int, Hashable], int | None] = {}
         # How long ago something may be and still be told from longer ago: not at all, where no clock is off.
         far = max(map(abs, scene.jumps), default=0)
-        self._past = _Past(due=-far, expires=-far - 1, valid=-far - (RINGING if scene.jobs > 1 else 0) - 1)
+        self._past = _Past(due=-far, expires=-far - 1, valid=-far - SKEW - 1 - (RINGING if scene.jobs > 1 else 0))
         again = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=scene.redials, after=REDIAL_AFTER * TICK)
         self.first = self._keep(
             Job(
@@ -229,28 +229,31 @@ def _facts(job: Job, past: _Past) -> Facts:
     )
 
 
-def swept_alone(job: Job, *, most: int = 20) -> JobState:
-    """Where a job comes to if no worker, answer, summary or person ever does anything again, and only sweeps run."""
+def swept_alone(job: Job, rules: Rules, *, most: int = 20) -> None:
+    """Judge what becomes of a job if no worker, answer, summary or person ever does anything again: only sweeps run.
+
+    It must end, or come before people's eyes as a doubt, or wait for a worker with nothing in its way.
+    """
     for _ in range(most):
+        if job.state is JobState.IN_DOUBT:
+            looked = lifecycle.look_again(job, at=NOW, policy=POLICY)
+            if looked.due_at <= NOW:
+                raise PromiseBrokenError("a job in doubt is looked at without end in one moment")
         if job.state.is_final or job.state is JobState.IN_DOUBT:
-            if job.state is JobState.IN_DOUBT:
-                looked = lifecycle.look_again(job, at=NOW, policy=POLICY)
-                if looked.due_at <= NOW:
-                    raise PromiseBrokenError("a job in doubt is looked at without end in one moment")
-            return job.state
+            return
         if job.state is JobState.QUEUED and job.due_at <= NOW and not job.is_expired(at=NOW):
-            return job.state
+            return
         job = _shifted(job, -TICK)
         if job.state is JobState.QUEUED and job.is_expired(at=NOW):
-            job = lifecycle.expire(job, at=NOW, policy=POLICY)
+            job = rules.expire(job, at=NOW, policy=POLICY)
         elif job.due_at <= NOW:
             match job.state:
                 case JobState.LEASED:
-                    job = lifecycle.release(job, due_at=NOW)
+                    job = rules.release(job, due_at=NOW)
                 case JobState.SENDING:
-                    job = lifecycle.doubt(job, at=NOW, reason="", policy=POLICY)
+                    job = rules.overdue_sending(job, at=NOW, reason="", policy=POLICY)
                 case JobState.SUBMITTED:
-                    job = lifecycle.give_up_waiting(job, at=NOW, policy=POLICY)
+                    job = rules.overdue_submitted(job, at=NOW, policy=POLICY)
                 case _:
                     pass
-    raise PromiseBrokenError(f"nobody sweeps a job that is {job.state} and due at {job.due_at}")
+    raise PromiseBrokenError(f"nobody sweeps a job that is {job.state}: never lost")

@@ -75,11 +75,12 @@ def _judge_end(facts: Facts) -> str | None:
         return "two POSTs of one attempt are known to have been placed, and no incident was noted"
     if not facts.state.is_final or not evident:
         return None
-    outcomes = [post.outcome for post in evident if post.outcome is not None]
-    if COMPLETED in outcomes and facts.state is not S.COMPLETED:
-        return f"a call is known to have been answered, and its job is {facts.state}"
-    if outcomes == [BUSY] and len(evident) == 1 and facts.state is not S.UNREACHED:
-        return f"a call is known to have been busy, and its job is {facts.state}"
-    if not outcomes and facts.state is not S.ACCEPTED:
+    outcomes = [post.outcome for post in evident]
+    if outcomes[-1] is None and facts.state is not S.ACCEPTED:
         return f"a call is known to have been placed, no summary told its end, and its job is {facts.state}"
+    if outcomes[-1] is not None and COMPLETED in outcomes and facts.state is not S.COMPLETED:
+        return f"a call is known to have been answered, and its job is {facts.state}"
+    answered = any(post.outcome == COMPLETED for post in facts.posts)
+    if outcomes == [BUSY] and not answered and facts.state is not S.UNREACHED:
+        return f"a call is known to have been busy, and its job is {facts.state}"
     return None

@@ -39,11 +39,14 @@ def moment(ticks: int) -> datetime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """One bounded world. Numbers are budgets; what has none may happen any number of times: crashes, losses, sweeps.
+    """One bounded world. Numbers are budgets; what has none may happen any number of times.
 
     `copies`: how often a summary may come. `without_id`: it may come without its clientRequestId. `jumps`: by how many
     ticks the clock of worker A may jump, once. `mistaken`: a person may say "not placed" of a call that rang.
-    `unclear`: a summary with an unknown status may come first.
+    `unclear`: a summary with an unknown status may come first. `lost_replies`: the store may commit and not be heard.
+    `kills`: workers die. `export`: the log of 8x8 may show a call, however late, while it is on or once it has ended.
+
+    What is lost needs no step: it never comes. Whether a job ends when nothing ever comes is judged for each of them.
     """
 
     jobs: int = 1
@@ -53,6 +56,7 @@ class Scene:
     copies: int = 1
     without_id: bool = False
     unclear: bool = False
+    export: bool = False
     busy: bool = True
     refusals: bool = True
     jumps: tuple[int, ...] = ()
@@ -60,6 +64,8 @@ class Scene:
     resolves: int = 0
     calls_again: int = 0
     mistaken: bool = False
+    lost_replies: bool = True
+    kills: bool = True
     posts: int = 3
 
 
@@ -86,6 +92,7 @@ class Rules:
     redial: Callable[..., Job] = lifecycle.redial
     answered: Callable[..., Job] = evidence.answered
     summarised: Callable[..., Job] = evidence.summarised
+    found_placed: Callable[..., Job] = evidence.found_placed
     timeout: VerdictKind = VerdictKind.UNKNOWN
     witness: str = "8x8"
     locks: bool = True

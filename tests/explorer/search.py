@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tests.explorer.jobs import JobBook, PromiseBrokenError, swept_alone
@@ -30,7 +31,7 @@ class Report:
         if self.broken is None:
             return f"{seen}: all promises hold"
         lines = "\n".join(f"{number:4}. {line}" for number, line in enumerate(self.trace, 1))
-        return f"{seen}\n{self.broken.upper()}\n{lines}"
+        return f"{seen}\nBROKEN: {self.broken}\n{lines}"
 
 
 class Search:
@@ -38,12 +39,12 @@ class Search:
 
     def __init__(self, scene: Scene, rules: Rules) -> None:
         self._scene = scene
+        self._rules = rules
         self._book = JobBook(scene)
         self._steps = Steps(scene, rules, self._book)
         self._promises = Promises(scene, self._book)
         self._worlds: list[World] = []
         self._from: list[int] = []
-        self._by: list[str] = []
         self._alone: list[tuple[int, ...]] = []
         """For each state, those that follow from it without a person or a broken clock."""
         self._taken = 0
@@ -55,7 +56,6 @@ class Search:
         places = {first: 0}
         self._worlds.append(first)
         self._from.append(-1)
-        self._by.append("")
         at = 0
         while at < len(self._worlds):
             world = self._worlds[at]
@@ -65,13 +65,13 @@ class Search:
                 return self._report(at, str(error))
             self._taken += len(found)
             follows: list[int] = []
-            for text, after, alone in found:
+            for _, reached, alone in found:
+                after = self._steps.canonical(reached)
                 place = places.get(after)
                 if place is None:
                     place = places[after] = len(self._worlds)
                     self._worlds.append(after)
                     self._from.append(at)
-                    self._by.append(text)
                     broken = self._promises.broken(after)
                     if broken is not None:
                         return self._report(place, broken)
@@ -98,15 +98,15 @@ class Search:
                     edge.append(place)
         if not all(reached):
             return self._report(reached.index(False), "from here no job ever ends by itself: never lost")
-        for job in self._book.jobs:
-            swept_alone(job)
+        for number, job in enumerate(self._book.jobs):
+            try:
+                swept_alone(job, self._rules)
+            except PromiseBrokenError as error:
+                with_it = (place for place, world in enumerate(self._worlds) if number in world.jobs)
+                return self._report(next(with_it, None), str(error))
         return None
 
     def _report(self, place: int | None, broken: str | None) -> Report:
-        trace: list[str] = []
-        while place is not None and place > 0:
-            trace.append(f"{self._by[place]:<75} -> {told(self._worlds[place], self._book)}")
-            place = self._from[place]
         return Report(
             scene=self._scene,
             states=len(self._worlds),
@@ -114,8 +114,22 @@ class Search:
             jobs=len(self._book.jobs),
             seconds=time.perf_counter() - self._began,
             broken=broken,
-            trace=tuple(reversed(trace)),
+            trace=() if place is None else (*self._told(place), f"here: {broken}"),
         )
+
+    def _told(self, place: int) -> Iterator[str]:
+        """The way to a state in sentences: walked once more, so that everybody keeps the name they began with."""
+        way = [place]
+        while way[-1] > 0:
+            way.append(self._from[way[-1]])
+        world = self._steps.first()
+        for step in reversed(way[:-1]):
+            text, world = next(
+                (text, after)
+                for text, after, _ in self._steps.after(world)
+                if self._steps.canonical(after) == self._worlds[step]
+            )
+            yield f"{text:<72} -> {told(world, self._book)}"
 
 
 def explore(scene: Scene, rules: Rules = REAL, *, most: int = 3_000_000) -> Report:

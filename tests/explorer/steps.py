@@ -37,7 +37,6 @@ Found = tuple[str, World, bool]
 _HAD_THE_LEASE = frozenset({Phase.LEASED, Phase.LOCKED, Phase.UNSURE})
 _OUTCOMES = {Line.REACHED: COMPLETED, Line.WAS_BUSY: BUSY, Line.DROPPED: DROPPED}
 _NO_TRACE = frozenset({int(Line.NOTHING), int(Line.DROPPED)})
-MOST_RELEASES = 2
 _UNCLEAR_SUMMARY = Verdict(kind=VerdictKind.CREATED, message="an unknown status", session_id="session")
 
 
@@ -49,8 +48,7 @@ class Steps:
         self._rules = rules
         self._book = book
         self._over: dict[tuple[int, int], bool] = {}
-        # Workers that are alike change places (see `_canonical`): only a broken clock gives them names.
-        self._names = ["worker A", "worker B"] if scene.jumps else ["a worker"] * scene.workers
+        self._names = ["worker A", "worker B"]
 
     def first(self) -> World:
         """Where everything begins: jobs waiting, nobody busy."""
@@ -59,7 +57,7 @@ class Steps:
             jobs=(self._book.first,) * scene.jobs,
             lines=((),) * scene.jobs,
             workers=(IDLE,) * scene.workers,
-            lock=None,
+            lock=(),
             releases=(),
             off=0,
             left=Left(len(scene.jumps) and 1, scene.cancels, scene.resolves, scene.calls_again),
@@ -81,9 +79,38 @@ class Steps:
             self._give_back(world, release, found)
         if world.left.jumps:
             left = world.left._replace(jumps=world.left.jumps - 1)
-            for by in self._scene.jumps:
-                found.append((f"worker A's clock jumps by {by:+d} min", world._replace(off=by, left=left), False))
-        return [(text, self._canonical(after), alone) for text, after, alone in found]
+            found += [
+                (f"worker A's clock jumps by {by:+d} min", world._replace(off=by, left=left), False)
+                for by in self._scene.jumps
+            ]
+        return [(text, self._without_traceless(after), alone) for text, after, alone in found]
+
+    def canonical(self, world: World) -> World:
+        """The same world with jobs and workers in an order, where they are alike: one for all that differ in names."""
+        if self._scene.jumps:
+            return world
+        in_order = tuple(sorted(world.workers))
+        straight = world if in_order == world.workers else world._replace(workers=in_order)
+        if len(world.jobs) == 1:
+            return straight
+        if world.jobs[0] < world.jobs[1]:
+            return straight
+        # Equal jobs may still differ in their lines and workers: then the smaller of the two worlds stands for both.
+        crossed = World(
+            jobs=(world.jobs[1], world.jobs[0]),
+            lines=(world.lines[1], world.lines[0]),
+            workers=tuple(
+                sorted(
+                    worker if worker.phase == Phase.IDLE else worker._replace(job=1 - worker.job)
+                    for worker in world.workers
+                )
+            ),
+            lock=(1 - world.lock[0], world.lock[1]) if world.lock else (),
+            releases=tuple(sorted((1 - owner, stale) for owner, stale in world.releases)),
+            off=world.off,
+            left=world.left,
+        )
+        return min(straight, crossed)
 
     # --- time ---
 
@@ -92,14 +119,17 @@ class Steps:
         lines = world.lines
         for job, job_id in enumerate(jobs):
             for post, line in enumerate(lines[job]):
-                if place(line) == Line.TAKEN and self._book.facts[job_id].posts[post].valid < 0:
+                if self._book.facts[job_id].posts[post].valid >= 0:
+                    continue
+                if place(line) == Line.TAKEN:
                     lines = _with_line(lines, job, post, self._ended(line, Line.DROPPED))
-        lock = world.lock and (world.lock[0], world.lock[1] - 1)
+                elif line == Line.FLYING and WorkerAt(Phase.WAITING, job, post, 0) not in world.workers:
+                    lines = _with_line(lines, job, post, Line.NOTHING)
         workers = tuple(
             worker._replace(extra=min(worker.extra + 1, WINDOW + 1)) if worker.phase == Phase.LOCKED else worker
             for worker in world.workers
         )
-        lock = None if lock is None or lock[1] <= 0 else lock
+        lock = (world.lock[0], world.lock[1] - 1) if world.lock and world.lock[1] > 1 else ()
         return world._replace(jobs=jobs, lines=lines, workers=workers, lock=lock)
 
     # --- workers ---
@@ -110,7 +140,8 @@ class Steps:
         if worker.phase == Phase.IDLE:
             self._lease(world, who, off, found)
             return
-        found.append((f"{name} is killed", self._killed(world, who), True))
+        if self._scene.kills:
+            found.append((f"{name} is killed", self._killed(world, who), True))
         match worker.phase:
             case Phase.LEASED:
                 self._prepare(world, who, off, found)
@@ -149,8 +180,8 @@ class Steps:
             self._found(found, f"{name} finds {self._job(job)} expired", self._move(world, job, ("expire", off), step))
         elif len(world.jobs) == 1 or not self._rules.locks:
             self._journal(world, who, off, found)
-        elif world.lock is None or world.lock[0] == job:
-            releases = tuple(sorted((owner, stale or owner == job) for owner, stale in world.releases))
+        elif not world.lock or world.lock[0] == job:
+            releases = tuple(sorted({(owner, stale or owner == job) for owner, stale in world.releases}))
             locked = world._replace(lock=(job, WINDOW + RINGING), releases=releases)
             locked = self._busy(locked, who, WorkerAt(Phase.LOCKED, job, 0, 0))
             found.append((f"{name} locks the number for {self._job(job)}", locked, True))
@@ -167,9 +198,11 @@ class Steps:
         begun = self._move(world._replace(lines=lines), job, ("begin", at), begin)
         if begun is None:
             return
-        for phase, how in ((Phase.READY, "journals"), (Phase.UNSURE, "journals, but does not hear that it did,")):
-            text = f"{name} {how} POST {post + 1} of {self._job(job)}"
-            found.append((text, self._busy(begun, who, WorkerAt(phase, job, post, 0)), True))
+        text = f"{name} journals POST {post + 1} of {self._job(job)}"
+        found.append((text, self._busy(begun, who, WorkerAt(Phase.READY, job, post, 0)), True))
+        if self._scene.lost_replies:
+            unsure = self._busy(begun, who, WorkerAt(Phase.UNSURE, job, post, 0))
+            found.append((f"{text}, and does not hear that it did", unsure, True))
 
     def _send(self, world: World, who: int, off: int, found: list[Found]) -> None:
         worker, name = world.workers[who], self._names[who]
@@ -186,9 +219,8 @@ class Steps:
 
     def _hear(self, world: World, who: int, found: list[Found]) -> None:
         worker, name = world.workers[who], self._names[who]
-        line = world.lines[worker.job][worker.post]
-        came = answer(line)
-        silent = self._line_to(world, worker.job, worker.post, line & ~(7 * ANSWER))
+        came = answer(world.lines[worker.job][worker.post])
+        silent = self._unheard(world, worker)
         if came:
             heard = self._busy(silent, who, worker._replace(phase=Phase.ANSWERED, extra=came))
             found.append((f"{name} hears {Answer(came).name} for POST {worker.post + 1}", heard, True))
@@ -204,7 +236,8 @@ class Steps:
         then = worker._replace(phase=Phase.UNPARK, extra=0) if parked else IDLE
         text = f"{name} stores {said.name} for POST {post + 1} of {self._job(job)}"
         found.append((text, self._busy(stored, who, then), True))
-        found.append((f"{text}, and does not hear that it did", stored, True))
+        if self._scene.lost_replies:
+            found.append((f"{text}, and does not hear that it did", stored, True))
 
     def _unpark(self, world: World, who: int, off: int, found: list[Found]) -> None:
         worker = world.workers[who]
@@ -222,7 +255,6 @@ class Steps:
         match place(line):
             case Line.FLYING:
                 waited_for = WorkerAt(Phase.WAITING, job, post, 0) in world.workers
-                found.append((f"{what} is lost on its way", self._line_to(world, job, post, Line.NOTHING), True))
                 ends = [Answer.MISSED] if valid <= 0 else []
                 ends += [Answer.REFUSED, Answer.TURNED_AWAY] if valid >= 0 and self._scene.refusals else []
                 for end in ends if waited_for else []:
@@ -241,11 +273,13 @@ class Steps:
                     found.append((f"8x8 drops {what}: its validUntil has passed", dropped, True))
             case Line.RANG:
                 ends_as = (Line.REACHED, Line.WAS_BUSY) if self._scene.busy else (Line.REACHED,)
-                for end in ends_as:
-                    over = self._line_to(world, job, post, self._ended(line, end))
-                    found.append((f"the call of {what} ends as {end.name}", over, True))
+                for end_as in ends_as:
+                    over = self._line_to(world, job, post, self._ended(line, end_as))
+                    found.append((f"the call of {what} ends as {end_as.name}", over, True))
             case _:
                 pass
+        if self._scene.export and place(line) in RANG:
+            self._logged(world, job, post, found)
         if copies(line):
             self._summary(world, job, post, found)
 
@@ -261,17 +295,13 @@ class Steps:
             posts = self._book.facts[world.jobs[other]].posts
             for line, other_post in zip(lines, posts, strict=True):
                 if other != job and place(line) == Line.RANG and other_post.valid + RINGING > 0:
-                    raise PromiseBrokenError(
-                        f"the phone rings for job {job + 1} while it rings for job {other + 1}: one open call per number"
-                    )
+                    raise PromiseBrokenError("two calls ring at one number: one open call per number")
 
     def _summary(self, world: World, job: int, post: int, found: list[Found]) -> None:
         line = world.lines[job][post]
         what = f"summary of POST {post + 1} of {self._job(job)}"
         outcome = _OUTCOMES[Line(place(line))]
         fewer = self._line_to(world, job, post, line - COPY)
-        lost = self._line_to(world, job, post, line - COPY * copies(line))
-        found.append((f"the {what} is lost", lost, True))
         settled = self._summarised(fewer, job, post, outcome, 0)
         found.append((f"the {what} comes ({outcome.status_text})", settled, True))
         if self._scene.without_id and not self._book.facts[world.jobs[job]].posts[post].session:
@@ -281,6 +311,19 @@ class Steps:
             clearer = self._line_to(world, job, post, line & ~UNCLEAR)
             unclear = self._answered(clearer, job, post, _UNCLEAR_SUMMARY, key="unclear", at=0)
             found.append((f"a {what} comes with an unknown status", unclear, True))
+
+    def _logged(self, world: World, job: int, post: int, found: list[Found]) -> None:
+        outcome = _OUTCOMES.get(Line(place(world.lines[job][post])))
+        step = partial(
+            self._rules.found_placed,
+            number=post + 1,
+            session_id=f"session {post + 1}",
+            outcome=outcome,
+            at=moment(0),
+            policy=POLICY,
+        )
+        logged = self._move(world, job, ("log", post, outcome and outcome.status), step, evidence=True)
+        self._found(found, f"the log of 8x8 shows POST {post + 1} of {self._job(job)}", logged)
 
     # --- the sweep ---
 
@@ -355,12 +398,11 @@ class Steps:
         rest = list(world.releases)
         rest.remove(release)
         forgotten = world._replace(releases=tuple(rest))
-        found.append((f"who was to give back the number of job {release[0] + 1} dies", forgotten, True))
         owner, stale = release
         may = not (stale and self._rules.lock_names_the_post)
         given = forgotten
-        if may and world.lock is not None and world.lock[0] == owner:
-            given = forgotten._replace(lock=None)
+        if may and world.lock and world.lock[0] == owner:
+            given = forgotten._replace(lock=())
         found.append((f"the number is given back for job {owner + 1}", given, True))
 
     # --- what steps have in common ---
@@ -384,10 +426,15 @@ class Steps:
     def _killed(self, world: World, who: int) -> World:
         worker = world.workers[who]
         if worker.phase >= Phase.UNSURE:
-            line = world.lines[worker.job][worker.post]
-            unheard = Line.NOTHING if place(line) == Line.JOURNALLED else line & ~(7 * ANSWER)
-            world = self._line_to(world, worker.job, worker.post, unheard)
+            world = self._unheard(world, worker)
         return self._busy(world, who, IDLE)
+
+    def _unheard(self, world: World, worker: WorkerAt) -> World:
+        """Nobody waits for this POST's answer now; a POST that was not sent, or can only come too late, is nowhere."""
+        line = world.lines[worker.job][worker.post]
+        too_late = line == Line.FLYING and self._book.facts[world.jobs[worker.job]].posts[worker.post].valid < 0
+        nowhere = too_late or place(line) == Line.JOURNALLED
+        return self._line_to(world, worker.job, worker.post, Line.NOTHING if nowhere else line & ~(7 * ANSWER))
 
     def _answered(self, world: World, job: int, post: int, verdict: Verdict, *, key: Hashable, at: int) -> World:
         step = partial(self._rules.answered, number=post + 1, verdict=verdict, at=moment(at), policy=POLICY)
@@ -425,8 +472,8 @@ class Steps:
             if worker.job == job and worker.phase in _HAD_THE_LEASE:
                 world = self._killed(world, who)
         releases = world.releases
-        if self._scene.jobs > 1 and self._rules.locks and len(releases) < MOST_RELEASES and self._is_over(old, new):
-            releases = tuple(sorted((*releases, (job, False))))
+        if self._scene.jobs > 1 and self._rules.locks and self._is_over(old, new):
+            releases = tuple(sorted({*releases, (job, False)}))
         return world._replace(jobs=(*world.jobs[:job], new, *world.jobs[job + 1 :]), releases=releases)
 
     def _is_over(self, old: int, new: int) -> bool:
@@ -435,26 +482,24 @@ class Steps:
             known = self._over[old, new] = _is_over(Move(self._book.jobs[old], self._book.jobs[new]))
         return known
 
-    def _canonical(self, world: World) -> World:
-        """The same world without POSTs that left no trace, and with workers in an order, where they are alike."""
+    def _without_traceless(self, world: World) -> World:
+        """The same world without POSTs that left no trace."""
         for job in range(len(world.jobs)):
+            if _NO_TRACE.isdisjoint(world.lines[job]):
+                continue
             post = 0
             while post < len(world.lines[job]):
                 if self._left_no_trace(world, job, post):
                     world = self._forgotten(world, job, post)
                 else:
                     post += 1
-        if not self._scene.jumps:
-            world = world._replace(workers=tuple(sorted(world.workers)))
         return world
 
     def _left_no_trace(self, world: World, job: int, post: int) -> bool:
         return (
             world.lines[job][post] in _NO_TRACE
             and not self._book.facts[world.jobs[job]].posts[post].may_have_rung
-            and all(
-                worker.phase < Phase.UNSURE or worker.job != job or worker.post != post for worker in world.workers
-            )
+            and all(worker.phase < Phase.UNSURE or worker.job != job or worker.post != post for worker in world.workers)
         )
 
     def _forgotten(self, world: World, job: int, post: int) -> World:
@@ -471,8 +516,6 @@ class Steps:
         )
 
 
-def _with_line(
-    lines: tuple[tuple[int, ...], ...], job: int, post: int, line: int
-) -> tuple[tuple[int, ...], ...]:
+def _with_line(lines: tuple[tuple[int, ...], ...], job: int, post: int, line: int) -> tuple[tuple[int, ...], ...]:
     its = lines[job]
     return (*lines[:job], (*its[:post], int(line), *its[post + 1 :]), *lines[job + 1 :])

@@ -48,7 +48,7 @@ class Phase(IntEnum):
 
 
 class WorkerAt(NamedTuple):
-    """A worker: with which job and POST it is busy; `extra` is an Answer when ANSWERED, ticks since then when LOCKED."""
+    """A worker: with which job and POST it is busy. `extra` is an Answer when ANSWERED, and ticks since when LOCKED."""
 
     phase: int
     job: int
@@ -71,14 +71,14 @@ class Left(NamedTuple):
 class World(NamedTuple):
     """A state. A line is `place of the call | answer << 3 | summaries to come << 6 | one parked << 8 | unclear << 9`.
 
-    `lock` is the number's: owner and ticks to its end. `releases` are locks that somebody is about to give back: the
-    job, and whether the lock was taken again since. `off` is how far worker A's clock is off.
+    `lock` is the number's: owner and ticks to its end, or nothing. `releases` are locks that somebody is about to give
+    back: the job, and whether the lock was taken again since. `off` is how far worker A's clock is off.
     """
 
     jobs: tuple[int, ...]
     lines: tuple[tuple[int, ...], ...]
     workers: tuple[WorkerAt, ...]
-    lock: tuple[int, int] | None
+    lock: tuple[()] | tuple[int, int]
     releases: tuple[tuple[int, bool], ...]
     off: int
     left: Left

@@ -17,6 +17,7 @@ from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.gateway.client import VoiceClient
 
 NOW = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
+TRUSTING_CERTIFI = httpx.create_ssl_context(trust_env=False)
 BODY = (
     '{"callflow":[{"action":"makeCall","params":{"source":"+6531234567","destination":"+6587654321"}},'
     '{"action":"say","params":{"text":"Your order is ready.","voiceProfile":"en-IE-EmilyNeural"}}]}'
@@ -38,7 +39,7 @@ class Stranger(httpx.AsyncBaseTransport):
 
 @dataclass(frozen=True)
 class Kind:
-    """One transport on one event loop. `proves`: its errors can prove that nothing left; `tells`: so can its progress."""
+    """One transport on one event loop. `proves`: its errors can prove that nothing left; `tells`: its progress too."""
 
     name: str
     backend: str
@@ -62,7 +63,7 @@ class Kind:
             options |= {"ssl_context": trust, "proxy": proxy, "concurrency": concurrency}
         else:
             options["transport"] = self.make(
-                verify=trust or httpx.create_ssl_context(trust_env=False),
+                verify=trust or TRUSTING_CERTIFI,
                 trust_env=False,
                 proxy=None if proxy is None else httpx.Proxy(proxy),
                 limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
@@ -86,13 +87,17 @@ KINDS = (
     Kind("default", "trio", None),
     Kind("pool", "asyncio", httpx.AsyncHTTPTransport),
     Kind("pool", "trio", httpx.AsyncHTTPTransport),
-    Kind("aiohttp", "asyncio", AiohttpTransport, tells=False),
+    Kind("aiohttp", "asyncio", AiohttpTransport),
     Kind("unknown", "asyncio", stranger, proves=False, tells=False),
     Kind("unknown", "trio", stranger, proves=False, tells=False),
 )
 
 
-@pytest.fixture(params=KINDS, ids=lambda kind: f"{kind.name}-{kind.backend}")
+def named(kind: Kind) -> str:
+    return f"{kind.name}-{kind.backend}"
+
+
+@pytest.fixture(params=KINDS, ids=named)
 def kind(request: pytest.FixtureRequest) -> Kind:
     """Each transport in turn."""
     chosen: Kind = request.param

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
-# Self-signed for localhost and 127.0.0.1, good from 2020 to 2120, and of no use anywhere else. OpenSSL 3.4 makes another:
+# Self-signed for localhost and 127.0.0.1, good from 2020 to 2120, of no use anywhere else. OpenSSL 3.4 makes another:
 #   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=localhost \
 #     -not_before 20200101000000Z -not_after 21200101000000Z -addext subjectAltName=DNS:localhost,IP:127.0.0.1
 CERTIFICATE = Path(__file__).with_name("localhost.pem")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+from contextlib import suppress
 
 import anyio
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from tests.gateway.conftest import NOW, Kind, placement
 from tests.gateway.misbehaving import (
     CREATED,
+    LONGEST,
     Behaviour,
     Connection,
     MisbehavingServer,
@@ -26,6 +28,8 @@ from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.model.verdict import PostProgress, Verdict, VerdictKind
 
 pytestmark = pytest.mark.anyio
+# aiohttp warns that a large body may block the loop, and as an error the warning would be the failure that is seen.
+large_body = pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
 
 CREATED_ANSWER = answer(200, CREATED)
 LEFT_OVER = answer(401, b"no")
@@ -36,13 +40,18 @@ async def place(client: VoiceClient, *, body: str | None = None, progress: PostP
     return await client.place(asked, progress=progress or PostProgress(), now=NOW)
 
 
+async def happened(event: threading.Event) -> None:
+    """Wait for what a thread of the server tells."""
+    assert await anyio.to_thread.run_sync(event.wait, LONGEST)
+
+
 def assert_nothing_was_sent(kind: Kind, verdict: Verdict) -> None:
     """NOT_SENT where the transport's errors are understood; a stranger's prove nothing."""
     assert verdict.kind is (VerdictKind.NOT_SENT if kind.proves else VerdictKind.UNKNOWN), verdict
     assert verdict.http_status is None
 
 
-# -- before anything can leave -------------------------------------------------------------------------------------------
+# -- before anything can leave -----------------------------------------------------------------------------------------
 
 
 async def test_a_refused_connection_sent_nothing(kind: Kind) -> None:
@@ -72,7 +81,7 @@ async def test_no_free_connection_sent_nothing(kind: Kind) -> None:
     with MisbehavingServer(behave) as server:
         async with kind.client(server.url, connect=0.3, concurrency=1) as client, anyio.create_task_group() as tasks:
             tasks.start_soon(lambda: place(client))
-            await anyio.to_thread.run_sync(server.seen.wait)
+            await happened(server.seen)
             assert_nothing_was_sent(kind, await place(client))
             tasks.cancel_scope.cancel()
         assert len(server.posts) == 1
@@ -90,17 +99,12 @@ async def test_a_certificate_nobody_trusts_sent_nothing_and_holds_the_queue(kind
     assert "127.0.0.1" in verdict.hold.reason
 
 
-async def test_a_certificate_for_another_name_sent_nothing_and_holds_the_queue(
-    kind: Kind, trusting: ssl.SSLContext
-) -> None:
+async def test_a_certificate_that_is_trusted_lets_the_call_through(kind: Kind, trusting: ssl.SSLContext) -> None:
     with MisbehavingServer(places, tls=True) as server:
-        # 127.0.0.2 is loopback too, and not in the certificate.
-        async with kind.client(f"https://127.0.0.2:{server.port}", trust=trusting) as client:
-            verdict = await place(client)
-    if verdict.hold is None:  # the server listens on 127.0.0.1 alone: then it is a refused connection
-        assert_nothing_was_sent(kind, verdict)
-    else:
-        assert verdict.hold.until_opened
+        async with kind.client(server.url, trust=trusting) as client:
+            verdicts = [await place(client), await place(client)]
+        assert [verdict.kind for verdict in verdicts] == [VerdictKind.CREATED] * 2
+        assert len(server.bodies) == 2
 
 
 async def test_a_server_that_does_not_speak_tls_sent_nothing(kind: Kind) -> None:
@@ -136,7 +140,7 @@ async def test_a_proxy_that_is_down_sent_nothing(kind: Kind) -> None:
             assert_nothing_was_sent(kind, await place(client))
 
 
-# -- after something may have left -----------------------------------------------------------------------------------------
+# -- after something may have left -------------------------------------------------------------------------------------
 
 
 def reset_unread(connection: Connection) -> None:
@@ -212,6 +216,7 @@ async def test_no_answer_in_time_is_in_doubt(kind: Kind) -> None:
         assert len(server.posts) == 1
 
 
+@large_body
 async def test_a_post_that_cannot_be_written_is_in_doubt(kind: Kind) -> None:
     """A body larger than all buffers, to a server that never reads."""
     with MisbehavingServer(Connection.stall) as server:
@@ -257,6 +262,7 @@ async def test_a_status_whose_body_never_ends_still_counts(kind: Kind) -> None:
         assert len(server.posts) == 1
 
 
+@large_body
 async def test_a_408_to_a_post_that_was_cut_is_not_in_doubt_where_the_cut_is_known(kind: Kind) -> None:
     """httpx's pool tells so, at least on trio; other transports do not, and then nothing is proven."""
 
@@ -276,7 +282,7 @@ async def test_a_408_to_a_post_that_was_cut_is_not_in_doubt_where_the_cut_is_kno
         assert verdict.kind is VerdictKind.UNKNOWN
 
 
-# -- kept connections ------------------------------------------------------------------------------------------------------
+# -- kept connections --------------------------------------------------------------------------------------------------
 
 
 def answer_once_and_end(connection: Connection) -> None:
@@ -299,13 +305,13 @@ async def test_a_connection_that_was_closed_while_idle_is_not_used_again(kind: K
             for _ in range(5):
                 server.ended.clear()
                 kinds.append((await place(client)).kind)
-                await anyio.to_thread.run_sync(server.ended.wait)
+                await happened(server.ended)
         assert kinds == [VerdictKind.CREATED] * 5
         assert len(server.bodies) == 5
 
 
 async def test_a_post_that_meets_a_dying_connection_is_not_sent_again(kind: Kind) -> None:
-    """The connection ends as the second POST arrives: aiohttp and httpx repeat such a request if they think they may."""
+    """The connection ends as the second POST arrives: aiohttp repeats such a request, if it is an idempotent one."""
     with MisbehavingServer(answer_once_then_reset_what_comes) as server:
         async with kind.client(server.url) as client:
             assert (await place(client)).kind is VerdictKind.CREATED
@@ -324,14 +330,13 @@ async def test_an_answer_nobody_asked_for_is_not_taken_for_the_next_ones(kind: K
 
     def behave(connection: Connection) -> None:
         while head := connection.read_request():
-            if together:
-                connection.send(CREATED_ANSWER + LEFT_OVER)
-            else:
-                connection.send(CREATED_ANSWER)
-                answered.wait(10)
-                connection.send(LEFT_OVER)
-            if connection.wants_to_end(head):
-                connection.socket.shutdown(socket.SHUT_WR)
+            connection.send(CREATED_ANSWER + (LEFT_OVER if together else b""))
+            answered.wait(LONGEST)
+            with suppress(OSError):  # a client that closed its connection has the best answer to this
+                if not together:
+                    connection.send(LEFT_OVER)
+                if connection.wants_to_end(head):
+                    connection.socket.shutdown(socket.SHUT_WR)
             left_over.set()
 
     with MisbehavingServer(behave) as server:
@@ -342,12 +347,12 @@ async def test_an_answer_nobody_asked_for_is_not_taken_for_the_next_ones(kind: K
                 left_over.clear()
                 kinds.append((await place(client)).kind)
                 answered.set()
-                await anyio.to_thread.run_sync(left_over.wait)
+                await happened(left_over)
         assert kinds == [VerdictKind.CREATED] * 4
         assert len(server.bodies) == 4
 
 
-# -- cancellation ----------------------------------------------------------------------------------------------------------
+# -- cancellation ------------------------------------------------------------------------------------------------------
 
 
 async def test_cancelled_before_a_connection_nothing_has_left(kind: Kind) -> None:
@@ -369,19 +374,22 @@ async def test_cancelled_after_bytes_have_left_it_may_have_been_placed(kind: Kin
                 await place(client, progress=progress)
 
             tasks.start_soon(post)
-            await anyio.to_thread.run_sync(server.seen.wait)
+            await happened(server.seen)
             tasks.cancel_scope.cancel()
         assert len(server.posts) == 1
     assert progress.may_have_left
 
 
 async def test_on_a_kept_connection_too_bytes_may_have_left(kind: Kind) -> None:
+    second = threading.Event()
+
     def behave(connection: Connection) -> None:
-        connection.read_request()
-        connection.send(CREATED_ANSWER)
-        connection.server.seen.clear()
-        connection.read_request()
-        connection.stall()
+        while connection.read_request():
+            if len(connection.server.bodies) == 2:
+                second.set()
+                connection.stall()
+                return
+            connection.send(CREATED_ANSWER)
 
     progress = PostProgress()
     with MisbehavingServer(behave) as server:
@@ -392,6 +400,6 @@ async def test_on_a_kept_connection_too_bytes_may_have_left(kind: Kind) -> None:
 
             assert (await place(client)).kind is VerdictKind.CREATED
             tasks.start_soon(post)
-            await anyio.to_thread.run_sync(server.seen.wait)
+            await happened(second)
             tasks.cancel_scope.cancel()
     assert progress.may_have_left

@@ -9,6 +9,7 @@ from voiceflow_worker import CallPolicy, CallQueue, Job
 from voiceflow_worker.core.changes import Changes
 from voiceflow_worker.core.departures import Departures
 from voiceflow_worker.core.holds import Holds
+from voiceflow_worker.core.journal import Journal
 from voiceflow_worker.core.ports import Store, Voice
 from voiceflow_worker.core.settle import Settler, SummaryResult
 from voiceflow_worker.core.submit import Flight, Submitter
@@ -31,6 +32,7 @@ class Engine:
         self.settler = Settler(store, self.policy)
         self.sweeper = Sweeper(store, queue=queue, policy=self.policy)
         self.holds = Holds(store.control, store.clock, queue=queue)
+        self._journal = Journal(store, self.policy, lease=LEASE)
         self.submitter = Submitter(
             store,
             voice,
@@ -39,7 +41,7 @@ class Engine:
             departures=Departures(store.control, store.clock, queue=queue, rate=None),
             holds=self.holds,
             changes=Changes(store, self.policy),
-            heard=lambda verdict: None,
+            heard=lambda _: None,
         )
 
     async def enqueue(
@@ -57,18 +59,21 @@ class Engine:
 
     async def lease(self, limit: int = 10) -> list[Job]:
         now = self.store.clock.now()
-        return list(
-            await self.store.jobs.lease(self.name, worker_id="worker-1", limit=limit, lease_for=LEASE, now=now)
-        )
+        return list(await self.store.jobs.lease(self.name, worker_id="worker-1", limit=limit, lease_for=LEASE, now=now))
 
-    async def journal(self) -> list[Flight]:
-        """Lease what is due and write its journal: the POST is the next thing to happen."""
+    async def prepare(self) -> list[Flight]:
+        """Lease what is due and lock its numbers: the journal is the next thing to happen."""
         leased_at = self.store.clock.monotonic()
         return await self.submitter.prepare(await self.lease(), leased_at=leased_at)
 
+    async def journal(self) -> list[Job]:
+        """Lease what is due and write its journal: the POST is the next thing to happen."""
+        entries = [await self._journal.begin(flight.job) for flight in await self.prepare()]
+        return [entry.job for entry in entries if entry.job is not None]
+
     async def send(self) -> list[Job]:
         """Lease what is due and send it, to the end."""
-        flights = await self.journal()
+        flights = await self.prepare()
         for flight in flights:
             await self.submitter.fly(flight)
         return [await self.queue.get(flight.job.id) for flight in flights]

@@ -16,9 +16,9 @@ class FlakyStore:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.lost: Counter[str] = Counter()
-        self.lose_before: tuple[int, Callable[[Move], bool]] = (0, lambda move: True)
-        self.lose_after: tuple[int, Callable[[Move], bool]] = (0, lambda move: True)
-        self.jobs: Jobs = _FlakyJobs(self, store.jobs)  # type: ignore[assignment]
+        self.lose_before: tuple[int, Callable[[Move], bool]] = (0, lambda _: True)
+        self.lose_after: tuple[int, Callable[[Move], bool]] = (0, lambda _: True)
+        self.jobs: Jobs = _FlakyJobs(self, store.jobs)
 
     @property
     def url(self) -> str:

@@ -76,6 +76,9 @@ class Process:
         code = self._process.wait(seconds)
         for reader in self._readers:
             reader.join(5)
+        for stream in (self._process.stdout, self._process.stderr):
+            if stream is not None:
+                stream.close()
         return code
 
     @property

@@ -1,4 +1,5 @@
-"""A whole stage for acceptance tests: the sandbox and the receiver as processes, and a worker to be started and killed."""
+"""A whole stage for acceptance tests: the sandbox and the receiver as processes, and a worker to be started and
+killed."""
 
 from __future__ import annotations
 

@@ -69,7 +69,13 @@ class GatedVoice:
         self.placed: list[Placement] = []
         self.in_the_air = 0
 
-    async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:
+    async def reached(self, count: int) -> None:
+        """Wait until this many POSTs are in the air."""
+        while self.in_the_air < count:
+            self.arrived = anyio.Event()
+            await self.arrived.wait()
+
+    async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:  # noqa: ARG002
         progress.may_have_left = self.bytes_left
         self.in_the_air += 1
         self.arrived.set()

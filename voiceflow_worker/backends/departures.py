@@ -37,11 +37,12 @@ def taken(limits: Limits | None, pace: Pace, *, wanted: int, horizon: timedelta,
 def repaced(pace: Pace, limits: Limits) -> Pace:
     """The pace under new limits: the next departure is at most one new interval behind the last one.
 
-    Without this, a queue set from one call an hour to ten a second would first sit out its hour.
+    Without this, a queue set from one call an hour to ten a second would first sit out its hour. The same limits again
+    change nothing: what they allow behind the last departure is exactly this.
     """
     if limits.rate is None:
         return pace
-    return replace(pace, tat=min(pace.tat, pace.last + 1 / limits.rate))
+    return replace(pace, tat=min(pace.tat, pace.last + limits.burst / limits.rate))
 
 
 def _date(seconds: float, *, not_before: datetime) -> datetime:

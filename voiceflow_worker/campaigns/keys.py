@@ -24,6 +24,5 @@ class SeenKeys:
         """The line and the digest of the earlier row with this key; None, and the row is kept in mind, if it is new."""
         seen = self._rows.get(key)
         if seen is None:
-            # A key that was made of the content tells the digest itself.
             self._rows[key] = (row, digest)
         return seen

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from difflib import get_close_matches
 
 from voiceflow_worker.campaigns.completion import missing_from
 from voiceflow_worker.campaigns.options import CampaignOptions
@@ -25,10 +26,12 @@ def header_findings(template: FlowTemplate, options: CampaignOptions, variables:
     filled = template.fill(specimen)
     missing = {problem.column for problem in filled.problems if problem.column is not None}
     missing |= missing_from(filled.body) - specimen.keys()
-    return [_finding(name) for name in sorted(missing)]
+    return [_finding(name, present) for name in sorted(missing)]
 
 
-def _finding(name: str) -> Finding:
+def _finding(name: str, present: Collection[str]) -> Finding:
     option = _OPTIONS.get(name)
     remedy = f"give {option}, or add a column {name}" if option else f"add a column {name}"
+    if close := get_close_matches(name, present, n=1):
+        remedy += f", or did you mean {close[0]}?"
     return Finding(column=name, code=-1009, message=f"is needed by the call flow, and no row has it; {remedy}")

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from voiceflow_worker.campaigns.outcome import EnqueueReport
     from voiceflow_worker.errors import CampaignFileError
 
+MOST_WARNINGS = 20
+"""Of warnings, people are shown the first ones; --json has all."""
+
 EXAMPLES = """Examples:
   voiceflow enqueue people.csv --template reminder.json --source +6531234567 --valid-for 2h
   voiceflow enqueue people.csv --say "Hello {{name}}" --voice-profile en-US-JennyNeural --country SG
@@ -77,10 +80,6 @@ async def enqueue(
         tell_findings(output, [*errors, *[found for found in report.findings if not found.is_error][:MOST_WARNINGS]])
     _tell(output, report, file, rejects=rejects)
     return ExitCode.BAD_INPUT if report.refused else ExitCode.DONE
-
-
-MOST_WARNINGS = 20
-"""Of warnings, people are shown the first ones; --json has all."""
 
 
 def _shown_on(shown: Meter) -> OnProgress:

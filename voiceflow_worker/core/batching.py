@@ -16,7 +16,7 @@ class _Waiting(Generic[Item, Result]):
 
     def __init__(self, item: Item) -> None:
         self.item = item
-        self.woken = anyio.Event()
+        self.woken: anyio.Event | None = None
         self.answer: Result | BaseException | None = None
 
 
@@ -39,6 +39,7 @@ class Batcher(Generic[Item, Result]):
         self._waiting.append(mine)
         with anyio.CancelScope(shield=True):
             if self._led:
+                mine.woken = anyio.Event()
                 await mine.woken.wait()
             if mine.answer is None:
                 await self._lead()
@@ -57,8 +58,10 @@ class Batcher(Generic[Item, Result]):
             answers = [error] * len(batch)
         for each, answer in zip(batch, answers, strict=True):
             each.answer = answer
-            each.woken.set()
-        if self._waiting:
-            self._waiting[0].woken.set()
+            if each.woken is not None:
+                each.woken.set()
+        # Whoever came meanwhile waits; the first of them leads next.
+        if self._waiting and (first := self._waiting[0].woken) is not None:
+            first.set()
         else:
             self._led = False

@@ -10,11 +10,25 @@ from voiceflow_worker.core.batching import Batcher
 from voiceflow_worker.core.ports import Clock, Control
 
 HORIZON = timedelta(milliseconds=100)
-"""How far ahead departure times are taken. Permits that age come out in a bunch: taken first and used after a stall,
-they put 65 calls into a second meant for 50."""
+"""How far ahead departure times are taken.
+
+Permits that age come out in a bunch: taken first and used after a stall, they put 65 calls into a second meant for 50.
+"""
 
 STALE = timedelta(milliseconds=20)
 """A departure time that is missed by more than this is given up for a new one: a delay may cost time, never bunch."""
+
+LEAD = timedelta(milliseconds=50)
+"""How long before its departure a call is journalled: what is journalled and has not left when a worker is killed is a
+doubt, so that should be little; but the journal must be on the disk in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    """A departure time; one that is not `taken` says when to ask again."""
+
+    at: datetime
+    taken: bool
 
 
 class Departures:
@@ -42,18 +56,27 @@ class Departures:
         now = self._clock.now()
         return now if self._next_at is None else max(now, self._next_at - HORIZON)
 
-    async def depart(self) -> None:
-        """Wait for this call's turn. Between the return and the departure nothing may be awaited that can take long."""
+    async def take(self, count: int) -> list[Turn]:
+        """Turns for calls that are about to leave, in their order."""
         if self._rate is None:
-            return
-        while True:
+            return [Turn(self, None)] * count
+        return [Turn(self, slot) for slot in await self._slots([None] * count)]
+
+    async def near(self, slot: _Slot) -> _Slot:
+        """Wait until a slot is near, taking one if need be."""
+        while not slot.taken:
+            await self._sleep_until(slot.at - HORIZON)
             slot = await self._batcher.submit(None)
-            if slot.taken:
-                await self._sleep_until(slot.at)
-                if self._clock.now() - slot.at <= STALE:
-                    return
-            else:
-                await self._sleep_until(slot.at - HORIZON)
+        await self._sleep_until(slot.at - LEAD)
+        return slot
+
+    async def reach(self, slot: _Slot) -> None:
+        """Wait for a slot; for another one, should this one be missed."""
+        while True:
+            await self._sleep_until(slot.at)
+            if slot.taken and self._clock.now() - slot.at <= STALE:
+                return
+            slot = await self.near(await self._batcher.submit(None))
 
     async def _sleep_until(self, time: datetime) -> None:
         wait = (time - self._clock.now()).total_seconds()
@@ -61,6 +84,9 @@ class Departures:
             await self._clock.sleep(wait)
 
     async def _take(self, calls: Sequence[None]) -> list[_Slot | BaseException]:
+        return [*await self._slots(calls)]
+
+    async def _slots(self, calls: Sequence[None]) -> list[_Slot]:
         slots = await self._control.take(self._queue, wanted=len(calls), horizon=HORIZON, now=self._clock.now())
         self._next_at = slots.next_at
         taken = [_Slot(time, taken=True) for time in slots.times]
@@ -68,7 +94,21 @@ class Departures:
         return [*taken, *[_Slot(slots.next_at, taken=False)] * (len(calls) - len(taken))]
 
 
-@dataclass(frozen=True, slots=True)
-class _Slot:
-    at: datetime
-    taken: bool
+class Turn:
+    """One call's turn to leave."""
+
+    __slots__ = ("_departures", "_slot")
+
+    def __init__(self, departures: Departures, slot: _Slot | None) -> None:
+        self._departures = departures
+        self._slot = slot
+
+    async def near(self) -> None:
+        """Wait until it is time to journal the call."""
+        if self._slot is not None:
+            self._slot = await self._departures.near(self._slot)
+
+    async def depart(self) -> None:
+        """Wait until the call may leave; then nothing may be awaited before it leaves that takes long."""
+        if self._slot is not None:
+            await self._departures.reach(self._slot)

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
+from voiceflow_worker.model.export import LoggedCalls
 from voiceflow_worker.model.gate import Gate
 from voiceflow_worker.model.job import Job, JobState
 from voiceflow_worker.model.verdict import PostProgress, Verdict
@@ -342,5 +343,16 @@ class Voice(Protocol):
         Never raises for what the network or the service does: whatever is not understood is `UNKNOWN`. A placement
         whose `valid_until` is not after `now` is not sent (`NOT_SENT`). Cancellation propagates; `progress` then tells
         whether anything may have left.
+        """
+        ...
+
+
+class CallLog(Protocol):
+    """The log that 8x8 keeps of calls: evidence for calls of which nobody knows whether they were placed."""
+
+    async def logged_calls(self, *, since: datetime, until: datetime) -> LoggedCalls:
+        """All rows of this range of time, as far as the log has them by now: they come late.
+
+        This may take minutes. Raises `CallLogError`, and `CallLogUnavailableError` where trying again may help.
         """
         ...

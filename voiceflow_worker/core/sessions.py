@@ -44,6 +44,11 @@ class Sessions:
         found = await self._records.get(PARKED, session_ids, now=now)
         return {session: _read(text) for session, text in found.items()}
 
+    async def all_parked(self, *, after: str, limit: int, now: datetime) -> list[tuple[str, Outcome]]:
+        """Sessions with a parked summary behind `after`, in order."""
+        found = await self._records.scan(PARKED, now=now, after=after, limit=limit)
+        return [(session_id, _read(text)) for session_id, text in found]
+
     async def unpark(self, session_ids: Sequence[str]) -> None:
         """Drop summaries that were applied."""
         if session_ids:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
 from functools import partial
 
-from voiceflow_worker.core.batching import Batcher
 from voiceflow_worker.core.changes import Changes
 from voiceflow_worker.core.identity import job_of
 from voiceflow_worker.core.ports import Store
@@ -44,20 +42,15 @@ class Settler:
         self._policy = policy
         self._changes = changes or Changes(store, policy)
         self._sessions = Sessions(store.records)
-        self._parked: Batcher[str, _Parked] = Batcher(self._look_for_parked)
 
     async def verdict(self, job: Job, number: int, verdict: Verdict, *, held_until: datetime | None = None) -> Job:
         """Settle one POST by its answer. `job` is the job as the caller last saw it.
 
-        A summary that was parked for the session is applied at once. Raises `StoreUnavailableError`: ask again, the
-        answer is taken once.
+        Raises `StoreUnavailableError`: ask again, the answer is taken once.
         """
         now = self._store.clock.now()
         apply = partial(_answered, number=number, verdict=verdict, at=now, policy=self._policy, held_until=held_until)
-        changed = await self._changes.change(job.id, apply, base=job)
-        if verdict.session_id is None:
-            return changed.new
-        return await self._unpark(changed.new, number, verdict.session_id)
+        return (await self._changes.change(job.id, apply, base=job)).new
 
     async def summary(self, summary: SessionSummary) -> SummaryResult:
         """Settle the POST that a session summary (VSS) belongs to: by its `clientRequestId`, else by its session.
@@ -86,24 +79,35 @@ class Settler:
 
     async def apply_parked(self, job: Job) -> Job:
         """Apply summaries that were parked for the sessions of this job, if there are any."""
-        for post in job.posts:
-            if post.session_id is not None and post.outcome is None:
-                job = await self._unpark(job, post.number, post.session_id)
+        open_sessions = {post.session_id: post.number for post in job.posts if post.session_id and post.outcome is None}
+        parked = await self._sessions.parked(list(open_sessions), now=self._store.clock.now())
+        for session_id, outcome in parked.items():
+            job = await self._unpark((job.id, open_sessions[session_id]), session_id, outcome) or job
         return job
 
-    async def _unpark(self, job: Job, number: int, session_id: str) -> Job:
-        outcome = (await self._parked.submit(session_id)).outcome
-        if outcome is None:
-            return job
+    async def apply_all_parked(self, *, after: str = "", limit: int = 500) -> str:
+        """Apply parked summaries whose session has become known, one page of them; gives where the next page begins.
+
+        A look at each answer would cost every call a read, for what hardly ever happens: the sweep looks instead.
+        """
         now = self._store.clock.now()
-        apply = partial(_summarised, number=number, outcome=outcome, at=now, policy=self._policy)
-        changed = await self._changes.change(job.id, apply)
+        page = await self._sessions.all_parked(after=after, limit=limit, now=now)
+        if page:
+            posts = await self._sessions.find([session_id for session_id, _ in page], now=now)
+            for session_id, outcome in page:
+                if session_id in posts:
+                    await self._unpark(posts[session_id], session_id, outcome)
+        return page[-1][0] if len(page) == limit else ""
+
+    async def _unpark(self, post: tuple[str, int], session_id: str, outcome: Outcome) -> Job | None:
+        job_id, number = post
+        apply = partial(_summarised, number=number, outcome=outcome, at=self._store.clock.now(), policy=self._policy)
+        try:
+            changed = await self._changes.change(job_id, apply)
+        except (JobNotFoundError, IllegalMoveError):
+            return None
         await self._sessions.unpark([session_id])
         return changed.new
-
-    async def _look_for_parked(self, session_ids: Sequence[str]) -> list[_Parked | BaseException]:
-        found = await self._sessions.parked(list(set(session_ids)), now=self._store.clock.now())
-        return [_Parked(found.get(session_id)) for session_id in session_ids]
 
     async def _summarise(self, post: tuple[str, int], summary: SessionSummary) -> SummaryResult:
         job_id, number = post
@@ -126,11 +130,6 @@ class Settler:
         if summary.status is None:
             return SummaryResult.INCONCLUSIVE
         return SummaryResult.REPEATED if changed.new is changed.old else SummaryResult.SETTLED
-
-
-@dataclass(frozen=True, slots=True)
-class _Parked:
-    outcome: Outcome | None
 
 
 def outcome_of(summary: SessionSummary) -> Outcome:

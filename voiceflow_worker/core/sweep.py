@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 from voiceflow_worker.core.changes import Changes
@@ -34,18 +34,36 @@ class Swept:
 
 
 class Sweeper:
-    """Moves overdue jobs of one queue. Any number of sweepers may run: each move is fenced, and made once."""
+    """Moves overdue jobs of one queue. Any number of sweepers may run: each move is fenced, and made once.
 
-    def __init__(self, store: Store, *, queue: str, policy: CallPolicy, changes: Changes | None = None) -> None:
+    `log_patience` is for one beside whom a `Reconciler` looks into the log of 8x8: that has the jobs in doubt to
+    itself, and so long for jobs whose summary is overdue. Without it nobody looks, and the sweep decides at once.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        queue: str,
+        policy: CallPolicy,
+        changes: Changes | None = None,
+        log_patience: timedelta | None = None,
+    ) -> None:
         self._store = store
         self._queue = queue
         self._policy = policy
+        self._log_patience = log_patience
         self._changes = changes or Changes(store, policy)
         self._settler = Settler(store, policy, changes=self._changes)
+        self._parked_page = ""
 
     async def sweep(self) -> Swept:
         """One pass over everything that is overdue now."""
         now, policy = self._store.clock.now(), self._policy
+        patience = self._log_patience
+        silent = await self._overdue(JobState.SUBMITTED, now - (patience or timedelta(0)))
+        doubtful: Sequence[Job] = await self._overdue(JobState.IN_DOUBT, now) if patience is None else []
+        self._parked_page = await self._settler.apply_all_parked(after=self._parked_page)
         return Swept(
             requeued=await self._move(
                 await self._overdue(JobState.LEASED, now),
@@ -56,13 +74,10 @@ class Sweeper:
                 lambda job: lifecycle.doubt(job, at=now, reason="its worker went away while sending", policy=policy),
             ),
             gave_up_waiting=await self._move(
-                await self._without_parked_summary(await self._overdue(JobState.SUBMITTED, now)),
+                await self._without_parked_summary(silent),
                 lambda job: lifecycle.give_up_waiting(job, at=now, policy=policy),
             ),
-            looked_again=await self._move(
-                await self._overdue(JobState.IN_DOUBT, now),
-                lambda job: lifecycle.look_again(job, at=now, policy=policy),
-            ),
+            looked_again=await self._move(doubtful, lambda job: lifecycle.look_again(job, at=now, policy=policy)),
             expired=await self._expire(now),
             cancelled=await self._cancel(now),
         )

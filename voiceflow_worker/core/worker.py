@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 
 import anyio
@@ -18,10 +18,12 @@ from voiceflow_worker.core.drain import DrainCheck, DrainResult
 from voiceflow_worker.core.heartbeat import EVERY, Heartbeats, WorkerBeat
 from voiceflow_worker.core.holds import Holds
 from voiceflow_worker.core.identity import checked_queue, new_worker_id
-from voiceflow_worker.core.ports import Limits, Order, Query, Store, Voice
+from voiceflow_worker.core.ports import CallLog, Limits, Order, Query, Store, Voice
+from voiceflow_worker.core.queue_names import QueueNames
+from voiceflow_worker.core.reconcile import PATIENCE, Reconciler
 from voiceflow_worker.core.submit import Flight, Submitter
 from voiceflow_worker.core.sweep import Sweeper
-from voiceflow_worker.errors import InvalidInputError, StoreError
+from voiceflow_worker.errors import CallLogError, InvalidInputError, StoreError
 from voiceflow_worker.model.backoff import backoff
 from voiceflow_worker.model.job import Job, JobState
 from voiceflow_worker.model.policy import CallPolicy
@@ -30,9 +32,14 @@ from voiceflow_worker.model.verdict import Verdict, VerdictKind
 _log = structlog.get_logger("voiceflow.worker")
 
 SWEEP_EVERY = 1.0
+LOOK_EVERY = 5.0
 PRUNE_EVERY = 60.0
 LONGEST_SLEEP = timedelta(seconds=1)
 RATE_WINDOW = 5.0
+FREE_TOGETHER = 0.5
+LINGER = timedelta(milliseconds=4)
+"""Without a rate, a worker with less than this part of its slots free waits this long for more of them: a trip to the
+store costs the same for 25 calls as for 5."""
 STORE_AWAY = timedelta(seconds=1)
 
 
@@ -56,7 +63,8 @@ class Worker:
     """Sends the calls of one queue.
 
     `rate` is in calls per second, for all workers of the queue together (None: unlimited); `concurrency` is the number
-    of POSTs in flight of this worker. `voice` is an opened `VoiceClient`, or anything that can `place` a call.
+    of POSTs in flight of this worker. `voice` is an opened `VoiceClient`, or anything that can `place` a call. With a
+    `call_log` (the same `VoiceClient`), calls in doubt and calls without a summary are looked up in the log of 8x8.
     """
 
     def __init__(
@@ -68,6 +76,7 @@ class Worker:
         rate: float | None = 10,
         concurrency: int = 50,
         options: WorkerOptions | None = None,
+        call_log: CallLog | None = None,
     ) -> None:
         self._options = options or WorkerOptions()
         if rate is not None and rate <= 0:
@@ -83,7 +92,11 @@ class Worker:
         policy = self._options.policy
         changes = Changes(store, policy)
         self._departures = Departures(store.control, store.clock, queue=self.queue, rate=rate)
-        self._sweeper = Sweeper(store, queue=self.queue, policy=policy, changes=changes)
+        self._reconciler: Reconciler | None = None
+        if call_log is not None:
+            self._reconciler = Reconciler(store, call_log, queue=self.queue, policy=policy, changes=changes)
+        patience = None if call_log is None else PATIENCE
+        self._sweeper = Sweeper(store, queue=self.queue, policy=policy, changes=changes, log_patience=patience)
         self._submitter = Submitter(
             store,
             voice,
@@ -137,10 +150,13 @@ class Worker:
 
     async def _work(self, check: DrainCheck | None) -> None:
         await self._store.control.configure(self.queue, self._limits)
+        await QueueNames(self._store.records).remember(self.queue, now=self._clock.now())
         async with anyio.create_task_group() as background:
             background.start_soon(self._sweep)
             background.start_soon(self._prune)
             background.start_soon(self._beat)
+            if self._reconciler is not None:
+                background.start_soon(self._reconcile, self._reconciler)
             async with anyio.create_task_group() as flights:
                 await self._dispatch(flights, check)
                 await self._land(flights)
@@ -187,10 +203,12 @@ class Worker:
             # One call at a time asks whether 8x8 can be reached again; the others keep their place in the queue.
             await self._rest()
             return 0
-        free = 1 if self._unreachable else self._concurrency - self._in_flight
         room = self._departures.room()
         if room == 0:
             await self._nap(until=self._departures.room_at())
+        if room is None and self._in_flight > self._concurrency * (1 - FREE_TOGETHER):
+            await self._nap(until=now + LINGER)
+        free = 1 if self._unreachable else self._concurrency - self._in_flight
         return free if room is None else min(free, room)
 
     async def _nap(self, *, until: datetime) -> None:
@@ -215,7 +233,7 @@ class Worker:
         )
 
     async def _take_off(self, flights: TaskGroup, jobs: Sequence[Job], leased_at: float) -> None:
-        """Prepare leased jobs and let them fly. Under a rate the next lease waits for these to have their times."""
+        """Prepare leased jobs and let them fly. Under a rate the next lease waits until these have their turns."""
         self._in_flight += len(jobs)
         if self._departures.room() is None:
             flights.start_soon(self._prepare, flights, jobs, leased_at)
@@ -223,16 +241,16 @@ class Worker:
             await self._prepare(flights, jobs, leased_at)
 
     async def _prepare(self, flights: TaskGroup, jobs: Sequence[Job], leased_at: float) -> None:
-        journalled: list[Flight] = []
+        ready: list[Flight] = []
         try:
-            # A stop lets this finish: it is short, and a journal entry whose fate is unknown would be a needless doubt.
+            # A stop lets this finish: it is short, and leaves no lease behind.
             with anyio.CancelScope(shield=True):
-                journalled = await self._submitter.prepare(jobs, leased_at=leased_at)
+                ready = await self._submitter.prepare(jobs, leased_at=leased_at)
         except StoreError as error:
-            _log.warning("leased jobs could not be journalled; they are not sent", jobs=len(jobs), error=str(error))
+            _log.warning("leased jobs could not be prepared; they are not sent", jobs=len(jobs), error=str(error))
         finally:
-            self._free(len(jobs) - len(journalled))
-        for flight in journalled:
+            self._free(len(jobs) - len(ready))
+        for flight in ready:
             flights.start_soon(self._fly, flight)
 
     async def _fly(self, flight: Flight) -> None:
@@ -324,6 +342,16 @@ class Worker:
             except StoreError as error:
                 _log.warning("the store is away; the sweep waits", error=str(error))
             await self._clock.sleep(SWEEP_EVERY)
+
+    async def _reconcile(self, reconciler: Reconciler) -> None:
+        while True:
+            try:
+                found = await reconciler.due()
+                if found.looked_at:
+                    _log.info("calls were looked up in the log of 8x8", **asdict(found))
+            except (CallLogError, StoreError) as error:
+                _log.warning("the log of 8x8 was not looked at; its turn comes again", error=str(error))
+            await self._clock.sleep(LOOK_EVERY)
 
     async def _prune(self) -> None:
         while True:

@@ -75,7 +75,7 @@ class WatchedConnector(aiohttp.TCPConnector):
 
 
 class ConnectorWatch:
-    """For a transport that `open_aiohttp_transport` made: the connector tells."""
+    """For a transport over a `WatchedConnector`, which tells."""
 
     __slots__ = ("_progress", "_token")
 
@@ -101,53 +101,36 @@ class ConnectorWatch:
         return not self._progress.may_have_left and _is_from_connecting(error)
 
 
-class CauseWatch:
-    """For an `AiohttpTransport` of somebody else's that makes its own session: only the cause of an error tells."""
-
-    __slots__ = ("_progress",)
-
-    extensions: Mapping[str, Any] = {}
-    post_was_cut = False
-
-    def __init__(self, progress: PostProgress) -> None:
-        self._progress = progress
-
-    def __enter__(self) -> Self:
-        self._progress.may_have_left = True
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
-        pass
-
-    def proves_nothing_left(self, error: Exception) -> bool:
-        """Whether the cause says that there was no connection."""
-        return _is_from_connecting(error)
-
-
 def open_aiohttp_transport(
     *, limit: int, keep_alive: float, ssl_context: SSLContext, proxy: httpx.Proxy | None
 ) -> AiohttpTransport:
     """A transport for at most `limit` POSTs at a time that keeps idle connections for `keep_alive` seconds.
 
-    aiohttp sends a request again on a new connection when a kept one turns out dead, but idempotent ones only, which a
-    POST is not. Environment, cookies and redirects play no part. Call it where an event loop runs.
+    Nothing is read from the environment. Call it where an event loop runs.
     """
-    session = aiohttp.ClientSession(
-        connector=WatchedConnector(limit=limit, keepalive_timeout=keep_alive, ssl_context=ssl_context),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=False,
-    )
+    session = _watched_session(limit=limit, keep_alive=keep_alive, ssl_context=ssl_context)
     return AiohttpTransport(client=session, verify=ssl_context, trust_env=False, proxy=proxy)
 
 
-def makes_its_own_session(transport: httpx.AsyncBaseTransport) -> bool:
-    """Whether this is httpx-aiohttp's transport with a session of its own making.
+def watch_over(transport: httpx.AsyncBaseTransport, *, keep_alive: float) -> bool:
+    """Whether this is httpx-aiohttp's own transport, still without a session: it then gets one that is watched.
 
-    A session that was handed to it may have middlewares, which can send a request twice: no error of it is a proof.
+    A session that its maker gave it may have middlewares, which can send a request twice, and cannot be watched.
     """
-    return type(transport) is AiohttpTransport and transport.client is None
+    if type(transport) is not AiohttpTransport or transport.client is not None:
+        return False
+    if transport.uds is not None or transport.local_address is not None:
+        return False
+    limit = transport.limits.max_connections or 0  # 0: any number
+    context = transport.ssl_context
+    transport.client = lambda: _watched_session(limit=limit, keep_alive=keep_alive, ssl_context=context)
+    return True
+
+
+def _watched_session(*, limit: int, keep_alive: float, ssl_context: SSLContext) -> aiohttp.ClientSession:
+    # When a kept connection turns out dead, aiohttp sends idempotent requests again on a new one, but never a POST.
+    connector = WatchedConnector(limit=limit, keepalive_timeout=keep_alive, ssl_context=ssl_context)
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
 
 
 def _is_from_connecting(error: Exception) -> bool:

@@ -37,15 +37,19 @@ class AnswerReader:
         """Read to the end; an error on the way is no error here, the answer is then not whole. Closes the response."""
         response = self._response
         try:
-            # aiter_bytes would look for a content encoding, and costs twice as much where there is none.
-            encoded = "content-encoding" in response.headers
+            if response.is_stream_consumed:  # made with its content, as httpx.MockTransport's are
+                self._body += response.content
+                self._is_whole = True
+                return
             fits = True
-            async for chunk in response.aiter_bytes() if encoded else response.aiter_raw():
+            async for chunk in response.aiter_raw():
                 # Thrown away and not left: leaving a stream early strands its generators, which trio complains of.
                 fits = fits and len(self._body) + len(chunk) <= LONGEST_BODY
                 if fits:
                     self._body += chunk
-            self._is_whole = fits and (encoded or self._has_its_length())
+            self._is_whole = fits and self._has_its_length()
+            if self._is_whole and "content-encoding" in response.headers:
+                self._decode()
         except Exception:  # noqa: BLE001 - each transport has its own errors for this, and all say: no further
             return
         finally:
@@ -66,6 +70,15 @@ class AnswerReader:
         # httpx's pool and aiohttp notice a body that is too short; a transport of somebody else's may not.
         stated = self._response.headers.get("content-length", "")
         return not (stated.isascii() and stated.isdigit()) or stated.lstrip("0") == (str(len(self._body)).lstrip("0"))
+
+    def _decode(self) -> None:
+        """Take the encoding off that nobody asked for; a body that does not decode is no whole one."""
+        self._is_whole = False
+        encoding = self._response.headers["content-encoding"]
+        self._body = bytearray(
+            httpx.Response(200, headers={"content-encoding": encoding}, content=bytes(self._body)).content
+        )
+        self._is_whole = True
 
     async def _close(self) -> None:
         with anyio.move_on_after(_CLOSING, shield=True):

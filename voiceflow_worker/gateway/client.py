@@ -19,11 +19,13 @@ from voiceflow_worker.errors import CallInDoubtError, CallNotSentError, CallRefu
 from voiceflow_worker.gateway import wire
 from voiceflow_worker.gateway.answer import AnswerReader
 from voiceflow_worker.gateway.evidence import BlindWatch
+from voiceflow_worker.gateway.export_wire import ExportWire
 from voiceflow_worker.gateway.regions import Region
 from voiceflow_worker.gateway.retry_after import read_date
 from voiceflow_worker.gateway.transports import Carrier, DefaultTransport, carry
 from voiceflow_worker.gateway.verdict import judge_answer, judge_failure, judge_lateness, judge_silence
 from voiceflow_worker.model.callflow import CallFlow
+from voiceflow_worker.model.export import LoggedCalls
 from voiceflow_worker.model.verdict import PostProgress, Verdict, VerdictKind
 
 
@@ -54,9 +56,9 @@ class VoiceClient:
     and a 503 with a Retry-After, to mean that nobody was called, and lets it be tried again.
 
     Without a `transport` it opens httpx over aiohttp on asyncio, and httpx's own pool on trio; `proxy` (http or https,
-    with credentials if need be) and `ssl_context` are for these. A given one must speak HTTP/1.1; it is closed with the
-    client, its connections are used once, and errors of one that is not httpx's or httpx-aiohttp's own prove nothing.
-    Nothing is read from the environment.
+    with credentials if need be) and `ssl_context` are for these, and nothing is read from the environment. A given one
+    must speak HTTP/1.1, and is closed with the client. Every error of one that is neither httpx's nor httpx-aiohttp's
+    own leaves the call in doubt.
 
     The API key appears in no repr, log or error. Raises SettingsError for settings that cannot be right.
     """
@@ -87,9 +89,8 @@ class VoiceClient:
         else:
             given = carry(transport)
             self._open = lambda: given
-        self._wire = wire.Wire(
-            api_key, sub_account, base_url=base_url or Region.named(region).base_url, keep_alive=transport is None
-        )
+        self._wire = wire.Wire(api_key, sub_account, base_url=base_url or Region.named(region).base_url)
+        self._export_wire = ExportWire(api_key, sub_account, base_url=base_url)
         self._hide = _hider(api_key.strip())
         self._deadline = 2 * connect_timeout + read_timeout
         self._timeouts = {
@@ -208,7 +209,9 @@ class VoiceClient:
     async def server_time(self) -> datetime | None:
         """The time at 8x8: the Date of a fresh answer, whatever its status; None when there is no answer or no Date."""
         carrier = self._opened()
-        request = self._wire.get_webhooks(extensions={"timeout": self._timeouts})
+        request = self._wire.get_webhooks(
+            keep_connection=carrier.keeps_connections, extensions={"timeout": self._timeouts}
+        )
         with anyio.move_on_after(self._deadline.total_seconds()):
             try:
                 response = await carrier.transport.handle_async_request(request)
@@ -217,6 +220,18 @@ class VoiceClient:
             await AnswerReader(response).read()
             return read_date(response.headers)
         return None
+
+    async def logged_calls(self, *, since: datetime, until: datetime) -> LoggedCalls:
+        """All rows that the log export of 8x8 has for this range of time by now; it takes seconds to minutes.
+
+        It is asked for where it is documented, https://voice.wavecell.com, or at the `base_url` if one is given. Raises
+        CallLogError, and CallLogUnavailableError where trying again may help.
+        """
+        from voiceflow_worker.gateway.export import LogExport
+
+        transport = self._opened().transport
+        export = LogExport(transport, self._export_wire, timeouts=self._timeouts, deadline=self._deadline)
+        return await export.read(since=since, until=until)
 
     def _opened(self) -> Carrier:
         if self._carrier is None:
@@ -236,7 +251,11 @@ class VoiceClient:
         began = time.monotonic()
         reader: AnswerReader | None = None
         try:
-            request = self._wire.post_call(body, extensions={"timeout": self._timeouts, **watch.extensions})
+            request = self._wire.post_call(
+                body,
+                keep_connection=carrier.keeps_connections,
+                extensions={"timeout": self._timeouts, **watch.extensions},
+            )
             with anyio.move_on_after(self._deadline.total_seconds()), watch:
                 response = await carrier.transport.handle_async_request(request)
                 self._check(carrier, progress)

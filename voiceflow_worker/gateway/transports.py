@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 from base64 import b64encode
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from ssl import SSLContext
 from urllib.parse import unquote, urlsplit
 
@@ -22,10 +23,15 @@ less on this side, a POST hardly ever meets a connection that is being closed, w
 
 @dataclass(frozen=True, slots=True)
 class Carrier:
-    """A transport and how it is watched."""
+    """A transport and how it is watched.
+
+    `keeps_connections`: a next POST may use the same one, for an answer left over in it would be noticed. httpcore,
+    like aiohttp, would take it for the next POST's; but only aiohttp lets us look.
+    """
 
     transport: httpx.AsyncBaseTransport
     watch: WatchMaker
+    keeps_connections: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,14 +44,14 @@ class DefaultTransport:
 
     limit: int
     ssl_context: SSLContext | None = None
-    proxy: str | None = None
+    proxy: str | None = field(default=None, repr=False)  # it may hold a password
 
     def __post_init__(self) -> None:
         _read_proxy(self.proxy)
 
     def open(self) -> Carrier:
         """A new transport for the event loop that runs."""
-        ssl_context = self.ssl_context or httpx.create_ssl_context(trust_env=False)
+        ssl_context = self.ssl_context or _certifi_context()
         proxy = _read_proxy(self.proxy)
         if runs_on_asyncio():
             from voiceflow_worker.gateway.aiohttp_pool import ConnectorWatch, open_aiohttp_transport
@@ -53,10 +59,8 @@ class DefaultTransport:
             opened = open_aiohttp_transport(
                 limit=self.limit, keep_alive=KEEP_ALIVE, ssl_context=ssl_context, proxy=proxy
             )
-            return Carrier(opened, ConnectorWatch)
-        # httpcore would take an answer that was left over in a kept connection for the next one's, which the aiohttp
-        # connector looks for: so this pool keeps none.
-        limits = httpx.Limits(max_connections=self.limit, max_keepalive_connections=0)
+            return Carrier(opened, ConnectorWatch, keeps_connections=True)
+        limits = httpx.Limits(max_connections=self.limit)
         pool = httpx.AsyncHTTPTransport(verify=ssl_context, trust_env=False, limits=limits, proxy=proxy)
         return Carrier(pool, TracedWatch)
 
@@ -64,8 +68,9 @@ class DefaultTransport:
 def carry(transport: httpx.AsyncBaseTransport) -> Carrier:
     """A transport of the caller's, with the watch that suits it.
 
-    Subclasses and wrappers may send a request twice, or later: they are unknown, and every error of theirs leaves the
-    call in doubt. Raises SettingsError for a pool that speaks HTTP/2, whose retries nobody here has looked at.
+    Known are httpx's own pool, and httpx-aiohttp's transport if it makes its own session. Subclasses and wrappers may
+    send a request twice, or later: they are unknown, and every error of theirs leaves the call in doubt. Raises
+    SettingsError for a pool that speaks HTTP/2, whose retries nobody here has looked at.
     """
     if type(transport) is httpx.AsyncHTTPTransport:
         if getattr(getattr(transport, "_pool", None), "_http2", False):
@@ -73,16 +78,22 @@ def carry(transport: httpx.AsyncBaseTransport) -> Carrier:
         return Carrier(transport, TracedWatch)
     # Who has such a transport has imported the package: looking there does not load it.
     if "httpx_aiohttp" in sys.modules:
-        from voiceflow_worker.gateway.aiohttp_pool import CauseWatch, makes_its_own_session
+        from voiceflow_worker.gateway.aiohttp_pool import ConnectorWatch, watch_over
 
-        if makes_its_own_session(transport):
-            return Carrier(transport, CauseWatch)
+        if watch_over(transport, keep_alive=KEEP_ALIVE):
+            return Carrier(transport, ConnectorWatch, keeps_connections=True)
     return Carrier(transport, BlindWatch)
 
 
 def runs_on_asyncio() -> bool:
     """Whether the running event loop is asyncio's."""
     return anyio.get_cancelled_exc_class() is asyncio.CancelledError
+
+
+@cache
+def _certifi_context() -> SSLContext:
+    """httpx's own choice of trusted certificates, loaded once: it takes 35 ms."""
+    return httpx.create_ssl_context(trust_env=False)
 
 
 def _read_proxy(proxy: str | None) -> httpx.Proxy | None:

@@ -7,10 +7,10 @@ the job that knows more. The same evidence twice changes nothing.
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from voiceflow_worker.errors import IllegalMoveError
-from voiceflow_worker.model.backoff import backoff, spread
+from voiceflow_worker.model.backoff import backoff
 from voiceflow_worker.model.job import (
     MISSED_WINDOW_CODES,
     Job,
@@ -21,9 +21,18 @@ from voiceflow_worker.model.job import (
     Post,
     PostVerdict,
 )
-from voiceflow_worker.model.lifecycle import ended, into_doubt, requeued, with_post
-from voiceflow_worker.model.policy import CallPolicy, Outcomes
-from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.model.lifecycle import (
+    REACHED,
+    by_outcome,
+    by_placed_post,
+    ended,
+    into_doubt,
+    requeued,
+    submitted,
+    unless_placed,
+    with_post,
+)
+from voiceflow_worker.model.policy import CallPolicy
 from voiceflow_worker.model.verdict import Verdict, VerdictKind
 
 S = JobState
@@ -36,18 +45,8 @@ _CONCLUSIVE = frozenset(
         PostVerdict.TURNED_AWAY,
     }
 )
+_NOT_PLACED = _CONCLUSIVE - {PostVerdict.CREATED}
 _OPEN = frozenset({S.SENDING, S.SUBMITTED, S.IN_DOUBT, S.ACCEPTED})
-_REACHED = frozenset(
-    {SessionStatus.COMPLETED, SessionStatus.COMPLETED_UNSUBSCRIBED, SessionStatus.COMPLETED_UNSUB_ERROR}
-)
-_NOT_REACHED = frozenset(
-    {
-        SessionStatus.NO_ANSWER,
-        SessionStatus.BUSY,
-        SessionStatus.CANCELED,
-        SessionStatus.UNSUBSCRIBED_CONTACT,
-    }
-)
 
 
 def answered(
@@ -86,7 +85,7 @@ def answered(
 
 
 def _is_news(post: Post, kind: VerdictKind) -> bool:
-    """Whether an answer adds to what is known of its POST. That the call was placed outweighs whatever was said before."""
+    """Whether an answer adds to what is known of its POST: that it was placed outweighs whatever was said before."""
     match kind:
         case VerdictKind.CREATED:
             return post.verdict is not PostVerdict.CREATED
@@ -100,17 +99,15 @@ def _created(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> Job:
     after = with_post(job, post)
     if post.outcome is not None:
         return after
-    newer = _newer_that_may_have_rung(job, post)
-    if newer is not None:
-        return _rang_twice(after, post, newer, at=at)
-    if job.state in {S.ACCEPTED, S.SUBMITTED, S.COMPLETED, S.UNREACHED}:
+    beside = _other_of_its_attempt(job, post)
+    if beside is not None:
+        after = _rang_twice(after, post, beside, at=at)
+    if job.state in {S.QUEUED, S.LEASED}:
+        return submitted(after, at=at, policy=policy)
+    has_its_end = job.state in {S.COMPLETED, S.UNREACHED} and beside is not None
+    if job.state in {S.ACCEPTED, S.SUBMITTED} or has_its_end or _newer_that_may_have_rung(job, post):
         return after
-    if policy.outcomes is Outcomes.NONE:
-        return ended(after, S.ACCEPTED, at=at, reason=None, policy=policy)
-    deadline = at + policy.summary_deadline
-    return replace(
-        after, state=S.SUBMITTED, worker_id=None, due_at=deadline, active_until=deadline, reason=None, failures=0
-    )
+    return submitted(after, at=at, policy=policy)
 
 
 def _unknown(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> Job:
@@ -128,6 +125,8 @@ def _not_placed(
     # A summary that says "placed" outweighs an answer that says it was not; so does one of a newer POST.
     if not waits or post.outcome is not None:
         return after
+    if after.placed_post is not None:
+        return by_placed_post(after, after.placed_post, at=at, policy=policy)
     if verdict.kind is VerdictKind.REFUSED:
         if verdict.code in MISSED_WINDOW_CODES:
             return _missed_window(after, verdict.code, at=at, policy=policy)
@@ -141,13 +140,13 @@ def _not_placed(
 
 def _missed_window(job: Job, code: int | None, *, at: datetime, policy: CallPolicy) -> Job:
     """8x8 says that the POST came too late (-1015, -2007): nobody was called, and the attempt does not count."""
+    if job.placed_post is not None:
+        return by_placed_post(job, job.placed_post, at=at, policy=policy)
     if job.valid_until is None or job.is_expired(at=at):
         # The POST's validUntil is no promise of the user's; but without one, or past it, nothing says to try again.
-        if job.has_outcome:
-            return ended(
-                job, S.UNREACHED, at=at, reason=f"its validity ended before the redial ({code})", policy=policy
-            )
-        return ended(job, S.EXPIRED, at=at, reason=f"8x8 says that its validity had passed ({code})", policy=policy)
+        state = unless_placed(job, S.EXPIRED)
+        ends = "8x8 says that its validity had passed" if state is S.EXPIRED else "its validity ended before the redial"
+        return ended(job, state, at=at, reason=f"{ends} ({code})", policy=policy)
     missed = job.missed_windows + 1
     counted = replace(job, missed_windows=missed)
     if missed > policy.missed_windows:
@@ -177,40 +176,50 @@ def summarised(job: Job, number: int, outcome: Outcome, *, at: datetime, policy:
         return job
     known = replace(post, outcome=outcome, session_id=post.session_id or outcome.session_id)
     after = with_post(job, known)
-    if job.state in {S.COMPLETED, S.UNREACHED} or _newer_that_may_have_rung(job, post) is not None:
-        # The job has gone on without this POST. Where no redial stands between them, a person was called twice.
-        other = next((p for p in reversed(job.posts) if p.number != number and p.may_have_rung), None)
-        return _rang_twice(after, known, other, at=at) if other and outcome.was_placed else after
+    is_current = job.state in _OPEN and _is_current(job, post)
     if outcome.missed_its_window:
-        waits = job.state in _OPEN and _is_current(job, post)
-        return _missed_window(after, outcome.code, at=at, policy=policy) if waits else after
-    return _outcome_reached(after, job.state, outcome, at=at, policy=policy)
+        return _missed_window(after, outcome.code, at=at, policy=policy) if is_current else after
+    beside = _other_of_its_attempt(job, post)
+    if beside is not None:
+        after = _rang_twice(after, known, beside, at=at)
+    has_its_end = job.state in {S.COMPLETED, S.UNREACHED} and beside is not None
+    has_gone_on = has_its_end or _newer_that_may_have_rung(job, post) is not None
+    # Who answered is not called again, whatever a newer POST of the same attempt came to.
+    waits = job.state in {S.QUEUED, S.LEASED} or (job.state is S.UNREACHED and beside is not None)
+    if is_current or not has_gone_on or (waits and outcome.status in REACHED):
+        return by_outcome(after, outcome, at=at, policy=policy)
+    return after
 
 
-def _outcome_reached(job: Job, was: JobState, outcome: Outcome, *, at: datetime, policy: CallPolicy) -> Job:
-    may_redial = was not in {S.EXPIRED, S.CANCELLED, S.FAILED}
-    again = redial_at(job, outcome, at=at) if may_redial else None
-    if again is not None:
-        redialled = replace(job, redials=job.redials + 1, failures=0)
-        return requeued(redialled, due_at=again, reason=f"redial after {outcome.status_text}")
-    if outcome.status in _REACHED:
-        return ended(job, S.COMPLETED, at=at, reason=None, policy=policy)
-    if outcome.status in _NOT_REACHED:
-        return ended(job, S.UNREACHED, at=at, reason=outcome.status_text, policy=policy)
-    reason = f"{outcome.status_text}: {outcome.message}" if outcome.message else outcome.status_text
-    return ended(job, S.FAILED, at=at, reason=reason, policy=policy)
+def found_placed(
+    job: Job, number: int, *, session_id: str, outcome: Outcome | None, at: datetime, policy: CallPolicy
+) -> Job:
+    """What a session in 8x8's log that was matched to POST `number` makes of the job: the call was placed.
 
-
-def redial_at(job: Job, outcome: Outcome, *, at: datetime) -> datetime | None:
-    """When the job's redial policy calls again after this outcome; None if it does not."""
-    plan = job.redial
-    if plan is None or outcome.status not in plan.on or job.redials >= plan.limit:
-        return None
-    if outcome.status is SessionStatus.UNSUBSCRIBED_CONTACT:
-        return None
-    wait: timedelta = plan.after * plan.factor**job.redials
-    due = at + wait * (1 + plan.jitter * (2 * spread(f"{job.id}/redial/{job.redials}") - 1))
-    return None if job.is_expired(at=due) else due
+    With the `outcome` that the log tells it settles the job as a summary does, and one that comes later changes
+    nothing; without, the summary is waited for. The match rests on numbers and times: an answer of this very POST
+    outweighs it, be it a refusal or another session.
+    """
+    post = job.post(number)
+    if post is None:
+        raise IllegalMoveError(
+            job.id, state=job.state.value, move=f"take the session of its POST {number}: none is recorded"
+        )
+    if post.verdict in _NOT_PLACED or post.session_id not in {None, session_id}:
+        return job
+    is_news = post.verdict not in {PostVerdict.CREATED, PostVerdict.PLACED}
+    known = replace(post, session_id=session_id)
+    if is_news and post.outcome is None:
+        known = replace(
+            known, verdict=PostVerdict.PLACED, answered_at=post.answered_at or at, message="found in the log of 8x8"
+        )
+    if outcome is not None and post.outcome is None:
+        return summarised(with_post(job, known), number, outcome, at=at, policy=policy)
+    if known == post:
+        return job
+    if is_news and post.outcome is None:
+        return _created(job, known, at=at, policy=policy)
+    return with_post(job, known)
 
 
 def _is_current(job: Job, post: Post) -> bool:
@@ -222,11 +231,22 @@ def _newer_that_may_have_rung(job: Job, post: Post) -> Post | None:
     return next((newer for newer in reversed(job.posts) if newer.number > post.number and newer.may_have_rung), None)
 
 
+def _other_of_its_attempt(job: Job, post: Post) -> Post | None:
+    """The newest other POST that may have rung with no redial between the two."""
+    return next(
+        (
+            other
+            for other in reversed(job.posts)
+            if other.number != post.number and other.redial == post.redial and other.may_have_rung
+        ),
+        None,
+    )
+
+
 def _rang_twice(job: Job, post: Post, other: Post, *, at: datetime) -> Job:
-    if post.redial != other.redial:
-        return job
+    first, second = sorted((post.number, other.number))
     text = (
-        f"POST {post.number} was placed, and POST {other.number} may have been too, with no redial between them: "
+        f"POSTs {first} and {second} may both have rung, with no redial between them: "
         "this person may have been called twice"
     )
     if any(note.kind is NoteKind.RANG_TWICE and note.text == text for note in job.notes):

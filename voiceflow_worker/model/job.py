@@ -71,6 +71,7 @@ class PostVerdict(StrEnum):
 
 
 _DID_NOT_RING = frozenset({PostVerdict.REFUSED, PostVerdict.NOT_SENT, PostVerdict.TURNED_AWAY, PostVerdict.NOT_PLACED})
+_PLACED = frozenset({PostVerdict.CREATED, PostVerdict.PLACED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +125,13 @@ class Post:
         if self.outcome is not None:
             return self.outcome.was_placed
         return self.verdict not in _DID_NOT_RING
+
+    @property
+    def was_placed(self) -> bool:
+        """Whether evidence says that this POST was placed: its summary, its answer, or a person."""
+        if self.outcome is not None:
+            return self.outcome.was_placed
+        return self.verdict in _PLACED
 
     @property
     def is_open(self) -> bool:
@@ -231,6 +239,11 @@ class Job:
     def has_outcome(self) -> bool:
         """Whether any POST is known to have been placed and ended: such a job never becomes expired or cancelled."""
         return any(post.outcome is not None and post.outcome.was_placed for post in self.posts)
+
+    @property
+    def placed_post(self) -> Post | None:
+        """The newest POST since the last redial that is known to have been placed."""
+        return next((post for post in reversed(self.posts) if post.redial == self.redials and post.was_placed), None)
 
     @property
     def session_id(self) -> str | None:

@@ -9,12 +9,14 @@ non-idempotent request unless it knows that the original was never applied).
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from voiceflow_worker.errors import IllegalMoveError, TooEarlyError, TooLateError
-from voiceflow_worker.model.job import Job, JobState, Note, NoteKind, Post, PostVerdict
-from voiceflow_worker.model.policy import CallPolicy
+from voiceflow_worker.model.backoff import spread
+from voiceflow_worker.model.job import Job, JobState, Note, NoteKind, Outcome, Post, PostVerdict
+from voiceflow_worker.model.policy import CallPolicy, Outcomes
+from voiceflow_worker.model.status import SessionStatus
 
 S = JobState
 
@@ -122,26 +124,34 @@ def give_up_waiting(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
     return ended(job, S.ACCEPTED, at=at, reason="no summary came by its deadline", policy=policy)
 
 
-def look_again(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
-    """No evidence yet: look again later, at doubling intervals. A missing summary proves nothing by itself."""
+def look_again(job: Job, *, at: datetime, policy: CallPolicy, reason: str | None = None) -> Job:
+    """No evidence yet: look again later, at doubling intervals. A missing summary proves nothing by itself.
+
+    `reason` says what was found instead of evidence; without, the one that stands is kept.
+    """
     _require(job, MoveName.LOOK_AGAIN)
     post = job.open_post
     age = at - post.began_at if post else policy.first_look
-    return replace(job, due_at=at + max(policy.first_look, min(age, policy.longest_look)))
+    due_at = at + max(policy.first_look, min(age, policy.longest_look))
+    return replace(job, due_at=due_at, reason=job.reason if reason is None else reason)
 
 
 def expire(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
-    """End a job whose time has passed before it was sent. One that has an outcome ends as `unreached`."""
+    """End a job whose time has passed before it was sent.
+
+    One that was placed before ends as `unreached`, or as `accepted` if no summary told the end of that call.
+    """
     _require(job, MoveName.EXPIRE)
-    if job.has_outcome:
-        return ended(job, S.UNREACHED, at=at, reason="its validity ended before the redial", policy=policy)
-    return ended(job, S.EXPIRED, at=at, reason="its validity ended before it could be sent", policy=policy)
+    state = unless_placed(job, S.EXPIRED)
+    before = "it could be sent" if state is S.EXPIRED else "the redial"
+    return ended(job, state, at=at, reason=f"its validity ended before {before}", policy=policy)
 
 
 def cancel(job: Job, *, at: datetime, reason: str, policy: CallPolicy) -> Job:
     """Take a job back.
 
-    Raises `TooLateError` once the call may have left. One that has an outcome ends as `unreached`.
+    Raises `TooLateError` once the call may have left. One that was placed before ends as `unreached`, or as `accepted`
+    if no summary told the end of that call.
     """
     if job.state not in MOVES[MoveName.CANCEL]:
         remedy = (
@@ -150,9 +160,8 @@ def cancel(job: Job, *, at: datetime, reason: str, policy: CallPolicy) -> Job:
             else "the call may have left, and a phone that rang cannot be un-rung"
         )
         raise TooLateError(job.id, state=job.state.value, move="be cancelled", remedy=remedy)
-    state = S.UNREACHED if job.has_outcome else S.CANCELLED
     noted = replace(job, notes=(*job.notes, Note(at=at, kind=NoteKind.CANCELLED, text=reason)))
-    return ended(noted, state, at=at, reason=reason, policy=policy)
+    return ended(noted, unless_placed(job, S.CANCELLED), at=at, reason=reason, policy=policy)
 
 
 def fail(job: Job, *, at: datetime, reason: str, policy: CallPolicy) -> Job:
@@ -166,7 +175,8 @@ def resolve(job: Job, *, placed: bool, at: datetime, witnessed: datetime, note: 
 
     "Placed" ends the job as `accepted`; a late summary still settles it. "Not placed" puts it back in the queue, and
     may be said only once the `validUntil` that the POST carried, plus the clock skew, has passed by `witnessed`: the
-    Date header of a fresh answer of 8x8, or else the store's clock. Raises `TooEarlyError` before that.
+    Date header of a fresh answer of 8x8, or else the store's clock. Raises `TooEarlyError` before that. If another POST
+    of the attempt turned out to have been placed meanwhile, the job goes by that one.
     """
     _require(job, MoveName.RESOLVE)
     post = job.open_post
@@ -181,6 +191,9 @@ def resolve(job: Job, *, placed: bool, at: datetime, witnessed: datetime, note: 
     known = replace(known, notes=(*known.notes, Note(at=at, kind=NoteKind.RESOLVED, text=note)))
     if placed:
         return ended(known, S.ACCEPTED, at=at, reason=f"resolved as placed: {note}", policy=policy)
+    earlier = known.placed_post
+    if earlier is not None:
+        return by_placed_post(known, earlier, at=at, policy=policy)
     return requeued(known, due_at=at, reason=f"resolved as not placed: {note}")
 
 
@@ -202,8 +215,79 @@ def redial(job: Job, *, at: datetime, note: str, force: bool = False) -> Job:
         raise IllegalMoveError(
             job.id, state=job.state.value, move="be redialled", remedy="its validity has passed; enqueue a new call"
         )
-    noted = replace(job, redials=job.redials + 1, notes=(*job.notes, Note(at=at, kind=NoteKind.REDIALLED, text=note)))
-    return requeued(noted, due_at=at, reason=note)
+    noted = replace(job, notes=(*job.notes, Note(at=at, kind=NoteKind.REDIALLED, text=note)))
+    return requeued(replace(noted, redials=job.redials + 1, failures=0, missed_windows=0), due_at=at, reason=note)
+
+
+def submitted(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
+    """The job of a placed call: its summary is waited for, or, where nobody listens for one, this is the end."""
+    if policy.outcomes is Outcomes.NONE:
+        return ended(job, S.ACCEPTED, at=at, reason=None, policy=policy)
+    deadline = at + policy.summary_deadline
+    return replace(
+        job, state=S.SUBMITTED, worker_id=None, due_at=deadline, active_until=deadline, reason=None, failures=0
+    )
+
+
+def by_placed_post(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> Job:
+    """The job by a POST that was placed, once a later one of the same attempt turned out not to have been.
+
+    Sending it again would call the person a second time, and knowingly so.
+    """
+    if post.outcome is None:
+        return submitted(job, at=at, policy=policy)
+    return by_outcome(job, post.outcome, at=at, policy=policy)
+
+
+REACHED = frozenset(
+    {SessionStatus.COMPLETED, SessionStatus.COMPLETED_UNSUBSCRIBED, SessionStatus.COMPLETED_UNSUB_ERROR}
+)
+_NOT_REACHED = frozenset(
+    {
+        SessionStatus.NO_ANSWER,
+        SessionStatus.BUSY,
+        SessionStatus.CANCELED,
+        SessionStatus.UNSUBSCRIBED_CONTACT,
+    }
+)
+
+
+def by_outcome(job: Job, outcome: Outcome, *, at: datetime, policy: CallPolicy) -> Job:
+    """The job after a session that ended so: called again if its redial policy says so and it has not ended yet."""
+    # Two POSTs of one attempt that both rang are an incident; calling a person a third time who answered is worse.
+    reached_before = outcome.status not in REACHED and any(
+        post.redial == job.redials and post.outcome is not None and post.outcome.status in REACHED for post in job.posts
+    )
+    may_redial = not reached_before and (not job.state.is_final or job.state is S.ACCEPTED)
+    again = redial_at(job, outcome, at=at) if may_redial else None
+    if again is not None:
+        redialled = replace(job, redials=job.redials + 1, failures=0, missed_windows=0)
+        return requeued(redialled, due_at=again, reason=f"redial after {outcome.status_text}")
+    if outcome.status in REACHED or reached_before:
+        return ended(job, S.COMPLETED, at=at, reason=None, policy=policy)
+    if outcome.status in _NOT_REACHED:
+        return ended(job, S.UNREACHED, at=at, reason=outcome.status_text, policy=policy)
+    reason = f"{outcome.status_text}: {outcome.message}" if outcome.message else outcome.status_text
+    return ended(job, S.FAILED, at=at, reason=reason, policy=policy)
+
+
+def redial_at(job: Job, outcome: Outcome, *, at: datetime) -> datetime | None:
+    """When the job's redial policy calls again after this outcome; None if it does not."""
+    plan = job.redial
+    if plan is None or outcome.status not in plan.on or job.redials >= plan.limit:
+        return None
+    if outcome.status is SessionStatus.UNSUBSCRIBED_CONTACT:
+        return None
+    wait: timedelta = plan.after * plan.factor**job.redials
+    due = at + wait * (1 + plan.jitter * (2 * spread(f"{job.id}/redial/{job.redials}") - 1))
+    return None if job.is_expired(at=due) else due
+
+
+def unless_placed(job: Job, state: JobState) -> JobState:
+    """How a job ends that is not sent any more: `state` (expired or cancelled) only if none of its POSTs was placed."""
+    if job.has_outcome:
+        return S.UNREACHED
+    return S.ACCEPTED if any(post.was_placed for post in job.posts) else state
 
 
 def ended(job: Job, state: JobState, *, at: datetime, reason: str | None, policy: CallPolicy) -> Job:

@@ -16,6 +16,15 @@ class Outcomes(StrEnum):
     """Nobody listens: CREATED is the end, and such a job is `accepted`."""
 
 
+class MissingMeans(StrEnum):
+    """What it means that the log export has no row for a call in doubt."""
+
+    NOTHING = "nothing"
+    """Rows come late, by a delay that is not documented: the call stays in doubt."""
+    NOT_PLACED = "not_placed"
+    """Long after the call could have been made, and ended, it counts as not placed, and is sent again."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallPolicy:
     """The time limits of one queue's calls.
@@ -23,7 +32,8 @@ class CallPolicy:
     `submit_window`: a POST carries `validUntil` no later than this after its journal entry, so a doubt has an end.
     `ringing`: how long a phone may ring after 8x8 took the call. `clock_skew`: how far two clocks may differ.
     `summary_deadline`: how long a submitted call waits for its summary. `missed_windows`: how many times a POST may
-    come back as expired (-1015, -2007) while the job itself is valid, before the job fails.
+    come back as expired (-1015, -2007) while the job itself is valid, before the job fails. `longest_call`: how long a
+    call can last at most; `export_settle`: how long after its end its row may take to appear in the log export.
     """
 
     submit_window: timedelta = timedelta(seconds=120)
@@ -34,6 +44,9 @@ class CallPolicy:
     key_retention: timedelta = timedelta(days=400)
     outcomes: Outcomes = Outcomes.WEBHOOK
     missed_windows: int = 3
+    longest_call: timedelta = timedelta(hours=1)
+    export_settle: timedelta = timedelta(seconds=60)
+    missing_means: MissingMeans = MissingMeans.NOTHING
     first_look: timedelta = timedelta(minutes=1)
     longest_look: timedelta = timedelta(hours=1)
     first_backoff: timedelta = timedelta(milliseconds=500)

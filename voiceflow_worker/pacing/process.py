@@ -14,8 +14,8 @@ from voiceflow_worker.errors import SettingsError
 class ProcessRate:
     """Lets `rate` calls per second pass in this process, and after a pause up to `burst` at once (a leaky bucket).
 
-    In any span of t seconds at most `burst + rate * t` pass. Who waits comes in the order of asking. It runs on asyncio
-    only, and on one event loop. Raises SettingsError for a rate that is not a number above 0, or a burst below 1.
+    In any span of t seconds at most `burst + rate * t` pass. It runs on asyncio only, and on one event loop. Raises
+    SettingsError for a rate that is not a number above 0, or a burst below 1.
     """
 
     def __init__(self, rate: float, *, burst: int = 1) -> None:

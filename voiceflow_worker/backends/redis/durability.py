@@ -101,8 +101,8 @@ def judged(facts: ServerFacts, *, promise: Promise, replicas: int) -> Durability
     durability = _on_disk(facts)
     if facts.replicas and not replicas:
         behind = (
-            "its replicas are not waited for: a failover can lose the last moments before it, and those calls may be made "
-            "twice. Pass replicas=1 in the store URL to wait for one"
+            "its replicas are not waited for: a failover can lose the last moments before it, and those calls may be "
+            "made twice. Pass replicas=1 in the store URL to wait for one"
         )
         warning = behind if durability.warning is None else f"{durability.warning}; {behind}"
         return Durability(guarantee=durability.guarantee, promise=f"{durability.promise}; {behind}", warning=warning)
@@ -119,25 +119,28 @@ def _require_memory(facts: ServerFacts) -> None:
     if facts.appendonly is None or facts.eviction is None:
         raise RedisForgetsError(
             "this Redis does not allow CONFIG GET, so nobody can check that it keeps what it is told: appendonly yes, "
-            "maxmemory-policy noeviction, appendfsync always. Let this user read it (ACL SETUSER … +config|get). " + _ACCEPT
+            "maxmemory-policy noeviction, appendfsync always. Let this user read it (ACL SETUSER … +config|get). "
+            + _ACCEPT
         )
     if not facts.appendonly:
         raise RedisForgetsError(
-            "appendonly is off: a restart of this Redis could call people twice. Turn it on (CONFIG SET appendonly yes, "
-            "then CONFIG REWRITE). " + _ACCEPT
+            "appendonly is off: a restart of this Redis could call people twice. Turn it on (CONFIG SET appendonly "
+            "yes, then CONFIG REWRITE). " + _ACCEPT
         )
     if facts.eviction != "noeviction":
         raise RedisForgetsError(
-            f"maxmemory-policy is {facts.eviction}: this Redis drops keys when its memory is full, and a call whose record "
-            "was dropped could be made twice. Forbid it (CONFIG SET maxmemory-policy noeviction, then CONFIG REWRITE). "
-            + _ACCEPT
+            f"maxmemory-policy is {facts.eviction}: this Redis drops keys when its memory is full, and a call whose "
+            "record was dropped could be made twice. Forbid it (CONFIG SET maxmemory-policy noeviction, then CONFIG "
+            "REWRITE). " + _ACCEPT
         )
 
 
 def _on_disk(facts: ServerFacts) -> Durability:
     always = facts.appendfsync == "always"
-    if always and facts.fsync_during_rewrite:
-        return Durability(guarantee=Guarantee.ALWAYS, promise="appendfsync always: what a commit returns is on its disk")
+    if always and facts.fsync_during_rewrite is not False:
+        return Durability(
+            guarantee=Guarantee.ALWAYS, promise="appendfsync always: what a commit returns is on its disk"
+        )
     if facts.has_waitaof:
         return Durability(
             guarantee=Guarantee.WAITED,
@@ -148,11 +151,11 @@ def _on_disk(facts: ServerFacts) -> Durability:
             "always is as safe and faster",
         )
     remedy = "set appendfsync always and no-appendfsync-on-rewrite no, or use Redis 7.2 or newer"
-    if facts.appendfsync == "everysec" and facts.fsync_during_rewrite:
+    if facts.appendfsync == "everysec" and facts.fsync_during_rewrite is not False:
         lost = "a crash of that machine can lose the last two seconds, and those calls may be made twice"
         told = f"appendfsync everysec: {lost}"
         return Durability(guarantee=Guarantee.SECOND, promise=told, warning=f"{told}; {remedy}")
-    lost = "a crash of that machine can lose what it had not yet written (up to a minute), and those calls may be made twice"
+    lost = "a crash of that machine can lose up to a minute of what it was told, and those calls may be made twice"
     why = "no-appendfsync-on-rewrite is yes" if facts.appendfsync != "no" else "appendfsync is no"
     return Durability(guarantee=Guarantee.SYSTEM, promise=f"{why}: {lost}", warning=f"{why}: {lost}; {remedy}")
 

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import re
 
-from coredis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
-    ConnectionError as LostConnectionError,
-    PersistenceError,
-    RedisError,
-    ReplicationError,
-)
+import anyio
+from coredis import exceptions as driver
 
 from voiceflow_worker.errors import StoreCorruptError, StoreError, StoreReadOnlyError, StoreUnavailableError
 
-_PASSING = re.compile(r"\b(LOADING|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|UNBLOCKED|NOGOODSLAVE|IOERR|UNKILLABLE)\b")
-"""Answers that mean "not now"."""
+LOST = (driver.ConnectionError, TimeoutError, OSError, anyio.ClosedResourceError, anyio.BrokenResourceError)
+"""What says that a connection is gone, or that the server does not answer."""
+
+_NOT_NOW = re.compile(r"\b(LOADING|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|UNBLOCKED|UNKILLABLE|NOQUORUM)\b")
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether the connection is gone, or the server does not answer: whatever is open to it should be opened anew."""
-    return isinstance(error, (LostConnectionError, TimeoutError, OSError)) or "READONLY" in str(error)
+    """Whether what is open to the server should be opened anew: it is gone, or no longer the primary."""
+    return isinstance(error, (*LOST, driver.ReadOnlyError)) or "READONLY" in str(error)
 
 
 def translated(error: BaseException, *, shown: str) -> StoreError:
@@ -29,53 +25,55 @@ def translated(error: BaseException, *, shown: str) -> StoreError:
 
     After a `StoreUnavailableError` nobody knows whether a write was made; asking again tells.
     """
-    said = f"{error}".strip() or type(error).__name__
+    said = str(error).strip() or type(error).__name__
     where = f"the Redis at {shown}"
     match error:
         case StoreError():
             return error
-        case ReplicationError() | PersistenceError():
+        case BaseExceptionGroup():
+            return translated(error.exceptions[0], shown=shown)
+        case driver.ReplicationError() | driver.PersistenceError():
             return StoreUnavailableError(
-                f"{where} took a write, but it was not confirmed as durable in time ({said}); it counts as not made "
+                f"{where} took a write, but did not confirm in time that it is kept ({said}); it counts as not made "
                 "until asking again confirms it"
             )
-        case AuthenticationError() | AuthorizationError():
+        case driver.AuthenticationError() | driver.AuthorizationError():
             return StoreUnavailableError(
-                f"{where} refuses this user ({said}); check the user name and password in the store URL, and that the user "
-                f"may use all keys, EVALSHA, EVAL, and the commands of the scripts"
+                f"{where} refuses this user ({said}); check the user name and password in the store URL, and that this "
+                "user may run EVAL and EVALSHA and the commands of the scripts on all keys that begin with the prefix"
             )
-        case LostConnectionError() | TimeoutError() | OSError():
-            cause = f": {error.__cause__}" if error.__cause__ is not None and str(error.__cause__) else ""
-            return StoreUnavailableError(f"{where} cannot be reached ({said}{cause})")
+        case _ if isinstance(error, LOST):
+            cause = str(error.__cause__ or "").strip()
+            return StoreUnavailableError(f"{where} cannot be reached ({said}{': ' if cause else ''}{cause})")
         case _:
             return _answered(error, said, where)
 
 
 def _answered(error: BaseException, said: str, where: str) -> StoreError:
-    """An error that the server answered with. Inside a script its code does not stand in front."""
+    """An error that the server answered with; from inside a script its code stands somewhere in the text."""
     if re.search(r"\bOOM\b", said):
         return StoreReadOnlyError(
-            f"{where} is out of memory and takes no writes ({said}); raise its maxmemory (CONFIG SET maxmemory …), or let "
-            "old jobs be pruned sooner (VOICEFLOW_RETENTION)"
+            f"{where} is out of memory and takes no writes ({said}); raise its maxmemory (CONFIG SET maxmemory), or "
+            "let old jobs be pruned sooner (VOICEFLOW_RETENTION)"
         )
     if re.search(r"\bMISCONF\b", said):
         return StoreReadOnlyError(
-            f"{where} cannot write to its disk and takes no writes ({said}); free space or mend the disk of that server"
+            f"{where} cannot write to its disk and takes no writes ({said}); free space, or mend that server's disk"
         )
-    if "READONLY" in said:
+    if isinstance(error, driver.ReadOnlyError) or "READONLY" in said:
         return StoreUnavailableError(
-            f"{where} is a read-only replica now ({said}); the connection is opened anew to find the primary. If this "
-            "stays, the store URL names a replica: give the primary's address, or redis+sentinel://"
+            f"{where} is a read-only replica now ({said}); the primary is looked for again. If this stays, the store "
+            "URL names a replica: give the primary's address, or use redis+sentinel://"
         )
-    if re.search(r"\bWRONGTYPE\b", said):
+    if isinstance(error, driver.WrongTypeError) or re.search(r"\bWRONGTYPE\b", said):
         return StoreCorruptError(
-            f"{where} has something else under the keys of this store ({said}); give the store a database or a prefix of "
-            "its own (?prefix=…)"
+            f"{where} has something else under the keys of this store ({said}); give the store a database of its own, "
+            "or a prefix of its own (?prefix=)"
         )
-    if re.search(r"\b(MOVED|ASK|CROSSSLOT)\b", said):
-        return StoreUnavailableError(
-            f"{where} is a node of a Redis Cluster ({said}); write redis+cluster://host:port"
-        )
-    if _PASSING.search(said) or isinstance(error, RedisError):
+    if isinstance(error, (driver.AskError, driver.ClusterCrossSlotError)) or re.search(r"\b(MOVED|CROSSSLOT)\b", said):
+        return StoreUnavailableError(f"{where} is a node of a Redis Cluster ({said}); write redis+cluster://host:port")
+    if isinstance(error, (driver.SentinelError, driver.RedisClusterError)) or _NOT_NOW.search(said):
         return StoreUnavailableError(f"{where} does not answer now ({said})")
+    if isinstance(error, (driver.ResponseError, driver.RedisError)):
+        return StoreError(f"{where} refused a command that should work ({said}); is it Redis 6.2 or newer, or Valkey?")
     return StoreUnavailableError(f"{where} could not be used ({type(error).__name__}: {said})")

@@ -23,7 +23,7 @@ class Script:
 @cache
 def script(name: str) -> Script:
     """The script in `lua/<name>.lua`."""
-    folder = files(__package__) / "lua"
+    folder = files("voiceflow_worker.backends.redis") / "lua"
     own = (folder / f"{name}.lua").read_text("utf-8")
     included = _INCLUDE.search(own)
     parts = included.group(1).split() if included else []

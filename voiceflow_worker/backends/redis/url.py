@@ -120,7 +120,9 @@ def _path(path: str, topology: Topology, shown: str) -> tuple[str | None, int]:
     service = None
     if topology is Topology.SENTINEL:
         if not steps:
-            raise SettingsError(f"the store URL {shown} does not name the service that the sentinels watch: {_FORMS[3]}")
+            raise SettingsError(
+                f"the store URL {shown} does not name the service that the sentinels watch: {_FORMS[3]}"
+            )
         service = steps.pop(0)
     database = steps.pop(0) if steps else "0"
     if steps or not database.isdecimal():
@@ -159,7 +161,9 @@ def _tls(options: dict[str, str], shown: str) -> ssl.SSLContext:
         raise SettingsError(f"the certificates of the store URL {shown} cannot be read: {error}") from error
     required = options.get("ssl_cert_reqs", "required")
     if required not in {"required", "none"}:
-        raise SettingsError(f"the option ssl_cert_reqs={required} of the store URL {shown} is neither required nor none")
+        raise SettingsError(
+            f"the option ssl_cert_reqs={required} of the store URL {shown} is neither required nor none"
+        )
     if required == "none" or not _flag(options, "ssl_check_hostname", shown, default=True):
         context.check_hostname = False
     if required == "none":

@@ -20,6 +20,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import anyio
 import apsw
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from voiceflow_worker.backends.sqlite.blocking import BlockingThread, LoopCalls
 from voiceflow_worker.backends.sqlite.connection import Connection
@@ -97,6 +98,8 @@ class GroupCommit:
 
         Raises what the operation raised, and a `StoreError` when it could not be written: nothing of it was, then.
         """
+        self.require_usable()  # first: in a forked child there is no loop to wait on
+        await checkpoint_if_cancelled()
         self.require_usable()
         ticket = _Ticket(operation, time.monotonic())
         self._pending.append(ticket)

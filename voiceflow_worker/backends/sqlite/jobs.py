@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
+from typing import TypeVar
 
 import anyio
 import orjson
@@ -25,8 +26,12 @@ from voiceflow_worker.backends.wakeups import Wakeups
 from voiceflow_worker.core.ports import Clock, Enqueued, Event, EventKind, KeyOwner, Move, Order, Query
 from voiceflow_worker.model.job import Job, JobState
 
-_ENCODED_AT_ONCE = 256
-"""Jobs taken apart before others have their turn: 1 ms."""
+T = TypeVar("T")
+U = TypeVar("U")
+
+_TAKEN_APART_AT_ONCE = 256
+"""Jobs encoded before others have their turn: 1 ms."""
+_EVENTS_AT_ONCE = 256
 _LOOK_EVERY = 0.025
 """Seconds between two looks for what other processes changed, 6 µs each. This process's own changes wake at once."""
 _ANY_TIME = 2**63 - 1
@@ -46,11 +51,7 @@ class SqliteJobs:
         """Store new jobs, all or none; raises `KeyConflictError` when a key's owner has another body."""
         if not jobs:
             return []
-        entries: list[writes.Entry] = []
-        for start in range(0, len(jobs), _ENCODED_AT_ONCE):
-            entries += [writes.Entry.of(job) for job in jobs[start : start + _ENCODED_AT_ONCE]]
-            if len(jobs) > _ENCODED_AT_ONCE:
-                await checkpoint()
+        entries = await _taken_apart(writes.Entry.of, jobs)
         return await self._writer.carry_out(
             lambda transaction: writes.enqueue(entries, now=now, transaction=transaction)
         )
@@ -84,7 +85,7 @@ class SqliteJobs:
         require_well_formed(moves)
         if not moves:
             return []
-        changes = [writes.Change.of(move) for move in moves]
+        changes = await _taken_apart(writes.Change.of, moves)
         return await self._writer.carry_out(lambda transaction: writes.commit(changes, transaction=transaction))
 
     async def get(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
@@ -104,11 +105,13 @@ class SqliteJobs:
             left = None if query.limit is None else query.limit - len(found)
             numbers = orjson.loads(await self._reader.scan(*search(replace(query, limit=left))))
             read = await self._reader.jobs(self._sql["job_by_number"], [(number,) for number in numbers])
-            found += [job for job in read if matches(query, job)]
-            # Those left out are made up for, so that a page that is not full is the last one.
-            if query.order is not Order.CREATED or not read or left is None or len(numbers) < left or len(read) == left:
+            matching = [job for job in read if matches(query, job)]
+            found += matching
+            if query.order is not Order.CREATED or left is None or len(numbers) < left or len(matching) == left:
                 return found
-            query = replace(query, after=read[-1].id)
+            # Those left out are made up for, so that a page that is not full is the last one.
+            if read:
+                query = replace(query, after=read[-1].id)
 
     async def count(
         self, queue: str, *, batch_id: str | None = None, due_before: datetime | None = None
@@ -152,7 +155,7 @@ class SqliteJobs:
         statement = statements("outbox")["events_after"]
         found: list[Event] = []
         while (left := limit - len(found)) > 0:
-            page = min(left, _ENCODED_AT_ONCE)
+            page = min(left, _EVENTS_AT_ONCE)
             rows = await self._reader.rows(statement, [(queue, after, page)])
             found += [_event_of(row) for row in rows]
             if len(rows) < page:
@@ -174,6 +177,15 @@ class SqliteJobs:
                 return count
             with anyio.move_on_after(min(left, _LOOK_EVERY)):
                 await changed.wait()
+
+
+async def _taken_apart(take_apart: Callable[[T], U], many: Sequence[T]) -> list[U]:
+    parts: list[U] = []
+    for start in range(0, len(many), _TAKEN_APART_AT_ONCE):
+        if start:
+            await checkpoint()
+        parts += [take_apart(one) for one in many[start : start + _TAKEN_APART_AT_ONCE]]
+    return parts
 
 
 def _change_count(statement: str, queue: str, db: Connection) -> int:

@@ -22,6 +22,8 @@ APPLICATION_ID = 0x76666C77
 """`vflw`, in the file's header (SQLite file format §1.3.11): by it a store is known from other SQLite files."""
 
 _SOUND_SQLITE = (3, 51, 3)
+_SMALLEST = 512
+"""Bytes of the smallest page, and so of the smallest file (SQLite file format §1.3.2)."""
 
 T = TypeVar("T")
 
@@ -51,7 +53,9 @@ def open_reader(path: Path) -> Connection:
     """A connection that only reads. It is opened for writing, as a log needs, and then bound not to write."""
     with translating(path):
         db = Connection(path)
-        db.run("PRAGMA query_only = ON; PRAGMA cache_size = -8000; PRAGMA temp_store = MEMORY")
+        db.run(
+            "PRAGMA query_only = ON; PRAGMA cache_size = -8000; PRAGMA temp_store = MEMORY; PRAGMA cell_size_check = ON"
+        )
         return db
 
 
@@ -78,7 +82,9 @@ def _create(path: Path) -> None:
 def _prepare(db: Connection, path: Path) -> None:
     if db.in_transaction:
         db.run("ROLLBACK")
+    db.run("BEGIN")  # one look at one state of the file: another process may be making it
     new = _is_new(db, path)
+    db.run("COMMIT")
     if db.is_read_only:
         raise read_only(path)
     mode = db.pragma("journal_mode", "wal")
@@ -91,18 +97,19 @@ def _prepare(db: Connection, path: Path) -> None:
     db.run("PRAGMA synchronous = FULL")
     db.run("PRAGMA cache_size = -16000; PRAGMA temp_store = MEMORY; PRAGMA journal_size_limit = 67108864")
     db.run("PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF")
-    db.run("BEGIN IMMEDIATE")
-    if new and _is_new(db, path):  # asked again under the lock: another process may have made it meanwhile
-        db.run(script("schema"))
-        db.pragma("application_id", APPLICATION_ID)
-        db.pragma("user_version", SCHEMA_VERSION)
+    if new:
+        db.run("BEGIN IMMEDIATE")
+        if _is_new(db, path):  # asked again under the lock: another process may have made it meanwhile
+            db.run(script("schema"))
+            db.pragma("application_id", APPLICATION_ID)
+            db.pragma("user_version", SCHEMA_VERSION)
         db.run("COMMIT")
-        return
-    db.run("ROLLBACK")
 
 
 def _is_new(db: Connection, path: Path) -> bool:
     """Whether nothing is in the file yet. Raises for what is not a store of this version."""
+    if 0 < path.stat().st_size < _SMALLEST:
+        raise apsw.NotADBError("smaller than any SQLite file")  # SQLite itself would take one byte for none
     application, version = db.pragma("application_id"), db.pragma("user_version")
     if application == APPLICATION_ID:
         if version > SCHEMA_VERSION:

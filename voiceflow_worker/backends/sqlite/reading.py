@@ -45,6 +45,7 @@ class Reader:
 
     async def look(self, work: Callable[[Connection], T]) -> T:
         """Do short work on the loop's own thread; again, after a moment, while another process recovers the log."""
+        self._usable()  # first: in a forked child there is no loop to wait on
         await checkpoint()
         self._usable()
         until = time.monotonic() + self._patience.total_seconds()

@@ -1,17 +1,17 @@
 -- Stores new jobs, all or none: every key is checked before anything is stored, and nobody runs in between.
 -- @include queue indexes wake
--- ARGV: now, then per job: id, state, due, rev, worker, prio, batch, dest, key, valid, active, record, body, digest.
+-- ARGV: now, 1 to only look for conflicts, then per job: id, state, due, rev, worker, prio, batch, dest, key, valid, active, record, body, digest.
 -- Answers {'conflict', place, owner id, …} or {'ok', answer, …}, each answer one of {'new'}, {'job', row},
 -- {'grave', text} or {'same', place}; places count from 0.
 local now = tonumber(ARGV[1])
 local WIDTH = 14
-local count = (#ARGV - 1) / WIDTH
+local count = (#ARGV - 2) / WIDTH
 local fresh, claimed, answers, conflicts = {}, {}, {}, {}
 local asked_again = false
 
 local function owner_of(id, key)
     if fresh[id] then
-        return {'same', fresh[id] - 1}, id, ARGV[fresh[id] * WIDTH + 1]
+        return {'same', fresh[id] - 1}, id, ARGV[fresh[id] * WIDTH + 2]
     end
     local digest = redis.call('HGET', job_key(id), 'digest')
     if digest then
@@ -23,7 +23,7 @@ local function owner_of(id, key)
     end
     if claimed[key] then
         local place = claimed[key]
-        return {'same', place - 1}, ARGV[(place - 1) * WIDTH + 2], ARGV[place * WIDTH + 1]
+        return {'same', place - 1}, ARGV[(place - 1) * WIDTH + 3], ARGV[place * WIDTH + 2]
     end
     local owner = redis.call('HGET', base .. ':keys', key)
     if owner then
@@ -40,7 +40,7 @@ local function owner_of(id, key)
 end
 
 for place = 1, count do
-    local first = (place - 1) * WIDTH + 1
+    local first = (place - 1) * WIDTH + 2
     local id, key, digest = ARGV[first + 1], ARGV[first + 9], ARGV[first + 14]
     local answer, owner, owner_digest = owner_of(id, key)
     if not answer then
@@ -65,6 +65,9 @@ if #conflicts > 0 then
     table.insert(conflicts, 1, 'conflict')
     return conflicts
 end
+if ARGV[2] == '1' then
+    return {'ok'}
+end
 
 local stored = false
 for place = 1, count do
@@ -72,7 +75,7 @@ for place = 1, count do
     if answer[1] == 'job' then
         answer[2] = row_of(answer[2])
     elseif answer[1] == 'new' then
-        local first = (place - 1) * WIDTH + 1
+        local first = (place - 1) * WIDTH + 2
         local id = ARGV[first + 1]
         local head = {
             state = ARGV[first + 2], due = ARGV[first + 3], prio = ARGV[first + 6], batch = ARGV[first + 7],

@@ -1,4 +1,4 @@
--- Takes departure times at the queue's rate (generic cell rate algorithm), the same as model.gcra.departures.
+-- Takes departure times at the queue's rate (generic cell rate algorithm), the same as model.gcra.departures does.
 -- @include queue
 -- ARGV: wanted, now, horizon, in epoch seconds. Answers {} for an unlimited queue, else {next free, time, …}.
 local rate, burst = unpack(redis.call('HMGET', base .. ':limits', 'rate', 'burst'))

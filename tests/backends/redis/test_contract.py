@@ -1,0 +1,39 @@
+"""The Redis store keeps the contract: on one server of each version at hand, on a cluster, behind a sentinel."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.redis_server import RedisCluster, RedisServer, WatchedPair
+from voiceflow_worker.backends import open_store
+from voiceflow_worker.backends.contract import Opener, StoreContract
+
+
+class TestStandalone(StoreContract):
+    @pytest.fixture
+    def opener(self, redis_server: RedisServer) -> Opener:
+        return lambda: open_store(redis_server.url)
+
+
+@pytest.mark.slow
+class TestNewerServer(StoreContract):
+    @pytest.fixture
+    def opener(self, newer_server: RedisServer) -> Opener:
+        newer_server.ask("FLUSHALL")
+        return lambda: open_store(newer_server.url)
+
+
+@pytest.mark.slow
+class TestCluster(StoreContract):
+    @pytest.fixture
+    def opener(self, cluster: RedisCluster) -> Opener:
+        cluster.flush()
+        return lambda: open_store(cluster.url)
+
+
+@pytest.mark.slow
+class TestBehindASentinel(StoreContract):
+    @pytest.fixture
+    def opener(self, lasting_pair: WatchedPair) -> Opener:
+        lasting_pair.primary.ask("FLUSHALL")
+        return lambda: open_store(f"{lasting_pair.url}?replicas=1")

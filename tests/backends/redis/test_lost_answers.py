@@ -1,0 +1,175 @@
+"""What was done and not answered is never told as somebody else's work, and never done twice."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from datetime import timedelta
+
+import anyio
+import pytest
+
+from tests.support.cutting_proxy import CuttingProxy
+from tests.support.redis_server import RedisServer
+from voiceflow_worker.backends import open_store
+from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job, sample_jobs
+from voiceflow_worker.backends.redis.scripts import script
+from voiceflow_worker.core.ports import Event, EventKind, Store
+from voiceflow_worker.errors import StoreUnavailableError
+from voiceflow_worker.model.job import JobState
+
+pytestmark = pytest.mark.anyio
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+async def proxy(redis_server: RedisServer) -> AsyncGenerator[CuttingProxy]:
+    async with CuttingProxy(redis_server.port).listening() as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def store(proxy: CuttingProxy) -> AsyncGenerator[Store]:
+    async with open_store(f"redis://127.0.0.1:{proxy.port}/0") as store:
+        yield store
+
+
+@pytest.fixture
+async def witness(redis_server: RedisServer) -> AsyncGenerator[Store]:
+    """The same store without the proxy."""
+    async with open_store(redis_server.url) as store:
+        yield store
+
+
+def lose_answer_of(proxy: CuttingProxy, name: str) -> None:
+    proxy.cut_answer_to(script(name).sha.encode())
+
+
+async def test_a_committed_move_whose_answer_is_lost_is_unavailable_and_then_true(
+    store: Store, proxy: CuttingProxy, witness: Store
+) -> None:
+    job = sample_job()
+    await witness.jobs.enqueue([job], now=NOW)
+    event = Event(job_id=job.id, kind=EventKind.ENDED, at=NOW, state=JobState.FAILED, revision="r")
+    move = moved(job, event, state=JobState.FAILED)
+    # The server must know the script, or the first try would be refused unmade.
+    assert await witness.jobs.commit([moved(sample_job(9))]) == [False]
+
+    lose_answer_of(proxy, "commit")
+    with pytest.raises(StoreUnavailableError):
+        await store.jobs.commit([move])
+    assert proxy.cut == 1
+    assert (await witness.jobs.get([job.id]))[job.id] == move.new
+    assert await store.jobs.commit([move]) == [True]
+    assert len(await witness.jobs.events(QUEUE)) == 1
+
+
+async def test_no_write_is_sent_twice_by_itself(store: Store, proxy: CuttingProxy, witness: Store) -> None:
+    await witness.jobs.enqueue([sample_job()], now=NOW)
+    await witness.jobs.commit([moved(sample_job(9))])
+    lose_answer_of(proxy, "commit")
+    with pytest.raises(StoreUnavailableError):
+        await store.jobs.commit([moved(sample_job(), state=JobState.LEASED)])
+    await store.jobs.get([sample_job().id])  # whatever the client would try again has been tried by now
+    sent = b"".join(proxy.requests)
+    assert sent.count(script("commit").sha.encode()) == 1
+    assert script("commit").text.encode() not in sent
+
+
+async def test_of_two_writers_the_one_with_the_lost_answer_is_told_the_truth(
+    store: Store, proxy: CuttingProxy, witness: Store
+) -> None:
+    job = sample_job()
+    await witness.jobs.enqueue([job], now=NOW)
+    await witness.jobs.commit([moved(sample_job(9))])
+    mine = moved(job, state=JobState.SENDING)
+    lose_answer_of(proxy, "commit")
+    with pytest.raises(StoreUnavailableError):
+        await store.jobs.commit([mine])
+    theirs = moved(mine.new, state=JobState.IN_DOUBT)
+    assert await witness.jobs.commit([theirs]) == [True]
+    assert await store.jobs.commit([mine]) == [False]
+    assert (await store.jobs.get([job.id]))[job.id] == theirs.new
+
+
+async def test_an_enqueue_whose_answer_is_lost_can_be_asked_again(
+    store: Store, proxy: CuttingProxy, witness: Store
+) -> None:
+    await witness.jobs.enqueue([sample_job(9)], now=NOW)
+    jobs = [sample_job(1, unique_key="a"), sample_job(2)]
+    lose_answer_of(proxy, "enqueue")
+    with pytest.raises(StoreUnavailableError):
+        await store.jobs.enqueue(jobs, now=NOW)
+    answers = await store.jobs.enqueue(jobs, now=NOW)
+    assert [(answer.job, answer.created) for answer in answers] == [(jobs[0], True), (jobs[1], True)]
+    assert sum((await store.jobs.count(QUEUE)).values()) == 3
+
+
+async def test_a_lease_whose_answer_is_lost_comes_back_with_its_end(
+    store: Store, proxy: CuttingProxy, witness: Store
+) -> None:
+    await witness.jobs.enqueue(sample_jobs(2), now=NOW)
+    await witness.jobs.lease("reminders", worker_id="w", limit=1, lease_for=MINUTE, now=NOW)
+    lose_answer_of(proxy, "lease")
+    with pytest.raises(StoreUnavailableError):
+        await store.jobs.lease(QUEUE, worker_id="w", limit=1, lease_for=MINUTE, now=NOW)
+    counts = await witness.jobs.count(QUEUE)
+    assert (counts[JobState.LEASED], counts[JobState.QUEUED]) == (1, 1)
+    assert (await witness.jobs.count(QUEUE, due_before=NOW + MINUTE))[JobState.LEASED] == 1
+
+
+async def test_a_claim_whose_answer_is_lost_is_still_ones_own(
+    store: Store, proxy: CuttingProxy, witness: Store
+) -> None:
+    await witness.records.put_if_absent("number", {"x": "y"}, expires_at=None, now=NOW)
+    lose_answer_of(proxy, "record_put_if_absent")
+    with pytest.raises(StoreUnavailableError):
+        await store.records.put_if_absent("number", {"+6587654321": "me"}, expires_at=NOW + MINUTE, now=NOW)
+    again = {"+6587654321": "me"}
+    assert await store.records.put_if_absent("number", again, expires_at=NOW + MINUTE, now=NOW) == again
+
+
+async def test_connections_that_were_cut_are_replaced(store: Store, proxy: CuttingProxy) -> None:
+    await store.jobs.enqueue([sample_job()], now=NOW)
+    for _ in range(5):
+        proxy.close_all()
+        with anyio.fail_after(10):
+            while True:
+                try:
+                    assert sample_job().id in await store.jobs.get([sample_job().id])
+                    break
+                except StoreUnavailableError:
+                    continue
+
+
+async def test_a_waiting_task_hears_of_a_change_made_while_its_connection_was_cut(
+    store: Store, proxy: CuttingProxy, witness: Store
+) -> None:
+    seen = await store.jobs.wait(QUEUE, seen=0, until=store.clock.now() + MINUTE)
+    counts: list[int] = []
+
+    async def wait() -> None:
+        while not counts or counts[-1] == seen:
+            try:
+                counts.append(await store.jobs.wait(QUEUE, seen=seen, until=store.clock.now() + MINUTE))
+            except StoreUnavailableError:
+                await anyio.sleep(0.01)
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+            group.start_soon(wait)
+            await anyio.wait_all_tasks_blocked()
+            proxy.close_all()
+            await witness.jobs.enqueue([sample_job()], now=NOW)
+    assert counts[-1] > seen
+
+
+async def test_a_server_that_falls_silent_is_given_up(
+    store: Store, proxy: CuttingProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No answer and no end of the connection: the time limit of an answer decides."""
+    monkeypatch.setattr("voiceflow_worker.backends.redis.clients.ANSWER_TIMEOUT", 0.2)
+    async with open_store(f"redis://127.0.0.1:{proxy.port}/0") as impatient:
+        proxy.fall_silent()
+        with anyio.fail_after(10), pytest.raises(StoreUnavailableError, match="cannot be reached"):
+            await impatient.jobs.commit([moved(replace(sample_job(), revision="x"))])

@@ -1,0 +1,242 @@
+"""A server that is killed, paused, full, demoted or failed over: said clearly, nothing lost, and on it goes by itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import TypeVar
+
+import anyio
+import pytest
+from anyio import to_thread
+
+from tests.support.redis_server import RedisCluster, RedisServer, WatchedPair, free_port, until
+from voiceflow_worker.backends import open_store
+from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job, sample_jobs
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.errors import StoreReadOnlyError, StoreUnavailableError
+from voiceflow_worker.model.job import JobState
+
+pytestmark = pytest.mark.anyio
+MINUTE = timedelta(minutes=1)
+T = TypeVar("T")
+FORGETS_STREAMS = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+"""coredis 6.9 looks for the nodes of a cluster over connections whose in-process streams it forgets to close where they
+are refused; of its other connections `clients.py` closes them."""
+
+
+async def once_it_is_back(ask: Callable[[], Awaitable[T]], *, within: float = 30) -> T:
+    """Ask again until the store answers."""
+    with anyio.fail_after(within):
+        while True:
+            try:
+                return await ask()
+            except StoreUnavailableError:
+                await anyio.sleep(0.02)
+
+
+async def states(store: Store) -> dict[JobState, int]:
+    return {state: count for state, count in (await store.jobs.count(QUEUE)).items() if count}
+
+
+async def test_a_killed_server_is_said_to_be_away_and_found_again(own_server: RedisServer) -> None:
+    async with open_store(own_server.url) as store:
+        await store.jobs.enqueue(sample_jobs(50), now=NOW)
+        leased = await store.jobs.lease(QUEUE, worker_id="w", limit=20, lease_for=MINUTE, now=NOW)
+        moves = [moved(job, state=JobState.SENDING) for job in leased]
+        assert all(await store.jobs.commit(moves))
+
+        await to_thread.run_sync(own_server.kill)
+        with pytest.raises(StoreUnavailableError, match="cannot be reached"):
+            await store.jobs.commit(moves)
+        await to_thread.run_sync(own_server.start)
+
+        started = time.monotonic()
+        assert await once_it_is_back(lambda: store.jobs.commit(moves)) == [True] * 20
+        assert time.monotonic() - started < 5
+        assert await states(store) == {JobState.QUEUED: 30, JobState.SENDING: 20}
+
+
+async def test_every_commit_that_was_answered_survives_a_kill(own_server: RedisServer) -> None:
+    """Killed while many commit: what was told to be made is there after the restart."""
+    jobs = sample_jobs(400)
+    told: set[str] = set()
+    async with open_store(own_server.url) as store:
+        await store.jobs.enqueue(jobs, now=NOW)
+
+        async def commit(number: int) -> None:
+            for job in jobs[number::8]:
+                try:
+                    [made] = await store.jobs.commit([moved(job, state=JobState.SENDING)])
+                except StoreUnavailableError:
+                    return
+                if made:
+                    told.add(job.id)
+
+        async with anyio.create_task_group() as group:
+            for number in range(8):
+                group.start_soon(commit, number)
+            while len(told) < 40:
+                await anyio.sleep(0)
+            own_server.kill()
+        await to_thread.run_sync(own_server.start)
+        found = await once_it_is_back(lambda: store.jobs.get([job.id for job in jobs]))
+    assert len(found) == 400
+    assert told <= {job.id for job in found.values() if job.state is JobState.SENDING}
+
+
+async def test_a_waiting_task_goes_on_after_a_restart(own_server: RedisServer) -> None:
+    async with open_store(own_server.url) as store:
+        seen = await store.jobs.wait(QUEUE, seen=0, until=store.clock.now() + MINUTE)
+        counts: list[int] = []
+
+        async def wait() -> None:
+            while not counts or counts[-1] == seen:
+                counts.append(
+                    await once_it_is_back(
+                        lambda: store.jobs.wait(QUEUE, seen=seen, until=store.clock.now() + MINUTE)
+                    )
+                )
+
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as group:
+                group.start_soon(wait)
+                await anyio.wait_all_tasks_blocked()
+                await to_thread.run_sync(own_server.kill)
+                await to_thread.run_sync(own_server.start)
+                await once_it_is_back(lambda: store.jobs.enqueue([sample_job()], now=NOW))
+        assert counts[-1] > seen
+
+
+async def test_nobody_at_home_is_told_when_opening() -> None:
+    with pytest.raises(StoreUnavailableError, match="cannot be reached"):
+        async with open_store(f"redis://127.0.0.1:{free_port()}/0"):
+            pass
+
+
+async def test_an_error_inside_the_block_comes_out_as_itself(redis_server: RedisServer) -> None:
+    with pytest.raises(LookupError, match="mine"):
+        async with open_store(redis_server.url):
+            raise LookupError("mine")
+
+
+async def test_a_paused_server_is_given_up_and_found_again(
+    own_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("voiceflow_worker.backends.redis.clients.ANSWER_TIMEOUT", 0.3)
+    async with open_store(own_server.url) as store:
+        job = sample_job()
+        await store.jobs.enqueue([job], now=NOW)
+        move = moved(job, state=JobState.CANCELLED)
+        own_server.pause()
+        with pytest.raises(StoreUnavailableError):
+            await store.jobs.commit([move])
+        own_server.go_on()
+        # Whether the paused server made it or not: asked again, it is made once.
+        assert await once_it_is_back(lambda: store.jobs.commit([move])) == [True]
+
+
+async def test_a_full_server_takes_nothing_and_says_what_to_do(own_server: RedisServer) -> None:
+    async with open_store(own_server.url) as store:
+        job = sample_job()
+        await store.jobs.enqueue([job], now=NOW)
+        own_server.ask("CONFIG", "SET", "maxmemory", "1")
+        with pytest.raises(StoreReadOnlyError, match="maxmemory"):
+            await store.jobs.enqueue([sample_job(2)], now=NOW)
+        with pytest.raises(StoreReadOnlyError, match="maxmemory"):
+            await store.records.put_if_absent("number", {"+6587654321": job.id}, expires_at=None, now=NOW)
+        assert (await store.jobs.get([job.id, sample_job(2).id])) == {job.id: job}
+        # What is known of a call that is there already is taken all the same: evidence is never dropped.
+        assert await store.jobs.commit([moved(job, state=JobState.SUBMITTED)]) == [True]
+        own_server.ask("CONFIG", "SET", "maxmemory", "0")
+        await store.jobs.enqueue([sample_job(2)], now=NOW)
+        assert await states(store) == {JobState.QUEUED: 1, JobState.SUBMITTED: 1}
+
+
+async def test_a_primary_that_becomes_a_replica_is_not_written_to(own_server: RedisServer) -> None:
+    async with open_store(own_server.url) as store:
+        job = sample_job()
+        await store.jobs.enqueue([job], now=NOW)
+        own_server.ask("REPLICAOF", "127.0.0.1", free_port())
+        with pytest.raises(StoreUnavailableError, match="replica"):
+            await store.jobs.commit([moved(job, state=JobState.LEASED)])
+        own_server.ask("REPLICAOF", "NO", "ONE")
+        assert await once_it_is_back(lambda: store.jobs.commit([moved(job, state=JobState.CANCELLED)])) == [True]
+
+
+@pytest.mark.slow
+async def test_a_failover_is_followed(watched_pair: WatchedPair) -> None:
+    async with open_store(f"{watched_pair.url}?replicas=1") as store:
+        await store.jobs.enqueue(sample_jobs(20), now=NOW)
+        leased = await store.jobs.lease(QUEUE, worker_id="w", limit=10, lease_for=MINUTE, now=NOW)
+        moves = [moved(job, state=JobState.SENDING) for job in leased]
+        assert all(await store.jobs.commit(moves))
+
+        await to_thread.run_sync(watched_pair.primary.kill)
+        found = await once_it_is_back(lambda: store.jobs.get([job.id for job in leased]))
+        assert all(job.state is JobState.SENDING for job in found.values())
+        assert watched_pair.named_port() == watched_pair.replica.port
+
+        # There is no replica left to confirm anything, so nothing counts as made …
+        with pytest.raises(StoreUnavailableError, match="did not confirm"):
+            await store.jobs.commit([moved(found[leased[0].id], state=JobState.IN_DOUBT)])
+        # … until the old primary has come back as one.
+        await to_thread.run_sync(watched_pair.primary.start)
+        second = moved(found[leased[1].id], state=JobState.IN_DOUBT)
+        assert await once_it_is_back(lambda: store.jobs.commit([second])) == [True]
+
+
+@pytest.mark.slow
+async def test_a_primary_that_is_replaced_while_alive_is_left(watched_pair: WatchedPair) -> None:
+    """For a moment the old primary still takes writes, and then forgets them: with a replica to confirm, none counts."""
+    async with open_store(f"{watched_pair.url}?replicas=1") as store:
+        await store.jobs.enqueue([sample_job()], now=NOW)
+        old = watched_pair.named_port()
+        await to_thread.run_sync(until, watched_pair.fail_over, "replica that the sentinel would take")
+        await to_thread.run_sync(until, lambda: watched_pair.named_port() != old, "other primary")
+        move = moved(sample_job(), state=JobState.CANCELLED)
+        assert await once_it_is_back(lambda: store.jobs.commit([move])) == [True]
+        assert watched_pair.replica.ask("ZCARD", "voiceflow:{default}:state:cancelled") == 1
+
+
+@FORGETS_STREAMS
+@pytest.mark.slow
+async def test_a_cluster_goes_on_when_its_nodes_were_restarted(cluster: RedisCluster) -> None:
+    cluster.flush()
+    async with open_store(cluster.url) as store:
+        for queue in ("a", "b", "c", "default"):
+            await store.jobs.enqueue([sample_job(queue=queue)], now=NOW)
+        for killed in (cluster.nodes[:1], cluster.nodes):
+            for node in killed:
+                await to_thread.run_sync(node.kill)
+            with pytest.raises(StoreUnavailableError):
+                for queue in ("a", "b", "c", "default"):
+                    await store.jobs.count(queue)
+            for node in killed:
+                await to_thread.run_sync(node.start)
+            for queue in ("a", "b", "c", "default"):
+                counts = await once_it_is_back(lambda queue=queue: store.jobs.count(queue))  # type: ignore[misc]
+                assert counts[JobState.QUEUED] == 1
+
+
+@FORGETS_STREAMS
+@pytest.mark.slow
+async def test_a_paused_cluster_is_given_up_and_found_again(
+    cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("voiceflow_worker.backends.redis.clients.ANSWER_TIMEOUT", 0.3)
+    monkeypatch.setattr("voiceflow_worker.backends.redis.clock.RESYNC_EVERY", 0.5)
+    cluster.flush()
+    async with open_store(cluster.url) as store:
+        await store.jobs.enqueue([sample_job()], now=NOW)
+        for node in cluster.nodes:
+            node.pause()
+        with anyio.move_on_after(3):
+            while True:
+                with pytest.raises(StoreUnavailableError):
+                    await store.jobs.count(QUEUE)
+                await anyio.sleep(0.05)
+        for node in cluster.nodes:
+            node.go_on()
+        assert (await once_it_is_back(lambda: store.jobs.count(QUEUE)))[JobState.QUEUED] == 1

@@ -1,0 +1,238 @@
+"""A file that is locked, full, damaged, or taken over by a newer version: told clearly, and nothing lost."""
+
+# ruff: noqa: ASYNC221, ASYNC240 - a test may wait for a small file or a process of its own
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import anyio
+import apsw
+import pytest
+
+from voiceflow_worker.backends import open_store
+from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job, sample_jobs
+from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
+from voiceflow_worker.backends.sqlite.faults import translated
+from voiceflow_worker.core.ports import Query, Store
+from voiceflow_worker.errors import (
+    StoreCorruptError,
+    StoreError,
+    StoreReadOnlyError,
+    StoreUnavailableError,
+    StoreVersionError,
+)
+from voiceflow_worker.model.job import JobState
+
+pytestmark = pytest.mark.anyio
+SHORT = timedelta(milliseconds=50)
+
+
+async def enqueue(store: Store, number: int) -> None:
+    await store.jobs.enqueue([sample_job(number)], now=NOW)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "calls.db"
+
+
+@pytest.fixture
+async def store(path: Path) -> AsyncGenerator[SqliteStore]:
+    async with open_sqlite(f"sqlite:///{path}", patience=SHORT) as store:
+        await store.jobs.enqueue([sample_job()], now=NOW)
+        yield store
+
+
+@pytest.fixture
+def intruder(store: SqliteStore, path: Path) -> Iterator[apsw.Connection]:
+    """Another user of the file."""
+    connection = apsw.Connection(str(path))
+    yield connection
+    connection.close()
+
+
+async def test_a_locked_store_says_so_and_goes_on_once_it_is_free(
+    store: SqliteStore, intruder: apsw.Connection, path: Path
+) -> None:
+    intruder.execute("BEGIN IMMEDIATE")
+    move = moved(sample_job(), state=JobState.CANCELLED)
+    with pytest.raises(StoreUnavailableError, match=f"{path} is locked.*[Nn]othing was changed.*try again"):
+        await store.jobs.commit([move])
+    assert list(await store.jobs.find(Query(queue=QUEUE))) == [sample_job()]  # who only reads is not kept
+    intruder.execute("ROLLBACK")
+    assert await store.jobs.commit([move]) == [True]
+
+
+async def test_who_waits_for_the_lock_gets_it_when_it_is_free(path: Path) -> None:
+    async with open_store(f"sqlite:///{path}", patience=timedelta(seconds=60)) as store:
+        intruder = apsw.Connection(str(path))
+        intruder.execute("BEGIN IMMEDIATE")
+        async with anyio.create_task_group() as group:
+            for number in range(5):
+                group.start_soon(enqueue, store, number)
+            await anyio.sleep(0.02)
+            assert sum((await store.jobs.count(QUEUE)).values()) == 0
+            intruder.execute("ROLLBACK")
+        assert sum((await store.jobs.count(QUEUE)).values()) == 5
+        intruder.close()
+
+
+async def test_a_full_store_says_so_and_keeps_what_it_has(store: SqliteStore, path: Path) -> None:
+    database = store.jobs._writer._db
+    pages = database.pragma("page_count")
+    database.pragma("max_page_count", pages + 10)
+    too_much = [sample_job(number, body="x" * 5000) for number in range(2, 100)]
+    with pytest.raises(StoreReadOnlyError, match=f"disk under the store {path} is full.*make room"):
+        await store.jobs.enqueue(too_much, now=NOW)
+    assert list(await store.jobs.find(Query(queue=QUEUE))) == [sample_job()]
+    database.pragma("max_page_count", 10**6)
+    await store.jobs.enqueue(too_much, now=NOW)
+    assert sum((await store.jobs.count(QUEUE)).values()) == 99
+
+
+async def test_what_does_not_fit_takes_nobody_along_that_does(store: SqliteStore) -> None:
+    database = store.jobs._writer._db
+    database.pragma("max_page_count", database.pragma("page_count") + 10)
+    refused: list[StoreError] = []
+
+    async def too_much() -> None:
+        try:
+            await store.jobs.enqueue([sample_job(number, body="x" * 5000) for number in range(100, 200)], now=NOW)
+        except StoreError as error:
+            refused.append(error)
+
+    async with anyio.create_task_group() as group:
+        for number in range(2, 5):
+            group.start_soon(enqueue, store, number)
+            group.start_soon(too_much)
+    assert [type(error) for error in refused] == [StoreReadOnlyError] * 3
+    assert len(await store.jobs.find(Query(queue=QUEUE))) == 4
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("only root may mount a small disk")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+async def test_a_disk_that_fills_up_loses_nothing_that_was_answered(small_disk: Path) -> None:
+    url = f"sqlite:///{small_disk}/calls.db"
+    answered = 0
+    async with open_store(url) as store:
+        with pytest.raises((StoreReadOnlyError, StoreUnavailableError), match=r"full|space"):  # noqa: PT012 - which one?
+            while answered < 10_000:
+                await store.jobs.enqueue([sample_job(answered, body="x" * 20_000)], now=NOW)
+                answered += 1
+        assert sum((await store.jobs.count(QUEUE)).values()) == answered
+    assert answered > 10
+    async with open_store(url) as store:
+        assert len(await store.jobs.find(Query(queue=QUEUE, limit=None))) == answered
+
+
+async def test_a_damaged_store_is_told_and_not_overwritten(path: Path) -> None:
+    url = f"sqlite:///{path}"
+    async with open_store(url) as store:
+        await store.jobs.enqueue(sample_jobs(2000), now=NOW)
+    content = bytearray(path.read_bytes())
+    content[8192:] = b"\xff" * (len(content) - 8192)
+    path.write_bytes(content)
+    with pytest.raises(StoreCorruptError, match=rf"(?s)the store {path} is damaged.*not overwritten.*restore a backup"):
+        async with open_store(url) as store:
+            await store.jobs.find(Query(queue=QUEUE))
+    with pytest.raises(StoreCorruptError):
+        async with open_store(url) as store:
+            await store.jobs.enqueue([sample_job(9999)], now=NOW)
+    assert path.read_bytes() == bytes(content)
+
+
+async def test_a_store_taken_over_by_a_newer_version_is_no_longer_written(
+    store: SqliteStore, intruder: apsw.Connection, path: Path
+) -> None:
+    intruder.execute("PRAGMA user_version = 2")
+    with pytest.raises(StoreVersionError, match=f"{path} has version 2.*[Uu]pgrade"):
+        await store.jobs.commit([moved(sample_job(), state=JobState.CANCELLED)])
+    assert intruder.execute("SELECT state FROM jobs").fetchall() == [("queued",)]
+
+
+async def test_a_closed_store_says_so(path: Path) -> None:
+    async with open_store(f"sqlite:///{path}") as store:
+        pass
+    for attempt in (store.jobs.enqueue([sample_job()], now=NOW), store.jobs.get(["x"]), store.jobs.count(QUEUE)):
+        with pytest.raises(StoreUnavailableError, match="was closed"):
+            await attempt
+
+
+FORKING = """
+import os, sys, anyio
+from voiceflow_worker.backends import open_store
+from voiceflow_worker.backends.contract import NOW, sample_job
+from voiceflow_worker.errors import StoreUnavailableError
+
+async def main():
+    async with open_store(sys.argv[1]) as store:
+        await store.jobs.enqueue([sample_job(1)], now=NOW)
+        child = os.fork()
+        if child == 0:
+            try:
+                for attempt in (lambda: store.jobs.enqueue([sample_job(2)], now=NOW), lambda: store.jobs.get(["x"])):
+                    try:
+                        await attempt()
+                    except StoreUnavailableError as error:
+                        print(error, flush=True)
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        await store.jobs.enqueue([sample_job(3)], now=NOW)
+        print(sum((await store.jobs.count("default")).values()))
+
+anyio.run(main, backend=sys.argv[2])
+"""
+
+
+async def test_a_forked_child_is_told_to_open_its_own(path: Path, anyio_backend: str) -> None:
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKING, f"sqlite:///{path}", anyio_backend],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    lines = run.stdout.splitlines()
+    assert len(lines) == 3, run.stdout + run.stderr
+    assert all("before this process was forked off" in line and str(path) in line for line in lines[:2])
+    assert lines[2] == "2"
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind"),
+    [
+        (apsw.BusyError, StoreUnavailableError),
+        (apsw.LockedError, StoreUnavailableError),
+        (apsw.ProtocolError, StoreUnavailableError),
+        (apsw.CantOpenError, StoreUnavailableError),
+        (apsw.IOError, StoreUnavailableError),
+        (apsw.FullError, StoreReadOnlyError),
+        (apsw.ReadOnlyError, StoreReadOnlyError),
+        (apsw.PermissionsError, StoreReadOnlyError),
+        (apsw.CorruptError, StoreCorruptError),
+        (apsw.NotADBError, StoreCorruptError),
+        (apsw.SQLError, StoreError),
+    ],
+)
+async def test_whatever_sqlite_raises_is_told_with_the_file(raised: type[apsw.Error], kind: type[StoreError]) -> None:
+    path = Path(__file__)
+    error = translated(raised("it said so"), path)
+    assert type(error) is kind
+    assert str(path) in str(error)

@@ -1,0 +1,228 @@
+"""The writer: many in one commit, each on its own, whoever gives up meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Generator
+from functools import partial
+from pathlib import Path
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from voiceflow_worker.backends import open_store
+from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job, sample_jobs
+from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
+from voiceflow_worker.backends.sqlite.connection import Connection
+from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Operation, Transaction
+from voiceflow_worker.core.ports import Query, Store
+from voiceflow_worker.errors import StoreUnavailableError
+from voiceflow_worker.model.job import JobState
+
+pytestmark = pytest.mark.anyio
+
+
+async def enqueue(store: Store, number: int) -> None:
+    await store.jobs.enqueue([sample_job(number)], now=NOW)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "calls.db"
+
+
+@pytest.fixture
+async def store(path: Path) -> AsyncGenerator[SqliteStore]:
+    async with open_sqlite(f"sqlite:///{path}") as store:
+        yield store
+
+
+def put(key: str, transaction: Transaction) -> Generator[None, None, str]:
+    yield
+    transaction.db.run("INSERT INTO records (namespace, key, value) VALUES ('n', ?, '')", (key,))
+    return key
+
+
+def put_and_fail(key: str, transaction: Transaction) -> Generator[None, None, str]:
+    yield from put(key, transaction)
+    raise ArithmeticError("after it has written")
+
+
+async def keys(store: SqliteStore) -> list[str]:
+    return [key for key, _ in await store.records.scan("n", now=NOW)]
+
+
+def writer_of(store: SqliteStore) -> GroupCommit:
+    return store.jobs._writer
+
+
+async def test_what_comes_together_is_committed_together(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    commits = 0
+    run = Connection.run
+
+    def counting(self: Connection, statements: str, bindings: object = ()) -> None:
+        nonlocal commits
+        commits += statements == "COMMIT"
+        run(self, statements, bindings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Connection, "run", counting)
+    async with anyio.create_task_group() as group:
+        for number in range(100):
+            group.start_soon(enqueue, store, number)
+    assert sum((await store.jobs.count(QUEUE)).values()) == 100
+    assert commits <= 3
+
+
+async def test_one_that_fails_takes_nobody_along(store: SqliteStore) -> None:
+    told: list[object] = []
+
+    async def carry_out(operation: Operation[str]) -> None:
+        try:
+            told.append(await writer_of(store).carry_out(operation))
+        except ArithmeticError as error:
+            told.append(str(error))
+
+    async with anyio.create_task_group() as group:
+        for name in "abc":
+            group.start_soon(carry_out, partial(put, name))
+            group.start_soon(carry_out, partial(put_and_fail, f"bad {name}"))
+    assert sorted(map(str, told)) == ["a", *["after it has written"] * 3, "b", "c"]
+    assert await keys(store) == ["a", "b", "c"]
+
+
+async def test_a_refused_statement_is_the_fault_of_its_own_caller(store: SqliteStore) -> None:
+    await writer_of(store).carry_out(partial(put, "taken"))
+    async with anyio.create_task_group() as group:
+        group.start_soon(writer_of(store).carry_out, partial(put, "free"))
+        with pytest.raises(Exception, match="UNIQUE"):
+            await writer_of(store).carry_out(partial(put, "taken"))
+    assert await keys(store) == ["free", "taken"]
+
+
+async def test_text_that_no_store_can_keep_is_refused_and_the_rest_goes_on(store: SqliteStore) -> None:
+    with pytest.raises(ValueError, match="surrogate"):
+        await store.jobs.enqueue([sample_job(1, unique_key="half a pair: \ud83d")], now=NOW)
+    await store.jobs.enqueue([sample_job(2)], now=NOW)
+    assert list(await store.jobs.find(Query(queue=QUEUE))) == [sample_job(2)]
+
+
+async def test_who_gives_up_before_their_turn_changes_nothing(store: SqliteStore) -> None:
+    async with anyio.create_task_group() as group:
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await store.jobs.enqueue([sample_job(1)], now=NOW)
+        group.start_soon(enqueue, store, 2)
+    assert scope.cancelled_caught
+    assert list(await store.jobs.find(Query(queue=QUEUE))) == [sample_job(2)]
+
+
+async def test_a_long_write_lets_others_on_the_loop_have_their_turn(store: SqliteStore) -> None:
+    turns = 0
+    done = anyio.Event()
+
+    async def enqueue_many() -> None:
+        await store.jobs.enqueue(sample_jobs(5000), now=NOW)
+        done.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(enqueue_many)
+        while not done.is_set():
+            turns += 1
+            await anyio.sleep(0.001)
+    assert turns > 10
+
+
+async def test_what_was_handed_in_is_carried_out_before_the_store_is_closed(path: Path) -> None:
+    async with anyio.create_task_group() as group, open_store(f"sqlite:///{path}") as store:
+        for number in range(20):
+            group.start_soon(enqueue, store, number)
+        await anyio.lowlevel.checkpoint()
+    async with open_store(f"sqlite:///{path}") as store:
+        assert len(await store.jobs.find(Query(queue=QUEUE))) == 20
+
+
+async def test_a_cancelled_block_closes_its_file(path: Path) -> None:
+    with anyio.CancelScope() as scope:
+        async with open_store(f"sqlite:///{path}") as store:
+            await store.jobs.enqueue([sample_job()], now=NOW)
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert [file.name for file in path.parent.iterdir()] == ["calls.db"]
+    with pytest.raises(StoreUnavailableError):
+        await store.jobs.enqueue([sample_job()], now=NOW)
+
+
+async def test_an_error_of_the_block_comes_out_as_it_is(path: Path) -> None:
+    with pytest.raises(KeyError, match="mine"):
+        async with open_store(f"sqlite:///{path}"):
+            raise KeyError("mine")
+
+
+async def test_a_key_that_is_interrupted_midway_is_asked_for_again(store: SqliteStore) -> None:
+    """An operation that is started anew, because another one failed, writes once."""
+    ran: list[str] = []
+
+    def watched(key: str, transaction: Transaction) -> Generator[None, None, str]:
+        ran.append(key)
+        return (yield from put(key, transaction))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(writer_of(store).carry_out, partial(watched, "first"))
+        with pytest.raises(ArithmeticError):
+            await writer_of(store).carry_out(partial(put_and_fail, "bad"))
+    assert ran in (["first"], ["first", "first"])
+    assert await keys(store) == ["first"]
+
+
+class TestNativeCancellation:
+    """asyncio's own `task.cancel()`, which no shield of anyio keeps away."""
+
+    @pytest.fixture
+    def anyio_backend(self) -> str:
+        return "asyncio"
+
+    async def test_the_others_are_answered_and_the_writer_goes_on(self, store: SqliteStore) -> None:
+        jobs = sample_jobs(60)
+        await store.jobs.enqueue(jobs, now=NOW)
+        tasks = [asyncio.ensure_future(_commit(store, number)) for number in range(60)]
+        for step, task in enumerate(tasks):
+            if step % 2:
+                task.cancel()
+            if step % 7 == 0:
+                await asyncio.sleep(0)
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(answer == [True] for answer in answers[::2])
+        assert all(answer == [True] or isinstance(answer, asyncio.CancelledError) for answer in answers)
+        counted = await store.jobs.count(QUEUE)
+        assert counted[JobState.EXPIRED] >= 30
+        assert counted[JobState.EXPIRED] + counted[JobState.QUEUED] == 60
+
+    async def test_a_cancelled_scan_does_not_disturb_the_next(self, store: SqliteStore) -> None:
+        await store.jobs.enqueue(sample_jobs(3000), now=NOW)
+        for _ in range(20):
+            scan = asyncio.ensure_future(store.jobs.find(Query(queue=QUEUE, limit=None)))
+            await asyncio.sleep(0.0005)
+            scan.cancel()
+        assert len(await store.jobs.find(Query(queue=QUEUE, limit=None))) == 3000
+
+    async def test_a_store_that_was_never_closed_keeps_what_it_answered(self, path: Path) -> None:
+        """A program that ends without closing, its loop gone: the next one finds everything."""
+
+        async def forget() -> None:
+            opened = open_store(f"sqlite:///{path}")
+            store = await opened.__aenter__()
+            kept.append((opened, store))
+            await store.jobs.enqueue([sample_job(1)], now=NOW)
+            unheard = asyncio.ensure_future(store.jobs.enqueue([sample_job(2)], now=NOW))
+            await asyncio.sleep(0)
+            unheard.cancel()
+
+        kept: list[object] = []
+        await anyio.to_thread.run_sync(partial(asyncio.run, forget()))
+        async with open_store(f"sqlite:///{path}") as store:
+            assert sample_job(1) in await store.jobs.find(Query(queue=QUEUE))
+
+
+async def _commit(store: SqliteStore, number: int) -> object:
+    return await store.jobs.commit([moved(sample_job(number + 1), state=JobState.EXPIRED)])

@@ -1,0 +1,119 @@
+"""Nothing that workers ask for again and again reads more than it needs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
+from voiceflow_worker.backends.contract.find import FOUND
+from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
+from voiceflow_worker.backends.sqlite.connection import Connection
+from voiceflow_worker.backends.sqlite.opening import open_reader, open_writer
+from voiceflow_worker.backends.sqlite.searches import search
+from voiceflow_worker.backends.sqlite.statements import statements
+from voiceflow_worker.core.ports import Order, Query
+from voiceflow_worker.model.job import JobState
+
+FILES = ["jobs", "leasing", "outbox", "control", "records"]
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Connection:
+    path = tmp_path / "calls.db"
+    open_writer(path, patience=timedelta(seconds=1)).close()
+    return open_reader(path)
+
+
+def plan(database: Connection, statement: str, bindings: dict[str, Any] | None = None) -> str:
+    """How SQLite goes about a statement."""
+    for count in range(20):
+        with suppress(apsw.BindingsError):
+            steps = database.rows(f"EXPLAIN QUERY PLAN {statement}", bindings or [None] * count)
+            return "\n".join(str(step[3]) for step in steps)
+    raise AssertionError(statement)
+
+
+@pytest.mark.parametrize(("file", "name"), [(file, name) for file in FILES for name in statements(file)], ids=str)
+def test_no_statement_reads_a_whole_table(database: Connection, file: str, name: str) -> None:
+    steps = plan(database, statements(file)[name])
+    for table in ("jobs", "bodies", "tombstones", "events", "queues", "gates", "records"):
+        assert f"SCAN {table}" not in steps or name == "last_number", steps
+
+
+@pytest.mark.parametrize("name", ["due_jobs", "due_jobs_of_batch"])
+def test_due_jobs_come_in_order_from_the_index_alone(database: Connection, name: str) -> None:
+    steps = plan(database, statements("leasing")[name])
+    assert "COVERING INDEX" in steps
+    assert "TEMP B-TREE" not in steps
+
+
+@pytest.mark.parametrize("fields", [fields for fields, _ in FOUND.values()], ids=FOUND.keys())
+def test_no_search_reads_a_whole_table(database: Connection, fields: dict[str, Any]) -> None:
+    statement, bindings = search(Query(queue=QUEUE, **fields))
+    assert "SCAN jobs" not in plan(database, statement, bindings)
+
+
+@pytest.mark.parametrize("state", [JobState.SENDING, JobState.COMPLETED])
+def test_what_is_overdue_comes_in_order_from_the_index(database: Connection, state: JobState) -> None:
+    query = Query(queue=QUEUE, states=frozenset({state}), due_before=NOW, order=Order.DUE)
+    steps = plan(database, *search(query))
+    assert "jobs_by_state" in steps
+    assert "TEMP B-TREE" not in steps
+
+
+def test_every_statement_has_its_promise() -> None:
+    for file in [*FILES, "finding"]:
+        for name, text in statements(file).items():
+            assert text.startswith("-- "), f"{file}.sql: {name}"
+            assert text.split("\n")[0].endswith(".") or text.split("\n")[1].startswith("-- "), f"{file}.sql: {name}"
+
+
+@pytest.mark.anyio
+class TestFind:
+    """What happens while a listing is read."""
+
+    @pytest.fixture
+    async def store(self, tmp_path: Path) -> AsyncGenerator[SqliteStore]:
+        async with open_sqlite(f"sqlite:///{tmp_path}/calls.db") as store:
+            await store.jobs.enqueue([sample_job(number) for number in range(1, 41)], now=NOW)
+            yield store
+
+    async def test_a_page_is_full_though_jobs_go_while_it_is_read(
+        self, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The row numbers are found first and the rows read after: what was deleted in between is made up for."""
+        scan = store.jobs._reader.scan
+        gone = [sample_job(number) for number in range(1, 11)]
+
+        async def scan_and_lose(statement: str, bindings: dict[str, Any]) -> str:
+            found = await scan(statement, bindings)
+            if gone:
+                await store.jobs.delete(gone, keep_keys_until=NOW)
+                gone.clear()
+            return found
+
+        monkeypatch.setattr(store.jobs._reader, "scan", scan_and_lose)
+        found = await store.jobs.find(Query(queue=QUEUE, limit=10))
+        assert [job.id for job in found] == [sample_job(number).id for number in range(11, 21)]
+
+    async def test_a_job_that_moved_while_a_page_was_read_is_left_out(
+        self, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        scan = store.jobs._reader.scan
+
+        async def scan_and_move(statement: str, bindings: dict[str, Any]) -> str:
+            found = await scan(statement, bindings)
+            await store.jobs.lease(QUEUE, worker_id="w", limit=1, lease_for=timedelta(hours=1), now=NOW)
+            return found
+
+        monkeypatch.setattr(store.jobs._reader, "scan", scan_and_move)
+        found = await store.jobs.find(Query(queue=QUEUE, states=frozenset({JobState.QUEUED}), limit=10))
+        assert len(found) == 10
+        assert all(job.state is JobState.QUEUED for job in found)

@@ -1,0 +1,137 @@
+"""A job taken apart and put together again."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from datetime import UTC, datetime, timedelta, timezone
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voiceflow_worker.backends.contract import NOW, sample_job
+from voiceflow_worker.backends.contract.enqueue import full_job
+from voiceflow_worker.backends.instant import from_micros, to_micros
+from voiceflow_worker.backends.record import Head, head_of, job_from, record_of
+from voiceflow_worker.errors import StoreVersionError
+from voiceflow_worker.model.job import Job, Outcome, Post
+
+TIMES = st.datetimes(timezones=st.just(UTC))
+# Any text, half surrogate pairs too: answers and summaries come from outside.
+TEXTS = st.text(st.characters(exclude_categories=()), max_size=20)
+
+
+def again(job: Job) -> Job:
+    return job_from(head_of(job), record_of(job), job.body)
+
+
+OUTCOMES = st.builds(
+    Outcome,
+    status_text=TEXTS,
+    code=st.none() | st.integers(),
+    message=st.none() | TEXTS,
+    digits=st.none() | TEXTS,
+    session_id=st.none() | TEXTS,
+    started_at=st.none() | TIMES,
+    ended_at=st.none() | TIMES,
+    seconds=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+)
+POSTS = st.builds(
+    Post,
+    client_request_id=TEXTS,
+    began_at=TIMES,
+    valid_until=TIMES,
+    answered_at=st.none() | TIMES,
+    message=st.none() | TEXTS,
+    code=st.none() | st.integers(),
+    session_id=st.none() | TEXTS,
+    outcome=st.none() | OUTCOMES,
+)
+JOBS = st.builds(
+    Job,
+    id=TEXTS,
+    queue=TEXTS,
+    destination=TEXTS,
+    body=TEXTS,
+    body_digest=TEXTS,
+    source=TEXTS,
+    time_zone=st.none() | TEXTS,
+    reason=st.none() | TEXTS,
+    due_at=TIMES,
+    created_at=TIMES,
+    valid_until=st.none() | TIMES,
+    active_until=st.none() | TIMES,
+    not_before=st.none() | TIMES,
+    notes=st.just(()),
+    redial=st.none(),
+    posts=st.lists(POSTS, max_size=3).map(tuple),
+)
+
+
+@given(JOBS)
+def test_any_job_comes_back_as_it_was(job: Job) -> None:
+    assert again(job) == job
+
+
+def test_a_job_that_uses_every_field_comes_back_as_it_was() -> None:
+    """Whoever adds a field to a job must add it to the record too, or this fails: the sample's fields all differ."""
+    job, plain = full_job(), sample_job()
+    same = {"id", "queue", "destination", "body", "body_digest", "source", "created_at"}
+    assert {field.name for field in fields(Job) if getattr(job, field.name) == getattr(plain, field.name)} == same
+    for post_field in fields(Post):
+        assert all(getattr(post, post_field.name) is not None for post in job.posts[:1])
+    for outcome_field in fields(Outcome):
+        outcomes = [post.outcome for post in job.posts if post.outcome is not None]
+        assert any(getattr(outcome, outcome_field.name) is not None for outcome in outcomes)
+    assert again(job) == job
+
+
+def test_a_time_of_another_zone_stays_the_same_instant() -> None:
+    there = timezone(timedelta(hours=8))
+    job = sample_job(due_at=NOW.astimezone(there), created_at=NOW.astimezone(there))
+    assert again(job) == job
+    assert again(job).due_at.tzinfo is UTC
+
+
+def test_a_record_leaves_out_what_has_its_default() -> None:
+    assert set(orjson.loads(record_of(sample_job()))) == {"source", "created_at", "body_digest"}
+
+
+KNOWN = '"source":"s","created_at":"2026-01-05T12:00:00Z","body_digest":"d"'
+POST = '"number":1,"client_request_id":"x","began_at":"2026-01-05T12:00:00Z","valid_until":"2026-01-05T12:00:00Z"'
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        f'{{{KNOWN},"colour":"red"}}',
+        f'{{{KNOWN},"posts":[{{{POST},"colour":"red"}}]}}',
+        f'{{{KNOWN},"posts":[{{{POST},"outcome":{{"status_text":"BUSY","colour":"red"}}}}]}}',
+        f'{{{KNOWN},"posts":[{{{POST},"verdict":"painted"}}]}}',
+        f'{{{KNOWN},"notes":[{{"at":"2026-01-05T12:00:00Z","kind":"painted","text":"red"}}]}}',
+        '{"source":"s"}',
+        "not JSON",
+    ],
+)
+def test_what_a_newer_version_wrote_is_refused_and_not_dropped(record: str) -> None:
+    with pytest.raises(StoreVersionError, match=rf"{sample_job().id}.*[Uu]pgrade"):
+        job_from(head_of(sample_job()), record, "")
+
+
+def test_a_state_of_a_newer_version_is_refused() -> None:
+    head = list(head_of(sample_job()))
+    head[2] = "daydreaming"
+    newer: Head = tuple(head)  # type: ignore[assignment]
+    with pytest.raises(StoreVersionError, match="daydreaming"):
+        job_from(newer, record_of(sample_job()), "")
+
+
+@given(TIMES)
+def test_a_time_survives_to_the_microsecond(time: datetime) -> None:
+    assert from_micros(to_micros(time)) == time
+
+
+def test_a_naive_time_is_no_instant() -> None:
+    with pytest.raises(TypeError):
+        to_micros(datetime(2026, 1, 5))  # noqa: DTZ001 - on purpose

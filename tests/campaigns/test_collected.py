@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+import pytest
+
+from voiceflow_worker.campaigns import collected
+from voiceflow_worker.model.finding import Finding, Severity
+
+
+def test_what_is_too_much_is_counted_and_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collected, "MOST_ERRORS", 2)
+    monkeypatch.setattr(collected, "MOST_WARNINGS", 1)
+    findings = collected.Findings()
+    findings.add(Finding(message=f"error {n}") for n in range(5))
+    findings.add(Finding(message=f"warning {n}", severity=Severity.WARNING) for n in range(3))
+    assert (findings.errors, findings.warnings) == (5, 3)
+    assert [found.message for found in findings.all(file="f")] == [
+        "error 0",
+        "error 1",
+        "warning 0",
+        "5 more findings are not listed",
+    ]

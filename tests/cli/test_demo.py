@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.cli.running import Program, Spawned
+from tests.cli.stored import url_of
+
+# Whatever account is set up, a demo does not use it.
+SOMEBODYS = {
+    "VOICEFLOW_BASE_URL": "http://127.0.0.1:9",
+    "VOICEFLOW_API_KEY": "their-key",
+    "VOICEFLOW_STORE": "sqlite:///theirs.db",
+    "VOICEFLOW_RATE": "0.01",
+}
+
+
+def test_the_demo_calls_every_good_row_once_and_tells_the_bad_ones(folder: Path) -> None:
+    with Spawned(["demo", "--json"], folder, SOMEBODYS) as demo:
+        ended = demo.end()
+    assert ended.code == 0, ended.err
+    found = ended.document
+    destinations = Counter(call["destination"] for call in found["calls"])
+    assert found["enqueued"] == len(destinations) == destinations.total()
+    assert found["rang"] <= found["enqueued"]
+    assert {call["state"] for call in found["calls"]} <= {"completed", "unreached", "failed"}
+    assert all(call["outcome"] for call in found["calls"])
+    bad = {finding["row"] for finding in found["findings"] if finding["severity"] == "error"}
+    assert len(bad) == found["rejected"] > 10
+    assert found["doubts"] == 0
+    assert list(folder.iterdir()) == []
+    assert "Traceback" not in ended.err
+
+
+def test_people_get_tables_and_where_to_go_next(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voiceflow_worker.cli.demo.SPEED", 500)
+    monkeypatch.setattr("voiceflow_worker.cli.demo.RATE", 200)
+    ended = voiceflow("demo", "--store", url_of(voiceflow.folder))
+    assert ended.code == 0
+    assert ended.out.index("What became of the calls") < ended.out.index("Rows that were not called, and why")
+    assert "none of them twice" in ended.out
+    assert f"voiceflow calls list --store {url_of(voiceflow.folder)}" in ended.out
+    report = voiceflow("report", "--batch", "reminder-campaign", "--json", "--store", url_of(voiceflow.folder))
+    assert report.document["total"] > 20
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT], ids=["SIGINT"])
+def test_a_demo_is_left_quietly(folder: Path, number: signal.Signals) -> None:
+    with Spawned(["demo"], folder, {"TMPDIR": str(folder)}) as demo:
+        demo.wait_for("Sending")
+        ended = demo.stop(number)
+    assert ended.code == 130
+    assert "Traceback" not in ended.err
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_the_wheel_carries_what_the_demo_needs(folder: Path) -> None:
+    """Built without isolation, so nothing is fetched, and unpacked where no examples/ is near."""
+    pytest.importorskip("hatchling")
+    root = Path(__file__).parents[2]
+    with tempfile.TemporaryDirectory() as unpacked:
+        build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+        subprocess.run(build, cwd=root, check=True, capture_output=True)
+        (wheel,) = folder.glob("*.whl")
+        subprocess.run([sys.executable, "-m", "zipfile", "-e", str(wheel), unpacked], check=True)
+        code = (
+            "from voiceflow_worker.cli.demo_files import *\n"
+            "for name in (CAMPAIGN, FLOW):\n"
+            "    with example_file(name) as path: print(path.is_file(), path)"
+        )
+        environment = {**os.environ, "PYTHONPATH": unpacked}
+        run = [sys.executable, "-c", code]
+        out = subprocess.run(run, cwd=folder, env=environment, check=True, capture_output=True, text=True).stdout
+    assert [line.split()[0] for line in out.splitlines()] == ["True", "True"]
+    assert all(unpacked in line for line in out.splitlines())

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+import structlog
+
+from voiceflow_worker.cli.logs import log_to_stderr
+
+
+def test_json_is_one_object_a_line_for_our_logs_and_those_of_libraries(capsys: pytest.CaptureFixture[str]) -> None:
+    log_to_stderr(form="json", level="info")
+    structlog.get_logger("voiceflow.worker").info("ours", calls=3)
+    logging.getLogger("somebody").warning("theirs: %d", 4)
+    ours, theirs = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (ours["event"], ours["level"], ours["calls"]) == ("ours", "info", 3)
+    assert (theirs["event"], theirs["level"]) == ("theirs: 4", "warning")
+    assert {"timestamp"} <= set(ours) & set(theirs)
+
+
+def test_an_exception_stays_within_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    log_to_stderr(form="json", level="info")
+    try:
+        raise ZeroDivisionError
+    except ZeroDivisionError:
+        structlog.get_logger().exception("a bug")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "ZeroDivisionError" in json.loads(line)["exception"]
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_what_is_below_the_level_is_left_out(capsys: pytest.CaptureFixture[str], form: str) -> None:
+    log_to_stderr(form=form, level="error")
+    structlog.get_logger().warning("ours")
+    logging.getLogger("somebody").warning("theirs")
+    structlog.get_logger().error("an error of ours")
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 1
+    assert "an error of ours" in err
+
+
+def test_stdout_stays_free(capsys: pytest.CaptureFixture[str]) -> None:
+    log_to_stderr(form="console", level="debug")
+    structlog.get_logger().warning("ours")
+    assert capsys.readouterr().out == ""

@@ -1,0 +1,96 @@
+"""Sandbox, receiver and worker as three processes, as on somebody's machine."""
+
+from __future__ import annotations
+
+import json
+import signal
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from tests.cli.running import TIMEOUT, Program, Spawned
+from tests.cli.stored import enqueued, url_of
+
+SETTINGS = {
+    "VOICEFLOW_API_KEY": "key-1",
+    "VOICEFLOW_SUB_ACCOUNT": "acme",
+    "VOICEFLOW_WEBHOOK_SECRET": "Bearer of-news",
+}
+
+
+def get(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
+        return answer.read().decode()
+
+
+def status_of(url: str, *, authorization: str) -> int:
+    """What a POST of an empty object is answered with."""
+    request = urllib.request.Request(url, data=b"{}", headers={"Authorization": authorization})
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+def test_a_campaign_goes_from_a_store_to_its_outcomes(folder: Path) -> None:
+    jobs = enqueued(folder, 12, batch_id="march")
+    store = ["--store", url_of(folder)]
+    with Spawned(["serve", "--port", "0", *store], folder, SETTINGS) as serve:
+        receiver = serve.wait_for("voiceflow serve is ready on").split()[5].rstrip(",")
+        sandbox_options = ["--port", "0", "--api-key", "key-1", "--seed", "7", "--speed", "200", "--webhook", receiver]
+        with Spawned(["sandbox", *sandbox_options], folder, SETTINGS) as sandbox:
+            base = sandbox.wait_for("voiceflow sandbox is ready on").split()[5].rstrip(";")
+            environment = {**SETTINGS, "VOICEFLOW_BASE_URL": base}
+            with Spawned(["worker", "--drain", "--rate", "50", "--json", *store], folder, environment) as worker:
+                drained = worker.end()
+            ledger = json.loads(get(f"{base}/_sandbox/calls"))
+            health = get(receiver.replace("/webhooks/8x8", "/healthz"))
+            assert status_of(receiver, authorization="Bearer of-lies") == 401
+            metrics = get(receiver.replace("/webhooks/8x8", "/metrics"))
+            assert sandbox.stop(signal.SIGINT).code == 0
+        served = serve.stop()
+    assert drained.code == 0, drained.err
+    # It waited for every summary: a receiver listens.
+    assert drained.document["submitted"] == 0
+    assert sum(drained.document["states"][state] for state in ("completed", "unreached", "failed")) == 12
+    assert sorted(call["destination"] for call in ledger if call["rang"]) == [job.destination for job in jobs]
+    assert json.loads(health) == {"status": "ok"}
+    assert "voiceflow_webhook_answers" in metrics
+    assert (served.code, served.out) == (0, "")
+    assert "Traceback" not in served.err + drained.err
+
+
+def test_a_port_that_is_taken_is_told(folder: Path) -> None:
+    with Spawned(["serve", "--port", "0"], folder) as first:
+        port = first.wait_for("ready on").split("127.0.0.1:")[1].split("/")[0]
+        with Spawned(["serve", "--port", port], folder) as second:
+            ended = second.end()
+        assert first.stop().code == 0
+    assert ended.code == 1
+    assert "ddress already in use" in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_a_receiver_that_anybody_may_talk_to_is_told(folder: Path) -> None:
+    with Spawned(["serve", "--port", "0"], folder) as serve:
+        assert "VOICEFLOW_WEBHOOK_SECRET" in serve.wait_for("anybody who reaches this port")
+        serve.wait_for("ready on")
+        assert serve.stop(signal.SIGINT).code == 0
+
+
+def test_a_sandbox_takes_only_its_key(folder: Path) -> None:
+    with Spawned(["sandbox", "--port", "0", "--api-key", "key-1"], folder) as sandbox:
+        base = sandbox.wait_for("ready on").split()[5].rstrip(";")
+        path = "/api/v1/subaccounts/acme/callflows"
+        assert status_of(base + path, authorization="Bearer key-2") == 401
+        assert status_of(base + path, authorization="Bearer key-1") == 422  # it is no call flow
+        assert sandbox.stop().code == 0
+
+
+def test_a_host_that_is_not_here_is_told(voiceflow: Program) -> None:
+    ended = voiceflow("sandbox", "--host", "192.0.2.1", "--port", "0")
+    assert ended.code == 1
+    assert "assign requested address" in ended.err

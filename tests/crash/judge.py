@@ -1,0 +1,156 @@
+"""The judge: the jobs of a store against the ledger of what rang."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from voiceflow_worker.model.call_json import call_as_json
+from voiceflow_worker.model.job import Job, JobState, NoteKind
+
+Row = Mapping[str, Any]
+"""One row of the sandbox's ledger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A broken promise, with the whole story of its call."""
+
+    sentence: str
+    call: dict[str, object] | None
+    rows: Sequence[Row]
+
+    def __str__(self) -> str:
+        """The story, for people."""
+        rows = "\n".join(f"  ledger: {json.dumps(row)}" for row in self.rows) or "  ledger: nothing"
+        return f"{self.sentence}\n  call: {json.dumps(self.call)}\n{rows}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What the ledger and the store say of a run."""
+
+    calls: int
+    rang: int
+    rings_per_destination: int
+    lost: int
+    states: dict[str, int]
+    open_doubts: tuple[str, ...]
+    """Jobs in doubt that had not rung: listed, and for a person to resolve."""
+    settled_doubts: int
+    """Jobs one of whose POSTs has an outcome and no clear answer: only the summary told that it was placed."""
+    violations: tuple[Violation, ...] = field(default=())
+
+    def __str__(self) -> str:
+        """The judgement, for people."""
+        counts = (
+            f"{self.calls} calls: {self.states}; {self.rang} rang, at most {self.rings_per_destination} per destination; "
+            f"{self.settled_doubts} doubts were settled by a summary, {len(self.open_doubts)} are open and had not rung; "
+            f"{self.lost} lost"
+        )
+        return "\n".join([counts, *map(str, self.violations)])
+
+
+def judge(
+    jobs: Sequence[Job],
+    ledger: Sequence[Row],
+    *,
+    enqueued: Collection[str],
+    may_wait: Collection[JobState] = (),
+    counted: Mapping[JobState, int] | None = None,
+) -> Judgement:
+    """Judge a run that has come to rest, with every summary delivered.
+
+    `enqueued` are the ids of all jobs handed in; each had a destination of its own and no redials. Jobs may have been
+    left in the states `may_wait`; otherwise each must have ended or be in doubt. `counted` is what the store counts.
+    """
+    bench = _Bench(jobs, ledger)
+    bench.nothing_is_lost(enqueued)
+    bench.nothing_rang_twice()
+    for job in jobs:
+        bench.each_job_knows_what_rang(job, may_wait)
+        bench.nothing_rang_late(job)
+    states = Counter(job.state for job in jobs)
+    if counted is not None and {state: count for state, count in counted.items() if count} != states:
+        bench.found(f"the store counts {dict(counted)}, and lists {dict(states)}", None)
+    return Judgement(
+        calls=len(enqueued),
+        rang=len(bench.rang),
+        rings_per_destination=max(bench.rings_by_destination.values(), default=0),
+        lost=len(set(enqueued) - {job.id for job in jobs}),
+        states={state.value: count for state, count in sorted(states.items())},
+        open_doubts=tuple(
+            job.id for job in jobs if job.state is JobState.IN_DOUBT and not bench.rings_of(job)
+        ),
+        settled_doubts=sum(
+            any(post.outcome is not None and post.answered_at is None for post in job.posts) for job in jobs
+        ),
+        violations=tuple(bench.violations),
+    )
+
+
+class _Bench:
+    def __init__(self, jobs: Sequence[Job], ledger: Sequence[Row]) -> None:
+        self.violations: list[Violation] = []
+        self.rang = [row for row in ledger if row["rang"]]
+        self.rings_by_destination = Counter(row["destination"] for row in self.rang)
+        self._jobs = {job.id: job for job in jobs}
+        self._by_destination = {job.destination: job for job in jobs}
+        self._rows: dict[str, list[Row]] = defaultdict(list)
+        for row in ledger:
+            self._rows[row["destination"]].append(row)
+
+    def found(self, sentence: str, job: Job | None, *, destination: str | None = None) -> None:
+        where = job.destination if job is not None else destination
+        rows = self._rows[where] if where is not None else []
+        self.violations.append(Violation(sentence, call_as_json(job) if job is not None else None, rows))
+
+    def rings_of(self, job: Job) -> list[Row]:
+        return [row for row in self._rows[job.destination] if row["rang"]]
+
+    def nothing_is_lost(self, enqueued: Collection[str]) -> None:
+        for job_id in sorted(set(enqueued) - self._jobs.keys()):
+            self.found(f"LOST: {job_id} was enqueued and is not in the store", None)
+        for job_id in sorted(self._jobs.keys() - set(enqueued)):
+            self.found(f"MADE UP: {job_id} is in the store and was never enqueued", self._jobs[job_id])
+
+    def nothing_rang_twice(self) -> None:
+        for destination, count in self.rings_by_destination.items():
+            if count > 1:
+                job = self._by_destination.get(destination)
+                self.found(f"TWICE: {destination} rang {count} times", job, destination=destination)
+        posts = Counter(row["client_request_id"] for rows in self._rows.values() for row in rows)
+        for client_request_id, count in posts.items():
+            if count > 1:
+                job = self._jobs.get(client_request_id.rpartition(".")[0])
+                self.found(f"SENT TWICE: the POST {client_request_id} arrived {count} times", job)
+
+    def each_job_knows_what_rang(self, job: Job, may_wait: Collection[JobState]) -> None:
+        rang = self.rings_of(job)
+        if not job.state.is_final and job.state is not JobState.IN_DOUBT and job.state not in may_wait:
+            self.found(f"STUCK: {job.id} is {job.state.value} when everything is over", job)
+        if rang and job.state is JobState.IN_DOUBT:
+            self.found(f"UNSETTLED: {job.id} rang, its summary was delivered, and it is in doubt", job)
+        elif rang and not job.has_outcome:
+            self.found(f"UNKNOWN RING: {job.destination} rang, and {job.id} has no outcome", job)
+        if job.has_outcome and not rang:
+            self.found(f"MADE UP: {job.id} has an outcome, and nothing rang", job)
+        ids = {row["client_request_id"] for row in rang}
+        outcomes = {post.client_request_id for post in job.posts if post.outcome is not None and post.was_placed}
+        if job.has_outcome and rang and ids != outcomes:
+            self.found(f"WRONG POST: {sorted(ids)} rang, and the outcome stands with {sorted(outcomes)}", job)
+        if any(note.kind is NoteKind.RANG_TWICE for note in job.notes):
+            self.found(f"INCIDENT: {job.id} has a rang_twice note", job)
+
+    def nothing_rang_late(self, job: Job) -> None:
+        for row in self.rings_of(job):
+            at = datetime.fromisoformat(row["at"])
+            post = next((post for post in job.posts if post.client_request_id == row["client_request_id"]), None)
+            if post is None:
+                self.found(f"NO JOURNAL: {row['client_request_id']} rang, and {job.id} knows no such POST", job)
+            elif at > post.valid_until or (job.valid_until is not None and at > job.valid_until):
+                self.found(f"LATE: {job.id} rang at {row['at']}", job)

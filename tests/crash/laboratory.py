@@ -1,0 +1,160 @@
+"""The laboratory: a store, a sandbox and a receiver, workers to strike, and a judge."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+
+from tests.crash.children import WITHIN, Child, Children
+from tests.crash.judge import Judgement, Row, judge
+from tests.crash.orders import POLICY, ReceiverOrder, SandboxOrder, WorkerOrder
+from tests.crash.phases import SeatOrder
+from tests.crash.points import Trigger
+from tests.support.flows import SOURCE, number
+from voiceflow_worker import CallFlow, CallPolicy, CallQueue, CallRequest, Job, JobState, open_store
+
+
+@dataclass
+class Laboratory:
+    """One store; its sandbox and its receiver run in processes of their own."""
+
+    children: Children
+    store: str
+    folder: Path
+    policy: CallPolicy = POLICY
+    speed: float = 300
+    retries: int = 100
+    enqueued: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def running(self, *, receiver_seat: SeatOrder | None = None) -> Iterator[Laboratory]:
+        """Start the sandbox and the receiver; everything is ended with the block."""
+        self._numbers = itertools.count()
+        self._receiver_order = ReceiverOrder(
+            store=self.store, port=_free_port(), policy=self.policy, seat=receiver_seat
+        )
+        self.receiver = self.start_receiver()
+        webhook = f"http://127.0.0.1:{self._receiver_order.port}/webhooks/8x8"
+        self.sandbox = self.children.spawn(
+            SandboxOrder(webhook=webhook, speed=self.speed, retries=self.retries), log=self.log("sandbox")
+        )
+        self.url: str = self.sandbox.wait_for("ready")["url"]
+        self.order = WorkerOrder(store=self.store, base_url=self.url, policy=self.policy)
+        self._started: list[Child] = []
+        with httpx.Client(trust_env=False, timeout=60) as self._client:
+            try:
+                yield self
+            finally:
+                for child in (*self._started, self.receiver, self.sandbox):
+                    child.end(signal.SIGKILL)
+
+    def log(self, name: str) -> Path:
+        return self.folder / f"{name}.log"
+
+    def start_receiver(self, *triggers: Trigger) -> Child:
+        """Start the receiver, on the port that the sandbox knows, and wait until it listens."""
+        order = replace(self._receiver_order, triggers=triggers)
+        self.receiver = self.children.spawn(order, log=self.log("receiver"))
+        self.receiver.wait_for("ready")
+        return self.receiver
+
+    def enqueue(self, count: int, *, valid_for: timedelta | None = None, says: int = 1) -> list[str]:
+        """Hand in calls to numbers that are all different, that say so many long texts."""
+        ids: list[str] = anyio.run(self._enqueue, count, valid_for, says)
+        self.enqueued += ids
+        return ids
+
+    async def _enqueue(self, count: int, valid_for: timedelta | None, says: int) -> list[str]:
+        async with open_store(self.store) as store:
+            until = None if valid_for is None else store.clock.now() + valid_for
+            requests = [
+                CallRequest(flow=_call(number(place), says), valid_until=until)
+                for place in itertools.islice(self._numbers, count)
+            ]
+            return [each.job.id for each in await CallQueue(store, policy=self.policy).enqueue_many(requests)]
+
+    def worker(self, *triggers: Trigger, **fields: Any) -> Child:
+        """Start a worker that strikes where the triggers say."""
+        order = replace(self.order, triggers=triggers, **fields)
+        child = self.children.spawn(order, log=self.log("worker"))
+        self._started = [*(other for other in self._started if not other.has_ended), child]
+        return child
+
+    def killed(self, *triggers: Trigger, **fields: Any) -> None:
+        """Run a worker to the point at which it kills itself."""
+        child = self.worker(*triggers, **fields)
+        assert child.wait() == -signal.SIGKILL, f"it was not struck at {triggers}:\n{child.log}"
+
+    def drain(self, *, seconds: float = WITHIN, **fields: Any) -> dict[str, Any]:
+        """Start a worker, and let it drain the queue."""
+        child = self.worker(drain=True, **fields)
+        told = child.wait_for("drained", seconds=seconds)
+        assert child.wait() == 0, child.log
+        return told
+
+    def come_to_rest(self) -> None:
+        """Wait until every call has ended and every summary was delivered."""
+        self.sandbox.forget("idle")
+        self.sandbox.signal(signal.SIGUSR1)
+        self.sandbox.wait_for("idle")
+
+    def order_of_sandbox(self, path: str, *orders: dict[str, Any]) -> None:
+        """Order something of the sandbox: faults, scripts."""
+        self._client.post(f"{self.url}/_sandbox/{path}", json=list(orders)).raise_for_status()
+
+    def faults(self, *faults: dict[str, Any]) -> None:
+        self.order_of_sandbox("faults", *faults)
+
+    def ledger(self) -> list[Row]:
+        """Every POST that came in, and whether it rang."""
+        rows: list[Row] = self._client.get(f"{self.url}/_sandbox/calls").json()
+        return rows
+
+    def jobs(self) -> list[Job]:
+        """Every job of the store."""
+        return anyio.run(self._jobs)[0]
+
+    def states(self) -> dict[str, int]:
+        """How many jobs are in each state that holds any."""
+        return {state.value: count for state, count in anyio.run(self._jobs)[1].items() if count}
+
+    async def _jobs(self) -> tuple[list[Job], dict[JobState, int]]:
+        async with open_store(self.store) as store:
+            queue = CallQueue(store, policy=self.policy)
+            return list(await queue.find(limit=None)), dict((await queue.status()).states)
+
+    def judge(self, *, may_wait: Sequence[JobState] = ()) -> Judgement:
+        """Judge what happened, once everything has come to rest."""
+        self.come_to_rest()
+        jobs, counted = anyio.run(self._jobs)
+        return judge(jobs, self.ledger(), enqueued=self.enqueued, may_wait=may_wait, counted=counted)
+
+    def accept(self, *, may_wait: Sequence[JobState] = ()) -> Judgement:
+        """Judge, and fail with the stories where a promise is broken."""
+        judgement = self.judge(may_wait=may_wait)
+        assert not judgement.violations, str(judgement)
+        return judgement
+
+
+def _call(destination: str, says: int) -> CallFlow:
+    call = CallFlow.call(destination, source=SOURCE)
+    for _ in range(says):
+        call = call.say("Your order is ready. " * (140 if says > 1 else 1), voice_profile="en-IE-EmilyNeural")
+    return call.hangup()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

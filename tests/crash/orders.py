@@ -1,0 +1,55 @@
+"""What a forked process shall be: a worker, a receiver, a sandbox."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from tests.crash.phases import SeatOrder
+from tests.crash.points import Trigger
+from voiceflow_worker import CallPolicy
+
+POLICY = CallPolicy(clock_skew=timedelta(seconds=2))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOrder:
+    """A worker on `store` that calls through `base_url`; it ends when the queue is drained, or never."""
+
+    store: str
+    base_url: str
+    drain: bool = False
+    concurrency: int = 8
+    lease: timedelta = timedelta(seconds=1)
+    grace: timedelta = timedelta(seconds=10)
+    read_timeout: timedelta = timedelta(seconds=10)
+    policy: CallPolicy = POLICY
+    triggers: tuple[Trigger, ...] = ()
+    seat: SeatOrder | None = None
+    longest_file: int | None = None
+    """How large its files may grow (RLIMIT_FSIZE), in bytes: a disk that is full for this process alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiverOrder:
+    """A receiver of webhooks on `port`."""
+
+    store: str
+    port: int
+    policy: CallPolicy = POLICY
+    triggers: tuple[Trigger, ...] = ()
+    seat: SeatOrder | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxOrder:
+    """A sandbox; it tells its URL when it is ready, and at SIGUSR1 when every event has been delivered."""
+
+    webhook: str
+    speed: float = 300
+    seed: str = "0"
+    retries: int = 100
+    clock_offset: timedelta = field(default=timedelta())
+
+
+Order = WorkerOrder | ReceiverOrder | SandboxOrder

@@ -1,0 +1,84 @@
+"""Where a process can be struck: the boundaries of a call's way, and what happens there."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Point(StrEnum):
+    """A boundary of a call's way."""
+
+    AFTER_LEASE = "after-lease"
+    """The store has leased jobs; the worker has not heard so yet."""
+    AFTER_LOCK = "after-lock"
+    """The number is locked."""
+    BEFORE_JOURNAL = "before-journal"
+    """The journal entry is about to be written."""
+    AFTER_JOURNAL = "after-journal"
+    """The journal entry is durable; the worker has not heard so yet."""
+    BEFORE_FIRST_BYTE = "before-first-byte"
+    """The gateway has the call; nothing of it has left."""
+    AFTER_ANSWER = "after-answer"
+    """8x8 has answered; nobody has written down what."""
+    BEFORE_SWAP = "before-swap"
+    """The verdict is about to be written."""
+    AFTER_SWAP = "after-swap"
+    """The verdict is durable; the worker has not heard so yet, and the number is still locked."""
+    AFTER_SESSION = "after-session"
+    """It is remembered which call the session belongs to, beside the writing of the verdict."""
+    BEFORE_SWEEP = "before-sweep"
+    """What a dead worker left behind is about to be moved."""
+    AFTER_SWEEP = "after-sweep"
+    """It was moved."""
+    BEFORE_SUMMARY = "before-summary"
+    """In the webhook: the outcome is about to be written."""
+    AFTER_SUMMARY = "after-summary"
+    """In the webhook: the outcome is durable, and 8x8 has no answer yet."""
+
+
+class Act(StrEnum):
+    """What happens at a point."""
+
+    KILL = "kill"
+    STOP = "stop"
+    JUMP = "jump"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trigger:
+    """At the `nth` hit of a point the process kills itself, stops itself, or has its clock jump `by` seconds."""
+
+    point: Point
+    nth: int = 1
+    act: Act = Act.KILL
+    by: float = 0.0
+
+
+class Fuse:
+    """Counts the hits of every point, and strikes where a trigger says so."""
+
+    def __init__(self, triggers: Sequence[Trigger], *, jump: Callable[[float], None]) -> None:
+        self._triggers = triggers
+        self._jump = jump
+        self._hits: Counter[Point] = Counter()
+
+    def hit(self, point: Point) -> None:
+        """The process has come to this point. Returns unless it is killed here."""
+        self._hits[point] += 1
+        for trigger in self._triggers:
+            if trigger.point is point and trigger.nth == self._hits[point]:
+                self._strike(trigger)
+
+    def _strike(self, trigger: Trigger) -> None:
+        match trigger.act:
+            case Act.KILL:
+                os.kill(os.getpid(), signal.SIGKILL)
+            case Act.STOP:
+                os.kill(os.getpid(), signal.SIGSTOP)
+            case Act.JUMP:
+                self._jump(trigger.by)

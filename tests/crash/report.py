@@ -1,0 +1,112 @@
+"""The report of a soak: what was done to the processes, where it met them, and what became of the calls."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tests.crash.judge import Judgement, Violation
+from tests.crash.phases import Phase
+
+
+@dataclass
+class Strikes:
+    """What was done so far. A kill that met several calls in different phases counts for each phase once."""
+
+    workers: int = 0
+    receivers: int = 0
+    freezes: int = 0
+    idle: int = 0
+    kills_in: Counter[Phase] = field(default_factory=Counter)
+    calls_in: Counter[Phase] = field(default_factory=Counter)
+
+    @property
+    def kills(self) -> int:
+        return self.workers + self.receivers
+
+    def met(self, phases: Mapping[Phase, int]) -> None:
+        """A kill met a process in these phases."""
+        self.kills_in.update(phases.keys())
+        self.calls_in.update(phases)
+        self.idle += not phases
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """One soak. `before` is the judgement when all was drained, `after` when a person had resolved the open doubts."""
+
+    seed: int
+    store: str
+    seconds: float
+    strikes: Strikes
+    doubts_opened: int
+    doubts_settled_by_answer: int
+    doubts_settled_by_summary: int
+    before: Judgement
+    after: Judgement
+
+    @property
+    def violations(self) -> tuple[Violation, ...]:
+        return self.before.violations + self.after.violations
+
+    @property
+    def is_good(self) -> bool:
+        return not self.violations
+
+    def as_json(self) -> dict[str, object]:
+        """The report for scripts."""
+        strikes = self.strikes
+        return {
+            "seed": self.seed,
+            "store": self.store,
+            "seconds": round(self.seconds, 1),
+            "calls": self.after.calls,
+            "kills": strikes.kills,
+            "kills_of_workers": strikes.workers,
+            "kills_of_receivers": strikes.receivers,
+            "freezes": strikes.freezes,
+            "kills_in_phase": {phase.label: strikes.kills_in[phase] for phase in Phase},
+            "calls_in_phase": {phase.label: strikes.calls_in[phase] for phase in Phase},
+            "kills_while_idle": strikes.idle,
+            "doubts_opened": self.doubts_opened,
+            "doubts_settled_by_answer": self.doubts_settled_by_answer,
+            "doubts_settled_by_summary": self.doubts_settled_by_summary,
+            "doubts_open_and_not_rung": len(self.before.open_doubts),
+            "doubts_open_after_a_person": len(self.after.open_doubts),
+            "rings_per_destination_max": max(self.before.rings_per_destination, self.after.rings_per_destination),
+            "rang": self.after.rang,
+            "jobs_lost": self.after.lost,
+            "states": self.after.states,
+            "violations": [
+                {"sentence": each.sentence, "call": each.call, "ledger": list(each.rows)} for each in self.violations
+            ],
+        }
+
+    def __str__(self) -> str:
+        """The report for people."""
+        told, strikes = self.as_json(), self.strikes
+        phases = "\n".join(
+            f"    {phase.label:<18}{strikes.kills_in[phase]:>7} kills{strikes.calls_in[phase]:>8} calls" for phase in Phase
+        )
+        lines = [
+            f"soak with seed {self.seed} on {self.store}: {self.seconds:.0f} s",
+            f"  calls                 {told['calls']:>7}",
+            f"  kills                 {strikes.kills:>7} ({strikes.workers} workers, {strikes.receivers} receivers), "
+            f"and {strikes.freezes} freezes past the lease",
+            "  where they fell (one kill may fall into several):",
+            phases,
+            f"    {'idle':<18}{strikes.idle:>7} kills",
+            f"  doubts opened         {self.doubts_opened:>7}",
+            f"    settled by answer   {self.doubts_settled_by_answer:>7} (it came after the sweep had doubted)",
+            f"    settled by summary  {self.doubts_settled_by_summary:>7}",
+            f"    open and not rung   {len(self.before.open_doubts):>7}, listed for a person; "
+            f"{len(self.after.open_doubts)} once the person had said so",
+            f"  rang                  {self.after.rang:>7}",
+            f"  rings per destination {told['rings_per_destination_max']:>7} at most",
+            f"  jobs lost             {self.after.lost:>7}",
+            f"  states                {self.after.states}",
+            "all promises hold" if self.is_good else f"{len(self.violations)} VIOLATIONS",
+            *map(str, self.violations),
+        ]
+        return "\n".join(lines)

@@ -1,0 +1,288 @@
+"""The soak: workers and the receiver are killed at random moments, over many calls, and the ledger is the judge.
+
+`python -m tests.crash.soak --kills 1000 --calls 20000`, or `./dev soak --minutes 10 --seed 7 --store redis://…`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from signal import Signals
+
+import anyio
+
+from tests.crash.children import Children, zygote
+from tests.crash.judge import Judgement
+from tests.crash.laboratory import Laboratory
+from tests.crash.phases import Board
+from tests.crash.report import Report, Strikes
+from tests.crash.weather import weather
+from tests.support.redis_server import standalone
+from voiceflow_worker import CallPolicy, CallQueue, JobState, open_store
+from voiceflow_worker.core.ports import EventKind
+from voiceflow_worker.model.job import PostVerdict
+
+LEASE = timedelta(seconds=1.5)
+POLICY = CallPolicy(
+    submit_window=timedelta(seconds=15), ringing=timedelta(seconds=5), clock_skew=timedelta(seconds=1)
+)
+CLEAR = frozenset({PostVerdict.CREATED, PostVerdict.REFUSED, PostVerdict.NOT_SENT, PostVerdict.TURNED_AWAY})
+RECEIVER = 0
+"""The receiver's seat; the workers' come after it."""
+FREEZES = 0.02
+FED_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How much: until `kills` were made and `calls` handed in, or, where `minutes` are given, for so long."""
+
+    seed: int
+    kills: int
+    calls: int
+    minutes: float | None = None
+    workers: int = 2
+    concurrency: int = 8
+    life: float = 0.25
+    """Seconds that a worker lives on average, to begin with."""
+
+
+class Soak:
+    """One run. Each seat has a thread that starts a process there and kills it, again and again."""
+
+    def __init__(self, lab: Laboratory, plan: Plan, board: Board, told: Callable[[str], None]) -> None:
+        self._lab = lab
+        self._plan = plan
+        self._board = board
+        self._tell = told
+        self._began = time.monotonic()
+        self._strikes = Strikes()
+        self._answered = 0
+        self._life = plan.life
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._failed: list[BaseException] = []
+
+    def run(self) -> Report:
+        """Kill until the plan is done; then drain, judge, have a person resolve what is open, and judge again."""
+        self._feed()
+        tasks = [self._feed_on, self._weather, self._kill_receivers]
+        tasks += [lambda seat=seat: self._kill_workers(seat) for seat in range(1, self._plan.workers + 1)]
+        threads = [threading.Thread(target=self._guarded, args=(task,)) for task in tasks]
+        for thread in threads:
+            thread.start()
+        try:
+            while not self._over.wait(5):
+                self._tell(f"{self._strikes.kills} kills, {self._answered} calls answered, {self._life * 1000:.0f} ms a life")
+        finally:
+            self._over.set()
+            for thread in threads:
+                thread.join()
+        if self._failed:
+            raise self._failed[0]
+        self._tell("draining")
+        self._drain()
+        before = self._lab.judge()
+        opened, by_answer, by_summary = anyio.run(self._doubts)
+        after = self._resolved(before)
+        return Report(
+            seed=self._plan.seed,
+            store=self._lab.store.partition("?")[0],
+            seconds=time.monotonic() - self._began,
+            strikes=self._strikes,
+            doubts_opened=opened,
+            doubts_settled_by_answer=by_answer,
+            doubts_settled_by_summary=by_summary,
+            before=before,
+            after=after,
+        )
+
+    def _guarded(self, task: Callable[[], None]) -> None:
+        try:
+            task()
+        except BaseException as error:
+            self._failed.append(error)
+            self._over.set()
+
+    def _dice(self, name: str) -> random.Random:
+        return random.Random(f"{self._plan.seed}/{name}")
+
+    def _kill_workers(self, seat: int) -> None:
+        dice = self._dice(f"worker {seat}")
+        while not self._over.is_set():
+            self._board.clear(seat)
+            child = self._lab.worker(
+                concurrency=self._plan.concurrency, lease=LEASE, seat=self._board.order(seat)
+            )
+            if dice.random() < FREEZES:
+                self._over.wait(dice.uniform(0.1, 2 * self._life))
+                child.signal(Signals.SIGSTOP)
+                self._over.wait(LEASE.total_seconds() * dice.uniform(1, 2))
+                child.signal(Signals.SIGCONT)
+                with self._lock:
+                    self._strikes.freezes += 1
+            self._over.wait(dice.uniform(0, 2 * self._life))
+            assert not child.has_ended, f"a worker ended by itself:\n{child.log[-5000:]}"
+            child.end(Signals.SIGKILL)
+            with self._lock:
+                self._strikes.workers += 1
+                self._strikes.met(self._board.read(seat))
+                self._answered += self._board.answered(seat)
+                self._steer()
+
+    def _kill_receivers(self) -> None:
+        dice = self._dice("receiver")
+        while True:
+            self._over.wait(dice.uniform(0.1, 10 * self._life))
+            if self._over.is_set():
+                return
+            self._lab.receiver.end(Signals.SIGKILL)
+            with self._lock:
+                self._strikes.receivers += 1
+                self._strikes.met(self._board.read(RECEIVER))
+            self._board.clear(RECEIVER)
+            self._lab.start_receiver()
+
+    def _steer(self) -> None:
+        """Let workers live longer or shorter, so that calls and kills come to their end together."""
+        plan = self._plan
+        if plan.minutes is not None:
+            if time.monotonic() - self._began > plan.minutes * 60:
+                self._over.set()
+            return
+        if self._strikes.kills >= plan.kills:
+            self._over.set()
+        ahead = self._answered / plan.calls - self._strikes.kills / plan.kills
+        self._life = min(max(self._life * (0.98 if ahead > 0 else 1.02), 0.03), 3.0)
+
+    def _feed_on(self) -> None:
+        while not self._over.wait(0.2):
+            self._feed()
+
+    def _feed(self) -> None:
+        """Keep some calls waiting: an empty queue is no test, and a full one is not needed."""
+        plan, handed_in = self._plan, len(self._lab.enqueued)
+        wanted = self._answered + 2 * FED_AT_ONCE
+        if plan.minutes is None:
+            wanted = min(wanted, plan.calls)
+        if wanted > handed_in:
+            self._lab.enqueue(wanted - handed_in)
+
+    def _weather(self) -> None:
+        dice = self._dice("weather")
+        while not self._over.wait(0.1):
+            self._lab.faults(weather(dice))
+
+    def _drain(self) -> None:
+        if self._plan.minutes is None:
+            self._lab.enqueue(self._plan.calls - len(self._lab.enqueued))
+        self._lab.drain(lease=LEASE, concurrency=self._plan.concurrency * 2, seconds=600)
+
+    async def _doubts(self) -> tuple[int, int, int]:
+        """How many calls were in doubt, and how many of them an answer, or a summary alone, has settled."""
+        async with open_store(self._lab.store) as store:
+            doubted: set[str] = set()
+            after = 0
+            while events := await store.jobs.events("default", after=after):
+                after = events[-1].sequence
+                doubted |= {event.job_id for event in events if event.kind is EventKind.DOUBTED}
+            settled = [
+                job
+                for job in (await store.jobs.get(sorted(doubted))).values()
+                if job.state is not JobState.IN_DOUBT
+            ]
+            summaries = sum(
+                any(post.outcome is not None and post.verdict not in CLEAR for post in job.posts) for job in settled
+            )
+            return len(doubted), len(settled) - summaries, summaries
+
+    def _resolved(self, judgement: Judgement) -> Judgement:
+        """The person looks at each open doubt, finds that nothing rang, and says so; the calls are then made."""
+        for _ in range(10):
+            if not judgement.open_doubts or judgement.violations:
+                break
+            self._tell(f"a person resolves {len(judgement.open_doubts)} doubts")
+            anyio.run(self._resolve, judgement.open_doubts)
+            self._drain()
+            judgement = self._lab.judge()
+        return judgement
+
+    async def _resolve(self, job_ids: tuple[str, ...]) -> None:
+        async with open_store(self._lab.store) as store:
+            queue = CallQueue(store, policy=POLICY)
+            for job_id in job_ids:
+                post = (await queue.get(job_id)).open_post
+                if post is None:
+                    raise AssertionError(f"{job_id} is in doubt and has no open POST")
+                wait = post.valid_until + POLICY.clock_skew - datetime.now(UTC)
+                await anyio.sleep(max(wait.total_seconds() + 0.01, 0))
+                await queue.resolve(job_id, placed=False, note="not in the ledger")
+
+
+def soak(plan: Plan, *, children: Children, store: str, folder: Path, told: Callable[[str], None]) -> Report:
+    """Soak an empty store. Raises `AssertionError` where the laboratory itself fails."""
+    board = Board(folder / "phases", seats=plan.workers + 1)
+    board.clear(RECEIVER)
+    lab = Laboratory(children, store, folder, policy=POLICY, speed=600)
+    with lab.running(receiver_seat=board.order(RECEIVER)):
+        if sum(lab.states().values()):
+            raise AssertionError(f"the store {store} is not empty: a soak begins with an empty one")
+        return Soak(lab, plan, board, told).run()
+
+
+@contextmanager
+def _opened(store: str | None, folder: Path) -> Iterator[str]:
+    """The store to soak: a new file, a server of our own for `redis`, or what the URL names."""
+    match store:
+        case None | "sqlite":
+            yield f"sqlite:///{folder / 'calls.db'}"
+        case "redis":
+            server = standalone(folder / "redis").start()
+            try:
+                yield server.url
+            finally:
+                server.kill()
+        case url:
+            yield url
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="./dev soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, help="how long to go on killing, instead of --kills and --calls")
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--calls", type=int, default=4000)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--store", help="sqlite, redis (a server of its own), or the URL of an empty store")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--json", action="store_true", help="the report as one JSON document on stdout")
+    given = parser.parse_args(arguments)
+    plan = Plan(
+        seed=given.seed, kills=given.kills, calls=given.calls, minutes=given.minutes, workers=given.workers
+    )
+    began = time.monotonic()
+
+    def told(text: str) -> None:
+        print(f"soak: {time.monotonic() - began:6.0f} s  {text}", file=sys.stderr)
+
+    with tempfile.TemporaryDirectory(prefix="voiceflow-soak-") as name:
+        folder = Path(name)
+        with _opened(given.store, folder) as store, zygote() as children:
+            told(f"seed {plan.seed} on {store}")
+            report = soak(plan, children=children, store=store, folder=folder, told=told)
+    print(json.dumps(report.as_json()) if given.json else report)
+    return 0 if report.is_good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""A worker, or the receiver, is killed with SIGKILL at each boundary of a call's way, and others take over."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from tests.crash.laboratory import Laboratory
+from tests.crash.points import Point, Trigger
+from tests.crash.tap import Rest, Tap
+
+pytestmark = pytest.mark.crash
+
+CALLS = 8
+NOTHING_SENT = (Point.AFTER_LEASE, Point.AFTER_LOCK, Point.BEFORE_JOURNAL)
+NEVER_LEFT = (Point.AFTER_JOURNAL, Point.BEFORE_FIRST_BYTE)
+LEFT = (Point.AFTER_ANSWER, Point.BEFORE_SWAP, Point.AFTER_SWAP, Point.AFTER_SESSION)
+IN_THE_SWEEP = (Point.BEFORE_SWEEP, Point.AFTER_SWEEP)
+IN_THE_WEBHOOK = (Point.BEFORE_SUMMARY, Point.AFTER_SUMMARY)
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+@pytest.mark.parametrize("point", NOTHING_SENT)
+def test_killed_before_the_journal_every_call_is_made_once_by_another_worker(
+    lab: Laboratory, point: Point, nth: int
+) -> None:
+    lab.enqueue(CALLS)
+    lab.killed(Trigger(point=point, nth=nth), concurrency=4)
+    left = lab.states()
+    assert left["leased"]
+    if nth == 1:
+        assert set(left) == {"leased", "queued"}
+        assert not lab.ledger()
+    lab.drain()
+    judgement = lab.accept()
+    assert len(judgement.open_doubts) <= left.get("sending", 0), "only those that were on their way meanwhile"
+    assert judgement.rang == CALLS - len(judgement.open_doubts)
+
+
+@pytest.mark.parametrize("point", NEVER_LEFT)
+def test_killed_between_the_journal_and_the_first_byte_the_call_stays_in_doubt(lab: Laboratory, point: Point) -> None:
+    lab.enqueue(CALLS)
+    lab.killed(Trigger(point=point), concurrency=4)
+    assert not lab.ledger()
+    doubts = lab.states()["sending"]
+    assert lab.drain()["doubts"] == doubts
+    judgement = lab.accept()
+    assert len(judgement.open_doubts) == doubts
+    assert judgement.rang == CALLS - doubts
+
+
+@pytest.mark.parametrize("nth", [1, 3])
+@pytest.mark.parametrize("point", LEFT)
+def test_killed_after_the_answer_no_call_is_made_twice_and_summaries_settle_the_doubts(
+    lab: Laboratory, point: Point, nth: int
+) -> None:
+    lab.enqueue(CALLS)
+    lab.killed(Trigger(point=point, nth=nth), concurrency=2)
+    lab.drain()
+    judgement = lab.accept()
+    assert judgement.rang == CALLS - len(judgement.open_doubts)
+    assert len(judgement.open_doubts) <= 1, "the other call in flight; the one that was answered has its summary"
+
+
+@pytest.mark.parametrize("place", [Point.AFTER_LEASE, Point.AFTER_JOURNAL])
+@pytest.mark.parametrize("point", IN_THE_SWEEP)
+def test_killed_while_it_sweeps_up_after_another_the_next_one_does_it(
+    lab: Laboratory, point: Point, place: Point
+) -> None:
+    lab.enqueue(CALLS)
+    lab.killed(Trigger(point=place), concurrency=4)
+    lab.killed(Trigger(point=point), concurrency=1)
+    lab.drain()
+    judgement = lab.accept()
+    assert judgement.rang == CALLS - len(judgement.open_doubts)
+
+
+@pytest.mark.parametrize("nth", [1, 3])
+@pytest.mark.parametrize("point", IN_THE_WEBHOOK)
+def test_a_receiver_that_is_killed_in_the_webhook_settles_each_call_once_when_it_is_back(
+    lab: Laboratory, point: Point, nth: int
+) -> None:
+    lab.receiver.end()
+    receiver = lab.start_receiver(Trigger(point=point, nth=nth))
+    lab.enqueue(CALLS)
+    worker = lab.worker(drain=True)
+    assert receiver.wait() == -signal.SIGKILL, receiver.log
+    lab.start_receiver()
+    assert worker.wait() == 0, worker.log
+    judgement = lab.accept()
+    assert judgement.rang == CALLS
+    assert not judgement.open_doubts
+
+
+@pytest.mark.parametrize(
+    ("share", "rest", "rings"),
+    [
+        pytest.param(0, Rest.NOTHING, 0, id="after-the-head-and-nothing-comes-through"),
+        pytest.param(0.5, Rest.WHAT_WAS_READ, 0, id="half-of-the-body-comes-through"),
+        pytest.param(0.5, Rest.ALL, 1, id="the-rest-comes-through-after-its-death"),
+        pytest.param(1, Rest.ALL, 1, id="the-whole-body-and-no-answer"),
+    ],
+)
+def test_killed_between_two_bytes_of_a_post_the_call_rings_at_most_once(
+    lab: Laboratory, share: float, rest: Rest, rings: int
+) -> None:
+    lab.enqueue(CALLS)
+    with Tap(lab.url, share=share, rest=rest).running() as tap:
+        worker = lab.worker(base_url=tap.url, concurrency=1)
+        tap.kill = lambda: worker.end(signal.SIGKILL)
+        assert worker.wait() == -signal.SIGKILL
+        assert tap.tapped.wait(30)
+    assert lab.states()["sending"] == 1
+    assert len([row for row in lab.ledger() if row["rang"]]) == rings
+    lab.drain()
+    judgement = lab.accept()
+    assert judgement.rang == CALLS - 1 + rings
+    assert len(judgement.open_doubts) == 1 - rings
+    assert judgement.settled_doubts == rings
+
+
+def test_killed_with_most_of_a_long_body_unsent_the_call_never_rings(lab: Laboratory) -> None:
+    lab.enqueue(1, says=2600)
+    with Tap(lab.url, share=0.01, rest=Rest.ALL).running() as tap:
+        worker = lab.worker(base_url=tap.url, concurrency=1)
+        tap.kill = lambda: worker.end(signal.SIGKILL)
+        assert worker.wait() == -signal.SIGKILL
+        assert tap.tapped.wait(30)
+    assert 0 < tap.body_seen < tap.body_told, "the sender's system held all of it: the body must be longer"
+    assert lab.drain()["doubts"] == 1
+    assert len(lab.accept().open_doubts) == 1
+    assert not lab.ledger()

@@ -1,0 +1,156 @@
+"""The life of a forked process: a real worker, receiver or sandbox, over ports that are watched and may strike."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import ssl
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from functools import cache
+from typing import Any
+
+import anyio
+
+from tests.crash.clocks import JumpingClock
+from tests.crash.orders import Order, ReceiverOrder, SandboxOrder, WorkerOrder
+from tests.crash.phases import Board, Phase, Seat, SeatOrder
+from tests.crash.points import Act, Fuse, Trigger
+from tests.crash.wrapped import WatchedSettler, WatchedStore, WatchedVoice
+from voiceflow_worker import VoiceClient, Worker, WorkerOptions, open_store
+from voiceflow_worker.asgi.server import serving
+from voiceflow_worker.core.heartbeat import Heartbeats
+from voiceflow_worker.core.settle import Settler
+from voiceflow_worker.sandbox import Sandbox
+from voiceflow_worker.webhooks.app import webhook_app
+
+SECRET = "Bearer of-the-laboratory"
+Tell = Callable[..., None]
+"""Tells the parent something: a word, and what belongs to it."""
+
+
+@cache
+def ssl_context() -> ssl.SSLContext:
+    """Made once, before all forks: it takes longer than everything else that a worker starts with."""
+    return ssl.create_default_context()
+
+
+def live(order: Order, tell: Tell) -> None:
+    """Be what the order says, to the end. Everything is opened here, after the fork."""
+    match order:
+        case WorkerOrder():
+            anyio.run(_worker, order, tell)
+        case ReceiverOrder():
+            anyio.run(_receiver, order, tell)
+        case SandboxOrder():
+            anyio.run(_sandbox, order, tell)
+
+
+async def _worker(order: WorkerOrder, tell: Tell) -> None:
+    seat = _seat(order.seat)
+    clock = JumpingClock() if any(trigger.act is Act.JUMP for trigger in order.triggers) else None
+    if order.longest_file is not None:
+        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (order.longest_file, hard))
+    client = VoiceClient(
+        "laboratory-key",
+        "laboratory",
+        base_url=order.base_url,
+        ssl_context=ssl_context(),
+        read_timeout=order.read_timeout,
+        concurrency=order.concurrency,
+    )
+    async with open_store(order.store, clock=clock) as store, client as voice:
+        fuse = _fuse(order.triggers, clock)
+        worker = Worker(
+            WatchedStore(store, fuse, seat),
+            WatchedVoice(voice, fuse, seat),
+            rate=None,
+            concurrency=order.concurrency,
+            options=WorkerOptions(lease=order.lease, shutdown_grace=order.grace, policy=order.policy),
+        )
+        async with _stopped_by(signal.SIGTERM, worker.stop), anyio.create_task_group() as group:
+            group.start_soon(_end_with_parent)
+            tell("ready")
+            if order.drain:
+                result = await worker.drain()
+                tell("drained", doubts=result.doubts, held=result.held, later=result.later, submitted=result.submitted)
+            else:
+                await worker.run()
+            group.cancel_scope.cancel()
+
+
+async def _receiver(order: ReceiverOrder, tell: Tell) -> None:
+    seat = _seat(order.seat)
+    async with open_store(order.store) as store:
+        watched = WatchedStore(store, _fuse(order.triggers, None), seat)
+        settler = WatchedSettler(Settler(watched, order.policy), seat)
+        app = webhook_app(settler, secret=SECRET, heartbeats=Heartbeats(store))
+        told = anyio.Event()
+        async with _stopped_by(signal.SIGTERM, told.set), serving(app, port=order.port):
+            seat.add(Phase.STARTING, -1)
+            tell("ready")
+            await _until(told)
+
+
+async def _sandbox(order: SandboxOrder, tell: Tell) -> None:
+    sandbox = Sandbox(
+        seed=order.seed,
+        webhook=order.webhook,
+        webhook_secret=SECRET,
+        webhook_retries=order.retries,
+        speed=order.speed,
+        clock_offset=order.clock_offset,
+    )
+    told = anyio.Event()
+    async with _stopped_by(signal.SIGTERM, told.set), sandbox.running() as url, anyio.create_task_group() as group:
+
+        async def tell_when_idle() -> None:
+            await sandbox.idle()
+            tell("idle")
+
+        async with _stopped_by(signal.SIGUSR1, lambda: group.start_soon(tell_when_idle)):
+            tell("ready", url=url)
+            await _until(told)
+        group.cancel_scope.cancel()
+
+
+async def _until(told: anyio.Event) -> None:
+    async with anyio.create_task_group() as group:
+        group.start_soon(_end_with_parent)
+        await told.wait()
+        group.cancel_scope.cancel()
+
+
+async def _end_with_parent() -> None:
+    """Nobody waits for what an orphan does."""
+    parent = os.getppid()
+    while os.getppid() == parent:
+        await anyio.sleep(1)
+    os._exit(3)
+
+
+def _seat(order: SeatOrder | None) -> Seat:
+    return Seat() if order is None else Board(order.board, seats=order.seats).seat(order.seat)
+
+
+def _fuse(triggers: tuple[Trigger, ...], clock: JumpingClock | None) -> Fuse:
+    return Fuse(triggers, jump=clock.jump if clock is not None else lambda by: None)
+
+
+@asynccontextmanager
+async def _stopped_by(number: signal.Signals, stop: Callable[[], Any]) -> AsyncGenerator[None]:
+    async with anyio.create_task_group() as group:
+
+        async def listen() -> None:
+            with anyio.open_signal_receiver(number) as signals:
+                listening.set()
+                async for _ in signals:
+                    stop()
+
+        listening = anyio.Event()
+        group.start_soon(listen)
+        await listening.wait()
+        yield
+        group.cancel_scope.cancel()

@@ -1,0 +1,219 @@
+"""The engine's ports, wrapped: each boundary is told to the fuse, and where each call is to the board."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any
+
+from tests.crash.phases import Phase, Seat
+from tests.crash.points import Fuse, Point
+from voiceflow_worker.core.numbers import NAMESPACE as NUMBERS
+from voiceflow_worker.core.ports import Clock, Control, Jobs, Move, Placement, Records, Store, Voice
+from voiceflow_worker.core.sessions import SESSIONS
+from voiceflow_worker.core.settle import Settler, SummaryResult
+from voiceflow_worker.model.events import SessionSummary
+from voiceflow_worker.model.job import Job, JobState
+from voiceflow_worker.model.verdict import PostProgress, Verdict
+
+
+class Kind(Enum):
+    """What a commit is for."""
+
+    JOURNAL = (Point.BEFORE_JOURNAL, Point.AFTER_JOURNAL)
+    VERDICT = (Point.BEFORE_SWAP, Point.AFTER_SWAP)
+    SUMMARY = (Point.BEFORE_SUMMARY, Point.AFTER_SUMMARY)
+    SWEEP = (Point.BEFORE_SWEEP, Point.AFTER_SWEEP)
+    OTHER = None
+
+
+def kind_of(move: Move) -> Kind:
+    """What a move is for."""
+    old, new = move.old, move.new
+    if old.state is JobState.LEASED and new.state is JobState.SENDING:
+        return Kind.JOURNAL
+    if _outcomes(new) > _outcomes(old):
+        return Kind.SUMMARY
+    if new.posts != old.posts:
+        return Kind.VERDICT
+    if old.state in {JobState.LEASED, JobState.SENDING} and new.state in {JobState.QUEUED, JobState.IN_DOUBT}:
+        return Kind.SWEEP
+    return Kind.OTHER
+
+
+def _outcomes(job: Job) -> int:
+    return sum(post.outcome is not None for post in job.posts)
+
+
+class WatchedStore:
+    """A store whose jobs and records are watched."""
+
+    def __init__(self, store: Store, fuse: Fuse, seat: Seat) -> None:
+        self._store = store
+        self.jobs: Jobs = _WatchedJobs(store.jobs, fuse, seat)  # type: ignore[assignment]
+        self.records: Records = _WatchedRecords(store.records, fuse, seat)  # type: ignore[assignment]
+
+    @property
+    def url(self) -> str:
+        return self._store.url
+
+    @property
+    def control(self) -> Control:
+        return self._store.control
+
+    @property
+    def clock(self) -> Clock:
+        return self._store.clock
+
+
+class _WatchedJobs:
+    def __init__(self, jobs: Jobs, fuse: Fuse, seat: Seat) -> None:
+        self._jobs = jobs
+        self._fuse = fuse
+        self._seat = seat
+        self._starts = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._jobs, name)
+
+    async def lease(
+        self,
+        queue: str,
+        *,
+        worker_id: str,
+        limit: int,
+        lease_for: timedelta,
+        now: datetime,
+        batch_id: str | None = None,
+    ) -> Sequence[Job]:
+        if self._starts:
+            self._starts = False
+            self._seat.add(Phase.STARTING, -1)
+        self._seat.add(Phase.LEASING, 1)
+        try:
+            leased = await self._jobs.lease(
+                queue, worker_id=worker_id, limit=limit, lease_for=lease_for, now=now, batch_id=batch_id
+            )
+        finally:
+            self._seat.add(Phase.LEASING, -1)
+        for job in leased:
+            self._seat.put(job.id, Phase.LEASED)
+        if leased:
+            self._fuse.hit(Point.AFTER_LEASE)
+        return leased
+
+    async def commit(self, moves: Sequence[Move]) -> Sequence[bool]:
+        kinds = [kind_of(move) for move in moves]
+        points = [kind.value for kind in dict.fromkeys(kinds) if kind.value is not None]
+        during = [_DURING.get(kind) for kind in kinds]
+        for move, phase in zip(moves, during, strict=True):
+            self._seat.put(move.new.id, phase)
+        for before, _ in points:
+            self._fuse.hit(before)
+        done: Sequence[bool] = []
+        try:
+            done = await self._jobs.commit(moves)
+        finally:
+            for place, move in enumerate(moves):
+                flies = kinds[place] is Kind.JOURNAL and place < len(done) and done[place]
+                self._seat.put(move.new.id, Phase.JOURNALLED if flies else None)
+        for _, after in points:
+            self._fuse.hit(after)
+        return done
+
+
+_DURING = {
+    Kind.JOURNAL: Phase.JOURNALLING,
+    Kind.VERDICT: Phase.SETTLING,
+    Kind.SUMMARY: Phase.SUMMARY_SETTLING,
+    Kind.SWEEP: Phase.SWEEPING,
+}
+
+
+class _WatchedRecords:
+    def __init__(self, records: Records, fuse: Fuse, seat: Seat) -> None:
+        self._records = records
+        self._fuse = fuse
+        self._seat = seat
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._records, name)
+
+    async def put_if_absent(
+        self, namespace: str, values: Mapping[str, str], *, expires_at: datetime | None, now: datetime
+    ) -> Mapping[str, str]:
+        if namespace != NUMBERS:
+            return await self._records.put_if_absent(namespace, values, expires_at=expires_at, now=now)
+        for job_id in values.values():
+            self._seat.put(job_id, Phase.LOCKING)
+        standing = await self._records.put_if_absent(namespace, values, expires_at=expires_at, now=now)
+        for job_id in values.values():
+            self._seat.put(job_id, Phase.LOCKED)
+        self._fuse.hit(Point.AFTER_LOCK)
+        return standing
+
+    async def put(
+        self, namespace: str, values: Mapping[str, str], *, expires_at: datetime | None, now: datetime
+    ) -> None:
+        await self._records.put(namespace, values, expires_at=expires_at, now=now)
+        if namespace == SESSIONS:
+            self._fuse.hit(Point.AFTER_SESSION)
+
+
+class WatchedVoice:
+    """A voice whose every POST is watched."""
+
+    def __init__(self, voice: Voice, fuse: Fuse, seat: Seat) -> None:
+        self._voice = voice
+        self._fuse = fuse
+        self._seat = seat
+
+    async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:
+        job_id = placement.client_request_id.rpartition(".")[0]
+        self._seat.put(job_id, Phase.POSTING)
+        self._fuse.hit(Point.BEFORE_FIRST_BYTE)
+        watched = _WatchedProgress(progress, job_id, self._seat)
+        try:
+            verdict = await self._voice.place(placement, progress=watched, now=now)
+        except BaseException:
+            self._seat.put(job_id, None)
+            raise
+        self._seat.put(job_id, Phase.ANSWERED)
+        self._seat.answered()
+        self._fuse.hit(Point.AFTER_ANSWER)
+        return verdict
+
+
+class _WatchedProgress(PostProgress):
+    """Tells the board when the first byte may leave, and the engine as before."""
+
+    def __init__(self, told: PostProgress, job_id: str, seat: Seat) -> None:
+        self._told = told
+        self._job_id = job_id
+        self._seat = seat
+
+    @property
+    def may_have_left(self) -> bool:
+        return self._told.may_have_left
+
+    @may_have_left.setter
+    def may_have_left(self, left: bool) -> None:
+        self._told.may_have_left = left
+        if left:
+            self._seat.put(self._job_id, Phase.SENT)
+
+
+class WatchedSettler:
+    """What the receiver hands summaries to, watched."""
+
+    def __init__(self, settler: Settler, seat: Seat) -> None:
+        self._settler = settler
+        self._seat = seat
+
+    async def summary(self, summary: SessionSummary) -> SummaryResult:
+        self._seat.add(Phase.SUMMARISING, 1)
+        try:
+            return await self._settler.summary(summary)
+        finally:
+            self._seat.add(Phase.SUMMARISING, -1)

@@ -1,0 +1,350 @@
+"""The client as its users meet it: alone, from the environment, paced, and never telling its key."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import traceback
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import anyio
+import httpx
+import orjson
+import pytest
+from httpx_aiohttp import AiohttpTransport
+
+from tests.gateway.conftest import KINDS, NOW, Kind, named, placement
+from tests.gateway.misbehaving import CREATED, MisbehavingServer, answer, answers, closed_port, places, sends
+from voiceflow_worker.errors import (
+    CallFlowError,
+    CallInDoubtError,
+    CallNotSentError,
+    CallRefusedError,
+    SettingsError,
+)
+from voiceflow_worker.gateway.client import PlacedCall, VoiceClient
+from voiceflow_worker.gateway.evidence import BlindWatch
+from voiceflow_worker.gateway.transports import carry
+from voiceflow_worker.model.callflow import CallFlow
+from voiceflow_worker.model.verdict import PostProgress, VerdictKind
+
+pytestmark = pytest.mark.anyio
+either_loop = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+
+KEY = "secret-key-1"
+FLOW = CallFlow.call("+6587654321", source="+6531234567").say("Hello.", voice_profile="en-IE-EmilyNeural")
+SOON = timedelta(minutes=5)
+
+
+def answering(status: int = 200, body: bytes = CREATED, **headers: str) -> httpx.MockTransport:
+    """A transport that answers everything alike, and is one that the gateway does not know."""
+    return httpx.MockTransport(lambda _: httpx.Response(status, content=body, headers=headers))
+
+
+def client_of(transport: httpx.AsyncBaseTransport, **options: Any) -> VoiceClient:
+    return VoiceClient(KEY, "sub_account", base_url="http://127.0.0.1:1", transport=transport, **options)
+
+
+# -- alone -------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_call_is_placed_without_a_queue(kind: Kind) -> None:
+    until = (datetime.now(UTC) + SOON).replace(microsecond=0)
+    with MisbehavingServer(places) as server:
+        async with kind.client(server.url) as client:
+            placed = await client.send(FLOW, client_request_id="order-42", client_batch_id="b", valid_until=until)
+        assert placed == PlacedCall(
+            session_id="6f7a2c1e-0001", client_request_id="order-42", client_batch_id="b", valid_until=until
+        )
+        sent = orjson.loads(server.bodies[0])
+        assert CallFlow.parse(sent) == FLOW.replace(
+            client_request_id="order-42", client_batch_id="b", valid_until=until
+        )
+
+
+@either_loop
+async def test_what_the_flow_says_itself_is_kept_and_no_validity_is_made_up(anyio_backend: str) -> None:
+    async with client_of(answering()) as client:
+        own = await client.send(FLOW.replace(client_request_id="mine", client_batch_id="ours"))
+        bare = await client.send(FLOW)
+    assert own == PlacedCall(session_id="6f7a2c1e-0001", client_request_id="mine", client_batch_id="ours")
+    assert bare.valid_until is None
+    assert 0 < len(bare.client_request_id) <= 50
+
+
+async def test_a_flow_that_breaks_a_rule_is_not_sent(kind: Kind) -> None:
+    reply = CallFlow.reply().say("Hello.", voice_profile="en-IE-EmilyNeural")
+    with MisbehavingServer(places) as server:
+        async with kind.client(server.url) as client:
+            for wrong in (CallFlow.call("+65", source="+6531234567"), reply, FLOW.replace(client_request_id="x" * 51)):
+                with pytest.raises(CallFlowError):
+                    await client.send(wrong)
+            with pytest.raises(CallFlowError, match="-1015"):
+                await client.send(FLOW, valid_until=datetime.now(UTC) - SOON)
+        assert server.heads == []
+
+
+async def test_a_refusal_is_raised_with_its_code(kind: Kind) -> None:
+    body = b'{"sessionStatus":"NOT CREATED","statusCode":"-1014","statusMessage":"Source not allowed"}'
+    with MisbehavingServer(answers(422, body)) as server:
+        async with kind.client(server.url) as client:
+            with pytest.raises(CallRefusedError, match="Source not allowed") as refused:
+                await client.send(FLOW)
+    assert refused.value.code == -1014
+
+
+async def test_what_was_not_sent_says_what_to_do(kind: Kind) -> None:
+    with MisbehavingServer(answers(401)) as server:
+        async with kind.client(server.url) as client:
+            with pytest.raises(CallNotSentError, match="VOICEFLOW_API_KEY"):
+                await client.send(FLOW)
+
+
+async def test_a_doubt_is_raised_with_the_id_to_look_for(kind: Kind) -> None:
+    with MisbehavingServer(answers(200, b"junk")) as server:
+        async with kind.client(server.url) as client:
+            with pytest.raises(CallInDoubtError, match="do not send it again") as doubt:
+                await client.send(FLOW, client_request_id="order-42")
+    assert doubt.value.client_request_id == "order-42"
+
+
+# -- the limiter -------------------------------------------------------------------------------------------------------
+
+
+class Turnstile:
+    """Counts who asks, and lets them through when told."""
+
+    def __init__(self, *, takes: float = 0.0) -> None:
+        self.asked = 0
+        self.takes = takes
+
+    async def acquire(self) -> None:
+        self.asked += 1
+        await anyio.sleep(self.takes)
+
+
+async def test_each_post_takes_its_turn(kind: Kind) -> None:
+    limiter = Turnstile()
+    with MisbehavingServer(places) as server:
+        async with kind.client(server.url, limiter=limiter) as client:
+            for _ in range(3):
+                await client.place(placement(), progress=PostProgress(), now=NOW)
+            await client.send(FLOW)
+            await client.server_time()
+    assert limiter.asked == 4
+
+
+@either_loop
+async def test_who_becomes_late_while_waiting_is_not_sent(anyio_backend: str) -> None:
+    limiter = Turnstile(takes=0.05)
+    progress = PostProgress()
+    async with client_of(answering(), limiter=limiter) as client:
+        verdict = await client.place(placement(valid_for=0.02), progress=progress, now=NOW)
+    assert verdict.kind is VerdictKind.NOT_SENT
+    assert not progress.may_have_left
+    assert limiter.asked == 1
+
+
+@either_loop
+async def test_who_is_late_already_takes_no_turn(anyio_backend: str) -> None:
+    limiter = Turnstile()
+    async with client_of(answering(), limiter=limiter) as client:
+        await client.place(placement(valid_for=-1), progress=PostProgress(), now=NOW)
+    assert limiter.asked == 0
+
+
+# -- transports of others ----------------------------------------------------------------------------------------------
+
+
+@either_loop
+async def test_an_answer_that_was_made_with_its_content_is_read(anyio_backend: str) -> None:
+    async with client_of(answering()) as client:
+        verdict = await client.place(placement(), progress=PostProgress(), now=NOW)
+    assert verdict.kind is VerdictKind.CREATED
+
+
+@either_loop
+async def test_an_answer_shorter_than_it_says_is_not_whole(anyio_backend: str) -> None:
+    class Short(httpx.AsyncByteStream):
+        async def __aiter__(self) -> Any:
+            yield CREATED
+
+    transport = httpx.MockTransport(
+        lambda _: httpx.Response(200, stream=Short(), headers={"Content-Length": str(len(CREATED) + 1)})
+    )
+    async with client_of(transport) as client:
+        verdict = await client.place(placement(), progress=PostProgress(), now=NOW)
+    assert verdict.kind is VerdictKind.UNKNOWN
+
+
+@either_loop
+@pytest.mark.parametrize("error", [RuntimeError("odd"), ExceptionGroup("odd", [OSError()]), httpx.ConnectError("no")])
+async def test_no_error_of_a_stranger_is_raised_or_believed(anyio_backend: str, error: Exception) -> None:
+    def fail(_: httpx.Request) -> httpx.Response:
+        raise error
+
+    async with client_of(httpx.MockTransport(fail)) as client:
+        verdict = await client.place(placement(), progress=PostProgress(), now=NOW)
+        assert verdict.kind is VerdictKind.UNKNOWN
+        assert await client.server_time() is None
+
+
+class Tunnelled(httpx.AsyncHTTPTransport):
+    """A subclass may do anything."""
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_only_what_is_known_exactly_is_watched(anyio_backend: str) -> None:
+    session = aiohttp.ClientSession()
+    try:
+        assert carry(Tunnelled()).watch is BlindWatch
+        assert carry(AiohttpTransport(client=session)).watch is BlindWatch
+        assert carry(AiohttpTransport(client=lambda: session)).watch is BlindWatch
+        assert carry(AiohttpTransport(uds="/tmp/x")).watch is BlindWatch
+        assert carry(httpx.AsyncHTTPTransport()).watch is not BlindWatch
+        assert carry(AiohttpTransport()).watch is not BlindWatch
+    finally:
+        await session.close()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_transport_that_speaks_http_2_is_refused(anyio_backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    transport = httpx.AsyncHTTPTransport()
+    monkeypatch.setattr(transport._pool, "_http2", True)  # what http2=True sets; it needs a package that is not here
+    with pytest.raises(SettingsError, match=r"HTTP/1\.1"):
+        client_of(transport)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.tells], ids=named)
+async def test_a_watch_that_missed_a_post_is_believed_no_more(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another version of a transport might not tell any more: then its silence must not mean that nothing left."""
+    first, second = PostProgress(), PostProgress()
+    with MisbehavingServer(places) as server:
+        async with kind.client(server.url) as client:
+            assert client._carrier is not None
+            watch = client._carrier.watch
+            blinded = PostProgress()
+            monkeypatch.setattr(
+                client, "_carrier", type(client._carrier)(client._carrier.transport, lambda _: watch(blinded))
+            )
+            verdict = await client.place(placement(), progress=first, now=NOW)
+            assert client._carrier.watch is BlindWatch
+            server.__exit__()
+            doubt = await client.place(placement(), progress=second, now=NOW)
+    assert verdict.kind is VerdictKind.CREATED
+    assert first.may_have_left
+    assert doubt.kind is VerdictKind.UNKNOWN
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.make is None], ids=named)
+async def test_a_proxys_credentials_reach_the_proxy_alone(kind: Kind) -> None:
+    with MisbehavingServer(sends(answer(407))) as proxy:
+        url = f"http://user:pass%20word@127.0.0.1:{proxy.port}"
+        async with kind.client("https://voice.invalid", proxy=url) as client:
+            verdict = await client.place(placement(), progress=PostProgress(), now=NOW)
+        assert verdict.kind is VerdictKind.NOT_SENT
+        head = proxy.heads[0].lower()
+        assert b"proxy-authorization: basic " + b"dXNlcjpwYXNzIHdvcmQ=".lower() in head
+        assert KEY.encode() not in head
+    assert "pass" not in verdict.message
+
+
+async def test_the_connections_end_with_the_client(kind: Kind) -> None:
+    with MisbehavingServer(places) as server:
+        client = kind.client(server.url)
+        async with client:
+            await client.place(placement(), progress=PostProgress(), now=NOW)
+            with pytest.raises(RuntimeError, match="open already"):
+                await client.__aenter__()
+        assert await anyio.to_thread.run_sync(server.ended.wait, 20.0)
+        with pytest.raises(RuntimeError, match="async with"):
+            await client.place(placement(), progress=PostProgress(), now=NOW)
+
+
+# -- the key -----------------------------------------------------------------------------------------------------------
+
+
+async def test_the_key_is_told_to_8x8_and_to_nobody_else(kind: Kind, caplog: pytest.LogCaptureFixture) -> None:
+    """Not even when a server sends it back."""
+    caplog.set_level(logging.DEBUG)
+    body = b'{"sessionStatus":"NOT_CREATED","statusCode":-1,"statusMessage":"Bearer secret-key-1 is no good"}'
+    told: list[str] = []
+    for status in (401, 400, 307, 500):
+        with MisbehavingServer(answers(status, body)) as server:
+            async with kind.client(server.url) as client:
+                verdict = await client.place(placement(), progress=PostProgress(), now=NOW)
+                told += [repr(verdict), repr(client), str(client)]
+                try:
+                    await client.send(FLOW)
+                except Exception as error:  # noqa: BLE001
+                    told += traceback.format_exception(error)
+            assert KEY.encode() in server.heads[0]
+    with closed_port() as port:
+        async with kind.client(f"http://127.0.0.1:{port}") as client:
+            told.append(repr(await client.place(placement(), progress=PostProgress(), now=NOW)))
+    assert any("[API key]" in text for text in told)
+    assert not [text for text in told if KEY in text]
+    assert not [record for record in caplog.records if KEY in record.getMessage()]
+
+
+@either_loop
+async def test_a_key_in_an_address_is_not_told_either(anyio_backend: str) -> None:
+    async with client_of(answering(307, b"", location=f"/?key={KEY}")) as client:
+        verdict = await client.place(placement(), progress=PostProgress(), now=NOW)
+    assert verdict.hold is not None
+    assert "/?key=[API key]" in verdict.hold.reason
+
+
+# -- settings ----------------------------------------------------------------------------------------------------------
+
+
+def test_from_env_takes_what_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "key").write_text(f"{KEY}\n")
+    monkeypatch.setenv("VOICEFLOW_API_KEY_FILE", str(tmp_path / "key"))
+    monkeypatch.setenv("VOICEFLOW_SUB_ACCOUNT", "mine_01")
+    monkeypatch.setenv("VOICEFLOW_REGION", "eu")
+    client = VoiceClient.from_env()
+    assert repr(client) == "<VoiceClient mine_01 at voice.8x8.uk>"
+    monkeypatch.setenv("VOICEFLOW_BASE_URL", "http://127.0.0.1:8088")
+    assert repr(VoiceClient.from_env()) == "<VoiceClient mine_01 at 127.0.0.1>"
+
+
+@pytest.mark.parametrize("missing", ["VOICEFLOW_API_KEY", "VOICEFLOW_SUB_ACCOUNT"])
+def test_from_env_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, missing: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"VOICEFLOW_API_KEY": KEY, "VOICEFLOW_SUB_ACCOUNT": "mine_01"}.items():
+        if name != missing:
+            monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=missing):
+        VoiceClient.from_env()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"region": "mars"},
+        {"connect_timeout": timedelta(0)},
+        {"read_timeout": -timedelta(seconds=1)},
+        {"concurrency": 0},
+        {"proxy": "socks5://127.0.0.1:1"},
+        {"proxy": "127.0.0.1:8080"},
+        {"transport": answering(), "proxy": "http://127.0.0.1:1"},
+    ],
+)
+def test_settings_that_cannot_be_right_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError):
+        VoiceClient(KEY, "sub_account", **options)
+
+
+def test_importing_the_client_loads_no_aiohttp() -> None:
+    code = (
+        "import sys; from voiceflow_worker.gateway.client import VoiceClient; VoiceClient('key', 'sub_account');"
+        "print(sorted({'aiohttp', 'httpx_aiohttp', 'aiolimiter', 'trio', 'pydantic'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert run.stdout.strip() == "[]"

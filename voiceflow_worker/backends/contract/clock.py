@@ -1,0 +1,59 @@
+"""A clock that stands still until a test moves it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+_START = datetime(2026, 1, 5, 12, tzinfo=UTC)
+
+
+class ManualClock:
+    """The port `Clock` for tests: time passes by `advance`, and who sleeps wakes when their time has come.
+
+    `jump` sets the wall clock alone, as an administrator or a time server would; the monotonic clock does not follow.
+    """
+
+    def __init__(self, start: datetime = _START) -> None:
+        self._now = start
+        self._monotonic = 0.0
+        self._sleepers: list[tuple[float, anyio.Event]] = []
+
+    @property
+    def sleepers(self) -> int:
+        """How many sleep now."""
+        return len(self._sleepers)
+
+    def now(self) -> datetime:
+        """The time now, aware, UTC."""
+        return self._now
+
+    def monotonic(self) -> float:
+        """Seconds since the clock was made."""
+        return self._monotonic
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep until the clock has moved on by this much; at most 0 is a checkpoint."""
+        if seconds <= 0:
+            await checkpoint()
+            return
+        sleeper = (self._monotonic + seconds, anyio.Event())
+        self._sleepers.append(sleeper)
+        try:
+            await sleeper[1].wait()
+        finally:
+            self._sleepers.remove(sleeper)
+
+    def advance(self, by: timedelta) -> None:
+        """Let time pass."""
+        self._now += by
+        self._monotonic += by.total_seconds()
+        for until, event in self._sleepers:
+            if until <= self._monotonic:
+                event.set()
+
+    def jump(self, by: timedelta) -> None:
+        """Set the wall clock forward, or back with a negative step."""
+        self._now += by

@@ -1,0 +1,161 @@
+"""What `Jobs.commit` promises."""
+# ruff: noqa: D102, D103, S101
+# A test's name is its sentence, and asserting is what it is for.
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import anyio
+
+from voiceflow_worker.backends.contract.ground import Ground
+from voiceflow_worker.backends.contract.samples import NOW, QUEUE, moved, sample_job, sample_jobs
+from voiceflow_worker.core.ports import Move, Query, Store
+from voiceflow_worker.model.job import Job, JobState, Note, NoteKind, Post
+
+MINUTE = timedelta(minutes=1)
+
+
+async def stored(store: Store, job: Job) -> Job | None:
+    return (await store.jobs.get([job.id])).get(job.id)
+
+
+class CommitContract(Ground):
+    """Moving jobs, each change fenced by the revision it was made from."""
+
+    async def test_a_move_makes_the_job_the_new_one(self, store: Store) -> None:
+        job = sample_job(unique_key="k", batch_id="b")
+        await store.jobs.enqueue([job], now=NOW)
+        post = Post(number=1, client_request_id=f"{job.id}.1", began_at=NOW, valid_until=NOW + MINUTE)
+        move = moved(
+            job,
+            state=JobState.SENDING,
+            due_at=NOW + MINUTE,
+            worker_id="worker-1",
+            active_until=NOW + 2 * MINUTE,
+            post_count=1,
+            posts=(post,),
+        )
+        assert await store.jobs.commit([move]) == [True]
+        assert await stored(store, job) == move.new
+
+    async def test_a_stale_revision_is_refused(self, store: Store) -> None:
+        job = sample_job()
+        await store.jobs.enqueue([job], now=NOW)
+        first, second = moved(job, state=JobState.CANCELLED), moved(job, state=JobState.EXPIRED)
+        assert await store.jobs.commit([first]) == [True]
+        assert await store.jobs.commit([second]) == [False]
+        assert await stored(store, job) == first.new
+
+    async def test_a_job_that_is_gone_is_not_moved(self, store: Store) -> None:
+        assert await store.jobs.commit([moved(sample_job(), state=JobState.EXPIRED)]) == [False]
+        assert await stored(store, sample_job()) is None
+
+    async def test_a_move_whose_answer_was_lost_succeeds_again(self, store: Store) -> None:
+        job = sample_job()
+        await store.jobs.enqueue([job], now=NOW)
+        move = moved(job, state=JobState.SENDING)
+        assert await store.jobs.commit([move]) == [True]
+        assert await store.jobs.commit([move]) == [True]
+        assert await stored(store, job) == move.new
+
+    async def test_a_move_whose_answer_was_lost_fails_once_somebody_moved_on(self, store: Store) -> None:
+        job = sample_job()
+        await store.jobs.enqueue([job], now=NOW)
+        lost = moved(job, state=JobState.LEASED)
+        await store.jobs.commit([lost])
+        later = moved(lost.new, state=JobState.QUEUED)
+        await store.jobs.commit([later])
+        assert await store.jobs.commit([lost]) == [False]
+        assert await stored(store, job) == later.new
+
+    async def test_a_move_made_twice_in_one_commit_is_made_once_and_true_twice(self, store: Store) -> None:
+        job = sample_job()
+        await store.jobs.enqueue([job], now=NOW)
+        move = moved(job, state=JobState.SENDING)
+        assert await store.jobs.commit([move, move]) == [True, True]
+
+    async def test_each_move_of_a_commit_stands_on_its_own(self, store: Store) -> None:
+        jobs = sample_jobs(4)
+        await store.jobs.enqueue(jobs[:3], now=NOW)
+        await store.jobs.commit([moved(jobs[1], state=JobState.CANCELLED)])
+        moves = [moved(job, state=JobState.EXPIRED) for job in jobs]
+        assert await store.jobs.commit(moves) == [True, False, True, False]
+        states = [job.state for job in await store.jobs.find(Query(queue=QUEUE))]
+        assert states == [JobState.EXPIRED, JobState.CANCELLED, JobState.EXPIRED]
+
+    async def test_moves_that_follow_each_other_may_come_in_one_commit(self, store: Store) -> None:
+        job = sample_job()
+        await store.jobs.enqueue([job], now=NOW)
+        first = moved(job, state=JobState.LEASED)
+        second = moved(first.new, state=JobState.SENDING)
+        stale = moved(job, state=JobState.CANCELLED)
+        assert await store.jobs.commit([first, second, stale]) == [True, True, False]
+        assert await stored(store, job) == second.new
+
+    async def test_nothing_may_be_committed(self, store: Store) -> None:
+        assert list(await store.jobs.commit([])) == []
+
+    async def test_a_thousand_moves_go_in_one_commit(self, store: Store) -> None:
+        jobs = sample_jobs(1000)
+        await store.jobs.enqueue(jobs, now=NOW)
+        assert await store.jobs.commit([moved(job, state=JobState.EXPIRED) for job in jobs]) == [True] * 1000
+        assert (await store.jobs.count(QUEUE))[JobState.EXPIRED] == 1000
+
+    async def test_one_of_many_who_move_a_job_at_once_wins(self, store: Store, other: Store) -> None:
+        job = sample_job()
+        await store.jobs.enqueue([job], now=NOW)
+        winners: list[Move] = []
+
+        async def move(handle: Store, name: str) -> None:
+            mine = moved(job, state=JobState.LEASED, worker_id=name)
+            if (await handle.jobs.commit([mine]))[0]:
+                winners.append(mine)
+
+        async with anyio.create_task_group() as group:
+            for number in range(20):
+                group.start_soon(move, (store, other)[number % 2], f"worker-{number}")
+        assert [winner.new for winner in winners] == [await stored(store, job)]
+
+    async def test_no_change_is_lost_among_many_who_try_again(self, store: Store, other: Store) -> None:
+        job = sample_job()
+        await store.jobs.enqueue([job], now=NOW)
+
+        async def add_one(handle: Store) -> None:
+            while True:
+                known = await stored(handle, job)
+                assert known is not None
+                if (await handle.jobs.commit([moved(known, failures=known.failures + 1)]))[0]:
+                    return
+
+        async with anyio.create_task_group() as group:
+            for number in range(20):
+                group.start_soon(add_one, (store, other)[number % 2])
+        counted = await stored(store, job)
+        assert counted is not None
+        assert counted.failures == 20
+
+    async def test_every_indexed_field_follows_the_move(self, store: Store) -> None:
+        job = sample_job(batch_id="old", valid_until=NOW + MINUTE)
+        await store.jobs.enqueue([job], now=NOW)
+        move = moved(job, batch_id="new", destination="+6599999999", priority=7, valid_until=NOW - MINUTE)
+        await store.jobs.commit([move])
+        jobs = store.jobs
+        assert list(await jobs.find(Query(queue=QUEUE, batch_id="old"))) == []
+        assert list(await jobs.find(Query(queue=QUEUE, batch_id="new"))) == [move.new]
+        assert list(await jobs.find(Query(queue=QUEUE, destination=job.destination))) == []
+        assert list(await jobs.find(Query(queue=QUEUE, destination="+6599999999"))) == [move.new]
+        assert list(await jobs.find(Query(queue=QUEUE, valid_before=NOW))) == [move.new]
+        assert list(await jobs.lease(QUEUE, worker_id="w", limit=1, lease_for=MINUTE, now=NOW)) == []
+
+    async def test_a_job_with_a_long_story_is_kept_whole(self, store: Store) -> None:
+        job = sample_job()
+        await store.jobs.enqueue([job], now=NOW)
+        posts = tuple(
+            Post(number=n, client_request_id=f"{job.id}.{n}", began_at=NOW, valid_until=NOW, message="m" * 500)
+            for n in range(1, 60)
+        )
+        notes = tuple(Note(at=NOW, kind=NoteKind.REDIALLED, text=f"note {n}") for n in range(60))
+        move = moved(job, posts=posts, notes=notes, post_count=59)
+        assert await store.jobs.commit([move]) == [True]
+        assert await stored(store, job) == move.new

@@ -1,0 +1,196 @@
+"""What `Control` promises: limits, gates, departure times."""
+# ruff: noqa: D102, D103, S101
+# A test's name is its sentence, and asserting is what it is for.
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+import anyio
+import pytest
+
+from voiceflow_worker.backends.contract.ground import Ground
+from voiceflow_worker.backends.contract.samples import NOW, QUEUE
+from voiceflow_worker.core.ports import Limits, Slots, Store
+from voiceflow_worker.model.gate import Gate, GateScope, GateState
+
+SECOND = timedelta(seconds=1)
+MICROSECOND = timedelta(microseconds=1)
+FAR = timedelta(days=1)
+
+
+def gate(
+    state: GateState,
+    *,
+    batch: str | None = None,
+    until: datetime | None = None,
+    reason: str = "",
+    since: datetime = NOW,
+    queue: str = QUEUE,
+) -> Gate:
+    scope, name = (GateScope.QUEUE, queue) if batch is None else (GateScope.BATCH, batch)
+    return Gate(queue=queue, scope=scope, name=name, state=state, until=until, reason=reason, since=since)
+
+
+async def take(store: Store, wanted: int, *, at: datetime = NOW, horizon: timedelta = FAR) -> Slots:
+    return await store.control.take(QUEUE, wanted=wanted, horizon=horizon, now=at)
+
+
+def seconds(slots: Slots) -> list[float]:
+    """The departure times as seconds behind `NOW`, to a tenth of a millisecond."""
+    return [round((time - NOW).total_seconds(), 4) for time in slots.times]
+
+
+class ControlContract(Ground):
+    """Limits, gates and departure times, the same for all workers of a queue."""
+
+    async def test_a_queue_that_was_never_configured_has_no_limits(self, store: Store) -> None:
+        assert await store.control.limits(QUEUE) is None
+
+    async def test_limits_come_back_and_are_replaced_whole(self, store: Store, other: Store) -> None:
+        first, second = Limits(rate=12.5, burst=3, max_active=100), Limits(rate=None, burst=1, max_active=None)
+        await store.control.configure(QUEUE, first)
+        assert await other.control.limits(QUEUE) == first
+        await store.control.configure(QUEUE, second)
+        assert await other.control.limits(QUEUE) == second
+        assert await store.control.limits("reminders") is None
+
+    async def test_a_gate_stands_as_ordered(self, store: Store, other: Store) -> None:
+        held = gate(GateState.HELD, until=NOW + SECOND + MICROSECOND, reason="429: Retry-After 1 s, ünïcode")
+        cancelled = gate(GateState.CANCELLED, batch="campaign", reason="called off")
+        assert await store.control.gate(held) == held
+        assert await store.control.gate(cancelled) == cancelled
+        assert set(await other.control.gates(QUEUE)) == {held, cancelled}
+
+    async def test_gates_of_other_queues_are_left_out(self, store: Store) -> None:
+        await store.control.gate(gate(GateState.HELD, queue="reminders"))
+        assert list(await store.control.gates(QUEUE)) == []
+
+    async def test_open_gates_are_left_out(self, store: Store) -> None:
+        await store.control.gate(gate(GateState.HELD))
+        await store.control.gate(gate(GateState.HELD, batch="b"))
+        assert await store.control.gate(gate(GateState.OPEN, reason="resumed")) == gate(
+            GateState.OPEN, reason="resumed"
+        )
+        assert [gate.name for gate in await store.control.gates(QUEUE)] == ["b"]
+
+    async def test_a_batch_may_be_named_as_its_queue_is(self, store: Store) -> None:
+        queue, batch = gate(GateState.HELD), gate(GateState.HELD, batch=QUEUE)
+        await store.control.gate(queue)
+        await store.control.gate(batch)
+        await store.control.gate(gate(GateState.OPEN, batch=QUEUE))
+        assert list(await store.control.gates(QUEUE)) == [queue]
+
+    async def test_a_hold_never_shortens_the_one_that_stands(self, store: Store) -> None:
+        for_good = gate(GateState.HELD, reason="a person closed it")
+        await store.control.gate(for_good)
+        assert await store.control.gate(gate(GateState.HELD, until=NOW + SECOND, reason="429")) == for_good
+
+    async def test_a_longer_hold_takes_over(self, store: Store) -> None:
+        await store.control.gate(gate(GateState.HELD, until=NOW + SECOND))
+        longer = gate(GateState.HELD, until=NOW + 2 * SECOND)
+        assert await store.control.gate(longer) == longer
+        assert await store.control.gate(gate(GateState.HELD, until=NOW + SECOND)) == longer
+
+    async def test_a_hold_that_has_ended_stands_in_no_ones_way(self, store: Store) -> None:
+        await store.control.gate(gate(GateState.HELD, until=NOW + SECOND))
+        later = gate(GateState.HELD, until=NOW + 3 * SECOND, since=NOW + 2 * SECOND)
+        assert await store.control.gate(later) == later
+
+    async def test_a_cancelled_batch_stays_cancelled(self, store: Store) -> None:
+        cancelled = gate(GateState.CANCELLED, batch="b")
+        await store.control.gate(cancelled)
+        assert await store.control.gate(gate(GateState.OPEN, batch="b")) == cancelled
+        assert await store.control.gate(gate(GateState.HELD, batch="b", until=NOW + SECOND)) == cancelled
+
+    async def test_of_many_holds_at_once_the_longest_stands(self, store: Store, other: Store) -> None:
+        async def hold(handle: Store, length: int) -> None:
+            await handle.control.gate(gate(GateState.HELD, until=NOW + length * SECOND))
+
+        async with anyio.create_task_group() as group:
+            for length in (7, 20, 3, 11, 19, 5):
+                group.start_soon(hold, (store, other)[length % 2], length)
+        assert [gate.until for gate in await store.control.gates(QUEUE)] == [NOW + 20 * SECOND]
+
+    @pytest.mark.parametrize("limits", [None, Limits(), Limits(max_active=3)], ids=str)
+    async def test_an_unlimited_queue_gives_every_departure_now(self, store: Store, limits: Limits | None) -> None:
+        if limits is not None:
+            await store.control.configure(QUEUE, limits)
+        assert await take(store, 5) == Slots((NOW,) * 5, NOW)
+
+    async def test_departures_are_spread_at_the_rate(self, store: Store) -> None:
+        await store.control.configure(QUEUE, Limits(rate=4))
+        first = await take(store, 3)
+        assert seconds(first) == [0, 0.25, 0.5]
+        assert abs(first.next_at - (NOW + timedelta(seconds=0.75))) < timedelta(milliseconds=1)
+        assert seconds(await take(store, 2)) == [0.75, 1.0]
+
+    async def test_no_departure_lies_behind_the_horizon(self, store: Store) -> None:
+        await store.control.configure(QUEUE, Limits(rate=10))
+        some = await take(store, 50, horizon=timedelta(milliseconds=210))
+        assert seconds(some) == [0, 0.1, 0.2]
+        none = await take(store, 50, horizon=timedelta(milliseconds=210))
+        assert none.times == ()
+        assert round((none.next_at - NOW).total_seconds(), 4) == 0.3
+
+    async def test_no_departure_lies_before_now(self, store: Store) -> None:
+        await store.control.configure(QUEUE, Limits(rate=3))
+        for step in range(20):
+            now = NOW + step * timedelta(milliseconds=77, microseconds=step)
+            assert all(time >= now for time in (await take(store, 2, at=now)).times)
+
+    async def test_unused_time_is_not_saved_up(self, store: Store) -> None:
+        await store.control.configure(QUEUE, Limits(rate=1))
+        await take(store, 1)
+        assert seconds(await take(store, 3, at=NOW + 60 * SECOND)) == [60, 61, 62]
+
+    async def test_after_a_pause_as_many_as_the_burst_leave_at_once(self, store: Store) -> None:
+        await store.control.configure(QUEUE, Limits(rate=1, burst=3))
+        assert seconds(await take(store, 5)) == [0, 0, 0, 1, 2]
+        assert seconds(await take(store, 4, at=NOW + 60 * SECOND)) == [60, 60, 60, 61]
+
+    async def test_nothing_may_be_wanted(self, store: Store) -> None:
+        await store.control.configure(QUEUE, Limits(rate=1))
+        assert await take(store, 0) == Slots((), NOW)
+        await take(store, 1)
+        assert (await take(store, 0)).next_at == NOW + SECOND
+
+    async def test_workers_that_take_at_once_share_one_rate(self, store: Store, other: Store) -> None:
+        await store.control.configure(QUEUE, Limits(rate=100))
+        taken: list[float] = []
+
+        async def work(handle: Store) -> None:
+            for wanted in (1, 3, 2):
+                taken.extend(seconds(await take(handle, wanted)))
+
+        async with anyio.create_task_group() as group:
+            for number in range(10):
+                group.start_soon(work, (store, other)[number % 2])
+        assert sorted(taken) == [round(number / 100, 4) for number in range(60)]
+
+    async def test_each_queue_has_its_own_rate(self, store: Store) -> None:
+        for queue in (QUEUE, "reminders"):
+            await store.control.configure(queue, Limits(rate=1))
+        await take(store, 5)
+        assert (await store.control.take("reminders", wanted=1, horizon=FAR, now=NOW)).times == (NOW,)
+
+    async def test_the_same_limits_ordered_again_give_no_departure_away(self, store: Store, other: Store) -> None:
+        await store.control.configure(QUEUE, Limits(rate=2, burst=2))
+        taken = seconds(await take(store, 4))
+        await other.control.configure(QUEUE, Limits(rate=2, burst=2))
+        taken += seconds(await take(other, 4))
+        assert taken == [0, 0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
+
+    async def test_a_new_rate_does_not_sit_out_the_old_one(self, store: Store) -> None:
+        await store.control.configure(QUEUE, Limits(rate=1 / 3600))
+        assert seconds(await take(store, 1)) == [0]
+        await store.control.configure(QUEUE, Limits(rate=10))
+        assert seconds(await take(store, 3)) == [0.1, 0.2, 0.3]
+
+    async def test_a_slower_rate_holds_from_the_next_departure_on(self, store: Store) -> None:
+        await store.control.configure(QUEUE, Limits(rate=10))
+        await take(store, 3)
+        await store.control.configure(QUEUE, Limits(rate=1))
+        times = (await take(store, 3)).times
+        assert all(later - earlier >= SECOND - MICROSECOND for earlier, later in pairwise(times))

@@ -1,0 +1,245 @@
+"""What `Jobs.enqueue`, `get` and `owners` promise."""
+# ruff: noqa: D102, S101
+# A test's name is its sentence, and asserting is what it is for.
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from datetime import timedelta
+
+import anyio
+import pytest
+
+from voiceflow_worker.backends.contract.ground import Ground
+from voiceflow_worker.backends.contract.samples import NOW, QUEUE, moved, sample_job, sample_jobs
+from voiceflow_worker.core.ports import KeyOwner, Query, Store
+from voiceflow_worker.errors import KeyConflictError
+from voiceflow_worker.model.job import Job, JobState, Note, NoteKind, Outcome, Post, PostVerdict, RedialPolicy
+from voiceflow_worker.model.status import SessionStatus
+
+HOUR = timedelta(hours=1)
+MICROSECOND = timedelta(microseconds=1)
+
+BODIES = {
+    "empty lists and objects": '{"callflow":[],"extra":{},"nested":[[],{}]}',
+    "integers beyond 64 bits": '{"n":123456789012345678901234567890,"m":-9007199254740993}',
+    "floats": '{"speed":1.0,"tiny":1e-300,"third":0.1}',
+    "letters of many scripts": '{"text":"Grüße, 你好, こんにちは, مرحبا, 👋🏽, é"}',
+    "escapes": '{"text":"\\u0000 \\ud83d\\ude00 \\n \\" \\\\ </script>"}',
+    "what only looks like SQL": '{"text":"\'); DROP TABLE jobs; -- %s ? :a $1 {0}"}',
+    "much": json.dumps({"text": "long " * 60_000}),
+    "nothing": "",
+}
+
+
+class EnqueueContract(Ground):
+    """Storing new jobs."""
+
+    async def test_a_job_comes_back_with_every_field_as_it_was_handed_in(self, store: Store) -> None:
+        job = full_job()
+        await store.jobs.enqueue([job], now=NOW)
+        found = (await store.jobs.get([job.id]))[job.id]
+        for field in fields(Job):
+            assert getattr(found, field.name) == getattr(job, field.name), field.name
+        assert found == job
+
+    async def test_a_job_with_nothing_optional_comes_back_as_it_was_handed_in(self, store: Store) -> None:
+        await store.jobs.enqueue([sample_job(revision="")], now=NOW)
+        assert list((await store.jobs.get([sample_job().id])).values()) == [sample_job(revision="")]
+
+    @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())
+    async def test_a_body_is_kept_letter_for_letter(self, store: Store, body: str) -> None:
+        await store.jobs.enqueue([sample_job(body=body)], now=NOW)
+        leased = await store.jobs.lease(QUEUE, worker_id="w", limit=1, lease_for=HOUR, now=NOW)
+        assert leased[0].body == body
+        assert (await store.jobs.get([leased[0].id]))[leased[0].id].body == body
+
+    async def test_texts_of_people_are_kept_letter_for_letter(self, store: Store) -> None:
+        text = 'O\'Brien; "x" \\ %s ? 你好 👋 \n\t'
+        job = sample_job(unique_key=text, batch_id=text, reason=text, time_zone="Asia/Ho_Chi_Minh")
+        await store.jobs.enqueue([job], now=NOW)
+        assert list(await store.jobs.find(Query(queue=QUEUE, unique_key=text, batch_id=text))) == [job]
+
+    async def test_what_an_answer_said_is_kept_whatever_it_holds(self, store: Store) -> None:
+        """Answers and summaries come from outside; half a surrogate pair or a huge number must not stop their job."""
+        job = sample_job()
+        await store.jobs.enqueue([job], now=NOW)
+        post = Post(number=1, client_request_id=f"{job.id}.1", began_at=NOW, valid_until=NOW + HOUR)
+        odd = Post(
+            number=2, client_request_id="x", began_at=NOW, valid_until=NOW, code=10**30, message="half a pair: \ud83d"
+        )
+        move = moved(job, posts=(post, odd), reason="\ud83d and \x00")
+        assert await store.jobs.commit([move]) == [True]
+        assert (await store.jobs.get([job.id]))[job.id] == move.new
+
+    async def test_answers_come_in_the_order_of_the_jobs(self, store: Store) -> None:
+        jobs = list(reversed(sample_jobs(200)))
+        answers = await store.jobs.enqueue(jobs, now=NOW)
+        assert [answer.job for answer in answers] == jobs
+        assert all(answer.created for answer in answers)
+
+    async def test_nothing_may_be_handed_in(self, store: Store) -> None:
+        assert list(await store.jobs.enqueue([], now=NOW)) == []
+
+    async def test_ten_thousand_jobs_go_in_at_once(self, store: Store) -> None:
+        jobs = [sample_job(number, unique_key=f"row-{number}", batch_id="campaign") for number in range(10_000)]
+        answers = await store.jobs.enqueue(jobs, now=NOW)
+        assert sum(answer.created for answer in answers) == 10_000
+        assert (await store.jobs.count(QUEUE, batch_id="campaign"))[JobState.QUEUED] == 10_000
+        again = await store.jobs.enqueue(jobs[:9_000:1_000], now=NOW)
+        assert [answer.job for answer in again] == jobs[:9_000:1_000]
+
+    async def test_unknown_ids_are_absent(self, store: Store) -> None:
+        await store.jobs.enqueue([sample_job()], now=NOW)
+        assert set(await store.jobs.get([sample_job(2).id, sample_job().id, "nonsense"])) == {sample_job().id}
+        assert dict(await store.jobs.get([])) == {}
+
+    async def test_a_key_that_is_there_gives_its_owner_and_stores_nothing(self, store: Store) -> None:
+        first, second = sample_job(1, unique_key="order-42"), sample_job(2, unique_key="order-42")
+        await store.jobs.enqueue([first], now=NOW)
+        [answer] = await store.jobs.enqueue([second], now=NOW)
+        assert (answer.job, answer.created) == (first, False)
+        assert dict(await store.jobs.get([second.id])) == {}
+
+    async def test_the_owner_is_given_as_it_stands_now(self, store: Store) -> None:
+        first, second = sample_job(1, unique_key="order-42"), sample_job(2, unique_key="order-42")
+        await store.jobs.enqueue([first], now=NOW)
+        move = moved(first, state=JobState.COMPLETED)
+        await store.jobs.commit([move])
+        [answer] = await store.jobs.enqueue([second], now=NOW)
+        assert answer.job == move.new
+
+    async def test_a_key_counts_within_one_call_too(self, store: Store) -> None:
+        first, second = sample_job(1, unique_key="order-42"), sample_job(2, unique_key="order-42")
+        answers = await store.jobs.enqueue([first, second], now=NOW)
+        assert [(answer.job, answer.created) for answer in answers] == [(first, True), (first, False)]
+        assert dict(await store.jobs.get([second.id])) == {}
+
+    async def test_a_key_belongs_to_its_queue_alone(self, store: Store) -> None:
+        here, there = sample_job(unique_key="order-42"), sample_job(unique_key="order-42", queue="reminders")
+        answers = await store.jobs.enqueue([here], now=NOW), await store.jobs.enqueue([there], now=NOW)
+        assert [answer[0].created for answer in answers] == [True, True]
+
+    async def test_jobs_without_a_key_are_never_the_same(self, store: Store) -> None:
+        answers = await store.jobs.enqueue(sample_jobs(3), now=NOW)
+        assert [answer.created for answer in answers] == [True, True, True]
+
+    async def test_the_same_key_with_another_body_stores_nothing_at_all(self, store: Store) -> None:
+        owner = sample_job(1, unique_key="order-42")
+        await store.jobs.enqueue([owner], now=NOW)
+        good, bad = sample_job(2, unique_key="order-43"), sample_job(3, unique_key="order-42", body_digest="another")
+        with pytest.raises(KeyConflictError) as caught:
+            await store.jobs.enqueue([good, bad, sample_job(4)], now=NOW)
+        assert [(c.index, c.unique_key, c.owner_id) for c in caught.value.conflicts] == [(1, "order-42", owner.id)]
+        assert list(await store.jobs.find(Query(queue=QUEUE))) == [owner]
+        assert dict(await store.jobs.owners(QUEUE, ["order-43"], now=NOW)) == {}
+
+    async def test_every_conflict_is_told(self, store: Store) -> None:
+        await store.jobs.enqueue([sample_job(1, unique_key="a"), sample_job(2, unique_key="b")], now=NOW)
+        others = [sample_job(number, unique_key=key, body_digest="x") for number, key in enumerate("acb", 3)]
+        with pytest.raises(KeyConflictError) as caught:
+            await store.jobs.enqueue(others, now=NOW)
+        assert [(c.index, c.unique_key) for c in caught.value.conflicts] == [(0, "a"), (2, "b")]
+
+    async def test_two_bodies_for_one_key_in_one_call_store_nothing(self, store: Store) -> None:
+        first, second = sample_job(1, unique_key="k"), sample_job(2, unique_key="k", body_digest="another")
+        with pytest.raises(KeyConflictError):
+            await store.jobs.enqueue([first, second], now=NOW)
+        assert sum((await store.jobs.count(QUEUE)).values()) == 0
+
+    async def test_the_same_jobs_handed_in_again_are_harmless(self, store: Store) -> None:
+        """The answer to an enqueue may be lost; who asks again is told the same."""
+        jobs = [sample_job(1, unique_key="k"), sample_job(2)]
+        await store.jobs.enqueue(jobs, now=NOW)
+        answers = await store.jobs.enqueue(jobs, now=NOW)
+        assert [(answer.job, answer.created) for answer in answers] == [(jobs[0], True), (jobs[1], True)]
+        assert sum((await store.jobs.count(QUEUE)).values()) == 2
+
+    async def test_a_job_handed_in_again_keeps_what_became_of_it(self, store: Store) -> None:
+        job = sample_job()
+        await store.jobs.enqueue([job], now=NOW)
+        move = moved(job, state=JobState.COMPLETED)
+        await store.jobs.commit([move])
+        [answer] = await store.jobs.enqueue([job], now=NOW)
+        assert answer.job == move.new
+        assert (await store.jobs.get([job.id]))[job.id] == move.new
+
+    async def test_one_of_many_who_claim_a_key_at_once_gets_it(self, store: Store, other: Store) -> None:
+        created: list[Job] = []
+
+        async def claim(number: int) -> None:
+            handle = (store, other)[number % 2]
+            [answer] = await handle.jobs.enqueue([sample_job(number, unique_key="order-42")], now=NOW)
+            if answer.created:
+                created.append(answer.job)
+
+        async with anyio.create_task_group() as group:
+            for number in range(20):
+                group.start_soon(claim, number)
+        assert list(await store.jobs.find(Query(queue=QUEUE))) == created
+        assert len(created) == 1
+
+    async def test_owners_tells_who_has_a_key(self, store: Store) -> None:
+        job = sample_job(unique_key="taken", body_digest="its digest")
+        await store.jobs.enqueue([job], now=NOW)
+        await store.jobs.commit([moved(job, state=JobState.SUBMITTED)])
+        owners = await store.jobs.owners(QUEUE, ["taken", "free"], now=NOW)
+        assert dict(owners) == {"taken": KeyOwner(job.id, "its digest", JobState.SUBMITTED)}
+        assert dict(await store.jobs.owners("reminders", ["taken"], now=NOW)) == {}
+
+
+def full_job() -> Job:
+    """A job in which every field differs from its default."""
+    outcome = Outcome(
+        status=SessionStatus.NO_ANSWER,
+        status_text="No Answer",
+        code=-2001,
+        message="ni hao 你好",
+        session_id="session-1",
+        started_at=NOW + MICROSECOND,
+        ended_at=NOW + HOUR,
+        seconds=12.5,
+        digits="12#",
+    )
+    unknown = Outcome(status=None, status_text="SOMETHING_NEW")
+    posts = tuple(
+        Post(
+            number=number,
+            client_request_id=f"default.1.{number}",
+            began_at=NOW + number * MICROSECOND,
+            valid_until=NOW + HOUR,
+            redial=1,
+            answered_at=NOW + HOUR,
+            verdict=verdict,
+            code=-1015,
+            message="Created",
+            session_id="session-1",
+            outcome=(outcome, unknown, None)[number % 3],
+        )
+        for number, verdict in enumerate([*PostVerdict, None], 1)
+    )
+    return sample_job(
+        state=JobState.SUBMITTED,
+        due_at=NOW + 7 * MICROSECOND,
+        revision="a revision",
+        worker_id="worker-1",
+        priority=-5,
+        batch_id="batch",
+        unique_key="key",
+        valid_until=NOW + HOUR + MICROSECOND,
+        active_until=NOW + 2 * HOUR,
+        not_before=NOW - HOUR,
+        time_zone="Asia/Singapore",
+        reason="redial after BUSY",
+        failures=3,
+        missed_windows=2,
+        post_count=17,
+        redials=1,
+        redial=RedialPolicy(
+            on=frozenset({SessionStatus.BUSY, SessionStatus.NO_ANSWER}), limit=2, after=30 * MICROSECOND, factor=1.5,
+            jitter=0.25,
+        ),
+        posts=posts,
+        notes=tuple(Note(at=NOW, kind=kind, text=f"a note: {kind.value}") for kind in NoteKind),
+    )  # fmt: skip

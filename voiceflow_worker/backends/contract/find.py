@@ -1,0 +1,149 @@
+"""What `Jobs.find` and `count` promise."""
+# ruff: noqa: D102, D103, S101
+# A test's name is its sentence, and asserting is what it is for.
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from voiceflow_worker.backends.contract.ground import Ground
+from voiceflow_worker.backends.contract.samples import NOW, QUEUE, moved, sample_job, sample_jobs
+from voiceflow_worker.core.ports import Order, Query, Store
+from voiceflow_worker.model.job import Job, JobState
+
+MINUTE = timedelta(minutes=1)
+MICROSECOND = timedelta(microseconds=1)
+
+MIXED: Sequence[Job] = [
+    sample_job(1, batch_id="a", due_at=NOW + 3 * MINUTE, unique_key="k1", valid_until=NOW + MINUTE),
+    sample_job(2, batch_id="a", due_at=NOW + 2 * MINUTE, state=JobState.LEASED, destination="+6581111111"),
+    sample_job(3, batch_id="b", due_at=NOW + 2 * MINUTE, state=JobState.SUBMITTED, destination="+6581111111"),
+    sample_job(4, due_at=NOW, unique_key="k4", valid_until=NOW),
+    sample_job(5, due_at=NOW - MINUTE, state=JobState.COMPLETED, batch_id="a", valid_until=NOW),
+    sample_job(6, queue="reminders", batch_id="a", destination="+6581111111", unique_key="k1", valid_until=NOW),
+]
+
+FOUND: dict[str, tuple[dict[str, Any], list[int]]] = {
+    "everything": ({}, [1, 2, 3, 4, 5]),
+    "one state": ({"states": frozenset({JobState.QUEUED})}, [1, 4]),
+    "several states": ({"states": frozenset({JobState.LEASED, JobState.COMPLETED, JobState.FAILED})}, [2, 5]),
+    "no state at all": ({"states": frozenset[JobState]()}, []),
+    "a batch": ({"batch_id": "a"}, [1, 2, 5]),
+    "a batch nobody has": ({"batch_id": "c"}, []),
+    "a destination": ({"destination": "+6581111111"}, [2, 3]),
+    "a unique key": ({"unique_key": "k1"}, [1]),
+    "due by a time, that time included": ({"due_before": NOW}, [4, 5]),
+    "due just before": ({"due_before": NOW - MICROSECOND}, [5]),
+    "valid until a time, that time included": ({"valid_before": NOW}, [4, 5]),
+    "queued and valid until a time": ({"valid_before": NOW, "states": frozenset({JobState.QUEUED})}, [4]),
+    "behind a job": ({"after": sample_job(3).id}, [4, 5]),
+    "no more than asked for": ({"limit": 2}, [1, 2]),
+    "nothing, when none are asked for": ({"limit": 0}, []),
+    "the earliest due first, equals by id": ({"order": Order.DUE}, [5, 4, 2, 3, 1]),
+    "the two earliest due": ({"order": Order.DUE, "limit": 2}, [5, 4]),
+    "the earliest due of some states": (
+        {"order": Order.DUE, "states": frozenset({JobState.QUEUED, JobState.LEASED}), "due_before": NOW + 2 * MINUTE},
+        [4, 2],
+    ),
+    "the earliest due of one state": ({"order": Order.DUE, "states": frozenset({JobState.QUEUED})}, [4, 1]),
+    "all at once": (
+        {
+            "states": frozenset({JobState.QUEUED}),
+            "batch_id": "a",
+            "destination": sample_job(1).destination,
+            "unique_key": "k1",
+            "due_before": NOW + 3 * MINUTE,
+            "valid_before": NOW + MINUTE,
+            "after": sample_job(0).id,
+        },
+        [1],
+    ),
+    "all but one": ({"batch_id": "a", "unique_key": "k4"}, []),
+    "a batch in one state": ({"batch_id": "a", "states": frozenset({JobState.LEASED})}, [2]),
+    "a batch in several states": (
+        {"batch_id": "a", "states": frozenset({JobState.LEASED, JobState.COMPLETED}), "order": Order.DUE},
+        [5, 2],
+    ),
+    "a destination in one state": ({"destination": "+6581111111", "states": frozenset({JobState.SUBMITTED})}, [3]),
+}
+
+
+def numbers(jobs: Sequence[Job]) -> list[int]:
+    return [int(job.id.rpartition(".")[2]) for job in jobs]
+
+
+class FindContract(Ground):
+    """Looking for jobs of one queue, and counting them."""
+
+    @pytest.mark.parametrize(("fields", "expected"), FOUND.values(), ids=FOUND.keys())
+    async def test_what_is_asked_for_is_found(self, store: Store, fields: dict[str, Any], expected: list[int]) -> None:
+        for job in MIXED:
+            await store.jobs.enqueue([job], now=NOW)
+        found = await store.jobs.find(Query(queue=QUEUE, **fields))
+        assert numbers(found) == expected
+        assert all(job in MIXED for job in found)
+
+    async def test_an_unknown_queue_has_no_jobs(self, store: Store) -> None:
+        assert list(await store.jobs.find(Query(queue="nobody"))) == []
+        assert set((await store.jobs.count("nobody")).values()) == {0}
+
+    @pytest.mark.parametrize("fields", [{}, {"batch_id": "b"}, {"states": frozenset({JobState.QUEUED})}], ids=str)
+    async def test_pages_give_every_job_once(self, store: Store, fields: dict[str, Any]) -> None:
+        await store.jobs.enqueue(sample_jobs(250, batch_id="b"), now=NOW)
+        seen: list[int] = []
+        after = None
+        while page := await store.jobs.find(Query(queue=QUEUE, after=after, limit=100, **fields)):
+            assert len(page) == 100 or len(seen) == 200
+            seen += numbers(page)
+            after = page[-1].id
+        assert seen == list(range(1, 251))
+
+    async def test_a_hundred_are_given_unless_asked_otherwise_and_all_without_a_limit(self, store: Store) -> None:
+        await store.jobs.enqueue(sample_jobs(2500), now=NOW)
+        assert numbers(await store.jobs.find(Query(queue=QUEUE))) == list(range(1, 101))
+        assert numbers(await store.jobs.find(Query(queue=QUEUE, limit=None))) == list(range(1, 2501))
+        assert len(await store.jobs.find(Query(queue=QUEUE, limit=None, order=Order.DUE))) == 2500
+
+    async def test_what_is_found_follows_the_moves(self, store: Store) -> None:
+        jobs = sample_jobs(3, batch_id="b")
+        await store.jobs.enqueue(jobs, now=NOW)
+        move = moved(jobs[1], state=JobState.IN_DOUBT, due_at=NOW + MINUTE)
+        await store.jobs.commit([move])
+        assert numbers(await store.jobs.find(Query(queue=QUEUE, states=frozenset({JobState.QUEUED})))) == [1, 3]
+        assert list(await store.jobs.find(Query(queue=QUEUE, states=frozenset({JobState.IN_DOUBT})))) == [move.new]
+        assert numbers(await store.jobs.find(Query(queue=QUEUE, batch_id="b", due_before=NOW))) == [1, 3]
+
+    async def test_counts_name_every_state_and_sum_to_what_was_enqueued(self, store: Store) -> None:
+        for job in MIXED:
+            await store.jobs.enqueue([job], now=NOW)
+        counted = await store.jobs.count(QUEUE)
+        assert set(counted) == set(JobState)
+        assert {state: n for state, n in counted.items() if n} == {
+            JobState.QUEUED: 2,
+            JobState.LEASED: 1,
+            JobState.SUBMITTED: 1,
+            JobState.COMPLETED: 1,
+        }
+
+    async def test_counts_can_be_of_a_batch_and_of_what_is_due(self, store: Store) -> None:
+        for job in MIXED:
+            await store.jobs.enqueue([job], now=NOW)
+
+        async def count(**fields: Any) -> dict[JobState, int]:
+            return {state: n for state, n in (await store.jobs.count(QUEUE, **fields)).items() if n}
+
+        assert await count(batch_id="a") == {JobState.QUEUED: 1, JobState.LEASED: 1, JobState.COMPLETED: 1}
+        assert await count(due_before=NOW) == {JobState.QUEUED: 1, JobState.COMPLETED: 1}
+        assert await count(due_before=NOW - MICROSECOND) == {JobState.COMPLETED: 1}
+        assert await count(batch_id="a", due_before=NOW + 2 * MINUTE) == {JobState.LEASED: 1, JobState.COMPLETED: 1}
+
+    async def test_counts_follow_the_moves(self, store: Store) -> None:
+        jobs = sample_jobs(10)
+        await store.jobs.enqueue(jobs, now=NOW)
+        await store.jobs.commit([moved(job, state=JobState.FAILED) for job in jobs[:4]])
+        counted = await store.jobs.count(QUEUE)
+        assert (counted[JobState.QUEUED], counted[JobState.FAILED], sum(counted.values())) == (6, 4, 10)

@@ -1,0 +1,249 @@
+"""What `Jobs.lease` promises."""
+# ruff: noqa: D102, D103, S101
+# A test's name is its sentence, and asserting is what it is for.
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import anyio
+import pytest
+
+from voiceflow_worker.backends.contract.ground import Ground
+from voiceflow_worker.backends.contract.samples import NOW, QUEUE, moved, sample_job, sample_jobs
+from voiceflow_worker.core.ports import Limits, Store
+from voiceflow_worker.model.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.job import Job, JobState
+
+SECOND = timedelta(seconds=1)
+MINUTE = timedelta(minutes=1)
+MICROSECOND = timedelta(microseconds=1)
+
+
+async def lease(
+    store: Store, limit: int = 10, *, at: datetime = NOW, batch_id: str | None = None, queue: str = QUEUE
+) -> Sequence[Job]:
+    return await store.jobs.lease(queue, worker_id="worker-1", limit=limit, lease_for=MINUTE, now=at, batch_id=batch_id)
+
+
+def numbers(jobs: Sequence[Job]) -> list[int]:
+    return [int(job.id.rpartition(".")[2]) for job in jobs]
+
+
+def gate(state: GateState, *, batch: str | None = None, until: datetime | None = None, since: datetime = NOW) -> Gate:
+    scope, name = (GateScope.QUEUE, QUEUE) if batch is None else (GateScope.BATCH, batch)
+    return Gate(queue=QUEUE, scope=scope, name=name, state=state, until=until, reason="a test", since=since)
+
+
+class LeaseContract(Ground):
+    """Taking due jobs."""
+
+    async def test_a_leased_job_is_the_workers_until_the_lease_ends(self, store: Store) -> None:
+        job = sample_job(batch_id="b", unique_key="k", valid_until=NOW + MINUTE, reason="why")
+        await store.jobs.enqueue([job], now=NOW)
+        [leased] = await lease(store)
+        assert leased == replace(
+            job, state=JobState.LEASED, worker_id="worker-1", due_at=NOW + MINUTE, revision=leased.revision
+        )
+        assert leased.revision != job.revision
+        assert (await store.jobs.get([job.id]))[job.id] == leased
+
+    async def test_a_leased_job_is_not_leased_again(self, store: Store) -> None:
+        await store.jobs.enqueue([sample_job()], now=NOW)
+        await lease(store)
+        assert list(await lease(store, at=NOW + timedelta(days=1))) == []
+
+    async def test_a_lease_fences_off_who_knew_the_job_before(self, store: Store) -> None:
+        job = sample_job()
+        await store.jobs.enqueue([job], now=NOW)
+        [leased] = await lease(store)
+        assert await store.jobs.commit([moved(job, state=JobState.CANCELLED)]) == [False]
+        assert await store.jobs.commit([moved(leased, state=JobState.SENDING)]) == [True]
+
+    async def test_every_leased_job_has_a_revision_of_its_own(self, store: Store) -> None:
+        await store.jobs.enqueue(sample_jobs(20), now=NOW)
+        leased = [*await lease(store), *await lease(store)]
+        assert len({job.revision for job in leased}) == 20
+
+    async def test_only_due_jobs_are_leased(self, store: Store) -> None:
+        late = sample_job(2, due_at=NOW + MICROSECOND)
+        await store.jobs.enqueue([sample_job(1), late, sample_job(3, due_at=NOW - MINUTE)], now=NOW)
+        assert numbers(await lease(store)) == [3, 1]
+        assert numbers(await lease(store, at=NOW + MICROSECOND)) == [2]
+
+    @pytest.mark.parametrize("state", [state for state in JobState if state is not JobState.QUEUED])
+    async def test_only_queued_jobs_are_leased(self, store: Store, state: JobState) -> None:
+        await store.jobs.enqueue([sample_job(state=state)], now=NOW)
+        assert list(await lease(store)) == []
+
+    async def test_urgent_jobs_come_first_then_the_earliest_due_then_by_id(self, store: Store) -> None:
+        jobs = [
+            sample_job(1, priority=0, due_at=NOW - 2 * SECOND),
+            sample_job(2, priority=0, due_at=NOW - 3 * SECOND),
+            sample_job(3, priority=9, due_at=NOW),
+            sample_job(4, priority=-1, due_at=NOW - MINUTE),
+            sample_job(5, priority=9, due_at=NOW - SECOND),
+            sample_job(6, priority=0, due_at=NOW - 2 * SECOND),
+        ]
+        await store.jobs.enqueue(jobs, now=NOW)
+        taken = [number for _ in range(3) for number in numbers(await lease(store, 2))]
+        assert taken == [5, 3, 2, 1, 6, 4]
+
+    async def test_urgent_jobs_that_are_not_due_stand_in_nobodys_way(self, store: Store) -> None:
+        later = [sample_job(number, priority=9, due_at=NOW + MINUTE) for number in range(1, 50)]
+        await store.jobs.enqueue([*later, sample_job(50)], now=NOW)
+        assert numbers(await lease(store, 1)) == [50]
+
+    @pytest.mark.parametrize(("limit", "expected"), [(0, 0), (1, 1), (3, 3), (100, 5)])
+    async def test_no_more_than_asked_for_are_leased(self, store: Store, limit: int, expected: int) -> None:
+        await store.jobs.enqueue(sample_jobs(5), now=NOW)
+        assert numbers(await lease(store, limit)) == list(range(1, expected + 1))
+
+    async def test_jobs_whose_validity_has_passed_are_left_for_the_sweep(self, store: Store) -> None:
+        jobs = [
+            sample_job(1, valid_until=NOW - MINUTE),
+            sample_job(2, valid_until=NOW),
+            sample_job(3, valid_until=NOW + MICROSECOND),
+        ]
+        await store.jobs.enqueue(jobs, now=NOW)
+        assert numbers(await lease(store)) == [3]
+        assert (await store.jobs.count(QUEUE))[JobState.QUEUED] == 2
+
+    async def test_a_job_that_comes_back_is_leased_again_when_due(self, store: Store) -> None:
+        await store.jobs.enqueue([sample_job()], now=NOW)
+        [leased] = await lease(store)
+        back = moved(leased, state=JobState.QUEUED, worker_id=None, due_at=NOW + MINUTE)
+        await store.jobs.commit([back])
+        assert list(await lease(store)) == []
+        [again] = await lease(store, at=NOW + MINUTE)
+        assert again.revision not in {leased.revision, back.new.revision}
+
+    async def test_queues_do_not_mix(self, store: Store) -> None:
+        await store.jobs.enqueue([sample_job(1, queue="reminders")], now=NOW)
+        assert list(await lease(store)) == []
+        assert numbers(await lease(store, queue="reminders")) == [1]
+
+    async def test_one_batch_alone_can_be_leased(self, store: Store) -> None:
+        jobs = [sample_job(number, batch_id="ab"[number % 2], priority=number) for number in range(1, 7)]
+        await store.jobs.enqueue([*jobs, sample_job(7)], now=NOW)
+        assert numbers(await lease(store, batch_id="b")) == [5, 3, 1]
+        assert list(await lease(store, batch_id="none")) == []
+
+    async def test_a_held_queue_gives_nothing_until_it_is_opened(self, store: Store) -> None:
+        await store.jobs.enqueue(sample_jobs(1), now=NOW)
+        await store.control.gate(gate(GateState.HELD))
+        assert list(await lease(store, at=NOW + timedelta(days=365))) == []
+        await store.control.gate(gate(GateState.OPEN))
+        assert numbers(await lease(store)) == [1]
+
+    async def test_a_hold_with_an_end_ends_by_itself(self, store: Store) -> None:
+        await store.jobs.enqueue(sample_jobs(1), now=NOW)
+        await store.control.gate(gate(GateState.HELD, until=NOW + SECOND))
+        assert list(await lease(store, at=NOW + SECOND - MICROSECOND)) == []
+        assert numbers(await lease(store, at=NOW + SECOND)) == [1]
+
+    @pytest.mark.parametrize("state", [GateState.HELD, GateState.CANCELLED])
+    async def test_a_closed_batch_gives_nothing_and_the_others_go_on(self, store: Store, state: GateState) -> None:
+        jobs = [sample_job(1, batch_id="closed"), sample_job(2, batch_id="open"), sample_job(3)]
+        await store.jobs.enqueue(jobs, now=NOW)
+        await store.control.gate(gate(state, batch="closed"))
+        assert list(await lease(store, batch_id="closed")) == []
+        assert numbers(await lease(store)) == [2, 3]
+
+    async def test_a_batch_that_opens_goes_on(self, store: Store) -> None:
+        await store.jobs.enqueue([sample_job(batch_id="b")], now=NOW)
+        await store.control.gate(gate(GateState.HELD, batch="b", until=NOW + MINUTE))
+        assert list(await lease(store)) == []
+        await store.control.gate(gate(GateState.OPEN, batch="b", since=NOW + SECOND))
+        assert numbers(await lease(store, at=NOW + SECOND)) == [1]
+
+    async def test_what_stands_behind_a_large_closed_batch_is_found_in_order(self, store: Store) -> None:
+        closed = [sample_job(number, batch_id="closed", priority=9) for number in range(1, 3001)]
+        behind = [
+            sample_job(3001, priority=1, due_at=NOW - SECOND),
+            sample_job(3002, priority=1, batch_id="a", due_at=NOW - MINUTE),
+            sample_job(3003, priority=5, batch_id="b"),
+            sample_job(3004, priority=5, batch_id="a", valid_until=NOW),
+            sample_job(3005, priority=0, batch_id="b"),
+            sample_job(3006, priority=7, batch_id="held"),
+        ]
+        await store.jobs.enqueue([*closed, *behind], now=NOW)
+        await store.control.gate(gate(GateState.HELD, batch="closed"))
+        await store.control.gate(gate(GateState.HELD, batch="held"))
+        assert numbers(await lease(store, 2)) == [3003, 3002]
+        assert numbers(await lease(store)) == [3001, 3005]
+
+    async def test_no_more_calls_are_open_than_the_queue_allows(self, store: Store) -> None:
+        await store.control.configure(QUEUE, Limits(max_active=3))
+        await store.jobs.enqueue(sample_jobs(10), now=NOW)
+        first = await lease(store, 2)
+        assert numbers(first) == [1, 2]
+        assert numbers(await lease(store)) == [3]
+        assert list(await lease(store)) == []
+
+    async def test_a_call_that_was_sent_counts_until_its_time(self, store: Store) -> None:
+        await store.control.configure(QUEUE, Limits(max_active=1))
+        await store.jobs.enqueue(sample_jobs(3), now=NOW)
+        [leased] = await lease(store)
+        sent = moved(leased, state=JobState.IN_DOUBT, active_until=NOW + MINUTE)
+        await store.jobs.commit([sent])
+        assert list(await lease(store, at=NOW + MINUTE - MICROSECOND)) == []
+        assert numbers(await lease(store, at=NOW + MINUTE)) == [2]
+
+    async def test_a_call_that_ended_makes_room(self, store: Store) -> None:
+        await store.control.configure(QUEUE, Limits(max_active=1))
+        await store.jobs.enqueue(sample_jobs(2), now=NOW)
+        [leased] = await lease(store)
+        sent = moved(leased, state=JobState.SUBMITTED, active_until=NOW + MINUTE)
+        await store.jobs.commit([sent])
+        await store.jobs.commit([moved(sent.new, state=JobState.COMPLETED, active_until=None)])
+        assert numbers(await lease(store)) == [2]
+
+    async def test_a_leased_call_that_counts_twice_counts_once(self, store: Store) -> None:
+        await store.control.configure(QUEUE, Limits(max_active=2))
+        await store.jobs.enqueue(sample_jobs(3), now=NOW)
+        [leased] = await lease(store, 1)
+        await store.jobs.commit([moved(leased, active_until=NOW + MINUTE)])
+        assert numbers(await lease(store)) == [2]
+
+    async def test_open_calls_of_other_queues_do_not_count(self, store: Store) -> None:
+        await store.control.configure(QUEUE, Limits(max_active=1))
+        await store.jobs.enqueue([sample_job(1, queue="reminders"), sample_job(2)], now=NOW)
+        await lease(store, queue="reminders")
+        assert numbers(await lease(store)) == [2]
+
+    async def test_more_open_calls_than_a_new_limit_allows_lease_nothing(self, store: Store) -> None:
+        await store.jobs.enqueue(sample_jobs(5), now=NOW)
+        await lease(store, 3)
+        await store.control.configure(QUEUE, Limits(max_active=1))
+        assert list(await lease(store)) == []
+        await store.control.configure(QUEUE, Limits(max_active=None))
+        assert numbers(await lease(store)) == [4, 5]
+
+    async def test_many_who_lease_at_once_never_share_a_job(self, store: Store, other: Store) -> None:
+        await store.jobs.enqueue(sample_jobs(300), now=NOW)
+        taken: list[int] = []
+
+        async def take(handle: Store) -> None:
+            while jobs := await lease(handle, 7):
+                taken.extend(numbers(jobs))
+
+        async with anyio.create_task_group() as group:
+            for number in range(16):
+                group.start_soon(take, (store, other)[number % 2])
+        assert sorted(taken) == list(range(1, 301))
+
+    async def test_many_who_lease_at_once_keep_to_the_limit(self, store: Store, other: Store) -> None:
+        await store.control.configure(QUEUE, Limits(max_active=10))
+        await store.jobs.enqueue(sample_jobs(50), now=NOW)
+        taken: list[int] = []
+
+        async def take(handle: Store) -> None:
+            taken.extend(numbers(await lease(handle, 4)))
+
+        async with anyio.create_task_group() as group:
+            for number in range(10):
+                group.start_soon(take, (store, other)[number % 2])
+        assert sorted(taken) == list(range(1, 11))

@@ -1,0 +1,81 @@
+"""What a store as a whole promises: to be shared, and to stand callers who give up."""
+# ruff: noqa: D102, S101
+# A test's name is its sentence, and asserting is what it is for.
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import anyio
+import anyio.lowlevel
+
+from voiceflow_worker.backends.contract.ground import Ground, Opener
+from voiceflow_worker.backends.contract.samples import NOW, QUEUE, moved, sample_job, sample_jobs
+from voiceflow_worker.core.ports import Query, Store
+from voiceflow_worker.model.job import Job, JobState
+
+HOUR = timedelta(hours=1)
+
+
+class ShareContract(Ground):
+    """One storage, many users."""
+
+    async def test_what_one_has_committed_the_other_sees(self, store: Store, other: Store) -> None:
+        job = sample_job()
+        await store.jobs.enqueue([job], now=NOW)
+        assert (await other.jobs.get([job.id]))[job.id] == job
+        move = moved(job, state=JobState.SENDING)
+        assert await other.jobs.commit([move]) == [True]
+        assert (await store.jobs.get([job.id]))[job.id] == move.new
+
+    async def test_the_clock_is_aware_and_in_utc(self, store: Store) -> None:
+        now = store.clock.now()
+        assert now.utcoffset() == timedelta()
+        assert store.clock.now() >= now
+        assert store.clock.monotonic() <= store.clock.monotonic()
+        with anyio.fail_after(30):
+            await store.clock.sleep(0)
+            await store.clock.sleep(-1)
+
+    async def test_the_url_can_be_shown(self, store: Store) -> None:
+        assert ":" in store.url
+        assert "@" not in store.url or ":***@" in store.url
+
+    async def test_a_caller_who_gives_up_takes_nobody_along(self, store: Store) -> None:
+        """Of many who write at once some are cancelled: the others' answers are true, and no job is half moved."""
+        jobs = sample_jobs(60)
+        await store.jobs.enqueue(jobs, now=NOW)
+        answered: dict[str, bool] = {}
+        given_up: list[anyio.CancelScope] = []
+
+        async def move(job: Job) -> None:
+            with anyio.CancelScope() as scope:
+                if int(job.id[-1]) % 2:
+                    given_up.append(scope)
+                answered[job.id] = (await store.jobs.commit([moved(job, state=JobState.EXPIRED)]))[0]
+
+        with anyio.fail_after(60):
+            for start in range(0, 60, 20):
+                async with anyio.create_task_group() as group:
+                    for job in jobs[start : start + 20]:
+                        group.start_soon(move, job)
+                    for _ in range(start // 20):
+                        await anyio.lowlevel.checkpoint()
+                    for scope in given_up:
+                        scope.cancel()
+        found = {job.id: job.state for job in await store.jobs.find(Query(queue=QUEUE))}
+        assert all(answered.values())
+        assert all(found[job_id] is JobState.EXPIRED for job_id in answered)
+        assert all(job.id in answered for job in jobs if not int(job.id[-1]) % 2)
+        assert set(found.values()) <= {JobState.QUEUED, JobState.EXPIRED}
+        assert sum((await store.jobs.count(QUEUE)).values()) == 60
+
+    async def test_a_store_can_be_opened_again_and_again(self, opener: Opener) -> None:
+        for number in range(3):
+            async with opener() as store:
+                await store.jobs.enqueue([sample_job(number)], now=NOW)
+        async with opener() as store:
+            assert len(await store.jobs.find(Query(queue=QUEUE))) in {
+                1,
+                3,
+            }  # memory ends with its block, the rest stays

@@ -1,0 +1,75 @@
+"""Gates, limits and departure times in Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from voiceflow_worker.backends.redis.codec import Argument, gate_field, gate_of, gate_text
+from voiceflow_worker.backends.redis.keys import Keys
+from voiceflow_worker.backends.redis.link import Link
+from voiceflow_worker.core.ports import Limits, Slots
+from voiceflow_worker.errors import StoreUnavailableError
+from voiceflow_worker.model.gate import Gate, merged
+
+_ROUNDS = 50
+"""How often an order is merged anew after somebody else's came between; a worker's 429s come from few at a time."""
+
+
+class RedisControl:
+    """The port `Control` in Redis."""
+
+    def __init__(self, link: Link, keys: Keys) -> None:
+        self._link = link
+        self._keys = keys
+
+    async def configure(self, queue: str, limits: Limits) -> None:
+        """Set the queue's limits for all workers."""
+        args: list[Argument] = [
+            "" if limits.rate is None else repr(float(limits.rate)),
+            limits.burst,
+            "" if limits.max_active is None else limits.max_active,
+        ]
+        await self._link.run_durably("configure", self._keys.queue(queue), args)
+
+    async def limits(self, queue: str) -> Limits | None:
+        """The queue's limits; None if it was never configured."""
+        (rate, burst, most), _ = await self._link.run("read_control", self._keys.queue(queue))
+        if burst is None:
+            return None
+        return Limits(rate=float(rate) if rate else None, burst=int(burst), max_active=int(most) if most else None)
+
+    async def gate(self, ordered: Gate) -> Gate:
+        """Carry out an order for a gate; gives what stands now.
+
+        Merged here, by the rules of the model, and stored if the gate is still the one it was merged with.
+        """
+        key, field = self._keys.queue(ordered.queue), gate_field(ordered.scope, ordered.name)
+        for _ in range(_ROUNDS):
+            found: str | None = await self._link.ask(lambda client: client.hget(f"{key}:gates", field))
+            standing = gate_of(ordered.queue, field, found) if found is not None else None
+            gate = merged(standing, ordered, at=ordered.since)
+            if await self._link.run_durably("order_gate", key, [field, found or "", gate_text(gate)]):
+                return gate
+        raise StoreUnavailableError(
+            f"the gate of {ordered.name} was changed by others {_ROUNDS} times in a row; try again"
+        )
+
+    async def gates(self, queue: str) -> Sequence[Gate]:
+        """The gates of a queue and of its batches, open ones left out."""
+        _, told = await self._link.run("read_control", self._keys.queue(queue))
+        return [gate_of(queue, field, text) for field, text in zip(told[::2], told[1::2], strict=True)]
+
+    async def take(self, queue: str, *, wanted: int, horizon: timedelta, now: datetime) -> Slots:
+        """Take up to `wanted` departure times, none later than `now + horizon`, shared by all workers."""
+        args: list[Argument] = [wanted, repr(now.timestamp()), repr(horizon.total_seconds())]
+        answer = await self._link.run("take", self._keys.queue(queue), args)
+        if not answer:
+            return Slots((now,) * max(wanted, 0), now)
+        next_at, *times = (_date(float(seconds), not_before=now) for seconds in answer)
+        return Slots(tuple(times), next_at)
+
+
+def _date(seconds: float, *, not_before: datetime) -> datetime:
+    # Epoch seconds as floats are good to 0.25 µs; what rounding took below `now` is given back.
+    return max(datetime.fromtimestamp(seconds, UTC), not_before)

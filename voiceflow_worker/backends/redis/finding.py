@@ -1,0 +1,128 @@
+"""Finding jobs: which index answers a query with the least reading."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from voiceflow_worker.backends.instant import to_micros
+from voiceflow_worker.backends.redis.codec import Argument, job_of_row, micros, optional
+from voiceflow_worker.backends.redis.keys import Keys, id_index, state_index
+from voiceflow_worker.backends.redis.link import Link
+from voiceflow_worker.core.ports import Order, Query
+from voiceflow_worker.model.job import Job, JobState
+
+_PAGE = 500
+"""Jobs read by one script: a few milliseconds."""
+_LOOKS = 2000
+"""Heads looked at by one script: a few milliseconds too."""
+
+
+_Range = tuple[str, int | str]
+"""An index behind the queue's key, and the highest score that is asked for."""
+
+
+async def find(link: Link, keys: Keys, query: Query) -> Sequence[Job]:
+    """The jobs that match `query`, in its order."""
+    key = keys.queue(query.queue)
+    if query.unique_key is not None:
+        owner = await link.ask(lambda client: client.hget(f"{key}:keys", optional(query.unique_key)))
+        return await pick(link, keys, query, [owner]) if owner is not None else []
+    match query.order:
+        case Order.DUE:
+            return await _find_due(link, keys, query)
+        case Order.CREATED if query.destination is not None:
+            return await _walk(link, keys, query, f":dest:{optional(query.destination)}")
+        case Order.CREATED:
+            index = await _narrowest(link, keys, query)
+            if index is None:
+                return await _walk(link, keys, query, id_index(query.batch_id))
+            return await _collect(link, keys, query, index)
+
+
+async def pick(link: Link, keys: Keys, query: Query, ids: Sequence[str]) -> Sequence[Job]:
+    """Those of the jobs with these ids that are there and match, in the order of the ids."""
+    if not ids:
+        return []
+    rows = await link.run("pick", keys.queue(query.queue), [*_filters(query), *ids])
+    return [job_of_row(query.queue, row) for row in rows]
+
+
+async def _find_due(link: Link, keys: Keys, query: Query) -> Sequence[Job]:
+    by_index_alone = query.destination is None and query.valid_before is None
+    args: list[Argument] = [
+        *_filters(query),
+        "" if query.limit is None else query.limit,
+        int(by_index_alone),
+        *_state_indexes(query),
+    ]
+    rows = await link.run("due", keys.queue(query.queue), args)
+    return [job_of_row(query.queue, row) for row in rows]
+
+
+async def _walk(link: Link, keys: Keys, query: Query, index: str) -> Sequence[Job]:
+    """Through an index of ids, looking at each head."""
+    found: list[Job] = []
+    after = query.after or ""
+    while True:
+        wanted = _PAGE if query.limit is None else min(query.limit - len(found), _PAGE)
+        after, *rows = await link.run("walk", keys.queue(query.queue), [*_filters(query), index, after, wanted, _LOOKS])
+        found += [job_of_row(query.queue, row) for row in rows]
+        if not after or len(found) == query.limit:
+            return found
+
+
+async def _collect(link: Link, keys: Keys, query: Query, indexes: Sequence[_Range]) -> Sequence[Job]:
+    """Through all that stand in some indexes, put into order here: when they are few among many."""
+    key = keys.queue(query.queue)
+    ids: list[str] = []
+    for index, latest in indexes:
+        ids += await link.run("ids_until", key, [index, latest])
+    ids.sort()
+    if query.after is not None:
+        ids = [job_id for job_id in ids if job_id > query.after]
+    found: list[Job] = []
+    for start in range(0, len(ids), _PAGE):
+        found += await pick(link, keys, query, ids[start : start + _PAGE])
+        if query.limit is not None and len(found) >= query.limit:
+            return found[: query.limit]
+    return found
+
+
+async def _narrowest(link: Link, keys: Keys, query: Query) -> Sequence[_Range] | None:
+    """The indexes whose jobs are to be collected, or None if walking through all ids looks at fewer.
+
+    A walk finds its first `limit` after looking at about limit / density; collecting reads all that the indexes hold.
+    """
+    if query.states is None and query.due_before is None and query.valid_before is None:
+        return None
+    by_validity = (
+        query.valid_before is not None and query.states == frozenset({JobState.QUEUED}) and query.batch_id is None
+    )
+    latest: int | str = "+inf" if query.due_before is None else to_micros(query.due_before)
+    indexes: list[_Range] = [(index, latest) for index in _state_indexes(query)]
+    if by_validity and query.valid_before is not None:
+        indexes = [(":valid", to_micros(query.valid_before))]
+    args: list[Argument] = [id_index(query.batch_id)]
+    for index, until in indexes:
+        args += (index, until)
+    all_of_them, held = await link.run("weigh", keys.queue(query.queue), args)
+    wanted = all_of_them if query.limit is None else min(query.limit, all_of_them)
+    if held <= wanted or held * held <= wanted * all_of_them:
+        return indexes
+    return None
+
+
+def _state_indexes(query: Query) -> list[str]:
+    states = [state for state in JobState if query.states is None or state in query.states]
+    return [state_index(state, query.batch_id) for state in states]
+
+
+def _filters(query: Query) -> list[Argument]:
+    return [
+        "" if query.states is None else f",{','.join(query.states)},",
+        optional(query.batch_id),
+        optional(query.destination),
+        optional(query.unique_key),
+        micros(query.due_before),
+        micros(query.valid_before),
+    ]

@@ -1,0 +1,228 @@
+"""Jobs in Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+from anyio.lowlevel import checkpoint
+
+from voiceflow_worker.backends.instant import to_micros
+from voiceflow_worker.backends.matching import require_answerable, require_well_formed
+from voiceflow_worker.backends.redis import finding
+from voiceflow_worker.backends.redis.changes import Changes
+from voiceflow_worker.backends.redis.codec import (
+    Argument,
+    buried,
+    event_of,
+    grave_of,
+    job_of_row,
+    micros,
+    move_arguments,
+    new_job,
+    optional,
+    owner_of,
+)
+from voiceflow_worker.backends.redis.keys import Keys, state_index
+from voiceflow_worker.backends.redis.link import Link
+from voiceflow_worker.backends.redis.registers import Registers
+from voiceflow_worker.core.ports import Enqueued, Event, KeyOwner, Move, Query
+from voiceflow_worker.errors import InvalidInputError, KeyConflict, KeyConflictError
+from voiceflow_worker.model.job import Job, JobState
+
+MOST_IN_ONE_CALL = 50_000
+"""Jobs in one `enqueue`: Redis takes about a million arguments in one command, and serves nobody else meanwhile."""
+_ENCODED_AT_ONCE = 256
+"""Jobs encoded before others have their turn: 1 ms."""
+_PAGE = 500
+"""Jobs read, or events dropped, by one script: a few milliseconds."""
+
+
+class RedisJobs:
+    """The port `Jobs` in Redis. Every change of a queue is one script, so it is one step for everybody else."""
+
+    def __init__(self, link: Link, keys: Keys, registers: Registers, changes: Changes) -> None:
+        self._link = link
+        self._keys = keys
+        self._registers = registers
+        self._changes = changes
+
+    async def enqueue(self, jobs: Sequence[Job], *, now: datetime) -> Sequence[Enqueued]:
+        """Store new jobs, all or none; raises `KeyConflictError` when a key's owner has another body.
+
+        One call is one script, which looks at every key before it stores anything: so it is atomic, and so the server
+        serves nobody else meanwhile, for about 40 ms per 1,000 jobs. Raises `InvalidInputError` for more than 50,000.
+        Jobs of several queues, which may be on several servers, are one script per queue once all have been looked
+        at; whoever is cut off between two of them hands the same jobs in again.
+        """
+        if len(jobs) > MOST_IN_ONE_CALL:
+            raise InvalidInputError(
+                f"{len(jobs)} jobs in one call are more than Redis takes in one step; hand in at most "
+                f"{MOST_IN_ONE_CALL} at a time"
+            )
+        places = _by_queue(jobs)
+        encoded: dict[str, list[Argument]] = {}
+        for queue, at in places.items():
+            await self._registers.queue(queue)
+            args: list[Argument] = []
+            for count, place in enumerate(at, 1):
+                args += new_job(jobs[place])
+                if count % _ENCODED_AT_ONCE == 0:
+                    await checkpoint()
+            encoded[queue] = args
+        if len(places) > 1:
+            for queue, args in encoded.items():
+                _require_free(jobs, places[queue], await self._enqueue(queue, args, now=now, only_look=True))
+        enqueued: dict[int, Enqueued] = {}
+        for queue, args in encoded.items():
+            told = await self._enqueue(queue, args, now=now, only_look=False)
+            _require_free(jobs, places[queue], told)
+            ours = [jobs[place] for place in places[queue]]
+            for count, place in enumerate(places[queue]):
+                enqueued[place] = _enqueued(queue, ours, count, told[count + 1])
+        return [enqueued[place] for place in range(len(jobs))]
+
+    async def lease(
+        self,
+        queue: str,
+        *,
+        worker_id: str,
+        limit: int,
+        lease_for: timedelta,
+        now: datetime,
+        batch_id: str | None = None,
+    ) -> Sequence[Job]:
+        """Take at most `limit` due queued jobs: highest priority first, then earliest due, then id.
+
+        Not waited for to be durable: a lease that is forgotten leaves a queued job for which nothing was sent.
+        """
+        ends = to_micros(now + lease_for)
+        args: list[Argument] = [to_micros(now), limit, ends, optional(worker_id), optional(batch_id), uuid4().hex]
+        rows = await self._link.run("lease", self._keys.queue(queue), args)
+        return [job_of_row(queue, row) for row in rows]
+
+    async def commit(self, moves: Sequence[Move]) -> Sequence[bool]:
+        """Make moves of one queue in one durable step, each fenced by the revision it was made from."""
+        require_well_formed(moves)
+        if not moves:
+            return []
+        args = [argument for move in moves for argument in move_arguments(move)]
+        made = await self._link.run_durably("commit", self._keys.queue(moves[0].old.queue), args)
+        return [each == 1 for each in made]
+
+    async def get(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
+        """The jobs with these ids; unknown ones are absent."""
+        by_queue: dict[str, list[str]] = {}
+        for job_id in dict.fromkeys(job_ids):
+            by_queue.setdefault(job_id.partition(".")[0], []).append(job_id)
+        found: dict[str, Job] = {}
+        for queue, ids in by_queue.items():
+            for start in range(0, len(ids), _PAGE):
+                for job in await finding.pick(self._link, self._keys, Query(queue=queue), ids[start : start + _PAGE]):
+                    found[job.id] = job
+        return found
+
+    async def find(self, query: Query) -> Sequence[Job]:
+        """The jobs of one queue that match all of `query`.
+
+        A listing is read in pages; a job that moves between two pages is told as it is when its page is read.
+        """
+        require_answerable(query)
+        if query.limit is not None and query.limit <= 0:
+            return []
+        return await finding.find(self._link, self._keys, query)
+
+    async def count(
+        self, queue: str, *, batch_id: str | None = None, due_before: datetime | None = None
+    ) -> Mapping[JobState, int]:
+        """How many jobs are in each state; every state is present."""
+        args: list[Argument] = [micros(due_before), *(state_index(state, batch_id) for state in JobState)]
+        counted = await self._link.run("count", self._keys.queue(queue), args)
+        return dict(zip(JobState, counted, strict=True))
+
+    async def owners(self, queue: str, unique_keys: Sequence[str], *, now: datetime) -> Mapping[str, KeyOwner]:
+        """Who owns these unique keys, tombstones included; free keys are absent."""
+        if not unique_keys:
+            return {}
+        args: list[Argument] = [to_micros(now), *(optional(key) for key in unique_keys)]
+        answers = await self._link.run("owners", self._keys.queue(queue), args)
+        owners = {key: owner_of(queue, answer) for key, answer in zip(unique_keys, answers, strict=True)}
+        return {key: owner for key, owner in owners.items() if owner is not None}
+
+    async def delete(self, jobs: Sequence[Job], *, keep_keys_until: datetime) -> Sequence[bool]:
+        """Delete jobs, each only while it still has the revision given; its unique key answers on until then."""
+        deleted = [False] * len(jobs)
+        for queue, places in _by_queue(jobs).items():
+            args: list[Argument] = [to_micros(keep_keys_until)]
+            for place in places:
+                job = jobs[place]
+                # The revision vouches that the job handed in is the one that is stored: it can write its own grave.
+                args += (job.id, job.revision, grave_of(job))
+            for place, done in zip(places, await self._link.run("delete", self._keys.queue(queue), args), strict=True):
+                deleted[place] = done == 1
+        return deleted
+
+    async def events(self, queue: str, *, after: int = 0, limit: int = 1000) -> Sequence[Event]:
+        """The events of a queue behind `after`, oldest first."""
+        if limit <= 0:
+            return []
+        args: list[Argument] = [f"({after}", limit]
+        return [event_of(text) for text in await self._link.run("events", self._keys.queue(queue), args)]
+
+    async def forget_events(self, queue: str, *, before: datetime) -> int:
+        """Drop events from before this time, some at a time; says how many."""
+        return await self._drop("forget_events", queue, before)
+
+    async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
+        """Return when the queue's change count is no longer `seen`, or at `until`. Gives the count."""
+        return await self._changes.wait(queue, seen=seen, until=until)
+
+    async def _enqueue(self, queue: str, jobs: Sequence[Argument], *, now: datetime, only_look: bool) -> list[Any]:
+        args: list[Argument] = [to_micros(now), int(only_look), *jobs]
+        told: list[Any] = await self._link.run_durably("enqueue", self._keys.queue(queue), args)
+        return told
+
+    async def _drop(self, name: str, queue: str, time: datetime) -> int:
+        dropped = 0
+        while True:
+            some: int = await self._link.run(name, self._keys.queue(queue), [to_micros(time), _PAGE])
+            dropped += some
+            if some < _PAGE:
+                return dropped
+
+
+def _by_queue(jobs: Sequence[Job]) -> dict[str, list[int]]:
+    """The places of the jobs of each queue."""
+    places: dict[str, list[int]] = {}
+    for place, job in enumerate(jobs):
+        places.setdefault(job.queue, []).append(place)
+    return places
+
+
+def _require_free(jobs: Sequence[Job], places: Sequence[int], told: Sequence[Any]) -> None:
+    kind, *rest = told
+    if kind == "conflict":
+        raise KeyConflictError(
+            [
+                KeyConflict(places[int(count)], jobs[places[int(count)]].unique_key or "", owner)
+                for count, owner in zip(rest[::2], rest[1::2], strict=True)
+            ]
+        )
+
+
+def _enqueued(queue: str, jobs: Sequence[Job], place: int, answer: Sequence[Any]) -> Enqueued:
+    match answer:
+        case ["new"]:
+            return Enqueued(jobs[place], created=True)
+        case ["job", row]:
+            job = job_of_row(queue, row)
+            # The very job that an earlier call stored, whose answer was lost, is told as new again.
+            return Enqueued(job, created=job.id == jobs[place].id)
+        case ["grave", text]:
+            return Enqueued(buried(queue, text), created=False)
+        case ["same", other]:
+            return Enqueued(jobs[int(other)], created=False)
+        case _:
+            raise ValueError(f"enqueue.lua answered {answer!r}")

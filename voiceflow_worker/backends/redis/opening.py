@@ -1,0 +1,72 @@
+"""Opening a store in Redis."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+from voiceflow_worker.backends.redis.changes import Changes
+from voiceflow_worker.backends.redis.clock import ServerClock
+from voiceflow_worker.backends.redis.control import RedisControl
+from voiceflow_worker.backends.redis.jobs import RedisJobs
+from voiceflow_worker.backends.redis.keys import Keys
+from voiceflow_worker.backends.redis.link import Greeting, Link
+from voiceflow_worker.backends.redis.records import RedisRecords
+from voiceflow_worker.backends.redis.registers import Registers
+from voiceflow_worker.backends.redis.store import RedisStore
+from voiceflow_worker.backends.redis.survey import Survey
+from voiceflow_worker.backends.redis.url import Promise, parse_url
+from voiceflow_worker.core.ports import Clock
+
+
+@asynccontextmanager
+async def open_redis(
+    url: str,
+    *,
+    clock: Clock | None = None,
+    durability: str | None = None,
+    greetings: Sequence[Greeting] = (),
+) -> AsyncGenerator[RedisStore]:
+    """Open the store that a `redis:`, `rediss:`, `redis+cluster:` or `redis+sentinel:` URL names.
+
+    `clock` replaces the server's. `durability="best-effort"` (or `?durability=best-effort`) accepts a server that
+    forgets. `greetings` are done with every new session before it is used, after the store's own.
+
+    Raises `SettingsError` for a URL that is none, `RedisForgetsError` for a server that would forget or will not say,
+    `StoreVersionError` for a store of a newer version, `StoreUnavailableError` when nobody answers.
+    """
+    parsed = parse_url(url)
+    if durability is not None:
+        parsed = replace(parsed, promise=Promise(durability))
+    keys = Keys(parsed.prefix)
+    survey = Survey(parsed, keys)
+    _quieten_driver()
+    link = Link(parsed, [survey.durability, survey.schema, *greetings])
+    async with link.opened():
+        server_clock: ServerClock | None = None
+        if clock is None:
+            clock = server_clock = ServerClock(link, keys.schema)
+        if server_clock is not None:
+            await server_clock.synchronise()
+            link.start(server_clock.keep)
+        registers = Registers(link, keys)
+        yield RedisStore(
+            url=parsed.shown,
+            jobs=RedisJobs(link, keys, registers, Changes(link, keys, clock)),
+            control=RedisControl(link, keys),
+            records=RedisRecords(link, keys, registers),
+            clock=clock,
+            link=link,
+        )
+
+
+def _quieten_driver() -> None:
+    """Keep coredis from logging a traceback for every refused connection: the caller gets the error, and says it once.
+
+    Somebody who has set a level for it keeps that level.
+    """
+    log = logging.getLogger("coredis")
+    if log.level == logging.NOTSET:
+        log.setLevel(logging.CRITICAL)

@@ -1,0 +1,40 @@
+"""Which queues and namespaces a store has: what prunes must visit all of them."""
+
+from __future__ import annotations
+
+from voiceflow_worker.backends.redis.keys import Keys
+from voiceflow_worker.backends.redis.link import Link
+
+
+class Registers:
+    """Two sets of names. A name is written before its first use by this process, so none is ever missed."""
+
+    def __init__(self, link: Link, keys: Keys) -> None:
+        self._link = link
+        self._keys = keys
+        self._known: set[tuple[str, str]] = set()
+
+    async def queue(self, queue: str) -> None:
+        """Remember that this queue is used."""
+        await self._note(self._keys.queues, queue)
+
+    async def namespace(self, namespace: str) -> None:
+        """Remember that this namespace of records is used."""
+        await self._note(self._keys.namespaces, namespace)
+
+    async def queues(self) -> list[str]:
+        """The queues of this store."""
+        return await self._names(self._keys.queues)
+
+    async def namespaces(self) -> list[str]:
+        """The namespaces of records of this store."""
+        return await self._names(self._keys.namespaces)
+
+    async def _note(self, register: str, name: str) -> None:
+        if (register, name) not in self._known:
+            await self._link.ask(lambda client: client.sadd(register, [name]))
+            self._known.add((register, name))
+
+    async def _names(self, register: str) -> list[str]:
+        found: set[str] = await self._link.ask(lambda client: client.smembers(register))
+        return sorted(found)

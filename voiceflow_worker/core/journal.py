@@ -1,0 +1,98 @@
+"""The journal: that a POST is about to leave is on the disk before its first byte, many in one commit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from voiceflow_worker.core.batching import Batcher
+from voiceflow_worker.core.moves import move
+from voiceflow_worker.core.numbers import NumberLocks
+from voiceflow_worker.core.ports import Move, Store
+from voiceflow_worker.errors import StoreUnavailableError
+from voiceflow_worker.model import lifecycle
+from voiceflow_worker.model.job import Job, JobState
+from voiceflow_worker.model.policy import CallPolicy
+
+_log = structlog.get_logger("voiceflow.journal")
+
+RETRIES = (0.05, 0.2, 0.5)
+"""Seconds between tries to store a journal entry. Then the call is given up: at worst it ends in doubt, never twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What became of one leased job: `job` is `sending` and may leave, or None: nothing may be sent for it here."""
+
+    job: Job | None
+
+
+class Journal:
+    """Begins POSTs of leased jobs, and puts back what will not leave after all."""
+
+    def __init__(self, store: Store, policy: CallPolicy, *, lease: timedelta) -> None:
+        self._store = store
+        self._policy = policy
+        self._lease = lease
+        self._numbers = NumberLocks(store.records, policy)
+        self._batcher: Batcher[Job, Entry] = Batcher(self._flush)
+
+    async def begin(self, job: Job) -> Entry:
+        """Journal the next POST of a leased job, durably.
+
+        An entry without a job: somebody else moved it first, or its validity has passed, which ends it. Raises
+        `StoreError` when it is not known whether the entry was stored: then nothing may be sent either.
+        """
+        return await self._batcher.submit(job)
+
+    async def put_back(self, jobs: Sequence[Job], *, reason: str, wait: timedelta = timedelta()) -> None:
+        """Queue leased jobs again that have not been journalled, and give their numbers back."""
+        if not jobs:
+            return
+        now = self._store.clock.now()
+        # Numbers first: afterwards another worker may hold the job, and with it the lock. After the end of the lease
+        # that may be so already; then the lock ends by time.
+        await self._numbers.release(job for job in jobs if now < job.due_at)
+        moves = [move(job, lifecycle.release(job, due_at=now + wait, reason=reason), at=now) for job in jobs]
+        await self._commit(moves)
+
+    async def _flush(self, jobs: Sequence[Job]) -> list[Entry | BaseException]:
+        moves = [self._entry(job) for job in jobs]
+        committed = await self._commit(moves)
+        gone = [made for made, done in zip(moves, committed, strict=True) if not done]
+        late = [made.new for made, done in zip(moves, committed, strict=True) if done and made.new.state.is_final]
+        await self._numbers.release([*late, *await self._ended([made.old for made in gone])])
+        return [
+            Entry(made.new if done and made.new.state is JobState.SENDING else None)
+            for made, done in zip(moves, committed, strict=True)
+        ]
+
+    def _entry(self, job: Job) -> Move:
+        now = self._store.clock.now()
+        if job.is_expired(at=now):
+            return move(job, lifecycle.expire(job, at=now, policy=self._policy), at=now)
+        return move(job, lifecycle.begin(job, at=now, lease_until=now + self._lease, policy=self._policy), at=now)
+
+    async def _ended(self, lost: Sequence[Job]) -> list[Job]:
+        """Those that ended while they were held here.
+
+        The lock of one that has not ended stays: its owner is the job, and whoever holds the job now may count on it.
+        """
+        if not lost:
+            return []
+        _log.info("jobs were moved by somebody else before they were sent", jobs=[job.id for job in lost])
+        now = await self._store.jobs.get([job.id for job in lost])
+        return [job for job in now.values() if job.state.is_final and job.open_post is None]
+
+    async def _commit(self, moves: Sequence[Move]) -> Sequence[bool]:
+        for wait in RETRIES:
+            try:
+                return await self._store.jobs.commit(moves)
+            except StoreUnavailableError as error:
+                # The very same moves again: a store that made them already, and lost its answer, says so.
+                _log.warning("the store is away; a journal entry waits", jobs=len(moves), error=str(error))
+                await self._store.clock.sleep(wait)
+        return await self._store.jobs.commit(moves)
