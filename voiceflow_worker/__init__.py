@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from voiceflow_worker.errors import KeyConflictError as KeyConflictError
     from voiceflow_worker.errors import PhoneNumberError as PhoneNumberError
     from voiceflow_worker.errors import RedisForgetsError as RedisForgetsError
+    from voiceflow_worker.errors import RequestFailedError as RequestFailedError
     from voiceflow_worker.errors import SettingsError as SettingsError
     from voiceflow_worker.errors import StaleJobError as StaleJobError
     from voiceflow_worker.errors import StoreCorruptError as StoreCorruptError
@@ -46,8 +47,14 @@ if TYPE_CHECKING:
     from voiceflow_worker.errors import TooLateError as TooLateError
     from voiceflow_worker.errors import UnknownBackendError as UnknownBackendError
     from voiceflow_worker.errors import VoiceError as VoiceError
+    from voiceflow_worker.errors import VoiceUnavailableError as VoiceUnavailableError
     from voiceflow_worker.errors import VoiceflowError as VoiceflowError
     from voiceflow_worker.errors import WebhookEventError as WebhookEventError
+    from voiceflow_worker.gateway.account import OwnedNumber as OwnedNumber
+    from voiceflow_worker.gateway.account import Recording as Recording
+    from voiceflow_worker.gateway.account import SpeechProfile as SpeechProfile
+    from voiceflow_worker.gateway.account import Webhook as Webhook
+    from voiceflow_worker.gateway.account import WebhookType as WebhookType
     from voiceflow_worker.gateway.client import PlacedCall as PlacedCall
     from voiceflow_worker.gateway.client import VoiceClient as VoiceClient
     from voiceflow_worker.model.call_json import call_as_json as call_as_json
@@ -97,20 +104,24 @@ _HOMES = {
     "KeyConflictError": "errors",
     "Outcome": "model.job",
     "Outcomes": "model.policy",
+    "OwnedNumber": "gateway.account",
     "PhoneNumberError": "errors",
     "PlacedCall": "gateway.client",
     "Post": "model.job",
     "PostVerdict": "model.job",
     "ProcessRate": "pacing.process",
     "QueueStatus": "core.status",
+    "Recording": "gateway.account",
     "RedialPolicy": "model.job",
     "RedisForgetsError": "errors",
+    "RequestFailedError": "errors",
     "Sandbox": "sandbox",
     "SessionStatus": "model.status",
     "Settings": "settings",
     "SettingsError": "errors",
     "Settler": "core.settle",
     "Severity": "model.finding",
+    "SpeechProfile": "gateway.account",
     "StaleJobError": "errors",
     "Store": "core.ports",
     "StoreCorruptError": "errors",
@@ -126,8 +137,11 @@ _HOMES = {
     "VerdictKind": "model.verdict",
     "VoiceClient": "gateway.client",
     "VoiceError": "errors",
+    "VoiceUnavailableError": "errors",
     "VoiceflowError": "errors",
+    "Webhook": "gateway.account",
     "WebhookEventError": "errors",
+    "WebhookType": "gateway.account",
     "Worker": "core.worker",
     "WorkerOptions": "core.worker",
     "call_as_json": "model.call_json",
@@ -162,20 +176,24 @@ __all__ = [
     "KeyConflictError",
     "Outcome",
     "Outcomes",
+    "OwnedNumber",
     "PhoneNumberError",
     "PlacedCall",
     "Post",
     "PostVerdict",
     "ProcessRate",
     "QueueStatus",
+    "Recording",
     "RedialPolicy",
     "RedisForgetsError",
+    "RequestFailedError",
     "Sandbox",
     "SessionStatus",
     "Settings",
     "SettingsError",
     "Settler",
     "Severity",
+    "SpeechProfile",
     "StaleJobError",
     "Store",
     "StoreCorruptError",
@@ -191,8 +209,11 @@ __all__ = [
     "VerdictKind",
     "VoiceClient",
     "VoiceError",
+    "VoiceUnavailableError",
     "VoiceflowError",
+    "Webhook",
     "WebhookEventError",
+    "WebhookType",
     "Worker",
     "WorkerOptions",
     "call_as_json",

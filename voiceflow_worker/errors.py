@@ -25,15 +25,17 @@ VoiceflowError
     ├── CallRefusedError              8x8 said NOT_CREATED: nobody was called
     ├── CallNotSentError              provably nothing left: nobody was called
     ├── CallInDoubtError              the call may have been placed; do not send it again
-    └── CallLogError                  the log of calls could not be had; nothing was concluded
-        └── CallLogUnavailableError   8x8 cannot be reached for it; try again
+    ├── CallLogError                  the log of calls could not be had; nothing was concluded
+    │   └── CallLogUnavailableError   8x8 cannot be reached for it; try again
+    └── RequestFailedError            a request that places no call was answered with an error
+        └── VoiceUnavailableError     8x8 cannot be reached, or asks to come back later; try again
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -141,7 +143,7 @@ class TooEarlyError(IllegalMoveError):
             job_id,
             state=state,
             move="be resolved as not placed yet",
-            remedy=f"8x8 may still place this call until {until.isoformat()}; ask again after that",
+            remedy=f"8x8 may still place this call until {_moment(until)}; ask again after that",
         )
 
 
@@ -217,3 +219,30 @@ class CallLogUnavailableError(CallLogError):
     def __init__(self, message: str, *, retry_after: timedelta | None = None) -> None:
         self.retry_after = retry_after
         super().__init__(message)
+
+
+class RequestFailedError(VoiceError):
+    """Raised when a request that places no call failed; `status` is the HTTP status, `remedy` a clause or empty."""
+
+    def __init__(self, message: str, *, status: int | None = None, remedy: str = "") -> None:
+        self.message = message
+        self.status = status
+        self.remedy = remedy
+        super().__init__(f"{message}; {remedy}" if remedy else message)
+
+
+class VoiceUnavailableError(RequestFailedError):
+    """Raised when 8x8 could not be reached, or asked to come back later. Try again, after `retry_after`."""
+
+    def __init__(
+        self, message: str, *, status: int | None = None, remedy: str = "", retry_after: timedelta | None = None
+    ) -> None:
+        self.retry_after = retry_after
+        super().__init__(message, status=status, remedy=remedy)
+
+
+def _moment(at: datetime) -> str:
+    """As `model.moment` writes it, from which nothing is imported here; rounded up: until then it must have passed."""
+    if at.microsecond:
+        at = at.replace(microsecond=0) + timedelta(seconds=1)
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

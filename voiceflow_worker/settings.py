@@ -8,7 +8,6 @@ there is a default. A name that ends in `_FILE` is read from the file it names
 
 from __future__ import annotations
 
-import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -35,14 +34,14 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from voiceflow_worker.errors import SettingsError
+from voiceflow_worker.model.duration import read_duration, write_duration
+from voiceflow_worker.model.rate import read_rate
 
 if TYPE_CHECKING:
     from voiceflow_worker.model.policy import CallPolicy
 
 PREFIX = "VOICEFLOW_"
 ENV_FILE, TOML_FILE = ".env", "voiceflow.toml"
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII)
-_SECONDS = {None: 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SECRETS = frozenset({"api_key", "webhook_secret", "ui_secret"})
 
 
@@ -60,7 +59,7 @@ def parse_duration(text: str) -> timedelta:
 def parse_rate(text: str) -> float | None:
     """The calls per second that a text such as `10` or `0.5` names; None for `unlimited`. Raises SettingsError."""
     try:
-        return _rate(text)
+        return read_rate(text)
     except ValueError as error:
         raise SettingsError(f"{text!r} is no rate: {error}") from None
 
@@ -68,25 +67,7 @@ def parse_rate(text: str) -> float | None:
 def _duration(value: object) -> timedelta:
     if isinstance(value, timedelta):
         return value
-    match = None if isinstance(value, bool) else _DURATION.fullmatch(str(value).strip().lower())
-    if match is None:
-        raise ValueError("give a number of seconds, or one with a unit, such as 500ms, 30s, 5m, 2h or 7d")
-    try:
-        return timedelta(seconds=float(match[1]) * _SECONDS[match[2]])
-    except OverflowError:
-        raise ValueError("it is longer than any call needs; give a shorter one") from None
-
-
-def _rate(value: object) -> float | None:
-    if isinstance(value, str) and value.strip().lower() == "unlimited":
-        return None
-    try:
-        found = math.nan if isinstance(value, bool) else float(cast("float", value))
-    except (TypeError, ValueError):
-        found = math.nan
-    if not (found > 0 and math.isfinite(found)):
-        raise ValueError("give calls per second, more than 0, such as 10 or 0.5, or unlimited")
-    return found
+    return read_duration(str(value))
 
 
 def _folded(value: object) -> object:
@@ -219,17 +200,16 @@ class _Layer(PydanticBaseSettingsSource):
 
     def unknown(self) -> list[UnknownVariable]:
         prefix = self.prefix.lower()
-        names = [prefix + name for name in self.settings_cls.model_fields]
-        known = {*names, *(name + "_file" for name in names)}
-        return [
-            UnknownVariable(
-                name=self.shown_name(key),
-                place=self.place,
-                suggestion=next((self.shown_name(name) for name in get_close_matches(key.lower(), names, n=1)), None),
-            )
-            for key in self.values
-            if key.startswith(prefix) and key not in known
-        ]
+        names = list(self.settings_cls.model_fields)
+        known = {*(prefix + name for name in names), *(f"{prefix}{name}_file" for name in names)}
+        unknown: list[UnknownVariable] = []
+        for key in self.values:
+            if key.startswith(prefix) and key not in known:
+                # Without the prefix, which would make every name look like every other.
+                close = get_close_matches(key.lower().removeprefix(prefix), names, n=1)
+                meant = self.shown_name(prefix + close[0]) if close else None
+                unknown.append(UnknownVariable(self.shown_name(key), self.place, suggestion=meant))
+        return unknown
 
 
 def _layers(settings_cls: type[BaseSettings]) -> tuple[_Layer, ...]:
@@ -265,7 +245,7 @@ class Settings(BaseSettings):
     base_url: Annotated[str, AfterValidator(_base_url)] | None = None
     source: Text | None = None
     voice_profile: Text | None = None
-    rate: Annotated[float | None, BeforeValidator(_rate)] = 10.0
+    rate: Annotated[float | None, BeforeValidator(read_rate)] = 10.0
     """Calls per second over all workers of the queue; None is unlimited."""
     burst: Count = 1
     concurrency: Count = 50
@@ -335,13 +315,27 @@ class Settings(BaseSettings):
             missing_means=MissingMeans(self.export_missing_means),
         )
 
+    def missing_for_calls(self) -> tuple[str, ...]:
+        """What must be set before 8x8 can be asked anything, each as a clause that says how; empty if all is there."""
+        missing: list[str] = []
+        if self.api_key is None:
+            missing.append(f"there is no API key: set {PREFIX}API_KEY, or {PREFIX}API_KEY_FILE to a file that holds it")
+        if self.sub_account is None:
+            missing.append(f"there is no sub-account: set {PREFIX}SUB_ACCOUNT to its id")
+        return tuple(missing)
+
+    def place_of(self, name: str) -> str | None:
+        """Where the setting of this name was found, such as `VOICEFLOW_RATE (.env)`; None for a default."""
+        given = self._given.get(name)
+        return None if given is None else f"{given.name} ({given.place})"
+
     def shown(self) -> tuple[ShownSetting, ...]:
         """Every setting in the order of this class, for people: secrets are hidden."""
         return tuple(
             ShownSetting(
                 variable=PREFIX + name.upper(),
                 value=_shown_value(name, getattr(self, name)),
-                place=f"{given.name} ({given.place})" if (given := self._given.get(name)) else "the default",
+                place=self.place_of(name) or "the default",
             )
             for name in type(self).model_fields
         )
@@ -377,7 +371,7 @@ def _shown_value(name: str, value: object) -> str:
         case SecretStr():
             return "(hidden)"
         case timedelta():
-            return f"{value.total_seconds():g}s"
+            return write_duration(value)
         case tuple():
             return ", ".join(map(str, cast("tuple[object, ...]", value)))
         case _:

@@ -153,7 +153,7 @@ def test_a_row_whose_validity_ends_before_it_may_be_called_is_bad(tmp_path: Path
     path = rows(tmp_path, "not_before,valid_until", "2026-03-03T09:00:00Z,2026-03-03T09:00:00Z")
     found = told(read(path))
     assert [(column, code) for _, column, code, _ in found] == [("valid_until", -1015)]
-    assert "it may be called only from 2026-03-03T09:00:00+00:00 on" in found[0][3]
+    assert "it may be called only from 2026-03-03 09:00:00 UTC on" in found[0][3]
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,15 @@ def within(folder: Path, work: Callable[[Engine], Awaitable[Result]], *, voice: 
     return asyncio.run(opened())
 
 
+def empty(folder: Path) -> str:
+    """The URL of a store without calls: commands that only look at one make none."""
+
+    async def work(engine: Engine) -> str:
+        return engine.store.url
+
+    return within(folder, work)
+
+
 def enqueued(folder: Path, count: int = 1, *, batch_id: str | None = None) -> list[Job]:
     """Calls that wait, in the order of their ids."""
 

@@ -1,20 +1,25 @@
 from __future__ import annotations
 
-from datetime import timedelta
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from tests.cli.eight_by_eight import EightByEight, running
 from tests.cli.running import Program
-from tests.cli.stored import completed, enqueued, in_doubt, refused_with, url_of
-from tests.support.flows import number
+from tests.cli.stored import completed, empty, enqueued, in_doubt, refused_with, within
+from tests.support.engine import Engine
+from tests.support.flows import flow, number
+from voiceflow_worker.core.moves import move
+from voiceflow_worker.model import lifecycle
 from voiceflow_worker.model.call_json import call_as_json
 from voiceflow_worker.sandbox import Sandbox
 
 
 @pytest.fixture
 def store(voiceflow: Program) -> tuple[str, str]:
-    return ("--store", url_of(voiceflow.folder))
+    return ("--store", empty(voiceflow.folder))
 
 
 Store = tuple[str, str]
@@ -152,7 +157,10 @@ def test_not_placed_may_not_be_said_too_early(voiceflow: Program, store: Store) 
     assert (ended.code, ended.out) == (1, "")
     post = job.open_post
     assert post is not None
-    assert f"may still place this call until {(post.valid_until + timedelta(seconds=10)).isoformat()}" in ended.err
+    told = re.search(r"may still place this call until (\S+ \S+) UTC", ended.err)
+    assert told is not None
+    until = datetime.fromisoformat(told[1]).replace(tzinfo=UTC)
+    assert timedelta(0) <= until - (post.valid_until + timedelta(seconds=10)) < timedelta(seconds=1)
 
 
 def test_not_placed_is_judged_by_the_clock_of_8x8(
@@ -207,3 +215,32 @@ def test_the_story_of_a_refused_call_says_what_to_do(voiceflow: Program, store: 
     job = refused_with(voiceflow.folder, -1014)
     out = voiceflow("calls", "show", job.id, *store).out
     assert "code -1014: " in out
+
+
+def left_by_a_dead_worker(folder: Path, *, lease: timedelta) -> str:
+    """A call whose worker died after its journal entry; its lease lasts so long from then."""
+
+    async def work(engine: Engine) -> str:
+        await engine.queue.enqueue(flow())
+        (job,) = await engine.lease(1)
+        now = engine.store.clock.now()
+        begun = lifecycle.begin(job, at=now, lease_until=now + lease, policy=engine.policy)
+        assert all(await engine.store.jobs.commit([move(job, begun, at=now)]))
+        return job.id
+
+    return within(folder, work)
+
+
+def test_the_story_of_a_call_whose_worker_is_gone_expects_no_answer(voiceflow: Program, store: Store) -> None:
+    gone = left_by_a_dead_worker(voiceflow.folder, lease=timedelta(0))
+    out = voiceflow("calls", "show", gone, *store).out
+    assert "no answer yet" not in out
+    assert "no answer while its worker held it" in out
+    assert "its worker is gone, and a running worker will put it in doubt: its lease ended at" in out
+
+
+def test_the_story_of_a_call_that_is_being_sent_expects_an_answer(voiceflow: Program, store: Store) -> None:
+    sending = left_by_a_dead_worker(voiceflow.folder, lease=timedelta(minutes=5))
+    out = voiceflow("calls", "show", sending, *store).out
+    assert "no answer yet" in out
+    assert "its worker is sending it; leased until" in out

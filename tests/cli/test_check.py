@@ -90,3 +90,8 @@ def test_source_and_voice_come_from_the_settings(voiceflow: Program, monkeypatch
 def test_nothing_is_stored(voiceflow: Program) -> None:
     voiceflow("check", EXAMPLES / "text-to-speech.json")
     assert list(voiceflow.folder.iterdir()) == []
+
+
+def test_columns_that_say_nothing_are_left_out(voiceflow: Program) -> None:
+    header = voiceflow("check", written(voiceflow.folder, "body.json", "{")).out.splitlines()[1]
+    assert header.split() == ["what", "is", "wrong"]  # the file as a whole: no row, no column, no code

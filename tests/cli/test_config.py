@@ -12,6 +12,11 @@ def test_every_setting_is_shown_with_its_place(voiceflow: Program, monkeypatch: 
     assert found["VOICEFLOW_RATE"] == ("7.0", "VOICEFLOW_RATE (the environment)")
     assert found["VOICEFLOW_QUEUE"] == ("reminders", "queue (voiceflow.toml)")
     assert found["VOICEFLOW_BURST"] == ("1", "the default")
+    assert [found[f"VOICEFLOW_{name}"][0] for name in ("RETENTION", "SUMMARY_DEADLINE", "LEASE")] == [
+        "30d",
+        "2h",
+        "60s",
+    ]
 
 
 def test_a_key_is_never_shown(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:

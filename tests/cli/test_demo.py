@@ -81,3 +81,9 @@ def test_the_wheel_carries_what_the_demo_needs(folder: Path) -> None:
         out = subprocess.run(run, cwd=folder, env=environment, check=True, capture_output=True, text=True).stdout
     assert [line.split()[0] for line in out.splitlines()] == ["True", "True"]
     assert all(unpacked in line for line in out.splitlines())
+
+
+def test_its_help_claims_no_setting_that_it_ignores(voiceflow: Program) -> None:
+    out = voiceflow("demo", "--help").out
+    assert "VOICEFLOW_" not in out
+    assert "sqlite:///voiceflow.db" not in out

@@ -154,3 +154,12 @@ def test_progress_is_told_in_lines_where_there_is_no_terminal(
     assert "enqueuing march.csv: 2 rows read (100 %)" in ended.err
     assert "enqueuing march.csv: 2 of 2 rows enqueued (100 %)" in ended.err
     assert ended.document["enqueued"] == 2
+
+
+def test_the_hint_does_not_count_calls_that_are_known(voiceflow: Program) -> None:
+    voiceflow("enqueue", written(voiceflow.folder, "march.csv", GOOD), *SAY)
+    again = written(voiceflow.folder, "march.csv", BAD + "+6587654399,Eve\n")
+    out = voiceflow("enqueue", again, *SAY).out
+    assert "2 of 5 rows are bad; nothing is enqueued. Mend them, or enqueue the other 1 with --skip-bad" in out
+    assert "(2 are known before)" in out
+    assert voiceflow("enqueue", again, *SAY, "--skip-bad", "--json").document["enqueued"] == 1

@@ -3,11 +3,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from tests.cli.running import Program
-from tests.cli.stored import enqueued, url_of
+from tests.cli.stored import empty, enqueued, url_of
 
 
 def test_a_queue_is_held_and_opened(voiceflow: Program) -> None:
-    store = ("--store", url_of(voiceflow.folder))
+    store = ("--store", empty(voiceflow.folder))
     held = voiceflow("hold", "--reason", "wrong text", "--json", *store)
     assert held.code == 0
     assert held.document == {
@@ -22,16 +22,19 @@ def test_a_queue_is_held_and_opened(voiceflow: Program) -> None:
 
 
 def test_a_hold_may_end_by_itself(voiceflow: Program) -> None:
-    found = voiceflow("hold", "--batch", "march", "--for", "10m", "--json").document
+    store = ("--store", empty(voiceflow.folder))
+    found = voiceflow("hold", "--batch", "march", "--for", "10m", "--json", *store).document
     until = datetime.fromisoformat(found["until"])
     assert timedelta(minutes=9) < until - datetime.now(UTC) <= timedelta(minutes=10)
     assert (found["scope"], found["name"]) == ("batch", "march")
 
 
 def test_people_are_told_what_stands(voiceflow: Program) -> None:
-    assert voiceflow("hold").out == "queue default is held until somebody resumes it: held by a person\n"
-    assert voiceflow("hold", "--for", "1m", "--reason", "other").out.endswith("held by a person\n")  # not shortened
-    assert voiceflow("resume").out == "queue default is open\n"
+    store = ("--store", empty(voiceflow.folder))
+    assert voiceflow("hold", *store).out == "queue default is held until somebody resumes it: held by a person\n"
+    again = voiceflow("hold", "--for", "1m", "--reason", "other", *store).out
+    assert again.endswith("held by a person\n")  # not shortened
+    assert voiceflow("resume", *store).out == "queue default is open\n"
 
 
 def test_a_cancelled_batch_stays_cancelled(voiceflow: Program) -> None:

@@ -44,3 +44,11 @@ def test_stdout_stays_free(capsys: pytest.CaptureFixture[str]) -> None:
     log_to_stderr(form="console", level="debug")
     structlog.get_logger().warning("ours")
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_every_line_names_its_process_where_there_are_several(capsys: pytest.CaptureFixture[str], form: str) -> None:
+    log_to_stderr(form=form, level="info", process=4711)
+    structlog.get_logger("voiceflow.worker").info("ours")
+    logging.getLogger("somebody").warning("theirs")
+    assert all("4711" in line for line in capsys.readouterr().err.splitlines())

@@ -14,9 +14,10 @@ from voiceflow_worker.cli.registering import description
 COMMANDS = [
     ["demo"], ["check"], ["enqueue"], ["worker"], ["serve"], ["sandbox"], ["status"], ["report"], ["hold"], ["resume"],
     ["calls", "list"], ["calls", "show"], ["calls", "cancel"], ["calls", "resolve"], ["calls", "redial"],
-    ["config", "show"],
+    ["config", "show"], ["reconcile"], ["doctor"], ["account", "profiles"], ["account", "numbers"],
+    ["account", "webhooks"], ["account", "recordings"],
 ]  # fmt: skip
-TOUCH_JOBS = [command for command in COMMANDS if command[0] not in {"check", "sandbox", "config"}]
+TOUCH_JOBS = [command for command in COMMANDS if command[0] not in {"account", "check", "sandbox", "config"}]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -112,10 +113,11 @@ def test_a_setting_that_is_wrong_is_told_with_its_place(voiceflow: Program) -> N
 
 
 def test_store_and_queue_come_from_the_settings_too(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VOICEFLOW_STORE", "sqlite:///mine.db")
+    enqueued(voiceflow.folder, 3)
+    monkeypatch.setenv("VOICEFLOW_STORE", "sqlite:///calls.db")
     monkeypatch.setenv("VOICEFLOW_QUEUE", "mine")
     assert voiceflow("status", "--json").document["queue"] == "mine"
-    assert (voiceflow.folder / "mine.db").exists()
+    assert voiceflow("status", "--json", "--queue", "default").document["total"] == 3
     assert voiceflow("status", "--json", "--queue", "other").document["queue"] == "other"
 
 

@@ -56,3 +56,19 @@ def test_a_batch_that_nobody_knows_exits_1(voiceflow: Program) -> None:
     ended = voiceflow("report", "--batch", "may", "--json", *filled(voiceflow))
     assert (ended.code, ended.document["total"]) == (1, 0)
     assert "there are no calls of batch may in queue default" in ended.err
+
+
+def test_without_a_batch_it_covers_the_queue(voiceflow: Program) -> None:
+    store = filled(voiceflow)
+    found = voiceflow("report", "--json", *store).document
+    assert (found["batch_id"], found["total"], found["outcomes"]) == (None, 4, {"COMPLETED": 1})
+    ended = voiceflow("report", "--csv", "all.csv", "--html", "all.html", *store)
+    assert ended.out.startswith("queue default: 4 calls\n")
+    assert "all.csv: 4 calls" in ended.err
+    assert "<h1>All calls</h1>" in (voiceflow.folder / "all.html").read_text(encoding="utf-8")
+
+
+def test_a_queue_without_calls_exits_1(voiceflow: Program) -> None:
+    ended = voiceflow("report", "--queue", "empty", *filled(voiceflow))
+    assert (ended.code, ended.out) == (1, "")
+    assert "there are no calls in queue empty" in ended.err

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from tests.cli.running import Program
-from tests.cli.stored import completed, enqueued, in_doubt, url_of, within
+from tests.cli.stored import completed, empty, enqueued, in_doubt, url_of, within
 from voiceflow_worker import JobState
 
 
@@ -22,12 +22,13 @@ def test_the_json_has_every_field(voiceflow: Program) -> None:
 
 
 def test_an_empty_queue_has_no_oldest(voiceflow: Program) -> None:
-    found = voiceflow("status", "--json").document
+    store = ("--store", empty(voiceflow.folder))
+    found = voiceflow("status", "--json", *store).document
     assert (found["oldest_due_seconds"], found["total"], found["due"]) == (None, 0, 0)
 
 
 def test_holds_are_told(voiceflow: Program) -> None:
-    store = ("--store", url_of(voiceflow.folder))
+    store = ("--store", empty(voiceflow.folder))
     voiceflow("hold", "--batch", "march", "--reason", "wrong date", *store)
     assert voiceflow("status", "--json", *store).document["holds"] == [
         {"scope": "batch", "name": "march", "until": None, "reason": "wrong date"}
@@ -47,3 +48,8 @@ def test_people_are_told_where_it_stands(voiceflow: Program) -> None:
     assert "in doubt: 1; see `voiceflow calls list --state in_doubt`" in ended.out
     assert "queue default is held" in ended.out
     assert ended.err == ""
+
+
+def test_a_queue_without_calls_has_no_table(voiceflow: Program) -> None:
+    out = voiceflow("status", "--store", empty(voiceflow.folder)).out
+    assert out.splitlines()[1] == "rate: not set yet; now 0 calls/s, by 0 workers"

@@ -70,7 +70,7 @@ def test_a_port_that_is_taken_is_told(folder: Path) -> None:
             ended = second.end()
         assert first.stop().code == 0
     assert ended.code == 1
-    assert "ddress already in use" in ended.err
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use; stop what listens there" in ended.err
     assert "Traceback" not in ended.err
 
 
@@ -93,4 +93,4 @@ def test_a_sandbox_takes_only_its_key(folder: Path) -> None:
 def test_a_host_that_is_not_here_is_told(voiceflow: Program) -> None:
     ended = voiceflow("sandbox", "--host", "192.0.2.1", "--port", "0")
     assert ended.code == 1
-    assert "assign requested address" in ended.err
+    assert "cannot listen on 192.0.2.1:0: Cannot assign requested address" in ended.err

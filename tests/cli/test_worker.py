@@ -105,9 +105,20 @@ def test_a_hold_that_stops_a_drain_exits_1(
     assert ended.code == 1
     assert ended.document["held"] == 3
     assert [(hold["scope"], hold["state"]) for hold in ended.document["holds"]] == [("queue", "held")]
-    assert "voiceflow resume" in ended.err
+    assert "mend its reason, then `voiceflow resume`, and run this again" in ended.err
     assert "another-key" not in ended.out + ended.err
     assert eight.rang == []
+
+
+def test_a_drain_that_a_hold_stopped_is_not_called_drained(voiceflow: Program, eight: EightByEight) -> None:
+    enqueued(voiceflow.folder, 3, batch_id="march")
+    store = ("--store", url_of(voiceflow.folder))
+    voiceflow("hold", "--batch", "march", "--reason", "a wrong date", *store)
+    ended = voiceflow("worker", "--drain", *store)
+    assert ended.code == 1
+    assert ended.out == "queue default is not drained: a hold stopped it: 3 queued\n"
+    assert "batch march is held until somebody resumes it: a wrong date" in ended.err
+    assert "then `voiceflow resume --batch march`, and run this again" in ended.err
 
 
 def test_a_doubt_that_is_left_exits_1(voiceflow: Program, eight: EightByEight) -> None:
@@ -150,6 +161,12 @@ def test_what_is_missing_is_told_before_anything_is_opened(
     assert ended.code == 2
     assert f"set {missing}" in ended.err
     assert list(voiceflow.folder.iterdir()) == []
+
+
+def test_all_that_is_missing_is_told_at_once(voiceflow: Program) -> None:
+    err = voiceflow("worker").err
+    assert "set VOICEFLOW_API_KEY" in err
+    assert "set VOICEFLOW_SUB_ACCOUNT" in err
 
 
 def test_memory_is_not_shared_by_processes(voiceflow: Program, eight: EightByEight) -> None:
@@ -212,6 +229,7 @@ def test_logs_are_json_lines_where_asked_for(folder: Path, eight: EightByEight) 
         found = json.loads(worker.wait_for("cannot be reached"))
         ended = worker.stop()
     assert {"event", "level", "timestamp", "error"} <= set(found)
+    assert "process" not in found
     assert found["level"] == "warning"
     assert ended.code == 0
     assert states(folder) == {"queued": 1}
@@ -236,6 +254,15 @@ def test_several_processes_send_every_call_once(folder: Path, eight: EightByEigh
     assert ended.code == 0, ended.err
     assert (ended.document["total"], ended.document["states"]["accepted"]) == (40, 40)
     assert eight.rang == [job.destination for job in jobs]
+
+
+def test_each_line_of_several_processes_names_its_own(folder: Path, eight: EightByEight) -> None:
+    enqueued(folder, 1)
+    environment = {"VOICEFLOW_BASE_URL": "http://127.0.0.1:9", "VOICEFLOW_LOG_FORMAT": "json"}
+    with Spawned(["worker", "--processes", "2", "--store", url_of(folder)], folder, environment) as leader:
+        found = json.loads(leader.wait_for("cannot be reached"))
+        assert found["process"] in children_of(leader.process.pid)
+        assert leader.stop().code == 0
 
 
 def test_a_process_that_dies_is_told_and_exits_1(folder: Path, eight: EightByEight) -> None:

@@ -11,7 +11,8 @@ from tests.support.flows import flow
 from tests.support.voices import ScriptedVoice, created, not_sent, refused, unknown
 from voiceflow_worker import CallPolicy, JobState
 from voiceflow_worker.backends.contract.clock import ManualClock
-from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.numbers import NumberLocks
+from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.settle import SummaryResult
 from voiceflow_worker.errors import (
     IllegalMoveError,
@@ -21,7 +22,7 @@ from voiceflow_worker.errors import (
 )
 from voiceflow_worker.model.job import NoteKind, RedialPolicy
 from voiceflow_worker.model.status import SessionStatus
-from voiceflow_worker.model.verdict import Hold, Verdict, VerdictKind
+from voiceflow_worker.model.verdict import Hold, PostProgress, Verdict, VerdictKind
 
 pytestmark = pytest.mark.anyio
 
@@ -399,6 +400,33 @@ class TestNothingLeft:
         await engine.queue.resume()
         assert len(await engine.send()) >= 1
 
+    async def test_a_voice_that_does_not_tell_how_far_it_came_leaves_a_doubt(self, store: Store) -> None:
+        class Silent:
+            async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:  # noqa: ARG002
+                raise ConnectionError("somewhere on the way")
+
+        engine = Engine(store, Silent())
+        job = await engine.enqueue()
+        await engine.send()
+        assert await engine.state(job) == "in_doubt"
+
+    async def test_a_job_that_was_deleted_while_its_call_was_out_stops_nobody(
+        self, store: Store, clock: ManualClock
+    ) -> None:
+        class Deleting:
+            async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:  # noqa: ARG002
+                job_id = placement.client_request_id.rpartition(".")[0]
+                await store.jobs.delete(
+                    list((await store.jobs.get([job_id])).values()), keep_keys_until=clock.now() + MINUTE
+                )
+                return created()
+
+        engine = Engine(store, Deleting())
+        job = await engine.enqueue()
+        for flight in await engine.prepare():
+            await engine.submitter.fly(flight)
+        assert await store.jobs.get([job.id]) == {}
+
 
 class TestOneCallPerNumber:
     async def test_a_second_job_to_a_number_waits_until_the_first_call_is_over_across_queues(
@@ -442,6 +470,32 @@ class TestOneCallPerNumber:
         await engine.send()
         clock.advance(5 * SECOND)
         assert len(await engine.send()) == 1
+
+    async def test_a_release_that_comes_late_does_not_take_the_lock_of_a_newer_post(
+        self, store: Store, voice: ScriptedVoice, clock: ManualClock
+    ) -> None:
+        one, two = Engine(store, voice, queue="one"), Engine(store, voice, queue="two")
+        voice.answers = [not_sent()]
+        job = await one.enqueue()
+        await two.enqueue()
+        (waiting,) = await one.send()
+        clock.advance(SECOND)
+        await one.journal()  # its second POST is on its way
+        await NumberLocks(store.records, one.policy).release_settled([waiting])
+        assert await two.send() == []
+        assert await one.state(job) == "sending"
+
+    async def test_no_post_outlives_the_lock_of_its_number(
+        self, store: Store, voice: ScriptedVoice, clock: ManualClock
+    ) -> None:
+        one, two = Engine(store, voice, queue="one"), Engine(store, voice, queue="two")
+        await one.enqueue()
+        await two.enqueue()
+        (stalled,) = await one.prepare()
+        clock.advance(one.policy.submit_window + one.policy.ringing + SECOND)
+        assert len(await two.send()) == 1
+        await one.submitter.fly(stalled)
+        assert len(voice.placed) == 1
 
 
 class TestSweep:

@@ -53,6 +53,12 @@ class Child:
         return code
 
     @property
+    def pid(self) -> int:
+        """Its process id; it may be another's once it has ended."""
+        pid: int = self.wait_for("born")["pid"]
+        return pid
+
+    @property
     def has_ended(self) -> bool:
         return "ended" in self._words
 

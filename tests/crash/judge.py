@@ -41,15 +41,15 @@ class Judgement:
     states: dict[str, int]
     open_doubts: tuple[str, ...]
     """Jobs in doubt that had not rung: listed, and for a person to resolve."""
-    settled_doubts: int
+    unanswered: int
     """Jobs one of whose POSTs has an outcome and no clear answer: only the summary told that it was placed."""
     violations: tuple[Violation, ...] = field(default=())
 
     def __str__(self) -> str:
         """The judgement, for people."""
         counts = (
-            f"{self.calls} calls: {self.states}; {self.rang} rang, at most {self.rings_per_destination} per destination; "
-            f"{self.settled_doubts} doubts were settled by a summary, {len(self.open_doubts)} are open and had not rung; "
+            f"{self.calls} calls: {self.states}; {self.rang} rang, at most {self.rings_per_destination} times each; "
+            f"of {self.unanswered} only the summary told; {len(self.open_doubts)} doubts are open and had not rung; "
             f"{self.lost} lost"
         )
         return "\n".join([counts, *map(str, self.violations)])
@@ -83,10 +83,8 @@ def judge(
         rings_per_destination=max(bench.rings_by_destination.values(), default=0),
         lost=len(set(enqueued) - {job.id for job in jobs}),
         states={state.value: count for state, count in sorted(states.items())},
-        open_doubts=tuple(
-            job.id for job in jobs if job.state is JobState.IN_DOUBT and not bench.rings_of(job)
-        ),
-        settled_doubts=sum(
+        open_doubts=tuple(job.id for job in jobs if job.state is JobState.IN_DOUBT and not bench.rings_of(job)),
+        unanswered=sum(
             any(post.outcome is not None and post.answered_at is None for post in job.posts) for job in jobs
         ),
         violations=tuple(bench.violations),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import signal
 import socket
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from signal import Signals
 from typing import Any
 
 import anyio
@@ -22,6 +23,9 @@ from tests.crash.phases import SeatOrder
 from tests.crash.points import Trigger
 from tests.support.flows import SOURCE, number
 from voiceflow_worker import CallFlow, CallPolicy, CallQueue, CallRequest, Job, JobState, open_store
+from voiceflow_worker.model.job import FINAL_STATES
+
+AT_REST = {state.value for state in (*FINAL_STATES, JobState.IN_DOUBT)}
 
 
 @dataclass
@@ -56,7 +60,7 @@ class Laboratory:
                 yield self
             finally:
                 for child in (*self._started, self.receiver, self.sandbox):
-                    child.end(signal.SIGKILL)
+                    child.end(Signals.SIGKILL)
 
     def log(self, name: str) -> Path:
         return self.folder / f"{name}.log"
@@ -93,7 +97,7 @@ class Laboratory:
     def killed(self, *triggers: Trigger, **fields: Any) -> None:
         """Run a worker to the point at which it kills itself."""
         child = self.worker(*triggers, **fields)
-        assert child.wait() == -signal.SIGKILL, f"it was not struck at {triggers}:\n{child.log}"
+        assert child.wait() == -Signals.SIGKILL, f"it was not struck at {triggers}:\n{child.log}"
 
     def drain(self, *, seconds: float = WITHIN, **fields: Any) -> dict[str, Any]:
         """Start a worker, and let it drain the queue."""
@@ -102,10 +106,24 @@ class Laboratory:
         assert child.wait() == 0, child.log
         return told
 
+    def finish(self, **fields: Any) -> dict[str, int]:
+        """Let others finish what is left: start a worker and stop it when every job has ended or is in doubt.
+
+        It begins when the leases of dead workers are over, so that its first sweep finds what they left. Gives the
+        states. What `drain` does waits for the same, a second at a time.
+        """
+        leases = [job.due_at for job in self.jobs() if job.state in {JobState.LEASED, JobState.SENDING}]
+        time.sleep(max((max(leases) - datetime.now(UTC)).total_seconds(), 0) if leases else 0)
+        worker = self.worker(**fields)
+        worker.wait_for("ready")
+        self.wait_until(lambda: self.states().keys() <= AT_REST, "end of all calls")
+        assert worker.end(Signals.SIGTERM) == 0, worker.log
+        return self.states()
+
     def come_to_rest(self) -> None:
         """Wait until every call has ended and every summary was delivered."""
         self.sandbox.forget("idle")
-        self.sandbox.signal(signal.SIGUSR1)
+        self.sandbox.signal(Signals.SIGUSR1)
         self.sandbox.wait_for("idle")
 
     def order_of_sandbox(self, path: str, *orders: dict[str, Any]) -> None:
@@ -132,6 +150,39 @@ class Laboratory:
         async with open_store(self.store) as store:
             queue = CallQueue(store, policy=self.policy)
             return list(await queue.find(limit=None)), dict((await queue.status()).states)
+
+    def holds(self) -> str:
+        """Why the queue is held; empty if it is not."""
+        return anyio.run(self._holds)
+
+    async def _holds(self) -> str:
+        async with open_store(self.store) as store:
+            return "; ".join(gate.reason for gate in (await CallQueue(store).status()).holds)
+
+    def summaries_apart(self, seconds: float) -> None:
+        """Have the summaries of calls that are placed together come one after the other."""
+        wait = seconds * self.speed
+        scripts = [
+            {"destination": number(place), "ring_seconds": 0, "talk_seconds": 0, "delay_seconds": place * wait}
+            for place in range(len(self.enqueued))
+        ]
+        self.order_of_sandbox("script", *scripts)
+
+    def wait_until(self, holds: Callable[[], bool], what: str) -> None:
+        """Look again and again: a process that is tested tells nobody."""
+        ends = time.monotonic() + WITHIN
+        while not holds():
+            if time.monotonic() > ends:
+                raise AssertionError(f"in {WITHIN:.0f} s there was no {what}; the jobs are {self.states()}")
+            time.sleep(0.01)
+
+    def wait_for_posts(self, count: int) -> None:
+        """Wait until the sandbox has so many POSTs."""
+        self.wait_until(lambda: len(self.ledger()) >= count, f"{count} POSTs")
+
+    def wait_for(self, state: str, count: int) -> None:
+        """Wait until so many jobs are in a state."""
+        self.wait_until(lambda: self.states().get(state, 0) >= count, f"{count} jobs that are {state}")
 
     def judge(self, *, may_wait: Sequence[JobState] = ()) -> Judgement:
         """Judge what happened, once everything has come to rest."""

@@ -20,14 +20,13 @@ class WorkerOrder:
     base_url: str
     drain: bool = False
     concurrency: int = 8
-    lease: timedelta = timedelta(seconds=1)
+    rate: float | None = None
+    lease: timedelta = timedelta(seconds=0.5)
     grace: timedelta = timedelta(seconds=10)
     read_timeout: timedelta = timedelta(seconds=10)
     policy: CallPolicy = POLICY
     triggers: tuple[Trigger, ...] = ()
     seat: SeatOrder | None = None
-    longest_file: int | None = None
-    """How large its files may grow (RLIMIT_FSIZE), in bytes: a disk that is full for this process alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

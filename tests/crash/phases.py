@@ -1,4 +1,4 @@
-"""What a process is in the middle of, readable after it was killed: counters in memory that is shared with its killer."""
+"""What a process is in the middle of, readable after it was killed: counters in memory shared with its killer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 class Phase(IntEnum):
-    """A stretch of a call's way; the board counts the calls that are in it, or, where there are none, the doing of it."""
+    """A stretch of a call's way, or of a process's; the board counts how many are in it."""
 
     STARTING = 0
     LEASING = auto()
@@ -37,8 +37,7 @@ class Phase(IntEnum):
         return self.name.lower().replace("_", "-")
 
 
-_SEAT = struct.Struct(f"{len(Phase) + 1}i")
-_ANSWERED = len(Phase)
+_SEAT = struct.Struct(f"{len(Phase)}i")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,17 +62,12 @@ class Board:
 
     def read(self, seat: int) -> dict[Phase, int]:
         """The phases that the process in this seat was in, with how many calls each."""
-        *counts, _ = _SEAT.unpack_from(self._memory, seat * _SEAT.size)
+        counts = _SEAT.unpack_from(self._memory, seat * _SEAT.size)
         return {phase: count for phase, count in zip(Phase, counts, strict=True) if count > 0}
-
-    def answered(self, seat: int) -> int:
-        """How many POSTs of the process in this seat were answered."""
-        answered: int = _SEAT.unpack_from(self._memory, seat * _SEAT.size)[_ANSWERED]
-        return answered
 
     def clear(self, seat: int) -> None:
         """Prepare a row for a process that is about to be started."""
-        _SEAT.pack_into(self._memory, seat * _SEAT.size, *(phase is Phase.STARTING for phase in Phase), 0)
+        _SEAT.pack_into(self._memory, seat * _SEAT.size, *(phase is Phase.STARTING for phase in Phase))
 
     def seat(self, seat: int) -> Seat:
         """A cleared row to write: its process is starting."""
@@ -90,13 +84,15 @@ class Seat:
     def __init__(self, memory: mmap.mmap | None = None, start: int = 0) -> None:
         self._memory = memory
         self._start = start
-        self._counts = [0] * (len(Phase) + 1)
+        self._counts = [0] * len(Phase)
         self._counts[Phase.STARTING] = 1
         self._phases: dict[str, Phase] = {}
 
     def add(self, phase: Phase, count: int) -> None:
         """So many more, or fewer, are in this phase."""
-        self._write(phase, count)
+        self._counts[phase] += count
+        if self._memory is not None:
+            struct.pack_into("i", self._memory, self._start + 4 * phase, self._counts[phase])
 
     def put(self, job_id: str, phase: Phase | None) -> None:
         """A call is in this phase now, and in no other; None: its way has ended."""
@@ -106,12 +102,3 @@ class Seat:
             self.add(phase, 1)
         if was is not None:
             self.add(was, -1)
-
-    def answered(self) -> None:
-        """One more POST was answered."""
-        self._write(_ANSWERED, 1)
-
-    def _write(self, column: int, count: int) -> None:
-        self._counts[column] += count
-        if self._memory is not None:
-            struct.pack_into("i", self._memory, self._start + 4 * column, self._counts[column])

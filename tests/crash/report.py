@@ -72,6 +72,7 @@ class Report:
             "doubts_opened": self.doubts_opened,
             "doubts_settled_by_answer": self.doubts_settled_by_answer,
             "doubts_settled_by_summary": self.doubts_settled_by_summary,
+            "settled_by_summary_alone": self.before.unanswered,
             "doubts_open_and_not_rung": len(self.before.open_doubts),
             "doubts_open_after_a_person": len(self.after.open_doubts),
             "rings_per_destination_max": max(self.before.rings_per_destination, self.after.rings_per_destination),
@@ -87,21 +88,23 @@ class Report:
         """The report for people."""
         told, strikes = self.as_json(), self.strikes
         phases = "\n".join(
-            f"    {phase.label:<18}{strikes.kills_in[phase]:>7} kills{strikes.calls_in[phase]:>8} calls" for phase in Phase
+            f"    {phase.label:<18}{strikes.kills_in[phase]:>7} kills{strikes.calls_in[phase]:>8} calls"
+            for phase in Phase
         )
         lines = [
             f"soak with seed {self.seed} on {self.store}: {self.seconds:.0f} s",
             f"  calls                 {told['calls']:>7}",
-            f"  kills                 {strikes.kills:>7} ({strikes.workers} workers, {strikes.receivers} receivers), "
-            f"and {strikes.freezes} freezes past the lease",
+            f"  kills                 {strikes.kills:>7} ({strikes.workers} workers, {strikes.receivers} receivers)",
+            f"  freezes past a lease  {strikes.freezes:>7}",
             "  where they fell (one kill may fall into several):",
             phases,
             f"    {'idle':<18}{strikes.idle:>7} kills",
             f"  doubts opened         {self.doubts_opened:>7}",
             f"    settled by answer   {self.doubts_settled_by_answer:>7} (it came after the sweep had doubted)",
             f"    settled by summary  {self.doubts_settled_by_summary:>7}",
-            f"    open and not rung   {len(self.before.open_doubts):>7}, listed for a person; "
-            f"{len(self.after.open_doubts)} once the person had said so",
+            f"    open and not rung   {len(self.before.open_doubts):>7}, listed for a person",
+            f"    open after that     {len(self.after.open_doubts):>7}, the person having said that nothing rang",
+            f"  never answered        {self.before.unanswered:>7} calls; only a summary told of them",
             f"  rang                  {self.after.rang:>7}",
             f"  rings per destination {told['rings_per_destination_max']:>7} at most",
             f"  jobs lost             {self.after.lost:>7}",

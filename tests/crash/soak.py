@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from signal import Signals
 
@@ -33,13 +34,15 @@ from voiceflow_worker.core.ports import EventKind
 from voiceflow_worker.model.job import PostVerdict
 
 LEASE = timedelta(seconds=1.5)
-POLICY = CallPolicy(
-    submit_window=timedelta(seconds=15), ringing=timedelta(seconds=5), clock_skew=timedelta(seconds=1)
-)
+POLICY = CallPolicy(submit_window=timedelta(seconds=15), ringing=timedelta(seconds=5), clock_skew=timedelta(seconds=1))
 CLEAR = frozenset({PostVerdict.CREATED, PostVerdict.REFUSED, PostVerdict.NOT_SENT, PostVerdict.TURNED_AWAY})
 RECEIVER = 0
 """The receiver's seat; the workers' come after it."""
+SPEED = 40
+"""A phone rings and talks for 0.1 to 2 s: some summaries come before the sweep has doubted a call, some after."""
 FREEZES = 0.02
+PACED = 0.3
+"""The share of workers with a rate: they journal calls some time before these may leave."""
 FED_AT_ONCE = 500
 
 
@@ -67,8 +70,9 @@ class Soak:
         self._tell = told
         self._began = time.monotonic()
         self._strikes = Strikes()
-        self._answered = 0
+        self._taken = 0
         self._life = plan.life
+        self._lived = 0.0
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._failed: list[BaseException] = []
@@ -76,14 +80,16 @@ class Soak:
     def run(self) -> Report:
         """Kill until the plan is done; then drain, judge, have a person resolve what is open, and judge again."""
         self._feed()
-        tasks = [self._feed_on, self._weather, self._kill_receivers]
-        tasks += [lambda seat=seat: self._kill_workers(seat) for seat in range(1, self._plan.workers + 1)]
+        tasks: list[Callable[[], None]] = [self._feed_on, self._weather, self._kill_receivers]
+        tasks += [partial(self._kill_workers, seat) for seat in range(1, self._plan.workers + 1)]
         threads = [threading.Thread(target=self._guarded, args=(task,)) for task in tasks]
         for thread in threads:
             thread.start()
         try:
             while not self._over.wait(5):
-                self._tell(f"{self._strikes.kills} kills, {self._answered} calls answered, {self._life * 1000:.0f} ms a life")
+                self._tell(
+                    f"{self._strikes.kills} kills, {self._taken} calls taken up, {self._life * 1000:.0f} ms a life"
+                )
         finally:
             self._over.set()
             for thread in threads:
@@ -110,7 +116,7 @@ class Soak:
     def _guarded(self, task: Callable[[], None]) -> None:
         try:
             task()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised again where the threads are joined
             self._failed.append(error)
             self._over.set()
 
@@ -120,10 +126,9 @@ class Soak:
     def _kill_workers(self, seat: int) -> None:
         dice = self._dice(f"worker {seat}")
         while not self._over.is_set():
+            began = time.monotonic()
             self._board.clear(seat)
-            child = self._lab.worker(
-                concurrency=self._plan.concurrency, lease=LEASE, seat=self._board.order(seat)
-            )
+            child = self._lab.worker(concurrency=self._plan.concurrency, lease=LEASE, seat=self._board.order(seat))
             if dice.random() < FREEZES:
                 self._over.wait(dice.uniform(0.1, 2 * self._life))
                 child.signal(Signals.SIGSTOP)
@@ -137,7 +142,7 @@ class Soak:
             with self._lock:
                 self._strikes.workers += 1
                 self._strikes.met(self._board.read(seat))
-                self._answered += self._board.answered(seat)
+                self._lived += time.monotonic() - began
                 self._steer()
 
     def _kill_receivers(self) -> None:
@@ -162,8 +167,8 @@ class Soak:
             return
         if self._strikes.kills >= plan.kills:
             self._over.set()
-        ahead = self._answered / plan.calls - self._strikes.kills / plan.kills
-        self._life = min(max(self._life * (0.98 if ahead > 0 else 1.02), 0.03), 3.0)
+        calls_of_a_life = (plan.calls - self._taken) / max(plan.kills - self._strikes.kills, 1)
+        self._life = min(max(calls_of_a_life * self._lived / max(self._taken, 1), 0.03), 3.0)
 
     def _feed_on(self) -> None:
         while not self._over.wait(0.2):
@@ -171,12 +176,13 @@ class Soak:
 
     def _feed(self) -> None:
         """Keep some calls waiting: an empty queue is no test, and a full one is not needed."""
-        plan, handed_in = self._plan, len(self._lab.enqueued)
-        wanted = self._answered + 2 * FED_AT_ONCE
-        if plan.minutes is None:
-            wanted = min(wanted, plan.calls)
-        if wanted > handed_in:
-            self._lab.enqueue(wanted - handed_in)
+        waiting = self._lab.states().get(JobState.QUEUED.value, 0)
+        wanted = FED_AT_ONCE if waiting < FED_AT_ONCE else 0
+        if self._plan.minutes is None:
+            wanted = min(wanted, self._plan.calls - len(self._lab.enqueued))
+        self._taken = len(self._lab.enqueued) - waiting
+        if wanted:
+            self._lab.enqueue(wanted)
 
     def _weather(self) -> None:
         dice = self._dice("weather")
@@ -184,8 +190,8 @@ class Soak:
             self._lab.faults(weather(dice))
 
     def _drain(self) -> None:
-        if self._plan.minutes is None:
-            self._lab.enqueue(self._plan.calls - len(self._lab.enqueued))
+        if self._plan.minutes is None and (missing := self._plan.calls - len(self._lab.enqueued)):
+            self._lab.enqueue(missing)
         self._lab.drain(lease=LEASE, concurrency=self._plan.concurrency * 2, seconds=600)
 
     async def _doubts(self) -> tuple[int, int, int]:
@@ -197,9 +203,7 @@ class Soak:
                 after = events[-1].sequence
                 doubted |= {event.job_id for event in events if event.kind is EventKind.DOUBTED}
             settled = [
-                job
-                for job in (await store.jobs.get(sorted(doubted))).values()
-                if job.state is not JobState.IN_DOUBT
+                job for job in (await store.jobs.get(sorted(doubted))).values() if job.state is not JobState.IN_DOUBT
             ]
             summaries = sum(
                 any(post.outcome is not None and post.verdict not in CLEAR for post in job.posts) for job in settled
@@ -233,7 +237,7 @@ def soak(plan: Plan, *, children: Children, store: str, folder: Path, told: Call
     """Soak an empty store. Raises `AssertionError` where the laboratory itself fails."""
     board = Board(folder / "phases", seats=plan.workers + 1)
     board.clear(RECEIVER)
-    lab = Laboratory(children, store, folder, policy=POLICY, speed=600)
+    lab = Laboratory(children, store, folder, policy=POLICY, speed=SPEED)
     with lab.running(receiver_seat=board.order(RECEIVER)):
         if sum(lab.states().values()):
             raise AssertionError(f"the store {store} is not empty: a soak begins with an empty one")
@@ -267,20 +271,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--json", action="store_true", help="the report as one JSON document on stdout")
     given = parser.parse_args(arguments)
-    plan = Plan(
-        seed=given.seed, kills=given.kills, calls=given.calls, minutes=given.minutes, workers=given.workers
-    )
+    plan = Plan(seed=given.seed, kills=given.kills, calls=given.calls, minutes=given.minutes, workers=given.workers)
     began = time.monotonic()
 
     def told(text: str) -> None:
-        print(f"soak: {time.monotonic() - began:6.0f} s  {text}", file=sys.stderr)
+        sys.stderr.write(f"soak: {time.monotonic() - began:6.0f} s  {text}\n")
 
     with tempfile.TemporaryDirectory(prefix="voiceflow-soak-") as name:
         folder = Path(name)
         with _opened(given.store, folder) as store, zygote() as children:
             told(f"seed {plan.seed} on {store}")
             report = soak(plan, children=children, store=store, folder=folder, told=told)
-    print(json.dumps(report.as_json()) if given.json else report)
+    sys.stdout.write(f"{json.dumps(report.as_json()) if given.json else report}\n")
     return 0 if report.is_good else 1
 
 

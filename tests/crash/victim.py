@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import ssl
 from collections.abc import AsyncGenerator, Callable
@@ -50,9 +49,6 @@ def live(order: Order, tell: Tell) -> None:
 async def _worker(order: WorkerOrder, tell: Tell) -> None:
     seat = _seat(order.seat)
     clock = JumpingClock() if any(trigger.act is Act.JUMP for trigger in order.triggers) else None
-    if order.longest_file is not None:
-        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (order.longest_file, hard))
     client = VoiceClient(
         "laboratory-key",
         "laboratory",
@@ -66,11 +62,16 @@ async def _worker(order: WorkerOrder, tell: Tell) -> None:
         worker = Worker(
             WatchedStore(store, fuse, seat),
             WatchedVoice(voice, fuse, seat),
-            rate=None,
+            rate=order.rate,
             concurrency=order.concurrency,
             options=WorkerOptions(lease=order.lease, shutdown_grace=order.grace, policy=order.policy),
         )
-        async with _stopped_by(signal.SIGTERM, worker.stop), anyio.create_task_group() as group:
+
+        def stop() -> None:
+            worker.stop()
+            tell("stopping")
+
+        async with _stopped_by(signal.SIGTERM, stop), anyio.create_task_group() as group:
             group.start_soon(_end_with_parent)
             tell("ready")
             if order.drain:
@@ -126,7 +127,7 @@ async def _until(told: anyio.Event) -> None:
 async def _end_with_parent() -> None:
     """Nobody waits for what an orphan does."""
     parent = os.getppid()
-    while os.getppid() == parent:
+    while os.getppid() == parent:  # noqa: ASYNC110 - nothing tells an orphan that it is one
         await anyio.sleep(1)
     os._exit(3)
 
@@ -136,7 +137,7 @@ def _seat(order: SeatOrder | None) -> Seat:
 
 
 def _fuse(triggers: tuple[Trigger, ...], clock: JumpingClock | None) -> Fuse:
-    return Fuse(triggers, jump=clock.jump if clock is not None else lambda by: None)
+    return Fuse(triggers, jump=clock.jump if clock is not None else lambda _: None)
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.crash.phases import Phase, Seat
 from tests.crash.points import Fuse, Point
+from voiceflow_worker.core.identity import job_of
 from voiceflow_worker.core.numbers import NAMESPACE as NUMBERS
 from voiceflow_worker.core.ports import Clock, Control, Jobs, Move, Placement, Records, Store, Voice
 from voiceflow_worker.core.sessions import SESSIONS
@@ -51,8 +52,8 @@ class WatchedStore:
 
     def __init__(self, store: Store, fuse: Fuse, seat: Seat) -> None:
         self._store = store
-        self.jobs: Jobs = _WatchedJobs(store.jobs, fuse, seat)  # type: ignore[assignment]
-        self.records: Records = _WatchedRecords(store.records, fuse, seat)  # type: ignore[assignment]
+        self.jobs: Jobs = _WatchedJobs(store.jobs, fuse, seat)
+        self.records: Records = _WatchedRecords(store.records, fuse, seat)
 
     @property
     def url(self) -> str:
@@ -145,10 +146,11 @@ class _WatchedRecords:
     ) -> Mapping[str, str]:
         if namespace != NUMBERS:
             return await self._records.put_if_absent(namespace, values, expires_at=expires_at, now=now)
-        for job_id in values.values():
+        jobs = [post[0] for post in map(job_of, values.values()) if post is not None]
+        for job_id in jobs:
             self._seat.put(job_id, Phase.LOCKING)
         standing = await self._records.put_if_absent(namespace, values, expires_at=expires_at, now=now)
-        for job_id in values.values():
+        for job_id in jobs:
             self._seat.put(job_id, Phase.LOCKED)
         self._fuse.hit(Point.AFTER_LOCK)
         return standing
@@ -180,7 +182,6 @@ class WatchedVoice:
             self._seat.put(job_id, None)
             raise
         self._seat.put(job_id, Phase.ANSWERED)
-        self._seat.answered()
         self._fuse.hit(Point.AFTER_ANSWER)
         return verdict
 

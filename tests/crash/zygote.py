@@ -17,11 +17,19 @@ import sys
 import threading
 import traceback
 from dataclasses import dataclass
+from importlib import import_module
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 from tests.crash.orders import Order
+
+DRIVERS = (
+    "voiceflow_worker.backends.redis",
+    "voiceflow_worker.backends.sqlite",
+    "voiceflow_worker.gateway.aiohttp_pool",
+)
+"""Loaded when first used, by a child each time anew, unless they are loaded before it is forked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +75,7 @@ class Zygote:
         self._woken.setblocking(False)
         waker.setblocking(False)
         self._waker = waker
-        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
 
     def run(self) -> None:
@@ -114,8 +122,10 @@ class Zygote:
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            for each in (self._parent, self._woken, self._waker, *(child.pipe for child in self._children.values())):
-                each.close()
+            for pipe_of_others in (self._parent, *(child.pipe for child in self._children.values())):
+                pipe_of_others.close()
+            self._woken.close()
+            self._waker.close()
             log = os.open(order.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             for standard in (1, 2):
                 os.dup2(log, standard)
@@ -129,7 +139,7 @@ class Zygote:
 
             live(order.order, tell)
             code = 0
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - whatever it is, it must not run on as a second zygote
             traceback.print_exc()
         finally:
             sys.stdout.flush()
@@ -187,11 +197,8 @@ def _threads() -> int:
 
 def main() -> None:
     """Import everything, then serve."""
-    import coredis  # noqa: F401 - forked workers need it, and importing it takes a while
-
-    import voiceflow_worker.backends.redis  # noqa: F401
-    import voiceflow_worker.backends.sqlite  # noqa: F401
-    import voiceflow_worker.gateway.aiohttp_pool  # noqa: F401
+    for module in DRIVERS:
+        import_module(module)
     from tests.crash.victim import ssl_context
 
     ssl_context()

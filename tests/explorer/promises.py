@@ -76,7 +76,8 @@ def _judge_end(facts: Facts) -> str | None:
     if not facts.state.is_final or not evident:
         return None
     outcomes = [post.outcome for post in evident]
-    if outcomes[-1] is None and facts.state is not S.ACCEPTED:
+    told = {S.ACCEPTED, S.COMPLETED} if COMPLETED in outcomes else {S.ACCEPTED}
+    if outcomes[-1] is None and facts.state not in told:
         return f"a call is known to have been placed, no summary told its end, and its job is {facts.state}"
     if outcomes[-1] is not None and COMPLETED in outcomes and facts.state is not S.COMPLETED:
         return f"a call is known to have been answered, and its job is {facts.state}"

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tests.explorer.commits import Commits
 from tests.explorer.jobs import JobBook, PromiseBrokenError, swept_alone
 from tests.explorer.promises import Promises
 from tests.explorer.scene import REAL, Rules, Scene
@@ -41,7 +42,8 @@ class Search:
         self._scene = scene
         self._rules = rules
         self._book = JobBook(scene)
-        self._steps = Steps(scene, rules, self._book)
+        self._commits = Commits(scene, rules, self._book)
+        self._steps = Steps(scene, rules, self._book, self._commits)
         self._promises = Promises(scene, self._book)
         self._worlds: list[World] = []
         self._from: list[int] = []
@@ -66,7 +68,7 @@ class Search:
             self._taken += len(found)
             follows: list[int] = []
             for _, reached, alone in found:
-                after = self._steps.canonical(reached)
+                after = self._commits.canonical(reached)
                 place = places.get(after)
                 if place is None:
                     place = places[after] = len(self._worlds)
@@ -127,7 +129,7 @@ class Search:
             text, world = next(
                 (text, after)
                 for text, after, _ in self._steps.after(world)
-                if self._steps.canonical(after) == self._worlds[step]
+                if self._commits.canonical(after) == self._worlds[step]
             )
             yield f"{text:<72} -> {told(world, self._book)}"
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
 from functools import partial
 
-from tests.explorer.jobs import BUSY, COMPLETED, DROPPED, JobBook, PromiseBrokenError
+from tests.explorer.commits import OUTCOMES, Commits
+from tests.explorer.jobs import JobBook, PromiseBrokenError
 from tests.explorer.scene import LEASE, POLICY, RINGING, SKEW, WINDOW, Rules, Scene, moment
 from tests.explorer.world import (
     ANSWER,
@@ -22,32 +22,30 @@ from tests.explorer.world import (
     WorkerAt,
     World,
     answer,
+    busy,
     copies,
+    line_to,
     place,
+    with_line,
 )
-from voiceflow_worker.core.changes import _is_over
-from voiceflow_worker.core.ports import Move
-from voiceflow_worker.model.job import Job, JobState, Outcome, PostVerdict
+from voiceflow_worker.model.job import JobState
 from voiceflow_worker.model.verdict import Verdict, VerdictKind
 
 S = JobState
 Found = tuple[str, World, bool]
 """What happened, the world after it, and whether it happens without a person or a broken clock."""
 
-_HAD_THE_LEASE = frozenset({Phase.LEASED, Phase.LOCKED, Phase.UNSURE})
-_OUTCOMES = {Line.REACHED: COMPLETED, Line.WAS_BUSY: BUSY, Line.DROPPED: DROPPED}
-_NO_TRACE = frozenset({int(Line.NOTHING), int(Line.DROPPED)})
 _UNCLEAR_SUMMARY = Verdict(kind=VerdictKind.CREATED, message="an unknown status", session_id="session")
 
 
 class Steps:
     """The next steps of a scene under a set of rules."""
 
-    def __init__(self, scene: Scene, rules: Rules, book: JobBook) -> None:
+    def __init__(self, scene: Scene, rules: Rules, book: JobBook, commits: Commits) -> None:
         self._scene = scene
+        self._commits = commits
         self._rules = rules
         self._book = book
-        self._over: dict[tuple[int, int], bool] = {}
         self._names = ["worker A", "worker B"]
 
     def first(self) -> World:
@@ -83,34 +81,7 @@ class Steps:
                 (f"worker A's clock jumps by {by:+d} min", world._replace(off=by, left=left), False)
                 for by in self._scene.jumps
             ]
-        return [(text, self._without_traceless(after), alone) for text, after, alone in found]
-
-    def canonical(self, world: World) -> World:
-        """The same world with jobs and workers in an order, where they are alike: one for all that differ in names."""
-        if self._scene.jumps:
-            return world
-        in_order = tuple(sorted(world.workers))
-        straight = world if in_order == world.workers else world._replace(workers=in_order)
-        if len(world.jobs) == 1:
-            return straight
-        if world.jobs[0] < world.jobs[1]:
-            return straight
-        # Equal jobs may still differ in their lines and workers: then the smaller of the two worlds stands for both.
-        crossed = World(
-            jobs=(world.jobs[1], world.jobs[0]),
-            lines=(world.lines[1], world.lines[0]),
-            workers=tuple(
-                sorted(
-                    worker if worker.phase == Phase.IDLE else worker._replace(job=1 - worker.job)
-                    for worker in world.workers
-                )
-            ),
-            lock=(1 - world.lock[0], world.lock[1]) if world.lock else (),
-            releases=tuple(sorted((1 - owner, stale) for owner, stale in world.releases)),
-            off=world.off,
-            left=world.left,
-        )
-        return min(straight, crossed)
+        return [(text, self._commits.without_traceless(after), alone) for text, after, alone in found]
 
     # --- time ---
 
@@ -122,9 +93,9 @@ class Steps:
                 if self._book.facts[job_id].posts[post].valid >= 0:
                     continue
                 if place(line) == Line.TAKEN:
-                    lines = _with_line(lines, job, post, self._ended(line, Line.DROPPED))
+                    lines = with_line(lines, job, post, self._ended(line, Line.DROPPED))
                 elif line == Line.FLYING and WorkerAt(Phase.WAITING, job, post, 0) not in world.workers:
-                    lines = _with_line(lines, job, post, Line.NOTHING)
+                    lines = with_line(lines, job, post, Line.NOTHING)
         workers = tuple(
             worker._replace(extra=min(worker.extra + 1, WINDOW + 1)) if worker.phase == Phase.LOCKED else worker
             for worker in world.workers
@@ -141,23 +112,21 @@ class Steps:
             self._lease(world, who, off, found)
             return
         if self._scene.kills:
-            found.append((f"{name} is killed", self._killed(world, who), True))
+            found.append((f"{name} is killed", self._commits.killed(world, who), True))
         match worker.phase:
             case Phase.LEASED:
                 self._prepare(world, who, off, found)
             case Phase.LOCKED:
                 self._journal(world, who, off - (worker.extra if self._rules.journal_at_lock else 0), found)
             case Phase.UNSURE:
-                again = self._busy(world, who, worker._replace(phase=Phase.READY))
+                again = busy(world, who, worker._replace(phase=Phase.READY))
                 found.append((f"{name} asks again and hears that its journal entry is there", again, True))
             case Phase.READY:
                 self._send(world, who, off, found)
             case Phase.WAITING:
                 self._hear(world, who, found)
-            case Phase.ANSWERED:
-                self._settle(world, who, off, found)
             case _:
-                self._unpark(world, who, off, found)
+                self._settle(world, who, off, found)
 
     def _lease(self, world: World, who: int, off: int, found: list[Found]) -> None:
         for job, job_id in enumerate(world.jobs):
@@ -167,9 +136,9 @@ class Steps:
             if facts.expires is not None and facts.expires <= off:
                 continue
             step = partial(self._rules.lease, worker_id="w", until=moment(off + LEASE))
-            leased = self._move(world, job, ("lease", off), step)
+            leased = self._commits.move(world, job, ("lease", off), step)
             if leased is not None:
-                leased = self._busy(leased, who, WorkerAt(Phase.LEASED, job, 0, 0))
+                leased = busy(leased, who, WorkerAt(Phase.LEASED, job, 0, 0))
                 found.append((f"{self._names[who]} leases {self._job(job)}", leased, True))
 
     def _prepare(self, world: World, who: int, off: int, found: list[Found]) -> None:
@@ -177,17 +146,19 @@ class Steps:
         expires = self._book.facts[world.jobs[job]].expires
         if expires is not None and expires <= off:
             step = partial(self._rules.expire, at=moment(off), policy=POLICY)
-            self._found(found, f"{name} finds {self._job(job)} expired", self._move(world, job, ("expire", off), step))
+            self._found(
+                found, f"{name} finds {self._job(job)} expired", self._commits.move(world, job, ("expire", off), step)
+            )
         elif len(world.jobs) == 1 or not self._rules.locks:
             self._journal(world, who, off, found)
         elif not world.lock or world.lock[0] == job:
             releases = tuple(sorted({(owner, stale or owner == job) for owner, stale in world.releases}))
             locked = world._replace(lock=(job, WINDOW + RINGING), releases=releases)
-            locked = self._busy(locked, who, WorkerAt(Phase.LOCKED, job, 0, 0))
+            locked = busy(locked, who, WorkerAt(Phase.LOCKED, job, 0, 0))
             found.append((f"{name} locks the number for {self._job(job)}", locked, True))
         else:
             step = partial(self._rules.release, due_at=moment(1))
-            waits = self._move(world, job, "number busy", step)
+            waits = self._commits.move(world, job, "number busy", step)
             self._found(found, f"{name} puts {self._job(job)} back: its number is busy", waits)
 
     def _journal(self, world: World, who: int, at: int, found: list[Found]) -> None:
@@ -195,24 +166,24 @@ class Steps:
         begin = partial(self._rules.begin, at=moment(at), lease_until=moment(at + LEASE), policy=POLICY)
         post = len(world.lines[job])
         lines = (*world.lines[:job], (*world.lines[job], int(Line.JOURNALLED)), *world.lines[job + 1 :])
-        begun = self._move(world._replace(lines=lines), job, ("begin", at), begin)
+        begun = self._commits.move(world._replace(lines=lines), job, ("begin", at), begin)
         if begun is None:
             return
         text = f"{name} journals POST {post + 1} of {self._job(job)}"
-        found.append((text, self._busy(begun, who, WorkerAt(Phase.READY, job, post, 0)), True))
+        found.append((text, busy(begun, who, WorkerAt(Phase.READY, job, post, 0)), True))
         if self._scene.lost_replies:
-            unsure = self._busy(begun, who, WorkerAt(Phase.UNSURE, job, post, 0))
+            unsure = busy(begun, who, WorkerAt(Phase.UNSURE, job, post, 0))
             found.append((f"{text}, and does not hear that it did", unsure, True))
 
     def _send(self, world: World, who: int, off: int, found: list[Found]) -> None:
         worker, name = world.workers[who], self._names[who]
         job, post = worker.job, worker.post
         nothing_left = worker._replace(phase=Phase.ANSWERED, extra=Answer.NOT_SENT)
-        unsent = self._busy(self._line_to(world, job, post, Line.NOTHING), who, nothing_left)
+        unsent = busy(line_to(world, job, post, Line.NOTHING), who, nothing_left)
         if self._book.facts[world.jobs[job]].posts[post].valid <= off:
             found.append((f"{name} finds that the window of POST {post + 1} is over", unsent, True))
             return
-        sent = self._busy(self._line_to(world, job, post, Line.FLYING), who, worker._replace(phase=Phase.WAITING))
+        sent = busy(line_to(world, job, post, Line.FLYING), who, worker._replace(phase=Phase.WAITING))
         found.append((f"POST {post + 1} of {self._job(job)} leaves {name}", sent, True))
         if self._scene.refusals:
             found.append((f"{name} is refused a connection for POST {post + 1}", unsent, True))
@@ -220,31 +191,22 @@ class Steps:
     def _hear(self, world: World, who: int, found: list[Found]) -> None:
         worker, name = world.workers[who], self._names[who]
         came = answer(world.lines[worker.job][worker.post])
-        silent = self._unheard(world, worker)
+        silent = self._commits.unheard(world, worker)
         if came:
-            heard = self._busy(silent, who, worker._replace(phase=Phase.ANSWERED, extra=came))
+            heard = busy(silent, who, worker._replace(phase=Phase.ANSWERED, extra=came))
             found.append((f"{name} hears {Answer(came).name} for POST {worker.post + 1}", heard, True))
         timeout = Answer.UNKNOWN if self._rules.timeout is VerdictKind.UNKNOWN else Answer.NOT_SENT
-        gave_up = self._busy(silent, who, worker._replace(phase=Phase.ANSWERED, extra=timeout))
+        gave_up = busy(silent, who, worker._replace(phase=Phase.ANSWERED, extra=timeout))
         found.append((f"{name} hears nothing for POST {worker.post + 1} (read timeout, reset)", gave_up, True))
 
     def _settle(self, world: World, who: int, off: int, found: list[Found]) -> None:
         worker, name = world.workers[who], self._names[who]
         job, post, said = worker.job, worker.post, Answer(worker.extra)
-        stored = self._answered(world, job, post, VERDICTS[said], key=(said, off), at=off)
-        parked = said is Answer.CREATED and world.lines[job][post] & PARKED
-        then = worker._replace(phase=Phase.UNPARK, extra=0) if parked else IDLE
+        stored = self._commits.answered(world, job, post, VERDICTS[said], key=(said, off), at=off)
         text = f"{name} stores {said.name} for POST {post + 1} of {self._job(job)}"
-        found.append((text, self._busy(stored, who, then), True))
+        found.append((text, busy(stored, who, IDLE), True))
         if self._scene.lost_replies:
             found.append((f"{text}, and does not hear that it did", stored, True))
-
-    def _unpark(self, world: World, who: int, off: int, found: list[Found]) -> None:
-        worker = world.workers[who]
-        if world.lines[worker.job][worker.post] & PARKED:
-            world = self._parked_applied(world, worker.job, worker.post, off)
-        text = f"{self._names[who]} applies the summary that was parked for POST {worker.post + 1}"
-        found.append((text, self._busy(world, who, IDLE), True))
 
     # --- the network and 8x8 ---
 
@@ -258,23 +220,23 @@ class Steps:
                 ends = [Answer.MISSED] if valid <= 0 else []
                 ends += [Answer.REFUSED, Answer.TURNED_AWAY] if valid >= 0 and self._scene.refusals else []
                 for end in ends if waited_for else []:
-                    refused = self._line_to(world, job, post, Line.NOTHING + ANSWER * end)
+                    refused = line_to(world, job, post, Line.NOTHING + ANSWER * end)
                     found.append((f"8x8 answers {what} with {end.name}", refused, True))
                 if valid >= 0:
                     taken = Line.TAKEN + (ANSWER * Answer.CREATED if waited_for else 0)
-                    found.append((f"8x8 takes {what}", self._line_to(world, job, post, taken), True))
+                    found.append((f"8x8 takes {what}", line_to(world, job, post, taken), True))
             case Line.TAKEN:
                 if valid >= 0:
                     self._judge_ring(world, job, post)
-                    rang = self._line_to(world, job, post, line - Line.TAKEN + Line.RANG)
+                    rang = line_to(world, job, post, line - Line.TAKEN + Line.RANG)
                     found.append((f"the phone RINGS for {what}", rang, True))
                 if valid <= 0:
-                    dropped = self._line_to(world, job, post, self._ended(line, Line.DROPPED))
+                    dropped = line_to(world, job, post, self._ended(line, Line.DROPPED))
                     found.append((f"8x8 drops {what}: its validUntil has passed", dropped, True))
             case Line.RANG:
                 ends_as = (Line.REACHED, Line.WAS_BUSY) if self._scene.busy else (Line.REACHED,)
                 for end_as in ends_as:
-                    over = self._line_to(world, job, post, self._ended(line, end_as))
+                    over = line_to(world, job, post, self._ended(line, end_as))
                     found.append((f"the call of {what} ends as {end_as.name}", over, True))
             case _:
                 pass
@@ -300,20 +262,20 @@ class Steps:
     def _summary(self, world: World, job: int, post: int, found: list[Found]) -> None:
         line = world.lines[job][post]
         what = f"summary of POST {post + 1} of {self._job(job)}"
-        outcome = _OUTCOMES[Line(place(line))]
-        fewer = self._line_to(world, job, post, line - COPY)
-        settled = self._summarised(fewer, job, post, outcome, 0)
+        outcome = OUTCOMES[Line(place(line))]
+        fewer = line_to(world, job, post, line - COPY)
+        settled = self._commits.summarised(fewer, job, post, outcome, 0)
         found.append((f"the {what} comes ({outcome.status_text})", settled, True))
         if self._scene.without_id and not self._book.facts[world.jobs[job]].posts[post].session:
-            parked = self._line_to(world, job, post, (line - COPY) | PARKED)
+            parked = line_to(world, job, post, (line - COPY) | PARKED)
             found.append((f"the {what} comes without its clientRequestId, and is parked", parked, True))
         if line & UNCLEAR:
-            clearer = self._line_to(world, job, post, line & ~UNCLEAR)
-            unclear = self._answered(clearer, job, post, _UNCLEAR_SUMMARY, key="unclear", at=0)
+            clearer = line_to(world, job, post, line & ~UNCLEAR)
+            unclear = self._commits.answered(clearer, job, post, _UNCLEAR_SUMMARY, key="unclear", at=0)
             found.append((f"a {what} comes with an unknown status", unclear, True))
 
     def _logged(self, world: World, job: int, post: int, found: list[Found]) -> None:
-        outcome = _OUTCOMES.get(Line(place(world.lines[job][post])))
+        outcome = OUTCOMES.get(Line(place(world.lines[job][post])))
         step = partial(
             self._rules.found_placed,
             number=post + 1,
@@ -322,7 +284,7 @@ class Steps:
             at=moment(0),
             policy=POLICY,
         )
-        logged = self._move(world, job, ("log", post, outcome and outcome.status), step, evidence=True)
+        logged = self._commits.move(world, job, ("log", post, outcome and outcome.status), step, evidence=True)
         self._found(found, f"the log of 8x8 shows POST {post + 1} of {self._job(job)}", logged)
 
     # --- the sweep ---
@@ -333,30 +295,29 @@ class Steps:
         name = f"the sweep{' of worker A' if off else ''}"
         if facts.state is S.QUEUED and facts.expires is not None and facts.expires <= off:
             step = partial(rules.expire, at=at, policy=policy)
-            expired = self._move(world, job, ("expire", off), step)
+            expired = self._commits.move(world, job, ("expire", off), step)
             self._found(found, f"{name} ends {self._job(job)}: its validity has passed", expired)
         if facts.state is S.IN_DOUBT and rules.overdue_doubt is not None:
             step = partial(rules.overdue_doubt, at=at, policy=policy)
-            looked = self._move(world, job, ("look", off), step)
+            looked = self._commits.move(world, job, ("look", off), step)
             self._found(found, f"{name} looks again at {self._job(job)}", looked)
+        parked = [post for post, line in enumerate(world.lines[job]) if line & PARKED and facts.posts[post].session]
+        for post in parked:
+            applied = self._commits.parked_applied(world, job, post, off)
+            found.append((f"{name} applies the summary that was parked for POST {post + 1}", applied, True))
         if facts.due > off:
             return
         match facts.state:
             case S.LEASED:
-                back = self._move(world, job, ("release", off), partial(rules.release, due_at=at))
+                back = self._commits.move(world, job, ("release", off), partial(rules.release, due_at=at))
                 self._found(found, f"{name} puts {self._job(job)} back: its lease ended", back)
             case S.SENDING:
                 step = partial(rules.overdue_sending, at=at, reason="", policy=policy)
-                doubted = self._move(world, job, ("doubt", off), step)
+                doubted = self._commits.move(world, job, ("doubt", off), step)
                 self._found(found, f"{name} takes up {self._job(job)}: its lease ended while sending", doubted)
-            case S.SUBMITTED:
-                for post, line in enumerate(world.lines[job]):
-                    if line & PARKED and facts.posts[post].session:
-                        applied = self._parked_applied(world, job, post, off)
-                        found.append((f"{name} applies the summary that was parked for POST {post + 1}", applied, True))
-                        return
+            case S.SUBMITTED if not parked:
                 step = partial(rules.overdue_submitted, at=at, policy=policy)
-                over = self._move(world, job, ("give up", off), step)
+                over = self._commits.move(world, job, ("give up", off), step)
                 self._found(found, f"{name} gives up waiting for the summary of {self._job(job)}", over)
             case _:
                 pass
@@ -369,12 +330,12 @@ class Steps:
         if left.cancels:
             step = partial(rules.cancel, at=moment(0), reason="", policy=policy)
             fewer = world._replace(left=left._replace(cancels=left.cancels - 1))
-            done = self._move(fewer, job, "cancel", step)
+            done = self._commits.move(fewer, job, "cancel", step)
             self._found(found, f"a person cancels {self._job(job)}", done, alone=False)
         if left.calls_again:
             step = partial(rules.redial, at=moment(0), note="", force=True)
             fewer = world._replace(left=left._replace(calls_again=left.calls_again - 1))
-            done = self._move(fewer, job, "redial", step)
+            done = self._commits.move(fewer, job, "redial", step)
             self._found(found, f"a person asks to call {self._job(job)} again", done, alone=False)
         if not left.resolves or facts.state is not S.IN_DOUBT or facts.open is None:
             return
@@ -388,7 +349,7 @@ class Steps:
             step = partial(
                 rules.resolve, placed=placed, at=moment(0), witnessed=moment(witnessed), note="", policy=policy
             )
-            done = self._move(fewer, job, ("resolve", placed, witnessed), step)
+            done = self._commits.move(fewer, job, ("resolve", placed, witnessed), step)
             said = "was placed" if placed else "was not placed"
             self._found(found, f"a person says that {self._job(job)} {said}", done, alone=False)
 
@@ -414,108 +375,3 @@ class Steps:
     def _found(found: list[Found], text: str, world: World | None, *, alone: bool = True) -> None:
         if world is not None:
             found.append((text, world, alone))
-
-    @staticmethod
-    def _line_to(world: World, job: int, post: int, line: int) -> World:
-        return world._replace(lines=_with_line(world.lines, job, post, line))
-
-    @staticmethod
-    def _busy(world: World, who: int, worker: WorkerAt) -> World:
-        return world._replace(workers=(*world.workers[:who], worker, *world.workers[who + 1 :]))
-
-    def _killed(self, world: World, who: int) -> World:
-        worker = world.workers[who]
-        if worker.phase >= Phase.UNSURE:
-            world = self._unheard(world, worker)
-        return self._busy(world, who, IDLE)
-
-    def _unheard(self, world: World, worker: WorkerAt) -> World:
-        """Nobody waits for this POST's answer now; a POST that was not sent, or can only come too late, is nowhere."""
-        line = world.lines[worker.job][worker.post]
-        too_late = line == Line.FLYING and self._book.facts[world.jobs[worker.job]].posts[worker.post].valid < 0
-        nowhere = too_late or place(line) == Line.JOURNALLED
-        return self._line_to(world, worker.job, worker.post, Line.NOTHING if nowhere else line & ~(7 * ANSWER))
-
-    def _answered(self, world: World, job: int, post: int, verdict: Verdict, *, key: Hashable, at: int) -> World:
-        step = partial(self._rules.answered, number=post + 1, verdict=verdict, at=moment(at), policy=POLICY)
-        moved = self._move(world, job, ("answer", post, key), step, evidence=True)
-        if moved is None:
-            raise PromiseBrokenError("evidence was refused")
-        known = self._book.facts[moved.jobs[job]].posts[post]
-        if verdict.kind is VerdictKind.CREATED and known.verdict is not PostVerdict.CREATED:
-            raise PromiseBrokenError(f"CREATED was heard for POST {post + 1} and not kept: evidence is never dropped")
-        return moved
-
-    def _summarised(self, world: World, job: int, post: int, outcome: Outcome, at: int) -> World:
-        step = partial(self._rules.summarised, number=post + 1, outcome=outcome, at=moment(at), policy=POLICY)
-        moved = self._move(world, job, ("summary", post, outcome.status, at), step, evidence=True)
-        if moved is None or self._book.facts[moved.jobs[job]].posts[post].outcome is None:
-            raise PromiseBrokenError(f"a summary came for POST {post + 1} and was not kept: evidence is never dropped")
-        return moved
-
-    def _parked_applied(self, world: World, job: int, post: int, at: int) -> World:
-        line = world.lines[job][post]
-        unparked = self._line_to(world, job, post, line & ~PARKED)
-        return self._summarised(unparked, job, post, _OUTCOMES[Line(place(line))], at)
-
-    def _move(
-        self, world: World, job: int, key: Hashable, step: Callable[[Job], Job], *, evidence: bool = False
-    ) -> World | None:
-        """One fenced commit: who holds the job by its old revision has lost it. None if the rules refuse the move."""
-        old = world.jobs[job]
-        new = self._book.moved(old, key, step, evidence=evidence)
-        if new is None:
-            return None
-        if new == old:
-            return world
-        for who, worker in enumerate(world.workers):
-            if worker.job == job and worker.phase in _HAD_THE_LEASE:
-                world = self._killed(world, who)
-        releases = world.releases
-        if self._scene.jobs > 1 and self._rules.locks and self._is_over(old, new):
-            releases = tuple(sorted({*releases, (job, False)}))
-        return world._replace(jobs=(*world.jobs[:job], new, *world.jobs[job + 1 :]), releases=releases)
-
-    def _is_over(self, old: int, new: int) -> bool:
-        known = self._over.get((old, new))
-        if known is None:
-            known = self._over[old, new] = _is_over(Move(self._book.jobs[old], self._book.jobs[new]))
-        return known
-
-    def _without_traceless(self, world: World) -> World:
-        """The same world without POSTs that left no trace."""
-        for job in range(len(world.jobs)):
-            if _NO_TRACE.isdisjoint(world.lines[job]):
-                continue
-            post = 0
-            while post < len(world.lines[job]):
-                if self._left_no_trace(world, job, post):
-                    world = self._forgotten(world, job, post)
-                else:
-                    post += 1
-        return world
-
-    def _left_no_trace(self, world: World, job: int, post: int) -> bool:
-        return (
-            world.lines[job][post] in _NO_TRACE
-            and not self._book.facts[world.jobs[job]].posts[post].may_have_rung
-            and all(worker.phase < Phase.UNSURE or worker.job != job or worker.post != post for worker in world.workers)
-        )
-
-    def _forgotten(self, world: World, job: int, post: int) -> World:
-        left = (*world.lines[job][:post], *world.lines[job][post + 1 :])
-        return world._replace(
-            jobs=(*world.jobs[:job], self._book.without(world.jobs[job], post), *world.jobs[job + 1 :]),
-            lines=(*world.lines[:job], left, *world.lines[job + 1 :]),
-            workers=tuple(
-                worker._replace(post=worker.post - 1)
-                if worker.phase >= Phase.UNSURE and worker.job == job and worker.post > post
-                else worker
-                for worker in world.workers
-            ),
-        )
-
-
-def _with_line(lines: tuple[tuple[int, ...], ...], job: int, post: int, line: int) -> tuple[tuple[int, ...], ...]:
-    its = lines[job]
-    return (*lines[:job], (*its[:post], int(line), *its[post + 1 :]), *lines[job + 1 :])

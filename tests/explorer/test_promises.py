@@ -13,7 +13,7 @@ from tests.explorer.scene import FAR, Scene
 from tests.explorer.search import explore
 
 EVERYDAY = {
-    "one call, its answers and summaries in any order": Scene(without_id=True, unclear=True),
+    "one call, its answers and summaries in any order": Scene(without_id=True, unclear=True, export=True),
     "a call that is redialled once": Scene(redials=1, lost_replies=False),
     "a person who looks, and one who cancels, while the call is valid": Scene(
         valid_for=4, cancels=1, resolves=1, lost_replies=False
@@ -28,12 +28,17 @@ EVERYDAY = {
 
 LARGE = {
     "summaries twice, late, without their id, with unknown statuses, and a redial": Scene(
-        redials=1, copies=2, without_id=True, unclear=True
+        redials=1, copies=2, without_id=True, unclear=True, lost_replies=False
     ),
-    "a person who looks and calls again, and a redial": Scene(
-        redials=1, resolves=1, calls_again=1, lost_replies=False, refusals=False
+    "a store that commits and is not heard, summaries twice, and a redial": Scene(redials=1, copies=2),
+    "a person who looks, and one who calls again": Scene(resolves=1, calls_again=1, lost_replies=False, refusals=False),
+    "a person who looks, and a redial": Scene(redials=1, resolves=1, lost_replies=False),
+    "a person who cancels and calls again while the call is valid": Scene(
+        valid_for=5, cancels=1, calls_again=1, lost_replies=False
     ),
-    "a person who cancels and calls again while the call is valid": Scene(valid_for=5, cancels=1, calls_again=1),
+    "rows of the log that come late, and a person who is mistaken": Scene(
+        resolves=1, mistaken=True, without_id=True, unclear=True, export=True, refusals=False, lost_replies=False
+    ),
     "a person who is mistaken twice": Scene(resolves=2, mistaken=True, busy=False, lost_replies=False),
     "a clock that jumps, and a person who looks": Scene(resolves=1, jumps=(-FAR, FAR), lost_replies=False),
     "two calls to one number that fail and end": Scene(jobs=2, posts=2, busy=False, lost_replies=False),

@@ -44,7 +44,6 @@ class Phase(IntEnum):
     READY = 4
     WAITING = 5
     ANSWERED = 6
-    UNPARK = 7
 
 
 class WorkerAt(NamedTuple):
@@ -100,6 +99,22 @@ def answer(line: int) -> int:
 def copies(line: int) -> int:
     """How many summaries are still to come."""
     return line >> 6 & 3
+
+
+def with_line(lines: tuple[tuple[int, ...], ...], job: int, post: int, line: int) -> tuple[tuple[int, ...], ...]:
+    """The lines with one of them replaced."""
+    its = lines[job]
+    return (*lines[:job], (*its[:post], int(line), *its[post + 1 :]), *lines[job + 1 :])
+
+
+def line_to(world: World, job: int, post: int, line: int) -> World:
+    """The world with one line replaced."""
+    return world._replace(lines=with_line(world.lines, job, post, line))
+
+
+def busy(world: World, who: int, worker: WorkerAt) -> World:
+    """The world with one worker replaced."""
+    return world._replace(workers=(*world.workers[:who], worker, *world.workers[who + 1 :]))
 
 
 RANG = frozenset({Line.RANG, Line.REACHED, Line.WAS_BUSY})

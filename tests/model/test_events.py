@@ -220,7 +220,7 @@ class TestSessionSummary:
         assert isinstance(event, SessionSummary)
         assert event.status is SessionStatus.BUSY
 
-    @pytest.mark.parametrize("missing", SUMMARY["payload"].keys() - {"sessionStatus"})
+    @pytest.mark.parametrize("missing", sorted(SUMMARY["payload"].keys() - {"sessionStatus"}))
     def test_any_field_may_be_missing(self, missing: str) -> None:
         data = deepcopy(SUMMARY)
         del data["payload"][missing]

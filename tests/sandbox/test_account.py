@@ -76,10 +76,21 @@ async def test_a_webhook_that_makes_no_sense_is_refused(caller: Caller, given: o
     assert answer.json()["statusCode"] == "1001"
 
 
-@pytest.mark.parametrize("path", ["/speech-profiles", "/numbers", "/numbers/6531234567", "/webhooks"])
+@pytest.mark.parametrize("path", ["/speech-profiles", "/numbers", "/numbers/6531234567", "/webhooks", "/recordings/1"])
 async def test_nothing_is_told_without_a_key(path: str) -> None:
     async with calling(Sandbox(api_key="key-1")) as caller:
         answer = await caller.client.get(caller.url + ACME + path, headers={"Authorization": "Bearer key-2"})
         posted = await caller.client.post(f"{caller.url}{ACME}/webhooks", json={})
     assert (answer.status_code, posted.status_code) == (401, 401)
     assert answer.json()["statusMessage"] == "Authentication header not found or token invalid"
+
+
+async def test_recordings_are_those_that_were_ordered(caller: Caller) -> None:
+    placed = (await caller.place()).json()["sessionId"]
+    await caller.order("recordings", {"session_id": placed, "url": "https://files.example.com/1.mp3", "seconds": 12.5})
+    (found,) = (await get(caller, f"/recordings/{placed}"))["recordings"]
+    assert set(found) == {"recordingId", "sessionid", "status", "externalFileUrl", "duration", "startRecordingTime"}
+    assert (found["sessionid"], found["externalFileUrl"]) == (placed, "https://files.example.com/1.mp3")
+    assert (await get(caller, "/recordings/another"))["recordings"] == []
+    await caller.order("reset", {})
+    assert (await get(caller, f"/recordings/{placed}"))["recordings"] == []

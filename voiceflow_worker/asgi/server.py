@@ -91,6 +91,10 @@ def _bound(host: str, port: int) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
         listening.listen(2048)
+    except OSError as error:
+        listening.close()
+        # The system's own error names neither.
+        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror or error}") from error
     except BaseException:
         listening.close()
         raise

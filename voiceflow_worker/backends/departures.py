@@ -29,9 +29,9 @@ def taken(limits: Limits | None, pace: Pace, *, wanted: int, horizon: timedelta,
         now=now.timestamp(),
         horizon=horizon.total_seconds(),
     )
-    times = tuple(_date(seconds, not_before=now) for seconds in granted.times)
+    times = tuple(_date(seconds) for seconds in granted.times)
     last = granted.times[-1] if granted.times else pace.last
-    return Slots(times, _date(granted.next_at, not_before=now)), replace(pace, tat=granted.tat, last=last)
+    return Slots(times, _date(granted.next_at)), replace(pace, tat=granted.tat, last=last)
 
 
 def repaced(pace: Pace, limits: Limits) -> Pace:
@@ -45,6 +45,6 @@ def repaced(pace: Pace, limits: Limits) -> Pace:
     return replace(pace, tat=min(pace.tat, pace.last + limits.burst / limits.rate))
 
 
-def _date(seconds: float, *, not_before: datetime) -> datetime:
-    # Epoch seconds as floats are good to 0.25 µs; what rounding took below `now` is given back.
-    return max(datetime.fromtimestamp(seconds, UTC), not_before)
+def _date(seconds: float) -> datetime:
+    # Epoch seconds as floats are good to 0.25 µs: rounded to microseconds, a time comes back as it went in.
+    return datetime.fromtimestamp(seconds, UTC)

@@ -11,6 +11,7 @@ from voiceflow_worker.core.ports import KeyOwner
 from voiceflow_worker.core.queue import CallQueue, CallRequest
 from voiceflow_worker.errors import CallFlowError, KeyConflict, KeyConflictError
 from voiceflow_worker.model.finding import Finding
+from voiceflow_worker.model.moment import in_words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +105,7 @@ class Intake:
                 good.append(row)
                 continue
             message = (
-                f"the validity period has expired, at {until.isoformat()}, while the file was read; give a later time"
+                f"the validity period has expired, at {in_words(until)}, while the file was read; give a later time"
             )
             taken.refused.append(self._refused(row, Finding(column="valid_until", code=-1015, message=message)))
         return good

@@ -1,4 +1,4 @@
-"""What became of a batch: how many calls stand where, how they ended, how many were answered, what was pressed."""
+"""What became of a batch or a queue: where its calls stand, how they ended, who answered, what was pressed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PAGE = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """The numbers of one batch.
+    """The numbers of one batch, or of a whole queue: `batch_id` is None then.
 
     `outcomes` counts calls by how their newest session ended; those without an outcome are in none. `answered` counts
     the calls that a person answered, and `answer_rate` is their share, 0 to 1, of the calls that ended with an outcome:
@@ -24,7 +24,7 @@ class Report:
     counts calls by the keys that were pressed.
     """
 
-    batch_id: str
+    batch_id: str | None
     total: int
     states: Mapping[JobState, int]
     outcomes: Mapping[str, int]
@@ -54,8 +54,11 @@ class Report:
         }
 
 
-async def build_report(store: Store, queue: str, batch_id: str) -> Report:
-    """Count the jobs of a batch that the store still holds; pruned ones are gone. A total of 0: there are none."""
+async def build_report(store: Store, queue: str, batch_id: str | None) -> Report:
+    """Count the jobs of a batch, or (None) of a queue, that the store still holds; pruned ones are gone.
+
+    A total of 0: there are none.
+    """
     states: Counter[JobState] = Counter()
     outcomes: Counter[str] = Counter()
     digits: Counter[str] = Counter()
@@ -79,8 +82,11 @@ async def build_report(store: Store, queue: str, batch_id: str) -> Report:
     )
 
 
-async def jobs_of(store: Store, queue: str, batch_id: str) -> AsyncGenerator[Job, None]:
-    """The jobs of a batch in the order in which they were enqueued, a page at a time; close it if you leave early."""
+async def jobs_of(store: Store, queue: str, batch_id: str | None) -> AsyncGenerator[Job, None]:
+    """The jobs of a batch, or (None) of a queue, in the order in which they were enqueued.
+
+    They are read a page at a time; close it if you leave early.
+    """
     after: str | None = None
     while True:
         page = await store.jobs.find(Query(queue=queue, batch_id=batch_id, after=after, limit=PAGE))

@@ -21,8 +21,8 @@ _FORMULA = re.compile(r"[=+\-@\t\r]")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
 
 
-async def write_csv_report(path: Path, store: Store, queue: str, batch_id: str) -> int:
-    """Write one line for each call of a batch, in the order of enqueuing; gives how many. Raises OSError."""
+async def write_csv_report(path: Path, store: Store, queue: str, batch_id: str | None) -> int:
+    """Write one line for each call of a batch or queue, in the order of enqueuing; gives how many. Raises OSError."""
     count = 0
     async with await open_file(path, "w", encoding="utf-8", newline="") as file:
         await file.write(_lines([COLUMNS]))

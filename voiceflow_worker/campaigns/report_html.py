@@ -35,8 +35,8 @@ class Bar:
     tone: str
 
 
-async def write_html_report(path: Path, store: Store, queue: str, batch_id: str, *, at: datetime) -> int:
-    """Write the page of a batch as it stands at `at`; gives how many calls it is about. Raises OSError."""
+async def write_html_report(path: Path, store: Store, queue: str, batch_id: str | None, *, at: datetime) -> int:
+    """Write the page of a batch or queue as it stands at `at`; gives how many calls it is about. Raises OSError."""
     from jinja2 import Environment, StrictUndefined
 
     report = await build_report(store, queue, batch_id)

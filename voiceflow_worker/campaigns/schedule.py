@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from voiceflow_worker.campaigns.options import CampaignOptions, Purpose
 from voiceflow_worker.campaigns.times import read_time, read_zone
 from voiceflow_worker.model.finding import Finding, Severity
+from voiceflow_worker.model.moment import in_words
 from voiceflow_worker.model.validity import read_valid_until
 
 _EXPIRED = -1015
@@ -93,7 +94,7 @@ def _settle_validity(
                     path=path,
                     code=_EXPIRED,
                     severity=Severity.WARNING if purpose is Purpose.CHECK else Severity.ERROR,
-                    message=f"the validity period has expired, at {own.isoformat()}; give a later time, or --valid-for",
+                    message=f"the validity period has expired, at {in_words(own)}; give a later time, or --valid-for",
                 )
             )
             return
@@ -104,8 +105,8 @@ def _settle_validity(
                 path=path,
                 code=_EXPIRED,
                 message=(
-                    f"its validity ends at {schedule.valid_until.isoformat()}, and it may be called only from "
-                    f"{schedule.not_before.isoformat()} on; give a later valid_until or an earlier not_before"
+                    f"its validity ends at {in_words(schedule.valid_until)}, and it may be called only from "
+                    f"{in_words(schedule.not_before)} on; give a later valid_until or an earlier not_before"
                 ),
             )
         )

@@ -100,9 +100,10 @@ async def show(
     output = Output(as_json=json)
     async with opened_queue(settings_from(store=store, queue=queue)) as calls:
         job = await calls.get(job_id)
+        now = calls.store.clock.now()
     output.document(call_as_json(job))
     if not json:
-        for line in story(job):
+        for line in story(job, at=now):
             output.say(line)
     return ExitCode.DONE
 

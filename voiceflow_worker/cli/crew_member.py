@@ -9,6 +9,7 @@ import sys
 import anyio
 
 from voiceflow_worker.cli.exit_codes import explained
+from voiceflow_worker.cli.logs import log_to_stderr
 from voiceflow_worker.cli.opening import settings_from
 from voiceflow_worker.cli.sending import opened_worker
 from voiceflow_worker.cli.stopping import signals_to
@@ -17,8 +18,10 @@ from voiceflow_worker.core.worker import Worker
 
 async def _work(order: str) -> None:
     wanted = json.loads(order)
+    settings = settings_from(**wanted["options"])
+    log_to_stderr(form=settings.log_format, level=settings.log_level, process=os.getpid())
     async with (
-        opened_worker(settings_from(**wanted["options"])) as worker,
+        opened_worker(settings) as worker,
         signals_to(lambda _: worker.stop()),
         anyio.create_task_group() as group,
     ):

@@ -9,11 +9,13 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
 
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.findings import tell_findings
-from voiceflow_worker.cli.options import JsonOption, QueueOption, StoreOption
+from voiceflow_worker.cli.options import STORE_GROUP, JsonOption
 from voiceflow_worker.cli.output import Output
 
 if TYPE_CHECKING:
@@ -46,11 +48,25 @@ class _Shown:
     """How often the phone of each number rang."""
 
 
-async def demo(*, json: JsonOption = False, store: StoreOption = None, queue: QueueOption = None) -> ExitCode:
+DemoStore = Annotated[
+    str | None,
+    Parameter(
+        name="--store",
+        metavar="URL",
+        group=STORE_GROUP,
+        help="Keep what the demo did in this store, such as sqlite:///demo.db. [a file that is deleted at the end]",
+    ),
+]
+DemoQueue = Annotated[
+    str | None, Parameter(name="--queue", metavar="NAME", group=STORE_GROUP, help="The queue's name. [default]")
+]
+
+
+async def demo(*, json: JsonOption = False, store: DemoStore = None, queue: DemoQueue = None) -> ExitCode:
     """Show all of it: a sandbox, the webhook receiver and a worker in one process send an example campaign.
 
     Some of its rows are bad on purpose. Needs no account, calls nobody, and leaves nothing behind unless a --store is
-    given. Takes about ten seconds.
+    given. Uses no setting of yours. Takes about ten seconds.
     """
     from voiceflow_worker.backends.registry import open_store
     from voiceflow_worker.cli.logs import log_to_stderr

@@ -8,12 +8,13 @@ from contextlib import asynccontextmanager
 import anyio
 
 from voiceflow_worker.cli.exit_codes import ExitCode
-from voiceflow_worker.cli.hold import gate_as_json, gate_in_words
+from voiceflow_worker.cli.hold import gate_as_json, gate_in_words, resume_of
 from voiceflow_worker.cli.output import Output, count_of
 from voiceflow_worker.cli.progress import Meter, meter
 from voiceflow_worker.core.drain import DrainResult
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import StoreError
+from voiceflow_worker.model.gate import GateState
 from voiceflow_worker.model.job import FINAL_STATES, JobState
 
 LOOK_EVERY = 0.5
@@ -74,11 +75,23 @@ async def tell_drained(output: Output, calls: CallQueue, result: DrainResult, *,
         }
     )
     if not output.as_json:
-        how = "was left when it was stopped" if stopped else "is drained"
-        output.say(f"queue {calls.name} {how}: {states_in_words(counts, *JobState) or 'no calls'}")
+        told = states_in_words(counts, *JobState) or "no calls"
+        output.say(f"queue {calls.name} {_how(result, stopped=stopped)}: {told}")
     for line in _left(result):
         output.note(line)
     return ExitCode.UNDONE if (result.stopped_by_hold or result.doubts) and not stopped else ExitCode.DONE
+
+
+def _how(result: DrainResult, *, stopped: bool) -> str:
+    if stopped:
+        return "was left when it was stopped"
+    return "is not drained: a hold stopped it" if result.stopped_by_hold else "is drained"
+
+
+def _how_to_go_on(result: DrainResult) -> str:
+    """What opens the gates, and what to do then: a drain ends when it is stopped, so it must be started again."""
+    opening = " and ".join(resume_of(gate) for gate in result.holds if gate.state is not GateState.CANCELLED)
+    return f"mend its reason, then {opening}, and run this again" if opening else "the batch was cancelled for good"
 
 
 def _left(result: DrainResult) -> Iterator[str]:
@@ -91,8 +104,8 @@ def _left(result: DrainResult) -> Iterator[str]:
         )
     if result.stopped_by_hold:
         for gate in result.holds:
-            yield f"{gate_in_words(gate)}: {gate.reason}"
-        yield f"waiting behind a hold: {count_of(result.held, 'call')}; mend its reason, then `voiceflow resume`"
+            yield f"{gate_in_words(gate)}{': ' + gate.reason if gate.reason else ''}"
+        yield f"waiting behind a hold: {count_of(result.held, 'call')}; {_how_to_go_on(result)}"
     if result.doubts:
         yield (
             f"in doubt: {count_of(result.doubts, 'call')}, which may have been placed and will not be sent again; "

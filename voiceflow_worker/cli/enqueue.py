@@ -59,7 +59,7 @@ async def enqueue(
     output = Output(as_json=json)
     try:
         options = campaign_options(rows, settings)
-        async with opened_queue(settings) as calls:
+        async with opened_queue(settings, makes=True) as calls:
             with meter(f"enqueuing {file.name}") as shown:
                 report = await enqueue_file(
                     calls,
@@ -94,8 +94,9 @@ def _shown_on(shown: Meter) -> OnProgress:
 def _tell(output: Output, report: EnqueueReport, file: Path, *, rejects: Path | None) -> None:
     """What became of the file; on stderr where stdout has the JSON of it."""
     if report.refused:
-        good = report.rows - report.rejected
-        rest = f", or enqueue the other {good} with --skip-bad" if good else ""
+        rest = f", or enqueue the other {report.valid} with --skip-bad" if report.valid else ""
+        if report.duplicates:
+            rest += f" ({report.duplicates} are known before)"
         output.say(f"{file}: {report.rejected} of {report.rows} rows are bad; nothing is enqueued. Mend them{rest}.")
     elif report.dry_run:
         counts = f"{report.valid} would be enqueued, {report.duplicates} are known, {report.rejected} are bad"

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from enum import IntEnum
 from typing import cast
 
 from voiceflow_worker.errors import (
+    CallLogUnavailableError,
     CallNotSentError,
     CampaignFileError,
     InvalidInputError,
     JobError,
+    RequestFailedError,
     StoreError,
     StoreUnavailableError,
     UnknownBackendError,
     VoiceError,
+    VoiceUnavailableError,
 )
 
 
@@ -57,8 +61,14 @@ def _explained(error: BaseException) -> tuple[ExitCode, str] | None:
             return ExitCode.OUT_OF_REACH, f"the store cannot be reached: {error}"
         case StoreError():
             return ExitCode.OUT_OF_REACH, f"the store cannot be used: {error}"
-        case CallNotSentError():
+        case CallNotSentError() | CallLogUnavailableError():
             return ExitCode.OUT_OF_REACH, str(error)
+        case VoiceUnavailableError() | RequestFailedError(status=401 | 403):
+            return ExitCode.OUT_OF_REACH, str(error)
+        case OSError(errno=errno.EADDRINUSE):
+            return ExitCode.UNDONE, f"{error.strerror}; stop what listens there, or give another port"
+        case OSError(filename=None, strerror=str(reason)):
+            return ExitCode.UNDONE, reason
         case VoiceError() | OSError():
             return ExitCode.UNDONE, str(error)
         case KeyboardInterrupt():

@@ -13,16 +13,17 @@ def tell_findings(output: Output, findings: Iterable[Finding], *, title: str | N
     found = list(findings)
     if not found:
         return
-    # Where all are errors, a column that says so everywhere tells nothing.
-    levels = {each.severity for each in found} != {Severity.ERROR}
-    output.table(
-        ("#row", "column", *(["level"] if levels else []), "what is wrong", "#code"),
-        [
-            (each.row, each.column or each.path, *([each.severity.value] if levels else []), each.message, each.code)
-            for each in found
-        ],
-        title=title,
-    )
+    # A column that says the same everywhere, or nothing, tells nothing.
+    all_errors = {each.severity for each in found} == {Severity.ERROR}
+    columns: dict[str, list[object]] = {
+        "#row": [each.row for each in found],
+        "column": [each.column or each.path for each in found],
+        "level": [None if all_errors else each.severity.value for each in found],
+        "what is wrong": [each.message for each in found],
+        "#code": [each.code for each in found],
+    }
+    told = {name: cells for name, cells in columns.items() if any(cell is not None for cell in cells)}
+    output.table(list(told), list(zip(*told.values(), strict=True)), title=title)
 
 
 def in_words(*, errors: int, warnings: int) -> str:

@@ -11,7 +11,8 @@ from voiceflow_worker.cli.opening import opened_queue, settings_from
 from voiceflow_worker.cli.options import BatchOption, DurationOption, JsonOption, QueueOption, StoreOption
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.model.call_json import rfc3339
-from voiceflow_worker.model.gate import Gate, GateState
+from voiceflow_worker.model.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.moment import in_words
 
 HOLD_EXAMPLES = """Examples:
   voiceflow hold --reason "the text has a wrong date"
@@ -80,5 +81,12 @@ def gate_in_words(gate: Gate) -> str:
     """A closed gate for people, without its reason."""
     if gate.state is GateState.CANCELLED:
         return f"{gate.scope.value} {gate.name} is cancelled"
-    end = f"until {gate.until:%Y-%m-%d %H:%M:%S} UTC" if gate.until else "until somebody resumes it"
+    end = f"until {in_words(gate.until)}" if gate.until else "until somebody resumes it"
     return f"{gate.scope.value} {gate.name} is held {end}"
+
+
+def resume_of(gate: Gate) -> str:
+    """The command that opens this gate, in backquotes."""
+    if gate.scope is GateScope.BATCH:
+        return f"`voiceflow resume --batch {gate.name}`"
+    return "`voiceflow resume`" if gate.name == "default" else f"`voiceflow resume --queue {gate.name}`"

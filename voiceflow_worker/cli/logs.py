@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from structlog.typing import Processor
 
 
-def log_to_stderr(*, form: str, level: str) -> None:
-    """Send what this library and the libraries below it log to stderr: one line an event, as JSON if `form` is json."""
+def log_to_stderr(*, form: str, level: str, process: int | None = None) -> None:
+    """Send what this library and the libraries below it log to stderr: one line an event, as JSON if `form` is json.
+
+    Every line names the `process`, where several write to one stderr.
+    """
     import structlog
 
     threshold = logging.getLevelNamesMapping()[level.upper()]
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        *([] if process is None else [_naming(process)]),
     ]
     ending: list[Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
@@ -38,6 +43,14 @@ def log_to_stderr(*, form: str, level: str) -> None:
     )
     # Libraries speak of their own business at info and debug; what they warn of is worth a line of ours.
     logging.basicConfig(level=max(threshold, logging.WARNING), handlers=[handler], force=True)
+
+
+def _naming(process: int) -> Processor:
+    def name(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event["process"] = process
+        return event
+
+    return name
 
 
 class _Stderr:

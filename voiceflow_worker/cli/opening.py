@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from voiceflow_worker.errors import StoreUnavailableError
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.settings import Settings
+
+_FILES = ("sqlite:", "file:")
+_HEADER = 72
+_APPLICATION = slice(68, 72)
+"""Where SQLite keeps the number of the application in the header of a file (SQLite file format §1.3)."""
+_MOST_NAMES = 5
+_MOST_FILES = 500
 
 
 def settings_from(**options: object) -> Settings:
@@ -22,10 +33,69 @@ def settings_from(**options: object) -> Settings:
 
 
 @asynccontextmanager
-async def opened_queue(settings: Settings) -> AsyncGenerator[CallQueue]:
-    """The queue of these settings, in its opened store. Raises StoreError."""
+async def opened_queue(settings: Settings, *, makes: bool = False) -> AsyncGenerator[CallQueue]:
+    """The queue of these settings, in its opened store. Raises StoreError.
+
+    Only with `makes` is a store's file made that is not there: whoever looks at a queue, or orders something about it,
+    means one that exists, and a slip of the pen must not look like an empty queue.
+    """
     from voiceflow_worker.backends.registry import open_store
     from voiceflow_worker.core.queue import CallQueue
 
+    if not makes:
+        require_store(settings)
     async with open_store(settings.store) as store:
         yield CallQueue(store, settings.queue, policy=settings.policy())
+
+
+def require_store(settings: Settings) -> None:
+    """Raise StoreUnavailableError when the store is a file that does not exist; it names those that are near."""
+    path = file_of(settings.store)
+    if path is None or path.exists() or not path.parent.is_dir():  # opening tells of a folder that is missing
+        return
+    place = settings.place_of("store")
+    named = f" ({place})" if place and not place.startswith("--") else ""
+    near = stores_near(path)
+    others = f" Near it: {', '.join(map(str, near))}." if near else ""
+    raise StoreUnavailableError(
+        f"there is no store {path}{named}, and this command makes none.{others} Name the store with --store or "
+        "VOICEFLOW_STORE; `voiceflow enqueue` makes a new one"
+    )
+
+
+def file_of(url: str) -> Path | None:
+    """The file that a store URL names; None for a store of another kind. Raises SettingsError if it names none."""
+    if not url.lower().startswith(_FILES):
+        return None
+    from voiceflow_worker.backends.sqlite.address import path_of
+
+    return path_of(url)
+
+
+def stores_near(path: Path) -> Sequence[Path]:
+    """Stores in the folder of `path`, those of a similar name first."""
+    from difflib import SequenceMatcher
+    from itertools import islice
+
+    try:
+        files = [each for each in islice(path.parent.iterdir(), _MOST_FILES) if _is_store(each)]
+    except OSError:
+        return ()
+    files.sort(key=lambda each: (-SequenceMatcher(None, each.name, path.name).ratio(), each.name))
+    return files[:_MOST_NAMES]
+
+
+def _is_store(path: Path) -> bool:
+    from voiceflow_worker.backends.sqlite.opening import APPLICATION_ID
+
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            header = file.read(_HEADER)
+    except OSError:
+        return False
+    if header[_APPLICATION] == APPLICATION_ID.to_bytes(4):
+        return True
+    # One that is new and in use may have its whole content in its log still.
+    return path.with_name(path.name + "-wal").exists()

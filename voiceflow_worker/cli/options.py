@@ -10,7 +10,7 @@ from cyclopts import Group, Parameter, Token
 
 from voiceflow_worker.errors import SettingsError
 
-_STORE_GROUP = Group("Where the jobs are", sort_key=90)
+STORE_GROUP = Group("Where the jobs are", sort_key=90)
 
 
 def _duration(_type: Any, tokens: Sequence[Token]) -> timedelta:
@@ -40,15 +40,15 @@ StoreOption = Annotated[
     Parameter(
         name="--store",
         metavar="URL",
-        group=_STORE_GROUP,
-        help="The store's URL: sqlite:///relative.db, sqlite:////absolute.db, or memory://. "
+        group=STORE_GROUP,
+        help="The store's URL: sqlite:///relative.db, sqlite:////absolute.db, redis://host:6379/0, or memory://. "
         "[VOICEFLOW_STORE, else sqlite:///voiceflow.db]",
     ),
 ]
 QueueOption = Annotated[
     str | None,
     Parameter(
-        name="--queue", metavar="NAME", group=_STORE_GROUP, help="The queue's name. [VOICEFLOW_QUEUE, else default]"
+        name="--queue", metavar="NAME", group=STORE_GROUP, help="The queue's name. [VOICEFLOW_QUEUE, else default]"
     ),
 ]
 JsonOption = Annotated[

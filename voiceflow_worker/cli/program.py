@@ -50,12 +50,15 @@ def program() -> App:
     from cyclopts import App
 
     from voiceflow_worker.cli import (
+        account,
         calls,
         check,
         config,
         demo,
+        doctor,
         enqueue,
         hold,
+        reconcile,
         report,
         sandbox,
         serve,
@@ -84,6 +87,9 @@ def program() -> App:
     add_group(app, calls.calls_group())
     add_command(app, hold.hold, examples=hold.HOLD_EXAMPLES)
     add_command(app, hold.resume, examples=hold.RESUME_EXAMPLES)
+    add_command(app, reconcile.reconcile, examples=reconcile.EXAMPLES)
+    add_command(app, doctor.doctor, examples=doctor.EXAMPLES)
+    add_group(app, account.account_group())
     add_group(app, config.config_group())
     return app
 

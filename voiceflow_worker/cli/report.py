@@ -1,4 +1,4 @@
-"""`voiceflow report`: what became of a batch."""
+"""`voiceflow report`: what became of a batch, or of a whole queue."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from voiceflow_worker.campaigns.report import Report
 
 EXAMPLES = """Examples:
+  voiceflow report
   voiceflow report --batch people
   voiceflow report --batch people --csv outcomes.csv --html outcomes.html
   voiceflow report --batch people --json | jq .answer_rate"""
@@ -23,17 +24,17 @@ EXAMPLES = """Examples:
 
 async def report(
     *,
-    batch: Annotated[str, Parameter(metavar="ID")],
+    batch: Annotated[str | None, Parameter(metavar="ID")] = None,
     csv: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     html: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     json: JsonOption = False,
     store: StoreOption = None,
     queue: QueueOption = None,
 ) -> ExitCode:
-    """Tell what became of a batch: how many calls ended how, the share that was answered, the keys pressed.
+    """Tell what became of a batch, or of all calls of the queue: how many ended how, the share that was answered.
 
     Args:
-        batch: The batch; `enqueue` tells its id.
+        batch: Only this batch; `enqueue` tells its id.
         csv: Write one line for each call to this file.
         html: Write a page with the numbers and the calls to this file.
     """
@@ -50,17 +51,19 @@ async def report(
         if html is not None:
             count = await write_html_report(html, calls.store, calls.name, batch, at=calls.store.clock.now())
             output.note(f"{html}: {count_of(count, 'call')}")
+        url = calls.store.url
     output.document(found.as_json())
     if not found.total:
-        output.note(f"there are no calls of batch {batch} in queue {calls.name} of {calls.store.url}")
+        output.note(f"there are no calls{'' if batch is None else ' of batch ' + batch} in queue {calls.name} of {url}")
         return ExitCode.UNDONE
     if not json:
-        _tell(output, found)
+        _tell(output, found, queue=calls.name)
     return ExitCode.DONE
 
 
-def _tell(output: Output, found: Report) -> None:
-    output.say(f"batch {found.batch_id}: {count_of(found.total, 'call')}")
+def _tell(output: Output, found: Report, *, queue: str) -> None:
+    whose = f"queue {queue}" if found.batch_id is None else f"batch {found.batch_id}"
+    output.say(f"{whose}: {count_of(found.total, 'call')}")
     output.table(("state", "#calls"), [(state.value, count) for state, count in found.states.items() if count])
     if found.outcomes:
         output.table(("outcome", "#calls"), list(found.outcomes.items()))

@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 
 from voiceflow_worker.cli.opening import opened_queue
 from voiceflow_worker.cli.voice import voice_client
-from voiceflow_worker.core.ports import Store, Voice
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.worker import Worker, WorkerOptions
+from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.settings import Settings
 
 
@@ -16,12 +17,12 @@ from voiceflow_worker.settings import Settings
 async def opened_worker(settings: Settings) -> AsyncGenerator[Worker]:
     """A worker, ready to run. Raises SettingsError when it lacks an API key or a sub-account, StoreError."""
     voice = voice_client(settings)
-    async with opened_queue(settings) as calls, voice:
+    async with opened_queue(settings, makes=True) as calls, voice:
         yield worker_of(settings, calls.store, voice)
 
 
-def worker_of(settings: Settings, store: Store, voice: Voice) -> Worker:
-    """A worker of these settings."""
+def worker_of(settings: Settings, store: Store, voice: VoiceClient) -> Worker:
+    """A worker of these settings, which also looks for calls in doubt in the log of 8x8."""
     return Worker(
         store,
         voice,
@@ -35,4 +36,5 @@ def worker_of(settings: Settings, store: Store, voice: Voice) -> Worker:
             shutdown_grace=settings.shutdown_grace,
             policy=settings.policy(),
         ),
+        call_log=voice,
     )

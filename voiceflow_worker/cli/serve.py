@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from cyclopts import Parameter
+
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.opening import opened_queue, settings_from
-from voiceflow_worker.cli.options import QueueOption, StoreOption
+from voiceflow_worker.cli.options import STORE_GROUP, StoreOption
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.stopping import signals_to
 
 EXAMPLES = """Examples:
   voiceflow serve
-  VOICEFLOW_WEBHOOK_SECRET="Bearer 2f8c..." voiceflow serve --host 0.0.0.0 --port 8080"""
+  VOICEFLOW_WEBHOOK_SECRET="Bearer 2f8c..." voiceflow serve --register https://calls.example.com/webhooks/8x8"""
+
+AnyQueue = Annotated[
+    str | None,
+    Parameter(
+        name="--queue",
+        metavar="NAME",
+        group=STORE_GROUP,
+        help="Changes nothing here: every queue of the store is served.",
+    ),
+]
 
 
 async def serve(
-    *, host: str = "127.0.0.1", port: int = 8080, store: StoreOption = None, queue: QueueOption = None
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    register: Annotated[str | None, Parameter(metavar="URL")] = None,
+    store: StoreOption = None,
+    queue: AnyQueue = None,
 ) -> ExitCode:
     """Receive the webhooks of 8x8, which tell how calls ended: POST /webhooks/8x8; also GET /healthz and /metrics.
 
@@ -24,23 +43,34 @@ async def serve(
     Args:
         host: The address to listen on.
         port: The port to listen on; 0 is any free one.
+        register: Have 8x8 send session summaries (VSS) to this address, by which it reaches this receiver. Needs
+            VOICEFLOW_API_KEY and VOICEFLOW_SUB_ACCOUNT.
     """
+    from functools import partial
+
     import anyio
 
     from voiceflow_worker.asgi.server import serving
+    from voiceflow_worker.cli.voice import voice_client
+    from voiceflow_worker.cli.webhook_registration import receiver_url
+    from voiceflow_worker.cli.webhook_registration import register as register_webhook
     from voiceflow_worker.core.heartbeat import Heartbeats
     from voiceflow_worker.core.settle import Settler
+    from voiceflow_worker.gateway.account import WebhookType
     from voiceflow_worker.webhooks.app import PATH, webhook_app
 
     settings = settings_from(store=store, queue=queue)
     secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else None
     output = Output()
+    url = None if register is None else receiver_url(register, path=PATH)
+    if url is not None:
+        voice_client(settings)  # what is missing is told before anything is opened
     if secret is None and not settings.webhook_allow:
         output.note(
             "anybody who reaches this port can send events: set VOICEFLOW_WEBHOOK_SECRET, VOICEFLOW_WEBHOOK_ALLOW"
         )
     told = anyio.Event()
-    async with opened_queue(settings) as calls:
+    async with opened_queue(settings, makes=True) as calls:
         app = webhook_app(
             Settler(calls.store, settings.policy()),
             secret=secret,
@@ -48,7 +78,15 @@ async def serve(
             trusted_proxies=settings.trusted_proxies,
             heartbeats=Heartbeats(calls.store),
         )
-        async with signals_to(lambda _: told.set()), serving(app, host=host, port=port) as address:
+        async with (
+            signals_to(lambda _: told.set()),
+            serving(app, host=host, port=port) as address,
+            anyio.create_task_group() as group,
+        ):
             output.note(f"voiceflow serve is ready on {address.url}{PATH}, for {calls.store.url}")
+            if url is not None:
+                kinds = [WebhookType.SESSION_SUMMARY]
+                group.start_soon(partial(register_webhook, settings, url, kinds=kinds, tell=output.note))
             await told.wait()
+            group.cancel_scope.cancel()
     return ExitCode.DONE

@@ -23,7 +23,8 @@ async def status(*, json: JsonOption = False, store: StoreOption = None, queue: 
     if json:
         return ExitCode.DONE
     output.say(f"queue {found.queue} in {url}: {count_of(found.total, 'job')}")
-    output.table(("state", "#jobs"), [(state.value, count) for state, count in found.states.items() if count])
+    if found.total:
+        output.table(("state", "#jobs"), [(state.value, count) for state, count in found.states.items() if count])
     limit = "not set yet" if found.limits is None else _rate(found.limits.rate)
     output.say(f"rate: {limit}; now {found.rate_now:g} calls/s, by {count_of(found.workers, 'worker')}")
     if found.due:

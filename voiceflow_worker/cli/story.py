@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 
 from voiceflow_worker.model.job import Job, JobState, Outcome, Post
+from voiceflow_worker.model.moment import in_words
 from voiceflow_worker.model.status import api_code, session_error, session_status
 
 
@@ -25,8 +26,8 @@ def one_line(job: Job) -> str:
     return f"{job.id} to {job.destination} is {job.state.value}{reason}"
 
 
-def story(job: Job) -> Iterator[str]:
-    """All that is known of a call, line by line, in the order it happened."""
+def story(job: Job, *, at: datetime) -> Iterator[str]:
+    """All that is known of a call at this time, line by line, in the order it happened."""
     yield f"{job.id} is {job.state.value}{': ' + job.reason if job.reason else ''}"
     yield f"  from {job.source} to {job.destination}"
     for name, value in (("batch", job.batch_id), ("unique key", job.unique_key), ("session", job.session_id)):
@@ -35,14 +36,15 @@ def story(job: Job) -> Iterator[str]:
     if job.priority:
         yield f"  priority: {job.priority}"
     if job.valid_until is not None:
-        yield f"  valid until {_moment(job.valid_until)}"
+        yield f"  valid until {in_words(job.valid_until)}"
     if not job.state.is_final:
-        yield f"  {_DUE[job.state]} {_moment(job.due_at)}"
+        meaning = _OVERDUE.get(job.state) if job.due_at <= at else None
+        yield f"  {meaning or _DUE[job.state]} {in_words(job.due_at)}"
     events = [(job.created_at, ["enqueued"])]
-    events += [(post.began_at, list(_post(post))) for post in job.posts]
+    events += [(post.began_at, list(_post(post, unanswered=_unanswered(job, post, at=at)))) for post in job.posts]
     events += [(note.at, [f"{note.kind.value}: {note.text}"]) for note in job.notes]
-    for at, lines in sorted(events, key=lambda event: event[0]):
-        yield f"  {_moment(at)}  {lines[0]}"
+    for when, lines in sorted(events, key=lambda event: event[0]):
+        yield f"  {in_words(when)}  {lines[0]}"
         yield from (f"      {line}" for line in lines[1:])
 
 
@@ -55,9 +57,22 @@ _DUE = {
 }
 
 
-def _post(post: Post) -> Iterator[str]:
-    verdict = post.verdict.value if post.verdict is not None else "no answer yet"
-    yield f"POST {post.number} ({post.client_request_id}), valid until {_moment(post.valid_until)}: {verdict}"
+_OVERDUE = {
+    JobState.LEASED: "its worker has sent nothing, and a running worker will take it up: its lease ended at",
+    JobState.SENDING: "its worker is gone, and a running worker will put it in doubt: its lease ended at",
+}
+
+
+def _unanswered(job: Job, post: Post, *, at: datetime) -> str:
+    """What to say of a POST without a verdict: only a worker that still holds the call may yet hear an answer."""
+    if job.state is JobState.SENDING and post == job.last_post:
+        return "no answer yet" if at < job.due_at else "no answer while its worker held it"
+    return "no answer was heard"
+
+
+def _post(post: Post, *, unanswered: str) -> Iterator[str]:
+    verdict = post.verdict.value if post.verdict is not None else unanswered
+    yield f"POST {post.number} ({post.client_request_id}), valid until {in_words(post.valid_until)}: {verdict}"
     if post.code is not None and post.code < 0:
         entry = api_code(post.code)
         yield _sentences(f"code {post.code}: {entry.meaning}.", entry.remedy)
@@ -68,7 +83,7 @@ def _post(post: Post) -> Iterator[str]:
 
 
 def _outcome(outcome: Outcome) -> Iterator[str]:
-    ended = f" at {_moment(outcome.ended_at)}" if outcome.ended_at is not None else ""
+    ended = f" at {in_words(outcome.ended_at)}" if outcome.ended_at is not None else ""
     if outcome.status is None:
         yield f"ended{ended}: {outcome.status_text}"
     else:
@@ -83,7 +98,3 @@ def _outcome(outcome: Outcome) -> Iterator[str]:
 
 def _sentences(*sentences: str) -> str:
     return " ".join(filter(None, sentences))
-
-
-def _moment(at: datetime) -> str:
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -72,7 +72,7 @@ async def worker(
     if processes > 1 and settings.store.startswith("memory:"):
         raise InvalidInputError("memory:// lives in one process: give --processes 1, or another --store")
     output = Output(as_json=json)
-    async with opened_queue(settings) as calls, _metrics(calls, host=metrics_host, port=metrics_port):
+    async with opened_queue(settings, makes=True) as calls, _metrics(calls, host=metrics_host, port=metrics_port):
         if processes > 1:
             return await _send_in_processes(output, calls, settings, options=options, count=processes, drain=drain)
         return await _send(output, calls, settings, drain=drain)

@@ -7,17 +7,20 @@ from typing import Generic, TypeVar
 
 import anyio
 
+from voiceflow_worker.errors import StoreUnavailableError
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 class _Waiting(Generic[Item, Result]):
-    __slots__ = ("answer", "item", "woken")
+    __slots__ = ("answer", "has_left", "item", "woken")
 
     def __init__(self, item: Item) -> None:
         self.item = item
         self.woken: anyio.Event | None = None
         self.answer: Result | BaseException | None = None
+        self.has_left = False
 
 
 class Batcher(Generic[Item, Result]):
@@ -25,7 +28,9 @@ class Batcher(Generic[Item, Result]):
 
     `flush` gets all items that are waiting and gives one result or exception for each, in order; if it raises, all its
     callers get that error. There is no task of its own: the first caller leads, and then hands the lead on. A caller
-    that is cancelled is cancelled after its item was flushed, never between.
+    that is cancelled by a cancel scope is cancelled after its item was flushed, never between. One that is cancelled
+    past all scopes (asyncio's own `Task.cancel`) cuts its flush short: the others of that flush get
+    `StoreUnavailableError`, for nobody knows what was stored.
     """
 
     def __init__(self, flush: Callable[[Sequence[Item]], Awaitable[Sequence[Result | BaseException]]]) -> None:
@@ -39,8 +44,7 @@ class Batcher(Generic[Item, Result]):
         self._waiting.append(mine)
         with anyio.CancelScope(shield=True):
             if self._led:
-                mine.woken = anyio.Event()
-                await mine.woken.wait()
+                await self._wait(mine)
             if mine.answer is None:
                 await self._lead()
         if isinstance(mine.answer, BaseException):
@@ -49,19 +53,37 @@ class Batcher(Generic[Item, Result]):
             raise RuntimeError("a flush gave fewer results than it was handed items")
         return mine.answer
 
+    async def _wait(self, mine: _Waiting[Item, Result]) -> None:
+        mine.woken = anyio.Event()
+        try:
+            await mine.woken.wait()
+        except BaseException:
+            mine.has_left = True
+            if mine.woken.is_set() and mine.answer is None:
+                self._hand_on()
+            raise
+
     async def _lead(self) -> None:
         self._led = True
         batch, self._waiting = self._waiting, []
+        answers: Sequence[Result | BaseException] | None = None
         try:
-            answers: Sequence[Result | BaseException] = await self._flush([each.item for each in batch])
+            answers = await self._flush([each.item for each in batch])
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to each of the callers
             answers = [error] * len(batch)
-        for each, answer in zip(batch, answers, strict=True):
-            each.answer = answer
-            if each.woken is not None:
+        finally:
+            if answers is None:
+                answers = [StoreUnavailableError("the trip to the store was cut short; ask again")] * len(batch)
+            for each, answer in zip(batch, answers, strict=True):
+                each.answer = answer
+                if each.woken is not None:
+                    each.woken.set()
+            self._hand_on()
+
+    def _hand_on(self) -> None:
+        """Wake the first of those who came meanwhile: it leads next. What nobody waits for goes with the next trip."""
+        for each in self._waiting:
+            if not each.has_left and each.woken is not None:
                 each.woken.set()
-        # Whoever came meanwhile waits; the first of them leads next.
-        if self._waiting and (first := self._waiting[0].woken) is not None:
-            first.set()
-        else:
-            self._led = False
+                return
+        self._led = False

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import structlog
+
 from voiceflow_worker.core.batching import Batcher
 from voiceflow_worker.core.identity import queue_of
 from voiceflow_worker.core.moves import move
@@ -13,13 +15,18 @@ from voiceflow_worker.core.numbers import NumberLocks
 from voiceflow_worker.core.ports import Move, Store
 from voiceflow_worker.core.sessions import Sessions
 from voiceflow_worker.core.together import together
-from voiceflow_worker.errors import JobNotFoundError, StaleJobError, VoiceflowError
+from voiceflow_worker.errors import JobNotFoundError, StaleJobError, StoreError
 from voiceflow_worker.model.job import Job, JobState
 from voiceflow_worker.model.policy import CallPolicy
 
 ROUNDS = 20
 """How often a change that lost its commit is merged anew. Losing means that somebody else got on: twenty times in a row
 has not been seen outside tests that force it."""
+
+REMEMBER_RETRIES = (0.05, 0.2, 0.5)
+"""Seconds between tries to remember the sessions of a commit."""
+
+_log = structlog.get_logger("voiceflow.changes")
 
 _HOLDS_ITS_NUMBER = frozenset({JobState.SENDING, JobState.SUBMITTED, JobState.IN_DOUBT})
 
@@ -88,7 +95,7 @@ class Changes:
     ) -> list[str]:
         """One try at all that is left; gives the ids of the jobs that must be tried again."""
         moves: list[Move] = []
-        tried: dict[str, dict[int, VoiceflowError]] = {}
+        tried: dict[str, dict[int, Exception]] = {}
         again: list[str] = []
         now = self._store.clock.now()
         for job_id, places in todo.items():
@@ -123,7 +130,6 @@ class Changes:
         """Commit moves and do what follows from them; gives the ids of the jobs whose move was taken."""
         if not moves:
             return set()
-        now = self._store.clock.now()
         sessions = _new_sessions(moves)
         taken: list[Move] = []
 
@@ -133,25 +139,35 @@ class Changes:
 
         # A session belongs to its POST whether the commit is taken or not, so the two may travel together.
         await together(
-            partial(self._sessions.remember, sessions, now=now),
+            partial(self._remember, sessions),
             *(partial(commit, queue_moves) for queue_moves in _by_queue(moves).values()),
         )
         over = [each.new for each in taken if _is_over(each)]
-        await self._numbers.release(over)
+        await self._numbers.release_settled(over)
         return {each.new.id for each in taken}
 
+    async def _remember(self, sessions: Mapping[str, str]) -> None:
+        for wait in REMEMBER_RETRIES:
+            try:
+                return await self._sessions.remember(sessions, now=self._store.clock.now())
+            except StoreError as error:
+                _log.warning("the store did not take sessions; they are offered again", error=str(error))
+                await self._store.clock.sleep(wait)
+        # The jobs hold their sessions too: what is lost is only how fast a summary without clientRequestId is applied.
+        return None
 
-def _applied(old: Job, applies: Iterable[tuple[int, Callable[[Job], Job]]]) -> tuple[Job, dict[int, VoiceflowError]]:
+
+def _applied(old: Job, applies: Iterable[tuple[int, Callable[[Job], Job]]]) -> tuple[Job, dict[int, Exception]]:
     """The job after all changes of one batch, each seeing what those before it made.
 
     One that raises changes nothing.
     """
     job = old
-    errors: dict[int, VoiceflowError] = {}
+    errors: dict[int, Exception] = {}
     for place, apply in applies:
         try:
             job = apply(job)
-        except VoiceflowError as error:
+        except Exception as error:  # noqa: BLE001 - a fault in one change is its caller's, not the whole batch's
             errors[place] = error
     return job, errors
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -30,6 +30,12 @@ class Entry:
     job: Job | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    job: Job
+    locked_at: datetime
+
+
 class Journal:
     """Begins POSTs of leased jobs, and puts back what will not leave after all."""
 
@@ -38,15 +44,18 @@ class Journal:
         self._policy = policy
         self._lease = lease
         self._numbers = NumberLocks(store.records, policy)
-        self._batcher: Batcher[Job, Entry] = Batcher(self._flush)
+        self._batcher: Batcher[_Wanted, Entry] = Batcher(self._flush)
 
-    async def begin(self, job: Job) -> Entry:
-        """Journal the next POST of a leased job, durably.
+    async def begin(self, job: Job, *, locked_at: datetime) -> Entry:
+        """Journal the next POST of a leased job whose number was locked at `locked_at`, durably.
+
+        The submit window runs from the lock, so that no POST outlives its lock: one that was held up for so long is
+        begun and does not leave.
 
         An entry without a job: somebody else moved it first, or its validity has passed, which ends it. Raises
         `StoreError` when it is not known whether the entry was stored: then nothing may be sent either.
         """
-        return await self._batcher.submit(job)
+        return await self._batcher.submit(_Wanted(job, locked_at))
 
     async def put_back(self, jobs: Sequence[Job], *, reason: str, wait: timedelta = timedelta()) -> None:
         """Queue leased jobs again that have not been journalled, and give their numbers back."""
@@ -55,26 +64,33 @@ class Journal:
         now = self._store.clock.now()
         # Numbers first: afterwards another worker may hold the job, and with it the lock. After the end of the lease
         # that may be so already; then the lock ends by time.
-        await self._numbers.release(job for job in jobs if now < job.due_at)
+        await self._numbers.release_unsent(job for job in jobs if now < job.due_at)
         moves = [move(job, lifecycle.release(job, due_at=now + wait, reason=reason), at=now) for job in jobs]
         await self._commit(moves)
 
-    async def _flush(self, jobs: Sequence[Job]) -> list[Entry | BaseException]:
-        moves = [self._entry(job) for job in jobs]
+    async def _flush(self, wanted: Sequence[_Wanted]) -> list[Entry | BaseException]:
+        moves = [self._entry(each) for each in wanted]
         committed = await self._commit(moves)
         gone = [made for made, done in zip(moves, committed, strict=True) if not done]
-        late = [made.new for made, done in zip(moves, committed, strict=True) if done and made.new.state.is_final]
-        await self._numbers.release([*late, *await self._ended([made.old for made in gone])])
+        late = [made.old for made, done in zip(moves, committed, strict=True) if done and made.new.state.is_final]
+        await self._numbers.release_unsent([*late, *await self._ended([made.old for made in gone])])
         return [
             Entry(made.new if done and made.new.state is JobState.SENDING else None)
             for made, done in zip(moves, committed, strict=True)
         ]
 
-    def _entry(self, job: Job) -> Move:
-        now = self._store.clock.now()
+    def _entry(self, wanted: _Wanted) -> Move:
+        now, job = self._store.clock.now(), wanted.job
         if job.is_expired(at=now):
             return move(job, lifecycle.expire(job, at=now, policy=self._policy), at=now)
-        return move(job, lifecycle.begin(job, at=now, lease_until=now + self._lease, policy=self._policy), at=now)
+        begun = lifecycle.begin(
+            job,
+            at=now,
+            lease_until=now + self._lease,
+            policy=self._policy,
+            not_after=wanted.locked_at + self._policy.submit_window,
+        )
+        return move(job, begun, at=now)
 
     async def _ended(self, lost: Sequence[Job]) -> list[Job]:
         """Those that ended while they were held here.
@@ -85,7 +101,8 @@ class Journal:
             return []
         _log.info("jobs were moved by somebody else before they were sent", jobs=[job.id for job in lost])
         now = await self._store.jobs.get([job.id for job in lost])
-        return [job for job in now.values() if job.state.is_final and job.open_post is None]
+        ended = {job.id for job in now.values() if job.state.is_final and job.open_post is None}
+        return [job for job in lost if job.id in ended]
 
     async def _commit(self, moves: Sequence[Move]) -> Sequence[bool]:
         for wait in RETRIES:

@@ -16,7 +16,7 @@ from voiceflow_worker.core.journal import Journal
 from voiceflow_worker.core.numbers import NumberLocks
 from voiceflow_worker.core.ports import Placement, Store, Voice
 from voiceflow_worker.core.settle import Settler
-from voiceflow_worker.errors import IllegalMoveError, StoreError
+from voiceflow_worker.errors import IllegalMoveError, JobNotFoundError, StaleJobError, StoreError
 from voiceflow_worker.model.backoff import spread
 from voiceflow_worker.model.job import MISSED_WINDOW_CODES, Job
 from voiceflow_worker.model.policy import CallPolicy
@@ -37,6 +37,7 @@ class Flight:
     job: Job
     turn: Turn
     leased_at: float
+    locked_at: datetime
 
 
 class Submitter:
@@ -69,13 +70,14 @@ class Submitter:
 
     async def prepare(self, jobs: Sequence[Job], *, leased_at: float) -> list[Flight]:
         """Lock the numbers of leased jobs and take their turns. Those whose number is busy are put back."""
-        locked = await self._numbers.lock(jobs, now=self._store.clock.now())
+        locked_at = self._store.clock.now()
+        locked = await self._numbers.lock(jobs, now=locked_at)
         ready = [job for job in jobs if job.id in locked]
         busy = [job for job in jobs if job.id not in locked]
         wait = NUMBER_BUSY * (0.75 + 0.5 * spread(f"{leased_at}"))
         await self._journal.put_back(busy, reason="its number is busy with another call", wait=wait)
         turns = await self._departures.take(len(ready))
-        return [Flight(job, turn, leased_at) for job, turn in zip(ready, turns, strict=True)]
+        return [Flight(job, turn, leased_at, locked_at) for job, turn in zip(ready, turns, strict=True)]
 
     async def fly(self, flight: Flight) -> None:
         """Journal one call shortly before its turn, POST it, and settle it.
@@ -94,7 +96,7 @@ class Submitter:
             await self._put_back(flight.job, f"held before it left: {self._holds.reason}")
             return
         try:
-            job = (await self._journal.begin(flight.job)).job
+            job = (await self._journal.begin(flight.job, locked_at=flight.locked_at)).job
         except StoreError as error:
             _log.warning("a call could not be journalled; it is not sent", job=flight.job.id, error=str(error))
             return
@@ -112,10 +114,18 @@ class Submitter:
                 )
             else:
                 verdict = Verdict(kind=VerdictKind.NOT_SENT, message="the worker was stopped before the call left")
-            with anyio.move_on_after(LAST_WORD, shield=True):
-                await self._settle(job, verdict)
+            await self._settle_at_last(job, verdict)
             raise
-        await self._settle(job, verdict)
+        try:
+            await self._settle(job, verdict)
+        except anyio.get_cancelled_exc_class():
+            # The answer is known: it is offered once more, or the call would be in doubt for nothing.
+            await self._settle_at_last(job, verdict)
+            raise
+
+    async def _settle_at_last(self, job: Job, verdict: Verdict) -> None:
+        with anyio.move_on_after(LAST_WORD, shield=True):
+            await self._settle(job, verdict)
 
     async def _post(self, flight: Flight, job: Job, progress: PostProgress) -> Verdict:
         post = job.posts[-1]
@@ -131,6 +141,8 @@ class Submitter:
             client_batch_id=job.batch_id,
             valid_until=post.valid_until,
         )
+        # A voice that does not tell how far it came has, as far as anybody knows, sent the call.
+        progress.may_have_left = True
         try:
             verdict = await self._voice.place(placement, progress=progress, now=now)
         except Exception as error:  # noqa: BLE001 - whatever a gateway raises, the call may have been placed
@@ -153,12 +165,12 @@ class Submitter:
             try:
                 held_until = await self._order_hold(verdict)
                 await self._settler.verdict(job, job.post_count, verdict, held_until=held_until)
-            except StoreError as error:
-                _log.warning("the store is away; a verdict waits", job=job.id, error=str(error))
+            except (StoreError, StaleJobError) as error:
+                _log.warning("the store did not take a verdict; it is offered again", job=job.id, error=str(error))
                 await self._store.clock.sleep(wait)
                 wait = min(wait * 2, 2.0)
-            except IllegalMoveError as error:
-                # The store was set back and knows nothing of this POST.
+            except (IllegalMoveError, JobNotFoundError) as error:
+                # The store was set back and knows nothing of this POST, or the job was deleted.
                 _log.error("a verdict found no POST", job=job.id, verdict=verdict.kind.value, error=str(error))
                 return
             else:

@@ -23,7 +23,7 @@ from voiceflow_worker.core.queue_names import QueueNames
 from voiceflow_worker.core.reconcile import PATIENCE, Reconciler
 from voiceflow_worker.core.submit import Flight, Submitter
 from voiceflow_worker.core.sweep import Sweeper
-from voiceflow_worker.errors import CallLogError, InvalidInputError, StoreError
+from voiceflow_worker.errors import CallLogError, InvalidInputError, StoreError, VoiceflowError
 from voiceflow_worker.model.backoff import backoff
 from voiceflow_worker.model.job import Job, JobState
 from voiceflow_worker.model.policy import CallPolicy
@@ -256,6 +256,8 @@ class Worker:
     async def _fly(self, flight: Flight) -> None:
         try:
             await self._submitter.fly(flight)
+        except Exception:  # noqa: BLE001 - a fault here is one call's: it ends in doubt, and the others go on
+            _log.exception("a call was given up; it is queued again or in doubt when its lease ends", job=flight.job.id)
         finally:
             self._free(1)
 
@@ -339,7 +341,7 @@ class Worker:
                 swept = await self._sweeper.sweep()
                 if swept.doubted:
                     _log.warning("calls are in doubt: a worker went away while sending them", calls=swept.doubted)
-            except StoreError as error:
+            except VoiceflowError as error:
                 _log.warning("the store is away; the sweep waits", error=str(error))
             await self._clock.sleep(SWEEP_EVERY)
 
@@ -357,7 +359,7 @@ class Worker:
         while True:
             try:
                 await self._sweeper.prune()
-            except StoreError as error:
+            except VoiceflowError as error:
                 _log.warning("the store is away; pruning waits", error=str(error))
             await self._clock.sleep(PRUNE_EVERY)
 
@@ -365,14 +367,14 @@ class Worker:
         while True:
             try:
                 await self._heartbeats.worker(self._pulse())
-            except StoreError as error:
+            except VoiceflowError as error:
                 _log.warning("the store is away; the heartbeat waits", error=str(error))
             await self._clock.sleep(EVERY.total_seconds())
 
     async def _leave(self) -> None:
         try:
             await self._heartbeats.worker_left(self._pulse())
-        except StoreError as error:
+        except VoiceflowError as error:
             _log.warning("the store did not hear that this worker left", error=str(error))
 
     def _pulse(self) -> WorkerBeat:

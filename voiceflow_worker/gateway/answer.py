@@ -8,7 +8,7 @@ import anyio
 import httpx
 
 LONGEST_BODY = 64 * 1024
-"""An answer of 8x8 has a few hundred bytes; what is longer is no answer of theirs, and its rest is thrown away."""
+"""An answer to a call has a few hundred bytes; what is longer is no answer of theirs, and its rest is thrown away."""
 _CLOSING = 1.0  # seconds for giving a connection back; it is broken already when it takes any time at all
 
 
@@ -24,12 +24,16 @@ class Answer:
 
 
 class AnswerReader:
-    """Reads the body of a response whose head has come; `answer` tells at any time what is known."""
+    """Reads the body of a response whose head has come; `answer` tells at any time what is known.
 
-    __slots__ = ("_body", "_is_whole", "_response")
+    A body of more than `longest` bytes counts as one that broke off.
+    """
 
-    def __init__(self, response: httpx.Response) -> None:
+    __slots__ = ("_body", "_is_whole", "_longest", "_response")
+
+    def __init__(self, response: httpx.Response, *, longest: int = LONGEST_BODY) -> None:
         self._response = response
+        self._longest = longest
         self._body = bytearray()
         self._is_whole = False
 
@@ -44,7 +48,7 @@ class AnswerReader:
             fits = True
             async for chunk in response.aiter_raw():
                 # Thrown away and not left: leaving a stream early strands its generators, which trio complains of.
-                fits = fits and len(self._body) + len(chunk) <= LONGEST_BODY
+                fits = fits and len(self._body) + len(chunk) <= self._longest
                 if fits:
                     self._body += chunk
             self._is_whole = fits and self._has_its_length()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from ssl import SSLContext
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 from uuid import uuid4
 
 import anyio
@@ -17,6 +17,8 @@ import httpx
 from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.errors import CallInDoubtError, CallNotSentError, CallRefusedError, SettingsError
 from voiceflow_worker.gateway import wire
+from voiceflow_worker.gateway.account import OwnedNumber, Recording, SpeechProfile, Webhook, WebhookType
+from voiceflow_worker.gateway.account_wire import AccountWire
 from voiceflow_worker.gateway.answer import AnswerReader
 from voiceflow_worker.gateway.evidence import BlindWatch
 from voiceflow_worker.gateway.export_wire import ExportWire
@@ -27,6 +29,10 @@ from voiceflow_worker.gateway.verdict import judge_answer, judge_failure, judge_
 from voiceflow_worker.model.callflow import CallFlow
 from voiceflow_worker.model.export import LoggedCalls
 from voiceflow_worker.model.verdict import PostProgress, Verdict, VerdictKind
+
+if TYPE_CHECKING:
+    from voiceflow_worker.gateway.account_api import AccountApi
+    from voiceflow_worker.settings import Settings
 
 
 class RateLimit(Protocol):
@@ -89,7 +95,9 @@ class VoiceClient:
         else:
             given = carry(transport)
             self._open = lambda: given
-        self._wire = wire.Wire(api_key, sub_account, base_url=base_url or Region.named(region).base_url)
+        address = base_url or Region.named(region).base_url
+        self._wire = wire.Wire(api_key, sub_account, base_url=address)
+        self._account_wire = AccountWire(api_key, sub_account, base_url=address)
         self._export_wire = ExportWire(api_key, sub_account, base_url=base_url)
         self._hide = _hider(api_key.strip())
         self._deadline = 2 * connect_timeout + read_timeout
@@ -111,21 +119,32 @@ class VoiceClient:
         """
         from voiceflow_worker.settings import load_settings
 
-        settings = load_settings()
-        if settings.api_key is None:
-            raise SettingsError(
-                "there is no API key: set VOICEFLOW_API_KEY, or VOICEFLOW_API_KEY_FILE to a file that holds it"
-            )
-        if settings.sub_account is None:
-            raise SettingsError("there is no sub-account: set VOICEFLOW_SUB_ACCOUNT to its id")
+        return cls.from_settings(load_settings(), transport=transport, limiter=limiter)
+
+    @classmethod
+    def from_settings(
+        cls,
+        settings: Settings,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        limiter: RateLimit | None = None,
+        patience: timedelta | None = None,
+    ) -> Self:
+        """A client of these settings; `patience` shortens their time limits.
+
+        Raises SettingsError, naming everything that is missing and what to set.
+        """
+        missing = settings.missing_for_calls()
+        if missing or settings.api_key is None or settings.sub_account is None:
+            raise SettingsError("; ".join(missing))
         return cls(
             settings.api_key.get_secret_value(),
             settings.sub_account,
             region=settings.region,
             base_url=settings.base_url,
             transport=transport,
-            connect_timeout=settings.connect_timeout,
-            read_timeout=settings.read_timeout,
+            connect_timeout=min(settings.connect_timeout, patience or settings.connect_timeout),
+            read_timeout=min(settings.read_timeout, patience or settings.read_timeout),
             limiter=limiter,
             concurrency=settings.concurrency,
         )
@@ -156,6 +175,7 @@ class VoiceClient:
         anything may have left.
         """
         carrier = self._opened()
+        progress.may_have_left = False
         now = await self._turn(now, valid_until=placement.valid_until)
         if placement.valid_until <= now:
             return judge_lateness(valid_until=placement.valid_until, now=now)
@@ -232,6 +252,43 @@ class VoiceClient:
         transport = self._opened().transport
         export = LogExport(transport, self._export_wire, timeouts=self._timeouts, deadline=self._deadline)
         return await export.read(since=since, until=until)
+
+    async def speech_profiles(self) -> tuple[SpeechProfile, ...]:
+        """The voices that call flows may name.
+
+        This and what follows raise VoiceUnavailableError if 8x8 cannot be reached, RequestFailedError if it says no.
+        """
+        return await self._account().speech_profiles()
+
+    async def numbers(self) -> tuple[OwnedNumber, ...]:
+        """The numbers that belong to the account."""
+        return await self._account().numbers()
+
+    async def number(self, msisdn: str) -> OwnedNumber | None:
+        """One number of the account; None if it has no such number. Raises PhoneNumberError for what is no number."""
+        return await self._account().number(msisdn)
+
+    async def webhooks(self) -> tuple[Webhook, ...]:
+        """Where events are sent."""
+        return await self._account().webhooks()
+
+    async def register_webhook(self, kind: WebhookType | str, url: str, *, auth_header: str | None = None) -> None:
+        """Have events of a type (VSS, …) sent to `url`, with `auth_header` as their Authorization value. Sent once."""
+        await self._account().register_webhook(kind, url, auth_header=auth_header)
+
+    async def delete_webhook(self, kind: WebhookType | str) -> bool:
+        """Have events of a type sent nowhere; False if they were not sent anywhere before. Sent once."""
+        return await self._account().delete_webhook(kind)
+
+    async def recordings(self, session_id: str) -> tuple[Recording, ...]:
+        """The recordings of a session; none if it was not recorded, or is not known."""
+        return await self._account().recordings(session_id)
+
+    def _account(self) -> AccountApi:
+        from voiceflow_worker.gateway.account_api import AccountApi
+
+        transport = self._opened().transport
+        return AccountApi(transport, self._account_wire, timeouts=self._timeouts, deadline=self._deadline)
 
     def _opened(self) -> Carrier:
         if self._carrier is None:

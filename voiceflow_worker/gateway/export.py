@@ -22,13 +22,15 @@ from tenacity import (
     retry_if_exception_type,
     retry_if_result,
     wait_exponential,
-    wait_exponential_jitter,
+    wait_random,
 )
 
 from voiceflow_worker.errors import CallLogError, CallLogUnavailableError
+from voiceflow_worker.gateway.answer import Answer, AnswerReader
 from voiceflow_worker.gateway.export_csv import read_rows
 from voiceflow_worker.gateway.export_wire import ExportWire
 from voiceflow_worker.gateway.retry_after import read_date, read_retry_after
+from voiceflow_worker.gateway.verdict import describe, quote
 from voiceflow_worker.model.export import ExportRow, LoggedCalls
 from voiceflow_worker.model.values import is_list, is_object
 
@@ -63,21 +65,6 @@ _GOES_ON = frozenset({ExportState.QUEUED, ExportState.RUNNING})
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
-    status: int
-    headers: httpx.Headers
-    body: bytes
-
-    @property
-    def fields(self) -> Mapping[str, object]:
-        try:
-            found: object = orjson.loads(self.body)
-        except orjson.JSONDecodeError:
-            return {}
-        return found if is_object(found) else {}
-
-
-@dataclass(frozen=True, slots=True)
 class _Job:
     state: ExportState
     files: tuple[str, ...] = ()
@@ -105,7 +92,7 @@ class LogExport:
         """All rows of this range. Raises CallLogError, and CallLogUnavailableError where trying again may help."""
         request = self._wire.start(since=since, until=until, extensions=self._extensions)
         started = await self._ask(request, "begin an export of its log")
-        job_id = started.fields.get("jobId")
+        job_id = _fields(started).get("jobId")
         if not isinstance(job_id, str | int) or not str(job_id):
             raise CallLogError(f"8x8 began no export of its log: its answer ({started.status}) has no jobId")
         job = await self._finished(str(job_id))
@@ -141,7 +128,7 @@ class LogExport:
 
     async def _job(self, job_id: str) -> _Job:
         answer = await self._get(lambda: self._wire.state(job_id, extensions=self._extensions), "tell of its export")
-        told = answer.fields
+        told = _fields(answer)
         try:
             state = ExportState(str(told.get("status")).strip().lower())
         except ValueError:
@@ -180,7 +167,7 @@ class LogExport:
         *,
         deadline: timedelta | None = None,
         longest: int = _LONGEST_ANSWER,
-    ) -> _Answer:
+    ) -> Answer:
         trying = AsyncRetrying(
             sleep=self._sleep,
             retry=retry_if_exception_type(CallLogUnavailableError),
@@ -195,17 +182,29 @@ class LogExport:
 
     async def _ask(
         self, request: httpx.Request, what: str, *, deadline: timedelta | None = None, longest: int = _LONGEST_ANSWER
-    ) -> _Answer:
+    ) -> Answer:
         """Send one request, once; what is no success is raised."""
         host = request.url.host  # never more of an address: a signed one is as good as a key
+        within = (deadline or self._deadline).total_seconds()
         try:
-            with anyio.fail_after((deadline or self._deadline).total_seconds()):
-                answer = await self._exchange(request, longest)
-        except CallLogError:
-            raise
+            with anyio.fail_after(within):
+                response = await self._transport.handle_async_request(request)
+                reader = AnswerReader(response, longest=longest)
+                await reader.read()
+        except TimeoutError:
+            why = f"no answer within {within:g} s"
         except Exception as error:  # noqa: BLE001 - out of reach, in whichever words the transport has for it
-            told = self._wire.hide(f"{type(error).__name__}: {error}".rstrip(": "))
-            raise CallLogUnavailableError(f"{host} could not be asked to {what} ({told})") from None
+            why = describe(error)
+            if request.url.query:
+                why = why.replace(request.url.query.decode("ascii"), "…")
+        else:
+            answer = reader.answer(post_was_cut=False)
+            if answer.is_whole:
+                return self._judged(answer, host, what)
+            why = f"its answer broke off, or has more than {longest // 2**20} MiB"
+        raise CallLogUnavailableError(self._wire.hide(f"{host} could not be asked to {what} ({why})")) from None
+
+    def _judged(self, answer: Answer, host: str, what: str) -> Answer:
         if 200 <= answer.status < 300:
             return answer
         told = self._wire.hide(f"{host} answered {answer.status} when asked to {what}{_message(answer)}")
@@ -213,28 +212,6 @@ class LogExport:
             wait = read_retry_after(answer.headers, now=datetime.now(UTC))
             raise CallLogUnavailableError(told, retry_after=wait)
         raise CallLogError(told + _REMEDIES.get(answer.status, ""))
-
-    async def _exchange(self, request: httpx.Request, longest: int) -> _Answer:
-        response = await self._transport.handle_async_request(request)
-        body = bytearray()
-        length = 0
-        try:
-            encoded = "content-encoding" in response.headers
-            if response.is_stream_consumed:  # made with its content, as httpx.MockTransport's are
-                return _Answer(response.status_code, response.headers, response.content)
-            async for chunk in response.aiter_bytes() if encoded else response.aiter_raw():
-                # Thrown away and not left: leaving a stream early strands its generators, which trio complains of.
-                length += len(chunk)
-                if length <= longest:
-                    body += chunk
-        finally:
-            await response.aclose()
-        if length > longest:
-            raise CallLogError(f"{request.url.host} sent more than {longest // 2**20} MiB at once; nobody reads that")
-        stated = response.headers.get("content-length", "")
-        if not encoded and stated.isdecimal() and int(stated) != length:
-            raise ConnectionError(f"{length} of {stated} bytes came")
-        return _Answer(response.status_code, response.headers, bytes(body))
 
 
 _REMEDIES = {
@@ -244,9 +221,18 @@ _REMEDIES = {
 }
 
 
-def _message(answer: _Answer) -> str:
-    told = answer.fields.get("message") or answer.fields.get("statusMessage")
-    return f": {told[:200]}" if isinstance(told, str) else ""
+def _fields(answer: Answer) -> Mapping[str, object]:
+    try:
+        found: object = orjson.loads(answer.body)
+    except orjson.JSONDecodeError:
+        return {}
+    return found if is_object(found) else {}
+
+
+def _message(answer: Answer) -> str:
+    fields = _fields(answer)
+    told = fields.get("message") or fields.get("statusMessage")
+    return f" ({quote(told)})" if isinstance(told, str) else ""
 
 
 def _goes_on(job: object) -> bool:
@@ -257,7 +243,7 @@ def _waited_long_enough(state: RetryCallState) -> bool:
     return state.idle_for + state.upcoming_sleep > PATIENCE.total_seconds()
 
 
-_backing_off = wait_exponential_jitter(initial=0.5, max=8)
+_backing_off = wait_exponential(multiplier=0.5, max=8) + wait_random(0, 0.5)
 
 
 def _pause(state: RetryCallState) -> float:

@@ -30,6 +30,8 @@ class ExportWire:
             "Authorization": f"Bearer {self._key}",
             "Accept": "application/json",
             "User-Agent": "voiceflow-worker",
+            # One connection each: they are few, and a call must not meet one that is just being closed.
+            "Connection": "close",
         }
 
     def __repr__(self) -> str:
@@ -62,7 +64,7 @@ class ExportWire:
             return None
         if address.scheme not in {"http", "https"} or not address.host:
             return None
-        headers = {"Accept": "text/csv, */*", "User-Agent": "voiceflow-worker"}
+        headers = {"Accept": "text/csv, */*", "User-Agent": "voiceflow-worker", "Connection": "close"}
         return httpx.Request("GET", address, headers=headers, extensions=dict(extensions))
 
     def hide(self, text: str) -> str:

@@ -19,4 +19,5 @@ def backoff(failures: int, *, first: timedelta, longest: timedelta, seed: str) -
 
 def spread(seed: str) -> float:
     """A number in [0, 1) that looks random and is the same for the same seed."""
-    return int.from_bytes(hashlib.blake2b(seed.encode(), digest_size=7).digest()) / 2**56
+    # 48 bits: from 54 on the largest of them would round up to 1.0 as a float.
+    return int.from_bytes(hashlib.blake2b(seed.encode(), digest_size=6).digest()) / 2**48

@@ -104,7 +104,7 @@ def _created(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> Job:
         after = _rang_twice(after, post, beside, at=at)
     if job.state in {S.QUEUED, S.LEASED}:
         return submitted(after, at=at, policy=policy)
-    has_its_end = job.state in {S.COMPLETED, S.UNREACHED} and beside is not None
+    has_its_end = job.state is S.COMPLETED and beside is not None
     if job.state in {S.ACCEPTED, S.SUBMITTED} or has_its_end or _newer_that_may_have_rung(job, post):
         return after
     return submitted(after, at=at, policy=policy)
@@ -121,12 +121,14 @@ def _not_placed(
     job: Job, post: Post, verdict: Verdict, *, at: datetime, policy: CallPolicy, held_until: datetime | None
 ) -> Job:
     after = with_post(job, replace(post, verdict=PostVerdict(verdict.kind.value)))
-    waits = job.state in {S.SENDING, S.IN_DOUBT} and _is_current(job, post)
     # A summary that says "placed" outweighs an answer that says it was not; so does one of a newer POST.
-    if not waits or post.outcome is not None:
+    if job.state not in _OPEN or not _is_current(job, post) or post.outcome is not None:
         return after
     if after.placed_post is not None:
         return by_placed_post(after, after.placed_post, at=at, policy=policy)
+    if job.state is S.ACCEPTED:
+        # A person said "placed", and so ended it. That stands, though nothing was: they may have called themselves.
+        return after
     if verdict.kind is VerdictKind.REFUSED:
         if verdict.code in MISSED_WINDOW_CODES:
             return _missed_window(after, verdict.code, at=at, policy=policy)
@@ -165,7 +167,8 @@ def summarised(job: Job, number: int, outcome: Outcome, *, at: datetime, policy:
     """What the summary of POST `number`'s session makes of the job.
 
     The first summary of a POST wins; one more for the same POST changes nothing (a repeated BUSY must not cancel the
-    redial that it granted). One for an older POST settles the job only while no newer POST may have rung.
+    redial that it granted). One for an older POST settles the job only while no newer POST may have rung; but who is
+    known to have answered is not called again.
     """
     post = job.post(number)
     if post is None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.status import SessionStatus
 
 
@@ -175,6 +176,13 @@ class RedialPolicy:
     after: timedelta
     factor: float = 1.0
     jitter: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.limit < 0 or self.after < timedelta() or self.factor <= 0 or not 0 <= self.jitter <= 1:
+            raise InvalidInputError(
+                "a redial policy needs limit >= 0, after >= 0, factor > 0 and jitter between 0 and 1; "
+                f"got limit={self.limit}, after={self.after}, factor={self.factor}, jitter={self.jitter}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,8 +53,9 @@ MOVES: dict[MoveName, frozenset[JobState]] = {
 """From which states each deliberate move may start. What answers and summaries do stands in `evidence`: they are facts,
 not wishes, and are taken in every state."""
 
-KEPT_UNSENT_POSTS = 10
-"""How many POSTs that sent nothing a job keeps: an outage of hours must not grow the record without end."""
+KEPT_POSTS = {PostVerdict.NOT_SENT: 10, PostVerdict.TURNED_AWAY: 50}
+"""How many POSTs a job keeps that sent nothing, or were turned away unread: an outage of hours, or a day of 429s, must
+not grow the record without end."""
 
 
 def lease(job: Job, *, worker_id: str, until: datetime) -> Job:
@@ -69,15 +70,18 @@ def release(job: Job, *, due_at: datetime, reason: str | None = None) -> Job:
     return replace(job, state=S.QUEUED, worker_id=None, due_at=due_at, reason=reason)
 
 
-def begin(job: Job, *, at: datetime, lease_until: datetime, policy: CallPolicy) -> Job:
+def begin(
+    job: Job, *, at: datetime, lease_until: datetime, policy: CallPolicy, not_after: datetime | None = None
+) -> Job:
     """Journal the next POST, before its first byte: from here on only evidence moves the job.
 
     The POST's own `validUntil` is the job's, or the end of the submit window if that comes first: what is late dies at
-    8x8 (-1015, -2007), so that a doubt has an end. It is committed with the journal.
+    8x8 (-1015, -2007), so that a doubt has an end. It is committed with the journal. `not_after` may end it earlier:
+    when the lock of the number ends that this POST needs.
     """
     _require(job, MoveName.BEGIN)
     number = job.post_count + 1
-    window_end = at + policy.submit_window
+    window_end = at + policy.submit_window if not_after is None else min(at + policy.submit_window, not_after)
     valid_until = window_end if job.valid_until is None else min(job.valid_until, window_end)
     # The wire has milliseconds (YYYY-MM-DDTHH:MM:SS.SSSZ): cut, never rounded up, or the call could come late.
     valid_until = valid_until.replace(microsecond=valid_until.microsecond // 1000 * 1000)
@@ -303,9 +307,12 @@ def requeued(job: Job, *, due_at: datetime, reason: str | None) -> Job:
 def with_post(job: Job, post: Post) -> Job:
     """The job with one of its POSTs replaced, and the oldest that sent nothing dropped beyond those worth keeping."""
     posts = tuple(post if old.number == post.number else old for old in job.posts)
-    unsent = [p.number for p in posts if p.verdict is PostVerdict.NOT_SENT and p.outcome is None]
-    dropped = set(unsent[: max(len(unsent) - KEPT_UNSENT_POSTS, 0)])
-    return replace(job, posts=tuple(p for p in posts if p.number not in dropped))
+    kept = KEPT_POSTS.get(post.verdict) if post.verdict is not None else None
+    if kept is not None and len(posts) > kept:
+        alike = [p.number for p in posts if p.verdict is post.verdict and p.outcome is None]
+        dropped = set(alike[: max(len(alike) - kept, 0)])
+        posts = tuple(p for p in posts if p.number not in dropped)
+    return replace(job, posts=posts)
 
 
 def _require(job: Job, move: MoveName) -> None:

@@ -55,8 +55,9 @@ class Verdict:
 class PostProgress:
     """How far one POST has come, readable while it runs and after it was cancelled.
 
-    The gateway sets `may_have_left` before the first byte of the request can leave. A POST that is cancelled while it
-    is False provably sent nothing.
+    A gateway sets `may_have_left` to False when it begins, and to True before the first byte of the request can leave;
+    one that does neither leaves it True, as the engine hands it over. A POST that is cancelled while it is False
+    provably sent nothing.
     """
 
     __slots__ = ("may_have_left",)

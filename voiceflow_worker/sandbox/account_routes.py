@@ -1,4 +1,4 @@
-"""The rest of the account's API, as far as it is played: webhooks, speech profiles, numbers."""
+"""The rest of the account's API, as far as it is played: webhooks, speech profiles, numbers, recordings."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from voiceflow_worker.model import phone
 from voiceflow_worker.model.values import is_object
 from voiceflow_worker.sandbox.account import HOOK_TYPES, Account
 from voiceflow_worker.sandbox.delivery import Hook
+from voiceflow_worker.sandbox.recordings import Recordings
 
 _SUB_ACCOUNT = "/api/v1/subaccounts/{sub_account}"
 _NUMBER_STATUS = "Active"
@@ -23,8 +24,9 @@ _NUMBER_STATUS = "Active"
 class AccountRoutes:
     """The endpoints beside callflows, under one account."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, recordings: Recordings) -> None:
         self._account = account
+        self._recordings = recordings
 
     def routes(self) -> list[Route]:
         """Everything that is played."""
@@ -32,6 +34,7 @@ class AccountRoutes:
             self._route("/speech-profiles", self._profiles, "GET"),
             self._route("/numbers", self._numbers, "GET"),
             self._route("/numbers/{number}", self._number, "GET"),
+            self._route("/recordings/{session_id}", self._recordings_of, "GET"),
             self._route("/webhooks", self._webhooks, "GET"),
             self._route("/webhooks/{hook_type}", self._remove_webhook, "DELETE"),
             Route(_SUB_ACCOUNT + "/webhooks", self._register_webhook, methods=["POST"]),
@@ -39,19 +42,9 @@ class AccountRoutes:
 
     def _route(self, path: str, answer: Callable[[str, Request], Response], method: str) -> Route:
         async def endpoint(request: Request) -> Response:
-            return self._turned_away(request) or answer(request.path_params["sub_account"], request)
+            return turned_away(self._account, request) or answer(request.path_params["sub_account"], request)
 
         return Route(_SUB_ACCOUNT + path, endpoint, methods=[method])
-
-    def _turned_away(self, request: Request) -> Response | None:
-        authorization = request.headers.get("authorization")
-        turned_away = self._account.refusal(
-            None if authorization is None else authorization.encode("latin-1"), request.path_params["sub_account"]
-        )
-        if turned_away is None:
-            return None
-        status, message = turned_away
-        return JSONResponse({"statusCode": status, "statusMessage": message}, status_code=status)
 
     def _profiles(self, _sub_account: str, _request: Request) -> Response:
         return JSONResponse({"speechProfiles": [dict(profile) for profile in self._account.profiles]})
@@ -67,6 +60,9 @@ class AccountRoutes:
         if not phone.is_e164(number) or not self._account.owns(number):
             return JSONResponse({"statusCode": 404, "statusMessage": f"Number not found : {number}"}, status_code=404)
         return JSONResponse(_number(number))
+
+    def _recordings_of(self, _sub_account: str, request: Request) -> Response:
+        return JSONResponse({"recordings": self._recordings.of_session(request.path_params["session_id"])})
 
     def _webhooks(self, sub_account: str, _request: Request) -> Response:
         return JSONResponse(
@@ -88,9 +84,9 @@ class AccountRoutes:
         )
 
     async def _register_webhook(self, request: Request) -> Response:
-        turned_away = self._turned_away(request)
-        if turned_away is not None:
-            return turned_away
+        refused = turned_away(self._account, request)
+        if refused is not None:
+            return refused
         try:
             given = orjson.loads(await request.body())
         except orjson.JSONDecodeError:
@@ -116,6 +112,18 @@ class AccountRoutes:
                 {"statusCode": 404, "statusMessage": f"No webhook of type {hook_type}"}, status_code=404
             )
         return self._webhooks(sub_account, request)
+
+
+def turned_away(account: Account, request: Request) -> Response | None:
+    """The answer to who may not come in; None for who may."""
+    authorization = request.headers.get("authorization")
+    refusal = account.refusal(
+        None if authorization is None else authorization.encode("latin-1"), request.path_params["sub_account"]
+    )
+    if refusal is None:
+        return None
+    status, message = refusal
+    return JSONResponse({"statusCode": status, "statusMessage": message}, status_code=status)
 
 
 def _number(number: str) -> dict[str, object]:

@@ -38,7 +38,10 @@ class CallRequest:
 
 @dataclass(slots=True, kw_only=True)
 class Call:
-    """An accepted call: `accepted_at` in seconds since the epoch, `plan` what becomes of it."""
+    """An accepted call: `accepted_at` in seconds since the epoch, `plan` what becomes of it.
+
+    `dialled_at` is by the sandbox's own clock; None before, and for a call whose validity passed first.
+    """
 
     request: CallRequest
     sub_account: str
@@ -46,6 +49,7 @@ class Call:
     plan: CallPlan
     entry: LedgerEntry
     script: Script | None = None
+    dialled_at: datetime | None = None
     session_id: str = field(default_factory=_new_id)
     call_flow_request_id: str = field(default_factory=_new_id)
 

@@ -13,9 +13,12 @@ from starlette.routing import Route
 
 from voiceflow_worker.model.values import is_list
 from voiceflow_worker.sandbox.delivery import Delivery
+from voiceflow_worker.sandbox.export_orders import ExportOrder, RowOrder
+from voiceflow_worker.sandbox.exports import Exports
 from voiceflow_worker.sandbox.faults import Fault, Faults
 from voiceflow_worker.sandbox.ledger import Ledger
 from voiceflow_worker.sandbox.orders import OrderBook
+from voiceflow_worker.sandbox.recordings import RecordingOrder, Recordings
 from voiceflow_worker.sandbox.script import Script
 
 Given = TypeVar("Given", bound=BaseModel)
@@ -31,12 +34,18 @@ class ControlRoutes:
         delivery: Delivery,
         faults: Faults,
         scripts: OrderBook[Script],
+        rows: OrderBook[RowOrder],
+        exports: Exports,
+        recordings: Recordings,
         reset: Callable[[], None],
     ) -> None:
         self._ledger = ledger
         self._delivery = delivery
         self._faults = faults
         self._scripts = scripts
+        self._rows = rows
+        self._exports = exports
+        self._recordings = recordings
         self._reset_all = reset
 
     def routes(self) -> list[Route]:
@@ -46,6 +55,10 @@ class ControlRoutes:
             Route("/_sandbox/deliveries", self._deliveries, methods=["GET"]),
             Route("/_sandbox/faults", self._add_faults, methods=["POST"]),
             Route("/_sandbox/script", self._add_scripts, methods=["POST"]),
+            Route("/_sandbox/log", self._add_rows, methods=["POST"]),
+            Route("/_sandbox/exports", self._add_exports, methods=["POST"]),
+            Route("/_sandbox/exports", self._told_exports, methods=["GET"]),
+            Route("/_sandbox/recordings", self._add_recordings, methods=["POST"]),
             Route("/_sandbox/reset", self._reset, methods=["POST"]),
         ]
 
@@ -60,6 +73,18 @@ class ControlRoutes:
 
     async def _add_scripts(self, request: Request) -> Response:
         return await self._take(request, Script, self._scripts.add)
+
+    async def _add_rows(self, request: Request) -> Response:
+        return await self._take(request, RowOrder, self._rows.add)
+
+    async def _add_exports(self, request: Request) -> Response:
+        return await self._take(request, ExportOrder, self._exports.add)
+
+    async def _told_exports(self, _request: Request) -> Response:
+        return JSONResponse(self._exports.as_json())
+
+    async def _add_recordings(self, request: Request) -> Response:
+        return await self._take(request, RecordingOrder, self._recordings.add)
 
     async def _reset(self, _request: Request) -> Response:
         self._reset_all()

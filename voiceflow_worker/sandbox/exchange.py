@@ -9,6 +9,7 @@ from functools import partial
 from voiceflow_worker.sandbox.account import Account
 from voiceflow_worker.sandbox.activity import Activity
 from voiceflow_worker.sandbox.call import Call
+from voiceflow_worker.sandbox.call_log import CallLog
 from voiceflow_worker.sandbox.delivery import Delivery
 from voiceflow_worker.sandbox.outcomes import too_late
 from voiceflow_worker.sandbox.summary import session_summary
@@ -19,9 +20,17 @@ class Exchange:
     """Calls under way. `now` gives the sandbox's own time; `speed` is how much quicker than life it goes."""
 
     def __init__(
-        self, activity: Activity, *, account: Account, delivery: Delivery, speed: float, now: Callable[[], datetime]
+        self,
+        activity: Activity,
+        *,
+        account: Account,
+        delivery: Delivery,
+        log: CallLog,
+        speed: float,
+        now: Callable[[], datetime],
     ) -> None:
         self._account = account
+        self._log = log
         self._delivery = delivery
         self._speed = speed
         self._now = now
@@ -36,15 +45,18 @@ class Exchange:
 
     def _dial(self, call: Call) -> None:
         valid_until = call.request.valid_until
-        if valid_until is not None and self._now() >= valid_until:
+        now = self._now()
+        if valid_until is not None and now >= valid_until:
             call.plan = too_late(call.plan)
         else:
+            call.dialled_at = now
             call.entry.rang = call.plan.rings
         lasts = call.plan.ring_seconds + call.plan.talk_seconds
         self._timers.after((lasts + call.plan.lag_seconds) / self._speed, partial(self._end, call))
 
     def _end(self, call: Call) -> None:
         call.entry.outcome = call.plan.status.value
+        self._log.add(call)
         hook = self._account.hook(call.sub_account, "VSS")
         script = call.script
         if hook is None or (script is not None and script.drop):

@@ -16,16 +16,21 @@ from voiceflow_worker.sandbox.account import Account
 from voiceflow_worker.sandbox.account_routes import AccountRoutes
 from voiceflow_worker.sandbox.activity import Activity
 from voiceflow_worker.sandbox.answers import DateHeader
+from voiceflow_worker.sandbox.call_log import CallLog
 from voiceflow_worker.sandbox.callflows import Callflows
 from voiceflow_worker.sandbox.connection import ConnectionTellingProtocol
 from voiceflow_worker.sandbox.control_routes import ControlRoutes
 from voiceflow_worker.sandbox.delivery import Delivery, Hook
 from voiceflow_worker.sandbox.exchange import Exchange
+from voiceflow_worker.sandbox.export_orders import RowOrder
+from voiceflow_worker.sandbox.export_routes import ExportRoutes
+from voiceflow_worker.sandbox.exports import Exports
 from voiceflow_worker.sandbox.faults import Faults
 from voiceflow_worker.sandbox.ledger import Ledger
 from voiceflow_worker.sandbox.misbehaviour import Misbehaviour
 from voiceflow_worker.sandbox.orders import OrderBook
 from voiceflow_worker.sandbox.outcomes import Outcomes
+from voiceflow_worker.sandbox.recordings import Recordings
 from voiceflow_worker.sandbox.script import Script
 
 _CALLFLOWS = re.compile(r"/api/v1/subaccounts/([^/]+)/callflows")
@@ -71,8 +76,18 @@ class Sandbox:
         self._date = DateHeader(offset=clock_offset.total_seconds())
         self._outcomes = Outcomes(seed)
         self._delivery = Delivery(self._activity, speed=speed, retries=webhook_retries)
+        self.rows: OrderBook[RowOrder] = OrderBook()
+        """How rows come into the log of calls: `sandbox.rows.add(RowOrder(…))`."""
+        self._log = CallLog(self.rows, speed=speed)
+        self.exports = Exports(self._log, now=self._now)
+        """Exports of that log, and how they shall go: `sandbox.exports.add(ExportOrder(…))`."""
         self._exchange = Exchange(
-            self._activity, account=self._account, delivery=self._delivery, speed=speed, now=self._now
+            self._activity,
+            account=self._account,
+            delivery=self._delivery,
+            log=self._log,
+            speed=speed,
+            now=self._now,
         )
         self._misbehaviour = Misbehaviour(self._date)
         self.ledger = Ledger()
@@ -92,16 +107,23 @@ class Sandbox:
             date=self._date,
             now=self._now,
         )
+        self.recordings = Recordings()
+        """What sessions have recordings: `sandbox.recordings.add(RecordingOrder(…))`."""
         control = ControlRoutes(
             ledger=self.ledger,
             delivery=self._delivery,
             faults=self.faults,
             scripts=self.scripts,
+            rows=self.rows,
+            exports=self.exports,
+            recordings=self.recordings,
             reset=self.reset,
         )
-        self._others = Starlette(
-            routes=[*control.routes(), *AccountRoutes(self._account).routes()], lifespan=self._lifespan
-        )
+        account = [
+            *AccountRoutes(self._account, self.recordings).routes(),
+            *ExportRoutes(self._account, self.exports).routes(),
+        ]
+        self._others = Starlette(routes=[*control.routes(), *account], lifespan=self._lifespan)
 
     @property
     def app(self) -> ASGIApp:
@@ -134,6 +156,10 @@ class Sandbox:
         self._outcomes.reset()
         self.faults.clear()
         self.scripts.clear()
+        self.rows.clear()
+        self.exports.clear()
+        self._log.clear()
+        self.recordings.clear()
         self.ledger.clear()
 
     async def aclose(self) -> None:

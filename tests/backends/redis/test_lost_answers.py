@@ -64,6 +64,24 @@ async def test_a_committed_move_whose_answer_is_lost_is_unavailable_and_then_tru
     assert len(await witness.jobs.events(QUEUE)) == 1
 
 
+async def test_who_asks_again_has_something_to_wait_for(store: Store, redis_server: RedisServer) -> None:
+    """WAITAOF and WAIT wait for what their own connection wrote: so what was made already is written again."""
+
+    def written() -> int:
+        return int(str(redis_server.ask("INFO", "persistence")).partition("aof_current_size:")[2].split()[0])
+
+    move = moved(sample_job(), state=JobState.SENDING)
+    for ask in (
+        lambda: store.jobs.enqueue([sample_job()], now=NOW),
+        lambda: store.jobs.commit([move]),
+        lambda: store.records.put_if_absent("number", {"+6587654321": "me"}, expires_at=None, now=NOW),
+    ):
+        await ask()
+        before = written()
+        await ask()
+        assert written() > before
+
+
 async def test_no_write_is_sent_twice_by_itself(store: Store, proxy: CuttingProxy, witness: Store) -> None:
     await witness.jobs.enqueue([sample_job()], now=NOW)
     await witness.jobs.commit([moved(sample_job(9))])

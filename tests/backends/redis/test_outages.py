@@ -1,4 +1,4 @@
-"""A server that is killed, paused, full, demoted or failed over: said clearly, nothing lost, and on it goes by itself."""
+"""A server that is killed, paused, full, demoted or failed over: said clearly, nothing lost, on by itself."""
 
 from __future__ import annotations
 
@@ -36,6 +36,14 @@ async def once_it_is_back(ask: Callable[[], Awaitable[T]], *, within: float = 30
                 await anyio.sleep(0.02)
 
 
+async def answers(store: Store, queue: str) -> bool:
+    try:
+        await store.jobs.count(queue)
+    except StoreUnavailableError:
+        return False
+    return True
+
+
 async def states(store: Store) -> dict[JobState, int]:
     return {state: count for state, count in (await store.jobs.count(QUEUE)).items() if count}
 
@@ -62,6 +70,7 @@ async def test_every_commit_that_was_answered_survives_a_kill(own_server: RedisS
     """Killed while many commit: what was told to be made is there after the restart."""
     jobs = sample_jobs(400)
     told: set[str] = set()
+    enough = anyio.Event()
     async with open_store(own_server.url) as store:
         await store.jobs.enqueue(jobs, now=NOW)
 
@@ -73,12 +82,13 @@ async def test_every_commit_that_was_answered_survives_a_kill(own_server: RedisS
                     return
                 if made:
                     told.add(job.id)
+                if len(told) == 40:
+                    enough.set()
 
         async with anyio.create_task_group() as group:
             for number in range(8):
                 group.start_soon(commit, number)
-            while len(told) < 40:
-                await anyio.sleep(0)
+            await enough.wait()
             own_server.kill()
         await to_thread.run_sync(own_server.start)
         found = await once_it_is_back(lambda: store.jobs.get([job.id for job in jobs]))
@@ -94,9 +104,7 @@ async def test_a_waiting_task_goes_on_after_a_restart(own_server: RedisServer) -
         async def wait() -> None:
             while not counts or counts[-1] == seen:
                 counts.append(
-                    await once_it_is_back(
-                        lambda: store.jobs.wait(QUEUE, seen=seen, until=store.clock.now() + MINUTE)
-                    )
+                    await once_it_is_back(lambda: store.jobs.wait(QUEUE, seen=seen, until=store.clock.now() + MINUTE))
                 )
 
         with anyio.fail_after(30):
@@ -189,7 +197,7 @@ async def test_a_failover_is_followed(watched_pair: WatchedPair) -> None:
 
 @pytest.mark.slow
 async def test_a_primary_that_is_replaced_while_alive_is_left(watched_pair: WatchedPair) -> None:
-    """For a moment the old primary still takes writes, and then forgets them: with a replica to confirm, none counts."""
+    """For a moment the old primary takes writes that it will forget: with a replica to confirm, none of them counts."""
     async with open_store(f"{watched_pair.url}?replicas=1") as store:
         await store.jobs.enqueue([sample_job()], now=NOW)
         old = watched_pair.named_port()
@@ -210,9 +218,8 @@ async def test_a_cluster_goes_on_when_its_nodes_were_restarted(cluster: RedisClu
         for killed in (cluster.nodes[:1], cluster.nodes):
             for node in killed:
                 await to_thread.run_sync(node.kill)
-            with pytest.raises(StoreUnavailableError):
-                for queue in ("a", "b", "c", "default"):
-                    await store.jobs.count(queue)
+            away = [queue for queue in ("a", "b", "c", "default") if not await answers(store, queue)]
+            assert away
             for node in killed:
                 await to_thread.run_sync(node.start)
             for queue in ("a", "b", "c", "default"):

@@ -1,5 +1,7 @@
 """A process that works on one store as hard as it can; started by test_processes.py.
 
+It prints `ready` once the store is open, and begins when it is given a line.
+
 `hammer.py URL count NAME TIMES`: adds one to the `failures` of job 1, TIMES times, trying again when somebody else was
 first. Prints the longest time that one commit took, in seconds.
 `hammer.py URL lease NAME`: leases until nothing is left, and prints the ids.
@@ -58,6 +60,8 @@ async def write(store: Store, name: str) -> None:
 
 async def main(url: str, what: str, name: str, times: str = "0") -> None:
     async with open_store(url, patience=timedelta(seconds=60)) as store:
+        print("ready", flush=True)
+        sys.stdin.readline()
         match what:
             case "count":
                 await add(store, name, int(times))

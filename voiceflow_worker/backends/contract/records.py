@@ -39,6 +39,13 @@ class RecordsContract(Ground):
         assert dict(await store.records.put_if_absent(SPACE, {key: "x"}, expires_at=None, now=NOW)) == {key: text}
         assert list(await store.records.scan(SPACE, now=NOW)) == [(key, text)]
 
+    async def test_a_standing_value_that_is_equal_gets_the_new_expiry(self, store: Store) -> None:
+        await self.put(store, "mine", "theirs", value="me", minutes=1)
+        await store.records.put(SPACE, {"theirs": "them"}, expires_at=NOW + MINUTE, now=NOW)
+        later = NOW + 3 * MINUTE
+        await store.records.put_if_absent(SPACE, {"mine": "me", "theirs": "me"}, expires_at=later, now=NOW)
+        assert dict(await store.records.get(SPACE, ["mine", "theirs"], now=NOW + 2 * MINUTE)) == {"mine": "me"}
+
     async def test_nothing_may_be_asked_for(self, store: Store) -> None:
         await store.records.put(SPACE, {}, expires_at=None, now=NOW)
         assert dict(await store.records.put_if_absent(SPACE, {}, expires_at=None, now=NOW)) == {}

@@ -30,12 +30,12 @@ class MemoryRecords:
     async def put_if_absent(
         self, namespace: str, values: Mapping[str, str], *, expires_at: datetime | None, now: datetime
     ) -> Mapping[str, str]:
-        """Store each value whose key is absent; gives, for every key, the value that stands now."""
+        """Store each value whose key is absent; an equal one gets the new expiry. Gives the values that stand now."""
         await checkpoint()
         held = self._namespaces.setdefault(namespace, {})
         for key, value in values.items():
             standing = held.get(key)
-            if standing is None or not standing.stands(at=now):
+            if standing is None or not standing.stands(at=now) or standing.value == value:
                 held[key] = _Record(value, expires_at)
         return {key: held[key].value for key in values}
 

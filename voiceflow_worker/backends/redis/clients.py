@@ -23,7 +23,7 @@ Client = Redis[str] | RedisCluster[str]
 
 CONNECT_TIMEOUT = 2.0
 ANSWER_TIMEOUT = 5.0
-"""Seconds to wait for an answer. The slowest script meant to run, 10,000 jobs in one enqueue, takes about 1 s."""
+"""Seconds to wait for an answer. The slowest script that may run, an enqueue of 20,000 jobs, takes about 1.5 s."""
 _KEEPALIVE = {
     option: seconds
     for name, seconds in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))

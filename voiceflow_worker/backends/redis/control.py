@@ -66,10 +66,6 @@ class RedisControl:
         answer = await self._link.run("take", self._keys.queue(queue), args)
         if not answer:
             return Slots((now,) * max(wanted, 0), now)
-        next_at, *times = (_date(float(seconds), not_before=now) for seconds in answer)
+        # Rounded to microseconds a time comes back as it went in: floats are good to 0.25 µs.
+        next_at, *times = (datetime.fromtimestamp(float(seconds), UTC) for seconds in answer)
         return Slots(tuple(times), next_at)
-
-
-def _date(seconds: float, *, not_before: datetime) -> datetime:
-    # Epoch seconds as floats are good to 0.25 µs; what rounding took below `now` is given back.
-    return max(datetime.fromtimestamp(seconds, UTC), not_before)

@@ -7,7 +7,13 @@ import re
 import anyio
 from coredis import exceptions as driver
 
-from voiceflow_worker.errors import StoreCorruptError, StoreError, StoreReadOnlyError, StoreUnavailableError
+from voiceflow_worker.errors import (
+    StoreCorruptError,
+    StoreError,
+    StoreReadOnlyError,
+    StoreUnavailableError,
+    VoiceflowError,
+)
 
 LOST = (driver.ConnectionError, TimeoutError, OSError, anyio.ClosedResourceError, anyio.BrokenResourceError)
 """What says that a connection is gone, or that the server does not answer."""
@@ -20,7 +26,7 @@ def is_lost(error: BaseException) -> bool:
     return isinstance(error, (*LOST, driver.ReadOnlyError)) or "READONLY" in str(error)
 
 
-def translated(error: BaseException, *, shown: str) -> StoreError:
+def translated(error: BaseException, *, shown: str) -> VoiceflowError:
     """This error as one of ours. `shown` is the store's URL without secrets.
 
     After a `StoreUnavailableError` nobody knows whether a write was made; asking again tells.
@@ -28,7 +34,7 @@ def translated(error: BaseException, *, shown: str) -> StoreError:
     said = str(error).strip() or type(error).__name__
     where = f"the Redis at {shown}"
     match error:
-        case StoreError():
+        case VoiceflowError():
             return error
         case BaseExceptionGroup():
             return translated(error.exceptions[0], shown=shown)

@@ -26,7 +26,7 @@ async def find(link: Link, keys: Keys, query: Query) -> Sequence[Job]:
     key = keys.queue(query.queue)
     if query.unique_key is not None:
         owner = await link.ask(lambda client: client.hget(f"{key}:keys", optional(query.unique_key)))
-        return await pick(link, keys, query, [owner]) if owner is not None else []
+        return await pick(link, keys, query, [owner]) if owner is not None and owner > (query.after or "") else []
     match query.order:
         case Order.DUE:
             return await _find_due(link, keys, query)

@@ -19,7 +19,7 @@ from voiceflow_worker.backends.redis.durability import Durability
 from voiceflow_worker.backends.redis.faults import LOST, is_lost, translated
 from voiceflow_worker.backends.redis.scripts import script
 from voiceflow_worker.backends.redis.url import RedisURL, Topology
-from voiceflow_worker.errors import StoreError, StoreUnavailableError
+from voiceflow_worker.errors import StoreUnavailableError, VoiceflowError
 
 _log = structlog.get_logger("voiceflow.redis")
 
@@ -32,7 +32,7 @@ CONFIRM_WITHIN_MS = 3000
 LOOK_AT_SENTINELS_EVERY = 1.0
 
 Greeting = Callable[[Client], Awaitable[Durability | None]]
-"""Done with every new session before anybody may use it; raising a `StoreError` keeps the store closed."""
+"""Done with every new session before anybody may use it; raising an error of this library keeps the store closed."""
 
 
 class Session:
@@ -65,7 +65,7 @@ class Link:
         self._greetings = tuple(greetings)
         self._session: Session | None = None
         self._opened = anyio.Event()
-        self._why: StoreError | None = None
+        self._why: VoiceflowError | None = None
         self._group: TaskGroup | None = None
         self._durability: Durability | None = None
 
@@ -159,7 +159,7 @@ class Link:
             raise StoreUnavailableError(f"the Redis at {self._url.shown} cannot be reached; trying again")
         return self._session
 
-    async def _failed(self, session: Session, error: Exception) -> StoreError:
+    async def _failed(self, session: Session, error: Exception) -> VoiceflowError:
         """What to raise for an error, after seeing to it that the next call has a better chance."""
         if isinstance(error, RuntimeError):
             if not session.ended.is_set():
@@ -174,7 +174,7 @@ class Link:
             self._end(session)
         return translated(error, shown=self._url.shown)
 
-    async def _keep_open(self, *, task_status: TaskStatus[StoreError | None]) -> None:
+    async def _keep_open(self, *, task_status: TaskStatus[VoiceflowError | None]) -> None:
         began = False
         pause = FIRST_PAUSE
         while True:
@@ -212,7 +212,7 @@ class Link:
             if told is None:
                 continue
             if told.warning is not None and told != self._durability:
-                _log.warning("this Redis may forget", store=self._url.shown, warning=told.warning)
+                _log.warning("the durability of this Redis", store=self._url.shown, warning=told.warning)
             self._durability = told
 
     async def _follow_primary(self) -> None:

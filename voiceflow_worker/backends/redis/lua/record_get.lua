@@ -1,4 +1,4 @@
--- Reads records.
+-- Reads the records that stand at a time.
 -- @include records
 -- ARGV: now, then keys. Answers a value, or false, for each.
 local now = tonumber(ARGV[1])

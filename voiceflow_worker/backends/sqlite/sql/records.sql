@@ -4,10 +4,10 @@ INSERT INTO records (namespace, key, value, expires_at) VALUES (?, ?, ?, ?)
 ON CONFLICT (namespace, key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at;
 
 -- name: put_record_if_absent
--- Stores a record where none stands at a time; answers with its key if it did.
+-- Stores a record where none stands at a time, or the same one: that gets the new expiry. Answers with its key if so.
 INSERT INTO records (namespace, key, value, expires_at) VALUES (?, ?, ?, ?)
 ON CONFLICT (namespace, key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at
-    WHERE records.expires_at <= ?
+    WHERE records.expires_at <= ? OR records.value = excluded.value
 RETURNING key;
 
 -- name: record

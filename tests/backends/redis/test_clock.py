@@ -1,0 +1,61 @@
+"""All workers go by the server's clock."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime, timedelta
+
+import anyio
+import pytest
+
+from tests.support.redis_server import RedisServer
+from tests.support.scripted_redis import ScriptedRedis
+from voiceflow_worker.backends import open_store
+from voiceflow_worker.backends.contract import ManualClock
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def scripted() -> AsyncGenerator[ScriptedRedis]:
+    async with ScriptedRedis().listening() as server:
+        yield server
+
+
+async def test_the_time_is_the_servers(scripted: ScriptedRedis) -> None:
+    scripted.scripts["clock"] = ["2000000000", "250000"]
+    async with open_store(scripted.url) as store:
+        assert abs(store.clock.now() - datetime(2033, 5, 18, 3, 33, 20, 250_000, UTC)) < timedelta(seconds=10)
+
+
+async def test_a_clock_that_is_set_is_followed(scripted: ScriptedRedis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voiceflow_worker.backends.redis.clock.RESYNC_EVERY", 0.05)
+    scripted.scripts["clock"] = ["2000000000", "0"]
+    async with open_store(scripted.url) as store:
+        scripted.scripts["clock"] = ["1900000000", "0"]
+        with anyio.fail_after(10):
+            while store.clock.now().year != 2030:  # noqa: ASYNC110 - nobody tells when a clock was set
+                await anyio.sleep(0.01)
+
+
+async def test_two_stores_have_the_same_time(redis_server: RedisServer) -> None:
+    async with open_store(redis_server.url) as one, open_store(redis_server.url) as other:
+        assert abs(one.clock.now() - other.clock.now()) < timedelta(milliseconds=100)
+
+
+async def test_a_clock_that_is_handed_in_is_used(redis_server: RedisServer) -> None:
+    clock = ManualClock()
+    async with open_store(redis_server.url, clock=clock) as store:
+        assert store.clock is clock
+        clock.advance(timedelta(hours=1))
+        with anyio.fail_after(10):
+            seen = await store.jobs.wait("default", seen=0, until=clock.now() + timedelta(seconds=5))
+            async with anyio.create_task_group() as group:
+                group.start_soon(_advance_when_asleep, clock)
+                assert await store.jobs.wait("default", seen=seen, until=clock.now() + timedelta(seconds=5)) == seen
+
+
+async def _advance_when_asleep(clock: ManualClock) -> None:
+    while not clock.sleepers:  # noqa: ASYNC110 - nobody tells when somebody has gone to sleep
+        await anyio.sleep(0.005)
+    clock.advance(timedelta(seconds=5))

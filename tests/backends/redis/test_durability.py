@@ -1,0 +1,286 @@
+"""Durability that is checked, not assumed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+
+import pytest
+
+from tests.support.redis_server import RedisServer, WatchedPair
+from tests.support.scripted_redis import ScriptedRedis
+from voiceflow_worker.backends import open_store
+from voiceflow_worker.backends.contract import NOW, moved, sample_job
+from voiceflow_worker.backends.redis import RedisStore
+from voiceflow_worker.backends.redis.durability import Guarantee, ServerFacts, judged, weakest
+from voiceflow_worker.backends.redis.url import Promise
+from voiceflow_worker.errors import (
+    RedisForgetsError,
+    SettingsError,
+    StoreCorruptError,
+    StoreError,
+    StoreUnavailableError,
+    StoreVersionError,
+)
+from voiceflow_worker.model.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.job import JobState
+
+pytestmark = pytest.mark.anyio
+
+SOUND = ServerFacts(
+    version=(7, 0, 15),
+    role="master",
+    mode="standalone",
+    appendonly=True,
+    appendfsync="always",
+    fsync_during_rewrite=True,
+    eviction="noeviction",
+)
+
+
+@pytest.fixture
+async def scripted() -> AsyncGenerator[ScriptedRedis]:
+    async with ScriptedRedis().listening() as server:
+        yield server
+
+
+async def open_and_close(url: str) -> None:
+    async with open_store(url):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("facts", "guarantee"),
+    [
+        (SOUND, Guarantee.ALWAYS),
+        (replace(SOUND, version=(8, 0)), Guarantee.ALWAYS),
+        (replace(SOUND, version=(7, 2), appendfsync="everysec"), Guarantee.WAITED),
+        (replace(SOUND, version=(7, 2), appendfsync="no"), Guarantee.WAITED),
+        (replace(SOUND, version=(7, 2), fsync_during_rewrite=False), Guarantee.WAITED),
+        (replace(SOUND, appendfsync="everysec"), Guarantee.SECOND),
+        (replace(SOUND, appendfsync="no"), Guarantee.SYSTEM),
+        (replace(SOUND, fsync_during_rewrite=False), Guarantee.SYSTEM),
+        (replace(SOUND, appendfsync="everysec", fsync_during_rewrite=False), Guarantee.SYSTEM),
+    ],
+)
+def test_what_is_guaranteed_follows_from_the_settings(facts: ServerFacts, guarantee: Guarantee) -> None:
+    durability = judged(facts, promise=Promise.STRICT, replicas=0)
+    assert durability.guarantee is guarantee
+    assert (durability.warning is None) is (
+        guarantee is Guarantee.ALWAYS or (guarantee is Guarantee.WAITED and facts.appendfsync == "always")
+    )
+
+
+@pytest.mark.parametrize(
+    ("facts", "remedy"),
+    [
+        (replace(SOUND, appendonly=False), "CONFIG SET appendonly yes"),
+        (replace(SOUND, eviction="allkeys-lru"), "CONFIG SET maxmemory-policy noeviction"),
+        (replace(SOUND, eviction="volatile-ttl"), "CONFIG SET maxmemory-policy noeviction"),
+        (replace(SOUND, appendonly=None, eviction=None), r"\+config\|get"),
+    ],
+)
+def test_a_server_that_would_forget_is_refused_with_the_remedy(facts: ServerFacts, remedy: str) -> None:
+    with pytest.raises(RedisForgetsError, match=remedy) as caught:
+        judged(facts, promise=Promise.STRICT, replicas=0)
+    assert 'durability="best-effort"' in str(caught.value)
+    assert judged(facts, promise=Promise.BEST_EFFORT, replicas=0).guarantee is Guarantee.NONE
+
+
+def test_replicas_that_are_not_waited_for_are_told() -> None:
+    behind = replace(SOUND, replicas=2)
+    assert "failover" in str(judged(behind, promise=Promise.STRICT, replicas=0).warning)
+    assert judged(behind, promise=Promise.STRICT, replicas=1).warning is None
+
+
+def test_a_cluster_is_as_durable_as_its_weakest_node() -> None:
+    sound = judged(SOUND, promise=Promise.STRICT, replicas=0)
+    second = judged(replace(SOUND, appendfsync="everysec"), promise=Promise.STRICT, replicas=0)
+    assert weakest([sound, second, sound]) == second
+
+
+def test_a_server_that_is_too_old_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"6\.0\.16"):
+        judged(replace(SOUND, version=(6, 0, 16)), promise=Promise.BEST_EFFORT, replicas=0)
+
+
+async def test_a_real_server_without_its_file_is_refused(own_server: RedisServer) -> None:
+    own_server.ask("CONFIG", "SET", "appendonly", "no")
+    with pytest.raises(RedisForgetsError, match="appendonly is off"):
+        await open_and_close(own_server.url)
+    assert own_server.ask("DBSIZE") == 0
+    async with open_store(f"{own_server.url}?durability=best-effort") as store:
+        assert isinstance(store, RedisStore)
+        assert store.durability.guarantee is Guarantee.NONE
+        await store.jobs.enqueue([sample_job()], now=NOW)
+    async with open_store(own_server.url, durability="best-effort") as store:
+        assert sample_job().id in await store.jobs.get([sample_job().id])
+
+
+async def test_a_real_server_that_evicts_is_refused(own_server: RedisServer) -> None:
+    own_server.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    with pytest.raises(RedisForgetsError, match="allkeys-lru"):
+        await open_and_close(own_server.url)
+
+
+async def test_a_real_server_says_what_it_guarantees(own_server: RedisServer) -> None:
+    async with open_store(own_server.url) as store:
+        assert isinstance(store, RedisStore)
+        assert store.durability.guarantee is Guarantee.ALWAYS
+        assert store.durability.warning is None
+    own_server.ask("CONFIG", "SET", "appendfsync", "everysec")
+    async with open_store(own_server.url) as store:
+        assert isinstance(store, RedisStore)
+        assert store.durability.guarantee is Guarantee.SECOND
+        assert "two seconds" in store.durability.promise
+
+
+async def test_a_user_who_may_not_read_the_settings_is_told(own_server: RedisServer) -> None:
+    own_server.ask("ACL", "SETUSER", "worker", "on", ">secret", "~*", "&*", "+@all", "-config")
+    url = own_server.url.replace("redis://", "redis://worker:secret@")
+    with pytest.raises(RedisForgetsError, match="does not allow CONFIG GET"):
+        await open_and_close(url)
+    async with open_store(f"{url}?durability=best-effort") as store:
+        assert "secret" not in store.url
+        assert "secret" not in repr(store)
+
+
+async def test_a_wrong_password_is_told_without_printing_it(own_server: RedisServer) -> None:
+    own_server.ask("CONFIG", "SET", "requirepass", "right-one")
+    for url in (own_server.url, own_server.url.replace("redis://", "redis://:wrong-one@")):
+        with pytest.raises(StoreUnavailableError, match="password") as caught:
+            await open_and_close(url)
+        assert "wrong-one" not in str(caught.value)
+    await open_and_close(own_server.url.replace("redis://", "redis://:right-one@"))
+
+
+async def test_a_server_that_was_made_forgetful_is_refused_when_it_comes_back(own_server: RedisServer) -> None:
+    async with open_store(own_server.url) as store:
+        assert isinstance(store, RedisStore)
+        await store.jobs.enqueue([sample_job()], now=NOW)
+        own_server.ask("CONFIG", "SET", "appendonly", "no")
+        store.link.reopen()
+        with pytest.raises(RedisForgetsError):
+            await store.jobs.commit([moved(sample_job(), state=JobState.SENDING)])
+        own_server.ask("CONFIG", "SET", "appendonly", "yes")
+
+
+async def test_a_sentinel_is_not_taken_for_a_server(lasting_pair: WatchedPair) -> None:
+    with pytest.raises(SettingsError, match=r"redis\+sentinel"):
+        await open_and_close(f"redis://127.0.0.1:{lasting_pair.sentinel.port}")
+    with pytest.raises(StoreUnavailableError, match="replica"):
+        await open_and_close(lasting_pair.replica.url)
+
+
+async def test_a_store_of_a_newer_version_is_left_alone(redis_server: RedisServer) -> None:
+    redis_server.ask("SET", "voiceflow:{store:}:schema", 99)
+    with pytest.raises(StoreVersionError, match="schema 99"):
+        await open_and_close(redis_server.url)
+    redis_server.ask("SET", "voiceflow:{store:}:schema", "something else")
+    with pytest.raises(StoreCorruptError, match="something else"):
+        await open_and_close(redis_server.url)
+    redis_server.ask("DEL", "voiceflow:{store:}:schema")
+    redis_server.ask("LPUSH", "voiceflow:{store:}:schema", "a list")
+    with pytest.raises(StoreCorruptError, match="something else under the keys"):
+        await open_and_close(redis_server.url)
+
+
+async def test_two_prefixes_are_two_stores(redis_server: RedisServer) -> None:
+    async with (
+        open_store(f"{redis_server.url}?prefix=one") as one,
+        open_store(f"{redis_server.url}?prefix=two") as two,
+    ):
+        await one.jobs.enqueue([sample_job()], now=NOW)
+        assert dict(await two.jobs.get([sample_job().id])) == {}
+
+
+async def test_a_commit_waits_until_it_is_on_the_disk(scripted: ScriptedRedis) -> None:
+    scripted.scripts["commit"] = [1]
+    async with open_store(scripted.url) as store:
+        assert isinstance(store, RedisStore)
+        assert store.durability.guarantee is Guarantee.WAITED
+        assert await store.jobs.commit([moved(sample_job())]) == [True]
+        assert scripted.commands[-2:] == ["EVALSHA", "WAITAOF"]
+        assert scripted.asked[-1][1:3] == ["1", "0"]
+
+
+@pytest.mark.parametrize("answer", [[0, 0], [0, 1]])
+async def test_a_commit_that_is_not_confirmed_does_not_count(scripted: ScriptedRedis, answer: list[int]) -> None:
+    scripted.scripts["commit"] = [1]
+    scripted.waitaof = [*answer]
+    async with open_store(scripted.url) as store:
+        with pytest.raises(StoreUnavailableError, match="did not confirm"):
+            await store.jobs.commit([moved(sample_job())])
+        scripted.waitaof = [1, 0]
+        assert await store.jobs.commit([moved(sample_job())]) == [True]
+
+
+async def test_a_server_that_cannot_wait_does_not_count(scripted: ScriptedRedis) -> None:
+    scripted.scripts["commit"] = [1]
+    scripted.waitaof = RuntimeError("ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.")
+    async with open_store(scripted.url) as store:
+        with pytest.raises(StoreError, match="WAITAOF"):
+            await store.jobs.commit([moved(sample_job())])
+
+
+async def test_the_text_of_a_script_is_waited_for_too(scripted: ScriptedRedis) -> None:
+    """The server has forgotten the script: EVAL takes its place, on the same connection as WAITAOF."""
+    scripted.texts["commit"] = [1]
+    async with open_store(scripted.url) as store:
+        assert await store.jobs.commit([moved(sample_job())]) == [True]
+        assert scripted.commands[-3:] == ["EVALSHA", "EVAL", "WAITAOF"]
+
+
+async def test_everything_that_must_not_be_lost_is_waited_for(scripted: ScriptedRedis) -> None:
+    scripted.scripts |= {
+        "enqueue": ["ok", ["new"]],
+        "order_gate": 1,
+        "record_put": None,
+        "record_put_if_absent": ["v"],
+    }
+    gate = Gate(queue="default", scope=GateScope.QUEUE, name="default", state=GateState.HELD, since=NOW)
+    async with open_store(scripted.url) as store:
+        for write in (
+            lambda: store.jobs.enqueue([sample_job()], now=NOW),
+            lambda: store.records.put("suppression", {"k": "v"}, expires_at=None, now=NOW),
+            lambda: store.records.put_if_absent("parked-summary", {"k": "v"}, expires_at=None, now=NOW),
+            lambda: store.control.gate(gate),
+        ):
+            await write()
+            assert scripted.commands[-2:] == ["EVALSHA", "WAITAOF"]
+
+
+async def test_where_the_server_is_always_on_its_disk_nobody_waits(scripted: ScriptedRedis) -> None:
+    assert scripted.settings is not None
+    scripted.settings = {**scripted.settings, "appendfsync": "always"}
+    scripted.scripts["commit"] = [1]
+    async with open_store(scripted.url) as store:
+        assert await store.jobs.commit([moved(sample_job())]) == [True]
+        assert "WAITAOF" not in scripted.commands
+        assert "WAIT" not in scripted.commands
+
+
+async def test_replicas_that_were_asked_for_must_confirm(scripted: ScriptedRedis) -> None:
+    assert scripted.settings is not None
+    scripted.settings = {**scripted.settings, "appendfsync": "always"}
+    scripted.scripts["commit"] = [1]
+    async with open_store(f"{scripted.url}?replicas=2") as store:
+        scripted.wait = 1
+        with pytest.raises(StoreUnavailableError, match="did not confirm"):
+            await store.jobs.commit([moved(sample_job())])
+        scripted.wait = 2
+        assert await store.jobs.commit([moved(sample_job())]) == [True]
+        assert scripted.commands[-2:] == ["EVALSHA", "WAIT"]
+
+
+async def test_a_server_that_forbids_config_is_refused(scripted: ScriptedRedis) -> None:
+    scripted.settings = None
+    with pytest.raises(RedisForgetsError, match="does not allow CONFIG GET"):
+        await open_and_close(scripted.url)
+    await open_and_close(f"{scripted.url}?durability=best-effort")
+
+
+async def test_an_older_server_is_refused_when_it_is_opened(scripted: ScriptedRedis) -> None:
+    scripted.version = "6.0.16"
+    with pytest.raises(SettingsError, match=r"6\.0\.16"):
+        await open_and_close(scripted.url)

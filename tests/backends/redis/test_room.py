@@ -1,0 +1,140 @@
+"""What a store takes up in Redis: many jobs at once, and nothing once they are gone."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+import pytest
+
+from tests.support.redis_server import RedisServer
+from voiceflow_worker.backends import open_store
+from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job
+from voiceflow_worker.core.ports import Event, EventKind, Query
+from voiceflow_worker.errors import InvalidInputError, KeyConflictError
+from voiceflow_worker.model.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.job import JobState
+
+pytestmark = pytest.mark.anyio
+HOUR = timedelta(hours=1)
+
+LASTING = {
+    "voiceflow:{store:}:schema",
+    "voiceflow:{store:}:queues",
+    "voiceflow:{store:}:namespaces",
+    "voiceflow:{default}:changes",
+    "voiceflow:{default}:wake",
+    "voiceflow:{default}:sequence",
+}
+"""What is left of a store when all jobs, records and events are gone: counters and names."""
+
+
+def used_memory(server: RedisServer) -> int:
+    info = str(server.ask("INFO", "memory"))
+    return int(info.partition("used_memory:")[2].split()[0])
+
+
+async def test_everything_goes_when_everything_is_deleted(redis_server: RedisServer) -> None:
+    async with open_store(redis_server.url) as store:
+        jobs = [
+            sample_job(
+                number,
+                priority=number % 3,
+                batch_id=f"batch-{number % 4}" if number % 4 else None,
+                unique_key=f"key-{number}" if number % 2 else None,
+                valid_until=NOW + HOUR * (number % 3) if number % 3 else None,
+            )
+            for number in range(300)
+        ]
+        await store.jobs.enqueue(jobs, now=NOW)
+        leased = await store.jobs.lease(QUEUE, worker_id="w", limit=120, lease_for=HOUR, now=NOW)
+        events = [Event(job_id=job.id, kind=EventKind.ENDED, at=NOW, state=job.state, revision="r") for job in leased]
+        sent = [moved(job, event, state=JobState.SENDING, active_until=NOW + HOUR)
+                for job, event in zip(leased, events, strict=True)]  # fmt: skip
+        await store.jobs.commit(sent)
+        await store.jobs.commit([moved(move.new, state=JobState.IN_DOUBT) for move in sent[:40]])
+        await store.jobs.commit(
+            [moved(move.new, state=JobState.QUEUED, active_until=None, priority=9, batch_id="new", destination="+1",
+                   valid_until=NOW + 9 * HOUR) for move in sent[40:80]]
+        )  # fmt: skip
+        # Some are found to have lapsed by a lease that comes late.
+        await store.jobs.lease(QUEUE, worker_id="w", limit=10, lease_for=HOUR, now=NOW + 2 * HOUR)
+        await store.records.put("number", {f"n{n}": "v" for n in range(100)}, expires_at=NOW + HOUR, now=NOW)
+
+        left = await store.jobs.find(Query(queue=QUEUE, limit=None))
+        assert len(left) == 300
+        assert all(await store.jobs.delete(left, keep_keys_until=NOW + HOUR))
+        assert await store.jobs.forget_events(QUEUE, before=NOW + HOUR) == 120
+        assert await store.records.prune(now=NOW + HOUR) == 100 + 150
+    assert set(redis_server.ask("KEYS", "*")) == LASTING  # type: ignore[call-overload]
+
+
+@pytest.mark.slow
+async def test_memory_comes_back(redis_server: RedisServer) -> None:
+    async with open_store(redis_server.url) as store:
+        await store.jobs.enqueue([sample_job(0)], now=NOW)
+        redis_server.ask("MEMORY", "PURGE")
+        base = used_memory(redis_server)
+        for start in range(1, 10_001, 1000):
+            numbers = range(start, start + 1000)
+            jobs = [sample_job(n, unique_key=f"k{n}", batch_id=f"b{n % 7}", valid_until=NOW + HOUR) for n in numbers]
+            await store.jobs.enqueue(jobs, now=NOW)
+        full = used_memory(redis_server)
+        found = await store.jobs.find(Query(queue=QUEUE, limit=None))
+        for start in range(0, len(found), 1000):
+            assert all(await store.jobs.delete(found[start : start + 1000], keep_keys_until=NOW))
+        assert await store.records.prune(now=NOW) == 10_000
+        assert full - base > 10_000_000
+        assert used_memory(redis_server) - base < (full - base) / 20
+
+
+async def test_a_bulk_enqueue_is_all_or_nothing(redis_server: RedisServer) -> None:
+    async with open_store(redis_server.url) as store:
+        taken = sample_job(0, unique_key="row-9999", body_digest="another body")
+        await store.jobs.enqueue([taken], now=NOW)
+        jobs = [sample_job(number, unique_key=f"row-{number}") for number in range(1, 10_001)]
+        with pytest.raises(KeyConflictError) as caught:
+            await store.jobs.enqueue(jobs, now=NOW)
+        assert [(c.index, c.owner_id) for c in caught.value.conflicts] == [(9998, taken.id)]
+        assert (await store.jobs.count(QUEUE))[JobState.QUEUED] == 1
+
+        del jobs[9998]
+        started = time.monotonic()
+        assert all(answer.created for answer in await store.jobs.enqueue(jobs, now=NOW))
+        assert time.monotonic() - started < 10
+        assert (await store.jobs.count(QUEUE))[JobState.QUEUED] == 10_000
+
+
+async def test_a_conflict_in_one_queue_keeps_the_other_empty(redis_server: RedisServer) -> None:
+    async with open_store(redis_server.url) as store:
+        await store.jobs.enqueue([sample_job(1, queue="second", unique_key="k", body_digest="other")], now=NOW)
+        both = [sample_job(1, queue="first"), sample_job(2, queue="second", unique_key="k")]
+        with pytest.raises(KeyConflictError) as caught:
+            await store.jobs.enqueue(both, now=NOW)
+        assert caught.value.conflicts[0].index == 1
+        assert sum((await store.jobs.count("first")).values()) == 0
+
+
+async def test_more_than_redis_takes_at_once_is_refused_before_anything_is_stored(redis_server: RedisServer) -> None:
+    async with open_store(redis_server.url) as store:
+        with pytest.raises(InvalidInputError, match="20000"):
+            await store.jobs.enqueue([sample_job()] * 20_001, now=NOW)
+        assert sum((await store.jobs.count(QUEUE)).values()) == 0
+
+
+async def test_a_large_closed_batch_costs_a_lease_nothing(redis_server: RedisServer) -> None:
+    """Leasing past 5,000 jobs of a held batch, and past 5,000 that have lapsed, takes a few milliseconds."""
+    async with open_store(redis_server.url) as store:
+        held = [sample_job(number, batch_id="held") for number in range(5000)]
+        lapsed = [sample_job(number, valid_until=NOW) for number in range(5000, 10_000)]
+        last = sample_job(10_001, due_at=NOW + HOUR)
+        await store.jobs.enqueue([*held, *lapsed, last], now=NOW)
+        await store.control.gate(Gate(queue=QUEUE, scope=GateScope.BATCH, name="held", state=GateState.HELD, since=NOW))
+        redis_server.ask("CONFIG", "RESETSTAT")
+        for _ in range(10):
+            [job] = await store.jobs.lease(QUEUE, worker_id="w", limit=1, lease_for=HOUR, now=NOW + HOUR)
+            assert job.id == last.id
+            await store.jobs.commit([moved(job, state=JobState.QUEUED, due_at=NOW + HOUR)])
+        stats = str(redis_server.ask("INFO", "commandstats"))
+        usec = float(stats.partition("cmdstat_evalsha:")[2].partition("usec_per_call=")[2].partition(",")[0])
+        assert usec < 20_000

@@ -1,0 +1,83 @@
+"""The scripts as files, and a server that has forgotten them."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from importlib.resources import files
+
+import pytest
+
+from tests.support.redis_server import RedisServer
+from voiceflow_worker.backends import open_store
+from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job
+from voiceflow_worker.backends.redis.keys import Keys
+from voiceflow_worker.backends.redis.scripts import script
+from voiceflow_worker.core.ports import Limits, Query
+from voiceflow_worker.model.job import JobState
+
+pytestmark = pytest.mark.anyio
+
+LUA = files("voiceflow_worker.backends.redis") / "lua"
+NAMES = sorted(entry.name.removesuffix(".lua") for entry in LUA.iterdir() if entry.name.endswith(".lua"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_script_begins_with_its_promise(name: str) -> None:
+    first = (LUA / f"{name}.lua").read_text("utf-8").splitlines()[0]
+    assert re.match(r"-- [A-Z].{15,}", first)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_scripts_take_their_time_and_chance_from_outside(name: str) -> None:
+    """What a script does follows from its arguments, so that tests can choose the time, and two servers agree."""
+    if name != "clock":
+        assert not re.search(r"'(TIME|RANDOMKEY|SRANDMEMBER|SPOP)'|math\.random|os\.time", script(name).text)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_script_opens_a_record_or_a_body(name: str) -> None:
+    assert not re.search(r"cjson|cmsgpack", script(name).text)
+
+
+async def test_a_server_that_has_forgotten_its_scripts_is_told_them_again(redis_server: RedisServer) -> None:
+    async with open_store(redis_server.url) as store:
+
+        async def everything() -> None:
+            now = NOW + timedelta(seconds=1)
+            await store.jobs.enqueue([sample_job(1), sample_job(2, unique_key="k")], now=NOW)
+            [leased] = await store.jobs.lease(QUEUE, worker_id="w", limit=1, lease_for=timedelta(minutes=1), now=now)
+            assert await store.jobs.commit([moved(leased, state=JobState.SENDING)]) == [True]
+            assert len(await store.jobs.find(Query(queue=QUEUE))) == 2
+            await store.control.configure(QUEUE, Limits(rate=10))
+            await store.control.take(QUEUE, wanted=3, horizon=timedelta(seconds=1), now=now)
+            await store.records.put("space", {"k": "v"}, expires_at=None, now=now)
+            assert await store.records.scan("space", now=now) == [("k", "v")]
+            found = await store.jobs.find(Query(queue=QUEUE))
+            assert await store.jobs.delete(found, keep_keys_until=NOW) == [True, True]
+            await store.records.prune(now=now)
+
+        await everything()
+        redis_server.ask("SCRIPT", "FLUSH")
+        await everything()
+
+
+async def test_every_key_is_under_the_tag_of_its_queue_or_namespace(redis_server: RedisServer) -> None:
+    async with open_store(redis_server.url) as store:
+        await store.jobs.enqueue(
+            [sample_job(1, batch_id="b", unique_key="k", valid_until=NOW + timedelta(hours=1))], now=NOW
+        )
+        await store.jobs.lease(QUEUE, worker_id="w", limit=1, lease_for=timedelta(minutes=1), now=NOW)
+        await store.control.configure(QUEUE, Limits(rate=10))
+        await store.control.take(QUEUE, wanted=3, horizon=timedelta(seconds=1), now=NOW)
+        await store.records.put("number", {"k": "v"}, expires_at=NOW, now=NOW)
+    keys = redis_server.ask("KEYS", "*")
+    assert isinstance(keys, list)
+    tags = {re.match(r"voiceflow:(\{[^{}]+\}):", key).group(1) for key in keys}  # type: ignore[union-attr]
+    assert tags == {"{default}", "{records:number}", "{store:}"}
+
+
+def test_no_queue_shares_its_tag_with_records() -> None:
+    keys = Keys("voiceflow")
+    assert keys.namespace("number") == "voiceflow:{records:number}"
+    assert keys.queue("records") == "voiceflow:{records}"

@@ -1,0 +1,83 @@
+"""Store URLs of Redis: what they say, and what is wrong with them."""
+
+from __future__ import annotations
+
+import ssl
+
+import pytest
+
+from voiceflow_worker.backends.redis.url import Promise, Topology, parse_url
+from voiceflow_worker.errors import SettingsError
+
+
+@pytest.mark.parametrize(
+    ("url", "topology", "nodes", "database"),
+    [
+        ("redis://localhost", Topology.STANDALONE, (("localhost", 6379),), 0),
+        ("redis://10.0.0.1:7000/3", Topology.STANDALONE, (("10.0.0.1", 7000),), 3),
+        ("redis://[::1]:7000/", Topology.STANDALONE, (("::1", 7000),), 0),
+        ("rediss://cache.example", Topology.STANDALONE, (("cache.example", 6379),), 0),
+        ("redis+cluster://a:7001,b:7002,c", Topology.CLUSTER, (("a", 7001), ("b", 7002), ("c", 6379)), 0),
+        ("redis+sentinel://s1,s2:26380/calls/2", Topology.SENTINEL, (("s1", 26379), ("s2", 26380)), 2),
+        ("REDIS://localhost", Topology.STANDALONE, (("localhost", 6379),), 0),
+    ],
+)
+def test_a_url_names_its_servers(
+    url: str, topology: Topology, nodes: tuple[tuple[str, int], ...], database: int
+) -> None:
+    parsed = parse_url(url)
+    assert (parsed.topology, parsed.nodes, parsed.database) == (topology, nodes, database)
+
+
+def test_a_url_may_carry_a_user_a_password_and_options() -> None:
+    parsed = parse_url(
+        "redis+sentinel://me:p%40ss@s1/calls?durability=best-effort&replicas=1&prefix=x&sentinel_password=q"
+    )
+    assert (parsed.username, parsed.password, parsed.sentinel_password) == ("me", "p@ss", "q")
+    assert (parsed.service, parsed.promise, parsed.replicas, parsed.prefix) == ("calls", Promise.BEST_EFFORT, 1, "x")
+
+
+def test_no_secret_is_shown() -> None:
+    for url in ("redis://me:secret@h/0?prefix=secret", "redis://:secret@h", "redis+cluster://u:secret@a,b?tls=yes"):
+        assert "secret" not in parse_url(url).shown
+        assert ":***@" in parse_url(url).shown
+
+
+def test_tls_checks_the_server_unless_told_not_to() -> None:
+    checked = parse_url("rediss://h").tls
+    assert checked is not None
+    assert (checked.verify_mode, checked.check_hostname) == (ssl.CERT_REQUIRED, True)
+    unchecked = parse_url("redis+cluster://h?tls=yes&ssl_cert_reqs=none").tls
+    assert unchecked is not None
+    assert unchecked.verify_mode == ssl.CERT_NONE
+    nameless = parse_url("rediss://h?ssl_check_hostname=no").tls
+    assert nameless is not None
+    assert (nameless.verify_mode, nameless.check_hostname) == (ssl.CERT_REQUIRED, False)
+    assert parse_url("redis://h").tls is None
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("redis://", "no URL of a Redis store"),
+        ("redis:///0", "no URL of a Redis store"),
+        ("redis://:secret@:6379/0", "names no host"),
+        ("redis://h:port/0", "names no host"),
+        ("redis://h/x", "no database number"),
+        ("redis://h/0/1", "no database number"),
+        ("redis+cluster://h/1", "has only 0"),
+        ("redis+sentinel://h", "does not name the service"),
+        ("redis://h?durabilty=strict", "unknown option 'durabilty'"),
+        ("redis://h?durability=maybe", "strict, best-effort"),
+        ("redis://h?replicas=few", "no number"),
+        ("redis://h?prefix=", "empty"),
+        ("redis://h?prefix={x}", "braces"),
+        ("rediss://h?ssl_ca_certs=/nowhere.pem", "cannot be read"),
+        ("rediss://h?ssl_cert_reqs=optional", "neither required nor none"),
+        ("redis+cluster://h?tls=perhaps", "neither yes nor no"),
+    ],
+)
+def test_a_wrong_url_is_told_in_a_sentence(url: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=said) as caught:
+        parse_url(url)
+    assert "secret" not in str(caught.value)

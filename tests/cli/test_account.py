@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cli.eight_by_eight import EightByEight, running
+from tests.cli.running import Program
+from voiceflow_worker.sandbox import Sandbox
+from voiceflow_worker.sandbox.delivery import Hook
+from voiceflow_worker.sandbox.recordings import RecordingOrder
+
+
+@pytest.fixture
+def eight(monkeypatch: pytest.MonkeyPatch) -> Iterator[EightByEight]:
+    sandbox = Sandbox(api_key="key-1", sub_accounts=["acme"], numbers=["+6531234567", "+12025550123"])
+    with running(sandbox) as found:
+        for name, value in found.environment.items():
+            monkeypatch.setenv(name, value)
+        yield found
+
+
+COMMANDS = [["profiles"], ["numbers"], ["webhooks"], ["recordings", "s-1"]]
+
+
+def test_voices_are_listed(voiceflow: Program, eight: EightByEight) -> None:
+    ended = voiceflow("account", "profiles", "--json")
+    assert (ended.code, ended.err) == (0, "")
+    assert all(set(line) == {"code", "locale", "language", "gender"} for line in ended.lines)
+    assert "en-US-JennyNeural" in {line["code"] for line in ended.lines}
+    out = " ".join(voiceflow("account", "profiles").out.split())
+    assert "en-US-JennyNeural en-US English (United States) Female" in out
+
+
+def test_voices_are_chosen_by_their_locale(voiceflow: Program, eight: EightByEight) -> None:
+    locales = {line["locale"] for line in voiceflow("account", "profiles", "--locale", "EN", "--json").lines}
+    assert locales == {"en-US", "en-IE", "en-GB", "en-SG"}
+    ended = voiceflow("account", "profiles", "--locale", "xx")
+    assert (ended.code, ended.out, ended.err) == (0, "", "the sub-account has no voices of locale xx\n")
+
+
+def test_numbers_are_listed_as_call_flows_write_them(voiceflow: Program, eight: EightByEight) -> None:
+    assert voiceflow("account", "numbers", "--json").lines == [
+        {"msisdn": "+6531234567", "country": "SG", "status": "Active"},
+        {"msisdn": "+12025550123", "country": "US", "status": "Active"},
+    ]
+
+
+def test_webhooks_are_listed_without_their_secret(voiceflow: Program, eight: EightByEight) -> None:
+    ended = voiceflow("account", "webhooks")
+    assert (ended.code, ended.out) == (0, "")
+    assert "`voiceflow serve --register URL`" in ended.err
+    hooks = eight.sandbox._account.hooks("acme")
+    hooks["VSS"] = Hook(url="https://calls.example.com/", authorization="Bearer of-news")
+    assert voiceflow("account", "webhooks", "--json").lines == [
+        {"type": "VSS", "url": "https://calls.example.com/", "enabled": True, "has_auth_header": True}
+    ]
+    out = voiceflow("account", "webhooks").out
+    assert out.split()[-4:] == ["VSS", "https://calls.example.com/", "yes", "yes"]
+    assert "of-news" not in out
+
+
+def test_recordings_are_listed(voiceflow: Program, eight: EightByEight) -> None:
+    order = RecordingOrder(session_id="s-1", url="https://files.example.com/1.mp3", seconds=12)
+    eight.sandbox.recordings.add(order)
+    (line,) = voiceflow("account", "recordings", "s-1", "--json").lines
+    assert (line["recording_id"], line["session_id"], line["url"], line["seconds"]) == (
+        order.recording_id,
+        "s-1",
+        "https://files.example.com/1.mp3",
+        12.0,
+    )
+    assert str(line["started_at"]).endswith(".000Z")
+    assert voiceflow("account", "recordings", "s-2").err == "there are no recordings of session s-2\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_what_is_missing_is_told(voiceflow: Program, command: list[str]) -> None:
+    ended = voiceflow("account", *command)
+    assert (ended.code, ended.out) == (2, "")
+    assert "VOICEFLOW_API_KEY" in ended.err
+    assert "VOICEFLOW_SUB_ACCOUNT" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("VOICEFLOW_API_KEY=key-2", (3, "8x8 does not accept the API key: check VOICEFLOW_API_KEY")),
+        ("VOICEFLOW_SUB_ACCOUNT=other", (1, "8x8 does not know the sub-account other")),
+        ("VOICEFLOW_BASE_URL=http://127.0.0.1:9", (3, "127.0.0.1 cannot be reached")),
+    ],
+)
+def test_what_8x8_says_no_to_is_told(
+    voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch, setting: str, told: tuple[int, str]
+) -> None:
+    monkeypatch.setenv(*setting.split("=", 1))
+    monkeypatch.setattr("voiceflow_worker.gateway.account_api.TRIES", 1)
+    for command in COMMANDS:
+        ended = voiceflow("account", *command, "--json")
+        assert (ended.code, ended.out) == (told[0], "")
+        assert told[1] in ended.err

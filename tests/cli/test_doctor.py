@@ -1,0 +1,475 @@
+"""The doctor, on surroundings that are well, and on each kind that is not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.eight_by_eight import EightByEight, running
+from tests.cli.running import Ended, Program, Spawned
+from tests.cli.stored import empty, enqueued, in_doubt, url_of, within
+from tests.support.engine import Engine
+from voiceflow_worker import open_store
+from voiceflow_worker.cli.checks import storage, webhook
+from voiceflow_worker.cli.checks.diagnosis import Found, Level, ok
+from voiceflow_worker.cli.checks.surroundings import Surroundings, surroundings
+from voiceflow_worker.core.heartbeat import Heartbeats
+from voiceflow_worker.core.ports import Limits
+from voiceflow_worker.sandbox import Sandbox
+from voiceflow_worker.sandbox.delivery import Hook
+from voiceflow_worker.settings import load_settings
+
+SECRET = "Bearer of-news"
+LOCAL_DISK = "/dev/vda1 / ext4 rw 0 0\n"
+
+
+@pytest.fixture(autouse=True)
+def _on_a_local_disk_with_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever these tests run."""
+    monkeypatch.setattr("voiceflow_worker.cli.checks.storage.read_mounts", lambda: LOCAL_DISK)
+    monkeypatch.setattr("voiceflow_worker.cli.checks.storage.LITTLE", 0)
+    monkeypatch.setattr("voiceflow_worker.cli.checks.storage.TOO_LITTLE", 0)
+
+
+@pytest.fixture
+def eight(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[EightByEight]:
+    """A sandbox with one key, one number and one voice, and settings that suit it."""
+    sandbox = Sandbox(api_key="key-1", sub_accounts=["acme"], numbers=["+6531234567"], voices=["en-US-JennyNeural"])
+    with running(sandbox) as found:
+        settings = {
+            **found.environment,
+            "VOICEFLOW_STORE": url_of(folder),
+            "VOICEFLOW_OUTCOMES": "webhook",
+            "VOICEFLOW_SOURCE": "+6531234567",
+            "VOICEFLOW_VOICE_PROFILE": "en-US-JennyNeural",
+            "VOICEFLOW_WEBHOOK_SECRET": SECRET,
+        }
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        yield found
+
+
+def lines(ended: Ended) -> dict[str, dict[str, Any]]:
+    assert all(set(line) == {"check", "level", "message", "remedy"} for line in ended.lines)
+    assert all((line["level"] == "ok") == (line["remedy"] is None) for line in ended.lines)
+    found = {line["check"]: line for line in ended.lines}
+    assert len(found) == len(ended.lines)
+    return found
+
+
+def found_by(check: Callable[[Surroundings], Awaitable[Found | None]]) -> Found:
+    """What one check finds in the surroundings that the settings describe."""
+
+    async def look() -> Found:
+        async with surroundings(load_settings()) as looked:
+            found = await check(looked)
+            assert found is not None
+            return found
+
+    return asyncio.run(look())
+
+
+def register(eight: EightByEight, url: str, *, secret: str | None = SECRET, enabled: bool = True) -> None:
+    hooks = eight.sandbox._account.hooks("acme")
+    hooks["VSS"] = Hook(url=url, authorization=secret, enabled=enabled)
+
+
+# -- all of it ---------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_said_against_what_is_well(voiceflow: Program, eight: EightByEight) -> None:
+    with Spawned(["serve", "--port", "0"], voiceflow.folder) as serve:
+        register(eight, serve.wait_for("ready on").split()[5].rstrip(","))
+        ended = voiceflow("doctor", "--json")
+        assert serve.stop().code == 0
+    assert {check: line["level"] for check, line in lines(ended).items() if line["level"] != "ok"} == {}
+    assert (ended.code, ended.err) == (0, "")
+    assert len(ended.lines) == 23
+    assert list(eight.sandbox.ledger) == []  # nobody was called
+
+
+def test_people_get_a_table_with_remedies_and_a_sum(voiceflow: Program, eight: EightByEight) -> None:
+    empty(voiceflow.folder)
+    ended = voiceflow("doctor")
+    assert ended.code == 1
+    assert ended.err == ""
+    out = " ".join(ended.out.split())
+    assert "failure webhook no webhook is registered for session summaries (VSS)" in out
+    assert "-> `voiceflow serve --register URL` registers this receiver" in out
+    assert ended.out.endswith("1 failure, 1 warning\n")
+
+
+def test_a_secret_is_never_told(voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch) -> None:
+    empty(voiceflow.folder)
+    for key in ("key-1", "key-2"):
+        monkeypatch.setenv("VOICEFLOW_API_KEY", key)
+        for options in ([], ["--json"]):
+            ended = voiceflow("doctor", *options)
+            assert key not in ended.out + ended.err
+            assert "of-news" not in ended.out + ended.err
+
+
+# -- settings ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_empty_directory_is_told_what_is_missing(voiceflow: Program) -> None:
+    ended = voiceflow("doctor", "--json")
+    found = lines(ended)
+    assert ended.code == 1
+    assert [check for check, line in found.items() if line["level"] == "failure"] == ["account"]
+    assert "VOICEFLOW_API_KEY_FILE" in found["account"]["remedy"]
+    assert "VOICEFLOW_SUB_ACCOUNT" in found["account"]["remedy"]
+    assert found["credentials"]["remedy"] == "see to `account` first"
+    assert found["store"]["level"] == "warning"
+    assert found["doubts"]["message"].startswith("not looked at")
+    assert list(voiceflow.folder.iterdir()) == []
+
+
+def test_what_waits_for_another_check_is_told_in_one_line(voiceflow: Program) -> None:
+    out = voiceflow("doctor").out
+    assert "not looked at before `account` is well: credentials, clock, webhook, webhook address, webhook secret" in out
+    assert "not looked at before `store` is well: durability, receiver, workers, limits, holds, doubts" in out
+    assert out.endswith("1 failure, 1 warning\n")
+
+
+def test_settings_that_cannot_be_read_are_a_failure_and_not_the_end(
+    voiceflow: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VOICEFLOW_RATE", "fast")
+    found = lines(voiceflow("doctor", "--json"))
+    assert list(found) == ["unknown settings", "time zones", "settings"]
+    assert "VOICEFLOW_RATE is 'fast' (the environment)" in found["settings"]["message"]
+
+
+def test_slips_of_the_pen_are_told(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOICEFLOW_RATTE", "5")
+    (voiceflow.folder / ".env").write_text("VOICEFLOW_QUEUE=mine\nVOICEFLOW_XYZZY=1\n")
+    found = lines(voiceflow("doctor", "--json"))
+    assert found["unknown settings"]["level"] == "warning"
+    assert (
+        "VOICEFLOW_RATTE (the environment), VOICEFLOW_XYZZY (.env) are no settings"
+        in found["unknown settings"]["message"]
+    )
+    assert found["unknown settings"]["remedy"] == "VOICEFLOW_RATTE is perhaps VOICEFLOW_RATE"
+    assert found["settings"]["message"] == "VOICEFLOW_QUEUE from .env"
+
+
+def test_a_lease_that_a_post_outlasts_is_told(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOICEFLOW_LEASE", "40s")
+    line = lines(voiceflow("doctor", "--json"))["time limits"]
+    assert line["level"] == "warning"
+    assert "a POST takes 40s at most, and a worker holds a call for 40s" in line["message"]
+
+
+# -- the store ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_store_names_its_neighbours_and_is_not_made(voiceflow: Program) -> None:
+    empty(voiceflow.folder)
+    line = lines(voiceflow("doctor", "--json", "--store", "sqlite:///cals.db"))["store"]
+    assert line["level"] == "warning"
+    assert f"near it: {voiceflow.folder / 'calls.db'}" in line["message"]
+    assert not (voiceflow.folder / "cals.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("store", "told"),
+    [
+        ("sqlite:///letter.db", "is not a voiceflow store"),
+        ("sqlite:///no/such/folder/calls.db", "there is no directory"),
+        ("nonsense://host/0", "no backend is registered"),
+        ("sqlite://host/calls.db", "names a host"),
+    ],
+)
+def test_a_store_that_does_not_open_is_a_failure(voiceflow: Program, store: str, told: str) -> None:
+    (voiceflow.folder / "letter.db").write_text("this is a letter, not a store\n" * 100)
+    ended = voiceflow("doctor", "--json", "--store", store)
+    line = lines(ended)["store"]
+    assert (ended.code, line["level"]) == (1, "failure")
+    assert told in line["message"]
+
+
+def test_memory_is_no_place_for_calls(voiceflow: Program) -> None:
+    assert lines(voiceflow("doctor", "--json", "--store", "memory://"))["store"]["level"] == "warning"
+
+
+def test_a_store_that_everybody_may_read_is_told(voiceflow: Program) -> None:
+    empty(voiceflow.folder)
+    (voiceflow.folder / "calls.db").chmod(0o644)
+    line = lines(voiceflow("doctor", "--json", "--store", url_of(voiceflow.folder)))["permissions"]
+    assert (line["level"], line["remedy"]) == ("warning", f"chmod o-rw {voiceflow.folder / 'calls.db'}*")
+
+
+def test_a_store_that_may_not_be_written_is_a_failure(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    empty(voiceflow.folder)
+    monkeypatch.setattr(os, "access", lambda *_: False)  # modes do not keep root, who may run these tests, from it
+    assert (
+        lines(voiceflow("doctor", "--json", "--store", url_of(voiceflow.folder)))["permissions"]["level"] == "failure"
+    )
+
+
+def test_a_store_on_a_network_file_system_is_a_failure(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voiceflow_worker.cli.checks.storage.read_mounts", lambda: "files:/x / nfs4 rw 0 0\n")
+    line = lines(voiceflow("doctor", "--json"))["file system"]
+    assert (line["level"], "nfs4" in line["message"]) == ("failure", True)
+
+
+@pytest.mark.parametrize(("limit", "level"), [("LITTLE", "warning"), ("TOO_LITTLE", "failure")])
+def test_a_disk_that_fills_up_is_told(
+    voiceflow: Program, monkeypatch: pytest.MonkeyPatch, limit: str, level: str
+) -> None:
+    monkeypatch.setattr(f"voiceflow_worker.cli.checks.storage.{limit}", 2**60)
+    assert lines(voiceflow("doctor", "--json"))["disk space"]["level"] == level
+
+
+@dataclass
+class Durability:
+    promise: str
+    warning: str | None = None
+    guarantee: str = "always"
+
+
+class Elsewhere:
+    """A store of another kind, which says what it guarantees."""
+
+    url = "redis://127.0.0.1/0"
+
+    def __init__(self, durability: Durability) -> None:
+        self.durability = durability
+
+
+@pytest.mark.parametrize(
+    ("told", "level", "remedy"),
+    [
+        (Durability("appendfsync always"), Level.OK, None),
+        (Durability("appendfsync everysec", warning="set appendfsync always"), Level.WARNING, "set appendfsync always"),
+        (Durability("best effort, as asked", guarantee="none"), Level.WARNING, "turn appendonly on"),
+    ],
+    ids=lambda value: value.promise if isinstance(value, Durability) else "",
+)
+def test_a_store_of_another_kind_tells_what_it_guarantees(told: Durability, level: Level, remedy: str | None) -> None:
+    looked = Surroundings(
+        settings=load_settings(store="redis://127.0.0.1/0"),
+        opening=ok("it opens"),
+        opened=Elsewhere(told),  # type: ignore[arg-type]
+        asked=None,
+    )
+    found = asyncio.run(storage.durability(looked))
+    assert found is not None
+    assert (found.level, found.message) == (level, told.promise)
+    assert (found.remedy or "").startswith(remedy or "")
+    assert asyncio.run(storage.file_system(looked)) is None
+
+
+# -- 8x8 ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("VOICEFLOW_API_KEY=key-2", "answered 401"),
+        ("VOICEFLOW_SUB_ACCOUNT=other", "answered 404"),
+        ("VOICEFLOW_BASE_URL=http://127.0.0.1:9", "cannot be reached"),
+    ],
+)
+def test_credentials_that_do_not_work_are_told_apart(
+    voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch, setting: str, told: str
+) -> None:
+    empty(voiceflow.folder)
+    variable, _, value = setting.partition("=")
+    monkeypatch.setenv(variable, value)
+    found = lines(voiceflow("doctor", "--json"))
+    assert found["credentials"]["level"] == "failure"
+    assert told in found["credentials"]["message"]
+    assert variable in found["credentials"]["remedy"]
+    assert {found[check]["remedy"] for check in ("voice profile", "source", "webhook", "webhook secret")} == {
+        "see to `credentials` first"
+    }
+    assert found["doubts"]["level"] == "ok"
+    # A refusal has a Date too.
+    assert found["clock"]["level"] == ("warning" if variable == "VOICEFLOW_BASE_URL" else "ok")
+
+
+@pytest.mark.parametrize("minutes", [-3, 3])
+def test_a_clock_that_is_off_is_a_failure(voiceflow: Program, monkeypatch: pytest.MonkeyPatch, minutes: int) -> None:
+    with running(Sandbox(clock_offset=timedelta(minutes=minutes))) as found:
+        for name, value in found.environment.items():
+            monkeypatch.setenv(name, value)
+        line = lines(voiceflow("doctor", "--json"))["clock"]
+    assert line["level"] == "failure"
+    assert ("behind" if minutes > 0 else "ahead of") in line["message"]
+    assert "NTP" in line["remedy"]
+
+
+def test_a_voice_that_nobody_has_is_a_failure(
+    voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VOICEFLOW_VOICE_PROFILE", "en-us-JennyNeurl")
+    line = lines(voiceflow("doctor", "--json"))["voice profile"]
+    assert line["level"] == "failure"
+    assert "perhaps en-US-JennyNeural is meant" in line["message"]
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [("+6599999999", "is no number of the account"), ("6531234567 ext 2", "is no phone number in E.164 form")],
+)
+def test_a_source_of_somebody_else_is_a_failure(
+    voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch, number: str, told: str
+) -> None:
+    monkeypatch.setenv("VOICEFLOW_SOURCE", number)
+    line = lines(voiceflow("doctor", "--json"))["source"]
+    assert line["level"] == "failure"
+    assert told in line["message"]
+
+
+@pytest.mark.parametrize(("status", "level"), [("Expiring", "warning"), ("Inactive", "failure")])
+def test_a_source_that_is_not_active_is_told(
+    voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch, status: str, level: str
+) -> None:
+    monkeypatch.setattr("voiceflow_worker.sandbox.account_routes._NUMBER_STATUS", status)
+    line = lines(voiceflow("doctor", "--json"))["source"]
+    assert line["level"] == level
+    assert status.lower() in line["message"].lower()
+
+
+# -- how outcomes come back --------------------------------------------------------------------------------------------
+
+
+def test_a_webhook_where_nobody_answers_is_a_failure(voiceflow: Program, eight: EightByEight) -> None:
+    register(eight, "http://127.0.0.1:9/webhooks/8x8")
+    line = lines(voiceflow("doctor", "--json"))["webhook address"]
+    assert line["level"] == "failure"
+    assert "http://127.0.0.1:9/webhooks/8x8 cannot be reached from here" in line["message"]
+
+
+def test_a_webhook_where_somebody_else_answers_is_told(voiceflow: Program, eight: EightByEight) -> None:
+    register(eight, f"{eight.url}/webhooks/8x8")
+    line = lines(voiceflow("doctor", "--json"))["webhook address"]
+    assert (line["level"], "answers 404 to a GET" in line["message"]) == ("warning", True)
+
+
+def test_a_receiver_whose_health_is_not_told_outside_is_well(
+    voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy that lets only the webhook through."""
+    with Spawned(["serve", "--port", "0"], voiceflow.folder) as serve:
+        url = serve.wait_for("ready on").split()[5].rstrip(",")
+        register(eight, url)
+        monkeypatch.setattr("voiceflow_worker.cli.checks.webhook.health_url", lambda url: url + "/hidden")
+        line = lines(voiceflow("doctor", "--json"))["webhook address"]
+        serve.stop()
+    assert line["level"] == "ok"
+    assert line["message"].startswith(f"{url} answers")
+
+
+def test_a_webhook_that_is_off_is_a_failure(voiceflow: Program, eight: EightByEight) -> None:
+    register(eight, "http://127.0.0.1:9/webhooks/8x8", enabled=False)
+    assert lines(voiceflow("doctor", "--json"))["webhook"]["level"] == "failure"
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "level"),
+    [
+        ({"SECRET": SECRET}, SECRET, "ok"),
+        ({"SECRET": SECRET}, None, "failure"),
+        ({"SECRET": ""}, SECRET, "warning"),
+        ({"SECRET": ""}, None, "warning"),
+        ({"SECRET": "", "ALLOW": "10.0.0.0/8"}, None, "ok"),
+    ],
+)
+def test_a_secret_is_needed_on_both_sides(
+    eight: EightByEight, monkeypatch: pytest.MonkeyPatch, here: dict[str, str], there: str | None, level: str
+) -> None:
+    register(eight, "http://127.0.0.1:9/webhooks/8x8", secret=there)
+    for name, value in here.items():
+        monkeypatch.setenv(f"VOICEFLOW_WEBHOOK_{name}", value)
+    assert found_by(webhook.secret).level.value == level
+
+
+def test_without_outcomes_no_webhook_is_needed(
+    voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty(voiceflow.folder)
+    monkeypatch.setenv("VOICEFLOW_OUTCOMES", "none")
+    ended = voiceflow("doctor", "--json")
+    found = lines(ended)
+    assert ended.code == 0
+    assert found["webhook"]["level"] == "ok"
+    assert not {"webhook address", "webhook secret", "receiver"} & set(found)
+
+
+def test_a_receiver_that_listens_is_seen(voiceflow: Program, eight: EightByEight) -> None:
+    empty(voiceflow.folder)
+    assert lines(voiceflow("doctor", "--json"))["receiver"]["level"] == "warning"
+    within(voiceflow.folder, lambda engine: Heartbeats(engine.store).receiver("somebody"))
+    assert lines(voiceflow("doctor", "--json"))["receiver"]["level"] == "ok"
+
+
+# -- the queue ---------------------------------------------------------------------------------------------------------
+
+
+def queue_lines(voiceflow: Program) -> dict[str, dict[str, Any]]:
+    return lines(voiceflow("doctor", "--json", "--store", url_of(voiceflow.folder)))
+
+
+def test_calls_that_wait_for_a_worker_are_told(voiceflow: Program) -> None:
+    enqueued(voiceflow.folder, 3)
+    line = queue_lines(voiceflow)["workers"]
+    assert line["level"] == "warning"
+    assert "3 calls wait, the oldest for" in line["message"]
+
+
+def test_holds_are_told_with_what_opens_them(voiceflow: Program) -> None:
+    async def work(engine: Engine) -> None:
+        await engine.queue.hold(reason="lunch")
+        await engine.queue.hold(batch_id="march", reason="a wrong date")
+
+    within(voiceflow.folder, work)
+    line = queue_lines(voiceflow)["holds"]
+    assert line["level"] == "warning"
+    assert "queue default is held until somebody resumes it: lunch" in line["message"]
+    assert "`voiceflow resume`" in line["remedy"]
+    assert "`voiceflow resume --batch march`" in line["remedy"]
+
+
+def test_a_batch_that_was_cancelled_is_nothing_to_mend(voiceflow: Program) -> None:
+    enqueued(voiceflow.folder, 1, batch_id="march")
+    within(voiceflow.folder, lambda engine: engine.queue.cancel_batch("march"))
+    line = queue_lines(voiceflow)["holds"]
+    assert (line["level"], line["message"]) == ("ok", "none; cancelled for good: march")
+
+
+def test_doubts_are_told_with_their_age_and_what_to_do(voiceflow: Program) -> None:
+    in_doubt(voiceflow.folder)
+    line = queue_lines(voiceflow)["doubts"]
+    assert line["level"] == "warning"
+    assert line["message"].startswith("1 call may have been placed and will not be sent again, the oldest for ")
+    assert "`voiceflow reconcile`" in line["remedy"]
+    assert "`voiceflow calls resolve`" in line["remedy"]
+
+
+def test_limits_that_differ_from_the_settings_are_told(voiceflow: Program) -> None:
+    within(voiceflow.folder, lambda engine: engine.store.control.configure("default", Limits(rate=3)))
+    line = queue_lines(voiceflow)["limits"]
+    assert line["level"] == "warning"
+    assert "goes by 3 calls/s, 1 at once, any number open, and the settings here say 10 calls/s" in line["message"]
+
+
+def test_a_store_that_is_opened_for_the_doctor_is_closed_again(voiceflow: Program) -> None:
+    empty(voiceflow.folder)
+    queue_lines(voiceflow)
+
+    async def again() -> None:
+        async with open_store(url_of(voiceflow.folder)):
+            pass
+
+    asyncio.run(again())
+    assert [path.name for path in voiceflow.folder.iterdir()] == ["calls.db"]

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.running import Program
+from tests.cli.stored import empty, enqueued
+from voiceflow_worker.cli.opening import stores_near
+
+LOOKING = [
+    ["status"], ["report"], ["hold"], ["resume"], ["reconcile"], ["calls", "list"], ["calls", "show", "default.1"],
+    ["calls", "cancel", "default.1"], ["calls", "cancel", "--batch", "march"], ["calls", "redial", "default.1"],
+    ["calls", "resolve", "default.1", "--placed", "--note", "x"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", LOOKING, ids=" ".join)
+def test_a_command_that_only_looks_makes_no_store(
+    voiceflow: Program, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.setenv("VOICEFLOW_API_KEY", "key-1")
+    monkeypatch.setenv("VOICEFLOW_SUB_ACCOUNT", "acme")
+    ended = voiceflow(*command, "--store", "sqlite:///cals.db")
+    assert (ended.code, ended.out) == (3, "")
+    assert f"there is no store {voiceflow.folder / 'cals.db'}" in ended.err
+    assert list(voiceflow.folder.iterdir()) == []
+
+
+def test_stores_that_are_near_are_named_the_likeliest_first(voiceflow: Program) -> None:
+    empty(voiceflow.folder)  # calls.db
+    (voiceflow.folder / "archive.db").write_bytes((voiceflow.folder / "calls.db").read_bytes())
+    (voiceflow.folder / "letters.db").write_text("this is a letter, not a store\n" * 100)
+    (voiceflow.folder / "people.csv").write_text("destination\n")
+    err = voiceflow("status", "--store", "sqlite:///cals.db").err
+    assert f"Near it: {voiceflow.folder / 'calls.db'}, {voiceflow.folder / 'archive.db'}. Name the store" in err
+
+
+def test_where_the_name_came_from_is_told(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOICEFLOW_STORE", "file:///calls.db")
+    assert f"{voiceflow.folder / 'calls.db'} (VOICEFLOW_STORE (the environment)), and" in voiceflow("status").err
+
+
+def test_a_store_that_is_there_is_opened_and_left_in_place(voiceflow: Program) -> None:
+    enqueued(voiceflow.folder, 2)
+    assert voiceflow("status", "--json", "--store", "sqlite:///calls.db").document["total"] == 2
+
+
+def test_a_folder_that_cannot_be_listed_has_no_stores_near(tmp_path: Path) -> None:
+    assert stores_near(tmp_path / "no" / "such" / "calls.db") == ()

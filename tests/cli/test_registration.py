@@ -1,0 +1,152 @@
+"""`serve --register`: 8x8 is told where its events are received, and people what that replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from tests.cli.eight_by_eight import EightByEight, running
+from tests.cli.running import Program, Spawned
+from voiceflow_worker.cli.webhook_registration import receiver_url, register
+from voiceflow_worker.errors import InvalidInputError, RequestFailedError
+from voiceflow_worker.gateway.account import WebhookType
+from voiceflow_worker.sandbox import Sandbox
+from voiceflow_worker.sandbox.delivery import Hook
+from voiceflow_worker.settings import load_settings
+from voiceflow_worker.webhooks import PATH
+
+URL = "https://calls.example.com/webhooks/8x8"
+
+
+@pytest.fixture
+def eight(monkeypatch: pytest.MonkeyPatch) -> Iterator[EightByEight]:
+    with running(Sandbox(api_key="key-1", sub_accounts=["acme"])) as found:
+        for name, value in found.environment.items():
+            monkeypatch.setenv(name, value)
+        yield found
+
+
+def hooks(eight: EightByEight) -> dict[str, Hook]:
+    return eight.sandbox._account.hooks("acme")
+
+
+def test_summaries_are_sent_to_the_receiver_with_its_secret(folder: Path, eight: EightByEight) -> None:
+    environment = {"VOICEFLOW_WEBHOOK_SECRET": "Bearer of-news"}
+    with Spawned(["serve", "--port", "0", "--register", "https://calls.example.com"], folder, environment) as serve:
+        told = serve.wait_for("8x8 sends VSS events")
+        ended = serve.stop()
+    assert told == (f"8x8 sends VSS events to {URL}, with VOICEFLOW_WEBHOOK_SECRET; none was registered before\n")
+    assert hooks(eight) == {"VSS": Hook(url=URL, authorization="Bearer of-news")}
+    assert ended.code == 0
+    assert "of-news" not in ended.err
+
+
+@pytest.mark.parametrize(
+    ("before", "told"),
+    [
+        (Hook(url="https://old.example.com/"), "this replaced https://old.example.com/"),
+        (Hook(url="https://old.example.com/", enabled=False), "this replaced https://old.example.com/, which was off"),
+        (Hook(url=URL), "it was registered before"),
+    ],
+    ids=["another", "another that was off", "the same"],
+)
+def test_what_was_registered_before_is_told(eight: EightByEight, folder: Path, before: Hook, told: str) -> None:
+    hooks(eight)["VSS"] = before
+    lines: list[str] = []
+
+    async def work() -> None:
+        await register(load_settings(), URL, kinds=[WebhookType.SESSION_SUMMARY], tell=lines.append)
+
+    anyio.run(work)
+    assert lines == [f"8x8 sends VSS events to {URL}, without an Authorization header; {told}"]
+    assert hooks(eight)["VSS"] == Hook(url=URL)
+
+
+def test_while_8x8_is_away_it_is_tried_again(
+    eight: EightByEight, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from voiceflow_worker.gateway.client import VoiceClient
+
+    monkeypatch.setattr("voiceflow_worker.gateway.account_api.TRIES", 1)
+    monkeypatch.setattr("voiceflow_worker.cli.webhook_registration.TRY_EVERY", 0)
+    lines: list[str] = []
+    found = VoiceClient.from_settings
+
+    def away_at_first(settings: Any, **options: Any) -> VoiceClient:
+        client = found(settings, **options)
+        genuine, monkeypatched = client.webhooks, iter(range(2))
+
+        async def webhooks() -> Any:
+            if next(monkeypatched, None) is not None:
+                from voiceflow_worker.errors import VoiceUnavailableError
+
+                raise VoiceUnavailableError("127.0.0.1 answered 503")
+            return await genuine()
+
+        monkeypatch.setattr(client, "webhooks", webhooks)
+        return client
+
+    monkeypatch.setattr(VoiceClient, "from_settings", away_at_first)
+
+    async def work() -> None:
+        await register(load_settings(), URL, kinds=[WebhookType.SESSION_SUMMARY], tell=lines.append)
+
+    anyio.run(work)
+    assert [line.partition(":")[0] for line in lines[:2]] == [f"{URL} is not registered yet".partition(":")[0]] * 2
+    assert lines[2].startswith("8x8 sends VSS events")
+
+
+def test_a_refusal_ends_it(eight: EightByEight, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOICEFLOW_API_KEY", "key-2")
+
+    async def work() -> None:
+        await register(load_settings(), URL, kinds=[WebhookType.SESSION_SUMMARY], tell=lambda _: None)
+
+    with pytest.raises(RequestFailedError, match="VOICEFLOW_API_KEY"):
+        anyio.run(work)
+
+
+def test_a_receiver_that_may_not_be_registered_ends_with_the_reason(folder: Path, eight: EightByEight) -> None:
+    with Spawned(["serve", "--port", "0", "--register", URL], folder, {"VOICEFLOW_API_KEY": "key-2"}) as serve:
+        ended = serve.end()
+    assert ended.code == 3
+    assert "8x8 does not accept the API key: check VOICEFLOW_API_KEY" in ended.err
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("url", ["calls.example.com", "ftp://calls.example.com", "https://"])
+def test_an_address_that_cannot_be_one_is_told_before_anything_is_opened(
+    voiceflow: Program, eight: EightByEight, url: str
+) -> None:
+    ended = voiceflow("serve", "--register", url)
+    assert ended.code == 2
+    assert "such as https://calls.example.com/webhooks/8x8" in ended.err
+    assert list(voiceflow.folder.iterdir()) == []
+
+
+def test_registering_needs_an_account(voiceflow: Program) -> None:
+    ended = voiceflow("serve", "--register", URL)
+    assert ended.code == 2
+    assert "VOICEFLOW_API_KEY" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("https://calls.example.com", URL),
+        ("https://calls.example.com/", URL),
+        (URL, URL),
+        ("https://example.com/calls/webhooks/8x8?x=1", "https://example.com/calls/webhooks/8x8?x=1"),
+    ],
+)
+def test_an_address_without_a_path_gets_that_of_the_receiver(given: str, url: str) -> None:
+    assert receiver_url(given, path=PATH) == url
+
+
+def test_an_address_without_a_host_is_none() -> None:
+    with pytest.raises(InvalidInputError):
+        receiver_url("https:///webhooks/8x8", path=PATH)

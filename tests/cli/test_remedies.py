@@ -1,0 +1,50 @@
+"""What people are told to type exists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import voiceflow_worker
+from voiceflow_worker.cli.program import program
+from voiceflow_worker.model.status import API_CODES, SESSION_ERROR_CODES, SESSION_STATUSES
+
+GROUPS = {"account", "calls", "config"}
+PACKAGE = Path(voiceflow_worker.__file__).parent
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+
+
+def said() -> list[str]:
+    """Every command in backquotes, in every message and docstring of the package."""
+    found: set[str] = set()
+    for path in PACKAGE.rglob("*.py"):
+        # A message that goes on in the next line is one string to Python.
+        text = re.sub(r'"\s*\n\s*f?"', "", path.read_text(encoding="utf-8"))
+        found.update(match[1] for match in re.finditer(r"`(voiceflow [^`]*)`", text))
+    return sorted(found)
+
+
+def test_there_is_something_to_look_at() -> None:
+    remedies = [entry.remedy for entry in (*API_CODES.values(), *SESSION_ERROR_CODES.values())]
+    remedies += [entry.remedy for entry in SESSION_STATUSES.values()]
+    assert any("`voiceflow account profiles`" in remedy for remedy in remedies)
+    assert len(said()) > 15
+
+
+@pytest.mark.parametrize("command", said())
+def test_a_command_that_a_message_names_exists_with_its_options(command: str) -> None:
+    words = command.split()[1:]
+    app = program()
+    names = words[:2] if words[0] in GROUPS else words[:1]
+    for name in names:
+        if name.startswith("{"):  # filled in when it is told
+            return
+        assert name in list(app), f"`{command}`: there is no {name}"
+        app = app[name]
+    if app.default_command is None:  # a group, named as such
+        assert not OPTION.findall(command)
+        return
+    known = {option for argument in app.assemble_argument_collection() for option in argument.names}
+    assert set(OPTION.findall(command)) <= known | {"--help"}

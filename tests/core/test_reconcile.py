@@ -1,0 +1,637 @@
+"""Calls in doubt against the log of 8x8: what binds, what does not, and who looks when."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+import anyio
+import pytest
+
+from tests.support.engine import Engine
+from tests.support.flows import SOURCE
+from tests.support.voices import ScriptedVoice, created, unknown
+from voiceflow_worker import CallPolicy, Job, JobState, Worker, WorkerOptions
+from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.core.ports import Clock, Store
+from voiceflow_worker.core.queue_names import QueueNames
+from voiceflow_worker.core.reconcile import EVERY, PATIENCE, Look, Reconciled, Reconciler
+from voiceflow_worker.core.settle import SummaryResult
+from voiceflow_worker.core.sweep import Sweeper
+from voiceflow_worker.errors import CallLogError, CallLogUnavailableError
+from voiceflow_worker.model.events import SessionSummary
+from voiceflow_worker.model.export import ExportRow, LoggedCalls
+from voiceflow_worker.model.job import NoteKind, Outcome, PostVerdict, RedialPolicy
+from voiceflow_worker.model.policy import MissingMeans
+from voiceflow_worker.model.status import SessionStatus
+
+pytestmark = pytest.mark.anyio
+
+SECOND = timedelta(seconds=1)
+MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
+ANA, BEN = "+6587654321", "+6587654322"
+OPTED_IN = CallPolicy(missing_means=MissingMeans.NOT_PLACED)
+LONG_ENOUGH = 2 * MINUTE + CallPolicy().clock_skew + HOUR + CallPolicy().export_settle
+
+
+@dataclass
+class WrittenLog:
+    """A log that a test writes. `off`: how far 8x8's clock is off; `meanwhile` happens while it is asked for."""
+
+    clock: Clock
+    rows: list[ExportRow] = field(default_factory=list)
+    error: CallLogError | None = None
+    fails_before: datetime | None = None
+    off: timedelta | None = timedelta(0)
+    meanwhile: Callable[[], object] | None = None
+    asked: list[tuple[datetime, datetime]] = field(default_factory=list)
+
+    async def logged_calls(self, *, since: datetime, until: datetime) -> LoggedCalls:
+        self.asked.append((since, until))
+        if self.error is not None:
+            raise self.error
+        if self.fails_before is not None and since < self.fails_before:
+            raise CallLogError("no log is kept of that time")
+        if self.meanwhile is not None:
+            await self.meanwhile()  # type: ignore[misc]
+        rows = [row for row in self.rows if row.initiated_at is None or since <= row.initiated_at <= until]
+        asked_at = None if self.off is None else self.clock.now() + self.off
+        return LoggedCalls(rows=rows, since=since, until=until, asked_at=asked_at)
+
+    def write(
+        self,
+        session_id: str | None = "s-1",
+        *,
+        destination: str = ANA,
+        source: str = SOURCE,
+        status: SessionStatus | None = SessionStatus.COMPLETED,
+        after: timedelta = SECOND,
+    ) -> None:
+        """A call that was dialled so long after now."""
+        at = self.clock.now() + after
+        text = status.value if status else "IN PROGRESS"
+        self.rows.append(
+            ExportRow(
+                session_id=session_id,
+                source=source,
+                destination=destination,
+                initiated_at=at,
+                disconnected_at=at + 20 * SECOND,
+                status=status,
+                status_text=text,
+            )
+        )
+
+
+@pytest.fixture
+def voice() -> ScriptedVoice:
+    return ScriptedVoice(answer=lambda _: unknown())
+
+
+@pytest.fixture
+def engine(store: Store, voice: ScriptedVoice) -> Engine:
+    return Engine(store, voice)
+
+
+@pytest.fixture
+def log(clock: ManualClock) -> WrittenLog:
+    return WrittenLog(clock)
+
+
+def reconciler(engine: Engine, log: WrittenLog, *, policy: CallPolicy | None = None) -> Reconciler:
+    return Reconciler(engine.store, log, queue=engine.name, policy=policy or engine.policy)
+
+
+async def look(engine: Engine, log: WrittenLog, *, policy: CallPolicy | None = None) -> Reconciled:
+    return await reconciler(engine, log, policy=policy).everything()
+
+
+async def a_doubt(engine: Engine, destination: str = ANA, *, redial: RedialPolicy | None = None) -> Job:
+    job = await engine.enqueue(destination, redial=redial)
+    await engine.send()
+    doubt = await engine.queue.get(job.id)
+    assert doubt.state is JobState.IN_DOUBT
+    return doubt
+
+
+OPEN = Reconciled(looked_at=1, open=1)
+PLACED = Reconciled(looked_at=1, placed=1)
+NOT_PLACED = Reconciled(looked_at=1, not_placed=1)
+
+
+class TestWhatIsFound:
+    async def test_the_only_session_that_fits_settles_a_doubt(
+        self, engine: Engine, log: WrittenLog, clock: ManualClock
+    ) -> None:
+        job = await a_doubt(engine)
+        log.write()
+        clock.advance(5 * MINUTE)
+        assert await look(engine, log) == PLACED
+        ended = await engine.queue.get(job.id)
+        assert (ended.state, ended.session_id, ended.attempt) == (JobState.COMPLETED, "s-1", 1)
+        assert ended.posts[0].verdict is PostVerdict.PLACED
+        assert ended.outcome is not None
+        assert ended.outcome.seconds == 20
+
+    async def test_a_summary_that_comes_after_it_changes_nothing(
+        self, engine: Engine, log: WrittenLog, clock: ManualClock
+    ) -> None:
+        job = await a_doubt(engine)
+        log.write()
+        clock.advance(5 * MINUTE)
+        await look(engine, log)
+        assert await engine.summarise(job, SessionStatus.BUSY, session_id="s-1") is SummaryResult.REPEATED
+        unnamed = await engine.summarise(job, SessionStatus.BUSY, session_id="s-1", with_client_request_id=False)
+        assert unnamed is SummaryResult.REPEATED
+        assert await engine.state(job) == "completed"
+
+    async def test_two_legs_of_one_session_are_one_call(
+        self, engine: Engine, log: WrittenLog, clock: ManualClock
+    ) -> None:
+        job = await a_doubt(engine)
+        log.write()
+        log.write(destination=BEN, after=10 * SECOND)
+        clock.advance(5 * MINUTE)
+        assert await look(engine, log) == PLACED
+        assert await engine.state(job) == "completed"
+
+    async def test_a_call_that_still_goes_on_is_submitted(
+        self, engine: Engine, log: WrittenLog, clock: ManualClock
+    ) -> None:
+        job = await a_doubt(engine)
+        log.write(status=None)
+        clock.advance(5 * MINUTE)
+        assert await look(engine, log) == PLACED
+        assert await engine.state(job) == "submitted"
+        assert await engine.summarise(job, session_id="s-1", with_client_request_id=False) is SummaryResult.SETTLED
+        assert await engine.state(job) == "completed"
+
+    async def test_its_redial_is_granted_and_has_a_row_of_its_own(
+        self, engine: Engine, log: WrittenLog, clock: ManualClock
+    ) -> None:
+        job = await a_doubt(engine, redial=RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=1, after=10 * MINUTE))
+        log.write("busy", status=SessionStatus.BUSY)
+        clock.advance(5 * MINUTE)
+        assert await look(engine, log) == PLACED
+        assert await engine.state(job) == "queued"
+
+        clock.advance(10 * MINUTE)
+        (again,) = await engine.send()
+        assert again.state is JobState.IN_DOUBT
+        log.write("answered")
+        clock.advance(5 * MINUTE)
+        assert await look(engine, log) == PLACED
+        ended = await engine.queue.get(job.id)
+        assert [post.session_id for post in ended.posts] == ["busy", "answered"]
+        assert (ended.state, ended.notes) == (JobState.COMPLETED, ())
+
+    async def test_a_summary_that_waited_for_the_session_tells_more_than_the_row(
+        self, engine: Engine, log: WrittenLog, clock: ManualClock
+    ) -> None:
+        job = await a_doubt(engine)
+        log.write(status=SessionStatus.FAILED)
+        summary = SessionSummary(
+            session_id="s-1", status=SessionStatus.FAILED, error_code=-2004, error_message="no coverage"
+        )
+        assert await engine.settler.summary(summary) is SummaryResult.PARKED
+        clock.advance(5 * MINUTE)
+        assert await look(engine, log) == PLACED
+        ended = await engine.queue.get(job.id)
+        assert (ended.state, ended.reason) == (JobState.FAILED, "FAILED: no coverage")
+
+    async def test_the_number_is_free_again(self, engine: Engine, log: WrittenLog, clock: ManualClock) -> None:
+        await a_doubt(engine)
+        log.write()
+        clock.advance(MINUTE)
+        assert await engine.store.records.get("number", [ANA], now=clock.now())
+        await look(engine, log)
+        assert not await engine.store.records.get("number", [ANA], now=clock.now())
+
+
+class TestWhatStaysOpen:
+    async def test_no_row_leaves_it_in_doubt_for_ever(
+        self, engine: Engine, log: WrittenLog, clock: ManualClock, voice: ScriptedVoice
+    ) -> None:
+        job = await a_doubt(engine)
+        for wait in (MINUTE, 3 * HOUR, timedelta(days=3)):
+            clock.advance(wait)
+            assert await look(engine, log) == OPEN
+            found = await engine.queue.get(job.id)
+            assert found.state is JobState.IN_DOUBT
+            assert (found.reason or "").startswith("no row found")
+        assert await engine.send() == []
+        assert len(voice.placed) == 1
+
+    async def test_a_row_of_a_call_that_is_known_is_not_this_ones(
+        self, engine: Engine, voice: ScriptedVoice, log: WrittenLog, clock: ManualClock
+    ) -> None:
+        voice.answers = [created("of-the-first")]
+        first = await engine.enqueue(ANA)
+        await engine.send()
+        log.write("of-the-first", after=5 * SECOND)
+        await engine.summarise(first, session_id="of-the-first")
+        await a_doubt(engine)
+        clock.advance(5 * MINUTE)
+        assert await look(engine, log) == OPEN
+
+    async def test_it_is_known_for_as_long_as_its_job_is_kept(
+        self, engine: Engine, voice: ScriptedVoice, log: WrittenLog, clock: ManualClock
+    ) -> None:
+        voice.answers = [created("of-the-first")]
+        first = await engine.enqueue(ANA)
+        await engine.send()
+        log.write("of-the-first", after=5 * SECOND)
+        await engine.summarise(first, session_id="of-the-first")
+        await a_doubt(engine)
+        clock.advance(timedelta(days=20))  # session records are kept for seven
+        assert await look(engine, log) == OPEN
+
+    async def test_what_is_older_than_that_is_left_to_people(
+        self, engine: Engine, log: WrittenLog, clock: ManualClock
+    ) -> None:
+        job = await a_doubt(engine)
+        log.write()
+        clock.advance(timedelta(days=30))
+        assert await look(engine, log) == OPEN
+        assert "too long ago" in ((await engine.queue.get(job.id)).reason or "")
+
+    async def test_two_sessions_that_fit_bind_nothing(
+        self, engine: Engine, log: WrittenLog, clock: ManualClock
+    ) -> None:
+        await a_doubt(engine)
+        log.write("s-1")
+        log.write("s-2", after=MINUTE)
+        clock.advance(5 * MINUTE)
+        assert await look(engine, log) == OPEN
+
+    async def test_a_row_with_two_possible_owners_binds_neither(
+        self, engine: Engine, store: Store, voice: ScriptedVoice, log: WrittenLog, clock: ManualClock
+    ) -> None:
+        other = Engine(store, voice, queue="other")
+        for name in ("default", "other"):
+            await QueueNames(store.records).remember(name, now=clock.now())
+        mine = await a_doubt(engine)
+        # Locks keep two calls to a number apart; here one was lost with its store.
+        await store.records.delete("number", {ANA: None})
+        theirs = await a_doubt(other)
+        log.write()
+        clock.advance(5 * MINUTE)
+        assert await look(engine, log) == OPEN
+        assert await look(other, log) == OPEN
+        assert theirs.posts[0].client_request_id in ((await engine.queue.get(mine.id)).reason or "")
+
+    async def test_the_second_owner_may_be_an_older_post_of_the_same_call(
+        self, engine: Engine, log: WrittenLog, clock: ManualClock
+    ) -> None:
+        job = await a_doubt(engine)
+        until = job.posts[0].valid_until
+        clock.advance(until - clock.now() + 11 * SECOND)
+        await engine.queue.resolve(job.id, placed=False, note="not in the portal")
+        await engine.send()
+        log.write(after=-5 * SECOND)
+        clock.advance(5 * MINUTE)
+        assert await look(engine, log) == OPEN
+
+    @pytest.mark.parametrize("masked", [{"destination": "65876*****"}, {"source": "653******"}], ids=["to", "from"])
+    @pytest.mark.parametrize("policy", [CallPolicy(), OPTED_IN], ids=["by default", "opted in"])
+    async def test_a_masked_row_that_may_be_it_neither_binds_nor_lets_it_be_missing(
+        self, engine: Engine, log: WrittenLog, clock: ManualClock, masked: dict[str, str], policy: CallPolicy
+    ) -> None:
+        await a_doubt(engine)
+        log.write(**masked)  # type: ignore[arg-type]
+        clock.advance(LONG_ENOUGH + HOUR)
+        assert await look(engine, log, policy=policy) == OPEN
+        log.write("clear", after=-LONG_ENOUGH - HOUR + SECOND)
+        assert await look(engine, log, policy=policy) == OPEN
+
+    async def test_masked_rows_of_calls_that_are_known_do_not_matter(
+        self, engine: Engine, voice: ScriptedVoice, log: WrittenLog, clock: ManualClock
+    ) -> None:
+        voice.answers = [created("of-ben")]
+        await engine.enqueue(BEN)
+        await engine.send()
+        log.write("of-ben", destination="65876*****")
+        await a_doubt(engine)
+        log.write("of-ana")
+        clock.advance(5 * MINUTE)
+        assert await look(engine, log) == PLACED
+
+    async def test_the_second_party_of_another_doubt_is_not_bound_to_this_one(
+        self, engine: Engine, log: WrittenLog, clock: ManualClock
+    ) -> None:
+        job = await a_doubt(engine, BEN)
+        log.write(destination=ANA)
+        log.write(destination=BEN, after=10 * SECOND)
+        clock.advance(5 * MINUTE)
+        assert await look(engine, log) == OPEN
+        assert await engine.state(job) == "in_doubt"
+
+    async def test_nothing_is_concluded_from_a_log_that_cannot_be_had(
+        self, engine: Engine, log: WrittenLog, clock: ManualClock
+    ) -> None:
+        job = await a_doubt(engine)
+        clock.advance(5 * MINUTE)
+        log.error = CallLogUnavailableError("8x8 is away")
+        with pytest.raises(CallLogUnavailableError):
+            await look(engine, log, policy=OPTED_IN)
+        assert await engine.queue.get(job.id) == job
+
+
+class TestMissingMeansNotPlaced:
+    async def test_it_is_sent_again_only_long_after_by_8x8s_clock(
+        self, engine: Engine, log: WrittenLog, clock: ManualClock, voice: ScriptedVoice
+    ) -> None:
+        job = await a_doubt(engine)
+        clock.advance(LONG_ENOUGH)
+        assert await look(engine, log, policy=OPTED_IN) == OPEN
+        clock.advance(SECOND)
+        assert await look(engine, log, policy=OPTED_IN) == NOT_PLACED
+        queued = await engine.queue.get(job.id)
+        assert (queued.state, queued.attempt) == (JobState.QUEUED, 0)
+        assert [note.kind for note in queued.notes] == [NoteKind.RESOLVED]
+        await engine.send()
+        assert len(voice.placed) == 2
+
+    async def test_a_clock_of_ours_that_jumped_opens_no_door(
+        self, engine: Engine, log: WrittenLog, clock: ManualClock
+    ) -> None:
+        await a_doubt(engine)
+        log.off = -timedelta(days=2)
+        clock.jump(timedelta(days=2))
+        assert await look(engine, log, policy=OPTED_IN) == OPEN
+        log.off = None
+        assert await look(engine, log, policy=OPTED_IN) == OPEN
+
+    async def test_a_summary_that_names_no_call_and_no_row_may_be_its_own(
+        self, engine: Engine, log: WrittenLog, clock: ManualClock
+    ) -> None:
+        job = await a_doubt(engine)
+        placed_at = job.posts[0].began_at
+        summary = SessionSummary(session_id="s-9", status=SessionStatus.COMPLETED, started_at=placed_at + SECOND)
+        assert await engine.settler.summary(summary) is SummaryResult.PARKED
+        clock.advance(LONG_ENOUGH + HOUR)
+        assert await look(engine, log, policy=OPTED_IN) == OPEN
+
+    async def test_one_whose_row_is_of_another_call_is_not(
+        self, engine: Engine, log: WrittenLog, clock: ManualClock
+    ) -> None:
+        job = await a_doubt(engine)
+        log.write("s-9", destination=BEN)
+        summary = SessionSummary(
+            session_id="s-9", status=SessionStatus.COMPLETED, started_at=job.posts[0].began_at + SECOND
+        )
+        await engine.settler.summary(summary)
+        clock.advance(LONG_ENOUGH + HOUR)
+        assert await look(engine, log, policy=OPTED_IN) == NOT_PLACED
+
+    async def test_what_was_found_placed_meanwhile_is_not_sent_again(
+        self, engine: Engine, log: WrittenLog, clock: ManualClock
+    ) -> None:
+        job = await a_doubt(engine)
+        clock.advance(LONG_ENOUGH + HOUR)
+        log.meanwhile = lambda: engine.summarise(job)
+        assert await look(engine, log, policy=OPTED_IN) == PLACED
+        assert await engine.state(job) == "completed"
+
+    async def test_a_row_is_still_a_row(self, engine: Engine, log: WrittenLog, clock: ManualClock) -> None:
+        await a_doubt(engine)
+        log.write()
+        clock.advance(LONG_ENOUGH + HOUR)
+        assert await look(engine, log, policy=OPTED_IN) == PLACED
+
+
+class TestSummariesThatNeverCame:
+    @pytest.fixture
+    async def overdue(self, engine: Engine, voice: ScriptedVoice, log: WrittenLog, clock: ManualClock) -> Job:
+        voice.answers = [created("s-1")]
+        job = await engine.enqueue(ANA)
+        await engine.send()
+        log.write("s-1", status=SessionStatus.NO_ANSWER)
+        clock.advance(engine.policy.summary_deadline)
+        return job
+
+    async def test_the_log_tells_how_the_call_ended(self, engine: Engine, overdue: Job, log: WrittenLog) -> None:
+        assert await look(engine, log) == PLACED
+        assert await engine.state(overdue) == "unreached"
+
+    async def test_its_session_is_enough_whatever_the_log_hides(
+        self, engine: Engine, overdue: Job, log: WrittenLog
+    ) -> None:
+        later = log.rows[0].initiated_at or log.clock.now()
+        log.rows = [replace(log.rows[0], source="653******", destination=None, initiated_at=later + 30 * MINUTE)]
+        assert await look(engine, log) == PLACED
+        assert await engine.state(overdue) == "unreached"
+
+    @pytest.mark.parametrize("rows", ["none", "going on"])
+    async def test_without_a_word_it_is_accepted(
+        self, engine: Engine, overdue: Job, log: WrittenLog, rows: str
+    ) -> None:
+        log.rows = [] if rows == "none" else [replace(log.rows[0], status=None)]
+        assert await look(engine, log) == PLACED
+        assert await engine.state(overdue) == "accepted"
+
+    async def test_a_summary_that_waited_unseen_comes_first(
+        self, engine: Engine, overdue: Job, log: WrittenLog, clock: ManualClock
+    ) -> None:
+        busy = Outcome(status=SessionStatus.BUSY, status_text="BUSY", session_id="s-1")
+        await reconciler(engine, log)._sessions.park("s-1", busy, now=clock.now())
+        assert await look(engine, log) == Reconciled()
+        assert (await engine.queue.get(overdue.id)).reason == "BUSY"
+        assert log.asked == []
+
+    async def test_the_sweep_leaves_it_to_the_log_for_a_while(
+        self, engine: Engine, overdue: Job, store: Store, clock: ManualClock
+    ) -> None:
+        sweeper = Sweeper(store, queue=engine.name, policy=engine.policy, log_patience=PATIENCE)
+        assert (await sweeper.sweep()).gave_up_waiting == 0
+        clock.advance(PATIENCE)
+        assert (await sweeper.sweep()).gave_up_waiting == 1
+        assert await engine.state(overdue) == "accepted"
+
+    async def test_one_whose_deadline_lies_ahead_is_left_alone(
+        self, engine: Engine, voice: ScriptedVoice, log: WrittenLog
+    ) -> None:
+        voice.answers = [created("s-1")]
+        await engine.enqueue(ANA)
+        await engine.send()
+        assert await look(engine, log) == Reconciled()
+        assert log.asked == []
+
+
+class TestTurns:
+    async def test_all_that_is_due_is_looked_for_in_one_log(
+        self, engine: Engine, log: WrittenLog, clock: ManualClock
+    ) -> None:
+        await a_doubt(engine, ANA)
+        clock.advance(MINUTE)
+        await a_doubt(engine, BEN)
+        log.write(destination=BEN)
+        clock.advance(MINUTE)
+        assert await reconciler(engine, log).due() == Reconciled(looked_at=2, placed=1, open=1)
+        ((since, until),) = log.asked
+        assert since < clock.now() - 2 * MINUTE
+        assert until == clock.now()
+
+    async def test_what_is_not_due_for_a_look_is_not_looked_for(self, engine: Engine, log: WrittenLog) -> None:
+        await a_doubt(engine)
+        assert await reconciler(engine, log).due() == Reconciled()
+        assert log.asked == []
+
+    async def test_who_looks_later_does_so_at_longer_and_longer_intervals(
+        self, engine: Engine, log: WrittenLog, clock: ManualClock
+    ) -> None:
+        job = await a_doubt(engine)
+        clock.advance(10 * MINUTE)
+        await reconciler(engine, log).due()
+        assert (await engine.queue.get(job.id)).due_at == clock.now() + 10 * MINUTE
+
+    async def test_the_workers_of_a_queue_share_their_turns(
+        self, engine: Engine, log: WrittenLog, clock: ManualClock
+    ) -> None:
+        first, second = reconciler(engine, log), reconciler(engine, log)
+        await a_doubt(engine)
+        clock.advance(MINUTE)
+        assert await first.due() == OPEN
+        clock.advance(EVERY - SECOND)
+        await a_doubt(engine, BEN)
+        assert await second.due() == Reconciled()
+        clock.advance(MINUTE)
+        assert await second.due() == Reconciled(looked_at=2, open=2)
+        assert len(log.asked) == 2
+
+    async def test_workers_that_look_at_the_same_moment_ask_for_one_log(
+        self, engine: Engine, log: WrittenLog, clock: ManualClock
+    ) -> None:
+        await a_doubt(engine)
+        clock.advance(MINUTE)
+        async with anyio.create_task_group() as group:
+            for _ in range(5):
+                group.start_soon(reconciler(engine, log).due)
+        assert len(log.asked) == 1
+
+    async def test_a_time_of_which_there_is_no_log_keeps_no_other_waiting(
+        self, engine: Engine, log: WrittenLog, clock: ManualClock
+    ) -> None:
+        old = await a_doubt(engine, ANA)
+        clock.advance(5 * HOUR)
+        new = await a_doubt(engine, BEN)
+        log.write(destination=BEN)
+        clock.advance(10 * MINUTE)
+        log.fails_before = clock.now() - 2 * HOUR
+        looking = reconciler(engine, log)
+        for _ in range(2):
+            with contextlib.suppress(CallLogError):
+                await looking.due()
+            clock.advance(EVERY)
+        assert await engine.queue.get(old.id) == old
+        assert await engine.state(new) == "completed"
+
+    async def test_a_log_that_fails_is_not_asked_for_in_a_loop(
+        self, engine: Engine, log: WrittenLog, clock: ManualClock
+    ) -> None:
+        await a_doubt(engine)
+        clock.advance(MINUTE)
+        log.error = CallLogError("the export failed")
+        with pytest.raises(CallLogError):
+            await reconciler(engine, log).due()
+        assert await reconciler(engine, log).due() == Reconciled()
+        clock.advance(EVERY)
+        log.error = None
+        assert await reconciler(engine, log).due() == OPEN
+
+    async def test_calls_of_different_times_have_their_turns_one_after_the_other(
+        self, engine: Engine, log: WrittenLog, clock: ManualClock
+    ) -> None:
+        await a_doubt(engine, ANA)
+        clock.advance(5 * HOUR)
+        await a_doubt(engine, BEN)
+        clock.advance(10 * MINUTE)
+        looking = reconciler(engine, log)
+        assert await looking.due() == OPEN
+        clock.advance(EVERY)
+        assert await looking.due() == OPEN
+        (first, second) = log.asked
+        assert first[1] - first[0] < 2 * HOUR
+        assert second[1] - second[0] < 2 * HOUR
+        assert first != second
+        assert all(job.due_at > clock.now() for job in await engine.queue.find())
+
+    async def test_who_asks_for_everything_hears_what_is_asked_for(
+        self, engine: Engine, log: WrittenLog, clock: ManualClock
+    ) -> None:
+        await a_doubt(engine, ANA)
+        clock.advance(5 * HOUR)
+        await a_doubt(engine, BEN)
+        heard: list[Look] = []
+        assert await reconciler(engine, log).everything(tell=heard.append) == Reconciled(looked_at=2, open=2)
+        assert [(look.number, look.count, look.calls) for look in heard] == [(1, 2, 1), (2, 2, 1)]
+        assert [(look.since, look.until) for look in heard] == log.asked
+
+    async def test_where_nothing_is_in_doubt_no_log_is_asked_for(self, engine: Engine, log: WrittenLog) -> None:
+        await engine.enqueue()
+        assert await look(engine, log) == Reconciled()
+        assert log.asked == []
+
+    async def test_a_sweep_beside_it_leaves_doubts_alone(
+        self, engine: Engine, store: Store, clock: ManualClock
+    ) -> None:
+        job = await a_doubt(engine)
+        clock.advance(HOUR)
+        await Sweeper(store, queue=engine.name, policy=engine.policy, log_patience=PATIENCE).sweep()
+        assert (await engine.queue.get(job.id)).due_at == job.due_at
+
+
+class TestWorkers:
+    """The worker's own loop, on the clock of the test: it sleeps until the test lets time pass."""
+
+    @pytest.fixture
+    def worker(self, store: Store, voice: ScriptedVoice, log: WrittenLog) -> Worker:
+        policy = CallPolicy(first_look=SECOND)
+        return Worker(store, voice, rate=None, options=WorkerOptions(policy=policy), call_log=log)
+
+    async def until(self, clock: ManualClock, condition: Callable[[], bool]) -> None:
+        """Let time pass, second by second, whenever everybody sleeps."""
+        with anyio.fail_after(30):
+            while not condition():
+                await anyio.sleep(0.01)
+                clock.advance(SECOND)
+
+    async def state(self, engine: Engine, job: Job, state: str) -> None:
+        """Wait until a job is in a state."""
+        with anyio.fail_after(30):
+            while await engine.state(job) != state:  # noqa: ASYNC110 (a store tells only those who lease)
+                await anyio.sleep(0.01)
+
+    async def test_a_worker_with_a_log_settles_doubts(
+        self, engine: Engine, worker: Worker, log: WrittenLog, clock: ManualClock
+    ) -> None:
+        job = await a_doubt(engine)
+        log.write()
+        async with anyio.create_task_group() as group:
+            group.start_soon(worker.run)
+            await self.until(clock, lambda: bool(log.asked))
+            await self.state(engine, job, "completed")
+            worker.stop()
+
+    async def test_a_log_that_fails_keeps_no_call_from_being_sent(
+        self, engine: Engine, worker: Worker, log: WrittenLog, clock: ManualClock, voice: ScriptedVoice
+    ) -> None:
+        await a_doubt(engine)
+        log.error = CallLogError("the export failed")
+        async with anyio.create_task_group() as group:
+            group.start_soon(worker.run)
+            await self.until(clock, lambda: bool(log.asked))
+            voice.answers = [created("s-2")]
+            sent = await engine.enqueue(BEN)
+            await self.until(clock, lambda: len(voice.placed) == 2)
+            await self.state(engine, sent, "submitted")
+            worker.stop()
+
+    async def test_its_queue_is_known_to_those_who_look_for_other_owners(
+        self, worker: Worker, store: Store, clock: ManualClock
+    ) -> None:
+        await worker.drain()
+        assert await QueueNames(store.records).known(now=clock.now()) == ["default"]

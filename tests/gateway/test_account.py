@@ -1,0 +1,107 @@
+"""What belongs to the account, as 8x8 writes it and as it might."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voiceflow_worker.gateway.account import (
+    OwnedNumber,
+    Recording,
+    SpeechProfile,
+    Webhook,
+    read_number,
+    read_numbers,
+    read_profiles,
+    read_recordings,
+    read_webhooks,
+)
+
+READERS = [read_profiles, read_numbers, read_webhooks, read_recordings]
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+names = st.sampled_from(
+    ["speechProfiles", "numbers", "webhooks", "recordings", "msisdn", "type", "url", "recordingId", "duration",
+     "startRecordingTime", "speechProfileCode", "enabled"]
+)  # fmt: skip
+
+
+def test_a_speech_profile_is_read_as_the_reference_prints_it() -> None:
+    profile = {
+        "speechProfileCode": "en-US-JennyNeural",
+        "localeCode": "en-US",
+        "localeDescription": "English (United States)",
+        "gender": "Female",
+    }
+    assert read_profiles({"speechProfiles": [profile]}) == (
+        SpeechProfile(code="en-US-JennyNeural", locale="en-US", language="English (United States)", gender="Female"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "active", "expiring"),
+    [("Active", True, False), ("ACTIVE", True, False), ("Expiring", False, True), ("Inactive", False, False)],
+)
+def test_the_state_of_a_number_is_read(status: str, active: bool, expiring: bool) -> None:
+    number = read_number({"msisdn": "6531234567", "countryCode": "SG", "operationalStatus": status})
+    assert number == OwnedNumber(msisdn="6531234567", country="SG", status=status)
+    assert (number.is_active, number.is_expiring) == (active, expiring)
+
+
+def test_a_number_that_is_written_as_a_number_is_one() -> None:
+    assert read_number({"msisdn": 6531234567}) == OwnedNumber(msisdn="6531234567")
+
+
+@pytest.mark.parametrize(
+    ("said", "enabled"),
+    [({"enabled": True}, True), ({"enabled": False}, False), ({"active": False}, False), ({}, True)],
+)
+def test_whether_a_webhook_is_on_is_read_in_both_spellings(said: dict[str, object], enabled: bool) -> None:
+    fields = {"type": "vss", "url": "https://example.com/", "httpAuthHeaderAvailable": True, **said}
+    assert read_webhooks({"webhooks": [fields]}) == (
+        Webhook(type="VSS", url="https://example.com/", enabled=enabled, has_auth_header=True),
+    )
+
+
+def test_a_recording_is_read() -> None:
+    fields = {
+        "recordingId": "r-1",
+        "sessionid": "s-1",
+        "status": "UPLOAD_COMPLETED",
+        "externalFileUrl": "https://files.example.com/1.mp3",
+        "duration": "12.5",
+        "startRecordingTime": "2026-11-20T09:00:00Z",
+    }
+    (found,) = read_recordings({"recordings": [fields]})
+    assert found == Recording(
+        recording_id="r-1",
+        session_id="s-1",
+        status="UPLOAD_COMPLETED",
+        url="https://files.example.com/1.mp3",
+        duration=timedelta(seconds=12.5),
+        started_at=datetime(2026, 11, 20, 9, tzinfo=UTC),
+    )
+
+
+@pytest.mark.parametrize("fields", [{"duration": "soon", "startRecordingTime": "today"}, {"duration": True}, {}])
+def test_what_cannot_be_read_is_left_out(fields: dict[str, object]) -> None:
+    assert read_recordings({"recordings": [{"recordingId": "r-1", **fields}]}) == (Recording(recording_id="r-1"),)
+
+
+def test_an_entry_without_its_name_is_none() -> None:
+    answer = {"webhooks": [{"type": "VSS"}, {"url": "https://example.com/"}, "VSS", None]}
+    assert read_webhooks(answer) == ()
+
+
+@given(st.dictionaries(names, st.lists(st.dictionaries(names, anything) | anything, max_size=3) | anything))
+def test_no_answer_is_too_strange_to_be_read(answer: dict[str, Any]) -> None:
+    for read in READERS:
+        assert isinstance(read(answer), tuple)

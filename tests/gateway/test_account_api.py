@@ -1,0 +1,312 @@
+"""The rest of the API: asked again where that is harmless, never told twice where it is not, clear when it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from tests.gateway.conftest import Kind
+from tests.gateway.misbehaving import MisbehavingServer, answer, answers, closed_port, sends
+from voiceflow_worker.errors import (
+    InvalidInputError,
+    PhoneNumberError,
+    RequestFailedError,
+    SettingsError,
+    VoiceUnavailableError,
+)
+from voiceflow_worker.gateway.account import OwnedNumber, WebhookType
+from voiceflow_worker.gateway.account_api import TRIES, AccountApi
+from voiceflow_worker.gateway.account_wire import AccountWire
+from voiceflow_worker.gateway.client import VoiceClient
+from voiceflow_worker.sandbox import Sandbox
+from voiceflow_worker.sandbox.recordings import RecordingOrder
+from voiceflow_worker.settings import load_settings
+
+pytestmark = pytest.mark.anyio
+either_loop = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+
+KEY = "secret-key-1"
+WEBHOOKS = b'{"subAccountId":"acme","count":0,"webhooks":[],"statusCode":0,"statusMessage":"ok"}'
+REFUSED = b'{"statusCode":404,"statusMessage":"SubAccount not found by Id : acme"}'
+
+
+class Service:
+    """Answers one request after the other with what it is given, the last for ever, and keeps what it was asked."""
+
+    def __init__(self, *answers: httpx.Response | Exception) -> None:
+        self.answers = list(answers)
+        self.asked: list[httpx.Request] = []
+        self.slept: list[float] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(request)
+        given = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(given, Exception):
+            raise given
+        return httpx.Response(given.status_code, content=given.content, headers=given.headers)
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+    @property
+    def api(self) -> AccountApi:
+        wire = AccountWire(KEY, "a&cme", base_url="http://127.0.0.1:1/")
+        return AccountApi(
+            httpx.MockTransport(self), wire, timeouts={}, deadline=timedelta(seconds=20), sleep=self.sleep
+        )
+
+
+def said(status: int, content: bytes = WEBHOOKS, **headers: str) -> httpx.Response:
+    return httpx.Response(status, content=content, headers={name.replace("_", "-"): headers[name] for name in headers})
+
+
+Ask = Callable[[AccountApi], Awaitable[object]]
+GETS: list[Ask] = [
+    lambda api: api.speech_profiles(),
+    lambda api: api.numbers(),
+    lambda api: api.number("+6531234567"),
+    lambda api: api.webhooks(),
+    lambda api: api.recordings("s-1"),
+]
+WRITES: list[Ask] = [
+    lambda api: api.register_webhook("VSS", "https://calls.example.com/"),
+    lambda api: api.delete_webhook("VSS"),
+]
+
+
+# -- what is asked -----------------------------------------------------------------------------------------------------
+
+
+@either_loop
+async def test_each_question_has_its_address(anyio_backend: str) -> None:
+    service = Service(said(200))
+    for ask in GETS:
+        await ask(service.api)
+    assert [str(request.url) for request in service.asked] == [
+        f"http://127.0.0.1:1/api/v1/subaccounts/a%26cme/{path}"
+        for path in ("speech-profiles", "numbers", "numbers/6531234567", "webhooks", "recordings/s-1")
+    ]
+    assert {request.headers["authorization"] for request in service.asked} == {f"Bearer {KEY}"}
+
+
+@either_loop
+async def test_a_webhook_is_registered_with_its_header(anyio_backend: str) -> None:
+    service = Service(said(200))
+    await service.api.register_webhook(
+        WebhookType.SESSION_SUMMARY, "https://calls.example.com/", auth_header="Bearer x"
+    )
+    await service.api.register_webhook("vca", "https://calls.example.com/")
+    assert [(request.method, orjson.loads(request.content)) for request in service.asked] == [
+        (
+            "POST",
+            {"type": "VSS", "url": "https://calls.example.com/", "enabled": True, "httpAuthHeader": "Bearer x"},
+        ),
+        ("POST", {"type": "VCA", "url": "https://calls.example.com/", "enabled": True}),
+    ]
+
+
+@either_loop
+async def test_what_cannot_be_meant_is_not_asked(anyio_backend: str) -> None:
+    service = Service(said(200))
+    for wrong in (
+        service.api.register_webhook("SMS", "https://calls.example.com/"),
+        service.api.register_webhook("VSS", "calls.example.com"),
+        service.api.delete_webhook("SMS"),
+        service.api.recordings(".."),
+        service.api.recordings(" "),
+    ):
+        with pytest.raises(InvalidInputError):
+            await wrong
+    with pytest.raises(PhoneNumberError):
+        await service.api.number("me")
+    assert service.asked == []
+
+
+@either_loop
+async def test_a_session_id_stays_within_its_segment(anyio_backend: str) -> None:
+    service = Service(said(200))
+    await service.api.recordings("../../webhooks?x=1")
+    assert service.asked[0].url.raw_path.endswith(b"/recordings/..%2F..%2Fwebhooks%3Fx%3D1")
+
+
+# -- what is absent ----------------------------------------------------------------------------------------------------
+
+
+@either_loop
+async def test_a_404_about_the_thing_itself_is_an_answer(anyio_backend: str) -> None:
+    service = Service(said(404, b'{"statusCode":404,"statusMessage":"Number not found"}'))
+    assert await service.api.number("6531234567") is None
+    assert await service.api.recordings("s-1") == ()
+    assert await service.api.delete_webhook("VSS") is False
+    with pytest.raises(RequestFailedError):
+        await service.api.numbers()
+
+
+@either_loop
+@pytest.mark.parametrize("content", [REFUSED, b"", b"<html>nothing here</html>"])
+async def test_a_404_about_the_account_or_the_address_is_raised(anyio_backend: str, content: bytes) -> None:
+    for ask in (*GETS, *WRITES[1:]):
+        with pytest.raises(RequestFailedError, match="VOICEFLOW_SUB_ACCOUNT") as failed:
+            await ask(Service(said(404, content)).api)
+        assert failed.value.status == 404
+
+
+# -- what fails --------------------------------------------------------------------------------------------------------
+
+
+@either_loop
+@pytest.mark.parametrize(
+    ("status", "remedy"),
+    [
+        (401, "VOICEFLOW_API_KEY"),
+        (403, "belongs to the sub-account"),
+        (422, "answered 422"),
+        (307, "has moved to /elsewhere"),
+    ],
+)
+async def test_a_refusal_is_raised_at_once_and_says_what_to_do(anyio_backend: str, status: int, remedy: str) -> None:
+    content = b'{"errorId":"1","statusCode":"1001","statusMessage":"no, not with secret-key-1","timestamp":"now"}'
+    for ask in (*GETS, *WRITES):
+        service = Service(said(status, content, location="/elsewhere"))
+        with pytest.raises(RequestFailedError, match=remedy) as failed:
+            await ask(service.api)
+        assert not isinstance(failed.value, VoiceUnavailableError)
+        assert f"127.0.0.1 answered {status} (no, not with [API key])" in str(failed.value)
+        assert len(service.asked) == 1
+        assert service.slept == []
+
+
+@either_loop
+@pytest.mark.parametrize("content", [b"", b"<html>Welcome</html>", b"[]", b"null"])
+async def test_what_is_no_answer_of_the_api_is_told(anyio_backend: str, content: bytes) -> None:
+    with pytest.raises(RequestFailedError, match="no answer of its API; check VOICEFLOW_REGION"):
+        await Service(said(200, content)).api.webhooks()
+
+
+OUTAGES = [said(503), said(429), said(500, b""), httpx.ConnectError("refused"), OSError("odd")]
+
+
+@either_loop
+@pytest.mark.parametrize("outage", OUTAGES, ids=repr)
+async def test_a_get_is_asked_again_with_growing_pauses(anyio_backend: str, outage: Any) -> None:
+    for ask in GETS:
+        service = Service(outage, outage, said(200))
+        await ask(service.api)
+        assert len(service.asked) == len(service.slept) + 1 == 3
+        assert 0 < service.slept[0] < service.slept[1] < 5
+
+
+@either_loop
+@pytest.mark.parametrize("outage", OUTAGES, ids=repr)
+async def test_a_get_is_given_up_after_some_tries(anyio_backend: str, outage: Any) -> None:
+    service = Service(outage)
+    with pytest.raises(VoiceUnavailableError):
+        await service.api.webhooks()
+    assert len(service.asked) == TRIES
+
+
+@either_loop
+@pytest.mark.parametrize("outage", OUTAGES, ids=repr)
+async def test_what_changes_something_is_sent_once(anyio_backend: str, outage: Any) -> None:
+    for write in WRITES:
+        service = Service(outage, said(200))
+        with pytest.raises(VoiceUnavailableError):
+            await write(service.api)
+        assert len(service.asked) == 1
+
+
+@either_loop
+async def test_retry_after_is_waited_for_and_a_long_one_is_not(anyio_backend: str) -> None:
+    short = Service(said(429, retry_after="7"), said(200))
+    await short.api.webhooks()
+    assert short.slept == [7.0]
+    long = Service(said(503, retry_after="600"), said(200))
+    with pytest.raises(VoiceUnavailableError, match="asks to wait 600 s") as failed:
+        await long.api.webhooks()
+    assert (len(long.asked), failed.value.retry_after) == (1, timedelta(minutes=10))
+
+
+# -- over real connections ---------------------------------------------------------------------------------------------
+
+
+async def test_it_is_asked_over_every_transport(kind: Kind) -> None:
+    with MisbehavingServer(answers(200, WEBHOOKS)) as server:
+        async with kind.client(server.url) as client:
+            assert await client.webhooks() == ()
+            await client.register_webhook("VSS", "https://calls.example.com/")
+        assert [head.split(b"\r\n")[0] for head in server.heads] == [
+            b"GET /api/v1/subaccounts/sub_account/webhooks HTTP/1.1",
+            b"POST /api/v1/subaccounts/sub_account/webhooks HTTP/1.1",
+        ]
+
+
+async def test_an_answer_that_breaks_off_is_none(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voiceflow_worker.gateway.account_api.TRIES", 1)
+    with MisbehavingServer(sends(answer(200, WEBHOOKS)[:-9])) as server:
+        async with kind.client(server.url) as client:
+            with pytest.raises(VoiceUnavailableError, match="cannot be reached"):
+                await client.webhooks()
+
+
+async def test_nobody_there_is_told_with_what_to_check(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voiceflow_worker.gateway.account_api.TRIES", 1)
+    with closed_port() as port:
+        async with kind.client(f"http://127.0.0.1:{port}") as client:
+            with pytest.raises(VoiceUnavailableError, match=r"127\.0\.0\.1 cannot be reached .*VOICEFLOW_BASE_URL"):
+                await client.webhooks()
+
+
+async def test_silence_ends_at_the_deadline(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voiceflow_worker.gateway.account_api.TRIES", 1)
+    with MisbehavingServer(lambda connection: connection.stall()) as server:
+        async with kind.client(server.url, connect=0.1, read=0.1) as client:
+            with pytest.raises(VoiceUnavailableError, match="cannot be reached"):
+                await client.webhooks()
+
+
+async def test_a_long_list_is_read(kind: Kind) -> None:
+    numbers = [{"msisdn": str(6530000000 + place), "operationalStatus": "Active"} for place in range(20_000)]
+    content = orjson.dumps({"totalNumbers": len(numbers), "numbers": numbers})
+    with MisbehavingServer(answers(200, content)) as server:
+        async with kind.client(server.url) as client:
+            assert len(await client.numbers()) == 20_000
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_the_sandbox_answers_all_of_it(anyio_backend: str) -> None:
+    sandbox = Sandbox(numbers=["+6531234567"], voices=["en-US-JennyNeural"])
+    sandbox.recordings.add(RecordingOrder(session_id="s-1", seconds=12))
+    async with sandbox.running() as url, VoiceClient(KEY, "acme", base_url=url) as client:
+        assert [profile.code for profile in await client.speech_profiles()] == ["en-US-JennyNeural"]
+        owned = OwnedNumber(msisdn="6531234567", country="SG", status="Active")
+        assert await client.numbers() == (owned,)
+        assert await client.number("+6531234567") == owned
+        assert await client.number("+6599999999") is None
+        await client.register_webhook("VSS", "https://calls.example.com/", auth_header="Bearer x")
+        (webhook,) = await client.webhooks()
+        assert (webhook.type, webhook.url, webhook.has_auth_header) == ("VSS", "https://calls.example.com/", True)
+        assert await client.delete_webhook("VSS")
+        assert not await client.delete_webhook("VSS")
+        (recording,) = await client.recordings("s-1")
+        assert recording.duration == timedelta(seconds=12)
+
+
+# -- settings ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_client_of_settings_names_all_that_is_missing(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError, match=r"VOICEFLOW_API_KEY.*VOICEFLOW_SUB_ACCOUNT"):
+        VoiceClient.from_settings(load_settings())
+
+
+def test_a_client_of_settings_is_as_patient_as_it_is_told(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = load_settings(api_key=KEY, sub_account="acme", connect_timeout="2s", read_timeout="9s")
+    assert VoiceClient.from_settings(settings)._deadline == timedelta(seconds=13)
+    assert VoiceClient.from_settings(settings, patience=timedelta(seconds=3))._deadline == timedelta(seconds=7)

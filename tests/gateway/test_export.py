@@ -1,0 +1,414 @@
+"""The log export of 8x8: asked for once, waited for, downloaded without the key, read whatever it looks like."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.gateway.conftest import Kind
+from tests.gateway.misbehaving import Connection, MisbehavingServer, answer, answers, closed_port
+from voiceflow_worker.errors import CallLogError, CallLogUnavailableError
+from voiceflow_worker.gateway.client import VoiceClient
+from voiceflow_worker.gateway.export import PATIENCE, TRIES, LogExport
+from voiceflow_worker.gateway.export_csv import read_rows
+from voiceflow_worker.gateway.export_wire import ExportWire
+from voiceflow_worker.model.events import Direction
+from voiceflow_worker.model.export import ExportRow, LoggedCalls
+from voiceflow_worker.model.status import SessionStatus
+
+pytestmark = pytest.mark.anyio
+
+SINCE = datetime(2026, 11, 20, 7, 0, 0, 400_000, tzinfo=UTC)
+UNTIL = datetime(2026, 11, 20, 8, 0, 0, 1, tzinfo=UTC)
+DATE = datetime(2026, 11, 20, 8, 0, 3, tzinfo=UTC)
+HEADER = (
+    b"SessionId,CallId,SubAccountId,Direction,SourceEndpoint,DestinationEndpoint,InitiatedAt,ConnectedAt,"
+    b"DisconnectedAt,DurationInSec,SessionStatus,CallStatus,SipStatus,TotalPriceOfCall\r\n"
+)
+LINE = (
+    b"s-1,c-1,acme,OUTBOUND,6531234567,6587654321,2026-11-20T07:30:00.000Z,2026-11-20T07:30:05Z,"
+    b"2026-11-20T07:30:35Z,30,COMPLETED,COMPLETED,200,0.01\r\n"
+)
+ROW = ExportRow(
+    session_id="s-1",
+    call_id="c-1",
+    direction=Direction.OUTBOUND,
+    source="6531234567",
+    destination="6587654321",
+    initiated_at=datetime(2026, 11, 20, 7, 30, tzinfo=UTC),
+    connected_at=datetime(2026, 11, 20, 7, 30, 5, tzinfo=UTC),
+    disconnected_at=datetime(2026, 11, 20, 7, 30, 35, tzinfo=UTC),
+    status=SessionStatus.COMPLETED,
+    status_text="COMPLETED",
+)
+KEY = "secret-key-1"
+FILE = "https://files.example/log.csv?signature=abc"
+
+Said = httpx.Response | Exception
+
+
+@dataclass
+class EightByEight:
+    """Answers what an export asks for: each kind of request with the next of its answers, the last one for ever."""
+
+    started: list[Said] = field(default_factory=lambda: [said(202, {"jobId": "job 1"}, date=DATE)])
+    states: list[Said] = field(default_factory=lambda: [said(200, {"status": "succeeded", "data": [FILE]})])
+    files: list[Said] = field(default_factory=lambda: [httpx.Response(200, content=HEADER + LINE)])
+    requests: list[httpx.Request] = field(default_factory=list)
+    naps: list[float] = field(default_factory=list)
+
+    async def handle(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        if request.method == "DELETE":
+            return httpx.Response(204)
+        of_kind = self.started if request.method == "POST" else self.states
+        if request.url.host == "files.example":
+            of_kind = self.files
+        answer = of_kind.pop(0) if len(of_kind) > 1 else of_kind[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def sleep(self, seconds: float) -> None:
+        self.naps.append(seconds)
+
+    async def read(self, *, base_url: str | None = None) -> LoggedCalls:
+        transport = httpx.MockTransport(self.handle)
+        wire = ExportWire(KEY, "ac&me", base_url=base_url)
+        export = LogExport(transport, wire, timeouts={"read": 5}, deadline=timedelta(seconds=5), sleep=self.sleep)
+        return await export.read(since=SINCE, until=UNTIL)
+
+    def asked(self, method: str = "GET") -> list[str]:
+        return [str(request.url) for request in self.requests if request.method == method]
+
+
+def said(status: int, body: object = None, *, date: datetime | None = None, **headers: str) -> httpx.Response:
+    if date is not None:
+        headers["Date"] = date.strftime("%a, %d %b %Y %H:%M:%S GMT")
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return httpx.Response(status, json=body, headers=named)
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    backend: str = request.param
+    return backend
+
+
+@pytest.fixture
+def service() -> EightByEight:
+    return EightByEight()
+
+
+class TestAsking:
+    async def test_a_log_is_begun_waited_for_and_downloaded(self, service: EightByEight) -> None:
+        service.states = [
+            said(200, {"status": "queued"}),
+            said(200, {"status": "running"}),
+            said(200, {"status": "succeeded", "data": [FILE, "https://files.example/2"], "expires": "2026-12-20"}),
+        ]
+        service.files = [
+            httpx.Response(200, content=HEADER + LINE),
+            httpx.Response(200, content=HEADER + LINE.replace(b"s-1", b"s-2")),
+        ]
+        log = await service.read()
+        assert [row.session_id for row in log.rows] == ["s-1", "s-2"]
+        assert log.rows[0] == ROW
+        assert (log.since, log.until, log.asked_at) == (SINCE, UNTIL, DATE)
+        assert service.naps == [0.25, 0.5]
+
+    async def test_it_is_asked_for_where_it_is_documented(self, service: EightByEight) -> None:
+        await service.read()
+        root = "https://voice.wavecell.com/api/v1/subaccounts/ac%26me/messages/exports"
+        assert service.asked("POST") == [root]
+        assert service.asked() == [f"{root}/job%201", FILE]
+
+    async def test_a_base_url_is_followed(self, service: EightByEight) -> None:
+        await service.read(base_url="http://127.0.0.1:8088/prefix/")
+        assert service.asked("POST") == ["http://127.0.0.1:8088/prefix/api/v1/subaccounts/ac%26me/messages/exports"]
+
+    async def test_the_range_is_widened_to_whole_seconds_and_has_no_limit(self, service: EightByEight) -> None:
+        await service.read()
+        assert json.loads(service.requests[0].content) == {
+            "from": "2026-11-20T07:00:00Z",
+            "to": "2026-11-20T08:00:01Z",
+            "limit": 0,
+        }
+
+    async def test_the_key_goes_to_8x8_and_not_to_where_the_files_are(self, service: EightByEight) -> None:
+        await service.read()
+        sent = {request.url.host: request.headers.get("authorization") for request in service.requests}
+        assert sent == {"voice.wavecell.com": f"Bearer {KEY}", "files.example": None}
+
+    async def test_an_empty_log_has_no_rows(self, service: EightByEight) -> None:
+        service.states = [said(200, {"status": "empty"})]
+        assert (await service.read()).rows == []
+
+    async def test_a_link_may_be_relative(self, service: EightByEight) -> None:
+        service.states = [said(200, {"status": "succeeded", "data": ["//files.example/x.csv"]})]
+        assert (await service.read()).rows == [ROW]
+
+    async def test_8x8_that_tells_no_time_is_no_witness(self, service: EightByEight) -> None:
+        service.started = [said(202, {"jobId": 7})]
+        assert (await service.read()).asked_at is None
+
+
+class TestTryingAgain:
+    @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+    async def test_a_get_that_fails_for_now_is_sent_again(self, service: EightByEight, status: int) -> None:
+        service.states = [said(status), said(status), *service.states]
+        service.files = [said(status), *service.files]
+        assert (await service.read()).rows == [ROW]
+        assert len(service.requests) == 1 + 3 + 2
+
+    async def test_so_is_one_that_broke_on_the_way(self, service: EightByEight) -> None:
+        service.states = [httpx.ReadError("reset"), *service.states]
+        service.files = [RuntimeError("of a transport nobody knows"), *service.files]
+        assert (await service.read()).rows == [ROW]
+
+    async def test_the_post_is_sent_once(self, service: EightByEight) -> None:
+        service.started = [said(503, retry_after="1"), *service.started]
+        with pytest.raises(CallLogUnavailableError) as caught:
+            await service.read()
+        assert caught.value.retry_after == timedelta(seconds=1)
+        assert len(service.requests) == 1
+
+    async def test_it_waits_as_long_as_it_is_asked_to(self, service: EightByEight) -> None:
+        service.states = [said(429, retry_after="7"), *service.states]
+        await service.read()
+        assert service.naps == [7]
+
+    async def test_it_does_not_wait_for_an_hour(self, service: EightByEight) -> None:
+        service.states = [said(429, retry_after="3600")]
+        with pytest.raises(CallLogUnavailableError):
+            await service.read()
+        assert service.naps == []
+
+    async def test_it_gives_up_after_a_few_times(self, service: EightByEight) -> None:
+        service.states = [said(503)]
+        with pytest.raises(CallLogUnavailableError, match=r"voice\.wavecell\.com answered 503"):
+            await service.read()
+        assert len(service.asked()) == TRIES
+        assert service.naps == sorted(service.naps)
+
+    async def test_an_export_that_is_never_ready_is_called_off(self, service: EightByEight) -> None:
+        service.states = [said(200, {"status": "running"})]
+        with pytest.raises(CallLogError, match="not ready after 5 minutes"):
+            await service.read()
+        assert len(service.asked("DELETE")) == 1
+        assert PATIENCE.total_seconds() - 10 <= sum(service.naps) <= PATIENCE.total_seconds()
+        assert max(service.naps) == 10
+
+
+class TestFailing:
+    @pytest.mark.parametrize("status", ["failed", "cancelled", "error"])
+    async def test_an_export_that_failed_says_so(self, service: EightByEight, status: str) -> None:
+        service.states = [said(200, {"status": status})]
+        with pytest.raises(CallLogError, match=f"ended as {status}"):
+            await service.read()
+
+    @pytest.mark.parametrize(
+        "told",
+        [
+            {"status": "done"},
+            {},
+            [],
+            {"status": "succeeded"},
+            {"status": "succeeded", "data": []},
+            {"status": "succeeded", "data": ["ftp://files.example/log.csv"]},
+            {"status": "succeeded", "data": ["http://[broken"]},
+        ],
+    )
+    async def test_an_answer_that_makes_no_sense_is_an_error(self, service: EightByEight, told: object) -> None:
+        service.states = [said(200, told)]
+        with pytest.raises(CallLogError):
+            await service.read()
+
+    @pytest.mark.parametrize("body", [None, {}, {"jobId": ""}, {"jobId": None}, []])
+    async def test_an_export_without_a_job_was_not_begun(self, service: EightByEight, body: object) -> None:
+        service.started = [said(202, body)]
+        with pytest.raises(CallLogError, match="no jobId"):
+            await service.read()
+
+    @pytest.mark.parametrize(
+        ("status", "remedy"), [(401, "VOICEFLOW_API_KEY"), (404, "VOICEFLOW_SUB_ACCOUNT"), (400, "400")]
+    )
+    async def test_a_refusal_is_not_tried_again(self, service: EightByEight, status: int, remedy: str) -> None:
+        service.started = [said(status, {"message": f"no {KEY}"})]
+        with pytest.raises(CallLogError, match=remedy) as caught:
+            await service.read()
+        assert not isinstance(caught.value, CallLogUnavailableError)
+        assert KEY not in str(caught.value)
+        assert len(service.requests) == 1
+
+    async def test_a_link_that_has_expired_is_told_without_its_signature(self, service: EightByEight) -> None:
+        service.files = [httpx.Response(403, text="expired")]
+        with pytest.raises(CallLogError, match=r"files\.example answered 403") as caught:
+            await service.read()
+        assert "signature" not in str(caught.value)
+
+    async def test_an_error_that_quotes_the_link_does_not_spread_its_signature(self, service: EightByEight) -> None:
+        service.files = [httpx.ConnectError(f"cannot connect to {FILE}")]
+        with pytest.raises(CallLogUnavailableError) as caught:
+            await service.read()
+        assert "signature=abc" not in str(caught.value)
+
+    async def test_a_file_that_is_no_log_is_an_error(self, service: EightByEight) -> None:
+        service.files = [httpx.Response(200, text="<html>It works!</html>")]
+        with pytest.raises(CallLogError, match="no column SessionId"):
+            await service.read()
+
+    async def test_the_key_is_in_no_repr(self) -> None:
+        assert KEY not in repr(ExportWire(KEY, "acme", base_url=None))
+
+
+def rows(text: str) -> list[ExportRow]:
+    return read_rows(text.encode())
+
+
+SHORT = "SessionId,SourceEndpoint,DestinationEndpoint,InitiatedAt,SessionStatus\n"
+
+
+class TestReading:
+    def test_columns_are_found_by_name_in_any_order_and_spelling(self) -> None:
+        (row,) = rows(
+            "destination_endpoint;SOURCE ENDPOINT;Session-Id;initiatedat;New;SessionStatus\n"
+            "6587654321;6531234567;s-1;2026-11-20 07:30:00;x;No Answer\n"
+        )
+        assert row == ExportRow(
+            session_id="s-1",
+            source="6531234567",
+            destination="6587654321",
+            initiated_at=datetime(2026, 11, 20, 7, 30, tzinfo=UTC),
+            status=SessionStatus.NO_ANSWER,
+            status_text="No Answer",
+        )
+
+    def test_a_byte_order_mark_and_quotes_and_empty_lines_do_not_matter(self) -> None:
+        text = SHORT + '\n"s-1","=""6531234567""","\'6587654321",2026-11-20T15:30:00+08:00,BUSY\n\n'
+        (row,) = read_rows(b"\xef\xbb\xbf" + text.encode())
+        assert (row.source, row.destination) == ("6531234567", "6587654321")
+        assert row.initiated_at == datetime(2026, 11, 20, 7, 30, tzinfo=UTC)
+
+    @pytest.mark.parametrize(
+        ("written", "read"),
+        [
+            ("2026-11-20T07:30:00.1234567Z", datetime(2026, 11, 20, 7, 30, 0, 123456, tzinfo=UTC)),
+            ("2026-11-20T07:30Z", datetime(2026, 11, 20, 7, 30, tzinfo=UTC)),
+            ("20/11/2026 07:30", None),
+            ("null", None),
+            ("", None),
+            ("0001-01-01T00:00:00+14:00", None),
+        ],
+    )
+    def test_a_time_that_cannot_be_read_is_none(self, written: str, read: datetime | None) -> None:
+        (row,) = rows(SHORT + f"s-1,6531234567,6587654321,{written},BUSY\n")
+        assert row.initiated_at == read
+
+    def test_a_time_without_a_zone_is_utc_wherever_this_machine_stands(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        try:
+            with monkeypatch.context() as elsewhere:
+                elsewhere.setenv("TZ", "UTC-8")
+                time.tzset()
+                (row,) = rows(SHORT + "s-1,6531234567,6587654321,2026-11-20 07:30:00,BUSY\n")
+        finally:
+            time.tzset()
+        assert row.initiated_at == datetime(2026, 11, 20, 7, 30, tzinfo=UTC)
+
+    def test_a_status_that_nobody_knows_keeps_its_words(self) -> None:
+        (row,) = rows(SHORT + "s-1,6531234567,6587654321,2026-11-20T07:30:00Z,IN PROGRESS\n")
+        assert (row.status, row.status_text) == (None, "IN PROGRESS")
+
+    @pytest.mark.parametrize("line", ["s-1,6531234567", "s-1,1,2,3,4,5,6", "x" * 200_000 + ",1,2,3,4"])
+    def test_a_line_that_is_broken_becomes_a_row_that_may_be_any_call(self, line: str) -> None:
+        found = rows(SHORT + f"{line}\ns-2,6531234567,6587654321,2026-11-20T07:30:00Z,BUSY\n")
+        assert found[0] == ExportRow()
+        assert found[1].session_id == "s-2"
+
+    @pytest.mark.parametrize("text", ["", "\n", "a,b,c\n1,2,3\n", "SessionId,SourceEndpoint,InitiatedAt\n"])
+    def test_a_file_without_the_columns_is_no_log(self, text: str) -> None:
+        with pytest.raises(CallLogError, match="no column"):
+            rows(text)
+
+    def test_a_file_with_columns_alone_is_an_empty_log(self) -> None:
+        assert rows(SHORT) == []
+
+    @given(st.binary(max_size=300))
+    def test_no_bytes_behind_the_columns_are_an_error(self, junk: bytes) -> None:
+        read_rows(SHORT.encode() + junk)
+
+
+def serves(*bodies: bytes) -> Callable[[Connection], None]:
+    """One request on each connection: the POST, the state, the file."""
+    left = list(bodies)
+
+    def behave(connection: Connection) -> None:
+        connection.read_request()
+        body = left.pop(0)
+        connection.send(answer(200, body, f"Date: {DATE:%a, %d %b %Y %H:%M:%S} GMT", "Connection: close"))
+
+    return behave
+
+
+class TestOnTheWire:
+    """The client on each transport and event loop that it knows."""
+
+    @pytest.fixture
+    def anyio_backend(self, kind: Kind) -> str:
+        return kind.backend
+
+    async def test_the_client_reads_a_log_on_every_transport(self, kind: Kind) -> None:
+        link = json.dumps({"status": "succeeded", "data": ["/files/1?signature=x"]}).encode()
+        with MisbehavingServer(serves(b'{"jobId":"j-1"}', link, HEADER + LINE)) as server:
+            async with kind.client(server.url) as voice:
+                log = await voice.logged_calls(since=SINCE, until=UNTIL)
+        assert (log.rows, log.asked_at) == ([ROW], DATE)
+        assert [head.split(b" ")[:2] for head in server.heads] == [
+            [b"POST", b"/api/v1/subaccounts/sub_account/messages/exports"],
+            [b"GET", b"/api/v1/subaccounts/sub_account/messages/exports/j-1"],
+            [b"GET", b"/files/1?signature=x"],
+        ]
+        assert b"authorization" not in server.heads[2].lower()
+
+    async def test_nobody_there_is_told_as_such(self, kind: Kind) -> None:
+        with closed_port() as port:
+            async with kind.client(f"http://127.0.0.1:{port}") as voice:
+                with pytest.raises(CallLogUnavailableError, match=r"could not be asked to begin an export"):
+                    await voice.logged_calls(since=SINCE, until=UNTIL)
+
+    async def test_an_answer_that_breaks_off_is_no_answer(self, kind: Kind) -> None:
+        def breaks_off(connection: Connection) -> None:
+            connection.read_request()
+            connection.send(b'HTTP/1.1 202 Accepted\r\nContent-Length: 100\r\n\r\n{"jobId":')
+
+        with MisbehavingServer(breaks_off) as server:
+            async with kind.client(server.url) as voice:
+                with pytest.raises(CallLogUnavailableError, match="broke off"):
+                    await voice.logged_calls(since=SINCE, until=UNTIL)
+
+    async def test_a_silent_8x8_is_not_waited_for_for_ever(self, kind: Kind) -> None:
+        with MisbehavingServer(lambda connection: connection.stall()) as server:
+            async with kind.client(server.url, connect=0.3, read=0.3) as voice:
+                with pytest.raises(CallLogUnavailableError):
+                    await voice.logged_calls(since=SINCE, until=UNTIL)
+
+    async def test_a_redirect_is_not_followed_with_the_key(self, kind: Kind) -> None:
+        with MisbehavingServer(answers(307, b"", "Location: http://127.0.0.1:9/")) as server:
+            async with kind.client(server.url) as voice:
+                with pytest.raises(CallLogError, match="307"):
+                    await voice.logged_calls(since=SINCE, until=UNTIL)
+
+
+async def test_a_client_must_be_open(anyio_backend: str) -> None:
+    voice: Any = VoiceClient("key-1", "acme")
+    with pytest.raises(RuntimeError, match="not open"):
+        await voice.logged_calls(since=SINCE, until=UNTIL)

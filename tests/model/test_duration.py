@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voiceflow_worker.model.duration import read_duration, write_duration
+
+
+@pytest.mark.parametrize(
+    "text", ["30d", "400d", "2h", "30m", "120s", "60s", "10s", "500ms", "1500ms", "0s", "90s", "36h"]
+)
+def test_a_duration_is_written_as_people_write_it(text: str) -> None:
+    assert write_duration(read_duration(text)) == text
+
+
+@given(st.timedeltas(min_value=timedelta(0), max_value=timedelta(days=1000)))
+def test_what_is_written_is_read_as_the_same(duration: timedelta) -> None:
+    text = write_duration(duration)
+    assert "e" not in text
+    assert abs(read_duration(text) - duration) <= timedelta(microseconds=1)
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-1s", "1w", "1e3s", "999999999999d"])
+def test_anything_else_is_no_duration(text: str) -> None:
+    with pytest.raises(ValueError, match="give"):
+        read_duration(text)

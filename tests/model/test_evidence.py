@@ -1,0 +1,549 @@
+"""What answers, summaries and the log of 8x8 make of a job: the rules of evidence, each as it is easy to miss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voiceflow_worker.errors import IllegalMoveError
+from voiceflow_worker.model import lifecycle
+from voiceflow_worker.model.evidence import answered, found_placed, summarised
+from voiceflow_worker.model.job import Job, JobState, NoteKind, Outcome, PostVerdict, RedialPolicy
+from voiceflow_worker.model.lifecycle import redial_at
+from voiceflow_worker.model.policy import CallPolicy, Outcomes
+from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.model.verdict import Verdict, VerdictKind
+
+S = JobState
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
+POLICY = CallPolicy()
+
+
+def verdict(kind: VerdictKind, **fields: Any) -> Verdict:
+    return Verdict(kind=kind, message=fields.pop("message", kind.value), **fields)
+
+
+CREATED = verdict(VerdictKind.CREATED, code=1, session_id="s-1")
+REFUSED = verdict(VerdictKind.REFUSED, code=-1014, message="source not allowed")
+MISSED = verdict(VerdictKind.REFUSED, code=-1015, message="validity period has expired")
+NOT_SENT = verdict(VerdictKind.NOT_SENT)
+TURNED_AWAY = verdict(VerdictKind.TURNED_AWAY, http_status=429)
+UNKNOWN = verdict(VerdictKind.UNKNOWN)
+VERDICTS = [CREATED, REFUSED, MISSED, NOT_SENT, TURNED_AWAY, UNKNOWN]
+
+
+def outcome(status: SessionStatus, *, code: int | None = None, message: str | None = None) -> Outcome:
+    return Outcome(status=status, status_text=status.value, code=code, message=message)
+
+
+COMPLETED, BUSY = outcome(SessionStatus.COMPLETED), outcome(SessionStatus.BUSY)
+DROPPED = outcome(SessionStatus.FAILED, code=-2007)
+OUTCOMES = [*map(outcome, SessionStatus), DROPPED]
+
+ON_BUSY = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=1, after=10 * MINUTE)
+
+
+def a_job(**changes: Any) -> Job:
+    job = Job(
+        id="q.01",
+        queue="q",
+        state=S.QUEUED,
+        due_at=NOW,
+        destination="+6587654321",
+        body="{}",
+        body_digest="d",
+        source="+6531234567",
+        created_at=NOW,
+    )
+    return replace(job, **changes)
+
+
+def leased(job: Job, *, at: datetime = NOW) -> Job:
+    return lifecycle.lease(job, worker_id="w", until=at + MINUTE)
+
+
+def begun(job: Job, *, at: datetime = NOW) -> Job:
+    return lifecycle.begin(leased(job, at=at), at=at, lease_until=at + MINUTE, policy=POLICY)
+
+
+def sending(**changes: Any) -> Job:
+    return begun(a_job(**changes))
+
+
+def answer(job: Job, said: Verdict, number: int | None = None, *, at: datetime = NOW) -> Job:
+    return answered(job, number or job.post_count, said, at=at, policy=POLICY)
+
+
+def summary(job: Job, told: Outcome, number: int | None = None, *, at: datetime = NOW) -> Job:
+    return summarised(job, number or job.post_count, told, at=at, policy=POLICY)
+
+
+def in_doubt(**changes: Any) -> Job:
+    return lifecycle.doubt(sending(**changes), at=NOW + MINUTE, reason="lost", policy=POLICY)
+
+
+def not_placed(job: Job, *, at: datetime = NOW + HOUR) -> Job:
+    return lifecycle.resolve(job, placed=False, at=at, witnessed=at, note="no row", policy=POLICY)
+
+
+def placed(job: Job) -> Job:
+    return lifecycle.resolve(job, placed=True, at=NOW, witnessed=NOW, note="heard it", policy=POLICY)
+
+
+def second_post_out(**changes: Any) -> Job:
+    """A person said "not placed" of the first POST, and was wrong; the second one is on its way."""
+    return begun(not_placed(in_doubt(**changes)), at=NOW + HOUR)
+
+
+EVERYWHERE: dict[str, Callable[[], Job]] = {
+    "sending": sending,
+    "submitted": lambda: answer(sending(), CREATED),
+    "in doubt": in_doubt,
+    "queued again": lambda: not_placed(in_doubt()),
+    "leased again": lambda: leased(not_placed(in_doubt())),
+    "sending again": second_post_out,
+    "expired": lambda: lifecycle.expire(not_placed(in_doubt()), at=NOW + HOUR, policy=POLICY),
+    "cancelled": lambda: lifecycle.cancel(not_placed(in_doubt()), at=NOW + HOUR, reason="", policy=POLICY),
+    "accepted": lambda: placed(in_doubt()),
+    "failed": lambda: answer(sending(), REFUSED),
+    "completed": lambda: summary(sending(), COMPLETED),
+    "redial granted": lambda: summary(sending(redial=ON_BUSY), BUSY),
+}
+
+
+class TestAnswers:
+    @pytest.mark.parametrize("job", [sending(valid_until=NOW + HOUR), in_doubt(valid_until=NOW + HOUR)])
+    @pytest.mark.parametrize(
+        ("said", "state", "attempt"),
+        [
+            (CREATED, S.SUBMITTED, 1),
+            (REFUSED, S.FAILED, 0),
+            (MISSED, S.QUEUED, 0),
+            (NOT_SENT, S.QUEUED, 0),
+            (TURNED_AWAY, S.QUEUED, 0),
+            (UNKNOWN, S.IN_DOUBT, 1),
+        ],
+    )
+    def test_the_answer_of_the_current_post_settles_it_also_out_of_doubt(
+        self, job: Job, said: Verdict, state: JobState, attempt: int
+    ) -> None:
+        after = answer(job, said, at=NOW + MINUTE)
+        assert (after.state, after.attempt) == (state, attempt)
+        post = after.posts[0]
+        assert (post.verdict, post.answered_at, post.code) == (PostVerdict(said.kind.value), NOW + MINUTE, said.code)
+
+    @pytest.mark.parametrize("name", ["queued again", "leased again", "expired", "cancelled", "failed"])
+    def test_created_is_believed_wherever_its_post_has_no_outcome(self, name: str) -> None:
+        after = answer(EVERYWHERE[name](), CREATED, 1)
+        assert (after.state, after.session_id, after.attempt) == (S.SUBMITTED, "s-1", 1)
+        assert after.active_until == after.due_at == NOW + POLICY.summary_deadline
+
+    @pytest.mark.parametrize("name", ["completed", "redial granted"])
+    def test_after_its_summary_created_only_adds_the_session(self, name: str) -> None:
+        before = EVERYWHERE[name]()
+        after = answer(before, CREATED, 1)
+        assert (after.state, after.due_at, after.redials) == (before.state, before.due_at, before.redials)
+        assert after.posts[0].session_id == "s-1"
+
+    @pytest.mark.parametrize("said", [REFUSED, NOT_SENT, TURNED_AWAY, UNKNOWN])
+    def test_a_summary_outweighs_an_answer_that_says_otherwise(self, said: Verdict) -> None:
+        after = answer(summary(sending(), COMPLETED), said)
+        assert (after.state, after.attempt) == (S.COMPLETED, 1)
+
+    @pytest.mark.parametrize("said", [REFUSED, NOT_SENT, TURNED_AWAY, UNKNOWN])
+    def test_created_is_not_taken_back_by_a_later_answer(self, said: Verdict) -> None:
+        job = answer(sending(), CREATED)
+        assert answer(job, said) is job
+
+    @pytest.mark.parametrize("said", [REFUSED, NOT_SENT, TURNED_AWAY])
+    def test_that_a_call_was_placed_outweighs_an_answer_that_it_was_not(self, said: Verdict) -> None:
+        believed = answer(answer(sending(), said), replace(CREATED, message="a summary with an unknown status came"))
+        assert (believed.state, believed.attempt) == (S.SUBMITTED, 1)
+
+    def test_a_session_that_is_named_later_is_kept(self) -> None:
+        nameless = answer(sending(), replace(CREATED, session_id=None))
+        named = answer(nameless, CREATED)
+        assert (nameless.session_id, named.session_id, named.state) == (None, "s-1", S.SUBMITTED)
+
+    @pytest.mark.parametrize("said", VERDICTS)
+    def test_an_answer_of_an_older_post_does_not_touch_a_newer_one_that_is_out(self, said: Verdict) -> None:
+        job = second_post_out()
+        after = answer(job, said, 1)
+        assert (after.state, after.posts[1]) == (S.SENDING, job.posts[1])
+
+    def test_an_answer_for_a_post_that_is_not_recorded_is_an_error_that_names_it(self) -> None:
+        with pytest.raises(IllegalMoveError, match="answer of its POST 7"):
+            answer(sending(), CREATED, 7)
+        with pytest.raises(IllegalMoveError, match="summary of its POST 7"):
+            summary(sending(), COMPLETED, 7)
+
+    def test_a_hold_decides_when_a_turned_away_call_comes_back(self) -> None:
+        opens = NOW + 5 * MINUTE
+        held = answered(sending(), 1, TURNED_AWAY, at=NOW, policy=POLICY, held_until=opens)
+        assert (held.due_at, held.failures) == (opens, 0)
+        assert answer(sending(failures=3), TURNED_AWAY).due_at == NOW
+
+    def test_a_call_that_was_not_sent_waits_for_the_hold_too(self) -> None:
+        opens = NOW + 5 * MINUTE
+        assert answered(sending(), 1, NOT_SENT, at=NOW, policy=POLICY, held_until=opens).due_at == opens
+
+    @pytest.mark.parametrize("waits", [lambda job: job, leased])
+    def test_a_redial_waits_while_an_older_post_turns_out_to_be_under_way(self, waits: Callable[[Job], Job]) -> None:
+        job = waits(summary(second_post_out(redial=ON_BUSY), BUSY, 2))
+        created = answer(job, CREATED, 1)
+        assert created.state is S.SUBMITTED
+        assert summary(created, COMPLETED, 1).state is S.COMPLETED
+
+    def test_a_call_that_was_not_sent_waits_longer_each_time(self) -> None:
+        job = a_job()
+        waits: list[timedelta] = []
+        for _ in range(8):
+            job = answer(begun(job), NOT_SENT)
+            waits.append(job.due_at - NOW)
+        assert waits[0] <= SECOND
+        assert waits[4] > waits[2] > waits[0]
+        assert max(waits) <= POLICY.longest_backoff
+        assert answer(begun(job), TURNED_AWAY).failures == 0
+
+    def test_where_nobody_listens_created_ends_the_job(self) -> None:
+        deaf = replace(POLICY, outcomes=Outcomes.NONE)
+        for job in (sending(), in_doubt(), not_placed(in_doubt())):
+            assert answered(job, 1, CREATED, at=NOW, policy=deaf).state is S.ACCEPTED
+
+    def test_what_a_person_ended_as_placed_is_not_called_again_by_a_late_answer(self) -> None:
+        for said in (NOT_SENT, TURNED_AWAY, REFUSED):
+            after = answer(placed(in_doubt()), said)
+            assert (after.state, after.attempt) == (S.ACCEPTED, 0)
+
+
+class TestSummaries:
+    @pytest.mark.parametrize(
+        ("status", "state"),
+        [
+            (SessionStatus.COMPLETED, S.COMPLETED),
+            (SessionStatus.COMPLETED_UNSUBSCRIBED, S.COMPLETED),
+            (SessionStatus.COMPLETED_UNSUB_ERROR, S.COMPLETED),
+            (SessionStatus.NO_ANSWER, S.UNREACHED),
+            (SessionStatus.BUSY, S.UNREACHED),
+            (SessionStatus.CANCELED, S.UNREACHED),
+            (SessionStatus.UNSUBSCRIBED_CONTACT, S.UNREACHED),
+            (SessionStatus.FAILED, S.FAILED),
+            (SessionStatus.ERROR, S.FAILED),
+        ],
+    )
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "sending",
+            "submitted",
+            "in doubt",
+            "queued again",
+            "leased again",
+            "expired",
+            "cancelled",
+            "accepted",
+            "failed",
+        ],
+    )
+    def test_how_a_session_ended_is_the_jobs_end_wherever_it_is(
+        self, name: str, status: SessionStatus, state: JobState
+    ) -> None:
+        after = summary(EVERYWHERE[name](), outcome(status), 1)
+        assert after.state is state
+        assert after.outcome == outcome(status)
+        assert (after.attempt, after.worker_id, after.active_until) == (1, None, None)
+
+    def test_every_status_has_a_state(self) -> None:
+        for status in SessionStatus:
+            assert summary(sending(), outcome(status)).state in {S.COMPLETED, S.UNREACHED, S.FAILED}
+
+    def test_an_error_is_told_with_its_message(self) -> None:
+        failed = summary(sending(), outcome(SessionStatus.ERROR, code=-2006, message="file download failed"))
+        assert failed.reason == "ERROR: file download failed"
+
+    @pytest.mark.parametrize("first", OUTCOMES, ids=lambda one: f"{one.status_text}{one.code or ''}")
+    def test_the_first_summary_of_a_post_wins(self, first: Outcome) -> None:
+        job = summary(sending(redial=ON_BUSY, valid_until=NOW + HOUR), first)
+        for later in OUTCOMES:
+            assert summary(job, later, 1) is job
+
+    def test_a_repeated_busy_does_not_cancel_the_redial_that_it_granted(self) -> None:
+        waits = summary(sending(redial=ON_BUSY), BUSY)
+        assert (waits.state, waits.redials) == (S.QUEUED, 1)
+        out = begun(waits)
+        for job in (waits, leased(waits), out, answer(out, CREATED)):
+            assert summary(job, BUSY, 1) is job
+
+    def test_a_summary_adds_the_session_that_no_answer_named(self) -> None:
+        told = summary(sending(), replace(BUSY, session_id="s-9"))
+        assert told.session_id == "s-9"
+
+    @pytest.mark.parametrize("told", [COMPLETED, BUSY])
+    def test_a_summary_of_an_older_post_while_a_newer_one_is_out_is_an_incident(self, told: Outcome) -> None:
+        for job in (second_post_out(), answer(second_post_out(), CREATED)):
+            after = summary(job, told, 1)
+            assert after.state is job.state
+            (incident,) = [note for note in after.notes if note.kind.is_incident]
+            assert "POSTs 1 and 2" in incident.text
+            assert after.posts[0].outcome == told
+
+    def test_a_redial_between_two_posts_is_no_incident(self) -> None:
+        job = begun(lifecycle.redial(placed(in_doubt()), at=NOW, note="again", force=True))
+        after = summary(answer(job, CREATED), COMPLETED, 1)
+        assert not any(note.kind.is_incident for note in after.notes)
+        assert after.state is S.SUBMITTED
+
+    def test_a_call_that_nobody_placed_is_no_incident(self) -> None:
+        after = summary(second_post_out(), DROPPED, 1)
+        assert not any(note.kind.is_incident for note in after.notes)
+
+    def test_an_incident_is_noted_once_for_each_pair_whatever_comes_and_in_which_order(self) -> None:
+        job = answer(answer(second_post_out(), CREATED, 1), CREATED, 2)
+        for number in (1, 2):
+            job = summary(job, BUSY, number)
+        assert [note.kind for note in job.notes].count(NoteKind.RANG_TWICE) == 1
+
+    def test_an_incident_is_seen_past_a_redial_that_came_after_it(self) -> None:
+        job = answer(second_post_out(redial=ON_BUSY), CREATED, 2)
+        redialled = begun(summary(job, BUSY, 2))
+        assert [post.redial for post in redialled.posts] == [0, 0, 1]
+        after = summary(redialled, BUSY, 1)
+        assert [note.kind for note in after.notes].count(NoteKind.RANG_TWICE) == 1
+
+    def test_who_answered_is_not_called_again_for_what_another_post_came_to(self) -> None:
+        job = summary(second_post_out(redial=ON_BUSY), COMPLETED, 1)
+        assert summary(job, BUSY, 2).state is S.COMPLETED
+        waits = summary(second_post_out(redial=ON_BUSY), BUSY, 2)
+        assert waits.state is S.QUEUED
+        assert summary(waits, COMPLETED, 1).state is S.COMPLETED
+
+
+class TestAnOlderPostThatRang:
+    """A person said "not placed" and was wrong; then the second POST turns out not to have been placed."""
+
+    NOT_PLACED_AFTER_ALL: ClassVar[dict[str, Callable[[Job], Job]]] = {
+        "not sent": lambda job: answer(job, NOT_SENT, 2),
+        "turned away": lambda job: answer(job, TURNED_AWAY, 2),
+        "refused": lambda job: answer(job, REFUSED, 2),
+        "missed its window": lambda job: answer(job, MISSED, 2),
+        "dropped by 8x8": lambda job: summary(job, DROPPED, 2),
+        "not placed, says a person": lambda job: not_placed(
+            lifecycle.doubt(job, at=NOW + HOUR, reason="lost", policy=POLICY), at=NOW + 2 * HOUR
+        ),
+    }
+
+    @pytest.mark.parametrize("how", NOT_PLACED_AFTER_ALL)
+    def test_it_is_not_sent_a_third_time_once_the_first_is_known_to_be_created(self, how: str) -> None:
+        job = answer(second_post_out(valid_until=NOW + 9 * HOUR), CREATED, 1)
+        after = self.NOT_PLACED_AFTER_ALL[how](job)
+        assert (after.state, after.attempt) == (S.SUBMITTED, 1)
+        assert summary(after, BUSY, 1).state is S.UNREACHED
+
+    @pytest.mark.parametrize("how", NOT_PLACED_AFTER_ALL)
+    @pytest.mark.parametrize(("told", "state"), [(COMPLETED, S.COMPLETED), (BUSY, S.UNREACHED)])
+    def test_it_ends_as_the_first_one_did(self, how: str, told: Outcome, state: JobState) -> None:
+        job = summary(second_post_out(valid_until=NOW + 9 * HOUR), told, 1)
+        assert self.NOT_PLACED_AFTER_ALL[how](job).state is state
+
+    def test_a_post_of_an_earlier_attempt_does_not_stop_a_redial(self) -> None:
+        waits = summary(sending(redial=ON_BUSY), BUSY)
+        assert answer(begun(waits), NOT_SENT).state is S.QUEUED
+
+
+class TestLateEvidenceAfterTheRedialEnded:
+    @pytest.mark.parametrize(
+        "end",
+        [
+            lambda job: lifecycle.expire(job, at=NOW + HOUR, policy=POLICY),
+            lambda job: lifecycle.cancel(job, at=NOW + HOUR, reason="", policy=POLICY),
+        ],
+    )
+    def test_a_redial_that_rang_after_all_settles_the_job(self, end: Callable[[Job], Job]) -> None:
+        redialled = begun(summary(sending(redial=ON_BUSY), BUSY))
+        doubted = lifecycle.doubt(redialled, at=NOW, reason="lost", policy=POLICY)
+        unreached = end(not_placed(doubted))
+        assert unreached.state is S.UNREACHED
+        assert summary(unreached, COMPLETED, 2).state is S.COMPLETED
+        assert answer(unreached, CREATED, 2).state is S.SUBMITTED
+        assert summary(answer(unreached, CREATED, 2), COMPLETED, 2).state is S.COMPLETED
+
+    @pytest.mark.parametrize("name", ["expired", "cancelled", "failed"])
+    def test_what_has_ended_is_not_redialled_by_a_late_summary(self, name: str) -> None:
+        job = replace(EVERYWHERE[name](), redial=ON_BUSY)
+        assert summary(job, BUSY, 1).state is S.UNREACHED
+
+
+class TestMissedWindows:
+    MISSES: ClassVar[dict[str, Callable[[Job], Job]]] = {
+        "-1015": lambda job: answer(job, MISSED),
+        "-2007": lambda job: summary(answer(job, CREATED), DROPPED),
+    }
+
+    @pytest.mark.parametrize("how", MISSES)
+    def test_while_the_job_is_valid_it_is_sent_again_three_times_at_most(self, how: str) -> None:
+        job = a_job(valid_until=NOW + 24 * HOUR)
+        for count in (1, 2, 3):
+            job = self.MISSES[how](begun(job))
+            assert (job.state, job.missed_windows, job.attempt) == (S.QUEUED, count, 0)
+            assert NOW < job.due_at <= NOW + POLICY.longest_backoff
+        job = self.MISSES[how](begun(job))
+        assert (job.state, job.attempt) == (S.FAILED, 0)
+        assert how in (job.reason or "")
+
+    @pytest.mark.parametrize("how", MISSES)
+    def test_without_a_validity_of_its_own_it_expires(self, how: str) -> None:
+        job = self.MISSES[how](sending())
+        assert (job.state, job.valid_until, job.attempt) == (S.EXPIRED, None, 0)
+
+    def test_past_its_own_validity_it_expires(self) -> None:
+        job = sending(valid_until=NOW + MINUTE)
+        assert answer(job, MISSED, at=NOW + MINUTE).state is S.EXPIRED
+        assert answer(job, MISSED, at=NOW + MINUTE - SECOND).state is S.QUEUED
+
+    def test_a_missed_redial_gives_unreached(self) -> None:
+        job = begun(summary(sending(redial=ON_BUSY), BUSY))
+        assert answer(job, MISSED).state is S.UNREACHED
+
+    def test_a_missed_redial_of_a_call_that_nobody_summarised_stays_accepted(self) -> None:
+        job = begun(lifecycle.redial(placed(in_doubt()), at=NOW, note="again", force=True))
+        assert answer(job, MISSED).state is S.ACCEPTED
+
+    def test_created_that_comes_after_the_drop_does_not_wait_for_another_summary(self) -> None:
+        dropped = summary(sending(valid_until=NOW + HOUR), DROPPED)
+        assert answer(dropped, CREATED).state is S.QUEUED
+
+    def test_a_repeated_drop_does_not_count_twice(self) -> None:
+        job = summary(sending(valid_until=NOW + HOUR), DROPPED)
+        assert summary(job, DROPPED) is job
+
+
+class TestRedials:
+    @staticmethod
+    def plan(**fields: Any) -> RedialPolicy:
+        given: dict[str, Any] = {"on": frozenset({SessionStatus.BUSY, SessionStatus.NO_ANSWER}), "limit": 3}
+        return RedialPolicy(**(given | {"after": MINUTE} | fields))
+
+    def test_only_what_the_policy_names_is_called_again(self) -> None:
+        for status in SessionStatus:
+            after = summary(sending(redial=self.plan()), outcome(status))
+            assert (after.state is S.QUEUED) is (status in self.plan().on)
+
+    def test_without_a_policy_nobody_is_called_again(self) -> None:
+        assert summary(sending(), BUSY).state is S.UNREACHED
+
+    def test_it_ends_with_the_last_redial(self) -> None:
+        job = a_job(redial=self.plan())
+        for count in (1, 2, 3):
+            job = summary(begun(job), BUSY)
+            assert (job.state, job.redials, job.attempt) == (S.QUEUED, count, count)
+        job = summary(begun(job), BUSY)
+        assert (job.state, job.redials, job.attempt) == (S.UNREACHED, 3, 4)
+
+    def test_the_waits_grow_by_the_factor(self) -> None:
+        job = a_job(redial=self.plan(factor=3.0))
+        waits: list[timedelta] = []
+        for _ in range(3):
+            job = summary(begun(job), BUSY)
+            waits.append(job.due_at - NOW)
+        assert waits == [MINUTE, 3 * MINUTE, 9 * MINUTE]
+
+    @given(st.floats(0, 1), st.integers(0, 10**6))
+    def test_the_jitter_spreads_within_its_share(self, jitter: float, number: int) -> None:
+        job = a_job(id=f"q.{number}", redial=self.plan(jitter=jitter))
+        due = redial_at(job, BUSY, at=NOW)
+        assert due is not None
+        share = jitter * MINUTE + timedelta(microseconds=1)
+        assert MINUTE - share <= due - NOW <= MINUTE + share
+
+    def test_jobs_that_were_busy_together_are_not_called_together(self) -> None:
+        plan = self.plan(jitter=0.5)
+        assert len({redial_at(a_job(id=f"q.{number}", redial=plan), BUSY, at=NOW) for number in range(100)}) > 95
+
+    def test_a_redial_that_would_come_after_the_validity_is_not_made(self) -> None:
+        for seconds, state in ((60, S.UNREACHED), (61, S.QUEUED)):
+            job = sending(redial=self.plan(), valid_until=NOW + seconds * SECOND)
+            assert summary(job, BUSY).state is state
+
+    def test_who_is_on_the_block_list_is_never_called_again(self) -> None:
+        plan = self.plan(on=frozenset(SessionStatus))
+        assert summary(sending(redial=plan), outcome(SessionStatus.UNSUBSCRIBED_CONTACT)).state is S.UNREACHED
+
+    def test_a_redial_starts_with_a_clean_slate(self) -> None:
+        job = summary(sending(redial=self.plan(), failures=5, missed_windows=2), BUSY)
+        assert (job.failures, job.missed_windows) == (0, 0)
+
+
+class TestAttempts:
+    def test_they_count_posts_that_may_have_rung(self) -> None:
+        job = sending()
+        assert job.attempt == 1
+        for said, counted in ((CREATED, 1), (UNKNOWN, 1), (REFUSED, 0), (NOT_SENT, 0), (TURNED_AWAY, 0)):
+            assert answer(job, said).attempt == counted
+        assert not_placed(in_doubt()).attempt == 0
+        assert placed(in_doubt()).attempt == 1
+        assert summary(job, DROPPED).attempt == 0
+
+    def test_a_summary_counts_what_an_answer_did_not(self) -> None:
+        assert summary(answer(sending(), TURNED_AWAY), COMPLETED).attempt == 1
+
+
+class TestEvidenceIsAFact:
+    @pytest.mark.parametrize("name", EVERYWHERE)
+    @pytest.mark.parametrize("said", VERDICTS, ids=lambda one: f"{one.kind.value}{one.code or ''}")
+    def test_an_answer_is_taken_in_every_state_and_the_second_time_changes_nothing(
+        self, name: str, said: Verdict
+    ) -> None:
+        job = EVERYWHERE[name]()
+        for number in range(1, job.post_count + 1):
+            after = answer(job, said, number)
+            assert answer(after, said, number, at=NOW + HOUR) is after
+
+    @pytest.mark.parametrize("name", EVERYWHERE)
+    @pytest.mark.parametrize("told", OUTCOMES, ids=lambda one: f"{one.status_text}{one.code or ''}")
+    def test_a_summary_is_taken_in_every_state_and_the_second_time_changes_nothing(
+        self, name: str, told: Outcome
+    ) -> None:
+        job = EVERYWHERE[name]()
+        for number in range(1, job.post_count + 1):
+            after = summary(job, told, number)
+            assert after.post(number) is not None
+            assert summary(after, told, number, at=NOW + HOUR) is after
+
+    @pytest.mark.parametrize("name", EVERYWHERE)
+    @pytest.mark.parametrize("told", [None, COMPLETED, BUSY])
+    def test_a_row_of_the_log_is_taken_in_every_state_and_the_second_time_changes_nothing(
+        self, name: str, told: Outcome | None
+    ) -> None:
+        job = EVERYWHERE[name]()
+        for number in range(1, job.post_count + 1):
+            after = found_placed(job, number, session_id="s-1", outcome=told, at=NOW, policy=POLICY)
+            assert found_placed(after, number, session_id="s-1", outcome=told, at=NOW + HOUR, policy=POLICY) is after
+
+    @given(
+        st.lists(st.sampled_from([*VERDICTS, *OUTCOMES]), max_size=6), st.sampled_from(sorted(EVERYWHERE)), st.data()
+    )
+    def test_whatever_comes_in_whatever_order_nothing_known_is_lost(
+        self, pieces: list[Verdict | Outcome], name: str, data: st.DataObject
+    ) -> None:
+        job = replace(EVERYWHERE[name](), redial=ON_BUSY)
+        for piece in pieces:
+            before, copy = job, replace(job)
+            number = data.draw(st.integers(1, job.post_count))
+            job = answer(job, piece, number) if isinstance(piece, Verdict) else summary(job, piece, number)
+            assert before == copy, "values in, values out"
+            for post in before.posts:
+                now = job.post(post.number)
+                assert now is not None
+                assert post.outcome is None or now.outcome == post.outcome
+                assert post.session_id is None or now.session_id == post.session_id
+                assert post.verdict is not PostVerdict.CREATED or now.verdict is PostVerdict.CREATED
+            assert job.notes[: len(before.notes)] == before.notes
+            if job.state in {S.QUEUED, S.LEASED}:
+                assert job.placed_post is None, "what is known to have been placed is not sent again"

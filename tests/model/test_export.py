@@ -1,0 +1,405 @@
+"""What a row of the log of 8x8 can be, and what it cannot."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voiceflow_worker import CallPolicy, Job, JobState
+from voiceflow_worker.model.events import Direction
+from voiceflow_worker.model.evidence import answered, found_placed, summarised
+from voiceflow_worker.model.export import (
+    ExportRow,
+    Likeness,
+    LoggedCalls,
+    LoggedSession,
+    Match,
+    SessionBook,
+    Window,
+    is_proven_missing,
+    likeness,
+    matched,
+    may_own,
+    window_of,
+)
+from voiceflow_worker.model.job import Outcome, Post, PostVerdict, RedialPolicy
+from voiceflow_worker.model.lifecycle import look_again, resolve
+from voiceflow_worker.model.policy import Outcomes
+from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.model.verdict import Verdict, VerdictKind
+
+NOW = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
+SOURCE, ANA, BEN = "+6531234567", "+6587654321", "+6587654322"
+POLICY = CallPolicy()
+SKEW = POLICY.clock_skew
+
+
+def a_post(number: int = 1, *, began_at: datetime = NOW, verdict: PostVerdict | None = PostVerdict.UNKNOWN) -> Post:
+    return Post(
+        number=number,
+        client_request_id=f"default.1.{number}",
+        began_at=began_at,
+        valid_until=began_at + 2 * MINUTE,
+        verdict=verdict,
+    )
+
+
+def a_job(*posts: Post, state: JobState = JobState.IN_DOUBT, redial: RedialPolicy | None = None) -> Job:
+    return Job(
+        id="default.1",
+        queue="default",
+        state=state,
+        due_at=NOW,
+        destination=ANA,
+        source=SOURCE,
+        body="{}",
+        body_digest="x",
+        created_at=NOW - MINUTE,
+        reason="the answer did not come",
+        post_count=len(posts),
+        posts=posts or (a_post(),),
+        redial=redial,
+    )
+
+
+def a_row(
+    session_id: str | None = "s-1",
+    *,
+    source: str | None = SOURCE,
+    destination: str | None = ANA,
+    at: datetime | None = NOW + 5 * SECOND,
+    direction: Direction | None = Direction.OUTBOUND,
+    status: SessionStatus | None = SessionStatus.COMPLETED,
+    lasts: timedelta = 30 * SECOND,
+) -> ExportRow:
+    return ExportRow(
+        session_id=session_id,
+        direction=direction,
+        source=source,
+        destination=destination,
+        initiated_at=at,
+        disconnected_at=at + lasts if at else None,
+        status=status,
+        status_text=status.value if status else "IN PROGRESS",
+    )
+
+
+WINDOW = window_of(a_post(), skew=SKEW)
+
+
+class TestNumbers:
+    @pytest.mark.parametrize("written", ["+6587654321", "6587654321", "65 8765 4321", "+65-8765-4321", "(65) 87654321"])
+    def test_a_number_is_the_same_with_and_without_its_plus_and_marks(self, written: str) -> None:
+        assert likeness(written, ANA) is Likeness.SAME
+
+    @pytest.mark.parametrize(
+        "written",
+        [
+            "65876*****",
+            "+65876XXXXX",
+            "*****4321",
+            "658****321",
+            "65*76***21",
+            "xxxxxxxxxx",
+            "*",
+            "8765****",  # without its country code
+            "87654321",
+            "087654321",
+            "006587654321",
+            "21",
+            "0000",
+            "",
+            None,
+            "anonymous",
+            "sip:6587654321@voice.example",
+            "6.58765E+09",
+        ],
+    )
+    def test_what_hides_a_number_may_be_any_that_it_does_not_exclude(self, written: str | None) -> None:
+        assert likeness(written, ANA) is Likeness.MAYBE
+
+    @pytest.mark.parametrize(
+        "written", ["+6587654322", "6587654322", "65877*****", "*****4322", "9187654322", "87654322", "+1***55"]
+    )
+    def test_a_number_of_other_digits_is_another(self, written: str) -> None:
+        assert likeness(written, ANA) is Likeness.OTHER
+
+    @given(
+        st.from_regex(r"\+[1-9][0-9]{6,14}", fullmatch=True),
+        st.integers(0, 15),
+        st.integers(0, 15),
+        st.sampled_from("*xX#"),
+    )
+    def test_no_mask_of_a_number_excludes_it(self, number: str, start: int, length: int, mark: str) -> None:
+        digits = number[1:]
+        masked = digits[:start] + mark * len(digits[start : start + length]) + digits[start + length :]
+        assert likeness(masked, number) is not Likeness.OTHER
+
+    @given(st.from_regex(r"\+[1-9][0-9]{6,14}", fullmatch=True), st.integers(0, 10))
+    def test_no_number_that_lost_its_beginning_excludes_it(self, number: str, lost: int) -> None:
+        assert likeness(number[1 + lost :], number) is not Likeness.OTHER
+
+
+class TestSessions:
+    def test_a_row_of_the_same_numbers_in_the_window_fits(self) -> None:
+        assert LoggedSession("s-1", (a_row(),)).likeness(a_job(), WINDOW) is Likeness.SAME
+
+    @pytest.mark.parametrize("off", [-SKEW, 2 * MINUTE + SKEW])
+    def test_the_window_is_as_wide_as_the_clocks_may_be_off(self, off: timedelta) -> None:
+        at_its_edge = LoggedSession("s-1", (a_row(at=NOW + off),))
+        beyond = LoggedSession("s-1", (a_row(at=NOW + off + (SECOND if off > SECOND else -SECOND)),))
+        assert at_its_edge.likeness(a_job(), WINDOW) is Likeness.SAME
+        assert beyond.likeness(a_job(), WINDOW) is Likeness.OTHER
+
+    @pytest.mark.parametrize(
+        "row",
+        [
+            a_row(source="65312*****"),
+            a_row(destination="65876*****"),
+            a_row(source=None),
+            a_row(at=None),
+            a_row(session_id=None),
+            ExportRow(),
+        ],
+    )
+    def test_a_row_that_does_not_tell_all_may_fit(self, row: ExportRow) -> None:
+        assert LoggedSession(row.session_id, (row,)).likeness(a_job(), WINDOW) is Likeness.MAYBE
+
+    @pytest.mark.parametrize(
+        "row",
+        [
+            a_row(source=BEN),
+            a_row(destination=BEN),
+            a_row(destination="65877*****"),
+            a_row(at=NOW + HOUR, destination="65876*****"),
+            a_row(direction=Direction.INBOUND),
+        ],
+    )
+    def test_a_row_of_another_number_time_or_direction_does_not(self, row: ExportRow) -> None:
+        assert LoggedSession("s-1", (row,)).likeness(a_job(), WINDOW) is Likeness.OTHER
+
+    def test_the_legs_of_one_session_are_one(self) -> None:
+        first, second = a_row(), a_row(destination=BEN, at=NOW + 12 * SECOND)
+        book = SessionBook([second, first])
+        assert book.lookalikes(a_job(), WINDOW) == [(LoggedSession("s-1", (second, first)), Likeness.SAME)]
+
+    def test_the_second_party_of_a_call_may_be_ours_but_is_not_for_certain(self) -> None:
+        bridged = LoggedSession("s-1", (a_row(destination=BEN), a_row(destination=ANA, at=NOW + 12 * SECOND)))
+        assert bridged.likeness(a_job(), WINDOW) is Likeness.MAYBE
+
+    def test_legs_whose_order_is_not_known_are_not_for_certain(self) -> None:
+        unclear = LoggedSession("s-1", (a_row(), a_row(destination=BEN, at=None)))
+        assert unclear.likeness(a_job(), WINDOW) is Likeness.MAYBE
+
+    def test_a_session_is_found_by_the_time_of_any_leg_and_without_one(self) -> None:
+        early = a_row("early", destination=BEN, at=NOW - HOUR)
+        rows = [early, a_row("early", destination=ANA), a_row("far", at=NOW + HOUR), a_row("timeless", at=None)]
+        found = SessionBook(rows).lookalikes(a_job(), WINDOW)
+        assert [(session.session_id, fit) for session, fit in found] == [
+            ("early", Likeness.MAYBE),
+            ("timeless", Likeness.MAYBE),
+        ]
+
+    def test_a_session_is_found_by_its_id(self) -> None:
+        book = SessionBook([a_row("s-1"), a_row("s-2"), a_row(None)])
+        assert book.get("s-2") == LoggedSession("s-2", (a_row("s-2"),))
+        assert book.get("s-3") is None
+
+
+class TestHowItEnded:
+    def test_a_known_status_is_an_outcome(self) -> None:
+        assert LoggedSession("s-1", (a_row(),)).outcome == Outcome(
+            status=SessionStatus.COMPLETED,
+            status_text="COMPLETED",
+            session_id="s-1",
+            started_at=NOW + 5 * SECOND,
+            ended_at=NOW + 35 * SECOND,
+            seconds=30,
+        )
+
+    def test_an_outcome_spans_all_legs(self) -> None:
+        outcome = LoggedSession("s-1", (a_row(at=NOW + MINUTE, destination=BEN), a_row())).outcome
+        assert outcome is not None
+        assert (outcome.started_at, outcome.seconds) == (NOW + 5 * SECOND, 85)
+
+    @pytest.mark.parametrize(
+        "legs",
+        [
+            (a_row(status=None),),
+            (a_row(), a_row(status=SessionStatus.FAILED)),
+            (a_row(), a_row(status=None)),
+        ],
+    )
+    def test_a_status_that_is_not_known_or_not_agreed_on_is_none(self, legs: tuple[ExportRow, ...]) -> None:
+        assert LoggedSession("s-1", legs).outcome is None
+
+
+CERTAIN = (LoggedSession("s-1", (a_row(),)), Likeness.SAME)
+UNCLEAR = (LoggedSession("s-2", (a_row("s-2", destination="65876*****"),)), Likeness.MAYBE)
+
+
+class TestMatching:
+    def test_the_only_session_that_fits_is_the_posts_own(self) -> None:
+        assert matched([CERTAIN], taken=(), rivals=()) == Match(session=CERTAIN[0])
+
+    def test_a_session_of_another_post_is_no_candidate(self) -> None:
+        assert matched([CERTAIN], taken={"s-1"}, rivals=()).is_missing
+        assert matched([CERTAIN, UNCLEAR], taken={"s-2"}, rivals=()) == Match(session=CERTAIN[0])
+
+    @pytest.mark.parametrize("looks", [[UNCLEAR], [CERTAIN, UNCLEAR]])
+    def test_beside_one_that_may_fit_nothing_is_bound_and_nothing_missing(
+        self, looks: list[tuple[LoggedSession, Likeness]]
+    ) -> None:
+        match = matched(looks, taken=(), rivals=())
+        assert (match.session, match.is_missing) == (None, False)
+        assert "1 of the rows in the log of 8x8 may be this call" in match.reason
+
+    def test_of_two_that_fit_none_is_bound(self) -> None:
+        match = matched([CERTAIN, (LoggedSession("s-3", (a_row("s-3"),)), Likeness.SAME)], taken=(), rivals=())
+        assert (match.session, match.is_missing) == (None, False)
+        assert "2 sessions" in match.reason
+
+    def test_what_another_post_may_own_is_not_bound(self) -> None:
+        match = matched([CERTAIN], taken=(), rivals=["other.7.1"])
+        assert (match.session, match.is_missing) == (None, False)
+        assert "other.7.1" in match.reason
+
+    def test_no_row_is_told_as_such(self) -> None:
+        match = matched([], taken=(), rivals=())
+        assert (match.session, match.is_missing) == (None, True)
+        assert match.reason.startswith("no row found")
+
+
+class TestOwners:
+    @pytest.mark.parametrize("verdict", [None, PostVerdict.UNKNOWN, PostVerdict.CREATED, PostVerdict.PLACED])
+    def test_a_post_of_that_time_without_a_session_may_own_a_row(self, verdict: PostVerdict | None) -> None:
+        assert may_own(a_post(verdict=verdict), WINDOW, skew=SKEW)
+
+    def test_so_may_one_that_a_person_said_was_not_placed(self) -> None:
+        assert may_own(a_post(verdict=PostVerdict.NOT_PLACED), WINDOW, skew=SKEW)
+
+    @pytest.mark.parametrize("verdict", [PostVerdict.REFUSED, PostVerdict.NOT_SENT, PostVerdict.TURNED_AWAY])
+    def test_one_that_was_answered_with_no_may_not(self, verdict: PostVerdict) -> None:
+        assert not may_own(a_post(verdict=verdict), WINDOW, skew=SKEW)
+
+    def test_one_that_has_a_session_may_not(self) -> None:
+        assert not may_own(replace(a_post(), session_id="s-9"), WINDOW, skew=SKEW)
+
+    @pytest.mark.parametrize(("later", "may"), [(timedelta(0), True), (2 * MINUTE + 2 * SKEW, True), (HOUR, False)])
+    def test_one_whose_window_does_not_touch_this_one_may_not(self, later: timedelta, may: bool) -> None:
+        assert may_own(a_post(began_at=NOW + later), WINDOW, skew=SKEW) is may
+        assert may_own(a_post(began_at=NOW - later), WINDOW, skew=SKEW) is may
+
+
+class TestMissing:
+    POLICY = CallPolicy(export_settle=10 * MINUTE)
+    LAST = WINDOW.until + HOUR + 10 * MINUTE
+
+    def log(self, *, asked_at: datetime | None, since: datetime = WINDOW.since, until: datetime = LAST) -> LoggedCalls:
+        return LoggedCalls(rows=(), since=since, until=until, asked_at=asked_at)
+
+    def test_a_missing_row_counts_only_after_the_longest_call_and_the_delay_of_rows(self) -> None:
+        assert is_proven_missing(a_post(), self.log(asked_at=self.LAST + SECOND), policy=self.POLICY)
+        assert not is_proven_missing(a_post(), self.log(asked_at=self.LAST), policy=self.POLICY)
+
+    def test_it_counts_by_8x8s_own_clock_alone(self) -> None:
+        assert not is_proven_missing(a_post(), self.log(asked_at=None), policy=self.POLICY)
+
+    @pytest.mark.parametrize(
+        "cut", [{"since": WINDOW.since + SECOND}, {"until": WINDOW.until - SECOND}], ids=["beginning", "end"]
+    )
+    def test_a_log_that_does_not_cover_the_window_says_nothing(self, cut: dict[str, datetime]) -> None:
+        assert not is_proven_missing(a_post(), self.log(asked_at=self.LAST + SECOND, **cut), policy=self.POLICY)
+
+    def test_a_post_that_has_a_session_is_never_missing(self) -> None:
+        known = replace(a_post(), session_id="s-1")
+        assert not is_proven_missing(known, self.log(asked_at=self.LAST + HOUR), policy=self.POLICY)
+
+
+COMPLETED = LoggedSession("s-1", (a_row(),)).outcome
+BUSY = Outcome(status=SessionStatus.BUSY, status_text="BUSY", session_id="s-1")
+
+
+def found(job: Job, outcome: Outcome | None = COMPLETED, *, session_id: str = "s-1", at: datetime = NOW) -> Job:
+    return found_placed(job, job.posts[-1].number, session_id=session_id, outcome=outcome, at=at, policy=POLICY)
+
+
+class TestFoundPlaced:
+    def test_with_an_outcome_it_settles_as_a_summary_does(self) -> None:
+        job = found(a_job())
+        assert (job.state, job.session_id, job.outcome) == (JobState.COMPLETED, "s-1", COMPLETED)
+        assert (job.posts[0].verdict, job.attempt) == (PostVerdict.PLACED, 1)
+
+    def test_without_an_outcome_the_summary_is_waited_for(self) -> None:
+        job = found(a_job(), None)
+        assert (job.state, job.session_id, job.outcome) == (JobState.SUBMITTED, "s-1", None)
+        assert job.due_at == NOW + POLICY.summary_deadline
+        assert job.posts[0].verdict is PostVerdict.PLACED
+
+    def test_where_nobody_listens_for_summaries_that_is_the_end(self) -> None:
+        policy = CallPolicy(outcomes=Outcomes.NONE)
+        job = found_placed(a_job(), 1, session_id="s-1", outcome=None, at=NOW, policy=policy)
+        assert job.state is JobState.ACCEPTED
+
+    @pytest.mark.parametrize("outcome", [COMPLETED, BUSY, None], ids=["completed", "busy", "unknown"])
+    @pytest.mark.parametrize("state", list(JobState))
+    def test_the_same_again_changes_nothing(self, state: JobState, outcome: Outcome | None) -> None:
+        redial = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=3, after=MINUTE)
+        once = found(a_job(state=state, redial=redial), outcome)
+        assert found(once, outcome, at=NOW + MINUTE) is once
+
+    def test_a_redial_is_granted_once(self) -> None:
+        redial = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=3, after=MINUTE)
+        job = found(a_job(redial=redial), BUSY)
+        assert (job.state, job.redials) == (JobState.QUEUED, 1)
+        assert summarised(job, 1, BUSY, at=NOW + MINUTE, policy=POLICY) is job
+
+    def test_a_summary_that_comes_later_changes_nothing(self) -> None:
+        job = found(a_job())
+        assert summarised(job, 1, BUSY, at=NOW + MINUTE, policy=POLICY) is job
+
+    def test_after_a_summary_it_only_adds_the_session(self) -> None:
+        unnamed = replace(BUSY, session_id=None)
+        ended = summarised(a_job(), 1, unnamed, at=NOW, policy=POLICY)
+        job = found(ended)
+        assert (job.state, job.outcome, job.session_id) == (JobState.UNREACHED, unnamed, "s-1")
+
+    @pytest.mark.parametrize("kind", [VerdictKind.REFUSED, VerdictKind.NOT_SENT, VerdictKind.TURNED_AWAY])
+    def test_an_answer_that_said_no_outweighs_it(self, kind: VerdictKind) -> None:
+        job = answered(a_job(), 1, Verdict(kind=kind, message="no", code=-1014), at=NOW, policy=POLICY)
+        assert found(job) is job
+
+    def test_the_session_of_an_answer_outweighs_it(self) -> None:
+        created = Verdict(kind=VerdictKind.CREATED, message="created", code=1, session_id="s-true")
+        job = answered(a_job(), 1, created, at=NOW, policy=POLICY)
+        assert found(job) is job
+
+    def test_it_gives_a_call_that_was_accepted_its_outcome(self) -> None:
+        created = Verdict(kind=VerdictKind.CREATED, message="created", code=1, session_id="s-1")
+        job = found(answered(a_job(), 1, created, at=NOW, policy=POLICY))
+        assert (job.state, job.posts[0].verdict) == (JobState.COMPLETED, PostVerdict.CREATED)
+
+    def test_found_after_a_person_said_that_it_was_not_placed_it_is_not_sent_again(self) -> None:
+        said = resolve(a_job(), placed=False, at=NOW, witnessed=NOW + HOUR, note="not in the portal", policy=POLICY)
+        assert said.state is JobState.QUEUED
+        assert found(said, None).state is JobState.SUBMITTED
+        assert found(said).state is JobState.COMPLETED
+
+
+def test_a_look_that_found_nothing_says_so() -> None:
+    job = look_again(a_job(), at=NOW + 5 * MINUTE, policy=POLICY, reason="no row found")
+    assert (job.state, job.reason, job.due_at) == (JobState.IN_DOUBT, "no row found", NOW + 10 * MINUTE)
+    assert look_again(job, at=NOW + 10 * MINUTE, policy=POLICY).reason == "no row found"
+
+
+def test_windows_overlap_when_they_share_a_moment() -> None:
+    window = Window(NOW, NOW + MINUTE)
+    assert window.overlaps(Window(NOW + MINUTE, NOW + HOUR))
+    assert not window.overlaps(Window(NOW + MINUTE + SECOND, NOW + HOUR))

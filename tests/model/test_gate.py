@@ -1,0 +1,108 @@
+"""Gates: what closes a queue or a batch, and what may open it again."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voiceflow_worker.model.gate import Gate, GateScope, GateState, merged
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+
+
+def gate(state: GateState, until: datetime | None = None, reason: str = "") -> Gate:
+    scope = GateScope.BATCH if state is GateState.CANCELLED else GateScope.QUEUE
+    return Gate(queue="q", scope=scope, name="q", state=state, until=until, reason=reason, since=NOW)
+
+
+def held(until: datetime | None = None, reason: str = "") -> Gate:
+    return gate(GateState.HELD, until, reason)
+
+
+OPEN, CANCELLED = gate(GateState.OPEN), gate(GateState.CANCELLED)
+
+times = st.none() | st.integers(-5, 5).map(lambda minutes: NOW + minutes * MINUTE)
+gates = st.one_of(st.just(OPEN), st.just(CANCELLED), times.map(held))
+
+
+@pytest.mark.parametrize(
+    ("one", "closed"),
+    [
+        (OPEN, False),
+        (CANCELLED, True),
+        (held(), True),
+        (held(NOW + MINUTE), True),
+        (held(NOW), False),
+        (held(NOW - MINUTE), False),
+    ],
+)
+def test_a_gate_is_closed_while_it_is_held_or_cancelled(one: Gate, closed: bool) -> None:
+    assert one.is_closed(at=NOW) is closed
+
+
+def test_an_open_order_opens_a_hold_of_any_kind() -> None:
+    assert merged(held(), OPEN, at=NOW) is OPEN
+    assert merged(held(NOW + MINUTE), OPEN, at=NOW) is OPEN
+
+
+@pytest.mark.parametrize("order", [OPEN, held(), held(NOW + MINUTE)])
+def test_a_cancelled_batch_stays_cancelled(order: Gate) -> None:
+    assert merged(CANCELLED, order, at=NOW) is CANCELLED
+
+
+@pytest.mark.parametrize("standing", [None, OPEN, held(), held(NOW + MINUTE), CANCELLED])
+def test_a_batch_can_always_be_cancelled(standing: Gate | None) -> None:
+    assert merged(standing, CANCELLED, at=NOW) is CANCELLED
+
+
+def test_a_429_of_two_seconds_does_not_open_what_a_person_closed() -> None:
+    person = held(reason="a person")
+    assert merged(person, held(NOW + timedelta(seconds=2), "429"), at=NOW) is person
+
+
+def test_a_shorter_429_does_not_shorten_a_longer_one() -> None:
+    longer = held(NOW + 2 * MINUTE)
+    assert merged(longer, held(NOW + MINUTE), at=NOW) is longer
+
+
+def test_a_longer_hold_replaces_a_shorter_one() -> None:
+    longer, for_good = held(NOW + 2 * MINUTE), held()
+    assert merged(held(NOW + MINUTE), longer, at=NOW) is longer
+    assert merged(held(NOW + MINUTE), for_good, at=NOW) is for_good
+
+
+@pytest.mark.parametrize("order", [OPEN, held(), held(NOW + MINUTE)])
+def test_a_hold_that_has_ended_is_no_hold(order: Gate) -> None:
+    assert merged(held(NOW), order, at=NOW) is order
+
+
+@given(standing=st.none() | gates, order=gates)
+def test_the_same_order_twice_changes_nothing_more(standing: Gate | None, order: Gate) -> None:
+    once = merged(standing, order, at=NOW)
+    assert merged(once, order, at=NOW) in {once, order}
+    assert merged(once, order, at=NOW).is_closed(at=NOW) is once.is_closed(at=NOW)
+
+
+@given(standing=gates, orders=st.lists(gates.filter(lambda order: order is not OPEN), max_size=4))
+def test_no_hold_ever_lets_anything_through_that_another_keeps_back(standing: Gate, orders: list[Gate]) -> None:
+    after = standing
+    for order in orders:
+        after = merged(after, order, at=NOW)
+    for minutes in range(7):
+        at = NOW + minutes * MINUTE
+        if any(each.is_closed(at=at) for each in (standing, *orders)):
+            assert after.is_closed(at=at)
+
+
+@given(one=gates, other=gates)
+def test_two_holds_come_to_the_same_in_any_order(one: Gate, other: Gate) -> None:
+    if OPEN in {one, other}:
+        return
+    ways = [merged(merged(None, first, at=NOW), second, at=NOW) for first, second in ((one, other), (other, one))]
+    for minutes in range(7):
+        at = NOW + minutes * MINUTE
+        assert ways[0].is_closed(at=at) is ways[1].is_closed(at=at)

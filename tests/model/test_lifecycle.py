@@ -1,0 +1,347 @@
+"""The moves table, and what people and time may do to a job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voiceflow_worker.errors import IllegalMoveError, TooEarlyError, TooLateError
+from voiceflow_worker.model import lifecycle
+from voiceflow_worker.model.evidence import answered, summarised
+from voiceflow_worker.model.job import FINAL_STATES, Job, JobState, NoteKind, Outcome, Post, PostVerdict, RedialPolicy
+from voiceflow_worker.model.lifecycle import MOVES, MoveName
+from voiceflow_worker.model.policy import CallPolicy, Outcomes
+from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.model.verdict import Verdict, VerdictKind
+
+S = JobState
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
+POLICY = CallPolicy()
+CREATED = Verdict(kind=VerdictKind.CREATED, message="created", code=1, session_id="s-1")
+BUSY = Outcome(status=SessionStatus.BUSY, status_text="BUSY", session_id="s-1")
+
+
+def a_job(state: JobState = S.QUEUED, **changes: Any) -> Job:
+    job = Job(
+        id="q.01",
+        queue="q",
+        state=state,
+        due_at=NOW,
+        destination="+6587654321",
+        body="{}",
+        body_digest="d",
+        source="+6531234567",
+        created_at=NOW,
+    )
+    return replace(job, **changes)
+
+
+def sending(*, at: datetime = NOW, **changes: Any) -> Job:
+    return begun(lifecycle.lease(a_job(**changes), worker_id="w", until=at + MINUTE), at=at)
+
+
+def begun(job: Job, *, at: datetime = NOW) -> Job:
+    return lifecycle.begin(job, at=at, lease_until=at + MINUTE, policy=POLICY)
+
+
+def in_doubt(**changes: Any) -> Job:
+    return lifecycle.doubt(sending(**changes), at=NOW + MINUTE, reason="lost", policy=POLICY)
+
+
+def accepted(**changes: Any) -> Job:
+    return lifecycle.resolve(in_doubt(**changes), placed=True, at=NOW, witnessed=NOW, note="heard it", policy=POLICY)
+
+
+MOVED: dict[MoveName, Callable[[Job], Job]] = {
+    MoveName.LEASE: lambda job: lifecycle.lease(job, worker_id="w", until=NOW + MINUTE),
+    MoveName.RELEASE: lambda job: lifecycle.release(job, due_at=NOW),
+    MoveName.BEGIN: begun,
+    MoveName.DOUBT: lambda job: lifecycle.doubt(job, at=NOW, reason="lost", policy=POLICY),
+    MoveName.GIVE_UP_WAITING: lambda job: lifecycle.give_up_waiting(job, at=NOW, policy=POLICY),
+    MoveName.LOOK_AGAIN: lambda job: lifecycle.look_again(job, at=NOW, policy=POLICY),
+    MoveName.EXPIRE: lambda job: lifecycle.expire(job, at=NOW, policy=POLICY),
+    MoveName.CANCEL: lambda job: lifecycle.cancel(job, at=NOW, reason="no need", policy=POLICY),
+    MoveName.FAIL: lambda job: lifecycle.fail(job, at=NOW, reason="its body is not valid", policy=POLICY),
+    MoveName.RESOLVE: lambda job: lifecycle.resolve(
+        job, placed=True, at=NOW, witnessed=NOW, note="heard it", policy=POLICY
+    ),
+    MoveName.REDIAL: lambda job: lifecycle.redial(job, at=NOW, note="again", force=True),
+}
+
+OPEN_POST = Post(number=1, client_request_id="q.01.1", began_at=NOW, valid_until=NOW + MINUTE)
+
+
+class TestTheMovesTable:
+    def test_it_names_every_move_and_every_move_is_tried_here(self) -> None:
+        assert set(MOVES) == set(MoveName) == set(MOVED)
+
+    @pytest.mark.parametrize("state", JobState)
+    @pytest.mark.parametrize("name", MoveName)
+    def test_a_move_starts_from_the_states_of_the_table_and_from_no_other(
+        self, name: MoveName, state: JobState
+    ) -> None:
+        job = a_job(state, post_count=1, posts=(OPEN_POST,))
+        if state in MOVES[name]:
+            assert MOVED[name](job) is not job
+        else:
+            with pytest.raises(IllegalMoveError) as refused:
+                MOVED[name](job)
+            assert refused.value.job_id == job.id
+            assert f"is {state.value}" in str(refused.value)
+
+    @pytest.mark.parametrize(
+        ("name", "after"),
+        [
+            (MoveName.LEASE, S.LEASED),
+            (MoveName.RELEASE, S.QUEUED),
+            (MoveName.BEGIN, S.SENDING),
+            (MoveName.DOUBT, S.IN_DOUBT),
+            (MoveName.GIVE_UP_WAITING, S.ACCEPTED),
+            (MoveName.LOOK_AGAIN, S.IN_DOUBT),
+            (MoveName.EXPIRE, S.EXPIRED),
+            (MoveName.CANCEL, S.CANCELLED),
+            (MoveName.FAIL, S.FAILED),
+            (MoveName.RESOLVE, S.ACCEPTED),
+            (MoveName.REDIAL, S.QUEUED),
+        ],
+    )
+    def test_a_move_leads_where_its_name_says(self, name: MoveName, after: JobState) -> None:
+        for state in MOVES[name]:
+            with_post = state in {S.SENDING, S.IN_DOUBT, S.SUBMITTED}
+            job = a_job(state, post_count=1, posts=(OPEN_POST,)) if with_post else a_job(state)
+            assert MOVED[name](job).state is after
+
+    def test_nothing_but_evidence_and_a_person_moves_a_job_that_may_have_been_sent(self) -> None:
+        for state in (S.SENDING, S.SUBMITTED, S.IN_DOUBT):
+            by = {name for name, states in MOVES.items() if state in states}
+            assert by <= {MoveName.DOUBT, MoveName.GIVE_UP_WAITING, MoveName.LOOK_AGAIN, MoveName.RESOLVE}
+
+    def test_a_job_that_has_ended_is_moved_only_by_who_asks_to_call_again(self) -> None:
+        for name, states in MOVES.items():
+            assert not states & FINAL_STATES or name is MoveName.REDIAL
+
+    @pytest.mark.parametrize("name", MoveName)
+    def test_a_move_leaves_the_old_job_as_it_was(self, name: MoveName) -> None:
+        for state in MOVES[name]:
+            job = a_job(state, post_count=1, posts=(OPEN_POST,))
+            before = replace(job)
+            MOVED[name](job)
+            assert job == before
+
+    @pytest.mark.parametrize("name", MoveName)
+    def test_only_leased_and_sending_jobs_belong_to_a_worker(self, name: MoveName) -> None:
+        for state in MOVES[name]:
+            worker = "w" if state in {S.LEASED, S.SENDING} else None
+            after = MOVED[name](a_job(state, worker_id=worker, post_count=1, posts=(OPEN_POST,)))
+            assert (after.worker_id is not None) == (after.state in {S.LEASED, S.SENDING})
+
+    @pytest.mark.parametrize("name", MoveName)
+    def test_who_ends_no_longer_counts_as_active_and_is_pruned_after_the_retention(self, name: MoveName) -> None:
+        for state in MOVES[name]:
+            after = MOVED[name](a_job(state, active_until=NOW + HOUR, post_count=1, posts=(OPEN_POST,)))
+            if after.state.is_final:
+                assert (after.active_until, after.due_at) == (None, NOW + POLICY.retention)
+
+
+class TestTheJournal:
+    def test_every_post_gets_the_next_number_and_a_client_request_id_made_of_it(self) -> None:
+        first = sending()
+        again = begun(lifecycle.lease(_not_sent(first), worker_id="w", until=NOW + MINUTE))
+        assert [post.number for post in again.posts] == [1, 2]
+        assert [post.client_request_id for post in again.posts] == ["q.01.1", "q.01.2"]
+
+    def test_without_a_validity_of_its_own_a_post_lives_for_the_submit_window(self) -> None:
+        job = sending()
+        assert job.posts[0].valid_until == NOW + POLICY.submit_window
+        assert job.valid_until is None, "no validity is made up"
+
+    @given(st.integers(1, 10**9))
+    def test_a_post_never_outlives_its_job_nor_the_submit_window(self, microseconds: int) -> None:
+        valid_until = NOW + timedelta(microseconds=microseconds)
+        carried = sending(valid_until=valid_until).posts[0].valid_until
+        assert carried <= min(valid_until, NOW + POLICY.submit_window)
+        assert carried.microsecond % 1000 == 0, "the wire has milliseconds"
+        assert min(valid_until, NOW + POLICY.submit_window) - carried < timedelta(milliseconds=1)
+
+    def test_a_call_counts_as_active_until_its_phone_can_ring_no_more(self) -> None:
+        job = sending()
+        assert job.active_until == job.posts[0].valid_until + POLICY.ringing
+        doubted = lifecycle.doubt(job, at=NOW + MINUTE, reason="lost", policy=POLICY)
+        assert doubted.active_until == job.active_until
+
+    def test_a_job_that_is_sending_is_due_when_its_lease_ends(self) -> None:
+        assert sending().due_at == NOW + MINUTE
+
+
+class TestDoubt:
+    def test_a_doubt_is_looked_at_again_at_growing_intervals_and_at_least_hourly(self) -> None:
+        job = in_doubt()
+        waits = []
+        for _ in range(20):
+            looked = lifecycle.look_again(job, at=job.due_at, policy=POLICY)
+            waits.append(looked.due_at - job.due_at)
+            job = looked
+        assert waits == sorted(waits)
+        assert min(waits) >= POLICY.first_look
+        assert waits[-1] == POLICY.longest_look
+
+    def test_a_clock_that_was_set_back_does_not_look_without_end(self) -> None:
+        looked = lifecycle.look_again(in_doubt(), at=NOW - HOUR, policy=POLICY)
+        assert looked.due_at == NOW - HOUR + POLICY.first_look
+
+    def test_time_alone_never_settles_a_doubt(self) -> None:
+        job = in_doubt()
+        for years in range(1, 10):
+            job = lifecycle.look_again(job, at=NOW + years * 365 * 24 * HOUR, policy=POLICY)
+            assert job.state is S.IN_DOUBT
+
+
+class TestAPersonsWord:
+    def test_not_placed_may_be_said_only_once_the_posts_own_validity_and_the_skew_have_passed(self) -> None:
+        job = in_doubt()
+        door = job.posts[0].valid_until + POLICY.clock_skew
+        for early in (NOW, door - SECOND, door):
+            with pytest.raises(TooEarlyError) as refused:
+                lifecycle.resolve(job, placed=False, at=early, witnessed=early, note="no row", policy=POLICY)
+            assert refused.value.until == door, "one who asks earlier is told the time"
+            assert f"{door:%H:%M:%S}" in str(refused.value)
+        witnessed = door + timedelta(microseconds=1)
+        settled = lifecycle.resolve(job, placed=False, at=door, witnessed=witnessed, note="no row", policy=POLICY)
+        assert (settled.state, settled.due_at, settled.attempt) == (S.QUEUED, door, 0)
+
+    def test_the_witness_and_not_the_own_clock_opens_the_door(self) -> None:
+        with pytest.raises(TooEarlyError):
+            lifecycle.resolve(
+                in_doubt(), placed=False, at=NOW + 24 * HOUR, witnessed=NOW + MINUTE, note="", policy=POLICY
+            )
+
+    def test_placed_may_be_said_at_once_and_is_an_end_that_a_summary_still_settles(self) -> None:
+        job = accepted()
+        assert (job.state, job.attempt, job.posts[0].verdict) == (S.ACCEPTED, 1, PostVerdict.PLACED)
+        assert summarised(job, 1, BUSY, at=NOW, policy=POLICY).state is S.UNREACHED
+
+    def test_what_was_said_is_noted(self) -> None:
+        (note,) = accepted().notes
+        assert (note.kind, note.text) == (NoteKind.RESOLVED, "heard it")
+
+    def test_not_placed_of_a_second_post_does_not_send_again_what_turned_out_to_have_rung(self) -> None:
+        first = lifecycle.resolve(
+            in_doubt(), placed=False, at=NOW + HOUR, witnessed=NOW + HOUR, note="no row", policy=POLICY
+        )
+        second = begun(lifecycle.lease(first, worker_id="w", until=NOW + HOUR + MINUTE), at=NOW + HOUR)
+        late = answered(second, 1, CREATED, at=NOW + HOUR, policy=POLICY)
+        doubted = lifecycle.doubt(late, at=NOW + HOUR, reason="lost", policy=POLICY)
+        later = NOW + 2 * HOUR
+        settled = lifecycle.resolve(doubted, placed=False, at=later, witnessed=later, note="no row", policy=POLICY)
+        assert settled.state is S.SUBMITTED
+
+
+class TestCancelling:
+    @pytest.mark.parametrize("state", [S.QUEUED, S.LEASED])
+    def test_what_has_not_left_can_be_taken_back(self, state: JobState) -> None:
+        cancelled = lifecycle.cancel(a_job(state), at=NOW, reason="no need", policy=POLICY)
+        assert (cancelled.state, cancelled.reason) == (S.CANCELLED, "no need")
+        assert [note.kind for note in cancelled.notes] == [NoteKind.CANCELLED]
+
+    @pytest.mark.parametrize("state", [state for state in JobState if state not in {S.QUEUED, S.LEASED}])
+    def test_later_it_is_too_late(self, state: JobState) -> None:
+        with pytest.raises(TooLateError, match="has ended" if state.is_final else "cannot be un-rung"):
+            lifecycle.cancel(a_job(state), at=NOW, reason="no need", policy=POLICY)
+
+    @pytest.mark.parametrize("end", [MoveName.CANCEL, MoveName.EXPIRE])
+    def test_a_job_that_has_an_outcome_never_becomes_cancelled_or_expired(self, end: MoveName) -> None:
+        redial = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=1, after=MINUTE)
+        waits = summarised(sending(redial=redial), 1, BUSY, at=NOW, policy=POLICY)
+        assert waits.state is S.QUEUED
+        assert MOVED[end](waits).state is S.UNREACHED
+
+    @pytest.mark.parametrize("end", [MoveName.CANCEL, MoveName.EXPIRE])
+    def test_a_call_that_was_placed_and_never_summarised_stays_accepted_when_its_redial_ends(
+        self, end: MoveName
+    ) -> None:
+        again = lifecycle.redial(accepted(), at=NOW, note="again", force=True)
+        assert MOVED[end](again).state is S.ACCEPTED
+
+    @pytest.mark.parametrize("end", [MoveName.CANCEL, MoveName.EXPIRE])
+    def test_a_missed_window_is_no_outcome(self, end: MoveName) -> None:
+        dropped = Outcome(status=SessionStatus.FAILED, status_text="FAILED", code=-2007)
+        waits = summarised(sending(valid_until=NOW + HOUR), 1, dropped, at=NOW, policy=POLICY)
+        assert MOVED[end](waits).state in {S.CANCELLED, S.EXPIRED}
+
+
+class TestRedialling:
+    @pytest.mark.parametrize("state", [S.QUEUED, S.LEASED, S.SENDING, S.SUBMITTED, S.IN_DOUBT])
+    @pytest.mark.parametrize("force", [True, False])
+    def test_what_has_not_ended_is_not_redialled_even_by_force(self, state: JobState, force: bool) -> None:
+        with pytest.raises(IllegalMoveError):
+            lifecycle.redial(a_job(state), at=NOW, note="again", force=force)
+
+    @pytest.mark.parametrize("state", [S.COMPLETED, S.ACCEPTED])
+    def test_who_was_called_is_called_again_only_by_force(self, state: JobState) -> None:
+        with pytest.raises(IllegalMoveError, match="--force"):
+            lifecycle.redial(a_job(state), at=NOW, note="again")
+        assert lifecycle.redial(a_job(state), at=NOW, note="again", force=True).state is S.QUEUED
+
+    @pytest.mark.parametrize("state", [S.UNREACHED, S.FAILED, S.EXPIRED, S.CANCELLED])
+    def test_who_was_not_reached_is_called_again_on_demand(self, state: JobState) -> None:
+        again = lifecycle.redial(a_job(state, missed_windows=4, failures=7), at=NOW, note="again")
+        assert (again.state, again.due_at, again.redials) == (S.QUEUED, NOW, 1)
+        assert (again.missed_windows, again.failures) == (0, 0), "it begins anew"
+        assert [note.kind for note in again.notes] == [NoteKind.REDIALLED]
+
+    def test_a_job_whose_validity_has_passed_is_not_redialled(self) -> None:
+        with pytest.raises(IllegalMoveError, match="enqueue a new call"):
+            lifecycle.redial(a_job(S.FAILED, valid_until=NOW), at=NOW, note="again", force=True)
+
+    def test_its_next_post_belongs_to_the_redial(self) -> None:
+        again = lifecycle.redial(accepted(), at=NOW, note="again", force=True)
+        assert begun(lifecycle.lease(again, worker_id="w", until=NOW + MINUTE)).posts[-1].redial == 1
+
+
+class TestWaitingForASummary:
+    def test_a_call_whose_summary_never_came_is_accepted(self) -> None:
+        submitted = answered(sending(), 1, CREATED, at=NOW, policy=POLICY)
+        assert submitted.due_at == NOW + POLICY.summary_deadline
+        assert lifecycle.give_up_waiting(submitted, at=submitted.due_at, policy=POLICY).state is S.ACCEPTED
+
+    def test_where_nobody_listens_created_is_the_end(self) -> None:
+        deaf = replace(POLICY, outcomes=Outcomes.NONE)
+        assert answered(sending(), 1, CREATED, at=NOW, policy=deaf).state is S.ACCEPTED
+
+
+class TestKeptPosts:
+    def test_of_posts_that_sent_nothing_only_the_newest_ten_are_kept(self) -> None:
+        job = a_job()
+        for _ in range(25):
+            job = _not_sent(begun(lifecycle.lease(job, worker_id="w", until=NOW + MINUTE)))
+        assert [post.number for post in job.posts] == list(range(16, 26))
+        assert job.post_count == 25
+        assert begun(lifecycle.lease(job, worker_id="w", until=NOW + MINUTE)).posts[-1].client_request_id == "q.01.26"
+
+    def test_no_post_that_may_have_rung_is_ever_dropped(self) -> None:
+        job = lifecycle.resolve(
+            in_doubt(), placed=False, at=NOW + HOUR, witnessed=NOW + HOUR, note="no row", policy=POLICY
+        )
+        for _ in range(25):
+            job = _not_sent(begun(lifecycle.lease(job, worker_id="w", until=NOW + MINUTE)))
+        assert job.posts[0].number == 1
+        assert len(job.posts) == 11
+
+
+def _not_sent(job: Job) -> Job:
+    refused = Verdict(kind=VerdictKind.NOT_SENT, message="connection refused")
+    return answered(job, job.post_count, refused, at=NOW, policy=POLICY)
+
+
+@given(
+    valid_until=st.none() | st.integers(-3, 3).map(lambda seconds: NOW + seconds * SECOND),
+)
+def test_a_validity_ends_at_its_very_moment(valid_until: datetime | None) -> None:
+    assert a_job(valid_until=valid_until).is_expired(at=NOW) is (valid_until is not None and valid_until <= NOW)

@@ -1,0 +1,304 @@
+"""The log export as the sandbox plays it: what is in the log, when, and how exports go wrong."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.sandbox.calling import ANA, BEN, KEY, SOURCE, Caller, calling
+from voiceflow_worker import VoiceClient
+from voiceflow_worker.errors import CallLogError
+from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.sandbox import Sandbox
+from voiceflow_worker.sandbox.call_log import COLUMNS
+from voiceflow_worker.sandbox.export_orders import At, ExportOrder, RowOrder
+from voiceflow_worker.sandbox.script import Script
+
+pytestmark = pytest.mark.anyio
+
+EXPORTS = "/api/v1/subaccounts/acme/messages/exports"
+QUICK = Script(outcome=SessionStatus.COMPLETED, ring_seconds=0, talk_seconds=20, delay_seconds=0)
+
+
+@pytest.fixture
+def sandbox() -> Sandbox:
+    made = Sandbox(speed=1000)
+    made.scripts.add(QUICK)
+    return made
+
+
+@pytest.fixture
+async def caller(sandbox: Sandbox) -> AsyncIterator[Caller]:
+    async with calling(sandbox) as made:
+        yield made
+
+
+async def begin(caller: Caller, **body: object) -> httpx.Response:
+    return await caller.client.post(caller.url + EXPORTS, json=body, headers=KEY)
+
+
+async def state(caller: Caller, job_id: str) -> dict[str, Any]:
+    found: dict[str, Any] = (await caller.client.get(f"{caller.url}{EXPORTS}/{job_id}", headers=KEY)).json()
+    return found
+
+
+async def finished(caller: Caller, **body: object) -> dict[str, Any]:
+    """Begin an export and ask until it has come to its end."""
+    begun = await begin(caller, **body)
+    assert begun.status_code == 202, begun.text
+    while (told := await state(caller, begun.json()["jobId"]))["status"] in {"queued", "running"}:
+        pass
+    return told
+
+
+async def rows(caller: Caller, **body: object) -> list[dict[str, str]]:
+    """All rows of an export."""
+    found: list[dict[str, str]] = []
+    for link in (await finished(caller, **body)).get("data", []):
+        file = await caller.client.get(link)
+        assert file.headers["content-type"].startswith("text/csv")
+        found += csv.DictReader(io.StringIO(file.text, newline=""))
+    return found
+
+
+class TestRows:
+    async def test_a_call_that_ended_has_a_row(self, sandbox: Sandbox, caller: Caller) -> None:
+        session = (await caller.place(ANA)).json()["sessionId"]
+        await sandbox.idle()
+        (row,) = await rows(caller)
+        assert list(row) == list(COLUMNS)
+        assert (row["SessionId"], row["SubAccountId"], row["Direction"]) == (session, "acme", "OUTBOUND")
+        assert (row["SourceEndpoint"], row["DestinationEndpoint"]) == (SOURCE[1:], ANA[1:])
+        assert (row["SessionStatus"], row["DurationInSec"]) == ("COMPLETED", "20")
+        began, ended = (datetime.fromisoformat(row[name]) for name in ("InitiatedAt", "DisconnectedAt"))
+        assert ended - began == timedelta(seconds=20)
+        assert abs(datetime.now(UTC) - began) < timedelta(seconds=30)
+
+    async def test_a_call_that_goes_on_has_none(self, caller: Caller, sandbox: Sandbox) -> None:
+        sandbox.scripts.clear()
+        sandbox.scripts.add(Script(ring_seconds=100_000))
+        await caller.place(ANA)
+        assert await rows(caller) == []
+
+    async def test_a_call_that_was_never_dialled_has_none(self, sandbox: Sandbox, caller: Caller) -> None:
+        sandbox.scripts.clear()
+        sandbox.scripts.add(Script(outcome=SessionStatus.UNSUBSCRIBED_CONTACT, times=1))
+        await caller.place(ANA)
+        refused = await caller.post({"callflow": []})
+        await sandbox.idle()
+        assert refused.status_code == 422
+        assert (await finished(caller))["status"] == "empty"
+
+    async def test_a_call_whose_answer_was_lost_has_one(self, sandbox: Sandbox, caller: Caller) -> None:
+        await caller.fault("status", status=500, place="after", next=1)
+        assert (await caller.place(ANA)).status_code == 500
+        await sandbox.idle()
+        assert len(await rows(caller)) == 1
+
+    async def test_a_call_with_a_second_party_has_two(self, sandbox: Sandbox, caller: Caller) -> None:
+        flow = [{"action": "makeCall", "params": {"source": SOURCE, "destination": number}} for number in (ANA, BEN)]
+        session = (await caller.post({"callflow": flow})).json()["sessionId"]
+        await sandbox.idle()
+        first, second = await rows(caller)
+        assert [first["DestinationEndpoint"], second["DestinationEndpoint"]] == [ANA[1:], BEN[1:]]
+        assert {first["SessionId"], second["SessionId"]} == {session}
+        assert first["CallId"] != second["CallId"]
+        assert first["InitiatedAt"] <= second["InitiatedAt"]
+
+    async def test_the_second_party_is_not_called_before_the_first_answers(
+        self, sandbox: Sandbox, caller: Caller
+    ) -> None:
+        sandbox.scripts.clear()
+        sandbox.scripts.add(Script(outcome=SessionStatus.BUSY, ring_seconds=0))
+        flow = [{"action": "makeCall", "params": {"source": SOURCE, "destination": number}} for number in (ANA, BEN)]
+        await caller.post({"callflow": flow})
+        await sandbox.idle()
+        (row,) = await rows(caller)
+        assert (row["SessionStatus"], row["SipStatus"], row["ConnectedAt"]) == ("BUSY", "486", "")
+
+    async def test_rows_come_as_late_as_they_are_told_to(self, sandbox: Sandbox, caller: Caller) -> None:
+        await caller.order("log", {"destination": ANA, "late_seconds": 1_000_000})
+        await caller.place(ANA)
+        await caller.place(BEN)
+        await sandbox.idle()
+        assert [row["DestinationEndpoint"] for row in await rows(caller)] == [BEN[1:]]
+
+    async def test_numbers_may_be_masked(self, sandbox: Sandbox, caller: Caller) -> None:
+        await caller.order("log", [{"masked": True, "times": 1}])
+        await caller.place(ANA)
+        await sandbox.idle()
+        await caller.place(BEN)
+        await sandbox.idle()
+        masked, clear = await rows(caller)
+        assert (masked["SourceEndpoint"], masked["DestinationEndpoint"]) == ("653123****", "658765****")
+        assert clear["DestinationEndpoint"] == BEN[1:]
+
+    async def test_rows_may_never_come(self, sandbox: Sandbox, caller: Caller) -> None:
+        sandbox.rows.add(RowOrder(never=True))
+        await caller.place(ANA)
+        await sandbox.idle()
+        assert await rows(caller) == []
+
+    async def test_a_reset_empties_the_log(self, sandbox: Sandbox, caller: Caller) -> None:
+        await caller.place(ANA)
+        await sandbox.idle()
+        await caller.order("reset", {})
+        assert await rows(caller) == []
+        assert len((await caller.client.get(f"{caller.url}/_sandbox/exports")).json()) == 1
+
+
+class TestExports:
+    async def test_an_export_is_of_its_range(self, sandbox: Sandbox, caller: Caller) -> None:
+        await caller.place(ANA)
+        await sandbox.idle()
+        hour = timedelta(hours=1)
+        now = datetime.now(UTC)
+        inside = {"from": (now - hour).isoformat(), "to": (now + hour).strftime("%Y-%m-%dT%H:%M:%SZ")}
+        assert len(await rows(caller, **inside)) == 1
+        assert await rows(caller, **{"from": "2020-07-01", "to": "2020-07-02T13:00:00"}) == []
+        assert len(await rows(caller, limit=0)) == 1
+
+    @pytest.mark.parametrize(
+        "body", [{"from": "2026-01-02", "to": "2026-01-01"}, {"from": "yesterday"}, {"limit": -1}, {"limit": "all"}]
+    )
+    async def test_a_range_that_makes_no_sense_is_refused(self, caller: Caller, body: dict[str, object]) -> None:
+        assert (await begin(caller, **body)).status_code == 400
+
+    async def test_a_limit_counts_rows(self, sandbox: Sandbox, caller: Caller) -> None:
+        for _ in range(3):
+            await caller.place(ANA)
+        await sandbox.idle()
+        assert len(await rows(caller, limit=2)) == 2
+
+    async def test_rows_that_come_later_are_not_in_it(self, sandbox: Sandbox, caller: Caller) -> None:
+        await caller.place(ANA)
+        await sandbox.idle()
+        job_id = (await begin(caller)).json()["jobId"]
+        await caller.place(BEN)
+        await sandbox.idle()
+        while (told := await state(caller, job_id))["status"] != "succeeded":
+            pass
+        (link,) = told["data"]
+        assert BEN[1:] not in (await caller.client.get(link)).text
+
+    async def test_it_is_queued_and_runs_before_it_is_ready(self, sandbox: Sandbox, caller: Caller) -> None:
+        await caller.place(ANA)
+        await sandbox.idle()
+        await caller.order("exports", {"polls": 3})
+        job_id = (await begin(caller)).json()["jobId"]
+        told = [await state(caller, job_id) for _ in range(4)]
+        assert [each["status"] for each in told] == ["queued", "running", "running", "succeeded"]
+        assert "expires" in told[3]
+
+    @pytest.mark.parametrize("status", ["failed", "error", "cancelled", "empty"])
+    async def test_it_ends_as_it_is_told_to(self, caller: Caller, status: str) -> None:
+        await caller.order("exports", {"status": status})
+        assert (await finished(caller))["status"] == status
+        assert (await finished(caller))["status"] == "empty"
+
+    async def test_it_comes_in_files(self, sandbox: Sandbox, caller: Caller) -> None:
+        for _ in range(3):
+            await caller.place(ANA)
+        await sandbox.idle()
+        await caller.order("exports", {"rows_per_file": 2, "times": None})
+        assert len((await finished(caller))["data"]) == 2
+        assert len(await rows(caller)) == 3
+
+    async def test_it_can_be_called_off(self, caller: Caller) -> None:
+        job_id = (await begin(caller)).json()["jobId"]
+        gone = await caller.client.delete(f"{caller.url}{EXPORTS}/{job_id}", headers=KEY)
+        assert gone.status_code == 204
+        assert (await state(caller, job_id))["status"] == "cancelled"
+
+    async def test_an_export_that_nobody_began_is_not_found(self, caller: Caller) -> None:
+        assert (await state(caller, "other"))["code"] == 4018
+        job_id = (await begin(caller)).json()["jobId"]
+        others = f"{caller.url}{EXPORTS.replace('acme', 'other')}/{job_id}"
+        assert (await caller.client.get(others, headers=KEY)).status_code == 404
+
+    async def test_who_has_no_key_gets_nothing(self, caller: Caller) -> None:
+        job_id = (await begin(caller)).json()["jobId"]
+        for method, path in (("POST", ""), ("GET", f"/{job_id}"), ("DELETE", f"/{job_id}")):
+            assert (await caller.client.request(method, caller.url + EXPORTS + path)).status_code == 401
+
+    async def test_a_file_takes_its_signature_and_no_key(self, sandbox: Sandbox, caller: Caller) -> None:
+        await caller.place(ANA)
+        await sandbox.idle()
+        (link,) = (await finished(caller))["data"]
+        assert (await caller.client.get(link, headers=KEY)).status_code == 400
+        assert (await caller.client.get(link + "x")).status_code == 403
+        assert (await caller.client.get(link.replace("/0?", "/1?"))).status_code == 403
+
+    @pytest.mark.parametrize("at", ["start", "poll", "file"])
+    async def test_each_request_can_be_made_to_fail(self, sandbox: Sandbox, caller: Caller, at: str) -> None:
+        await caller.place(ANA)
+        await sandbox.idle()
+        await caller.order("exports", {"at": at, "http_status": 503, "retry_after": 2})
+        begun = await begin(caller)
+        answers = [begun.status_code]
+        path = f"{caller.url}{EXPORTS}/{begun.json().get('jobId')}"
+        if at != "start":
+            answers += [(await caller.client.get(path, headers=KEY)).status_code for _ in range(2)]
+        if at == "file":
+            (link,) = (await caller.client.get(path, headers=KEY)).json()["data"]
+            failed = await caller.client.get(link)
+            answers += [failed.status_code, (await caller.client.get(link)).status_code]
+            assert failed.headers["retry-after"] == "2"
+        assert answers == {"start": [503], "poll": [202, 503, 200], "file": [202, 200, 200, 503, 200]}[at]
+
+    @pytest.mark.parametrize(
+        "order",
+        [{"at": "poll"}, {"http_status": 500}, {"retry_after": 1}, {"at": "poll", "http_status": 500, "polls": 2}],
+    )
+    async def test_an_order_that_makes_no_sense_is_refused(self, caller: Caller, order: dict[str, object]) -> None:
+        answer = await caller.client.post(f"{caller.url}/_sandbox/exports", json=order)
+        assert answer.status_code == 422
+
+
+class TestWithTheClient:
+    async def test_the_client_reads_what_the_sandbox_writes(self, sandbox: Sandbox, caller: Caller) -> None:
+        for number in (ANA, ANA, BEN):
+            await caller.place(number)
+        await sandbox.idle()
+        sandbox.exports.add(ExportOrder(polls=2, rows_per_file=2))
+        now = datetime.now(UTC)
+        async with VoiceClient("key-1", "acme", base_url=caller.url) as voice:
+            log = await voice.logged_calls(since=now - timedelta(hours=1), until=now + timedelta(seconds=5))
+        assert [row.session_id for row in log.rows] == [entry.session_id for entry in sandbox.ledger]
+        assert all(row.status is SessionStatus.COMPLETED for row in log.rows)
+        assert log.asked_at is not None
+        assert abs(log.asked_at - now) < timedelta(seconds=5)
+
+    async def test_its_times_are_by_the_clock_of_the_sandbox(self) -> None:
+        off = timedelta(hours=-3)
+        sandbox = Sandbox(speed=1000, clock_offset=off)
+        sandbox.scripts.add(QUICK)
+        async with calling(sandbox) as caller, VoiceClient("key-1", "acme", base_url=caller.url) as voice:
+            await caller.place(ANA)
+            await sandbox.idle()
+            there = datetime.now(UTC) + off
+            log = await voice.logged_calls(since=there - timedelta(hours=1), until=there + timedelta(seconds=5))
+        (row,) = log.rows
+        assert row.initiated_at is not None
+        assert log.asked_at is not None
+        assert abs(row.initiated_at - there) < timedelta(seconds=5)
+        assert abs(log.asked_at - there) < timedelta(seconds=5)
+
+    async def test_the_client_gets_over_what_fails_for_now(self, sandbox: Sandbox, caller: Caller) -> None:
+        await caller.place(ANA)
+        await sandbox.idle()
+        for at in (At.POLL, At.FILE):
+            sandbox.exports.add(ExportOrder(at=at, http_status=503, retry_after=0.01))
+        now = datetime.now(UTC)
+        async with VoiceClient("key-1", "acme", base_url=caller.url) as voice:
+            log = await voice.logged_calls(since=now - timedelta(hours=1), until=now + timedelta(seconds=5))
+            sandbox.exports.add(ExportOrder(status="error"))
+            with pytest.raises(CallLogError, match="ended as error"):
+                await voice.logged_calls(since=now - timedelta(hours=1), until=now + timedelta(seconds=5))
+        assert len(log.rows) == 1

@@ -1,0 +1,130 @@
+"""`voiceflow account`: what belongs to the sub-account at 8x8. Looks only; nothing is changed there."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, Parameter
+
+from voiceflow_worker.cli.exit_codes import ExitCode
+from voiceflow_worker.cli.opening import settings_from
+from voiceflow_worker.cli.options import JsonOption
+from voiceflow_worker.cli.output import Output
+from voiceflow_worker.cli.registering import add_command
+
+if TYPE_CHECKING:
+    from voiceflow_worker.gateway.client import VoiceClient
+
+PROFILES_EXAMPLES = """Examples:
+  voiceflow account profiles --locale en
+  voiceflow account profiles --json | jq -r .code"""
+NUMBERS_EXAMPLES = """Examples:
+  voiceflow account numbers
+  voiceflow account numbers --json | jq -r 'select(.status == "Active") | .msisdn'"""
+WEBHOOKS_EXAMPLES = """Examples:
+  voiceflow account webhooks
+  voiceflow account webhooks --json | jq -r 'select(.type == "VSS") | .url'"""
+RECORDINGS_EXAMPLES = """Examples:
+  voiceflow account recordings 6f7a2c1e-8d5b-4f0e-9a44-3a1f0c2b7d10
+  voiceflow account recordings 6f7a2c1e-8d5b-4f0e-9a44-3a1f0c2b7d10 --json | jq -r .url"""
+
+SessionId = Annotated[str, Parameter(name="SESSION", help="The id of the session; `calls show` has it.")]
+
+
+def account_group() -> App:
+    """`account` with its commands."""
+    group = App(name="account", help="Look at what belongs to the sub-account at 8x8.")
+    add_command(group, profiles, examples=PROFILES_EXAMPLES)
+    add_command(group, numbers, examples=NUMBERS_EXAMPLES)
+    add_command(group, webhooks, examples=WEBHOOKS_EXAMPLES)
+    add_command(group, recordings, examples=RECORDINGS_EXAMPLES)
+    return group
+
+
+async def profiles(*, locale: str | None = None, json: JsonOption = False) -> ExitCode:
+    """List the voices (speech profiles) that call flows may name. With --json, one a line.
+
+    Needs VOICEFLOW_API_KEY and VOICEFLOW_SUB_ACCOUNT, as all `account` commands do.
+
+    Args:
+        locale: Only voices whose locale begins so, such as en or en-SG.
+    """
+    async with _asking() as voice:
+        found = await voice.speech_profiles()
+    wanted = (locale or "").casefold()
+    rows = [
+        {"code": each.code, "locale": each.locale, "language": each.language, "gender": each.gender}
+        for each in found
+        if (each.locale or "").casefold().startswith(wanted)
+    ]
+    of_locale = f" of locale {locale}" if locale else ""
+    return _tell(Output(as_json=json), rows, nothing=f"the sub-account has no voices{of_locale}")
+
+
+async def numbers(*, json: JsonOption = False) -> ExitCode:
+    """List the numbers of the account: any that is Active can be the source of a call. With --json, one a line."""
+    async with _asking() as voice:
+        found = await voice.numbers()
+    rows = [
+        {"msisdn": "+" + each.msisdn.removeprefix("+"), "country": each.country, "status": each.status}
+        for each in found
+    ]
+    return _tell(Output(as_json=json), rows, nothing="the account has no numbers")
+
+
+async def webhooks(*, json: JsonOption = False) -> ExitCode:
+    """List where events are sent: VSS tells how calls ended. With --json, one a line."""
+    async with _asking() as voice:
+        found = await voice.webhooks()
+    rows = [
+        {"type": each.type, "url": each.url, "enabled": each.enabled, "has_auth_header": each.has_auth_header}
+        for each in found
+    ]
+    nothing = "no webhook is registered; `voiceflow serve --register URL` registers one for session summaries"
+    return _tell(Output(as_json=json), rows, nothing=nothing)
+
+
+async def recordings(session: SessionId, /, *, json: JsonOption = False) -> ExitCode:
+    """List the recordings of a session. With --json, one a line."""
+    from voiceflow_worker.model.call_json import rfc3339
+
+    async with _asking() as voice:
+        found = await voice.recordings(session)
+    rows = [
+        {
+            "recording_id": each.recording_id,
+            "session_id": each.session_id or session,
+            "status": each.status,
+            "url": each.url,
+            "seconds": None if each.duration is None else each.duration.total_seconds(),
+            "started_at": rfc3339(each.started_at),
+        }
+        for each in found
+    ]
+    return _tell(Output(as_json=json), rows, nothing=f"there are no recordings of session {session}")
+
+
+@asynccontextmanager
+async def _asking() -> AsyncGenerator[VoiceClient]:
+    from voiceflow_worker.cli.voice import voice_client
+
+    async with voice_client(settings_from()) as voice:
+        yield voice
+
+
+def _tell(output: Output, rows: Sequence[Mapping[str, object]], *, nothing: str) -> ExitCode:
+    for row in rows:
+        output.document(row)
+    if not rows:
+        output.note(nothing)
+    elif not output.as_json:
+        columns = [name for name in rows[0] if any(row[name] is not None for row in rows)]
+        headers = [f"#{name}" if name == "seconds" else name.replace("_", " ") for name in columns]
+        output.table(headers, [[_cell(row[name]) for name in columns] for row in rows])
+    return ExitCode.DONE
+
+
+def _cell(value: object) -> object:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value

@@ -1,0 +1,79 @@
+"""Checks of what is set, and of the machine: nothing is asked over the network."""
+
+from __future__ import annotations
+
+from zoneinfo import ZoneInfo
+
+from voiceflow_worker.cli.checks.diagnosis import Found, failure, ok, warning
+from voiceflow_worker.cli.checks.surroundings import Surroundings
+from voiceflow_worker.errors import SettingsError
+from voiceflow_worker.model.duration import write_duration
+from voiceflow_worker.settings import unknown_variables
+
+ZONE = "Asia/Singapore"
+
+
+async def settings(looked: Surroundings) -> Found:
+    """Every setting can be read; where those that are set came from."""
+    given = [shown for shown in looked.settings.shown() if shown.place != "the default"]
+    if not given:
+        return ok("nothing is set: all defaults (`voiceflow config show`)")
+    places: dict[str, list[str]] = {}
+    for shown in given:
+        name, _, place = shown.place.rpartition(" (")
+        places.setdefault(place.rstrip(")"), []).append(name)
+    return ok("; ".join(f"{', '.join(names)} from {place}" for place, names in places.items()))
+
+
+async def unknown_settings() -> Found:
+    """No variable looks like a setting and is none."""
+    try:
+        unknown = unknown_variables()
+    except SettingsError as error:
+        return failure(str(error), remedy="mend or remove that file")
+    if not unknown:
+        return ok("every VOICEFLOW_ variable is a setting")
+    meant = [f"{each.name} ({each.place})" for each in unknown]
+    hints = [f"{each.name} is perhaps {each.suggestion}" for each in unknown if each.suggestion]
+    verb = "is no setting" if len(unknown) == 1 else "are no settings"
+    return warning(
+        f"{', '.join(meant)} {verb} of this version", remedy="; ".join(hints) or "check the spelling, or remove them"
+    )
+
+
+async def account(looked: Surroundings) -> Found:
+    """There is a key and a sub-account."""
+    missing = looked.settings.missing_for_calls()
+    if missing:
+        return failure("; ".join(each.partition(":")[0] for each in missing), remedy="; ".join(_ways(missing)))
+    return ok(f"{looked.settings.sub_account}, at {looked.settings.base_url or 'region ' + looked.settings.region}")
+
+
+async def time_limits(looked: Surroundings) -> Found:
+    """A worker holds a call for longer than its POST can take."""
+    chosen = looked.settings
+    deadline = 2 * chosen.connect_timeout + chosen.read_timeout
+    lease = write_duration(chosen.lease)
+    told = f"a POST takes {write_duration(deadline)} at most, and a worker holds a call for {lease}"
+    if chosen.lease > deadline:
+        return ok(told)
+    return warning(
+        f"{told}: calls that are still being sent are put in doubt",
+        remedy=f"set VOICEFLOW_LEASE to more than {write_duration(deadline)}, or shorten VOICEFLOW_READ_TIMEOUT",
+    )
+
+
+async def time_zones(zone: str = ZONE) -> Found:
+    """Time zones are known here: by the system, or by the package tzdata."""
+    try:
+        ZoneInfo.no_cache(zone)
+    except (KeyError, OSError):
+        return failure(
+            f"{zone} is not known on this machine: local times in files cannot be read",
+            remedy="install time zones: pip install tzdata, or the system's package tzdata",
+        )
+    return ok(f"{zone} is known")
+
+
+def _ways(missing: tuple[str, ...]) -> list[str]:
+    return [each.partition(": ")[2] for each in missing]

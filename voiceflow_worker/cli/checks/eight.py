@@ -1,0 +1,101 @@
+"""Checks of the account at 8x8: nothing is changed there, and nobody is called."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
+
+from voiceflow_worker.cli.checks.diagnosis import CannotLookError, Found, failure, ok, warning
+from voiceflow_worker.cli.checks.surroundings import Surroundings
+from voiceflow_worker.errors import PhoneNumberError, RequestFailedError, VoiceUnavailableError
+from voiceflow_worker.model.duration import write_duration
+from voiceflow_worker.model.phone import normalise
+
+DATE_GRAIN = timedelta(seconds=1)
+"""A Date header tells whole seconds, and cuts off the rest (RFC 9110 §5.6.7)."""
+
+
+async def credentials(looked: Surroundings) -> Found:
+    """8x8 accepts the key for this sub-account."""
+    try:
+        await looked.account.webhooks()
+    except VoiceUnavailableError as error:
+        return failure(error.message, remedy=error.remedy or "try again later")
+    except RequestFailedError as error:
+        return failure(error.message, remedy=error.remedy or "see the message")
+    return ok(f"8x8 accepts the API key for {looked.settings.sub_account}")
+
+
+async def clock(looked: Surroundings) -> Found:
+    """The clock that calls are timed by agrees with that of 8x8."""
+    account = looked.account
+    if account.is_out_of_reach:
+        raise CannotLookError("credentials", "8x8 could not be asked")
+    now = looked.opened.clock.now if looked.opened is not None else _now
+    before = now()
+    theirs = await account.voice.server_time()
+    if theirs is None:
+        return warning(
+            "8x8 did not tell its time", remedy="try again; check that the clock of this machine is set (NTP)"
+        )
+    return judged_clock(before, now(), theirs, allowed=looked.settings.clock_skew)
+
+
+def judged_clock(before: datetime, after: datetime, theirs: datetime, *, allowed: timedelta) -> Found:
+    """What it means that 8x8 wrote `theirs` between `before` and `after` by the clock here."""
+    # Whatever lies within what a request takes, and what a header cuts off, is no difference.
+    behind, ahead = theirs - after, before - (theirs + DATE_GRAIN)
+    off = timedelta(seconds=round(max(behind, ahead, timedelta(0)).total_seconds()))
+    if not off:
+        return ok("it agrees with 8x8's")
+    told = f"it is {write_duration(off)} {'behind' if behind > ahead else 'ahead of'} 8x8's"
+    if off > allowed:
+        most = write_duration(allowed)
+        return failure(
+            f"{told}, and VOICEFLOW_CLOCK_SKEW allows {most}: calls expire too early, or may ring too late",
+            remedy="set the clock (NTP: timedatectl set-ntp true), then `voiceflow resume` if a queue is held",
+        )
+    return ok(f"{told}, within VOICEFLOW_CLOCK_SKEW")
+
+
+async def voice_profile(looked: Surroundings) -> Found | None:
+    """The voice of the settings is one of the sub-account's."""
+    wanted = looked.settings.voice_profile
+    if wanted is None:
+        return None
+    codes = [profile.code for profile in await (await looked.account.usable()).speech_profiles()]
+    if wanted in codes:
+        return ok(f"{wanted} is a voice of the sub-account")
+    folded = {code.casefold(): code for code in codes}
+    close = get_close_matches(wanted.casefold(), folded, n=1)
+    meant = f"; perhaps {folded[close[0]]} is meant" if close else ""
+    return failure(
+        f"the sub-account has no voice {wanted}{meant}: 8x8 would refuse its calls (-1002)",
+        remedy="set VOICEFLOW_VOICE_PROFILE to one that `voiceflow account profiles` lists",
+    )
+
+
+async def source(looked: Surroundings) -> Found | None:
+    """The number of the settings belongs to the account, and is active."""
+    wanted = looked.settings.source
+    if wanted is None:
+        return None
+    remedy = (
+        "set VOICEFLOW_SOURCE to one that `voiceflow account numbers` lists as Active, or ask 8x8 to allow this one"
+    )
+    try:
+        number = normalise(wanted)
+    except PhoneNumberError as error:
+        return failure(str(error), remedy="write VOICEFLOW_SOURCE with its country code, such as +6531234567")
+    found = await (await looked.account.usable()).number(number)
+    if found is None:
+        return failure(f"{number} is no number of the account: 8x8 would refuse its calls (-1014)", remedy=remedy)
+    if found.is_active:
+        return ok(f"{number} belongs to the account, and is active")
+    if found.is_expiring:
+        return warning(f"{number} is expiring", remedy="renew it with 8x8, or choose another source")
+    return failure(f"{number} is {found.status or 'in no known state'}: calls from it fail", remedy=remedy)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

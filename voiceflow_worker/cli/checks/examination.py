@@ -1,0 +1,67 @@
+"""All checks, in the order in which one rests on the other."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from voiceflow_worker.cli.checks import configuration, eight, queue, storage, webhook
+from voiceflow_worker.cli.checks.diagnosis import Diagnosis, Found, carried_out, diagnosis, failure
+from voiceflow_worker.cli.checks.surroundings import Surroundings, surroundings
+from voiceflow_worker.errors import SettingsError
+from voiceflow_worker.settings import Settings
+
+Tell = Callable[[Diagnosis], None]
+
+ALONE: tuple[tuple[str, Callable[[], Awaitable[Found]]], ...] = (
+    ("unknown settings", configuration.unknown_settings),
+    ("time zones", configuration.time_zones),
+)
+"""Checks that need no settings."""
+
+CHECKS: tuple[tuple[str, Callable[[Surroundings], Awaitable[Found | None]]], ...] = (
+    ("settings", configuration.settings),
+    ("account", configuration.account),
+    ("time limits", configuration.time_limits),
+    ("store", storage.opens),
+    ("file system", storage.file_system),
+    ("permissions", storage.permissions),
+    ("disk space", storage.disk_space),
+    ("sqlite", storage.sqlite),
+    ("durability", storage.durability),
+    ("credentials", eight.credentials),
+    ("clock", eight.clock),
+    ("voice profile", eight.voice_profile),
+    ("source", eight.source),
+    ("webhook", webhook.registered),
+    ("webhook address", webhook.reachable),
+    ("webhook secret", webhook.secret),
+    ("receiver", webhook.receiver),
+    ("workers", queue.workers),
+    ("limits", queue.limits),
+    ("holds", queue.holds),
+    ("doubts", queue.doubts),
+)
+
+
+async def examine(load: Callable[[], Settings], tell: Tell) -> None:
+    """Carry out every check, and tell each finding when it is there.
+
+    Settings that cannot be read are a finding too; then only what needs none is looked at.
+    """
+    for name, alone in ALONE:
+        await _tell(name, alone, tell)
+    try:
+        settings = load()
+    except SettingsError as error:
+        tell(diagnosis("settings", failure(str(error), remedy="mend these; `voiceflow config show` tells the places")))
+        return
+    async with surroundings(settings) as looked:
+        for name, check in CHECKS:
+            await _tell(name, partial(check, looked), tell)
+
+
+async def _tell(name: str, look: Callable[[], Awaitable[Found | None]], tell: Tell) -> None:
+    found = await carried_out(name, look)
+    if found is not None:
+        tell(found)

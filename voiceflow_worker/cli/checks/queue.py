@@ -1,0 +1,89 @@
+"""Checks of the queue: whether anybody works on it, and what waits for a person."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from voiceflow_worker.cli.checks.diagnosis import Found, ok, warning
+from voiceflow_worker.cli.checks.surroundings import Surroundings
+from voiceflow_worker.cli.hold import gate_in_words, resume_of
+from voiceflow_worker.cli.output import count_of
+from voiceflow_worker.core.ports import Limits, Query
+from voiceflow_worker.core.status import read_status
+from voiceflow_worker.model.gate import GateState
+from voiceflow_worker.model.job import JobState
+
+MOST_DOUBTS = 1000
+
+
+async def workers(looked: Surroundings) -> Found:
+    """Somebody sends what is due."""
+    found = await read_status(looked.store, looked.settings.queue)
+    if found.workers:
+        return ok(f"{count_of(found.workers, 'worker')} of queue {found.queue}, {found.rate_now:g} calls/s now")
+    if not found.due:
+        return ok(f"none of queue {found.queue}, and nothing is due")
+    waited = about(timedelta(seconds=found.oldest_due_seconds or 0))
+    return warning(
+        f"none of queue {found.queue}, and {count_of(found.due, 'call')} wait, the oldest for {waited}",
+        remedy="run `voiceflow worker`",
+    )
+
+
+async def holds(looked: Surroundings) -> Found:
+    """Nothing keeps calls from being sent."""
+    store, queue = looked.store, looked.settings.queue
+    now = store.clock.now()
+    closed = [gate for gate in await store.control.gates(queue) if gate.is_closed(at=now)]
+    held = [gate for gate in closed if gate.state is GateState.HELD]
+    if not held:
+        return ok("none" if not closed else f"none; cancelled for good: {', '.join(gate.name for gate in closed)}")
+    told = "; ".join(f"{gate_in_words(gate)}{': ' + gate.reason if gate.reason else ''}" for gate in held)
+    return warning(told, remedy=f"mend the reason, then {' and '.join(map(resume_of, held))}")
+
+
+async def doubts(looked: Surroundings) -> Found:
+    """No call waits for somebody to say whether it was placed."""
+    store, queue = looked.store, looked.settings.queue
+    count = (await store.jobs.count(queue))[JobState.IN_DOUBT]
+    if not count:
+        return ok("none")
+    found = await store.jobs.find(Query(queue=queue, states=frozenset({JobState.IN_DOUBT}), limit=MOST_DOUBTS))
+    began = min((post.began_at for job in found if (post := job.open_post) is not None), default=None)
+    age = f", the oldest for {about(store.clock.now() - began)}" if began is not None else ""
+    return warning(
+        f"{count_of(count, 'call')} may have been placed and will not be sent again{age}",
+        remedy="`voiceflow reconcile` looks for them in the log of 8x8; what is left (`voiceflow calls list --state "
+        "in_doubt`) a person settles with `voiceflow calls resolve`",
+    )
+
+
+async def limits(looked: Surroundings) -> Found:
+    """The rate that the store holds workers to is that of the settings."""
+    chosen = looked.settings
+    wanted = Limits(rate=chosen.rate, burst=chosen.burst, max_active=chosen.max_active)
+    stored = await looked.store.control.limits(chosen.queue)
+    if stored is None:
+        return ok(f"{in_words(wanted)} once a worker starts")
+    if stored == wanted:
+        return ok(in_words(stored))
+    return warning(
+        f"the queue goes by {in_words(stored)}, and the settings here say {in_words(wanted)}",
+        remedy="the worker that starts last decides: start all of them with the same limits",
+    )
+
+
+def in_words(limits: Limits) -> str:
+    """Such as `10 calls/s, 1 at once, any number open`."""
+    rate = "any rate" if limits.rate is None else f"{limits.rate:g} calls/s"
+    active = "any number open" if limits.max_active is None else f"at most {limits.max_active} open"
+    return f"{rate}, {limits.burst} at once, {active}"
+
+
+def about(duration: timedelta) -> str:
+    """How long something lasts, to the unit that matters."""
+    seconds = max(round(duration.total_seconds()), 0)
+    for unit, size, until in (("s", 1, 120), ("min", 60, 7200), ("h", 3600, 48 * 3600)):
+        if seconds < until:
+            return f"{seconds // size} {unit}"
+    return f"{seconds // 86400} days"

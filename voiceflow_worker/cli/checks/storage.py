@@ -1,0 +1,166 @@
+"""Checks of the store: whether it opens, whether it keeps what it is told, and whether it goes on doing so."""
+
+from __future__ import annotations
+
+import os
+import stat
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+from voiceflow_worker.cli.checks.diagnosis import Found, failure, in_thread, ok, warning
+from voiceflow_worker.cli.checks.mounts import IN_MEMORY, NETWORK, OF_CONTAINERS, mount_of, read_mounts
+from voiceflow_worker.cli.checks.surroundings import Surroundings
+from voiceflow_worker.cli.opening import file_of
+
+MEGABYTE = 1024 * 1024
+TOO_LITTLE = 100 * MEGABYTE
+LITTLE = 1024 * MEGABYTE
+"""A call takes about 2 KB, and a log that is being written may grow to 64 MB beside it."""
+FULL = 2
+"""PRAGMA synchronous: a commit is on the disk when it returns."""
+SOUND_SQLITE = (3, 51, 3)
+_PATIENCE = timedelta(seconds=3)
+
+
+async def opens(looked: Surroundings) -> Found:
+    """The store opens."""
+    return looked.opening
+
+
+async def durability(looked: Surroundings) -> Found | None:
+    """What a commit returns is kept."""
+    store = looked.store
+    path = _file(looked)
+    if path is not None:
+        return await in_thread(partial(_durability_of_file, path))
+    told = getattr(store, "durability", None)
+    promise = getattr(told, "promise", None)
+    if promise is None:
+        return None
+    concern = getattr(told, "warning", None)
+    if concern is not None:
+        return warning(f"{promise}", remedy=f"{concern}")
+    if str(getattr(told, "guarantee", "")) == "none":
+        return warning(f"{promise}", remedy="turn appendonly on, and take durability=best-effort out of the store URL")
+    return ok(f"{promise}")
+
+
+async def sqlite(looked: Surroundings) -> Found | None:
+    """The SQLite that is used does not damage a log that several connections write (sqlite.org/wal.html, WAL-reset)."""
+    if _file(looked) is None:
+        return None
+    import apsw
+
+    return judged_sqlite(apsw.sqlite_lib_version())
+
+
+def judged_sqlite(version: str) -> Found:
+    """What a version of SQLite means for a store."""
+    if tuple(int(part) for part in version.split(".") if part.isdecimal()) >= SOUND_SQLITE:
+        return ok(f"SQLite {version}, which has no known error that damages a store")
+    return failure(
+        f"SQLite {version} may damage a store that two connections write; 3.51.3 mended it",
+        remedy="pip install -U apsw",
+    )
+
+
+async def file_system(looked: Surroundings) -> Found | None:
+    """The store's file is on a disk of this machine."""
+    path = _file(looked)
+    if path is None:
+        return None
+    mounts = await in_thread(read_mounts)
+    # On a network file system that hangs, even this may not come back: it has its time limit.
+    return judged_mount(await in_thread(path.resolve), mounts)
+
+
+def judged_mount(path: Path, mounts: str | None) -> Found:
+    """What the file system under a resolved path means for a store."""
+    mount = None if mounts is None else mount_of(path, mounts)
+    if mount is None:
+        return ok("not told by this system (no /proc/mounts); it must be a local disk")
+    where = f"{mount.kind}, mounted at {mount.point}"
+    if mount.kind in NETWORK:
+        return failure(
+            f"the store is on a network file system ({where}): its locks are not reliable, and it may be damaged",
+            remedy="put the store on a local disk, or use Redis where several machines share it",
+        )
+    if mount.kind in IN_MEMORY:
+        return warning(
+            f"the store is in memory ({where}): a restart of this machine loses it", remedy="put it on a disk"
+        )
+    if mount.kind in OF_CONTAINERS:
+        return warning(
+            f"the store is in a container's own layer ({where}): it goes with the container",
+            remedy="put it on a volume that stays",
+        )
+    return ok(where)
+
+
+async def disk_space(looked: Surroundings) -> Found | None:
+    """The disk has room."""
+    path = _file(looked)
+    return None if path is None else await in_thread(partial(_space, _existing(path)))
+
+
+async def permissions(looked: Surroundings) -> Found | None:
+    """This user may write the store, and others may not read it."""
+    path = _file(looked)
+    if path is None or not path.parent.is_dir():
+        return None
+    return await in_thread(partial(_permissions, path))
+
+
+def _file(looked: Surroundings) -> Path | None:
+    return file_of(looked.settings.store)
+
+
+def _durability_of_file(path: Path) -> Found:
+    from voiceflow_worker.backends.sqlite.opening import open_writer
+
+    # Opened as a worker opens it: what it finds is what a worker would.
+    db = open_writer(path, patience=_PATIENCE)
+    try:
+        mode, synchronous, version = db.pragma("journal_mode"), db.pragma("synchronous"), db.pragma("user_version")
+    finally:
+        db.close()
+    if mode != "wal" or synchronous < FULL:
+        return failure(
+            f"journal_mode is {mode} and synchronous is {synchronous}: a commit may be lost",
+            remedy="put the store on a local disk, where SQLite can share a write-ahead log",
+        )
+    return ok(f"write-ahead log, synchronous=FULL: a commit is on the disk when it returns (schema {version})")
+
+
+def _space(folder: Path) -> Found:
+    found = os.statvfs(folder)
+    free = found.f_bavail * found.f_frsize
+    told = f"{free / MEGABYTE:,.0f} MB free under {folder}".replace(",", " ")
+    if free < TOO_LITTLE:
+        return failure(told, remedy="make room: a store that cannot be written sends nothing")
+    return warning(told, remedy="make room soon") if free < LITTLE else ok(told)
+
+
+def _permissions(path: Path) -> Found:
+    needed = [each for each in (path.parent, path) if each.exists()]
+    locked = [str(each) for each in needed if not os.access(each, os.R_OK | os.W_OK)]
+    if locked:
+        return failure(
+            f"this user may not write {', '.join(locked)}",
+            remedy="SQLite writes the file, and makes files beside it: allow both to the user that runs this",
+        )
+    if not path.exists():
+        return ok(f"{path.parent} may be written")
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & (stat.S_IROTH | stat.S_IWOTH):
+        return warning(
+            f"everybody on this machine may {'write' if mode & stat.S_IWOTH else 'read'} it (mode {mode:04o}): it "
+            "holds telephone numbers and what people are told",
+            remedy=f"chmod o-rw {path}*",
+        )
+    return ok(f"mode {mode:04o}, and this user may write it")
+
+
+def _existing(path: Path) -> Path:
+    return next(each for each in path.parents if each.is_dir())

@@ -1,0 +1,140 @@
+"""What the checks look at: the settings, the store and the account at 8x8, as far as they could be opened."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import anyio
+
+from voiceflow_worker.backends.registry import open_store
+from voiceflow_worker.cli.checks.diagnosis import TIME_LIMIT, CannotLookError, Found, failure, ok, warning
+from voiceflow_worker.cli.opening import file_of, stores_near
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.errors import SettingsError, StoreError, VoiceflowError, VoiceUnavailableError
+from voiceflow_worker.gateway.account import Webhook
+from voiceflow_worker.gateway.client import VoiceClient
+from voiceflow_worker.settings import Settings
+
+PATIENCE = timedelta(seconds=4)
+"""How long 8x8 has for each step of an answer."""
+
+
+@dataclass(slots=True)
+class Account:
+    """The account at 8x8. Its webhooks are asked for once: every check after the first goes by that answer."""
+
+    voice: VoiceClient
+    _webhooks: tuple[Webhook, ...] | None = None
+    _refused: VoiceflowError | None = None
+
+    @property
+    def is_out_of_reach(self) -> bool:
+        """Whether 8x8 did not answer at all."""
+        return isinstance(self._refused, VoiceUnavailableError) and self._refused.status is None
+
+    async def webhooks(self) -> tuple[Webhook, ...]:
+        """Where events are sent. Raises what 8x8 raised the first time."""
+        if self._refused is not None:
+            raise self._refused
+        if self._webhooks is None:
+            # Until there is an answer, there is none: a check whose time runs out leaves this behind.
+            self._refused = VoiceUnavailableError("8x8 did not answer")
+            try:
+                self._webhooks = await self.voice.webhooks()
+            except VoiceflowError as error:
+                self._refused = error
+                raise
+            self._refused = None
+        return self._webhooks
+
+    async def usable(self) -> VoiceClient:
+        """The client, once the credentials are known to be good. Raises CannotLookError."""
+        try:
+            await self.webhooks()
+        except VoiceflowError as error:
+            raise CannotLookError("credentials", "8x8 could not be asked") from error
+        return self.voice
+
+
+@dataclass(slots=True, kw_only=True)
+class Surroundings:
+    """Everything, for one run of the doctor. `opening` is what came of opening the store."""
+
+    settings: Settings
+    opening: Found
+    opened: Store | None
+    asked: Account | None
+
+    @property
+    def store(self) -> Store:
+        """The store. Raises CannotLookError."""
+        if self.opened is None:
+            raise CannotLookError("store", "there is no store that could be opened")
+        return self.opened
+
+    @property
+    def account(self) -> Account:
+        """The account. Raises CannotLookError."""
+        if self.asked is None:
+            raise CannotLookError("account", "the API key or the sub-account is missing")
+        return self.asked
+
+
+@asynccontextmanager
+async def surroundings(settings: Settings) -> AsyncGenerator[Surroundings]:
+    """Open what can be opened."""
+    async with AsyncExitStack() as stack:
+        account = None
+        if not settings.missing_for_calls():
+            voice = await stack.enter_async_context(VoiceClient.from_settings(settings, patience=PATIENCE))
+            account = Account(voice)
+        store, found = await stack.enter_async_context(_opened(settings))
+        yield Surroundings(settings=settings, opening=found, opened=store, asked=account)
+
+
+@asynccontextmanager
+async def _opened(settings: Settings) -> AsyncGenerator[tuple[Store | None, Found]]:
+    try:
+        path = file_of(settings.store)
+    except SettingsError as error:
+        yield None, failure(str(error), remedy="set VOICEFLOW_STORE")
+        return
+    if path is not None and not path.exists() and path.parent.is_dir():
+        near = ", ".join(map(str, stores_near(path)))
+        yield (
+            None,
+            warning(
+                f"there is no store {path}{f'; near it: {near}' if near else ''}",
+                remedy="`voiceflow enqueue` makes it; if it should be there, check VOICEFLOW_STORE and the directory",
+            ),
+        )
+        return
+    # The limit is for opening alone: a store may hold tasks that live as long as it is open.
+    with anyio.CancelScope(deadline=anyio.current_time() + TIME_LIMIT.total_seconds()) as opening:
+        async with AsyncExitStack() as stack:
+            store: Store | None = None
+            try:
+                store = await stack.enter_async_context(open_store(settings.store))
+                found = _found(store)
+            except (StoreError, SettingsError) as error:
+                found = failure(str(error), remedy="see the message, and check VOICEFLOW_STORE")
+            opening.deadline = math.inf
+            yield store, found
+        return
+    yield (
+        None,
+        failure(f"it did not open within {TIME_LIMIT.total_seconds():g} s", remedy="look at its disk, or its server"),
+    )
+
+
+def _found(store: Store) -> Found:
+    if store.url.startswith("memory:"):
+        return warning(
+            "memory:// keeps calls within one process, and its end loses them",
+            remedy="set VOICEFLOW_STORE to a file or a Redis, unless this is a test",
+        )
+    return ok(f"{store.url} opens")

@@ -1,0 +1,122 @@
+"""Checks of how outcomes come back: the webhook at 8x8, its address, its secret, and the receiver."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit, urlunsplit
+
+import httpx
+
+from voiceflow_worker.cli.checks.diagnosis import Found, failure, ok, warning
+from voiceflow_worker.cli.checks.surroundings import Surroundings
+from voiceflow_worker.core.heartbeat import FRESH, Heartbeats
+from voiceflow_worker.gateway.account import Webhook, WebhookType
+from voiceflow_worker.gateway.verdict import describe
+from voiceflow_worker.model.duration import write_duration
+from voiceflow_worker.model.policy import Outcomes
+from voiceflow_worker.webhooks.app import PATH
+
+TIMEOUT = httpx.Timeout(4)
+NOT_FOR_GET = 405
+"""What a receiver answers to a GET of its webhook."""
+
+_REGISTER = "`voiceflow serve --register URL` registers this receiver"
+
+
+async def registered(looked: Surroundings) -> Found | None:
+    """8x8 sends session summaries somewhere."""
+    if not _awaits_outcomes(looked):
+        return ok("not needed: VOICEFLOW_OUTCOMES is none")
+    webhook = await _webhook(looked)
+    if webhook is None:
+        return failure(
+            "no webhook is registered for session summaries (VSS): nobody is told how calls end",
+            remedy=f"{_REGISTER}; or set VOICEFLOW_OUTCOMES=none",
+        )
+    if not webhook.enabled:
+        return failure(f"the webhook for session summaries, {webhook.url}, is off", remedy=_REGISTER)
+    return ok(f"session summaries (VSS) are sent to {webhook.url}")
+
+
+async def reachable(looked: Surroundings) -> Found | None:
+    """Somebody answers at the address where summaries are sent."""
+    webhook = await _webhook(looked)
+    if webhook is None or not _awaits_outcomes(looked):
+        return None
+    health = health_url(webhook.url)
+    try:
+        async with httpx.AsyncClient(timeout=TIMEOUT, trust_env=False) as client:
+            told = await client.get(health)
+            if told.status_code == 200 and '"ok"' in told.text[:100]:
+                return ok(f"{health} answers")
+            # A proxy that lets nothing but the webhook through is a good one.
+            status = (await client.get(webhook.url)).status_code
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return failure(
+            f"{webhook.url} cannot be reached from here: {describe(error)}",
+            remedy="start `voiceflow serve`; check DNS, the proxy and its certificate (if only this machine is kept "
+            "from it, look from outside)",
+        )
+    if status == NOT_FOR_GET:
+        return ok(f"{webhook.url} answers ({health} does not: it need not be reached from outside)")
+    return warning(
+        f"{webhook.url} answers {status} to a GET, where a receiver answers 405",
+        remedy="check that the proxy leads to `voiceflow serve`, and that the address is the right one",
+    )
+
+
+def health_url(url: str) -> str:
+    """Where the receiver behind a webhook's address tells that it runs."""
+    parts = urlsplit(url)
+    root = parts.path.removesuffix(PATH) if parts.path.endswith(PATH) else ""
+    return urlunsplit(parts._replace(path=f"{root}/healthz", query="", fragment=""))
+
+
+async def secret(looked: Surroundings) -> Found | None:
+    """Both sides have a secret, or neither has."""
+    webhook = await _webhook(looked)
+    if webhook is None or not _awaits_outcomes(looked):
+        return None
+    set_here, set_there = looked.settings.webhook_secret is not None, webhook.has_auth_header
+    match set_here, set_there:
+        case True, True:
+            return ok("set here and at 8x8 (whether they are the same, 8x8 does not tell)")
+        case True, False:
+            return failure(
+                "VOICEFLOW_WEBHOOK_SECRET is set, but 8x8 sends no Authorization header: every event is answered 401",
+                remedy=_REGISTER,
+            )
+        case False, True:
+            return warning(
+                "8x8 sends an Authorization header, but VOICEFLOW_WEBHOOK_SECRET is not set here: it is not looked at",
+                remedy="set VOICEFLOW_WEBHOOK_SECRET for the receiver, to the value that was registered",
+            )
+        case _ if looked.settings.webhook_allow:
+            return ok("none, but events may come from VOICEFLOW_WEBHOOK_ALLOW only")
+        case _:
+            return warning(
+                "anybody who reaches the receiver can send events: there is neither a secret nor a list of networks",
+                remedy=f"set VOICEFLOW_WEBHOOK_SECRET, then {_REGISTER}",
+            )
+
+
+async def receiver(looked: Surroundings) -> Found | None:
+    """A receiver listens for this store."""
+    if not _awaits_outcomes(looked):
+        return None
+    if await Heartbeats(looked.store).has_receiver():
+        return ok("one was seen in the last 30 s")
+    return warning(
+        f"none was seen in the last {write_duration(FRESH)}: summaries are not taken",
+        remedy="run `voiceflow serve` with this store",
+    )
+
+
+def _awaits_outcomes(looked: Surroundings) -> bool:
+    return looked.settings.policy().outcomes is Outcomes.WEBHOOK
+
+
+async def _webhook(looked: Surroundings) -> Webhook | None:
+    """The one for session summaries. Raises CannotLookError."""
+    await looked.account.usable()
+    found = await looked.account.webhooks()
+    return next((each for each in found if each.type == WebhookType.SESSION_SUMMARY.value), None)

@@ -1,0 +1,74 @@
+"""`voiceflow reconcile`: calls in doubt, and calls without a summary, against the log of 8x8."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from voiceflow_worker.cli.exit_codes import ExitCode
+from voiceflow_worker.cli.opening import opened_queue, settings_from
+from voiceflow_worker.cli.options import JsonOption, QueueOption, StoreOption
+from voiceflow_worker.cli.output import Output, count_of
+
+if TYPE_CHECKING:
+    from voiceflow_worker.core.queue import CallQueue
+    from voiceflow_worker.core.reconcile import Look, Reconciled
+    from voiceflow_worker.settings import Settings
+
+EXAMPLES = """Examples:
+  voiceflow reconcile
+  voiceflow reconcile --queue reminders --json | jq .open"""
+
+SHOWN = 50
+"""How many calls that stay in doubt are listed: more are not read, and `calls list` has them."""
+
+
+async def reconcile(*, json: JsonOption = False, store: StoreOption = None, queue: QueueOption = None) -> ExitCode:
+    """Look for calls in doubt, and for calls whose summary is overdue, in the log that 8x8 keeps.
+
+    A call that is found there, beyond confusion, was placed, and ends as the log says. What is not found stays in
+    doubt: rows come late. Takes seconds to minutes. Needs VOICEFLOW_API_KEY and VOICEFLOW_SUB_ACCOUNT.
+    """
+    from voiceflow_worker.cli.voice import voice_client
+    from voiceflow_worker.core.reconcile import Reconciler
+
+    settings = settings_from(store=store, queue=queue)
+    output = Output(as_json=json)
+    client = voice_client(settings)  # what is missing is told before anything is opened
+    async with opened_queue(settings) as calls, client as voice:
+        reconciler = Reconciler(calls.store, voice, queue=calls.name, policy=settings.policy())
+        found = await reconciler.everything(tell=lambda look: output.note(_asking(look)))
+        output.document(asdict(found))
+        await _tell(output, calls, found, settings)
+    return ExitCode.UNDONE if found.open else ExitCode.DONE
+
+
+def _asking(look: Look) -> str:
+    which = f" ({look.number} of {look.count})" if look.count > 1 else ""
+    return (
+        f"asking 8x8 for its log{which}: {look.since:%Y-%m-%d %H:%M:%S} to {look.until:%Y-%m-%d %H:%M:%S} UTC, "
+        f"for {count_of(look.calls, 'call')}"
+    )
+
+
+async def _tell(output: Output, calls: CallQueue, found: Reconciled, settings: Settings) -> None:
+    from voiceflow_worker.model.job import JobState
+
+    if not found.looked_at:
+        output.say("no call is in doubt, and no summary is overdue: there is nothing to look for")
+        return
+    output.say(
+        f"looked for {count_of(found.looked_at, 'call')}: placed {found.placed}, not placed {found.not_placed}, "
+        f"still in doubt {found.open}"
+    )
+    if found.not_placed:
+        output.say("what was not placed is queued again, or has ended; see `voiceflow calls list`")
+    if not found.open or output.as_json:
+        return
+    doubts = await calls.find(states=[JobState.IN_DOUBT], limit=SHOWN)
+    output.table(("id", "destination", "reason"), [(job.id, job.destination, job.reason) for job in doubts])
+    if found.open > len(doubts):
+        output.say("and more: see `voiceflow calls list --state in_doubt`")
+    settle = "" if settings.export_missing_means == "not_placed" else " A missing row proves nothing by itself."
+    output.say(f"Try again later: rows come late.{settle}")
+    output.say("A person who knows better may say so: `voiceflow calls resolve ID --placed|--not-placed --note TEXT`")

@@ -1,0 +1,68 @@
+"""Telling 8x8 where its events are received: `serve --register`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+import anyio
+
+from voiceflow_worker.errors import InvalidInputError, VoiceUnavailableError
+
+if TYPE_CHECKING:
+    from voiceflow_worker.gateway.account import Webhook, WebhookType
+    from voiceflow_worker.gateway.client import VoiceClient
+    from voiceflow_worker.settings import Settings
+
+TRY_EVERY = 30.0
+"""Seconds between tries while 8x8 cannot be reached. Meanwhile the receiver takes what is sent to it already."""
+
+Tell = Callable[[str], None]
+
+
+def receiver_url(given: str, *, path: str) -> str:
+    """The address to register: the one given, with the receiver's path where it has none. Raises InvalidInputError."""
+    parts = urlsplit(given)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise InvalidInputError(
+            f"--register {given}: give the address by which 8x8 reaches this receiver, such as "
+            f"https://calls.example.com{path}"
+        )
+    return urlunsplit(parts._replace(path=path)) if parts.path in {"", "/"} else given
+
+
+async def register(settings: Settings, url: str, *, kinds: Sequence[WebhookType], tell: Tell) -> None:
+    """Have events of these types sent to `url`, with WEBHOOK_SECRET; tells what that replaced.
+
+    While 8x8 cannot be reached it is tried again, until it could be. Raises SettingsError, RequestFailedError.
+    """
+    from voiceflow_worker.cli.voice import voice_client
+
+    secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else None
+    async with voice_client(settings) as voice:
+        while True:
+            try:
+                await _register(voice, url, kinds=kinds, secret=secret, tell=tell)
+            except VoiceUnavailableError as error:
+                tell(f"{url} is not registered yet: {error}; trying again in {TRY_EVERY:g} s")
+                await anyio.sleep(TRY_EVERY)
+            else:
+                return
+
+
+async def _register(
+    voice: VoiceClient, url: str, *, kinds: Sequence[WebhookType], secret: str | None, tell: Tell
+) -> None:
+    before = {webhook.type: webhook for webhook in await voice.webhooks()}
+    for kind in kinds:
+        await voice.register_webhook(kind, url, auth_header=secret)
+        header = "with VOICEFLOW_WEBHOOK_SECRET" if secret else "without an Authorization header"
+        tell(f"8x8 sends {kind.value} events to {url}, {header}; {_replaced(before.get(kind.value), url)}")
+
+
+def _replaced(webhook: Webhook | None, url: str) -> str:
+    if webhook is None:
+        return "none was registered before"
+    off = "" if webhook.enabled else ", which was off"
+    return "it was registered before" + off if webhook.url == url else f"this replaced {webhook.url}{off}"

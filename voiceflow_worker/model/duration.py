@@ -1,0 +1,33 @@
+"""Durations as people write them: a number with a unit."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII)
+_SECONDS = {None: 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_MICROSECONDS = {"d": 86_400_000_000, "h": 3_600_000_000, "m": 60_000_000, "s": 1_000_000, "ms": 1_000}
+
+
+def read_duration(text: str) -> timedelta:
+    """The duration of `30`, `500ms`, `30s`, `5m`, `2h` or `7d`; without a unit, seconds. Raises ValueError."""
+    match = _DURATION.fullmatch(text.strip().lower())
+    if match is None:
+        raise ValueError("give a number of seconds, or one with a unit, such as 500ms, 30s, 5m, 2h or 7d")
+    try:
+        return timedelta(seconds=float(match[1]) * _SECONDS[match[2]])
+    except OverflowError:
+        raise ValueError("it is longer than any call needs; give a shorter one") from None
+
+
+def write_duration(duration: timedelta) -> str:
+    """A text that `read_duration` reads as this duration, in the largest unit that fits: `30d`, `90s`, `500ms`."""
+    micros = duration // timedelta(microseconds=1)
+    if not micros:
+        return "0s"
+    for unit, size in _MICROSECONDS.items():
+        # A few minutes are told in seconds, as the settings' documentation does: 60s, 120s.
+        if micros % size == 0 and (unit != "m" or micros >= 5 * size):
+            return f"{micros // size}{unit}"
+    return f"{duration.total_seconds():.6f}".rstrip("0") + "s"

@@ -1,0 +1,52 @@
+"""Recordings of sessions, as they are ordered: a sandbox that calls nobody has nothing to record."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class RecordingOrder(BaseModel):
+    """A recording that the session `session_id` has: `url` is where it was uploaded to, `seconds` how long it is."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    session_id: str = Field(min_length=1)
+    recording_id: str = Field(default_factory=lambda: str(uuid.uuid4()))
+    status: str = "UPLOAD_COMPLETED"
+    url: str | None = None
+    seconds: float = Field(default=0.0, ge=0)
+    started_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
+
+
+class Recordings:
+    """All recordings that were ordered."""
+
+    def __init__(self) -> None:
+        self._orders: list[RecordingOrder] = []
+
+    def add(self, order: RecordingOrder) -> None:
+        """One more recording."""
+        self._orders.append(order)
+
+    def of_session(self, session_id: str) -> list[Mapping[str, object]]:
+        """The recordings of a session, in the service's words (8x8 recordings reference)."""
+        return [
+            {
+                "recordingId": order.recording_id,
+                "sessionid": order.session_id,  # so the service spells it
+                "status": order.status,
+                "externalFileUrl": order.url,
+                "duration": order.seconds,
+                "startRecordingTime": order.started_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            }
+            for order in self._orders
+            if order.session_id == session_id
+        ]
+
+    def clear(self) -> None:
+        """Forget them."""
+        self._orders.clear()
