@@ -23,6 +23,14 @@ for _name in [name for name in os.environ if name.startswith("VOICEFLOW_")]:
     del os.environ[_name]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Journal files of the workers that tests start, in processes too, are not those of the person who runs them."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(scope="module", params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Run async tests on both event loops; a module for asyncio alone has a fixture of this name that returns it."""

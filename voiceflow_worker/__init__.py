@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from voiceflow_worker.backends.registry import open_store as open_store
     from voiceflow_worker.core.drain import DrainResult as DrainResult
     from voiceflow_worker.core.heartbeat import Heartbeats as Heartbeats
+    from voiceflow_worker.core.options import WorkerOptions as WorkerOptions
     from voiceflow_worker.core.ports import Enqueued as Enqueued
     from voiceflow_worker.core.ports import Store as Store
     from voiceflow_worker.core.queue import CallQueue as CallQueue
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from voiceflow_worker.core.settle import SummaryResult as SummaryResult
     from voiceflow_worker.core.status import QueueStatus as QueueStatus
     from voiceflow_worker.core.worker import Worker as Worker
-    from voiceflow_worker.core.worker import WorkerOptions as WorkerOptions
     from voiceflow_worker.errors import CallFlowError as CallFlowError
     from voiceflow_worker.errors import CallInDoubtError as CallInDoubtError
     from voiceflow_worker.errors import CallLogError as CallLogError
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from voiceflow_worker.errors import TooLateError as TooLateError
     from voiceflow_worker.errors import UnknownBackendError as UnknownBackendError
     from voiceflow_worker.errors import VoiceError as VoiceError
-    from voiceflow_worker.errors import VoiceUnavailableError as VoiceUnavailableError
     from voiceflow_worker.errors import VoiceflowError as VoiceflowError
+    from voiceflow_worker.errors import VoiceUnavailableError as VoiceUnavailableError
     from voiceflow_worker.errors import WebhookEventError as WebhookEventError
     from voiceflow_worker.gateway.account import OwnedNumber as OwnedNumber
     from voiceflow_worker.gateway.account import Recording as Recording
@@ -143,7 +143,7 @@ _HOMES = {
     "WebhookEventError": "errors",
     "WebhookType": "gateway.account",
     "Worker": "core.worker",
-    "WorkerOptions": "core.worker",
+    "WorkerOptions": "core.options",
     "call_as_json": "model.call_json",
     "load_settings": "settings",
     "open_store": "backends.registry",

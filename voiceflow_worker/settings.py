@@ -8,13 +8,13 @@ there is a default. A name that ends in `_FILE` is read from the file it names
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
 from urllib.parse import urlsplit
@@ -35,6 +35,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.duration import read_duration, write_duration
+from voiceflow_worker.model.networks import Network, read_networks
 from voiceflow_worker.model.rate import read_rate
 
 if TYPE_CHECKING:
@@ -97,14 +98,6 @@ def _base_url(text: str) -> str:
     return text
 
 
-def _networks(value: object) -> tuple[Network, ...]:
-    parts = value.split(",") if isinstance(value, str) else cast("list[object] | tuple[object, ...]", value)
-    try:
-        return tuple(ip_network(str(part).strip()) for part in parts if str(part).strip())
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{error}; give networks with commas between, such as 10.0.0.0/8, 18.140.80.2") from None
-
-
 def _secret(secret: SecretStr) -> SecretStr:
     text = secret.get_secret_value().strip()
     # It becomes the value of a header: RFC 9110 §5.5 leaves no room for line breaks.
@@ -113,7 +106,6 @@ def _secret(secret: SecretStr) -> SecretStr:
     return SecretStr(text)
 
 
-Network = IPv4Network | IPv6Network
 Region = Literal["ap", "us", "eu", "id"]
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 Text = Annotated[str, AfterValidator(str.strip)]
@@ -122,7 +114,7 @@ PositiveDuration = Annotated[timedelta, Field(gt=timedelta(0)), BeforeValidator(
 Duration = Annotated[timedelta, Field(ge=timedelta(0)), BeforeValidator(_duration)]
 Count = Annotated[int, Field(ge=1)]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
-Networks = Annotated[tuple[Network, ...], BeforeValidator(_networks)]
+Networks = Annotated[tuple[Network, ...], BeforeValidator(read_networks)]
 Queue = Annotated[str, _in_form(r"[a-z0-9][a-z0-9-]{0,15}", "give 1 to 16 of a-z, 0-9 and -, not beginning with -")]
 # 8x8 documents this form of a sub-account id.
 SubAccount = Annotated[str, _in_form(r"[A-Za-z0-9\-._&]{3,50}", "give 3 to 50 letters, digits, -, ., _ or &")]
@@ -314,6 +306,17 @@ class Settings(BaseSettings):
             export_settle=self.export_settle,
             missing_means=MissingMeans(self.export_missing_means),
         )
+
+    def state_folder(self) -> Path:
+        """Where this machine keeps files of its own: `state_dir`, or else the user's folder for state (XDG)."""
+        if self.state_dir is not None:
+            return self.state_dir
+        given = os.environ.get("XDG_STATE_HOME", "")
+        try:
+            base = Path(given) if given.startswith("/") else Path.home() / ".local" / "state"
+        except RuntimeError:
+            raise SettingsError(f"this user has no home directory: set {PREFIX}STATE_DIR to a folder") from None
+        return base / "voiceflow"
 
     def missing_for_calls(self) -> tuple[str, ...]:
         """What must be set before 8x8 can be asked anything, each as a clause that says how; empty if all is there."""

@@ -199,11 +199,20 @@ async def test_mended_rejects_are_enqueued_again(queue: CallQueue, tmp_path: Pat
     assert {job.batch_id for job in await jobs(queue)} == {"visits"}
 
 
-async def test_rejects_may_be_written_to_the_very_file_that_is_read(queue: CallQueue, tmp_path: Path) -> None:
+async def test_rejects_never_replace_a_file_that_holds_good_rows(queue: CallQueue, tmp_path: Path) -> None:
     path = file_of(tmp_path, HEADER + GOOD + BAD)
-    assert numbers(await enqueue(queue, path, skip_bad=True, rejects=path)) == (2, 0, 2)
-    assert numbers(await enqueue(queue, path, skip_bad=True, rejects=path)) == (0, 0, 2)
-    rows = list(csv.DictReader(path.read_text().splitlines()))
+    with pytest.raises(CampaignFileError, match="name another file"):
+        await enqueue(queue, path, skip_bad=True, rejects=path)
+    assert path.read_text() == HEADER + GOOD + BAD
+    assert await jobs(queue) == []
+
+
+async def test_rejects_may_be_mended_in_their_own_file(queue: CallQueue, tmp_path: Path) -> None:
+    path = file_of(tmp_path, HEADER + GOOD + BAD)
+    rejects = tmp_path / "rejects.csv"
+    await enqueue(queue, path, skip_bad=True, rejects=rejects)
+    assert numbers(await enqueue(queue, rejects, skip_bad=True, rejects=rejects)) == (0, 0, 2)
+    rows = list(csv.DictReader(rejects.read_text().splitlines()))
     assert [(row["destination"], row["name"], None in row) for row in rows] == [
         ("none", "Cleo", False),
         ("+6587654324", "", False),

@@ -22,6 +22,7 @@ from voiceflow_worker.cli.checks.diagnosis import Found, Level, ok
 from voiceflow_worker.cli.checks.surroundings import Surroundings, surroundings
 from voiceflow_worker.core.heartbeat import Heartbeats
 from voiceflow_worker.core.ports import Limits
+from voiceflow_worker.core.witness import HELD as SET_BACK
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.delivery import Hook
 from voiceflow_worker.settings import load_settings
@@ -31,8 +32,9 @@ LOCAL_DISK = "/dev/vda1 / ext4 rw 0 0\n"
 
 
 @pytest.fixture(autouse=True)
-def _on_a_local_disk_with_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def _on_a_local_disk_with_room(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Wherever these tests run."""
+    monkeypatch.setenv("VOICEFLOW_STATE_DIR", str(tmp_path_factory.mktemp("state")))
     monkeypatch.setattr("voiceflow_worker.cli.checks.storage.read_mounts", lambda: LOCAL_DISK)
     monkeypatch.setattr("voiceflow_worker.cli.checks.storage.LITTLE", 0)
     monkeypatch.setattr("voiceflow_worker.cli.checks.storage.TOO_LITTLE", 0)
@@ -91,7 +93,7 @@ def test_nothing_is_said_against_what_is_well(voiceflow: Program, eight: EightBy
         assert serve.stop().code == 0
     assert {check: line["level"] for check, line in lines(ended).items() if line["level"] != "ok"} == {}
     assert (ended.code, ended.err) == (0, "")
-    assert len(ended.lines) == 23
+    assert len(ended.lines) == 24
     assert list(eight.sandbox.ledger) == []  # nobody was called
 
 
@@ -135,7 +137,10 @@ def test_an_empty_directory_is_told_what_is_missing(voiceflow: Program) -> None:
 def test_what_waits_for_another_check_is_told_in_one_line(voiceflow: Program) -> None:
     out = voiceflow("doctor").out
     assert "not looked at before `account` is well: credentials, clock, webhook, webhook address, webhook secret" in out
-    assert "not looked at before `store` is well: durability, receiver, workers, limits, holds, doubts" in out
+    assert (
+        "not looked at before `store` is well: durability, journal files, receiver, workers, limits, holds, doubts"
+        in out
+    )
     assert out.endswith("1 failure, 1 warning\n")
 
 
@@ -158,7 +163,7 @@ def test_slips_of_the_pen_are_told(voiceflow: Program, monkeypatch: pytest.Monke
         in found["unknown settings"]["message"]
     )
     assert found["unknown settings"]["remedy"] == "VOICEFLOW_RATTE is perhaps VOICEFLOW_RATE"
-    assert found["settings"]["message"] == "VOICEFLOW_QUEUE from .env"
+    assert "VOICEFLOW_QUEUE from .env" in found["settings"]["message"]
 
 
 def test_a_lease_that_a_post_outlasts_is_told(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,7 +254,12 @@ class Elsewhere:
     ("told", "level", "remedy"),
     [
         (Durability("appendfsync always"), Level.OK, None),
-        (Durability("appendfsync everysec", warning="set appendfsync always"), Level.WARNING, "set appendfsync always"),
+        (
+            Durability("everysec: it may forget", warning="everysec: it may forget; set always"),
+            Level.WARNING,
+            "set always",
+        ),
+        (Durability("appendfsync always", warning="replicas are not waited for"), Level.WARNING, "replicas are not"),
         (Durability("best effort, as asked", guarantee="none"), Level.WARNING, "turn appendonly on"),
     ],
     ids=lambda value: value.promise if isinstance(value, Durability) else "",
@@ -440,6 +450,14 @@ def test_holds_are_told_with_what_opens_them(voiceflow: Program) -> None:
     assert "`voiceflow resume --batch march`" in line["remedy"]
 
 
+def test_a_queue_that_is_held_because_its_store_was_set_back_is_a_failure(voiceflow: Program) -> None:
+    empty(voiceflow.folder)
+    within(voiceflow.folder, lambda engine: engine.queue.hold(reason=SET_BACK))
+    line = queue_lines(voiceflow)["holds"]
+    assert line["level"] == "failure"
+    assert line["remedy"].startswith("do not resume yet: `voiceflow reconcile`")
+
+
 def test_a_batch_that_was_cancelled_is_nothing_to_mend(voiceflow: Program) -> None:
     enqueued(voiceflow.folder, 1, batch_id="march")
     within(voiceflow.folder, lambda engine: engine.queue.cancel_batch("march"))
@@ -473,3 +491,18 @@ def test_a_store_that_is_opened_for_the_doctor_is_closed_again(voiceflow: Progra
 
     asyncio.run(again())
     assert [path.name for path in voiceflow.folder.iterdir()] == ["calls.db"]
+
+
+def test_a_store_that_was_set_back_to_a_backup_is_a_failure(
+    voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VOICEFLOW_OUTCOMES", "none")
+    enqueued(voiceflow.folder, 3)
+    calls = voiceflow.folder / "calls.db"
+    backup = calls.read_bytes()
+    assert voiceflow("worker", "--drain", "--rate", "unlimited").code == 0
+    assert lines(voiceflow("doctor", "--json"))["journal files"]["message"].endswith("the store knows their 3 calls")
+    calls.write_bytes(backup)
+    line = lines(voiceflow("doctor", "--json"))["journal files"]
+    assert line["level"] == "failure"
+    assert "it has forgotten 3 calls" in line["message"]

@@ -15,7 +15,10 @@ from tests.support.flows import flow, number
 from tests.support.stores import BACKENDS, url_for
 from tests.support.voices import GatedVoice, ScriptedVoice, created, not_sent, unknown
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, Worker, WorkerOptions, open_store
+from voiceflow_worker.core.drain import DrainCheck
 from voiceflow_worker.core.ports import Store, Voice
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.policy import Outcomes
 from voiceflow_worker.model.verdict import Hold, Verdict, VerdictKind
 
@@ -196,6 +199,68 @@ class TestAnswersThatHold:
         times = [at for at, _ in voice.placed]
         assert times[1] - times[0] >= timedelta(seconds=0.5)
         assert await states(queue) == {"accepted": 10}
+
+    async def test_a_drain_waits_for_a_short_hold_of_a_429_also_when_it_is_longer_than_a_retry(
+        self, store: Store
+    ) -> None:
+        queue = await enqueued(store, 3)
+        throttled = Verdict(
+            kind=VerdictKind.TURNED_AWAY,
+            message="429",
+            http_status=429,
+            hold=Hold(reason="429", retry_after=timedelta(seconds=25)),
+        )
+        voice = ScriptedVoice(answers=[throttled])
+        check = DrainCheck(store, queue="default", batch_id=None, policy=NO_WEBHOOKS)
+        async with anyio.create_task_group() as group:
+            worker = worker_for(store, voice, concurrency=1)
+            group.start_soon(worker.run)
+            with anyio.fail_after(10):
+                while not (await queue.status()).holds:  # noqa: ASYNC110 - the store tells no event for a gate
+                    await anyio.sleep(0.01)
+            assert not await check.is_done()
+            worker.stop()
+        left = await check.result()
+        assert (left.held, left.later) == (3, 0)
+
+
+async def test_workers_that_share_a_slow_rate_hold_no_more_than_a_call_or_two_each(store: Store) -> None:
+    queue, voice = await enqueued(store, 60), ScriptedVoice()
+    workers = [worker_for(store, voice, rate=4) for _ in range(3)]
+    async with anyio.create_task_group() as group:
+        for worker in workers:
+            group.start_soon(worker.run)
+        for _ in range(12):
+            await anyio.sleep(0.25)  # what lies in the workers' hands is looked at now and then
+            assert sum(worker.in_flight for worker in workers) <= 6
+        await queue.hold(reason="stop")
+        before = len(voice.placed)
+        await anyio.sleep(1.5)
+        assert len(voice.placed) - before <= 3
+        for worker in workers:
+            worker.stop()
+    assert 10 <= before <= 15
+    assert await states(queue) == {"accepted": len(voice.placed), "queued": 60 - len(voice.placed)}
+
+
+async def test_calls_into_a_cancelled_batch_are_refused_and_its_jobs_are_ended_by_a_drain(store: Store) -> None:
+    queue = await enqueued(store, 3, batch_id="gone")
+    await queue.hold(batch_id="gone", reason="wait")
+    await store.control.gate(
+        Gate(
+            queue="default",
+            scope=GateScope.BATCH,
+            name="gone",
+            state=GateState.CANCELLED,
+            reason="no",
+            since=store.clock.now(),
+        )
+    )
+    with pytest.raises(InvalidInputError, match="another batch id"):
+        await queue.enqueue(flow("+6591000001"), batch_id="gone")
+    result = await worker_for(store, ScriptedVoice()).drain()
+    assert await states(queue) == {"cancelled": 3}
+    assert not result.stopped_by_hold
 
 
 async def test_an_outage_is_probed_by_one_call_at_a_time_and_then_all_go(store: Store) -> None:

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
+from itertools import count
 from typing import TypeVar
 
 from anyio.from_thread import BlockingPortal
@@ -16,7 +17,6 @@ from tests.stateful.facts import STATUS, WAITING, Call, Calls, End, Fate, Post, 
 from tests.stateful.sides import POLICY, QUEUE, Loss, Side, StandingClock, comparable
 from tests.support.voices import created, not_sent, refused, unknown
 from voiceflow_worker import CallRequest, Job, open_store
-from voiceflow_worker.core.identity import new_job_ids
 from voiceflow_worker.core.ports import EventKind
 from voiceflow_worker.core.queue import new_job
 from voiceflow_worker.core.settle import SummaryResult
@@ -60,9 +60,11 @@ class Commands:
         self.calls = Calls()
         self.held: list[Held] = []
         self.flights: list[Flight] = []
+        self._numbers = count(1)
         self._jobs: dict[str, Job] = {}
         self._outcomes: dict[str, object] = {}
-        self._parked: set[str] = set()
+        self._parked: dict[str, Flight] = {}
+        self._told: dict[str, tuple[int, set[str]]] = {}
         self._portal = portal
         self._stack = ExitStack()
         self._sides: list[Side] = []
@@ -83,7 +85,8 @@ class Commands:
     def enqueue(self, requests: Sequence[CallRequest]) -> None:
         """All or none; where a key is taken, the job that owns it."""
         now = self.clock.now()
-        ids = new_job_ids(QUEUE, len(requests), at=now)
+        # Not random: the order of jobs and the jitter of their backoff come from their ids. A run must be repeatable.
+        ids = [f"{QUEUE}.{next(self._numbers):026d}" for _ in requests]
         jobs = [new_job(request, job_id=id_, queue=QUEUE, at=now) for id_, request in zip(ids, requests, strict=True)]
         expected: list[tuple[str, bool]] = []
         fresh: list[Job] = []
@@ -187,9 +190,6 @@ class Commands:
             return
         assert not any(isinstance(answer, VoiceflowError) for answer in answers), answers
         call.answer(post, self.clock.now())
-        if post.told is Told.CREATED and _session(flight) in self._parked:
-            self._parked.discard(_session(flight))
-            call.summary(post, self.clock.now())
         self.look()
 
     def summary(self, flight: Flight, loss: Loss = Loss.NOTHING, *, by_session: bool = False) -> None:
@@ -201,7 +201,7 @@ class Commands:
             assert results[0] in {SummaryResult.UNKNOWN, SummaryResult.PARKED}
         elif by_session and not post.session_known:
             assert results[0] is SummaryResult.PARKED
-            self._parked.add(_session(flight))
+            self._parked[_session(flight)] = flight
         else:
             first = post.outcome is None
             call.summary(post, self.clock.now())
@@ -210,9 +210,18 @@ class Commands:
         self.look()
 
     def sweep(self, loss: Loss = Loss.NOTHING) -> None:
-        """Move what is overdue."""
+        """Move what is overdue, and take summaries that waited for their session to be known."""
         self._all(lambda side: side.again(side.sweeper.sweep), loss=loss)
-        self.calls.sweep(self.clock.now())
+        self._swept()
+
+    def _swept(self) -> None:
+        now = self.clock.now()
+        for session, flight in list(self._parked.items()):
+            if flight.post.session_known:
+                del self._parked[session]
+                if flight.call.id in self.calls.by_id:
+                    flight.call.summary(flight.post, now)
+        self.calls.sweep(now)
         self.look()
 
     # What people order.
@@ -270,11 +279,12 @@ class Commands:
         """For good."""
         self._all(lambda side: side.queue.cancel_batch(batch_id))
         self.calls.gate(batch_id).cancelled = True
-        self.calls.sweep(self.clock.now())
-        self.look()
+        self._swept()
 
     def prune(self) -> None:
-        """Delete what ended long ago."""
+        """Delete what ended long ago, and the events of then."""
+        for side in self._sides:
+            self._hear_events(side)
         self._all(lambda side: side.sweeper.prune())
         self.calls.prune(self.clock.now(), POLICY.key_retention)
         self.look()
@@ -300,7 +310,7 @@ class Commands:
     def _judge(self, call: Call, job: Job) -> None:
         assert not any(note.kind is NoteKind.RANG_TWICE for note in job.notes)
         rings = Counter(post.redial for post in call.posts if post.rang_at is not None)
-        assert all(count == 1 for count in rings.values()), "a phone rang twice for one attempt"
+        assert all(times == 1 for times in rings.values()), "a phone rang twice for one attempt"
         for post in call.posts:
             kept = job.post(post.number)
             if kept is not None:
@@ -324,10 +334,18 @@ class Commands:
                 assert self.clock.now() >= post.valid_until, f"{call.destination} may still ring for {other.id}"
 
     def _every_doubt_was_told(self, side: Side) -> None:
-        events = self._portal.call(side.events)
-        assert [event.sequence for event in events] == sorted({event.sequence for event in events})
-        doubted = {event.job_id for event in events if event.kind is EventKind.DOUBTED}
+        self._hear_events(side)
+        _, doubted = self._told[side.name]
         assert {call.id for call in self.calls.by_id.values() if call.state is S.IN_DOUBT} <= doubted
+
+    def _hear_events(self, side: Side) -> None:
+        last, doubted = self._told.get(side.name, (0, set()))
+        for event in self._portal.call(side.events, last):
+            assert event.sequence > last, "events come in order, each once"
+            last = event.sequence
+            if event.kind is EventKind.DOUBTED:
+                doubted.add(event.job_id)
+        self._told[side.name] = last, doubted
 
     # How commands are given.
 

@@ -123,8 +123,8 @@ class Side:
         found = await self.store.jobs.find(Query(queue=QUEUE, limit=None))
         return {job.id: job for job in found}
 
-    async def events(self) -> list[Event]:
-        return list(await self.store.jobs.events(QUEUE, limit=100_000))
+    async def events(self, after: int) -> list[Event]:
+        return list(await self.store.jobs.events(QUEUE, after=after, limit=100_000))
 
 
 def comparable(job: Job) -> Job:

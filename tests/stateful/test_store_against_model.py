@@ -23,8 +23,8 @@ from voiceflow_worker.model.job import JobState as S
 from voiceflow_worker.model.job import RedialPolicy
 from voiceflow_worker.model.status import SessionStatus
 
-STEPS = 40
-NUMBERS = st.sampled_from([f"+6580000{place:03d}" for place in range(8)])
+STEPS = 50
+NUMBERS = st.sampled_from([f"+6580000{place:03d}" for place in range(20)])
 TEXTS = st.sampled_from(["Your order is ready.", "Your order is ready.", "Your order is late."])
 KEYS = st.sampled_from([None, None, None, "order-1", "order-2"])
 BATCHES = st.sampled_from([None, "spring", "autumn"])

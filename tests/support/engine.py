@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import Self
 
 from tests.support.flows import flow
 from voiceflow_worker import CallPolicy, CallQueue, Job
 from voiceflow_worker.core.changes import Changes
 from voiceflow_worker.core.departures import Departures
 from voiceflow_worker.core.holds import Holds
+from voiceflow_worker.core.identity import new_worker_id
 from voiceflow_worker.core.journal import Journal
+from voiceflow_worker.core.journal_files import Witness
 from voiceflow_worker.core.ports import Store, Voice
 from voiceflow_worker.core.settle import Settler, SummaryResult
 from voiceflow_worker.core.submit import Flight, Submitter
 from voiceflow_worker.core.sweep import Sweeper
+from voiceflow_worker.core.witness import RollbackGuard, at_work
 from voiceflow_worker.model.events import SessionSummary
 from voiceflow_worker.model.job import RedialPolicy
 from voiceflow_worker.model.status import SessionStatus
@@ -24,7 +30,15 @@ LEASE = timedelta(seconds=60)
 class Engine:
     """One worker of one queue, in steps."""
 
-    def __init__(self, store: Store, voice: Voice, *, queue: str = "default", policy: CallPolicy | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        voice: Voice,
+        *,
+        queue: str = "default",
+        policy: CallPolicy | None = None,
+        witness: Witness | None = None,
+    ) -> None:
         self.store = store
         self.policy = policy or CallPolicy()
         self.name = queue
@@ -32,7 +46,19 @@ class Engine:
         self.settler = Settler(store, self.policy)
         self.sweeper = Sweeper(store, queue=queue, policy=self.policy)
         self.holds = Holds(store.control, store.clock, queue=queue)
-        self._journal = Journal(store, self.policy, lease=LEASE)
+        changes = Changes(store, self.policy)
+        self.guard: RollbackGuard | None = None
+        if witness is not None:
+            self.guard = RollbackGuard(
+                store,
+                witness,
+                queue=queue,
+                worker_id=new_worker_id(),
+                policy=self.policy,
+                holds=self.holds,
+                changes=changes,
+            )
+        self._journal = Journal(store, self.policy, lease=LEASE, guard=self.guard)
         self.submitter = Submitter(
             store,
             voice,
@@ -40,9 +66,16 @@ class Engine:
             lease=LEASE,
             departures=Departures(store.control, store.clock, queue=queue, rate=None),
             holds=self.holds,
-            changes=Changes(store, self.policy),
+            changes=changes,
             heard=lambda _: None,
+            guard=self.guard,
         )
+
+    @asynccontextmanager
+    async def at_work(self) -> AsyncIterator[Self]:
+        """Begin as a worker with journal files does, and end."""
+        async with at_work(self.guard):
+            yield self
 
     async def enqueue(
         self,

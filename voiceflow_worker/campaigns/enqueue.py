@@ -70,7 +70,10 @@ async def enqueue_file(
     intake = Intake(queue, file=campaign.file)
     kept = KeptRows()
     with ExitStack() as stack:
-        rejected = stack.enter_context(RejectsFile(rejects, campaign.source)) if rejects is not None else None
+        rejected = None
+        if rejects is not None:
+            RejectsFile.refuse_to_replace(path, rejects, campaign.source)
+            rejected = stack.enter_context(RejectsFile(rejects, campaign.source))
         reading = iter(campaign)
         # In a thread: files may lie on slow disks, and a worker may share this event loop.
         while rows := await to_thread.run_sync(lambda: list(islice(reading, CHUNK))):

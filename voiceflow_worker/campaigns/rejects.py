@@ -20,10 +20,18 @@ from voiceflow_worker.model.finding import Finding
 class RejectsFile:
     """Writes rejected rows to `path` in the form of their source: a CSV with its own delimiter, or JSON lines.
 
-    The file appears, whole, when this is left without an error and at least one row was added: so it may be the very
-    file that is being read, and a run that failed leaves an earlier one alone. Raises CampaignFileError when it cannot
-    be written.
+    The file appears, whole, when this is left without an error and at least one row was added: so mended rejects may be
+    read and written in one run, and a run that failed leaves an earlier one alone. Raises CampaignFileError when it
+    cannot be written.
     """
+
+    @staticmethod
+    def refuse_to_replace(read: Path, rejects: Path, source: RowSource) -> None:
+        """Raise CampaignFileError when the rejects would replace the file that is read, unless it holds rejects too."""
+        if rejects.resolve() == read.resolve() and REASON not in source.columns:
+            raise CampaignFileError(
+                f"--rejects {rejects} is the file that is read, and its good rows would be gone; name another file"
+            )
 
     def __init__(self, path: Path, source: RowSource) -> None:
         self.path = path

@@ -57,10 +57,10 @@ class Departures:
         return now if self._next_at is None else max(now, self._next_at - HORIZON)
 
     async def take(self, count: int) -> list[Turn]:
-        """Turns for calls that are about to leave, in their order."""
+        """Turns for at most `count` calls, none later than the horizon: other workers may have taken the rest."""
         if self._rate is None:
             return [Turn(self, None)] * count
-        return [Turn(self, slot) for slot in await self._slots([None] * count)]
+        return [Turn(self, slot) for slot in await self._slots([None] * count) if slot.taken] if count else []
 
     async def near(self, slot: _Slot) -> _Slot:
         """Wait until a slot is near, taking one if need be."""

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from voiceflow_worker.core.heartbeat import Heartbeats
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.model.gate import Gate, GateScope
+from voiceflow_worker.model.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.job import JobState
 from voiceflow_worker.model.policy import CallPolicy, Outcomes
 
@@ -51,11 +51,11 @@ class DrainCheck:
             return False
         now = self._store.clock.now()
         closed = await self._closed(now)
-        if counts[JobState.QUEUED] and await self._due(now + SOON) > await self._held(closed, now + SOON):
+        soon = _soon(closed, now)
+        if counts[JobState.QUEUED] and await self._due(soon) > await self._held(closed, soon):
             return False
-        if any(gate.until is not None and gate.until - now <= SHORT_HOLD for gate in closed) and await self._held(
-            closed, now
-        ):
+        short = [gate for gate in closed if gate.until is not None and gate.until - now <= SHORT_HOLD]
+        if short and await self._held(short, soon):
             return False
         awaited = counts[JobState.SUBMITTED] and self._policy.outcomes is Outcomes.WEBHOOK
         return not (awaited and await self._heartbeats.has_receiver())
@@ -65,7 +65,7 @@ class DrainCheck:
         now = self._store.clock.now()
         counts = await self._store.jobs.count(self._queue, batch_id=self._batch_id)
         closed = await self._closed(now)
-        held = await self._held(closed, now + SOON)
+        held = await self._held(closed, _soon(closed, now))
         return DrainResult(
             later=counts[JobState.QUEUED] - held,
             held=held,
@@ -75,7 +75,9 @@ class DrainCheck:
         )
 
     async def _closed(self, now: datetime) -> list[Gate]:
-        return [gate for gate in await self._store.control.gates(self._queue) if gate.is_closed(at=now)]
+        # A cancelled batch holds nothing back: the sweep ends its jobs, and that is waited for.
+        gates = await self._store.control.gates(self._queue)
+        return [gate for gate in gates if gate.state is GateState.HELD and gate.is_closed(at=now)]
 
     async def _due(self, by: datetime) -> int:
         counts = await self._store.jobs.count(self._queue, batch_id=self._batch_id, due_before=by)
@@ -91,3 +93,8 @@ class DrainCheck:
                 counts = await self._store.jobs.count(self._queue, batch_id=gate.name, due_before=by)
                 held += counts[JobState.QUEUED]
         return held
+
+
+def _soon(closed: list[Gate], now: datetime) -> datetime:
+    """By when a job must be due to be waited for, or to count as held: what a 429 put off is due when its hold ends."""
+    return max([now, *(gate.until for gate in closed if gate.until is not None)]) + SOON

@@ -45,6 +45,11 @@ class Holds:
         )
         return (await self._control.gate(gate)).until
 
+    def heed(self, gate: Gate) -> None:
+        """Somebody else holds the queue: what this worker has leased before must not leave either."""
+        self._closed_at = self._clock.monotonic()
+        self.reason = gate.reason
+
     def closed_since(self, leased_at: float) -> bool:
         """Whether this worker has heard of a hold after `leased_at` (monotonic seconds).
 

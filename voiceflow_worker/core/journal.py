@@ -12,10 +12,14 @@ from voiceflow_worker.core.batching import Batcher
 from voiceflow_worker.core.moves import move
 from voiceflow_worker.core.numbers import NumberLocks
 from voiceflow_worker.core.ports import Move, Store
-from voiceflow_worker.errors import StoreUnavailableError
+from voiceflow_worker.core.together import together
+from voiceflow_worker.core.witness import RollbackGuard
+from voiceflow_worker.errors import StoreError, StoreUnavailableError
 from voiceflow_worker.model import lifecycle
+from voiceflow_worker.model.evidence import answered
 from voiceflow_worker.model.job import Job, JobState
 from voiceflow_worker.model.policy import CallPolicy
+from voiceflow_worker.model.verdict import Verdict, VerdictKind
 
 _log = structlog.get_logger("voiceflow.journal")
 
@@ -37,12 +41,18 @@ class _Wanted:
 
 
 class Journal:
-    """Begins POSTs of leased jobs, and puts back what will not leave after all."""
+    """Begins POSTs of leased jobs, and puts back what will not leave after all.
 
-    def __init__(self, store: Store, policy: CallPolicy, *, lease: timedelta) -> None:
+    With a `guard` each is also written into this worker's own file, at the same time; it leaves when both are durable.
+    """
+
+    def __init__(
+        self, store: Store, policy: CallPolicy, *, lease: timedelta, guard: RollbackGuard | None = None
+    ) -> None:
         self._store = store
         self._policy = policy
         self._lease = lease
+        self._guard = guard
         self._numbers = NumberLocks(store.records, policy)
         self._batcher: Batcher[_Wanted, Entry] = Batcher(self._flush)
 
@@ -70,7 +80,7 @@ class Journal:
 
     async def _flush(self, wanted: Sequence[_Wanted]) -> list[Entry | BaseException]:
         moves = [self._entry(each) for each in wanted]
-        committed = await self._commit(moves)
+        committed = await self._write(moves)
         gone = [made for made, done in zip(moves, committed, strict=True) if not done]
         late = [made.old for made, done in zip(moves, committed, strict=True) if done and made.new.state.is_final]
         await self._numbers.release_unsent([*late, *await self._ended([made.old for made in gone])])
@@ -78,6 +88,44 @@ class Journal:
             Entry(made.new if done and made.new.state is JobState.SENDING else None)
             for made, done in zip(moves, committed, strict=True)
         ]
+
+    async def _write(self, moves: Sequence[Move]) -> Sequence[bool]:
+        sending = [made.new for made in moves if made.new.state is JobState.SENDING]
+        if self._guard is None or not sending:
+            return await self._commit(moves)
+        guard, committed, written = self._guard, list[bool](), False
+
+        async def commit() -> None:
+            committed.extend(await self._commit(moves))
+
+        async def write() -> None:
+            nonlocal written
+            await guard.append(sending)
+            written = True
+
+        try:
+            await together(write, commit)
+        except StoreError:
+            if committed:
+                await self._take_back([made.new for made, done in zip(moves, committed, strict=True) if done])
+            elif written:
+                guard.judge([False] * len(sending))
+            raise
+        pairs = zip(moves, committed, strict=True)
+        guard.judge([done for made, done in pairs if made.new.state is JobState.SENDING])
+        return committed
+
+    async def _take_back(self, jobs: Sequence[Job]) -> None:
+        """The store has the entries and the file has not: nothing left for them, so they are queued again."""
+        now = self._store.clock.now()
+        verdict = Verdict(kind=VerdictKind.NOT_SENT, message="the journal file of its worker could not be written")
+        back = [
+            move(job, answered(job, job.post_count, verdict, at=now, policy=self._policy), at=now)
+            for job in jobs
+            if job.state is JobState.SENDING
+        ]
+        if back:
+            await self._commit(back)
 
     def _entry(self, wanted: _Wanted) -> Move:
         now, job = self._store.clock.now(), wanted.job

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from voiceflow_worker.model.export import LoggedCalls
 from voiceflow_worker.model.gate import Gate
@@ -132,9 +132,10 @@ class Jobs(Protocol):
     async def enqueue(self, jobs: Sequence[Job], *, now: datetime) -> Sequence[Enqueued]:
         """Store new jobs, all or none, and wake who waits for the queue.
 
-        A job whose `unique_key` is already there (in its queue, tombstones included, or earlier in `jobs`) is not
-        stored: the answer holds the one that owns the key. Handing in the same job (same id) again is harmless, so that
-        a lost answer can be asked for again. Raises `KeyConflictError`, storing nothing, when an owner's `body_digest`
+        Each is stored as it is, whatever its state: a worker's journal may tell of one that was being sent. A job whose
+        `unique_key` is already there (in its queue, tombstones included, or earlier in `jobs`) is not stored: the
+        answer holds the one that owns the key. Handing in the same job (same id) again is harmless, so that a lost
+        answer can be asked for again. Raises `KeyConflictError`, storing nothing, when an owner's `body_digest`
         differs.
         """
         ...
@@ -355,4 +356,13 @@ class CallLog(Protocol):
 
         This may take minutes. Raises `CallLogError`, and `CallLogUnavailableError` where trying again may help.
         """
+        ...
+
+
+@runtime_checkable
+class Restartable(Protocol):
+    """A store behind which a server may be restarted, replaced or restored while it is open."""
+
+    async def incarnation(self, queue: str) -> str:
+        """Another text whenever another server, or the same one started anew, answers for this queue."""
         ...

@@ -19,6 +19,7 @@ from voiceflow_worker.model.canonical import body_digest, canonical_body
 from voiceflow_worker.model.finding import Finding
 from voiceflow_worker.model.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.job import Job, JobState, RedialPolicy
+from voiceflow_worker.model.moment import in_words
 from voiceflow_worker.model.policy import CallPolicy
 
 LONGEST_ID = 50
@@ -101,6 +102,7 @@ class CallQueue:
                 findings += [_numbered(finding, place) for finding in error.findings]
         if findings:
             raise CallFlowError(findings)
+        await self._refuse_cancelled_batches({job.batch_id for job in jobs if job.batch_id is not None})
         return await self.store.jobs.enqueue(jobs, now=now) if jobs else []
 
     async def get(self, job_id: str) -> Job:
@@ -184,6 +186,16 @@ class CallQueue:
         """Where the queue stands."""
         return await read_status(self.store, self.name)
 
+    async def _refuse_cancelled_batches(self, batch_ids: set[str]) -> None:
+        if not batch_ids:
+            return
+        for gate in await self.store.control.gates(self.name):
+            if gate.scope is GateScope.BATCH and gate.state is GateState.CANCELLED and gate.name in batch_ids:
+                raise InvalidInputError(
+                    f"batch {gate.name} was cancelled for good, and its calls are never sent; use another batch id "
+                    "(--batch). Nothing was enqueued."
+                )
+
     async def _order(self, state: GateState, *, batch_id: str | None, until: datetime | None, reason: str) -> Gate:
         return await self.store.control.gate(
             Gate(
@@ -210,7 +222,7 @@ def new_job(request: CallRequest, *, job_id: str, queue: str, at: datetime) -> J
     batch_id = request.batch_id or flow.client_batch_id
     findings: list[Finding] = []
     if valid_until is not None and valid_until <= at:
-        passed = f"validity period has expired: {valid_until.isoformat()} is not in the future; give a later time"
+        passed = f"validity period has expired: {in_words(valid_until)} is not in the future; give a later time"
         findings.append(Finding(message=passed, code=-1015, path="$.validUntil"))
     if batch_id is not None and len(batch_id) > LONGEST_ID:
         message = f"the batch id {batch_id!r} has {len(batch_id)} characters; 8x8 takes at most {LONGEST_ID}"

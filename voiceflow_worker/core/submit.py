@@ -16,6 +16,7 @@ from voiceflow_worker.core.journal import Journal
 from voiceflow_worker.core.numbers import NumberLocks
 from voiceflow_worker.core.ports import Placement, Store, Voice
 from voiceflow_worker.core.settle import Settler
+from voiceflow_worker.core.witness import RollbackGuard
 from voiceflow_worker.errors import IllegalMoveError, JobNotFoundError, StaleJobError, StoreError
 from voiceflow_worker.model.backoff import spread
 from voiceflow_worker.model.job import MISSED_WINDOW_CODES, Job
@@ -57,19 +58,27 @@ class Submitter:
         holds: Holds,
         changes: Changes,
         heard: Callable[[Verdict], None],
+        guard: RollbackGuard | None = None,
     ) -> None:
         self._store = store
         self._voice = voice
         self._policy = policy
         self._departures = departures
         self._holds = holds
-        self._journal = Journal(store, policy, lease=lease)
+        self._guard = guard
+        self._journal = Journal(store, policy, lease=lease, guard=guard)
         self._settler = Settler(store, policy, changes=changes)
         self._numbers = NumberLocks(store.records, policy)
         self._heard = heard
 
     async def prepare(self, jobs: Sequence[Job], *, leased_at: float) -> list[Flight]:
-        """Lock the numbers of leased jobs and take their turns. Those whose number is busy are put back."""
+        """Lock the numbers of leased jobs and take their turns.
+
+        Those whose number is busy are put back, and all of them when the store that gave them was set back.
+        """
+        if self._guard is not None and not await self._guard.vet():
+            await self._journal.put_back(jobs, reason=f"held before it left: {self._holds.reason}")
+            return []
         locked_at = self._store.clock.now()
         locked = await self._numbers.lock(jobs, now=locked_at)
         ready = [job for job in jobs if job.id in locked]
@@ -77,7 +86,9 @@ class Submitter:
         wait = NUMBER_BUSY * (0.75 + 0.5 * spread(f"{leased_at}"))
         await self._journal.put_back(busy, reason="its number is busy with another call", wait=wait)
         turns = await self._departures.take(len(ready))
-        return [Flight(job, turn, leased_at, locked_at) for job, turn in zip(ready, turns, strict=True)]
+        # Other workers have taken the times within reach: what waits here for one would be out of reach of a hold.
+        await self._journal.put_back(ready[len(turns) :], reason="the rate leaves no room for it yet")
+        return [Flight(job, turn, leased_at, locked_at) for job, turn in zip(ready, turns, strict=False)]
 
     async def fly(self, flight: Flight) -> None:
         """Journal one call shortly before its turn, POST it, and settle it.
@@ -161,6 +172,7 @@ class Submitter:
     async def _settle(self, job: Job, verdict: Verdict) -> None:
         """Store what an answer said. Evidence is never dropped: while the store is away, it is offered again."""
         wait = 0.05
+        recalled = False
         while True:
             try:
                 held_until = await self._order_hold(verdict)
@@ -170,11 +182,25 @@ class Submitter:
                 await self._store.clock.sleep(wait)
                 wait = min(wait * 2, 2.0)
             except (IllegalMoveError, JobNotFoundError) as error:
-                # The store was set back and knows nothing of this POST, or the job was deleted.
-                _log.error("a verdict found no POST", job=job.id, verdict=verdict.kind.value, error=str(error))
-                return
+                # The store was set back and knows nothing of this POST, or the job was deleted. A store that was set
+                # back is put right by the worker's own file, once; then the verdict finds its POST.
+                if recalled or not await self._recall(job):
+                    _log.error("a verdict found no POST", job=job.id, verdict=verdict.kind.value, error=str(error))
+                    return
+                recalled = True
             else:
                 return
+
+    async def _recall(self, job: Job) -> bool:
+        """Whether the store was put right by the journal files. While it is away this is tried again and again."""
+        if self._guard is None:
+            return False
+        while True:
+            try:
+                return await self._guard.recall(job)
+            except StoreError as error:
+                _log.warning("the store is away; a verdict waits", job=job.id, error=str(error))
+                await self._store.clock.sleep(1.0)
 
     async def _order_hold(self, verdict: Verdict) -> datetime | None:
         hold = verdict.hold or self._clock_hold(verdict)

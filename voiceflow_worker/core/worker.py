@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import datetime, timedelta
 
 import anyio
@@ -18,15 +18,24 @@ from voiceflow_worker.core.drain import DrainCheck, DrainResult
 from voiceflow_worker.core.heartbeat import EVERY, Heartbeats, WorkerBeat
 from voiceflow_worker.core.holds import Holds
 from voiceflow_worker.core.identity import checked_queue, new_worker_id
+from voiceflow_worker.core.journal_files import Witness
+from voiceflow_worker.core.options import WorkerOptions
 from voiceflow_worker.core.ports import CallLog, Limits, Order, Query, Store, Voice
 from voiceflow_worker.core.queue_names import QueueNames
 from voiceflow_worker.core.reconcile import PATIENCE, Reconciler
 from voiceflow_worker.core.submit import Flight, Submitter
 from voiceflow_worker.core.sweep import Sweeper
-from voiceflow_worker.errors import CallLogError, InvalidInputError, StoreError, VoiceflowError
+from voiceflow_worker.core.witness import RollbackGuard, at_work
+from voiceflow_worker.errors import (
+    CallLogError,
+    InvalidInputError,
+    StoreCorruptError,
+    StoreError,
+    StoreVersionError,
+    VoiceflowError,
+)
 from voiceflow_worker.model.backoff import backoff
 from voiceflow_worker.model.job import Job, JobState
-from voiceflow_worker.model.policy import CallPolicy
 from voiceflow_worker.model.verdict import Verdict, VerdictKind
 
 _log = structlog.get_logger("voiceflow.worker")
@@ -43,28 +52,13 @@ store costs the same for 25 calls as for 5."""
 STORE_AWAY = timedelta(seconds=1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerOptions:
-    """What is seldom changed.
-
-    `lease`: how long a job may be held before others may take it up; it must outlast a POST. `shutdown_grace`: how long
-    a stopping worker lets calls in flight finish. `batch_id`: send only this batch.
-    """
-
-    burst: int = 1
-    max_active: int | None = None
-    lease: timedelta = timedelta(seconds=60)
-    shutdown_grace: timedelta = timedelta(seconds=30)
-    batch_id: str | None = None
-    policy: CallPolicy = field(default_factory=CallPolicy)
-
-
 class Worker:
     """Sends the calls of one queue.
 
     `rate` is in calls per second, for all workers of the queue together (None: unlimited); `concurrency` is the number
     of POSTs in flight of this worker. `voice` is an opened `VoiceClient`, or anything that can `place` a call. With a
     `call_log` (the same `VoiceClient`), calls in doubt and calls without a summary are looked up in the log of 8x8.
+    With a `witness` (`JournalFiles`) it notices a store that was set back to an older state, and holds the queue.
     """
 
     def __init__(
@@ -77,6 +71,7 @@ class Worker:
         concurrency: int = 50,
         options: WorkerOptions | None = None,
         call_log: CallLog | None = None,
+        witness: Witness | None = None,
     ) -> None:
         self._options = options or WorkerOptions()
         if rate is not None and rate <= 0:
@@ -97,15 +92,22 @@ class Worker:
             self._reconciler = Reconciler(store, call_log, queue=self.queue, policy=policy, changes=changes)
         patience = None if call_log is None else PATIENCE
         self._sweeper = Sweeper(store, queue=self.queue, policy=policy, changes=changes, log_patience=patience)
+        holds = Holds(store.control, store.clock, queue=self.queue)
+        self._guard: RollbackGuard | None = None
+        if witness is not None:
+            self._guard = RollbackGuard(
+                store, witness, queue=self.queue, worker_id=self.id, policy=policy, holds=holds, changes=changes
+            )
         self._submitter = Submitter(
             store,
             voice,
             policy=policy,
             lease=self._options.lease,
             departures=self._departures,
-            holds=Holds(store.control, store.clock, queue=self.queue),
+            holds=holds,
             changes=changes,
             heard=self._on_verdict,
+            guard=self._guard,
         )
         self._heartbeats = Heartbeats(store)
         self._in_flight = 0
@@ -119,7 +121,7 @@ class Worker:
         self._abort = anyio.Event()
 
     async def run(self) -> None:
-        """Work until `stop` is called. Raises `StoreError` only when the store cannot be used at the start."""
+        """Work until `stop` is called. Raises when its store or its witness cannot be used at the start."""
         await self._work(None)
 
     async def drain(self) -> DrainResult:
@@ -149,14 +151,19 @@ class Worker:
         return self._in_flight
 
     async def _work(self, check: DrainCheck | None) -> None:
+        before = await self._store.control.limits(self.queue)
         await self._store.control.configure(self.queue, self._limits)
+        if before is not None and before != self._limits:
+            _log.info("the limits of the queue were changed", queue=self.queue, old=before, new=self._limits)
         await QueueNames(self._store.records).remember(self.queue, now=self._clock.now())
-        async with anyio.create_task_group() as background:
+        async with at_work(self._guard), anyio.create_task_group() as background:
             background.start_soon(self._sweep)
             background.start_soon(self._prune)
             background.start_soon(self._beat)
             if self._reconciler is not None:
                 background.start_soon(self._reconcile, self._reconciler)
+            if self._guard is not None:
+                background.start_soon(self._guard.watch)
             async with anyio.create_task_group() as flights:
                 await self._dispatch(flights, check)
                 await self._land(flights)
@@ -180,6 +187,8 @@ class Worker:
                 if self._in_flight == 0 and check is not None and await check.is_done():
                     return
                 until = await self._next_look()
+            except (StoreCorruptError, StoreVersionError):
+                raise  # waiting does not mend these
             except StoreError as error:
                 _log.warning("the store is away; trying again", error=str(error))
                 await self._nap(until=self._clock.now() + STORE_AWAY)

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import timedelta
 
 import anyio
@@ -43,6 +43,19 @@ class EnqueueContract(Ground):
         for field in fields(Job):
             assert getattr(found, field.name) == getattr(job, field.name), field.name
         assert found == job
+
+    @pytest.mark.parametrize("state", list(JobState))
+    async def test_a_job_may_be_stored_in_any_state(self, store: Store, state: JobState) -> None:
+        """As a worker's journal told of it, when the store was set back and has forgotten it."""
+        job = replace(full_job(), state=state)
+        await store.jobs.enqueue([job], now=NOW)
+        assert (await store.jobs.get([job.id]))[job.id] == job
+        assert {each: count for each, count in (await store.jobs.count(job.queue)).items() if count} == {state: 1}
+        assert list(await store.jobs.find(Query(queue=job.queue, states=frozenset({state})))) == [job]
+        leased = await store.jobs.lease(job.queue, worker_id="w", limit=9, lease_for=HOUR, now=job.due_at)
+        assert [each.id for each in leased] == ([job.id] if state is JobState.QUEUED else [])
+        if not leased:
+            assert await store.jobs.commit([moved(job, state=JobState.IN_DOUBT)]) == [True]
 
     async def test_a_job_with_nothing_optional_comes_back_as_it_was_handed_in(self, store: Store) -> None:
         await store.jobs.enqueue([sample_job(revision="")], now=NOW)

@@ -59,6 +59,7 @@ async def open_redis(
             records=RedisRecords(link, keys, registers),
             clock=clock,
             link=link,
+            keys=keys,
         )
 
 

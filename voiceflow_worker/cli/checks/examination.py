@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
 from functools import partial
 
-from voiceflow_worker.cli.checks import configuration, eight, queue, storage, webhook
-from voiceflow_worker.cli.checks.diagnosis import Diagnosis, Found, carried_out, diagnosis, failure
+from voiceflow_worker.cli.checks import configuration, eight, journals, queue, storage, webhook
+from voiceflow_worker.cli.checks.diagnosis import TIME_LIMIT, Diagnosis, Found, carried_out, diagnosis, failure
 from voiceflow_worker.cli.checks.surroundings import Surroundings, surroundings
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.settings import Settings
@@ -29,6 +30,7 @@ CHECKS: tuple[tuple[str, Callable[[Surroundings], Awaitable[Found | None]]], ...
     ("disk space", storage.disk_space),
     ("sqlite", storage.sqlite),
     ("durability", storage.durability),
+    ("journal files", journals.journals),
     ("credentials", eight.credentials),
     ("clock", eight.clock),
     ("voice profile", eight.voice_profile),
@@ -42,6 +44,9 @@ CHECKS: tuple[tuple[str, Callable[[Surroundings], Awaitable[Found | None]]], ...
     ("holds", queue.holds),
     ("doubts", queue.doubts),
 )
+
+LIMITS: Mapping[str, timedelta] = {"journal files": timedelta(minutes=1)}
+"""Checks that may take longer: there may be a million calls in them."""
 
 
 async def examine(load: Callable[[], Settings], tell: Tell) -> None:
@@ -62,6 +67,6 @@ async def examine(load: Callable[[], Settings], tell: Tell) -> None:
 
 
 async def _tell(name: str, look: Callable[[], Awaitable[Found | None]], tell: Tell) -> None:
-    found = await carried_out(name, look)
+    found = await carried_out(name, look, limit=LIMITS.get(name, TIME_LIMIT))
     if found is not None:
         tell(found)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from voiceflow_worker.cli.checks.diagnosis import Found, ok, warning
+from voiceflow_worker.cli.checks.diagnosis import Found, failure, ok, warning
 from voiceflow_worker.cli.checks.surroundings import Surroundings
 from voiceflow_worker.cli.hold import gate_in_words, resume_of
 from voiceflow_worker.cli.output import count_of
 from voiceflow_worker.core.ports import Limits, Query
 from voiceflow_worker.core.status import read_status
+from voiceflow_worker.core.witness import HELD as SET_BACK
 from voiceflow_worker.model.gate import GateState
 from voiceflow_worker.model.job import JobState
 
@@ -39,6 +40,12 @@ async def holds(looked: Surroundings) -> Found:
     if not held:
         return ok("none" if not closed else f"none; cancelled for good: {', '.join(gate.name for gate in closed)}")
     told = "; ".join(f"{gate_in_words(gate)}{': ' + gate.reason if gate.reason else ''}" for gate in held)
+    if any(gate.reason == SET_BACK for gate in held):
+        return failure(
+            told,
+            remedy="do not resume yet: `voiceflow reconcile`, settle what is left in doubt (`voiceflow calls resolve`),"
+            f" then {' and '.join(map(resume_of, held))}",
+        )
     return warning(told, remedy=f"mend the reason, then {' and '.join(map(resume_of, held))}")
 
 

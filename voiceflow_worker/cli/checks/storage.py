@@ -40,7 +40,8 @@ async def durability(looked: Surroundings) -> Found | None:
         return None
     concern = getattr(told, "warning", None)
     if concern is not None:
-        return warning(f"{promise}", remedy=f"{concern}")
+        # The concern may begin with the promise, which is told already.
+        return warning(f"{promise}", remedy=f"{concern}".removeprefix(f"{promise}").lstrip("; ") or f"{concern}")
     if str(getattr(told, "guarantee", "")) == "none":
         return warning(f"{promise}", remedy="turn appendonly on, and take durability=best-effort out of the store URL")
     return ok(f"{promise}")

@@ -1,0 +1,186 @@
+"""A Redis restored to an older AOF under running workers: nothing rings twice; and after a plain restart they go on."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+import pytest
+from anyio import to_thread
+
+from tests.support.flows import flow, number
+from tests.support.redis_server import RedisServer
+from tests.support.voices import ScriptedVoice
+from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, Worker, WorkerOptions, open_store
+from voiceflow_worker.backends.witness import JournalFiles
+from voiceflow_worker.core.ports import Restartable, Store
+from voiceflow_worker.core.witness import HELD
+from voiceflow_worker.errors import StoreUnavailableError
+from voiceflow_worker.model.policy import Outcomes
+
+pytestmark = pytest.mark.anyio
+T = TypeVar("T")
+POLICY = CallPolicy(outcomes=Outcomes.NONE)
+AOF = "appendonly*"
+"""One file up to 6.2, a folder of files from 7.0 on."""
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """The server is what is tested here; the guard itself runs on both event loops (tests/core)."""
+    return "asyncio"
+
+
+def back_up(server: RedisServer, to: Path) -> None:
+    for path in server.folder.glob(AOF):
+        (shutil.copytree if path.is_dir() else shutil.copy)(path, to / path.name)
+
+
+def restore(server: RedisServer, backup: Path) -> None:
+    """Kill the server, give it the older AOF, and start it."""
+    server.kill()
+    for path in server.folder.glob(AOF):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    shutil.copytree(backup, server.folder, dirs_exist_ok=True)
+    server.start()
+
+
+def worker_on(store: Store, voice: ScriptedVoice, files: Path) -> Worker:
+    return Worker(store, voice, rate=None, options=WorkerOptions(policy=POLICY), witness=JournalFiles(files))
+
+
+async def enqueued(store: Store, first: int, count: int) -> CallQueue:
+    queue = CallQueue(store, policy=POLICY)
+    await queue.enqueue_many(CallRequest(flow=flow(number(place))) for place in range(first, first + count))
+    return queue
+
+
+async def eventually(look: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until something holds, also while the store is away: nobody tells when a worker has done it."""
+    with anyio.fail_after(30):
+        while True:
+            if await once_it_is_back(look):
+                return
+            await anyio.sleep(0.02)
+
+
+async def once_it_is_back(ask: Callable[[], Awaitable[T]]) -> T:
+    with anyio.fail_after(30):
+        while True:
+            try:
+                return await ask()
+            except StoreUnavailableError:
+                await anyio.sleep(0.02)
+
+
+async def until(voice: ScriptedVoice, count: int) -> None:
+    async def reached() -> bool:
+        return len(voice.placed) >= count
+
+    await eventually(reached)
+
+
+async def in_state(store: Store, state: JobState, count: int) -> None:
+    async def reached() -> bool:
+        return (await store.jobs.count("default"))[state] == count
+
+    await eventually(reached)
+
+
+async def held(store: Store) -> None:
+    async def is_held() -> bool:
+        return any(gate.reason == HELD for gate in await store.control.gates("default"))
+
+    await eventually(is_held)
+
+
+@pytest.mark.slow
+async def test_an_older_aof_under_a_running_worker(own_server: RedisServer, tmp_path: Path) -> None:
+    backup, voice = tmp_path / "backup", ScriptedVoice()
+    backup.mkdir()
+    async with open_store(own_server.url) as store, anyio.create_task_group() as group:
+        queue = await enqueued(store, 0, 30)
+        await to_thread.run_sync(back_up, own_server, backup)
+        await enqueued(store, 30, 10)
+        worker = worker_on(store, voice, tmp_path / "journals")
+        group.start_soon(worker.run)
+        await in_state(store, JobState.ACCEPTED, 40)
+        await to_thread.run_sync(restore, own_server, backup)
+        await held(store)
+        await in_state(store, JobState.IN_DOUBT, 40)
+        # Given every chance to send them again, it does not.
+        await anyio.sleep(3)
+        assert Counter(voice.client_request_ids).most_common(1)[0][1] == 1
+        assert len(voice.placed) == 40
+        # Once a person has settled them and resumed, what is new goes out.
+        for job in await queue.find(states=[JobState.IN_DOUBT], limit=None):
+            await queue.resolve(job.id, placed=True, note="seen in the log")
+        await enqueued(store, 40, 5)
+        await queue.resume()
+        await until(voice, 45)
+        worker.stop()
+    assert Counter(voice.client_request_ids).most_common(1)[0][1] == 1
+
+
+@pytest.mark.slow
+async def test_a_worker_that_knows_nothing_waits_for_one_that_does(own_server: RedisServer, tmp_path: Path) -> None:
+    """As on two hosts: one has sent the calls and is slow to come back, the other has sent none."""
+    backup, voices = tmp_path / "backup", [ScriptedVoice(), ScriptedVoice()]
+    backup.mkdir()
+    async with open_store(own_server.url) as first, open_store(own_server.url) as second:
+        queue = await enqueued(first, 0, 30)
+        await to_thread.run_sync(back_up, own_server, backup)
+        await worker_on(first, voices[0], tmp_path / "journals-1").drain()
+        assert len(voices[0].placed) == 30
+        knowing = worker_on(first, voices[0], tmp_path / "journals-1")
+        unknowing = worker_on(second, voices[1], tmp_path / "journals-2")
+        async with anyio.create_task_group() as group:
+            group.start_soon(unknowing.run)
+            group.start_soon(knowing.run)
+            await anyio.sleep(0.5)
+            await to_thread.run_sync(restore, own_server, backup)
+            await held(first)
+            await anyio.sleep(3)
+            knowing.stop()
+            unknowing.stop()
+        assert (await queue.status()).states[JobState.IN_DOUBT] == 30
+    assert (len(voices[0].placed), len(voices[1].placed)) == (30, 0)
+
+
+@pytest.mark.slow
+async def test_after_a_plain_restart_it_goes_on_within_five_seconds(own_server: RedisServer, tmp_path: Path) -> None:
+    voice = ScriptedVoice()
+    async with open_store(own_server.url) as store, anyio.create_task_group() as group:
+        await enqueued(store, 0, 10)
+        worker = worker_on(store, voice, tmp_path / "journals")
+        group.start_soon(worker.run)
+        await until(voice, 10)
+        await to_thread.run_sync(own_server.kill)
+        await anyio.sleep(1.5)
+        await to_thread.run_sync(own_server.start)
+        back = time.monotonic()
+        await once_it_is_back(lambda: enqueued(store, 10, 5))
+        await until(voice, 15)
+        took = time.monotonic() - back
+        assert list(await store.control.gates("default")) == []
+        worker.stop()
+    assert took < 5, took
+    assert Counter(voice.client_request_ids).most_common(1)[0][1] == 1
+
+
+async def test_a_restarted_server_is_another_incarnation(own_server: RedisServer) -> None:
+    async with open_store(own_server.url) as store:
+        assert isinstance(store, Restartable)
+        before = await store.incarnation("default")
+        assert before == own_server.ask("INFO", "server").split("run_id:")[1][:40]  # type: ignore[attr-defined]
+        await to_thread.run_sync(own_server.kill)
+        await to_thread.run_sync(own_server.start)
+        assert await once_it_is_back(lambda: store.incarnation("default")) != before

@@ -1,0 +1,506 @@
+"""A store that was set back: nothing rings, what it forgot is in doubt, and the queue is held; on every backend."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import anyio
+import apsw
+import pytest
+
+from tests.support.engine import Engine
+from tests.support.flows import number
+from tests.support.stores import BACKENDS
+from tests.support.voices import ScriptedVoice
+from voiceflow_worker import CallPolicy, JobState, PostVerdict, Worker, WorkerOptions, open_store
+from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.backends.memory.store import MemoryStore
+from voiceflow_worker.backends.witness import JournalFiles, journal_folder
+from voiceflow_worker.core import testimony
+from voiceflow_worker.core.moves import move
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.witness import HELD
+from voiceflow_worker.errors import SettingsError, StoreReadOnlyError, StoreVersionError
+from voiceflow_worker.model import lifecycle
+from voiceflow_worker.model.job import NoteKind
+from voiceflow_worker.model.policy import Outcomes
+from voiceflow_worker.model.setback import REASON
+
+pytestmark = pytest.mark.anyio
+POLICY = CallPolicy(outcomes=Outcomes.NONE)
+
+
+class Lab:
+    """A store that can be copied and set back, journal files, and workers that come and go."""
+
+    def __init__(self, backend: str, folder: Path, clock: ManualClock) -> None:
+        self.backend = backend
+        self.folder = folder
+        self.clock = clock
+        self.files = JournalFiles(folder / "journals")
+        self.voice = ScriptedVoice()
+        self._memory = MemoryStore(clock=clock)
+
+    @asynccontextmanager
+    async def store(self) -> AsyncIterator[Store]:
+        if self.backend == "memory":
+            yield self._memory
+        else:
+            async with open_store(f"sqlite:///{self.folder / 'calls.db'}", clock=self.clock) as opened:
+                yield opened
+
+    def back_up(self, name: str = "backup") -> None:
+        """Copy the store; nobody has it open."""
+        if self.backend == "memory":
+            setattr(self, name, self._copied(self._memory))
+        else:
+            db = apsw.Connection(str(self.folder / "calls.db"))
+            db.execute("VACUUM INTO ?", (str(self.folder / f"{name}.db"),))
+            db.close()
+
+    def set_back(self, name: str = "backup") -> None:
+        """Put the copy in the place of the store; nobody has it open."""
+        if self.backend == "memory":
+            self._memory = self._copied(getattr(self, name))
+            return
+        for extra in ("", "-wal", "-shm"):
+            (self.folder / f"calls.db{extra}").unlink(missing_ok=True)
+        shutil.copy(self.folder / f"{name}.db", self.folder / "calls.db")
+
+    def empty(self) -> None:
+        """Put an empty store in its place."""
+        self._memory = MemoryStore(clock=self.clock)
+        for extra in ("", "-wal", "-shm"):
+            (self.folder / f"calls.db{extra}").unlink(missing_ok=True)
+
+    def worker(self, store: Store, *, policy: CallPolicy = POLICY) -> Engine:
+        return Engine(store, self.voice, policy=policy, witness=self.files)
+
+    def _copied(self, store: MemoryStore) -> MemoryStore:
+        return copy.deepcopy(store, {id(self.clock): self.clock})
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture(params=BACKENDS)
+def lab(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Lab:
+    return Lab(request.param, tmp_path, clock)
+
+
+async def sent_after_a_backup(lab: Lab, calls: int = 3) -> list[str]:
+    """Calls that were enqueued before the backup was made, and sent after it; gives their ids."""
+    async with lab.store() as store:
+        engine = lab.worker(store)
+        jobs = [await engine.enqueue(number(place)) for place in range(calls)]
+    lab.back_up()
+    async with lab.store() as store, lab.worker(store).at_work() as engine:
+        assert [job.state for job in await engine.send()] == [JobState.ACCEPTED] * calls
+    return [job.id for job in jobs]
+
+
+async def hold_of(store: Store) -> str | None:
+    gates = await store.control.gates("default")
+    return gates[0].reason if gates else None
+
+
+async def test_a_store_that_was_set_back_is_held_and_its_calls_are_in_doubt(lab: Lab) -> None:
+    job_ids = await sent_after_a_backup(lab)
+    lab.set_back()
+    async with lab.store() as store, lab.worker(store).at_work() as engine:
+        assert await engine.send() == []
+        for job_id in job_ids:
+            job = await engine.queue.get(job_id)
+            assert (job.state, job.reason, job.post_count) == (JobState.IN_DOUBT, REASON, 1)
+            assert job.open_post is not None
+        assert await hold_of(store) == HELD
+    assert len(lab.voice.placed) == len(job_ids)
+
+
+async def test_calls_that_were_enqueued_after_the_backup_are_made_again(lab: Lab) -> None:
+    async with lab.store() as store:
+        await lab.worker(store).enqueue(number(0))
+    lab.back_up()
+    async with lab.store() as store, lab.worker(store).at_work() as engine:
+        made = await engine.enqueue(number(1), unique_key="order-1", batch_id="batch-1")
+        await engine.send()
+        before = await engine.queue.get(made.id)
+    lab.set_back()
+    async with lab.store() as store, lab.worker(store).at_work() as engine:
+        job = await engine.queue.get(made.id)
+        assert (job.state, job.reason) == (JobState.IN_DOUBT, REASON)
+        assert (job.body, job.unique_key, job.batch_id) == (before.body, "order-1", "batch-1")
+        assert job.posts[-1].began_at == before.posts[-1].began_at
+        assert [event.kind.value for event in await store.jobs.events("default")] == ["doubted", "doubted"]
+        # The same file again finds its calls.
+        again = await engine.enqueue(number(1), unique_key="order-1", batch_id="batch-1")
+        assert again.id == made.id
+    assert len(lab.voice.placed) == 2
+
+
+async def test_an_empty_store_gets_what_was_sent_from_the_files(lab: Lab) -> None:
+    job_ids = await sent_after_a_backup(lab)
+    lab.empty()
+    async with lab.store() as store, lab.worker(store).at_work() as engine:
+        assert (await store.jobs.count("default"))[JobState.IN_DOUBT] == len(job_ids)
+        assert await hold_of(store) == HELD
+        assert await engine.send() == []
+
+
+async def test_a_worker_that_is_at_work_notices_before_it_sends(lab: Lab) -> None:
+    if lab.backend == "sqlite":
+        pytest.skip("a file that is in use is not replaced; a server is (tests/backends/redis)")
+    async with lab.store() as store, lab.worker(store).at_work() as engine:
+        jobs = [await engine.enqueue(number(place)) for place in range(3)]
+        lab.back_up()
+        await engine.send()
+        lab.set_back()
+        restored = lab._memory
+        for part in ("jobs", "control", "records"):
+            # What the worker has open answers from another state now, as a server does that was restored.
+            getattr(store, part).__dict__.update(getattr(restored, part).__dict__)
+        assert await engine.send() == []
+        assert {(await engine.queue.get(job.id)).state for job in jobs} == {JobState.IN_DOUBT}
+        assert await hold_of(store) == HELD
+    assert len(lab.voice.placed) == 3
+
+
+async def test_after_resolve_and_resume_it_goes_on(lab: Lab) -> None:
+    placed, not_placed = await sent_after_a_backup(lab, 2)
+    lab.set_back()
+    async with lab.store() as store, lab.worker(store).at_work() as engine:
+        await engine.queue.resolve(placed, placed=True, note="seen in the log")
+        lab.clock.advance(timedelta(minutes=10))
+        await engine.queue.resolve(not_placed, placed=False, note="not in the log")
+        assert await engine.send() == []
+        await engine.queue.resume()
+        assert [job.id for job in await engine.send()] == [not_placed]
+        assert await engine.state(await engine.queue.get(placed)) == "accepted"
+    assert lab.voice.client_request_ids[2:] == [f"{not_placed}.2"]
+    async with lab.store() as store, lab.worker(store).at_work():
+        assert await hold_of(store) is None
+
+
+async def test_a_redial_that_was_forgotten_is_in_doubt(lab: Lab) -> None:
+    async with lab.store() as store, lab.worker(store).at_work() as engine:
+        job = await engine.enqueue()
+        await engine.send()
+    lab.back_up()
+    async with lab.store() as store, lab.worker(store).at_work() as engine:
+        await engine.queue.redial(job.id, force=True)
+        await engine.send()
+    lab.set_back()
+    async with lab.store() as store, lab.worker(store).at_work() as engine:
+        found = await engine.queue.get(job.id)
+        assert (found.state, found.post_count, found.redials) == (JobState.IN_DOUBT, 2, 1)
+        assert found.posts[0].verdict is PostVerdict.CREATED
+
+
+async def test_the_same_call_enqueued_again_after_the_restore_is_not_sent(lab: Lab) -> None:
+    async with lab.store() as store:
+        await lab.worker(store).enqueue(number(9))
+    lab.back_up()
+    async with lab.store() as store, lab.worker(store).at_work() as engine:
+        first = await engine.enqueue(unique_key="order-1")
+        await engine.send()
+    lab.set_back()
+    async with lab.store() as store:
+        second = await lab.worker(store).enqueue(unique_key="order-1")
+        assert second.id != first.id
+    async with lab.store() as store, lab.worker(store).at_work() as engine:
+        found = await engine.queue.get(second.id)
+        assert found.state is JobState.CANCELLED
+        assert first.id in (found.reason or "")
+        made = await engine.queue.get(first.id)
+        assert (made.state, made.unique_key) == (JobState.IN_DOUBT, None)
+
+
+async def test_a_call_that_an_unknowing_worker_sent_again_is_an_incident(lab: Lab) -> None:
+    """Of another host, say: its files know nothing of the first POST."""
+    (job_id,) = await sent_after_a_backup(lab, 1)
+    lab.set_back()
+    lab.clock.advance(timedelta(minutes=5))
+    async with lab.store() as store:
+        await Engine(store, lab.voice, policy=POLICY).send()
+    async with lab.store() as store, lab.worker(store).at_work() as engine:
+        found = await engine.queue.get(job_id)
+        assert [note.kind for note in found.notes] == [NoteKind.RANG_TWICE]
+        assert await hold_of(store) == HELD
+        await engine.queue.resume()
+    async with lab.store() as store, lab.worker(store).at_work():
+        assert await hold_of(store) is None
+
+
+async def test_a_verdict_that_comes_after_the_store_was_emptied_finds_its_call(lab: Lab) -> None:
+    if lab.backend == "sqlite":
+        pytest.skip("a file that is in use is not replaced; a server is (tests/backends/redis)")
+    async with lab.store() as store, lab.worker(store).at_work() as engine:
+        job = await engine.enqueue()
+        (flight,) = await engine.prepare()
+
+        async def emptied(*_: object) -> None:
+            for part in ("jobs", "control", "records"):
+                fresh = MemoryStore(clock=lab.clock)
+                getattr(store, part).__dict__.update(getattr(fresh, part).__dict__)
+
+        place = lab.voice.place
+
+        async def place_and_empty(*args: object, **options: object) -> object:
+            verdict = await place(*args, **options)  # type: ignore[arg-type]
+            await emptied()
+            return verdict
+
+        lab.voice.place = place_and_empty  # type: ignore[method-assign,assignment]
+        await engine.submitter.fly(flight)
+        found = await engine.queue.get(job.id)
+        assert (found.state, found.session_id) == (JobState.ACCEPTED, f"session-{job.id}.1")
+        assert await hold_of(store) == HELD
+
+
+class Restarted(MemoryStore):
+    """A store behind a server that may be restarted."""
+
+    run_id = "first"
+
+    async def incarnation(self, queue: str) -> str:  # noqa: ARG002 - the port's
+        return self.run_id
+
+
+@pytest.mark.parametrize("held", [True, False])
+async def test_after_a_restart_others_have_time_to_hold_the_queue(
+    tmp_path: Path, clock: ManualClock, held: bool
+) -> None:
+    """A worker that knows nothing, of another host, say, leaves the first word to those that know more."""
+    store, voice = Restarted(clock=clock), ScriptedVoice()
+    engine = Engine(store, voice, policy=POLICY, witness=JournalFiles(tmp_path))
+    async with engine.at_work(), anyio.create_task_group() as group:
+        job = await engine.enqueue()
+        store.run_id = "second"
+        group.start_soon(engine.send)
+        await anyio.wait_all_tasks_blocked()
+        assert clock.sleepers == 1
+        clock.advance(timedelta(seconds=1.9))
+        await anyio.wait_all_tasks_blocked()
+        assert not voice.placed
+        if held:
+            await engine.queue.hold(reason="by a worker that knows")
+        clock.advance(timedelta(seconds=0.1))
+    assert len(voice.placed) == (0 if held else 1)
+    assert await engine.state(job) == ("queued" if held else "accepted")
+
+
+async def test_a_plain_restart_is_no_alarm(lab: Lab) -> None:
+    await sent_after_a_backup(lab)
+    for _ in range(3):
+        async with lab.store() as store, lab.worker(store).at_work() as engine:
+            await engine.enqueue()
+            await engine.send()
+            assert await hold_of(store) is None
+            lab.clock.advance(timedelta(minutes=5))
+
+
+async def test_a_worker_that_died_before_its_commit_is_no_alarm(lab: Lab) -> None:
+    """Its file is ahead of the store by what it was about to send: nothing of it had left."""
+    async with lab.store() as store:
+        engine = Engine(store, lab.voice, policy=POLICY)
+        job = await engine.enqueue()
+        file = await lab.files.begin("default", "one-that-died", retention=POLICY.retention)
+        (flight,) = await engine.prepare()
+        begun = await engine._journal.begin(flight.job, locked_at=flight.locked_at)
+        assert begun.job is not None
+        await file.append([replace(begun.job, id=f"{job.id}x")])
+        file.close()
+    async with lab.store() as store, lab.worker(store).at_work():
+        assert await hold_of(store) is None
+
+
+async def test_jobs_that_were_pruned_are_no_alarm(lab: Lab) -> None:
+    policy = replace(POLICY, retention=timedelta(hours=1))
+    async with lab.store() as store, lab.worker(store, policy=policy).at_work() as engine:
+        await engine.enqueue()
+        await engine.send()
+        lab.clock.advance(timedelta(hours=2))
+        assert await engine.sweeper.prune() == 1
+        await engine.enqueue(number(1))
+        assert len(await engine.send()) == 1
+    # Also for a worker that keeps jobs longer than the one before it did.
+    lab.clock.advance(timedelta(hours=2))
+    async with lab.store() as store:
+        await lab.worker(store, policy=policy).sweeper.prune()
+    async with lab.store() as store, lab.worker(store).at_work():
+        assert await hold_of(store) is None
+
+
+async def test_a_new_worker_on_a_new_store_is_no_alarm(lab: Lab) -> None:
+    async with lab.store() as store, lab.worker(store).at_work() as engine:
+        await engine.enqueue()
+        assert len(await engine.send()) == 1
+        assert await hold_of(store) is None
+
+
+async def test_starting_over_on_purpose_is_to_remove_the_files_of_the_store(lab: Lab) -> None:
+    await sent_after_a_backup(lab)
+    lab.empty()
+    shutil.rmtree(lab.files.folder)
+    async with lab.store() as store, lab.worker(store).at_work() as engine:
+        await engine.enqueue()
+        assert len(await engine.send()) == 1
+        assert await hold_of(store) is None
+
+
+async def test_a_call_that_was_lost_to_somebody_else_is_not_told_as_sent(lab: Lab) -> None:
+    """Its entry was written and its commit refused: it never left, so it is not in doubt when the store is set back."""
+    async with lab.store() as store:
+        engine = lab.worker(store)
+        lost = await engine.enqueue(number(1))
+        await engine.enqueue(number(2), batch_id="sent")
+    lab.back_up()
+    async with lab.store() as store, lab.worker(store).at_work() as engine:
+        flights = await engine.prepare()
+        mine = next(flight for flight in flights if flight.job.id == lost.id)
+        now = lab.clock.now()
+        elsewhere = lifecycle.release(mine.job, due_at=now + timedelta(hours=1))
+        assert await store.jobs.commit([move(mine.job, elsewhere, at=now)]) == [True]
+        async with anyio.create_task_group() as group:
+            for flight in flights:
+                group.start_soon(engine.submitter.fly, flight)
+    assert len(lab.voice.placed) == 1
+    lab.set_back()
+    async with lab.store() as store, lab.worker(store).at_work() as engine:
+        assert await engine.state(lost) == "queued"
+        assert (await store.jobs.count("default"))[JobState.IN_DOUBT] == 1
+
+
+async def test_a_full_disk_sends_nothing_and_puts_the_calls_back(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with lab.store() as store, lab.worker(store).at_work() as engine:
+        job = await engine.enqueue()
+        with monkeypatch.context() as patched:
+
+            def full(_: int) -> None:
+                raise OSError(28, "No space left on device")
+
+            patched.setattr(os, "fdatasync", full)
+            await engine.send()
+        found = await engine.queue.get(job.id)
+        assert found.state is JobState.QUEUED
+        assert not lab.voice.placed
+        lab.clock.advance(timedelta(minutes=1))
+        await engine.send()
+    assert len(lab.voice.placed) == 1
+
+
+async def test_the_worker_holds_and_sends_nothing(tmp_path: Path) -> None:
+    """The whole worker, on the clock of this machine."""
+    url = f"sqlite:///{tmp_path / 'calls.db'}"
+    files = JournalFiles(tmp_path / "journals")
+    voice = ScriptedVoice()
+    options = WorkerOptions(policy=POLICY)
+    async with open_store(url) as store:
+        engine = Engine(store, voice, policy=POLICY)
+        for place in range(20):
+            await engine.enqueue(number(place))
+    apsw.Connection(str(tmp_path / "calls.db")).execute("VACUUM INTO ?", (str(tmp_path / "backup.db"),))
+    async with open_store(url) as store:
+        result = await Worker(store, voice, rate=None, options=options, witness=files).drain()
+        assert not result.stopped_by_hold
+    for extra in ("", "-wal", "-shm"):
+        (tmp_path / f"calls.db{extra}").unlink(missing_ok=True)
+    shutil.copy(tmp_path / "backup.db", tmp_path / "calls.db")
+    async with open_store(url) as store:
+        told = await testimony.testimony(store, files, queue="default", policy=POLICY)
+        assert (told.files, told.calls, len(told.forgotten), told.set_back) == (1, 20, 20, True)
+        result = await Worker(store, voice, rate=None, options=options, witness=files).drain()
+        assert (result.doubts, [gate.reason for gate in result.holds]) == (20, [HELD])
+        told = await testimony.testimony(store, files, queue="default", policy=POLICY)
+        assert (told.calls, told.forgotten, told.set_back) == (20, (), False)
+    assert len(voice.placed) == 20
+
+
+async def test_files_are_for_their_owner_alone_and_not_shared_by_stores(tmp_path: Path) -> None:
+    files = JournalFiles(tmp_path / "journals")
+    (await files.begin("default", "w", retention=timedelta(days=1))).close()
+    (path,) = (tmp_path / "journals" / "default").iterdir()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    urls = ["redis://h:6379/0", "redis://h:6379/1", "redis://g:6379/0", "sqlite:///a.db", "sqlite:///b.db"]
+    assert len({journal_folder(url, tmp_path) for url in urls}) == len(urls)
+    assert journal_folder("redis://user:secret@h/0", tmp_path) == journal_folder("redis://user:other@h/0", tmp_path)
+    assert "secret" not in str(journal_folder("redis://user:secret@h/0", tmp_path))
+
+
+async def test_a_folder_that_cannot_be_written_is_told_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "journals").write_text("in the way")
+    async with open_store("memory://") as store:
+        worker = Worker(store, ScriptedVoice(), witness=JournalFiles(tmp_path / "journals"))
+        with pytest.raises(SettingsError, match="VOICEFLOW_STATE_DIR"):
+            await worker.run()
+
+
+async def test_a_full_file_is_followed_by_another_and_all_of_them_are_read(lab: Lab) -> None:
+    lab.files = JournalFiles(lab.folder / "journals", full=2000)
+    job_ids = await sent_after_a_backup(lab, 9)
+    assert len(await lab.files.files("default")) > 2
+    lab.set_back()
+    async with lab.store() as store, lab.worker(store).at_work():
+        assert (await store.jobs.count("default"))[JobState.IN_DOUBT] == len(job_ids)
+
+
+async def test_old_and_empty_files_go_and_those_of_living_workers_stay(lab: Lab) -> None:
+    await sent_after_a_backup(lab, 1)
+    async with lab.store() as store, lab.worker(store).at_work():
+        pass
+    now = lab.clock.now()
+    living = await lab.files.begin("default", "living", retention=POLICY.retention)
+    await lab.files.prune("default", before=now - timedelta(days=7))
+    files = {file.name: file.in_use for file in await lab.files.files("default")}
+    assert sorted(files.values()) == [False, True]
+    await lab.files.prune("default", before=now + timedelta(seconds=1))
+    assert [file.name for file in await lab.files.files("default")] == ["living"]
+    living.close()
+
+
+async def test_the_oldest_files_go_when_there_are_too_many(lab: Lab) -> None:
+    lab.files = JournalFiles(lab.folder / "journals", full=1, most=3000)
+    await sent_after_a_backup(lab, 10)
+    before = {file.name for file in await lab.files.files("default")}
+    await lab.files.prune("default", before=lab.clock.now() - timedelta(days=7))
+    left = {file.name for file in await lab.files.files("default")}
+    assert 1 <= len(left) < len(before)
+    assert sum(path.stat().st_size for path in (lab.files.folder / "default").iterdir()) <= 3000
+
+
+async def test_a_line_that_was_cut_short_or_spoilt_does_not_hide_the_others(lab: Lab) -> None:
+    job_ids = await sent_after_a_backup(lab, 3)
+    (path,) = (lab.files.folder / "default").glob("*.journal")
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:2], b"\x00\xff spoilt\n", *lines[2:], lines[1][:50]]))
+    lab.set_back()
+    async with lab.store() as store, lab.worker(store).at_work():
+        assert (await store.jobs.count("default"))[JobState.IN_DOUBT] == len(job_ids)
+
+
+async def test_a_file_of_a_newer_version_is_refused(lab: Lab) -> None:
+    await sent_after_a_backup(lab, 1)
+    (path,) = (lab.files.folder / "default").glob("*.journal")
+    path.write_bytes(json.dumps({"voiceflow_journal": 2, "retention": 1}).encode() + b"\n")
+    async with lab.store() as store:
+        with pytest.raises(StoreVersionError, match="newer version"):
+            async with lab.worker(store).at_work():
+                pass
+
+
+async def test_a_closed_file_takes_no_more(tmp_path: Path) -> None:
+    file = await JournalFiles(tmp_path).begin("default", "w", retention=timedelta(days=1))
+    file.close()
+    with pytest.raises(StoreReadOnlyError):
+        await file.append([])

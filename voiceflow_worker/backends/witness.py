@@ -1,0 +1,348 @@
+"""Journal files of workers: JSON lines in one file per worker, locked while it lives, on the disk before a POST leaves.
+
+A file begins with a line about itself. Then there are entries (`n`, and the job as stores keep it) and judgements: the
+newest entry that the store took (`kept`), and those that it did not take (`void`). A line that a crash cut short is
+the last one, and is left out: its POST had not left.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import orjson
+import structlog
+from anyio import to_thread
+
+from voiceflow_worker.backends.record import head_of, job_from, record_of
+from voiceflow_worker.backends.registry import without_secrets
+from voiceflow_worker.core.journal_files import WitnessFile
+from voiceflow_worker.errors import SettingsError, StoreReadOnlyError, StoreVersionError
+from voiceflow_worker.model.job import Job
+
+_log = structlog.get_logger("voiceflow.witness")
+
+SUFFIX = ".journal"
+FORMAT = 1
+MEGABYTE = 1024 * 1024
+FULL = 16 * MEGABYTE
+"""A file that has grown to this is closed, and the next one begun: some 15,000 calls."""
+MOST = 1024 * MEGABYTE
+"""All files of a queue together: some million calls. Then the oldest go."""
+_TAIL = 256 * 1024
+
+
+def journal_folder(store_url: str, root: Path) -> Path:
+    """The folder below `root` for the journal files of one store; a store is known by its URL, without secrets."""
+    url = without_secrets(store_url)
+    scheme, _, rest = url.partition(":")
+    if scheme.lower() in {"sqlite", "file"}:
+        from voiceflow_worker.backends.sqlite.address import path_of
+
+        rest = str(path_of(store_url).resolve())
+        url = f"sqlite:{rest}"
+    name = re.sub(r"[^a-z0-9.]+", "-", f"{scheme}-{rest}".lower()).strip("-")[-60:]
+    return root / f"{name}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
+
+
+@dataclass(slots=True)
+class _Content:
+    """What is read from a file, or from the end of it."""
+
+    retention: timedelta = timedelta(0)
+    entries: dict[int, Mapping[str, Any]] = field(default_factory=dict[int, Mapping[str, Any]])
+    void: set[int] = field(default_factory=set[int])
+    kept: int = 0
+    newest: int = 0
+
+
+class JournalFiles:
+    """The port `Witness` in files below a folder, one folder per queue."""
+
+    def __init__(self, folder: Path, *, full: int = FULL, most: int = MOST) -> None:
+        self.folder = folder
+        self._full = full
+        self._most = most
+
+    async def begin(self, queue: str, name: str, *, retention: timedelta) -> JournalFile:
+        """Begin the journal file of a worker. Raises `SettingsError` where none can be written."""
+        file = JournalFile(self.folder / queue, name, retention=retention, full=self._full)
+        try:
+            await to_thread.run_sync(file.open)
+        except OSError as error:
+            raise SettingsError(
+                f"the worker cannot write its journal file in {self.folder / queue} ({error.strerror or error}): "
+                "without it nobody notices a store that was set back. Set VOICEFLOW_STATE_DIR to a folder on a disk "
+                "that stays, which this user may write"
+            ) from error
+        return file
+
+    async def files(self, queue: str) -> Sequence[WitnessFile]:
+        """All files of a queue. Raises `SettingsError` where they cannot be read."""
+        return await to_thread.run_sync(partial(self._read_all, queue))
+
+    async def entries(self, queue: str, name: str) -> Sequence[Job]:
+        """The jobs in a file in order, the newest of each; those whose POST never left are left out."""
+        return await to_thread.run_sync(partial(self._entries, queue, name))
+
+    async def prune(self, queue: str, *, before: datetime) -> None:
+        """Drop files of workers that have ended, when they are old or empty, or all together too large."""
+        await to_thread.run_sync(partial(self._prune, queue, before))
+
+    def _paths(self, queue: str) -> list[Path]:
+        return sorted((self.folder / queue).glob(f"*{SUFFIX}"))
+
+    def _read_all(self, queue: str) -> list[WitnessFile]:
+        found: list[WitnessFile] = []
+        for path in self._paths(queue):
+            try:
+                content = _read_end(path)
+                in_use = _is_in_use(path)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise _unreadable(path, error) from error
+            kept = content.entries.get(content.kept)
+            found.append(
+                WitnessFile(
+                    name=path.name.removesuffix(SUFFIX),
+                    in_use=in_use,
+                    kept=_job_of(kept) if kept is not None else None,
+                    retention=content.retention,
+                )
+            )
+        return found
+
+    def _entries(self, queue: str, name: str) -> list[Job]:
+        path = self.folder / queue / f"{name}{SUFFIX}"
+        try:
+            content = _content(_lines(path.read_bytes()), path)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        newest: dict[str, Job] = {}
+        for number, entry in content.entries.items():
+            if number not in content.void:
+                job = _job_of(entry)
+                newest[job.id] = job
+        return list(newest.values())
+
+    def _prune(self, queue: str, before: datetime) -> None:
+        ended: list[tuple[datetime, Path, int]] = []
+        total = 0
+        for path in self._paths(queue):
+            try:
+                size = path.stat().st_size
+                content = _read_end(path)
+                total += size
+                if _is_in_use(path):
+                    continue
+                newest = content.entries.get(content.newest)
+                began = None if newest is None else _job_of(newest).posts[-1].began_at
+                if began is None or began < before:
+                    path.unlink()
+                    total -= size
+                else:
+                    ended.append((began, path, size))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise _unreadable(path, error) from error
+        for began, path, size in sorted(ended):
+            if total <= self._most:
+                break
+            _log.warning(
+                "journal files have grown too large; the oldest is dropped, and what it tells of is no longer guarded",
+                file=str(path),
+                newest_call=began.isoformat(),
+            )
+            path.unlink(missing_ok=True)
+            total -= size
+
+
+class JournalFile:
+    """The journal file of one worker, and the next one when it is full. Locked as long as the process has it open."""
+
+    def __init__(self, folder: Path, name: str, *, retention: timedelta, full: int) -> None:
+        self._folder = folder
+        self._name = name
+        self._retention = retention
+        self._full = full
+        self._part = 0
+        self._fd: int | None = None
+        self._size = 0
+        self._number = 0
+        self._first = 1
+        self._writing = anyio.Lock()
+
+    def open(self) -> None:
+        """Begin a file; nobody sees it before it is locked. Blocks."""
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._part += 1
+        name = self._name if self._part == 1 else f"{self._name}-{self._part}"
+        hidden, path = self._folder / f".{name}.new", self._folder / f"{name}{SUFFIX}"
+        # It holds telephone numbers and what people are told: for its owner alone.
+        fd = os.open(hidden, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            header = {"voiceflow_journal": FORMAT, "retention": self._retention.total_seconds()}
+            self._size = os.write(fd, orjson.dumps(header) + b"\n")
+            os.fsync(fd)
+            hidden.rename(path)
+            _sync_folder(self._folder)
+        except BaseException:
+            os.close(fd)
+            hidden.unlink(missing_ok=True)
+            raise
+        self.close()
+        self._fd, self._number = fd, 0
+
+    async def append(self, jobs: Sequence[Job]) -> None:
+        """Write jobs whose newest POST is about to leave; on the disk when this returns."""
+        lines: list[bytes] = []
+        async with self._writing:
+            if self._size >= self._full:
+                await self._writes(self.open)
+            self._first = self._number + 1
+            for job in jobs:
+                self._number += 1
+                entry = {"n": self._number, "head": head_of(job), "record": record_of(job), "body": job.body}
+                lines.append(_dumps(entry) + b"\n")
+            await self._writes(partial(self._write, b"".join(lines), durably=True))
+
+    def judge(self, kept: Sequence[bool]) -> None:
+        """Tell which of the jobs of the last `append` the store took; not waited for to be durable."""
+        judgement: dict[str, Any] = {}
+        numbers = range(self._first, self._first + len(kept))
+        taken = [number for number, done in zip(numbers, kept, strict=True) if done]
+        void = [number for number, done in zip(numbers, kept, strict=True) if not done]
+        if taken:
+            judgement["kept"] = taken[0]
+        if void:
+            judgement["void"] = void
+        try:
+            self._write(orjson.dumps(judgement) + b"\n", durably=False)
+        except OSError as error:
+            _log.warning("a journal file cannot be written", error=str(error))
+
+    def close(self) -> None:
+        """The worker has ended: the lock goes with the descriptor."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def _write(self, data: bytes, *, durably: bool) -> None:
+        if self._fd is None:
+            raise OSError("it was closed")
+        self._size += len(data)
+        while data:
+            data = data[os.write(self._fd, data) :]
+        if durably:
+            os.fdatasync(self._fd)
+
+    async def _writes(self, write: Any) -> None:
+        try:
+            await to_thread.run_sync(write)
+        except OSError as error:
+            # What was cut short must not run into the next line.
+            self._size = self._full
+            raise StoreReadOnlyError(
+                f"the journal file of this worker in {self._folder} cannot be written ({error.strerror or error}), so "
+                "nothing is sent: make room on that disk, or set VOICEFLOW_STATE_DIR to another"
+            ) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _is_in_use(path: Path) -> bool:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def _read_end(path: Path) -> _Content:
+    """What the end of a file tells: its newest entry, and the newest that the store took."""
+    with path.open("rb") as file:
+        head = file.readline()
+        size = file.seek(0, os.SEEK_END)
+        start = max(size - _TAIL, len(head))
+        file.seek(start)
+        rest = file.read()
+        if start > len(head):
+            rest = rest.partition(b"\n")[2]
+        content = _content(_lines(head + rest), path)
+        if start > len(head) and content.kept not in content.entries:
+            file.seek(0)
+            content = _content(_lines(file.read()), path)
+    return content
+
+
+def _lines(data: bytes) -> Iterator[bytes]:
+    lines = data.split(b"\n")
+    # What follows the last line break was cut short.
+    yield from lines[:-1]
+
+
+def _content(lines: Iterator[bytes], path: Path) -> _Content:
+    content = _Content()
+    for line in lines:
+        try:
+            fields: dict[str, Any] = json.loads(line[1:]) if line.startswith(b" ") else orjson.loads(line)
+        except ValueError:
+            _log.warning(
+                "a line of a journal file cannot be read", file=str(path), line=line[:80].decode("ascii", "replace")
+            )
+            continue
+        if "voiceflow_journal" in fields:
+            if fields["voiceflow_journal"] > FORMAT:
+                raise StoreVersionError(
+                    f"the journal file {path} was written by a newer version of voiceflow-worker: upgrade this one"
+                )
+            content.retention = timedelta(seconds=fields["retention"])
+        elif "n" in fields:
+            content.entries[fields["n"]] = fields
+            content.newest = fields["n"]
+        else:
+            content.kept = fields.get("kept", content.kept)
+            content.void.update(fields.get("void", ()))
+    return content
+
+
+def _job_of(entry: Mapping[str, Any]) -> Job:
+    return job_from(tuple(entry["head"]), entry["record"], entry["body"])
+
+
+def _dumps(entry: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(entry)
+    except TypeError:
+        # Half a surrogate pair, as in stores: the leading space says that it was written the slow way.
+        return b" " + json.dumps(entry).encode()
+
+
+def _unreadable(path: Path, error: OSError) -> SettingsError:
+    return SettingsError(
+        f"the journal file {path} cannot be read ({error.strerror or error}): let this user read VOICEFLOW_STATE_DIR"
+    )

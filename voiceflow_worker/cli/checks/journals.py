@@ -1,0 +1,36 @@
+"""The check of the journal files that workers of this machine keep: whether the store has forgotten what they sent."""
+
+from __future__ import annotations
+
+from voiceflow_worker.cli.checks.diagnosis import Found, failure, ok
+from voiceflow_worker.cli.checks.surroundings import Surroundings
+from voiceflow_worker.cli.journals import journal_files
+from voiceflow_worker.cli.output import count_of
+from voiceflow_worker.core.testimony import Testimony, testimony
+
+
+async def journals(looked: Surroundings) -> Found | None:
+    """The store knows every call that the workers of this machine sent."""
+    settings = looked.settings
+    witness = journal_files(settings)
+    if witness is None:
+        return None
+    return judged_testimony(
+        await testimony(looked.store, witness, queue=settings.queue, policy=settings.policy()), queue=settings.queue
+    )
+
+
+def judged_testimony(found: Testimony, *, queue: str) -> Found:
+    """What the journal files mean."""
+    files = f"{count_of(found.files, 'journal file')} of this machine"
+    if not found.set_back:
+        return ok(
+            f"{files}; the store knows their {count_of(found.calls, 'call')}" if found.files else "there are none"
+        )
+    forgotten = count_of(len(found.forgotten), "call")
+    return failure(
+        f"the store was set back to an older state: it has forgotten {forgotten} that {files} "
+        f"{'tells' if found.files == 1 else 'tell'} of, and would make them again",
+        remedy=f"do not resume queue {queue}. A worker that starts puts them in doubt; then `voiceflow reconcile`, "
+        "settle what stays with `voiceflow calls resolve`, and `voiceflow resume`",
+    )

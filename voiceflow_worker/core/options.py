@@ -1,0 +1,24 @@
+"""What of a worker is seldom changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from voiceflow_worker.model.policy import CallPolicy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """What is seldom changed.
+
+    `lease`: how long a job may be held before others may take it up; it must outlast a POST. `shutdown_grace`: how long
+    a stopping worker lets calls in flight finish. `batch_id`: send only this batch.
+    """
+
+    burst: int = 1
+    max_active: int | None = None
+    lease: timedelta = timedelta(seconds=60)
+    shutdown_grace: timedelta = timedelta(seconds=30)
+    batch_id: str | None = None
+    policy: CallPolicy = field(default_factory=CallPolicy)

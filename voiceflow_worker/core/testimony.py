@@ -1,0 +1,76 @@
+"""What the journal files of a host say about a store: whether it has forgotten calls that were sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from voiceflow_worker.core.journal_files import Witness
+from voiceflow_worker.core.ports import Jobs, Store
+from voiceflow_worker.model.job import Job
+from voiceflow_worker.model.policy import CallPolicy
+from voiceflow_worker.model.setback import is_forgotten
+
+PAGE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One job as a journal file tells it; after `pruned_from` the store may have deleted it in good order."""
+
+    job: Job
+    pruned_from: datetime
+
+    @classmethod
+    def of(cls, job: Job, *, retention: timedelta) -> Told:
+        """A job ends after its POST began, and is kept for the retention from then on."""
+        return cls(job, job.posts[-1].began_at + retention)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Testimony:
+    """What the journal files of this host say about a store.
+
+    `files` read, `calls` that they tell of, and the `forgotten` ones among them; `set_back` is whether the store is
+    known to have had any of these.
+    """
+
+    files: int
+    calls: int
+    forgotten: tuple[Job, ...]
+    set_back: bool
+
+
+async def testimony(store: Store, witness: Witness, *, queue: str, policy: CallPolicy) -> Testimony:
+    """Compare every journal file of this host with the store, changing nothing."""
+    now = store.clock.now()
+    files = await witness.files(queue)
+    kept: set[str] = set()
+    calls: set[str] = set()
+    forgotten: dict[str, Job] = {}
+    for file in files:
+        retention = min(file.retention, policy.retention)
+        if file.kept is not None:
+            known = await forgotten_of(store.jobs, [Told.of(file.kept, retention=retention)], now=now)
+            kept |= {told.job.id for told, _ in known}
+        told = [Told.of(job, retention=retention) for job in await witness.entries(queue, file.name)]
+        calls |= {each.job.id for each in told}
+        for start in range(0, len(told), PAGE):
+            found = await forgotten_of(store.jobs, told[start : start + PAGE], now=now)
+            forgotten |= {each.job.id: each.job for each, _ in found}
+    # A file whose worker is just writing is ahead of the store by what is on its way: that alone means nothing.
+    return Testimony(
+        files=len(files), calls=len(calls), forgotten=tuple(forgotten.values()) if kept else (), set_back=bool(kept)
+    )
+
+
+async def forgotten_of(jobs: Jobs, told: Sequence[Told], *, now: datetime) -> list[tuple[Told, Job | None]]:
+    """Those of which the store knows less than it is told, with what it has of them."""
+    stored = await jobs.get([each.job.id for each in told])
+    found: list[tuple[Told, Job | None]] = []
+    for each in told:
+        job = stored.get(each.job.id)
+        if now < each.pruned_from if job is None else is_forgotten(each.job, job):
+            found.append((each, job))
+    return found
