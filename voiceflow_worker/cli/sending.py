@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from voiceflow_worker.cli.journals import journal_files
 from voiceflow_worker.cli.opening import opened_queue
 from voiceflow_worker.cli.voice import voice_client
-from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.options import WorkerOptions
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.worker import Worker
 from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.settings import Settings
