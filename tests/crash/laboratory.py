@@ -159,14 +159,20 @@ class Laboratory:
         async with open_store(self.store) as store:
             return "; ".join(gate.reason for gate in (await CallQueue(store).status()).holds)
 
-    def summaries_apart(self, seconds: float) -> None:
-        """Have the summaries of calls that are placed together come one after the other."""
-        wait = seconds * self.speed
-        scripts = [
-            {"destination": number(place), "ring_seconds": 0, "talk_seconds": 0, "delay_seconds": place * wait}
-            for place in range(len(self.enqueued))
-        ]
-        self.order_of_sandbox("script", *scripts)
+    def summaries(self, *, after: float, apart: float = 0.0) -> None:
+        """Have the summaries of the calls that are enqueued come so many seconds after each was placed."""
+        self.order_of_sandbox(
+            "script",
+            *(
+                {
+                    "destination": number(place),
+                    "ring_seconds": 0,
+                    "talk_seconds": 0,
+                    "delay_seconds": (after + place * apart) * self.speed,
+                }
+                for place in range(len(self.enqueued))
+            ),
+        )
 
     def wait_until(self, holds: Callable[[], bool], what: str) -> None:
         """Look again and again: a process that is tested tells nobody."""

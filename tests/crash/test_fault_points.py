@@ -13,6 +13,8 @@ from tests.crash.tap import Rest, Tap
 pytestmark = pytest.mark.crash
 
 CALLS = 8
+AFTER_THE_SWEEP = 1.2
+"""Seconds to a summary: the lease of the dead is over by then, and another worker has doubted what they left."""
 NOTHING_SENT = (Point.AFTER_LEASE, Point.AFTER_LOCK, Point.BEFORE_JOURNAL)
 NEVER_LEFT = (Point.AFTER_JOURNAL, Point.BEFORE_FIRST_BYTE)
 LEFT = (Point.AFTER_ANSWER, Point.BEFORE_SWAP, Point.AFTER_SWAP, Point.AFTER_SESSION)
@@ -56,9 +58,13 @@ def test_killed_after_the_answer_no_call_is_made_twice_and_summaries_settle_the_
     lab: Laboratory, point: Point, nth: int
 ) -> None:
     lab.enqueue(CALLS)
+    lab.summaries(after=AFTER_THE_SWEEP)
     lab.killed(Trigger(point=point, nth=nth), concurrency=2)
+    left = lab.states()
+    assert left.get("sending", 0) >= (point in {Point.AFTER_ANSWER, Point.BEFORE_SWAP})
     lab.finish()
     judgement = lab.accept()
+    assert judgement.unanswered + len(judgement.open_doubts) == left.get("sending", 0)
     assert judgement.rang == CALLS - len(judgement.open_doubts)
     assert len(judgement.open_doubts) <= 1, "the other call in flight; the one that was answered has its summary"
 
@@ -84,7 +90,7 @@ def test_a_receiver_that_is_killed_in_the_webhook_settles_each_call_once_when_it
     lab.receiver.end()
     receiver = lab.start_receiver(Trigger(point=point, nth=nth))
     lab.enqueue(CALLS)
-    lab.summaries_apart(0.05)
+    lab.summaries(after=0.05, apart=0.05)
     worker = lab.worker(drain=True)
     assert receiver.wait() == -signal.SIGKILL, receiver.log
     lab.start_receiver()
@@ -107,6 +113,7 @@ def test_killed_between_two_bytes_of_a_post_the_call_rings_at_most_once(
     lab: Laboratory, share: float, rest: Rest, rings: int
 ) -> None:
     lab.enqueue(CALLS)
+    lab.summaries(after=AFTER_THE_SWEEP)
     with Tap(lab.url, share=share, rest=rest).running() as tap:
         worker = lab.worker(base_url=tap.url, concurrency=1)
         tap.kill = lambda: worker.end(signal.SIGKILL)

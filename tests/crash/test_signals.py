@@ -34,6 +34,7 @@ def test_frozen_past_its_lease_while_another_takes_over_and_continued_every_call
     lab: Laboratory, point: Point
 ) -> None:
     lab.enqueue(CALLS)
+    lab.summaries(after=1.2)  # the other worker has doubted what the frozen one was sending by then
     frozen = lab.worker(Trigger(point=point, act=Act.STOP), concurrency=2)
     frozen.wait_for("stopped")
     lab.finish()

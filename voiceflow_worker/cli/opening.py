@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 from voiceflow_worker.errors import StoreUnavailableError
 
@@ -33,18 +34,24 @@ def settings_from(**options: object) -> Settings:
 
 
 @asynccontextmanager
-async def opened_queue(settings: Settings, *, makes: bool = False) -> AsyncGenerator[CallQueue]:
+async def opened_queue(
+    settings: Settings, *, makes: bool = False, patience: timedelta | None = None
+) -> AsyncGenerator[CallQueue]:
     """The queue of these settings, in its opened store. Raises StoreError.
 
     Only with `makes` is a store's file made that is not there: whoever looks at a queue, or orders something about it,
-    means one that exists, and a slip of the pen must not look like an empty queue.
+    means one that exists, and a slip of the pen must not look like an empty queue. `patience` is how long another
+    process may keep a file locked before an operation fails.
     """
     from voiceflow_worker.backends.registry import open_store
     from voiceflow_worker.core.queue import CallQueue
 
     if not makes:
         require_store(settings)
-    async with open_store(settings.store) as store:
+    options: dict[str, Any] = {}
+    if patience is not None and settings.store.lower().startswith(_FILES):
+        options["patience"] = patience
+    async with open_store(settings.store, **options) as store:
         yield CallQueue(store, settings.queue, policy=settings.policy())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -70,7 +71,8 @@ async def serve(
             "anybody who reaches this port can send events: set VOICEFLOW_WEBHOOK_SECRET, VOICEFLOW_WEBHOOK_ALLOW"
         )
     told = anyio.Event()
-    async with opened_queue(settings, makes=True) as calls:
+    # 8x8 hears quickly that the store is away: how long it waits for an answer is not documented.
+    async with opened_queue(settings, makes=True, patience=timedelta(seconds=2)) as calls:
         app = webhook_app(
             Settler(calls.store, settings.policy()),
             secret=secret,
