@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import anyio
 import orjson
@@ -43,16 +44,26 @@ _TAIL = 256 * 1024
 
 
 def journal_folder(store_url: str, root: Path) -> Path:
-    """The folder below `root` for the journal files of one store; a store is known by its URL, without secrets."""
-    url = without_secrets(store_url)
-    scheme, _, rest = url.partition(":")
-    if scheme.lower() in {"sqlite", "file"}:
+    """The folder below `root` for the journal files of one store; a store is known by what its URL names."""
+    name = _identity(store_url)
+    readable = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")[-60:]
+    return root / f"{readable}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _identity(store_url: str) -> str:
+    """One spelling for one store: two of them must not share a folder, nor one have two."""
+    scheme = store_url.partition(":")[0].lower()
+    if scheme in {"sqlite", "file"}:
         from voiceflow_worker.backends.sqlite.address import path_of
 
-        rest = str(path_of(store_url).resolve())
-        url = f"sqlite:{rest}"
-    name = re.sub(r"[^a-z0-9.]+", "-", f"{scheme}-{rest}".lower()).strip("-")[-60:]
-    return root / f"{name}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
+        return f"sqlite:{path_of(store_url).resolve()}"
+    if not scheme.startswith("redis"):
+        return without_secrets(store_url)
+    parts = urlsplit(store_url)
+    hosts = parts.netloc.rpartition("@")[2].lower().split(",")
+    nodes = sorted(host if re.search(r":\d+$", host) else f"{host}:6379" for host in hosts)
+    prefix = parse_qs(parts.query).get("prefix", [""])[-1]
+    return f"redis:{','.join(nodes)}/{parts.path.strip('/') or '0'}?prefix={prefix}"
 
 
 @dataclass(slots=True)
