@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+from voiceflow_worker.cli.garbage import collect_less
 from voiceflow_worker.cli.journals import journal_files
 from voiceflow_worker.cli.opening import opened_queue
 from voiceflow_worker.cli.voice import voice_client
@@ -20,7 +21,9 @@ async def opened_worker(settings: Settings) -> AsyncGenerator[Worker]:
     """A worker, ready to run. Raises SettingsError when it lacks an API key or a sub-account, StoreError."""
     voice = voice_client(settings)
     async with opened_queue(settings, makes=True) as calls, voice:
-        yield worker_of(settings, calls.store, voice)
+        worker = worker_of(settings, calls.store, voice)
+        collect_less()
+        yield worker
 
 
 def worker_of(settings: Settings, store: Store, voice: VoiceClient) -> Worker:
