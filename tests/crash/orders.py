@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 
 from tests.crash.phases import SeatOrder
 from tests.crash.points import Trigger
@@ -25,6 +26,8 @@ class WorkerOrder:
     grace: timedelta = timedelta(seconds=10)
     read_timeout: timedelta = timedelta(seconds=10)
     policy: CallPolicy = POLICY
+    state_dir: Path | None = None
+    """Where it keeps a journal file of its own; None: it keeps none."""
     triggers: tuple[Trigger, ...] = ()
     seat: SeatOrder | None = None
 

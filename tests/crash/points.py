@@ -19,6 +19,8 @@ class Point(StrEnum):
     """The number is locked."""
     BEFORE_JOURNAL = "before-journal"
     """The journal entry is about to be written."""
+    AFTER_FILE = "after-file"
+    """The worker's own journal file has the entry; the store may have it or not."""
     AFTER_JOURNAL = "after-journal"
     """The journal entry is durable; the worker has not heard so yet."""
     BEFORE_FIRST_BYTE = "before-first-byte"

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from tests.crash.aftermath import Verdicts
 from tests.crash.judge import Judgement, Violation
 from tests.crash.phases import Phase
 
@@ -34,17 +35,21 @@ class Strikes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """One soak. `before` is the judgement when all was drained, `after` when a person had resolved the open doubts."""
+    """One soak."""
 
     seed: int
     store: str
     seconds: float
     strikes: Strikes
-    doubts_opened: int
-    doubts_settled_by_answer: int
-    doubts_settled_by_summary: int
-    before: Judgement
-    after: Judgement
+    verdicts: Verdicts
+
+    @property
+    def before(self) -> Judgement:
+        return self.verdicts.before
+
+    @property
+    def after(self) -> Judgement:
+        return self.verdicts.after
 
     @property
     def violations(self) -> tuple[Violation, ...]:
@@ -56,7 +61,7 @@ class Report:
 
     def as_json(self) -> dict[str, object]:
         """The report for scripts."""
-        strikes = self.strikes
+        strikes, doubts = self.strikes, self.verdicts.doubts
         return {
             "seed": self.seed,
             "store": self.store,
@@ -69,9 +74,11 @@ class Report:
             "kills_in_phase": {phase.label: strikes.kills_in[phase] for phase in Phase},
             "calls_in_phase": {phase.label: strikes.calls_in[phase] for phase in Phase},
             "kills_while_idle": strikes.idle,
-            "doubts_opened": self.doubts_opened,
-            "doubts_settled_by_answer": self.doubts_settled_by_answer,
-            "doubts_settled_by_summary": self.doubts_settled_by_summary,
+            "doubts_opened": doubts.opened,
+            "doubts_settled_by_answer": doubts.by_answer,
+            "doubts_settled_by_summary": doubts.by_summary,
+            "doubts_settled_by_log": doubts.by_log,
+            "log": {"looked_at": self.verdicts.log.looked_at, "placed": self.verdicts.log.placed},
             "settled_by_summary_alone": self.before.unanswered,
             "doubts_open_and_not_rung": len(self.before.open_doubts),
             "doubts_open_after_a_person": len(self.after.open_doubts),
@@ -86,7 +93,7 @@ class Report:
 
     def __str__(self) -> str:
         """The report for people."""
-        told, strikes = self.as_json(), self.strikes
+        told, strikes, doubts = self.as_json(), self.strikes, self.verdicts.doubts
         phases = "\n".join(
             f"    {phase.label:<18}{strikes.kills_in[phase]:>7} kills{strikes.calls_in[phase]:>8} calls"
             for phase in Phase
@@ -99,12 +106,14 @@ class Report:
             "  where they fell (one kill may fall into several):",
             phases,
             f"    {'idle':<18}{strikes.idle:>7} kills",
-            f"  doubts opened         {self.doubts_opened:>7}",
-            f"    settled by answer   {self.doubts_settled_by_answer:>7} (it came after the sweep had doubted)",
-            f"    settled by summary  {self.doubts_settled_by_summary:>7}",
+            f"  doubts opened         {doubts.opened:>7}",
+            f"    settled by answer   {doubts.by_answer:>7} (it came after the sweep had doubted)",
+            f"    settled by summary  {doubts.by_summary:>7}",
+            f"    settled by the log  {doubts.by_log:>7}",
             f"    open and not rung   {len(self.before.open_doubts):>7}, listed for a person",
             f"    open after that     {len(self.after.open_doubts):>7}, the person having said that nothing rang",
             f"  never answered        {self.before.unanswered:>7} calls; only a summary told of them",
+            f"  summaries lost        {self.verdicts.log.placed:>7} calls, doubted or not, that the log of 8x8 told of",
             f"  rang                  {self.after.rang:>7}",
             f"  rings per destination {told['rings_per_destination_max']:>7} at most",
             f"  jobs lost             {self.after.lost:>7}",

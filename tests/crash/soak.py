@@ -15,32 +15,34 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from signal import Signals
 
-import anyio
-
+from tests.crash.aftermath import aftermath
 from tests.crash.children import Children, zygote
-from tests.crash.judge import Judgement
 from tests.crash.laboratory import Laboratory
 from tests.crash.phases import Board
 from tests.crash.report import Report, Strikes
 from tests.crash.weather import weather
 from tests.support.redis_server import standalone
-from voiceflow_worker import CallPolicy, CallQueue, JobState, open_store
-from voiceflow_worker.core.ports import EventKind
-from voiceflow_worker.model.job import PostVerdict
+from voiceflow_worker import CallPolicy, JobState
 
 LEASE = timedelta(seconds=1.5)
-POLICY = CallPolicy(submit_window=timedelta(seconds=15), ringing=timedelta(seconds=5), clock_skew=timedelta(seconds=1))
-CLEAR = frozenset({PostVerdict.CREATED, PostVerdict.REFUSED, PostVerdict.NOT_SENT, PostVerdict.TURNED_AWAY})
+POLICY = CallPolicy(
+    submit_window=timedelta(seconds=15),
+    ringing=timedelta(seconds=5),
+    clock_skew=timedelta(seconds=1),
+    summary_deadline=timedelta(seconds=8),
+)
 RECEIVER = 0
 """The receiver's seat; the workers' come after it."""
 SPEED = 40
 """A phone rings and talks for 0.1 to 2 s: some summaries come before the sweep has doubted a call, some after."""
 FREEZES = 0.02
+LOST_SUMMARIES = 0.1
+"""How often, ten times a second, the summary of the next call is ordered never to come: the log must tell of it."""
 PACED = 0.3
 """The share of workers with a rate: they journal calls some time before these may leave."""
 FED_AT_ONCE = 500
@@ -96,21 +98,15 @@ class Soak:
                 thread.join()
         if self._failed:
             raise self._failed[0]
-        self._tell("draining")
-        self._drain()
-        before = self._lab.judge()
-        opened, by_answer, by_summary = anyio.run(self._doubts)
-        after = self._resolved(before)
+        if self._plan.minutes is None and (missing := self._plan.calls - len(self._lab.enqueued)):
+            self._lab.enqueue(missing)
+        verdicts = aftermath(self._lab, lease=LEASE, concurrency=2 * self._plan.concurrency, tell=self._tell)
         return Report(
             seed=self._plan.seed,
             store=self._lab.store.partition("?")[0],
             seconds=time.monotonic() - self._began,
             strikes=self._strikes,
-            doubts_opened=opened,
-            doubts_settled_by_answer=by_answer,
-            doubts_settled_by_summary=by_summary,
-            before=before,
-            after=after,
+            verdicts=verdicts,
         )
 
     def _guarded(self, task: Callable[[], None]) -> None:
@@ -188,49 +184,8 @@ class Soak:
         dice = self._dice("weather")
         while not self._over.wait(0.1):
             self._lab.faults(weather(dice))
-
-    def _drain(self) -> None:
-        if self._plan.minutes is None and (missing := self._plan.calls - len(self._lab.enqueued)):
-            self._lab.enqueue(missing)
-        self._lab.drain(lease=LEASE, concurrency=self._plan.concurrency * 2, seconds=600)
-
-    async def _doubts(self) -> tuple[int, int, int]:
-        """How many calls were in doubt, and how many of them an answer, or a summary alone, has settled."""
-        async with open_store(self._lab.store) as store:
-            doubted: set[str] = set()
-            after = 0
-            while events := await store.jobs.events("default", after=after):
-                after = events[-1].sequence
-                doubted |= {event.job_id for event in events if event.kind is EventKind.DOUBTED}
-            settled = [
-                job for job in (await store.jobs.get(sorted(doubted))).values() if job.state is not JobState.IN_DOUBT
-            ]
-            summaries = sum(
-                any(post.outcome is not None and post.verdict not in CLEAR for post in job.posts) for job in settled
-            )
-            return len(doubted), len(settled) - summaries, summaries
-
-    def _resolved(self, judgement: Judgement) -> Judgement:
-        """The person looks at each open doubt, finds that nothing rang, and says so; the calls are then made."""
-        for _ in range(10):
-            if not judgement.open_doubts or judgement.violations:
-                break
-            self._tell(f"a person resolves {len(judgement.open_doubts)} doubts")
-            anyio.run(self._resolve, judgement.open_doubts)
-            self._drain()
-            judgement = self._lab.judge()
-        return judgement
-
-    async def _resolve(self, job_ids: tuple[str, ...]) -> None:
-        async with open_store(self._lab.store) as store:
-            queue = CallQueue(store, policy=POLICY)
-            for job_id in job_ids:
-                post = (await queue.get(job_id)).open_post
-                if post is None:
-                    raise AssertionError(f"{job_id} is in doubt and has no open POST")
-                wait = post.valid_until + POLICY.clock_skew - datetime.now(UTC)
-                await anyio.sleep(max(wait.total_seconds() + 0.01, 0))
-                await queue.resolve(job_id, placed=False, note="not in the ledger")
+            if dice.random() < LOST_SUMMARIES:
+                self._lab.order_of_sandbox("script", {"times": 1, "drop": True})
 
 
 def soak(plan: Plan, *, children: Children, store: str, folder: Path, told: Callable[[str], None]) -> Report:

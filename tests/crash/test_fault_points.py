@@ -40,6 +40,18 @@ def test_killed_before_the_journal_every_call_is_made_once_by_another_worker(
     assert judgement.rang == CALLS - len(judgement.open_doubts)
 
 
+@pytest.mark.parametrize("store_url", ["redis"], indirect=True)
+def test_killed_with_its_own_file_ahead_of_the_store_nothing_is_held_and_nothing_rings_twice(lab: Laboratory) -> None:
+    lab.enqueue(CALLS)
+    lab.killed(Trigger(point=Point.AFTER_FILE), concurrency=4)
+    left = lab.states()
+    lab.finish()
+    assert not lab.holds(), "a worker that was killed while it wrote is no store that was set back"
+    judgement = lab.accept()
+    assert len(judgement.open_doubts) == left.get("sending", 0)
+    assert judgement.rang == CALLS - len(judgement.open_doubts)
+
+
 @pytest.mark.parametrize("point", NEVER_LEFT)
 def test_killed_between_the_journal_and_the_first_byte_the_call_stays_in_doubt(lab: Laboratory, point: Point) -> None:
     lab.enqueue(CALLS)

@@ -46,6 +46,22 @@ def test_frozen_past_its_lease_while_another_takes_over_and_continued_every_call
     assert not judgement.open_doubts
 
 
+@pytest.mark.parametrize("point", [Point.AFTER_ANSWER, Point.BEFORE_SWAP])
+def test_frozen_with_an_answer_that_others_never_had_it_settles_what_they_have_doubted(
+    lab: Laboratory, point: Point
+) -> None:
+    lab.enqueue(CALLS)
+    lab.order_of_sandbox("script", {"drop": True})
+    frozen = lab.worker(Trigger(point=point, act=Act.STOP), concurrency=1)
+    frozen.wait_for("stopped")
+    lab.finish(and_wait_for_summaries=False)
+    assert lab.states() == {"in_doubt": 1, "submitted": CALLS - 1}
+    frozen.signal(Signals.SIGCONT)
+    assert frozen.end(Signals.SIGTERM) == 0, frozen.log
+    assert lab.states() == {"submitted": CALLS}, "an answer is evidence, and evidence is never dropped"
+    assert [row["rang"] for row in lab.ledger()] == [True] * CALLS
+
+
 @pytest.mark.parametrize("point", [Point.AFTER_JOURNAL, Point.BEFORE_FIRST_BYTE])
 def test_frozen_until_a_person_had_the_call_made_anew_the_first_post_dies_at_8x8(lab: Laboratory, point: Point) -> None:
     lab.policy = CallPolicy(submit_window=timedelta(seconds=2), clock_skew=timedelta(milliseconds=200))

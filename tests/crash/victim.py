@@ -16,10 +16,12 @@ from tests.crash.clocks import JumpingClock
 from tests.crash.orders import Order, ReceiverOrder, SandboxOrder, WorkerOrder
 from tests.crash.phases import Board, Phase, Seat, SeatOrder
 from tests.crash.points import Act, Fuse, Trigger
-from tests.crash.wrapped import WatchedSettler, WatchedStore, WatchedVoice
+from tests.crash.wrapped import WatchedSettler, WatchedStore, WatchedVoice, WatchedWitness
 from voiceflow_worker import VoiceClient, Worker, WorkerOptions, open_store
 from voiceflow_worker.asgi.server import serving
+from voiceflow_worker.backends.witness import JournalFiles, journal_folder
 from voiceflow_worker.core.heartbeat import Heartbeats
+from voiceflow_worker.core.journal_files import Witness
 from voiceflow_worker.core.settle import Settler
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.webhooks.app import webhook_app
@@ -65,6 +67,8 @@ async def _worker(order: WorkerOrder, tell: Tell) -> None:
             rate=order.rate,
             concurrency=order.concurrency,
             options=WorkerOptions(lease=order.lease, shutdown_grace=order.grace, policy=order.policy),
+            call_log=voice,
+            witness=_witness(order, fuse),
         )
 
         def stop() -> None:
@@ -130,6 +134,12 @@ async def _end_with_parent() -> None:
     while os.getppid() == parent:  # noqa: ASYNC110 - nothing tells an orphan that it is one
         await anyio.sleep(1)
     os._exit(3)
+
+
+def _witness(order: WorkerOrder, fuse: Fuse) -> Witness | None:
+    if order.state_dir is None:
+        return None
+    return WatchedWitness(JournalFiles(journal_folder(order.store, order.state_dir)), fuse)
 
 
 def _seat(order: SeatOrder | None) -> Seat:

@@ -10,6 +10,7 @@ from typing import Any
 from tests.crash.phases import Phase, Seat
 from tests.crash.points import Fuse, Point
 from voiceflow_worker.core.identity import job_of
+from voiceflow_worker.core.journal_files import Witness, WitnessJournal
 from voiceflow_worker.core.numbers import NAMESPACE as NUMBERS
 from voiceflow_worker.core.ports import Clock, Control, Jobs, Move, Placement, Records, Store, Voice
 from voiceflow_worker.core.sessions import SESSIONS
@@ -203,6 +204,33 @@ class _WatchedProgress(PostProgress):
         self._told.may_have_left = left
         if left:
             self._seat.put(self._job_id, Phase.SENT)
+
+
+class WatchedWitness:
+    """The worker's own journal files, watched."""
+
+    def __init__(self, witness: Witness, fuse: Fuse) -> None:
+        self._witness = witness
+        self._fuse = fuse
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._witness, name)
+
+    async def begin(self, queue: str, name: str, *, retention: timedelta) -> WitnessJournal:
+        return _WatchedFile(await self._witness.begin(queue, name, retention=retention), self._fuse)
+
+
+class _WatchedFile:
+    def __init__(self, file: WitnessJournal, fuse: Fuse) -> None:
+        self._file = file
+        self._fuse = fuse
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    async def append(self, jobs: Sequence[Job]) -> None:
+        await self._file.append(jobs)
+        self._fuse.hit(Point.AFTER_FILE)
 
 
 class WatchedSettler:

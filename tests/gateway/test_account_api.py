@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from tests.gateway.conftest import Kind
-from tests.gateway.misbehaving import MisbehavingServer, answer, answers, closed_port, sends
+from tests.gateway.misbehaving import Connection, MisbehavingServer, answer, answers, closed_port, sends
 from voiceflow_worker.errors import (
     InvalidInputError,
     PhoneNumberError,
@@ -243,6 +243,18 @@ async def test_it_is_asked_over_every_transport(kind: Kind) -> None:
             b"GET /api/v1/subaccounts/sub_account/webhooks HTTP/1.1",
             b"POST /api/v1/subaccounts/sub_account/webhooks HTTP/1.1",
         ]
+
+
+async def test_no_connection_is_used_for_a_second_request_even_if_the_service_would_keep_it(kind: Kind) -> None:
+    def keeps(connection: Connection) -> None:
+        while connection.read_request():
+            connection.send(answer(200, WEBHOOKS))
+
+    with MisbehavingServer(keeps) as server:
+        async with kind.client(server.url) as client:
+            for _ in range(3):
+                await client.webhooks()
+        assert server.connections == 3
 
 
 async def test_an_answer_that_breaks_off_is_none(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,6 +126,14 @@ class EngineOnEveryStore(RuleBasedStateMachine):
         waiting = [flight for flight in self.all.flights if flight.may_be_answered]
         self.all.answer(data.draw(st.sampled_from(waiting)), loss)
 
+    @precondition(lambda self: any(flight.may_be_answered for flight in self.all.flights))
+    @rule(data=st.data(), loss=LOSSES, before=LOSSES)
+    def answer_after_a_sweep(self, data: st.DataObject, loss: Loss, before: Loss) -> None:
+        self.all.clock.advance(timedelta(seconds=61))
+        self.all.sweep(before)
+        waiting = [flight for flight in self.all.flights if flight.may_be_answered]
+        self.all.answer(data.draw(st.sampled_from(waiting)), loss)
+
     @precondition(lambda self: any(flight.post.placed for flight in self.all.flights))
     @rule(data=st.data(), loss=LOSSES, by_session=st.booleans(), times=st.integers(1, 2))
     def summary(self, data: st.DataObject, loss: Loss, by_session: bool, times: int) -> None:
@@ -193,6 +201,10 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server.kill()
 
 
+def test_the_engine_in_memory_does_what_the_model_says(portal: BlockingPortal) -> None:
+    _run(portal, lambda: {"memory": "memory://"}, examples=2 * settings().max_examples)
+
+
 def test_every_store_does_what_the_model_says(portal: BlockingPortal, redis_url: str, tmp_path: Path) -> None:
     numbers = count(1)
 
@@ -204,6 +216,9 @@ def test_every_store_does_what_the_model_says(portal: BlockingPortal, redis_url:
             "redis": f"{redis_url}?prefix=run-{number}",
         }
 
+    _run(portal, urls, examples=max(settings().max_examples // 2, 1))
+
+
+def _run(portal: BlockingPortal, urls: Callable[[], dict[str, str]], *, examples: int) -> None:
     machine = type("Machine", (EngineOnEveryStore,), {"portal": portal, "urls": staticmethod(urls)})
-    examples = max(settings().max_examples // 2, 1)
     run_state_machine_as_test(machine, settings=settings(max_examples=examples, stateful_step_count=STEPS))

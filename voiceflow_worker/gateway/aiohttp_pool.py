@@ -68,6 +68,9 @@ class WatchedConnector(aiohttp.TCPConnector):
             connection.close()
         if protocol is not None:
             self._used.add(protocol)
+            if req.headers.get("Connection") == "close":
+                # aiohttp goes by the answer alone, and would hand out what the server is about to close.
+                protocol.force_close()
         progress = _watched.get()
         if progress is not None:
             progress.may_have_left = True

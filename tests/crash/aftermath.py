@@ -1,0 +1,105 @@
+"""After the kills: what is left is finished, evidence is gathered, a person looks at the rest, and all is judged."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import anyio
+
+from tests.crash.judge import Judgement
+from tests.crash.laboratory import Laboratory
+from voiceflow_worker import CallQueue, JobState, VoiceClient, open_store
+from voiceflow_worker.core.ports import EventKind
+from voiceflow_worker.core.reconcile import Reconciled, Reconciler
+from voiceflow_worker.model.job import Job, PostVerdict
+
+LONG = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doubts:
+    """How many calls were in doubt at any time, and what has settled them."""
+
+    opened: int
+    by_answer: int
+    """It came after the sweep had doubted the call."""
+    by_summary: int
+    by_log: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdicts:
+    """`before` is the judgement when all evidence was in, `after` when a person had resolved the open doubts."""
+
+    doubts: Doubts
+    log: Reconciled
+    before: Judgement
+    after: Judgement
+
+
+def aftermath(lab: Laboratory, *, lease: timedelta, concurrency: int, tell: Callable[[str], None]) -> Verdicts:
+    """Bring a run to its end."""
+
+    def rest() -> Reconciled:
+        lab.finish(and_wait_for_summaries=False, seconds=LONG, lease=lease, concurrency=concurrency)
+        lab.come_to_rest()
+        overdue = [job.due_at for job in lab.jobs() if job.state is JobState.SUBMITTED]
+        if overdue:
+            time.sleep(max((max(overdue) - datetime.now(UTC)).total_seconds() + 0.1, 0))
+        return anyio.run(_look_at_the_log, lab)
+
+    tell("finishing what is left")
+    log = rest()
+    judgement = before = lab.judge()
+    doubts = anyio.run(_doubts, lab.store)
+    for _ in range(10):
+        if not judgement.open_doubts or judgement.violations:
+            break
+        tell(f"a person resolves {len(judgement.open_doubts)} doubts")
+        anyio.run(_say_not_placed, lab, judgement.open_doubts)
+        rest()
+        judgement = lab.judge()
+    return Verdicts(doubts=doubts, log=log, before=before, after=judgement)
+
+
+async def _look_at_the_log(lab: Laboratory) -> Reconciled:
+    """What `voiceflow reconcile` does."""
+    client = VoiceClient("laboratory-key", "laboratory", base_url=lab.url)
+    async with open_store(lab.store) as store, client as voice:
+        return await Reconciler(store, voice, queue="default", policy=lab.policy).everything()
+
+
+async def _doubts(url: str) -> Doubts:
+    async with open_store(url) as store:
+        doubted: set[str] = set()
+        after = 0
+        while events := await store.jobs.events("default", after=after):
+            after = events[-1].sequence
+            doubted |= {event.job_id for event in events if event.kind is EventKind.DOUBTED}
+        jobs = (await store.jobs.get(sorted(doubted))).values()
+    settled = [job for job in jobs if job.state is not JobState.IN_DOUBT]
+    by_log = sum(_has(job, frozenset({PostVerdict.PLACED})) for job in settled)
+    by_summary = sum(_has(job, frozenset({None, PostVerdict.UNKNOWN})) for job in settled)
+    return Doubts(
+        opened=len(doubted), by_answer=len(settled) - by_log - by_summary, by_summary=by_summary, by_log=by_log
+    )
+
+
+def _has(job: Job, verdicts: frozenset[PostVerdict | None]) -> bool:
+    return any(post.verdict in verdicts and post.outcome is not None for post in job.posts)
+
+
+async def _say_not_placed(lab: Laboratory, job_ids: tuple[str, ...]) -> None:
+    """The person finds that nothing rang, waits until nothing can ring any more, and says so."""
+    async with open_store(lab.store) as store:
+        queue = CallQueue(store, policy=lab.policy)
+        for job_id in job_ids:
+            post = (await queue.get(job_id)).open_post
+            if post is None:
+                raise AssertionError(f"{job_id} is in doubt and has no open POST")
+            wait = post.valid_until + lab.policy.clock_skew - datetime.now(UTC)
+            await anyio.sleep(max(wait.total_seconds() + 0.01, 0))
+            await queue.resolve(job_id, placed=False, note="not in the ledger")
