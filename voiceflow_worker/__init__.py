@@ -63,10 +63,12 @@ if TYPE_CHECKING:
     from voiceflow_worker.model.finding import Severity as Severity
     from voiceflow_worker.model.job import Job as Job
     from voiceflow_worker.model.job import JobState as JobState
-    from voiceflow_worker.model.job import Outcome as Outcome
+    from voiceflow_worker.model.job import KeyPress as KeyPress
     from voiceflow_worker.model.job import Post as Post
     from voiceflow_worker.model.job import PostVerdict as PostVerdict
     from voiceflow_worker.model.job import RedialPolicy as RedialPolicy
+    from voiceflow_worker.model.outcome import CallLeg as CallLeg
+    from voiceflow_worker.model.outcome import Outcome as Outcome
     from voiceflow_worker.model.policy import CallPolicy as CallPolicy
     from voiceflow_worker.model.policy import Outcomes as Outcomes
     from voiceflow_worker.model.status import SessionStatus as SessionStatus
@@ -81,6 +83,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "CallFlow": "model.callflow",
+    "CallLeg": "model.outcome",
     "CallFlowError": "errors",
     "CallInDoubtError": "errors",
     "CallLogError": "errors",
@@ -101,8 +104,9 @@ _HOMES = {
     "JobError": "errors",
     "JobNotFoundError": "errors",
     "JobState": "model.job",
+    "KeyPress": "model.job",
     "KeyConflictError": "errors",
-    "Outcome": "model.job",
+    "Outcome": "model.outcome",
     "Outcomes": "model.policy",
     "OwnedNumber": "gateway.account",
     "PhoneNumberError": "errors",
@@ -155,6 +159,7 @@ __all__ = [
     "CallFlow",
     "CallFlowError",
     "CallInDoubtError",
+    "CallLeg",
     "CallLogError",
     "CallLogUnavailableError",
     "CallNotSentError",
@@ -174,6 +179,7 @@ __all__ = [
     "JobNotFoundError",
     "JobState",
     "KeyConflictError",
+    "KeyPress",
     "Outcome",
     "Outcomes",
     "OwnedNumber",

@@ -15,7 +15,8 @@ from voiceflow_worker.backends.contract.enqueue import full_job
 from voiceflow_worker.backends.instant import from_micros, to_micros
 from voiceflow_worker.backends.record import Head, head_of, job_from, record_of
 from voiceflow_worker.errors import StoreVersionError
-from voiceflow_worker.model.job import Job, Outcome, Post
+from voiceflow_worker.model.job import Job, KeyPress, Post
+from voiceflow_worker.model.outcome import CallLeg, Outcome
 
 TIMES = st.datetimes(timezones=st.just(UTC))
 # Any text, half surrogate pairs too: answers and summaries come from outside.
@@ -26,16 +27,29 @@ def again(job: Job) -> Job:
     return job_from(head_of(job), record_of(job), job.body)
 
 
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+LEGS = st.builds(
+    CallLeg,
+    call_id=st.none() | TEXTS,
+    status=st.none() | TEXTS,
+    initiated_at=st.none() | TIMES,
+    connected_at=st.none() | TIMES,
+    disconnected_at=st.none() | TIMES,
+    seconds=st.none() | NUMBERS,
+    mos=st.none() | NUMBERS,
+)
+PRESSES = st.builds(KeyPress, at=TIMES, menu=TEXTS, digits=TEXTS, event_id=st.none() | TEXTS)
 OUTCOMES = st.builds(
     Outcome,
     status_text=TEXTS,
     code=st.none() | st.integers(),
     message=st.none() | TEXTS,
-    digits=st.none() | TEXTS,
+    last_action=st.none() | TEXTS,
+    legs=st.lists(LEGS, max_size=2).map(tuple),
     session_id=st.none() | TEXTS,
     started_at=st.none() | TIMES,
     ended_at=st.none() | TIMES,
-    seconds=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    seconds=st.none() | NUMBERS,
 )
 POSTS = st.builds(
     Post,
@@ -47,6 +61,7 @@ POSTS = st.builds(
     code=st.none() | st.integers(),
     session_id=st.none() | TEXTS,
     outcome=st.none() | OUTCOMES,
+    presses=st.lists(PRESSES, max_size=2).map(tuple),
 )
 JOBS = st.builds(
     Job,
@@ -65,6 +80,8 @@ JOBS = st.builds(
     not_before=st.none() | TIMES,
     notes=st.just(()),
     redial=st.none(),
+    data=st.none() | st.dictionaries(TEXTS, TEXTS | NUMBERS | st.booleans() | st.none(), min_size=1, max_size=3),
+    menu=st.none() | TEXTS,
     posts=st.lists(POSTS, max_size=3).map(tuple),
 )
 

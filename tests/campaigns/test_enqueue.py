@@ -277,3 +277,22 @@ async def test_progress_is_told_in_bytes_and_then_in_rows(queue: CallQueue, tmp_
         (2000, 2500),
         (2500, 2500),
     ]
+
+
+async def test_the_columns_that_are_not_reserved_stay_with_the_job(queue: CallQueue, tmp_path: Path) -> None:
+    rows = "destination,name,Table No,priority\n+6587654321,Ana,4,3\n+6587654322,Ben,,\n"
+    await enqueue(queue, file_of(tmp_path, rows))
+    assert [job.data for job in await jobs(queue)] == [{"name": "Ana", "Table No": "4"}, {"name": "Ben"}]
+
+
+async def test_values_of_json_rows_stay_as_they_are_and_nested_ones_as_json(queue: CallQueue, tmp_path: Path) -> None:
+    row = {"destination": "+6587654321", "name": "Ana", "age": 7, "vip": True, "dishes": ["soup"], "none": None}
+    await enqueue(queue, file_of(tmp_path, json.dumps(row) + "\n", name="visits.jsonl"))
+    assert [job.data for job in await jobs(queue)] == [{"name": "Ana", "age": 7, "vip": True, "dishes": '["soup"]'}]
+
+
+async def test_a_row_with_more_data_than_a_job_carries_is_named(queue: CallQueue, tmp_path: Path) -> None:
+    rows = f"destination,name,note\n+6587654321,Ana,{'x' * 9000}\n"
+    report = await enqueue(queue, file_of(tmp_path, rows))
+    assert numbers(report) == (0, 0, 1)
+    assert "8192 is the most" in next(found.message for found in report.findings if found.is_error)

@@ -16,7 +16,8 @@ from voiceflow_worker.campaigns.report_csv import harmless, write_csv_report
 from voiceflow_worker.campaigns.report_html import bars, write_html_report
 from voiceflow_worker.campaigns.report_line import COLUMNS, report_line
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.model.job import Job, JobState, Outcome, Post, PostVerdict
+from voiceflow_worker.model.job import Job, JobState, KeyPress, Post, PostVerdict
+from voiceflow_worker.model.outcome import Outcome
 from voiceflow_worker.model.status import SessionStatus
 
 pytestmark = pytest.mark.anyio
@@ -48,7 +49,6 @@ def ended(place: int, state: JobState, status: SessionStatus | None, digits: str
         started_at=NOW,
         ended_at=NOW + timedelta(seconds=12),
         seconds=12.0,
-        digits=digits,
         **more,  # type: ignore[arg-type]
     )
     post = Post(
@@ -59,6 +59,7 @@ def ended(place: int, state: JobState, status: SessionStatus | None, digits: str
         verdict=PostVerdict.CREATED,
         session_id=f"session-{place}",
         outcome=outcome,
+        presses=() if digits is None else (KeyPress(at=NOW, menu="main", digits=digits),),
     )
     return job(place, state, posts=(post,), post_count=1)
 

@@ -23,7 +23,8 @@ from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import CallLogError, CallLogUnavailableError
 from voiceflow_worker.model.events import SessionSummary
 from voiceflow_worker.model.export import ExportRow, LoggedCalls
-from voiceflow_worker.model.job import NoteKind, Outcome, PostVerdict, RedialPolicy
+from voiceflow_worker.model.job import NoteKind, PostVerdict, RedialPolicy
+from voiceflow_worker.model.outcome import Outcome
 from voiceflow_worker.model.policy import MissingMeans
 from voiceflow_worker.model.status import SessionStatus
 

@@ -13,7 +13,8 @@ from voiceflow_worker import CallPolicy, Job, JobState
 from voiceflow_worker.backends.contract.samples import sample_job
 from voiceflow_worker.model import lifecycle
 from voiceflow_worker.model.evidence import answered, summarised
-from voiceflow_worker.model.job import Note, NoteKind, Outcome
+from voiceflow_worker.model.job import Note, NoteKind
+from voiceflow_worker.model.outcome import Outcome
 from voiceflow_worker.model.status import SessionStatus
 from voiceflow_worker.model.verdict import Verdict, VerdictKind
 

@@ -8,7 +8,8 @@ import pytest
 from tests.docs.pages import DOCS, section
 from voiceflow_worker.gateway.regions import Region
 from voiceflow_worker.model.evidence import summarised
-from voiceflow_worker.model.job import Job, JobState, Outcome, Post, PostVerdict
+from voiceflow_worker.model.job import Job, JobState, Post, PostVerdict
+from voiceflow_worker.model.outcome import Outcome
 from voiceflow_worker.model.policy import CallPolicy
 from voiceflow_worker.model.status import API_CODES, SESSION_ERROR_CODES, SESSION_STATUSES, CodeEntry, SessionStatus
 

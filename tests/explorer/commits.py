@@ -10,7 +10,8 @@ from tests.explorer.scene import POLICY, Rules, Scene, moment
 from tests.explorer.world import ANSWER, IDLE, PARKED, Line, Phase, WorkerAt, World, busy, line_to, place
 from voiceflow_worker.core.changes import _is_over
 from voiceflow_worker.core.ports import Move
-from voiceflow_worker.model.job import Job, Outcome, PostVerdict
+from voiceflow_worker.model.job import Job, PostVerdict
+from voiceflow_worker.model.outcome import Outcome
 from voiceflow_worker.model.verdict import Verdict, VerdictKind
 
 OUTCOMES = {Line.REACHED: COMPLETED, Line.WAS_BUSY: BUSY, Line.DROPPED: DROPPED}

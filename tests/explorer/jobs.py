@@ -14,7 +14,16 @@ from datetime import datetime, timedelta
 from tests.explorer.scene import NOW, POLICY, REDIAL_AFTER, RINGING, SKEW, TICK, Rules, Scene, moment
 from voiceflow_worker.errors import JobError
 from voiceflow_worker.model import lifecycle
-from voiceflow_worker.model.job import Job, JobState, Note, NoteKind, Outcome, Post, PostVerdict, RedialPolicy
+from voiceflow_worker.model.job import (
+    Job,
+    JobState,
+    Note,
+    NoteKind,
+    Post,
+    PostVerdict,
+    RedialPolicy,
+)
+from voiceflow_worker.model.outcome import Outcome
 from voiceflow_worker.model.status import SessionStatus
 
 COMPLETED = Outcome(status=SessionStatus.COMPLETED, status_text="COMPLETED")

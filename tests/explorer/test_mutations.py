@@ -10,7 +10,8 @@ import pytest
 from tests.explorer.scene import FAR, REAL, Rules, Scene
 from tests.explorer.search import Report, explore
 from voiceflow_worker.model import evidence, lifecycle
-from voiceflow_worker.model.job import Job, JobState, Outcome, PostVerdict
+from voiceflow_worker.model.job import Job, JobState, PostVerdict
+from voiceflow_worker.model.outcome import Outcome
 from voiceflow_worker.model.policy import CallPolicy
 from voiceflow_worker.model.verdict import Verdict, VerdictKind
 

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from voiceflow_worker.errors import IllegalMoveError
 from voiceflow_worker.model import lifecycle
 from voiceflow_worker.model.evidence import answered, found_placed, summarised
-from voiceflow_worker.model.job import Job, JobState, NoteKind, Outcome, PostVerdict, RedialPolicy
+from voiceflow_worker.model.job import Job, JobState, NoteKind, PostVerdict, RedialPolicy
 from voiceflow_worker.model.lifecycle import redial_at
+from voiceflow_worker.model.outcome import Outcome
 from voiceflow_worker.model.policy import CallPolicy, Outcomes
 from voiceflow_worker.model.status import SessionStatus
 from voiceflow_worker.model.verdict import Verdict, VerdictKind

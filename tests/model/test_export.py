@@ -26,8 +26,9 @@ from voiceflow_worker.model.export import (
     may_own,
     window_of,
 )
-from voiceflow_worker.model.job import Outcome, Post, PostVerdict, RedialPolicy
+from voiceflow_worker.model.job import Post, PostVerdict, RedialPolicy
 from voiceflow_worker.model.lifecycle import look_again, resolve
+from voiceflow_worker.model.outcome import Outcome
 from voiceflow_worker.model.policy import Outcomes
 from voiceflow_worker.model.status import SessionStatus
 from voiceflow_worker.model.verdict import Verdict, VerdictKind

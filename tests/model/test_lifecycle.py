@@ -14,8 +14,17 @@ from hypothesis import strategies as st
 from voiceflow_worker.errors import IllegalMoveError, TooEarlyError, TooLateError
 from voiceflow_worker.model import lifecycle
 from voiceflow_worker.model.evidence import answered, summarised
-from voiceflow_worker.model.job import FINAL_STATES, Job, JobState, NoteKind, Outcome, Post, PostVerdict, RedialPolicy
+from voiceflow_worker.model.job import (
+    FINAL_STATES,
+    Job,
+    JobState,
+    NoteKind,
+    Post,
+    PostVerdict,
+    RedialPolicy,
+)
 from voiceflow_worker.model.lifecycle import MOVES, MoveName
+from voiceflow_worker.model.outcome import Outcome
 from voiceflow_worker.model.policy import CallPolicy, Outcomes
 from voiceflow_worker.model.status import SessionStatus
 from voiceflow_worker.model.verdict import Verdict, VerdictKind

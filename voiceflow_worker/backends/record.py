@@ -16,7 +16,8 @@ import orjson
 
 from voiceflow_worker.backends.instant import from_micros, from_micros_or_none, to_micros, to_micros_or_none
 from voiceflow_worker.errors import StoreVersionError
-from voiceflow_worker.model.job import Job, JobState, Note, NoteKind, Outcome, Post, PostVerdict, RedialPolicy
+from voiceflow_worker.model.job import Job, JobState, KeyPress, Note, NoteKind, Post, PostVerdict, RedialPolicy
+from voiceflow_worker.model.outcome_record import outcome_from, outcome_record
 from voiceflow_worker.model.status import SessionStatus
 
 Head = tuple[str, str, str, int, str, str | None, int, str | None, str, str | None, int | None, int | None]
@@ -26,7 +27,7 @@ active_until; times in microseconds since 1970 UTC."""
 _RECORD_FIELDS = frozenset(
     {
         "source", "created_at", "body_digest", "not_before", "time_zone", "reason", "failures", "missed_windows",
-        "post_count", "redials", "redial", "posts", "notes",
+        "post_count", "redials", "redial", "data", "menu", "posts", "notes",
     }
 )  # fmt: skip
 _MICROSECOND = timedelta(microseconds=1)
@@ -53,10 +54,27 @@ def head_of(job: Job) -> Head:
 def record_of(job: Job) -> str:
     """Everything of a job that is neither in its head nor its body, as JSON."""
     record: dict[str, Any] = {"source": job.source, "created_at": job.created_at, "body_digest": job.body_digest}
+    _record_order(job, record)
+    _record_life(job, record)
+    return _dumps(record)
+
+
+def _record_order(job: Job, record: dict[str, Any]) -> None:
+    """What the job was handed in with."""
     if job.not_before is not None:
         record["not_before"] = job.not_before
     if job.time_zone is not None:
         record["time_zone"] = job.time_zone
+    if job.redial is not None:
+        record["redial"] = _redial_record(job.redial)
+    if job.data is not None:
+        record["data"] = job.data
+    if job.menu is not None:
+        record["menu"] = job.menu
+
+
+def _record_life(job: Job, record: dict[str, Any]) -> None:
+    """What has happened to the job since."""
     if job.reason is not None:
         record["reason"] = job.reason
     if job.failures:
@@ -67,13 +85,10 @@ def record_of(job: Job) -> str:
         record["post_count"] = job.post_count
     if job.redials:
         record["redials"] = job.redials
-    if job.redial is not None:
-        record["redial"] = _redial_record(job.redial)
     if job.posts:
         record["posts"] = [_post_record(post) for post in job.posts]
     if job.notes:
         record["notes"] = [{"at": note.at, "kind": note.kind.value, "text": note.text} for note in job.notes]
-    return _dumps(record)
 
 
 def job_from(head: Head, record: str, body: str) -> Job:
@@ -124,6 +139,8 @@ def _job(head: Head, fields: Mapping[str, Any], body: str) -> Job:
         post_count=get("post_count", 0),
         redials=get("redials", 0),
         redial=_redial(redial) if redial is not None else None,
+        data=get("data"),
+        menu=get("menu"),
         posts=tuple([_post(post) for post in posts]) if posts else (),
         notes=tuple([_note(note) for note in notes]) if notes else (),
     )
@@ -149,7 +166,9 @@ def _post_record(post: Post) -> dict[str, Any]:
     if post.session_id is not None:
         record["session_id"] = post.session_id
     if post.outcome is not None:
-        record["outcome"] = _outcome_record(post.outcome)
+        record["outcome"] = outcome_record(post.outcome)
+    if post.presses:
+        record["presses"] = [_press_record(press) for press in post.presses]
     return record
 
 
@@ -161,31 +180,22 @@ def _post(record: dict[str, Any]) -> Post:
     if "verdict" in record:
         record["verdict"] = PostVerdict(record["verdict"])
     if "outcome" in record:
-        record["outcome"] = _outcome(record["outcome"])
+        record["outcome"] = outcome_from(record["outcome"])
+    if "presses" in record:
+        record["presses"] = tuple([_press(press) for press in record["presses"]])
     return Post(**record)  # an unknown field is a TypeError, and so a StoreVersionError
 
 
-def _outcome_record(outcome: Outcome) -> dict[str, Any]:
-    record: dict[str, Any] = {
-        "status": outcome.status.value if outcome.status is not None else None,
-        "status_text": outcome.status_text,
-        "code": outcome.code,
-        "message": outcome.message,
-        "session_id": outcome.session_id,
-        "started_at": outcome.started_at,
-        "ended_at": outcome.ended_at,
-        "seconds": outcome.seconds,
-        "digits": outcome.digits,
-    }
-    return {name: value for name, value in record.items() if value is not None}
+def _press_record(press: KeyPress) -> dict[str, Any]:
+    record: dict[str, Any] = {"at": press.at, "menu": press.menu, "digits": press.digits}
+    if press.event_id is not None:
+        record["event_id"] = press.event_id
+    return record
 
 
-def _outcome(record: dict[str, Any]) -> Outcome:
-    status = record.pop("status", None)
-    for name in ("started_at", "ended_at"):
-        if name in record:
-            record[name] = datetime.fromisoformat(record[name])
-    return Outcome(status=SessionStatus(status) if status is not None else None, **record)
+def _press(record: dict[str, Any]) -> KeyPress:
+    record["at"] = datetime.fromisoformat(record["at"])
+    return KeyPress(**record)
 
 
 def _redial_record(redial: RedialPolicy) -> dict[str, Any]:

@@ -140,7 +140,7 @@ class Campaign:
             row=row or self.source.header_row,
             column=name,
             severity=Severity.WARNING,
-            message=f"is neither a reserved column nor used by the template: it does nothing{hint}",
+            message=f"is neither a reserved column nor used by the template: nobody hears it, it is only kept with the call{hint}",
         )
 
     def _unused_keys(self, raw: RawRow) -> tuple[Finding, ...]:

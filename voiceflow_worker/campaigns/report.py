@@ -66,12 +66,12 @@ async def build_report(store: Store, queue: str, batch_id: str | None) -> Report
     async with aclosing(jobs_of(store, queue, batch_id)) as jobs:
         async for job in jobs:
             states[job.state] += 1
+            if job.digits:
+                digits[job.digits] += 1
             if (outcome := job.outcome) is None:
                 continue
             outcomes[outcome.status.value if outcome.status is not None else outcome.status_text] += 1
             answered += outcome.status is not None and session_status(outcome.status).was_reached
-            if outcome.digits:
-                digits[outcome.digits] += 1
     return Report(
         batch_id=batch_id,
         total=states.total(),

@@ -49,7 +49,7 @@ def report_line(job: Job) -> ReportLine:
         outcome=status,
         code=_text(code),
         message=_text(message),
-        digits=_text(outcome.digits if outcome else None),
+        digits=_text(job.digits),
         seconds=_text(f"{outcome.seconds:g}" if outcome and outcome.seconds is not None else None),
         started_at=_text(rfc3339(outcome.started_at if outcome else None)),
         ended_at=_text(rfc3339(outcome.ended_at if outcome else None)),

@@ -17,9 +17,10 @@ from voiceflow_worker.campaigns.schedule import read_schedule
 from voiceflow_worker.campaigns.template import PLACEHOLDER
 from voiceflow_worker.campaigns.values import RowValues
 from voiceflow_worker.core.queue import LONGEST_ID, CallRequest
-from voiceflow_worker.errors import PhoneNumberError
+from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
 from voiceflow_worker.model.callflow import CallFlow
 from voiceflow_worker.model.canonical import body_digest, canonical_body
+from voiceflow_worker.model.data import checked_data
 from voiceflow_worker.model.finding import Finding, Severity
 from voiceflow_worker.model.meaning import copy_of
 from voiceflow_worker.model.phone import ParsedNumber, parse_number
@@ -71,6 +72,7 @@ class RequestMaker:
         batch_id = work.batch(body) or self._default_batch
         unique_key = work.unique_key(body)
         priority = work.priority()
+        data = work.data()
         findings = tuple(replace(found, file=self._file, row=raw.number) for found in work.findings)
         if any(found.is_error for found in findings):
             return ReadRow(raw=raw, findings=findings)
@@ -85,6 +87,7 @@ class RequestMaker:
             valid_until=schedule.valid_until,
             time_zone=schedule.time_zone,
             redial=self._options.redial,
+            data=data,
         )
         return ReadRow(raw=raw, request=request, digest=body_digest(canonical), findings=findings)
 
@@ -189,6 +192,14 @@ class _Work:
             message = f"is {len(key)} characters long, and {LONGEST_KEY} are allowed; shorten it"
             self._error(message, column="unique_key")
         return key
+
+    def data(self) -> Mapping[str, object] | None:
+        """The row's own columns, which stay with its job."""
+        try:
+            return checked_data(self.values.data)
+        except InvalidInputError as error:
+            self._error(str(error), column=None)
+            return None
 
     def priority(self) -> int:
         """The row's priority, else that of the options."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -19,6 +20,8 @@ class RowValues:
 
     reserved: dict[str, str] = field(default_factory=dict[str, str])
     variables: dict[str, object] = field(default_factory=dict[str, object])
+    data: dict[str, object] = field(default_factory=dict[str, object])
+    """What is the user's own: every column that is not reserved, under its name in the file; empty ones are left out."""
     body: dict[str, object] = field(default_factory=dict[str, object])
     problems: list[tuple[str, int | None, str]] = field(default_factory=list[tuple[str, int | None, str]])
     """(column, 8x8 code, sentence) for values of a kind that cannot be read."""
@@ -35,6 +38,11 @@ class CsvValues:
             if name != REASON
             for variable in {*variable_names(written), *variable_names(name)}
         ]
+        self._data = [
+            (index, written.strip())
+            for index, (written, name) in enumerate(zip(header, columns, strict=True))
+            if name not in _OWN
+        ]
         self.variables = frozenset(variable for _, variable in self._variables)
 
     def __call__(self, raw: RawRow) -> RowValues:
@@ -43,6 +51,7 @@ class CsvValues:
         return RowValues(
             reserved={name: cells[index] for index, name in self._reserved if cells[index]},
             variables={name: cells[index] for index, name in self._variables},
+            data={name: cells[index] for index, name in self._data if cells[index]},
         )
 
 
@@ -56,6 +65,8 @@ def json_values(raw: RawRow, *, is_body: bool) -> RowValues:
                 _take_reserved(values, name, value)
         elif is_body:
             values.body[key] = value
+        elif value is not None:
+            values.data[key.strip()] = _flat(value)
         if name != REASON:
             for variable in _variable_names(key):
                 values.variables[variable] = value.strip() if isinstance(value, str) else value
@@ -91,3 +102,8 @@ def _variable_names(key: str) -> tuple[str, ...]:
 def is_used(name: str, variables: Mapping[str, object] | frozenset[str]) -> bool:
     """Whether a template that uses these variables uses a column of this name."""
     return any(variable in variables for variable in variable_names(name))
+
+
+def _flat(value: object) -> object:
+    """A value as a job's data can hold it: anything nested is written out as JSON."""
+    return value if isinstance(value, str | int | float) else json.dumps(value, ensure_ascii=False)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from voiceflow_worker.model.job import Job, JobState, Outcome, Post
+from voiceflow_worker.model.job import Job, JobState, Post
 from voiceflow_worker.model.moment import in_words
+from voiceflow_worker.model.outcome import Outcome
 from voiceflow_worker.model.status import api_code, session_error, session_status
 
 
@@ -92,8 +93,6 @@ def _outcome(outcome: Outcome) -> Iterator[str]:
     if outcome.code is not None:
         error = session_error(outcome.code)
         yield _sentences(f"code {outcome.code}: {error.meaning}.", error.remedy)
-    if outcome.digits:
-        yield f"pressed: {outcome.digits}"
 
 
 def _sentences(*sentences: str) -> str:

@@ -16,6 +16,7 @@ from voiceflow_worker.errors import CallFlowError, InvalidInputError, JobNotFoun
 from voiceflow_worker.model import lifecycle
 from voiceflow_worker.model.callflow import CallFlow
 from voiceflow_worker.model.canonical import body_digest, canonical_body
+from voiceflow_worker.model.data import checked_data
 from voiceflow_worker.model.finding import Finding
 from voiceflow_worker.model.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.job import Job, JobState, RedialPolicy
@@ -31,7 +32,8 @@ class CallRequest:
     """One call to be enqueued.
 
     What the flow's own body says (`clientRequestId` as the unique key, `clientBatchId`, `validUntil`) is used where the
-    field here is None. Times are aware; a larger `priority` goes first.
+    field here is None. Times are aware; a larger `priority` goes first. `data` is the caller's own: it reaches
+    menu handlers, hooks and reports, never 8x8. `menu` names the IVR menu that the call begins with.
     """
 
     flow: CallFlow
@@ -42,6 +44,8 @@ class CallRequest:
     valid_until: datetime | None = None
     time_zone: str | None = None
     redial: RedialPolicy | None = None
+    data: Mapping[str, object] | None = None
+    menu: str | None = None
 
 
 class CallQueue:
@@ -65,12 +69,14 @@ class CallQueue:
         valid_for: timedelta | None = None,
         time_zone: str | None = None,
         redial: RedialPolicy | None = None,
+        data: Mapping[str, object] | None = None,
+        menu: str | None = None,
     ) -> Job:
         """Hand in one call; gives its job, or the job that already owns the `unique_key`.
 
-        `valid_for` counts from now and replaces `valid_until`. Raises `CallFlowError` with every finding,
-        `KeyConflictError` when the key belongs to another body, `StoreUnavailableError`: asking again with the same
-        unique key is then safe.
+        `valid_for` counts from now and replaces `valid_until`; `data` and `menu` as in `CallRequest`. Raises
+        `CallFlowError` with every finding, `InvalidInputError` for data that is no flat JSON, `KeyConflictError` when
+        the key belongs to another body, `StoreUnavailableError`: asking again with the same unique key is then safe.
         """
         if valid_for is not None:
             valid_until = self.store.clock.now() + valid_for
@@ -83,6 +89,8 @@ class CallQueue:
             valid_until=valid_until,
             time_zone=time_zone,
             redial=redial,
+            data=data,
+            menu=menu,
         )
         return (await self.enqueue_many([request]))[0].job
 
@@ -248,6 +256,8 @@ def new_job(request: CallRequest, *, job_id: str, queue: str, at: datetime) -> J
         not_before=request.not_before,
         time_zone=request.time_zone,
         redial=request.redial,
+        data=checked_data(request.data),
+        menu=request.menu,
     )
 
 

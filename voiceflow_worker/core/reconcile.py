@@ -37,7 +37,8 @@ from voiceflow_worker.model.export import (
     may_own,
     window_of,
 )
-from voiceflow_worker.model.job import Job, JobState, Outcome, Post
+from voiceflow_worker.model.job import Job, JobState, Post
+from voiceflow_worker.model.outcome import Outcome
 from voiceflow_worker.model.policy import CallPolicy, MissingMeans
 
 EVERY = timedelta(minutes=3)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from voiceflow_worker.core.identity import job_of
 from voiceflow_worker.core.ports import Records
-from voiceflow_worker.model.job import Outcome
-from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.model.outcome import Outcome
+from voiceflow_worker.model.outcome_record import outcome_from, outcome_record
 
 KEPT = timedelta(days=7)
 SESSIONS = "session"
@@ -56,25 +56,8 @@ class Sessions:
 
 
 def _written(outcome: Outcome) -> str:
-    return json.dumps(
-        {
-            "status": outcome.status.value if outcome.status else None,
-            "status_text": outcome.status_text,
-            "code": outcome.code,
-            "message": outcome.message,
-            "session_id": outcome.session_id,
-            "started_at": outcome.started_at.timestamp() if outcome.started_at else None,
-            "ended_at": outcome.ended_at.timestamp() if outcome.ended_at else None,
-            "seconds": outcome.seconds,
-            "digits": outcome.digits,
-        }
-    )
+    return json.dumps(outcome_record(outcome))
 
 
 def _read(text: str) -> Outcome:
-    fields = json.loads(text)
-    for name in ("started_at", "ended_at"):
-        if fields[name] is not None:
-            fields[name] = datetime.fromtimestamp(fields[name], UTC)
-    status = fields.pop("status")
-    return Outcome(status=SessionStatus(status) if status else None, **fields)
+    return outcome_from(json.loads(text))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
 
@@ -12,11 +12,14 @@ from voiceflow_worker.core.identity import job_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.sessions import Sessions
 from voiceflow_worker.errors import IllegalMoveError, JobNotFoundError
-from voiceflow_worker.model.events import SessionSummary
+from voiceflow_worker.model.events import Leg, SessionSummary
 from voiceflow_worker.model.evidence import answered, summarised
-from voiceflow_worker.model.job import Job, Outcome
+from voiceflow_worker.model.job import Job
+from voiceflow_worker.model.outcome import CallLeg, Outcome
 from voiceflow_worker.model.policy import CallPolicy
 from voiceflow_worker.model.verdict import Verdict, VerdictKind
+
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 class SummaryResult(StrEnum):
@@ -146,6 +149,25 @@ def outcome_of(summary: SessionSummary) -> Outcome:
         started_at=summary.started_at,
         ended_at=summary.ended_at,
         seconds=seconds,
+        last_action=summary.last_action,
+        legs=tuple(_leg(leg) for leg in summary.legs),
+    )
+
+
+def _leg(leg: Leg) -> CallLeg:
+    quality = leg.quality
+    return CallLeg(
+        call_id=leg.call_id,
+        source=leg.source,
+        destination=leg.destination,
+        status=leg.status_text,
+        initiated_at=leg.initiated_at,
+        connected_at=leg.connected_at,
+        disconnected_at=leg.disconnected_at,
+        seconds=leg.duration.total_seconds() if leg.duration is not None else None,
+        mos=quality.mos if quality is not None else None,
+        packet_loss_rate=quality.packet_loss_rate if quality is not None else None,
+        jitter_ms=quality.jitter / _MILLISECOND if quality is not None and quality.jitter is not None else None,
     )
 
 

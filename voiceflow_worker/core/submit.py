@@ -19,7 +19,8 @@ from voiceflow_worker.core.settle import Settler
 from voiceflow_worker.core.witness import RollbackGuard
 from voiceflow_worker.errors import IllegalMoveError, JobNotFoundError, StaleJobError, StoreError
 from voiceflow_worker.model.backoff import spread
-from voiceflow_worker.model.job import MISSED_WINDOW_CODES, Job
+from voiceflow_worker.model.job import Job
+from voiceflow_worker.model.outcome import MISSED_WINDOW_CODES
 from voiceflow_worker.model.policy import CallPolicy
 from voiceflow_worker.model.verdict import Hold, PostProgress, Verdict, VerdictKind
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from voiceflow_worker.model.job import Job, Outcome, Post
+from voiceflow_worker.model.job import Job, Post
+from voiceflow_worker.model.outcome import CallLeg, Outcome
 
 
 def call_as_json(job: Job) -> dict[str, object]:
@@ -25,7 +26,9 @@ def call_as_json(job: Job) -> dict[str, object]:
         "attempt": job.attempt,
         "session_id": job.session_id,
         "client_request_id": post.client_request_id if post else None,
-        "outcome": _outcome(job.outcome),
+        "outcome": _outcome(job.outcome, digits=job.digits),
+        "data": job.data,
+        "menu": job.menu,
         "reason": job.reason,
         "attempts": [_post(each) for each in job.posts],
         "notes": [{"at": rfc3339(note.at), "kind": note.kind.value, "text": note.text} for note in job.notes],
@@ -39,7 +42,7 @@ def rfc3339(time: datetime | None) -> str | None:
     return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _outcome(outcome: Outcome | None) -> dict[str, object] | None:
+def _outcome(outcome: Outcome | None, *, digits: str | None) -> dict[str, object] | None:
     if outcome is None:
         return None
     return {
@@ -49,7 +52,25 @@ def _outcome(outcome: Outcome | None) -> dict[str, object] | None:
         "started_at": rfc3339(outcome.started_at),
         "ended_at": rfc3339(outcome.ended_at),
         "seconds": outcome.seconds,
-        "digits": outcome.digits,
+        "digits": digits,
+        "last_action": outcome.last_action,
+        "legs": [_leg(leg) for leg in outcome.legs],
+    }
+
+
+def _leg(leg: CallLeg) -> dict[str, object]:
+    return {
+        "call_id": leg.call_id,
+        "source": leg.source,
+        "destination": leg.destination,
+        "status": leg.status,
+        "initiated_at": rfc3339(leg.initiated_at),
+        "connected_at": rfc3339(leg.connected_at),
+        "disconnected_at": rfc3339(leg.disconnected_at),
+        "seconds": leg.seconds,
+        "mos": leg.mos,
+        "packet_loss_rate": leg.packet_loss_rate,
+        "jitter_ms": leg.jitter_ms,
     }
 
 
@@ -64,5 +85,6 @@ def _post(post: Post) -> dict[str, object]:
         "code": post.code,
         "message": post.message,
         "valid_until": rfc3339(post.valid_until),
-        "outcome": _outcome(post.outcome),
+        "outcome": _outcome(post.outcome, digits=post.digits),
+        "presses": [{"at": rfc3339(press.at), "menu": press.menu, "digits": press.digits} for press in post.presses],
     }

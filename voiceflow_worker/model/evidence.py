@@ -12,12 +12,10 @@ from datetime import datetime
 from voiceflow_worker.errors import IllegalMoveError
 from voiceflow_worker.model.backoff import backoff
 from voiceflow_worker.model.job import (
-    MISSED_WINDOW_CODES,
     Job,
     JobState,
     Note,
     NoteKind,
-    Outcome,
     Post,
     PostVerdict,
 )
@@ -32,6 +30,7 @@ from voiceflow_worker.model.lifecycle import (
     unless_placed,
     with_post,
 )
+from voiceflow_worker.model.outcome import MISSED_WINDOW_CODES, Outcome
 from voiceflow_worker.model.policy import CallPolicy
 from voiceflow_worker.model.verdict import Verdict, VerdictKind
 

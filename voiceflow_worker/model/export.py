@@ -14,7 +14,8 @@ from datetime import datetime, timedelta
 from enum import IntEnum
 
 from voiceflow_worker.model.events import Direction
-from voiceflow_worker.model.job import Job, Outcome, Post, PostVerdict
+from voiceflow_worker.model.job import Job, Post, PostVerdict
+from voiceflow_worker.model.outcome import Outcome
 from voiceflow_worker.model.policy import CallPolicy
 from voiceflow_worker.model.status import SessionStatus
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.outcome import Outcome
 from voiceflow_worker.model.status import SessionStatus
 
 
@@ -53,9 +55,6 @@ FINAL_STATES = frozenset(
     }
 )
 
-MISSED_WINDOW_CODES = frozenset({-1015, -2007})
-"""8x8 codes that say the POST's own `validUntil` had passed: nobody was called."""
-
 
 class PostVerdict(StrEnum):
     """What is known about one POST of a job."""
@@ -76,28 +75,13 @@ _PLACED = frozenset({PostVerdict.CREATED, PostVerdict.PLACED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """How a session ended, as its summary (VSS) tells. `status_text` is the service's own spelling."""
+class KeyPress:
+    """What a person pressed when `menu` asked: `digits`, with `event_id` the event (VCA) that told of it."""
 
-    status: SessionStatus | None
-    status_text: str
-    code: int | None = None
-    message: str | None = None
-    session_id: str | None = None
-    started_at: datetime | None = None
-    ended_at: datetime | None = None
-    seconds: float | None = None
-    digits: str | None = None
-
-    @property
-    def missed_its_window(self) -> bool:
-        """Whether 8x8 dropped the call because its `validUntil` had passed (-2007): nobody was called."""
-        return self.code in MISSED_WINDOW_CODES
-
-    @property
-    def was_placed(self) -> bool:
-        """Whether this is an attempt: everything that ended a session but a missed window."""
-        return not self.missed_its_window
+    at: datetime
+    menu: str
+    digits: str
+    event_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +103,12 @@ class Post:
     message: str | None = None
     session_id: str | None = None
     outcome: Outcome | None = None
+    presses: tuple[KeyPress, ...] = ()
+
+    @property
+    def digits(self) -> str | None:
+        """What the person pressed in this call, question by question, with commas between; None for nothing."""
+        return ",".join(press.digits for press in self.presses) or None
 
     @property
     def may_have_rung(self) -> bool:
@@ -192,7 +182,8 @@ class Job:
     The first group of fields is the head, which stores index; `body` is the canonical 8x8 request body without
     `validUntil`, `clientRequestId` and `clientBatchId`, made and validated once. `revision` is a token that the writer
     of the last move made. `active_until`: until then the call counts against `max_active`. `posts` holds every POST,
-    but of those that sent nothing only the newest ten.
+    but of those that sent nothing only the newest ten. `data` is the caller's own: flat JSON values that reach menu
+    handlers, hooks and reports, and never 8x8. `menu` names the IVR menu that the call begins with.
     """
 
     id: str
@@ -220,6 +211,8 @@ class Job:
     post_count: int = 0
     redials: int = 0
     redial: RedialPolicy | None = None
+    data: Mapping[str, object] | None = None
+    menu: str | None = None
     posts: tuple[Post, ...] = ()
     notes: tuple[Note, ...] = field(default=())
 
@@ -242,6 +235,11 @@ class Job:
     def outcome(self) -> Outcome | None:
         """How the newest POST that has an outcome ended."""
         return next((post.outcome for post in reversed(self.posts) if post.outcome is not None), None)
+
+    @property
+    def digits(self) -> str | None:
+        """What the person pressed in the newest call in which they pressed anything."""
+        return next((post.digits for post in reversed(self.posts) if post.presses), None)
 
     @property
     def has_outcome(self) -> bool:

@@ -14,7 +14,15 @@ from enum import StrEnum
 
 from voiceflow_worker.errors import IllegalMoveError, TooEarlyError, TooLateError
 from voiceflow_worker.model.backoff import spread
-from voiceflow_worker.model.job import Job, JobState, Note, NoteKind, Outcome, Post, PostVerdict
+from voiceflow_worker.model.job import (
+    Job,
+    JobState,
+    Note,
+    NoteKind,
+    Post,
+    PostVerdict,
+)
+from voiceflow_worker.model.outcome import Outcome
 from voiceflow_worker.model.policy import CallPolicy, Outcomes
 from voiceflow_worker.model.status import SessionStatus
 

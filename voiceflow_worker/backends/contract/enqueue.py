@@ -15,7 +15,17 @@ from voiceflow_worker.backends.contract.ground import Ground
 from voiceflow_worker.backends.contract.samples import NOW, QUEUE, moved, sample_job, sample_jobs
 from voiceflow_worker.core.ports import KeyOwner, Query, Store
 from voiceflow_worker.errors import KeyConflictError
-from voiceflow_worker.model.job import Job, JobState, Note, NoteKind, Outcome, Post, PostVerdict, RedialPolicy
+from voiceflow_worker.model.job import (
+    Job,
+    JobState,
+    KeyPress,
+    Note,
+    NoteKind,
+    Post,
+    PostVerdict,
+    RedialPolicy,
+)
+from voiceflow_worker.model.outcome import CallLeg, Outcome
 from voiceflow_worker.model.status import SessionStatus
 
 HOUR = timedelta(hours=1)
@@ -213,7 +223,8 @@ def full_job() -> Job:
         started_at=NOW + MICROSECOND,
         ended_at=NOW + HOUR,
         seconds=12.5,
-        digits="12#",
+        last_action="sayAndCapture",
+        legs=(CallLeg(call_id="call-1", initiated_at=NOW, seconds=1.5, mos=4.1, jitter_ms=2.0), CallLeg()),
     )
     unknown = Outcome(status=None, status_text="SOMETHING_NEW")
     posts = tuple(
@@ -229,6 +240,7 @@ def full_job() -> Job:
             message="Created",
             session_id="session-1",
             outcome=(outcome, unknown, None)[number % 3],
+            presses=(KeyPress(at=NOW, menu="main", digits="12#", event_id="event-1"),) * (number % 2),
         )
         for number, verdict in enumerate([*PostVerdict, None], 1)
     )
@@ -245,6 +257,8 @@ def full_job() -> Job:
         not_before=NOW - HOUR,
         time_zone="Asia/Singapore",
         reason="redial after BUSY",
+        data={"name": "Ana", "table": 4, "vip": True, "note": None},
+        menu="main",
         failures=3,
         missed_windows=2,
         post_count=17,

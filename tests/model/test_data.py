@@ -1,0 +1,36 @@
+"""What a job may carry of its caller's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.data import LONGEST, checked_data
+
+
+def test_flat_json_is_kept_as_it_is() -> None:
+    data = {"name": "Ana", "table": 4, "share": 0.5, "vip": True, "note": None}
+    assert checked_data(data) == data
+
+
+@pytest.mark.parametrize("nothing", [None, {}])
+def test_nothing_is_stored_for_nothing(nothing: dict[str, object] | None) -> None:
+    assert checked_data(nothing) is None
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ({"items": ["a"]}, "data\\['items'\\] is list"),
+        ({1: "a"}, "its names are texts"),
+        ({"share": float("nan")}, "data\\['share'\\] is nan"),
+        ({"text": "x" * LONGEST}, "bytes as JSON"),
+        ({"huge": 2**70}, "cannot be written as JSON"),
+        ({"half": "\ud800"}, "cannot be written as JSON"),
+    ],
+)
+def test_what_no_store_keeps_is_named(data: dict[Any, object], told: str) -> None:
+    with pytest.raises(InvalidInputError, match=told):
+        checked_data(data)
