@@ -166,7 +166,7 @@ def test_columns_that_nothing_uses_are_warned_of_once(tmp_path: Path) -> None:
         (1, "valid_til", False),
         (1, "colour", False),
     ]
-    assert campaign.findings[0].message.endswith("it does nothing; did you mean valid_until?")
+    assert campaign.findings[0].message.endswith("it is only kept with the call; did you mean valid_until?")
     assert all(not row.findings for row in campaign)
 
 
