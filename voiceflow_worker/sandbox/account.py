@@ -31,6 +31,8 @@ SPEECH_PROFILES: Sequence[Mapping[str, str]] = tuple(
         ("de-DE-KatjaNeural", "de-DE", "German (Germany)", "Female"),
     )
 )
+# Whose calls come in as long as nobody has used or registered anything.
+_ANY = "sandbox"
 _SAMPLE_NUMBERS = ("6531234567",)
 
 
@@ -107,3 +109,12 @@ class Account:
         """Where events of a type are sent; None if nowhere."""
         found = self.hooks(sub_account).get(hook_type)
         return found if found is not None and found.enabled else None
+
+    def is_for_all(self, hook: Hook) -> bool:
+        """Whether this is the hook that was given for all events, not one that was registered for some."""
+        return hook is self._hook_for_all
+
+    def answering(self) -> str | None:
+        """The first sub-account that has a webhook for call actions, which a call that comes in would be for."""
+        known = sorted(self._sub_accounts or ()) or [*self._hooks, _ANY]
+        return next((name for name in known if self.hook(name, "VCA") is not None), None)

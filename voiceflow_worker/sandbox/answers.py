@@ -14,9 +14,9 @@ import orjson
 from voiceflow_worker.model.callflow import find_problems
 from voiceflow_worker.model.finding import Finding
 from voiceflow_worker.model.status import VALIDITY_EXPIRED, api_code
-from voiceflow_worker.model.values import is_object
 from voiceflow_worker.sandbox.account import Account
 from voiceflow_worker.sandbox.call import Call, CallRequest
+from voiceflow_worker.sandbox.speech import read_action
 
 # The guides print 400 with -1007, a field that is wrong, and 422 with -1013, a flow that cannot be run: so the rest.
 _UNPROCESSABLE = frozenset({-1002, -1010, -1012, -1013, -1014, -1015, -1018, -1019, -1020})
@@ -100,20 +100,21 @@ def judged(body: object, request: CallRequest, account: Account, *, now: datetim
     """The refusal of a body, by the first thing that is wrong with it; None when the call is accepted."""
     findings = find_problems(body, now=now)
     errors = [found for found in findings if found.is_error or found.code == VALIDITY_EXPIRED]
-    errors += _against_account(request, account)
+    errors += against_account(request.actions, account, source=request.source)
     if not errors:
         return None
     # Each field is checked before the flow as a whole: an unknown first action is -1007 at 8x8, not -1013.
     return _refused(min(errors, key=lambda found: found.code in _UNPROCESSABLE))
 
 
-def _against_account(request: CallRequest, account: Account) -> Sequence[Finding]:
+def against_account(actions: Sequence[object], account: Account, *, source: str | None) -> Sequence[Finding]:
+    """What of a flow's numbers and voices is not the account's."""
     found: list[Finding] = []
-    if request.source is not None and not account.owns(request.source):
+    if source is not None and not account.owns(source):
         found.append(Finding(message=_WORDS[-1014], code=-1014))
-    for entry in request.actions:
-        params = entry.get("params") if is_object(entry) else None
-        voice = params.get("voiceProfile") if is_object(params) else None
+    for entry in actions:
+        _, params = read_action(entry)
+        voice = params.get("voiceProfile")
         if isinstance(voice, str) and not account.speaks(voice):
             found.append(Finding(message=_WORDS[-1002], code=-1002))
     return found

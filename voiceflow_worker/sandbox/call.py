@@ -1,21 +1,27 @@
-"""One call that was accepted, as the sandbox knows it."""
+"""One call that was accepted, or came in, as the sandbox knows it."""
 
 from __future__ import annotations
 
+import asyncio
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from voiceflow_worker.model.actions import Action
+from voiceflow_worker.model.events import Direction
+from voiceflow_worker.model.status import SessionStatus
 from voiceflow_worker.model.validity import read_valid_until
 from voiceflow_worker.model.values import is_list, is_object
+from voiceflow_worker.sandbox.event_orders import EventKind
+from voiceflow_worker.sandbox.inbound import InboundEntry, InboundOrder
 from voiceflow_worker.sandbox.ledger import LedgerEntry
 from voiceflow_worker.sandbox.outcomes import CallPlan
 from voiceflow_worker.sandbox.script import Script
 
 
-def _new_id() -> str:
+def new_id() -> str:
+    """An id as the service makes them."""
     return str(uuid.uuid4())
 
 
@@ -37,21 +43,72 @@ class CallRequest:
 
 
 @dataclass(slots=True, kw_only=True)
-class Call:
-    """An accepted call: `accepted_at` in seconds since the epoch, `plan` what becomes of it.
+class Leg:
+    """One of the calls of a session, with one person; its times in that person's seconds since the session's dialling.
 
-    `dialled_at` is by the sandbox's own clock; None before, and for a call whose validity passed first.
+    `status` is how it ended, or will.
+    """
+
+    source: str | None
+    destination: str | None
+    direction: Direction = Direction.OUTBOUND
+    dialled: float = 0.0
+    connected: float | None = None
+    ended: float = 0.0
+    status: SessionStatus = SessionStatus.COMPLETED
+    is_recorded: bool = False
+    call_id: str = field(default_factory=new_id)
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """A call under way: `accepted_at` in seconds since the epoch, `plan` what becomes of it.
+
+    `dialled_at` is by the sandbox's own clock; None before, and for a call whose validity passed first. `legs` are
+    those that were dialled. `script` tells how the person behaves, if anything does.
     """
 
     request: CallRequest
     sub_account: str
     accepted_at: float
     plan: CallPlan
-    entry: LedgerEntry
-    script: Script | None = None
+    entry: LedgerEntry | InboundEntry
+    script: Script | InboundOrder | None = None
     dialled_at: datetime | None = None
-    session_id: str = field(default_factory=_new_id)
-    call_flow_request_id: str = field(default_factory=_new_id)
+    legs: list[Leg] = field(default_factory=list[Leg])
+    last_action: Action = Action.MAKE_CALL
+    client_action_id: str | None = None
+    session_id: str = field(default_factory=new_id)
+    call_flow_request_id: str = field(default_factory=new_id)
+    after_summary: tuple[Callable[[], None], ...] = ()
+    """What waits for the summary to be delivered."""
+    _awaited: tuple[tuple[EventKind, asyncio.Event], ...] = ()
+
+    @property
+    def first_leg(self) -> Leg:
+        """The call with the person that this is about."""
+        return self.legs[0]
+
+    @property
+    def summary_script(self) -> Script | None:
+        """What a script has to say about the summary."""
+        return self.script if isinstance(self.script, Script) else None
+
+    def moment(self, seconds: float) -> datetime:
+        """So many of the person's seconds after the dialling; in a sandbox that is sped up, ahead of the clock."""
+        return datetime.fromtimestamp(self.accepted_at, UTC) + timedelta(seconds=self.plan.dial_seconds + seconds)
+
+    def awaits(self, kind: EventKind) -> asyncio.Event:
+        """What is set once the first event of this kind was answered, or when the session's end was told."""
+        event = asyncio.Event()
+        self._awaited += ((kind, event),)
+        return event
+
+    def has_told(self, kind: EventKind) -> None:
+        """An event of this kind was answered; with the summary everything was told."""
+        for awaited, event in self._awaited:
+            if kind in {awaited, EventKind.VSS}:
+                event.set()
 
 
 def read_request(body: object) -> CallRequest:

@@ -5,15 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from voiceflow_worker.model.actions import Action
 from voiceflow_worker.model.status import SessionStatus
-from voiceflow_worker.model.values import is_object
-from voiceflow_worker.sandbox.call import Call
+from voiceflow_worker.sandbox.call import Call, Leg
 from voiceflow_worker.sandbox.export_orders import RowOrder
 from voiceflow_worker.sandbox.orders import OrderBook
 
@@ -22,7 +19,6 @@ COLUMNS: tuple[str, ...] = (
     "ConnectedAt", "DisconnectedAt", "DurationInSec", "SessionStatus", "CallStatus", "SipStatus", "TotalPriceOfCall",
 )  # fmt: skip
 _SIP = {SessionStatus.BUSY: "486", SessionStatus.NO_ANSWER: "480", SessionStatus.CANCELED: "487"}
-_BRIDGING = timedelta(seconds=3)
 _SHOWN_DIGITS = 6
 
 
@@ -53,7 +49,7 @@ class CallLog:
         if order.never:
             return
         known_at = time.time() + order.late_seconds / self._speed
-        for cells in _legs(call, dialled):
+        for cells in (_row(call, leg, dialled) for leg in call.legs):
             told = {**cells, **{name: _masked(cells[name]) for name in _NUMBERS}} if order.masked else cells
             self._rows.append(LoggedRow(call.sub_account, dialled, known_at, told))
 
@@ -83,59 +79,27 @@ def as_csv(rows: Sequence[Mapping[str, str]]) -> bytes:
 _NUMBERS = ("SourceEndpoint", "DestinationEndpoint")
 
 
-def _legs(call: Call, dialled: datetime) -> list[dict[str, str]]:
-    """The first leg; and the second party's, if there is one and somebody answered."""
-    plan = call.plan
-    taken = dialled + timedelta(seconds=plan.ring_seconds)
-    ended = taken + timedelta(seconds=plan.talk_seconds)
-    times = _Times(dialled, taken, ended)
-    legs = [_row(call, call.request.source, call.request.destination, times)]
-    second = [_params(entry) for entry in call.request.actions if _is_call(entry)][1:2]
-    if second and plan.is_answered:
-        (params,) = second
-        times = _Times(taken, min(taken + _BRIDGING, ended), ended)
-        legs.append(_row(call, _text(params.get("source")), _text(params.get("destination")), times))
-    return legs
+def _row(call: Call, leg: Leg, dialled: datetime) -> dict[str, str]:
+    def at(seconds: float) -> str:
+        return _time(dialled + timedelta(seconds=seconds))
 
-
-@dataclass(frozen=True, slots=True)
-class _Times:
-    dialled: datetime
-    taken: datetime
-    ended: datetime
-
-
-def _row(call: Call, source: str | None, destination: str | None, times: _Times) -> dict[str, str]:
-    plan = call.plan
+    connected = leg.connected
     return {
         "SessionId": call.session_id,
-        "CallId": str(uuid.uuid4()),
+        "CallId": leg.call_id,
         "SubAccountId": call.sub_account,
-        "Direction": "OUTBOUND",
-        "SourceEndpoint": (source or "").removeprefix("+"),
-        "DestinationEndpoint": (destination or "").removeprefix("+"),
-        "InitiatedAt": _time(times.dialled),
-        "ConnectedAt": _time(times.taken) if plan.is_answered else "",
-        "DisconnectedAt": _time(times.ended),
-        "DurationInSec": str(round((times.ended - times.taken).total_seconds())) if plan.is_answered else "0",
-        "SessionStatus": plan.status.value,
-        "CallStatus": "COMPLETED" if plan.is_answered else plan.status.value,
-        "SipStatus": "200" if plan.is_answered else _SIP.get(plan.status, "503"),
+        "Direction": leg.direction.value,
+        "SourceEndpoint": (leg.source or "").removeprefix("+"),
+        "DestinationEndpoint": (leg.destination or "").removeprefix("+"),
+        "InitiatedAt": at(leg.dialled),
+        "ConnectedAt": "" if connected is None else at(connected),
+        "DisconnectedAt": at(leg.ended),
+        "DurationInSec": "0" if connected is None else str(round(leg.ended - connected)),
+        "SessionStatus": call.plan.status.value,
+        "CallStatus": leg.status.value if connected is None else "COMPLETED",
+        "SipStatus": _SIP.get(leg.status, "503") if connected is None else "200",
         "TotalPriceOfCall": "0.0000",
     }
-
-
-def _is_call(entry: object) -> bool:
-    return is_object(entry) and entry.get("action") == Action.MAKE_CALL
-
-
-def _params(entry: object) -> Mapping[str, object]:
-    params = entry.get("params") if is_object(entry) else None
-    return params if is_object(params) else {}
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
 
 
 def _masked(number: str) -> str:

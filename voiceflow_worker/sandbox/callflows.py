@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from voiceflow_worker.sandbox.account import Account
 from voiceflow_worker.sandbox.answers import Answer, DateHeader, created, judged, not_created, unreadable
 from voiceflow_worker.sandbox.call import Call, CallRequest, read_request
+from voiceflow_worker.sandbox.event_orders import EventKind
 from voiceflow_worker.sandbox.exchange import Exchange
 from voiceflow_worker.sandbox.faults import Fault, FaultKind, Faults, Place
 from voiceflow_worker.sandbox.ledger import Ledger, LedgerEntry
@@ -54,7 +55,7 @@ class Callflows:
         """Answer one POST."""
         fault = self._faults.on_arrival()
         if fault is not None and fault.fault is FaultKind.DELAY:
-            await self._misbehaviour.pause(fault.seconds or 0.0)
+            await self._misbehaviour.pause(fault.longest)
             fault = None
         content = b"" if fault is not None else await _read(receive)
         if content is None:
@@ -63,25 +64,27 @@ class Callflows:
         if fault is None:
             fault = self._faults.for_call(asked.request.destination)
         if fault is None:
-            answer, _ = self._decide(asked)
-            await send_answer(answer, send, date=self._date)
+            await send_answer(self._decide(asked).answer, send, date=self._date)
         elif fault.fault is FaultKind.DELAY:
             await self._answer_late(fault, asked, send)
         else:
             await self._misbehave(fault, asked, scope, receive, send)
 
     async def _answer_late(self, fault: Fault, asked: _Asked, send: Send) -> None:
-        seconds = fault.seconds or 0.0
         if fault.happens is Place.BEFORE:
-            await self._misbehaviour.pause(seconds)
-        answer, _ = self._decide(asked)
-        if fault.happens is Place.AFTER:
-            await self._misbehaviour.pause(seconds)
-        await send_answer(answer, send, date=self._date)
+            await self._misbehaviour.pause(fault.longest)
+        decided = self._decide(asked)
+        if fault.until is not None and decided.call is not None:
+            event = decided.call.awaits(EventKind(fault.until.value))
+            await self._misbehaviour.pause_until(event, at_most=fault.longest)
+        elif fault.happens is Place.AFTER and fault.until is None:
+            await self._misbehaviour.pause(fault.longest)
+        await send_answer(decided.answer, send, date=self._date)
 
     async def _misbehave(self, fault: Fault, asked: _Asked, scope: Scope, receive: Receive, send: Send) -> None:
         if fault.happens is Place.AFTER:
-            answer, entry = self._decide(asked)
+            decided = self._decide(asked)
+            answer, entry = decided.answer, decided.entry
         else:
             answer, entry = not_created(500, 500, "Internal server error"), _entry(asked)
             self._ledger.append(entry)
@@ -93,15 +96,16 @@ class Callflows:
             entry.answered_with, entry.http_status, entry.code = fault.fault.value, None, None
             await self._misbehaviour.break_line(fault, answer, scope, receive)
 
-    def _decide(self, asked: _Asked) -> tuple[Answer, LedgerEntry]:
+    def _decide(self, asked: _Asked) -> _Decided:
         """Accept or refuse a call, now."""
         entry = _entry(asked)
         self._ledger.append(entry)
-        answer = self._refusal(asked)
+        call, answer = None, self._refusal(asked)
         if answer is None:
-            answer = created(self._accept(asked, entry))
+            call = self._accept(asked, entry)
+            answer = created(call)
         entry.answered_with, entry.http_status, entry.code = answer.told, answer.status, answer.code
-        return answer, entry
+        return _Decided(answer, entry, call)
 
     def _refusal(self, asked: _Asked) -> Answer | None:
         turned_away = self._account.refusal(asked.authorization, asked.sub_account)
@@ -141,6 +145,15 @@ class _Asked:
     body: object
     request: CallRequest
     received_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """What became of one POST; `call` None if it was refused."""
+
+    answer: Answer
+    entry: LedgerEntry
+    call: Call | None
 
 
 def _asked(content: bytes, sub_account: str, scope: Scope) -> _Asked:

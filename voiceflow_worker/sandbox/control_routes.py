@@ -13,13 +13,16 @@ from starlette.routing import Route
 
 from voiceflow_worker.model.values import is_list
 from voiceflow_worker.sandbox.delivery import Delivery
+from voiceflow_worker.sandbox.event_orders import EventOrder, EventOrders
 from voiceflow_worker.sandbox.export_orders import ExportOrder, RowOrder
 from voiceflow_worker.sandbox.exports import Exports
 from voiceflow_worker.sandbox.faults import Fault, Faults
+from voiceflow_worker.sandbox.inbound import InboundOrder
 from voiceflow_worker.sandbox.ledger import Ledger
 from voiceflow_worker.sandbox.orders import OrderBook
 from voiceflow_worker.sandbox.recordings import RecordingOrder, Recordings
 from voiceflow_worker.sandbox.script import Script
+from voiceflow_worker.sandbox.switchboard import Switchboard
 
 Given = TypeVar("Given", bound=BaseModel)
 
@@ -37,6 +40,8 @@ class ControlRoutes:
         rows: OrderBook[RowOrder],
         exports: Exports,
         recordings: Recordings,
+        events: EventOrders,
+        switchboard: Switchboard,
         reset: Callable[[], None],
     ) -> None:
         self._ledger = ledger
@@ -46,6 +51,8 @@ class ControlRoutes:
         self._rows = rows
         self._exports = exports
         self._recordings = recordings
+        self._events = events
+        self._switchboard = switchboard
         self._reset_all = reset
 
     def routes(self) -> list[Route]:
@@ -55,6 +62,9 @@ class ControlRoutes:
             Route("/_sandbox/deliveries", self._deliveries, methods=["GET"]),
             Route("/_sandbox/faults", self._add_faults, methods=["POST"]),
             Route("/_sandbox/script", self._add_scripts, methods=["POST"]),
+            Route("/_sandbox/events", self._add_events, methods=["POST"]),
+            Route("/_sandbox/inbound", self._call_in, methods=["POST"]),
+            Route("/_sandbox/inbound", self._came_in, methods=["GET"]),
             Route("/_sandbox/log", self._add_rows, methods=["POST"]),
             Route("/_sandbox/exports", self._add_exports, methods=["POST"]),
             Route("/_sandbox/exports", self._told_exports, methods=["GET"]),
@@ -74,6 +84,21 @@ class ControlRoutes:
     async def _add_scripts(self, request: Request) -> Response:
         return await self._take(request, Script, self._scripts.add)
 
+    async def _add_events(self, request: Request) -> Response:
+        return await self._take(request, EventOrder, self._events.add)
+
+    async def _call_in(self, request: Request) -> Response:
+        sessions: list[str] = []
+
+        def call(order: InboundOrder) -> None:
+            sessions.append(self._switchboard.call(order).session_id)
+
+        taken = await self._take(request, InboundOrder, call, check=self._switchboard.sub_account_of)
+        return JSONResponse({"taken": len(sessions), "session_ids": sessions}) if sessions else taken
+
+    async def _came_in(self, _request: Request) -> Response:
+        return JSONResponse([entry.as_json() for entry in self._switchboard.entries])
+
     async def _add_rows(self, request: Request) -> Response:
         return await self._take(request, RowOrder, self._rows.add)
 
@@ -90,10 +115,20 @@ class ControlRoutes:
         self._reset_all()
         return JSONResponse({"reset": True})
 
-    async def _take(self, request: Request, model: type[Given], add: Callable[[Given], None]) -> Response:
+    async def _take(
+        self,
+        request: Request,
+        model: type[Given],
+        add: Callable[[Given], None],
+        *,
+        check: Callable[[Given], object] = lambda _: None,
+    ) -> Response:
+        """Read orders and give them; `check` raises ValueError for one that cannot be carried out."""
         try:
             given: object = orjson.loads(await request.body())
             orders = [model.model_validate(order) for order in (given if is_list(given) else [given])]
+            for order in orders:
+                check(order)
         except orjson.JSONDecodeError as error:
             return JSONResponse({"error": f"no JSON: {error}"}, status_code=400)
         except ValidationError as error:
@@ -102,6 +137,8 @@ class ControlRoutes:
                 for problem in error.errors(include_url=False, include_context=False)
             ]
             return JSONResponse({"error": "; ".join(problems)}, status_code=422)
+        except ValueError as error:
+            return JSONResponse({"error": str(error)}, status_code=422)
         for order in orders:
             add(order)
         return JSONResponse({"taken": len(orders)})

@@ -14,7 +14,7 @@ class FaultKind(StrEnum):
     """What goes wrong."""
 
     DELAY = "delay"
-    """The answer comes `seconds` late."""
+    """The answer comes `seconds` late; or when an event of the call was answered (`until`), a minute late at most."""
     STATUS = "status"
     """Another answer: `status`, with `code` and `message` as the service words refusals, or any `body`."""
     THROTTLE = "throttle"
@@ -29,6 +29,15 @@ class FaultKind(StrEnum):
     """No answer, or only a part of it (`within`), and the connection stays open; with `seconds`, is then reset."""
     JUNK = "junk"
     """200 with a `body` that is no JSON; with `raw`, bytes that are no HTTP."""
+
+
+class Until(StrEnum):
+    """What a delayed answer waits for."""
+
+    VCA = "VCA"
+    """The receiver has answered the call's first call action event."""
+    VSS = "VSS"
+    """The session's summary was delivered."""
 
 
 class Place(StrEnum):
@@ -51,7 +60,7 @@ class Within(StrEnum):
 
 
 _TAKES: dict[FaultKind, frozenset[str]] = {
-    FaultKind.DELAY: frozenset({"seconds"}),
+    FaultKind.DELAY: frozenset({"seconds", "until"}),
     FaultKind.STATUS: frozenset({"status", "code", "message", "body", "headers", "retry_after", "location"}),
     FaultKind.THROTTLE: frozenset({"retry_after", "body", "headers"}),
     FaultKind.RESET: frozenset({"within"}),
@@ -63,6 +72,8 @@ _TAKES: dict[FaultKind, frozenset[str]] = {
 _FOR_ALL = frozenset({"fault", "destination", "next_calls", "times", "place"})
 # What the service says by itself is decided before a call is placed; what goes wrong on the line is worst after it.
 _TURNS_AWAY = frozenset({FaultKind.STATUS, FaultKind.THROTTLE})
+
+_LONGEST_WAIT = 60.0
 
 
 class Fault(BaseModel):
@@ -80,6 +91,7 @@ class Fault(BaseModel):
     times: int | None = Field(default=None, ge=1)
     place: Place = Place.AFTER
     seconds: float | None = Field(default=None, ge=0)
+    until: Until | None = None
     status: int | None = Field(default=None, ge=200, le=599)
     code: int | None = None
     message: str | None = None
@@ -104,13 +116,20 @@ class Fault(BaseModel):
             raise ValueError("next says how often already; leave times out")
         if self.place is Place.ARRIVAL and self.destination is not None:
             raise ValueError("on arrival nobody knows the destination: the body is unread; use next")
-        if self.fault is FaultKind.DELAY and self.seconds is None:
-            raise ValueError("delay needs seconds")
+        if self.fault is FaultKind.DELAY and self.seconds is None and self.until is None:
+            raise ValueError("delay needs seconds, or until")
+        if self.until is not None and self.happens is not Place.AFTER:
+            raise ValueError("until is for a call that was placed; leave place out")
         if self.fault is FaultKind.STATUS and self.status is None:
             raise ValueError("status needs a status")
         if self.fault is FaultKind.CUT and self.within is Within.NOTHING and "within" in given:
             raise ValueError("cut is within headers or body; close sends nothing at all")
         return self
+
+    @property
+    def longest(self) -> float:
+        """How many seconds late the answer is at most."""
+        return self.seconds if self.seconds is not None else _LONGEST_WAIT
 
     @property
     def happens(self) -> Place:

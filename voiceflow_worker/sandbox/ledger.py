@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -16,6 +16,9 @@ class LedgerEntry:
     request was in, which is earlier only if a delay was ordered. `rang` turns true at `at`, or later where a script has
     the call dialled later. `answered_with` says what the client was given, and `http_status` is None if that was no
     HTTP answer.
+
+    `heard` is what was said to the person so far (texts, and addresses of files), `pressed` what was heard of their
+    keys, one for each question; `bridged_to` is the second party, once it has answered.
     """
 
     at: float
@@ -32,6 +35,9 @@ class LedgerEntry:
     http_status: int | None = None
     code: int | None = None
     outcome: str | None = None
+    heard: Sequence[str] = ()
+    pressed: Sequence[str | None] = ()
+    bridged_to: str | None = None
 
     def as_json(self) -> dict[str, object]:
         """The entry for scripts; times as RFC 3339 in UTC, `at_seconds` is `at` since the epoch."""
@@ -51,6 +57,9 @@ class LedgerEntry:
             "http_status": self.http_status,
             "code": self.code,
             "outcome": self.outcome,
+            "heard": list(self.heard),
+            "pressed": list(self.pressed),
+            "bridged_to": self.bridged_to,
         }
 
 

@@ -58,6 +58,13 @@ class Misbehaviour:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._called_off.wait(), seconds)
 
+    async def pause_until(self, event: asyncio.Event, *, at_most: float) -> None:
+        """Wait for this, so long at most, or until it is called off."""
+        waits = {asyncio.ensure_future(event.wait()), asyncio.ensure_future(self._called_off.wait())}
+        await asyncio.wait(waits, timeout=at_most, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+
     async def break_line(self, fault: Fault, true_answer: Answer, scope: Scope, receive: Receive) -> None:
         """Carry out a fault of the line: as much of the true answer as is ordered, and then its end."""
         connection = connection_of(scope)

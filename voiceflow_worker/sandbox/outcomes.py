@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from random import Random
 
 from voiceflow_worker.model.actions import Action
 from voiceflow_worker.model.status import SESSION_VALIDITY_EXPIRED, SessionStatus, session_error
 from voiceflow_worker.model.values import is_object
 from voiceflow_worker.sandbox.script import Script
+from voiceflow_worker.sandbox.speech import read_action, repetitions, seconds_of
 
 # Of a hundred calls, in the order of the draw.
 _SHARES = (
@@ -26,8 +27,6 @@ _ANSWERED = frozenset(
     {SessionStatus.COMPLETED, SessionStatus.COMPLETED_UNSUBSCRIBED, SessionStatus.COMPLETED_UNSUB_ERROR}
 )
 _SUMMARY_LAG = 0.5
-_CHARACTERS_PER_SECOND = 15.0
-_SECONDS_OF_A_FILE = 12.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +43,8 @@ class CallPlan:
     mos: float = 4.3
     packet_loss: float = 0.0
     jitter: float = 1.0
+    luck: int = 0
+    """What the dice of the person on the phone begin with."""
 
     @property
     def rings(self) -> bool:
@@ -67,8 +68,8 @@ class Outcomes:
         """The course of the next call to `destination`, which goes through `actions` if it is answered."""
         nth = self._calls.get(destination, 0)
         self._calls[destination] = nth + 1
-        digest = hashlib.blake2b(f"{self._seed}/{destination}/{nth}".encode(), digest_size=8).digest()
-        dice = Random(int.from_bytes(digest))
+        luck = self._luck(f"{destination}/{nth}")
+        dice = Random(luck)
         status = _drawn(dice)
         code = _code(status, dice, actions)
         if script is not None and script.outcome is not None:
@@ -84,8 +85,19 @@ class Outcomes:
             mos=round(dice.uniform(3.9, 4.5), 2),
             packet_loss=round(dice.uniform(0, 0.8), 2),
             jitter=round(dice.uniform(0.2, 9), 2),
+            luck=luck,
         )
         return planned if script is None else _as_scripted(planned, script)
+
+    def inbound(self, source: str) -> CallPlan:
+        """The course of the next call that `source` makes to one of the account's numbers."""
+        caller = f"from {source}"
+        nth = self._calls.get(caller, 0)
+        self._calls[caller] = nth + 1
+        return CallPlan(status=SessionStatus.COMPLETED, luck=self._luck(f"{caller}/{nth}"))
+
+    def _luck(self, call: str) -> int:
+        return int.from_bytes(hashlib.blake2b(f"{self._seed}/{call}".encode(), digest_size=8).digest())
 
     def reset(self) -> None:
         """Begin again: the next call to each destination is its first."""
@@ -107,17 +119,12 @@ def _as_scripted(plan: CallPlan, script: Script) -> CallPlan:
     def chosen(scripted: float | None, otherwise: float) -> float:
         return otherwise if scripted is None else scripted
 
-    return CallPlan(
-        status=plan.status,
-        code=plan.code,
-        message=plan.message,
+    return replace(
+        plan,
         dial_seconds=chosen(script.dial_seconds, plan.dial_seconds),
         ring_seconds=chosen(script.ring_seconds, plan.ring_seconds),
         talk_seconds=chosen(script.talk_seconds, plan.talk_seconds) if plan.is_answered else 0.0,
         lag_seconds=chosen(script.delay_seconds, plan.lag_seconds),
-        mos=plan.mos,
-        packet_loss=plan.packet_loss,
-        jitter=plan.jitter,
     )
 
 
@@ -163,26 +170,6 @@ def _talking(actions: Sequence[object]) -> float:
     """How long it takes to go through the actions, for somebody who listens to the end."""
     seconds = 1.0
     for entry in actions:
-        if not is_object(entry):
-            continue
-        given = entry.get("params")
-        params: Mapping[str, object] = given if is_object(given) else {}
-        times = _number(params.get("repetition"), 1.0)
-        match entry.get("action"):
-            case Action.SAY:
-                seconds += _speech(params, "text") * times
-            case Action.PLAY_FILE:
-                seconds += _SECONDS_OF_A_FILE * times
-            case Action.SAY_AND_CAPTURE:
-                seconds += _speech(params, "promptMessage") * times + 3
-            case _:
-                pass
+        action, params = read_action(entry)
+        seconds += seconds_of(action, params) * repetitions(params)
     return seconds
-
-
-def _speech(params: Mapping[str, object], key: str) -> float:
-    return len(str(params.get(key, ""))) / _CHARACTERS_PER_SECOND / (_number(params.get("speed"), 1.0) or 1.0)
-
-
-def _number(value: object, otherwise: float) -> float:
-    return float(value) if isinstance(value, int | float) else otherwise

@@ -7,6 +7,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from voiceflow_worker.model.status import SessionStatus, fold_session_status
+from voiceflow_worker.sandbox.caller import Keys, Reached, checked_keys
 from voiceflow_worker.sandbox.orders import same_number
 
 
@@ -21,6 +22,12 @@ class Script(BaseModel):
     `duplicates` is how many more times the summary is sent, `drop` keeps it from being sent at all,
     `no_client_request_id` sends it without one, `retries` is how often a delivery that was not answered with 2xx is
     tried again.
+
+    `keys` is what the person does at the menu's questions, one entry each; without it they press what the seed says.
+    In a call with questions or a second party, `action_seconds` is how long each text or file takes, `bridge_outcome`
+    what becomes of a second party and `bridge_seconds` how long the two talk; `talk_seconds` counts where
+    `bridge_seconds` is absent, and else such a call takes as long as its menu does. `statuses` is whether call status
+    events (VCS) are sent: if absent, only to a webhook that was registered for them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -38,11 +45,21 @@ class Script(BaseModel):
     drop: bool = False
     no_client_request_id: bool = False
     retries: int | None = Field(default=None, ge=0, le=100)
+    keys: Keys | None = None
+    action_seconds: float | None = Field(default=None, ge=0)
+    bridge_outcome: Reached | None = None
+    bridge_seconds: float | None = Field(default=None, ge=0)
+    statuses: bool | None = None
 
     @field_validator("outcome", mode="before")
     @classmethod
     def _any_spelling(cls, value: Any) -> Any:
         return fold_session_status(value) or value
+
+    @field_validator("keys")
+    @classmethod
+    def _on_a_phone(cls, value: Keys | None) -> Keys | None:
+        return checked_keys(value)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

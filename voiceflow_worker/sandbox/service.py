@@ -20,7 +20,9 @@ from voiceflow_worker.sandbox.call_log import CallLog
 from voiceflow_worker.sandbox.callflows import Callflows
 from voiceflow_worker.sandbox.connection import ConnectionTellingProtocol
 from voiceflow_worker.sandbox.control_routes import ControlRoutes
+from voiceflow_worker.sandbox.conversation import Stage
 from voiceflow_worker.sandbox.delivery import Delivery, Hook
+from voiceflow_worker.sandbox.event_orders import EventOrders
 from voiceflow_worker.sandbox.exchange import Exchange
 from voiceflow_worker.sandbox.export_orders import RowOrder
 from voiceflow_worker.sandbox.export_routes import ExportRoutes
@@ -31,7 +33,10 @@ from voiceflow_worker.sandbox.misbehaviour import Misbehaviour
 from voiceflow_worker.sandbox.orders import OrderBook
 from voiceflow_worker.sandbox.outcomes import Outcomes
 from voiceflow_worker.sandbox.recordings import Recordings
+from voiceflow_worker.sandbox.reports import Reports
 from voiceflow_worker.sandbox.script import Script
+from voiceflow_worker.sandbox.switchboard import Switchboard
+from voiceflow_worker.sandbox.timers import Timers
 
 _CALLFLOWS = re.compile(r"/api/v1/subaccounts/([^/]+)/callflows")
 
@@ -42,10 +47,12 @@ class Sandbox:
     `seed` decides how calls end; `speed` how much quicker than life they do so (60: a minute takes a second).
     `api_key`, `sub_accounts`, `numbers` (sources that may be shown) and `voices` are checked only if given. `webhook`
     is the URL to which all events of every sub-account are sent until others are registered, with `webhook_secret` as
-    their Authorization value; a delivery that fails is tried `webhook_retries` times more. `clock_offset` sets its
+    their Authorization value; a delivery that fails is tried `webhook_retries` times more. A call action event (VCA)
+    is tried once, and its answer has to come `answer_within` so long, which `speed` does not shorten. Call status
+    events (VCS) go only where one registered for them, with `call_statuses` to `webhook` too. `clock_offset` sets its
     clock, which judges `validUntil` and writes the Date header, off from this machine's; the ledger tells true times.
 
-    The ledger and both kinds of orders can be used from Python as they can over HTTP.
+    The ledger and all kinds of orders can be used from Python as they can over HTTP.
     """
 
     def __init__(
@@ -60,6 +67,8 @@ class Sandbox:
         webhook_secret: str | None = None,
         webhook_retries: int = 0,
         speed: float = 1.0,
+        answer_within: timedelta = timedelta(seconds=10),
+        call_statuses: bool = False,
         clock_offset: timedelta = timedelta(0),
     ) -> None:
         if not speed > 0:
@@ -81,14 +90,24 @@ class Sandbox:
         self._log = CallLog(self.rows, speed=speed)
         self.exports = Exports(self._log, now=self._now)
         """Exports of that log, and how they shall go: `sandbox.exports.add(ExportOrder(…))`."""
-        self._exchange = Exchange(
-            self._activity,
+        self.events = EventOrders()
+        """How events go to their receiver: `sandbox.events.add(EventOrder(…))`."""
+        self.recordings = Recordings()
+        """What sessions have recordings: `sandbox.recordings.add(RecordingOrder(…))`."""
+        timers = Timers(self._activity)
+        reports = Reports(
             account=self._account,
             delivery=self._delivery,
-            log=self._log,
+            orders=self.events,
+            timers=timers,
             speed=speed,
-            now=self._now,
+            within=answer_within.total_seconds(),
+            statuses=call_statuses,
         )
+        stage = Stage(account=self._account, reports=reports, recordings=self.recordings, speed=speed)
+        self._exchange = Exchange(self._activity, timers=timers, stage=stage, log=self._log, now=self._now)
+        self.inbound = Switchboard(self._account, outcomes=self._outcomes, exchange=self._exchange)
+        """Who calls the account's numbers: `sandbox.inbound.call(InboundOrder(…))`; `.entries` what came of it."""
         self._misbehaviour = Misbehaviour(self._date)
         self.ledger = Ledger()
         """Every call that was asked for, in order."""
@@ -107,8 +126,6 @@ class Sandbox:
             date=self._date,
             now=self._now,
         )
-        self.recordings = Recordings()
-        """What sessions have recordings: `sandbox.recordings.add(RecordingOrder(…))`."""
         control = ControlRoutes(
             ledger=self.ledger,
             delivery=self._delivery,
@@ -117,6 +134,8 @@ class Sandbox:
             rows=self.rows,
             exports=self.exports,
             recordings=self.recordings,
+            events=self.events,
+            switchboard=self.inbound,
             reset=self.reset,
         )
         account = [
@@ -156,6 +175,8 @@ class Sandbox:
         self._outcomes.reset()
         self.faults.clear()
         self.scripts.clear()
+        self.events.clear()
+        self.inbound.clear()
         self.rows.clear()
         self.exports.clear()
         self._log.clear()
@@ -165,7 +186,7 @@ class Sandbox:
     async def aclose(self) -> None:
         """Forget the calls under way, close connections to receivers. `running`, or a server's lifespan, does it."""
         self._misbehaviour.call_off()
-        self._exchange.clear()
+        await self._exchange.aclose()
         await self._delivery.aclose()
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,0 +1,119 @@
+"""What is heard of the keys that a person presses, and which keys people press."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from random import Random
+
+import pytest
+from pydantic import ValidationError
+
+from voiceflow_worker.sandbox.caller import Caller, KeyPress, Press
+from voiceflow_worker.sandbox.capture import Heard, listen, read_question
+from voiceflow_worker.sandbox.event_orders import EventOrder
+from voiceflow_worker.sandbox.inbound import InboundOrder
+from voiceflow_worker.sandbox.script import Script
+
+FOUR = {"minDigits": 4, "maxDigits": 4, "digitTimeout": 3000, "overallTimeout": 10000}
+
+
+def heard(digits: str, rules: Mapping[str, object], *, after: float = 1.0) -> str | None:
+    return listen(read_question(rules), Press(digits, after)).digits
+
+
+@pytest.mark.parametrize(
+    ("digits", "rules", "expected"),
+    [
+        ("1", {"maxDigits": 1}, "1"),
+        ("1234", FOUR, "1234"),
+        ("123456", FOUR, "1234"),
+        ("123", FOUR, None),
+        ("123#", FOUR, None),
+        ("12#", {**FOUR, "minDigits": 2}, "12"),
+        ("12#4", {**FOUR, "completeOnHash": False}, "12#4"),
+        ("12", {"minDigits": 2, "maxDigits": None}, "12"),
+        ("*1", {}, "*1"),
+        ("#", {}, None),
+        ("", {}, None),
+        ("", {"minDigits": 0, "maxDigits": 4}, None),
+    ],
+)
+def test_the_digits_that_the_rules_take_are_heard(digits: str, rules: dict[str, object], expected: str | None) -> None:
+    assert heard(digits, rules) == expected
+
+
+def test_keys_that_come_too_late_are_not_heard() -> None:
+    assert heard("1234", FOUR, after=2.9) == "1234"
+    assert heard("1234", FOUR, after=3.1) is None
+    assert heard("1", {"maxDigits": 1, "overallTimeout": 10000}, after=9.9) == "1"
+    assert heard("1", {"maxDigits": 1, "overallTimeout": 10000}, after=10.1) is None
+    assert heard("12", {"maxDigits": 2, "digitTimeout": 900, "overallTimeout": 1000}, after=0.8) == "1"
+
+
+def test_a_question_takes_as_long_as_its_keys_do() -> None:
+    one, four = read_question({"maxDigits": 1}), read_question(FOUR)
+    assert listen(one, Press("1", 2.5)) == Heard("1", 2.5)
+    assert listen(four, Press("", 1.0)) == Heard(None, 3.0)
+    assert listen(four, Press("12", 0.5)).seconds == pytest.approx(3.8)
+    assert listen(read_question({}), Press("7", 1.0)) == Heard("7", 30.0)  # the guide's overallTimeout: no # ended it
+    assert listen(four, Press("", 2.0, hangs_up=True)) == Heard(None, 2.0, hung_up=True)
+
+
+def test_a_caller_follows_the_script_and_then_presses_nothing() -> None:
+    caller = Caller(Random(0), ["1", None, KeyPress(keys="34#", after=2), ("9", "8"), "hangup"])
+    assert [caller.answer(fewest=1) for _ in range(6)] == [
+        (Press("1", 1.0),),
+        (Press("", 1.0),),
+        (Press("34#", 2.0),),
+        (Press("9", 1.0), Press("8", 1.0)),
+        (Press("", 1.0, hangs_up=True),),
+        (Press("", 1.0),),
+    ]
+
+
+def test_a_caller_who_is_asked_without_end_hangs_up() -> None:
+    for keys in (None, ["1"] * 40):
+        caller = Caller(Random(0), keys)
+        answers = [caller.answer(fewest=1)[0] for _ in range(100)]
+        assert answers[99].hangs_up
+        assert not any(press.hangs_up for press in answers[: 25 if keys is None else 65])
+
+
+def test_without_a_script_the_same_dice_press_the_same_keys() -> None:
+    def pressed(seed: int) -> list[object]:
+        return [Caller(Random(f"{seed}/{call}"), None).answer(fewest=1) for call in range(50)]
+
+    assert pressed(1) == pressed(1)
+    assert pressed(1) != pressed(2)
+
+
+def test_without_a_script_people_press_any_digit_or_nothing_and_as_many_as_are_wanted() -> None:
+    firsts = Counter(Caller(Random(call), None).answer(fewest=1)[0].digits for call in range(2000))
+    assert set(firsts) == {"", *"123456789"}
+    assert firsts["1"] > firsts["9"]
+    fours = {len(Caller(Random(call), None).answer(fewest=4)[0].digits) for call in range(200)}
+    assert fours == {0, 4}
+
+
+@pytest.mark.parametrize("keys", [["1x"], [""], [["1", "y"]], [[]], [{"keys": "1", "before": 2}], [{"after": -1}], [7]])
+def test_keys_that_no_phone_has_are_refused(keys: object) -> None:
+    with pytest.raises(ValidationError):
+        Script.model_validate({"keys": keys})
+    with pytest.raises(ValidationError):
+        InboundOrder.model_validate({"source": "+6587654321", "destination": "+6531234567", "keys": keys})
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        {"event": "VNU"},
+        {"duplicates": 1},
+        {"event": "VCA", "duplicate_after": "VCS"},
+        {"event": "VCA", "duplicate_after": -1},
+        {"event": "VCA", "delay_seconds": -1},
+    ],
+)
+def test_orders_for_events_that_make_no_sense_are_refused(order: object) -> None:
+    with pytest.raises(ValidationError):
+        EventOrder.model_validate(order)

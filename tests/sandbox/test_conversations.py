@@ -1,0 +1,316 @@
+"""Menus against the sandbox: it runs flows, presses keys, asks what to do next, and does what it is told."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import anyio
+import pytest
+
+from tests.sandbox.calling import ANA, BEN, SOURCE, Caller, calling
+from tests.sandbox.menus import HANGUP, Json, Receiver, answered, ask, asking, in_turn, receiving, say
+from voiceflow_worker.model.events import ActionStatus, CallAction, Direction, SessionSummary, parse_event
+from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.sandbox import Sandbox
+from voiceflow_worker.sandbox.caller import Keys
+from voiceflow_worker.sandbox.script import Script
+
+pytestmark = pytest.mark.anyio
+
+QUICK = 2000.0
+GOODBYE = answered(say("Goodbye."), HANGUP)
+
+
+async def settled(sandbox: Sandbox) -> None:
+    with anyio.fail_after(30):
+        await sandbox.idle()
+
+
+async def played(receiver: Receiver, request: Json, keys: Keys | None = (), **more: Any) -> Json:
+    """Play one call to its end; gives its entry in the ledger."""
+    sandbox = Sandbox(webhook=receiver.url, speed=QUICK, **more)
+    sandbox.scripts.add(Script(outcome=SessionStatus.COMPLETED, keys=keys))
+    async with calling(sandbox) as caller:
+        assert (await caller.post(request)).status_code == 200
+        await settled(sandbox)
+        (entry,) = await caller.ledger()
+    return entry
+
+
+async def test_the_keys_that_were_pressed_are_asked_about_as_the_service_words_it() -> None:
+    async with receiving(GOODBYE) as receiver:
+        request = asking(say("Hello."), ask("Press 1."), clientRequestId="default.01J.1")
+        entry = await played(receiver, request, ["1"])
+    (event,) = [event for event in receiver.events if event["eventType"] == "CALL_ACTION"]
+    question = parse_event(event)
+    assert isinstance(question, CallAction)
+    assert (question.session_id, question.sub_account_id) == (entry["session_id"], "acme")
+    assert (question.source, question.destination, question.dtmf) == (SOURCE, ANA, "1")
+    assert (question.call_status, question.direction) == (ActionStatus.ACTION_COMPLETED, Direction.OUTBOUND)
+    assert (question.call_type, question.sip_code, question.client_action_id) == ("PSTN", 200, None)
+    assert question.event_id
+    assert question.timestamp is not None
+    assert "clientRequestId" not in event["payload"]
+    assert event["payload"]["eventData"] == {"dtmf": "1"}
+    summary = parse_event(receiver.events[-1])
+    assert isinstance(summary, SessionSummary)
+    assert summary.status is SessionStatus.COMPLETED
+    assert (summary.last_action, summary.call_count, summary.client_request_id) == ("HANGUP", 1, "default.01J.1")
+    assert summary.call_a is not None
+    assert (summary.call_a.call_id, summary.call_a.status) == (question.call_id, SessionStatus.COMPLETED)
+    assert summary.call_a.connected_at is not None
+    assert summary.started_at is not None
+    assert summary.started_at < summary.call_a.connected_at < question.timestamp
+    assert summary.ended_at is not None
+    assert summary.ended_at > question.timestamp
+    assert entry["outcome"] == "COMPLETED"
+    assert (entry["heard"], entry["pressed"]) == (["Hello.", "Press 1.", "Goodbye."], ["1"])
+
+
+async def test_a_number_without_its_plus_is_asked_about_with_it() -> None:
+    async with receiving(GOODBYE) as receiver:
+        await played(receiver, asking(destination=ANA.lstrip("+")), ["1"])
+    assert receiver.questions[0]["destination"] == ANA
+
+
+async def test_the_last_client_action_id_comes_back() -> None:
+    replies = in_turn(
+        answered(ask("Level 2?"), place="level 2"),
+        answered(ask("Level 3?"), place="level 3"),
+        answered(ask("Still level 3?")),
+        GOODBYE,
+    )
+    async with receiving(replies) as receiver:
+        entry = await played(receiver, asking(), ["1", "2", None, "4"])
+    assert [(event.get("clientActionId"), event["eventData"]["dtmf"]) for event in receiver.questions] == [
+        (None, "1"),
+        ("level 2", "2"),
+        ("level 3", None),
+        ("level 3", "4"),
+    ]
+    assert "clientActionId" not in receiver.questions[0]
+    assert len({event["eventId"] for event in receiver.questions}) == 4
+    assert entry["pressed"] == ["1", "2", None, "4"]
+    assert entry["heard"] == ["Press a key.", "Level 2?", "Level 3?", "Still level 3?", "Goodbye."]
+
+
+async def test_a_question_is_repeated_until_it_has_enough_digits() -> None:
+    question = ask(
+        "Your code?", minDigits=4, maxDigits=4, noOfTries=3, failureMessage="Too short.", successMessage="Thank you."
+    )
+    async with receiving(GOODBYE) as receiver:
+        entry = await played(receiver, asking(question), [("1", None, "1234")])
+    assert [event["eventData"]["dtmf"] for event in receiver.questions] == ["1234"]
+    assert entry["heard"] == [*["Your code?", "Too short."] * 2, "Your code?", "Thank you.", "Goodbye."]
+    assert entry["pressed"] == ["1234"]
+
+
+async def test_after_the_last_try_there_are_no_digits() -> None:
+    async with receiving(GOODBYE) as receiver:
+        question = ask("Your code?", minDigits=4, maxDigits=4, noOfTries=2, failureMessage="Too short.")
+        entry = await played(receiver, asking(question), ["123"])
+    assert [event["eventData"] for event in receiver.questions] == [{"dtmf": None}]
+    assert entry["heard"] == ["Your code?", "Too short."] * 2 + ["Goodbye."]
+    assert entry["pressed"] == [None]
+
+
+async def test_a_slow_caller_is_waited_for_and_a_slower_one_is_not() -> None:
+    async with receiving(in_turn(answered(ask()), GOODBYE)) as receiver:
+        sandbox = Sandbox(webhook=receiver.url, speed=QUICK)
+        async with calling(sandbox) as caller:
+            keys = [{"keys": "1", "after": 4.5}, {"keys": "2", "after": 5.5}]
+            await caller.script(keys=keys, outcome="COMPLETED", action_seconds=0, ring_seconds=3)
+            await caller.post(asking())
+            await settled(sandbox)
+    assert [event["eventData"]["dtmf"] for event in receiver.questions] == ["1", None]
+    summary = parse_event(receiver.events[-1])
+    assert isinstance(summary, SessionSummary)
+    assert summary.call_a is not None
+    assert summary.call_a.duration is not None
+    # 4.5 s for the first key, 5 s of silence, and the two answers.
+    assert timedelta(seconds=9) < summary.call_a.duration < timedelta(seconds=15)
+
+
+async def test_a_caller_may_hang_up_in_the_middle_of_the_menu() -> None:
+    async with receiving(answered(say("Well."), ask("And now?"))) as receiver:
+        entry = await played(receiver, asking(), ["1", "hangup"])
+    assert len(receiver.questions) == 1
+    summary = receiver.summary
+    assert (summary["sessionStatus"], summary["lastAction"]) == ("COMPLETED", "SAY_AND_CAPTURE")
+    assert "errorDetails" not in summary
+    assert entry["heard"] == ["Press a key.", "Well.", "And now?"]
+    assert entry["pressed"] == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "told"),
+    [
+        (503, "HTTP status 503"),
+        (201, "HTTP status 201"),
+        (b"<html>", "no JSON"),
+        (b"", "no JSON"),
+        (answered(), "no actions"),
+        ({"clientActionId": "here"}, "$.callflow"),
+        ([HANGUP], "should be an object"),
+        (answered({"action": "dance"}), "$.callflow[0].action"),
+        (answered({"action": "say", "params": {"text": "No voice."}}), "voiceProfile"),
+        (answered(HANGUP, say("Too late.")), "hangup"),
+    ],
+)
+async def test_an_answer_that_cannot_be_run_ends_the_session(reply: Any, told: str) -> None:
+    async with receiving(lambda _: reply) as receiver:
+        entry = await played(receiver, asking(), ["1"])
+    summary = receiver.summary
+    assert summary["sessionStatus"] == entry["outcome"] == "ERROR"
+    assert summary["errorDetails"]["errorCode"] == -2003
+    assert told in summary["errorDetails"]["errorMsg"]
+    assert summary["details"]["callA"]["callStatus"] == "COMPLETED"
+    assert entry["heard"] == ["Press a key."]
+
+
+async def test_an_answer_with_a_source_that_is_not_the_accounts_ends_the_session() -> None:
+    reply = answered({"action": "makeCall", "params": {"source": BEN, "destination": ANA}})
+    async with receiving(reply) as receiver:
+        await played(receiver, asking(), ["1"], numbers=[SOURCE])
+    assert receiver.summary["errorDetails"]["errorCode"] == -2008
+
+
+async def test_no_answer_within_the_limit_ends_the_session() -> None:
+    async with receiving(GOODBYE) as receiver:
+        receiver.holds = asyncio.Event()
+        await played(receiver, asking(), ["1"], answer_within=timedelta(seconds=0.2))
+        receiver.holds.set()
+    assert receiver.summary["errorDetails"]["errorCode"] == -2003
+    assert "not answered" in receiver.summary["errorDetails"]["errorMsg"]
+
+
+async def test_without_a_webhook_for_questions_a_flow_goes_on() -> None:
+    sandbox = Sandbox(speed=QUICK)
+    sandbox.scripts.add(Script(outcome=SessionStatus.COMPLETED, keys=["7"]))
+    async with calling(sandbox) as caller:
+        await caller.post(asking(ask(), say("Thank you."), HANGUP))
+        await settled(sandbox)
+        (entry,) = await caller.ledger()
+    assert (entry["outcome"], entry["pressed"], entry["heard"]) == ("COMPLETED", ["7"], ["Press a key.", "Thank you."])
+
+
+async def test_questions_go_to_the_webhook_that_was_registered_for_them() -> None:
+    async with receiving(GOODBYE) as menu, receiving(GOODBYE) as others:
+        sandbox = Sandbox(webhook=others.url, speed=QUICK)
+        sandbox.scripts.add(Script(outcome=SessionStatus.COMPLETED, keys=["1"]))
+        async with calling(sandbox) as caller:
+            url = f"{caller.url}/api/v1/subaccounts/acme/webhooks"
+            given = {"type": "VCA", "url": menu.url}
+            (await caller.client.post(url, json=given, headers={"Authorization": "Bearer k"})).raise_for_status()
+            await caller.post(asking())
+            await settled(sandbox)
+    assert (menu.order, others.order) == (["CALL_ACTION"], ["SESSION_SUMMARY"])
+
+
+@pytest.mark.parametrize("outcome", ["NO_ANSWER", "BUSY", "FAILED"])
+async def test_who_is_not_reached_is_asked_nothing(outcome: str) -> None:
+    async with receiving(GOODBYE) as receiver:
+        sandbox = Sandbox(webhook=receiver.url, speed=QUICK)
+        async with calling(sandbox) as caller:
+            await caller.script(outcome=outcome, keys=["1"])
+            await caller.post(asking())
+            await settled(sandbox)
+            (entry,) = await caller.ledger()
+    assert receiver.order == ["SESSION_SUMMARY"]
+    assert (entry["outcome"], entry["heard"], entry["pressed"]) == (outcome, [], [])
+
+
+async def test_the_ledger_tells_what_a_call_without_questions_said() -> None:
+    async with receiving(GOODBYE) as receiver:
+        file = {"action": "playFile", "params": {"fileUrl": "https://files.example.com/a.mp3"}}
+        entry = await played(receiver, asking(say("Hello.", repetition=2), file))
+    assert entry["heard"] == ["Hello.", "Hello.", "https://files.example.com/a.mp3"]
+    assert (entry["pressed"], entry["bridged_to"]) == ([], None)
+    assert receiver.summary["lastAction"] == "PLAY_FILE"
+
+
+async def test_scripts_are_for_their_destinations_and_for_so_many_calls() -> None:
+    async with receiving(GOODBYE) as receiver:
+        sandbox = Sandbox(webhook=receiver.url, speed=QUICK)
+        async with calling(sandbox) as caller:
+            await caller.order(
+                "script",
+                [
+                    {"destination": ANA, "outcome": "COMPLETED", "keys": ["1"], "times": 1},
+                    {"destination": ANA, "outcome": "COMPLETED", "keys": ["2"]},
+                    {"outcome": "COMPLETED", "keys": [None]},
+                ],
+            )
+            for destination in (ANA, ANA, BEN):
+                await caller.post(asking(destination=destination))
+                await settled(sandbox)
+            entries = await caller.ledger()
+    assert [entry["pressed"] for entry in entries] == [["1"], ["2"], [None]]
+
+
+async def pressed_by(seed: int, calls: int, receiver: Receiver) -> list[Any]:
+    sandbox = Sandbox(webhook=receiver.url, speed=QUICK, seed=seed)
+    async with calling(sandbox) as caller:
+        async with anyio.create_task_group() as tasks:
+            for place in range(calls):
+                tasks.start_soon(caller.post, asking(destination=f"+6587{place:06d}"))
+        await settled(sandbox)
+        entries = await caller.ledger()
+    return sorted((entry["destination"], entry["outcome"], entry["pressed"], entry["heard"]) for entry in entries)
+
+
+def winding(payload: Json) -> Json:
+    """Asks again until a 1 is pressed."""
+    return GOODBYE if payload["eventData"]["dtmf"] == "1" else answered(ask("Again?"), place="again")
+
+
+async def test_the_same_seed_presses_the_same_keys() -> None:
+    async with receiving(winding) as receiver:
+        first = await pressed_by(5, 30, receiver)
+        again = await pressed_by(5, 30, receiver)
+        other = await pressed_by(6, 30, receiver)
+    assert first == again
+    assert first != other
+    assert any(len(pressed) > 2 for _, _, pressed, _ in first)
+
+
+async def test_two_hundred_menus_at_once_are_no_trouble() -> None:
+    calls = 200
+    async with receiving(winding) as receiver:
+        receiver.holds = asyncio.Event()
+        sandbox = Sandbox(webhook=receiver.url, speed=QUICK)
+        sandbox.scripts.add(Script(outcome=SessionStatus.COMPLETED, keys=["2", "3", "1"]))
+        async with calling(sandbox) as caller:
+            async with anyio.create_task_group() as tasks:
+                for place in range(calls):
+                    tasks.start_soon(caller.post, asking(destination=f"+6587{place:06d}"))
+            await receiver.reached(calls)  # all are in their menus at one time
+            receiver.holds.set()
+            await settled(sandbox)
+            entries = await caller.ledger()
+    assert [entry["pressed"] for entry in entries] == [["2", "3", "1"]] * calls
+    assert {entry["outcome"] for entry in entries} == {"COMPLETED"}
+    assert len(receiver.of("SESSION_SUMMARY")) == calls
+
+
+async def test_a_reset_ends_menus_without_a_word() -> None:
+    async with receiving(GOODBYE) as receiver:
+        receiver.holds = asyncio.Event()
+        sandbox = Sandbox(webhook=receiver.url, speed=QUICK)
+        sandbox.scripts.add(Script(outcome=SessionStatus.COMPLETED, keys=["1"]))
+        async with calling(sandbox) as caller:
+            await caller.post(asking())
+            await receiver.reached(1)
+            await caller.order("reset", {})
+            await settled(sandbox)
+            assert await caller.ledger() == []
+        receiver.holds.set()
+    assert receiver.order == ["CALL_ACTION"]
+
+
+async def test_wrong_orders_for_callers_are_refused(caller: Caller) -> None:
+    answer = await caller.client.post(f"{caller.url}/_sandbox/script", json={"keys": ["1", "x"]})
+    assert answer.status_code == 422
+    assert "keys" in answer.json()["error"]

@@ -1,0 +1,233 @@
+"""Events that come twice, late, in another order, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from tests.sandbox.calling import ANA, BEN, Caller, calling
+from tests.sandbox.menus import HANGUP, Json, Receiver, answered, ask, asking, in_turn, receiving, say
+from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.sandbox import Sandbox
+from voiceflow_worker.sandbox.event_orders import EventKind, EventOrder
+from voiceflow_worker.sandbox.script import Script
+
+pytestmark = pytest.mark.anyio
+
+QUICK = 2000.0
+GOODBYE = answered(say("Goodbye."), HANGUP)
+
+
+async def settled(sandbox: Sandbox) -> None:
+    with anyio.fail_after(30):
+        await sandbox.idle()
+
+
+def menus(receiver: Receiver, **more: Any) -> Sandbox:
+    sandbox = Sandbox(webhook=receiver.url, speed=QUICK, **more)
+    sandbox.scripts.add(Script(outcome=SessionStatus.COMPLETED, keys=["1", "2"]))
+    return sandbox
+
+
+async def played(receiver: Receiver, *orders: Json, **more: Any) -> list[Json]:
+    """Play a call, with these orders for its events; gives what was delivered."""
+    sandbox = menus(receiver, **more)
+    async with calling(sandbox) as caller:
+        await caller.order("events", list(orders))
+        await caller.post(asking())
+        await settled(sandbox)
+        delivered: list[Json] = (await caller.client.get(f"{caller.url}/_sandbox/deliveries")).json()
+    return delivered
+
+
+async def test_a_question_may_come_several_times_and_is_answered_once() -> None:
+    async with receiving(GOODBYE) as receiver:
+        delivered = await played(receiver, {"event": "VCA", "duplicates": 3})
+    assert len(receiver.questions) == 4
+    assert all(question == receiver.questions[0] for question in receiver.questions)
+    assert receiver.summary["sessionStatus"] == "COMPLETED"
+    answers = [entry["answer"] for entry in delivered if entry["event_type"] == "CALL_ACTION"]
+    assert len(answers) == 4
+    assert len(set(answers)) == 1
+    assert {entry["event_id"] for entry in delivered if entry["event_type"] == "CALL_ACTION"} == {
+        receiver.questions[0]["eventId"]
+    }
+    assert all(entry["seconds"] > 0 for entry in delivered)
+
+
+async def test_the_summary_may_come_before_the_last_questions_duplicate() -> None:
+    async with receiving(in_turn(answered(ask(), place="here"), GOODBYE, GOODBYE)) as receiver:
+        orders = [
+            {"event": "VCA", "times": 1},
+            {"event": "VCA", "duplicates": 1, "duplicate_after": "VSS"},
+        ]
+        await played(receiver, *orders)
+    assert receiver.order == ["CALL_ACTION", "CALL_ACTION", "SESSION_SUMMARY", "CALL_ACTION"]
+    first, second, late = receiver.questions
+    assert late == second != first
+
+
+async def test_a_question_may_come_again_after_a_while() -> None:
+    async with receiving(in_turn(answered(ask()), GOODBYE, GOODBYE)) as receiver:
+        await played(receiver, {"event": "VCA", "times": 1, "duplicates": 1, "duplicate_after": 2000})
+    assert Counter(question["eventData"]["dtmf"] for question in receiver.questions) == {"1": 2, "2": 1}
+    assert receiver.questions[-1] == receiver.questions[0]
+
+
+async def test_a_late_question_keeps_the_caller_waiting() -> None:
+    async with receiving(GOODBYE) as receiver:
+        await played(receiver, {"event": "VCA", "delay_seconds": 300})
+    assert receiver.summary["details"]["callA"]["callDuration"] > 300
+
+
+async def test_a_lost_question_ends_the_session() -> None:
+    async with receiving(GOODBYE) as receiver:
+        await played(receiver, {"event": "VCA", "drop": True}, answer_within=timedelta(seconds=30))
+    assert receiver.questions == []
+    assert receiver.summary["sessionStatus"] == "ERROR"
+    assert receiver.summary["errorDetails"]["errorCode"] == -2003
+
+
+async def test_a_question_that_failed_is_asked_again_only_if_that_is_ordered() -> None:
+    async with receiving(in_turn(503, 503, GOODBYE)) as receiver:
+        await played(receiver, {"event": "VCA", "retries": 2})
+    assert len(receiver.questions) == 3
+    assert receiver.questions[2] == receiver.questions[0]
+    assert receiver.summary["sessionStatus"] == "COMPLETED"
+    async with receiving(in_turn(503, GOODBYE)) as receiver:
+        await played(receiver, webhook_retries=3)
+    assert len(receiver.questions) == 1
+    assert receiver.summary["sessionStatus"] == "ERROR"
+
+
+async def test_summaries_and_states_take_orders_too() -> None:
+    async with receiving(GOODBYE) as receiver:
+        orders = [
+            {"event": "VSS", "duplicates": 2},
+            {"event": "VCS", "duplicates": 1, "times": 1},
+            {"event": "VCS", "drop": True, "times": 1},
+            {"event": "VCS", "delay_seconds": 4000},
+        ]
+        await played(receiver, *orders, call_statuses=True)
+    assert len(receiver.of("SESSION_SUMMARY")) == 3
+    assert [payload["callStatus"] for payload in receiver.of("CALL_STATUS")] == [
+        "CALL_INITIATED",
+        "CALL_INITIATED",
+        "CALL_DISCONNECTED",
+    ]
+    assert receiver.order[-1] == "CALL_STATUS"
+
+
+async def test_a_lost_summary_still_lets_out_what_waits_for_it() -> None:
+    async with receiving(GOODBYE) as receiver:
+        orders = [{"event": "VSS", "drop": True}, {"event": "VCA", "duplicates": 1, "duplicate_after": "VSS"}]
+        await played(receiver, *orders)
+    assert receiver.order == ["CALL_ACTION"] * 2
+
+
+async def test_orders_are_for_their_destination_and_end_with_a_reset() -> None:
+    async with receiving(GOODBYE) as receiver:
+        sandbox = menus(receiver)
+        sandbox.events.add(EventOrder(event=EventKind.VCA, destination=BEN, duplicates=1))
+        async with calling(sandbox) as caller:
+            for destination in (ANA, BEN):
+                await caller.post(asking(destination=destination))
+                await settled(sandbox)
+            assert Counter(question["destination"] for question in receiver.questions) == {ANA: 1, BEN: 2}
+            await caller.order("reset", {})
+            await caller.script(outcome="COMPLETED", keys=["1"])
+            await caller.post(asking(destination=BEN))
+            await settled(sandbox)
+    assert Counter(question["destination"] for question in receiver.questions) == {ANA: 1, BEN: 3}
+
+
+@pytest.mark.parametrize(("until", "before"), [("VCA", {"CALL_ACTION"}), ("VSS", {"CALL_ACTION", "SESSION_SUMMARY"})])
+async def test_the_answer_to_the_post_may_come_after_events_of_its_call(until: str, before: set[str]) -> None:
+    async with receiving(GOODBYE) as receiver:
+        sandbox = menus(receiver)
+        async with calling(sandbox) as caller:
+            await caller.fault("delay", until=until, destination=ANA)
+            answer = await caller.post(asking())
+            assert before <= set(receiver.order)
+            await settled(sandbox)
+    assert receiver.questions[0]["sessionId"] == answer.json()["sessionId"]
+
+
+async def test_the_answer_to_the_post_may_come_while_its_menu_goes_on() -> None:
+    held = asyncio.Event()
+
+    def reply(payload: Json) -> Json:
+        if payload.get("clientActionId") == "held":
+            return GOODBYE
+        receiver.holds = held
+        return answered(ask(), place="held")
+
+    async with receiving(reply) as receiver:
+        sandbox = menus(receiver)
+        async with calling(sandbox) as caller:
+            await caller.fault("delay", until="VCA", next=1)
+            with anyio.fail_after(30):
+                assert (await caller.post(asking())).status_code == 200
+            await receiver.reached(2)
+            assert receiver.order == ["CALL_ACTION"] * 2
+            held.set()
+            await settled(sandbox)
+    assert receiver.summary["sessionStatus"] == "COMPLETED"
+
+
+async def test_the_answer_to_the_post_does_not_come_while_the_question_is_open() -> None:
+    async with receiving(GOODBYE) as receiver:
+        receiver.holds = asyncio.Event()
+        sandbox = menus(receiver)
+        async with calling(sandbox) as caller:
+            await caller.fault("delay", until="VCA", next=1)
+            answered_at: list[int] = []
+
+            async def place(caller: Caller) -> None:
+                await caller.post(asking())
+                answered_at.append(len(receiver.events))
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(place, caller)
+                await receiver.reached(1)
+                assert answered_at == []
+                receiver.holds.set()
+            await settled(sandbox)
+    assert len(answered_at) == 1
+
+
+async def test_an_answer_that_waits_for_a_question_that_never_comes_is_let_out_at_the_end() -> None:
+    async with receiving(GOODBYE) as receiver:
+        sandbox = menus(receiver)
+        async with calling(sandbox) as caller:
+            await caller.fault("delay", until="VCA", next=2)
+            with anyio.fail_after(30):
+                assert (await caller.place()).status_code == 200
+                assert (await caller.place("1")).status_code == 400
+            assert receiver.order == ["SESSION_SUMMARY"]
+
+
+@pytest.mark.parametrize(
+    "order",
+    [{"fault": "delay"}, {"fault": "reset", "until": "VCA"}, {"fault": "delay", "until": "VCA", "place": "before"}],
+)
+async def test_waiting_orders_that_make_no_sense_are_refused(caller: Caller, order: Json) -> None:
+    assert (await caller.client.post(f"{caller.url}/_sandbox/faults", json=order)).status_code == 422
+
+
+async def test_a_call_whose_answer_was_lost_goes_through_its_menu() -> None:
+    async with receiving(GOODBYE) as receiver:
+        sandbox = menus(receiver)
+        async with calling(sandbox) as caller:
+            await caller.fault("reset", next=1)
+            with pytest.raises(httpx.TransportError):
+                await caller.post(asking())
+            await settled(sandbox)
+            (entry,) = await caller.ledger()
+    assert (entry["answered_with"], entry["outcome"], entry["pressed"]) == ("reset", "COMPLETED", ["1"])

@@ -1,0 +1,164 @@
+"""Somebody calls one of the account's numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+
+from tests.sandbox.calling import ANA, BEN, SOURCE, Caller, calling
+from tests.sandbox.menus import HANGUP, answered, ask, asking, call, in_turn, receiving, say
+from voiceflow_worker.model.events import ActionStatus, CallAction, Direction, SessionSummary, parse_event
+from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.sandbox import Sandbox
+from voiceflow_worker.sandbox.inbound import InboundOrder
+
+pytestmark = pytest.mark.anyio
+
+QUICK = 2000.0
+GOODBYE = answered(say("Goodbye."), HANGUP)
+
+
+async def settled(sandbox: Sandbox) -> None:
+    with anyio.fail_after(30):
+        await sandbox.idle()
+
+
+async def came_in(caller: Caller) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = (await caller.client.get(f"{caller.url}/_sandbox/inbound")).json()
+    return found
+
+
+async def test_a_call_that_comes_in_is_asked_about_before_anything_is_said() -> None:
+    replies = in_turn(answered(ask("Press 1."), place="main"), GOODBYE)
+    async with receiving(replies) as receiver:
+        sandbox = Sandbox(webhook=receiver.url, speed=QUICK)
+        async with calling(sandbox) as caller:
+            ordered = await caller.order("inbound", {"source": ANA, "destination": SOURCE, "keys": ["1"]})
+            await settled(sandbox)
+            (entry,) = await came_in(caller)
+            ledger = await caller.ledger()
+    first, second = [parse_event(event) for event in receiver.events if event["eventType"] == "CALL_ACTION"]
+    assert isinstance(first, CallAction)
+    assert (first.call_status, first.direction) == (ActionStatus.CALL_RECEIVED, Direction.INBOUND)
+    assert (first.source, first.destination, first.dtmf, first.client_action_id) == (ANA, SOURCE, None, None)
+    assert isinstance(second, CallAction)
+    assert (second.call_status, second.direction) == (ActionStatus.ACTION_COMPLETED, Direction.INBOUND)
+    assert (second.dtmf, second.client_action_id, second.call_id) == ("1", "main", first.call_id)
+    assert ordered.json() == {"taken": 1, "session_ids": [first.session_id]}
+    summary = parse_event(receiver.events[-1])
+    assert isinstance(summary, SessionSummary)
+    assert (summary.session_id, summary.status) == (first.session_id, SessionStatus.COMPLETED)
+    assert summary.client_request_id is None
+    assert summary.call_a is not None
+    assert (summary.call_a.direction, summary.call_a.source) == (Direction.INBOUND, ANA)
+    assert {name: entry[name] for name in ("source", "destination", "session_id", "outcome", "heard", "pressed")} == {
+        "source": ANA,
+        "destination": SOURCE,
+        "session_id": first.session_id,
+        "outcome": "COMPLETED",
+        "heard": ["Press 1.", "Goodbye."],
+        "pressed": ["1"],
+    }
+    assert ledger == []
+
+
+async def test_a_call_that_comes_in_may_be_connected() -> None:
+    async with receiving(answered(call(BEN))) as receiver:
+        sandbox = Sandbox(webhook=receiver.url, speed=QUICK, call_statuses=True)
+        async with calling(sandbox):
+            entry = sandbox.inbound.call(InboundOrder(source=ANA, destination=SOURCE, bridge_seconds=5))
+            await settled(sandbox)
+    assert (entry.outcome, entry.bridged_to) == ("COMPLETED", BEN)
+    assert receiver.summary["callCount"] == 2
+    states = [(payload["callDirection"], payload["callStatus"]) for payload in receiver.of("CALL_STATUS")]
+    assert sorted(states) == [
+        ("INBOUND", "CALL_CONNECTED"),
+        ("INBOUND", "CALL_DISCONNECTED"),
+        ("INBOUND", "CALL_RECEIVED"),
+        ("OUTBOUND", "CALL_CONNECTED"),
+        ("OUTBOUND", "CALL_DISCONNECTED"),
+        ("OUTBOUND", "CALL_INITIATED"),
+    ]
+
+
+async def test_a_call_that_nobody_knows_what_to_do_with_ends_in_an_error() -> None:
+    async with receiving(lambda _: 500) as receiver:
+        sandbox = Sandbox(webhook=receiver.url, speed=QUICK)
+        async with calling(sandbox):
+            entry = sandbox.inbound.call(InboundOrder(source=ANA, destination=SOURCE))
+            await settled(sandbox)
+    assert (entry.outcome, list(entry.heard)) == ("ERROR", [])
+    assert receiver.summary["errorDetails"]["errorCode"] == -2003
+
+
+async def test_a_call_comes_in_to_the_sub_account_it_is_for() -> None:
+    async with receiving(GOODBYE) as receiver:
+        sandbox = Sandbox(webhook=receiver.url, speed=QUICK, sub_accounts=["first", "second"])
+        async with calling(sandbox) as caller:
+            orders = [
+                {"source": ANA, "destination": SOURCE},
+                {"source": BEN, "destination": SOURCE, "sub_account": "second"},
+            ]
+            await caller.order("inbound", orders)
+            await settled(sandbox)
+    assert sorted((event["source"], event["subAccountId"]) for event in receiver.questions) == [
+        (ANA, "first"),
+        (BEN, "second"),
+    ]
+
+
+async def test_a_call_to_nobody_is_refused_and_none_of_the_order_is_taken() -> None:
+    async with receiving(GOODBYE) as receiver:
+        sandbox = Sandbox(webhook=receiver.url, numbers=[SOURCE], speed=QUICK)
+        async with calling(sandbox) as caller:
+            orders = [{"source": ANA, "destination": SOURCE}, {"source": ANA, "destination": BEN}]
+            refused = await caller.client.post(f"{caller.url}/_sandbox/inbound", json=orders)
+            assert (refused.status_code, refused.json()) == (
+                422,
+                {"error": f"{BEN} is not one of the account's numbers"},
+            )
+            assert await came_in(caller) == []
+            wrong = await caller.client.post(
+                f"{caller.url}/_sandbox/inbound", json={"source": "12", "destination": ANA}
+            )
+            assert wrong.status_code == 422
+    assert receiver.events == []
+
+
+async def test_without_a_webhook_for_questions_nobody_can_call(caller: Caller) -> None:
+    answer = await caller.client.post(f"{caller.url}/_sandbox/inbound", json={"source": ANA, "destination": SOURCE})
+    assert answer.status_code == 422
+    assert "VCA webhook" in answer.json()["error"]
+
+
+async def test_the_same_seed_presses_the_same_keys_in_calls_that_come_in() -> None:
+    async def pressed(seed: int) -> list[Any]:
+        async with receiving(
+            lambda event: GOODBYE if event["eventData"]["dtmf"] == "1" else answered(ask())
+        ) as receiver:
+            sandbox = Sandbox(webhook=receiver.url, speed=QUICK, seed=seed)
+            async with calling(sandbox):
+                for place in range(15):
+                    sandbox.inbound.call(InboundOrder(source=f"+6587{place:06d}", destination=SOURCE))
+                await settled(sandbox)
+        return [list(entry.pressed) for entry in sandbox.inbound.entries]
+
+    first = await pressed(1)
+    assert await pressed(1) == first
+    assert await pressed(2) != first
+
+
+async def test_a_reset_forgets_the_calls_that_came_in() -> None:
+    async with receiving(GOODBYE) as receiver:
+        sandbox = Sandbox(webhook=receiver.url, speed=QUICK)
+        async with calling(sandbox) as caller:
+            await caller.order("inbound", {"source": ANA, "destination": SOURCE})
+            await settled(sandbox)
+            assert len(await came_in(caller)) == 1
+            await caller.order("reset", {})
+            assert await came_in(caller) == []
+            await caller.post(asking())
+            await settled(sandbox)
+            assert await came_in(caller) == []

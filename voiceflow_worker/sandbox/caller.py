@@ -1,0 +1,111 @@
+"""The person on the phone: which keys they press at each question, how soon, and when they have had enough."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+HANGS_UP = "hangup"
+_KEYS = re.compile(r"[0-9*#A-D]{1,50}")
+_AFTER = 1.0
+# Of a hundred questions, by somebody nobody wrote a script for; None: no key at all.
+_HABITS: Sequence[tuple[str | None, int]] = (
+    ("1", 34), ("2", 20), ("3", 10), ("4", 6), ("5", 5), ("6", 4), ("7", 3), ("8", 3), ("9", 5), (None, 10),
+)  # fmt: skip
+_ENOUGH = 25
+
+
+class KeyPress(BaseModel):
+    """What the caller does at one question: presses `keys`, or none (null), or hangs up ("hangup").
+
+    `after` is how many seconds after the prompt the first key comes, or the receiver goes down: a person's seconds,
+    divided by the sandbox's speed.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    keys: str | None = None
+    after: float = Field(default=_AFTER, ge=0)
+
+    @field_validator("keys")
+    @classmethod
+    def _on_a_phone(cls, value: str | None) -> str | None:
+        return value if value is None else checked(value)
+
+
+Try: TypeAlias = str | KeyPress | None
+Keys: TypeAlias = Sequence[Try | tuple[Try, ...]]
+"""One entry a question; a tuple (in JSON a list) has one entry for each time that the question is asked."""
+Reached: TypeAlias = Literal["COMPLETED", "NO_ANSWER", "BUSY", "FAILED"]
+"""What becomes of a second party that is called."""
+
+
+def checked(keys: str) -> str:
+    """The same, if a phone has these keys, or it is "hangup". Raises ValueError."""
+    if keys != HANGS_UP and _KEYS.fullmatch(keys) is None:
+        raise ValueError(f'keys are 1 to 50 of 0-9, *, # and A-D, null for none, or "{HANGS_UP}", not {keys[:60]!r}')
+    return keys
+
+
+def checked_keys(keys: Keys | None) -> Keys | None:
+    """The same, if every entry is one that a phone has. Raises ValueError."""
+    for entry in keys or ():
+        if isinstance(entry, tuple) and not entry:
+            raise ValueError("a question's list of tries is empty; write null for no key")
+        for press in entry if isinstance(entry, tuple) else (entry,):
+            if isinstance(press, str):
+                checked(press)
+    return keys
+
+
+@dataclass(frozen=True, slots=True)
+class Press:
+    """What the caller does at one try: `digits` are the keys in their order; `after` the prompt, in seconds."""
+
+    digits: str
+    after: float
+    hangs_up: bool = False
+
+
+class Caller:
+    """Answers questions in their order: by the script, or else as the dice fall.
+
+    When the script is used up no key is pressed any more. A caller who was asked too often hangs up, so that a menu
+    that never ends does not keep the sandbox busy.
+    """
+
+    def __init__(self, dice: Random, keys: Keys | None) -> None:
+        self._dice = dice
+        self._keys = keys
+        self._questions = 0
+
+    def answer(self, *, fewest: int) -> Sequence[Press]:
+        """The presses at the next question that wants at least `fewest` keys, one a try; the last stands for more."""
+        place = self._questions
+        self._questions += 1
+        scripted = 0 if self._keys is None else len(self._keys)
+        if place >= scripted + _ENOUGH:
+            return (Press("", _AFTER, hangs_up=True),)
+        if self._keys is None:
+            return (self._drawn(fewest),)
+        entry = self._keys[place] if place < scripted else None
+        return tuple(map(_press, entry)) if isinstance(entry, tuple) else (_press(entry),)
+
+    def _drawn(self, fewest: int) -> Press:
+        after = self._dice.uniform(0.4, 3.0)
+        (first,) = self._dice.choices([key for key, _ in _HABITS], [weight for _, weight in _HABITS])
+        if first is None:
+            return Press("", after)
+        return Press(first + "".join(self._dice.choices("0123456789", k=max(fewest, 1) - 1)), after)
+
+
+def _press(given: Try) -> Press:
+    press = given if isinstance(given, KeyPress) else KeyPress(keys=given)
+    if press.keys == HANGS_UP:
+        return Press("", press.after, hangs_up=True)
+    return Press(press.keys or "", press.after)
