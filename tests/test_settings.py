@@ -13,9 +13,10 @@ from voiceflow_worker.model.policy import CallPolicy, MissingMeans, Outcomes
 from voiceflow_worker.settings import Settings, load_settings, parse_duration, parse_rate, unknown_variables
 
 DOCUMENTED = """
-STORE QUEUE API_KEY SUB_ACCOUNT REGION BASE_URL SOURCE VOICE_PROFILE RATE BURST CONCURRENCY MAX_ACTIVE CONNECT_TIMEOUT
-READ_TIMEOUT LEASE SUBMIT_WINDOW CLOCK_SKEW EXPORT_SETTLE EXPORT_MISSING_MEANS OUTCOMES SUMMARY_DEADLINE SHUTDOWN_GRACE
-WEBHOOK_SECRET WEBHOOK_ALLOW TRUSTED_PROXIES STATE_DIR RETENTION KEY_RETENTION UI_SECRET LOG_FORMAT LOG_LEVEL
+STORE QUEUE API_KEY SUB_ACCOUNT REGION BASE_URL SOURCE VOICE_PROFILE RATE BURST CONCURRENCY MAX_ACTIVE REDIAL_ON
+REDIAL_MAX REDIAL_AFTER CONNECT_TIMEOUT READ_TIMEOUT LEASE SUBMIT_WINDOW CLOCK_SKEW EXPORT_SETTLE EXPORT_MISSING_MEANS
+OUTCOMES SUMMARY_DEADLINE SHUTDOWN_GRACE WEBHOOK_SECRET WEBHOOK_ALLOW TRUSTED_PROXIES NOTIFY_URL NOTIFY_SECRET STATE_DIR
+RETENTION KEY_RETENTION UI_SECRET LOG_FORMAT LOG_LEVEL
 """
 
 
@@ -268,3 +269,31 @@ def test_the_policy_has_the_limits_that_were_set() -> None:
         export_settle=timedelta(hours=2),
         missing_means=MissingMeans.NOT_PLACED,
     )
+
+
+class TestRedial:
+    @pytest.mark.parametrize("text", ["busy,no-answer", "NO_ANSWER, Busy", "no answer,BUSY"])
+    def test_outcomes_are_named_as_people_write_them(self, text: str) -> None:
+        assert load_settings(redial_on=text).redial_on == ("BUSY", "NO_ANSWER")
+
+    def test_a_list_of_a_settings_file_is_read(self, tmp_path: Path) -> None:
+        (tmp_path / "voiceflow.toml").write_text(
+            'redial_on = ["busy", "failed"]\nredial_max = 2\nredial_after = "1h"\n'
+        )
+        settings = load_settings()
+        assert settings.redial_on == ("BUSY", "ERROR", "FAILED")
+        assert (settings.redial_max, settings.redial_after) == (2, timedelta(hours=1))
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("COMPLETED_UNSUBSCRIBED", "is an opt-out: who asked to be left alone is never called again"),
+            ("completed", "the person was reached"),
+            ("engaged", "'engaged' is no outcome to call again after; give busy, no_answer"),
+        ],
+    )
+    def test_what_is_no_reason_to_call_again_is_refused(self, text: str, said: str) -> None:
+        assert said in told(redial_on=text)
+
+    def test_it_cannot_be_less_often_than_never(self) -> None:
+        assert "REDIAL_MAX" in told(redial_max=-1).upper().replace("-", "_")

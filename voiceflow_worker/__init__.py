@@ -10,16 +10,31 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from voiceflow_worker.backends.registry import open_store as open_store
+    from voiceflow_worker.campaigns.enqueue import enqueue_file as enqueue_file
+    from voiceflow_worker.campaigns.options import CampaignOptions as CampaignOptions
+    from voiceflow_worker.campaigns.outcome import EnqueueReport as EnqueueReport
+    from voiceflow_worker.campaigns.report import Report as Report
+    from voiceflow_worker.campaigns.report import build_report as build_report
+    from voiceflow_worker.campaigns.template import FlowTemplate as FlowTemplate
     from voiceflow_worker.core.drain import DrainResult as DrainResult
     from voiceflow_worker.core.heartbeat import Heartbeats as Heartbeats
+    from voiceflow_worker.core.hook import HookCounts as HookCounts
+    from voiceflow_worker.core.hook import HookOptions as HookOptions
+    from voiceflow_worker.core.hooks import OutcomeHooks as OutcomeHooks
+    from voiceflow_worker.core.hooks import ParkedOutcome as ParkedOutcome
     from voiceflow_worker.core.options import WorkerOptions as WorkerOptions
+    from voiceflow_worker.core.outcomes import OutcomeStream as OutcomeStream
     from voiceflow_worker.core.ports import Enqueued as Enqueued
     from voiceflow_worker.core.ports import Store as Store
+    from voiceflow_worker.core.progress import CallProgress as CallProgress
     from voiceflow_worker.core.queue import CallQueue as CallQueue
     from voiceflow_worker.core.queue import CallRequest as CallRequest
     from voiceflow_worker.core.settle import Settler as Settler
     from voiceflow_worker.core.settle import SummaryResult as SummaryResult
     from voiceflow_worker.core.status import QueueStatus as QueueStatus
+    from voiceflow_worker.core.suppression import Suppression as Suppression
+    from voiceflow_worker.core.suppression import SuppressionList as SuppressionList
+    from voiceflow_worker.core.sweep import Sweeper as Sweeper
     from voiceflow_worker.core.worker import Worker as Worker
     from voiceflow_worker.errors import CallFlowError as CallFlowError
     from voiceflow_worker.errors import CallInDoubtError as CallInDoubtError
@@ -28,11 +43,15 @@ if TYPE_CHECKING:
     from voiceflow_worker.errors import CallNotSentError as CallNotSentError
     from voiceflow_worker.errors import CallRefusedError as CallRefusedError
     from voiceflow_worker.errors import CampaignFileError as CampaignFileError
+    from voiceflow_worker.errors import HookError as HookError
+    from voiceflow_worker.errors import HookGoneError as HookGoneError
     from voiceflow_worker.errors import IllegalMoveError as IllegalMoveError
     from voiceflow_worker.errors import InvalidInputError as InvalidInputError
     from voiceflow_worker.errors import JobError as JobError
     from voiceflow_worker.errors import JobNotFoundError as JobNotFoundError
     from voiceflow_worker.errors import KeyConflictError as KeyConflictError
+    from voiceflow_worker.errors import NotificationError as NotificationError
+    from voiceflow_worker.errors import OutcomeTimeoutError as OutcomeTimeoutError
     from voiceflow_worker.errors import PhoneNumberError as PhoneNumberError
     from voiceflow_worker.errors import RedisForgetsError as RedisForgetsError
     from voiceflow_worker.errors import RequestFailedError as RequestFailedError
@@ -43,6 +62,8 @@ if TYPE_CHECKING:
     from voiceflow_worker.errors import StoreReadOnlyError as StoreReadOnlyError
     from voiceflow_worker.errors import StoreUnavailableError as StoreUnavailableError
     from voiceflow_worker.errors import StoreVersionError as StoreVersionError
+    from voiceflow_worker.errors import SuppressedNumberError as SuppressedNumberError
+    from voiceflow_worker.errors import TellAgainError as TellAgainError
     from voiceflow_worker.errors import TooEarlyError as TooEarlyError
     from voiceflow_worker.errors import TooLateError as TooLateError
     from voiceflow_worker.errors import UnknownBackendError as UnknownBackendError
@@ -57,7 +78,20 @@ if TYPE_CHECKING:
     from voiceflow_worker.gateway.account import WebhookType as WebhookType
     from voiceflow_worker.gateway.client import PlacedCall as PlacedCall
     from voiceflow_worker.gateway.client import VoiceClient as VoiceClient
+    from voiceflow_worker.ivr.approval import approval_call as approval_call
+    from voiceflow_worker.ivr.approval import approval_data as approval_data
+    from voiceflow_worker.ivr.approval import choice_of as choice_of
+    from voiceflow_worker.ivr.caller import Caller as Caller
+    from voiceflow_worker.ivr.menu import Menu as Menu
+    from voiceflow_worker.ivr.opening_hours import OpeningHours as OpeningHours
+    from voiceflow_worker.ivr.rehearsal import Rehearsal as Rehearsal
+    from voiceflow_worker.ivr.steps import BACK as BACK
+    from voiceflow_worker.ivr.steps import END as END
+    from voiceflow_worker.ivr.steps import Again as Again
+    from voiceflow_worker.ivr.steps import End as End
     from voiceflow_worker.model.call_json import call_as_json as call_as_json
+    from voiceflow_worker.model.call_outcome import CallOutcome as CallOutcome
+    from voiceflow_worker.model.call_outcome import OutcomeKind as OutcomeKind
     from voiceflow_worker.model.callflow import CallFlow as CallFlow
     from voiceflow_worker.model.finding import Finding as Finding
     from voiceflow_worker.model.finding import Severity as Severity
@@ -74,41 +108,73 @@ if TYPE_CHECKING:
     from voiceflow_worker.model.status import SessionStatus as SessionStatus
     from voiceflow_worker.model.verdict import Verdict as Verdict
     from voiceflow_worker.model.verdict import VerdictKind as VerdictKind
+    from voiceflow_worker.model.window import CallWindow as CallWindow
+    from voiceflow_worker.notify.signature import verify_notification as verify_notification
+    from voiceflow_worker.notify.webhook import OutcomeWebhook as OutcomeWebhook
     from voiceflow_worker.pacing.process import ProcessRate as ProcessRate
     from voiceflow_worker.sandbox import Sandbox as Sandbox
     from voiceflow_worker.settings import Settings as Settings
     from voiceflow_worker.settings import load_settings as load_settings
     from voiceflow_worker.webhooks import present as present
     from voiceflow_worker.webhooks import webhook_app as webhook_app
+    from voiceflow_worker.webhooks.app import receiver_app as receiver_app
+    from voiceflow_worker.webhooks.kept import KeptEvents as KeptEvents
+    from voiceflow_worker.webhooks.menus import MenuEvents as MenuEvents
 
 _HOMES = {
+    "Again": "ivr.steps",
+    "BACK": "ivr.steps",
     "CallFlow": "model.callflow",
-    "CallLeg": "model.outcome",
     "CallFlowError": "errors",
     "CallInDoubtError": "errors",
+    "CallLeg": "model.outcome",
     "CallLogError": "errors",
     "CallLogUnavailableError": "errors",
     "CallNotSentError": "errors",
+    "CallOutcome": "model.call_outcome",
     "CallPolicy": "model.policy",
+    "CallProgress": "core.progress",
     "CallQueue": "core.queue",
     "CallRefusedError": "errors",
     "CallRequest": "core.queue",
+    "CallWindow": "model.window",
+    "Caller": "ivr.caller",
     "CampaignFileError": "errors",
+    "CampaignOptions": "campaigns.options",
     "DrainResult": "core.drain",
+    "END": "ivr.steps",
+    "End": "ivr.steps",
+    "EnqueueReport": "campaigns.outcome",
     "Enqueued": "core.ports",
     "Finding": "model.finding",
+    "FlowTemplate": "campaigns.template",
     "Heartbeats": "core.heartbeat",
+    "HookCounts": "core.hook",
+    "HookError": "errors",
+    "HookGoneError": "errors",
+    "HookOptions": "core.hook",
     "IllegalMoveError": "errors",
     "InvalidInputError": "errors",
     "Job": "model.job",
     "JobError": "errors",
     "JobNotFoundError": "errors",
     "JobState": "model.job",
-    "KeyPress": "model.job",
+    "KeptEvents": "webhooks.kept",
     "KeyConflictError": "errors",
+    "KeyPress": "model.job",
+    "Menu": "ivr.menu",
+    "MenuEvents": "webhooks.menus",
+    "NotificationError": "errors",
+    "OpeningHours": "ivr.opening_hours",
     "Outcome": "model.outcome",
+    "OutcomeHooks": "core.hooks",
+    "OutcomeKind": "model.call_outcome",
+    "OutcomeStream": "core.outcomes",
+    "OutcomeTimeoutError": "errors",
+    "OutcomeWebhook": "notify.webhook",
     "Outcomes": "model.policy",
     "OwnedNumber": "gateway.account",
+    "ParkedOutcome": "core.hooks",
     "PhoneNumberError": "errors",
     "PlacedCall": "gateway.client",
     "Post": "model.job",
@@ -118,6 +184,8 @@ _HOMES = {
     "Recording": "gateway.account",
     "RedialPolicy": "model.job",
     "RedisForgetsError": "errors",
+    "Rehearsal": "ivr.rehearsal",
+    "Report": "campaigns.report",
     "RequestFailedError": "errors",
     "Sandbox": "sandbox",
     "SessionStatus": "model.status",
@@ -134,6 +202,11 @@ _HOMES = {
     "StoreUnavailableError": "errors",
     "StoreVersionError": "errors",
     "SummaryResult": "core.settle",
+    "SuppressedNumberError": "errors",
+    "Suppression": "core.suppression",
+    "SuppressionList": "core.suppression",
+    "Sweeper": "core.sweep",
+    "TellAgainError": "errors",
     "TooEarlyError": "errors",
     "TooLateError": "errors",
     "UnknownBackendError": "errors",
@@ -148,14 +221,23 @@ _HOMES = {
     "WebhookType": "gateway.account",
     "Worker": "core.worker",
     "WorkerOptions": "core.options",
+    "approval_call": "ivr.approval",
+    "approval_data": "ivr.approval",
+    "build_report": "campaigns.report",
     "call_as_json": "model.call_json",
+    "choice_of": "ivr.approval",
+    "enqueue_file": "campaigns.enqueue",
     "load_settings": "settings",
     "open_store": "backends.registry",
     "present": "webhooks",
+    "receiver_app": "webhooks.app",
+    "verify_notification": "notify.signature",
     "webhook_app": "webhooks",
 }
 
-__all__ = [
+__all__ = [  # noqa: RUF022 - by the alphabet of the machine, as dir() and sorted() have it
+    "Again",
+    "BACK",
     "CallFlow",
     "CallFlowError",
     "CallInDoubtError",
@@ -163,26 +245,50 @@ __all__ = [
     "CallLogError",
     "CallLogUnavailableError",
     "CallNotSentError",
+    "CallOutcome",
     "CallPolicy",
+    "CallProgress",
     "CallQueue",
     "CallRefusedError",
     "CallRequest",
+    "CallWindow",
+    "Caller",
     "CampaignFileError",
+    "CampaignOptions",
     "DrainResult",
+    "END",
+    "End",
+    "EnqueueReport",
     "Enqueued",
     "Finding",
+    "FlowTemplate",
     "Heartbeats",
+    "HookCounts",
+    "HookError",
+    "HookGoneError",
+    "HookOptions",
     "IllegalMoveError",
     "InvalidInputError",
     "Job",
     "JobError",
     "JobNotFoundError",
     "JobState",
+    "KeptEvents",
     "KeyConflictError",
     "KeyPress",
+    "Menu",
+    "MenuEvents",
+    "NotificationError",
+    "OpeningHours",
     "Outcome",
+    "OutcomeHooks",
+    "OutcomeKind",
+    "OutcomeStream",
+    "OutcomeTimeoutError",
+    "OutcomeWebhook",
     "Outcomes",
     "OwnedNumber",
+    "ParkedOutcome",
     "PhoneNumberError",
     "PlacedCall",
     "Post",
@@ -192,6 +298,8 @@ __all__ = [
     "Recording",
     "RedialPolicy",
     "RedisForgetsError",
+    "Rehearsal",
+    "Report",
     "RequestFailedError",
     "Sandbox",
     "SessionStatus",
@@ -208,6 +316,11 @@ __all__ = [
     "StoreUnavailableError",
     "StoreVersionError",
     "SummaryResult",
+    "SuppressedNumberError",
+    "Suppression",
+    "SuppressionList",
+    "Sweeper",
+    "TellAgainError",
     "TooEarlyError",
     "TooLateError",
     "UnknownBackendError",
@@ -222,10 +335,17 @@ __all__ = [
     "WebhookType",
     "Worker",
     "WorkerOptions",
+    "approval_call",
+    "approval_data",
+    "build_report",
     "call_as_json",
+    "choice_of",
+    "enqueue_file",
     "load_settings",
     "open_store",
     "present",
+    "receiver_app",
+    "verify_notification",
     "webhook_app",
 ]
 

@@ -6,14 +6,17 @@ VoiceflowError
 │   ├── PhoneNumberError              a text is not one telephone number that can be called
 │   ├── CampaignFileError             a file cannot be read as a campaign
 │   ├── WebhookEventError             a webhook brought what is no event of 8x8
+│   ├── NotificationError             what came is no notification that was signed with this secret, or too old
 │   ├── KeyConflictError              a unique key exists with another body
+│   ├── SuppressedNumberError         a number is on the suppression list
 │   └── SettingsError                 a setting is missing or wrong
 ├── JobError                          about one job
 │   ├── JobNotFoundError              no job has this id
 │   ├── IllegalMoveError              the job's state does not allow this move
 │   │   ├── TooLateError              a cancel came after the call may have left
 │   │   └── TooEarlyError             "not placed" may not be said yet; it says when
-│   └── StaleJobError                 somebody else moved the job first
+│   ├── StaleJobError                 somebody else moved the job first
+│   └── OutcomeTimeoutError           a job had no outcome yet when the wait for it ended
 ├── StoreError                        about the store
 │   ├── StoreUnavailableError         the store cannot be reached or is locked; try again
 │   ├── StoreReadOnlyError            the store cannot be written (permissions, a full disk)
@@ -21,6 +24,9 @@ VoiceflowError
 │   ├── StoreVersionError             the store was written by a newer version
 │   ├── RedisForgetsError             the Redis server would forget what it is told
 │   └── UnknownBackendError           no backend is registered for this URL
+├── HookError                         a handler of outcomes says what shall become of the one it was told
+│   ├── TellAgainError                it could not take it: tell it again, later
+│   └── HookGoneError                 it takes no more: tell it nothing from now on
 └── VoiceError                        about one call or request to 8x8
     ├── CallRefusedError              8x8 said NOT_CREATED: nobody was called
     ├── CallNotSentError              provably nothing left: nobody was called
@@ -80,6 +86,10 @@ class WebhookEventError(InvalidInputError, ValueError):
     """Raised when a webhook brought what is no event of 8x8: no object, or one without a payload."""
 
 
+class NotificationError(InvalidInputError, ValueError):
+    """Raised when what came is no notification that was signed with this secret, or is too old. Answer it with 400."""
+
+
 @dataclass(frozen=True, slots=True)
 class KeyConflict:
     """One unique key that is taken: `index` is the place in what was handed in, `owner_id` the job that owns it."""
@@ -99,6 +109,28 @@ class KeyConflictError(InvalidInputError):
         super().__init__(
             f"unique key {first.unique_key!r} belongs to job {first.owner_id}, which has another body{more}; "
             "nothing was enqueued. Use a new key for a new call, or the same body for the same call."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SuppressedNumber:
+    """One call that may not be made: `index` is its place in what was handed in, `reason` a clause."""
+
+    index: int
+    number: str
+    reason: str
+
+
+class SuppressedNumberError(InvalidInputError):
+    """Raised when a number is on the suppression list; nothing was enqueued. `suppressed` holds every such call."""
+
+    def __init__(self, suppressed: Sequence[SuppressedNumber]) -> None:
+        self.suppressed = tuple(suppressed)
+        first = self.suppressed[0]
+        more = f" (and {len(self.suppressed) - 1} more calls)" if len(self.suppressed) > 1 else ""
+        super().__init__(
+            f"{first.number} is not called: {first.reason}{more}; nothing was enqueued. "
+            f"`voiceflow suppress remove {first.number}` takes it off the list."
         )
 
 
@@ -152,6 +184,40 @@ class StaleJobError(JobError):
 
     def __init__(self, job_id: str) -> None:
         super().__init__(job_id, f"job {job_id} was moved by somebody else meanwhile; look at it again and decide anew")
+
+
+class OutcomeTimeoutError(JobError, TimeoutError):
+    """Raised when a job had no outcome yet when the wait for it ended; `state` is where it was when last seen.
+
+    None when the store was away all the time. Nothing has happened to the job: wait again, or look at it.
+    """
+
+    def __init__(self, job_id: str, *, state: str | None, waited: timedelta) -> None:
+        self.state = state
+        match state:
+            case None:
+                why = "the store could not be reached"
+            case "in_doubt":
+                why = "it is in_doubt: only evidence, or a person (`voiceflow calls resolve`), ends a doubt"
+            case _:
+                why = f"it is {state}"
+        super().__init__(job_id, f"job {job_id} has no outcome after {waited.total_seconds():g} s: {why}")
+
+
+class HookError(VoiceflowError):
+    """Raised by a handler of outcomes, to say what shall become of the outcome that it was told."""
+
+
+class TellAgainError(HookError):
+    """Raised by a handler that could not take an outcome: it is told again, not before `after` has passed."""
+
+    def __init__(self, message: str, *, after: timedelta | None = None) -> None:
+        self.after = after
+        super().__init__(message)
+
+
+class HookGoneError(HookError):
+    """Raised by a handler that takes no more: its hook stops, and goes on with this outcome when it is run anew."""
 
 
 class StoreError(VoiceflowError):

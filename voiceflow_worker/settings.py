@@ -17,7 +17,6 @@ from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
-from urllib.parse import urlsplit
 
 import pydantic_settings
 from pydantic import (
@@ -37,13 +36,15 @@ from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.duration import read_duration, write_duration
 from voiceflow_worker.model.networks import Network, read_networks
 from voiceflow_worker.model.rate import read_rate
+from voiceflow_worker.model.redial import redial_words
+from voiceflow_worker.model.web_address import read_base_url, read_notify_url
 
 if TYPE_CHECKING:
     from voiceflow_worker.model.policy import CallPolicy
 
 PREFIX = "VOICEFLOW_"
 ENV_FILE, TOML_FILE = ".env", "voiceflow.toml"
-_SECRETS = frozenset({"api_key", "webhook_secret", "ui_secret"})
+_SECRETS = frozenset({"api_key", "notify_secret", "notify_url", "ui_secret", "webhook_secret"})
 
 
 def parse_duration(text: str) -> timedelta:
@@ -82,20 +83,6 @@ def _in_form(pattern: str, expected: str) -> AfterValidator:
         return text.strip()
 
     return AfterValidator(judged)
-
-
-def _base_url(text: str) -> str:
-    text = text.strip().rstrip("/")
-    try:
-        parts = urlsplit(text)
-        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        good, parts = False, urlsplit("")
-    if not good or parts.query or parts.fragment or any(map(str.isspace, text)):
-        raise ValueError("give an http or https address, such as https://voice.8x8.com or http://127.0.0.1:8088")
-    if "@" in parts.netloc:
-        raise ValueError(f"an address does not hold a key: put it into {PREFIX}API_KEY")
-    return text
 
 
 def _secret(secret: SecretStr) -> SecretStr:
@@ -234,7 +221,7 @@ class Settings(BaseSettings):
     api_key: Secret | None = None
     sub_account: SubAccount | None = None
     region: Annotated[Region, Folded] = "ap"
-    base_url: Annotated[str, AfterValidator(_base_url)] | None = None
+    base_url: Annotated[str, AfterValidator(read_base_url)] | None = None
     source: Text | None = None
     voice_profile: Text | None = None
     rate: Annotated[float | None, BeforeValidator(read_rate)] = 10.0
@@ -242,6 +229,9 @@ class Settings(BaseSettings):
     burst: Count = 1
     concurrency: Count = 50
     max_active: Count | None = None
+    redial_on: Annotated[tuple[str, ...], BeforeValidator(redial_words)] = ()
+    redial_max: Annotated[int, Field(ge=0)] = 1
+    redial_after: Duration = timedelta(minutes=30)
     connect_timeout: PositiveDuration = timedelta(seconds=5)
     read_timeout: PositiveDuration = timedelta(seconds=30)
     lease: PositiveDuration = timedelta(seconds=60)
@@ -256,6 +246,9 @@ class Settings(BaseSettings):
     """The whole value of the Authorization header that 8x8 sends."""
     webhook_allow: Networks = ()
     trusted_proxies: Networks = ()
+    # Its query may hold a token of theirs, so it is kept out of the repr.
+    notify_url: Annotated[str, AfterValidator(read_notify_url)] | None = Field(default=None, repr=False)
+    notify_secret: Secret | None = None
     state_dir: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
     retention: Duration = timedelta(days=30)
     key_retention: Duration = timedelta(days=400)
@@ -354,10 +347,7 @@ def load_settings(**options: object) -> Settings:
 
 
 def unknown_variables() -> tuple[UnknownVariable, ...]:
-    """Names in the environment, `.env` and `voiceflow.toml` that look like settings and are none.
-
-    They are no error, so that an older version can live with a newer one's settings.
-    """
+    """Names in the environment, `.env` and `voiceflow.toml` that look like settings and are none. They are no error."""
     return tuple(unknown for layer in _layers(Settings) for unknown in layer.unknown())
 
 
@@ -371,6 +361,8 @@ def _shown_value(name: str, value: object) -> str:
             return "unlimited"
         case None | ():
             return ""
+        case str() if name == "notify_url":
+            return value.partition("?")[0] + ("?(hidden)" if "?" in value else "")
         case SecretStr():
             return "(hidden)"
         case timedelta():

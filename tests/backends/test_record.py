@@ -17,6 +17,7 @@ from voiceflow_worker.backends.record import Head, head_of, job_from, record_of
 from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.job import Job, KeyPress, Post
 from voiceflow_worker.model.outcome import CallLeg, Outcome
+from voiceflow_worker.model.window import CallWindow
 
 TIMES = st.datetimes(timezones=st.just(UTC))
 # Any text, half surrogate pairs too: answers and summaries come from outside.
@@ -80,6 +81,7 @@ JOBS = st.builds(
     not_before=st.none() | TIMES,
     notes=st.just(()),
     redial=st.none(),
+    window=st.none() | st.sampled_from([CallWindow.parse("22:00-06:00"), CallWindow.parse(days="sun", holidays="SG")]),
     data=st.none() | st.dictionaries(TEXTS, TEXTS | NUMBERS | st.booleans() | st.none(), min_size=1, max_size=3),
     menu=st.none() | TEXTS,
     posts=st.lists(POSTS, max_size=3).map(tuple),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -157,6 +158,12 @@ def test_a_quote_within_a_cell_is_a_character(tmp_path: Path) -> None:
     assert list(map(text_of, requests(read(file_of(tmp_path, 'destination,name\n+6587654321,5" pipe\n'))))) == [
         'Hello 5" pipe.'
     ]
+
+
+def test_columns_that_a_menu_may_use_later_are_not_warned_of_but_slips_are(tmp_path: Path) -> None:
+    path = file_of(tmp_path, "destination,name,valid_til,colour\n+6587654321,Ana,,red\n")
+    campaign = open_campaign(path, replace(OPTIONS, menu="main"), now=NOW)
+    assert [found.column for found in campaign.findings] == ["valid_til"]
 
 
 def test_columns_that_nothing_uses_are_warned_of_once(tmp_path: Path) -> None:

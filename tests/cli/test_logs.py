@@ -30,6 +30,21 @@ def test_an_exception_stays_within_its_line(capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.parametrize("form", ["console", "json"])
+def test_an_exception_is_told_without_the_values_it_met(capsys: pytest.CaptureFixture[str], form: str) -> None:
+    def fail(pressed: str) -> None:
+        raise ZeroDivisionError(f"{len(pressed)} keys")
+
+    log_to_stderr(form=form, level="info")
+    try:
+        fail("47" + "11")
+    except ZeroDivisionError:
+        structlog.get_logger().exception("a bug")
+    err = capsys.readouterr().err
+    assert "ZeroDivisionError: 4 keys" in err
+    assert "4711" not in err, "local variables hold numbers, data and keys pressed"
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
 def test_what_is_below_the_level_is_left_out(capsys: pytest.CaptureFixture[str], form: str) -> None:
     log_to_stderr(form=form, level="error")
     structlog.get_logger().warning("ours")

@@ -15,7 +15,8 @@ COMMANDS = [
     ["demo"], ["check"], ["enqueue"], ["worker"], ["serve"], ["sandbox"], ["status"], ["report"], ["hold"], ["resume"],
     ["calls", "list"], ["calls", "show"], ["calls", "cancel"], ["calls", "resolve"], ["calls", "redial"],
     ["config", "show"], ["reconcile"], ["doctor"], ["account", "profiles"], ["account", "numbers"],
-    ["account", "webhooks"], ["account", "recordings"],
+    ["account", "webhooks"], ["account", "recordings"], ["suppress", "add"], ["suppress", "remove"],
+    ["suppress", "list"], ["suppress", "import"],
 ]  # fmt: skip
 TOUCH_JOBS = [command for command in COMMANDS if command[0] not in {"account", "check", "sandbox", "config"}]
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.redis_server import RedisServer, standalone
 from tests.support.stores import BACKENDS, url_for
 from voiceflow_worker import open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
@@ -21,4 +22,24 @@ def clock() -> ManualClock:
 @pytest.fixture(params=BACKENDS)
 async def store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> AsyncIterator[Store]:
     async with open_store(url_for(request.param, tmp_path), clock=clock) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def engine_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One Redis for the engine tests that look at it too."""
+    server = standalone(tmp_path_factory.mktemp("redis")).start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(params=[*BACKENDS, "redis"])
+async def any_store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> AsyncIterator[Store]:
+    """A fresh store of every backend, Redis too."""
+    url = "" if request.param == "redis" else url_for(request.param, tmp_path)
+    if not url:
+        server: RedisServer = request.getfixturevalue("engine_server")
+        server.ask("FLUSHALL")
+        url = server.url
+    async with open_store(url, clock=clock) as opened:
         yield opened

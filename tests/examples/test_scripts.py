@@ -11,6 +11,34 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 SAYS = {
+    "appointment.py": [
+        "Ana: confirmed (completed after 1 call, pressed 1)",
+        "Ben: moved (completed after 2 calls, pressed 2,1)",
+        "Chen: confirmed (completed after 3 calls, pressed 1)",
+        "Devi: cancelled (completed after 1 call, pressed 3)",
+        "Eko: was connected to the desk (completed after 1 call, pressed 2,9,2,2)",
+        "Farah: no answer (unreached after 3 calls, pressed nothing)",
+        "Gita: no answer (completed after 1 call, pressed 5)",
+        "outcomes: 6 COMPLETED, 1 NO_ANSWER",
+        "keys: 1 by 2; 2,1 by 1; 2,9,2,2 by 1; 3 by 1; 5 by 1",
+        "answered: 6 of 7",
+    ],
+    "mounted_receiver.py": [
+        "The shop is open.",
+        "the call is completed: COMPLETED",
+        "shop_visits_total 1.0",
+        'voiceflow_webhook_summaries_total{result="settled"} 1.0',
+    ],
+    "on_call_alert.py": [
+        "The program was stopped while the second phone rang, and started again.",
+        "+6587654321 rang: NO_ANSWER, pressed nothing",
+        "+6587654322 rang: COMPLETED, pressed 2",
+        "+6587654323 rang: COMPLETED, pressed nothing",
+        "+6587654324 rang: COMPLETED, pressed nothing",
+        "+6587654325 rang: COMPLETED, pressed 7 1",
+        "+6587654326 did not ring",
+        "taken by +6587654325",
+    ],
     "order_ready.py": [
         "to +6587654321 is queued",
         "asked for again: the same call",
@@ -20,6 +48,36 @@ SAYS = {
         "Customer 1: completed (COMPLETED)",
         "Customer 2: unreached (BUSY)",
         "Customer 3: unreached (NO_ANSWER)",
+    ],
+    "outcomes_stream.py": [
+        "call.attempted: Customer 1 (BUSY), the call is queued",
+        "call.ended: Customer 2 (NO_ANSWER), the call is unreached",
+        "call.ended: Customer 1 (COMPLETED), the call is completed",
+        "Customer 1 was waited for: completed after 2 attempts",
+        "billed: 3 outcomes, 3 different ones",
+    ],
+    "restaurant.py": [
+        "+6587654321 pressed 1 1 4; heard last: A table for 4, today. We look forward to seeing you.",
+        "+6587654322 pressed 2 1 9 1 2 12; heard last: A table for 12, tomorrow. We look forward to seeing you.",
+        "+6587654323 pressed 3",
+        "+6587654324 pressed 7 1 2 0 1 2 40 * 6; heard last: A table for 6, tomorrow. We look forward to seeing you.",
+        "+6587654325 pressed - - -; heard last: Goodbye.",
+        "+6587654331 pressed 1 2 2; heard last: A table for 2, tomorrow. We look forward to seeing you.",
+        "+6587654332 pressed 2; heard last: We are open from Tuesday to Sunday",
+        "booked: a table for 4 on ",
+        "booked: a table for 12 on ",
+        "booked: a table for 6 on ",
+        "booked: a table for 2 on ",
+    ],
+    "support_callback.py": [
+        "Customer 1: completed (COMPLETED), pressed 1, connected to +6531234568",
+        "Customer 2: completed (COMPLETED), pressed 2",
+        "Customer 3: completed (COMPLETED), pressed 7,2",
+        "Customer 4: completed (COMPLETED), pressed nothing",
+        "Customer 5: completed (COMPLETED), pressed nothing",
+        "Customer 6: unreached (NO_ANSWER), pressed nothing",
+        "Customer 2 is called again in 2 hours (queued)",
+        "Customer 3 is called again in 2 hours (queued)",
     ],
 }
 
@@ -40,11 +98,15 @@ def test_a_script_runs_alone(name: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nobody_is_called_by_a_slip() -> None:
-    command = [sys.executable, str(EXAMPLES / "order_ready.py"), "--for-real"]
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("order_ready.py", "With --for-real it phones the number given"), ("on_call_alert.py", "it calls these\nnumbers")],
+)
+def test_nobody_is_called_by_a_slip(name: str, told: str) -> None:
+    command = [sys.executable, str(EXAMPLES / name), "--for-real"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert run.returncode == 1
-    assert "With --for-real it phones the number given" in run.stderr
+    assert told in run.stderr
 
 
 def test_the_readme_names_every_example() -> None:

@@ -310,6 +310,19 @@ class TestCallAction:
         assert (event.call_status, event.status_text) == (None, "SPEECH_RECEIVED")
 
 
+def test_a_text_of_any_length_is_no_burden_and_an_identifier_is_never_cut_into_another() -> None:
+    event = summary(sessionId="s" * 201, errorDetails={"errorMsg": "m" * 100_000}, lastAction="a" * 100_000)
+    assert event.session_id is None
+    assert event.extra == {"sessionId": "s" * 201}
+    assert event.error_message == "m" * 4000
+    assert event.last_action == "a" * 4000
+    assert summary(sessionId="s" * 200).session_id == "s" * 200
+
+
+def test_what_a_menu_said_of_itself_comes_back_whole() -> None:
+    assert action(clientActionId="x" * 50_000).client_action_id == "x" * 50_000
+
+
 def test_a_call_status_is_not_an_action_request() -> None:
     data = deepcopy(ACTION) | {"eventType": "CALL_STATUS"}
     data["payload"] |= {"callStatus": "CALL_RECEIVED", "callDuration": "10", "sourceCountryCode": "Null"}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voiceflow_worker.model.gcra import departures
+from voiceflow_worker.model.gcra import CLOCKS_DIFFER, departures
 
 HORIZON = 0.1
 ROUNDING = 1e-6
@@ -85,10 +85,11 @@ def test_what_is_given_lies_between_now_and_the_horizon_in_order(
     assert granted.next_at >= max((now, *granted.times))
 
 
-@given(rate=rates, burst=bursts, now=st.floats(0, 10**6), tat=st.floats(0, 10**6))
+@given(rate=rates, burst=bursts, now=st.floats(0, 10**6), ahead=st.floats(-(10**6), HORIZON + CLOCKS_DIFFER))
 def test_who_wants_nothing_changes_nothing_and_is_told_when_the_next_is_free(
-    rate: float, burst: int, now: float, tat: float
+    rate: float, burst: int, now: float, ahead: float
 ) -> None:
+    tat = now + ahead
     granted = departures(tat=tat, wanted=0, rate=rate, burst=burst, now=now, horizon=HORIZON)
     assert (granted.times, granted.tat) == ((), tat)
     first = departures(tat=tat, wanted=1, rate=rate, burst=burst, now=granted.next_at, horizon=HORIZON).times
@@ -108,3 +109,16 @@ def test_who_asks_often_enough_loses_nothing_of_the_rate(rate: float, burst: int
     times, _ = taken([(0.02, 100)] * 1500, rate=rate, burst=burst)
     within = [time for time in times if time < 1030]
     assert len(within) >= 0.99 * rate * 29.9
+
+
+@given(rate=rates, burst=bursts, back=st.floats(CLOCKS_DIFFER, 10**7), plan=takes)
+def test_a_clock_that_was_set_back_costs_an_interval_and_the_rate_holds_from_there(
+    rate: float, burst: int, back: float, plan: list[tuple[float, int]]
+) -> None:
+    now, interval = 1000.0, 1 / rate
+    ahead = HORIZON + burst * interval + back + ROUNDING
+    granted = departures(tat=now + ahead, wanted=1, rate=rate, burst=burst, now=now, horizon=HORIZON)
+    assert granted.times == ()
+    assert granted.next_at == pytest.approx(now + HORIZON + interval)
+    times, _ = taken(plan, rate=rate, burst=burst, tat=granted.tat)
+    assert most_in_a_second(times) <= rate + burst

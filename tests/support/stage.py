@@ -26,10 +26,10 @@ class Stage:
     folder: Path
     env: dict[str, str]
 
-    def campaign(self, calls: int, *options: str, name: str = "campaign") -> None:
-        """Enqueue `calls` calls to numbers that are all different."""
+    def campaign(self, calls: int, *options: str, name: str = "campaign", first: int = 0) -> None:
+        """Enqueue `calls` calls to numbers that are all different: so many of them, from the `first` on."""
         file = self.folder / f"{name}.csv"
-        rows = "".join(f"+65{80000000 + place},Customer {place}\n" for place in range(calls))
+        rows = "".join(f"+65{80000000 + place},Customer {place}\n" for place in range(first, first + calls))
         file.write_text(f"destination,name\n{rows}", encoding="utf-8")
         say = ("--say", "Hello {{name}}.", "--voice-profile", "en-IE-EmilyNeural", "--source", "+6531234567")
         done = voiceflow("enqueue", str(file), *say, *options, "--json", env=self.env)

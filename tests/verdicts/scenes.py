@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -14,7 +14,6 @@ import httpx
 
 from tests.gateway.misbehaving import (
     CERTIFICATE,
-    CREATED,
     Behaviour,
     Connection,
     MisbehavingServer,
@@ -64,7 +63,7 @@ def server(behaviour: Behaviour, *, scheme: str = "", tls: bool = False, **optio
     """A server that behaves so."""
 
     @contextmanager
-    def made() -> Iterator[Scene]:
+    def made() -> Generator[Scene]:
         with MisbehavingServer(behaviour, tls=tls) as opened:
             url = opened.url if not scheme else f"{scheme}://127.0.0.1:{opened.port}"
             yield Scene(url, lambda: len(opened.posts), options)
@@ -86,34 +85,34 @@ def not_created(code: int, message: str = "Refused", *, spelled: str = "NOT_CREA
 
 
 @contextmanager
-def refused() -> Iterator[Scene]:
+def refused() -> Generator[Scene]:
     """Nobody listens."""
     with closed_port() as port:
         yield Scene(f"http://127.0.0.1:{port}")
 
 
 @contextmanager
-def unknown_name() -> Iterator[Scene]:
+def unknown_name() -> Generator[Scene]:
     """A name that is nobody's (RFC 6761)."""
     yield Scene("http://voice.invalid")
 
 
 @contextmanager
-def never_accepts() -> Iterator[Scene]:
+def never_accepts() -> Generator[Scene]:
     """Connecting hangs."""
     with port_that_never_accepts() as port:
         yield Scene(f"http://127.0.0.1:{port}", options={"connect": SOON})
 
 
 @contextmanager
-def through_a_proxy_that_refuses() -> Iterator[Scene]:
+def through_a_proxy_that_refuses() -> Generator[Scene]:
     """A proxy answers CONNECT with 403."""
     with MisbehavingServer(sends(answer(403, b"no"))) as proxy:
         yield Scene("https://voice.invalid", lambda: len(proxy.posts), {"proxy": proxy.url})
 
 
 @contextmanager
-def through_a_proxy_that_is_down() -> Iterator[Scene]:
+def through_a_proxy_that_is_down() -> Generator[Scene]:
     """A proxy that is not there."""
     with closed_port() as port:
         yield Scene("https://voice.invalid", options={"proxy": f"http://127.0.0.1:{port}"})
@@ -195,5 +194,3 @@ def pool_with_small_buffers() -> httpx.AsyncHTTPTransport:
 
 well_behaved = server(places)
 """8x8 as it should be."""
-
-__all__ = ["CREATED", "Scene", "SceneMaker", "answer", "sends"]

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 
-from tests.gateway.misbehaving import Connection
+from tests.gateway.misbehaving import CREATED, Connection, answer, places, sends
 from tests.verdicts import scenes
-from tests.verdicts.scenes import CREATED, SOON, RaisingTransport, SceneMaker, not_created, replies, sends, server
+from tests.verdicts.scenes import SOON, RaisingTransport, SceneMaker, not_created, replies, server
 from voiceflow_worker import JobState
 from voiceflow_worker.model.job import PostVerdict
 
@@ -42,10 +42,9 @@ class Row:
     """One row: what happens to the POST, and exactly what must be found afterwards.
 
     `posts` is how many POSTs arrived at the socket. `hold` is whether the queue is held, or for how long. `wait` is for
-    rows that end in `queued`. `again`: the worker goes on by itself until it has nothing to do (else it is stopped as
-    soon as the first POST is over, and what is found is what that one did). `resent`: for rows that end in `queued`, its
-    next POST is waited for too, which takes as long as the hold. `loop` names the one event loop whose transport can
-    tell what the row is about.
+    rows that end in `queued`, and so is `resent`: whether the next POST is waited for too, which takes as long as the
+    hold. `again`: the worker goes on by itself until it has nothing to do (else it is stopped as soon as the first POST
+    is over, and what is found is what that one did). `loop` names the one event loop whose transport can tell.
     """
 
     name: str
@@ -154,7 +153,7 @@ def refused(
 
 def _reset_within_an_answer(connection: Connection) -> None:
     connection.read_request()
-    connection.send(scenes.answer(200, CREATED)[:-20])
+    connection.send(answer(200, CREATED)[:-20])
     connection.reset()
 
 
@@ -174,7 +173,7 @@ ROWS: tuple[Row, ...] = (
     nothing_left("no TLS at all", server(scenes.speaks_no_tls, scheme="https")),
     nothing_left("proxy refuses", scenes.through_a_proxy_that_refuses),
     nothing_left("proxy is down", scenes.through_a_proxy_that_is_down),
-    nothing_left("certificate not trusted", server(scenes.places, tls=True), hold=Hold.UNTIL_OPENED),
+    nothing_left("certificate not trusted", server(places, tls=True), hold=Hold.UNTIL_OPENED),
     # Write timeout, partial write.
     in_doubt(
         "write timeout",
@@ -189,7 +188,7 @@ ROWS: tuple[Row, ...] = (
     in_doubt("reset after the body", server(scenes.resets_after_the_body)),
     in_doubt("end of file after the body", server(scenes.ends_after_the_body)),
     in_doubt("reset within the answer", server(_reset_within_an_answer)),
-    in_doubt("an exception nobody knows", server(scenes.places, transport=RaisingTransport), posts=0),
+    in_doubt("an exception nobody knows", server(places, transport=RaisingTransport), posts=0),
     in_doubt("no HTTP", server(sends(b"220 smtp.example ready\r\n\r\n"))),
     # 200 + CREATED, with and without a session.
     Row(
@@ -233,7 +232,7 @@ ROWS: tuple[Row, ...] = (
     in_doubt("200 another JSON", replies(200, b"[1, 2]")),
     in_doubt("200 a refusal that names a session", replies(200, CONTRADICTION), code=-1014),
     in_doubt("200 a status nobody knows", replies(200, UNHEARD_OF), code=1),
-    in_doubt("200 half a body", server(sends(scenes.answer(200, CREATED)[:-20]))),
+    in_doubt("200 half a body", server(sends(answer(200, CREATED)[:-20]))),
     # 401, 403, 404, 307, 308.
     turned_away("401", replies(401, not_created(401)), code=401),
     turned_away("403", replies(403)),

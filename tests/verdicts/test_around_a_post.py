@@ -1,4 +1,4 @@
-"""The rows of the verdict table that a single POST and its answer do not show: before it, beside it, and when one dies."""
+"""The rows of the verdict table that no answer shows: before the POST, beside it, and when its process dies."""
 
 from __future__ import annotations
 
@@ -36,6 +36,15 @@ MOMENT = timedelta(milliseconds=100)
 async def passed(ground: Ground, moment: timedelta = MOMENT) -> None:
     """Let a moment pass on the clock of the store."""
     await ground.store.clock.sleep(moment.total_seconds() * 1.1)
+
+
+async def eventually(look: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until something holds: nobody tells when a worker has come so far."""
+    with anyio.fail_after(WITHIN):
+        while True:
+            if await look():
+                return
+            await anyio.sleep(0.01)
 
 
 # -- before the POST ---------------------------------------------------------------------------------------------------
@@ -86,7 +95,12 @@ async def test_no_connection_from_the_pool_sends_nothing_and_is_tried_again(grou
         async with Scene(server.url, options=options).client() as client, anyio.create_task_group() as group:
             worker = worker_on(ground, client)
             group.start_soon(worker.run)
-            await has_been_judged(ground, [each.job.id for each in jobs])
+
+            async def one_is_over() -> bool:
+                found = (await ground.store.jobs.get([each.job.id for each in jobs])).values()
+                return any(post.verdict for job in found for post in job.posts)
+
+            await eventually(one_is_over)
             # Twice: at once. The other POST is still waiting for its answer.
             worker.stop()
             worker.stop()
@@ -98,13 +112,6 @@ async def test_no_connection_from_the_pool_sends_nothing_and_is_tried_again(grou
     assert await closed_gates(ground) == []
     assert (await mended(ground))[1] == 1
     assert (await queue.get(states[JobState.IN_DOUBT].id)).state is JobState.IN_DOUBT
-
-
-async def has_been_judged(ground: Ground, job_ids: list[str]) -> None:
-    """Wait until the POST of one of these is over."""
-    with anyio.fail_after(WITHIN):
-        while not any(post.verdict for job in (await ground.store.jobs.get(job_ids)).values() for post in job.posts):
-            await anyio.sleep(0.01)
 
 
 async def test_cancelled_with_a_post_on_its_way_it_is_in_doubt(ground: Ground) -> None:
@@ -125,12 +132,10 @@ async def test_cancelled_before_it_has_a_connection_it_is_queued_again(ground: G
     await queue_of(ground).enqueue(call())
     with never_accepts() as scene:
 
-        async def is_sending() -> None:
-            with anyio.fail_after(WITHIN):
-                while (await only_job(ground)).state is not JobState.SENDING:
-                    await anyio.sleep(0.01)
+        async def is_sending() -> bool:
+            return (await only_job(ground)).state is JobState.SENDING
 
-        await stopped_at_once(ground, Scene(scene.url), is_sending)
+        await stopped_at_once(ground, Scene(scene.url), lambda: eventually(is_sending))
     job = await only_job(ground)
     assert (job.state, job.attempt, job.posts[-1].verdict) == (JobState.QUEUED, 0, PostVerdict.NOT_SENT)
     assert (await mended(ground))[1] == 1

@@ -9,8 +9,9 @@ from typing import Any
 
 import anyio
 import httpx
+from starlette.types import ASGIApp
 
-from voiceflow_worker.asgi.server import serving
+from voiceflow_worker.asgi.server import fast_protocol, serving
 from voiceflow_worker.core.settle import SummaryResult
 from voiceflow_worker.model.events import SessionSummary
 from voiceflow_worker.webhooks import PATH, SettlesSummaries, webhook_app
@@ -56,6 +57,14 @@ def other(event_type: str, **payload: object) -> dict[str, Any]:
     return {"namespace": "VOICE", "eventType": event_type, "payload": {"sessionId": "s", "eventId": "e", **payload}}
 
 
+def metric_in(text: str, name: str) -> float:
+    """The value of a metric of the receiver in what /metrics tells; 0 if it is not there."""
+    for line in text.splitlines():
+        if line.startswith(f"voiceflow_webhook_{name} "):
+            return float(line.rpartition(" ")[2])
+    return 0.0
+
+
 @dataclass
 class Settling:
     """Settles nothing, and remembers it; or raises what it is given."""
@@ -89,17 +98,26 @@ class Sender:
         return await self.client.post(self.url + PATH, json=summary() if event is None else event, headers=shown)
 
     async def metric(self, name: str) -> float:
-        for line in (await self.client.get(f"{self.url}/metrics")).text.splitlines():
-            if line.startswith(f"voiceflow_webhook_{name} "):
-                return float(line.rpartition(" ")[2])
-        return 0.0
+        return metric_in((await self.client.get(f"{self.url}/metrics")).text, name)
 
 
 @asynccontextmanager
-async def receiving(settle: Settling | None = None, **more: Any) -> AsyncGenerator[Sender]:
+async def receiving(settle: SettlesSummaries | None = None, **more: Any) -> AsyncGenerator[Sender]:
     app = webhook_app(settle or Settling(), **{"secret": SECRET, **more})
-    async with serving(app) as address, httpx.AsyncClient(timeout=20, trust_env=False) as client:
+    async with (
+        serving(app, protocol=fast_protocol()) as address,
+        httpx.AsyncClient(timeout=20, trust_env=False) as client,
+    ):
         yield Sender(address.url, client)
+
+
+@asynccontextmanager
+async def posting(app: ASGIApp, *, secret: str | None = SECRET) -> AsyncGenerator[Sender]:
+    """A client of an app that is not served: no sockets, and what follows an answer is over when the answer is here."""
+    headers = {} if secret is None else {"Authorization": secret}
+    transport = httpx.ASGITransport(app, client=("18.140.80.2", 4711))
+    async with httpx.AsyncClient(transport=transport, base_url="http://receiver", headers=headers) as client:
+        yield Sender("http://receiver", client)
 
 
 async def status_of(content: bytes, settling: SettlesSummaries) -> int:

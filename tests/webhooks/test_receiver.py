@@ -246,6 +246,12 @@ async def test_a_body_that_does_not_come_is_given_up() -> None:
     async with receiving(read_limit=timedelta(seconds=0.2)) as sender:
         head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: {SECRET}\r\nContent-Length: 500\r\n\r\n{{"
         assert (await first_line(sender, head.encode())) == "HTTP/1.1 408"
+        address = httpx.URL(sender.url)
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        writer.write(head.encode())
+        async with asyncio.timeout(20):
+            assert b"408" in await reader.read(), "what comes of the rest of the body would be read as a request"
+        writer.close()
 
 
 async def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind() -> None:

@@ -19,6 +19,7 @@ from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.job import Job, JobState, KeyPress, Note, NoteKind, Post, PostVerdict, RedialPolicy
 from voiceflow_worker.model.outcome_record import outcome_from, outcome_record
 from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.model.window import CallWindow
 
 Head = tuple[str, str, str, int, str, str | None, int, str | None, str, str | None, int | None, int | None]
 """id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key, valid_until and
@@ -27,7 +28,7 @@ active_until; times in microseconds since 1970 UTC."""
 _RECORD_FIELDS = frozenset(
     {
         "source", "created_at", "body_digest", "not_before", "time_zone", "reason", "failures", "missed_windows",
-        "post_count", "redials", "redial", "data", "menu", "posts", "notes",
+        "post_count", "redials", "redial", "window", "data", "menu", "posts", "notes",
     }
 )  # fmt: skip
 _MICROSECOND = timedelta(microseconds=1)
@@ -67,6 +68,8 @@ def _record_order(job: Job, record: dict[str, Any]) -> None:
         record["time_zone"] = job.time_zone
     if job.redial is not None:
         record["redial"] = _redial_record(job.redial)
+    if job.window is not None:
+        record["window"] = str(job.window)
     if job.data is not None:
         record["data"] = job.data
     if job.menu is not None:
@@ -112,6 +115,7 @@ def _job(head: Head, fields: Mapping[str, Any], body: str) -> Job:
     ) = head  # fmt: skip
     get = fields.get
     redial = get("redial")
+    window = get("window")
     posts = get("posts")
     notes = get("notes")
     return Job(
@@ -139,6 +143,7 @@ def _job(head: Head, fields: Mapping[str, Any], body: str) -> Job:
         post_count=get("post_count", 0),
         redials=get("redials", 0),
         redial=_redial(redial) if redial is not None else None,
+        window=CallWindow.recalled(window) if window is not None else None,
         data=get("data"),
         menu=get("menu"),
         posts=tuple([_post(post) for post in posts]) if posts else (),

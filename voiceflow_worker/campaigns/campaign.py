@@ -128,19 +128,27 @@ class Campaign:
 
     def _is_wanted(self, name: str) -> bool:
         template = self._options.template
-        return name in {DESTINATION, REASON, *RESERVED} or template is None or is_used(name, template.variables)
+        if name in {DESTINATION, REASON, *RESERVED} or template is None or is_used(name, template.variables):
+            return True
+        # What a menu asks later, and its handlers, use what is kept with the call; a slip of the pen stays one.
+        return self._options.menu is not None and not self._meant(name)
 
-    def _unused_column(self, name: str, row: int | None = None) -> Finding:
+    def _meant(self, name: str) -> list[str]:
+        """The name that this one is nearly."""
         template = self._options.template
         known = [DESTINATION, *RESERVED, *(template.variables if template is not None else ())]
-        close = get_close_matches(name.casefold(), known, n=1)
+        return get_close_matches(name.casefold(), known, n=1)
+
+    def _unused_column(self, name: str, row: int | None = None) -> Finding:
+        close = self._meant(name)
         hint = f"; did you mean {close[0]}?" if close else ""
         return Finding(
             file=self.file,
             row=row or self.source.header_row,
             column=name,
             severity=Severity.WARNING,
-            message=f"is neither a reserved column nor used by the template: nobody hears it, it is only kept with the call{hint}",
+            message="is neither a reserved column nor used by the template: nobody hears it, it is only kept with the "
+            f"call{hint}",
         )
 
     def _unused_keys(self, raw: RawRow) -> tuple[Finding, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from voiceflow_worker.campaigns.columns import DESTINATION, canonical_name, header_problem
@@ -23,18 +23,27 @@ _OPEN_QUOTE = 'has a quote (") that is opened and not closed; close it, or doubl
 
 
 class CsvRows:
-    """The rows of a CSV file; the header is read when this is made. Raises CampaignFileError if it cannot be used."""
+    """The rows of a CSV file; the header is read when this is made. Raises CampaignFileError if it cannot be used.
+
+    `judge` tells, as a sentence, why the header's columns cannot be used: a campaign needs a destination.
+    """
 
     kind = FileKind.CSV
 
-    def __init__(self, path: Path, *, on_bytes: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        on_bytes: Callable[[int], None] | None = None,
+        judge: Callable[[Sequence[str]], str | None] = header_problem,
+    ) -> None:
         self._path = path
         self._lines = _Lines(read_lines(path, on_bytes=on_bytes))
         self.delimiter = ""
         self.header_row = 1
         self.header = self._read_header()
         self.columns: tuple[str, ...] = tuple(map(canonical_name, self.header))
-        if problem := header_problem(self.columns):
+        if problem := judge(self.columns):
             raise CampaignFileError(f"{path} {problem}")
 
     def _read_header(self) -> tuple[str, ...]:

@@ -9,27 +9,34 @@ from datetime import datetime
 from voiceflow_worker.campaigns.request import ReadRow
 from voiceflow_worker.core.ports import KeyOwner
 from voiceflow_worker.core.queue import CallQueue, CallRequest
-from voiceflow_worker.errors import CallFlowError, KeyConflict, KeyConflictError
-from voiceflow_worker.model.finding import Finding
+from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.errors import CallFlowError, KeyConflict, KeyConflictError, SuppressedNumberError
+from voiceflow_worker.model.finding import Finding, Severity
 from voiceflow_worker.model.moment import in_words
+from voiceflow_worker.model.opening import first_opening
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """Rows sorted by what is to become of them: `new` ones can be handed in; `known` ones were called for before."""
+    """Rows sorted by what is to become of them: `new` ones can be handed in; `known` ones were called for before.
+
+    `suppressed` ones are not called, for their number is on the suppression list: that is no fault of the file.
+    """
 
     rows: Sequence[ReadRow]
     new: Sequence[ReadRow]
     known: Sequence[ReadRow]
+    suppressed: Sequence[ReadRow]
     bad: Sequence[ReadRow]
 
 
 @dataclass(slots=True)
 class Taken:
-    """What the queue made of rows handed in; `refused` have the finding that tells why."""
+    """What the queue made of rows handed in; `refused` and `suppressed` ones have the finding that tells why."""
 
     enqueued: int = 0
     duplicates: int = 0
+    suppressed: list[ReadRow] = field(default_factory=list[ReadRow])
     refused: list[ReadRow] = field(default_factory=list[ReadRow])
 
 
@@ -41,16 +48,21 @@ class Intake:
         self._file = file
 
     async def judge(self, rows: Sequence[ReadRow]) -> Judged:
-        """Look up who owns the rows' keys: the same call makes a row known, another call makes it bad."""
+        """Look up who owns the rows' keys: the same call makes a row known, another call makes it bad.
+
+        And whose numbers are on the suppression list.
+        """
         good = [row for row in rows if row.request is not None]
         owners: Mapping[str, KeyOwner] = {}
         if self._queue is not None and good:
             store = self._queue.store
             keys = [key for row in good if (key := _key(row)) is not None]
             owners = await store.jobs.owners(self._queue.name, keys, now=store.clock.now())
+        listed = await self._listed(good)
         told: list[ReadRow] = []
         new: list[ReadRow] = []
         known: list[ReadRow] = []
+        suppressed: list[ReadRow] = []
         for row in rows:
             owner = owners.get(_key(row) or "") if row.request is not None else None
             if row.is_bad:
@@ -60,10 +72,14 @@ class Intake:
                 told.append(row)
             elif owner is not None:
                 told.append(self._conflicting(row, owner.job_id))
+            elif (reason := listed.get(_number(row))) is not None:
+                suppressed.append(self._suppressed(row, reason))
+                told.append(suppressed[-1])
             else:
                 new.append(row)
                 told.append(row)
-        return Judged(rows=told, new=new, known=known, bad=[row for row in told if row.is_bad])
+        bad = [row for row in told if row.is_bad]
+        return Judged(rows=told, new=new, known=known, suppressed=suppressed, bad=bad)
 
     async def hand_in(self, rows: Sequence[ReadRow]) -> Taken:
         """Enqueue rows in one step; refuses what expired since it was read, or lost its key to another meanwhile."""
@@ -76,6 +92,10 @@ class Intake:
                 made = await self._enqueue(requests)
             except KeyConflictError as error:
                 waiting = self._without_conflicting(waiting, error.conflicts, taken)
+            except SuppressedNumberError as error:
+                reasons = {each.index: each.reason for each in error.suppressed}
+                taken.suppressed += [self._suppressed(waiting[index], reason) for index, reason in reasons.items()]
+                waiting = [row for index, row in enumerate(waiting) if index not in reasons]
             except CallFlowError:
                 # Something expired between the look at the clock and the store's; all else was found before.
                 before = len(waiting)
@@ -87,6 +107,15 @@ class Intake:
                 taken.duplicates += len(requests) - made
                 break
         return taken
+
+    async def _listed(self, rows: Sequence[ReadRow]) -> Mapping[str, str]:
+        """Why numbers of these rows are not called; the others are absent."""
+        if self._queue is None or not rows:
+            return {}
+        now = self._queue.store.clock.now()
+        found = await SuppressionList(self._queue.store).standing([_number(row) for row in rows])
+        due = {_number(row): max(now, row.request.not_before or now) for row in rows if row.request is not None}
+        return {number: entry.in_words() for number, entry in found.items() if entry.holds(due[number])}
 
     async def _enqueue(self, requests: Sequence[CallRequest]) -> int:
         if self._queue is None:
@@ -102,7 +131,11 @@ class Intake:
         for row in rows:
             until = row.request.valid_until if row.request is not None else None
             if now is None or until is None or until > now:
-                good.append(row)
+                problem = _too_late_for_its_window(row, now) if now is not None else None
+                if problem is None:
+                    good.append(row)
+                else:
+                    taken.refused.append(self._refused(row, problem))
                 continue
             message = (
                 f"the validity period has expired, at {in_words(until)}, while the file was read; give a later time"
@@ -121,9 +154,31 @@ class Intake:
         message = f"{_key(row)!r} is the key of job {owner_id}, which is another call; give this call a key of its own"
         return self._refused(row, Finding(column="unique_key", message=message))
 
+    def _suppressed(self, row: ReadRow, reason: str) -> ReadRow:
+        found = Finding(column="destination", severity=Severity.WARNING, message=f"is not called: {reason}")
+        return self._refused(row, found)
+
     def _refused(self, row: ReadRow, finding: Finding) -> ReadRow:
         placed = replace(finding, file=self._file, row=row.raw.number)
         return replace(row, request=None, findings=(*row.findings, placed))
+
+
+def _too_late_for_its_window(row: ReadRow, now: datetime) -> Finding | None:
+    """What keeps a row from being called whose window closed while the file was read."""
+    request = row.request
+    if request is None or request.window is None:
+        return None
+    return first_opening(
+        request.window,
+        number=_number(row),
+        time_zone=request.time_zone,
+        at=max(now, request.not_before or now),
+        valid_until=request.valid_until,
+    ).problem
+
+
+def _number(row: ReadRow) -> str:
+    return (row.request.flow.destination if row.request is not None else None) or ""
 
 
 def _key(row: ReadRow) -> str | None:

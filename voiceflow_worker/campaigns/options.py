@@ -8,6 +8,7 @@ from enum import Enum, auto
 
 from voiceflow_worker.campaigns.template import FlowTemplate
 from voiceflow_worker.model.job import RedialPolicy
+from voiceflow_worker.model.window import CallWindow
 
 
 class Purpose(Enum):
@@ -29,7 +30,9 @@ class CampaignOptions:
 
     `template` is `FlowTemplate.load(path)` or `FlowTemplate.speaking(text)`; without one, each JSON line is a body.
     `source` may be written in any form; `country` (ISO 3166, such as SG) is where national numbers belong. `time_zone`
-    names the zone of local times. `priority`: larger goes first.
+    names the zone of local times. `priority`: larger goes first. `window` is read by the clock of the row's zone, else
+    of `time_zone`, else of its number's own zone. `redial` None leaves it to the queue.
+    `menu` names the IVR menu that the calls begin with.
     """
 
     template: FlowTemplate | None = None
@@ -42,3 +45,5 @@ class CampaignOptions:
     time_zone: str | None = None
     priority: int = 0
     redial: RedialPolicy | None = None
+    menu: str | None = None
+    window: CallWindow | None = None

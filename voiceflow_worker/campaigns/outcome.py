@@ -17,7 +17,8 @@ class EnqueueReport:
     """What became of a file.
 
     `batch_id` is the batch of the rows that name none. `enqueued` counts new jobs, `duplicates` rows whose call was
-    there before, in the store or earlier in the file, `rejected` bad rows, `rows` all. `valid` counts the rows that
+    there before, in the store or earlier in the file, `suppressed` rows whose number is on the suppression list,
+    `rejected` bad rows, `rows` all. `valid` counts the rows that
     make new jobs: those that did, and, where nothing was stored, those that would have. `refused`: bad rows kept all
     of the file out.
     """
@@ -25,6 +26,7 @@ class EnqueueReport:
     batch_id: str
     enqueued: int
     duplicates: int
+    suppressed: int
     rejected: int
     findings: tuple[Finding, ...]
     rows: int
@@ -38,6 +40,7 @@ class EnqueueReport:
             "batch_id": self.batch_id,
             "enqueued": self.enqueued,
             "duplicates": self.duplicates,
+            "suppressed": self.suppressed,
             "rejected": self.rejected,
             "findings": [found.as_json() for found in self.findings],
             "rows": self.rows,
@@ -58,6 +61,7 @@ class Tally:
     valid: int = 0
     enqueued: int = 0
     duplicates: int = 0
+    suppressed: int = 0
     rejected: int = 0
 
     def judged(self, judged: Judged, rejects: RejectsFile | None) -> None:
@@ -65,6 +69,7 @@ class Tally:
         self.rows += len(judged.rows)
         self.valid += len(judged.new)
         self.duplicates += len(judged.known)
+        self.suppressed += len(judged.suppressed)
         self.rejected += len(judged.bad)
         for row in judged.rows:
             self.findings.add(row.findings)
@@ -74,9 +79,10 @@ class Tally:
         """Count rows that were handed in, which had been counted as valid."""
         self.enqueued += taken.enqueued
         self.duplicates += taken.duplicates
-        self.valid -= taken.duplicates + len(taken.refused)
+        self.suppressed += len(taken.suppressed)
+        self.valid -= taken.duplicates + len(taken.suppressed) + len(taken.refused)
         self.rejected += len(taken.refused)
-        for row in taken.refused:
+        for row in (*taken.suppressed, *taken.refused):
             self.findings.add(row.findings[-1:])  # the others were told when the row was read
         _write(taken.refused, rejects)
 
@@ -86,6 +92,7 @@ class Tally:
             batch_id=self.batch_id,
             enqueued=self.enqueued,
             duplicates=self.duplicates,
+            suppressed=self.suppressed,
             rejected=self.rejected,
             findings=self.findings.all(file=self.file),
             rows=self.rows,

@@ -13,7 +13,7 @@ from voiceflow_worker.campaigns.completion import FIRST_CALL, complete, write_nu
 from voiceflow_worker.campaigns.keys import row_key
 from voiceflow_worker.campaigns.options import CampaignOptions, Purpose
 from voiceflow_worker.campaigns.rows import RawRow
-from voiceflow_worker.campaigns.schedule import read_schedule
+from voiceflow_worker.campaigns.schedule import fit_window, read_schedule
 from voiceflow_worker.campaigns.template import PLACEHOLDER
 from voiceflow_worker.campaigns.values import RowValues
 from voiceflow_worker.core.queue import LONGEST_ID, CallRequest
@@ -68,6 +68,8 @@ class RequestMaker:
         work = _Work(values, self._options, [Finding(column=c, code=k, message=m) for c, k, m in values.problems])
         body = work.body()
         schedule = read_schedule(values.reserved, body, self._options, now=self._now, purpose=self._purpose)
+        if self._options.window is not None:
+            fit_window(schedule, self._options.window, number=CallFlow.parse(body).destination, now=self._now)
         work.findings += schedule.findings
         batch_id = work.batch(body) or self._default_batch
         unique_key = work.unique_key(body)
@@ -87,7 +89,9 @@ class RequestMaker:
             valid_until=schedule.valid_until,
             time_zone=schedule.time_zone,
             redial=self._options.redial,
+            window=self._options.window,
             data=data,
+            menu=self._options.menu,
         )
         return ReadRow(raw=raw, request=request, digest=body_digest(canonical), findings=findings)
 

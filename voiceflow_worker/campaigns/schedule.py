@@ -11,7 +11,9 @@ from voiceflow_worker.campaigns.options import CampaignOptions, Purpose
 from voiceflow_worker.campaigns.times import read_time, read_zone
 from voiceflow_worker.model.finding import Finding, Severity
 from voiceflow_worker.model.moment import in_words
+from voiceflow_worker.model.opening import first_opening
 from voiceflow_worker.model.validity import read_valid_until
+from voiceflow_worker.model.window import CallWindow
 
 _EXPIRED = -1015
 
@@ -47,6 +49,27 @@ def read_schedule(
         column = None
     _settle_validity(schedule, own, column, options, now=now, purpose=purpose)
     return schedule
+
+
+def fit_window(schedule: Schedule, window: CallWindow | None, *, number: str | None, now: datetime) -> None:
+    """Read the window by the clock of the row's zone, or else of its number's: the schedule then has that zone.
+
+    A window that does not open while the row is valid is a finding; what is wrong with the schedule already is not
+    told twice.
+    """
+    has_passed = schedule.valid_until is not None and schedule.valid_until <= now
+    if window is None or number is None or has_passed or any(found.is_error for found in schedule.findings):
+        return
+    opening = first_opening(
+        window,
+        number=number,
+        time_zone=schedule.time_zone,
+        at=max(now, schedule.not_before or now),
+        valid_until=schedule.valid_until,
+    )
+    if opening.problem is not None:
+        schedule.findings.append(opening.problem)
+    schedule.time_zone = opening.time_zone
 
 
 def _zone(reserved: Mapping[str, str], schedule: Schedule) -> ZoneInfo | None:

@@ -21,7 +21,7 @@ class RowValues:
     reserved: dict[str, str] = field(default_factory=dict[str, str])
     variables: dict[str, object] = field(default_factory=dict[str, object])
     data: dict[str, object] = field(default_factory=dict[str, object])
-    """What is the user's own: every column that is not reserved, under its name in the file; empty ones are left out."""
+    """What is the user's own: each column that is not reserved, under its name in the file; empty ones are left out."""
     body: dict[str, object] = field(default_factory=dict[str, object])
     problems: list[tuple[str, int | None, str]] = field(default_factory=list[tuple[str, int | None, str]])
     """(column, 8x8 code, sentence) for values of a kind that cannot be read."""

@@ -96,14 +96,18 @@ async def list_calls(
 async def show(
     job_id: JobId, /, *, json: JsonOption = False, store: StoreOption = None, queue: QueueOption = None
 ) -> ExitCode:
-    """Tell the whole story of one call: every POST, what came of it, and why it stands where it stands."""
+    """Tell the whole story of one call: every POST, what came of it, what 8x8 told of it, and why it stands there."""
+    from voiceflow_worker.cli.heard import heard_as_json
+    from voiceflow_worker.core.progress import CallProgress
+
     output = Output(as_json=json)
     async with opened_queue(settings_from(store=store, queue=queue)) as calls:
         job = await calls.get(job_id)
+        heard = await CallProgress(calls.store).of_job(job)
         now = calls.store.clock.now()
-    output.document(call_as_json(job))
+    output.document({**call_as_json(job), **heard_as_json(heard)})
     if not json:
-        for line in story(job, at=now):
+        for line in story(job, at=now, heard=heard):
             output.say(line)
     return ExitCode.DONE
 

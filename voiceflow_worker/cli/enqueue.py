@@ -27,6 +27,9 @@ EXAMPLES = """Examples:
   voiceflow enqueue people.csv --template reminder.json --source +6531234567 --valid-for 2h
   voiceflow enqueue people.csv --say "Hello {{name}}" --voice-profile en-US-JennyNeural --country SG
   voiceflow enqueue people.csv --template reminder.json --skip-bad --rejects bad.csv
+  voiceflow enqueue people.csv --template reminder.json --window 09:00-20:00 --days mon-sat --holidays SG
+  voiceflow enqueue people.csv --template reminder.json --redial-on busy,no_answer --redial-max 2 --redial-after 30m
+  voiceflow enqueue people.csv --ivr appointments:confirm --source +6531234567
   voiceflow enqueue bodies.jsonl --dry-run --json"""
 
 
@@ -45,7 +48,7 @@ async def enqueue(
     """Put the calls of a file into a queue; `voiceflow worker` sends them.
 
     A file with a bad row enqueues nothing, tells every bad row, and exits 2. The same file again adds nothing: a row is
-    known by its unique_key, else by its batch and what it says.
+    known by its unique_key, else by its batch and what it says. Numbers on the suppression list are left out.
 
     Args:
         skip_bad: Enqueue the good rows of a file that has bad ones, and exit 0.
@@ -100,9 +103,11 @@ def _tell(output: Output, report: EnqueueReport, file: Path, *, rejects: Path | 
         output.say(f"{file}: {report.rejected} of {report.rows} rows are bad; nothing is enqueued. Mend them{rest}.")
     elif report.dry_run:
         counts = f"{report.valid} would be enqueued, {report.duplicates} are known, {report.rejected} are bad"
+        counts += f", {report.suppressed} are suppressed" if report.suppressed else ""
         output.say(f"{file}: {report.rows} rows: {counts}; nothing was enqueued (--dry-run)")
     else:
         counts = f"{report.enqueued} enqueued, {report.duplicates} known before, {report.rejected} bad"
+        counts += f", {report.suppressed} suppressed" if report.suppressed else ""
         output.say(f"{file}: batch {report.batch_id}: {counts}")
     if rejects is not None and report.rejected:
         output.say(f"the bad rows are in {rejects}, with the reasons: mend and enqueue that file")
@@ -117,6 +122,7 @@ def _unreadable(error: CampaignFileError, file: Path, *, batch_id: str | None) -
         "batch_id": batch_id or file.stem,
         "enqueued": 0,
         "duplicates": 0,
+        "suppressed": 0,
         "rejected": 0,
         "findings": [found.as_json() for found in findings],
     }

@@ -45,6 +45,7 @@ async def opened_queue(
     """
     from voiceflow_worker.backends.registry import open_store
     from voiceflow_worker.core.queue import CallQueue
+    from voiceflow_worker.model.redial import redial_policy
 
     if not makes:
         require_store(settings)
@@ -52,7 +53,10 @@ async def opened_queue(
     if patience is not None and settings.store.lower().startswith(_FILES):
         options["patience"] = patience
     async with open_store(settings.store, **options) as store:
-        yield CallQueue(store, settings.queue, policy=settings.policy())
+        redial = None
+        if settings.redial_on:
+            redial = redial_policy(settings.redial_on, limit=settings.redial_max, after=settings.redial_after)
+        yield CallQueue(store, settings.queue, policy=settings.policy(), redial=redial)
 
 
 def require_store(settings: Settings) -> None:

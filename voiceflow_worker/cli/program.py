@@ -58,11 +58,14 @@ def program() -> App:
         doctor,
         enqueue,
         hold,
+        ivr,
+        kept,
         reconcile,
         report,
         sandbox,
         serve,
         status,
+        suppress,
         worker,
     )
     from voiceflow_worker.cli.registering import PROGRAM, add_command, add_group
@@ -87,9 +90,12 @@ def program() -> App:
     add_group(app, calls.calls_group())
     add_command(app, hold.hold, examples=hold.HOLD_EXAMPLES)
     add_command(app, hold.resume, examples=hold.RESUME_EXAMPLES)
+    add_group(app, suppress.suppress_group())
     add_command(app, reconcile.reconcile, examples=reconcile.EXAMPLES)
     add_command(app, doctor.doctor, examples=doctor.EXAMPLES)
     add_group(app, account.account_group())
+    add_group(app, ivr.ivr_group())
+    add_group(app, kept.kept_group())
     add_group(app, config.config_group())
     return app
 

@@ -13,6 +13,8 @@ from voiceflow_worker.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.options import CampaignOptions
+    from voiceflow_worker.model.job import RedialPolicy
+    from voiceflow_worker.model.window import CallWindow
     from voiceflow_worker.settings import Settings
 
 
@@ -26,6 +28,16 @@ class RowOptions:
     ] = None
     say: Annotated[
         str | None, Parameter(metavar="TEXT", help="Say this text, with {{column}} in it, instead of a --template.")
+    ] = None
+    ivr: Annotated[
+        str | None,
+        Parameter(
+            metavar="MODULE:MENU", help="Begin with this menu's question: restaurant:main is `main` in restaurant.py."
+        ),
+    ] = None
+    menu: Annotated[
+        str | None,
+        Parameter(metavar="NAME", help="The IVR menu that answers the first keys. [the name of the --ivr menu]"),
     ] = None
     voice_profile: Annotated[
         str | None,
@@ -49,6 +61,40 @@ class RowOptions:
         str | None, Parameter(metavar="ZONE", help="The zone of local times in the file, such as Asia/Singapore.")
     ] = None
     priority: Annotated[int, Parameter(metavar="N", help="Larger goes first.")] = 0
+    window: Annotated[
+        str | None,
+        Parameter(
+            metavar="HOURS",
+            help="Phones ring at these hours only, such as 09:00-20:00 or 09:00-12:00,14:00-20:00: by the clock of the "
+            "row's time_zone, else --time-zone, else of the number's own zone.",
+        ),
+    ] = None
+    days: Annotated[str | None, Parameter(metavar="DAYS", help="On these days only, such as mon-sat or mon,wed.")] = (
+        None
+    )
+    holidays: Annotated[
+        str | None, Parameter(metavar="CC", help="Not on public holidays of this country, such as SG or DE-BY.")
+    ] = None
+    redial_on: Annotated[
+        str | None,
+        Parameter(
+            metavar="OUTCOMES",
+            help="Call again after these: busy, no_answer, canceled, unreached (all three), failed, error. "
+            "[VOICEFLOW_REDIAL_ON, else none]",
+        ),
+    ] = None
+    redial_max: Annotated[
+        int | None, Parameter(metavar="N", help="So many times at most. [VOICEFLOW_REDIAL_MAX, else 1]")
+    ] = None
+    redial_after: Annotated[
+        DurationOption, Parameter(help="So long after, such as 30m. [VOICEFLOW_REDIAL_AFTER, else 30m]")
+    ] = None
+    redial_factor: Annotated[
+        float | None, Parameter(metavar="X", help="Each wait is so many times the one before. [1]")
+    ] = None
+    redial_jitter: Annotated[
+        float | None, Parameter(metavar="X", help="Each wait is longer or shorter by up to this part, 0 to 1. [0]")
+    ] = None
 
 
 def campaign_options(given: RowOptions | None, settings: Settings) -> CampaignOptions:
@@ -64,8 +110,17 @@ def campaign_options(given: RowOptions | None, settings: Settings) -> CampaignOp
         template = FlowTemplate.load(rows.template)
     elif rows.say is not None:
         template = FlowTemplate.speaking(rows.say)
+    menu = rows.menu
+    if rows.ivr is not None:
+        from voiceflow_worker.campaigns.menu_template import opening_template
+        from voiceflow_worker.cli.menus import load_menu
+
+        root = load_menu(rows.ivr)
+        menu = menu or root.name
+        template = template or opening_template(root)
     return CampaignOptions(
         template=template,
+        menu=menu,
         voice_profile=rows.voice_profile or settings.voice_profile,
         source=rows.source or settings.source,
         country=rows.country,
@@ -74,4 +129,30 @@ def campaign_options(given: RowOptions | None, settings: Settings) -> CampaignOp
         not_before=rows.not_before,
         time_zone=rows.time_zone,
         priority=rows.priority,
+        window=_window(rows),
+        redial=_redial(rows, settings),
+    )
+
+
+def _window(rows: RowOptions) -> CallWindow | None:
+    from voiceflow_worker.model.window import CallWindow
+
+    if rows.window is None and rows.days is None and rows.holidays is None:
+        return None
+    return CallWindow.parse(rows.window, days=rows.days, holidays=rows.holidays)
+
+
+def _redial(rows: RowOptions, settings: Settings) -> RedialPolicy | None:
+    """The policy of these rows; None leaves it to the queue's."""
+    from voiceflow_worker.model.redial import redial_policy
+
+    given = (rows.redial_on, rows.redial_max, rows.redial_after, rows.redial_factor, rows.redial_jitter)
+    if all(each is None for each in given):
+        return None
+    return redial_policy(
+        settings.redial_on if rows.redial_on is None else rows.redial_on,
+        limit=settings.redial_max if rows.redial_max is None else rows.redial_max,
+        after=settings.redial_after if rows.redial_after is None else rows.redial_after,
+        factor=rows.redial_factor,
+        jitter=rows.redial_jitter,
     )

@@ -8,6 +8,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.exit_codes import ExitCode
+from voiceflow_worker.cli.menus import IvrOption, load_menus
+from voiceflow_worker.cli.notifying import HookMetrics, NotifyOption, notifier_of, notifying
 from voiceflow_worker.cli.opening import opened_queue, settings_from
 from voiceflow_worker.cli.options import STORE_GROUP, StoreOption
 from voiceflow_worker.cli.output import Output
@@ -15,6 +17,7 @@ from voiceflow_worker.cli.stopping import signals_to
 
 EXAMPLES = """Examples:
   voiceflow serve
+  voiceflow serve --ivr restaurant:main
   VOICEFLOW_WEBHOOK_SECRET="Bearer 2f8c..." voiceflow serve --register https://calls.example.com/webhooks/8x8"""
 
 AnyQueue = Annotated[
@@ -33,10 +36,12 @@ async def serve(
     host: str = "127.0.0.1",
     port: int = 8080,
     register: Annotated[str | None, Parameter(metavar="URL")] = None,
+    ivr: IvrOption = None,
+    notify: NotifyOption = None,
     store: StoreOption = None,
     queue: AnyQueue = None,
 ) -> ExitCode:
-    """Receive the webhooks of 8x8, which tell how calls ended: POST /webhooks/8x8; also GET /healthz and /metrics.
+    """Receive the webhooks of 8x8, which tell how calls ended: POST /webhooks/8x8; GET /healthz, /readyz and /metrics.
 
     Serves all queues of the store. The secret and the networks that events must come with and from are settings:
     VOICEFLOW_WEBHOOK_SECRET, VOICEFLOW_WEBHOOK_ALLOW, VOICEFLOW_TRUSTED_PROXIES.
@@ -44,25 +49,27 @@ async def serve(
     Args:
         host: The address to listen on.
         port: The port to listen on; 0 is any free one.
-        register: Have 8x8 send session summaries (VSS) to this address, by which it reaches this receiver. Needs
-            VOICEFLOW_API_KEY and VOICEFLOW_SUB_ACCOUNT.
+        register: Have 8x8 send session summaries (VSS), and with --ivr call actions (VCA), to this address, by which it
+            reaches this receiver. Needs VOICEFLOW_API_KEY and VOICEFLOW_SUB_ACCOUNT.
     """
     from functools import partial
 
     import anyio
+    from prometheus_client import CollectorRegistry
 
-    from voiceflow_worker.asgi.server import serving
+    from voiceflow_worker.asgi.server import fast_protocol, serving
     from voiceflow_worker.cli.voice import voice_client
     from voiceflow_worker.cli.webhook_registration import receiver_url
     from voiceflow_worker.cli.webhook_registration import register as register_webhook
-    from voiceflow_worker.core.heartbeat import Heartbeats
-    from voiceflow_worker.core.settle import Settler
     from voiceflow_worker.gateway.account import WebhookType
-    from voiceflow_worker.webhooks.app import PATH, webhook_app
+    from voiceflow_worker.webhooks.app import PATH, receiver_app
+    from voiceflow_worker.webhooks.menus import MenuEvents
 
-    settings = settings_from(store=store, queue=queue)
+    settings = settings_from(store=store, queue=queue, notify_url=notify)
+    notifier = notifier_of(settings)
     secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else None
     output = Output()
+    menus = load_menus(ivr)
     url = None if register is None else receiver_url(register, path=PATH)
     if url is not None:
         voice_client(settings)  # what is missing is told before anything is opened
@@ -73,21 +80,27 @@ async def serve(
     told = anyio.Event()
     # 8x8 hears quickly that the store is away: how long it waits for an answer is not documented.
     async with opened_queue(settings, makes=True, patience=timedelta(seconds=2)) as calls:
-        app = webhook_app(
-            Settler(calls.store, settings.policy()),
+        registry = CollectorRegistry()
+        app = receiver_app(
+            calls.store,
             secret=secret,
+            policy=settings.policy(),
             allow=settings.webhook_allow,
             trusted_proxies=settings.trusted_proxies,
-            heartbeats=Heartbeats(calls.store),
+            on_event=MenuEvents(calls.store, *menus, policy=settings.policy(), registry=registry),
+            registry=registry,
         )
         async with (
             signals_to(lambda _: told.set()),
-            serving(app, host=host, port=port) as address,
+            serving(app, host=host, port=port, protocol=fast_protocol()) as address,
+            notifying(notifier, settings, calls.store, queue=None) as hooks,
             anyio.create_task_group() as group,
         ):
+            if hooks is not None:
+                registry.register(HookMetrics(hooks))
             output.note(f"voiceflow serve is ready on {address.url}{PATH}, for {calls.store.url}")
             if url is not None:
-                kinds = [WebhookType.SESSION_SUMMARY]
+                kinds = [WebhookType.SESSION_SUMMARY, *([WebhookType.CALL_ACTION] if menus else [])]
                 group.start_soon(partial(register_webhook, settings, url, kinds=kinds, tell=output.note))
             await told.wait()
             group.cancel_scope.cancel()

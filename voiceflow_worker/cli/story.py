@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
+from voiceflow_worker.cli.heard import heard_in_words
+from voiceflow_worker.core.progress import Heard
 from voiceflow_worker.model.job import Job, JobState, Post
 from voiceflow_worker.model.moment import in_words
 from voiceflow_worker.model.outcome import Outcome
@@ -27,8 +29,8 @@ def one_line(job: Job) -> str:
     return f"{job.id} to {job.destination} is {job.state.value}{reason}"
 
 
-def story(job: Job, *, at: datetime) -> Iterator[str]:
-    """All that is known of a call at this time, line by line, in the order it happened."""
+def story(job: Job, *, at: datetime, heard: Heard | None = None) -> Iterator[str]:
+    """All that is known of a call at this time, and was heard of it, line by line, in the order it happened."""
     yield f"{job.id} is {job.state.value}{': ' + job.reason if job.reason else ''}"
     yield f"  from {job.source} to {job.destination}"
     for name, value in (("batch", job.batch_id), ("unique key", job.unique_key), ("session", job.session_id)):
@@ -44,6 +46,7 @@ def story(job: Job, *, at: datetime) -> Iterator[str]:
     events = [(job.created_at, ["enqueued"])]
     events += [(post.began_at, list(_post(post, unanswered=_unanswered(job, post, at=at)))) for post in job.posts]
     events += [(note.at, [f"{note.kind.value}: {note.text}"]) for note in job.notes]
+    events += [(when, [line]) for when, line in heard_in_words(heard or Heard())]
     for when, lines in sorted(events, key=lambda event: event[0]):
         yield f"  {in_words(when)}  {lines[0]}"
         yield from (f"      {line}" for line in lines[1:])

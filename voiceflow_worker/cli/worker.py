@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.exit_codes import ExitCode
+from voiceflow_worker.cli.notifying import HookMetrics, NotifyOption, notifier_of, notifying, tell_the_rest
 from voiceflow_worker.cli.opening import opened_queue, settings_from
 from voiceflow_worker.cli.options import Flag, JsonOption, QueueOption, StoreOption
 from voiceflow_worker.cli.output import Output
@@ -17,6 +18,7 @@ from voiceflow_worker.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.drain import DrainResult
+    from voiceflow_worker.core.hooks import OutcomeHooks
     from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.settings import Settings
 
@@ -36,6 +38,7 @@ async def worker(
     processes: int = 1,
     metrics_port: int | None = None,
     metrics_host: str = "127.0.0.1",
+    notify: NotifyOption = None,
     json: JsonOption = False,
     store: StoreOption = None,
     queue: QueueOption = None,
@@ -67,15 +70,24 @@ async def worker(
         "concurrency": concurrency,
         "max_active": max_active,
     }
-    settings = settings_from(**options)
+    settings = settings_from(**options, notify_url=notify)
     voice_client(settings)  # what is missing is told before anything is opened
+    notifier = notifier_of(settings)
     if processes > 1 and settings.store.startswith("memory:"):
         raise InvalidInputError("memory:// lives in one process: give --processes 1, or another --store")
     output = Output(as_json=json)
-    async with opened_queue(settings, makes=True) as calls, _metrics(calls, host=metrics_host, port=metrics_port):
+    async with (
+        opened_queue(settings, makes=True) as calls,
+        notifying(notifier, settings, calls.store, queue=calls.name) as hooks,
+        _metrics(calls, hooks, host=metrics_host, port=metrics_port),
+    ):
         if processes > 1:
-            return await _send_in_processes(output, calls, settings, options=options, count=processes, drain=drain)
-        return await _send(output, calls, settings, drain=drain)
+            code = await _send_in_processes(output, calls, settings, options=options, count=processes, drain=drain)
+        else:
+            code = await _send(output, calls, settings, drain=drain)
+        if drain:
+            await tell_the_rest(hooks, output)
+        return code
 
 
 async def _send(output: Output, calls: CallQueue, settings: Settings, *, drain: bool) -> ExitCode:
@@ -147,13 +159,17 @@ def _stopping(what: str, settings: Settings) -> str:
 
 
 @asynccontextmanager
-async def _metrics(calls: CallQueue, *, host: str, port: int | None) -> AsyncGenerator[None]:
+async def _metrics(
+    calls: CallQueue, hooks: OutcomeHooks | None, *, host: str, port: int | None
+) -> AsyncGenerator[None]:
     if port is None:
         yield
         return
     from voiceflow_worker.asgi.server import serving
     from voiceflow_worker.cli.worker_metrics import metrics_app
 
-    async with serving(metrics_app(calls), host=host, port=port) as address:
+    async with serving(
+        metrics_app(calls, None if hooks is None else HookMetrics(hooks)), host=host, port=port
+    ) as address:
         Output().note(f"metrics are on {address.url}/metrics")
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -13,21 +14,23 @@ from voiceflow_worker.core.status import QueueStatus
 from voiceflow_worker.errors import StoreError
 
 
-def metrics_app(calls: CallQueue) -> Starlette:
-    """An app with `GET /metrics` for Prometheus. It answers 503 while the store is away."""
+def metrics_app(calls: CallQueue, more: Collector | None = None) -> Starlette:
+    """An app with `GET /metrics` for Prometheus: of the queue, and `more`. It answers 503 while the store is away."""
 
     async def metrics(_request: Request) -> Response:
         try:
             found = await calls.status()
         except StoreError as error:
             return PlainTextResponse(f"the store is away: {error}\n", status_code=503)
-        return Response(_text(found), media_type=CONTENT_TYPE_LATEST)
+        return Response(_text(found, more), media_type=CONTENT_TYPE_LATEST)
 
     return Starlette(routes=[Route("/metrics", metrics, methods=["GET"])])
 
 
-def _text(found: QueueStatus) -> bytes:
+def _text(found: QueueStatus, more: Collector | None) -> bytes:
     registry = CollectorRegistry()
+    if more is not None:
+        registry.register(more)
 
     def gauge(name: str, meaning: str, value: float) -> None:
         Gauge(f"voiceflow_queue_{name}", meaning, ["queue"], registry=registry).labels(found.queue).set(value)

@@ -14,6 +14,7 @@ from voiceflow_worker.core.moves import move
 from voiceflow_worker.core.numbers import NumberLocks
 from voiceflow_worker.core.ports import Move, Store
 from voiceflow_worker.core.sessions import Sessions
+from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.core.together import together
 from voiceflow_worker.errors import JobNotFoundError, StaleJobError, StoreError
 from voiceflow_worker.model.job import Job, JobState
@@ -49,13 +50,14 @@ class _Change:
 class Changes:
     """Applies pure functions to jobs, many in one commit, each merged into whatever the job has become meanwhile.
 
-    What follows from a change is done here too, so that nobody forgets it: the session of a POST is remembered, and the
-    number of a call that is over is given back.
+    What follows from a change is done here too, so that nobody forgets it: the session of a POST is remembered, who
+    asked to be left alone is put on the suppression list, and the number of a call that is over is given back.
     """
 
     def __init__(self, store: Store, policy: CallPolicy) -> None:
         self._store = store
         self._sessions = Sessions(store.records)
+        self._suppression = SuppressionList(store)
         self._numbers = NumberLocks(store.records, policy)
         self._batcher: Batcher[_Change, Changed] = Batcher(self._flush)
 
@@ -130,6 +132,8 @@ class Changes:
         """Commit moves and do what follows from them; gives the ids of the jobs whose move was taken."""
         if not moves:
             return set()
+        # Before the commit, and so before the number is given back: whoever locks it afterwards finds it on the list.
+        await self._suppression.remember_opt_outs(moves)
         sessions = _new_sessions(moves)
         taken: list[Move] = []
 

@@ -22,6 +22,10 @@ LEAD = timedelta(milliseconds=50)
 """How long before its departure a call is journalled: what is journalled and has not left when a worker is killed is a
 doubt, so that should be little; but the journal must be on the disk in time."""
 
+CLOCKS_DIFFER = timedelta(seconds=10)
+"""A time that lies further ahead than this, the horizon and the interval of the rate was given before the clock was set
+back: it is not waited for."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Slot:
@@ -39,6 +43,7 @@ class Departures:
         self._clock = clock
         self._queue = queue
         self._rate = rate
+        self._longest = HORIZON + CLOCKS_DIFFER + timedelta(seconds=1 / rate if rate else 0)
         self._next_at: datetime | None = None
         self._batcher: Batcher[None, _Slot] = Batcher(self._take)
 
@@ -46,6 +51,8 @@ class Departures:
         """How many jobs it makes sense to lease now: those that can leave within the horizon. None: any number."""
         if self._rate is None:
             return None
+        if self._next_at is not None and self._next_at - self._clock.now() > self._longest:
+            self._next_at = None
         ahead = HORIZON if self._next_at is None else self._clock.now() + HORIZON - self._next_at
         if ahead < timedelta():
             return 0
@@ -79,9 +86,10 @@ class Departures:
             slot = await self.near(await self._batcher.submit(None))
 
     async def _sleep_until(self, time: datetime) -> None:
-        wait = (time - self._clock.now()).total_seconds()
-        if wait > 0:
-            await self._clock.sleep(wait)
+        wait = time - self._clock.now()
+        if wait > timedelta():
+            # A time from before the clock was set back has come, on any clock, when the longest wait is over.
+            await self._clock.sleep(min(wait, self._longest).total_seconds())
 
     async def _take(self, calls: Sequence[None]) -> list[_Slot | BaseException]:
         return [*await self._slots(calls)]

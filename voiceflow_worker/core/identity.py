@@ -12,6 +12,7 @@ from ulid import ULID
 
 from voiceflow_worker.errors import InvalidInputError
 
+_READER = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _QUEUE = re.compile(r"[a-z0-9][a-z0-9-]{0,15}")
 
 
@@ -24,6 +25,18 @@ def checked_queue(name: str) -> str:
     if not _QUEUE.fullmatch(name):
         raise InvalidInputError(
             f"{name!r} is no name for a queue: use 1 to 16 small letters, digits and hyphens, no hyphen first"
+        )
+    return name
+
+
+def checked_reader(name: str) -> str:
+    """The name of a consumer or hook, if it is one: letters, digits, `.`, `_` and `-`, 64 at most.
+
+    Raises `InvalidInputError`.
+    """
+    if not _READER.fullmatch(name):
+        raise InvalidInputError(
+            f"{name!r} is no name for a consumer or a hook: use 1 to 64 letters, digits, ., _ and -"
         )
     return name
 

@@ -25,6 +25,7 @@ _log = structlog.get_logger("voiceflow.journal")
 
 RETRIES = (0.05, 0.2, 0.5)
 """Seconds between tries to store a journal entry. Then the call is given up: at worst it ends in doubt, never twice."""
+OUTSIDE_WINDOW = "waits for its calling window to open"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +63,9 @@ class Journal:
         The submit window runs from the lock, so that no POST outlives its lock: one that was held up for so long is
         begun and does not leave.
 
-        An entry without a job: somebody else moved it first, or its validity has passed, which ends it. Raises
-        `StoreError` when it is not known whether the entry was stored: then nothing may be sent either.
+        An entry without a job: somebody else moved it first, its validity has passed, which ends it, or its calling
+        window has closed, for whose opening it waits again. Raises `StoreError` when it is not known whether the entry
+        was stored: then nothing may be sent either.
         """
         return await self._batcher.submit(_Wanted(job, locked_at))
 
@@ -78,11 +80,28 @@ class Journal:
         moves = [move(job, lifecycle.release(job, due_at=now + wait, reason=reason), at=now) for job in jobs]
         await self._commit(moves)
 
+    async def cancel(self, jobs: Sequence[tuple[Job, str]]) -> None:
+        """End leased jobs that must not be sent, each with its reason, and give their numbers back."""
+        if not jobs:
+            return
+        now = self._store.clock.now()
+        await self._numbers.release_unsent(job for job, _ in jobs if now < job.due_at)
+        await self._commit(
+            [
+                move(job, lifecycle.cancel(job, at=now, reason=reason, policy=self._policy), at=now)
+                for job, reason in jobs
+            ]
+        )
+
     async def _flush(self, wanted: Sequence[_Wanted]) -> list[Entry | BaseException]:
         moves = [self._entry(each) for each in wanted]
         committed = await self._write(moves)
         gone = [made for made, done in zip(moves, committed, strict=True) if not done]
-        late = [made.old for made, done in zip(moves, committed, strict=True) if done and made.new.state.is_final]
+        late = [
+            made.old
+            for made, done in zip(moves, committed, strict=True)
+            if done and made.new.state is not JobState.SENDING
+        ]
         await self._numbers.release_unsent([*late, *await self._ended([made.old for made in gone])])
         return [
             Entry(made.new if done and made.new.state is JobState.SENDING else None)
@@ -131,6 +150,8 @@ class Journal:
         now, job = self._store.clock.now(), wanted.job
         if job.is_expired(at=now):
             return move(job, lifecycle.expire(job, at=now, policy=self._policy), at=now)
+        if not job.may_ring(at=now):
+            return move(job, lifecycle.release(job, due_at=now, reason=OUTSIDE_WINDOW), at=now)
         begun = lifecycle.begin(
             job,
             at=now,

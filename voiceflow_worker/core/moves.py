@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 
@@ -13,19 +14,36 @@ from voiceflow_worker.model.job import Job, JobState
 def move(old: Job, new: Job, *, at: datetime) -> Move:
     """The move from `old` to `new`, under a revision of its own."""
     fresh = replace(new, revision=new_revision())
-    return Move(old, fresh, tuple(_event(kind, fresh, at=at) for kind in _kinds(old, fresh)))
+    events = tuple(
+        Event(job_id=fresh.id, kind=kind, at=at, state=fresh.state, revision=fresh.revision, post=post)
+        for kind, post in _news(old, fresh)
+    )
+    return Move(old, fresh, events)
 
 
-def _kinds(old: Job, new: Job) -> list[EventKind]:
-    kinds: list[EventKind] = []
-    if new.state.is_final and (new.state is not old.state or new.outcome != old.outcome):
-        kinds.append(EventKind.ENDED)
+def _news(old: Job, new: Job) -> Iterator[tuple[EventKind, int]]:
+    """What readers wait for, with the number of the POST that it is about; attempts before the end that they led to."""
+    told = _newly_told(old, new)
+    ended = new.state.is_final and (new.state is not old.state or new.outcome != old.outcome)
+    end = told[-1] if told else new.post_count
+    for number in told:
+        if not (ended and number == end):
+            yield EventKind.ATTEMPTED, number
+    if ended:
+        yield EventKind.ENDED, end
     if new.state is JobState.IN_DOUBT and old.state is not JobState.IN_DOUBT:
-        kinds.append(EventKind.DOUBTED)
+        yield EventKind.DOUBTED, new.post_count
     if len(new.notes) > len(old.notes) and new.notes[-1].kind.is_incident:
-        kinds.append(EventKind.INCIDENT)
-    return kinds
+        yield EventKind.INCIDENT, new.post_count
 
 
-def _event(kind: EventKind, job: Job, *, at: datetime) -> Event:
-    return Event(job_id=job.id, kind=kind, at=at, state=job.state, revision=job.revision)
+def _newly_told(old: Job, new: Job) -> list[int]:
+    """The POSTs that rang and whose end this move tells, in order. What missed its window (-2007) was no attempt."""
+    if new.posts == old.posts:
+        return []
+    known = {post.number for post in old.posts if post.outcome is not None}
+    return [
+        post.number
+        for post in new.posts
+        if post.outcome is not None and post.outcome.was_placed and post.number not in known
+    ]

@@ -24,6 +24,8 @@ class EventKind(StrEnum):
 
     ENDED = "ended"
     """The job reached a final state, or a late summary changed the one it was in."""
+    ATTEMPTED = "attempted"
+    """A POST was told the end of its call, and the job goes on (a redial), or had its end by another POST."""
     DOUBTED = "doubted"
     INCIDENT = "incident"
 
@@ -32,8 +34,8 @@ class EventKind(StrEnum):
 class Event:
     """Something that happened to a job, committed together with the move that made it.
 
-    Events reach their readers at least once, and in order per job. `sequence` is given by the store: it grows within a
-    queue, and 0 stands for "not stored yet".
+    Events reach their readers at least once, and in order per job. `post` is the number of the POST it is about, 0 for
+    none. `sequence` is given by the store: it grows within a queue, and 0 stands for "not stored yet".
     """
 
     job_id: str
@@ -41,6 +43,7 @@ class Event:
     at: datetime
     state: JobState
     revision: str
+    post: int = 0
     sequence: int = 0
 
 
@@ -233,8 +236,9 @@ class Control(Protocol):
     async def take(self, queue: str, *, wanted: int, horizon: timedelta, now: datetime) -> Slots:
         """Take up to `wanted` departure times, none later than `now + horizon`, at the queue's rate and burst.
 
-        Times are shared by all workers (GCRA, `model.gcra`). An unlimited or unconfigured queue gives `wanted` times
-        now.
+        Times are shared by all workers (GCRA, `model.gcra`), who have the same horizon. An unlimited or unconfigured
+        queue gives `wanted` times now. After a clock was set back by more than ten seconds, departures go on within the
+        horizon and an interval of the rate.
         """
         ...
 

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
 from voiceflow_worker.core.changes import Changes
-from voiceflow_worker.core.identity import checked_queue, new_job_ids, new_revision
+from voiceflow_worker.core.identity import checked_queue, checked_reader, new_job_ids, new_revision
+from voiceflow_worker.core.outcome_wait import OutcomeWatch
+from voiceflow_worker.core.outcomes import OutcomeStream
 from voiceflow_worker.core.ports import Enqueued, Query, Store
 from voiceflow_worker.core.status import QueueStatus, read_status
+from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.core.sweep import Sweeper
-from voiceflow_worker.errors import CallFlowError, InvalidInputError, JobNotFoundError
+from voiceflow_worker.errors import (
+    CallFlowError,
+    InvalidInputError,
+    JobNotFoundError,
+    SuppressedNumber,
+    SuppressedNumberError,
+)
 from voiceflow_worker.model import lifecycle
 from voiceflow_worker.model.callflow import CallFlow
 from voiceflow_worker.model.canonical import body_digest, canonical_body
@@ -21,7 +30,9 @@ from voiceflow_worker.model.finding import Finding
 from voiceflow_worker.model.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.job import Job, JobState, RedialPolicy
 from voiceflow_worker.model.moment import in_words
+from voiceflow_worker.model.opening import first_opening
 from voiceflow_worker.model.policy import CallPolicy
+from voiceflow_worker.model.window import CallWindow
 
 LONGEST_ID = 50
 """`clientBatchId` is at most 50 characters (8x8 callflows guide)."""
@@ -33,7 +44,9 @@ class CallRequest:
 
     What the flow's own body says (`clientRequestId` as the unique key, `clientBatchId`, `validUntil`) is used where the
     field here is None. Times are aware; a larger `priority` goes first. `data` is the caller's own: it reaches
-    menu handlers, hooks and reports, never 8x8. `menu` names the IVR menu that the call begins with.
+    menu handlers, hooks and reports, never 8x8. `menu` names the IVR menu that the call begins with. `window` is when
+    the phone may ring, by the clocks of `time_zone`, else of the number's own zone if that is certain. `redial` None is
+    what the queue does.
     """
 
     flow: CallFlow
@@ -44,18 +57,33 @@ class CallRequest:
     valid_until: datetime | None = None
     time_zone: str | None = None
     redial: RedialPolicy | None = None
+    window: CallWindow | None = None
     data: Mapping[str, object] | None = None
     menu: str | None = None
 
 
 class CallQueue:
-    """One queue of a store: a lane of calls to one sub-account."""
+    """One queue of a store: a lane of calls to one sub-account.
 
-    def __init__(self, store: Store, name: str = "default", *, policy: CallPolicy | None = None) -> None:
+    `redial` is for the calls that are enqueued here and bring no policy of their own; without one nobody is called
+    again. `RedialPolicy(on=frozenset(), limit=0, after=timedelta())` keeps one call out of it.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        name: str = "default",
+        *,
+        policy: CallPolicy | None = None,
+        redial: RedialPolicy | None = None,
+    ) -> None:
         self.name = checked_queue(name)
         self.store = store
         self._policy = policy or CallPolicy()
+        self._redial = redial
+        self._suppression = SuppressionList(store)
         self._changes = Changes(store, self._policy)
+        self._outcome_watch = OutcomeWatch(store)
 
     async def enqueue(
         self,
@@ -69,14 +97,16 @@ class CallQueue:
         valid_for: timedelta | None = None,
         time_zone: str | None = None,
         redial: RedialPolicy | None = None,
+        window: CallWindow | None = None,
         data: Mapping[str, object] | None = None,
         menu: str | None = None,
     ) -> Job:
         """Hand in one call; gives its job, or the job that already owns the `unique_key`.
 
-        `valid_for` counts from now and replaces `valid_until`; `data` and `menu` as in `CallRequest`. Raises
-        `CallFlowError` with every finding, `InvalidInputError` for data that is no flat JSON, `KeyConflictError` when
-        the key belongs to another body, `StoreUnavailableError`: asking again with the same unique key is then safe.
+        `valid_for` counts from now and replaces `valid_until`; the others as in `CallRequest`. Raises `CallFlowError`
+        with every finding (a window that does not open while the call is valid among them), `SuppressedNumberError` for
+        a number on the suppression list, `InvalidInputError` for data that is no flat JSON, `KeyConflictError` when the
+        key belongs to another body, `StoreUnavailableError`: asking again with the same unique key is then safe.
         """
         if valid_for is not None:
             valid_until = self.store.clock.now() + valid_for
@@ -89,6 +119,7 @@ class CallQueue:
             valid_until=valid_until,
             time_zone=time_zone,
             redial=redial,
+            window=window,
             data=data,
             menu=menu,
         )
@@ -103,6 +134,8 @@ class CallQueue:
         findings: list[Finding] = []
         for place, (job_id, request) in enumerate(zip(ids, wanted, strict=True)):
             try:
+                if request.redial is None and self._redial is not None:
+                    request = replace(request, redial=self._redial)  # noqa: PLW2901 (completed, not another one)
                 jobs.append(new_job(request, job_id=job_id, queue=self.name, at=now))
             except CallFlowError as error:
                 if len(wanted) == 1:
@@ -110,6 +143,7 @@ class CallQueue:
                 findings += [_numbered(finding, place) for finding in error.findings]
         if findings:
             raise CallFlowError(findings)
+        await self._refuse_suppressed(jobs)
         await self._refuse_cancelled_batches({job.batch_id for job in jobs if job.batch_id is not None})
         return await self.store.jobs.enqueue(jobs, now=now) if jobs else []
 
@@ -194,6 +228,44 @@ class CallQueue:
         """Where the queue stands."""
         return await read_status(self.store, self.name)
 
+    async def wait_for_outcome(self, job_id: str, *, timeout: timedelta | None = None) -> Job:  # noqa: ASYNC109 - raises an error of its own
+        """The job once it has ended; at once if it has. Any number may wait: they share one look per 200 ms.
+
+        An attempt that is followed by a redial is no end, and neither is a doubt, which only evidence or a person ends:
+        both are waited through. `accepted` is one, though a late summary may still tell more. Raises
+        `OutcomeTimeoutError` (a `TimeoutError`) when `timeout` has passed, `JobNotFoundError`. A store that is away is
+        waited for.
+        """
+        return await self._outcome_watch.wait(job_id, timeout=timeout)
+
+    def outcomes(
+        self, *, consumer: str | None = None, since: datetime | None = None, attempts: bool = True
+    ) -> OutcomeStream:
+        """What becomes of the calls of this queue, as it happens: `async for outcome in queue.outcomes()`.
+
+        Each outcome is told at least once, and in order per call; its `id` is the same each time. Without `consumer` it
+        begins now, or at the aware time `since`. A `consumer` begins there when it is new, and then goes on where it
+        was, also after a crash: an outcome counts as done when the next one is asked for. Of several with one name, one
+        at a time is served. `attempts=False` leaves out attempts that are followed by a redial. What happened longer
+        ago than the retention (30 days) is forgotten; a consumer that comes too late finds a warning in the log. Raises
+        `InvalidInputError` for a name that cannot be one.
+        """
+        if consumer is not None:
+            checked_reader(consumer)
+        return OutcomeStream(
+            self.store, self.name, consumer=consumer, since=since or self.store.clock.now(), attempts=attempts
+        )
+
+    async def _refuse_suppressed(self, jobs: Sequence[Job]) -> None:
+        listed = await self._suppression.standing([job.destination for job in jobs])
+        refused = [
+            SuppressedNumber(index=place, number=job.destination, reason=entry.in_words())
+            for place, job in enumerate(jobs)
+            if (entry := listed.get(job.destination)) is not None and entry.holds(job.due_at)
+        ]
+        if refused:
+            raise SuppressedNumberError(refused)
+
     async def _refuse_cancelled_batches(self, batch_ids: set[str]) -> None:
         if not batch_ids:
             return
@@ -235,6 +307,12 @@ def new_job(request: CallRequest, *, job_id: str, queue: str, at: datetime) -> J
     if batch_id is not None and len(batch_id) > LONGEST_ID:
         message = f"the batch id {batch_id!r} has {len(batch_id)} characters; 8x8 takes at most {LONGEST_ID}"
         findings.append(Finding(message=message, code=-1009, path="$.clientBatchId"))
+    due_at = max(at, request.not_before) if request.not_before else at
+    opening = first_opening(
+        request.window, number=flow.destination, time_zone=request.time_zone, at=due_at, valid_until=valid_until
+    )
+    if opening.problem is not None and not findings:
+        findings.append(opening.problem)
     if findings:
         raise CallFlowError(findings)
     body = canonical_body(flow)
@@ -242,7 +320,7 @@ def new_job(request: CallRequest, *, job_id: str, queue: str, at: datetime) -> J
         id=job_id,
         queue=queue,
         state=JobState.QUEUED,
-        due_at=max(at, request.not_before) if request.not_before else at,
+        due_at=opening.at,
         revision=new_revision(),
         priority=request.priority,
         batch_id=batch_id,
@@ -254,8 +332,9 @@ def new_job(request: CallRequest, *, job_id: str, queue: str, at: datetime) -> J
         source=flow.source,
         created_at=at,
         not_before=request.not_before,
-        time_zone=request.time_zone,
+        time_zone=opening.time_zone,
         redial=request.redial,
+        window=request.window,
         data=checked_data(request.data),
         menu=request.menu,
     )

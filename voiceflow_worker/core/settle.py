@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -9,17 +10,22 @@ from functools import partial
 
 from voiceflow_worker.core.changes import Changes
 from voiceflow_worker.core.identity import job_of
-from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.core.sessions import Sessions
-from voiceflow_worker.errors import IllegalMoveError, JobNotFoundError
+from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.core.together import together
+from voiceflow_worker.errors import IllegalMoveError, JobError, JobNotFoundError
+from voiceflow_worker.model import lifecycle
 from voiceflow_worker.model.events import Leg, SessionSummary
 from voiceflow_worker.model.evidence import answered, summarised
-from voiceflow_worker.model.job import Job
+from voiceflow_worker.model.job import Job, JobState
 from voiceflow_worker.model.outcome import CallLeg, Outcome
 from voiceflow_worker.model.policy import CallPolicy
+from voiceflow_worker.model.status import OPT_OUTS, SessionStatus
 from voiceflow_worker.model.verdict import Verdict, VerdictKind
 
 _MILLISECOND = timedelta(milliseconds=1)
+_NOT_BEGUN = frozenset({JobState.QUEUED, JobState.LEASED})
 
 
 class SummaryResult(StrEnum):
@@ -45,6 +51,7 @@ class Settler:
         self._policy = policy
         self._changes = changes or Changes(store, policy)
         self._sessions = Sessions(store.records)
+        self._suppression = SuppressionList(store)
 
     async def verdict(self, job: Job, number: int, verdict: Verdict, *, held_until: datetime | None = None) -> Job:
         """Settle one POST by its answer. `job` is the job as the caller last saw it.
@@ -109,6 +116,7 @@ class Settler:
             changed = await self._changes.change(job_id, apply)
         except (JobNotFoundError, IllegalMoveError):
             return None
+        await self._leave_alone(changed.new, outcome.status)
         await self._sessions.unpark([session_id])
         return changed.new
 
@@ -130,9 +138,34 @@ class Settler:
         except (JobNotFoundError, IllegalMoveError):
             # The job was pruned, or its store was set back: nothing here can be settled by this summary.
             return SummaryResult.UNKNOWN
+        await self._leave_alone(changed.new, summary.status)
         if summary.status is None:
             return SummaryResult.INCONCLUSIVE
         return SummaryResult.REPEATED if changed.new is changed.old else SummaryResult.SETTLED
+
+    async def _leave_alone(self, job: Job, status: SessionStatus | None) -> None:
+        """End the calls of this queue that wait for the number of a person who asked to be left alone.
+
+        Those of other queues end before they are sent: whoever sends looks at the list. A summary that is repeated
+        does this again, for the first may have been cut short; not once a person has taken the number off the list.
+        """
+        if status not in OPT_OUTS:
+            return
+        listed = (await self._suppression.standing([job.destination])).get(job.destination)
+        if listed is None:
+            return
+        now, reason = self._store.clock.now(), listed.in_words()
+        waiting = await self._store.jobs.find(
+            Query(queue=job.queue, states=_NOT_BEGUN, destination=job.destination, limit=None)
+        )
+        cancel = partial(lifecycle.cancel, at=now, reason=reason, policy=self._policy)
+
+        async def end(found: Job) -> None:
+            # One that was begun meanwhile is too late to end, and settles by itself.
+            with contextlib.suppress(JobError):
+                await self._changes.change(found.id, cancel, base=found)
+
+        await together(*(partial(end, found) for found in waiting))
 
 
 def outcome_of(summary: SessionSummary) -> Outcome:

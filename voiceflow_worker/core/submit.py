@@ -12,10 +12,11 @@ import structlog
 from voiceflow_worker.core.changes import Changes
 from voiceflow_worker.core.departures import Departures, Turn
 from voiceflow_worker.core.holds import Holds
-from voiceflow_worker.core.journal import Journal
+from voiceflow_worker.core.journal import OUTSIDE_WINDOW, Journal
 from voiceflow_worker.core.numbers import NumberLocks
 from voiceflow_worker.core.ports import Placement, Store, Voice
 from voiceflow_worker.core.settle import Settler
+from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.core.witness import RollbackGuard
 from voiceflow_worker.errors import IllegalMoveError, JobNotFoundError, StaleJobError, StoreError
 from voiceflow_worker.model.backoff import spread
@@ -70,19 +71,25 @@ class Submitter:
         self._journal = Journal(store, policy, lease=lease, guard=guard)
         self._settler = Settler(store, policy, changes=changes)
         self._numbers = NumberLocks(store.records, policy)
+        self._suppression = SuppressionList(store)
         self._heard = heard
 
     async def prepare(self, jobs: Sequence[Job], *, leased_at: float) -> list[Flight]:
         """Lock the numbers of leased jobs and take their turns.
 
-        Those whose number is busy are put back, and all of them when the store that gave them was set back.
+        Those whose number is busy or whose calling window is closed are put back, and all of them when the store that
+        gave them was set back. Those whose number is on the suppression list end.
         """
         if self._guard is not None and not await self._guard.vet():
             await self._journal.put_back(jobs, reason=f"held before it left: {self._holds.reason}")
             return []
         locked_at = self._store.clock.now()
+        closed = [job for job in jobs if not job.may_ring(at=locked_at)]
+        if closed:
+            await self._journal.put_back(closed, reason=OUTSIDE_WINDOW)
+            jobs = [job for job in jobs if job not in closed]
         locked = await self._numbers.lock(jobs, now=locked_at)
-        ready = [job for job in jobs if job.id in locked]
+        ready = await self._not_suppressed([job for job in jobs if job.id in locked])
         busy = [job for job in jobs if job.id not in locked]
         wait = NUMBER_BUSY * (0.75 + 0.5 * spread(f"{leased_at}"))
         await self._journal.put_back(busy, reason="its number is busy with another call", wait=wait)
@@ -90,6 +97,19 @@ class Submitter:
         # Other workers have taken the times within reach: what waits here for one would be out of reach of a hold.
         await self._journal.put_back(ready[len(turns) :], reason="the rate leaves no room for it yet")
         return [Flight(job, turn, leased_at, locked_at) for job, turn in zip(ready, turns, strict=False)]
+
+    async def _not_suppressed(self, jobs: Sequence[Job]) -> Sequence[Job]:
+        """The jobs whose number is not on the suppression list; the others end. Their numbers are locked.
+
+        The order matters: a call in which somebody asks to be left alone holds the lock until that is on the list.
+        """
+        listed = await self._suppression.standing([job.destination for job in jobs])
+        if not listed:
+            return jobs
+        await self._journal.cancel(
+            [(job, listed[job.destination].in_words()) for job in jobs if job.destination in listed]
+        )
+        return [job for job in jobs if job.destination not in listed]
 
     async def fly(self, flight: Flight) -> None:
         """Journal one call shortly before its turn, POST it, and settle it.
@@ -100,7 +120,7 @@ class Submitter:
         """
         try:
             await flight.turn.near()
-        except anyio.get_cancelled_exc_class():
+        except _cancellations():
             with anyio.move_on_after(LAST_WORD, shield=True):
                 await self._put_back(flight.job, "its worker was stopped")
             raise
@@ -119,7 +139,7 @@ class Submitter:
         progress = PostProgress()
         try:
             verdict = await self._post(flight, job, progress)
-        except anyio.get_cancelled_exc_class():
+        except _cancellations():
             if progress.may_have_left:
                 verdict = Verdict(
                     kind=VerdictKind.UNKNOWN, message="the worker was stopped while the call was on its way"
@@ -130,7 +150,7 @@ class Submitter:
             raise
         try:
             await self._settle(job, verdict)
-        except anyio.get_cancelled_exc_class():
+        except _cancellations():
             # The answer is known: it is offered once more, or the call would be in doubt for nothing.
             await self._settle_at_last(job, verdict)
             raise
@@ -222,3 +242,12 @@ class Submitter:
             reason=f"clock: this clock differs from 8x8's by {off.total_seconds():.0f} s; set it right, then resume",
             until_opened=True,
         )
+
+
+def _cancellations() -> tuple[type[BaseException], ...]:
+    """What a cancellation looks like.
+
+    On trio, one that also ends a nursery within (a transport's, while it connects) comes out as a group: let through
+    unnoticed, it would leave the job in `sending`, and in doubt for nothing.
+    """
+    return (anyio.get_cancelled_exc_class(), BaseExceptionGroup)

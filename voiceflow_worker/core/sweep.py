@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from voiceflow_worker.core.changes import Changes
+from voiceflow_worker.core.outbox import remember_forgotten
 from voiceflow_worker.core.ports import Order, Query, Store
 from voiceflow_worker.core.settle import Settler
 from voiceflow_worker.core.together import together
@@ -91,7 +92,9 @@ class Sweeper:
             if old:
                 gone = await self._store.jobs.delete(old, keep_keys_until=now + self._policy.key_retention)
                 deleted += sum(gone)
-        await self._store.jobs.forget_events(self._queue, before=now - self._policy.retention)
+        before = now - self._policy.retention
+        if await self._store.jobs.forget_events(self._queue, before=before):
+            await remember_forgotten(self._store.records, self._queue, before=before, now=now)
         await self._store.records.prune(now=now)
         return deleted
 

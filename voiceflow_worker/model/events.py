@@ -16,6 +16,9 @@ from voiceflow_worker.model.payload import Payload, fold_name
 from voiceflow_worker.model.status import SessionStatus, fold_session_status
 from voiceflow_worker.model.values import describe, is_object
 
+LONGEST_ACTION_ID = 100_000
+"""Characters of a `clientActionId`: a menu's own text comes back whole, however much it has to say."""
+
 _SECOND = timedelta(seconds=1)
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -231,16 +234,16 @@ def _session_summary(payload: Payload, extra: dict[str, object]) -> SessionSumma
     call_b = None if details is None else details.nested("callB")
     status = payload.text("sessionStatus")
     return SessionSummary(
-        session_id=payload.text("sessionId"),
-        sub_account_id=payload.text("subAccountId"),
+        session_id=payload.identifier("sessionId"),
+        sub_account_id=payload.identifier("subAccountId"),
         status=fold_session_status(status),
         status_text=status,
         started_at=payload.moment("startTime"),
         ended_at=payload.moment("endTime"),
         last_action=payload.text("lastAction"),
         call_count=payload.whole("callCount"),
-        client_request_id=payload.text("clientRequestId"),
-        client_batch_id=payload.text("clientBatchId"),
+        client_request_id=payload.identifier("clientRequestId"),
+        client_batch_id=payload.identifier("clientBatchId"),
         error_code=error_code,
         error_message=error_message,
         call_a=None if call_a is None else _leg(call_a),
@@ -253,7 +256,7 @@ def _leg(call: Payload) -> Leg:
     quality = call.nested("callQuality")
     status = call.text("callStatus")
     return Leg(
-        call_id=call.text("callId"),
+        call_id=call.identifier("callId"),
         direction=_direction(call),
         call_type=call.text("callType"),
         initiated_at=call.moment("initiatedTimestamp"),
@@ -290,10 +293,10 @@ def _call_action(payload: Payload, extra: dict[str, object]) -> CallAction:
     dtmf = (None if data is None else data.text("dtmf")) or payload.text("dtmf")
     status = payload.text("callStatus")
     return CallAction(
-        event_id=payload.text("eventId"),
-        call_id=payload.text("callId"),
-        session_id=payload.text("sessionId"),
-        sub_account_id=payload.text("subAccountId"),
+        event_id=payload.identifier("eventId"),
+        call_id=payload.identifier("callId"),
+        session_id=payload.identifier("sessionId"),
+        sub_account_id=payload.identifier("subAccountId"),
         call_status=_ACTION_STATUSES.get(fold_name(status or "")),
         status_text=status,
         direction=_direction(payload),
@@ -303,7 +306,7 @@ def _call_action(payload: Payload, extra: dict[str, object]) -> CallAction:
         source_country=payload.text("sourceCountryCode"),
         destination_country=payload.text("destinationCountryCode"),
         dtmf=dtmf,
-        client_action_id=payload.text("clientActionId"),
+        client_action_id=payload.text("clientActionId", longest=LONGEST_ACTION_ID),
         duration=payload.duration("callDuration", unit=_SECOND),
         sip_code=payload.whole("sipCode"),
         timestamp=payload.moment("timestamp"),
@@ -313,10 +316,10 @@ def _call_action(payload: Payload, extra: dict[str, object]) -> CallAction:
 
 def _call_status(payload: Payload, extra: dict[str, object]) -> CallStatus:
     return CallStatus(
-        event_id=payload.text("eventId"),
-        call_id=payload.text("callId"),
-        session_id=payload.text("sessionId"),
-        sub_account_id=payload.text("subAccountId"),
+        event_id=payload.identifier("eventId"),
+        call_id=payload.identifier("callId"),
+        session_id=payload.identifier("sessionId"),
+        sub_account_id=payload.identifier("subAccountId"),
         call_status=payload.text("callStatus"),
         direction=_direction(payload),
         call_type=payload.text("callType"),
@@ -333,9 +336,9 @@ def _call_status(payload: Payload, extra: dict[str, object]) -> CallStatus:
 
 def _recording(payload: Payload, extra: dict[str, object]) -> RecordingReady:
     return RecordingReady(
-        session_id=payload.text("sessionId"),
-        recording_id=payload.text("recordingId"),
-        sub_account_id=payload.text("subAccountId"),
+        session_id=payload.identifier("sessionId"),
+        recording_id=payload.identifier("recordingId"),
+        sub_account_id=payload.identifier("subAccountId"),
         status=payload.text("status"),
         duration=payload.duration("durationSeconds", unit=_SECOND),
         file_path=payload.text("filePath"),
@@ -345,7 +348,7 @@ def _recording(payload: Payload, extra: dict[str, object]) -> RecordingReady:
 
 def _number_update(payload: Payload, extra: dict[str, object]) -> NumberUpdate:
     return NumberUpdate(
-        sub_account_id=payload.text("subAccountId"),
+        sub_account_id=payload.identifier("subAccountId"),
         total_numbers=payload.whole("totalNumbers"),
         kind=payload.text("updateEventType"),
         numbers=tuple(
@@ -353,7 +356,7 @@ def _number_update(payload: Payload, extra: dict[str, object]) -> NumberUpdate:
                 msisdn=number.number("msisdn"),
                 country=number.text("countryCode"),
                 operational_status=number.text("operationalStatus"),
-                reference_id=number.text("referenceId"),
+                reference_id=number.identifier("referenceId"),
                 updated_at=number.moment("updatedTimestamp"),
                 update_status=number.text("updateStatus"),
                 extra=number.rest(),
@@ -366,7 +369,7 @@ def _number_update(payload: Payload, extra: dict[str, object]) -> NumberUpdate:
 
 def _direction(payload: Payload) -> Direction | None:
     text = payload.text("callDirection")
-    return next((direction for direction in Direction if text is not None and direction.value == text.upper()), None)
+    return None if text is None else _DIRECTIONS.get(text.upper())
 
 
 def _left_in(name: str, nested: Payload | None) -> dict[str, object]:
@@ -375,6 +378,7 @@ def _left_in(name: str, nested: Payload | None) -> dict[str, object]:
     return {name: rest} if rest else {}
 
 
+_DIRECTIONS = {direction.value: direction for direction in Direction}
 _ACTION_STATUSES = {fold_name(status.value): status for status in ActionStatus}
 _READERS: Mapping[str, Callable[[Payload, dict[str, object]], Event]] = {
     "sessionsummary": _session_summary,

@@ -143,8 +143,9 @@ def _missed_window(job: Job, code: int | None, *, at: datetime, policy: CallPoli
     """8x8 says that the POST came too late (-1015, -2007): nobody was called, and the attempt does not count."""
     if job.placed_post is not None:
         return by_placed_post(job, job.placed_post, at=at, policy=policy)
-    if job.valid_until is None or job.is_expired(at=at):
-        # The POST's validUntil is no promise of the user's; but without one, or past it, nothing says to try again.
+    if (job.valid_until is None and job.window is None) or job.is_expired(at=at):
+        # The POST's validUntil is no promise of the user's; but without one, or past it, nothing says to try again. The
+        # end of a calling window does: it opens again.
         state = unless_placed(job, S.EXPIRED)
         ends = "8x8 says that its validity had passed" if state is S.EXPIRED else "its validity ended before the redial"
         return ended(job, state, at=at, reason=f"{ends} ({code})", policy=policy)

@@ -8,8 +8,10 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.number_zone import zone_named
 from voiceflow_worker.model.outcome import Outcome
 from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.model.window import CallWindow
 
 
 class JobState(StrEnum):
@@ -183,7 +185,8 @@ class Job:
     `validUntil`, `clientRequestId` and `clientBatchId`, made and validated once. `revision` is a token that the writer
     of the last move made. `active_until`: until then the call counts against `max_active`. `posts` holds every POST,
     but of those that sent nothing only the newest ten. `data` is the caller's own: flat JSON values that reach menu
-    handlers, hooks and reports, and never 8x8. `menu` names the IVR menu that the call begins with.
+    handlers, hooks and reports, and never 8x8. `menu` names the IVR menu that the call begins with. `window` is when
+    the phone may ring, by the clocks of `time_zone`.
     """
 
     id: str
@@ -211,6 +214,7 @@ class Job:
     post_count: int = 0
     redials: int = 0
     redial: RedialPolicy | None = None
+    window: CallWindow | None = None
     data: Mapping[str, object] | None = None
     menu: str | None = None
     posts: tuple[Post, ...] = ()
@@ -263,3 +267,25 @@ class Job:
     def is_expired(self, *, at: datetime) -> bool:
         """Whether its own validity has passed."""
         return self.valid_until is not None and at >= self.valid_until
+
+    def opens(self, *, at: datetime) -> datetime | None:
+        """When its calling window lets the phone ring, from `at` on: `at` itself while it is open, or without a window.
+
+        None: never, or it cannot be told here, for its zone or its holidays are not known to this installation.
+        """
+        if self.window is None:
+            return at
+        zone = zone_named(self.time_zone) if self.time_zone is not None else None
+        try:
+            return self.window.opens(at, zone) if zone is not None else None
+        except InvalidInputError:
+            return None
+
+    def closes(self, *, at: datetime) -> datetime | None:
+        """When the calling window that is open at `at` closes; None if it does not within a week, or without one."""
+        zone = zone_named(self.time_zone) if self.window is not None and self.time_zone is not None else None
+        return self.window.closes(at, zone) if self.window is not None and zone is not None else None
+
+    def may_ring(self, *, at: datetime) -> bool:
+        """Whether its calling window is open."""
+        return self.window is None or self.opens(at=at) == at

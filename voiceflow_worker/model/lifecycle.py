@@ -22,9 +22,10 @@ from voiceflow_worker.model.job import (
     Post,
     PostVerdict,
 )
+from voiceflow_worker.model.moment import in_words
 from voiceflow_worker.model.outcome import Outcome
 from voiceflow_worker.model.policy import CallPolicy, Outcomes
-from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.model.status import OPT_OUTS, SessionStatus
 
 S = JobState
 
@@ -65,6 +66,9 @@ KEPT_POSTS = {PostVerdict.NOT_SENT: 10, PostVerdict.TURNED_AWAY: 50}
 """How many POSTs a job keeps that sent nothing, or were turned away unread: an outage of hours, or a day of 429s, must
 not grow the record without end."""
 
+LOOK_AGAIN = timedelta(days=1)
+"""When to look again at a job whose calling window does not open, or cannot be told here."""
+
 
 def lease(job: Job, *, worker_id: str, until: datetime) -> Job:
     """Give a queued job to a worker. Nothing is sent yet; past `until` the job is queued again."""
@@ -73,9 +77,9 @@ def lease(job: Job, *, worker_id: str, until: datetime) -> Job:
 
 
 def release(job: Job, *, due_at: datetime, reason: str | None = None) -> Job:
-    """Put a leased job back: nothing was sent for it."""
+    """Put a leased job back: nothing was sent for it. Outside its calling window it is due when that opens."""
     _require(job, MoveName.RELEASE)
-    return replace(job, state=S.QUEUED, worker_id=None, due_at=due_at, reason=reason)
+    return replace(job, state=S.QUEUED, worker_id=None, due_at=_in_its_window(job, due_at), reason=reason)
 
 
 def begin(
@@ -84,13 +88,13 @@ def begin(
     """Journal the next POST, before its first byte: from here on only evidence moves the job.
 
     The POST's own `validUntil` is the job's, or the end of the submit window if that comes first: what is late dies at
-    8x8 (-1015, -2007), so that a doubt has an end. It is committed with the journal. `not_after` may end it earlier:
-    when the lock of the number ends that this POST needs.
+    8x8 (-1015, -2007), so that a doubt has an end. It is committed with the journal. Its calling window may end it
+    earlier, and `not_after`: when the lock of the number ends that this POST needs.
     """
     _require(job, MoveName.BEGIN)
     number = job.post_count + 1
-    window_end = at + policy.submit_window if not_after is None else min(at + policy.submit_window, not_after)
-    valid_until = window_end if job.valid_until is None else min(job.valid_until, window_end)
+    ends = (at + policy.submit_window, job.valid_until, not_after, job.closes(at=at))
+    valid_until = min(end for end in ends if end is not None)
     # The wire has milliseconds (YYYY-MM-DDTHH:MM:SS.SSSZ): cut, never rounded up, or the call could come late.
     valid_until = valid_until.replace(microsecond=valid_until.microsecond // 1000 * 1000)
     post = Post(
@@ -156,6 +160,8 @@ def expire(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
     _require(job, MoveName.EXPIRE)
     state = unless_placed(job, S.EXPIRED)
     before = "it could be sent" if state is S.EXPIRED else "the redial"
+    if job.window is not None and job.valid_until is not None and job.due_at >= job.valid_until:
+        before = f"its calling window opened ({job.window})"
     return ended(job, state, at=at, reason=f"its validity ended before {before}", policy=policy)
 
 
@@ -227,6 +233,10 @@ def redial(job: Job, *, at: datetime, note: str, force: bool = False) -> Job:
         raise IllegalMoveError(
             job.id, state=job.state.value, move="be redialled", remedy="its validity has passed; enqueue a new call"
         )
+    opens = job.opens(at=at)
+    if opens is None or job.is_expired(at=opens):
+        remedy = f"its calling window ({job.window}) does not open again before its validity ends; enqueue a new call"
+        raise IllegalMoveError(job.id, state=job.state.value, move="be redialled", remedy=remedy)
     noted = replace(job, notes=(*job.notes, Note(at=at, kind=NoteKind.REDIALLED, text=note)))
     return requeued(replace(noted, redials=job.redials + 1, failures=0, missed_windows=0), due_at=at, reason=note)
 
@@ -265,34 +275,48 @@ _NOT_REACHED = frozenset(
 
 
 def by_outcome(job: Job, outcome: Outcome, *, at: datetime, policy: CallPolicy) -> Job:
-    """The job after a session that ended so: called again if its redial policy says so and it has not ended yet."""
+    """The job after a session that ended so: called again if its redial policy says so and it has not ended yet.
+
+    A redial that could not leave before the validity ends is not granted.
+    """
     # Two POSTs of one attempt that both rang are an incident; calling a person a third time who answered is worse.
     reached_before = outcome.status not in REACHED and any(
         post.redial == job.redials and post.outcome is not None and post.outcome.status in REACHED for post in job.posts
     )
     may_redial = not reached_before and (not job.state.is_final or job.state is S.ACCEPTED)
-    again = redial_at(job, outcome, at=at) if may_redial else None
-    if again is not None:
+    wanted = redial_at(job, outcome, at=at) if may_redial else None
+    again = job.opens(at=wanted) if wanted is not None else None
+    if again is not None and not job.is_expired(at=again):
         redialled = replace(job, redials=job.redials + 1, failures=0, missed_windows=0)
         return requeued(redialled, due_at=again, reason=f"redial after {outcome.status_text}")
     if outcome.status in REACHED or reached_before:
         return ended(job, S.COMPLETED, at=at, reason=None, policy=policy)
-    if outcome.status in _NOT_REACHED:
-        return ended(job, S.UNREACHED, at=at, reason=outcome.status_text, policy=policy)
-    reason = f"{outcome.status_text}: {outcome.message}" if outcome.message else outcome.status_text
-    return ended(job, S.FAILED, at=at, reason=reason, policy=policy)
+    reason = outcome.status_text
+    if outcome.status not in _NOT_REACHED and outcome.message:
+        reason = f"{reason}: {outcome.message}"
+    if wanted is not None:
+        reason = f"{reason}; not called again: {_why_not(job, again)}"
+    return ended(job, S.UNREACHED if outcome.status in _NOT_REACHED else S.FAILED, at=at, reason=reason, policy=policy)
 
 
 def redial_at(job: Job, outcome: Outcome, *, at: datetime) -> datetime | None:
-    """When the job's redial policy calls again after this outcome; None if it does not."""
+    """When the job's redial policy calls again after this outcome; None if it does not.
+
+    Whether the calling window is open then, and the job still valid, is another question. Who asked to be left alone
+    is not called again, whatever the policy says.
+    """
     plan = job.redial
-    if plan is None or outcome.status not in plan.on or job.redials >= plan.limit:
-        return None
-    if outcome.status is SessionStatus.UNSUBSCRIBED_CONTACT:
+    if plan is None or outcome.status not in plan.on - OPT_OUTS or job.redials >= plan.limit:
         return None
     wait: timedelta = plan.after * plan.factor**job.redials
-    due = at + wait * (1 + plan.jitter * (2 * spread(f"{job.id}/redial/{job.redials}") - 1))
-    return None if job.is_expired(at=due) else due
+    return at + wait * (1 + plan.jitter * (2 * spread(f"{job.id}/redial/{job.redials}") - 1))
+
+
+def _why_not(job: Job, again: datetime | None) -> str:
+    """Why a redial that the policy wants is not made."""
+    if again is None:
+        return f"its calling window ({job.window}) does not open any more"
+    return f"its validity ends at {in_words(job.valid_until or again)}, and its turn would come at {in_words(again)}"
 
 
 def unless_placed(job: Job, state: JobState) -> JobState:
@@ -308,8 +332,13 @@ def ended(job: Job, state: JobState, *, at: datetime, reason: str | None, policy
 
 
 def requeued(job: Job, *, due_at: datetime, reason: str | None) -> Job:
-    """The job waiting again."""
+    """The job waiting again: for `due_at`, or for the opening of its calling window after that."""
+    due_at = _in_its_window(job, due_at)
     return replace(job, state=S.QUEUED, worker_id=None, due_at=due_at, active_until=None, reason=reason)
+
+
+def _in_its_window(job: Job, due_at: datetime) -> datetime:
+    return job.opens(at=due_at) or due_at + LOOK_AGAIN
 
 
 def with_post(job: Job, post: Post) -> Job:

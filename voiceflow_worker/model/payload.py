@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from voiceflow_worker.model import phone
 from voiceflow_worker.model.values import is_list, is_object
@@ -17,6 +18,13 @@ _NUMBER = re.compile(r"[+-]?\d{1,18}(?:\.\d{1,18})?", re.ASCII)
 _LARGEST = 10**18
 # An epoch number above this is in milliseconds: as seconds it would be the year 5138.
 _SECONDS_END = 10**11
+
+LONGEST_TEXT = 4000
+"""Characters of a text that are kept: far more than any the guides print, and no burden to a job's record."""
+LONGEST_ID = 200
+"""Characters of an identifier: those of 8x8 have 36, those given to it at most 50. A longer one is none."""
+_LONGEST_NAME = 64
+"""Characters of a name that is remembered as folded: what a stranger invents must not fill the memory."""
 
 
 class Payload:
@@ -34,17 +42,30 @@ class Payload:
                 self._names.setdefault(fold_name(name), name)
         self._read: set[str] = set()
 
-    def text(self, name: str) -> str | None:
-        """A string without surrounding blanks, or a number as one; None for null, "null" and emptiness."""
-        value = self._value(name)
+    def text(self, name: str, *, longest: int = LONGEST_TEXT) -> str | None:
+        """A string without surrounding blanks, or a number as one; None for null, "null" and emptiness.
+
+        One that is longer than `longest` characters is cut.
+        """
+        found = self._names.get(fold_name(name))
+        if found is None:
+            return None
+        value = self._data[found]
         if isinstance(value, str):
-            self._done(name)
-            text = value.strip()
+            self._read.add(found)
+            text = value[:longest].strip()
             return None if text.casefold() in _NOTHING else text
         if isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST:
-            self._done(name)
+            self._read.add(found)
             return str(value)
         return None
+
+    def identifier(self, name: str) -> str | None:
+        """As `text`; but one of more than 200 characters is no identifier: it is left over, not cut into another."""
+        value = self._value(name)
+        if isinstance(value, str) and len(value) > LONGEST_ID:
+            return None
+        return self.text(name)
 
     def number(self, name: str) -> str | None:
         """A telephone number, with its + if it is in E.164 form, else (masked, withheld) as it stands."""
@@ -134,7 +155,15 @@ class Payload:
 
 def fold_name(name: str) -> str:
     """A name without its case, dashes, underscores and blanks: eventType, EVENT_TYPE and event-type are one."""
+    return _remembered_fold(name) if len(name) <= _LONGEST_NAME else _fold(name)
+
+
+def _fold(name: str) -> str:
     return "".join(filter(str.isalnum, name)).casefold()
+
+
+# Folding took half the time of reading a summary: the names of events are few, and always the same.
+_remembered_fold = lru_cache(maxsize=2048)(_fold)
 
 
 def _moment(value: object) -> datetime | None:

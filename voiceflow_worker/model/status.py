@@ -26,6 +26,13 @@ class SessionStatus(StrEnum):
     UNSUBSCRIBED_CONTACT = "UNSUBSCRIBED_CONTACT"
 
 
+OPT_OUTS = frozenset(
+    {SessionStatus.COMPLETED_UNSUBSCRIBED, SessionStatus.COMPLETED_UNSUB_ERROR, SessionStatus.UNSUBSCRIBED_CONTACT}
+)
+"""The person asked to be left alone: in this call, or before. COMPLETED_UNSUB_ERROR is one of them: the person asked,
+and 8x8 failed to note it on its own block list, so that nobody but us remembers it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodeEntry:
     """One code of a table.

@@ -12,16 +12,65 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from voiceflow_worker.core.heartbeat import EVERY
+from voiceflow_worker.core.heartbeat import EVERY, Heartbeats
 from voiceflow_worker.core.identity import new_worker_id
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.progress import CallProgress
+from voiceflow_worker.core.settle import Settler
+from voiceflow_worker.model.policy import CallPolicy
 from voiceflow_worker.webhooks.gatekeeper import Gatekeeper, Network
+from voiceflow_worker.webhooks.kept import KeptEvents
 from voiceflow_worker.webhooks.metrics import Metrics
-from voiceflow_worker.webhooks.ports import AnswersEvents, SettlesSummaries, TellsPresence
+from voiceflow_worker.webhooks.ports import (
+    AnswersEvents,
+    KeepsOddEvents,
+    KeepsProgress,
+    SettlesSummaries,
+    TellsPresence,
+)
 from voiceflow_worker.webhooks.presence import present
+from voiceflow_worker.webhooks.readiness import Probe, Readiness, store_probe
+from voiceflow_worker.webhooks.reading import RequestReader
 from voiceflow_worker.webhooks.receiver import Receiver
 
 PATH = "/webhooks/8x8"
 LONGEST_BODY = 1_000_000
+STORE_LIMIT = timedelta(seconds=4)
+EVENT_LIMIT = timedelta(seconds=10)
+READ_LIMIT = timedelta(seconds=10)
+
+
+def receiver_app(
+    store: Store,
+    *,
+    secret: str | None,
+    policy: CallPolicy | None = None,
+    allow: Sequence[Network] = (),
+    trusted_proxies: Sequence[Network] = (),
+    on_event: AnswersEvents | None = None,
+    registry: CollectorRegistry | None = None,
+    metrics: bool = True,
+) -> Starlette:
+    """The whole receiver of one store: `webhook_app` with everything that the store can do for it.
+
+    It settles summaries (VSS), keeps what is told of calls beside them (VCS, VRU) and what could not be understood,
+    looks at the store for /readyz, and tells workers that somebody listens, which an app that mounts it does with
+    `present`. `policy` must be that of the workers. Raises SettingsError for an empty secret.
+    """
+    policy = CallPolicy() if policy is None else policy
+    return webhook_app(
+        Settler(store, policy),
+        secret=secret,
+        allow=allow,
+        trusted_proxies=trusted_proxies,
+        heartbeats=Heartbeats(store),
+        on_event=on_event,
+        progress=CallProgress(store, recordings_for=policy.retention),
+        kept=KeptEvents(store),
+        probe=store_probe(store),
+        registry=registry,
+        metrics=metrics,
+    )
 
 
 def webhook_app(
@@ -33,38 +82,57 @@ def webhook_app(
     heartbeats: TellsPresence | None = None,
     heartbeat_every: timedelta = EVERY,
     on_event: AnswersEvents | None = None,
+    progress: KeepsProgress | None = None,
+    kept: KeepsOddEvents | None = None,
+    probe: Probe | None = None,
     registry: CollectorRegistry | None = None,
-    read_limit: timedelta = timedelta(seconds=10),
+    metrics: bool = True,
+    read_limit: timedelta = READ_LIMIT,
+    store_limit: timedelta = STORE_LIMIT,
+    event_limit: timedelta = EVENT_LIMIT,
 ) -> Starlette:
-    """An app with `POST /webhooks/8x8` for events of every type, `GET /healthz` and `GET /metrics`.
+    """An app with `POST /webhooks/8x8` for events of every type, `GET /healthz`, `GET /readyz` and `GET /metrics`.
 
     `secret` is the whole Authorization value that was registered with the webhook, `allow` the networks that events may
     come from (empty: all), `trusted_proxies` those whose X-Forwarded-For counts; let nothing before this app rewrite
-    the peer address (uvicorn: `proxy_headers=False`). /healthz and /metrics need neither.
+    the peer address (uvicorn: `proxy_headers=False`). The other paths need neither.
 
     Answers: 200 taken (also repeated, unknown events and unknown sessions), 400 no JSON or no event, 401 wrong secret,
-    403 wrong network, 408 the body took longer than `read_limit`, 413 a body over 1 MB, 503 the store is away: send it
-    again. Session summaries go to `settle`; other known events to `on_event`, whose answer is sent back. Without one,
-    a call action event (VCA) is answered with a hang-up, as nobody says what to do next.
+    403 wrong network, 408 the body took longer than `read_limit`, 413 a body over 1 MB, 503 the store is away, or took
+    longer than `store_limit`: send it again. Session summaries go to `settle`, states and recordings to `progress`; all
+    known events but summaries then to `on_event`, whose answer is sent back: it has `event_limit` for a call action
+    event (VCA), and else what is left of `store_limit`. Without one, a call action event is answered with a hang-up, as
+    nobody says what to do next. What could not be understood goes to `kept` once it was answered.
 
-    `heartbeats` are told, while the app runs, that a receiver listens. `registry` takes the metrics; a new one unless
-    given. Raises SettingsError for an empty secret.
+    `heartbeats` are told, while the app runs, that a receiver listens. `probe` asks the store for /readyz, which
+    without one is always ready. `registry` takes the metrics, a new one unless given; without `metrics` there is no
+    /metrics, for an app that shows a registry of its own. Raises SettingsError for an empty secret.
     """
-    metrics = Metrics(CollectorRegistry() if registry is None else registry)
+    counted = Metrics(CollectorRegistry() if registry is None else registry)
+    gatekeeper = Gatekeeper(secret=secret, allow=allow, trusted_proxies=trusted_proxies)
     receiver = Receiver(
         settle,
-        gatekeeper=Gatekeeper(secret=secret, allow=allow, trusted_proxies=trusted_proxies),
-        metrics=metrics,
+        reader=RequestReader(gatekeeper, longest_body=LONGEST_BODY, read_limit=read_limit),
+        metrics=counted,
+        progress=progress,
+        kept=kept,
         on_event=on_event,
-        longest_body=LONGEST_BODY,
-        read_limit=read_limit,
+        store_limit=store_limit,
+        event_limit=event_limit,
     )
+    readiness = Readiness(probe)
 
     async def healthz(_request: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
+    async def readyz(_request: Request) -> Response:
+        why = await readiness.why_not()
+        if why is None:
+            return JSONResponse({"status": "ok"})
+        return JSONResponse({"error": why}, status_code=503)
+
     async def tell_metrics(_request: Request) -> Response:
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(counted.registry), media_type=CONTENT_TYPE_LATEST)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncGenerator[None]:
@@ -74,11 +142,11 @@ def webhook_app(
         async with present(heartbeats, name=new_worker_id(), every=heartbeat_every):
             yield
 
-    return Starlette(
-        routes=[
-            Route(PATH, receiver, methods=["POST"]),
-            Route("/healthz", healthz, methods=["GET"]),
-            Route("/metrics", tell_metrics, methods=["GET"]),
-        ],
-        lifespan=lifespan,
-    )
+    routes = [
+        Route(PATH, receiver, methods=["POST"]),
+        Route("/healthz", healthz, methods=["GET"]),
+        Route("/readyz", readyz, methods=["GET"]),
+    ]
+    if metrics:
+        routes.append(Route("/metrics", tell_metrics, methods=["GET"]))
+    return Starlette(routes=routes, lifespan=lifespan)

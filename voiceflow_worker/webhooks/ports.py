@@ -1,4 +1,4 @@
-"""What the receiver asks of the rest: who settles summaries, who answers other events, who hears that it listens."""
+"""What the receiver asks of the rest: who settles summaries, keeps progress, answers other events, hears of it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Protocol, TypeAlias
 
 from voiceflow_worker.core.settle import SummaryResult
 from voiceflow_worker.model.events import CallAction, CallStatus, NumberUpdate, RecordingReady, SessionSummary
+from voiceflow_worker.webhooks.kept import OddEvent
 
 
 class SettlesSummaries(Protocol):
@@ -17,6 +18,30 @@ class SettlesSummaries(Protocol):
 
         Raises StoreError when it could not be stored: the sender is then told to come again.
         """
+        ...
+
+
+class KeepsProgress(Protocol):
+    """Takes what is told of a call beside its summary (VCS, VRU); `core.progress.CallProgress` does.
+
+    The same event again is harmless. False: it names no session, and cannot be found again. Raises StoreError when it
+    could not be stored.
+    """
+
+    async def status(self, event: CallStatus) -> bool:
+        """A leg has changed its state."""
+        ...
+
+    async def recording(self, event: RecordingReady) -> bool:
+        """A recording has changed its state."""
+        ...
+
+
+class KeepsOddEvents(Protocol):
+    """Keeps what could not be understood, for people to look at; `webhooks.kept.KeptEvents` does."""
+
+    async def keep(self, odd: OddEvent) -> bool:
+        """Keep an event. Raises StoreError; nothing is lost by it but the look."""
         ...
 
 

@@ -194,3 +194,38 @@ class ControlContract(Ground):
         await store.control.configure(QUEUE, Limits(rate=1))
         times = (await take(store, 3)).times
         assert all(later - earlier >= SECOND - MICROSECOND for earlier, later in pairwise(times))
+
+    @pytest.mark.parametrize(("rate", "burst"), [(10.0, 1), (10.0, 5), (0.5, 1)])
+    async def test_a_clock_that_was_set_back_silences_the_queue_for_an_interval_and_not_for_the_jump(
+        self, store: Store, other: Store, rate: float, burst: int
+    ) -> None:
+        horizon, interval = timedelta(milliseconds=100), timedelta(seconds=1 / rate)
+        await store.control.configure(QUEUE, Limits(rate=rate, burst=burst))
+        before = NOW + timedelta(hours=1)
+        for step in range(20):
+            await take(store, 50, at=before + step * horizon, horizon=horizon)
+        # An hour back. Whoever asks is told when the next is free, and that stands: it comes nearer as time passes.
+        told = await take(other, 50, horizon=horizon)
+        assert told.times == ()
+        assert abs(told.next_at - (NOW + horizon + interval)) < timedelta(milliseconds=1)
+        assert await take(store, 50, horizon=horizon) == told
+        taken: list[datetime] = []
+        for step in range(1, 101):
+            taken += (await take((store, other)[step % 2], 50, at=NOW + step * horizon, horizon=horizon)).times
+        assert taken[0] == told.next_at
+        gaps = [later - earlier for earlier, later in pairwise(taken)]
+        assert all(abs(gap - interval) < timedelta(milliseconds=1) for gap in gaps), "at the rate, without a bunch"
+        assert taken[-1] > NOW + 100 * horizon - interval
+
+    async def test_takers_whose_clocks_differ_by_seconds_share_one_rate_all_the_same(
+        self, store: Store, other: Store
+    ) -> None:
+        horizon, behind = timedelta(milliseconds=100), timedelta(seconds=9)
+        await store.control.configure(QUEUE, Limits(rate=10))
+        taken: list[datetime] = []
+        for step in range(50):
+            now = NOW + step * horizon
+            taken += (await take(store, 50, at=now, horizon=horizon)).times
+            assert (await take(other, 50, at=now - behind, horizon=horizon)).times == ()
+        assert all(later - earlier >= 0.1 * SECOND - MICROSECOND for earlier, later in pairwise(taken))
+        assert len(taken) >= 50

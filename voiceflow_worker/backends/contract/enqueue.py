@@ -27,6 +27,7 @@ from voiceflow_worker.model.job import (
 )
 from voiceflow_worker.model.outcome import CallLeg, Outcome
 from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.model.window import CallWindow
 
 HOUR = timedelta(hours=1)
 MICROSECOND = timedelta(microseconds=1)
@@ -267,6 +268,7 @@ def full_job() -> Job:
             on=frozenset({SessionStatus.BUSY, SessionStatus.NO_ANSWER}), limit=2, after=30 * MICROSECOND, factor=1.5,
             jitter=0.25,
         ),
+        window=CallWindow.parse("09:00-12:00,14:00-20:00", days="mon-fri,sun", holidays="SG,DE-BY"),
         posts=posts,
         notes=tuple(Note(at=NOW, kind=kind, text=f"a note: {kind.value}") for kind in NoteKind),
     )  # fmt: skip

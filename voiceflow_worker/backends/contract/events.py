@@ -31,6 +31,7 @@ class EventsContract(Ground):
         job = sample_job()
         await store.jobs.enqueue([job], now=NOW)
         move = telling(job, EventKind.INCIDENT, at=NOW + timedelta(microseconds=1))
+        move = Move(move.old, move.new, (replace(move.events[0], post=3),))
         await store.jobs.commit([move])
         [event] = await store.jobs.events(QUEUE)
         assert event == replace(move.events[0], sequence=event.sequence)

@@ -58,7 +58,8 @@ def move_arguments(move: Move) -> Iterator[Argument]:
     yield len(move.events)
     for event in move.events:
         yield to_micros(event.at)
-        yield orjson.dumps([event.job_id, event.kind, to_micros(event.at), event.state, event.revision]).decode()
+        told = [event.job_id, event.kind, to_micros(event.at), event.state, event.revision, event.post]
+        yield orjson.dumps(told).decode()
 
 
 def job_of_row(queue: str, row: Sequence[str]) -> Job:
@@ -75,13 +76,14 @@ def event_of(text: str) -> Event:
     """The event of an entry of the outbox. Raises `StoreVersionError` for what a newer version has written."""
     sequence, _, told = text.partition("|")
     try:
-        job_id, kind, at, state, revision = orjson.loads(told)
+        job_id, kind, at, state, revision, *more = orjson.loads(told)
         return Event(
             job_id=job_id,
             kind=EventKind(kind),
             at=from_micros(at),
             state=JobState(state),
             revision=revision,
+            post=more[0] if more else 0,  # events of earlier versions lack it
             sequence=int(sequence),
         )
     except ValueError as error:

@@ -71,8 +71,9 @@ def _take(
     yield from ()
     db = transaction.db
     limits = _limits(queue, db)
-    slots, pace = taken(limits, _pace(db, queue), wanted=wanted, horizon=horizon, now=now)
-    if slots.times:
+    before = _pace(db, queue)
+    slots, pace = taken(limits, before, wanted=wanted, horizon=horizon, now=now)
+    if pace != before:
         db.run(statements("control")["set_pace"], (pace.tat, pace.last, queue))
     return slots
 

@@ -193,13 +193,14 @@ def _change_count(statement: str, queue: str, db: Connection) -> int:
     return rows[0][0] if rows else 1
 
 
-def _event_of(row: tuple[int, str, str, int, str, str]) -> Event:
-    sequence, job_id, kind, at, state, revision = row
+def _event_of(row: tuple[int, str, str, int, str, str, int]) -> Event:
+    sequence, job_id, kind, at, state, revision, post = row
     return Event(
         job_id=job_id,
         kind=EventKind(kind),
         at=from_micros(at),
         state=JobState(state),
         revision=revision,
+        post=post,
         sequence=sequence,
     )

@@ -104,6 +104,16 @@ def _prepare(db: Connection, path: Path) -> None:
             db.pragma("application_id", APPLICATION_ID)
             db.pragma("user_version", SCHEMA_VERSION)
         db.run("COMMIT")
+    elif not _has_post_numbers(db):
+        db.run("BEGIN IMMEDIATE")
+        if not _has_post_numbers(db):
+            db.run("ALTER TABLE events ADD COLUMN post INTEGER NOT NULL DEFAULT 0")
+        db.run("COMMIT")
+
+
+def _has_post_numbers(db: Connection) -> bool:
+    """Whether events tell their POST. A column with a default is no new version: older processes go on beside it."""
+    return bool(db.rows("SELECT 1 FROM pragma_table_info('events') WHERE name = 'post'"))
 
 
 def _is_new(db: Connection, path: Path) -> bool:

@@ -102,7 +102,7 @@ def _rare_fields(old: Job, new: Job) -> Row | None:
 
 
 def _event_row(queue: str, event: Event) -> Row:
-    return (queue, event.job_id, event.kind.value, to_micros(event.at), event.state.value, event.revision)
+    return (queue, event.job_id, event.kind.value, to_micros(event.at), event.state.value, event.revision, event.post)
 
 
 def commit(changes: Sequence[Change], *, transaction: Transaction) -> Generator[None, None, Sequence[bool]]:

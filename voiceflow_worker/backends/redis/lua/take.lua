@@ -10,6 +10,11 @@ local tat, last = tonumber(pace[1] or '0'), pace[2] or '0'
 local wanted, now, horizon = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local interval = 1.0 / tonumber(rate)
 local tolerance = (tonumber(burst) - 1) * interval
+-- Further ahead than takers could have brought it: a clock was set back.
+local kept, furthest = tat, now + horizon + tonumber(burst) * interval
+if tat > furthest + 10.0 then
+    tat = furthest
+end
 local answer = {''}
 while #answer <= wanted do
     local departure = math.max(now, tat - tolerance)
@@ -22,7 +27,7 @@ while #answer <= wanted do
     tat = math.max(tat, departure) + interval
 end
 answer[1] = string.format('%.17g', math.max(now, tat - tolerance))
-if #answer > 1 then
+if tat ~= kept then
     redis.call('HSET', base .. ':pace', 'tat', string.format('%.17g', tat), 'last', last)
 end
 return answer

@@ -1,10 +1,10 @@
 -- name: insert_event
 -- One event, with the move that made it; the store gives its sequence.
-INSERT INTO events (queue, job_id, kind, at, state, revision) VALUES (?, ?, ?, ?, ?, ?);
+INSERT INTO events (queue, job_id, kind, at, state, revision, post) VALUES (?, ?, ?, ?, ?, ?, ?);
 
 -- name: events_after
 -- The events of a queue behind a sequence, oldest first.
-SELECT sequence, job_id, kind, at, state, revision FROM events
+SELECT sequence, job_id, kind, at, state, revision, post FROM events
 WHERE queue = ? AND sequence > ?
 ORDER BY sequence LIMIT ?;
 

@@ -68,7 +68,8 @@ CREATE TABLE events (
     kind     TEXT NOT NULL,
     at       INTEGER NOT NULL,
     state    TEXT NOT NULL,
-    revision TEXT NOT NULL
+    revision TEXT NOT NULL,
+    post     INTEGER NOT NULL DEFAULT 0 -- files made before it was there get it when they are opened
 ) STRICT;
 CREATE INDEX events_by_queue ON events (queue, sequence);
 CREATE INDEX events_by_time ON events (queue, at);

@@ -1,0 +1,136 @@
+"""Press 1 to confirm your appointment, 2 to move it, 3 to cancel. Who does not answer is called again, twice at most.
+
+Runs alone: a sandbox in this process stands in for 8x8 and for the people, and calls nobody.
+
+    python examples/appointment.py
+
+The menu is `appointment`, the campaign appointments.csv; the menu needs no code, for all that it says is in the rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+from voiceflow_worker import (
+    BACK,
+    CallFlow,
+    CallQueue,
+    CampaignOptions,
+    End,
+    Job,
+    Menu,
+    MenuEvents,
+    RedialPolicy,
+    Store,
+    VoiceClient,
+    Worker,
+    build_report,
+    enqueue_file,
+    open_store,
+)
+from voiceflow_worker.asgi.server import serving
+from voiceflow_worker.campaigns.menu_template import opening_template
+from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.sandbox import Sandbox
+from voiceflow_worker.sandbox.script import Script
+from voiceflow_worker.webhooks import PATH, receiver_app
+
+# -- the menus --------------------------------------------------------------------------------------------------------
+
+OURS, DESK = "+6531234567", "+6531234568"
+
+appointment = Menu(
+    "appointment",
+    prompt="Hello {name}. Your appointment is {time}. To confirm it press 1, to move it press 2, to cancel it press 3.",
+    voice_profile="en-US-BenjaminRUS",
+    again="Sorry, that is no choice.",
+    fallback=End("We will call you again about it. Goodbye."),
+)
+move = Menu(
+    "move",
+    prompt="You could also come {other_time}. To take that press 1, to speak to us press 2, to go back press 9.",
+)
+appointment.on("1", goto=End("Thank you, {name}. See you {time}."))
+appointment.on("2", goto=move)
+appointment.on("3", goto=End("Your appointment is cancelled. Goodbye."))
+move.on("1", goto=End("Thank you, {name}. See you {other_time}."))
+move.on("2", goto=CallFlow.bridge(source=OURS, destination=DESK))
+move.on("9", goto=BACK)
+
+UNANSWERED = RedialPolicy(
+    on=frozenset({SessionStatus.NO_ANSWER, SessionStatus.BUSY}), limit=2, after=timedelta(minutes=15)
+)
+
+MEANING = {
+    ("appointment", "1"): "confirmed",
+    ("appointment", "3"): "cancelled",
+    ("move", "1"): "moved",
+    ("move", "2"): "was connected to the desk",
+}
+
+
+def answer_of(job: Job) -> str:
+    """What somebody answered: by the last key that they pressed, and the menu that had asked."""
+    presses = job.last_post.presses if job.last_post is not None else ()
+    return MEANING.get((presses[-1].menu, presses[-1].digits), "no answer") if presses else "no answer"
+
+
+# -- the menus in use -------------------------------------------------------------------------------------------------
+
+AUTHORIZATION = "Bearer whatever-was-registered-with-the-webhook"
+CAMPAIGN = Path(__file__).parent / "appointments.csv"
+BATCH = "appointments"
+SPEED = 1800
+"""How much quicker than life the calls go, and the time between them: a quarter of an hour is half a second."""
+S = SessionStatus
+PEOPLE = {
+    "+6587654321": [Script(outcome=S.COMPLETED, keys=["1"])],
+    "+6587654322": [Script(outcome=S.NO_ANSWER, times=1), Script(outcome=S.COMPLETED, keys=["2", "1"])],
+    "+6587654323": [Script(outcome=S.BUSY, times=2), Script(outcome=S.COMPLETED, keys=["1"])],
+    "+6587654324": [Script(outcome=S.COMPLETED, keys=["3"])],
+    "+6587654325": [Script(outcome=S.COMPLETED, keys=["2", "9", "2", "2"])],
+    "+6587654326": [Script(outcome=S.NO_ANSWER)],
+    "+6587654327": [Script(outcome=S.COMPLETED, keys=["5", None, "hangup"])],
+}
+"""What becomes of the calls to each of them."""
+
+
+async def try_out(store: Store) -> Sandbox:
+    """Call everybody in a sandbox, and give it back: its ledger tells whose phone rang, and how often."""
+    options = CampaignOptions(
+        template=opening_template(appointment),
+        menu=appointment.name,
+        source=OURS,
+        valid_for=timedelta(hours=4),
+        redial=replace(UNANSWERED, after=UNANSWERED.after / SPEED),
+    )
+    await enqueue_file(CallQueue(store), CAMPAIGN, options, now=store.clock.now())
+    receiver = receiver_app(store, secret=AUTHORIZATION, on_event=MenuEvents(store, appointment))
+    async with serving(receiver) as address:
+        sandbox = Sandbox(webhook=address.url + PATH, webhook_secret=AUTHORIZATION, speed=SPEED)
+        for number, scripts in PEOPLE.items():
+            for script in scripts:
+                sandbox.scripts.add(script.model_copy(update={"destination": number}))
+        async with sandbox.running() as url, VoiceClient("any-key", "demo", base_url=url) as voice:
+            await Worker(store, voice).drain()
+    return sandbox
+
+
+async def main() -> None:
+    """Try it out, and tell what happened."""
+    async with open_store("memory://") as store:
+        await try_out(store)
+        for job in await CallQueue(store).find(batch_id=BATCH):
+            name, calls = (job.data or {})["name"], f"{job.attempt} call{'s' * (job.attempt > 1)}"
+            print(f"{name}: {answer_of(job)} ({job.state} after {calls}, pressed {job.digits or 'nothing'})")
+        report = await build_report(store, "default", BATCH)
+    print("outcomes:", ", ".join(f"{count} {status}" for status, count in sorted(report.outcomes.items())))
+    print("keys:", "; ".join(f"{digits} by {count}" for digits, count in report.digits.items()))
+    print(f"answered: {report.answered} of {report.total}")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,80 @@
+"""The webhook receiver within your own web app: your routes, your lifespan, your metrics, and calls that end.
+
+Runs alone: a sandbox in this process stands in for 8x8, and calls nobody. The app is Starlette's; FastAPI is one, so
+all of this is the same there.
+
+    python examples/mounted_receiver.py
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import httpx
+from prometheus_client import CollectorRegistry, Counter, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Mount, Route
+
+from voiceflow_worker import CallFlow, CallQueue, VoiceClient, Worker, open_store
+from voiceflow_worker.asgi.server import serving
+from voiceflow_worker.core.heartbeat import Heartbeats
+from voiceflow_worker.sandbox import Sandbox
+from voiceflow_worker.webhooks import PATH, present, receiver_app
+
+AUTHORIZATION = "Bearer whatever-was-registered-with-the-webhook"
+
+
+def make_app() -> Starlette:
+    """An app as it may be there already, with the receiver mounted under /calls."""
+    registry = CollectorRegistry()
+    visits = Counter("shop_visits", "Visits of the front page.", registry=registry)
+
+    async def front_page(_request: Request) -> Response:
+        visits.inc()
+        return PlainTextResponse("The shop is open.")
+
+    async def metrics(_request: Request) -> Response:
+        return Response(generate_latest(registry))
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncGenerator[None]:
+        async with open_store("memory://") as store:
+            app.state.store = store
+            # Its counters join yours, so it needs no /metrics of its own.
+            receiver = receiver_app(store, secret=AUTHORIZATION, registry=registry, metrics=False)
+            app.router.routes.append(Mount("/calls", app=receiver))
+            # A server runs only the lifespan of the outermost app: here workers learn that somebody listens.
+            async with present(Heartbeats(store), name="shop"):
+                yield
+
+    return Starlette(routes=[Route("/", front_page), Route("/metrics", metrics)], lifespan=lifespan)
+
+
+async def main() -> None:
+    """Serve the app, call somebody, and look at what the app knows then."""
+    app = make_app()
+    async with serving(app) as address, httpx.AsyncClient(base_url=address.url) as browser:
+        queue = CallQueue(app.state.store)
+        flow = CallFlow.call("+6587654321", source="+6531234567").say(
+            "Your order is ready.", voice_profile="en-IE-EmilyNeural"
+        )
+        job = await queue.enqueue(flow)
+
+        sandbox = Sandbox(webhook=f"{address.url}/calls{PATH}", webhook_secret=AUTHORIZATION, speed=50)
+        async with sandbox.running() as url, VoiceClient("any-key", "demo", base_url=url) as voice:
+            await Worker(queue.store, voice, rate=10).drain()
+
+        print((await browser.get("/")).text)
+        job = await queue.get(job.id)
+        print(f"the call is {job.state}: {job.outcome.status_text if job.outcome else 'nobody knows yet'}")
+        for line in (await browser.get("/metrics")).text.splitlines():
+            if line.startswith(("shop_visits_total", "voiceflow_webhook_summaries_total")):
+                print(line)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

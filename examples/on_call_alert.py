@@ -1,0 +1,164 @@
+"""An alarm goes down a rota, one call after the other, until somebody presses 1 to take it.
+
+Runs alone: a sandbox in this process stands in for 8x8 and for the people, and calls nobody.
+
+    python examples/on_call_alert.py
+
+For real, beside `voiceflow worker` and `voiceflow serve --ivr on_call_alert:alarm` on the same store, it calls these
+numbers, from the number that VOICEFLOW_SOURCE names; exit 1 when nobody took it:
+
+    python examples/on_call_alert.py --for-real incident-42 "The database is full" +6587654321 +6587654322
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import timedelta
+
+from voiceflow_worker import (
+    CallQueue,
+    End,
+    Job,
+    Menu,
+    MenuEvents,
+    Store,
+    VoiceClient,
+    Worker,
+    load_settings,
+    open_store,
+)
+from voiceflow_worker.asgi.server import serving
+from voiceflow_worker.errors import OutcomeTimeoutError
+from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.sandbox import Sandbox
+from voiceflow_worker.sandbox.script import Script
+from voiceflow_worker.webhooks import PATH, receiver_app
+
+# -- the menu, and the way down the rota ------------------------------------------------------------------------------
+
+alarm = Menu(
+    "alarm",
+    prompt="This is an alarm. {text}. To take it press 1, to pass it on press 2.",
+    voice_profile="en-US-BenjaminRUS",
+    again="Sorry, that is no choice.",
+    fallback=End("The alarm goes to the next person."),
+)
+alarm.on("1", goto=End("Thank you. It is yours."))
+alarm.on("2", goto=End("Thank you. It goes to the next person."))
+
+RINGS_WITHIN = timedelta(minutes=1)
+"""A call that could not be placed so soon is not placed at all: the next person's turn has come."""
+PATIENCE = timedelta(minutes=4)
+"""How long one person may take, from the enqueuing to the end of the call."""
+
+
+async def alert(queue: CallQueue, *, incident: str, text: str, source: str, rota: Sequence[str]) -> Job | None:
+    """Call one after the other until somebody takes the alarm; gives their call, None if nobody took it.
+
+    Each call has the incident and the number as its unique key: asked again for the same incident, also after a crash,
+    this goes on where it was, and rings nobody a second time.
+    """
+    data, called = {"text": text}, list[str]()
+    for number in rota:
+        job = await queue.enqueue(
+            alarm.call(number, source=source, data=data),
+            menu=alarm.name,
+            data=data,
+            batch_id=incident,
+            unique_key=f"{incident}-{number}",
+            valid_for=RINGS_WITHIN,
+        )
+        called.append(job.id)
+        with suppress(OutcomeTimeoutError):
+            await queue.wait_for_outcome(job.id, timeout=PATIENCE)
+        for job_id in called:  # all of them: whoever was given up may have pressed 1 since
+            if has_taken(job := await queue.get(job_id)):
+                return job
+    return None
+
+
+def has_taken(job: Job) -> bool:
+    """Whether the person pressed 1. Keys are stored at once, so this needs no summary of the call."""
+    return any(press.digits == "1" for post in job.posts for press in post.presses)
+
+
+# -- in use -----------------------------------------------------------------------------------------------------------
+
+AUTHORIZATION = "Bearer whatever-was-registered-with-the-webhook"
+SOURCE = "+6531234567"
+SPEED = 200
+"""How much quicker than life the calls go."""
+ROTA = {
+    "+6587654321": Script(outcome=SessionStatus.NO_ANSWER),
+    "+6587654322": Script(outcome=SessionStatus.COMPLETED, keys=["2"]),
+    "+6587654323": Script(outcome=SessionStatus.COMPLETED, keys=["hangup"]),
+    "+6587654324": Script(outcome=SessionStatus.COMPLETED, keys=[None]),
+    "+6587654325": Script(outcome=SessionStatus.COMPLETED, keys=["7", "1"]),
+    "+6587654326": Script(outcome=SessionStatus.COMPLETED, keys=["1"]),
+}
+"""What each of them does when the phone rings."""
+
+
+async def try_out(store: Store) -> tuple[Sandbox, Job | None]:
+    """Raise an alarm in a sandbox, stop it while the second phone rings, raise it again; who took it."""
+    queue = CallQueue(store)
+    raised = {"incident": "incident-42", "text": "The database is full", "source": SOURCE}
+    receiver = receiver_app(store, secret=AUTHORIZATION, on_event=MenuEvents(store, alarm))
+    async with serving(receiver) as address:
+        sandbox = Sandbox(webhook=address.url + PATH, webhook_secret=AUTHORIZATION, speed=SPEED)
+        for number, script in ROTA.items():
+            sandbox.scripts.add(script.model_copy(update={"destination": number}))
+        async with (
+            sandbox.running() as url,
+            VoiceClient("any-key", "demo", base_url=url) as voice,
+            asyncio.TaskGroup() as group,
+        ):
+            worker = Worker(store, voice)
+            group.create_task(worker.run())
+            first = group.create_task(alert(queue, rota=list(ROTA), **raised))
+            await sandbox.ledger.reached(2)
+            first.cancel()
+            took = await alert(queue, rota=list(ROTA), **raised)
+            worker.stop()
+    return sandbox, took
+
+
+async def tell() -> None:
+    """Try it out, and tell what happened."""
+    async with open_store("memory://") as store:
+        sandbox, took = await try_out(store)
+        print("The program was stopped while the second phone rang, and started again.")
+        for number in ROTA:
+            calls = [entry for entry in sandbox.ledger if entry.destination == number]
+            for entry in calls:
+                keys = " ".join(key for key in entry.pressed if key) or "nothing"
+                print(f"{number} rang: {entry.outcome}, pressed {keys}")
+            if not calls:
+                print(f"{number} did not ring")
+        print(f"taken by {took.destination}" if took is not None else "nobody took it")
+
+
+async def raise_alarm(incident: str, text: str, *rota: str) -> None:
+    """Call people for real, through the workers and receivers of the store."""
+    settings = load_settings()
+    if settings.source is None:
+        sys.exit("set VOICEFLOW_SOURCE to the number that calls")
+    async with open_store(settings.store) as store:
+        queue = CallQueue(store, settings.queue)
+        took = await alert(queue, incident=incident, text=text, source=settings.source, rota=rota)
+    if took is None:
+        sys.exit("nobody took it")
+    print(f"taken by {took.destination}")
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["--for-real", incident, text, first, *others]:
+            asyncio.run(raise_alarm(incident, text, first, *others))
+        case []:
+            asyncio.run(tell())
+        case _:
+            sys.exit(__doc__)

@@ -1,0 +1,88 @@
+"""What became of each call, as it happens: a stream, a hook, and one call waited for.
+
+Runs alone: a sandbox in this process stands in for 8x8, and calls nobody. One line is busy at first, and called again.
+
+    python examples/outcomes_stream.py
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from voiceflow_worker import (
+    CallFlow,
+    CallOutcome,
+    CallQueue,
+    CallRequest,
+    OutcomeHooks,
+    RedialPolicy,
+    Sandbox,
+    SessionStatus,
+    VoiceClient,
+    Worker,
+    open_store,
+)
+from voiceflow_worker.asgi.server import serving
+from voiceflow_worker.sandbox.script import Script
+from voiceflow_worker.webhooks.app import PATH, receiver_app
+
+AUTHORIZATION = "Bearer whatever-was-registered-with-the-webhook"
+NAMES = {"+6587654321": "Customer 1", "+6587654322": "Customer 2"}
+AGAIN = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=1, after=timedelta(seconds=2))
+
+
+def reminder(destination: str) -> CallRequest:
+    """The call for one person."""
+    flow = CallFlow.call(destination, source="+6531234567").say(
+        "Hello. Your appointment is tomorrow at ten.", voice_profile="en-IE-EmilyNeural"
+    )
+    return CallRequest(flow=flow, redial=AGAIN, data={"name": NAMES[destination]})
+
+
+async def tell(queue: CallQueue, calls: int) -> None:
+    """Print outcomes until all calls have ended. Under its name this consumer would go on here after a restart."""
+    async with queue.outcomes(consumer="screen") as outcomes:
+        async for told in outcomes:
+            name = (told.job.data or {}).get("name")
+            how = told.outcome.status_text if told.outcome else told.job.reason
+            print(f"{told.type}: {name} ({how}), the call is {told.state}")
+            calls -= told.state.is_final
+            if not calls:
+                return
+
+
+async def main() -> None:
+    """Two calls, told in three ways."""
+    billed: list[str] = []
+    async with open_store("memory://") as store:
+        queue = CallQueue(store)
+        hooks = OutcomeHooks(store)
+
+        @hooks.on_outcome(name="billing")
+        async def bill(told: CallOutcome) -> None:
+            billed.append(told.id)  # a real one keeps the id with the bill: what is told again is not billed again
+
+        first, _ = await queue.enqueue_many([reminder(destination) for destination in NAMES])
+        async with serving(receiver_app(store, secret=AUTHORIZATION)) as address:
+            sandbox = Sandbox(webhook=address.url + PATH, webhook_secret=AUTHORIZATION, speed=50)
+            sandbox.scripts.add(Script(destination="+6587654321", outcome=SessionStatus.BUSY, times=1))
+            sandbox.scripts.add(Script(destination="+6587654321", outcome=SessionStatus.COMPLETED, times=1))
+            sandbox.scripts.add(Script(destination="+6587654322", outcome=SessionStatus.NO_ANSWER))
+            async with sandbox.running() as url, VoiceClient("any-key", "demo", base_url=url) as voice:
+                worker = Worker(store, voice, rate=10)
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(worker.run())
+                    group.create_task(hooks.run())
+                    telling = group.create_task(tell(queue, len(NAMES)))
+                    job = await queue.wait_for_outcome(first.job.id, timeout=timedelta(seconds=30))
+                    await telling
+                    await hooks.caught_up()
+                    hooks.stop()
+                    worker.stop()
+        print(f"Customer 1 was waited for: {job.state} after {job.attempt} attempts")
+        print(f"billed: {len(billed)} outcomes, {len(set(billed))} different ones")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

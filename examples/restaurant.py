@@ -1,0 +1,140 @@
+"""A restaurant's phone: three levels of menus, back to the main menu, opening hours, a person to speak to.
+
+People call in, or are called. Runs alone: a sandbox in this process stands in for 8x8 and for the people.
+
+    python examples/restaurant.py
+
+The menu is `main`: `voiceflow ivr play restaurant:main`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import date, timedelta
+from textwrap import shorten
+
+from voiceflow_worker import (
+    Again,
+    Caller,
+    CallFlow,
+    CallQueue,
+    CallRequest,
+    End,
+    Menu,
+    MenuEvents,
+    OpeningHours,
+    Store,
+    VoiceClient,
+    Worker,
+    open_store,
+)
+from voiceflow_worker.asgi.server import serving
+from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.sandbox import Sandbox
+from voiceflow_worker.sandbox.inbound import InboundEntry, InboundOrder
+from voiceflow_worker.sandbox.script import Script
+from voiceflow_worker.webhooks import PATH, receiver_app
+
+# -- the menus --------------------------------------------------------------------------------------------------------
+
+OURS, DESK, ZONE = "+6531234567", "+6531234568", "Asia/Singapore"
+
+HOURS = OpeningHours("tue-sun 11:30-23:00", zone=ZONE)
+TO_DESK = CallFlow.bridge(source=OURS, destination=DESK)
+CLOSED = "Nobody is here at this hour."
+
+main = Menu(
+    "main",
+    prompt="Welcome. To book a table press 1, for our opening hours press 2, to speak to us press 3, to end press 9.",
+    voice_profile="en-US-BenjaminRUS",
+    again="Sorry, that is no choice.",
+    fallback=End("Goodbye."),
+    inbound=True,
+)
+day = Menu("day", prompt="For a table today press 1, for tomorrow press 2, for the main menu press 9.")
+people = Menu("people", prompt="For how many people? Then press hash. For the main menu press 0 and hash.")
+
+main.on("1", goto=day)
+main.on("2", goto="We are open from Tuesday to Sunday, from half past eleven in the morning to eleven at night.")
+main.on("9", goto=End("Goodbye."))
+day.on("1", "2", goto=people)
+day.on("9", goto=main)
+people.on("0", goto=main)
+
+
+@main.on("3", leads_to=[TO_DESK, CLOSED])
+def speak(caller: Caller) -> CallFlow | str:
+    """To the desk, while somebody is there."""
+    return TO_DESK if HOURS.is_open(caller.now) else CLOSED
+
+
+@people.capture(max_digits=2)
+def book(caller: Caller) -> End | Again:
+    """Book the table, or ask again."""
+    if not 1 <= int(caller.digits) <= 12:
+        return Again("We have tables for one to twelve.")
+    today = caller.pressed("day") == "1"
+    on = caller.local_time(ZONE).date() + timedelta(days=0 if today else 1)
+    bookings[caller.session_id] = (caller.number, on, int(caller.digits))
+    return End(f"A table for {caller.digits}, {'today' if today else 'tomorrow'}. We look forward to seeing you.")
+
+
+bookings: dict[str | None, tuple[str | None, date, int]] = {}
+"""Your booking system. By session, so that a handler which runs again after a crash books nothing twice."""
+
+# -- the menus in use -------------------------------------------------------------------------------------------------
+
+AUTHORIZATION = "Bearer whatever-was-registered-with-the-webhook"
+SPEED = 200
+"""How much quicker than life the calls go."""
+CALLED: dict[str, list[str | None]] = {
+    "+6587654321": ["1", "1", "4#"],
+    "+6587654322": ["2", "1", "9", "1", "2", "12#"],
+    "+6587654323": ["3", "9"],
+    "+6587654324": ["7", "1", "2", "0#", "1", "2", "40#", "*#", "6#"],
+    "+6587654325": [None],
+}
+"""What the guests press who are called."""
+CALLING = {"+6587654331": ["1", "2", "2#"], "+6587654332": ["2", "hangup"]}
+"""What the guests press who call in."""
+
+
+def invitation(number: str) -> CallRequest:
+    """The call for one guest."""
+    flow = main.call(number, source=OURS)
+    return CallRequest(flow=flow, menu=main.name, batch_id="guests", unique_key=f"guests-{number}")
+
+
+async def try_out(store: Store) -> tuple[Sandbox, list[InboundEntry]]:
+    """Call guests in a sandbox, let others call in; its ledger tells what they heard."""
+    await CallQueue(store).enqueue_many([invitation(number) for number in CALLED])
+    receiver = receiver_app(store, secret=AUTHORIZATION, on_event=MenuEvents(store, main))
+    async with serving(receiver) as address:
+        sandbox = Sandbox(webhook=address.url + PATH, webhook_secret=AUTHORIZATION, speed=SPEED)
+        for number, keys in CALLED.items():
+            sandbox.scripts.add(Script(destination=number, outcome=SessionStatus.COMPLETED, keys=keys))
+        async with sandbox.running() as url, VoiceClient("any-key", "demo", base_url=url) as voice:
+            visits = [
+                sandbox.inbound.call(InboundOrder(source=number, destination=OURS, keys=keys))
+                for number, keys in CALLING.items()
+            ]
+            await Worker(store, voice).drain()
+            await sandbox.idle()
+    return sandbox, visits
+
+
+async def tell() -> None:
+    """Try it out, and tell what happened."""
+    async with open_store("memory://") as store:
+        sandbox, visits = await try_out(store)
+        for entry in (*sandbox.ledger, *visits):
+            who = entry.source if isinstance(entry, InboundEntry) else entry.destination
+            heard = shorten(entry.heard[-1], 60, placeholder=" …")
+            last = f"connected to {entry.bridged_to}" if entry.bridged_to else f"heard last: {heard}"
+            print(f"{who} pressed {' '.join(key or '-' for key in entry.pressed) or 'nothing'}; {last}")
+        for number, on, count in sorted(bookings.values(), key=str):
+            print(f"booked: a table for {count} on {on}, for {number}")
+
+
+if __name__ == "__main__":
+    asyncio.run(tell())

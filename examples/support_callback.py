@@ -1,0 +1,130 @@
+"""Support returns a call: press 1 to be connected to the desk, 2 to be called later. A menu of one level.
+
+Runs alone: a sandbox in this process stands in for 8x8 and for the people, and calls nobody.
+
+    python examples/support_callback.py
+
+The menu is `callback`: `voiceflow ivr play support_callback:callback --data name=Ana --data subject="your order"`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from voiceflow_worker import (
+    Caller,
+    CallFlow,
+    CallQueue,
+    CallRequest,
+    End,
+    Menu,
+    MenuEvents,
+    Store,
+    VoiceClient,
+    Worker,
+    load_settings,
+    open_store,
+)
+from voiceflow_worker.asgi.server import serving
+from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.sandbox import Sandbox
+from voiceflow_worker.sandbox.script import Script
+from voiceflow_worker.webhooks import PATH, receiver_app
+
+# -- the menu ---------------------------------------------------------------------------------------------------------
+
+OURS, DESK = "+6531234567", "+6531234568"
+LATER, PROMISE = timedelta(hours=2), End("Thank you. We call you again in two hours.")
+
+callback = Menu(
+    "callback",
+    prompt="Hello {name}. We return your call about {subject}. To be connected press 1, to be called later press 2.",
+    voice_profile="en-US-BenjaminRUS",
+    again="Sorry, that is no choice.",
+    fallback=End("Please call us when it suits you. Goodbye."),
+)
+callback.on("1", goto=CallFlow.bridge(source=OURS, destination=DESK))
+
+
+@callback.on("2", leads_to=[PROMISE])
+async def later(caller: Caller) -> End:
+    """The later call is a new job. It stands in the store before the caller hears of it."""
+    if (job := caller.job) is not None:  # None: the menu is played in the terminal, and nobody is to be called
+        async with open_store(load_settings().store) as store:
+            await CallQueue(store, job.queue).enqueue(
+                callback.call(job.destination, source=job.source, data=caller.data),
+                menu=callback.name,
+                data=caller.data,
+                batch_id=job.batch_id,
+                not_before=caller.now + LATER,
+                unique_key=f"{job.id}-later",  # the handler may run again after a crash: one call, all the same
+            )
+    return PROMISE
+
+
+# -- the menu in use --------------------------------------------------------------------------------------------------
+
+AUTHORIZATION = "Bearer whatever-was-registered-with-the-webhook"
+BATCH = "callbacks"
+SPEED = 200
+"""How much quicker than life the calls go."""
+PEOPLE = {
+    "+6587654321": Script(outcome=SessionStatus.COMPLETED, keys=["1"]),
+    "+6587654322": Script(outcome=SessionStatus.COMPLETED, keys=["2"]),
+    "+6587654323": Script(outcome=SessionStatus.COMPLETED, keys=["7", None, "2"]),
+    "+6587654324": Script(outcome=SessionStatus.COMPLETED, keys=[None]),
+    "+6587654325": Script(outcome=SessionStatus.COMPLETED, keys=["hangup"]),
+    "+6587654326": Script(outcome=SessionStatus.NO_ANSWER),
+}
+"""What each of them does when the phone rings."""
+
+
+def callback_to(number: str, *, name: str, subject: str) -> CallRequest:
+    """The call for one person."""
+    data = {"name": name, "subject": subject}
+    flow = callback.call(number, source=OURS, data=data)
+    return CallRequest(flow=flow, menu=callback.name, data=data, batch_id=BATCH, unique_key=f"{BATCH}-{number}")
+
+
+async def try_out(store: Store) -> Sandbox:
+    """Call everybody in a sandbox, and give it back: its ledger tells whose phone rang."""
+    requests = [
+        callback_to(number, name=f"Customer {place}", subject="your order")
+        for place, number in enumerate(PEOPLE, start=1)
+    ]
+    await CallQueue(store).enqueue_many(requests)
+    receiver = receiver_app(store, secret=AUTHORIZATION, on_event=MenuEvents(store, callback))
+    async with serving(receiver) as address:
+        sandbox = Sandbox(webhook=address.url + PATH, webhook_secret=AUTHORIZATION, speed=SPEED)
+        for number, script in PEOPLE.items():
+            sandbox.scripts.add(script.model_copy(update={"destination": number}))
+        async with sandbox.running() as url, VoiceClient("any-key", "demo", base_url=url) as voice:
+            await Worker(store, voice).drain()
+    return sandbox
+
+
+async def main() -> None:
+    """Try it out, and tell what happened."""
+    with TemporaryDirectory() as folder:
+        # The handler finds the store in the settings, as it does under `voiceflow serve`.
+        os.environ["VOICEFLOW_STORE"] = f"sqlite:///{Path(folder) / 'calls.db'}"
+        async with open_store(load_settings().store) as store:
+            sandbox = await try_out(store)
+            connected = {entry.destination: entry.bridged_to for entry in sandbox.ledger}
+            for job in await CallQueue(store).find(batch_id=BATCH):
+                name = (job.data or {})["name"]
+                if job.not_before is not None:
+                    hours = (job.not_before - job.created_at) / timedelta(hours=1)
+                    print(f"{name} is called again in {hours:.0f} hours ({job.state})")
+                    continue
+                ended = job.outcome.status_text if job.outcome else "nobody knows yet"
+                desk = f", connected to {connected[job.destination]}" if connected[job.destination] else ""
+                print(f"{name}: {job.state} ({ended}), pressed {job.digits or 'nothing'}{desk}")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,82 @@
+"""A Redis restored to an older AOF: held, nothing rings, the doctor says what to do, and doing it sets things right."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.backends.redis.test_rollback import back_up, restore
+from tests.support.processes import voiceflow
+from tests.support.redis_server import RedisServer, until
+from tests.support.stage import Stage, stage
+
+SENT = 20
+NEW = 5
+EVERY_CHANCE = 3.0
+"""Seconds that workers are given to do the wrong thing."""
+
+
+def doctor(on: Stage) -> tuple[int, dict[str, dict[str, Any]]]:
+    """What `voiceflow doctor` says: its exit code, and its lines by their check."""
+    done = voiceflow("doctor", "--json", env=on.env)
+    return done.wait(), {line["check"]: line for line in map(json.loads, done.stdout)}
+
+
+def failures(lines: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """The remedies of what has failed."""
+    return {check: line["remedy"] for check, line in lines.items() if line["level"] == "failure"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("under_a_running_worker", [True, False], ids=["worker running", "worker stopped"])
+def test_a_redis_restored_to_an_older_aof_is_held_and_told_and_nobody_is_called_again(
+    own_server: RedisServer, tmp_path: Path, under_a_running_worker: bool
+) -> None:
+    backup = tmp_path / "backup"
+    backup.mkdir()
+    with stage(tmp_path, store=own_server.url, outcomes="none", state_dir=str(tmp_path / "state")) as on:
+        on.order("script", {"drop": True})
+        on.campaign(SENT)
+        back_up(own_server, backup)
+        with on.worker("--rate", "unlimited") as worker:
+            until(lambda: on.states() == {"accepted": SENT}, "end of the campaign")
+            _, well = doctor(on)
+            assert well["journal files"]["level"] == "ok"
+            if not under_a_running_worker:
+                assert worker.end() == 0
+            restore(own_server, backup)
+            if not under_a_running_worker:
+                code, lines = doctor(on)
+                assert code == 1
+                assert f"has forgotten {SENT} calls" in lines["journal files"]["message"]
+                assert "do not resume" in failures(lines)["journal files"]
+            with on.worker("--rate", "unlimited") as another:
+                until(lambda: bool(on.status()["holds"]), "hold")
+                until(lambda: on.states() == {"in_doubt": SENT}, "doubts")
+                on.campaign(NEW, name="new", first=SENT)
+                time.sleep(EVERY_CHANCE)
+                assert Counter(on.rang()).most_common(1)[0][1] == 1
+                assert len(on.rang()) == SENT, "nothing rings while the queue is held"
+                [hold] = on.status()["holds"]
+                assert (hold["scope"], hold["until"]) == ("queue", None)
+                assert "set back" in hold["reason"]
+                assert "voiceflow doctor" in hold["reason"]
+                code, lines = doctor(on)
+                assert code == 1
+                assert any("voiceflow reconcile" in remedy for remedy in failures(lines).values()), failures(lines)
+                # What the remedy says is done.
+                reconciled = voiceflow("reconcile", "--json", env=on.env)
+                assert (reconciled.wait(), json.loads("".join(reconciled.stdout))["placed"]) == (0, SENT), (
+                    reconciled.told
+                )
+                assert voiceflow("resume", env=on.env).wait() == 0
+                until(lambda: not {"queued", "leased", "sending"} & on.states().keys(), "end of what is new")
+                assert another.end() == 0
+        assert set(Counter(on.rang()).values()) == {1}
+        assert len(on.rang()) == SENT + NEW
+        assert sum(on.states().values()) == SENT + NEW

@@ -1,0 +1,234 @@
+"""How many session summaries one core takes, and how long their senders wait.
+
+Run with `./dev bench-webhooks`. A real `voiceflow serve`, bound to one core, settles calls that wait for their
+summaries in a real store (SQLite, and Redis with `appendfsync always`). First as many as it can take, counted by the
+second of its own processor time; then the same with four call status events (VCS) beside each summary; then half of
+what is wanted of it, on a schedule, for the answer times. Prints medians of several runs: a machine that is shared
+makes single runs worthless.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+import anyio  # noqa: E402
+
+from tests.support.flows import SOURCE, number  # noqa: E402
+from tests.support.redis_server import standalone, system_server  # noqa: E402
+from voiceflow_worker import open_store  # noqa: E402
+from voiceflow_worker.core.identity import new_job_ids, new_revision  # noqa: E402
+from voiceflow_worker.core.numbers import NAMESPACE  # noqa: E402
+from voiceflow_worker.core.sessions import Sessions  # noqa: E402
+from voiceflow_worker.model.evidence import answered  # noqa: E402
+from voiceflow_worker.model.job import Job, JobState  # noqa: E402
+from voiceflow_worker.model.lifecycle import begin, lease  # noqa: E402
+from voiceflow_worker.model.policy import CallPolicy  # noqa: E402
+from voiceflow_worker.model.verdict import Verdict, VerdictKind  # noqa: E402
+
+WANTED = {"sqlite": 1000, "redis": 2000}
+"""Summaries a second on one core."""
+STATES = 4
+"""Call status events beside each summary, where both are measured."""
+SECRET = "Bearer of-the-bench"
+PATH = "/webhooks/8x8"
+TICKS = os.sysconf("SC_CLK_TCK")
+
+Posts = list[tuple[str, str]]
+"""The client request id and the session of each call that waits for its summary."""
+
+
+def waiting_call(job_id: str, place: int) -> Job:
+    """A call as a worker leaves it: accepted by 8x8, waiting for its summary."""
+    now, policy = datetime.now(UTC), CallPolicy()
+    body = (
+        f'{{"callflow":[{{"action":"makeCall","params":{{"source":"{SOURCE}","destination":"{number(place)}"}}}},'
+        '{"action":"say","params":{"text":"Hello, we expect you at 10:30.","voiceProfile":"en-IE-EmilyNeural"}}]}'
+    )
+    job = Job(
+        id=job_id,
+        queue="default",
+        state=JobState.QUEUED,
+        due_at=now,
+        revision=new_revision(),
+        batch_id="july",
+        destination=number(place),
+        unique_key=f"july-{place}",
+        body=body,
+        body_digest=f"{place:064x}",
+        source=SOURCE,
+        created_at=now,
+    )
+    job = lease(job, worker_id="worker-1", until=now + timedelta(minutes=1))
+    job = begin(job, at=now, lease_until=now + timedelta(minutes=1), policy=policy)
+    verdict = Verdict(kind=VerdictKind.CREATED, message="Created", code=1, session_id=f"s-{job_id}", http_status=200)
+    return replace(answered(job, 1, verdict, at=now, policy=policy), revision=new_revision())
+
+
+async def seed(url: str, count: int) -> Posts:
+    """Put calls that wait for their summaries into the store, with all that a worker leaves behind beside them."""
+    async with open_store(url) as store:
+        now = store.clock.now()
+        jobs = [waiting_call(job_id, place) for place, job_id in enumerate(new_job_ids("default", count, at=now))]
+        for start in range(0, count, 1000):
+            part = jobs[start : start + 1000]
+            await store.jobs.enqueue(part, now=now)
+            await Sessions(store.records).remember({f"s-{job.id}": f"{job.id}.1" for job in part}, now=now)
+            locks = {job.destination: f"{job.id}.1" for job in part}
+            await store.records.put(NAMESPACE, locks, expires_at=now + timedelta(minutes=10), now=now)
+    return [(f"{job.id}.1", f"s-{job.id}") for job in jobs]
+
+
+async def settled(url: str) -> int:
+    """How many calls are completed."""
+    async with open_store(url) as store:
+        return (await store.jobs.count("default"))[JobState.COMPLETED]
+
+
+class Receiver:
+    """`voiceflow serve` as a process."""
+
+    def __init__(self, url: str, *, core: int | None) -> None:
+        env = {name: value for name, value in os.environ.items() if not name.startswith("VOICEFLOW_")}
+        env |= {"VOICEFLOW_STORE": url, "VOICEFLOW_WEBHOOK_SECRET": SECRET, "PYTHONUNBUFFERED": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "voiceflow_worker", "serve", "--port", "0"],
+            env=env,
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        if core is not None:
+            os.sched_setaffinity(self.process.pid, {core})
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            if found := re.search(r"http://127\.0\.0\.1:(\d+)", line):
+                self.port = int(found[1])
+                return
+        raise SystemExit("voiceflow serve did not start")
+
+    def cpu_seconds(self) -> float:
+        """Processor time, in user and system mode, of all its threads."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def end(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.stderr is not None
+        self.process.stderr.read()
+        self.process.wait()
+
+
+@contextlib.contextmanager
+def generator(core: int | None) -> Iterator[subprocess.Popen[str]]:
+    """The process that sends."""
+    with subprocess.Popen(
+        [sys.executable, str(ROOT / "tests/bench/webhook_load.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        if core is not None:
+            os.sched_setaffinity(process.pid, {core})
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def load(process: subprocess.Popen[str], **orders: Any) -> dict[str, Any]:
+    """Have a load sent; all must be taken."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(json.dumps({"path": PATH, "secret": SECRET, "statuses": 0, **orders}) + "\n")
+    process.stdin.flush()
+    result: dict[str, Any] = json.loads(process.stdout.readline())
+    if set(result["statuses"]) != {"200"}:
+        raise SystemExit(f"not all were taken: {result['statuses']}")
+    return result
+
+
+def one_run(kind: str, url: str, wanted: argparse.Namespace) -> dict[str, float]:
+    """One store, one receiver, both loads."""
+    half = WANTED[kind] / 2
+    scheduled = int(half * wanted.seconds)
+    posts = anyio.run(seed, url, 200 + 2 * wanted.summaries + scheduled)
+    first, measured, mixed = posts[:200], posts[200 : 200 + wanted.summaries], posts[200 + wanted.summaries :]
+    mixed, timed = mixed[: wanted.summaries], mixed[wanted.summaries :]
+    cores = sorted(os.sched_getaffinity(0))
+    own, others = (cores[0], cores[-1]) if len(cores) > 1 else (None, None)
+    receiver = Receiver(url, core=own)
+    try:
+        with generator(others) as process:
+            orders = {"port": receiver.port, "connections": wanted.connections}
+            load(process, posts=first, rate=None, **orders)  # what is only done once is not what is measured
+            began = receiver.cpu_seconds()
+            closed = load(process, posts=measured, rate=None, **orders)
+            ended = receiver.cpu_seconds()
+            load(process, posts=mixed, statuses=STATES, rate=None, **orders)
+            with_states = receiver.cpu_seconds() - ended
+            opened = load(process, posts=timed, rate=half, **orders)
+    finally:
+        receiver.end()
+    if (done := anyio.run(settled, url)) != len(posts):
+        raise SystemExit(f"{done} of {len(posts)} calls were settled")
+    latencies = opened["latencies"]
+    return {
+        f"{kind} summaries/cpu s": wanted.summaries / (ended - began),
+        f"{kind} summaries/s": wanted.summaries / closed["seconds"],
+        f"{kind} p50 ms at {half:.0f}/s": latencies[len(latencies) // 2] * 1000,
+        f"{kind} p99 ms at {half:.0f}/s": latencies[len(latencies) * 99 // 100] * 1000,
+        f"{kind} mixed events/cpu s": (STATES + 1) * wanted.summaries / with_states,
+    }
+
+
+@contextlib.contextmanager
+def store(kind: str, folder: Path) -> Iterator[str]:
+    """The URL of a fresh store of this kind; a Redis writes each command to the disk before it answers."""
+    if kind == "sqlite":
+        yield f"sqlite:///{folder / 'calls.db'}"
+        return
+    server = standalone(folder / "redis", binary=system_server())
+    server.start()
+    try:
+        yield server.url
+    finally:
+        server.kill()
+
+
+def main() -> None:
+    """Measure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--store", choices=[*WANTED, "both"], default="both")
+    parser.add_argument("--summaries", type=int, default=5000)
+    parser.add_argument("--seconds", type=float, default=5.0, help="how long the scheduled load lasts")
+    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--runs", type=int, default=5)
+    wanted = parser.parse_args()
+    for kind in WANTED if wanted.store == "both" else [wanted.store]:
+        results = []
+        for _ in range(wanted.runs):
+            with tempfile.TemporaryDirectory() as folder, store(kind, Path(folder)) as url:
+                results.append(one_run(kind, url, wanted))
+        for figure in results[0]:
+            values = [result[figure] for result in results]
+            print(f"{figure:28} median {statistics.median(values):8.1f}   of {[round(each, 1) for each in values]}")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

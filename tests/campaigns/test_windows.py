@@ -1,0 +1,93 @@
+"""Calling windows and redial policies of a file's rows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.campaigns.conftest import StillClock
+from tests.campaigns.reading import NOW, OPTIONS, file_of, read, requests, told
+from voiceflow_worker import CallQueue
+from voiceflow_worker.campaigns.enqueue import Phase, enqueue_file
+from voiceflow_worker.campaigns.options import Purpose
+from voiceflow_worker.model.window import CallWindow
+
+DAYTIME = replace(OPTIONS, window=CallWindow.parse("09:00-20:00"))
+# It is 2026-03-02 09:00 UTC, a Monday: 17:00 in Singapore, 04:00 in New York.
+HEADER = "destination,name,time_zone,not_before,valid_until\n"
+
+
+def test_a_row_has_the_zone_of_its_column_else_of_the_option_else_of_its_number(tmp_path: Path) -> None:
+    path = file_of(tmp_path, HEADER + "+6587654321,Ana,Europe/Berlin,,\n+6587654322,Ben,,,\n+12025550123,Cleo,,,\n")
+    assert [each.time_zone for each in requests(read(path, DAYTIME))] == [
+        "Europe/Berlin", "Asia/Singapore", "America/New_York",
+    ]  # fmt: skip
+    london = replace(DAYTIME, time_zone="Europe/London")
+    assert [each.time_zone for each in requests(read(path, london))] == [
+        "Europe/Berlin", "Europe/London", "Europe/London",
+    ]  # fmt: skip
+
+
+def test_a_number_that_may_be_anywhere_is_a_bad_row(tmp_path: Path) -> None:
+    rows = read(file_of(tmp_path, HEADER + "+18005551234,Ana,,,\n+18005551234,Ben,America/Chicago,,\n"), DAYTIME)
+    ((row, column, code, message),) = told(rows)
+    assert (row, column, code) == (2, "time_zone", None)
+    assert message.startswith("+18005551234 may be in several time zones (America/Adak, ")
+    assert "give the row a time_zone" in message
+    assert [each.time_zone for each in requests(rows)] == ["America/Chicago"]
+
+
+@pytest.mark.parametrize("purpose", [Purpose.ENQUEUE, Purpose.CHECK])
+def test_a_window_that_does_not_open_while_the_row_is_valid_is_a_bad_row(tmp_path: Path, purpose: Purpose) -> None:
+    content = "+12025550123,Ana,,,2026-03-02T14:00:00Z\n+12025550123,Ben,,,2026-03-02T14:00:01Z\n"
+    rows = read(file_of(tmp_path, HEADER + content), DAYTIME, purpose=purpose)
+    ((row, _, code, message),) = told(rows)
+    assert (row, code) == (2, -1015)
+    assert message == (
+        "its calling window (09:00-20:00 mon-sun) opens in America/New_York at 2026-03-02 14:00:00 UTC, and its "
+        "validity ends before, at 2026-03-02 14:00:00 UTC; give a later valid_until or --valid-for, or a wider window"
+    )
+    assert len(requests(rows)) == 1
+
+
+def test_a_validity_that_has_passed_is_told_once(tmp_path: Path) -> None:
+    path = file_of(tmp_path, HEADER + "+12025550123,Ana,,,2026-03-01T14:00:00Z\n")
+    assert len(told(read(path, DAYTIME))) == 1
+    assert told(read(path, DAYTIME, purpose=Purpose.CHECK)) == []
+
+
+def test_a_zone_that_does_not_exist_is_told_once(tmp_path: Path) -> None:
+    rows = read(file_of(tmp_path, HEADER + "+6587654321,Ana,Asia/Singapur,,\n"), DAYTIME)
+    assert [(column, message.split(";")[0]) for _, column, _, message in told(rows)] == [
+        ("time_zone", "'Asia/Singapur' is no time zone")
+    ]
+
+
+@pytest.mark.anyio
+async def test_calls_are_due_when_their_windows_open(queue: CallQueue, tmp_path: Path) -> None:
+    path = file_of(tmp_path, "destination,name\n+6587654321,Ana\n+12025550123,Ben\n")
+    report = await enqueue_file(queue, path, DAYTIME, now=NOW)
+    assert report.enqueued == 2
+    due = {job.destination: (job.due_at, job.window) for job in await queue.find(limit=None)}
+    assert due == {
+        "+6587654321": (NOW, DAYTIME.window),
+        "+12025550123": (datetime(2026, 3, 2, 14, tzinfo=UTC), DAYTIME.window),
+    }
+
+
+@pytest.mark.anyio
+async def test_a_window_that_closes_while_the_file_is_read_makes_a_bad_row(
+    queue: CallQueue, tmp_path: Path, clock: StillClock
+) -> None:
+    content = HEADER + "+6587654321,Ana,,,2026-03-02T23:00:00Z\n+12025550123,Ben,,,2026-03-02T23:00:00Z\n"
+
+    def slow(phase: Phase, *, done: int, total: int, rows: int) -> None:
+        if phase is Phase.READING:
+            clock.advance(timedelta(hours=3))
+
+    report = await enqueue_file(queue, file_of(tmp_path, content), DAYTIME, now=NOW, progress=slow)
+    assert (report.enqueued, report.rejected) == (1, 1)
+    assert [(found.row, found.code) for found in report.findings] == [(2, -1015)]

@@ -1,0 +1,67 @@
+"""`calls show` tells what 8x8 told of a call beside its summary."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from tests.cli.running import Program
+from tests.cli.stored import completed, url_of, within
+from tests.support.engine import Engine
+from voiceflow_worker.core.progress import CallProgress
+from voiceflow_worker.model.events import CallStatus, RecordingReady
+from voiceflow_worker.model.job import Job
+
+
+def told_of(voiceflow: Program, job: Job) -> None:
+    async def work(engine: Engine) -> None:
+        progress = CallProgress(engine.store)
+        await progress.status(
+            CallStatus(
+                session_id=job.session_id,
+                call_status="RINGING",
+                timestamp=datetime(2026, 7, 1, 9, tzinfo=UTC),
+                source="+6531234567",
+                destination="+6587654321",
+                sip_code=180,
+            )
+        )
+        await progress.recording(
+            RecordingReady(
+                session_id=job.session_id, recording_id="r-1", status="UPLOAD_COMPLETED", file_path="/calls/r-1.wav"
+            )
+        )
+
+    within(voiceflow.folder, work)
+
+
+def test_the_json_of_a_call_has_its_progress_and_its_recordings(voiceflow: Program) -> None:
+    job = completed(voiceflow.folder)
+    store = ("--store", url_of(voiceflow.folder))
+    found = voiceflow("calls", "show", job.id, "--json", *store).document
+    assert (found["progress"], found["recordings"]) == ([], [])
+    told_of(voiceflow, job)
+    found = voiceflow("calls", "show", job.id, "--json", *store).document
+    assert found["progress"] == [
+        {
+            "session_id": job.session_id,
+            "at": "2026-07-01T09:00:00.000Z",
+            "status": "RINGING",
+            "call_id": None,
+            "direction": None,
+            "source": "+6531234567",
+            "destination": "+6587654321",
+            "seconds": None,
+            "sip_code": 180,
+        }
+    ]
+    (recording,) = found["recordings"]
+    assert (recording["recording_id"], recording["status"]) == ("r-1", "UPLOAD_COMPLETED")
+    assert recording["file_path"] == "/calls/r-1.wav"
+
+
+def test_the_story_of_a_call_tells_them(voiceflow: Program) -> None:
+    job = completed(voiceflow.folder)
+    told_of(voiceflow, job)
+    story = voiceflow("calls", "show", job.id, "--store", url_of(voiceflow.folder)).out
+    assert "2026-07-01 09:00:00 UTC  RINGING, from +6531234567 to +6587654321, SIP 180" in story
+    assert "recording r-1: UPLOAD_COMPLETED, at /calls/r-1.wav" in story

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.cli.running import Program
+from tests.cli.test_check import written
+
+SAY = ("--say", "Hello {{name}}", "--source", "+6531234567", "--voice-profile", "en-IE-EmilyNeural")
+PEOPLE = "destination,name\n+6587654321,Ana\n+6587654322,Ben\n"
+
+
+def on_the_list(voiceflow: Program) -> list[object]:
+    return [entry["number"] for entry in voiceflow("suppress", "list", "--json", "--limit", "0").lines]
+
+
+def test_a_number_is_put_on_the_list_and_taken_off(voiceflow: Program) -> None:
+    added = voiceflow("suppress", "add", "8765 4321", "--country", "SG", "--reason", "asked by mail", "--json")
+    assert added.code == 0
+    (entry,) = added.lines
+    assert set(entry) == {"number", "since", "until", "reason", "job_id"}
+    assert (entry["number"], entry["until"], entry["reason"]) == ("+6587654321", None, "asked by mail")
+    assert on_the_list(voiceflow) == ["+6587654321"]
+    removed = voiceflow("suppress", "remove", "+6587654321", "+6587654322", "--json")
+    assert removed.code == 1
+    assert removed.lines == [
+        {"number": "+6587654321", "removed": True}, {"number": "+6587654322", "removed": False},
+    ]  # fmt: skip
+    assert on_the_list(voiceflow) == []
+
+
+def test_people_read_a_table(voiceflow: Program) -> None:
+    assert (
+        "+6587654321 is not called, for good: asked"
+        in voiceflow("suppress", "add", "+6587654321", "--reason", "asked").out
+    )
+    voiceflow("suppress", "add", "+6587654322", "--for", "30d")
+    out = voiceflow("suppress", "list").out
+    assert "for good" in out
+    assert "+6587654322" in out
+    assert "+6587654322" not in voiceflow("suppress", "list", "--number", "+65 8765 4321").out
+    ended = voiceflow("suppress", "list", "--limit", "1")
+    assert "+6587654322" not in ended.out
+    assert "--limit 0 lists all" in ended.err
+    assert "+6587654321 is off the list" in voiceflow("suppress", "remove", "+6587654321").out
+
+
+def test_a_file_is_imported_all_or_nothing(voiceflow: Program) -> None:
+    path = written(voiceflow.folder, "opt-outs.csv", "Name,Phone\nAna,8765 4321\nBen,none\n")
+    ended = voiceflow("suppress", "import", path, "--country", "SG", "--json")
+    assert ended.code == 2
+    assert "nothing is imported" in ended.err
+    assert ended.document["rejected"] == 1
+    again = voiceflow("suppress", "import", path, "--country", "SG", "--skip-bad", "--json")
+    assert (again.code, again.document["added"], again.document["known"]) == (0, 1, 0)
+    assert voiceflow("suppress", "import", path, "--country", "SG", "--skip-bad", "--json").document["known"] == 1
+    assert on_the_list(voiceflow) == ["+6587654321"]
+
+
+def test_what_is_suppressed_is_left_out_of_a_campaign(voiceflow: Program) -> None:
+    voiceflow("suppress", "add", "+6587654322")
+    path = written(voiceflow.folder, "march.csv", PEOPLE)
+    ended = voiceflow("enqueue", path, *SAY, "--json")
+    assert ended.code == 0
+    assert {key: ended.document[key] for key in ("enqueued", "suppressed", "rejected")} == {
+        "enqueued": 1, "suppressed": 1, "rejected": 0,
+    }  # fmt: skip
+    assert "1 suppressed" in ended.err
+    all_of_them = written(voiceflow.folder, "april.csv", "destination,name\n+6587654322,Ben\n")
+    assert voiceflow("enqueue", all_of_them, *SAY).code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["suppress", "add"], "say which numbers"),
+        (["suppress", "add", "nobody"], "has letters"),
+        (["suppress", "add", "+6587654321", "--for", "1d", "--until", "2030-01-01T00:00:00Z"], "give one of them"),
+        (["suppress", "add", "+6587654321", "--until", "2020-01-01T00:00:00Z"], "a time to come"),
+        (["suppress", "list", "--limit", "-1"], "or 0 for all"),
+        (["suppress", "import", "nowhere.csv"], "cannot be read"),
+    ],
+)
+def test_what_is_wrong_is_told_in_a_sentence(voiceflow: Program, arguments: list[str], told: str) -> None:
+    voiceflow("suppress", "add", "+6581111111")
+    ended = voiceflow(*arguments)
+    assert ended.code == 2
+    assert told in ended.err
+    assert on_the_list(voiceflow) == ["+6581111111"]
+
+
+class TestRowsWithAWindowAndARedial:
+    def enqueued(self, voiceflow: Program, *options: str) -> dict[str, object]:
+        path = written(voiceflow.folder, "march.csv", "destination,name\n+6587654321,Ana\n")
+        ended = voiceflow("enqueue", path, *SAY, *options)
+        assert ended.code == 0, ended.err
+        (call,) = voiceflow("calls", "list", "--json").lines
+        return call
+
+    def test_a_window_is_kept_with_its_zone(self, voiceflow: Program) -> None:
+        call = self.enqueued(voiceflow, "--window", "09:00-20:00", "--days", "mon-sat", "--holidays", "sg")
+        assert (call["window"], call["time_zone"]) == ("09:00-20:00 mon-sat SG", "Asia/Singapore")
+
+    def test_days_alone_are_a_window(self, voiceflow: Program) -> None:
+        assert self.enqueued(voiceflow, "--days", "mon-fri")["window"] == "00:00-24:00 mon-fri"
+
+    @pytest.mark.parametrize(
+        ("options", "told"),
+        [
+            (["--window", "9 to 5"], "is no calling window"),
+            (["--days", "someday"], "names no days"),
+            (["--holidays", "XX"], "no calendar of holidays"),
+            (["--redial-on", "COMPLETED_UNSUBSCRIBED"], "is an opt-out"),
+            (["--redial-max", "2"], "after which outcomes"),
+            (["--redial-on", "busy", "--redial-jitter", "2"], "jitter between 0 and 1"),
+        ],
+    )
+    def test_an_option_that_is_wrong_keeps_the_file_out(
+        self, voiceflow: Program, options: list[str], told: str
+    ) -> None:
+        path = written(voiceflow.folder, "march.csv", PEOPLE)
+        ended = voiceflow("enqueue", path, *SAY, *options)
+        assert ended.code == 2
+        assert told in ended.err
+        assert voiceflow("check", path, *SAY, *options).code == 2
+
+
+class TestWhoseRedial:
+    """Which policy a call is enqueued with."""
+
+    @pytest.fixture
+    def policies(self, voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> Policies:
+        return Policies(voiceflow, monkeypatch)
+
+    def test_none_unless_asked_for(self, policies: Policies) -> None:
+        assert policies.of() is None
+
+    def test_that_of_the_options(self, policies: Policies) -> None:
+        assert policies.of(
+            "--redial-on", "unreached", "--redial-max", "2", "--redial-after", "10m", "--redial-factor", "2"
+        ) == (["BUSY", "CANCELED", "NO_ANSWER"], 2, 600.0, 2.0, 0.0)
+
+    def test_that_of_the_settings(self, policies: Policies) -> None:
+        policies.settings(REDIAL_ON="busy", REDIAL_MAX="3", REDIAL_AFTER="1h")
+        assert policies.of() == (["BUSY"], 3, 3600.0, 1.0, 0.0)
+
+    def test_options_win_and_settings_fill_in(self, policies: Policies) -> None:
+        policies.settings(REDIAL_ON="busy", REDIAL_MAX="3")
+        assert policies.of("--redial-on", "failed", "--redial-jitter", "0.1") == (
+            ["ERROR", "FAILED"], 3, 1800.0, 1.0, 0.1,
+        )  # fmt: skip
+
+    def test_no_redial_at_all_is_an_option_too(self, policies: Policies) -> None:
+        policies.settings(REDIAL_ON="busy")
+        found = policies.of("--redial-max", "0")
+        assert found is not None
+        assert found[1] == 0
+
+
+class Policies:
+    """Enqueues one call and looks at the policy that its job got."""
+
+    def __init__(self, voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._voiceflow = voiceflow
+        self._monkeypatch = monkeypatch
+
+    def settings(self, **values: str) -> None:
+        for name, value in values.items():
+            self._monkeypatch.setenv(f"VOICEFLOW_{name}", value)
+
+    def of(self, *options: str) -> tuple[list[str], int, float, float, float] | None:
+        import anyio
+
+        from voiceflow_worker import CallQueue, open_store
+
+        path = written(self._voiceflow.folder, "march.csv", "destination,name\n+6587654321,Ana\n")
+        ended = self._voiceflow("enqueue", path, *SAY, *options)
+        assert ended.code == 0, ended.err
+
+        async def look() -> tuple[list[str], int, float, float, float] | None:
+            async with open_store("sqlite:///voiceflow.db") as store:
+                (job,) = await CallQueue(store).find()
+            redial = job.redial
+            if redial is None:
+                return None
+            on = sorted(status.value for status in redial.on)
+            return on, redial.limit, redial.after.total_seconds(), redial.factor, redial.jitter
+
+        return anyio.run(look)

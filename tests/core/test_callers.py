@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.support.engine import Engine
+from tests.support.flows import SOURCE
+from tests.support.voices import ScriptedVoice, created, unknown
+from voiceflow_worker import CallPolicy, Job, JobState, KeyPress, PostVerdict, Settler, Store
+from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.core.callers import MOST_PRESSES, VISIT_KEPT, Callers, Line, with_press
+from voiceflow_worker.core.ports import Jobs
+from voiceflow_worker.core.sessions import Sessions
+from voiceflow_worker.model.events import CallAction, Direction
+
+pytestmark = pytest.mark.anyio
+
+AT = datetime(2026, 7, 1, 9, tzinfo=UTC)
+
+
+def press(digits: str, *, seconds: int = 0, event_id: str | None = "e") -> KeyPress:
+    return KeyPress(at=AT + timedelta(seconds=seconds), menu="main", digits=digits, event_id=event_id)
+
+
+def event(job: Job, session_id: str | None) -> CallAction:
+    return CallAction(
+        session_id=session_id, source=job.source, destination=job.destination, direction=Direction.OUTBOUND
+    )
+
+
+@pytest.fixture
+async def in_doubt(store: Store) -> Job:
+    engine = Engine(store, ScriptedVoice(answers=[unknown()]))
+    job = await engine.enqueue()
+    await engine.send()
+    job = await engine.queue.get(job.id)
+    assert (job.state, job.source) == (JobState.IN_DOUBT, SOURCE)
+    return job
+
+
+@pytest.fixture
+async def submitted(store: Store) -> Job:
+    engine = Engine(store, ScriptedVoice())
+    job = await engine.enqueue()
+    await engine.send()
+    return await engine.queue.get(job.id)
+
+
+@pytest.fixture
+def callers(store: Store) -> Callers:
+    return Callers(store, CallPolicy())
+
+
+class TestAPress:
+    async def test_is_added_to_its_post_in_the_order_of_time(self, submitted: Job) -> None:
+        later = with_press(submitted, 1, press("2", seconds=2, event_id="b"))
+        both = with_press(later, 1, press("1", seconds=1, event_id="a"))
+        assert both.digits == "1,2"
+
+    async def test_of_the_same_event_is_added_once(self, submitted: Job) -> None:
+        once = with_press(submitted, 1, press("1"))
+        assert with_press(once, 1, press("1", seconds=5)) is once
+        unnamed = with_press(submitted, 1, press("1", event_id=None))
+        assert with_press(unnamed, 1, press("1", event_id=None)) is unnamed
+
+    async def test_of_a_post_that_is_not_recorded_changes_nothing(self, submitted: Job) -> None:
+        assert with_press(submitted, 7, press("1")) is submitted
+        assert with_press(submitted, None, press("1")) is submitted
+
+    async def test_beyond_the_most_is_not_kept(self, submitted: Job) -> None:
+        many = tuple(press("1", event_id=str(place)) for place in range(MOST_PRESSES))
+        full = replace(submitted, posts=(replace(submitted.posts[0], presses=many),))
+        assert with_press(full, 1, press("1", event_id="one more")) is full
+
+
+async def test_a_call_is_found_by_its_session(store: Store, callers: Callers, submitted: Job) -> None:
+    found = await callers.find(event(submitted, submitted.session_id))
+    assert found == Line(submitted, 1, ())
+    await callers.pressed(found, press("1"), session_id=submitted.session_id)
+    again = await callers.find(event(submitted, submitted.session_id))
+    assert [each.digits for each in again.presses] == ["1"]
+    assert (await store.jobs.get([submitted.id]))[submitted.id].digits == "1"
+
+
+async def test_a_call_in_doubt_is_found_by_its_numbers_and_settled(
+    store: Store, callers: Callers, in_doubt: Job
+) -> None:
+    found = await callers.find(event(in_doubt, "session-of-8x8"))
+    assert found.job is not None
+    post = found.job.posts[0]
+    assert (found.job.state, post.verdict, post.session_id) == (
+        JobState.SUBMITTED, PostVerdict.PLACED, "session-of-8x8",
+    )  # fmt: skip
+    assert post.message == "a call action event came from it"
+    assert await Sessions(store.records).find(["session-of-8x8"], now=store.clock.now()) == {
+        "session-of-8x8": (in_doubt.id, 1)
+    }
+    revision = found.job.revision
+    assert (await callers.find(event(in_doubt, "session-of-8x8"))).job == found.job
+    assert (await store.jobs.get([in_doubt.id]))[in_doubt.id].revision == revision
+
+
+async def test_a_session_whose_record_is_gone_is_found_by_its_numbers(
+    store: Store, callers: Callers, submitted: Job
+) -> None:
+    assert submitted.session_id is not None
+    await store.records.delete("session", {submitted.session_id: None})
+    assert (await callers.find(event(submitted, submitted.session_id))).job == submitted
+    assert (await callers.find(event(submitted, "another"))).job is None
+
+
+async def test_numbers_bind_nothing_once_the_lock_has_ended(
+    callers: Callers, in_doubt: Job, clock: ManualClock
+) -> None:
+    policy = CallPolicy()
+    clock.advance(policy.submit_window + policy.ringing + timedelta(seconds=1))
+    assert (await callers.find(event(in_doubt, "late"))).job is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"source": "+6531234599"},
+        {"destination": "+6587654399"},
+        {"direction": Direction.INBOUND},
+        {"session_id": None},
+        {"source": None},
+        {"destination": None},
+    ],
+    ids=str,
+)
+async def test_what_does_not_fit_the_open_post_binds_nothing(
+    store: Store, callers: Callers, in_doubt: Job, changes: dict[str, object]
+) -> None:
+    found = await callers.find(replace(event(in_doubt, "s"), **changes))  # type: ignore[arg-type]
+    assert found == Line(None, None, ())
+    assert (await store.jobs.get([in_doubt.id]))[in_doubt.id] == in_doubt
+
+
+async def test_what_was_pressed_in_a_call_that_is_no_job_is_kept_for_a_while(
+    callers: Callers, clock: ManualClock
+) -> None:
+    inbound = CallAction(session_id="inbound", direction=Direction.INBOUND)
+    line = await callers.find(inbound)
+    await callers.pressed(line, press("1", event_id="a"), session_id="inbound")
+    line = await callers.find(inbound)
+    await callers.pressed(line, press("2", seconds=1, event_id="b"), session_id="inbound")
+    await callers.pressed(await callers.find(inbound), press("2", seconds=1, event_id="b"), session_id="inbound")
+    assert (await callers.find(inbound)).presses == (press("1", event_id="a"), press("2", seconds=1, event_id="b"))
+    clock.advance(VISIT_KEPT + timedelta(seconds=1))
+    assert (await callers.find(inbound)).presses == ()
+
+
+async def test_a_press_of_a_job_that_was_pruned_meanwhile_is_let_go(
+    store: Store, callers: Callers, submitted: Job
+) -> None:
+    line = await callers.find(event(submitted, submitted.session_id))
+    await store.jobs.delete([submitted], keep_keys_until=store.clock.now())
+    await callers.pressed(line, press("1"), session_id=submitted.session_id)
+
+
+async def test_an_answer_that_names_another_session_meanwhile_has_its_way(
+    store: Store, callers: Callers, in_doubt: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get = type(store.jobs).get
+
+    async def then_the_answer_comes(jobs: Jobs, job_ids: Sequence[str]) -> Mapping[str, Job]:
+        found = await get(jobs, job_ids)
+        monkeypatch.undo()
+        await Settler(store, CallPolicy()).verdict(in_doubt, 1, created("the real session"))
+        return found
+
+    monkeypatch.setattr(type(store.jobs), "get", then_the_answer_comes)
+    assert (await callers.find(event(in_doubt, "another"))).job is None
+    assert (await store.jobs.get([in_doubt.id]))[in_doubt.id].session_id == "the real session"

@@ -1,0 +1,493 @@
+"""Hooks: at least once, in order per call, tried again beside the others, parked in the open; on every backend."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import anyio
+import pytest
+from structlog.testing import capture_logs
+
+from tests.support.telling import AwayStore, Calls, time_passing, until
+from voiceflow_worker import JobState, RedialPolicy, SessionStatus
+from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.core.hook import HookOptions
+from voiceflow_worker.core.hook_book import HookBook, Waiting
+from voiceflow_worker.core.hooks import OutcomeHooks
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.queue_names import QueueNames
+from voiceflow_worker.core.turns import LENGTH
+from voiceflow_worker.errors import HookGoneError, InvalidInputError, TellAgainError
+from voiceflow_worker.model.call_outcome import CallOutcome
+
+pytestmark = pytest.mark.anyio
+
+MINUTE = timedelta(minutes=1)
+GRACE = timedelta(seconds=20)
+"""Real seconds that a test which stops hooks may take."""
+
+
+class Heard:
+    """A handler that keeps what it is told, and fails for the calls it is told to fail for."""
+
+    def __init__(self, fails: Iterable[str] = ()) -> None:
+        self.told: list[CallOutcome] = []
+        self.tries: Counter[str] = Counter()
+        self.fails = set(fails)
+
+    async def __call__(self, outcome: CallOutcome) -> None:
+        self.tries[outcome.job.id] += 1
+        await anyio.lowlevel.checkpoint()
+        if outcome.job.id in self.fails:
+            raise RuntimeError("the billing system is away")
+        self.told.append(outcome)
+
+    @property
+    def jobs(self) -> list[str]:
+        return [outcome.job.id for outcome in self.told]
+
+    @property
+    def ids(self) -> list[str]:
+        return [outcome.id for outcome in self.told]
+
+
+def hooks_for(
+    store: Store, heard: Heard, *, options: HookOptions | None = None, queue: str | None = "default"
+) -> OutcomeHooks:
+    hooks = OutcomeHooks(store, queue=queue, grace=GRACE)
+    hooks.on_outcome(name="billing", options=options)(heard)
+    return hooks
+
+
+@asynccontextmanager
+async def running(hooks: OutcomeHooks, clock: ManualClock) -> AsyncIterator[None]:
+    """The hooks at work, from their first cursor on, while time passes; stopped in order with the block."""
+    async with anyio.create_task_group() as group, time_passing(clock):
+        group.start_soon(hooks.run)
+        with anyio.fail_after(60):
+            await hooks.caught_up()
+        yield
+        hooks.stop()
+
+
+async def test_a_hook_is_told_each_outcome_once_whatever_comes_how_often(store: Store, clock: ManualClock) -> None:
+    """A summary five times, and before its POST's own answer: one outcome, one call of the hook."""
+    calls, heard = Calls(store), Heard()
+    async with running(hooks_for(store, heard), clock):
+        early = await calls.engine.enqueue()
+        await calls.engine.journal()
+        for _ in range(5):
+            await calls.end(early)
+        others = [await calls.placed() for _ in range(5)]
+        for job in [*others, *others, *others]:
+            await calls.end(job)
+        await until(lambda: len(heard.told) >= 6)
+    assert sorted(heard.jobs) == sorted([early.id, *(job.id for job in others)])
+    assert len(set(heard.ids)) == 6
+
+
+async def test_a_restart_tells_nothing_twice(store: Store, clock: ManualClock) -> None:
+    calls, heard = Calls(store), Heard()
+    async with running(hooks_for(store, heard), clock):
+        first = [await calls.ended() for _ in range(3)]
+        await until(lambda: len(heard.told) == 3)
+    while_away = [await calls.ended() for _ in range(3)]
+    async with running(hooks_for(store, heard), clock):
+        await until(lambda: len(heard.told) >= 6)
+    assert sorted(heard.jobs) == sorted(job.id for job in first + while_away)
+
+
+async def test_the_attempts_of_a_call_are_told_in_order(store: Store, clock: ManualClock) -> None:
+    calls, heard = Calls(store), Heard()
+    policy = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=3, after=MINUTE)
+    async with running(hooks_for(store, heard), clock):
+        job = await calls.placed(redial=policy)
+        for _ in range(3):
+            await calls.end(job, SessionStatus.BUSY)
+            clock.advance(2 * MINUTE)
+            await calls.engine.send()
+        await calls.end(job)
+        await until(lambda: len(heard.told) >= 4)
+    assert [(told.type, told.post) for told in heard.told] == [
+        ("call.attempted", 1),
+        ("call.attempted", 2),
+        ("call.attempted", 3),
+        ("call.ended", 4),
+    ]
+
+
+async def test_a_hook_is_told_only_what_it_wants(store: Store, clock: ManualClock) -> None:
+    calls, completed, final = Calls(store), Heard(), Heard()
+    hooks = OutcomeHooks(store, grace=GRACE)
+    hooks.on_outcome(name="completed", only=[JobState.COMPLETED])(completed)
+    hooks.on_outcome(name="final", attempts=False)(final)
+    policy = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=1, after=MINUTE)
+    async with running(hooks, clock):
+        busy = await calls.placed(redial=policy)
+        await calls.end(busy, SessionStatus.BUSY)
+        reached = await calls.ended()
+        missed = await calls.ended(SessionStatus.NO_ANSWER)
+        await until(lambda: len(final.told) == 2 and len(completed.told) == 1)
+        await hooks.caught_up()
+    assert completed.jobs == [reached.id]
+    assert sorted(final.jobs) == sorted([reached.id, missed.id])
+
+
+async def test_a_failing_outcome_is_told_again_beside_the_others(store: Store, clock: ManualClock) -> None:
+    calls, heard = Calls(store), Heard()
+    hooks = hooks_for(store, heard)
+    async with running(hooks, clock):
+        bad = await calls.placed()
+        heard.fails = {bad.id}
+        await calls.end(bad)
+        others = [await calls.ended() for _ in range(20)]
+        await until(lambda: len(heard.told) == 20 and heard.tries[bad.id] >= 3)
+        assert sorted(heard.jobs) == sorted(job.id for job in others)
+        heard.fails.clear()
+        await until(lambda: len(heard.told) == 21)
+    assert heard.jobs[-1] == bad.id
+    counts = hooks.counts["billing"]
+    assert (counts.told, counts.parked, counts.waiting) == (21, 0, 0)
+    assert counts.failures == heard.tries[bad.id] - 1
+
+
+async def test_later_outcomes_of_a_call_wait_behind_one_that_fails(store: Store, clock: ManualClock) -> None:
+    calls, heard = Calls(store), Heard()
+    policy = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=1, after=MINUTE)
+    hooks = hooks_for(store, heard)
+    async with running(hooks, clock):
+        job = await calls.placed(redial=policy)
+        heard.fails = {job.id}
+        await calls.end(job, SessionStatus.BUSY)
+        await until(lambda: heard.tries[job.id] >= 1)
+        clock.advance(2 * MINUTE)
+        await calls.engine.send()
+        await calls.end(job)
+        other = await calls.ended()
+        await until(lambda: other.id in heard.jobs)
+        await hooks.caught_up()
+    # What waits is in the store: another process, or this one started anew, goes on with it, in order.
+    heard.fails.clear()
+    async with running(hooks_for(store, heard), clock):
+        await until(lambda: len(heard.told) >= 3)
+    assert [told.post for told in heard.told if told.job.id == job.id] == [1, 2]
+    assert len(heard.told) == 3
+
+
+async def test_what_waits_behind_a_failure_holds_up_nothing_and_outlives_a_restart(
+    store: Store, clock: ManualClock
+) -> None:
+    """Two outcomes of one call are read together, and the first of them fails."""
+    calls, heard = Calls(store), Heard()
+    hooks = hooks_for(store, heard)
+    async with running(hooks, clock):
+        pass
+    late = await calls.placed()
+    heard.fails = {late.id}
+    clock.advance(timedelta(hours=3))
+    await calls.engine.sweeper.sweep()
+    await calls.end(late)
+    other = await calls.ended()
+    async with running(hooks_for(store, heard), clock):
+        await until(lambda: heard.tries[late.id] >= 2)
+    assert heard.jobs == [other.id]
+    heard.fails.clear()
+    async with running(hooks_for(store, heard), clock):
+        await until(lambda: len(heard.told) >= 3)
+    assert [told.state.value for told in heard.told if told.job.id == late.id] == ["accepted", "completed"]
+    assert len(heard.told) == 3
+
+
+async def test_what_was_kept_before_a_crash_and_not_passed_by_the_cursor_is_told_once(
+    store: Store, clock: ManualClock
+) -> None:
+    calls, heard = Calls(store), Heard()
+    async with running(hooks_for(store, heard), clock):
+        pass
+    job = await calls.ended()
+    [event] = await store.jobs.events("default")
+    await HookBook(store, hook="billing", queue="default").keep([Waiting(event=event, failures=1)])
+    async with running(hooks_for(store, heard), clock):
+        await until(lambda: len(heard.told) >= 1)
+        await calls.ended()
+        await until(lambda: len(heard.told) >= 2)
+    assert heard.jobs.count(job.id) == 1
+
+
+async def test_an_outcome_that_fails_for_days_is_parked_and_can_be_told_again(store: Store, clock: ManualClock) -> None:
+    calls, heard = Calls(store), Heard()
+    hooks = hooks_for(store, heard, options=HookOptions(give_up_after=MINUTE))
+    with capture_logs() as logs:
+        async with running(hooks, clock):
+            bad = await calls.placed()
+            heard.fails = {bad.id}
+            await calls.end(bad)
+            await until(lambda: hooks.counts["billing"].parked == 1)
+            [parked] = await hooks.parked("billing")
+            assert (parked.job_id, parked.state, parked.post) == (bad.id, JobState.COMPLETED, 1)
+            assert parked.failures == heard.tries[bad.id] > 3
+            assert parked.error == "RuntimeError: the billing system is away"
+            heard.fails.clear()
+            assert await hooks.tell_parked_again("billing") == 1
+            await until(lambda: heard.jobs == [bad.id])
+            await until(lambda: hooks.counts["billing"].waiting == 0)
+        assert await hooks.parked("billing") == []
+    assert [line["job"] for line in logs if "parked" in line["event"]] == [bad.id]
+    async with running(hooks_for(store, heard), clock):
+        clock.advance(2 * MINUTE)
+        await anyio.sleep(0.1)
+    assert heard.jobs == [bad.id]
+
+
+async def test_a_handler_that_hangs_is_timed_out_and_told_again(store: Store, clock: ManualClock) -> None:
+    calls = Calls(store)
+    tries: Counter[str] = Counter()
+    hooks = OutcomeHooks(store, grace=GRACE)
+
+    @hooks.on_outcome(name="slow", options=HookOptions(limit=timedelta(milliseconds=50), concurrency=2))
+    async def hang(outcome: CallOutcome) -> None:
+        tries[outcome.job.id] += 1
+        if tries[outcome.job.id] == 1:
+            await anyio.sleep_forever()
+
+    async with running(hooks, clock):
+        jobs = [await calls.ended() for _ in range(4)]
+        await until(lambda: hooks.counts["slow"].told == 4)
+    assert tries == {job.id: 2 for job in jobs}
+
+
+async def test_a_handler_that_is_no_coroutine_runs_in_a_thread(store: Store, clock: ManualClock) -> None:
+    calls = Calls(store)
+    threads: list[int] = []
+    hooks = OutcomeHooks(store, grace=GRACE)
+
+    @hooks.on_outcome(name="plain")
+    def handle(_outcome: CallOutcome) -> None:
+        threads.append(threading.get_ident())
+
+    async with running(hooks, clock):
+        await calls.ended()
+        await until(lambda: hooks.counts["plain"].told == 1)
+    assert threads
+    assert threads[0] != threading.get_ident()
+
+
+async def test_a_handler_may_say_when_it_wants_to_be_told_again(store: Store, clock: ManualClock) -> None:
+    calls = Calls(store)
+    times: list[float] = []
+    hooks = OutcomeHooks(store, grace=GRACE)
+
+    @hooks.on_outcome(name="busy")
+    async def handle(_outcome: CallOutcome) -> None:
+        times.append(clock.monotonic())
+        if len(times) == 1:
+            raise TellAgainError("closed for lunch", after=timedelta(minutes=10))
+
+    async with running(hooks, clock):
+        await calls.ended()
+        await until(lambda: len(times) == 1)
+        await hooks.caught_up()
+        clock.advance(timedelta(minutes=9))
+        await anyio.sleep(0.05)
+        assert len(times) == 1
+        clock.advance(timedelta(minutes=1))
+        await until(lambda: len(times) == 2)
+
+
+async def test_a_handler_that_is_gone_ends_its_hook_and_loses_nothing(store: Store, clock: ManualClock) -> None:
+    calls, heard, other = Calls(store), Heard(), Heard()
+    hooks = OutcomeHooks(store, grace=GRACE)
+    hooks.on_outcome(name="other")(other)
+
+    @hooks.on_outcome(name="billing")
+    async def gone(_outcome: CallOutcome) -> None:
+        raise HookGoneError("410 Gone")
+
+    with capture_logs() as logs:
+        async with running(hooks, clock):
+            jobs = [await calls.ended() for _ in range(3)]
+            await until(lambda: hooks.counts["billing"].is_stopped)
+            await until(lambda: len(other.told) == 3)
+            await hooks.caught_up()
+    assert [line["hook"] for line in logs if line["log_level"] == "error"] == ["billing"]
+    async with running(hooks_for(store, heard), clock):
+        await until(lambda: len(heard.told) >= 3)
+    assert sorted(heard.jobs) == sorted(job.id for job in jobs)
+
+
+async def test_a_stop_lets_handlers_finish(store: Store, clock: ManualClock) -> None:
+    calls = Calls(store)
+    begun, go_on = anyio.Event(), anyio.Event()
+    told: list[str] = []
+    hooks = OutcomeHooks(store, grace=GRACE)
+
+    @hooks.on_outcome(name="slow")
+    async def handle(outcome: CallOutcome) -> None:
+        begun.set()
+        await go_on.wait()
+        told.append(outcome.job.id)
+
+    async with anyio.create_task_group() as group, time_passing(clock):
+        group.start_soon(hooks.run)
+        await hooks.caught_up()
+        job = await calls.ended()
+        await begun.wait()
+        hooks.stop()
+        await calls.ended()
+        await anyio.sleep(0.05)
+        go_on.set()
+    assert told == [job.id]
+    heard = Heard()
+    again = OutcomeHooks(store, grace=GRACE)
+    again.on_outcome(name="slow")(heard)
+    async with running(again, clock):
+        await until(lambda: len(heard.told) == 1)
+    assert heard.jobs != [job.id], "what was told before the stop is not told again"
+
+
+async def test_a_stop_waits_for_nobody_for_ever(store: Store, clock: ManualClock) -> None:
+    calls = Calls(store)
+    begun = anyio.Event()
+    hooks = OutcomeHooks(store, grace=timedelta(milliseconds=50))
+
+    @hooks.on_outcome(name="hung")
+    async def handle(_outcome: CallOutcome) -> None:
+        begun.set()
+        await anyio.sleep_forever()
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group, time_passing(clock):
+            group.start_soon(hooks.run)
+            await hooks.caught_up()
+            await calls.ended()
+            await begun.wait()
+            hooks.stop()
+
+
+async def test_of_two_processes_one_tells_and_the_other_follows_it(store: Store, clock: ManualClock) -> None:
+    calls, first, second = Calls(store), Heard(), Heard()
+    ours, theirs = hooks_for(store, first), hooks_for(store, second)
+    async with running(ours, clock), anyio.create_task_group() as group:
+        group.start_soon(theirs.run)
+        for _ in range(10):
+            await calls.ended()
+        await until(lambda: len(first.told) == 10)
+        assert second.told == []
+        ours.stop()
+        late = await calls.ended()
+        await until(lambda: len(second.told) == 1)
+        theirs.stop()
+    assert second.jobs == [late.id]
+    assert len(first.told) == 10
+
+
+async def test_one_whose_process_was_killed_is_followed(store: Store, clock: ManualClock) -> None:
+    """Killed between the handler's call and its acknowledgement: told again, under the same id."""
+    calls, lost, heard = Calls(store), Heard(), Heard()
+    dying = AwayStore(store)
+    killed = hooks_for(dying, lost)
+    async with anyio.create_task_group() as process, time_passing(clock):
+        process.start_soon(killed.run)
+        await killed.caught_up()
+        told_before = await calls.ended()
+        await until(lambda: len(lost.told) == 1)
+        await killed.caught_up()
+        dying.trips = 1_000_000  # from here on nothing that this process says is heard: neither a cursor nor a goodbye
+        dying.is_open_for = {"events", "get"}
+        job = await calls.ended()
+        await until(lambda: len(lost.told) == 2)
+        process.cancel_scope.cancel()
+    began = clock.now()
+    async with running(hooks_for(store, heard), clock):
+        await until(lambda: len(heard.told) >= 1)
+    assert LENGTH - timedelta(seconds=11) < clock.now() - began < 2 * LENGTH
+    assert heard.ids == lost.ids[1:]
+    assert (lost.jobs, heard.jobs) == ([told_before.id, job.id], [job.id])
+
+
+async def test_a_store_that_goes_away_and_comes_back_costs_no_outcome(store: Store, clock: ManualClock) -> None:
+    away = AwayStore(store)
+    calls, heard = Calls(store), Heard()
+    async with running(hooks_for(away, heard), clock):
+        for _ in range(10):
+            job = await calls.placed()
+            heard.fails = {job.id} if len(heard.told) % 3 == 0 else set()
+            away.trips = 4
+            await calls.end(job)
+            await until(lambda: not away.trips)
+        heard.fails.clear()
+        await until(lambda: len(set(heard.jobs)) == 10)
+    assert len(heard.told) == 10
+
+
+async def test_too_many_that_wait_hold_up_what_is_new_and_lose_nothing(store: Store, clock: ManualClock) -> None:
+    calls, heard = Calls(store), Heard()
+    hooks = hooks_for(store, heard, options=HookOptions(most_waiting=5))
+    async with running(hooks, clock):
+        jobs = [await calls.placed() for _ in range(20)]
+        heard.fails = {job.id for job in jobs}
+        for job in jobs:
+            await calls.end(job)
+        await until(lambda: hooks.counts["billing"].failures >= 20)
+        heard.fails.clear()
+        await until(lambda: len(heard.told) >= 20)
+    assert sorted(heard.jobs) == sorted(job.id for job in jobs)
+
+
+async def test_hooks_of_all_queues_are_told_of_a_queue_from_its_first_call_on(store: Store, clock: ManualClock) -> None:
+    heard = Heard()
+    first, second = Calls(store), Calls(store, queue="reminders")
+    names = QueueNames(store.records)
+    await names.remember("default", now=clock.now())
+    async with running(hooks_for(store, heard, queue=None), clock):
+        one = await first.ended()
+        other = await second.ended()
+        await until(lambda: len(heard.told) == 1)
+        await names.remember("reminders", now=clock.now())
+        await until(lambda: len(heard.told) == 2)
+    assert heard.jobs == [one.id, other.id]
+
+
+async def test_a_hook_that_was_away_for_too_long_is_told_so(store: Store, clock: ManualClock) -> None:
+    calls, heard = Calls(store), Heard()
+    async with running(hooks_for(store, heard), clock):
+        await calls.ended()
+        await until(lambda: len(heard.told) == 1)
+    await calls.ended()
+    clock.advance(timedelta(days=31))
+    await calls.engine.sweeper.prune()
+    last = await calls.ended()
+    hooks = hooks_for(store, heard)
+    with capture_logs() as logs:
+        async with running(hooks, clock):
+            await until(lambda: len(heard.told) == 2)
+    assert heard.jobs[-1] == last.id
+    assert hooks.counts["billing"].behind == 1
+    assert len([line for line in logs if "forgotten" in line["event"]]) == 1
+
+
+async def test_a_call_that_was_deleted_before_its_hook_heard_is_parked(store: Store, clock: ManualClock) -> None:
+    calls, heard = Calls(store), Heard()
+    hooks = hooks_for(store, heard)
+    async with running(hooks, clock):
+        pass
+    gone = await calls.ended()
+    await store.jobs.delete([await calls.queue.get(gone.id)], keep_keys_until=clock.now())
+    async with running(hooks_for(store, heard), clock):
+        await until(lambda: True)
+    assert [parked.job_id for parked in await hooks.parked("billing")] == [gone.id]
+    assert heard.told == []
+
+
+async def test_names_are_checked(store: Store) -> None:
+    hooks = hooks_for(store, Heard())
+    with pytest.raises(InvalidInputError, match="there is a hook billing already"):
+        hooks.on_outcome(name="billing")(Heard())
+    with pytest.raises(InvalidInputError, match="no name for a consumer or a hook"):
+        hooks.on_outcome(name="a/b")(Heard())
+    with pytest.raises(InvalidInputError):
+        HookOptions(concurrency=0)

@@ -1,0 +1,192 @@
+"""Waiting for the outcome of one call: from whom, how long, and at which cost for many waiters."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import anyio
+import pytest
+
+from tests.support.flows import flow, number
+from tests.support.telling import AwayStore, Calls, time_passing, until
+from voiceflow_worker import CallQueue, CallRequest, Job, JobState, RedialPolicy, SessionStatus
+from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.errors import JobNotFoundError, OutcomeTimeoutError, StoreCorruptError, VoiceflowError
+
+pytestmark = pytest.mark.anyio
+
+SECOND = timedelta(seconds=1)
+
+
+class CountingStore(AwayStore):
+    """Counts the looks at jobs, and how many were asked for in each."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.looks: list[int] = []
+        self.error: Exception | None = None
+        self.jobs = self
+
+    async def get(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
+        self.looks.append(len(job_ids))
+        if self.error is not None:
+            raise self.error
+        return await self.store.jobs.get(job_ids)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store.jobs, name)
+
+
+async def test_a_call_that_has_ended_is_given_at_once(store: Store) -> None:
+    calls = Calls(store)
+    job = await calls.ended()
+    assert await calls.queue.wait_for_outcome(job.id) == await calls.queue.get(job.id)
+
+
+async def test_it_returns_when_the_call_ends(store: Store, clock: ManualClock) -> None:
+    calls = Calls(store)
+    job = await calls.placed()
+    async with time_passing(clock), anyio.create_task_group() as group:
+
+        async def end() -> None:
+            await until(lambda: clock.monotonic() > 2)
+            await calls.end(job, SessionStatus.NO_ANSWER)
+
+        group.start_soon(end)
+        ended = await calls.queue.wait_for_outcome(job.id, timeout=timedelta(hours=1))
+    assert ended.state is JobState.UNREACHED
+
+
+async def test_a_time_out_says_where_the_call_is(store: Store, clock: ManualClock) -> None:
+    calls = Calls(store)
+    job = await calls.placed()
+    async with time_passing(clock):
+        with pytest.raises(
+            OutcomeTimeoutError, match=f"job {job.id} has no outcome after 3 s: it is submitted"
+        ) as caught:
+            await calls.queue.wait_for_outcome(job.id, timeout=3 * SECOND)
+    assert (caught.value.job_id, caught.value.state) == (job.id, "submitted")
+    assert isinstance(caught.value, TimeoutError)
+    assert isinstance(caught.value, VoiceflowError)
+
+
+async def test_a_doubt_is_waited_through_and_named(store: Store, clock: ManualClock) -> None:
+    calls = Calls(store)
+    job = await calls.engine.enqueue()
+    await calls.engine.journal()
+    clock.advance(timedelta(minutes=2))
+    await calls.engine.sweeper.sweep()
+    async with time_passing(clock):
+        with pytest.raises(OutcomeTimeoutError, match="it is in_doubt: only evidence, or a person"):
+            await calls.queue.wait_for_outcome(job.id, timeout=3 * SECOND)
+    await calls.end(job)
+    assert (await calls.queue.wait_for_outcome(job.id)).state is JobState.COMPLETED
+
+
+async def test_a_redial_is_waited_through(store: Store, clock: ManualClock) -> None:
+    calls = Calls(store)
+    policy = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=1, after=timedelta(minutes=5))
+    job = await calls.placed(redial=policy)
+    await calls.end(job, SessionStatus.BUSY)
+    async with time_passing(clock):
+        with pytest.raises(OutcomeTimeoutError, match="it is queued"):
+            await calls.queue.wait_for_outcome(job.id, timeout=3 * SECOND)
+
+
+async def test_an_unknown_call_is_an_error(store: Store) -> None:
+    with pytest.raises(JobNotFoundError):
+        await CallQueue(store).wait_for_outcome("default.01ARZ3NDEKTSV4RRFFQ69G5FAV", timeout=SECOND)
+
+
+async def test_a_store_that_is_away_is_waited_for(store: Store, clock: ManualClock) -> None:
+    away = AwayStore(store)
+    job = await Calls(store).ended()
+    away.trips = 5
+    async with time_passing(clock):
+        assert (await CallQueue(away).wait_for_outcome(job.id)).state is JobState.COMPLETED
+    assert away.trips == 0
+
+
+async def test_a_store_that_stays_away_times_out(store: Store, clock: ManualClock) -> None:
+    away = AwayStore(store)
+    away.trips = 1000
+    async with time_passing(clock):
+        with pytest.raises(OutcomeTimeoutError, match="the store could not be reached") as caught:
+            await CallQueue(away).wait_for_outcome("default.1", timeout=3 * SECOND)
+    assert caught.value.state is None
+
+
+async def test_a_thousand_waiters_share_each_look(store: Store, clock: ManualClock) -> None:
+    counting = CountingStore(store)
+    queue, calls = CallQueue(counting), Calls(store)
+    await queue.enqueue_many(CallRequest(flow=flow(number(5000 + place))) for place in range(1000))
+    jobs = await queue.find(limit=None)
+    ended: Counter[str] = Counter()
+
+    async def wait(job: Job) -> None:
+        ended[(await queue.wait_for_outcome(job.id)).state] += 1
+
+    async with anyio.create_task_group() as group:
+        for job in jobs:
+            group.start_soon(wait, job)
+        await until(lambda: clock.sleepers == 1)
+        assert len(counting.looks) == 1
+        clock.advance(timedelta(minutes=1))
+        await until(lambda: len(counting.looks) == 2 and clock.sleepers == 1)
+        assert counting.looks[1] == 1000
+        for job in jobs:
+            await calls.queue.cancel(job.id)
+        clock.advance(timedelta(minutes=1))
+    assert ended == {"cancelled": 1000}
+    assert len(counting.looks) == 3
+
+
+async def test_who_leaves_does_not_leave_the_others_waiting(store: Store, clock: ManualClock) -> None:
+    """The one who looks for all is cancelled, or times out: the next one looks."""
+    calls = Calls(store)
+    jobs = [await calls.placed() for _ in range(4)]
+    told: list[str] = []
+
+    async def wait(job: Job, scope: anyio.CancelScope) -> None:
+        with scope:
+            told.append((await calls.queue.wait_for_outcome(job.id)).id)
+
+    async def wait_in_vain(job: Job) -> None:
+        with pytest.raises(OutcomeTimeoutError):
+            await calls.queue.wait_for_outcome(job.id, timeout=2 * SECOND)
+
+    scopes = [anyio.CancelScope() for _ in jobs]
+    async with time_passing(clock), anyio.create_task_group() as group:
+        group.start_soon(wait, jobs[0], scopes[0])
+        await until(lambda: clock.sleepers > 0)
+        group.start_soon(wait_in_vain, jobs[1])
+        group.start_soon(wait, jobs[2], scopes[2])
+        group.start_soon(wait, jobs[3], scopes[3])
+        await until(lambda: clock.monotonic() > 1)
+        scopes[0].cancel()
+        await until(lambda: clock.monotonic() > 4)
+        await calls.end(jobs[3])
+        await calls.end(jobs[2])
+        await until(lambda: len(told) == 2)
+    assert set(told) == {jobs[2].id, jobs[3].id}
+
+
+async def test_a_store_that_cannot_be_read_ends_every_wait(store: Store, clock: ManualClock) -> None:
+    counting = CountingStore(store)
+    queue = CallQueue(counting)
+    counting.error = StoreCorruptError("damaged")
+    failed: list[str] = []
+
+    async def wait() -> None:
+        with pytest.raises(StoreCorruptError):
+            await queue.wait_for_outcome("default.1")
+        failed.append("one")
+
+    async with time_passing(clock), anyio.create_task_group() as group:
+        for _ in range(3):
+            group.start_soon(wait)
+    assert len(failed) == 3

@@ -1,0 +1,298 @@
+"""The stream of outcomes: what a program is told, in which order, how often, and after a crash."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import anyio
+import pytest
+from structlog.testing import capture_logs
+
+from tests.support.telling import AwayStore, Calls, time_passing, until
+from tests.support.voices import created
+from voiceflow_worker import CallQueue, RedialPolicy, SessionStatus
+from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.core.outcomes import OutcomeStream
+from voiceflow_worker.core.ports import Query, Store
+from voiceflow_worker.core.sweep import Sweeper
+from voiceflow_worker.core.turns import LENGTH
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.call_outcome import CallOutcome, OutcomeKind
+from voiceflow_worker.model.job import JobState
+from voiceflow_worker.model.policy import CallPolicy
+
+pytestmark = pytest.mark.anyio
+
+ON_BUSY = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=1, after=timedelta(minutes=5))
+SECOND = timedelta(seconds=1)
+
+
+async def taken(stream: OutcomeStream, count: int) -> list[CallOutcome]:
+    """The next outcomes."""
+    with anyio.fail_after(60):
+        return [await anext(stream) for _ in range(count)]
+
+
+async def is_silent(stream: OutcomeStream, clock: ManualClock) -> bool:
+    """Whether nothing more comes in a while."""
+    found: list[CallOutcome] = []
+
+    async def listen() -> None:
+        found.append(await anext(stream))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(listen)
+        for _ in range(20):
+            await anyio.sleep(0.002)
+            await until(lambda: bool(clock.sleepers or found))
+            clock.advance(timedelta(milliseconds=200))
+        group.cancel_scope.cancel()
+    return not found
+
+
+async def test_an_outcome_is_told_with_its_call(store: Store) -> None:
+    calls = Calls(store)
+    job = await calls.placed()
+    stream = calls.queue.outcomes()
+    await calls.end(job)
+    [told] = await taken(stream, 1)
+    assert (told.id, told.type) == (f"{job.id.replace('.', '_')}_1_completed", "call.ended")
+    assert (told.kind, told.state, told.post) == (OutcomeKind.ENDED, JobState.COMPLETED, 1)
+    assert told.job == await calls.queue.get(job.id)
+    assert told.outcome is not None
+    assert told.outcome.status is SessionStatus.COMPLETED
+    assert "." not in told.id
+
+
+async def test_a_summary_that_comes_five_times_is_one_outcome(store: Store, clock: ManualClock) -> None:
+    calls = Calls(store)
+    job = await calls.placed()
+    stream = calls.queue.outcomes()
+    for _ in range(5):
+        await calls.end(job)
+    assert [told.job.id for told in await taken(stream, 1)] == [job.id]
+    assert await is_silent(stream, clock)
+
+
+async def test_a_summary_before_the_answer_of_its_own_post_is_one_outcome(store: Store, clock: ManualClock) -> None:
+    calls = Calls(store)
+    stream = calls.queue.outcomes()
+    job = await calls.engine.enqueue()
+    await calls.engine.journal()
+    await calls.end(job)
+    posted = await calls.queue.get(job.id)
+    await calls.engine.settler.verdict(posted, 1, created(f"session-{job.id}.1"))
+    assert [told.state for told in await taken(stream, 1)] == [JobState.COMPLETED]
+    assert await is_silent(stream, clock)
+
+
+async def test_each_attempt_of_a_redialled_call_is_told_once(store: Store, clock: ManualClock) -> None:
+    calls = Calls(store)
+    stream = calls.queue.outcomes()
+    job = await calls.placed(redial=ON_BUSY)
+    for _ in range(3):
+        await calls.end(job, SessionStatus.BUSY)
+    clock.advance(timedelta(minutes=6))
+    await calls.engine.send()
+    await calls.end(job, SessionStatus.NO_ANSWER)
+    first, second = await taken(stream, 2)
+    assert (first.kind, first.state, first.post) == (OutcomeKind.ATTEMPTED, JobState.QUEUED, 1)
+    assert (second.kind, second.state, second.post) == (OutcomeKind.ENDED, JobState.UNREACHED, 2)
+    told = [outcome.outcome.status for outcome in (first, second) if outcome.outcome is not None]
+    assert told == [SessionStatus.BUSY, SessionStatus.NO_ANSWER]
+    assert first.id != second.id
+    assert await is_silent(stream, clock)
+
+
+async def test_attempts_can_be_left_out(store: Store, clock: ManualClock) -> None:
+    calls = Calls(store)
+    stream = calls.queue.outcomes(attempts=False)
+    job = await calls.placed(redial=ON_BUSY)
+    await calls.end(job, SessionStatus.BUSY)
+    clock.advance(timedelta(minutes=6))
+    await calls.engine.send()
+    await calls.end(job)
+    assert [told.kind for told in await taken(stream, 1)] == [OutcomeKind.ENDED]
+
+
+async def test_a_late_summary_of_an_accepted_call_is_a_second_outcome_of_another_name(
+    store: Store, clock: ManualClock
+) -> None:
+    calls = Calls(store)
+    stream = calls.queue.outcomes()
+    job = await calls.placed()
+    clock.advance(timedelta(hours=3))
+    await calls.engine.sweeper.sweep()
+    await calls.end(job)
+    accepted, completed = await taken(stream, 2)
+    assert (accepted.state, completed.state) == (JobState.ACCEPTED, JobState.COMPLETED)
+    assert accepted.id != completed.id
+    assert accepted.job.state is JobState.COMPLETED, "the call is shown as it is now"
+
+
+async def test_a_doubt_is_no_outcome(store: Store, clock: ManualClock) -> None:
+    calls = Calls(store)
+    stream = calls.queue.outcomes()
+    job = await calls.engine.enqueue()
+    await calls.engine.journal()
+    clock.advance(timedelta(minutes=2))
+    await calls.engine.sweeper.sweep()
+    assert await calls.engine.state(job) == "in_doubt"
+    assert await is_silent(stream, clock)
+
+
+async def test_a_call_that_was_cancelled_ends_without_an_attempt(store: Store) -> None:
+    calls = Calls(store)
+    stream = calls.queue.outcomes()
+    job = await calls.engine.enqueue()
+    await calls.queue.cancel(job.id)
+    [told] = await taken(stream, 1)
+    assert (told.state, told.post, told.outcome) == (JobState.CANCELLED, 0, None)
+
+
+async def test_a_stream_begins_when_it_is_asked_for_or_at_a_time(store: Store, clock: ManualClock) -> None:
+    calls = Calls(store)
+    since = clock.now()
+    early = await calls.ended()
+    clock.advance(SECOND)
+    now, then = calls.queue.outcomes(), calls.queue.outcomes(since=since)
+    late = await calls.ended()
+    assert [told.job.id for told in await taken(now, 1)] == [late.id]
+    assert [told.job.id for told in await taken(then, 2)] == [early.id, late.id]
+
+
+async def test_a_place_among_many_events_is_found(store: Store, clock: ManualClock) -> None:
+    calls = Calls(store)
+    jobs = []
+    for _ in range(30):
+        jobs.append(await calls.ended())
+        clock.advance(SECOND)
+    begin = clock.now() - 7 * SECOND
+    assert [told.job.id for told in await taken(calls.queue.outcomes(since=begin), 7)] == [job.id for job in jobs[-7:]]
+
+
+async def test_a_consumer_goes_on_behind_what_it_has_done(store: Store, clock: ManualClock) -> None:
+    calls = Calls(store)
+    async with calls.queue.outcomes(consumer="billing") as first:
+        jobs = [await calls.ended() for _ in range(3)]
+        assert [told.job.id for told in await taken(first, 2)] == [job.id for job in jobs[:2]]
+    # The second was given, and the third never asked for: it may not have been done.
+    async with calls.queue.outcomes(consumer="billing") as second:
+        assert [told.job.id for told in await taken(second, 2)] == [job.id for job in jobs[1:]]
+        assert await is_silent(second, clock)  # which asks for the next, and so ends the third
+    async with CallQueue(store).outcomes(consumer="billing") as third:
+        assert await is_silent(third, clock)
+    async with calls.queue.outcomes(consumer="crm", since=clock.now() - timedelta(days=1)) as other:
+        assert len(await taken(other, 3)) == 3
+
+
+async def test_a_consumer_that_was_killed_is_followed_once_its_turn_is_over(store: Store, clock: ManualClock) -> None:
+    calls = Calls(store)
+    killed = calls.queue.outcomes(consumer="billing")
+    job = await calls.ended()
+    [given] = await taken(killed, 1)
+    begun = clock.now()
+    async with time_passing(clock):
+        [again] = await taken(calls.queue.outcomes(consumer="billing"), 1)
+    assert (again.id, again.job.id) == (given.id, job.id)
+    assert clock.now() - begun >= LENGTH
+
+
+async def test_of_two_consumers_of_one_name_one_is_served(store: Store, clock: ManualClock) -> None:
+    calls = Calls(store)
+    told: list[str] = []
+
+    async def listen(stream: OutcomeStream) -> None:
+        async for outcome in stream:
+            told.append(outcome.job.id)  # noqa: PERF401 - a stream never ends
+
+    async with anyio.create_task_group() as group:
+        for _ in range(2):
+            group.start_soon(listen, calls.queue.outcomes(consumer="billing"))
+        async with time_passing(clock):
+            jobs = [await calls.ended() for _ in range(10)]
+            await until(lambda: len(told) >= 10)
+            await anyio.sleep(0.1)
+        group.cancel_scope.cancel()
+    assert told == [job.id for job in jobs]
+
+
+async def test_one_who_takes_long_over_an_outcome_is_not_given_it_again(store: Store, clock: ManualClock) -> None:
+    calls = Calls(store)
+    stream = calls.queue.outcomes(consumer="billing")
+    jobs = [await calls.ended() for _ in range(2)]
+    told = await taken(stream, 1)
+    clock.advance(2 * LENGTH)
+    told += await taken(stream, 1)
+    assert [outcome.job.id for outcome in told] == [job.id for job in jobs]
+
+
+async def test_a_consumer_whose_turn_went_to_another_goes_on_where_that_one_is(
+    store: Store, clock: ManualClock
+) -> None:
+    calls = Calls(store)
+    slow = calls.queue.outcomes(consumer="billing")
+    jobs = [await calls.ended() for _ in range(4)]
+    await taken(slow, 1)
+    clock.advance(2 * LENGTH)
+    async with calls.queue.outcomes(consumer="billing") as other:
+        assert [told.job.id for told in await taken(other, 3)] == [job.id for job in jobs[:3]]
+    assert [told.job.id for told in await taken(slow, 2)] == [job.id for job in jobs[2:]]
+
+
+async def test_a_store_that_is_away_is_waited_for(store: Store, clock: ManualClock) -> None:
+    away_store = AwayStore(store)
+    calls = Calls(store)
+    stream = CallQueue(away_store).outcomes(consumer="billing")
+    job = await calls.ended()
+    away_store.trips = 7
+    async with time_passing(clock):
+        [told] = await taken(stream, 1)
+    assert told.job.id == job.id
+    assert away_store.trips == 0
+
+
+async def test_a_consumer_that_comes_too_late_is_told_so(store: Store, clock: ManualClock) -> None:
+    calls = Calls(store)
+    stream = calls.queue.outcomes(consumer="billing")
+    await calls.ended()
+    await taken(stream, 1)
+    await calls.ended()
+    await stream.aclose()
+    clock.advance(timedelta(days=31))
+    await calls.engine.sweeper.prune()
+    kept = await calls.ended()
+    with capture_logs() as logs:
+        [told] = await taken(calls.queue.outcomes(consumer="billing"), 1)
+    assert told.job.id == kept.id
+    assert [line["reader"] for line in logs if "forgotten" in line["event"]] == ["stream/billing/default"]
+
+
+async def test_a_consumer_that_missed_nothing_is_told_nothing(store: Store, clock: ManualClock) -> None:
+    calls = Calls(store)
+    sweeper = Sweeper(store, queue="default", policy=CallPolicy())
+    with capture_logs() as logs:
+        stream = calls.queue.outcomes(consumer="billing")
+        for _ in range(40):
+            await calls.ended()
+            await taken(stream, 1)
+            clock.advance(timedelta(days=1))
+            await sweeper.prune()
+    assert not [line for line in logs if "forgotten" in line["event"]]
+
+
+async def test_the_outcome_of_a_deleted_call_is_left_out_and_told_in_the_log(store: Store) -> None:
+    calls = Calls(store)
+    stream = calls.queue.outcomes()
+    gone, stays = await calls.ended(), await calls.ended()
+    [found] = await store.jobs.find(Query(queue="default", destination=gone.destination))
+    await store.jobs.delete([found], keep_keys_until=found.due_at)
+    with capture_logs() as logs:
+        [told] = await taken(stream, 1)
+    assert told.job.id == stays.id
+    assert [line["job"] for line in logs] == [gone.id]
+
+
+async def test_a_bad_name_is_refused(store: Store) -> None:
+    with pytest.raises(InvalidInputError, match="no name for a consumer"):
+        CallQueue(store).outcomes(consumer="a/b")

@@ -1,0 +1,312 @@
+"""Who asked to be left alone is: in every queue, through crashes, and whoever holds the call."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import anyio
+import pytest
+
+from tests.support.engine import Engine
+from tests.support.flows import flow, number
+from tests.support.voices import ScriptedVoice
+from voiceflow_worker import Job, JobState, PhoneNumberError
+from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.queue import CallQueue, CallRequest
+from voiceflow_worker.core.settle import SummaryResult
+from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError, SuppressedNumberError
+from voiceflow_worker.model.job import RedialPolicy
+from voiceflow_worker.model.status import OPT_OUTS, SessionStatus
+
+pytestmark = pytest.mark.anyio
+
+MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
+ANA = "+6587654321"
+AGAIN = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=2, after=10 * MINUTE)
+
+
+@pytest.fixture
+def voice() -> ScriptedVoice:
+    return ScriptedVoice()
+
+
+@pytest.fixture
+def here(any_store: Store, voice: ScriptedVoice) -> Engine:
+    return Engine(any_store, voice)
+
+
+@pytest.fixture
+def there(any_store: Store, voice: ScriptedVoice) -> Engine:
+    """Another queue of the same store."""
+    return Engine(any_store, voice, queue="offers")
+
+
+@pytest.fixture
+def listed(any_store: Store) -> SuppressionList:
+    return SuppressionList(any_store)
+
+
+async def on_the_list(listed: SuppressionList) -> list[str]:
+    return [entry.number for entry in await listed.scan()]
+
+
+async def asked_to_be_left_alone(engine: Engine, status: SessionStatus = SessionStatus.COMPLETED_UNSUBSCRIBED) -> Job:
+    """A call to Ana in which she says so."""
+    job = await engine.enqueue(ANA)
+    (submitted,) = await engine.send()
+    assert submitted.id == job.id
+    assert await engine.summarise(job, status) is SummaryResult.SETTLED
+    return await engine.queue.get(job.id)
+
+
+class TestAnOptOut:
+    @pytest.mark.parametrize("status", sorted(OPT_OUTS))
+    async def test_puts_the_number_on_the_list_for_good(
+        self, here: Engine, listed: SuppressionList, clock: ManualClock, status: SessionStatus
+    ) -> None:
+        at = clock.now()
+        job = await asked_to_be_left_alone(here, status)
+        assert job.state in {JobState.COMPLETED, JobState.UNREACHED}
+        clock.advance(timedelta(days=3000))
+        (entry,) = await listed.scan()
+        assert (entry.number, entry.since, entry.job_id, entry.until) == (ANA, at, job.id, None)
+        assert status.value in entry.reason
+
+    async def test_ends_the_calls_of_its_queue_that_wait_for_this_number_at_once(
+        self, here: Engine, clock: ManualClock
+    ) -> None:
+        job = await here.enqueue(ANA)
+        (flight,) = await here.prepare()
+        later = await here.queue.enqueue(flow(ANA, "Later."), not_before=clock.now() + HOUR)
+        other = await here.queue.enqueue(flow(number(1)), not_before=clock.now() + HOUR)
+        await here.submitter.fly(flight)
+        await here.summarise(job, SessionStatus.COMPLETED_UNSUBSCRIBED)
+        ended = await here.queue.get(later.id)
+        assert ended.state is JobState.CANCELLED
+        assert ended.reason is not None
+        assert "suppression list" in ended.reason
+        assert job.id in ended.reason
+        assert await here.state(other) == "queued"
+
+    async def test_ends_a_leased_call_of_its_queue_before_its_worker_sends_it(
+        self, here: Engine, voice: ScriptedVoice
+    ) -> None:
+        job = await here.enqueue(ANA)
+        (flight,) = await here.prepare()
+        second = await here.queue.enqueue(flow(ANA, "Later."))
+        await here.submitter.fly(flight)
+        leased = await here.lease()
+        assert [each.id for each in leased] == [second.id]
+        await here.summarise(job, SessionStatus.COMPLETED_UNSUBSCRIBED)
+        assert await here.state(second) == "cancelled"
+        for each in await here.submitter.prepare(leased, leased_at=here.store.clock.monotonic()):
+            await here.submitter.fly(each)
+        assert len(voice.placed) == 1
+
+    async def test_ends_a_call_of_another_queue_that_a_worker_holds_already(
+        self, here: Engine, there: Engine, voice: ScriptedVoice
+    ) -> None:
+        """Only the look at the list just before the journal can catch this one."""
+        elsewhere = await there.enqueue(ANA)
+        leased = await there.lease()
+        await asked_to_be_left_alone(here)
+        flights = await there.submitter.prepare(leased, leased_at=there.store.clock.monotonic())
+        for flight in flights:
+            await there.submitter.fly(flight)
+        ended = await there.queue.get(elsewhere.id)
+        assert (ended.state, ended.posts) == (JobState.CANCELLED, ())
+        assert len(voice.placed) == 1, "a person who asked to be left alone was called"
+
+    async def test_gives_the_number_of_an_ended_call_back(
+        self, here: Engine, there: Engine, listed: SuppressionList
+    ) -> None:
+        await there.enqueue(ANA)
+        await asked_to_be_left_alone(here)
+        assert await there.send() == []
+        await listed.remove(ANA)
+        await here.enqueue(ANA, unique_key="after all")
+        assert len(await here.send()) == 1
+
+    async def test_ends_a_redial_that_was_granted_before_as_unreached(
+        self, here: Engine, there: Engine, clock: ManualClock, voice: ScriptedVoice
+    ) -> None:
+        busy = await there.enqueue(ANA, redial=AGAIN)
+        await there.send()
+        await there.summarise(busy, SessionStatus.BUSY)
+        assert await there.state(busy) == "queued"
+        await asked_to_be_left_alone(here)
+        clock.advance(10 * MINUTE)
+        assert await there.send() == []
+        ended = await there.queue.get(busy.id)
+        assert ended.state is JobState.UNREACHED
+        assert ended.reason is not None
+        assert "suppression list" in ended.reason
+        assert len(voice.placed) == 2
+
+    async def test_is_never_redialled_whatever_the_policy_says(self, here: Engine, clock: ManualClock) -> None:
+        job = await here.enqueue(ANA, redial=RedialPolicy(on=OPT_OUTS, limit=3, after=MINUTE))
+        await here.send()
+        await here.summarise(job, SessionStatus.UNSUBSCRIBED_CONTACT)
+        clock.advance(HOUR)
+        assert await here.state(job) == "unreached"
+        assert await here.lease() == []
+
+    async def test_is_on_the_list_though_the_receiver_died_before_its_commit(
+        self, here: Engine, listed: SuppressionList, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        job = await here.enqueue(ANA)
+        await here.send()
+        jobs_of = type(here.store.jobs)
+
+        async def away(*_: object) -> None:
+            raise StoreUnavailableError("away")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(jobs_of, "commit", away)
+            with pytest.raises(StoreUnavailableError):
+                await here.summarise(job, SessionStatus.COMPLETED_UNSUBSCRIBED)
+        assert await here.state(job) == "submitted"
+        assert await on_the_list(listed) == [ANA]
+        # 8x8 sends it again.
+        assert await here.summarise(job, SessionStatus.COMPLETED_UNSUBSCRIBED) is SummaryResult.SETTLED
+        assert await here.state(job) == "completed"
+
+    async def test_that_is_repeated_after_a_person_took_the_number_off_changes_nothing(
+        self, here: Engine, listed: SuppressionList
+    ) -> None:
+        job = await asked_to_be_left_alone(here)
+        assert await listed.remove("+65 8765 4321") == [ANA]
+        asked_back = await here.enqueue(ANA, unique_key="asked to be called")
+        assert await here.summarise(job, SessionStatus.COMPLETED_UNSUBSCRIBED) is SummaryResult.REPEATED
+        assert await on_the_list(listed) == []
+        assert await here.state(asked_back) == "queued"
+
+    async def test_that_was_parked_counts_too(self, here: Engine, listed: SuppressionList) -> None:
+        job = await here.enqueue(ANA)
+        await here.journal()
+        parked = await here.summarise(
+            job, SessionStatus.COMPLETED_UNSUBSCRIBED, session_id="s-1", with_client_request_id=False
+        )
+        assert parked is SummaryResult.PARKED
+        assert await on_the_list(listed) == []
+        await here.store.records.put("session", {"s-1": f"{job.id}.1"}, expires_at=None, now=here.store.clock.now())
+        await here.sweeper.sweep()
+        assert await here.state(job) == "completed"
+        assert await on_the_list(listed) == [ANA]
+
+    async def test_of_one_call_holds_off_thousands_with_one_read(
+        self, here: Engine, listed: SuppressionList, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The list costs a lease one read, however many calls it has."""
+        for place in range(20):
+            await here.enqueue(number(place))
+        await listed.add(number(3))
+        records = type(here.store.records)
+        reads: list[int] = []
+        get = records.get
+
+        async def counted(*args: object, **kwargs: object) -> object:
+            if args[1] == "suppressed":
+                reads.append(len(args[2]))  # type: ignore[arg-type]
+            return await get(*args, **kwargs)  # type: ignore[arg-type]
+
+        leased = await here.lease(20)
+        monkeypatch.setattr(records, "get", counted)
+        flights = await here.submitter.prepare(leased, leased_at=0.0)
+        assert reads == [20]
+        assert len(flights) == 19
+
+
+class TestEnqueue:
+    async def test_refuses_a_number_on_the_list_and_says_why(self, here: Engine, listed: SuppressionList) -> None:
+        await listed.add(ANA, reason="asked by mail")
+        with pytest.raises(SuppressedNumberError, match=r"\+6587654321 is not called: .*asked by mail") as refused:
+            await here.enqueue(ANA)
+        assert [each.index for each in refused.value.suppressed] == [0]
+        assert (await here.queue.status()).total == 0
+
+    async def test_of_many_tells_every_one_and_stores_none(self, here: Engine, listed: SuppressionList) -> None:
+        await listed.add(number(1), number(3))
+        with pytest.raises(SuppressedNumberError) as refused:
+            await here.queue.enqueue_many([CallRequest(flow=flow(number(place))) for place in range(5)])
+        assert [(each.index, each.number) for each in refused.value.suppressed] == [(1, number(1)), (3, number(3))]
+        assert (await here.queue.status()).total == 0
+
+    async def test_takes_a_call_for_after_the_end_of_a_suppression(
+        self, here: Engine, listed: SuppressionList, clock: ManualClock, voice: ScriptedVoice
+    ) -> None:
+        await listed.add(ANA, until=clock.now() + HOUR)
+        with pytest.raises(SuppressedNumberError):
+            await here.enqueue(ANA)
+        await here.queue.enqueue(flow(ANA), not_before=clock.now() + HOUR)
+        clock.advance(HOUR)
+        assert len(await here.send()) == 1
+        assert len(voice.placed) == 1
+
+
+class TestTheList:
+    async def test_holds_numbers_in_the_form_of_destinations(self, listed: SuppressionList) -> None:
+        added = await listed.add("8765 4321", "0065 8765-4322", "+65 8765 4323", country="SG", reason="asked")
+        assert sorted(added) == ["+6587654321", "+6587654322", "+6587654323"]
+        assert await on_the_list(listed) == sorted(added)
+        found = await listed.find("(65) 87654321", number(9))
+        assert [(entry.number, entry.reason) for entry in found.values()] == [(ANA, "asked")]
+        assert await listed.remove("8765 4321", number(9), country="SG") == [ANA]
+        assert ANA not in await on_the_list(listed)
+
+    async def test_changes_nothing_for_a_text_that_is_no_number(self, listed: SuppressionList) -> None:
+        with pytest.raises(PhoneNumberError):
+            await listed.add(ANA, "nobody")
+        assert await on_the_list(listed) == []
+
+    async def test_ends_a_suppression_by_itself(self, listed: SuppressionList, clock: ManualClock) -> None:
+        await listed.add(ANA, until=clock.now() + HOUR)
+        clock.advance(HOUR)
+        assert await on_the_list(listed) == []
+
+    async def test_is_never_shortened(self, listed: SuppressionList, clock: ManualClock) -> None:
+        soon, late = clock.now() + HOUR, clock.now() + 2 * HOUR
+        await listed.add(ANA, until=late, reason="holiday")
+        assert (await listed.add(ANA, until=soon))[ANA].until == late
+        later = clock.now() + 3 * HOUR
+        assert (await listed.add(ANA, until=later))[ANA].until == later
+        assert (await listed.add(ANA, reason="asked"))[ANA].until is None
+        clock.advance(10 * HOUR)
+        standing = await listed.add(ANA, until=clock.now() + HOUR, reason="holiday")
+        assert (standing[ANA].until, standing[ANA].reason) == (None, "asked")
+
+    async def test_refuses_an_end_that_has_passed(self, listed: SuppressionList, clock: ManualClock) -> None:
+        with pytest.raises(InvalidInputError, match="to come"):
+            await listed.add(ANA, until=clock.now())
+
+    async def test_is_read_in_pages(self, listed: SuppressionList) -> None:
+        await listed.add(*map(number, range(25)))
+        first = await listed.scan(limit=20)
+        rest = await listed.scan(after=first[-1].number, limit=20)
+        assert [entry.number for entry in (*first, *rest)] == [number(place) for place in range(25)]
+
+    async def test_takes_many_at_once(self, listed: SuppressionList) -> None:
+        await listed.add(*map(number, range(2500)))
+        assert len(await listed.scan(limit=5000)) == 2500
+        assert len(await listed.remove(*map(number, range(2500)))) == 2500
+        assert await on_the_list(listed) == []
+
+
+async def test_two_queues_race_for_a_person_who_opts_out(
+    any_store: Store, here: Engine, there: Engine, voice: ScriptedVoice
+) -> None:
+    """Whatever the order in which the two are worked on, she is called once."""
+    queue = CallQueue(any_store, "offers")
+    job = await here.enqueue(ANA)
+    elsewhere = await queue.enqueue(flow(ANA, "An offer."))
+    await here.send()
+    async with anyio.create_task_group() as group:
+        group.start_soon(here.summarise, job, SessionStatus.COMPLETED_UNSUBSCRIBED)
+        group.start_soon(there.send)
+    there.store.clock.advance(MINUTE)  # type: ignore[attr-defined]
+    await there.send()
+    assert (await queue.get(elsewhere.id)).state is JobState.CANCELLED
+    assert len(voice.placed) == 1

@@ -1,0 +1,80 @@
+"""A backend of somebody else's, installed from its wheel: found by its entry point, judged by the contract suite."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "third_party_backend"
+
+
+@dataclass(frozen=True)
+class Installed:
+    """The example in a folder of its own, and where its wheel was unpacked."""
+
+    folder: Path
+    site: Path
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run Python with it installed."""
+        env: Mapping[str, str] = {**os.environ, "PYTHONPATH": str(self.site), "PYTHONDONTWRITEBYTECODE": "1"}
+        return subprocess.run(
+            [sys.executable, *arguments],
+            cwd=self.folder,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """Build its wheel, without a network, and unpack it: that is what installing it comes to."""
+    pytest.importorskip("hatchling")
+    root = tmp_path_factory.mktemp("shelf")
+    shutil.copytree(EXAMPLE, root / "example")
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(root)]
+    built = subprocess.run(build, cwd=root / "example", capture_output=True, text=True, timeout=60, check=False)
+    assert built.returncode == 0, built.stderr
+    [wheel] = root.glob("*.whl")
+    site = root / "site"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    assert {path.name for path in site.iterdir()} == {"voiceflow_shelf.py", "voiceflow_shelf-1.0.dist-info"}
+    (root / "example" / "voiceflow_shelf.py").unlink()  # what is tested is what was installed
+    return Installed(root / "example", site)
+
+
+@pytest.mark.slow
+def test_it_keeps_the_contract(installed: Installed) -> None:
+    run = installed.run("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_contract.py")
+    assert run.returncode == 0, run.stdout + run.stderr
+    summary = run.stdout.splitlines()[-1]
+    assert " passed" in summary
+    assert "skipped" not in summary
+    assert int(summary.split()[0]) >= 150, "the whole suite, on asyncio and on trio"
+
+
+def test_the_command_line_knows_it_by_its_url(installed: Installed) -> None:
+    run = installed.run("-m", "voiceflow_worker", "status", "--json", "--store", "shelf://calls")
+    assert (run.returncode, '"total": 0' in run.stdout or '"total":0' in run.stdout) == (0, True), run.stderr
+
+
+def test_without_it_the_scheme_is_unknown_and_one_that_names_nothing_is_told_so(installed: Installed) -> None:
+    command = [sys.executable, "-m", "voiceflow_worker", "status", "--store", "shelf://calls"]
+    bare = subprocess.run(command, cwd=installed.folder, capture_output=True, text=True, timeout=60, check=False)
+    assert bare.returncode != 0
+    assert "no backend is registered for 'shelf://calls'" in bare.stderr
+    run = installed.run("-m", "voiceflow_worker", "status", "--store", "shelf://")
+    assert run.returncode == 3
+    assert "write shelf://name" in run.stderr

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from voiceflow_worker import BACK, END, Again, Caller, CallFlow, End, Menu
+from voiceflow_worker.ivr.approval import approval
+from voiceflow_worker.ivr.check import check_menus
+
+OURS, DESK = "+6531234567", "+6587654322"
+
+
+def menu(name: str = "main", prompt: Any = "Press 1.", **more: Any) -> Menu:
+    return Menu(name, prompt=prompt, **{"voice_profile": "en-US-BenjaminRUS", "fallback": END, **more})
+
+
+def ending(name: str = "main", **more: Any) -> Menu:
+    made = menu(name, **{"fallback": End("Goodbye."), **more})
+    made.on("1", goto=END)
+    return made
+
+
+def told(*roots: Menu, **more: Any) -> list[str]:
+    return [f"{found.severity.value} {found}" for found in check_menus(roots, **more)]
+
+
+def test_menus_with_nothing_wrong_have_no_findings() -> None:
+    main, inner = ending(), Menu("inner", prompt="Hello {name}.")
+    main.on("2", goto=inner)
+    inner.on("9", goto=BACK)
+    inner.on("1", goto=CallFlow.bridge(source=OURS, destination=DESK))
+
+    @inner.capture(min_digits=2, max_digits=4)
+    def several(_: Caller) -> End | Again:
+        return END
+
+    assert told(main) == []
+    assert told(approval, data={"question": "Deploy?", "voice_profile": "en"}) == []
+
+
+def test_two_menus_of_one_name() -> None:
+    main = ending()
+    main.on("2", goto=ending("main"))
+    assert "error main: 2 menus have this name: a caller could be taken to the wrong one" in told(main)
+
+
+def test_a_key_that_is_declared_twice_and_one_that_no_phone_has() -> None:
+    main = ending()
+    main.on("1", goto=END)
+    main.on("x", goto=END)
+    assert told(main) == [
+        "error main 1: is declared 2 times: only the first would be heard",
+        "error main x: is no key of a phone: use 0-9, * and #",
+    ]
+
+
+def test_captures_that_take_the_same_digits() -> None:
+    main = ending()
+    main.capture(max_digits=4)(lambda _: END)
+    main.capture(min_digits=4, max_digits=6)(lambda _: END)
+    assert any("two captures take the same number of digits" in each for each in told(main))
+
+
+def test_a_menu_without_keys_leads_nowhere() -> None:
+    assert "error main: no key leads on: give it choices with on() or capture()" in told(menu(fallback=End("Bye.")))
+
+
+def test_no_voice_on_some_way_to_a_menu() -> None:
+    silent, main, other = Menu("silent", prompt="Hm."), ending("main"), ending("other", voice_profile=None)
+    silent.on("1", goto=END)
+    main.on("2", goto=silent)
+    assert not any("silent" in each for each in told(main))
+    other.on("2", goto=silent)
+    assert [each.split(":")[0] for each in told(other)] == ["error other prompt", "error silent prompt"]
+
+
+def test_flows_and_texts_that_cannot_be_sent() -> None:
+    main = ending()
+    main.on("2", goto=CallFlow.bridge(source="nobody", destination=DESK))
+    main.on("3", goto="x" * 3001)
+    main.on("4", goto=CallFlow.call(DESK, source=OURS))
+    main.on("5", goto=CallFlow.reply().hangup().say("late", voice_profile="v"))
+    errors = [each for each in told(main) if each.startswith("error")]
+    assert [each.split(":")[0].split(" $")[0] for each in errors] == [f"error main {key}" for key in "2345"]
+
+
+def test_prompts_that_are_too_long_or_empty() -> None:
+    assert any("warning main prompt: takes about" in each for each in told(ending(prompt="word " * 150)))
+    assert any("error main prompt: is empty" in each for each in told(ending(prompt="")))
+    assert any("error main prompt" in each for each in told(ending(prompt="x" * 3001)))
+
+
+def test_a_value_that_the_data_does_not_have() -> None:
+    main = ending(prompt="Hello {name}.")
+    assert told(main) == []
+    assert any("{name} has no value" in each for each in told(main, data={"day": "Monday"}))
+
+
+def test_texts_by_language_where_no_language_is_set() -> None:
+    assert any("no menu on the way sets one" in each for each in told(ending(prompt={"en": "Hello."})))
+    assert any("no text for the language 'zh'" in each for each in told(ending(prompt={"en": "Hello."}, language="zh")))
+    assert told(ending(prompt={"en": "Hello."}, language="en-GB")) == []
+
+
+def test_a_menu_without_fallback() -> None:
+    assert told(ending(fallback=None)) == [
+        "warning main: has no fallback: who presses nothing, or whose handler fails, is hung up on without a word"
+    ]
+
+
+def test_silence_that_never_ends() -> None:
+    one = ending("one")
+    two = ending("two", fallback=one)
+    loops = Menu("loops", prompt="Hm.", voice_profile="v", fallback=BACK)
+    loops.on("1", goto=END)
+    one.on("2", goto=loops)
+    one.on("3", goto=two)
+    assert told(one) == []
+    forever = ending("forever", fallback=BACK)
+    (only,) = told(forever)
+    assert "who presses nothing is asked again without end" in only
+
+
+def test_a_menu_that_nothing_ends() -> None:
+    main, inner = menu(fallback=End("Bye.")), menu("inner", fallback=None)
+    main.on("1", goto=inner)
+    inner.on("1", goto=main)
+    inner.own = main.own
+    assert [each for each in told(main) if "fallback" not in each] == []  # its fallback ends it
+    main.own = inner.own = Menu("x", prompt="", voice_profile="v", fallback=main).own
+    assert any("no key ends the call from here" in each for each in told(main))
+
+
+def test_a_handler_of_which_nobody_can_tell_where_it_leads() -> None:
+    main = ending()
+    main.on("2")(lambda _: None)  # type: ignore[type-var]
+    main.on("4")(lambda _: END)
+    main.on("5")(lambda _: End("Bye."))
+
+    @main.on("3")
+    def somewhere(_: Caller):  # type: ignore[no-untyped-def] # noqa: ANN202 - what is tested
+        return None
+
+    assert [each.split(":")[0] for each in told(main)] == ["warning main 2", "warning main 3"]
+    assert "handler somewhere leads cannot be told" in told(main)[1]
+
+
+def test_menus_of_the_module_that_nothing_leads_to() -> None:
+    main, lost = ending(), ending("lost")
+    assert told(main, beside={"main": main, "lost_menu": lost}) == [
+        "warning lost_menu: nothing leads to this menu from main"
+    ]
+
+
+def test_a_prompt_that_is_a_function_and_fails_is_told_as_a_warning() -> None:
+    assert any(
+        each.startswith("warning main prompt: could not be tried: KeyError") and "--data" in each
+        for each in told(ending(prompt=lambda caller: str(caller.data["name"])))
+    )
+    assert told(ending(prompt=lambda caller: str(caller.data["name"])), data={"name": "Ana"}) == []
+
+
+@pytest.mark.parametrize("count", [10])
+def test_many_menus_that_all_lead_to_all_are_walked_quickly(count: int) -> None:
+    menus = [ending(f"m{place}") for place in range(count)]
+    for one in menus:
+        for place, other in enumerate(menus):
+            one.on(f"2{place}", goto=other)
+    assert told(menus[0]) == []

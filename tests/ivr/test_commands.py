@@ -1,0 +1,164 @@
+"""`voiceflow ivr`, and the options that name menus."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import anyio
+import httpx
+import pytest
+
+from tests.ivr.asking import SECRET, Line
+from tests.support.engine import Engine
+from tests.support.processes import running
+from tests.support.voices import ScriptedVoice
+from voiceflow_worker import CallQueue, Job, JobState, open_store
+from voiceflow_worker.cli.program import run
+
+MENUS = """
+from voiceflow_worker import Again, Caller, CallFlow, End, Menu
+
+confirm = Menu(
+    "confirm", prompt="Hello {name}. To confirm press 1, to speak to us press 2.",
+    voice_profile="en-US-BenjaminRUS", fallback="Goodbye.",
+)
+confirm.on("1", goto=End("Thank you, {name}."))
+confirm.on("2", goto=CallFlow.bridge(source="+6531234567", destination="+6587654322"))
+made = Menu("made", prompt=lambda caller: "Hm.", voice_profile="v", fallback=End("Bye."))
+made.on("1", goto=End())
+wrong = Menu("wrong", prompt="Hm.")
+
+
+@made.on("2")
+def fails(caller: Caller) -> End:
+    raise LookupError("no table")
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with a module of menus, as the current one."""
+    (tmp_path / "menus_of_test.py").write_text(MENUS)
+    (tmp_path / "broken_module.py").write_text("import nothing_like_this\n")
+    (tmp_path / "raising_module.py").write_text("1 / 0\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path
+    for name in ("menus_of_test", "broken_module", "raising_module"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("menus_of_test:nothing", "menus_of_test has confirm, made, wrong"),
+        ("menus_of_test:fails", "is function, and no Menu"),
+        ("menus_of_test", "write module:menu"),
+        ("menus_of_test.py:confirm", "menus_of_test:confirm"),
+        ("no_such_module:menu", "there is no module no_such_module"),
+        ("broken_module:menu", "needs nothing_like_this, which is not installed"),
+        ("raising_module:menu", "ZeroDivisionError"),
+    ],
+)
+def test_a_menu_that_cannot_be_had_is_told_with_a_remedy(
+    folder: Path, capfd: pytest.CaptureFixture[str], name: str, said: str
+) -> None:
+    assert run(["ivr", "draw", name]) == 2
+    assert said in capfd.readouterr().err
+
+
+def test_draw_prints_mermaid_or_writes_svg(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["ivr", "draw", "menus_of_test:confirm"]) == 0
+    assert capfd.readouterr().out.startswith("flowchart TD\n")
+    assert run(["ivr", "draw", "menus_of_test:confirm", "--svg", "menus.svg"]) == 0
+    assert "Hello {name}." in "".join(ET.fromstring((folder / "menus.svg").read_text()).itertext())
+
+
+def test_play_goes_through_a_call(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["ivr", "play", "menus_of_test:confirm", "--data", "name=Ana", "--keys", "7,,1"]) == 0
+    told = capfd.readouterr()
+    asks = "asks: Hello Ana. To confirm press 1, to speak to us press 2."
+    lines = [asks, "presses: 7", asks, "presses: (nothing)", asks, "presses: 1", "says: Thank you, Ana.", "hangs up"]
+    assert [line.strip() for line in told.out.splitlines()] == lines
+    assert run(["ivr", "play", "menus_of_test:confirm", "--data", "name=Ana", "--keys", "2"]) == 0
+    assert "connects to +6587654322" in capfd.readouterr().out
+
+
+def test_play_says_what_went_wrong_and_exits_1(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["ivr", "play", "menus_of_test:made", "--keys", "2"]) == 1
+    told = capfd.readouterr()
+    assert "LookupError: no table" in told.err
+    assert "says: Bye." in told.out
+    assert run(["ivr", "play", "menus_of_test:made", "--keys", "7"]) == 1
+    assert "the keys are used up" in capfd.readouterr().err
+    assert run(["ivr", "play", "menus_of_test:confirm"]) == 1  # its prompt lacks a value
+    assert "{name} has no value" in capfd.readouterr().err
+    assert run(["ivr", "play", "menus_of_test:confirm", "--data", "name"]) == 2
+
+
+def test_check_exits_2_only_for_errors(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["ivr", "check", "menus_of_test:confirm"]) == 0
+    told = capfd.readouterr().out
+    assert "nothing leads to this menu from confirm" in told
+    assert "1 menu; 0 errors, 2 warnings" in told
+    assert run(["ivr", "check", "menus_of_test:wrong", "--json"]) == 2
+    findings = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert {"wrong", "wrong prompt"} <= {found["path"] for found in findings if found["severity"] == "error"}
+    assert {found["file"] for found in findings} == {"menus_of_test:wrong"}
+
+
+async def jobs(url: str) -> list[Job]:
+    async with open_store(url) as store:
+        return list(await CallQueue(store).find())
+
+
+def test_enqueue_begins_the_calls_of_a_file_with_a_menu(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (folder / "people.csv").write_text("destination,name\n+6587654321,Ana\n+6587654322,Ben\n")
+    common = ["--source", "+6531234567", "--store", "sqlite:///calls.db"]
+    assert run(["enqueue", "people.csv", "--ivr", "menus_of_test:confirm", *common]) == 0
+    made = anyio.run(jobs, "sqlite:///calls.db")
+    assert [(job.menu, job.data) for job in made] == [("confirm", {"name": "Ana"}), ("confirm", {"name": "Ben"})]
+    assert "Hello Ana. To confirm press 1" in made[0].body
+    assert '"sayAndCapture"' in made[0].body
+    assert run(["enqueue", "people.csv", "--ivr", "menus_of_test:made", *common]) == 2
+    assert "is a function of the caller" in capfd.readouterr().err
+    say = ["--say", "Hello.", "--voice-profile", "v", "--menu", "confirm", "--batch", "other"]
+    assert run(["enqueue", "people.csv", *say, *common]) == 0
+    assert [job.menu for job in anyio.run(jobs, "sqlite:///calls.db")] == ["confirm"] * 4
+
+
+def test_serve_refuses_menus_with_errors(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["serve", "--ivr", "menus_of_test:wrong", "--store", "sqlite:///calls.db"]) == 2
+    assert "no key leads on" in capfd.readouterr().err
+
+
+def test_serve_answers_calls_by_its_menus(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'calls.db'}"
+
+    async def sent() -> Job:
+        from tests.ivr.restaurant import OURS, main
+
+        async with open_store(url) as store:
+            engine = Engine(store, ScriptedVoice())
+            data = {"name": "Ana"}
+            job = await engine.queue.enqueue(main.call("+6587654321", source=OURS, data=data), menu="main", data=data)
+            await engine.send()
+            return job
+
+    env = {"VOICEFLOW_STORE": url, "VOICEFLOW_WEBHOOK_SECRET": SECRET}
+    with running("serve", "--port", "0", "--ivr", "tests.ivr.restaurant:main", env=env) as server:
+        address = server.wait_for(r"(http://127\.0\.0\.1:\d+)/webhooks/8x8")[1]
+        job = anyio.run(sent)
+        line = Line.of(job)
+        with httpx.Client(headers={"Authorization": SECRET}, trust_env=False, timeout=30) as client:
+            first = client.post(f"{address}/webhooks/8x8", json=line.event("2"))
+            assert line.took(first.content).text.startswith("We are open day and night. Welcome, Ana.")
+            assert not line.took(client.post(f"{address}/webhooks/8x8", json=line.event("9")).content).asks
+            metrics = client.get(f"{address}/metrics").text
+    assert 'voiceflow_ivr_answers_total{result="led_on"} 2.0' in metrics
+    (stored,) = anyio.run(jobs, url)
+    assert (stored.state, stored.digits) == (JobState.SUBMITTED, "2,9")

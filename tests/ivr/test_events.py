@@ -1,0 +1,345 @@
+"""Menus behind a receiver, on every store: which job an event belongs to, what is stored, what repeated events get."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+import anyio
+import pytest
+from structlog.testing import capture_logs
+
+from tests.ivr.asking import OURS, Line, Receiver
+from tests.support.engine import Engine
+from tests.support.voices import GatedVoice, ScriptedVoice, unknown
+from voiceflow_worker import (
+    END,
+    Caller,
+    CallQueue,
+    End,
+    Job,
+    JobState,
+    Menu,
+    PostVerdict,
+    SessionStatus,
+    Store,
+    StoreUnavailableError,
+    approval_call,
+    approval_data,
+)  # fmt: skip
+from voiceflow_worker.model.events import SessionSummary
+
+pytestmark = pytest.mark.anyio
+
+DATA: Mapping[str, object] = {"name": "Ana"}
+
+
+class Counting:
+    """A menu whose handler counts how often it ran, and may be held."""
+
+    def __init__(self) -> None:
+        self.ran: list[Caller] = []
+        self.go_on: anyio.Event | None = None
+        self.began = anyio.Event()
+        self.main = Menu("main", prompt="Hello {name}. Press 1.", voice_profile="en-US-X", fallback=End("Goodbye."))
+        self.main.on("2", goto="Two.")
+        self.main.on("3", goto=End("Done."))
+
+        @self.main.on("1")
+        async def one(caller: Caller) -> str:
+            self.ran.append(caller)
+            self.began.set()
+            if self.go_on is not None:
+                await self.go_on.wait()
+            return f"Run {len(self.ran)}, {caller.data['name']}."
+
+
+@pytest.fixture
+def counting() -> Counting:
+    return Counting()
+
+
+async def called(
+    store: Store, menu: Menu, *, voice: ScriptedVoice | None = None, destination: str = "+6587654321"
+) -> Job:
+    """A job that was sent, in this menu."""
+    engine = Engine(store, voice or ScriptedVoice())
+    job = await engine.queue.enqueue(menu.call(destination, source=OURS, data=DATA), menu=menu.name, data=DATA)
+    await engine.send()
+    return job
+
+
+async def got(store: Store, job: Job) -> Job:
+    return await CallQueue(store).get(job.id)
+
+
+async def test_a_call_goes_through_its_menu_and_its_keys_are_stored(store: Store, counting: Counting) -> None:
+    job = await called(store, counting.main)
+    receiver, line = Receiver.of(store, counting.main), Line.of(job)
+    assert (await line.press(receiver, "7")).text == "Hello Ana. Press 1."
+    assert (await line.press(receiver, "1")).text == "Run 1, Ana. Hello Ana. Press 1."
+    assert not (await line.press(receiver, "3")).asks
+    stored = await got(store, job)
+    assert stored.digits == "7,1,3"
+    assert [(press.menu, press.digits) for press in stored.posts[0].presses] == [("main", each) for each in "713"]
+    (caller,) = counting.ran
+    assert (caller.job_id, caller.number, caller.our_number) == (job.id, job.destination, job.source)
+    assert [receiver.count(each) for each in ("asked_again", "led_on")] == [1, 2]
+    assert receiver.registry.get_sample_value("voiceflow_ivr_handler_seconds_count") == 1
+
+
+class TestRepeatedEvents:
+    async def test_get_the_same_answer_and_the_handler_runs_once(
+        self, stores: tuple[Store, Store], counting: Counting
+    ) -> None:
+        job = await called(stores[0], counting.main)
+        one, two = (Receiver.of(store, counting.main) for store in stores)
+        for keys in ("1", "2", None, "3"):
+            line = Line.of(job)
+            event = line.event(keys)
+            answers = [await receiver.post(event) for receiver in (one, two, one, two)]
+            assert len(set(answers)) == 1
+            assert answers[0][0] == 200
+        assert len(counting.ran) == 1
+        assert (await got(stores[0], job)).digits == "1,2,3"
+        assert two.count("repeated") == 8
+        assert one.count("repeated") == 4
+
+    async def test_at_the_same_time_on_two_receivers(self, stores: tuple[Store, Store], counting: Counting) -> None:
+        job = await called(stores[0], counting.main)
+        counting.go_on = anyio.Event()
+        receivers = [Receiver.of(store, counting.main) for store in stores]
+        event, answers = Line.of(job).event("1"), list[tuple[int, bytes]]()
+
+        async def send(receiver: Receiver) -> None:
+            answers.append(await receiver.post(event))
+
+        async with anyio.create_task_group() as group:
+            for _ in range(5):
+                for receiver in receivers:
+                    group.start_soon(send, receiver)
+            await counting.began.wait()
+            await anyio.sleep(0.1)  # the others come to wait for it; were they not to, they would run it
+            counting.go_on.set()
+        assert len(answers) == 10
+        assert len(set(answers)) == 1
+        assert len(counting.ran) == 1
+        assert (await got(stores[0], job)).digits == "1"
+
+    async def test_without_an_event_id_are_known_by_their_place_and_keys(
+        self, store: Store, counting: Counting
+    ) -> None:
+        job = await called(store, counting.main)
+        receiver, line = Receiver.of(store, counting.main), Line.of(job)
+        event = line.event("1", eventId=None)
+        first = await receiver.post(event)
+        assert await receiver.post(event) == first
+        line.took(first[1])
+        assert (await line.press(receiver, "1", eventId=None)).text.startswith("Run 2")  # the same key, later
+        assert (await got(store, job)).digits == "1,1"
+
+    async def test_of_another_session_with_the_same_id_are_others(self, store: Store, counting: Counting) -> None:
+        jobs = [await called(store, counting.main, destination=number) for number in ("+6587654321", "+6587654322")]
+        receiver = Receiver.of(store, counting.main)
+        for job in jobs:
+            await Line.of(job).press(receiver, "1", eventId="e")
+        assert len(counting.ran) == 2
+
+    async def test_are_taken_over_when_their_receiver_died(
+        self, stores: tuple[Store, Store], counting: Counting
+    ) -> None:
+        job = await called(stores[0], counting.main)
+        limit = timedelta(milliseconds=300)
+        one, two = (Receiver.of(store, counting.main, handler_limit=limit) for store in stores)
+        event = Line.of(job).event("1")
+        counting.go_on = anyio.Event()
+        async with anyio.create_task_group() as group:
+            group.start_soon(one.post, event)
+            await counting.began.wait()
+            group.cancel_scope.cancel()  # as a process that is killed: its claim stays behind
+        counting.go_on.set()
+        with anyio.fail_after(10):
+            status, body = await two.post(event)
+        assert status == 200
+        assert Line.of(job).took(body).text.startswith("Run 2")
+        assert (await got(stores[0], job)).digits == "1"
+
+    async def test_a_press_that_was_lost_with_its_receiver_is_stored_by_the_next(
+        self, store: Store, counting: Counting, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        job = await called(store, counting.main)
+        receiver, event = Receiver.of(store, counting.main), Line.of(job).event("2")
+
+        async def away(*_: object) -> Sequence[bool]:
+            raise StoreUnavailableError("away")
+
+        monkeypatch.setattr(type(store.jobs), "commit", away)
+        assert (await receiver.post(event))[0] == 503
+        monkeypatch.undo()
+        status, _ = await receiver.post(event)
+        assert (status, (await got(store, job)).digits) == (200, "2")
+
+
+class TestBinding:
+    async def test_an_event_before_the_answer_of_its_post_is_stored(self, store: Store, counting: Counting) -> None:
+        voice = GatedVoice(bytes_left=True)
+        engine = Engine(store, voice)
+        job = await engine.queue.enqueue(
+            counting.main.call("+6587654321", source=OURS, data=DATA), menu="main", data=DATA
+        )
+        receiver = Receiver.of(store, counting.main)
+        line = Line.of(job)
+        async with anyio.create_task_group() as group:
+            group.start_soon(engine.send)
+            await voice.reached(1)
+            assert (await line.press(receiver, "1")).text.startswith("Run 1, Ana.")
+            between = await got(store, job)
+            assert (between.state, between.session_id, between.digits) == (JobState.SUBMITTED, line.session_id, "1")
+            voice.open.set()
+        after = await got(store, job)
+        assert (after.state, after.posts[0].verdict, after.digits) == (JobState.SUBMITTED, PostVerdict.CREATED, "1")
+        assert (await line.press(receiver, "2")).text.startswith("Two.")
+        assert (after.attempt, len(voice.placed)) == (1, 1)
+        assert not after.notes
+
+    async def test_an_event_of_a_call_in_doubt_settles_it_and_it_never_rings_again(
+        self, store: Store, counting: Counting
+    ) -> None:
+        job = await called(store, counting.main, voice=ScriptedVoice(answers=[unknown()]))
+        assert (await got(store, job)).state is JobState.IN_DOUBT
+        receiver, line = Receiver.of(store, counting.main), Line.of(job, session_id="session-of-8x8")
+        event = line.event("1")
+        answers = {await receiver.post(event) for _ in range(3)}
+        assert len(answers) == 1
+        placed = await got(store, job)
+        assert (placed.state, placed.session_id, placed.digits) == (JobState.SUBMITTED, "session-of-8x8", "1")
+        assert placed.posts[0].verdict is PostVerdict.PLACED
+        engine = Engine(store, ScriptedVoice())
+        assert await engine.send() == []
+        summary = SessionSummary(session_id="session-of-8x8", status=SessionStatus.COMPLETED, status_text="COMPLETED")
+        await engine.settler.summary(summary)
+        assert (await got(store, job)).state is JobState.COMPLETED
+
+    @pytest.mark.parametrize(
+        "strange",
+        [{"source": "+6531234599"}, {"destination": "+6587654399"}, {"callDirection": "INBOUND"}, {"sessionId": None}],
+        ids=["another source", "another destination", "inbound", "no session"],
+    )
+    async def test_an_event_that_may_be_of_another_call_proves_nothing(
+        self, store: Store, counting: Counting, strange: Mapping[str, object]
+    ) -> None:
+        job = await called(store, counting.main, voice=ScriptedVoice(answers=[unknown()]))
+        receiver, line = Receiver.of(store, counting.main), Line.of(job, session_id="another")
+        assert not (await line.press(receiver, "1", **strange)).asks
+        left = await got(store, job)
+        assert (left.state, left.session_id, left.digits) == (JobState.IN_DOUBT, None, None)
+        assert receiver.count("no_menu") == 1
+
+    async def test_an_event_of_another_session_is_not_of_a_call_whose_session_is_known(
+        self, store: Store, counting: Counting
+    ) -> None:
+        job = await called(store, counting.main)
+        receiver = Receiver.of(store, counting.main)
+        assert not (await Line.of(job, session_id="another").press(receiver, "1")).asks
+        assert (await got(store, job)).digits is None
+
+    async def test_a_definite_refusal_of_the_post_outweighs_a_match_by_numbers(
+        self, store: Store, counting: Counting
+    ) -> None:
+        """Then the event was of a call that somebody else made to the same person from the same number."""
+        voice = GatedVoice(bytes_left=False)
+        engine = Engine(store, voice)
+        job = await engine.queue.enqueue(counting.main.call("+6587654321", source=OURS, data=DATA), menu="main")
+        receiver = Receiver.of(store, counting.main)
+        async with anyio.create_task_group() as group:
+            group.start_soon(engine.send)
+            await voice.reached(1)
+            await Line.of(job).press(receiver, "2")
+            group.cancel_scope.cancel()  # the worker is stopped before a byte left
+        assert (await got(store, job)).state is JobState.QUEUED
+
+    async def test_keys_that_come_after_the_summary_are_stored_all_the_same(
+        self, store: Store, counting: Counting
+    ) -> None:
+        job = await called(store, counting.main)
+        await Engine(store, ScriptedVoice()).summarise(job)
+        line = Line.of(job)
+        assert (await line.press(Receiver.of(store, counting.main), "1")).asks
+        stored = await got(store, job)
+        assert (stored.state, stored.digits) == (JobState.COMPLETED, "1")
+
+    async def test_presses_are_in_the_order_of_their_times(self, store: Store, counting: Counting) -> None:
+        job = await called(store, counting.main)
+        receiver, line = Receiver.of(store, counting.main), Line.of(job)
+        await line.elsewhere().press(receiver, "2", timestamp="2026-07-01T09:00:02.000Z")
+        await line.elsewhere().press(receiver, "1", timestamp="2026-07-01T09:00:01.000Z")
+        assert (await got(store, job)).digits == "1,2"
+
+
+class TestCallsThatNoJobMade:
+    async def test_an_inbound_call_goes_through_its_menu(self, store: Store) -> None:
+        main = Menu("desk", prompt="Press 1.", voice_profile="v", inbound=True)
+        people = Menu("people", prompt="How many?")
+        main.on("1", goto=people)
+        people.capture(max_digits=1)(lambda caller: End(f"{caller.pressed('desk')} {caller.digits} {caller.number}"))
+        receiver = Receiver.of(store, main)
+        line = Line(source="+6587654321", destination=OURS, direction="INBOUND")
+        assert (await line.press(receiver, None, callStatus="CALL_RECEIVED")).text == "Press 1."
+        assert (await line.press(receiver, "1")).text == "How many?"
+        assert (await line.press(receiver, "4")).text == "1 4 +6587654321"
+
+    async def test_a_call_that_nobody_takes_ends_politely_and_is_counted(
+        self, store: Store, counting: Counting
+    ) -> None:
+        receiver = Receiver.of(store, counting.main)
+        heard = await Line(direction="INBOUND").press(receiver, None, callStatus="CALL_RECEIVED")
+        assert (heard.text, heard.asks, receiver.count("no_menu")) == ("Goodbye.", False, 1)
+
+
+class TestFailures:
+    async def test_a_handler_that_fails_is_a_fallback_a_200_a_log_line_and_a_count(self, store: Store) -> None:
+        main = Menu("main", prompt="Press 1.", voice_profile="v", fallback=End("Goodbye."))
+
+        @main.on("1")
+        async def fails(_: Caller) -> End:
+            raise LookupError("no table")
+
+        @main.on("2")
+        async def hangs(_: Caller) -> End:
+            await anyio.sleep_forever()
+            return END
+
+        job = await called(store, main)
+        receiver = Receiver.of(store, main, handler_limit=timedelta(milliseconds=50))
+        with capture_logs() as logs:
+            assert (await Line.of(job).press(receiver, "1")).text == "Goodbye."
+            assert (await Line.of(job).press(receiver, "2")).text == "Goodbye."
+        assert [(log["job"], log["menu"], log["result"]) for log in logs] == [
+            (job.id, "main", "failed"),
+            (job.id, "main", "too_slow"),
+        ]
+        assert (receiver.count("failed"), receiver.count("too_slow")) == (1, 1)
+        assert (await got(store, job)).digits == "1,2"
+
+    async def test_a_store_that_is_away_is_a_503(
+        self, store: Store, counting: Counting, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        job = await called(store, counting.main)
+        receiver, event = Receiver.of(store, counting.main), Line.of(job).event("1")
+
+        async def away(*_: object, **__: object) -> Mapping[str, str]:
+            raise StoreUnavailableError("away")
+
+        monkeypatch.setattr(type(store.records), "put_if_absent", away)
+        assert (await receiver.post(event))[0] == 503
+        assert counting.ran == []
+
+
+async def test_the_menu_approval_is_always_served(store: Store, counting: Counting) -> None:
+    data = approval_data("Deploy?", voice_profile="en-US-X")
+    engine = Engine(store, ScriptedVoice())
+    flow = approval_call("+6587654321", source=OURS, question="Deploy?", voice_profile="en-US-X")
+    job = await engine.queue.enqueue(flow, menu="approval", data=data)
+    await engine.send()
+    heard = await Line.of(job).press(Receiver.of(store, counting.main), "2")
+    assert (heard.text, (await got(store, job)).digits) == ("Thank you. Your answer: rejected.", "2")

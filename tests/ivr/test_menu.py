@@ -1,0 +1,511 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import anyio
+import pytest
+
+from voiceflow_worker import BACK, END, Again, Caller, CallFlow, End, InvalidInputError, Menu, Rehearsal
+from voiceflow_worker.ivr.answer import Result
+
+pytestmark = pytest.mark.anyio
+
+VOICE = "en-US-BenjaminRUS"
+OURS, DESK = "+6531234567", "+6587654322"
+
+
+def menu(name: str = "main", prompt: str = "Press 1 or 2.", **more: Any) -> Menu:
+    return Menu(name, prompt=prompt, **{"voice_profile": VOICE, **more})
+
+
+def question(call: CallFlow) -> dict[str, Any]:
+    (entry,) = [entry for entry in call.to_body()["callflow"] if entry["action"] == "sayAndCapture"]
+    params: dict[str, Any] = entry["params"]
+    return params
+
+
+class TestKeys:
+    async def test_a_key_leads_to_what_was_declared_for_it(self) -> None:
+        main, hours = menu(), Menu("hours", prompt="We open at nine. For the main menu press 9.")
+        main.on("1", goto=hours)
+        main.on("2", goto=CallFlow.bridge(source=OURS, destination=DESK))
+        main.on("3", goto="We are in Main Street.")
+        main.on("4", goto=End("Goodbye."))
+        hours.on("9", goto=main)
+
+        call = Rehearsal(main)
+        assert (await call.begin()).text == "Press 1 or 2."
+        assert (await call.press("1")).menu == "hours"
+        assert (await call.press("9")).menu == "main"
+        said = await call.press("3")
+        assert (said.text, said.menu) == ("We are in Main Street. Press 1 or 2.", "main")
+        assert (await call.press("2")).connected_to == DESK
+        await call.begin()
+        ended = await call.press("4")
+        assert (ended.text, ended.has_ended) == ("Goodbye.", True)
+        assert ended.answer.flow.actions[-1] == {"action": "hangup"}
+
+    async def test_a_handler_is_told_the_caller_and_says_what_follows(self) -> None:
+        main, told = menu(), list[Caller]()
+
+        @main.on("1", "2")
+        async def either(caller: Caller) -> End:
+            told.append(caller)
+            return End(f"Bye, {caller.data['name']}.")
+
+        call = Rehearsal(main, data={"name": "Ana"}, at=datetime(2026, 7, 1, 4, tzinfo=UTC))
+        await call.begin()
+        assert (await call.press("2")).text == "Bye, Ana."
+        (caller,) = told
+        assert (caller.digits, caller.menu, caller.number, caller.our_number) == ("2", "main", "+6587654321", OURS)
+        assert caller.local_time("Asia/Singapore").hour == 12
+
+    @pytest.mark.parametrize("step", [END, "Hello.", BACK, Again("No."), menu("other")], ids=repr)
+    async def test_a_handler_may_be_sync_async_or_a_lambda(self, step: Any) -> None:
+        async def later(_: Caller) -> Any:
+            return step
+
+        class Handler:
+            async def __call__(self, _: Caller) -> Any:
+                return step
+
+        def with_more(_caller: Caller, *, more: int) -> Any:
+            return step if more else None
+
+        bodies = []
+        for handler in (lambda _: step, later, Handler(), partial(with_more, more=1)):
+            main = menu()
+            main.on("1", leads_to=[step])(handler)
+            call = Rehearsal(main)
+            await call.begin()
+            heard = await call.press("1")
+            assert heard.trouble is None
+            bodies.append(heard.answer.body)
+        assert len(set(bodies)) == 1
+
+    async def test_keys_of_several_digits_and_the_star_are_keys(self) -> None:
+        main = menu()
+        main.on("42", goto=End("The answer."))
+        main.on("*", goto=End("A star."))
+        call = Rehearsal(main)
+        assert question((await call.begin()).answer.flow)["maxDigits"] == 2
+        assert (await call.press("42")).text == "The answer."
+        await call.begin()
+        assert (await call.press("*")).text == "A star."
+
+    async def test_the_hash_is_a_key_where_it_is_declared_as_one(self) -> None:
+        main = menu()
+        main.on("#", goto=End("Hash."))
+        call = Rehearsal(main)
+        assert question((await call.begin()).answer.flow)["completeOnHash"] is False
+        assert (await call.press("#")).text == "Hash."
+
+    async def test_back_leads_to_where_the_caller_came_from(self) -> None:
+        one, two, three = menu("one"), menu("two"), menu("three")
+        one.on("1", goto=two)
+        two.on("1", goto=three)
+        for each in (one, two, three):
+            each.on("9", goto=BACK)
+        call = Rehearsal(one)
+        await call.begin()
+        await call.press("1")
+        assert (await call.press("1")).menu == "three"
+        assert (await call.press("9")).menu == "two"
+        assert (await call.press("9")).menu == "one"
+        assert (await call.press("9")).menu == "one"
+
+    async def test_a_menu_may_be_gone_to_with_a_text_before_it(self) -> None:
+        main = menu()
+        main.on("1")(lambda caller: main.saying(f"You pressed {caller.digits}"))
+        call = Rehearsal(main)
+        await call.begin()
+        assert (await call.press("1")).text == "You pressed 1. Press 1 or 2."
+
+
+class TestTries:
+    async def test_a_wrong_key_and_silence_are_asked_again_until_the_fallback(self) -> None:
+        main = menu(again="Sorry.", retries=2, fallback=End("Goodbye."))
+        main.on("1", goto=END)
+        call = Rehearsal(main)
+        await call.begin()
+        assert (await call.press("7")).text == "Sorry. Press 1 or 2."
+        assert (await call.press("")).text == "Sorry. Press 1 or 2."
+        last = await call.press("8")
+        assert (last.text, last.answer.result) == ("Goodbye.", Result.GAVE_UP)
+
+    async def test_no_retries_means_one_question(self) -> None:
+        main = menu(retries=0, fallback="Goodbye.")
+        main.on("1", goto=END)
+        call = Rehearsal(main)
+        await call.begin()
+        last = await call.press("")
+        assert (last.text, last.has_ended) == ("Goodbye.", True)
+
+    async def test_tries_begin_anew_at_each_menu(self) -> None:
+        main, other = menu(retries=1), Menu("other", prompt="Other.")
+        main.on("1", goto=other)
+        other.on("1", goto=main)
+        call = Rehearsal(main)
+        await call.begin()
+        await call.press("7")
+        await call.press("1")
+        assert (await call.press("7")).answer.result is Result.ASKED_AGAIN
+
+    async def test_a_fallback_may_be_a_menu_a_flow_or_a_handler(self) -> None:
+        last = Menu("last", prompt="To speak to us press 1.", fallback=END)
+        last.on("1", goto=END)
+        to_desk = CallFlow.bridge(source=OURS, destination=DESK)
+        for fallback, menu_name, number in (
+            (last, "last", None),
+            (to_desk, None, DESK),
+            (lambda _: to_desk, None, DESK),
+        ):
+            main = menu(retries=0, fallback=fallback)
+            main.on("1", goto=END)
+            call = Rehearsal(main)
+            await call.begin()
+            heard = await call.press("")
+            assert (heard.menu, heard.connected_to) == (menu_name, number)
+
+    async def test_a_call_that_asks_without_end_is_ended(self) -> None:
+        main = menu()
+        main.on("1", goto=main)
+        call = Rehearsal(main)
+        await call.begin()
+        questions = 1
+        while not (await call.press("1")).has_ended:
+            questions += 1
+        assert questions == 100
+
+
+class TestCaptures:
+    async def test_what_is_typed_reaches_the_handler_without_its_hash(self) -> None:
+        main, typed = menu("people", "How many?"), list[str]()
+
+        @main.capture(max_digits=2)
+        async def people(caller: Caller) -> End | Again:
+            typed.append(caller.digits)
+            return End("Booked.") if 1 <= int(caller.digits) <= 12 else Again("One to twelve.")
+
+        call = Rehearsal(main)
+        asked = question((await call.begin()).answer.flow)
+        assert (asked["minDigits"], asked["maxDigits"], asked["completeOnHash"]) == (1, 2, True)
+        again = await call.press("44#")
+        assert (again.text, again.menu) == ("One to twelve. How many?", "people")
+        assert (await call.press("4#")).text == "Booked."
+        assert typed == ["44", "4"]
+
+    async def test_what_will_not_do_counts_as_a_try(self) -> None:
+        main = menu("people", "How many?", retries=1, fallback=End("Goodbye."))
+        main.capture(max_digits=2)(lambda _: Again("No."))
+        call = Rehearsal(main)
+        await call.begin()
+        assert (await call.press("5")).text == "No. How many?"
+        assert (await call.press("5")).text == "Goodbye."
+
+    async def test_too_few_digits_are_a_wrong_key(self) -> None:
+        main = menu("pin", "Your PIN.")
+        main.capture(min_digits=4, max_digits=4)(lambda _: END)
+        call = Rehearsal(main)
+        await call.begin()
+        assert (await call.press("12")).answer.result is Result.ASKED_AGAIN
+
+    @pytest.mark.parametrize("keys", ["*", "1*", "#", "1#2", "\u0661"])
+    async def test_a_handler_gets_nothing_but_digits(self, keys: str) -> None:
+        main = menu("people", "How many?")
+        main.capture(max_digits=4)(lambda caller: End(str(int(caller.digits))))
+        call = Rehearsal(main)
+        await call.begin()
+        assert (await call.press(keys)).answer.result is Result.ASKED_AGAIN
+
+    async def test_keys_come_before_a_capture(self) -> None:
+        main = menu()
+        main.capture(max_digits=3)(lambda caller: End(f"Typed {caller.digits}."))
+        main.on("0", goto=End("The desk."))
+        call = Rehearsal(main)
+        await call.begin()
+        assert (await call.press("0")).text == "The desk."
+        await call.begin()
+        assert (await call.press("00")).text == "Typed 00."
+
+    async def test_what_is_typed_at_a_secret_menu_is_stored_as_stars(self) -> None:
+        pin, seen = menu("pin", "Your PIN.", secret=True), list[str]()
+        after = Menu("after", prompt="After.")
+        after.on("1", goto=END)
+
+        @pin.capture(min_digits=4, max_digits=4)
+        def check(caller: Caller) -> Menu:
+            seen.append(caller.digits)
+            return after
+
+        call = Rehearsal(pin)
+        await call.begin()
+        await call.press("1234")
+        assert seen == ["1234"]
+        assert [(press.menu, press.digits) for press in call.presses] == [("pin", "***")]
+
+    async def test_handlers_know_what_was_pressed_before(self) -> None:
+        day, people = menu("day", "Which day?"), Menu("people", prompt="How many?")
+        day.on("1", "2", goto=people)
+        people.capture(max_digits=1)(
+            lambda caller: End(f"{caller.pressed('day')} {caller.digits} {caller.pressed('x')}")
+        )
+        call = Rehearsal(day)
+        await call.begin()
+        await call.press("2")
+        assert (await call.press("7")).text == "2 7 None"
+
+
+class TestManner:
+    async def test_voice_language_and_waiting_come_from_the_menu_before(self) -> None:
+        main = Menu(
+            "main",
+            prompt={"en": "English or 1 for Chinese.", "zh": "…"},
+            voice_profile="en-US-BenjaminRUS",
+            language="en",
+            overall_timeout=timedelta(seconds=7),
+            speed=0.9,
+        )
+        chinese = Menu(
+            "zh", prompt={"en": "Hours: 1.", "zh": "营业时间请按1。"}, voice_profile="zh-CN-X", language="zh-CN"
+        )
+        hours = Menu("hours", prompt={"en": "At nine.", "zh": "九点。"})
+        main.on("1", goto=chinese)
+        main.on("2", goto=hours)
+        chinese.on("1", goto=hours)
+        hours.on("9", goto=main)
+
+        call = Rehearsal(main)
+        await call.begin()
+        assert (await call.press("2")).text == "At nine."
+        await call.press("9")
+        await call.press("1")
+        heard = await call.press("1")
+        asked = question(heard.answer.flow)
+        assert (asked["promptMessage"], asked["voiceProfile"]) == ("九点。", "zh-CN-X")
+        assert (asked["overallTimeout"], asked["speed"]) == (7000, 0.9)
+        assert question((await call.press("9")).answer.flow)["voiceProfile"] == "en-US-BenjaminRUS"
+
+    async def test_a_digit_timeout_is_sent_only_where_several_digits_are_typed(self) -> None:
+        main = menu(digit_timeout=timedelta(seconds=3))
+        main.on("1", goto=END)
+        assert "digitTimeout" not in question((await Rehearsal(main).begin()).answer.flow)
+        main.capture(max_digits=4)(lambda _: END)
+        assert question((await Rehearsal(main).begin()).answer.flow)["digitTimeout"] == 3000
+
+    async def test_the_question_leaves_nothing_to_defaults_of_the_service(self) -> None:
+        main = menu()
+        main.on("1", goto=END)
+        assert question((await Rehearsal(main).begin()).answer.flow) == {
+            "promptMessage": "Press 1 or 2.",
+            "voiceProfile": VOICE,
+            "minDigits": 1,
+            "maxDigits": 1,
+            "completeOnHash": False,
+            "overallTimeout": 10000,
+            "noOfTries": 1,
+        }
+
+    async def test_a_recording_is_played_before_the_prompt(self) -> None:
+        main = menu(play="https://example.com/{name}.mp3")
+        main.on("1", goto=main.saying("Again"))
+        call = Rehearsal(main, data={"name": "ana"})
+        assert (await call.begin()).said == ("https://example.com/ana.mp3", "Press 1 or 2.")
+        assert (await call.press("1")).said == ("Again", "https://example.com/ana.mp3", "Press 1 or 2.")
+
+
+class TestTexts:
+    async def test_declared_texts_are_templates_of_the_data(self) -> None:
+        main = menu(prompt="Hello {name}, {{1}}.", again="Dear {name}.", fallback="Bye {name}.", retries=1)
+        main.on("1", goto="It is {day}.")
+        call = Rehearsal(main, data={"name": "Ana", "day": 3, "note": None})
+        assert (await call.begin()).text == "Hello Ana, {1}."
+        assert (await call.press("1")).text == "It is 3. Hello Ana, {1}."
+        assert (await call.press("")).text == "Dear Ana. Hello Ana, {1}."
+        assert (await call.press("")).text == "Bye Ana."
+
+    async def test_texts_that_a_handler_makes_are_spoken_as_they_are(self) -> None:
+        main = menu()
+        main.on("1")(lambda caller: str(caller.data["note"]))
+        call = Rehearsal(main, data={"note": "see {secret} and {0.__class__}"})
+        await call.begin()
+        assert (await call.press("1")).text == "see {secret} and {0.__class__}. Press 1 or 2."
+
+    @pytest.mark.parametrize("prompt", ["{unknown}", "{name.__class__}", "{name[0]}", "{", "{}", "{0}"])
+    async def test_a_template_cannot_look_into_the_program(self, prompt: str) -> None:
+        main = menu(prompt=prompt)
+        main.on("1", goto=END)
+        heard = await Rehearsal(main, data={"name": "Ana"}).begin()
+        assert heard.answer.result is Result.FAILED
+        assert heard.has_ended
+
+    async def test_a_prompt_may_be_a_function_of_the_caller(self) -> None:
+        main = Menu("main", prompt=lambda caller: f"It is {caller.now.hour}.", voice_profile=VOICE)
+        main.on("1", goto=END)
+        assert (await Rehearsal(main, at=datetime(2026, 7, 1, 4, tzinfo=UTC)).begin()).text == "It is 4."
+
+    async def test_a_text_over_several_lines_is_spoken_as_one(self) -> None:
+        main = menu(
+            prompt="""To book press 1,
+                      to speak to us press 2."""
+        )
+        main.on("1", goto=END)
+        assert (await Rehearsal(main).begin()).text == "To book press 1, to speak to us press 2."
+
+
+class TestFlows:
+    async def test_a_flow_that_only_speaks_comes_back_to_the_menu(self) -> None:
+        main = menu()
+        main.on("1", goto=CallFlow.reply().play("https://example.com/hours.mp3"))
+        call = Rehearsal(main)
+        await call.begin()
+        heard = await call.press("1")
+        assert (heard.said, heard.menu) == (("https://example.com/hours.mp3", "Press 1 or 2."), "main")
+
+    async def test_a_flow_with_a_question_of_its_own_is_answered_to_the_same_menu(self) -> None:
+        main = menu()
+        main.on("1", goto=CallFlow.reply().capture("One or two?", voice_profile=VOICE))
+        call = Rehearsal(main)
+        await call.begin()
+        heard = await call.press("1")
+        assert (heard.text, heard.menu) == ("One or two?", "main")
+
+    async def test_two_who_were_connected_are_left_alone(self) -> None:
+        main = menu()
+        main.on("1", goto=CallFlow.bridge(source=OURS, destination=DESK))
+        call = Rehearsal(main)
+        await call.begin()
+        heard = await call.press("1")
+        for _ in range(2):  # an event may come when they are connected, and another one
+            call._token = heard.answer.flow.client_action_id
+            heard = await call.press("")
+            assert (heard.answer.result, heard.answer.flow.actions) == (Result.LEFT_ALONE, ())
+
+    async def test_after_a_flow_that_ends_the_next_event_is_hung_up(self) -> None:
+        main = menu()
+        main.on("1", goto=END)
+        call = Rehearsal(main)
+        await call.begin()
+        heard = await call.press("1")
+        assert heard.has_ended
+        call._token = heard.answer.flow.client_action_id
+        after = await call.press("")
+        assert (after.answer.result, after.answer.flow.actions) == (Result.ENDED, ({"action": "hangup"},))
+
+
+class TestFailures:
+    @pytest.mark.parametrize(
+        ("made", "said"),
+        [
+            (None, "NoneType"),
+            (42, "int"),
+            (CallFlow.call(DESK, source=OURS), "CallFlow.bridge"),
+            (CallFlow.reply().say("x" * 3001, voice_profile=VOICE), "3000"),
+            (CallFlow.bridge(source="nobody", destination=DESK), "E.164"),
+            (menu("stranger"), "leads_to"),
+        ],
+        ids=["nothing", "a number", "a call", "a text too long", "a bad number", "a menu nobody named"],
+    )
+    async def test_what_cannot_be_sent_is_answered_with_the_fallback(self, made: Any, said: str) -> None:
+        main = menu(fallback=End("Goodbye."))
+        main.on("1", leads_to=[])(lambda _: made)
+        call = Rehearsal(main)
+        await call.begin()
+        heard = await call.press("1")
+        assert (heard.text, heard.answer.result) == ("Goodbye.", Result.FAILED)
+        assert said in (heard.trouble or "")
+
+    async def test_a_handler_that_raises_is_answered_with_the_fallback(self) -> None:
+        main = menu(fallback=End("Goodbye."))
+
+        @main.on("1")
+        async def fails(_: Caller) -> End:
+            raise LookupError("no table")
+
+        call = Rehearsal(main)
+        await call.begin()
+        heard = await call.press("1")
+        assert (heard.text, heard.trouble) == ("Goodbye.", "LookupError: no table")
+        assert isinstance(heard.answer.error, LookupError)
+
+    async def test_a_handler_that_takes_too_long_is_answered_with_the_fallback(self) -> None:
+        main = menu(fallback=End("Goodbye."))
+
+        @main.on("1")
+        async def hangs(_: Caller) -> End:
+            await anyio.sleep_forever()
+            return END
+
+        call = Rehearsal(main, handler_limit=timedelta(milliseconds=20))
+        await call.begin()
+        heard = await call.press("1")
+        assert (heard.text, heard.answer.result) == ("Goodbye.", Result.TOO_SLOW)
+
+    async def test_a_timeout_within_a_handler_is_its_own_failure(self) -> None:
+        main = menu()
+
+        @main.on("1")
+        async def gives_up(_: Caller) -> End:
+            raise TimeoutError("the database")
+
+        call = Rehearsal(main)
+        await call.begin()
+        assert (await call.press("1")).answer.result is Result.FAILED
+
+    async def test_when_the_fallback_fails_too_the_call_is_hung_up(self) -> None:
+        main = menu(fallback="Goodbye {nobody}.")
+        main.on("1")(lambda _: 1 / 0)  # type: ignore[type-var]
+        call = Rehearsal(main)
+        await call.begin()
+        heard = await call.press("1")
+        assert (heard.said, heard.has_ended) == ((), True)
+        assert heard.answer.flow.actions == ({"action": "hangup"},)
+
+    async def test_a_menu_without_any_voice_hangs_up_and_says_why(self) -> None:
+        main = Menu("main", prompt="Press 1.")
+        main.on("1", goto=END)
+        heard = await Rehearsal(main).begin()
+        assert "voice_profile" in (heard.trouble or "")
+        with pytest.raises(InvalidInputError, match="voice_profile"):
+            main.call(DESK, source=OURS)
+
+    async def test_what_was_typed_at_a_secret_menu_is_not_in_the_words_of_a_failure(self) -> None:
+        main = menu("pin", "Your PIN.", secret=True)
+
+        @main.capture(min_digits=4, max_digits=4)
+        def check(caller: Caller) -> End:
+            raise ValueError(f"no such PIN: {caller.digits}")
+
+        call = Rehearsal(main)
+        await call.begin()
+        assert (await call.press("1234")).trouble == "ValueError"
+
+
+class TestDeclaring:
+    @pytest.mark.parametrize("name", ["", "Main", "a b", "-a", "a" * 33, "a/b", "a.b"])
+    def test_a_name_that_cannot_travel_is_refused(self, name: str) -> None:
+        with pytest.raises(InvalidInputError, match="no name for a menu"):
+            menu(name)
+
+    def test_retries_without_end_are_refused(self) -> None:
+        with pytest.raises(InvalidInputError, match="retries"):
+            menu(retries=21)
+
+    def test_on_needs_a_key(self) -> None:
+        with pytest.raises(InvalidInputError, match="needs a key"):
+            menu().on(goto=END)
+
+    def test_inbound_numbers_are_numbers(self) -> None:
+        with pytest.raises(InvalidInputError, match=r"E\.164"):
+            menu(inbound="desk")
+
+    def test_a_call_begins_with_the_question(self) -> None:
+        main = menu(prompt="Hello {name}. Press 1.")
+        main.on("1", goto=END)
+        call = main.call("6587654321", source=OURS, data={"name": "Ana"})
+        assert call.validated().destination == "+6587654321"
+        assert question(call)["promptMessage"] == "Hello Ana. Press 1."
+        with pytest.raises(InvalidInputError, match="name"):
+            main.call("6587654321", source=OURS)

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voiceflow_worker.ivr.position import LONGEST, Position, Standing
+
+NAMES = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,31}", fullmatch=True)
+
+
+@given(
+    path=st.lists(NAMES, min_size=1, max_size=4),
+    tries=st.integers(0, 20),
+    asked=st.integers(0, 100),
+    standing=st.sampled_from(Standing),
+)
+def test_a_position_comes_back_as_it_was(path: list[str], tries: int, asked: int, standing: Standing) -> None:
+    position = Position(path=tuple(path), tries=tries, asked=asked, standing=standing)
+    token = position.write()
+    assert Position.read(token) == position
+    assert len(token) <= LONGEST
+
+
+@given(path=st.lists(NAMES, min_size=1, max_size=40, unique=True))
+def test_a_long_way_keeps_its_first_and_its_last_menu(path: list[str]) -> None:
+    token = Position(path=tuple(path)).write()
+    read = Position.read(token)
+    assert len(token) <= LONGEST
+    assert read is not None
+    assert (read.path[0], read.path[-1]) == (path[0], path[-1])
+
+
+@given(st.text(max_size=300))
+def test_a_foreign_id_is_no_position(text: str) -> None:
+    assert Position.read(text) is None
+
+
+@given(place=st.integers(0, 100), character=st.sampled_from("abcxyz0189./-_q"))
+def test_a_changed_token_is_no_position(place: int, character: str) -> None:
+    token = Position(path=("main", "booking"), tries=1, asked=3).write()
+    place %= len(token)
+    changed = token[:place] + character + token[place + 1 :]
+    assert (Position.read(changed) is None) == (changed != token)
+
+
+@pytest.mark.parametrize(
+    "token", ["vf2.main.0.1.q.00000000", "vf1..0.1.q.00000000", "vf1.main.0.1.q.\u0660" + "0" * 7, "ivr1_level2"]
+)
+def test_other_versions_and_forms_are_no_position(token: str) -> None:
+    assert Position.read(token) is None
+
+
+def test_a_token_is_short_and_readable() -> None:
+    assert Position(path=("main", "booking"), tries=1, asked=3).write().startswith("vf1.main/booking.1.3.q.")

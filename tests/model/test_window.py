@@ -1,0 +1,248 @@
+"""Calling windows against a walk through the minutes of a local clock, and what people may write."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.number_zone import zone_of_number
+from voiceflow_worker.model.public_holidays import holidays_of
+from voiceflow_worker.model.window import CallWindow, Span, Weekday
+
+MINUTE = timedelta(minutes=1)
+DAY = timedelta(days=1)
+SINGAPORE = ZoneInfo("Asia/Singapore")
+BERLIN = ZoneInfo("Europe/Berlin")
+# Clocks that are set at 1, 2 and 3 o'clock and at midnight, by an hour and by half of one, or never; and a day that
+# Samoa left out.
+ZONES = {
+    "Europe/Berlin": (date(2026, 3, 29), date(2026, 10, 25)),
+    "America/New_York": (date(2026, 3, 8), date(2026, 11, 1)),
+    "Australia/Lord_Howe": (date(2026, 4, 5), date(2026, 10, 4)),
+    "America/Santiago": (date(2026, 4, 5), date(2026, 9, 6)),
+    "Africa/Cairo": (date(2026, 4, 24), date(2026, 10, 30)),
+    "America/Havana": (date(2026, 3, 8), date(2026, 11, 1)),
+    "Asia/Kathmandu": (date(2026, 1, 1), date(2026, 7, 1)),
+    "Pacific/Apia": (date(2011, 12, 30), date(2026, 1, 1)),
+}
+
+CLOCKS = st.builds(time, st.integers(0, 23), st.sampled_from([0, 15, 30, 59]))
+SPANS = st.tuples(CLOCKS, CLOCKS).filter(lambda pair: pair[0] != pair[1]).map(lambda pair: Span(*pair))
+WINDOWS = st.builds(
+    CallWindow,
+    spans=st.lists(SPANS, min_size=1, max_size=3).map(tuple),
+    days=st.frozensets(st.sampled_from(Weekday), min_size=1),
+    holidays=st.sampled_from([(), ("DE",), ("US", "SG")]),
+)
+
+
+@st.composite
+def places(draw: st.DrawFn) -> tuple[ZoneInfo, datetime]:
+    """A zone, and a moment within a day and a half of a day on which its clocks are set."""
+    name = draw(st.sampled_from(sorted(ZONES)))
+    day = draw(st.sampled_from(ZONES[name]))
+    minutes = draw(st.integers(-36 * 60, 36 * 60))
+    return ZoneInfo(name), datetime(day.year, day.month, day.day, tzinfo=UTC) + minutes * MINUTE
+
+
+def opening(window: CallWindow, at: datetime, zone: ZoneInfo) -> datetime:
+    found = window.opens(at, zone)
+    assert found is not None
+    return found
+
+
+def shown_open(window: CallWindow, zone: ZoneInfo, at: datetime) -> bool:
+    """The rule as a person with a calendar and a clock would apply it."""
+    local = at.astimezone(zone)
+    today, clock = local.date(), (local.hour, local.minute)
+
+    def free(day: date) -> bool:
+        return any(day in holidays_of(code, year=day.year) for code in window.holidays)
+
+    def counts(day: date) -> bool:
+        return day.weekday() in {int(each) for each in window.days} and not free(day)
+
+    for span in window.spans:
+        start, end = (span.start.hour, span.start.minute), (span.end.hour, span.end.minute)
+        if start < end and start <= clock < end and counts(today):
+            return True
+        if end <= start and clock >= start and counts(today):
+            return True
+        if end <= start and clock < end and counts(today - DAY) and not free(today):
+            return True
+    return False
+
+
+class TestAgainstAWalkThroughTheMinutes:
+    @given(WINDOWS, places())
+    @settings(max_examples=200)
+    def test_it_opens_at_the_first_minute_at_which_the_local_clock_shows_an_hour_of_it(
+        self, window: CallWindow, where: tuple[ZoneInfo, datetime]
+    ) -> None:
+        zone, at = where
+        walked = next((at + n * MINUTE for n in range(2 * 24 * 60) if shown_open(window, zone, at + n * MINUTE)), None)
+        opens = window.opens(at, zone)
+        if walked is None:
+            assert opens is None or opens >= at + 2 * DAY
+        else:
+            assert opens == walked
+
+    @given(WINDOWS, places())
+    @settings(max_examples=200)
+    def test_it_closes_at_the_first_minute_at_which_it_does_not(
+        self, window: CallWindow, where: tuple[ZoneInfo, datetime]
+    ) -> None:
+        zone, at = where
+        minutes = range(2 * 24 * 60)
+        walked = next((at + n * MINUTE for n in minutes if not shown_open(window, zone, at + n * MINUTE)), None)
+        closes = window.closes(at, zone)
+        if walked is None:
+            assert closes is None or closes >= at + 2 * DAY
+        else:
+            assert closes == walked
+
+    @given(WINDOWS, places(), st.integers(0, 59_999_999))
+    def test_what_opens_is_open_and_what_closes_is_not(
+        self, window: CallWindow, where: tuple[ZoneInfo, datetime], microseconds: int
+    ) -> None:
+        zone, at = where[0], where[1] + timedelta(microseconds=microseconds)
+        opens = window.opens(at, zone)
+        if opens is None:
+            return
+        assert opens >= at
+        assert window.is_open(opens, zone)
+        closes = window.closes(opens, zone)
+        assert closes is None or (closes > opens and not window.is_open(closes, zone))
+
+
+class TestClocksThatAreSet:
+    def test_an_hour_that_the_clock_skips_does_not_come(self) -> None:
+        # In Berlin on 2026-03-29 the clock goes from 02:00 to 03:00.
+        window = CallWindow.parse("02:00-03:00")
+        before = datetime(2026, 3, 28, 12, tzinfo=UTC)
+        assert window.opens(before, BERLIN) == datetime(2026, 3, 30, 0, tzinfo=UTC)
+
+    def test_a_window_that_begins_in_the_gap_opens_when_the_clock_has_jumped(self) -> None:
+        window = CallWindow.parse("02:30-09:00")
+        opens = opening(window, datetime(2026, 3, 28, 12, tzinfo=UTC), BERLIN)
+        assert opens == datetime(2026, 3, 29, 1, tzinfo=UTC)
+        assert window.closes(opens, BERLIN) == datetime(2026, 3, 29, 7, tzinfo=UTC)
+
+    def test_an_hour_that_comes_twice_is_open_twice(self) -> None:
+        # In Berlin on 2026-10-25 the clock goes from 03:00 back to 02:00.
+        window = CallWindow.parse("02:00-02:30")
+        first = opening(window, datetime(2026, 10, 24, 12, tzinfo=UTC), BERLIN)
+        assert first == datetime(2026, 10, 25, 0, tzinfo=UTC)
+        closes = datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
+        assert window.closes(first, BERLIN) == closes
+        assert window.opens(closes, BERLIN) == datetime(2026, 10, 25, 1, tzinfo=UTC)
+
+
+class TestDaysAndHolidays:
+    def test_a_night_belongs_to_the_day_on_which_it_begins(self) -> None:
+        window = CallWindow.parse("22:00-06:00", days="fri")
+        opens = opening(window, datetime(2026, 11, 18, tzinfo=UTC), SINGAPORE)
+        assert opens == datetime(2026, 11, 20, 14, tzinfo=UTC)
+        assert window.closes(opens, SINGAPORE) == datetime(2026, 11, 20, 22, tzinfo=UTC)
+
+    def test_nothing_rings_on_a_holiday_and_the_night_before_ends_at_midnight(self) -> None:
+        # 2026-12-25 is Christmas Day, a Friday.
+        window = CallWindow.parse("22:00-06:00", holidays="SG")
+        eve = datetime(2026, 12, 24, 15, tzinfo=UTC)
+        assert window.closes(eve, SINGAPORE) == datetime(2026, 12, 24, 16, tzinfo=UTC)
+        assert window.opens(datetime(2026, 12, 24, 16, tzinfo=UTC), SINGAPORE) == datetime(2026, 12, 26, 14, tzinfo=UTC)
+
+    def test_a_part_of_a_country_has_holidays_of_its_own(self) -> None:
+        epiphany = datetime(2026, 1, 6, 11, tzinfo=UTC)
+        assert CallWindow.parse("09:00-20:00", holidays="DE").is_open(epiphany, BERLIN)
+        assert not CallWindow.parse("09:00-20:00", holidays="de-by").is_open(epiphany, BERLIN)
+
+    def test_spans_that_touch_are_one(self) -> None:
+        window = CallWindow.parse("09:00-12:00,12:00-15:00")
+        assert window.closes(datetime(2026, 11, 20, 2, tzinfo=UTC), SINGAPORE) == datetime(2026, 11, 20, 7, tzinfo=UTC)
+
+    def test_one_that_is_always_open_never_closes(self) -> None:
+        at = datetime(2026, 11, 20, 2, 30, tzinfo=UTC)
+        assert CallWindow.parse().opens(at, SINGAPORE) == at
+        assert CallWindow.parse().closes(at, SINGAPORE) is None
+
+    def test_one_that_is_closed_closes_at_once(self) -> None:
+        at = datetime(2026, 11, 20, 14, tzinfo=UTC)
+        assert CallWindow.parse("09:00-20:00").closes(at, SINGAPORE) == at
+
+
+class TestWhatPeopleWrite:
+    @pytest.mark.parametrize(
+        ("hours", "days", "holidays", "written"),
+        [
+            ("09:00-20:00", None, None, "09:00-20:00 mon-sun"),
+            ("9-20", "mon-sat", "sg", "09:00-20:00 mon-sat SG"),
+            (" 9:30 \u2013 24:00 ", "Monday, wed,FRI", "de-by, UK", "09:30-24:00 mon,wed,fri DE-BY,GB"),
+            ("22:00-06:00,12:00-13:00", "sat-mon", None, "22:00-06:00,12:00-13:00 mon,sat,sun"),
+            (None, "mon-fri", "US-CA", "00:00-24:00 mon-fri US-CA"),
+        ],
+    )
+    def test_it_is_understood_and_written_in_one_way(
+        self, hours: str | None, days: str | None, holidays: str | None, written: str
+    ) -> None:
+        window = CallWindow.parse(hours, days=days, holidays=holidays)
+        assert str(window) == written
+        assert CallWindow.recalled(written) == window
+
+    @given(WINDOWS)
+    def test_what_is_written_is_read_again(self, window: CallWindow) -> None:
+        assert CallWindow.recalled(str(window)) == window
+
+    @pytest.mark.parametrize(
+        ("hours", "days", "holidays", "told"),
+        [
+            ("9 to 5", None, None, "write it as 09:00-20:00"),
+            ("09:00-25:00", None, None, "a day has 00:00 to 24:00"),
+            ("09:60-10:00", None, None, "a day has 00:00 to 24:00"),
+            ("09:00-09:00", None, None, "it ends when it begins"),
+            ("09:00-10:00,", None, None, "names no hours"),
+            (None, "mon-foo", None, "'foo' is none"),
+            (None, "mo", None, "'mo' is none"),
+            (None, None, "Singapore", "names no calendar"),
+            (None, None, "XX", "no calendar of holidays for 'XX'"),
+            (None, None, "DE-XX", "no calendar of holidays for 'DE-XX'"),
+        ],
+    )
+    def test_what_is_not_understood_is_refused_with_a_sentence(
+        self, hours: str | None, days: str | None, holidays: str | None, told: str
+    ) -> None:
+        with pytest.raises(InvalidInputError, match=told):
+            CallWindow.parse(hours, days=days, holidays=holidays)
+
+    def test_what_a_store_holds_that_no_version_wrote_is_no_window(self) -> None:
+        with pytest.raises(ValueError, match="no calling window"):
+            CallWindow.recalled("whenever anybody likes")
+
+
+class TestTheZoneOfANumber:
+    @pytest.mark.parametrize(
+        ("number", "zone"),
+        [
+            ("+6587654321", "Asia/Singapore"),
+            ("+491701234567", "Europe/Berlin"),
+            ("+447911123456", "Europe/London"),  # or Jersey, Guernsey, Man: the same time
+            ("+12025550123", "America/New_York"),
+        ],
+    )
+    def test_it_is_known_where_all_clocks_agree(self, number: str, zone: str) -> None:
+        assert zone_of_number(number).zone == zone
+
+    @pytest.mark.parametrize("number", ["+61412345678", "+18005551234"])
+    def test_it_is_not_guessed_where_they_differ(self, number: str) -> None:
+        found = zone_of_number(number)
+        assert found.zone is None
+        assert len(found.among) > 1
+
+    @pytest.mark.parametrize("number", ["+999123456789", "not a number"])
+    def test_a_number_of_no_country_has_none(self, number: str) -> None:
+        assert zone_of_number(number).zone is None

@@ -1,0 +1,130 @@
+"""A store that hangs: the sender hears 503 within the limit, nobody hears a false 200, and nothing is half done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from tests.support.redis_server import RedisServer, standalone
+from tests.webhooks.payload_forms import whole
+from tests.webhooks.receiving import SECRET, Sender, Settling, other, posting, receiving, summary
+from tests.webhooks.test_payload_forms import named, now, submitted
+from voiceflow_worker import open_store
+from voiceflow_worker.asgi.server import serving
+from voiceflow_worker.core.settle import SummaryResult
+from voiceflow_worker.model.events import CallStatus, RecordingReady, SessionSummary
+from voiceflow_worker.model.job import JobState
+from voiceflow_worker.webhooks import receiver_app, webhook_app
+from voiceflow_worker.webhooks.ports import OtherEvent
+
+pytestmark = pytest.mark.anyio
+
+SHORT = timedelta(milliseconds=100)
+
+
+@dataclass
+class Hanging:
+    """Takes events once it is let; under a shield, as the engine waits for a commit that is under way."""
+
+    let: anyio.Event = field(default_factory=anyio.Event)
+    taken: list[object] = field(default_factory=list)
+
+    async def summary(self, summary: SessionSummary) -> SummaryResult:
+        await self._take(summary)
+        return SummaryResult.SETTLED
+
+    async def status(self, event: CallStatus) -> bool:
+        await self._take(event)
+        return True
+
+    async def recording(self, event: RecordingReady) -> bool:
+        await self._take(event)
+        return True
+
+    async def _take(self, event: object) -> None:
+        with anyio.CancelScope(shield=True):
+            await self.let.wait()
+        self.taken.append(event)
+
+
+@pytest.mark.parametrize("event", [summary(), other("CALL_STATUS"), other("CALL_RECORDING_STATUS")])
+async def test_a_store_that_hangs_is_told_as_503_and_the_event_is_not_cut_off(event: dict[str, Any]) -> None:
+    hanging = Hanging()
+    async with receiving(hanging, progress=hanging, store_limit=SHORT) as sender:
+        with anyio.fail_after(20):
+            assert (await sender.send(event)).status_code == 503
+        assert await sender.metric("store_failures_total") == 1
+        assert await sender.metric("store_timeouts_total") == 1
+        assert await sender.metric("in_store") == 1
+        assert hanging.taken == []
+        hanging.let.set()
+        with anyio.fail_after(20):
+            while await sender.metric("in_store"):  # noqa: ASYNC110 - a metric wakes nobody
+                await anyio.sleep(0.01)
+        assert len(hanging.taken) == 1, "what was under way has come to its end"
+        assert (await sender.send(event)).status_code == 200, "the sender comes again, as it was told"
+
+
+async def test_while_too_many_are_with_a_store_that_hangs_the_next_are_not_handed_to_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("voiceflow_worker.webhooks.receiver.MOST_LATE", 3)
+    hanging = Hanging()
+    async with receiving(hanging, store_limit=SHORT) as sender:
+        with anyio.fail_after(20):
+            for _ in range(5):
+                assert (await sender.send()).status_code == 503
+        assert await sender.metric("in_store") == 3
+        assert await sender.metric("store_failures_total") == 5
+        hanging.let.set()
+
+
+async def test_a_menu_that_hangs_has_a_limit_of_its_own() -> None:
+    async def menu(_event: OtherEvent) -> Mapping[str, object] | None:
+        await anyio.sleep(0.5)
+        return {"callflow": []}
+
+    event = other("CALL_ACTION", eventData={"dtmf": "1"})
+    async with receiving(on_event=menu, store_limit=SHORT, event_limit=timedelta(seconds=20)) as sender:
+        assert (await sender.send(event)).json() == {"callflow": []}
+    async with receiving(on_event=menu, event_limit=SHORT) as sender:
+        assert (await sender.send(event)).status_code == 503
+
+
+async def test_an_answer_in_time_is_not_held_until_the_limit() -> None:
+    async with posting(webhook_app(Settling(), secret=SECRET, store_limit=timedelta(hours=1))) as sender:
+        with anyio.fail_after(20):
+            assert (await sender.send()).status_code == 200
+
+
+async def test_a_redis_that_stands_still_is_a_503_in_seconds_and_the_summary_is_taken_when_it_comes_again(
+    tmp_path: Path,
+) -> None:
+    server: RedisServer = standalone(tmp_path / "redis").start()
+    try:
+        async with open_store(server.url) as store:
+            job = await submitted(store)
+            app = receiver_app(store, secret=SECRET)
+            async with serving(app) as address, httpx.AsyncClient(timeout=30, trust_env=False) as client:
+                sender = Sender(address.url, client)
+                assert (await sender.client.get(sender.url + "/readyz")).status_code == 200
+                server.pause()
+                began = time.monotonic()
+                assert (await sender.send(whole(named(job)))).status_code == 503
+                assert time.monotonic() - began < 10
+                server.go_on()
+                with anyio.fail_after(60):
+                    while (await sender.send(whole(named(job)))).status_code != 200:  # noqa: ASYNC110 - as a sender does
+                        await anyio.sleep(0.1)
+            assert (await now(store, job)).state is JobState.COMPLETED
+    finally:
+        server.go_on()
+        server.kill()

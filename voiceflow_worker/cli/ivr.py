@@ -1,0 +1,126 @@
+"""`voiceflow ivr`: menus drawn, played in the terminal, and checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from voiceflow_worker.cli.exit_codes import ExitCode
+from voiceflow_worker.cli.findings import in_words
+from voiceflow_worker.cli.menus import load_menu, menus_beside
+from voiceflow_worker.cli.options import JsonOption, MomentOption
+from voiceflow_worker.cli.output import Output, count_of
+from voiceflow_worker.cli.registering import add_command
+from voiceflow_worker.errors import InvalidInputError
+
+DRAW_EXAMPLES = """Examples:
+  voiceflow ivr draw restaurant:main
+  voiceflow ivr draw restaurant:main --svg restaurant.svg"""
+PLAY_EXAMPLES = """Examples:
+  voiceflow ivr play restaurant:main
+  voiceflow ivr play appointments:confirm --data name=Ana --data day=Monday
+  voiceflow ivr play restaurant:main --keys 1,2,4# --at 2026-11-20T12:00:00+08:00"""
+CHECK_EXAMPLES = """Examples:
+  voiceflow ivr check restaurant:main
+  voiceflow ivr check restaurant:main --data name=Ana --json"""
+
+MenuName = Annotated[str, Parameter(name="MODULE:MENU", help="The menu: restaurant:main is `main` in restaurant.py.")]
+DataOption = Annotated[
+    list[str] | None,
+    Parameter(name="--data", metavar="NAME=VALUE", negative=(), help="A value of the job's data; may be repeated."),
+]
+
+
+def ivr_group() -> App:
+    """`ivr` with its commands."""
+    group = App(name="ivr", help="Draw, play and check IVR menus that are written in Python.")
+    add_command(group, draw, examples=DRAW_EXAMPLES)
+    add_command(group, play, examples=PLAY_EXAMPLES)
+    add_command(group, check, examples=CHECK_EXAMPLES)
+    return group
+
+
+def draw(menu: MenuName, /, *, svg: Annotated[Path | None, Parameter(metavar="FILE")] = None) -> ExitCode:
+    """Draw a menu and all that it leads to: as Mermaid text on stdout, which GitHub and many wikis show as a picture.
+
+    Args:
+        svg: Write a picture (SVG) to this file instead.
+    """
+    from voiceflow_worker.ivr.mermaid import mermaid
+    from voiceflow_worker.ivr.picture import picture_of
+    from voiceflow_worker.ivr.svg import svg as as_svg
+
+    picture = picture_of(load_menu(menu))
+    output = Output()
+    if svg is None:
+        output.say(mermaid(picture).rstrip("\n"))
+    else:
+        svg.write_text(as_svg(picture, title=f"The menus of {menu}"), encoding="utf-8")
+        output.note(f"{svg}: {count_of(len(picture.boxes), 'box').replace('boxs', 'boxes')} drawn")
+    return ExitCode.DONE
+
+
+def play(
+    menu: MenuName,
+    /,
+    *,
+    data: DataOption = None,
+    keys: Annotated[str | None, Parameter(metavar="KEYS")] = None,
+    at: Annotated[MomentOption, Parameter(help="The time that the menus are told, instead of now.")] = None,
+) -> ExitCode:
+    """Play a menu in the terminal, with no phone and no store: prints what is said, and asks for keys.
+
+    Handlers run as they do in a call. Enter alone is a caller who presses nothing, Ctrl-D one who hangs up. Exit 1 when
+    a handler failed, or the keys were used up before the call ended.
+
+    Args:
+        keys: What is pressed at each question, with commas between, nothing for no key: 1,,4# presses 1, then none,
+            then 4 and #.
+    """
+    from voiceflow_worker.cli.playing import play_call
+    from voiceflow_worker.ivr.rehearsal import Rehearsal
+
+    rehearsal = Rehearsal(load_menu(menu), data=read_data(data), at=at)
+    return play_call(rehearsal, None if keys is None else keys.split(","), output=Output())
+
+
+def check(menu: MenuName, /, *, data: DataOption = None, json: JsonOption = False) -> ExitCode:
+    """Check a menu and all that it leads to: that every way ends, and what is said can be sent. Calls nobody.
+
+    Exit 0 when it can be served, 2 when not; warnings are told, and do not count. No handler is run. With --json, a
+    finding a line. Values that prompts need are made up, unless --data gives them.
+    """
+    from dataclasses import replace
+
+    from voiceflow_worker.ivr.check import check_menus
+    from voiceflow_worker.ivr.leads import reachable
+
+    root = load_menu(menu)
+    found = check_menus([root], beside=menus_beside(menu), data=None if data is None else read_data(data))
+    findings = [replace(each, file=menu) for each in found]
+    output = Output(as_json=json)
+    for each in findings:
+        output.document(each.as_json())
+    errors = sum(each.is_error for each in findings)
+    if not json:
+        if findings:
+            output.table(
+                ["menu", "level", "what is wrong"],
+                [[each.path, each.severity.value, each.message] for each in findings],
+            )
+        counts = in_words(errors=errors, warnings=len(findings) - errors)
+        output.say(f"{menu}: {count_of(len(reachable([root])), 'menu')}; {counts}")
+    return ExitCode.BAD_INPUT if errors else ExitCode.DONE
+
+
+def read_data(given: list[str] | None) -> dict[str, object]:
+    """`name=value` as data. Raises InvalidInputError for what is none."""
+    data: dict[str, object] = {}
+    for each in given or ():
+        name, equals, value = each.partition("=")
+        if not name or not equals:
+            raise InvalidInputError(f"--data {each}: write a name and a value, such as --data name=Ana")
+        data[name] = value
+    return data

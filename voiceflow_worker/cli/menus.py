@@ -1,0 +1,93 @@
+"""Menus named on the command line: `module:menu`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from voiceflow_worker.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from voiceflow_worker.ivr.menu import Menu
+
+IvrOption = Annotated[
+    list[str] | None,
+    Parameter(
+        name="--ivr",
+        metavar="MODULE:MENU",
+        negative=(),
+        help="Answer calls by this menu, such as restaurant:main for `main` in restaurant.py. May be given several "
+        "times: the first takes calls whose job names no menu.",
+    ),
+]
+
+
+def load_menus(names: Sequence[str] | None) -> list[Menu]:
+    """The menus of these names. Raises InvalidInputError for one that is not there, or has errors."""
+    from voiceflow_worker.ivr.check import check_menus
+
+    menus = [load_menu(name) for name in names or ()]
+    errors = [found for found in check_menus(menus) if found.is_error]
+    if errors:
+        told = "\n".join(f"  {found}" for found in errors)
+        raise InvalidInputError(f"the menus of {', '.join(names or ())} cannot be served:\n{told}")
+    return menus
+
+
+def load_menu(name: str) -> Menu:
+    """The menu that `module:menu` names. Raises InvalidInputError, saying what is wrong, for one that is not there."""
+    from voiceflow_worker.ivr.menu import Menu
+
+    module, attribute = _module(name)
+    found: object = module
+    for part in attribute.split("."):
+        found = getattr(found, part, None)
+    if not isinstance(found, Menu):
+        there = [key for key, value in vars(module).items() if isinstance(value, Menu)]
+        said = "is not there" if found is None else f"is {type(found).__name__}, and no Menu"
+        near = f"; {module.__name__} has {', '.join(there)}" if there else ""
+        raise InvalidInputError(f"{name}: {attribute} {said}{near}")
+    return found
+
+
+def menus_beside(name: str) -> dict[str, Menu]:
+    """All menus that stand in the module of `module:menu`, by the names they have there."""
+    from voiceflow_worker.ivr.menu import Menu
+
+    module, _ = _module(name)
+    return {key: value for key, value in vars(module).items() if isinstance(value, Menu)}
+
+
+def _module(name: str) -> tuple[ModuleType, str]:
+    module, _, attribute = name.partition(":")
+    if not module or not attribute or module.endswith(".py"):
+        path = Path(module)
+        hint = f"{'.'.join(path.with_suffix('').parts)}:{attribute or 'menu'}" if module.endswith(".py") else ""
+        raise InvalidInputError(
+            f"{name!r} names no menu: write module:menu, such as {hint or 'restaurant:main'} for a menu of a module "
+            "that can be imported from this folder"
+        )
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        return import_module(module), attribute
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise InvalidInputError(f"{name}: {module} needs {error.name}, which is not installed") from error
+        raise InvalidInputError(f"{name}: there is no module {module} in {here}, or installed") from error
+    except InvalidInputError as error:
+        raise InvalidInputError(f"{name}: {error}") from error
+    except Exception as error:
+        import traceback
+
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        raise InvalidInputError(
+            f"{name}: {module} cannot be imported: {type(error).__name__}: {error} ({frame.filename}:{frame.lineno})"
+        ) from error

@@ -1,0 +1,151 @@
+"""The menu `approval`, which every receiver serves: a question, 1 to approve, 2 to reject, a confirmation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import orjson
+
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.ivr.caller import Caller
+from voiceflow_worker.ivr.menu import Menu
+from voiceflow_worker.ivr.speech import joined
+from voiceflow_worker.ivr.steps import Again, End
+from voiceflow_worker.model.callflow import CallFlow
+from voiceflow_worker.model.data import checked_data
+from voiceflow_worker.model.values import is_object
+
+Data: TypeAlias = Mapping[str, object]
+
+CHOICES: Mapping[str, str] = {"1": "approved", "2": "rejected"}
+"""What the keys mean, unless the job's data says otherwise."""
+CONFIRMATION = "Thank you. Your answer: {choice}."
+HOW = "Press 1 to approve, 2 to reject."
+
+
+def approval_data(
+    question: str,
+    *,
+    voice_profile: str,
+    choices: Mapping[str, str] = CHOICES,
+    how: str | None = None,
+    confirmation: str = CONFIRMATION,
+    goodbye: str | None = None,
+) -> dict[str, object]:
+    """The data of a job whose call begins in the menu `approval`.
+
+    `choices` maps keys (one digit each) to what they mean. `how` is said after the question and tells what to
+    press; give an empty text if the question does. `confirmation` is said with `{choice}` in it, and `goodbye` to
+    whoever pressed no right key. The texts that are made up where none is given are English. Raises InvalidInputError.
+    """
+    for key, meaning in choices.items():
+        if len(key) != 1 or key not in "0123456789" or not meaning.strip():
+            raise InvalidInputError(f"{key!r}: {meaning!r} is no choice: a key is one digit, with a meaning")
+    if not choices:
+        raise InvalidInputError("an approval needs choices, such as {'1': 'approved', '2': 'rejected'}")
+    data: dict[str, object] = {"question": question, "voice_profile": voice_profile}
+    if choices != CHOICES:
+        data["choices"] = orjson.dumps(dict(choices)).decode()
+    if confirmation != CONFIRMATION:
+        data["confirmation"] = confirmation
+    if how is not None:
+        data["how"] = how
+    if goodbye is not None:
+        data["goodbye"] = goodbye
+    checked_data(data)
+    return data
+
+
+def approval_call(
+    destination: str,
+    *,
+    source: str,
+    question: str,
+    voice_profile: str,
+    choices: Mapping[str, str] = CHOICES,
+    how: str | None = None,
+    confirmation: str = CONFIRMATION,
+    goodbye: str | None = None,
+) -> CallFlow:
+    """A call that asks for an approval: `queue.enqueue(approval_call(…), menu="approval", data=approval_data(…))`.
+
+    With choices and texts of its own the data must go with it; without, the call itself is enough. What was pressed is
+    the last of the job's `digits`; `choice_of` says what it means. The other parameters are those of `approval_data`.
+    """
+    data = approval_data(
+        question, voice_profile=voice_profile, choices=choices, how=how, confirmation=confirmation, goodbye=goodbye
+    )
+    return approval.call(destination, source=source, data=data)
+
+
+def choice_of(digits: str | None, data: Data | None = None) -> str | None:
+    """What a job's `digits` mean by its data: such as `approved`; None if no choice was made."""
+    last = (digits or "").rpartition(",")[2]
+    return _choices(data or {}).get(last)
+
+
+def _question(caller: Caller) -> str:
+    own = caller.data.get("question")
+    question = _said(caller, "question", in_call=("promptMessage", "text"))
+    how = caller.data.get("how")
+    if question != own and not isinstance(how, str):
+        return question  # as the call itself began: it has said what to press
+    return joined(question, how if isinstance(how, str) else _how(_choices(caller.data)))
+
+
+def _how(choices: Mapping[str, str]) -> str:
+    if choices == CHOICES:
+        return HOW
+    return f"Press {', '.join(f'{key} for {choice}' for key, choice in choices.items())}."
+
+
+def _voice(caller: Caller) -> str:
+    return _said(caller, "voice_profile", in_call=("voiceProfile",))
+
+
+def _said(caller: Caller, name: str, *, in_call: Sequence[str]) -> str:
+    """A value of the job's data, else what the call itself began with."""
+    value = caller.data.get(name)
+    if isinstance(value, str) and value.strip():
+        return value
+    if caller.job is not None:
+        for entry in CallFlow.parse(caller.job.body).actions:
+            params = entry.get("params")
+            found = next((params[key] for key in in_call if key in params), None) if is_object(params) else None
+            if isinstance(found, str):
+                return found
+    raise InvalidInputError(f"an approval needs {name!r} in the data of its job")
+
+
+def _choices(data: Data) -> Mapping[str, str]:
+    """The choices of a job: `{"1": "approved"}` as a JSON text, for a job's data is flat; else the usual ones."""
+    told = data.get("choices")
+    if not isinstance(told, str):
+        return CHOICES
+    try:
+        read: object = orjson.loads(told)
+    except orjson.JSONDecodeError as error:
+        raise InvalidInputError(f"the choices of an approval are a JSON object as text: {error}") from error
+    if not is_object(read) or not read:
+        raise InvalidInputError("the choices of an approval are a JSON object as text, with at least one key")
+    return {str(key): str(choice) for key, choice in read.items()}
+
+
+def _goodbye(caller: Caller) -> End:
+    text = caller.data.get("goodbye")
+    return End(text if isinstance(text, str) and text.strip() else None)
+
+
+approval = Menu("approval", prompt=_question, voice_profile=_voice, fallback=_goodbye)
+
+
+@approval.capture(max_digits=1, complete_on_hash=False)
+async def decide(caller: Caller) -> End | Again:
+    """Confirm a choice, or ask again."""
+    choice = _choices(caller.data).get(caller.digits)
+    if choice is None:
+        return Again()
+    confirmation = caller.data.get("confirmation")
+    text = confirmation if isinstance(confirmation, str) else CONFIRMATION
+    return End(text.replace("{choice}", choice))

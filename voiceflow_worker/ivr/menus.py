@@ -1,0 +1,304 @@
+"""The menus of a receiver: which one takes an event, and what it answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import lru_cache
+from typing import TypeAlias, cast
+
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.ivr.answer import Answer, Result
+from voiceflow_worker.ivr.caller import Caller
+from voiceflow_worker.ivr.handling import HandlerTooSlowError, handled
+from voiceflow_worker.ivr.leads import is_handler, menu_of, reachable
+from voiceflow_worker.ivr.menu import Menu
+from voiceflow_worker.ivr.position import Position, Standing
+from voiceflow_worker.ivr.question import Manner, manner_of, onto, question, voice_for
+from voiceflow_worker.ivr.speech import literal, spoken
+from voiceflow_worker.ivr.steps import END, Again, Back, End, Go, Handler, Step, Text
+from voiceflow_worker.model.actions import Action
+from voiceflow_worker.model.callflow import CallFlow
+from voiceflow_worker.model.events import ActionStatus, CallAction, Direction
+from voiceflow_worker.model.job import KeyPress
+
+HANDLER_LIMIT = timedelta(seconds=3)
+"""How long a handler may take. How long 8x8 waits for an answer is not documented; a person waits a few seconds."""
+MOST_QUESTIONS = 100
+"""Questions of one call: a receiver that was left off the hook is not asked for ever."""
+SECRET = "***"  # noqa: S105 - what stands for a secret, and is none
+
+_ASKS = f'"{Action.SAY_AND_CAPTURE.value}"'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What an event will be answered with, before any handler has run.
+
+    `path` leads to the menu that asked; empty when there is none. `action` is what follows, a step or a handler.
+    """
+
+    path: tuple[Menu, ...]
+    caller: Caller
+    action: Step | Handler
+    result: Result
+    tries: int = 0
+    asked: int = 0
+    press: KeyPress | None = None
+    trouble: str | None = None
+
+    @property
+    def runs_code(self) -> bool:
+        """Whether a handler will run, which must happen once."""
+        return is_handler(self.action)
+
+
+class Menus:
+    """Some first menus, and all that they lead to, ready to answer.
+
+    The first of `roots` is the default: it takes calls whose job names no menu. `beside` are further first menus, which
+    are found by name only. Two menus of one name are refused with InvalidInputError, as are handlers' menus that are
+    not found here when a caller is sent to them: the replica that hears the next key must know them.
+    """
+
+    def __init__(self, *roots: Menu, beside: Sequence[Menu] = (), handler_limit: timedelta = HANDLER_LIMIT) -> None:
+        self.roots = roots
+        self.all = tuple(reachable([*roots, *beside]))
+        self._limit = handler_limit
+        self._named: dict[str, Menu] = {}
+        for menu in self.all:
+            if self._named.setdefault(menu.name, menu) is not menu:
+                raise InvalidInputError(f"two menus have the name {menu.name}: give one of them another")
+        self._manner = lru_cache(maxsize=1024)(manner_of)
+
+    def named(self, name: str) -> Menu | None:
+        """The menu of this name."""
+        return self._named.get(name)
+
+    @property
+    def default(self) -> Menu | None:
+        """The menu that takes calls whose job names none."""
+        return self.roots[0] if self.roots else None
+
+    def taking(self, number: str | None) -> Menu | None:
+        """The menu that takes calls to one of the account's numbers: one that names it, else one that takes all."""
+        for menu in self.all:
+            if isinstance(menu.inbound, frozenset) and number in menu.inbound:
+                return menu
+        return next((menu for menu in self.all if menu.inbound is True), None)
+
+    # -- an event in -------------------------------------------------------------------------------------------------
+
+    def plan(self, event: CallAction, caller: Caller) -> Plan:
+        """What an event asks for: which menu asked, and what its answer leads to. Runs no handler, and never raises."""
+        position = None if event.client_action_id is None else Position.read(event.client_action_id)
+        if position is not None and position.standing is Standing.ENDED:
+            return Plan(path=(), caller=caller, action=END, result=Result.ENDED)
+        if position is not None and position.standing is Standing.BRIDGED:
+            return Plan(path=(), caller=caller, action=CallFlow.reply(), result=Result.LEFT_ALONE)
+        path = self._path(position)
+        if position is not None and path:
+            return self._judged(path, position, event, caller)
+        start = self._start(position, caller)
+        if isinstance(start, str):
+            fallback = self._manner((self.default,)).fallback if self.default else None
+            near = (self.default,) if self.default else ()
+            return Plan(path=near, caller=caller, action=_last_word(fallback), result=Result.NO_MENU, trouble=start)
+        begun = Position(path=(start.name,))
+        if event.client_action_id is None and _was_asked(event, caller):
+            return self._judged((start,), begun, event, caller)
+        return self.begun(start, caller)
+
+    def begun(self, menu: Menu, caller: Caller) -> Plan:
+        """The plan to ask a menu's question, as the first of a call."""
+        told = _at(caller, menu, self._manner((menu,)))
+        return Plan(path=(menu,), caller=told, action=menu, result=Result.STARTED)
+
+    async def answer(self, plan: Plan, *, limit: timedelta | None = None) -> Answer:
+        """Carry out a plan: run its handler, within `limit` or the usual one, and make a valid flow. Never raises."""
+        began = time.perf_counter()
+        ran = plan.runs_code
+        result, trouble, error = plan.result, plan.trouble, None
+        flow: CallFlow | None = None
+        try:
+            flow = await self._followed(plan, plan.action, limit or self._limit)
+        except HandlerTooSlowError as failure:
+            result, trouble = Result.TOO_SLOW, str(failure)
+        except Exception as failure:  # noqa: BLE001 - whatever a handler or a prompt does, a person waits on the line
+            result, trouble, error = Result.FAILED, _told(failure, plan), failure
+        seconds = time.perf_counter() - began if ran else None
+        if flow is None:
+            flow = await self._fallen_back(plan)
+        menu = plan.path[-1].name if plan.path else ""
+        return Answer(
+            flow=flow, result=result, menu=menu, press=plan.press, trouble=trouble, error=error, seconds=seconds
+        )
+
+    def _path(self, position: Position | None) -> tuple[Menu, ...]:
+        """The menus of a position; none if the last one is gone, as after another version was rolled out."""
+        if position is None or position.path[-1] not in self._named:
+            return ()
+        return tuple(menu for name in position.path if (menu := self._named.get(name)) is not None)
+
+    def _start(self, position: Position | None, caller: Caller) -> Menu | str:
+        """The menu that a call begins with, or why there is none."""
+        if position is not None and (root := self._named.get(position.path[0])) is not None:
+            return root
+        if caller.job is None:
+            taking = self.taking(caller.our_number)
+            return taking or "no menu takes calls that this store did not make (inbound=True does)"
+        if caller.job.menu is not None:
+            return self._named.get(caller.job.menu) or f"the job's menu {caller.job.menu} is not served here"
+        return self.default or "the job names no menu, and none is served by default"
+
+    def _judged(self, path: tuple[Menu, ...], position: Position, event: CallAction, caller: Caller) -> Plan:
+        """What the keys that were pressed, or none, mean to the menu that asked."""
+        menu, manner = path[-1], self._manner(path)
+        digits = (event.dtmf or "").strip()
+        if menu.captured.complete_on_hash:
+            digits = digits.removesuffix("#")
+        told = replace(_at(caller, menu, manner), digits=digits)
+        press = None
+        if digits:
+            at = event.timestamp or caller.now
+            stored = SECRET if menu.secret else digits
+            press = KeyPress(at=at, menu=menu.name, digits=stored, event_id=caller.event_id)
+        choice = menu.find(digits) if digits else None
+        plan = Plan(
+            path=path, caller=told, action=Again(), result=Result.LED_ON, tries=position.tries, asked=position.asked,
+            press=press,
+        )  # fmt: skip
+        if position.asked >= MOST_QUESTIONS:
+            return replace(plan, action=END, result=Result.GAVE_UP, trouble=f"{MOST_QUESTIONS} questions were asked")
+        if choice is not None:
+            return replace(plan, action=choice.action)
+        if position.tries >= (manner.retries or 0):
+            return replace(plan, action=_last_word(manner.fallback), result=Result.GAVE_UP)
+        return replace(plan, result=Result.ASKED_AGAIN)
+
+    # -- a flow out --------------------------------------------------------------------------------------------------
+
+    async def _followed(self, plan: Plan, action: Step | Handler, limit: timedelta) -> CallFlow:
+        step, is_made = await self._step(plan, action, limit)
+        if is_made and isinstance(step, Again) and plan.tries >= (self._manner(plan.path).retries or 0):
+            step, is_made = await self._step(plan, _last_word(self._manner(plan.path).fallback), limit)
+            step = END if isinstance(step, Again) else step
+        return self._flow(plan, step, say=literal if is_made else spoken).validated()
+
+    async def _step(self, plan: Plan, action: Step | Handler, limit: timedelta) -> tuple[Step, bool]:
+        """The step of an action, and whether a handler made it: its texts are no templates."""
+        if is_handler(action):
+            return await handled(action, plan.caller, limit=limit), True
+        return cast("Step", action), False
+
+    async def _fallen_back(self, plan: Plan) -> CallFlow:
+        """What is answered when the plan could not be carried out: the fallback, or, if that fails too, a hang-up."""
+        fallback = _last_word(self._manner(plan.path).fallback) if plan.path else END
+        try:
+            if fallback != plan.action and not is_handler(fallback):
+                return self._flow(plan, cast("Step", fallback), say=spoken).validated()
+        except Exception:  # noqa: BLE001 - the first failure is told; this one has the same answer
+            return _hung_up()
+        return _hung_up()
+
+    def _flow(self, plan: Plan, step: Step, *, say: _Saying) -> CallFlow:
+        path, caller = plan.path, plan.caller
+        match step:
+            case Menu() | Go():
+                menu = cast("Menu", menu_of(step))
+                if self._named.get(menu.name) is not menu:
+                    raise InvalidInputError(
+                        f"menu {menu.name} is not known to this receiver: name it in the handler's leads_to"
+                    )
+                before = say(step.text, caller) if isinstance(step, Go) else ""
+                return self._asked(plan, onto(path, menu), before=before)
+            case Back():
+                return self._asked(plan, path[:-1] or path)
+            case Again():
+                reason = step.text if step.text is not None else self._manner(path).again
+                return self._asked(
+                    plan, path, before="" if reason is None else say(reason, caller), tries=plan.tries + 1
+                )
+            case str():
+                return self._asked(plan, path, before=say(step, caller))
+            case End():
+                return self._ended(plan, step.text, say)
+            case CallFlow():
+                return self._carried_out(plan, step)
+            case _:
+                raise InvalidInputError(
+                    f"a handler gave {type(step).__name__}: return a menu, a call flow, a text, End, Again or BACK"
+                )
+
+    def _asked(
+        self,
+        plan: Plan,
+        path: tuple[Menu, ...],
+        *,
+        before: str = "",
+        tries: int = 0,
+        begun: CallFlow | None = None,
+    ) -> CallFlow:
+        if not path:
+            return _hung_up()
+        menu, manner = path[-1], self._manner(path)
+        position = Position(path=tuple(each.name for each in path), tries=tries, asked=plan.asked + 1)
+        caller = _at(plan.caller, menu, manner)
+        flow = question(menu, manner, caller, begun=begun or CallFlow.reply(), before=before)
+        return flow.replace(client_action_id=position.write())
+
+    def _ended(self, plan: Plan, text: Text | None, say: _Saying) -> CallFlow:
+        if text is None or not plan.path:
+            return _hung_up()
+        manner = self._manner(plan.path)
+        voice = voice_for(manner, plan.caller)
+        return _hung_up(CallFlow.reply().say(say(text, plan.caller), voice_profile=voice, speed=manner.speed))
+
+    def _carried_out(self, plan: Plan, flow: CallFlow) -> CallFlow:
+        if not flow.is_reply:
+            raise InvalidInputError("a handler gave a CallFlow.call(…): CallFlow.bridge(…) connects somebody to a call")
+        actions = [entry.get("action") for entry in flow.actions]
+        position = Position(path=tuple(menu.name for menu in plan.path) or ("end",), asked=plan.asked + 1)
+        if Action.SAY_AND_CAPTURE in actions:
+            return flow.replace(client_action_id=position.write())
+        if Action.HANGUP in actions:
+            return flow.replace(client_action_id=_ENDED)
+        if Action.MAKE_CALL in actions or plan.result is Result.LEFT_ALONE:
+            return flow.replace(client_action_id=_BRIDGED)
+        return self._asked(plan, plan.path, begun=flow)
+
+
+_Saying: TypeAlias = Callable[[Text, Caller], str]
+_ENDED = Position(path=("end",), standing=Standing.ENDED).write()
+# 8x8's webhook guide lets an event come when a call connects: a hang-up would then cut off two people who talk.
+_BRIDGED = Position(path=("end",), standing=Standing.BRIDGED).write()
+
+
+def _told(failure: Exception, plan: Plan) -> str:
+    """What went wrong, for the log; of a secret menu only its kind, for an error's words may hold what was typed."""
+    kind = type(failure).__name__
+    return kind if plan.path and plan.path[-1].secret else f"{kind}: {failure}"
+
+
+def _at(caller: Caller, menu: Menu, manner: Manner) -> Caller:
+    return replace(caller, menu=menu.name, language=manner.language)
+
+
+def _was_asked(event: CallAction, caller: Caller) -> bool:
+    """Whether the call itself began with a question, which the keys of this event answer."""
+    if event.call_status is ActionStatus.CALL_RECEIVED or caller.job is None:
+        return False
+    return event.direction is not Direction.INBOUND and _ASKS in caller.job.body
+
+
+def _last_word(fallback: Step | Handler | None) -> Step | Handler:
+    """A fallback that is a text is the last thing said, for asking again is over."""
+    if fallback is None:
+        return END
+    return End(fallback) if isinstance(fallback, str) else fallback
+
+
+def _hung_up(flow: CallFlow | None = None) -> CallFlow:
+    return (flow or CallFlow.reply()).hangup().replace(client_action_id=_ENDED)

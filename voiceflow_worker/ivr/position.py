@@ -1,0 +1,72 @@
+"""Where a caller is, as it travels in `clientActionId`: no replica remembers it, and any can read it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Self
+
+LONGEST = 200
+"""Characters of a token. 8x8 documents no limit for it; its ids elsewhere have 50."""
+
+_VERSION = "vf1"
+_NAME = r"[a-z0-9][a-z0-9_-]{0,31}"
+NAME = re.compile(_NAME)
+_TOKEN = re.compile(
+    rf"{_VERSION}\.((?:{_NAME})(?:/{_NAME})*)\.(\d{{1,3}})\.(\d{{1,3}})\.([qbe])\.([0-9a-f]{{8}})", re.ASCII
+)
+
+
+class Standing(Enum):
+    """What the last answer left the call in."""
+
+    ASKED = "q"
+    BRIDGED = "b"
+    """Somebody else was called, and the two are to be left alone."""
+    ENDED = "e"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """The menus that led here, the first one first, and the one that asked last.
+
+    `tries` counts answers to its question that would not do, `asked` the questions of the whole call.
+    """
+
+    path: tuple[str, ...]
+    tries: int = 0
+    asked: int = 0
+    standing: Standing = Standing.ASKED
+
+    def write(self) -> str:
+        """The token: version, path, counts, and a checksum. It tells nothing about the person."""
+        path = _within(self.path)
+        content = f"{_VERSION}.{'/'.join(path)}.{min(self.tries, 999)}.{min(self.asked, 999)}.{self.standing.value}"
+        return f"{content}.{_checksum(content)}"
+
+    @classmethod
+    def read(cls, token: str) -> Self | None:
+        """The position in a token; None for one that is foreign, of another version, or was changed."""
+        match = _TOKEN.fullmatch(token) if len(token) <= 2 * LONGEST else None
+        if match is None or _checksum(token[: match.start(5) - 1]) != match[5]:
+            return None
+        return cls(
+            path=tuple(match[1].split("/")), tries=int(match[2]), asked=int(match[3]), standing=Standing(match[4])
+        )
+
+
+def _within(path: Sequence[str]) -> Sequence[str]:
+    """A path that fits: the first menu and the last ones. Only what menus in between hand down is lost."""
+    room = LONGEST - len(f"{_VERSION}..999.999.q.{'0' * 8}")
+    first, *rest = path
+    while rest and len("/".join((first, *rest))) > room:
+        rest.pop(0)
+    return (first, *rest)
+
+
+def _checksum(content: str) -> str:
+    # Against accidents and foreign ids, not against an enemy: who may send events is judged before, by their header.
+    return hashlib.blake2s(content.encode(), digest_size=4, person=b"vf-ivr").hexdigest()

@@ -1,0 +1,129 @@
+"""A call through menus with no phone, no store and no server: for tests of menus, and for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import cast
+
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.ivr.answer import Answer
+from voiceflow_worker.ivr.caller import Caller
+from voiceflow_worker.ivr.menu import Menu
+from voiceflow_worker.ivr.menus import HANDLER_LIMIT, Menus, Plan
+from voiceflow_worker.ivr.position import Position, Standing
+from voiceflow_worker.model.actions import Action
+from voiceflow_worker.model.events import CallAction
+from voiceflow_worker.model.job import KeyPress
+from voiceflow_worker.model.values import is_object
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What the caller hears of one answer: `said` are texts and file addresses, in order.
+
+    `menu` is the menu that asks now, None when nothing is asked; `connected_to` the number that they are put through
+    to; `trouble` what went wrong, in words.
+    """
+
+    said: tuple[str, ...]
+    menu: str | None
+    connected_to: str | None
+    trouble: str | None
+    answer: Answer
+
+    @property
+    def text(self) -> str:
+        """All of it as one text."""
+        return " ".join(self.said)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the menus are done with this call."""
+        return self.menu is None
+
+
+class Rehearsal:
+    """One call through a menu, for tests of it.
+
+        call = Rehearsal(main, data={"name": "Ana"})
+        assert "press 1" in (await call.begin()).text
+        assert (await call.press("1")).menu == "booking"
+        assert (await call.press("")).text  # nothing was pressed in time
+
+    Handlers run as they do in a call. `at` is the time that they are told, now unless given; `numbers` are the caller's
+    and the account's.
+    """
+
+    def __init__(
+        self,
+        menu: Menu,
+        *,
+        data: Mapping[str, object] | None = None,
+        at: datetime | None = None,
+        numbers: tuple[str, str] = ("+6587654321", "+6531234567"),
+        is_inbound: bool = False,
+        handler_limit: timedelta = HANDLER_LIMIT,
+    ) -> None:
+        self._menu = menu
+        self._menus = Menus(menu, handler_limit=handler_limit)
+        number, ours = numbers
+        self._caller = Caller(
+            now=at or datetime.now(UTC),
+            number=number,
+            our_number=ours,
+            data=data or {},
+            is_inbound=is_inbound,
+            session_id="rehearsal",
+        )
+        self._token: str | None = None
+
+    @property
+    def presses(self) -> Sequence[KeyPress]:
+        """What was pressed so far, as a job would store it."""
+        return self._caller.presses
+
+    async def begin(self) -> Heard:
+        """Ask the first question."""
+        self._caller = replace(self._caller, presses=())
+        return await self._hear(self._menus.begun(self._menu, self._caller))
+
+    async def press(self, keys: str) -> Heard:
+        """Press these keys; an empty text is a caller who presses nothing in time.
+
+        Raises InvalidInputError when nothing was asked.
+        """
+        if self._token is None:
+            raise InvalidInputError("nothing is being asked: begin() the call, and press keys while it goes on")
+        event = CallAction(dtmf=keys.strip() or None, client_action_id=self._token)
+        plan = self._menus.plan(event, self._caller)
+        heard = await self._hear(plan)
+        if plan.press is not None:
+            self._caller = replace(self._caller, presses=(*self._caller.presses, plan.press))
+        return heard
+
+    async def _hear(self, plan: Plan) -> Heard:
+        answer = await self._menus.answer(plan)
+        said: list[str] = []
+        connected_to: str | None = None
+        for entry in answer.flow.actions:
+            given = entry.get("params")
+            params: Mapping[str, object] = given if is_object(given) else {}
+            match entry.get("action"):
+                case Action.SAY:
+                    said.append(str(params.get("text")))
+                case Action.SAY_AND_CAPTURE:
+                    said.append(str(params.get("promptMessage")))
+                case Action.PLAY_FILE:
+                    said.append(str(params.get("fileUrl")))
+                case Action.MAKE_CALL:
+                    connected_to = cast("str", params.get("destination"))
+                case _:
+                    pass
+        token = answer.flow.client_action_id
+        position = Position.read(token) if token is not None else None
+        asks = position is not None and position.standing is Standing.ASKED
+        self._token = token if asks else None
+        menu = position.path[-1] if position is not None and asks else None
+        return Heard(tuple(said), menu, connected_to, answer.trouble, answer)

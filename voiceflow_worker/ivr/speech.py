@@ -1,0 +1,91 @@
+"""Texts made ready to be spoken to one caller."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from string import Formatter
+from typing import Any
+
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.ivr.caller import Caller
+from voiceflow_worker.ivr.steps import Text
+
+_BLANKS = re.compile(r"\s+")
+_SENTENCE_ENDS = (".", "!", "?", ":", ",", ";", "…", "。", "！", "？", "।")  # noqa: RUF001 - those of other scripts too
+
+
+class _Template(Formatter):
+    """`{name}` and nothing more: attributes and items of a value would let a text look into the program."""
+
+    def get_field(self, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, str]:  # noqa: ARG002
+        if field_name not in kwargs:
+            raise InvalidInputError(
+                f"{{{field_name}}} has no value: the job's data has {', '.join(map(str, kwargs)) or 'nothing'}"
+            )
+        value: object = kwargs[field_name]
+        return ("" if value is None else value), field_name
+
+
+_TEMPLATE = _Template()
+
+
+def spoken(text: Text, caller: Caller) -> str:
+    """A declared text for one caller: in their language, with `{name}` filled in from the job's data.
+
+    Raises InvalidInputError when a value, or the language, is missing, and what a function of the caller raises.
+    """
+    if callable(text):
+        return _tidy(text(caller))
+    if isinstance(text, Mapping):
+        text = _in_language(text, caller.language)
+    return _tidy(filled(text, caller.data))
+
+
+def literal(text: Text, caller: Caller) -> str:
+    """A text that a handler made, as it is: what is in curly brackets there came from its data, and is no template."""
+    if callable(text):
+        text = text(caller)
+    return _tidy(_in_language(text, caller.language) if isinstance(text, Mapping) else text)
+
+
+def filled(template: str, data: Mapping[str, object]) -> str:
+    """A template with its values. Raises InvalidInputError for one that is missing, or a template that is none."""
+    if "{" not in template and "}" not in template:
+        return template
+    try:
+        return _TEMPLATE.vformat(template, (), data)
+    except (ValueError, IndexError, KeyError) as error:
+        raise InvalidInputError(f"{template[:60]!r} is no template: {error}; write a bracket itself as {{{{") from error
+
+
+def joined(before: str, text: str) -> str:
+    """Two texts as one, the first as a sentence of its own."""
+    if not before or not text:
+        return before or text
+    return f"{before} {text}" if before.endswith(_SENTENCE_ENDS) else f"{before}. {text}"
+
+
+def names_in(text: Text) -> frozenset[str]:
+    """The names of the values that a text needs; what a function needs cannot be known."""
+    if callable(text):
+        return frozenset()
+    texts = text.values() if isinstance(text, Mapping) else (text,)
+    return frozenset(name for each in texts for _, name, _, _ in _TEMPLATE.parse(each) if name is not None)
+
+
+def _in_language(texts: Mapping[str, str], language: str | None) -> str:
+    found = texts.get(language or "")
+    if found is None and language is not None:
+        found = texts.get(language.partition("-")[0])
+    if found is None:
+        raise InvalidInputError(
+            f"there is no text for the language {language!r}, only for {', '.join(texts) or 'none'}; give it, or set "
+            "the menu's language"
+        )
+    return found
+
+
+def _tidy(text: str) -> str:
+    """One line: a text that is written over several lines of a program is spoken without their indents."""
+    return _BLANKS.sub(" ", text).strip()

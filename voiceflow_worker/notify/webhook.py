@@ -1,0 +1,120 @@
+"""The webhook out: each outcome as one signed POST to your own system."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Self
+
+import anyio
+import httpx
+import orjson
+
+from voiceflow_worker.errors import HookGoneError, SettingsError, TellAgainError
+from voiceflow_worker.gateway.answer import AnswerReader
+from voiceflow_worker.gateway.retry_after import read_retry_after
+from voiceflow_worker.gateway.verdict import describe
+from voiceflow_worker.model.call_outcome import CallOutcome
+from voiceflow_worker.notify.signature import ID, SIGNATURE, TIMESTAMP, Secrets
+
+CONNECT_TIMEOUT = timedelta(seconds=5)
+DEADLINE = timedelta(seconds=20)
+"""For one POST, from looking for a connection to the head of its answer; Standard Webhooks suggests 15 to 30 s."""
+READING = 2.0
+"""Seconds for the rest of an answer, which nobody looks at: read, so that its connection can be used again."""
+CONNECTIONS = 20
+
+
+class OutcomeWebhook:
+    """Sends outcomes to `url`, signed with `secret`: a handler for `OutcomeHooks`.
+
+    Any 2xx means that it was taken, and 410 that the address is gone: the hook then stops. Whatever else comes, or
+    does not, is a failure, and the outcome is sent again later, under the same `webhook-id`, not before a Retry-After
+    has passed. Redirects are not followed, and nothing is taken from the environment. Use it as an async context
+    manager. `secret` may be several, while one follows another. Raises SettingsError for a bad address or secret.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        secret: str | Sequence[str],
+        connect_timeout: timedelta = CONNECT_TIMEOUT,
+        deadline: timedelta = DEADLINE,
+        transport: httpx.AsyncBaseTransport | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._url = _checked(url)
+        self._secrets = Secrets(secret)
+        self._connect_timeout = connect_timeout
+        self._deadline = deadline
+        self._given_transport = transport
+        self._now = now
+        self._client: httpx.AsyncClient | None = None
+
+    def __repr__(self) -> str:
+        return f"<OutcomeWebhook to {self._url.host}>"
+
+    async def __aenter__(self) -> Self:
+        self._client = httpx.AsyncClient(
+            transport=self._given_transport
+            or httpx.AsyncHTTPTransport(trust_env=False, limits=httpx.Limits(max_connections=CONNECTIONS)),
+            timeout=httpx.Timeout(None, connect=self._connect_timeout.total_seconds()),
+            follow_redirects=False,
+            trust_env=False,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._client is not None:
+            await self._client.aclose()
+            self._client = None
+
+    async def __call__(self, outcome: CallOutcome) -> None:
+        """Send one outcome. Raises `TellAgainError` and `HookGoneError`."""
+        if self._client is None:
+            raise RuntimeError("the webhook is not open: use it within `async with`")
+        body = orjson.dumps(outcome.as_json())
+        request = self._client.build_request("POST", self._url, content=body, headers=self._headers(outcome, body))
+        host = self._url.host
+        try:
+            with anyio.fail_after(self._deadline.total_seconds()):
+                response = await self._client.send(request, stream=True)
+        except TimeoutError:
+            raise TellAgainError(f"{host} gave no answer within {self._deadline.total_seconds():g} s") from None
+        except (httpx.HTTPError, OSError) as error:
+            raise TellAgainError(f"{host} cannot be reached ({describe(error)})") from None
+        with anyio.move_on_after(READING):
+            await AnswerReader(response).read()
+        if 200 <= response.status_code < 300:
+            return
+        if response.status_code == 410:
+            raise HookGoneError(f"{host} answered 410 Gone: it wants no more notifications")
+        wait = read_retry_after(response.headers, now=self._now())
+        raise TellAgainError(f"{host} answered {response.status_code}", after=wait)
+
+    def _headers(self, outcome: CallOutcome, body: bytes) -> dict[str, str]:
+        timestamp = str(int(self._now().timestamp()))
+        return {
+            "Content-Type": "application/json",
+            "User-Agent": "voiceflow-worker",
+            ID: outcome.id,
+            TIMESTAMP: timestamp,
+            SIGNATURE: self._secrets.signatures(message_id=outcome.id, timestamp=timestamp, body=body),
+        }
+
+
+def _checked(url: str) -> httpx.URL:
+    try:
+        parsed = httpx.URL(url.strip())
+    except httpx.InvalidURL:
+        parsed = httpx.URL("")
+    if parsed.scheme not in {"http", "https"} or not parsed.host:
+        # Not quoted: addresses of this kind may hold a token.
+        raise SettingsError("the address for notifications is no http:// or https:// address with a host")
+    if parsed.userinfo:
+        raise SettingsError("the address for notifications holds a password: notifications are signed, it needs none")
+    return parsed

@@ -1,0 +1,41 @@
+"""The receiver for an ASGI server of one's own choice: a factory that reads the settings.
+
+granian --interface asgi --factory voiceflow_worker.webhooks.from_settings:app
+uvicorn --factory voiceflow_worker.webhooks.from_settings:app --no-proxy-headers
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+
+from voiceflow_worker.backends.registry import open_store
+from voiceflow_worker.settings import load_settings
+from voiceflow_worker.webhooks.app import receiver_app
+
+
+def app() -> Starlette:
+    """The receiver of VOICEFLOW_STORE, with the secret, networks and proxies of the settings, read when this is called.
+
+    The store is opened when the server starts it, by each of the server's processes. Raises SettingsError.
+    """
+    settings = load_settings()
+    secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else None
+
+    @asynccontextmanager
+    async def lifespan(outer: Starlette) -> AsyncGenerator[None]:
+        async with open_store(settings.store) as store:
+            receiver = receiver_app(
+                store,
+                secret=secret,
+                policy=settings.policy(),
+                allow=settings.webhook_allow,
+                trusted_proxies=settings.trusted_proxies,
+            )
+            outer.router.routes[:] = receiver.routes
+            async with receiver.router.lifespan_context(receiver):
+                yield
+
+    return Starlette(lifespan=lifespan)

@@ -1,0 +1,105 @@
+"""From a request to its event: let in, read, decoded, understood; or the answer that turns it away."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+
+import orjson
+from starlette.types import Receive, Scope
+
+from voiceflow_worker.errors import WebhookEventError
+from voiceflow_worker.model.events import Event, parse_event
+from voiceflow_worker.webhooks.decoding import decoded
+from voiceflow_worker.webhooks.gatekeeper import Gatekeeper, Refusal
+from voiceflow_worker.webhooks.kept import OddReason
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is answered. `odd` is why the event is kept for people to look at; None for one that is as it should be."""
+
+    status: int
+    body: bytes
+    odd: OddReason | None = None
+    refusal: str | None = None
+
+    @classmethod
+    def refused(cls, status: int, refusal: str, sentence: str, *, odd: OddReason | None = None) -> Answer:
+        """An answer that says why an event was not taken."""
+        return cls(status, orjson.dumps({"error": sentence}), odd, refusal)
+
+
+class ClientLeftError(Exception):
+    """Raised when the client is gone before its request was in: nobody is left to answer."""
+
+
+class RequestReader:
+    """Reads requests. Nothing of a stranger's body is looked at, and of nobody's more than `longest_body` bytes.
+
+    A body may take `read_limit` to arrive.
+    """
+
+    def __init__(self, gatekeeper: Gatekeeper, *, longest_body: int, read_limit: timedelta) -> None:
+        self._gatekeeper = gatekeeper
+        self._longest_body = longest_body
+        self._read_limit = read_limit.total_seconds()
+
+    def sender(self, scope: Scope) -> str | None:
+        """The address that a request comes from, as far as it is believed."""
+        client = scope.get("client")
+        address = self._gatekeeper.sender(scope["headers"], client[0] if client else None)
+        return None if address is None else str(address)
+
+    async def content(self, scope: Scope, receive: Receive) -> bytes | Answer:
+        """The whole body of somebody who may hand in events. Raises ClientLeftError."""
+        client = scope.get("client")
+        match self._gatekeeper.refusal(scope["headers"], client[0] if client else None):
+            case Refusal.NETWORK:
+                return Answer.refused(403, "network", "events are not taken from this network")
+            case Refusal.SECRET:
+                return Answer.refused(401, "secret", "the Authorization header is missing or wrong")
+            case None:
+                pass
+        if _told_length(scope) > self._longest_body:
+            return self._too_large()
+        try:
+            async with asyncio.timeout(self._read_limit):
+                content = await self._read(receive)
+        except TimeoutError:
+            return Answer.refused(408, "too_slow", "the body did not arrive in time")
+        return self._too_large() if content is None else content
+
+    def _too_large(self) -> Answer:
+        return Answer.refused(413, "too_large", f"an event has at most {self._longest_body} bytes")
+
+    async def _read(self, receive: Receive) -> bytes | None:
+        """The whole body; None as soon as it is too long."""
+        content = bytearray()
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientLeftError
+            content += message.get("body", b"")
+            if len(content) > self._longest_body:
+                return None
+            if not message.get("more_body", False):
+                return bytes(content)
+
+
+def understood(content: bytes) -> Event | Answer:
+    """The event in a body."""
+    try:
+        return parse_event(decoded(content))
+    except WebhookEventError as error:  # a ValueError too, so before it
+        return Answer.refused(400, "not_an_event", str(error), odd=OddReason.NOT_AN_EVENT)
+    except ValueError as error:
+        return Answer.refused(400, "not_json", f"no JSON: {error}", odd=OddReason.NOT_JSON)
+
+
+def _told_length(scope: Scope) -> int:
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit():
+            return int(value[:18])
+    return 0
