@@ -1,0 +1,94 @@
+"""The call that a task asks for, from its rendered parameters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
+
+from voiceflow_worker import CallFlow, InvalidInputError
+
+if TYPE_CHECKING:
+    from voiceflow_worker import RedialPolicy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantedCall:
+    """One call with what the queue needs to know of it."""
+
+    flow: CallFlow
+    batch_id: str
+    valid_for: timedelta | None = None
+    not_before: datetime | None = None
+    priority: int = 0
+    redial: RedialPolicy | None = None
+    menu: str | None = None
+    data: Mapping[str, object] = field(default_factory=dict[str, object])
+
+
+def flow_of(
+    *, destination: str | None, say: str | None, flow: object, voice_profile: str | None, source: str | None
+) -> CallFlow:
+    """The call flow of an operator's parameters: a text to say, or a whole flow (8x8 body, JSON text or CallFlow).
+
+    Raises InvalidInputError for parameters that do not fit together, CallFlowError for a flow that breaks a rule.
+    """
+    if (say is None) == (flow is None):
+        raise InvalidInputError("give the operator either say=… or flow=…, one of them")
+    if destination is not None and not isinstance(cast("object", destination), str):
+        raise InvalidInputError(
+            f"destination is a {type(destination).__name__}; one task instance calls one number. For several use "
+            ".partial(…).expand(destination=[…]), or VoiceCampaignOperator"
+        )
+    if say is not None:
+        missing = [
+            name
+            for name, value in (("destination", destination), ("source", source), ("voice_profile", voice_profile))
+            if not value
+        ]
+        if missing:
+            raise InvalidInputError(
+                f"{' and '.join(missing)} missing: give the operator {', '.join(f'{name}=…' for name in missing)}"
+                + ("" if missing == ["destination"] else ", or put what is the same for all calls into the connection")
+            )
+        said = CallFlow.call(str(destination).strip(), source=str(source).strip())
+        return said.say(say, voice_profile=str(voice_profile)).hangup().validated()
+    return _given(flow, destination=destination, source=source)
+
+
+def _given(flow: object, *, destination: str | None, source: str | None) -> CallFlow:
+    if isinstance(flow, CallFlow):
+        body: Any = flow.to_body()
+    elif isinstance(flow, str):
+        try:
+            body = json.loads(flow)
+        except ValueError as error:
+            raise InvalidInputError(f"flow is no JSON: {error}") from None
+    else:
+        body = flow
+    if isinstance(body, Mapping):
+        body = _with_numbers(dict(cast("Mapping[str, Any]", body)), destination=destination, source=source)
+    return CallFlow.parse(body).validated()
+
+
+def _with_numbers(body: dict[str, Any], *, destination: str | None, source: str | None) -> dict[str, Any]:
+    """The body with its first call to `destination`, and from `source` where it names none."""
+    actions: Any = body.get("callflow")
+    if not _is_list(actions) or not actions:
+        return body
+    first, *others = actions
+    if not isinstance(first, dict) or cast("dict[str, Any]", first).get("action") != "makeCall":
+        return body
+    action = cast("dict[str, Any]", first)
+    params: dict[str, Any] = dict(action.get("params") or {})
+    if destination:
+        params["destination"] = destination.strip()
+    if source and not params.get("source"):
+        params["source"] = source.strip()
+    return {**body, "callflow": [{**action, "params": params}, *others]}
+
+
+def _is_list(value: object) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)

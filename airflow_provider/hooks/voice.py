@@ -1,0 +1,216 @@
+"""The hook: an Airflow connection as a client of 8x8 and as a store of calls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.connection import get_async_connection
+from airflow.providers.common.compat.sdk import BaseHook
+
+from voiceflow_worker import CallQueue, SettingsError, load_settings, open_store
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Connection
+
+    from voiceflow_worker import Settings, Store, VoiceClient
+
+DEFAULT_CONNECTION = "voiceflow_default"
+
+_OWN_EXTRAS = frozenset({"ui_url", "allow_local_store"})
+"""What the provider itself reads of the extra; everything else there is a setting of the library."""
+
+
+class VoiceFlowHook(BaseHook):
+    """One connection of type `voiceflow`: the base URL in its host, the API key in its password, the rest in its extra.
+
+    The extra may hold any setting of the library in lower case (`sub_account`, `store`, `queue`, `region`, `source`,
+    `voice_profile`, `rate`, …), and `ui_url` and `allow_local_store` for the provider. What is not there comes from the
+    environment (`VOICEFLOW_STORE`, …) of the process that asks, then from defaults.
+
+    `get_connection` is asked once, when something is first needed; the `a…` methods ask it on the event loop.
+    """
+
+    conn_name_attr = "voiceflow_conn_id"
+    default_conn_name = DEFAULT_CONNECTION
+    conn_type = "voiceflow"
+    hook_name = "8x8 Voice"
+
+    def __init__(self, voiceflow_conn_id: str = DEFAULT_CONNECTION) -> None:
+        super().__init__()
+        self.voiceflow_conn_id = voiceflow_conn_id
+        self._settings: Settings | None = None
+        self._own: dict[str, Any] = {}
+
+    # -- the connection ----------------------------------------------------------------------------------------------
+
+    def settings(self) -> Settings:
+        """The connection as settings. Raises SettingsError naming what is wrong in it."""
+        if self._settings is None:
+            connection = self.get_connection(self.voiceflow_conn_id)
+            self._read(connection, dict(connection.extra_dejson))
+        return self._require()
+
+    async def asettings(self) -> Settings:
+        """As `settings`, on an event loop."""
+        if self._settings is None:
+            connection = await get_async_connection(self.voiceflow_conn_id, hook=self)
+            self._read(connection, await _async_extra(connection))
+        return self._require()
+
+    def store_url(self) -> str:
+        """The store's URL for people: without a password."""
+        return next(each.value for each in self.settings().shown() if each.variable == "VOICEFLOW_STORE")
+
+    def ui_url(self) -> str | None:
+        """Where `voiceflow serve` shows calls to people, if the connection tells."""
+        self.settings()
+        return str(self._own.get("ui_url") or "").strip().rstrip("/") or None
+
+    def allows_local_store(self) -> bool:
+        """Whether the connection says that every worker sees the same file."""
+        self.settings()
+        return str(self._own.get("allow_local_store", "")).strip().lower() in {"true", "1", "yes"}
+
+    def _read(self, connection: Connection, extra: Mapping[str, Any]) -> None:
+        # Airflow 2 forms used to prefix what they saved.
+        prefix = f"extra__{self.conn_type}__"
+        given = {name.removeprefix(prefix): value for name, value in extra.items() if value not in (None, "")}
+        self._own = {name: given.pop(name) for name in _OWN_EXTRAS & given.keys()}
+        if "api_key" in given:
+            raise SettingsError(
+                f"connection {self.voiceflow_conn_id}: api_key in its extra: it belongs into the password, where "
+                "Airflow hides it"
+            )
+        base_url = _base_url(connection) or given.pop("base_url", None)
+        try:
+            self._settings = load_settings(
+                **{**given, "api_key": (connection.password or "").strip() or None, "base_url": base_url}
+            )
+        except SettingsError as error:
+            raise SettingsError(f"connection {self.voiceflow_conn_id}: {error}") from None
+
+    def _require(self) -> Settings:
+        if self._settings is None:  # pragma: no cover - _read sets it or raises
+            raise SettingsError(f"connection {self.voiceflow_conn_id} was not read")
+        return self._settings
+
+    # -- what it opens -----------------------------------------------------------------------------------------------
+
+    def get_conn(self) -> VoiceClient:
+        """The client, as Airflow calls it."""
+        return self.get_client()
+
+    def get_client(self) -> VoiceClient:
+        """A client of 8x8, not opened yet: `async with hook.get_client() as voice`. Raises SettingsError."""
+        return self._client(self.settings())
+
+    async def aget_client(self) -> VoiceClient:
+        """As `get_client`, on an event loop."""
+        return self._client(await self.asettings())
+
+    def get_store(self) -> AbstractAsyncContextManager[Store]:
+        """The store, not opened yet: `async with hook.get_store() as store`. Raises SettingsError, StoreError."""
+        return open_store(self.settings().store)
+
+    async def aget_store(self) -> AbstractAsyncContextManager[Store]:
+        """As `get_store`, on an event loop."""
+        return open_store((await self.asettings()).store)
+
+    @asynccontextmanager
+    async def opened_queue(self) -> AsyncGenerator[CallQueue]:
+        """The connection's queue in its opened store. Ask `settings` or `asettings` first."""
+        settings = self._require()
+        async with open_store(settings.store) as store:
+            yield CallQueue(store, settings.queue, policy=settings.policy())
+
+    def _client(self, settings: Settings) -> VoiceClient:
+        from voiceflow_worker import VoiceClient
+
+        missing = settings.missing_for_calls()
+        if missing:
+            remedies = " Its password holds the API key, its extra the sub_account."
+            raise SettingsError(f"connection {self.voiceflow_conn_id}: {'; '.join(missing)}.{remedies}")
+        return VoiceClient.from_settings(settings)
+
+    # -- Airflow's connection page -----------------------------------------------------------------------------------
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Whether 8x8 takes the API key and the store can be opened. Calls nobody."""
+        from voiceflow_worker import RequestFailedError, VoiceflowError, VoiceUnavailableError
+
+        try:
+            self.settings()  # before the loop runs: Airflow's own answer must not be waited for inside it
+            return True, asyncio.run(self._look())
+        except VoiceUnavailableError as error:
+            return False, f"8x8 cannot be reached: {error}"
+        except RequestFailedError as error:
+            if error.status in {401, 403}:
+                return False, f"8x8 does not take the API key in the connection's password: {error}"
+            if error.status == 404:
+                return False, f"8x8 does not know the sub-account in the connection's extra: {error}"
+            return False, str(error)
+        except VoiceflowError as error:
+            return False, str(error)
+
+    async def _look(self) -> str:
+        async with self.get_client() as voice:
+            webhooks = await voice.webhooks()
+        async with self.opened_queue() as queue:
+            total = (await queue.status()).total
+            heard = "" if webhooks else "; no webhook is registered yet (voiceflow serve --register URL)"
+            return (
+                f"8x8 takes the API key; the store {queue.store.url} holds {total} calls of queue {queue.name}{heard}"
+            )
+
+    # Airflow 2.11 builds its form from these two; 3.x from `provider_info`, and does not ask them.
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """The fields of the extra in the form of Airflow 2."""
+        from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
+        from flask_babel import lazy_gettext
+        from wtforms import StringField
+
+        from airflow_provider.provider_info import PROVIDER_INFO
+
+        fields = PROVIDER_INFO["connection-types"][0]["conn-fields"]
+        return {
+            name: StringField(
+                lazy_gettext(field["label"]), description=field.get("description", ""), widget=BS3TextFieldWidget()
+            )
+            for name, field in fields.items()
+        }
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Which fields the form of Airflow 2 hides and how it names them."""
+        from airflow_provider.provider_info import PROVIDER_INFO
+
+        behaviour = PROVIDER_INFO["connection-types"][0]["ui-field-behaviour"]
+        return {
+            "hidden_fields": behaviour["hidden-fields"],
+            "relabeling": behaviour["relabeling"],
+            "placeholders": behaviour["placeholders"],
+        }
+
+
+def _base_url(connection: Connection) -> str | None:
+    """The base URL: the host as it is, or with the schema (https) and port that stand in fields of their own."""
+    host = (connection.host or "").strip()
+    if not host:
+        return None
+    if "://" not in host:
+        host = f"{connection.schema or 'https'}://{host}"
+    return f"{host}:{connection.port}" if connection.port else host
+
+
+async def _async_extra(connection: Connection) -> dict[str, Any]:
+    """The extra, read on an event loop: since Airflow 3.3.2 that is a matter of its own, for its secrets are masked."""
+    try:
+        from airflow.providers.common.compat.connection import get_async_extra_dejson
+    except ImportError:  # an older common-compat, which goes with an older Airflow
+        return dict(connection.extra_dejson)
+    return dict(await get_async_extra_dejson(connection))

@@ -1,0 +1,40 @@
+"""The link from a task to its call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow.providers.common.compat.sdk import BaseOperator, TaskInstanceKey
+
+XCOM_KEY = "voiceflow_call"
+
+
+class VoiceCallLink(BaseOperatorLink):
+    """Opens the page of a task's call, or of its batch, in the operations page of `voiceflow serve`.
+
+    Where that is, is told by `ui_url` in the connection's extra; without it there is no link.
+    """
+
+    name = "Phone call"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 (Airflow's signature)
+        """The address that the task stored, empty for none."""
+        stored = XCom.get_value(key=XCOM_KEY, ti_key=ti_key)
+        return str(stored or "")
+
+
+def store_link(
+    context: Mapping[str, Any], *, ui_url: str | None, job_id: str | None = None, batch_id: str | None = None
+) -> None:
+    """Keep the address of a call, or of a batch, for the link; nothing without `ui_url`."""
+    if ui_url is None:
+        return
+    page = ui_url if ui_url.endswith("/ui") else f"{ui_url}/ui"
+    place = f"calls/{quote(job_id, safe='')}" if job_id else f"batches/{quote(batch_id or '', safe='')}"
+    context["ti"].xcom_push(key=XCOM_KEY, value=f"{page}/{place}")

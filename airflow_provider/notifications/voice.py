@@ -1,0 +1,125 @@
+"""A notifier that phones: the first on call, then the next, until somebody acknowledges by key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowException, BaseNotifier
+
+from airflow_provider.calls.alarm import Alarm, occasion_of, raise_alarm
+from airflow_provider.calls.failures import told_to_airflow
+from airflow_provider.calls.running import run
+from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
+from voiceflow_worker import InvalidInputError
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+
+class VoiceCallNotifier(BaseNotifier):
+    """Phones `numbers` in their order until somebody presses `acknowledge_key`.
+
+    For `on_failure_callback` of tasks and DAGs, `DeadlineAlert(callback=AsyncCallback(VoiceCallNotifier, kwargs=…))`
+    (Airflow 3.1 and later), and as a notifier of `ApprovalOperator`. Each number has `answer_within` (a timedelta, or
+    seconds) before the next one is called. One occasion (a failed try, a failed run, a missed deadline) calls each
+    number once, however often its callback fires. `say` is a template; without it the text tells what failed.
+    """
+
+    template_fields: Sequence[str] = ("numbers", "say", "source", "voice_profile", "voiceflow_conn_id")
+
+    def __init__(
+        self,
+        *,
+        numbers: Sequence[str] | str,
+        say: str | None = None,
+        acknowledge_key: str = "1",
+        answer_within: timedelta | float = timedelta(minutes=2),
+        source: str | None = None,
+        voice_profile: str | None = None,
+        send: str = "here",
+        voiceflow_conn_id: str = DEFAULT_CONNECTION,
+        context: Context | None = None,
+    ) -> None:
+        super().__init__()
+        if send not in {"here", "worker"}:
+            raise ValueError(f"send={send!r}: use 'here' (whoever runs the callback sends) or 'worker'")
+        self.context = context or {}  # what `await notifier` works with (Airflow 3)
+        self.numbers = numbers
+        self.say = say
+        self.acknowledge_key = acknowledge_key
+        self.answer_within = answer_within
+        self.source = source
+        self.voice_profile = voice_profile
+        self.send = send
+        self.voiceflow_conn_id = voiceflow_conn_id
+
+    def notify(self, context: Context) -> None:
+        """Phone, and wait for the acknowledgement. Raises AirflowException when nobody gave one."""
+        with told_to_airflow("the alarm by telephone"):
+            hook = VoiceFlowHook(self.voiceflow_conn_id)
+            hook.settings()
+            told = run(partial(raise_alarm, hook, self._alarm(hook, context)))
+        self._require_acknowledged(told)
+
+    async def async_notify(self, context: Context) -> Any:
+        """As `notify`, on the triggerer's event loop."""
+        with told_to_airflow("the alarm by telephone"):
+            hook = VoiceFlowHook(self.voiceflow_conn_id)
+            await hook.asettings()
+            told = await raise_alarm(hook, self._alarm(hook, context))
+        self._require_acknowledged(told)
+        return told
+
+    def _require_acknowledged(self, told: Mapping[str, Any]) -> None:
+        if told["acknowledged_by"] is None:
+            raise AirflowException(
+                f"nobody of {', '.join(_listed(self.numbers))} acknowledged by key {self.acknowledge_key}; "
+                f"their calls: {', '.join(told['job_ids']) or 'none could be made'}"
+            )
+
+    def _alarm(self, hook: VoiceFlowHook, context: Mapping[str, Any]) -> Alarm:
+        settings = hook.settings()
+        source, voice = self.source or settings.source, self.voice_profile or settings.voice_profile
+        if not source or not voice:
+            raise InvalidInputError("source and voice_profile are needed: give them here or in the connection")
+        within = self.answer_within
+        return Alarm(
+            occasion=occasion_of(context),
+            numbers=_listed(self.numbers),
+            question=f"{self.say or said_of(context)} Press {self.acknowledge_key} to take it.",
+            source=source,
+            voice_profile=voice,
+            key=self.acknowledge_key,
+            answer_within=within if isinstance(within, timedelta) else timedelta(seconds=within),
+            send_here=self.send == "here",
+        )
+
+
+def said_of(context: Mapping[str, Any]) -> str:
+    """What happened, to be spoken: names are read out, ids and times are left to the screen."""
+    kind, dag_id, *_ = occasion_of(context)
+    dag = _spoken(dag_id)
+    match kind:
+        case "deadline":
+            return f"This is Airflow. The pipeline {dag} has missed its deadline."
+        case "run":
+            return f"This is Airflow. The pipeline {dag} has failed."
+        case _:
+            ti = context.get("ti") or context.get("task_instance")
+            return f"This is Airflow. The task {_spoken(getattr(ti, 'task_id', ''))} of the pipeline {dag} has failed."
+
+
+def _spoken(name: object) -> str:
+    return str(name or "").replace("_", " ").replace(".", " ").replace("-", " ").strip() or "without a name"
+
+
+def _listed(numbers: Sequence[str] | str) -> list[str]:
+    given = numbers.split(",") if isinstance(numbers, str) else numbers
+    return [str(number).strip() for number in given if str(number).strip()]
+
+
+send_voice_notification = VoiceCallNotifier
+"""As other providers name it."""

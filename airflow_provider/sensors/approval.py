@@ -1,0 +1,226 @@
+"""Asking a person by telephone, and waiting for the key they press."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowSkipException,
+    BaseSensorOperator,
+    PokeReturnValue,
+    conf,
+)
+
+from airflow_provider.calls.desk import hand_in_at_desk
+from airflow_provider.calls.errand import Errand
+from airflow_provider.calls.failures import doubt, never_rang, story, told_to_airflow
+from airflow_provider.calls.handing_in import OnClear
+from airflow_provider.calls.identity import TaskIdentity
+from airflow_provider.calls.request import WantedCall
+from airflow_provider.calls.running import run
+from airflow_provider.calls.standing import Goal, Standing, Terms, standing_of
+from airflow_provider.calls.waiting import StopFlag
+from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
+from airflow_provider.links.voice import VoiceCallLink, store_link
+from airflow_provider.triggers.voice import VoiceOutcomeTrigger
+from voiceflow_worker import InvalidInputError, Job
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from voiceflow_worker import Settings
+
+MENU = "approval"
+"""The menu that ships with the library; `voiceflow serve` answers its key presses."""
+CHOICES = {"1": "approved", "2": "rejected"}
+_WAYS = ("fail", "skip", "return")
+
+
+class IvrApprovalSensor(BaseSensorOperator):
+    """Calls somebody once, asks `question`, and waits for a key. The result is the key that was pressed, such as "1".
+
+    `choices` says what the keys mean and is read out after a question that names no key. A key of `approve` lets the
+    DAG go on; another one does what `on_reject` says: "fail", "skip", or "return" (the key, for a branch). When nobody
+    answers, or presses nothing, `on_silence` decides: "fail", "skip", or "return" (None).
+
+    The answer comes over `voiceflow serve` into the store: there is no webhook into Airflow, and the telephone system
+    has no credentials of Airflow. `send`, `valid_for`, `on_clear`, … as in `VoiceCallOperator`.
+    """
+
+    template_fields: Sequence[str] = ("destination", "question", "source", "voice_profile", "voiceflow_conn_id")
+    operator_extra_links = (VoiceCallLink(),)
+    ui_color = "#e8f3ee"
+
+    def __init__(
+        self,
+        *,
+        destination: str,
+        question: str,
+        choices: Mapping[str, str] | None = None,
+        approve: Sequence[str] = ("1",),
+        on_reject: str = "fail",
+        on_silence: str = "fail",
+        voice_profile: str | None = None,
+        source: str | None = None,
+        valid_for: timedelta | None = timedelta(hours=1),
+        send: str = "here",
+        doubt_patience: timedelta = timedelta(minutes=15),
+        on_clear: str = "same_call",
+        poke_interval: timedelta | float = 5.0,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        cancel_on_kill: bool = True,
+        voiceflow_conn_id: str = DEFAULT_CONNECTION,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(poke_interval=poke_interval, **kwargs)
+        self.destination = destination
+        self.question = question
+        self.choices = dict(choices or CHOICES)
+        self.approve = tuple(approve)
+        if unknown := [key for key in self.approve if key not in self.choices]:
+            raise ValueError(f"approve has {unknown}, which are no keys of the choices {list(self.choices)}")
+        for name, way in (("on_reject", on_reject), ("on_silence", on_silence)):
+            if way not in _WAYS:
+                raise ValueError(f"{name}={way!r}: use 'fail', 'skip' or 'return'")
+        if send not in {"here", "worker"}:
+            raise ValueError(f"send={send!r}: use 'here' (this task sends) or 'worker' (a voiceflow worker does)")
+        self.on_reject = on_reject
+        self.on_silence = on_silence
+        self.voice_profile = voice_profile
+        self.source = source
+        self.valid_for = valid_for
+        self.send = send
+        self.doubt_patience = doubt_patience
+        self.on_clear = OnClear(on_clear).value
+        self.deferrable = deferrable
+        self.cancel_on_kill = cancel_on_kill
+        self.voiceflow_conn_id = voiceflow_conn_id
+        self._terms = Terms(goal=Goal.OUTCOME, sends=send == "here", patience=doubt_patience)
+        self._stop = StopFlag()
+        self._job_id: str | None = None
+
+    @cached_property
+    def hook(self) -> VoiceFlowHook:
+        """The connection."""
+        return VoiceFlowHook(self.voiceflow_conn_id)
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        """Hand in the call if it is not there yet, send it, and look whether a key was pressed."""
+        with told_to_airflow(f"task {TaskIdentity.of(context)}"):
+            job = self._job(context)
+            (job,) = run(partial(self._errand.send, [job.id], batch_id=job.batch_id))
+            (job,) = run(partial(self._errand.look, [job.id]))
+            return self._judged(job)
+
+    def execute(self, context: Context) -> Any:
+        """Wait in this task, or in the triggerer."""
+        if not self.deferrable:
+            return super().execute(context)
+        return self._poke_or_defer(context)
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
+        """Go on after the trigger fired."""
+        if event["status"] == "error":
+            raise AirflowException(f"waiting for the answer: {event['error']}")
+        return self._poke_or_defer(context)
+
+    def on_kill(self) -> None:
+        """Take the call back if it has not been sent."""
+        from airflow_provider.calls.running import run_aside
+
+        self._stop.set()
+        if self.cancel_on_kill and self._job_id is not None:
+            try:
+                run_aside(partial(self._errand.take_back, [self._job_id]), seconds=15)
+            except Exception:
+                self.log.exception("call %s could not be taken back; it may still be made", self._job_id)
+
+    @property
+    def _errand(self) -> Errand:
+        return Errand(hook=self.hook, terms=self._terms, every=self.poke_interval, limit=None, stop=self._stop)
+
+    def _job(self, context: Context) -> Job:
+        if self._job_id is not None:
+            (job,) = run(partial(self._errand.look, [self._job_id]))
+            return job
+        job = hand_in_at_desk(
+            context,
+            self._errand,
+            partial(self._wanted, identity=TaskIdentity.of(context)),
+            executor=getattr(self, "executor", None),
+            on_clear=OnClear(self.on_clear),
+        )
+        self._job_id = job.id
+        store_link(context, ui_url=self.hook.ui_url(), job_id=job.id)
+        return job
+
+    def _wanted(self, settings: Settings, identity: TaskIdentity) -> WantedCall:
+        from voiceflow_worker import approval_call, approval_data
+
+        source, voice = self.source or settings.source, self.voice_profile or settings.voice_profile
+        if not source or not voice:
+            raise InvalidInputError("source and voice_profile are needed: give them here or in the connection")
+        return WantedCall(
+            flow=approval_call(
+                self.destination, source=source, question=self.question, voice_profile=voice, choices=self.choices
+            ),
+            batch_id=identity.batch_id(),
+            valid_for=self.valid_for,
+            menu=MENU,
+            data=approval_data(self.question, voice_profile=voice, choices=self.choices),
+        )
+
+    def _judged(self, job: Job) -> PokeReturnValue:
+        key = pressed(job, self.choices)
+        if key in self.approve:
+            return PokeReturnValue(is_done=True, xcom_value=key)
+        if key is not None:
+            said = f"{job.destination} pressed {key} ({self.choices[key]}) in call {job.id}."
+            return self._ended(self.on_reject, said, result=key)
+        match standing_of(job, self._terms, now=datetime.now(UTC)):
+            case Standing.DOUBTFUL:
+                raise AirflowException(doubt(job, store=self.hook.store_url()))
+            case Standing.OVER if never_rang(job):
+                raise AirflowFailException(story(job, store=self.hook.store_url()))
+            case Standing.OVER:
+                said = f"nobody pressed a key: {story(job, store=self.hook.store_url())}"
+                return self._ended(self.on_silence, said, result=None)
+            case _:
+                return PokeReturnValue(is_done=False)
+
+    def _ended(self, way: str, said: str, *, result: str | None) -> PokeReturnValue:
+        self.log.info(said)
+        if way == "skip":
+            raise AirflowSkipException(said)
+        if way == "fail":
+            raise AirflowFailException(said)
+        return PokeReturnValue(is_done=True, xcom_value=result)
+
+    def _poke_or_defer(self, context: Context) -> Any:
+        found = self.poke(context)
+        if found.is_done:
+            return found.xcom_value
+        self.defer(
+            trigger=VoiceOutcomeTrigger(
+                voiceflow_conn_id=self.voiceflow_conn_id,
+                job_ids=[str(self._job_id)],
+                sends=self._terms.sends,
+                doubt_patience=self.doubt_patience.total_seconds(),
+                poll_interval=self.poke_interval,
+                cancel_on_kill=self.cancel_on_kill,
+            ),
+            method_name="execute_complete",
+            timeout=timedelta(seconds=self.timeout),
+        )
+        return None  # pragma: no cover - defer raises
+
+
+def pressed(job: Job, choices: Mapping[str, str]) -> str | None:
+    """The last key that a person pressed in this call, if it is one of the choices."""
+    last = (job.digits or "").rpartition(",")[2]
+    return last if last in choices else None

@@ -1,0 +1,179 @@
+"""Waiting for calls that somebody else handed in."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
+
+from airflow.providers.common.compat.sdk import AirflowException, BaseSensorOperator, PokeReturnValue, conf
+
+from airflow_provider.calls.batch import batch_standing
+from airflow_provider.calls.enough import Enough
+from airflow_provider.calls.failures import checked_fail_on, judge, told_to_airflow
+from airflow_provider.calls.identity import TaskIdentity
+from airflow_provider.calls.running import run
+from airflow_provider.calls.standing import Goal, Standing, Terms, standing_of
+from airflow_provider.calls.sweeping import sweep, swept
+from airflow_provider.calls.waiting import jobs_of
+from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
+from airflow_provider.triggers.voice import VoiceOutcomeTrigger
+from voiceflow_worker import InvalidInputError, Job, JobState, call_as_json
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What a look found: whether it is enough, the calls to judge, and the result."""
+
+    is_enough: bool
+    jobs: Sequence[Job]
+    result: Any
+
+
+class VoiceOutcomeSensor(BaseSensorOperator):
+    """Waits until calls are over: one (`job_id`), several (`job_ids`), or all of a batch (`batch_id`).
+
+    Ids may be given as they come out of a task: texts, or calls as JSON (`call.output`). `at_least` or `ratio` end the
+    wait when so many are over. `wait_for="accepted"` is content when 8x8 took the calls. Outcomes in `fail_on` fail the
+    task for good; a call in doubt for longer than `doubt_patience` fails it with a sentence that says what to do.
+    Works in the modes poke and reschedule, and `deferrable`.
+
+    The result: the call as JSON; for several `{"total", "states", "job_ids"}`; for a batch its report.
+    """
+
+    template_fields: Sequence[str] = ("job_id", "job_ids", "batch_id", "voiceflow_conn_id")
+    ui_color = "#e8f3ee"
+
+    def __init__(
+        self,
+        *,
+        job_id: str | None = None,
+        job_ids: object = None,
+        batch_id: str | None = None,
+        at_least: int | None = None,
+        ratio: float | None = None,
+        wait_for: str = "outcome",
+        fail_on: Iterable[str] = ("failed", "expired"),
+        doubt_patience: timedelta = timedelta(minutes=15),
+        poke_interval: timedelta | float = 10.0,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        voiceflow_conn_id: str = DEFAULT_CONNECTION,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(poke_interval=poke_interval, **kwargs)
+        if sum(given is not None for given in (job_id, job_ids, batch_id)) != 1:
+            raise ValueError("give the sensor job_id, job_ids or batch_id, one of them")
+        self.job_id = job_id
+        self.job_ids = job_ids
+        self.batch_id = batch_id
+        self.enough = Enough(at_least=at_least, ratio=ratio)
+        self.wait_for = wait_for
+        self.fail_on = checked_fail_on(fail_on)
+        self.doubt_patience = doubt_patience
+        self.deferrable = deferrable
+        self.voiceflow_conn_id = voiceflow_conn_id
+        goal = Goal.named(wait_for)
+        if goal is Goal.NOTHING:
+            raise ValueError("a sensor waits for 'outcome' or 'accepted'")
+        self._terms = Terms(goal=goal, sends=False, patience=doubt_patience)
+
+    @cached_property
+    def hook(self) -> VoiceFlowHook:
+        """The connection."""
+        return VoiceFlowHook(self.voiceflow_conn_id)
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        """Look once. Raises AirflowFailException for outcomes to fail on, AirflowException for doubts."""
+        with told_to_airflow(f"task {TaskIdentity.of(context)}"):
+            self.hook.settings()
+            look = run(self._look)
+            if not look.is_enough:
+                return PokeReturnValue(is_done=False)
+            judge(look.jobs, fail_on=self.fail_on, store=self.hook.store_url())
+            return PokeReturnValue(is_done=True, xcom_value=look.result)
+
+    def execute(self, context: Context) -> Any:
+        """Wait in this task, or in the triggerer."""
+        if not self.deferrable:
+            return super().execute(context)
+        first = self.poke(context)
+        return first.xcom_value if first.is_done else self._defer()
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
+        """Go on after the trigger fired: look again, and defer again if it was too early."""
+        if event["status"] == "error":
+            raise AirflowException(f"waiting for calls: {event['error']}")
+        found = self.poke(context)
+        return found.xcom_value if found.is_done else self._defer()
+
+    def _defer(self) -> None:
+        self.defer(
+            trigger=VoiceOutcomeTrigger(
+                voiceflow_conn_id=self.voiceflow_conn_id,
+                job_ids=[] if self.batch_id else self._ids(),
+                batch_id=self.batch_id,
+                wait_for=self.wait_for,
+                doubt_patience=self.doubt_patience.total_seconds(),
+                poll_interval=self.poke_interval,
+                enough=self.enough.as_json(),
+            ),
+            method_name="execute_complete",
+            timeout=timedelta(seconds=self.timeout),
+        )
+
+    def _ids(self) -> list[str]:
+        given: object = self.job_id if self.job_ids is None else self.job_ids
+        return [_id_of(each) for each in given] if _are_several(given) else [_id_of(given)]
+
+    async def _look(self) -> _Look:
+        async with self.hook.opened_queue() as queue:
+            if self.batch_id is not None:
+                from voiceflow_worker import build_report
+
+                standing = await batch_standing(
+                    queue, self.batch_id, goal=self._terms.goal, patience=self.doubt_patience
+                )
+                if standing.overdue:
+                    await sweep(queue, policy=self.hook.settings().policy())
+                if not standing.total or not self.enough.is_reached(standing.ended, standing.total):
+                    return _Look(is_enough=False, jobs=(), result=None)
+                states = [state for state in JobState if state.is_final or state is JobState.IN_DOUBT]
+                ended = await queue.find(states=states, batch_id=self.batch_id, limit=None)
+                report = await build_report(queue.store, queue.name, self.batch_id)
+                return _Look(is_enough=True, jobs=ended, result=report.as_json())
+            ids = self._ids()
+            jobs = await jobs_of(queue, ids) if ids else []
+            jobs = await swept(queue, jobs, self._terms, policy=self.hook.settings().policy())
+            now = queue.store.clock.now()
+            ends = {Standing.OVER, Standing.DOUBTFUL}
+            ended_now = [job for job in jobs if standing_of(job, self._terms, now=now) in ends]
+            result: Any = {
+                "total": len(jobs),
+                "states": dict(Counter(job.state.value for job in jobs)),
+                "job_ids": ids,
+            }
+            if self.job_id is not None:
+                result = call_as_json(jobs[0])
+            return _Look(is_enough=self.enough.is_reached(len(ended_now), len(jobs)), jobs=ended_now, result=result)
+
+
+def _are_several(given: object) -> TypeGuard[Iterable[object]]:
+    return isinstance(given, Iterable) and not isinstance(given, str | Mapping)
+
+
+def _id_of(given: object) -> str:
+    """The id of a call: as it is, or out of the call as JSON."""
+    if isinstance(given, Mapping):
+        given = cast("Mapping[str, object]", given).get("id")
+    if not isinstance(given, str) or not given:
+        raise InvalidInputError(
+            f"{given!r} is no job id; give texts such as default.01J…, or calls as JSON, as VoiceCallOperator "
+            "returns them"
+        )
+    return given

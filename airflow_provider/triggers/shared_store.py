@@ -1,0 +1,61 @@
+"""One opened store for all triggers of a triggerer that look into it, for as long as any of them does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from voiceflow_worker import open_store
+
+if TYPE_CHECKING:
+    from voiceflow_worker import Store
+
+
+@dataclass(slots=True)
+class _Opened:
+    """A store held open by a task of its own: whoever opens one must close it, and triggers come and go."""
+
+    opened: asyncio.Future[Store]
+    last_left: asyncio.Event = field(default_factory=asyncio.Event)
+    users: int = 0
+    keeper: asyncio.Task[None] | None = None
+
+
+_open: dict[tuple[int, str], _Opened] = {}
+"""By event loop and URL; touched on that loop only."""
+
+
+@asynccontextmanager
+async def shared_store(url: str) -> AsyncGenerator[Store]:
+    """The store at `url`, opened once for all who use it at a time on this event loop. Raises as `open_store` does."""
+    loop = asyncio.get_running_loop()
+    place = (id(loop), url)
+    entry = _open.get(place)
+    if entry is None:
+        entry = _open[place] = _Opened(loop.create_future())
+        entry.keeper = asyncio.create_task(_keep(url, place, entry))
+    entry.users += 1
+    try:
+        yield await asyncio.shield(entry.opened)
+    finally:
+        entry.users -= 1
+        if entry.users == 0:
+            # A store whose last user has left is not handed out again: the next one opens anew.
+            if _open.get(place) is entry:
+                del _open[place]
+            entry.last_left.set()
+
+
+async def _keep(url: str, place: tuple[int, str], entry: _Opened) -> None:
+    try:
+        async with open_store(url) as store:
+            entry.opened.set_result(store)
+            await entry.last_left.wait()
+    except Exception as error:  # noqa: BLE001 - told to everybody who waits for the store
+        if _open.get(place) is entry:
+            del _open[place]
+        if not entry.opened.done():
+            entry.opened.set_exception(error)

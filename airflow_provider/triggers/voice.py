@@ -1,0 +1,12 @@
+"""The triggers of this provider; the one for `AssetWatcher` exists on Airflow 3."""
+
+from airflow_provider.triggers.outcome import VoiceOutcomeTrigger
+
+__all__ = ["VoiceOutcomeTrigger"]
+
+try:
+    from airflow_provider.triggers.batch import VoiceBatchTrigger
+except ImportError:  # Airflow 2 has no event triggers
+    pass
+else:
+    __all__ += ["VoiceBatchTrigger"]

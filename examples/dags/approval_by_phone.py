@@ -1,0 +1,35 @@
+"""Ask a person by telephone before something that cannot be taken back; 1 goes on, 2 ends the run in order.
+
+`voiceflow serve` takes the key press and puts it into the store: nothing calls into Airflow.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from airflow.providers.common.compat.sdk import DAG, task
+
+from airflow_provider.sensors.voice import IvrApprovalSensor
+
+with DAG(
+    "approval_by_phone",
+    schedule=None,
+    start_date=datetime(2026, 1, 1),  # noqa: DTZ001 (Airflow reads it as UTC)
+    params={"approver": "+6587654321", "invoices": 42},
+) as dag:
+    approved = IvrApprovalSensor(
+        task_id="ask",
+        destination="{{ params.approver }}",
+        question="{{ params.invoices }} invoices are ready to be sent. Press 1 to send them, 2 to keep them.",
+        on_reject="skip",
+        on_silence="fail",
+        deferrable=True,
+        poke_interval=5,
+        timeout=timedelta(hours=1).total_seconds(),
+    )
+
+    @task
+    def send_invoices() -> None:
+        """What was approved."""
+
+    approved >> send_invoices()

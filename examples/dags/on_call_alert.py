@@ -1,0 +1,32 @@
+"""When the nightly load fails, phone who is on call; if they do not press 1, phone the next."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from airflow.providers.common.compat.sdk import DAG, task
+
+from airflow_provider.notifications.voice import send_voice_notification
+
+with DAG(
+    "nightly_load",
+    schedule="0 2 * * *",
+    start_date=datetime(2026, 1, 1),  # noqa: DTZ001 (Airflow reads it as UTC)
+    catchup=False,
+    params={"on_call": ["+6587654321", "+6587654322"], "break_down": False},
+) as dag:
+
+    @task(
+        retries=0,
+        on_failure_callback=send_voice_notification(
+            numbers="{{ params.on_call | join(',') }}",
+            say="The nightly load has failed at {{ ti.task_id }}.",
+            answer_within=timedelta(minutes=2),
+        ),
+    )
+    def load(params: dict[str, object] | None = None) -> None:
+        """Load what has changed since yesterday."""
+        if (params or {}).get("break_down"):
+            raise RuntimeError("the source is not there")
+
+    load()

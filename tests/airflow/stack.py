@@ -1,0 +1,268 @@
+"""A whole Airflow beside a sandbox and a receiver: started once, ended with everything it started."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.support.stage import Stage, stage
+
+BIN = Path(sys.executable).parent
+DAGS = Path(__file__).parent / "dags"
+ENDED = {"success", "failed"}
+
+
+def airflow_version() -> tuple[int, int]:
+    from airflow import __version__
+
+    major, minor = __version__.split(".")[:2]
+    return int(major), int(minor)
+
+
+@dataclass
+class Airflow:
+    """One Airflow of its own: a home, a database, components as processes."""
+
+    home: Path
+    env: dict[str, str]
+    stage: Stage
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    # -- components --------------------------------------------------------------------------------------------------
+
+    def start(self, component: str) -> None:
+        """Start a component (scheduler, triggerer, dag-processor, …) in a session of its own."""
+        log = (self.home / f"{component}.log").open("ab")
+        self.processes[component] = subprocess.Popen(
+            [str(BIN / "airflow"), component],
+            env=self.env,
+            cwd=self.home,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        log.close()
+
+    def kill(self, component: str) -> None:
+        """End a component and everything it started, at once."""
+        process = self.processes.pop(component)
+        # The group: a SIGTERM to the parent alone leaves its children behind.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(30)
+
+    def end(self) -> None:
+        for process in self.processes.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+        deadline = time.monotonic() + 15
+        for process in self.processes.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(deadline - time.monotonic(), 0.1))
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(10)
+        self._end_orphans()
+
+    def _end_orphans(self) -> None:
+        """End what has a session of its own (the DAG processor of Airflow 2): our home is in its environment."""
+        mark = f"AIRFLOW_HOME={self.home}\0".encode()
+        for environment in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):
+                if mark in environment.read_bytes():
+                    os.kill(int(environment.parent.name), signal.SIGKILL)
+
+    # -- the command line --------------------------------------------------------------------------------------------
+
+    def cli(self, *arguments: str, check: bool = True) -> str:
+        run = subprocess.run(
+            [str(BIN / "airflow"), *arguments],
+            env=self.env,
+            cwd=self.home,
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+        if check and run.returncode:
+            raise AssertionError(f"airflow {' '.join(arguments)}\n{run.stdout}\n{run.stderr}")
+        return run.stdout
+
+    def trigger(self, dag_id: str, run_id: str = "one", conf: Mapping[str, object] | None = None) -> None:
+        more = ["--conf", json.dumps(conf)] if conf else []
+        self.cli("dags", "trigger", dag_id, "--run-id", run_id, *more)
+
+    # -- the database ------------------------------------------------------------------------------------------------
+
+    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        with contextlib.closing(sqlite3.connect(f"file:{self.home}/airflow.db?mode=ro", uri=True, timeout=30)) as db:
+            return db.execute(query, values).fetchall()
+
+    def run_state(self, dag_id: str, run_id: str = "one") -> str | None:
+        found = self.rows("SELECT state FROM dag_run WHERE dag_id = ? AND run_id = ?", dag_id, run_id)
+        return str(found[0][0]) if found else None
+
+    def tasks(self, dag_id: str, run_id: str = "one") -> dict[str, Any]:
+        """Task states by name; mapped ones as `name[index]`."""
+        found = self.rows(
+            "SELECT task_id, map_index, state FROM task_instance WHERE dag_id = ? AND run_id = ?", dag_id, run_id
+        )
+        return {name if index < 0 else f"{name}[{index}]": state for name, index, state in found}
+
+    def tries(self, dag_id: str, task_id: str, run_id: str = "one") -> int:
+        query = "SELECT try_number FROM task_instance WHERE dag_id = ? AND task_id = ? AND run_id = ?"
+        return int(self.rows(query, dag_id, task_id, run_id)[0][0])
+
+    def xcom(self, dag_id: str, task_id: str, run_id: str = "one", key: str = "return_value") -> Any:
+        query = "SELECT value FROM xcom WHERE dag_id = ? AND task_id = ? AND run_id = ? AND key = ?"
+        found = self.rows(query, dag_id, task_id, run_id, key)
+        if not found:
+            return None
+        value = json.loads(found[0][0])
+        return json.loads(value) if isinstance(value, str) and value[:1] in '{["' else value
+
+    def wait_for_run(self, dag_id: str, run_id: str = "one", *, seconds: float = 180) -> str:
+        self.wait(lambda: self.run_state(dag_id, run_id) in ENDED, f"run {run_id} of {dag_id}", seconds=seconds)
+        return str(self.run_state(dag_id, run_id))
+
+    def wait_for_task(
+        self, dag_id: str, task_id: str, state: str, run_id: str = "one", *, seconds: float = 120
+    ) -> None:
+        what = f"{dag_id}.{task_id} to be {state}"
+        self.wait(lambda: self.tasks(dag_id, run_id).get(task_id) == state, what, seconds=seconds)
+
+    def wait(self, is_so: Callable[[], bool], what: str, *, seconds: float) -> None:
+        """Wait for something that the database or the ledger tells."""
+        deadline = time.monotonic() + seconds
+        while not is_so():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"waited {seconds} s for {what}\n{self.told()}")
+            time.sleep(0.25)
+
+    def told(self) -> str:
+        """The ends of all logs, of components and of tasks."""
+        paths = [*self.home.glob("*.log"), *sorted(self.home.glob("logs/dag_id=*/**/*.log"))[-6:]]
+        ends = ["\n".join(path.read_text(errors="replace").splitlines()[-40:]) for path in paths]
+        return "\n".join(f"--- {path}\n{end}" for path, end in zip(paths, ends, strict=True))
+
+    def posts_to(self, destination: str) -> int:
+        """How many POSTs came for a number."""
+        return sum(1 for entry in self.stage.ledger() if entry["destination"] == destination)
+
+
+@contextmanager
+def airflow_beside(
+    on: Stage,
+    home: Path,
+    *,
+    components: tuple[str, ...] | None = None,
+    config: Mapping[str, str] | None = None,
+    extra: Mapping[str, object] | None = None,
+) -> Iterator[Airflow]:
+    """Start an Airflow for this stage; everything it started is ended with the block."""
+    home.mkdir(parents=True, exist_ok=True)
+    modern = airflow_version() >= (3, 0)
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW_", "VOICEFLOW_"))}
+    connection = {
+        "conn_type": "voiceflow",
+        "host": on.sandbox,
+        "password": "the-api-key-of-the-tests",
+        "extra": {
+            "sub_account": "tests",
+            "store": on.store,
+            "source": "+6531234567",
+            "voice_profile": "en-IE-EmilyNeural",
+            "rate": "unlimited",
+            "lease": "3s",
+            "ui_url": "http://127.0.0.1:8080",
+            **(extra or {}),
+        },
+    }
+    env = {
+        **clean,
+        # airflow standalone and its children look for `airflow` on the PATH.
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+        "AIRFLOW__CORE__PARALLELISM": "6",
+        "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "64",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor" if modern else "SequentialExecutor",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "AIRFLOW__API__PORT": str(_free_port()),
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",  # else each deferral takes 6 s
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+        "AIRFLOW__SCHEDULER__DAG_DIR_LIST_INTERVAL": "5",
+        "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        "AIRFLOW_CONN_VOICEFLOW_DEFAULT": json.dumps(connection),
+        "VOICEFLOW_TEST_FOLDER": str(home),
+        **(config or {}),
+    }
+    env["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] = f"http://127.0.0.1:{env['AIRFLOW__API__PORT']}/execution/"
+    env["AIRFLOW__API__BASE_URL"] = f"http://127.0.0.1:{env['AIRFLOW__API__PORT']}"
+    airflow = Airflow(home, env, on)
+    airflow.cli("db", "migrate")
+    try:
+        if components is None:
+            components = ("standalone",) if modern else ("scheduler", "triggerer")
+        for component in components:
+            airflow.start(component)
+        wanted = {dag_id for path in DAGS.glob("*.py") for dag_id in _dags_in(path)}
+        table = "SELECT dag_id FROM dag WHERE NOT is_paused" if modern else "SELECT dag_id FROM dag WHERE is_active"
+        airflow.wait(lambda: wanted <= {row[0] for row in airflow.rows(table)}, f"{wanted} to be parsed", seconds=120)
+        airflow.wait(lambda: _alive(airflow) >= {"SchedulerJob", "TriggererJob"}, "the components", seconds=60)
+        yield airflow
+    finally:
+        airflow.end()
+
+
+@contextmanager
+def whole_stack(
+    folder: Path,
+    *,
+    speed: float = 20,
+    components: tuple[str, ...] | None = None,
+    config: Mapping[str, str] | None = None,
+    extra: Mapping[str, object] | None = None,
+) -> Iterator[Airflow]:
+    """A receiver, a sandbox and an Airflow."""
+    with ExitStack() as stack:
+        on = stack.enter_context(stage(folder, speed=speed))
+        beside = airflow_beside(on, folder / "airflow", components=components, config=config, extra=extra)
+        yield stack.enter_context(beside)
+
+
+def _alive(airflow: Airflow) -> set[str]:
+    return {row[0] for row in airflow.rows("SELECT job_type FROM job WHERE state = 'running'")}
+
+
+def _dags_in(path: Path) -> Iterator[str]:
+    """The ids that a DAG file announces in its first lines: `# dags: a, b` (`# dags 3: c` for Airflow 3 alone)."""
+    for line in path.read_text(encoding="utf-8").splitlines()[:5]:
+        mark, _, names = line.partition(": ")
+        if mark == "# dags" or (mark == "# dags 3" and airflow_version() >= (3, 0)):
+            yield from (name.strip() for name in names.split(","))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,225 @@
+"""The operator for one call, beside a sandbox, without Airflow's database."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
+
+from airflow_provider.operators.voice import VoiceCallOperator
+from tests.airflow.scene import API_KEY, TaskState, connect, context, surroundings
+from tests.support.processes import voiceflow
+from tests.support.stage import Stage
+
+
+@pytest.fixture(scope="module")
+def on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with surroundings(tmp_path_factory.mktemp("calls")) as staged:
+        yield staged
+
+
+def call(to: str, **options: Any) -> VoiceCallOperator:
+    given = {"task_id": "t", "destination": to, "say": "Hello.", "deferrable": False, "poll_interval": 0.2, **options}
+    return VoiceCallOperator(**given)
+
+
+def posts_to(on: Stage, number: str) -> int:
+    return sum(1 for entry in on.ledger() if entry["destination"] == number)
+
+
+def test_the_result_is_the_call_and_a_second_try_finds_it(on: Stage) -> None:
+    on.order("script", {"destination": "+6587660001", "outcome": "COMPLETED"})
+    first = call("+6587660001").execute(context("first"))
+    again = call("+6587660001").execute(context("first"))
+    assert (first["state"], first["outcome"]["session_status"]) == ("completed", "COMPLETED")
+    assert again["id"] == first["id"]
+    assert posts_to(on, "+6587660001") == 1
+    assert first["data"]["airflow_task_id"] == "first"
+
+
+def test_mapped_instances_are_calls_of_their_own(on: Stage) -> None:
+    for place in (0, 1):
+        call("+6587660002").execute(context("mapped", map_index=place))
+    assert posts_to(on, "+6587660002") == 2
+
+
+@pytest.mark.parametrize(
+    ("number", "outcome", "fail_on", "fails"),
+    [
+        ("+6587660101", "NO_ANSWER", ("failed", "expired"), False),
+        ("+6587660102", "NO_ANSWER", ("NO_ANSWER",), True),
+        ("+6587660103", "BUSY", ("unreached",), True),
+        ("+6587660104", "FAILED", ("failed", "expired"), True),
+        ("+6587660105", "FAILED", (), False),
+    ],
+)
+def test_the_outcomes_to_fail_on_fail_for_good(
+    on: Stage, number: str, outcome: str, fail_on: tuple[str, ...], fails: bool
+) -> None:
+    on.order("script", {"destination": number, "outcome": outcome})
+    task = call(number, fail_on=fail_on)
+    here = context(number)
+    if fails:
+        with pytest.raises(AirflowFailException, match="A retry does not call again"):
+            task.execute(here)
+    else:
+        assert task.execute(here)["outcome"]["session_status"] == outcome
+    assert posts_to(on, number) == 1
+
+
+def test_what_breaks_a_rule_is_told_before_anything_is_stored(on: Stage) -> None:
+    with pytest.raises(AirflowFailException, match="Nobody was called"):
+        call("not a number").execute(context("bad"))
+    assert not [each for each in on.calls() if (each["data"] or {}).get("airflow_task_id") == "bad"]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"destination": ["+6587660003"]}, r"expand\(destination"),
+        ({"say": None}, r"say=… or flow=…"),
+        ({"destination": None}, "destination missing"),
+    ],
+)
+def test_parameters_that_do_not_fit_are_told(on: Stage, options: dict[str, Any], told: str) -> None:
+    with pytest.raises(AirflowFailException, match=told):
+        call("+6587660003", **options).execute(context("odd"))
+
+
+@pytest.mark.parametrize(
+    "options", [{"send": "there"}, {"wait_for": "answer"}, {"fail_on": ("lost",)}, {"on_clear": "sometimes"}]
+)
+def test_words_that_nobody_knows_are_told_when_the_dag_is_parsed(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"there|answer|lost|sometimes"):
+        call("+6587660003", **options)
+
+
+def test_a_flow_is_called_as_it_is_with_the_numbers_of_the_task(on: Stage) -> None:
+    flow = {
+        "callflow": [
+            {"action": "makeCall", "params": {"source": "+6531234567", "destination": "+6500000000"}},
+            {"action": "say", "params": {"text": "Hello.", "voiceProfile": "en-IE-EmilyNeural"}},
+        ]
+    }
+    for place, given in enumerate((flow, json.dumps(flow))):
+        number = f"+658766000{4 + place}"
+        call(number, say=None, flow=given).execute(context(f"flow{place}"))
+        assert posts_to(on, number) == 1
+
+
+def test_a_worker_sends_where_it_was_asked_to(on: Stage) -> None:
+    result = call("+6587660006", send="worker", wait_for=None).execute(context("left"))
+    assert result["state"] == "queued"
+    assert posts_to(on, "+6587660006") == 0
+
+
+def test_a_deferred_task_carries_no_secret(on: Stage) -> None:
+    on.order("script", {"destination": "+6587660007", "outcome": "COMPLETED", "talk_seconds": 200})
+    task = call("+6587660007", deferrable=True)
+    with pytest.raises(TaskDeferred) as deferred:
+        task.execute(context("deferred"))
+    path, kwargs = deferred.value.trigger.serialize()
+    assert path == "airflow_provider.triggers.voice.VoiceOutcomeTrigger"
+    assert json.loads(json.dumps(kwargs)) == kwargs
+    assert API_KEY not in json.dumps(kwargs)
+    assert on.store not in json.dumps(kwargs)
+    assert posts_to(on, "+6587660007") == 1
+    event = {"status": "look", "job_ids": kwargs["job_ids"]}
+    with pytest.raises(TaskDeferred):
+        call("+6587660007", deferrable=True).execute_complete(context("deferred"), event)
+    assert posts_to(on, "+6587660007") == 1, "coming back calls nobody"
+
+
+def test_an_error_of_the_trigger_fails_the_try(on: Stage) -> None:
+    with pytest.raises(AirflowException, match="no such store"):
+        call("+6587660007").execute_complete(context(), {"status": "error", "job_ids": ["x"], "error": "no such store"})
+
+
+def test_stopping_takes_back_what_has_not_been_sent(on: Stage) -> None:
+    task = call("+6587660008", send="worker", wait_for=None)
+    result = task.execute(context("killed"))
+    task.on_kill()
+    (shown,) = [each for each in on.calls() if each["id"] == result["id"]]
+    assert shown["state"] == "cancelled"
+    again = call("+6587660008", send="worker", wait_for=None).execute(context("killed"))
+    assert again["id"] != result["id"], "the next try makes a new one"
+
+
+def test_stopping_leaves_the_call_where_the_user_says_so(on: Stage) -> None:
+    task = call("+6587660009", send="worker", wait_for=None, cancel_on_kill=False)
+    result = task.execute(context("spared"))
+    task.on_kill()
+    assert [each["state"] for each in on.calls() if each["id"] == result["id"]] == ["queued"]
+
+
+def test_the_link_leads_to_the_call(on: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect(monkeypatch, on, ui_url="https://calls.example.com/")
+    here = context("linked")
+    result = call("+6587660010", send="worker", wait_for=None).execute(here)
+    assert here["ti"].pushed == {"voiceflow_call": f"https://calls.example.com/ui/calls/{result['id']}"}
+
+
+@pytest.mark.parametrize(
+    ("store", "executor", "told"),
+    [
+        ("memory://", "LocalExecutor", "forgets"),
+        (None, "airflow.providers.celery.executors.celery_executor.CeleryExecutor", "another host"),
+        (None, "KubernetesExecutor", "another host"),
+    ],
+)
+def test_a_store_that_the_next_try_would_not_see_is_refused(
+    on: Stage, monkeypatch: pytest.MonkeyPatch, store: str | None, executor: str, told: str
+) -> None:
+    connect(monkeypatch, on, **({"store": store} if store else {}))
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", executor)
+    with pytest.raises(AirflowFailException, match=told):
+        call("+6587660011").execute(context("moved"))
+    assert posts_to(on, "+6587660011") == 0
+
+
+def test_a_file_that_all_workers_share_is_taken_where_the_user_says_so(
+    on: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect(monkeypatch, on, allow_local_store=True)
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "KubernetesExecutor")
+    assert call("+6587660012", send="worker", wait_for=None).execute(context("shared"))["state"] == "queued"
+
+
+def test_the_witness_in_airflow_remembers_what_a_lost_store_forgot(
+    on: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    state = TaskState()
+    call("+6587660013", send="worker", wait_for=None).execute(context("witnessed", task_state_store=state))
+    connect(monkeypatch, on, store=f"sqlite:///{tmp_path / 'another.db'}")
+    with pytest.raises(AirflowFailException, match="does not know it"):
+        call("+6587660013").execute(context("witnessed", task_state_store=state))
+    assert posts_to(on, "+6587660013") == 0
+
+
+def test_a_call_that_nobody_answers_for_a_while_ends_the_wait_and_not_the_call(on: Stage) -> None:
+    on.order("script", {"destination": "+6587660014", "outcome": "COMPLETED", "talk_seconds": 300})
+    with pytest.raises(AirflowException, match="they go on without this task") as raised:
+        call("+6587660014", wait_timeout=timedelta(seconds=0.5)).execute(context("slow"))
+    assert not isinstance(raised.value, AirflowFailException), "a retry waits on"
+    assert call("+6587660014").execute(context("slow"))["state"] == "completed"
+    assert posts_to(on, "+6587660014") == 1
+
+
+def test_a_bad_key_holds_the_queue_and_says_so_and_one_call_is_made_once_it_is_right(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.support.stage import stage
+
+    with stage(tmp_path) as apart:
+        connect(monkeypatch, apart)
+        apart.order("faults", {"destination": "+6587660015", "fault": "status", "status": 401, "times": 1})
+        with pytest.raises(AirflowFailException, match=r"queue default is held.*voiceflow resume"):
+            call("+6587660015").execute(context("unauthorized"))
+        assert not apart.rang()
+        assert voiceflow("resume", env=apart.env).wait() == 0
+        assert call("+6587660015").execute(context("unauthorized"))["outcome"]
+        assert len(apart.rang()) == 1

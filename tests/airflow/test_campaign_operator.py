@@ -1,0 +1,126 @@
+"""The campaign operator: each row once per task instance, bad rows told, a small report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
+
+from airflow_provider.operators.voice import VoiceCampaignOperator
+from tests.airflow.scene import API_KEY, TaskState, connect, context, surroundings
+from tests.support.stage import Stage
+
+
+@pytest.fixture(scope="module")
+def on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with surroundings(tmp_path_factory.mktemp("campaign")) as staged:
+        for place in range(100):
+            staged.order("script", {"destination": f"+65876630{place:02d}", "outcome": "COMPLETED"})
+        yield staged
+
+
+def rows(*places: int) -> list[dict[str, Any]]:
+    return [{"destination": f"+65876630{place:02d}", "name": f"Customer {place}"} for place in places]
+
+
+def campaign(**options: Any) -> VoiceCampaignOperator:
+    given = {"task_id": "t", "say": "Hello {{ name }}.", "deferrable": False, "poll_interval": 0.2, **options}
+    return VoiceCampaignOperator(**given)
+
+
+def called(on: Stage, *places: int) -> list[int]:
+    numbers = [entry["destination"] for entry in on.ledger()]
+    return [numbers.count(f"+65876630{place:02d}") for place in places]
+
+
+def test_the_report_counts_and_holds_no_number_and_no_key(on: Stage) -> None:
+    report = campaign(rows=rows(1, 2, 3)).execute(context("first"))
+    assert report["rows"] == {"enqueued": 3, "duplicates": 0, "rejected": 0}
+    assert (report["total"], report["states"]["completed"], report["answer_rate"]) == (3, 3, 1.0)
+    assert "+658766" not in json.dumps(report)
+    assert API_KEY not in json.dumps(report)
+    assert called(on, 1, 2, 3) == [1, 1, 1]
+
+
+def test_a_second_try_adds_what_is_new_and_calls_nobody_again_whatever_is_said(on: Stage) -> None:
+    campaign(rows=rows(4, 5)).execute(context("again"))
+    report = campaign(rows=rows(4, 5, 6), say="Now it is another text, {{ name }}.").execute(context("again"))
+    assert report["rows"] == {"enqueued": 1, "duplicates": 2, "rejected": 0}
+    assert called(on, 4, 5, 6) == [1, 1, 1]
+
+
+def test_another_run_calls_anew(on: Stage) -> None:
+    for run_id in ("one", "two"):
+        here = context("runs")
+        here["ti"].run_id = run_id
+        campaign(rows=rows(7)).execute(here)
+    assert called(on, 7) == [2]
+
+
+def test_a_bad_row_keeps_all_out_and_is_told(on: Stage) -> None:
+    with pytest.raises(AirflowFailException, match=r"1 of 2 rows are bad, and nothing was enqueued(?s:.*)row 2"):
+        campaign(rows=[*rows(8), {"destination": "12", "name": "x"}]).execute(context("bad"))
+    assert called(on, 8) == [0]
+
+
+def test_the_good_rows_go_where_the_user_says_so(on: Stage) -> None:
+    task = campaign(rows=[*rows(9), {"destination": "12", "name": "x"}], skip_bad=True)
+    assert task.execute(context("skip"))["rows"] == {"enqueued": 1, "duplicates": 0, "rejected": 1}
+    assert called(on, 9) == [1]
+
+
+def test_no_rows_are_a_report_of_nothing(on: Stage) -> None:
+    assert campaign(rows=[]).execute(context("none"))["total"] == 0
+
+
+@pytest.mark.parametrize(("name", "delimiter"), [("people.csv", ","), ("people.csv", ";"), ("people.jsonl", "")])
+def test_files_are_read(on: Stage, tmp_path: Path, name: str, delimiter: str) -> None:
+    people, file = rows(10, 11), tmp_path / name
+    if delimiter:
+        lines = [delimiter.join(people[0]), *(delimiter.join(row.values()) for row in people)]
+    else:
+        lines = [json.dumps(row) for row in people]
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    report = campaign(file=str(file)).execute(context(f"file{name}{ord(delimiter) if delimiter else 0}"))
+    assert report["rows"]["enqueued"] == 2
+
+
+def test_too_many_failures_fail_the_task(on: Stage) -> None:
+    for place in (20, 21):
+        on.order("script", {"destination": f"+65876631{place}", "outcome": "FAILED"})
+    people = [{"destination": f"+65876631{place}", "name": "x"} for place in (20, 21)] + rows(12)
+    with pytest.raises(AirflowFailException, match="2 of 3 calls ended as failed, expired"):
+        campaign(rows=people).execute(context("failing"))
+    assert campaign(rows=people, fail_ratio=0.7).execute(context("failing"))["total"] == 3
+
+
+def test_a_deferred_campaign_waits_for_its_batch(on: Stage) -> None:
+    on.order("script", {"destination": "+6587663130", "outcome": "COMPLETED", "talk_seconds": 100})
+    people = [{"destination": "+6587663130", "name": "x"}]
+    with pytest.raises(TaskDeferred) as deferred:
+        campaign(rows=people, deferrable=True).execute(context("deferred"))
+    _, kwargs = deferred.value.trigger.serialize()
+    assert kwargs["batch_id"].startswith("dag.deferred.")
+    assert API_KEY not in json.dumps(kwargs)
+
+
+def test_stopping_takes_the_rest_back_and_the_next_try_goes_on(on: Stage) -> None:
+    task = campaign(rows=rows(13, 14), send="worker", wait_for=None)
+    task.execute(context("stopped"))
+    task.on_kill()
+    assert called(on, 13, 14) == [0, 0]
+    report = campaign(rows=rows(13, 14)).execute(context("stopped"))
+    assert report["states"]["completed"] == 2
+    assert called(on, 13, 14) == [1, 1]
+
+
+def test_a_lost_store_is_noticed(on: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    state = TaskState()
+    campaign(rows=rows(15), send="worker", wait_for=None).execute(context("lost", task_state_store=state))
+    connect(monkeypatch, on, store=f"sqlite:///{tmp_path / 'another.db'}")
+    with pytest.raises(AirflowFailException, match="does not know it"):
+        campaign(rows=rows(15)).execute(context("lost", task_state_store=state))

@@ -1,0 +1,106 @@
+"""What `airflow providers …` and `airflow connections test` say of the provider, and Airflow's connection form."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.airflow.stack import airflow_version
+from tests.support.processes import running
+
+pytestmark = pytest.mark.slow
+
+BIN = Path(sys.executable).parent
+KEY = "a-key-that-nobody-may-see"
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[str]:
+    with running("sandbox", "--port", "0", "--api-key", KEY) as process:
+        yield process.wait_for(r"ready on (http://127\.0\.0\.1:\d+)")[1]
+
+
+@pytest.fixture(scope="module")
+def env(tmp_path_factory: pytest.TempPathFactory, sandbox: str) -> dict[str, str]:
+    home = tmp_path_factory.mktemp("command-line")
+
+    def connection(password: str) -> str:
+        extra = {"sub_account": "tests", "store": f"sqlite:///{home / 'calls.db'}"}
+        return json.dumps({"conn_type": "voiceflow", "host": sandbox, "password": password, "extra": extra})
+
+    env = {
+        **os.environ,
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+        "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+        "AIRFLOW_CONN_VOICEFLOW_DEFAULT": connection(KEY),
+        "AIRFLOW_CONN_VOICEFLOW_WRONG": connection("some-other-key"),
+        "COLUMNS": "400",
+    }
+    airflow(env, "db", "migrate")
+    return env
+
+
+def airflow(env: dict[str, str], *arguments: str) -> str:
+    run = subprocess.run(
+        [BIN / "airflow", *arguments], env=env, capture_output=True, text=True, timeout=240, check=False
+    )
+    return run.stdout + run.stderr
+
+
+@pytest.mark.parametrize(
+    ("listing", "told"),
+    [
+        ("hooks", "airflow_provider.hooks.voice"),
+        ("links", "airflow_provider.links.voice.VoiceCallLink"),
+        ("notifications", "airflow_provider.notifications.voice.VoiceCallNotifier"),
+        ("triggers", "airflow_provider.triggers.voice"),
+        ("list", "voiceflow-worker"),
+    ],
+)
+def test_airflow_lists_what_the_provider_brings(env: dict[str, str], listing: str, told: str) -> None:
+    assert told in airflow(env, "providers", listing, "--output", "json")
+
+
+def test_a_good_connection_is_tested_and_nobody_is_called(env: dict[str, str]) -> None:
+    said = airflow(env, "connections", "test", "voiceflow_default")
+    assert "Connection success!" in said, said
+
+
+def test_a_bad_key_is_told_as_one_and_not_shown(env: dict[str, str]) -> None:
+    said = airflow(env, "connections", "test", "voiceflow_wrong")
+    assert "Connection failed!" in said, said
+    assert "does not take the API key" in said
+    assert "some-other-key" not in said
+    assert KEY not in said
+
+
+def test_the_connection_form_has_the_fields_of_the_provider() -> None:
+    from airflow.providers_manager import ProvidersManager
+
+    manager = ProvidersManager()
+    widgets = manager.connection_form_widgets
+    for name in ("sub_account", "region", "store", "queue", "source", "voice_profile"):
+        assert f"extra__voiceflow__{name}" in widgets, sorted(widgets)
+    behaviour = manager.field_behaviours["voiceflow"]
+    assert behaviour["relabeling"]["password"] == "API key"
+    assert "login" in behaviour["hidden_fields"]
+
+
+def test_the_hook_is_known_by_its_connection_type() -> None:
+    from airflow.providers_manager import ProvidersManager
+
+    hook = ProvidersManager().hooks["voiceflow"]
+    assert hook is not None
+    assert (hook.hook_name, hook.connection_id_attribute_name) == ("8x8 Voice", "voiceflow_conn_id")
+    assert hook.connection_testable
+
+
+def test_the_provider_asks_for_no_newer_airflow_than_is_here() -> None:
+    assert airflow_version() >= (2, 11)

@@ -1,0 +1,153 @@
+"""The example DAGs, run by `dag.test()`, and how quickly they are parsed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.stage import Stage, stage
+
+pytestmark = pytest.mark.slow
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "dags"
+BIN = Path(sys.executable).parent
+
+RUN = """
+import importlib, json, os, sys
+sys.path.insert(0, os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
+dag = importlib.import_module(sys.argv[1]).dag
+dag_run = dag.test(run_conf=json.loads(sys.argv[2]))
+states = {f"{ti.task_id}[{ti.map_index}]": str(ti.state) for ti in dag_run.get_task_instances()}
+print("RESULT", json.dumps({"state": str(dag_run.state), "tasks": states}))
+"""
+
+PARSED = """
+import time
+from airflow.providers.common.compat.sdk import DAG, BaseHook, BaseNotifier, BaseOperator, BaseSensorOperator, task
+import airflow.triggers.base, airflow_provider, runpy, sys
+began = time.perf_counter()
+runpy.run_path(sys.argv[1])
+print("SECONDS", time.perf_counter() - began)
+"""
+
+
+@pytest.fixture(scope="module")
+def on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with stage(tmp_path_factory.mktemp("examples"), speed=100) as staged:
+        yield staged
+
+
+@pytest.fixture(scope="module")
+def env(on: Stage) -> dict[str, str]:
+    home = on.folder / "airflow"
+    home.mkdir()
+    connection = {
+        "conn_type": "voiceflow",
+        "host": on.sandbox,
+        "password": "the-api-key-of-the-tests",
+        "extra": {
+            "sub_account": "tests",
+            "store": on.store,
+            "source": "+6531234567",
+            "voice_profile": "en-IE-EmilyNeural",
+        },
+    }
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(EXAMPLES.parents[1]),
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(EXAMPLES),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+        "AIRFLOW_CONN_VOICEFLOW_DEFAULT": json.dumps(connection),
+        "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+    }
+    subprocess.run([BIN / "airflow", "db", "migrate"], env=env, check=True, capture_output=True, timeout=180)
+    return env
+
+
+def dag_test(env: dict[str, str], name: str, **conf: object) -> dict[str, Any]:
+    """Run an example to its end."""
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", RUN, name, json.dumps(conf)],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    results = [line for line in run.stdout.splitlines() if line.startswith("RESULT ")]
+    assert results, run.stdout + run.stderr
+    told: dict[str, Any] = json.loads(results[0].removeprefix("RESULT "))
+    return told | {"said": run.stdout + run.stderr}
+
+
+def posts_to(on: Stage, number: str) -> int:
+    return sum(1 for entry in on.ledger() if entry["destination"] == number)
+
+
+def test_daily_reminders(on: Stage, env: dict[str, str], tmp_path: Path) -> None:
+    file = tmp_path / "appointments.db"
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("CREATE TABLE appointments (phone TEXT, name TEXT, at TEXT)")
+        people = [(f"+658766400{place}", f"Customer {place}", "10:00") for place in range(3)]
+        database.executemany("INSERT INTO appointments VALUES (?, ?, ?)", people)
+    for phone, _, _ in people:
+        on.order("script", {"destination": phone, "outcome": "COMPLETED"})
+    told = dag_test(env, "daily_reminders", database=str(file))
+    assert told["state"] == "success", told["said"]
+    assert [posts_to(on, phone) for phone, _, _ in people] == [1, 1, 1]
+
+
+def test_on_call_alert(on: Stage, env: dict[str, str]) -> None:
+    for number, keys in (("+6587664011", [None]), ("+6587664012", ["1"])):
+        on.order("script", {"destination": number, "outcome": "COMPLETED", "keys": keys})
+    told = dag_test(env, "on_call_alert", on_call=["+6587664011", "+6587664012", "+6587664013"], break_down=True)
+    assert told["state"] == "failed", told["said"]
+    assert [posts_to(on, f"+658766401{place}") for place in (1, 2, 3)] == [1, 1, 0], told["said"]
+
+
+def test_a_load_that_works_phones_nobody(on: Stage, env: dict[str, str]) -> None:
+    before = len(on.ledger())
+    assert dag_test(env, "on_call_alert")["state"] == "success"
+    assert len(on.ledger()) == before
+
+
+@pytest.mark.parametrize(("key", "sent"), [("1", "success"), ("2", "skipped")])
+def test_approval_by_phone(on: Stage, env: dict[str, str], key: str, sent: str) -> None:
+    number = f"+658766402{key}"
+    on.order("script", {"destination": number, "outcome": "COMPLETED", "keys": [key, key]})
+    told = dag_test(env, "approval_by_phone", approver=number)
+    assert told["tasks"]["send_invoices[-1]"] == sent, told["said"]
+    assert posts_to(on, number) == 1
+
+
+def test_campaign_with_report(on: Stage, env: dict[str, str], tmp_path: Path) -> None:
+    file = tmp_path / "people.csv"
+    file.write_text("destination,name\n+6587664031,Customer 1\n+6587664032,Customer 2\n12,nobody\n", encoding="utf-8")
+    for place in (1, 2):
+        on.order("script", {"destination": f"+658766403{place}", "outcome": "COMPLETED"})
+    told = dag_test(env, "campaign_with_report", file=str(file))
+    assert told["state"] == "success", told["said"]
+    assert "2 calls, 100% answered, 1 bad rows left out" in told["said"]
+    assert [posts_to(on, f"+658766403{place}") for place in (1, 2)] == [1, 1]
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_a_dag_is_parsed_in_under_a_second(env: dict[str, str], path: Path) -> None:
+    """On top of what Airflow itself loads; the best of three, for other processes only make it slower."""
+    seconds: list[float] = []
+    for _ in range(3):
+        run = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", PARSED, path], env=env, capture_output=True, text=True, check=True
+        )
+        seconds += [float(line.split()[1]) for line in run.stdout.splitlines() if line.startswith("SECONDS ")]
+    assert min(seconds) < 1.0, seconds

@@ -1,0 +1,61 @@
+"""Which stores may stand behind which executors."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider.calls.guard import executor_of, executors, is_relative, require_lasting
+from voiceflow_worker import InvalidInputError
+
+CELERY = "airflow.providers.celery.executors.celery_executor.CeleryExecutor"
+FILE = "sqlite:////data/calls.db"
+
+
+@pytest.mark.parametrize(
+    ("configured", "names"),
+    [
+        ("LocalExecutor", ["LocalExecutor"]),
+        (CELERY, ["CeleryExecutor"]),
+        (f"LocalExecutor,{CELERY}", ["LocalExecutor", "CeleryExecutor"]),
+        (f"LocalExecutor;team1={CELERY}", ["LocalExecutor", "CeleryExecutor"]),
+        ("mine:my.module.EdgeExecutor", ["EdgeExecutor"]),
+        ("", []),
+    ],
+)
+def test_executors_are_read_with_modules_aliases_and_teams(configured: str, names: list[str]) -> None:
+    assert executors(configured) == names
+
+
+@pytest.mark.parametrize(
+    "executor", [CELERY, "KubernetesExecutor", "EdgeExecutor", f"LocalExecutor,{CELERY}", "some.of.TheirOwn"]
+)
+def test_a_file_is_refused_where_a_task_may_move(executor: str) -> None:
+    with pytest.raises(InvalidInputError, match="another host"):
+        require_lasting(FILE, executor=executor, allowed=False)
+
+
+def test_a_file_is_fine_on_one_host_and_where_the_user_says_so() -> None:
+    require_lasting(FILE, executor="LocalExecutor", allowed=False)
+    require_lasting(FILE, executor=CELERY, allowed=True)
+    require_lasting("redis://host/0", executor=CELERY, allowed=False)
+
+
+def test_a_store_in_memory_is_refused_everywhere() -> None:
+    for allowed in (False, True):
+        with pytest.raises(InvalidInputError, match="forgets"):
+            require_lasting("memory://", executor="LocalExecutor", allowed=allowed)
+
+
+def test_a_task_that_names_its_executor_is_judged_by_that() -> None:
+    both = f"LocalExecutor,far:{CELERY}"
+    assert executors(executor_of("far", both)) == ["CeleryExecutor"]
+    assert executors(executor_of("LocalExecutor", both)) == ["LocalExecutor"]
+    assert executors(executor_of(None, both)) == ["LocalExecutor", "CeleryExecutor"]
+
+
+@pytest.mark.parametrize(
+    ("store", "relative"),
+    [("sqlite:///calls.db", True), ("file:///calls.db", True), (FILE, False), ("redis://host/0", False)],
+)
+def test_a_file_named_from_the_working_directory_is_known(store: str, relative: bool) -> None:
+    assert is_relative(store) is relative

@@ -1,0 +1,195 @@
+"""Once per task instance: which job a try finds, and when a new one is made."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from airflow_provider.calls.handing_in import STOPPED_BY_AIRFLOW, OnClear, hand_in
+from airflow_provider.calls.identity import TaskIdentity
+from airflow_provider.calls.request import WantedCall, flow_of
+from tests.support.engine import Engine
+from tests.support.voices import ScriptedVoice
+from voiceflow_worker import CallQueue, InvalidInputError, Job, JobState, SessionStatus, open_store
+
+pytestmark = pytest.mark.anyio
+
+TASK = TaskIdentity(dag_id="d", run_id="r", task_id="t", max_tries=1)
+CLEARED = replace(TASK, max_tries=3)
+
+
+class Scene:
+    """A store, one call of one task instance, and an 8x8 that answers as told."""
+
+    def __init__(self, engine: Engine, voice: ScriptedVoice) -> None:
+        self.engine = engine
+        self.voice = voice
+
+    @property
+    def queue(self) -> CallQueue:
+        return self.engine.queue
+
+    async def hand_in(
+        self,
+        identity: TaskIdentity = TASK,
+        *,
+        to: str = "+6587654321",
+        say: str = "Hello.",
+        on_clear: OnClear = OnClear.SAME_CALL,
+        recalled: dict[str, str] | None = None,
+    ) -> Job:
+        flow = flow_of(destination=to, say=say, flow=None, voice_profile="en-IE-EmilyNeural", source="+6531234567")
+        wanted = WantedCall(flow=flow, batch_id="b", valid_for=timedelta(hours=2))
+        return await hand_in(self.queue, wanted, identity, on_clear=on_clear, recalled=recalled)
+
+    async def posts(self) -> int:
+        await self.engine.send()
+        return len(self.voice.placed)
+
+
+@pytest.fixture
+async def scene() -> AsyncIterator[Scene]:
+    voice = ScriptedVoice()
+    async with open_store("memory://") as store:
+        yield Scene(Engine(store, voice), voice)
+
+
+async def test_a_retry_finds_the_job_and_a_clear_too(scene: Scene) -> None:
+    first = await scene.hand_in()
+    assert (await scene.hand_in()).id == first.id
+    assert await scene.posts() == 1
+    assert (await scene.hand_in()).id == first.id
+    assert (await scene.hand_in(CLEARED)).id == first.id
+    assert await scene.posts() == 1
+
+
+async def test_a_text_that_changed_between_tries_does_not_call_again(scene: Scene) -> None:
+    first = await scene.hand_in(say="It is 10:00.")
+    await scene.posts()
+    assert (await scene.hand_in(say="It is 10:05.")).id == first.id
+    assert (await scene.hand_in(CLEARED, say="It is 10:05.")).id == first.id
+    assert await scene.posts() == 1
+
+
+async def test_call_again_calls_once_more_for_each_clear_and_never_for_a_retry(scene: Scene) -> None:
+    first = await scene.hand_in(on_clear=OnClear.CALL_AGAIN)
+    await scene.posts()
+    await scene.engine.summarise(first)
+    assert (await scene.hand_in(on_clear=OnClear.CALL_AGAIN)).id == first.id, "a retry is no clear"
+    second = await scene.hand_in(CLEARED, on_clear=OnClear.CALL_AGAIN)
+    assert second.id != first.id
+    assert (await scene.hand_in(CLEARED, on_clear=OnClear.CALL_AGAIN)).id == second.id, "a retry after the clear"
+    assert await scene.posts() == 2
+    await scene.engine.summarise(second)
+    third = await scene.hand_in(replace(CLEARED, max_tries=5), on_clear=OnClear.CALL_AGAIN)
+    assert third.id not in {first.id, second.id}
+
+
+async def test_call_again_waits_for_a_call_that_has_not_ended(scene: Scene) -> None:
+    first = await scene.hand_in()
+    await scene.posts()
+    assert (await scene.queue.get(first.id)).state is JobState.SUBMITTED
+    assert (await scene.hand_in(CLEARED, on_clear=OnClear.CALL_AGAIN)).id == first.id
+
+
+async def test_a_doubt_stays_a_doubt_whatever_is_cleared(scene: Scene) -> None:
+    from tests.support.voices import unknown
+
+    scene.voice.answers = [unknown()]
+    first = await scene.hand_in()
+    await scene.posts()
+    assert (await scene.queue.get(first.id)).state is JobState.IN_DOUBT
+    for on_clear in OnClear:
+        assert (await scene.hand_in(CLEARED, on_clear=on_clear)).id == first.id
+    assert await scene.posts() == 1
+
+
+async def test_what_was_refused_before_dialling_is_armed_again_by_a_clear_and_not_by_a_retry(scene: Scene) -> None:
+    from tests.support.voices import refused
+
+    scene.voice.answers = [refused(-1002, "speech profile invalid")]
+    first = await scene.hand_in()
+    await scene.posts()
+    assert (await scene.hand_in()).id == first.id, "the same again would end the same"
+    second = await scene.hand_in(CLEARED)
+    assert second.id != first.id
+    assert await scene.posts() == 2
+    await scene.engine.summarise(second)
+    assert (await scene.hand_in(replace(CLEARED, max_tries=7))).id == second.id, "this one rang"
+
+
+async def test_what_was_refused_is_called_once_it_was_corrected(scene: Scene) -> None:
+    from tests.support.voices import refused
+
+    scene.voice.answers = [refused(-1017, "invalid MSISDN")]
+    first = await scene.hand_in(to="+6587650000")
+    await scene.posts()
+    second = await scene.hand_in(to="+6587654321")
+    assert (second.id != first.id, second.destination) == (True, "+6587654321")
+
+
+async def test_a_number_corrected_before_the_call_left_replaces_it(scene: Scene) -> None:
+    first = await scene.hand_in(to="+6587650000")
+    second = await scene.hand_in(to="+6587654321")
+    assert (await scene.queue.get(first.id)).state is JobState.CANCELLED
+    assert await scene.posts() == 1
+    assert (await scene.queue.get(second.id)).state is JobState.SUBMITTED
+
+
+async def test_a_number_corrected_after_the_call_left_is_refused_with_what_to_do(scene: Scene) -> None:
+    await scene.hand_in(to="+6587650000")
+    await scene.posts()
+    with pytest.raises(InvalidInputError, match=r"it has called \+6587650000 before"):
+        await scene.hand_in(CLEARED, to="+6587654321")
+    assert await scene.posts() == 1
+
+
+async def test_a_task_that_airflow_stopped_calls_when_it_is_tried_again(scene: Scene) -> None:
+    first = await scene.hand_in()
+    await scene.queue.cancel(first.id, reason=STOPPED_BY_AIRFLOW)
+    assert (await scene.hand_in()).id != first.id
+    assert await scene.posts() == 1
+
+
+async def test_a_call_that_a_person_cancelled_stays_cancelled_until_a_clear(scene: Scene) -> None:
+    first = await scene.hand_in()
+    await scene.queue.cancel(first.id)
+    assert (await scene.hand_in()).id == first.id
+    assert (await scene.hand_in(CLEARED)).id != first.id
+
+
+async def test_a_call_that_failed_after_it_was_placed_may_have_rung_and_is_not_made_again(scene: Scene) -> None:
+    first = await scene.hand_in()
+    await scene.posts()
+    await scene.engine.summarise(first, SessionStatus.FAILED)
+    assert (await scene.queue.get(first.id)).state is JobState.FAILED
+    assert (await scene.hand_in(CLEARED)).id == first.id
+    assert (await scene.hand_in(CLEARED, say="Another text.")).id == first.id
+    assert await scene.posts() == 1
+
+
+@pytest.mark.parametrize("status", [SessionStatus.COMPLETED, SessionStatus.FAILED])
+async def test_a_pruned_call_is_remembered_by_its_key(scene: Scene, status: SessionStatus) -> None:
+    first = await scene.hand_in()
+    await scene.posts()
+    await scene.engine.summarise(first, status)
+    ended = await scene.queue.get(first.id)
+    now = scene.queue.store.clock.now()
+    assert list(await scene.queue.store.jobs.delete([ended], keep_keys_until=now + timedelta(days=1))) == [True]
+    for identity in (TASK, CLEARED):
+        again = await scene.hand_in(identity)
+        assert (again.id, again.state) == (first.id, ended.state)
+        assert (await scene.hand_in(identity, say="Another text.")).id == first.id
+    assert await scene.posts() == 1
+
+
+async def test_a_store_that_has_never_heard_of_a_call_that_airflow_knows_is_not_used(scene: Scene) -> None:
+    told = {"job_id": "default.01JOLD", "store": "sqlite:////old.db"}
+    with pytest.raises(InvalidInputError, match="does not know it"):
+        await scene.hand_in(recalled=told)
+    assert await scene.posts() == 0
+    first = await scene.hand_in()
+    assert (await scene.hand_in(recalled=told)).id == first.id, "the store knows of a call of this task"

@@ -1,0 +1,131 @@
+"""The connection as settings, as a client, as a store; and the test of a connection."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from airflow_provider.hooks.voice import VoiceFlowHook
+from tests.support.processes import running
+from voiceflow_worker import SettingsError, UnknownBackendError
+
+KEY = "a-key-that-nobody-may-see"
+Connect = Callable[..., None]
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[str]:
+    with running("sandbox", "--port", "0", "--api-key", KEY) as process:
+        yield process.wait_for(r"ready on (http://127\.0\.0\.1:\d+)")[1]
+
+
+def test_the_connection_becomes_settings(connect: Connect) -> None:
+    connect(
+        host="http://127.0.0.1:8088",
+        password=KEY,
+        extra={"sub_account": "tests", "store": "sqlite:////tmp/x.db", "queue": "calls", "source": "+6531234567"},
+    )
+    settings = VoiceFlowHook().settings()
+    assert settings.base_url == "http://127.0.0.1:8088"
+    assert settings.api_key is not None
+    assert settings.api_key.get_secret_value() == KEY
+    assert (settings.sub_account, settings.queue, settings.source) == ("tests", "calls", "+6531234567")
+
+
+@pytest.mark.parametrize(
+    ("parts", "url"),
+    [
+        ({"host": "http://127.0.0.1:8088"}, "http://127.0.0.1:8088"),
+        ({"host": "voice.us.8x8.com"}, "https://voice.us.8x8.com"),
+        ({"host": "127.0.0.1", "schema": "http", "port": 8088}, "http://127.0.0.1:8088"),
+        ({}, None),
+    ],
+)
+def test_the_base_url_is_the_host(connect: Connect, parts: dict[str, object], url: str | None) -> None:
+    connect(password=KEY, **parts)
+    assert VoiceFlowHook().settings().base_url == url
+
+
+def test_what_the_connection_lacks_comes_from_the_environment(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect(password=KEY)
+    monkeypatch.setenv("VOICEFLOW_SUB_ACCOUNT", "from-outside")
+    assert VoiceFlowHook().settings().sub_account == "from-outside"
+
+
+def test_fields_that_the_forms_of_airflow_2_prefixed_are_read(connect: Connect) -> None:
+    connect(password=KEY, extra={"extra__voiceflow__queue": "old", "extra__voiceflow__source": ""})
+    assert VoiceFlowHook().settings().queue == "old"
+
+
+@pytest.mark.parametrize(
+    ("extra", "told"),
+    [
+        ({"queue": "No Queue"}, "queue"),
+        ({"sub_acount": "x"}, "sub"),
+        ({"api_key": "x"}, "password"),
+    ],
+)
+def test_what_is_wrong_in_a_connection_is_told_with_its_name(
+    connect: Connect, extra: dict[str, str], told: str
+) -> None:
+    connect("other", password=KEY, extra=extra)
+    with pytest.raises(SettingsError, match=r"connection other: (?s:.*)" + told):
+        VoiceFlowHook("other").settings()
+
+
+def test_a_missing_key_is_told_with_the_place_for_it(connect: Connect) -> None:
+    connect(extra={"sub_account": "tests"})
+    with pytest.raises(SettingsError, match="password holds the API key"):
+        VoiceFlowHook().get_client()
+
+
+def test_an_unknown_store_is_refused(connect: Connect) -> None:
+    connect(password=KEY, extra={"store": "mongodb://host"})
+    with pytest.raises(UnknownBackendError):
+        VoiceFlowHook().get_store()
+
+
+def test_the_key_and_the_passwords_of_stores_are_shown_nowhere(
+    connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    connect(password=KEY, extra={"sub_account": "tests", "store": "redis://:pass-of-redis@127.0.0.1:1/0"})
+    hook = VoiceFlowHook()
+    told = [repr(hook), repr(hook.settings()), repr(hook.get_client()), hook.store_url(), caplog.text]
+    assert not [text for text in told if KEY in text or "pass-of-redis" in text]
+
+
+def test_a_good_connection_is_told_so_and_nobody_is_called(connect: Connect, sandbox: str, tmp_path: Path) -> None:
+    extra = {"sub_account": "tests", "store": f"sqlite:///{tmp_path / 'calls.db'}"}
+    connect(host=sandbox, password=KEY, extra=extra)
+    good, told = VoiceFlowHook().test_connection()
+    assert good, told
+    assert "8x8 takes the API key" in told
+
+
+def test_a_bad_key_is_told_as_one(connect: Connect, sandbox: str) -> None:
+    connect(host=sandbox, password="some-other-key", extra={"sub_account": "tests"})
+    good, told = VoiceFlowHook().test_connection()
+    assert not good
+    assert "does not take the API key" in told
+    assert "some-other-key" not in told
+
+
+def test_an_8x8_that_is_not_there_is_told_as_that(connect: Connect) -> None:
+    connect(host="http://127.0.0.1:9", password=KEY, extra={"sub_account": "tests"})
+    good, told = VoiceFlowHook().test_connection()
+    assert not good
+    assert "cannot be reached" in told
+
+
+def test_a_store_that_cannot_be_opened_is_told(connect: Connect, sandbox: str) -> None:
+    extra = {"sub_account": "tests", "store": "sqlite:////nowhere/at/all/calls.db"}
+    connect(host=sandbox, password=KEY, extra=extra)
+    good, told = VoiceFlowHook().test_connection()
+    assert not good
+    assert "/nowhere/at/all" in told

@@ -1,0 +1,121 @@
+"""The alarm: one after the other until somebody acknowledges, and nobody twice for one occasion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowException
+
+from airflow_provider.calls.alarm import occasion_of
+from airflow_provider.notifications.voice import VoiceCallNotifier, said_of, send_voice_notification
+from tests.airflow.scene import context, surroundings
+from tests.support.stage import Stage
+
+
+@pytest.fixture(scope="module")
+def on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with surroundings(tmp_path_factory.mktemp("alarm")) as staged:
+        yield staged
+
+
+def answers(on: Stage, number: str, keys: list[str | None]) -> None:
+    on.order("script", {"destination": number, "outcome": "COMPLETED", "keys": keys})
+
+
+def numbers_called(on: Stage, prefix: str) -> list[str]:
+    return [entry["destination"] for entry in on.ledger() if entry["destination"].startswith(prefix)]
+
+
+def test_the_second_takes_what_the_first_does_not_and_the_third_is_left_alone(on: Stage) -> None:
+    numbers = ["+6587662001", "+6587662002", "+6587662003"]
+    answers(on, numbers[0], [None])
+    answers(on, numbers[1], ["1"])
+    notifier = VoiceCallNotifier(numbers=numbers, answer_within=30)
+    notifier.notify(context("escalates"))
+    assert numbers_called(on, "+658766200") == numbers[:2]
+    notifier.notify(context("escalates"))
+    assert numbers_called(on, "+658766200") == numbers[:2], "the callback fired twice"
+
+
+def test_another_failure_is_another_alarm(on: Stage) -> None:
+    answers(on, "+6587662011", ["1"])
+    for task_id in ("one", "other"):
+        VoiceCallNotifier(numbers="+6587662011", answer_within=30).notify(context(task_id))
+    assert numbers_called(on, "+6587662011") == ["+6587662011"] * 2
+
+
+def test_nobody_taking_it_is_an_error(on: Stage) -> None:
+    answers(on, "+6587662021", [None])
+    with pytest.raises(AirflowException, match=r"nobody of \+6587662021 acknowledged by key 1"):
+        VoiceCallNotifier(numbers=["+6587662021"], answer_within=30).notify(context("alone"))
+
+
+def test_a_number_that_cannot_be_called_is_passed_over(on: Stage) -> None:
+    answers(on, "+6587662031", ["1"])
+    VoiceCallNotifier(numbers=["no number", "+6587662031"], answer_within=30).notify(context("passed"))
+    assert numbers_called(on, "+6587662031") == ["+6587662031"]
+
+
+@pytest.mark.anyio
+async def test_it_can_be_awaited_with_the_context_of_a_deadline(on: Stage) -> None:
+    answers(on, "+6587662041", ["1"])
+    told = {"dag_run": {"dag_id": "nightly", "dag_run_id": "r"}, "deadline": {"id": "01", "deadline_time": "x"}}
+    notifier = VoiceCallNotifier(numbers=["+6587662041"], answer_within=30, context=told)
+    for _ in range(2):
+        result = await notifier.async_notify(told)
+        assert result["acknowledged_by"] == "+6587662041"
+    assert numbers_called(on, "+6587662041") == ["+6587662041"]
+
+
+def run(**more: Any) -> dict[str, Any]:
+    dag_run = SimpleNamespace(dag_id="d", run_id="r", clear_number=0)
+    return {"dag_run": dag_run, "run_id": "r", "reason": "task_failure", **more}
+
+
+def test_a_failed_run_is_one_occasion_whichever_task_instance_its_context_shows() -> None:
+    one = occasion_of({**context("a"), **run()})
+    two = occasion_of({**context("b"), **run()})
+    assert one == two == ("run", "d", "r", 0)
+
+
+def test_each_failed_try_is_an_occasion_of_its_own() -> None:
+    first, second = context("a"), context("a")
+    second["ti"].try_number = 2
+    assert occasion_of(first) != occasion_of(second)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (run(), "The pipeline d has failed."),
+        (context("load_orders"), "The task load orders of the pipeline dag has failed."),
+        ({"dag_run": {"dag_id": "nightly.load"}, "deadline": {"id": "1"}}, "The pipeline nightly load has missed its"),
+    ],
+)
+def test_it_says_what_happened(given: dict[str, Any], said: str) -> None:
+    assert said in said_of(given)
+
+
+def test_it_has_the_name_that_other_providers_give_theirs() -> None:
+    assert send_voice_notification is VoiceCallNotifier
+
+
+def test_it_is_a_notifier_of_an_approval(on: Stage) -> None:
+    hitl = pytest.importorskip("airflow.providers.standard.operators.hitl", exc_type=ImportError)
+    try:
+        task = hitl.ApprovalOperator(
+            task_id="approve",
+            subject="Go on?",
+            notifiers=VoiceCallNotifier(
+                numbers=["+6587662051"], say="Please look at {{ ti.task_id }}.", answer_within=30
+            ),
+        )
+    except Exception as error:  # noqa: BLE001 (Airflow 2 ships the module and refuses the class)
+        pytest.skip(str(error))
+    answers(on, "+6587662051", ["1"])
+    for notifier in task.notifiers:
+        notifier({**context("approve"), "dag": None})
+    assert numbers_called(on, "+6587662051") == ["+6587662051"]

@@ -1,0 +1,60 @@
+"""What the provider tells Airflow of itself."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import airflow
+import pytest
+
+from airflow_provider import get_provider_info
+
+SCHEMA = Path(airflow.__file__).parent / "provider_info.schema.json"
+INFO = get_provider_info()
+
+
+def test_it_is_valid_by_this_airflows_schema() -> None:
+    jsonschema = import_module("jsonschema")  # comes with Airflow
+    jsonschema.validate(INFO, json.loads(SCHEMA.read_text(encoding="utf-8")))
+
+
+def test_airflow_finds_it_by_the_entry_point() -> None:
+    found = [entry for entry in entry_points(group="apache_airflow_provider") if entry.value.startswith("airflow_pro")]
+    assert [entry.load()() for entry in found] == [INFO]
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        *INFO["notifications"],
+        *INFO["extra-links"],
+        *(each["hook-class-name"] for each in INFO["connection-types"]),
+    ],
+)
+def test_every_class_it_names_is_there(place: str) -> None:
+    module, _, name = place.rpartition(".")
+    assert getattr(import_module(module), name).__name__ == name
+
+
+def test_every_module_it_names_is_there() -> None:
+    for kind in ("hooks", "operators", "sensors", "triggers"):
+        for each in INFO[kind]:
+            for module in each["python-modules"]:
+                import_module(module)
+
+
+def test_reading_it_imports_nothing_of_airflow() -> None:
+    code = "import sys, airflow_provider; airflow_provider.get_provider_info(); print('airflow' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"
+
+
+def test_an_installed_airflow_brings_no_rule_about_sqlalchemy_2() -> None:
+    from importlib.metadata import requires
+
+    assert not [line for line in requires("voiceflow-worker") or [] if line.lower().startswith("sqlalchemy")]

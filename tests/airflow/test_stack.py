@@ -1,0 +1,166 @@
+"""In a real Airflow, beside a sandbox that keeps a ledger of what rang."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.airflow.stack import Airflow, airflow_version, whole_stack
+from tests.support.processes import voiceflow
+
+pytestmark = [pytest.mark.stack, pytest.mark.slow]
+modern = pytest.mark.skipif(airflow_version() < (3, 1), reason="Airflow 3.1 brought it")
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
+    # A POST dies at 8x8 soon, so that a person may soon say that it was not placed.
+    short = {"submit_window": "10s", "clock_skew": "1s"}
+    with whole_stack(tmp_path_factory.mktemp("stack"), extra=short) as started:
+        yield started
+
+
+def test_enqueue_defer_outcome_branch(airflow: Airflow) -> None:
+    airflow.stage.order("script", {"destination": "+6587650001", "outcome": "COMPLETED"})
+    airflow.trigger("whole_way")
+    assert airflow.wait_for_run("whole_way") == "success", airflow.told()
+    tasks = airflow.tasks("whole_way")
+    assert (tasks["answered"], tasks["not_answered"]) == ("success", "skipped")
+    assert [airflow.posts_to(f"+658765000{place}") for place in (1, 2, 3)] == [1, 1, 1]
+
+
+def test_what_a_task_leaves_behind_is_small_and_holds_no_key(airflow: Airflow) -> None:
+    call = airflow.xcom("whole_way", "deferred")
+    assert (call["state"], call["destination"]) == ("completed", "+6587650001")
+    assert len(json.dumps(call)) < 8_000
+    link = airflow.xcom("whole_way", "deferred", key="voiceflow_call")
+    assert link == f"http://127.0.0.1:8080/ui/calls/{call['id']}"
+    left = [str(row) for table in ("xcom", "trigger") for row in airflow.rows(f"SELECT * FROM {table}")]
+    assert not [row for row in left if "the-api-key-of-the-tests" in row]
+
+
+@pytest.mark.parametrize(("task_id", "number"), [("deferred", "+6587650011"), ("waiting", "+6587650012")])
+def test_a_task_killed_right_after_its_post_goes_on_to_the_outcome_without_a_second_one(
+    airflow: Airflow, task_id: str, number: str
+) -> None:
+    if airflow.run_state("killed_after") is None:
+        airflow.trigger("killed_after")
+    assert airflow.wait_for_run("killed_after") == "success", airflow.told()
+    assert airflow.tries("killed_after", task_id) == 2
+    assert airflow.posts_to(number) == 1
+    assert airflow.xcom("killed_after", task_id)["outcome"]["session_status"]
+
+
+@pytest.mark.parametrize(("task_id", "number"), [("handed_in", "+6587650013"), ("leased", "+6587650014")])
+def test_a_task_killed_before_its_post_makes_one(airflow: Airflow, task_id: str, number: str) -> None:
+    if airflow.run_state("killed_before") is None:
+        airflow.trigger("killed_before")
+    assert airflow.wait_for_run("killed_before") == "success", airflow.told()
+    assert airflow.tries("killed_before", task_id) == 2
+    assert airflow.posts_to(number) == 1
+
+
+def test_a_doubt_fails_the_task_with_the_remedy_and_goes_on_once_it_was_resolved(airflow: Airflow) -> None:
+    airflow.trigger("killed_unknowably")
+    assert airflow.wait_for_run("killed_unknowably") == "failed", airflow.told()
+    assert airflow.posts_to("+6587650015") == 0
+    (call,) = airflow.stage.calls("--destination", "+6587650015")
+    assert call["state"] == "in_doubt"
+    logs = "".join(
+        path.read_text(errors="replace") for path in airflow.home.glob("logs/dag_id=killed_unknowably/**/*.log")
+    )
+    assert f"voiceflow calls resolve {call['id']} --placed|--not-placed" in logs
+
+    def resolved() -> bool:
+        said = ("calls", "resolve", call["id"], "--not-placed", "--note", "not in the calls of the account")
+        return voiceflow(*said, env=airflow.stage.env).wait() == 0
+
+    airflow.wait(resolved, "the POST's validity to pass", seconds=150)
+    airflow.cli("tasks", "clear", "killed_unknowably", "--yes")
+    airflow.wait(lambda: airflow.run_state("killed_unknowably") == "success", "the cleared run", seconds=120)
+    assert airflow.posts_to("+6587650015") == 1
+
+
+def test_a_clear_calls_again_where_that_was_asked_for_and_a_retry_never_does(airflow: Airflow) -> None:
+    numbers = ("+6587650021", "+6587650022")
+    airflow.trigger("cleared")
+    assert airflow.wait_for_run("cleared") == "success", airflow.told()
+    assert airflow.tries("cleared", "again") == 2
+    assert [airflow.posts_to(number) for number in numbers] == [1, 1]
+    airflow.cli("tasks", "clear", "cleared", "--yes")
+    airflow.wait(lambda: airflow.tries("cleared", "same") == 2, "the cleared tasks to run", seconds=90)
+    assert airflow.wait_for_run("cleared") == "success", airflow.told()
+    assert [airflow.posts_to(number) for number in numbers] == [2, 1]
+
+
+@pytest.mark.skipif(airflow_version() < (3, 3), reason="Airflow 3.3 brought it")
+def test_airflow_itself_remembers_which_call_a_task_handed_in(airflow: Airflow) -> None:
+    told = airflow.rows("SELECT value FROM task_state_store WHERE dag_id = 'cleared' AND key = 'voiceflow_calls'")
+    assert len(told) == 2
+    assert all("job_id" in value for (value,) in told)
+
+
+def test_a_failing_dag_phones_one_after_the_other_until_somebody_takes_it(airflow: Airflow) -> None:
+    airflow.stage.order("script", {"destination": "+6587650101", "outcome": "COMPLETED", "keys": [None]})
+    airflow.stage.order("script", {"destination": "+6587650102", "outcome": "COMPLETED", "keys": ["1"]})
+    airflow.trigger("alarm")
+    assert airflow.wait_for_run("alarm") == "failed"
+    airflow.wait(lambda: airflow.posts_to("+6587650102") == 1, "the second number to be phoned", seconds=90)
+    acknowledged = ("calls", "list", "--destination", "+6587650102", "--json")
+
+    def taken() -> bool:
+        (call,) = [json.loads(line) for line in voiceflow(*acknowledged, env=airflow.stage.env).stdout]
+        return bool(call["outcome"]) and call["outcome"]["digits"] == "1"
+
+    airflow.wait(taken, "the key of the second", seconds=60)
+    time.sleep(2)  # a third call would leave at once; there is no event for a call that is not made
+    assert [airflow.posts_to(f"+658765010{place}") for place in (1, 2, 3)] == [1, 1, 0]
+
+
+def test_approvals_by_telephone(airflow: Airflow) -> None:
+    for number, keys in (("1", "1"), ("2", "2"), ("3", "2"), ("4", None)):
+        airflow.stage.order(
+            "script", {"destination": f"+658765020{number}", "outcome": "COMPLETED", "keys": [keys, keys, keys]}
+        )
+    airflow.trigger("approval")
+    airflow.wait_for_run("approval")
+    tasks = airflow.tasks("approval")
+    assert tasks == {"approved": "success", "rejected": "skipped", "refused": "failed", "silent": "success"}, (
+        airflow.told()
+    )
+    assert airflow.xcom("approval", "approved") == "1"
+    assert [airflow.posts_to(f"+658765020{place}") for place in (1, 2, 3, 4)] == [1, 1, 1, 1]
+
+
+def test_a_campaign_ends_with_its_report(airflow: Airflow) -> None:
+    airflow.trigger("campaign")
+    assert airflow.wait_for_run("campaign") == "success", airflow.told()
+    report = airflow.xcom("campaign", "call")
+    assert report["rows"] == {"enqueued": 5, "duplicates": 0, "rejected": 0}
+    assert report["total"] == sum(report["states"].values()) == 5
+    assert [airflow.posts_to(f"+658765030{place}") for place in range(5)] == [1] * 5
+
+
+@modern
+def test_a_finished_batch_runs_a_dag_once(airflow: Airflow) -> None:
+    airflow.wait(lambda: bool(_watched(airflow)), "the run of the finished campaign", seconds=90)
+    time.sleep(6)  # several looks of the trigger, which must not fire again
+    assert len(_watched(airflow)) == 1
+
+
+@modern
+def test_a_missed_deadline_phones_within_seconds(airflow: Airflow) -> None:
+    airflow.stage.order("script", {"destination": "+6587650401", "outcome": "COMPLETED", "keys": ["1"]})
+    airflow.trigger("deadline")
+    began = time.monotonic()
+    airflow.wait(lambda: airflow.posts_to("+6587650401") == 1, "the call", seconds=90)
+    assert time.monotonic() - began < 30
+    airflow.wait_for_run("deadline")
+    assert airflow.posts_to("+6587650401") == 1
+
+
+def _watched(airflow: Airflow) -> list[tuple[str]]:
+    return airflow.rows("SELECT run_id FROM dag_run WHERE dag_id = 'batch_watch'")

@@ -1,0 +1,159 @@
+"""The trigger: reads, never sends, fires once, and survives being run twice."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider.triggers import outcome
+from airflow_provider.triggers.shared_store import _open, shared_store
+from airflow_provider.triggers.voice import VoiceOutcomeTrigger
+from tests.airflow.scene import surroundings
+from tests.support.flows import flow
+from tests.support.stage import Stage
+from voiceflow_worker import CallQueue, open_store
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with surroundings(tmp_path_factory.mktemp("trigger")) as staged:
+        yield staged
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outcome, "FIRST_LOOK", 0.01)
+    monkeypatch.setattr(outcome, "safe_after", lambda: 0.0)
+
+
+async def enqueued(on: Stage, *numbers: str, batch_id: str | None = None) -> list[str]:
+    async with open_store(on.store) as store:
+        queue = CallQueue(store)
+        return [(await queue.enqueue(flow(number), batch_id=batch_id)).id for number in numbers]
+
+
+async def sent(on: Stage) -> None:
+    from tests.support.processes import voiceflow
+
+    assert await asyncio.to_thread(lambda: voiceflow("worker", "--drain", env=on.env).wait()) == 0
+
+
+async def fired(trigger: VoiceOutcomeTrigger) -> Any:
+    async for event in trigger.run():
+        return event.payload
+    return None
+
+
+async def test_it_fires_when_the_call_is_over(on: Stage, hasty: None) -> None:
+    ids = await enqueued(on, "+6587661001")
+    waiting = asyncio.create_task(fired(VoiceOutcomeTrigger(job_ids=ids, poll_interval=0.1)))
+    twin = asyncio.create_task(fired(VoiceOutcomeTrigger(job_ids=ids, poll_interval=0.1)))
+    await asyncio.sleep(0.5)
+    assert not waiting.done(), "nobody has sent it yet"
+    assert not on.ledger(), "a trigger sends nothing"
+    await sent(on)
+    told = {"status": "over", "job_ids": ids}
+    assert await asyncio.wait_for(waiting, 30) == told
+    assert await asyncio.wait_for(twin, 30) == told, "the same event wherever it runs"
+
+
+async def test_it_wakes_the_task_that_sends_when_a_call_is_due(on: Stage, hasty: None) -> None:
+    ids = await enqueued(on, "+6587661002")
+    payload = await asyncio.wait_for(fired(VoiceOutcomeTrigger(job_ids=ids, sends=True, poll_interval=0.1)), 30)
+    assert payload == {"status": "look", "job_ids": ids}
+    await sent(on)
+
+
+async def test_enough_of_several_is_enough(on: Stage, hasty: None) -> None:
+    done = await enqueued(on, "+6587661003", "+6587661004")
+    await sent(on)
+    await asyncio.wait_for(fired(VoiceOutcomeTrigger(job_ids=done, poll_interval=0.1)), 30)
+    (open_one,) = await enqueued(on, "+6587661005")
+    ids = [*done, open_one]
+    trigger = VoiceOutcomeTrigger(job_ids=ids, enough={"at_least": 2}, poll_interval=0.1)
+    assert (await asyncio.wait_for(fired(trigger), 30))["status"] == "over"
+    waiting = asyncio.create_task(fired(VoiceOutcomeTrigger(job_ids=ids, poll_interval=0.1)))
+    await asyncio.sleep(0.5)
+    assert not waiting.done()
+    await sent(on)
+    await asyncio.wait_for(waiting, 30)
+
+
+async def test_a_batch_is_waited_for_as_a_whole(on: Stage, hasty: None) -> None:
+    await enqueued(on, "+6587661006", "+6587661007", batch_id="both")
+    waiting = asyncio.create_task(fired(VoiceOutcomeTrigger(batch_id="both", poll_interval=0.1)))
+    await sent(on)
+    assert await asyncio.wait_for(waiting, 30) == {"status": "over", "batch_id": "both"}
+
+
+async def test_a_job_that_the_store_does_not_know_is_told(on: Stage, hasty: None) -> None:
+    payload = await asyncio.wait_for(fired(VoiceOutcomeTrigger(job_ids=["default.01JNOTTHERE"])), 30)
+    assert payload["status"] == "error"
+    assert "01JNOTTHERE" in payload["error"]
+
+
+async def test_stopping_the_deferred_task_takes_back_what_has_not_been_sent(on: Stage) -> None:
+    ids = await enqueued(on, "+6587661008", "+6587661009")
+    await VoiceOutcomeTrigger(job_ids=ids[:1], cancel_on_kill=True).on_kill()
+    await VoiceOutcomeTrigger(job_ids=ids[1:], cancel_on_kill=False).on_kill()
+    async with open_store(on.store) as store:
+        states = [(await CallQueue(store).get(job_id)).state.value for job_id in ids]
+    assert states == ["cancelled", "queued"]
+
+
+def test_it_is_made_again_from_what_it_serializes() -> None:
+    first = VoiceOutcomeTrigger(
+        job_ids=["a"], sends=True, enough={"ratio": 0.5}, poll_interval=7.0, wait_for="accepted"
+    )
+    path, kwargs = first.serialize()
+    module, _, name = path.rpartition(".")
+    again = getattr(__import__(module, fromlist=[name]), name)(**kwargs)
+    assert again.serialize() == first.serialize()
+
+
+async def test_the_first_look_comes_after_two_seconds(on: Stage) -> None:
+    began = time.monotonic()
+    await asyncio.wait_for(fired(VoiceOutcomeTrigger(job_ids=["default.01JNOTTHERE"])), 30)
+    assert time.monotonic() - began >= 2.0
+
+
+def test_a_task_is_not_woken_before_airflow_has_seen_it_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "5")
+    assert outcome.safe_after() == 6.0
+    monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "0")
+    assert outcome.safe_after() == 2.0
+
+
+async def test_many_triggers_share_one_store_and_the_last_one_closes_it(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    seen: set[int] = set()
+
+    async def use() -> None:
+        async with shared_store(url) as store:
+            seen.add(id(store))
+            await asyncio.sleep(0.1)
+
+    await asyncio.gather(*(use() for _ in range(50)))
+    assert len(seen) == 1
+    assert not [place for place in _open if place[1] == url]
+    await use()
+    assert len(seen) in {1, 2}
+
+
+async def test_a_store_that_cannot_be_opened_is_told_to_all_who_wait_for_it() -> None:
+    from voiceflow_worker import StoreError
+
+    async def use() -> None:
+        async with shared_store("sqlite:////nowhere/at/all.db"):
+            raise AssertionError("it was opened")
+
+    for told in await asyncio.gather(use(), use(), return_exceptions=True):
+        assert isinstance(told, StoreError)
+    assert not [place for place in _open if "nowhere" in place[1]]
