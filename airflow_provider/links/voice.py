@@ -30,11 +30,19 @@ class VoiceCallLink(BaseOperatorLink):
 
 
 def store_link(
-    context: Mapping[str, Any], *, ui_url: str | None, job_id: str | None = None, batch_id: str | None = None
+    context: Mapping[str, Any],
+    *,
+    ui_url: str | None,
+    job_id: str | None = None,
+    batch_id: str | None = None,
+    queue: str = "default",
 ) -> None:
-    """Keep the address of a call, or of a batch, for the link; nothing without `ui_url`."""
+    """Keep the address of a call, or of a batch in `queue`, for the link; nothing without `ui_url`.
+
+    The id of a call tells its queue, that of a batch does not.
+    """
     if ui_url is None:
         return
     page = ui_url if ui_url.endswith("/ui") else f"{ui_url}/ui"
-    place = f"calls/{quote(job_id, safe='')}" if job_id else f"batches/{quote(batch_id or '', safe='')}"
+    place = f"calls/{quote(job_id, safe='')}" if job_id else f"batches/{quote(batch_id or '', safe='')}?queue={queue}"
     context["ti"].xcom_push(key=XCOM_KEY, value=f"{page}/{place}")

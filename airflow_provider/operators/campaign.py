@@ -125,7 +125,12 @@ class VoiceCampaignOperator(BaseOperator):
                 handed_in.duplicates,
                 handed_in.rejected,
             )
-            store_link(context, ui_url=self.hook.ui_url(), batch_id=handed_in.batch_id)
+            store_link(
+                context,
+                ui_url=self.hook.ui_url(),
+                batch_id=handed_in.batch_id,
+                queue=self.hook.settings().queue,
+            )
             told = {
                 "rows": {
                     "enqueued": handed_in.enqueued,

@@ -46,6 +46,14 @@ def test_the_report_counts_and_holds_no_number_and_no_key(on: Stage) -> None:
     assert called(on, 1, 2, 3) == [1, 1, 1]
 
 
+def test_the_link_leads_to_the_batch_in_its_queue(on: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect(monkeypatch, on, ui_url="https://calls.example.com/ui", queue="reminders")
+    here = context("linked")
+    campaign(rows=rows(99), batch_id="march 2/3", send="worker", wait_for=None).execute(here)
+    address = "https://calls.example.com/ui/batches/march%202%2F3?queue=reminders"
+    assert here["ti"].pushed == {"voiceflow_call": address}
+
+
 def test_a_second_try_adds_what_is_new_and_calls_nobody_again_whatever_is_said(on: Stage) -> None:
     campaign(rows=rows(4, 5)).execute(context("again"))
     report = campaign(rows=rows(4, 5, 6), say="Now it is another text, {{ name }}.").execute(context("again"))

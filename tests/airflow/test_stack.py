@@ -129,7 +129,7 @@ def test_approvals_by_telephone(airflow: Airflow) -> None:
     airflow.wait_for_run("approval")
     tasks = airflow.tasks("approval")
     assert tasks == {"approved": "success", "rejected": "skipped", "refused": "failed", "silent": "success"}, (
-        airflow.told()
+        f"{tasks}\n{airflow.told()}"
     )
     assert airflow.xcom("approval", "approved") == "1"
     assert [airflow.posts_to(f"+658765020{place}") for place in (1, 2, 3, 4)] == [1, 1, 1, 1]

@@ -14,7 +14,11 @@ from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.callers import MOST_PRESSES, VISIT_KEPT, Callers, Line, with_press
 from voiceflow_worker.core.ports import Jobs
 from voiceflow_worker.core.sessions import Sessions
-from voiceflow_worker.model.events import CallAction, Direction
+from voiceflow_worker.core.settle import SummaryResult
+from voiceflow_worker.model.events import CallAction, Direction, SessionSummary
+from voiceflow_worker.model.job import RedialPolicy
+from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.model.verdict import Verdict, VerdictKind
 
 pytestmark = pytest.mark.anyio
 
@@ -176,3 +180,88 @@ async def test_an_answer_that_names_another_session_meanwhile_has_its_way(
     monkeypatch.setattr(type(store.jobs), "get", then_the_answer_comes)
     assert (await callers.find(event(in_doubt, "another"))).job is None
     assert (await store.jobs.get([in_doubt.id]))[in_doubt.id].session_id == "the real session"
+
+
+class TestACallOfAnotherProgramToTheSamePerson:
+    """Its event came before our POST was answered, and was taken for ours: the numbers are the same."""
+
+    @pytest.fixture
+    def engine(self, store: Store) -> Engine:
+        return Engine(store, ScriptedVoice())
+
+    @pytest.fixture
+    async def taken_for_ours(self, engine: Engine, callers: Callers) -> Job:
+        again = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=3, after=timedelta())
+        await engine.enqueue(redial=again)
+        (sending,) = await engine.journal()
+        found = await callers.find(event(sending, "theirs"))
+        assert found.job is not None
+        assert found.job.state is JobState.SUBMITTED
+        return sending
+
+    async def test_gives_its_place_to_the_session_that_our_answer_names(
+        self, engine: Engine, callers: Callers, taken_for_ours: Job
+    ) -> None:
+        job = await engine.settler.verdict(taken_for_ours, 1, created("ours"))
+        assert job.posts[0].session_id == "ours"
+        assert (await callers.find(event(job, "ours"))).job == job
+        assert (await callers.find(event(job, "theirs"))).job is None
+
+    @pytest.mark.parametrize("client_request_id", [None, "crm-4711", "staging.01KE70EHG0AVPS20ZQXJ62RE14.1"])
+    async def test_does_not_settle_ours_and_grants_no_redial_while_ours_rings(
+        self, engine: Engine, taken_for_ours: Job, client_request_id: str | None
+    ) -> None:
+        await engine.settler.verdict(taken_for_ours, 1, created("ours"))
+        theirs = SessionSummary(session_id="theirs", client_request_id=client_request_id, status=SessionStatus.BUSY)
+        assert await engine.settler.summary(theirs) in {SummaryResult.UNKNOWN, SummaryResult.PARKED}
+        await engine.sweeper.sweep()
+        assert await engine.state(taken_for_ours) == "submitted"
+        ours = SessionSummary(session_id="ours", status=SessionStatus.COMPLETED)
+        assert await engine.settler.summary(ours) is SummaryResult.SETTLED
+
+    async def test_is_not_what_a_session_is_that_our_answer_named_whatever_its_summary_calls_it(
+        self, engine: Engine, taken_for_ours: Job
+    ) -> None:
+        await engine.settler.verdict(taken_for_ours, 1, created("ours"))
+        ours = SessionSummary(session_id="ours", client_request_id="mangled", status=SessionStatus.COMPLETED)
+        assert await engine.settler.summary(ours) is SummaryResult.SETTLED
+        assert await engine.state(taken_for_ours) == "completed"
+
+    async def test_does_not_end_ours_that_was_turned_away_and_is_to_be_called_yet(
+        self, engine: Engine, taken_for_ours: Job
+    ) -> None:
+        turned_away = Verdict(kind=VerdictKind.TURNED_AWAY, message="too many", http_status=429)
+        await engine.settler.verdict(taken_for_ours, 1, turned_away)
+        theirs = SessionSummary(session_id="theirs", status=SessionStatus.COMPLETED)
+        assert await engine.settler.summary(theirs) is SummaryResult.PARKED
+        await engine.sweeper.sweep()
+        assert await engine.state(taken_for_ours) == "queued"
+
+    async def test_that_tells_whose_it_is_leaves_ours_in_doubt_again(
+        self, engine: Engine, callers: Callers, store: Store, in_doubt: Job
+    ) -> None:
+        await callers.find(event(in_doubt, "theirs"))
+        assert await engine.state(in_doubt) == "submitted"
+        theirs = SessionSummary(session_id="theirs", client_request_id="crm-4711", status=SessionStatus.COMPLETED)
+        for _ in range(2):
+            assert await engine.settler.summary(theirs) is SummaryResult.UNKNOWN
+            assert await engine.state(in_doubt) == "in_doubt"
+        # Neither a late event nor the log of 8x8 takes it for ours again.
+        assert (await callers.find(event(in_doubt, "theirs"))).job is None
+        assert await engine.state(in_doubt) == "in_doubt"
+        owners = await Sessions(store.records).find(["theirs"], now=store.clock.now())
+        assert owners.keys() == {"theirs"}
+        assert in_doubt.id not in {job_id for job_id, _ in owners.values()}
+
+
+async def test_a_number_that_is_written_with_a_zero_too_many_is_found_by_either_spelling(
+    store: Store, callers: Callers
+) -> None:
+    for place, spelling in enumerate(("+4402079460958", "+442079460958")):
+        engine = Engine(store, ScriptedVoice(answers=[unknown()]), queue=f"q{place}")
+        job = await engine.enqueue("+4402079460958")
+        await engine.send()
+        found = await callers.find(replace(event(job, f"s{place}"), destination=spelling))
+        assert found.job is not None
+        assert found.job.id == job.id
+        await engine.summarise(job)

@@ -56,3 +56,20 @@ async def test_a_turn_from_before_the_clock_was_set_back_is_not_waited_for_as_lo
                     assert not left.is_set()
                     clock.advance(CLOCKS_DIFFER + HORIZON + INTERVAL)
                 await left.wait()
+
+
+async def test_a_queue_that_another_worker_has_slowed_down_is_not_asked_again_and_again() -> None:
+    clock = ManualClock()
+    async with open_store("memory://", clock=clock) as store:
+        await store.control.configure("default", Limits(rate=RATE))
+        departures = Departures(store.control, clock, queue="default", rate=RATE)
+        assert len(await departures.take(1)) == 1
+        await store.control.configure("default", Limits(rate=RATE / 1000))
+        clock.advance(INTERVAL)
+        assert len(await departures.take(2)) == 1
+        next_one = departures.room_at()
+        assert next_one - clock.now() > CLOCKS_DIFFER + HORIZON + INTERVAL
+        assert departures.room() == 0, "jobs were leased that cannot leave for a minute, and again at once"
+        clock.advance(next_one - clock.now())
+        assert departures.room() == 1
+        assert len(await departures.take(1)) == 1

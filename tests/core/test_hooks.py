@@ -298,6 +298,28 @@ async def test_a_handler_may_say_when_it_wants_to_be_told_again(store: Store, cl
         await until(lambda: len(times) == 2)
 
 
+async def test_a_handler_that_asks_for_more_time_than_a_failure_may_last_gets_it(
+    store: Store, clock: ManualClock
+) -> None:
+    calls = Calls(store)
+    tries: list[float] = []
+    hooks = OutcomeHooks(store, grace=GRACE)
+
+    @hooks.on_outcome(name="away")
+    async def handle(_outcome: CallOutcome) -> None:
+        tries.append(clock.monotonic())
+        if len(tries) == 1:
+            raise TellAgainError("closed for the holidays", after=timedelta(days=4))
+
+    async with running(hooks, clock):
+        await calls.ended()
+        await until(lambda: len(tries) == 1)
+        await hooks.caught_up()
+        assert await hooks.parked("away") == []
+        clock.advance(timedelta(days=4))
+        await until(lambda: len(tries) == 2)
+
+
 async def test_a_handler_that_is_gone_ends_its_hook_and_loses_nothing(store: Store, clock: ManualClock) -> None:
     calls, heard, other = Calls(store), Heard(), Heard()
     hooks = OutcomeHooks(store, grace=GRACE)

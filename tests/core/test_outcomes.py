@@ -16,7 +16,7 @@ from voiceflow_worker.core.outcomes import OutcomeStream
 from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.core.turns import LENGTH
-from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
 from voiceflow_worker.model.call_outcome import CallOutcome, OutcomeKind
 from voiceflow_worker.model.job import JobState
 from voiceflow_worker.model.policy import CallPolicy
@@ -265,6 +265,31 @@ async def test_a_consumer_that_comes_too_late_is_told_so(store: Store, clock: Ma
     with capture_logs() as logs:
         [told] = await taken(calls.queue.outcomes(consumer="billing"), 1)
     assert told.job.id == kept.id
+    assert [line["reader"] for line in logs if "forgotten" in line["event"]] == ["stream/billing/default"]
+
+
+async def test_a_sweep_that_is_cut_short_leaves_no_gap_that_nobody_is_told_of(
+    store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = Calls(store)
+    stream = calls.queue.outcomes(consumer="billing")
+    await calls.ended()
+    await taken(stream, 1)
+    await calls.ended()
+    await stream.aclose()
+    clock.advance(timedelta(days=31))
+
+    async def away(*_: object, **__: object) -> None:
+        raise StoreUnavailableError("away")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("voiceflow_worker.core.sweep.remember_forgotten", away)
+        with pytest.raises(StoreUnavailableError):
+            await calls.engine.sweeper.prune()
+    await calls.engine.sweeper.prune()
+    await calls.ended()
+    with capture_logs() as logs:
+        await taken(calls.queue.outcomes(consumer="billing"), 1)
     assert [line["reader"] for line in logs if "forgotten" in line["event"]] == ["stream/billing/default"]
 
 

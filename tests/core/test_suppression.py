@@ -310,3 +310,41 @@ async def test_two_queues_race_for_a_person_who_opts_out(
     await there.send()
     assert (await queue.get(elsewhere.id)).state is JobState.CANCELLED
     assert len(voice.placed) == 1
+
+
+class TestOnePhoneOfTwoSpellings:
+    """+44 0… and +44… ring the same phone: the 0 is dialled within the country only."""
+
+    WRITTEN, USUAL = "+4402079460958", "+442079460958"
+
+    async def test_is_not_called_when_either_is_on_the_list(
+        self, here: Engine, listed: SuppressionList, voice: ScriptedVoice
+    ) -> None:
+        for wanted, spelling in ((self.WRITTEN, self.USUAL), (self.WRITTEN, self.WRITTEN), (self.USUAL, self.WRITTEN)):
+            job = await here.enqueue(wanted)
+            await listed.add(spelling)
+            await here.send()
+            assert await here.state(job) == "cancelled"
+            await listed.remove(spelling)
+        assert voice.placed == []
+
+    async def test_is_left_alone_in_both_by_one_opt_out(
+        self, here: Engine, there: Engine, voice: ScriptedVoice
+    ) -> None:
+        job = await here.enqueue(self.WRITTEN)
+        elsewhere = await there.enqueue(self.USUAL)
+        await here.send()
+        await here.summarise(job, SessionStatus.COMPLETED_UNSUBSCRIBED)
+        await there.send()
+        assert await there.state(elsewhere) == "cancelled"
+        assert len(voice.placed) == 1
+
+    async def test_has_one_open_call(self, here: Engine, there: Engine, voice: ScriptedVoice) -> None:
+        job = await here.enqueue(self.WRITTEN)
+        elsewhere = await there.enqueue(self.USUAL)
+        await here.send()
+        await there.send()
+        assert [placement.client_request_id for _, placement in voice.placed] == [f"{job.id}.1"]
+        assert await there.state(elsewhere) == "queued"
+        assert [each.id for each in await here.queue.find(destination=self.WRITTEN)] == [job.id]
+        assert [each.id for each in await here.queue.find(destination=self.USUAL)] == [job.id]

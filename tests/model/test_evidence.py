@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voiceflow_worker.errors import IllegalMoveError
+from voiceflow_worker.errors import IllegalMoveError, InvalidInputError
 from voiceflow_worker.model import lifecycle
-from voiceflow_worker.model.evidence import answered, found_placed, summarised
+from voiceflow_worker.model.evidence import answered, found_placed, mismatched, summarised
 from voiceflow_worker.model.job import Job, JobState, NoteKind, PostVerdict, RedialPolicy
 from voiceflow_worker.model.lifecycle import redial_at
 from voiceflow_worker.model.outcome import Outcome
@@ -548,3 +548,65 @@ class TestEvidenceIsAFact:
             assert job.notes[: len(before.notes)] == before.notes
             if job.state in {S.QUEUED, S.LEASED}:
                 assert job.placed_post is None, "what is known to have been placed is not sent again"
+
+
+class TestASessionThatWasMatchedByNumbers:
+    """Another program may have called the same person from the same number at the same time."""
+
+    def matched(self, job: Job) -> Job:
+        return found_placed(job, 1, session_id="theirs", outcome=None, at=NOW, policy=POLICY)
+
+    def test_yields_to_the_one_that_the_answer_names(self) -> None:
+        after = answer(self.matched(sending()), CREATED)
+        assert (after.state, after.posts[0].verdict, after.posts[0].session_id) == (
+            S.SUBMITTED, PostVerdict.CREATED, "s-1",
+        )  # fmt: skip
+
+    def test_stands_when_the_answer_names_none(self) -> None:
+        after = answer(self.matched(sending()), verdict(VerdictKind.CREATED))
+        assert (after.posts[0].verdict, after.posts[0].session_id) == (PostVerdict.CREATED, "theirs")
+
+    @pytest.mark.parametrize("said", [REFUSED, MISSED, NOT_SENT, TURNED_AWAY], ids=lambda said: said.message)
+    def test_is_nobodys_once_the_answer_says_that_nothing_was_placed(self, said: Verdict) -> None:
+        assert answer(self.matched(sending()), said).posts[0].session_id is None
+
+    def test_yields_to_the_one_that_the_summary_names(self) -> None:
+        after = summary(self.matched(in_doubt()), replace(COMPLETED, session_id="s-1"))
+        assert (after.state, after.posts[0].session_id) == (S.COMPLETED, "s-1")
+
+    def test_that_proves_to_be_of_another_call_leaves_the_job_in_doubt_again(self) -> None:
+        before = self.matched(in_doubt())
+        after = mismatched(before, 1, session_id="theirs", at=NOW + HOUR, policy=POLICY)
+        assert (after.state, after.posts[0].verdict, after.posts[0].session_id) == (
+            S.IN_DOUBT, PostVerdict.UNKNOWN, None,
+        )  # fmt: skip
+        assert after.open_post == after.posts[0]
+        # Whatever its own answer says is still heard.
+        assert answer(after, CREATED).state is S.SUBMITTED
+        assert answer(after, NOT_SENT).state is S.QUEUED
+
+    def test_is_left_alone_by_what_proves_something_of_another_session(self) -> None:
+        for job in (self.matched(in_doubt()), answer(sending(), CREATED), a_job()):
+            assert mismatched(job, 1, session_id="s-9", at=NOW, policy=POLICY) is job
+        answered_so = answer(sending(), CREATED)
+        assert mismatched(answered_so, 1, session_id="s-1", at=NOW, policy=POLICY) is answered_so
+        told = summary(self.matched(in_doubt()), replace(COMPLETED, session_id="theirs"))
+        assert mismatched(told, 1, session_id="theirs", at=NOW, policy=POLICY) is told
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [{"after": timedelta(days=10**8)}, {"after": SECOND, "factor": 1e300}],
+    ids=["after", "factor"],
+)
+def test_a_redial_that_lies_beyond_all_calendars_is_none_and_the_summary_is_taken(policy: dict[str, Any]) -> None:
+    on_busy = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=9, **policy)
+    job = replace(sending(redial=on_busy), redials=2)
+    job = replace(job, posts=(replace(job.posts[0], redial=2),))
+    assert summary(job, BUSY).state is S.UNREACHED
+
+
+@pytest.mark.parametrize("factor", [float("inf"), float("nan")])
+def test_a_redial_policy_whose_waits_no_store_could_keep_is_refused(factor: float) -> None:
+    with pytest.raises(InvalidInputError, match="finite factor"):
+        RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=2, after=MINUTE, factor=factor)

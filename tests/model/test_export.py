@@ -404,3 +404,11 @@ def test_windows_overlap_when_they_share_a_moment() -> None:
     window = Window(NOW, NOW + MINUTE)
     assert window.overlaps(Window(NOW + MINUTE, NOW + HOUR))
     assert not window.overlaps(Window(NOW + MINUTE + SECOND, NOW + HOUR))
+
+
+@pytest.mark.parametrize("number", ["+442079460958", "+4402079460958"])
+@pytest.mark.parametrize("written", ["4402079460958", "+442079460958", "+44 (0)20 7946 0958"])
+def test_a_number_with_the_zero_that_is_dialled_within_its_country_is_the_same_number(
+    written: str, number: str
+) -> None:
+    assert likeness(written, number) is Likeness.SAME

@@ -246,3 +246,11 @@ class TestTheZoneOfANumber:
     @pytest.mark.parametrize("number", ["+999123456789", "not a number"])
     def test_a_number_of_no_country_has_none(self, number: str) -> None:
         assert zone_of_number(number).zone is None
+
+
+@pytest.mark.parametrize(
+    ("start", "end"), [(time(0, 0, 10), time(0, 0, 20)), (time(9), time(20, 0, 30)), (time(9, 0, 0, 5), time(20))]
+)
+def test_a_window_that_could_not_be_written_down_to_the_minute_is_refused(start: time, end: time) -> None:
+    with pytest.raises(InvalidInputError, match="with a minute"):
+        Span(start, end)

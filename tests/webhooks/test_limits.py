@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 import httpx
+import orjson
 import pytest
 
 from tests.support.redis_server import RedisServer, standalone
@@ -128,3 +129,35 @@ async def test_a_redis_that_stands_still_is_a_503_in_seconds_and_the_summary_is_
     finally:
         server.go_on()
         server.kill()
+
+
+async def test_what_is_with_a_store_that_hangs_is_not_cut_off_when_its_sender_has_gone() -> None:
+    """A server may raise when an answer finds nobody (ASGI: OSError)."""
+    let, taken = anyio.Event(), list[SessionSummary]()
+
+    class Slow:
+        async def summary(self, summary: SessionSummary) -> SummaryResult:
+            await let.wait()
+            taken.append(summary)
+            return SummaryResult.SETTLED
+
+    body = orjson.dumps(summary())
+    headers = [(b"authorization", SECRET.encode())]
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body}
+
+    async def send(message: Mapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            assert message["status"] == 503
+        let.set()
+        raise OSError("the client has gone")
+
+    scope = {
+        "type": "http", "method": "POST", "path": "/webhooks/8x8", "headers": headers, "query_string": b"",
+        "client": ("127.0.0.1", 1),
+    }  # fmt: skip
+    app = webhook_app(Slow(), secret=SECRET, store_limit=SHORT)
+    with anyio.fail_after(20), pytest.raises(OSError, match="gone"):
+        await app(scope, receive, send)
+    assert len(taken) == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -77,7 +77,10 @@ async def test_the_receiver_does_all_of_it_on_this_server(kind: str, tmp_path: P
                 assert (await client.post(PATH, json=other("CALL_ACTION"))).json()["callflow"]
                 assert (await client.post(PATH, content=b"{")).status_code == 400
                 assert (await client.post(PATH, content=b"x" * 1_000_001)).status_code == 413
+                assert (await client.post(PATH, content=_in_chunks(1_000_001))).status_code == 413
                 assert (await client.post(PATH, json={}, headers={"Authorization": "x"})).status_code == 401
+                body = _in_chunks(3_000_000)
+                assert (await client.post(PATH, content=body, headers={"Authorization": "x"})).status_code == 401
                 assert (await client.get(PATH)).status_code == 405
                 assert (await client.get("/readyz")).json() == {"status": "ok"}
                 metrics = (await client.get("/metrics")).text
@@ -105,3 +108,10 @@ def test_the_server_does_not_believe_whom_a_stranger_says_to_be(kind: str, tmp_p
         assert httpx.post(address + PATH, json=event, headers=shown, trust_env=False).status_code == 200
         spoofed = {**shown, "X-Forwarded-For": "18.140.80.2, 203.0.113.9"}
         assert httpx.post(address + PATH, json=event, headers=spoofed, trust_env=False).status_code == 403
+
+
+async def _in_chunks(size: int) -> AsyncIterator[bytes]:
+    """So many bytes, with no Content-Length that would tell how many."""
+    for _ in range(size // 50_000):
+        yield b"x" * 50_000
+    yield b"x" * (size % 50_000)

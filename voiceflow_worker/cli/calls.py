@@ -12,7 +12,7 @@ from voiceflow_worker.cli.opening import opened_queue, settings_from
 from voiceflow_worker.cli.options import BatchOption, Flag, JsonOption, QueueOption, StoreOption
 from voiceflow_worker.cli.output import Output, count_of
 from voiceflow_worker.cli.registering import add_command
-from voiceflow_worker.cli.story import ending, one_line, story
+from voiceflow_worker.core.story import ending, one_line, story
 from voiceflow_worker.errors import InvalidInputError, JobError
 from voiceflow_worker.model.call_json import call_as_json
 from voiceflow_worker.model.job import JobState
@@ -97,7 +97,7 @@ async def show(
     job_id: JobId, /, *, json: JsonOption = False, store: StoreOption = None, queue: QueueOption = None
 ) -> ExitCode:
     """Tell the whole story of one call: every POST, what came of it, what 8x8 told of it, and why it stands there."""
-    from voiceflow_worker.cli.heard import heard_as_json
+    from voiceflow_worker.core.heard import heard_as_json
     from voiceflow_worker.core.progress import CallProgress
 
     output = Output(as_json=json)
@@ -107,7 +107,7 @@ async def show(
         now = calls.store.clock.now()
     output.document({**call_as_json(job), **heard_as_json(heard)})
     if not json:
-        for line in story(job, at=now, heard=heard):
+        for line in story(job, at=now, heard=heard).lines():
             output.say(line)
     return ExitCode.DONE
 

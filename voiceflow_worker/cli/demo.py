@@ -152,7 +152,7 @@ def _as_json(shown: _Shown) -> dict[str, object]:
 
 
 def _tell(output: Output, shown: _Shown, *, kept_in: str | None) -> None:
-    from voiceflow_worker.cli.story import ending
+    from voiceflow_worker.core.story import ending
 
     output.table(
         ("destination", "state", "how it ended", "reason"),

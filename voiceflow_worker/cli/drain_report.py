@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 import anyio
 
 from voiceflow_worker.cli.exit_codes import ExitCode
-from voiceflow_worker.cli.hold import gate_as_json, gate_in_words, resume_of
+from voiceflow_worker.cli.hold import gate_as_json, resume_of
 from voiceflow_worker.cli.output import Output, count_of
 from voiceflow_worker.cli.progress import Meter, meter
 from voiceflow_worker.core.drain import DrainResult
+from voiceflow_worker.core.gate_story import gate_in_words
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.gate import GateState

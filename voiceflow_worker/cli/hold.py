@@ -10,9 +10,9 @@ from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.opening import opened_queue, settings_from
 from voiceflow_worker.cli.options import BatchOption, DurationOption, JsonOption, QueueOption, StoreOption
 from voiceflow_worker.cli.output import Output
+from voiceflow_worker.core.gate_story import gate_in_words
 from voiceflow_worker.model.call_json import rfc3339
 from voiceflow_worker.model.gate import Gate, GateScope, GateState
-from voiceflow_worker.model.moment import in_words
 
 HOLD_EXAMPLES = """Examples:
   voiceflow hold --reason "the text has a wrong date"
@@ -75,14 +75,6 @@ def gate_as_json(gate: Gate) -> dict[str, object]:
         "until": rfc3339(gate.until),
         "reason": gate.reason,
     }
-
-
-def gate_in_words(gate: Gate) -> str:
-    """A closed gate for people, without its reason."""
-    if gate.state is GateState.CANCELLED:
-        return f"{gate.scope.value} {gate.name} is cancelled"
-    end = f"until {in_words(gate.until)}" if gate.until else "until somebody resumes it"
-    return f"{gate.scope.value} {gate.name} is held {end}"
 
 
 def resume_of(gate: Gate) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from voiceflow_worker.cli.exit_codes import ExitCode
-from voiceflow_worker.cli.hold import gate_in_words
 from voiceflow_worker.cli.opening import opened_queue, settings_from
 from voiceflow_worker.cli.options import JsonOption, QueueOption, StoreOption
 from voiceflow_worker.cli.output import Output, count_of
+from voiceflow_worker.core.gate_story import gate_in_words
 
 EXAMPLES = """Examples:
   voiceflow status

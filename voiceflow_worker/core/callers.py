@@ -18,6 +18,7 @@ from voiceflow_worker.model.events import CallAction, Direction
 from voiceflow_worker.model.evidence import found_placed
 from voiceflow_worker.model.job import Job, KeyPress, Post
 from voiceflow_worker.model.lifecycle import with_post
+from voiceflow_worker.model.phone import usual_form
 from voiceflow_worker.model.policy import CallPolicy
 
 VISITS = "ivr-visit"
@@ -58,8 +59,12 @@ class Callers:
             if session in found:
                 job_id, number = found[session]
                 job = (await self._store.jobs.get([job_id])).get(job_id)
-                if job is not None and (post := job.post(number)) is not None:
+                post = None if job is None else job.post(number)
+                if job is not None and post is not None and post.session_id in {None, session}:
                     return Line(job, number, post.presses)
+                if job is None:
+                    # It was pruned, or the session proved to be of another program's call: of no other job, then.
+                    return Line(None, None, await self._visit(session))
         bound = await self._by_numbers(event)
         if bound is not None:
             return bound
@@ -86,7 +91,8 @@ class Callers:
         if event.direction is Direction.INBOUND or event.destination is None or event.session_id is None:
             return None
         records, now = self._store.records, self._store.clock.now()
-        owner = (await records.get(NUMBERS, [event.destination], now=now)).get(event.destination)
+        called = usual_form(event.destination)
+        owner = (await records.get(NUMBERS, [called], now=now)).get(called)
         named = job_of(owner) if owner is not None else None
         if named is None:
             return None
@@ -140,7 +146,8 @@ def _fits(job: Job, post: Post, event: CallAction) -> bool:
         post.session_id in {None, event.session_id}
         and (post.is_open or post.session_id is not None)
         and job.source == event.source
-        and job.destination == event.destination
+        and event.destination is not None
+        and job.destination == usual_form(event.destination)
     )
 
 

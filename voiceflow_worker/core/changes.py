@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -148,6 +149,7 @@ class Changes:
         )
         over = [each.new for each in taken if _is_over(each)]
         await self._numbers.release_settled(over)
+        await self._forget(_lost_sessions(taken))
         return {each.new.id for each in taken}
 
     async def _remember(self, sessions: Mapping[str, str]) -> None:
@@ -159,6 +161,10 @@ class Changes:
                 await self._store.clock.sleep(wait)
         # The jobs hold their sessions too: what is lost is only how fast a summary without clientRequestId is applied.
         return None
+
+    async def _forget(self, sessions: Mapping[str, str]) -> None:
+        with contextlib.suppress(StoreError):  # whoever finds a session looks at its POST, too
+            await self._sessions.forget(sessions)
 
 
 def _applied(old: Job, applies: Iterable[tuple[int, Callable[[Job], Job]]]) -> tuple[Job, dict[int, Exception]]:
@@ -182,7 +188,21 @@ def _new_sessions(moves: Sequence[Move]) -> dict[str, str]:
         for each in moves
         if each.new.posts != each.old.posts
         for post in each.new.posts
-        if post.session_id is not None and ((was := each.old.post(post.number)) is None or was.session_id is None)
+        if post.session_id is not None
+        and ((was := each.old.post(post.number)) is None or was.session_id != post.session_id)
+    }
+
+
+def _lost_sessions(moves: Sequence[Move]) -> dict[str, str]:
+    """Sessions that proved to be of other calls than the POSTs they had been matched to."""
+    return {
+        was.session_id: was.client_request_id
+        for each in moves
+        if each.new.posts != each.old.posts
+        for was in each.old.posts
+        if was.session_id is not None
+        and (post := each.new.post(was.number)) is not None
+        and post.session_id != was.session_id
     }
 
 

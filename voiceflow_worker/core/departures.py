@@ -23,8 +23,8 @@ LEAD = timedelta(milliseconds=50)
 doubt, so that should be little; but the journal must be on the disk in time."""
 
 CLOCKS_DIFFER = timedelta(seconds=10)
-"""A time that lies further ahead than this, the horizon and the interval of the rate was given before the clock was set
-back: it is not waited for."""
+"""A clock that goes back by more than this was set. A departure time from before that is not waited for longer than
+this, the horizon and the interval of the rate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +45,15 @@ class Departures:
         self._rate = rate
         self._longest = HORIZON + CLOCKS_DIFFER + timedelta(seconds=1 / rate if rate else 0)
         self._next_at: datetime | None = None
+        self._told_at = clock.now()
         self._batcher: Batcher[None, _Slot] = Batcher(self._take)
 
     def room(self) -> int | None:
         """How many jobs it makes sense to lease now: those that can leave within the horizon. None: any number."""
         if self._rate is None:
             return None
-        if self._next_at is not None and self._next_at - self._clock.now() > self._longest:
+        # Not by how far ahead it lies: another worker may have ordered a slower rate, and asking again would be a loop.
+        if self._next_at is not None and self._clock.now() < self._told_at - CLOCKS_DIFFER:
             self._next_at = None
         ahead = HORIZON if self._next_at is None else self._clock.now() + HORIZON - self._next_at
         if ahead < timedelta():
@@ -95,8 +97,9 @@ class Departures:
         return [*await self._slots(calls)]
 
     async def _slots(self, calls: Sequence[None]) -> list[_Slot]:
-        slots = await self._control.take(self._queue, wanted=len(calls), horizon=HORIZON, now=self._clock.now())
-        self._next_at = slots.next_at
+        now = self._clock.now()
+        slots = await self._control.take(self._queue, wanted=len(calls), horizon=HORIZON, now=now)
+        self._next_at, self._told_at = slots.next_at, now
         taken = [_Slot(time, taken=True) for time in slots.times]
         # Those that found no place within the horizon ask again when the next one comes into it.
         return [*taken, *[_Slot(slots.next_at, taken=False)] * (len(calls) - len(taken))]

@@ -243,7 +243,8 @@ class HookLane:
         seed = f"{self._name}/{entry.event.sequence}"
         wait = backoff(entry.failures, first=options.first_wait, longest=options.longest_wait, seed=seed)
         entry.due_at = now + max(wait, after or wait)
-        if entry.due_at - entry.first_failed_at >= options.give_up_after:
+        # By our own wait: who asks to be left alone for days, and fails for the first time, has not failed for days.
+        if now + wait - entry.first_failed_at >= options.give_up_after:
             await self._park(entry)
             return True
         _log.warning(

@@ -31,6 +31,7 @@ from voiceflow_worker.model.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.job import Job, JobState, RedialPolicy
 from voiceflow_worker.model.moment import in_words
 from voiceflow_worker.model.opening import first_opening
+from voiceflow_worker.model.phone import usual_form
 from voiceflow_worker.model.policy import CallPolicy
 from voiceflow_worker.model.window import CallWindow
 
@@ -170,7 +171,7 @@ class CallQueue:
                 queue=self.name,
                 states=frozenset(states) if states is not None else None,
                 batch_id=batch_id,
-                destination=destination,
+                destination=None if destination is None else usual_form(destination),
                 unique_key=unique_key,
                 after=after,
                 limit=limit,
@@ -324,7 +325,8 @@ def new_job(request: CallRequest, *, job_id: str, queue: str, at: datetime) -> J
         revision=new_revision(),
         priority=request.priority,
         batch_id=batch_id,
-        destination=flow.destination,
+        # One phone, one number: locks and the suppression list go by it, however the body spells it (+4402… is +442…).
+        destination=usual_form(flow.destination),
         unique_key=request.unique_key or flow.client_request_id,
         valid_until=valid_until,
         body=body,

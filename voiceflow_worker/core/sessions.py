@@ -13,6 +13,7 @@ from voiceflow_worker.model.outcome_record import outcome_from, outcome_record
 
 KEPT = timedelta(days=7)
 SESSIONS = "session"
+_OF_NOBODY_HERE = "elsewhere.unknown.0"  # reads as a POST, of a job that there is not
 PARKED = "parked-summary"
 
 
@@ -26,6 +27,15 @@ class Sessions:
         """Remember `{session id: client request id}`."""
         if posts:
             await self._records.put(SESSIONS, posts, expires_at=now + KEPT, now=now)
+
+    async def disown(self, session_id: str, *, now: datetime) -> None:
+        """Remember that a session is of no call of this store, so that it is not taken for one by its numbers again."""
+        await self._records.put(SESSIONS, {session_id: _OF_NOBODY_HERE}, expires_at=now + KEPT, now=now)
+
+    async def forget(self, posts: Mapping[str, str]) -> None:
+        """Forget `{session id: client request id}` where that is what is remembered."""
+        if posts:
+            await self._records.delete(SESSIONS, posts)
 
     async def find(self, session_ids: Sequence[str], *, now: datetime) -> dict[str, tuple[str, int]]:
         """The job id and POST number of each session that is known."""

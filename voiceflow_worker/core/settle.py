@@ -17,8 +17,8 @@ from voiceflow_worker.core.together import together
 from voiceflow_worker.errors import IllegalMoveError, JobError, JobNotFoundError
 from voiceflow_worker.model import lifecycle
 from voiceflow_worker.model.events import Leg, SessionSummary
-from voiceflow_worker.model.evidence import answered, summarised
-from voiceflow_worker.model.job import Job, JobState
+from voiceflow_worker.model.evidence import answered, mismatched, summarised
+from voiceflow_worker.model.job import Job, JobState, PostVerdict
 from voiceflow_worker.model.outcome import CallLeg, Outcome
 from voiceflow_worker.model.policy import CallPolicy
 from voiceflow_worker.model.status import OPT_OUTS, SessionStatus
@@ -85,7 +85,34 @@ class Settler:
             if post is None:
                 return SummaryResult.PARKED
             await self._sessions.unpark([summary.session_id])
-        return await self._summarise(post, summary) if post is not None else SummaryResult.UNKNOWN
+        if post is None or await self._is_of_another(post, summary):
+            return SummaryResult.UNKNOWN
+        return await self._summarise(post, summary)
+
+    async def _is_of_another(self, post: tuple[str, int], summary: SessionSummary) -> bool:
+        """Whether a summary shows that its session is not of the POST that it was taken to be of.
+
+        A session may have been matched to a POST by numbers: another program called the same person at the same time.
+        Its summary must not settle our call; a BUSY of theirs would have a phone rung again that rings already.
+        """
+        job_id, number = post
+        session_id = summary.session_id
+        job = (await self._store.jobs.get([job_id])).get(job_id)
+        ours = None if job is None else job.post(number)
+        if session_id is None or ours is None:
+            return False
+        if ours.session_id not in {None, session_id}:
+            return True
+        is_named = ours.verdict is PostVerdict.CREATED and ours.session_id is not None  # by 8x8, and not by numbers
+        if is_named or summary.client_request_id in {None, "", ours.client_request_id}:
+            return False
+        apply = partial(
+            _mismatched, number=number, session_id=session_id, at=self._store.clock.now(), policy=self._policy
+        )
+        with contextlib.suppress(JobNotFoundError):
+            await self._changes.change(job_id, apply, base=job)
+        await self._sessions.disown(session_id, now=self._store.clock.now())
+        return True
 
     async def apply_parked(self, job: Job) -> Job:
         """Apply summaries that were parked for the sessions of this job, if there are any."""
@@ -208,6 +235,10 @@ def _answered(
     job: Job, *, number: int, verdict: Verdict, at: datetime, policy: CallPolicy, held_until: datetime | None
 ) -> Job:
     return answered(job, number, verdict, at=at, policy=policy, held_until=held_until)
+
+
+def _mismatched(job: Job, *, number: int, session_id: str, at: datetime, policy: CallPolicy) -> Job:
+    return mismatched(job, number, session_id=session_id, at=at, policy=policy)
 
 
 def _summarised(job: Job, *, number: int, outcome: Outcome, at: datetime, policy: CallPolicy) -> Job:

@@ -93,8 +93,11 @@ class Sweeper:
                 gone = await self._store.jobs.delete(old, keep_keys_until=now + self._policy.key_retention)
                 deleted += sum(gone)
         before = now - self._policy.retention
-        if await self._store.jobs.forget_events(self._queue, before=before):
+        oldest = await self._store.jobs.events(self._queue, limit=1)
+        if oldest and oldest[0].at < before:
+            # Readers are told first: a sweep that dies between the two must not leave a gap that nobody hears of.
             await remember_forgotten(self._store.records, self._queue, before=before, now=now)
+            await self._store.jobs.forget_events(self._queue, before=before)
         await self._store.records.prune(now=now)
         return deleted
 

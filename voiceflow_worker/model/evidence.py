@@ -70,7 +70,7 @@ def answered(
     known = replace(
         post,
         answered_at=at,
-        session_id=post.session_id or verdict.session_id,
+        session_id=_session_after(post, verdict),
         code=verdict.code,
         message=verdict.message,
     )
@@ -81,6 +81,14 @@ def answered(
             return _unknown(job, known, at=at, policy=policy)
         case VerdictKind.REFUSED | VerdictKind.NOT_SENT | VerdictKind.TURNED_AWAY:
             return _not_placed(job, known, verdict, at=at, policy=policy, held_until=held_until)
+
+
+def _session_after(post: Post, verdict: Verdict) -> str | None:
+    """The session of a POST that was answered: one that was matched to it by numbers yields to what the answer says."""
+    matched = post.verdict is PostVerdict.PLACED and post.outcome is None
+    if matched and (verdict.session_id is not None or verdict.kind is not VerdictKind.CREATED):
+        return verdict.session_id
+    return post.session_id or verdict.session_id
 
 
 def _is_news(post: Post, kind: VerdictKind) -> bool:
@@ -177,7 +185,9 @@ def summarised(job: Job, number: int, outcome: Outcome, *, at: datetime, policy:
         )
     if post.outcome is not None:
         return job
-    known = replace(post, outcome=outcome, session_id=post.session_id or outcome.session_id)
+    matched = post.verdict is PostVerdict.PLACED
+    session_id = outcome.session_id or post.session_id if matched else post.session_id or outcome.session_id
+    known = replace(post, outcome=outcome, session_id=session_id)
     after = with_post(job, known)
     is_current = job.state in _OPEN and _is_current(job, post)
     if outcome.missed_its_window:
@@ -223,6 +233,21 @@ def found_placed(
     if is_news and post.outcome is None:
         return _created(job, known, at=at, policy=policy)
     return with_post(job, known)
+
+
+def mismatched(job: Job, number: int, *, session_id: str, at: datetime, policy: CallPolicy) -> Job:
+    """The job once a session that was matched to POST `number` by numbers proved to be somebody else's.
+
+    Nothing says any more that this POST was placed: it is in doubt again. What its own answer said stands.
+    """
+    post = job.post(number)
+    if post is None or post.verdict is not PostVerdict.PLACED or post.session_id != session_id or post.outcome:
+        return job
+    message = "the session that was taken for it is of another call"
+    after = with_post(job, replace(post, verdict=PostVerdict.UNKNOWN, session_id=None, message=message))
+    if job.state is S.SUBMITTED and _is_current(job, post):
+        return into_doubt(after, at=at, reason=message, policy=policy)
+    return after
 
 
 def _is_current(job: Job, post: Post) -> bool:

@@ -16,6 +16,7 @@ from enum import IntEnum
 from voiceflow_worker.model.events import Direction
 from voiceflow_worker.model.job import Job, Post, PostVerdict
 from voiceflow_worker.model.outcome import Outcome
+from voiceflow_worker.model.phone import usual_form
 from voiceflow_worker.model.policy import CallPolicy
 from voiceflow_worker.model.status import SessionStatus
 
@@ -95,7 +96,8 @@ def likeness(written: str | None, number: str) -> Likeness:
     plain = "" if written is None else _MARKS.sub("", written)
     if re.fullmatch(r"\+?\d+", plain, re.ASCII):
         shown = plain.removeprefix("+")
-        if shown == digits:
+        # The last digits first: reading numbering plans takes 20 µs, and a log has many rows.
+        if shown == digits or (shown[-6:] == digits[-6:] and usual_form(f"+{shown}") == usual_form(number)):
             return Likeness.SAME
         bare = shown.lstrip("0")  # a trunk or an international prefix
         return Likeness.MAYBE if digits.endswith(bare) or bare.endswith(digits) else Likeness.OTHER

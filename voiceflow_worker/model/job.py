@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from math import isfinite
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.number_zone import zone_named
@@ -170,9 +171,11 @@ class RedialPolicy:
     jitter: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.limit < 0 or self.after < timedelta() or self.factor <= 0 or not 0 <= self.jitter <= 1:
+        # An endless factor is no JSON: a store would keep it as null, and nobody could read the job any more.
+        grows = self.factor > 0 and isfinite(self.factor)
+        if self.limit < 0 or self.after < timedelta() or not grows or not 0 <= self.jitter <= 1:
             raise InvalidInputError(
-                "a redial policy needs limit >= 0, after >= 0, factor > 0 and jitter between 0 and 1; "
+                "a redial policy needs limit >= 0, after >= 0, a finite factor > 0 and jitter between 0 and 1; "
                 f"got limit={self.limit}, after={self.after}, factor={self.factor}, jitter={self.jitter}"
             )
 

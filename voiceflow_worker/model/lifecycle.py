@@ -308,8 +308,11 @@ def redial_at(job: Job, outcome: Outcome, *, at: datetime) -> datetime | None:
     plan = job.redial
     if plan is None or outcome.status not in plan.on - OPT_OUTS or job.redials >= plan.limit:
         return None
-    wait: timedelta = plan.after * plan.factor**job.redials
-    return at + wait * (1 + plan.jitter * (2 * spread(f"{job.id}/redial/{job.redials}") - 1))
+    try:
+        wait: timedelta = plan.after * plan.factor**job.redials
+        return at + wait * (1 + plan.jitter * (2 * spread(f"{job.id}/redial/{job.redials}") - 1))
+    except (OverflowError, ValueError):
+        return None  # beyond the year 9999: never. Raised, it would keep the summary itself from being taken.
 
 
 def _why_not(job: Job, again: datetime | None) -> str:

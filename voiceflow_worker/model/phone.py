@@ -100,7 +100,7 @@ def warnings_for(e164: str) -> tuple[str, ...]:
     region = _region(number)
     if not phonenumbers.is_valid_number(number):
         return (f"{_invalid_reason(number)} the numbering plan of {region or 'its country code'}; check it",)
-    written = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    written = usual_form(e164)
     if written != normalise(e164):
         return (f"is written {written} in E.164 form; leave out the 0 that is dialled within {region}",)
     kinds = phonenumbers.PhoneNumberType
@@ -113,6 +113,8 @@ def warnings_for(e164: str) -> tuple[str, ...]:
     return (f"is {kind} number in {region or 'its country'}; check that it is meant to be called",) if kind else ()
 
 
+# What looks at a new call does so one after the other: warnings first, then its usual form (20 µs without a cache).
+@lru_cache(maxsize=1024)
 def usual_form(e164: str) -> str:
     """A number in E.164 form as its numbering plan writes it: without a 0 that is dialled within the country only.
 
@@ -132,6 +134,7 @@ def country_of(e164: str) -> str | None:
     return None if number is None else _region(number)
 
 
+@lru_cache(maxsize=1024)
 def _plan_number(e164: str) -> PhoneNumber | None:
     # 30 ms to import, and only needed once there is a number: loaded when first used.
     import phonenumbers

@@ -50,13 +50,16 @@ class Span:
     """From `start` to `end` of a local day, `end` itself no more.
 
     One that does not end later than it starts goes over midnight, into the next day; midnight to midnight is the whole
-    day.
+    day. Both are whole minutes.
     """
 
     start: time
     end: time
 
     def __post_init__(self) -> None:
+        # A job's record has a window as people write it: ten seconds after midnight would come back as the whole day.
+        if any(each != time(each.hour, each.minute) for each in (self.start, self.end)):
+            raise InvalidInputError(f"a window begins and ends with a minute: {self.start} and {self.end} do not")
         if self.start == self.end != MIDNIGHT:
             raise InvalidInputError(f"the window {self} is empty: it ends when it begins; the whole day is 00:00-24:00")
 

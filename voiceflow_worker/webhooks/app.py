@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from voiceflow_worker.core.heartbeat import EVERY, Heartbeats
 from voiceflow_worker.core.identity import new_worker_id
@@ -50,14 +51,22 @@ def receiver_app(
     on_event: AnswersEvents | None = None,
     registry: CollectorRegistry | None = None,
     metrics: bool = True,
+    ui_secret: str | None = None,
 ) -> Starlette:
     """The whole receiver of one store: `webhook_app` with everything that the store can do for it.
 
     It settles summaries (VSS), keeps what is told of calls beside them (VCS, VRU) and what could not be understood,
     looks at the store for /readyz, and tells workers that somebody listens, which an app that mounts it does with
-    `present`. `policy` must be that of the workers. Raises SettingsError for an empty secret.
+    `present`. `policy` must be that of the workers. With `ui_secret` it also shows calls to people who know it, under
+    /ui. Raises SettingsError for an empty secret.
     """
     policy = CallPolicy() if policy is None else policy
+    pages: ASGIApp | None = None
+    if ui_secret is not None:
+        # Loaded here: most receivers draw no pages, and need no templates.
+        from voiceflow_worker.webhooks.pages.site import Pages
+
+        pages = Pages(store, secret=ui_secret)
     return webhook_app(
         Settler(store, policy),
         secret=secret,
@@ -70,6 +79,7 @@ def receiver_app(
         probe=store_probe(store),
         registry=registry,
         metrics=metrics,
+        pages=pages,
     )
 
 
@@ -87,6 +97,7 @@ def webhook_app(
     probe: Probe | None = None,
     registry: CollectorRegistry | None = None,
     metrics: bool = True,
+    pages: ASGIApp | None = None,
     read_limit: timedelta = READ_LIMIT,
     store_limit: timedelta = STORE_LIMIT,
     event_limit: timedelta = EVENT_LIMIT,
@@ -106,7 +117,8 @@ def webhook_app(
 
     `heartbeats` are told, while the app runs, that a receiver listens. `probe` asks the store for /readyz, which
     without one is always ready. `registry` takes the metrics, a new one unless given; without `metrics` there is no
-    /metrics, for an app that shows a registry of its own. Raises SettingsError for an empty secret.
+    /metrics, for an app that shows a registry of its own. `pages` answers /ui and what lies below it, and judges by
+    itself who may look. Raises SettingsError for an empty secret.
     """
     counted = Metrics(CollectorRegistry() if registry is None else registry)
     gatekeeper = Gatekeeper(secret=secret, allow=allow, trusted_proxies=trusted_proxies)
@@ -149,4 +161,6 @@ def webhook_app(
     ]
     if metrics:
         routes.append(Route("/metrics", tell_metrics, methods=["GET"]))
+    if pages is not None:
+        routes += [Route("/ui", pages), Route("/ui/{rest:path}", pages)]
     return Starlette(routes=routes, lifespan=lifespan)

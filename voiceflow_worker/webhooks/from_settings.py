@@ -19,7 +19,8 @@ from voiceflow_worker.webhooks.app import receiver_app
 def app() -> Starlette:
     """The receiver of VOICEFLOW_STORE, with the secret, networks and proxies of the settings, read when this is called.
 
-    The store is opened when the server starts it, by each of the server's processes. Raises SettingsError.
+    With VOICEFLOW_UI_SECRET it has the pages for people, too. The store is opened when the server starts it, by each of
+    the server's processes. Raises SettingsError.
     """
     settings = load_settings()
     secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else None
@@ -33,6 +34,7 @@ def app() -> Starlette:
                 policy=settings.policy(),
                 allow=settings.webhook_allow,
                 trusted_proxies=settings.trusted_proxies,
+                ui_secret=settings.ui_secret.get_secret_value() if settings.ui_secret else None,
             )
             outer.router.routes[:] = receiver.routes
             async with receiver.router.lifespan_context(receiver):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import orjson
@@ -15,15 +15,24 @@ from voiceflow_worker.webhooks.decoding import decoded
 from voiceflow_worker.webhooks.gatekeeper import Gatekeeper, Refusal
 from voiceflow_worker.webhooks.kept import OddReason
 
+DISCARDS_FOR = 2.0
+"""Seconds for which the body of a request that is turned away is read, and thrown away."""
+MOST_DISCARDED = 4_000_000
+"""Bytes of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is answered. `odd` is why the event is kept for people to look at; None for one that is as it should be."""
+    """What is answered. `odd` is why the event is kept for people to look at; None for one that is as it should be.
+
+    `closes`: it is the last answer of its connection, for more of the body may come.
+    """
 
     status: int
     body: bytes
     odd: OddReason | None = None
     refusal: str | None = None
+    closes: bool = False
 
     @classmethod
     def refused(cls, status: int, refusal: str, sentence: str, *, odd: OddReason | None = None) -> Answer:
@@ -57,34 +66,62 @@ class RequestReader:
         client = scope.get("client")
         match self._gatekeeper.refusal(scope["headers"], client[0] if client else None):
             case Refusal.NETWORK:
-                return Answer.refused(403, "network", "events are not taken from this network")
+                return await self._turned_away(
+                    Answer.refused(403, "network", "events are not taken from this network"), receive
+                )
             case Refusal.SECRET:
-                return Answer.refused(401, "secret", "the Authorization header is missing or wrong")
+                return await self._turned_away(
+                    Answer.refused(401, "secret", "the Authorization header is missing or wrong"), receive
+                )
             case None:
                 pass
         if _told_length(scope) > self._longest_body:
-            return self._too_large()
+            return await self._turned_away(self._too_large(), receive)
         try:
             async with asyncio.timeout(self._read_limit):
-                content = await self._read(receive)
+                return await self._read(receive)
         except TimeoutError:
-            return Answer.refused(408, "too_slow", "the body did not arrive in time")
-        return self._too_large() if content is None else content
+            return replace(Answer.refused(408, "too_slow", "the body did not arrive in time"), closes=True)
+
+    async def _turned_away(self, given: Answer, receive: Receive) -> Answer:
+        """The answer, once the rest of the body has come and was thrown away, within limits.
+
+        A connection that is closed with something unread is reset, and the sender may never see why (RFC 9112 §9.6).
+        """
+        try:
+            async with asyncio.timeout(DISCARDS_FOR):
+                discarded = await self._discard(receive)
+        except TimeoutError:
+            discarded = False
+        return replace(given, closes=not discarded)
+
+    async def _discard(self, receive: Receive) -> bool:
+        """Throw away what comes; False when it is too much."""
+        left = MOST_DISCARDED
+        while left > 0:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientLeftError
+            if not message.get("more_body", False):
+                return True
+            left -= len(message.get("body", b""))
+        return False
 
     def _too_large(self) -> Answer:
         return Answer.refused(413, "too_large", f"an event has at most {self._longest_body} bytes")
 
-    async def _read(self, receive: Receive) -> bytes | None:
-        """The whole body; None as soon as it is too long."""
+    async def _read(self, receive: Receive) -> bytes | Answer:
+        """The whole body, unless it is too long."""
         content = bytearray()
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise ClientLeftError
             content += message.get("body", b"")
+            more = message.get("more_body", False)
             if len(content) > self._longest_body:
-                return None
-            if not message.get("more_body", False):
+                return await self._turned_away(self._too_large(), receive) if more else self._too_large()
+            if not more:
                 return bytes(content)
 
 

@@ -83,7 +83,7 @@ class Receiver:
 
         async def answer(given: Answer) -> None:
             headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(given.body))]
-            if given.status == 408:
+            if given.closes:
                 headers.append((b"connection", b"close"))
             if given.refusal is not None:
                 self._metrics.refusals.labels(given.refusal).inc()
@@ -137,6 +137,10 @@ class Receiver:
                 try:
                     await answer(given)
                     await asyncio.wait((taken,))
+                except Exception:
+                    # Nobody is left to hear the answer (ASGI: OSError). What was told is stored all the same.
+                    await asyncio.wait((taken,))
+                    raise
                 finally:
                     self._late -= 1
             finally:

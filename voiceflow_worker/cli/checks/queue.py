@@ -6,8 +6,9 @@ from datetime import timedelta
 
 from voiceflow_worker.cli.checks.diagnosis import Found, failure, ok, warning
 from voiceflow_worker.cli.checks.surroundings import Surroundings
-from voiceflow_worker.cli.hold import gate_in_words, resume_of
+from voiceflow_worker.cli.hold import resume_of
 from voiceflow_worker.cli.output import count_of
+from voiceflow_worker.core.gate_story import gate_in_words
 from voiceflow_worker.core.ports import Limits, Query
 from voiceflow_worker.core.status import read_status
 from voiceflow_worker.core.witness import HELD as SET_BACK

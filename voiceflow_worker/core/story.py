@@ -1,16 +1,43 @@
-"""One call in words: how it ended, and all that happened to it."""
+"""One call in words: how it ended, and all that happened to it. For the command line and for pages alike."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 
-from voiceflow_worker.cli.heard import heard_in_words
+from voiceflow_worker.core.heard import heard_in_words
 from voiceflow_worker.core.progress import Heard
-from voiceflow_worker.model.job import Job, JobState, Post
+from voiceflow_worker.model.job import Job, JobState, KeyPress, Post
 from voiceflow_worker.model.moment import in_words
 from voiceflow_worker.model.outcome import Outcome
 from voiceflow_worker.model.status import api_code, session_error, session_status
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """Something that happened to a call: a line that says it, and lines that say more of it."""
+
+    at: datetime
+    line: str
+    more: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """All that is known of a call: where it stands, what it is, and what happened to it, in order."""
+
+    standing: str
+    facts: tuple[str, ...]
+    happenings: tuple[Happening, ...]
+
+    def lines(self) -> Iterator[str]:
+        """The story line by line, as it is told in a terminal."""
+        yield self.standing
+        yield from (f"  {fact}" for fact in self.facts)
+        for each in self.happenings:
+            yield f"  {in_words(each.at)}  {each.line}"
+            yield from (f"      {line}" for line in each.more)
 
 
 def ending(job: Job) -> str:
@@ -29,27 +56,34 @@ def one_line(job: Job) -> str:
     return f"{job.id} to {job.destination} is {job.state.value}{reason}"
 
 
-def story(job: Job, *, at: datetime, heard: Heard | None = None) -> Iterator[str]:
-    """All that is known of a call at this time, and was heard of it, line by line, in the order it happened."""
-    yield f"{job.id} is {job.state.value}{': ' + job.reason if job.reason else ''}"
-    yield f"  from {job.source} to {job.destination}"
+def story(job: Job, *, at: datetime, heard: Heard | None = None) -> Story:
+    """All that is known of a call at this time, and was heard of it."""
+    happenings = [Happening(job.created_at, "enqueued")]
+    for post in job.posts:
+        line, *more = _post(post, unanswered=_unanswered(job, post, at=at))
+        happenings.append(Happening(post.began_at, line, tuple(more)))
+        happenings += [Happening(press.at, _press(press)) for press in post.presses]
+    happenings += [Happening(note.at, f"{note.kind.value}: {note.text}") for note in job.notes]
+    happenings += [Happening(when, line) for when, line in heard_in_words(heard or Heard())]
+    return Story(
+        standing=f"{job.id} is {job.state.value}{': ' + job.reason if job.reason else ''}",
+        facts=tuple(_facts(job, at=at)),
+        happenings=tuple(sorted(happenings, key=lambda each: each.at)),
+    )
+
+
+def _facts(job: Job, *, at: datetime) -> Iterator[str]:
+    yield f"from {job.source} to {job.destination}"
     for name, value in (("batch", job.batch_id), ("unique key", job.unique_key), ("session", job.session_id)):
         if value is not None:
-            yield f"  {name}: {value}"
+            yield f"{name}: {value}"
     if job.priority:
-        yield f"  priority: {job.priority}"
+        yield f"priority: {job.priority}"
     if job.valid_until is not None:
-        yield f"  valid until {in_words(job.valid_until)}"
+        yield f"valid until {in_words(job.valid_until)}"
     if not job.state.is_final:
         meaning = _OVERDUE.get(job.state) if job.due_at <= at else None
-        yield f"  {meaning or _DUE[job.state]} {in_words(job.due_at)}"
-    events = [(job.created_at, ["enqueued"])]
-    events += [(post.began_at, list(_post(post, unanswered=_unanswered(job, post, at=at)))) for post in job.posts]
-    events += [(note.at, [f"{note.kind.value}: {note.text}"]) for note in job.notes]
-    events += [(when, [line]) for when, line in heard_in_words(heard or Heard())]
-    for when, lines in sorted(events, key=lambda event: event[0]):
-        yield f"  {in_words(when)}  {lines[0]}"
-        yield from (f"      {line}" for line in lines[1:])
+        yield f"{meaning or _DUE[job.state]} {in_words(job.due_at)}"
 
 
 _DUE = {
@@ -84,6 +118,10 @@ def _post(post: Post, *, unanswered: str) -> Iterator[str]:
         yield post.message
     if post.outcome is not None:
         yield from _outcome(post.outcome)
+
+
+def _press(press: KeyPress) -> str:
+    return f"pressed {press.digits} when menu {press.menu} asked"
 
 
 def _outcome(outcome: Outcome) -> Iterator[str]:

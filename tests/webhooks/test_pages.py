@@ -1,0 +1,666 @@
+"""The pages for people: who may look, what they see, and that looking changes nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import subprocess
+import sys
+import zipfile
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import quote, urljoin
+
+import anyio
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.types import ASGIApp
+
+from tests.support.engine import Engine
+from tests.support.flows import flow, number
+from tests.support.voices import ScriptedVoice, unknown
+from tests.webhooks.test_servers import SERVERS, served
+from voiceflow_worker import CallQueue, CallRequest, Job, SettingsError, open_store
+from voiceflow_worker.asgi.server import fast_protocol, serving
+from voiceflow_worker.core.ports import Clock, Store
+from voiceflow_worker.core.progress import CallProgress
+from voiceflow_worker.core.queue_names import QueueNames
+from voiceflow_worker.errors import StoreUnavailableError
+from voiceflow_worker.model.events import CallStatus, RecordingReady
+from voiceflow_worker.model.job import JobState, KeyPress, Note, NoteKind, Post, PostVerdict
+from voiceflow_worker.model.outcome import Outcome
+from voiceflow_worker.webhooks import receiver_app
+from voiceflow_worker.webhooks.pages import looking
+from voiceflow_worker.webhooks.pages.site import Pages
+
+pytestmark = pytest.mark.anyio
+
+SECRET = "correct-horse:battery"
+WEBHOOK_SECRET = "Bearer only-8x8-knows"
+STRICT = {
+    "x-frame-options": "DENY",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-store",
+}
+
+
+@pytest.fixture
+async def memory() -> AsyncGenerator[Store]:
+    """For what does not depend on the kind of store."""
+    async with open_store("memory://") as opened:
+        yield opened
+
+
+class Page(HTMLParser):
+    """What a browser makes of a page: its elements, their attributes, and its texts."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.texts: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+    def links(self, holding: str = "") -> list[str]:
+        return [value for name, value in self.attributes if name == "href" and holding in value]
+
+
+@asynccontextmanager
+async def reading(app: ASGIApp, *, base: str = "http://calls") -> AsyncGenerator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url=base, auth=("anybody", SECRET)) as client:
+        yield client
+
+
+def shown_by(store: Store) -> ASGIApp:
+    return receiver_app(store, secret=WEBHOOK_SECRET, ui_secret=SECRET)
+
+
+async def page(app: ASGIApp, path: str) -> Page:
+    async with reading(app) as client:
+        answer = await client.get(path)
+    assert answer.status_code == 200, answer.text
+    return Page(answer.text)
+
+
+async def enqueued(store: Store, count: int = 1, *, queue: str = "default", **more: Any) -> list[Job]:
+    requests = [CallRequest(flow=flow(number(place)), **more) for place in range(count)]
+    return [made.job for made in await CallQueue(store, queue).enqueue_many(requests)]
+
+
+# -- who may look ------------------------------------------------------------------------------------------------------
+
+
+def basic(credentials: bytes, *, scheme: str = "Basic") -> dict[str, str]:
+    return {"Authorization": f"{scheme} {base64.b64encode(credentials).decode()}"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        basic(b"anybody:wrong"),
+        basic(b"anybody:"),
+        basic(b":"),
+        basic(b"correct-horse:battery"),  # user correct-horse, password battery
+        basic(f"anybody:{SECRET} ".encode()),
+        basic(SECRET.encode(), scheme="Bearer"),
+        basic(f"anybody:{SECRET}".encode(), scheme="Digest"),
+        {"Authorization": "Basic"},
+        {"Authorization": "Basic \u00e9\u00e9"},
+        {"Authorization": f"Basic anybody:{SECRET}"},
+        {"Authorization": WEBHOOK_SECRET},
+    ],
+)
+@pytest.mark.parametrize("path", ["/ui", "/ui/calls/default.1", "/ui/batches/b", "/ui/nothing"])
+async def test_whoever_does_not_know_the_secret_sees_nothing(memory: Store, headers: dict[str, str], path: str) -> None:
+    sent = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(shown_by(memory)), base_url="http://calls") as client:
+        answer = await client.get(path, headers=sent)
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == 'Basic realm="voiceflow", charset="UTF-8"'
+    assert "default" not in answer.text
+
+
+async def test_two_authorization_headers_are_one_too_many(memory: Store) -> None:
+    right = basic(f"anybody:{SECRET}".encode())["Authorization"]
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(shown_by(memory)), base_url="http://calls") as client:
+        assert (await client.get("/ui", headers=[("Authorization", right)])).status_code == 200
+        twice = [("Authorization", right), ("Authorization", right)]
+        assert (await client.get("/ui", headers=twice)).status_code == 401
+
+
+@pytest.mark.parametrize("user", ["", "anybody", "\u00e9\u8a9e"])
+async def test_any_user_name_will_do(memory: Store, user: str) -> None:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(shown_by(memory)), base_url="http://calls") as client:
+        answer = await client.get("/ui", headers=basic(f"{user}:{SECRET}".encode(), scheme="bAsIc"))
+    assert answer.status_code == 200
+
+
+async def test_without_a_secret_there_are_no_pages(memory: Store) -> None:
+    async with reading(receiver_app(memory, secret=None)) as client:
+        for path in ("/ui", "/ui/", "/ui/calls/default.1"):
+            assert (await client.get(path)).status_code == 404
+
+
+@pytest.mark.parametrize("secret", ["", "  "])
+async def test_an_empty_secret_is_refused(memory: Store, secret: str) -> None:
+    with pytest.raises(SettingsError, match="empty"):
+        receiver_app(memory, secret=None, ui_secret=secret)
+
+
+async def test_the_secret_of_the_pages_opens_nothing_else(memory: Store) -> None:
+    async with reading(shown_by(memory)) as client:
+        assert (await client.post("/webhooks/8x8", json={})).status_code == 401
+
+
+# -- what every answer is like -----------------------------------------------------------------------------------------
+
+
+class Broken:
+    """A store of which every question fails with `error`, or is never answered."""
+
+    def __init__(self, store: Store, error: Exception | None) -> None:
+        self.url = store.url
+        self.clock: Clock = store.clock
+        self.jobs: Any = _Failing(error)
+        self.control: Any = _Failing(error)
+        self.records: Any = _Failing(error)
+
+
+class _Failing:
+    def __init__(self, error: Exception | None) -> None:
+        self._error = error
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        async def ask(*_: object, **__: object) -> NoReturn:
+            if self._error is not None:
+                raise self._error
+            await anyio.sleep_forever()
+            raise AssertionError
+
+        return ask
+
+
+def assert_strict(answer: httpx.Response) -> None:
+    assert {name: answer.headers[name] for name in STRICT} == STRICT
+    policy = dict(part.strip().split(" ", 1) for part in answer.headers["content-security-policy"].split(";"))
+    assert policy.keys() == {"default-src", "style-src", "form-action", "base-uri", "frame-ancestors"}
+    assert policy["default-src"] == policy["base-uri"] == policy["frame-ancestors"] == "'none'"
+    assert policy["form-action"] == "'self'"
+    assert policy["style-src"].startswith("'sha256-")
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+
+
+async def test_every_answer_has_the_strict_headers(memory: Store) -> None:
+    (job,) = await enqueued(memory, batch_id="march")
+    async with reading(shown_by(memory)) as client:
+        answers = {
+            200: await client.get("/ui"),
+            303: await client.get("/ui", params={"find": job.id}),
+            401: await client.get("/ui", auth=("anybody", "wrong")),
+            404: await client.get("/ui/calls/default.none"),
+            405: await client.post("/ui"),
+        }
+        others = [await client.get(f"/ui/calls/{job.id}"), await client.get("/ui/batches/march")]
+    away = Pages(Broken(memory, StoreUnavailableError("gone")), secret=SECRET)
+    failing = Pages(Broken(memory, RuntimeError("a fault")), secret=SECRET)
+    async with reading(away) as client:
+        answers[503] = await client.get("/ui")
+    async with reading(failing) as client:
+        answers[500] = await client.get("/ui")
+    for status, answer in answers.items():
+        assert answer.status_code == status
+        assert_strict(answer)
+    for answer in others:
+        assert answer.status_code == 200
+        assert_strict(answer)
+    assert "a fault" not in answers[500].text
+
+
+async def test_the_style_sheet_is_the_one_that_the_headers_name(memory: Store) -> None:
+    async with reading(shown_by(memory)) as client:
+        answer = await client.get("/ui")
+    style = answer.text.partition("<style>")[2].partition("</style>")[0]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert f"style-src 'sha256-{digest}'" in answer.headers["content-security-policy"]
+    assert " style=" not in answer.text
+    assert "color-scheme: light dark" in style
+    assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in answer.text
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+@pytest.mark.parametrize("path", ["/ui", "/ui/calls/default.1", "/ui/batches/b"])
+async def test_only_reading_is_allowed(memory: Store, method: str, path: str) -> None:
+    async with reading(shown_by(memory)) as client:
+        answer = await client.request(method, path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
+
+
+async def test_head_is_get_without_the_page(memory: Store) -> None:
+    async with reading(shown_by(memory)) as client:
+        head, get = await client.head("/ui/batches/none"), await client.get("/ui/batches/none")
+    assert (head.status_code, head.content) == (404, b"")
+    assert head.headers == get.headers
+
+
+@pytest.mark.parametrize("path", ["/ui", "/ui?find=x", "/ui/calls/default.01J", "/ui/batches/march"])
+async def test_a_store_that_is_away_is_told(memory: Store, path: str) -> None:
+    async with reading(shown_by(Broken(memory, StoreUnavailableError("redis://:hush@x is gone")))) as client:
+        answer = await client.get(path)
+    assert answer.status_code == 503
+    assert "The store is away" in answer.text
+    assert "hush" not in answer.text
+
+
+async def test_a_store_that_does_not_answer_is_away(memory: Store) -> None:
+    pages = Pages(Broken(memory, None), secret=SECRET, store_limit=timedelta(milliseconds=20))
+    async with reading(pages) as client:
+        answer = await client.get("/ui")
+    assert (answer.status_code, "The store is away" in answer.text) == (503, True)
+
+
+class Reader:
+    """A store of which nothing but questions may be asked."""
+
+    def __init__(self, store: Store) -> None:
+        self.url = store.url
+        self.clock: Clock = store.clock
+        self.jobs: Any = _Asked(store.jobs, {"get", "find", "count", "owners", "events"})
+        self.control: Any = _Asked(store.control, {"limits", "gates"})
+        self.records: Any = _Asked(store.records, {"get", "scan"})
+
+
+class _Asked:
+    def __init__(self, port: object, questions: set[str]) -> None:
+        self._port = port
+        self._questions = questions
+
+    def __getattr__(self, name: str) -> Any:
+        assert name in self._questions, f"a page called {name}"
+        return getattr(self._port, name)
+
+
+async def test_looking_asks_the_store_only_questions(store: Store) -> None:
+    engine = Engine(store, ScriptedVoice(answer=lambda _: unknown()))
+    await engine.enqueue(batch_id="march")
+    (doubt,) = await engine.send()
+    await engine.queue.hold(batch_id="march", reason="a wrong date")
+    async with reading(shown_by(Reader(store))) as client:
+        for path in ("/ui", f"/ui?find={quote(doubt.destination)}&queue=other", "/ui?find=x", "/ui/batches/march"):
+            assert (await client.get(path, follow_redirects=True)).status_code == 200
+        assert (await client.get(f"/ui/calls/{doubt.id}")).status_code == 200
+    assert await engine.queue.get(doubt.id) == doubt
+
+
+# -- what is on them ---------------------------------------------------------------------------------------------------
+
+
+async def test_the_front_page_tells_of_every_queue(store: Store) -> None:
+    await enqueued(store, 3)
+    await enqueued(store, 2, queue="reminders")
+    await enqueued(store, 1, queue="unworked")
+    await QueueNames(store.records).remember("reminders", now=store.clock.now())
+    await CallQueue(store, "reminders").hold(reason="the text has a wrong date")
+    engine = Engine(store, ScriptedVoice(answer=lambda _: unknown()))
+    (first, *_) = await engine.send()
+    found = await page(shown_by(store), "/ui")
+    assert "default 3 calls" in found.text
+    assert "In doubt in default: 3" in found.text
+    assert "reminders 2 calls, 2 due" in found.text
+    assert "queue reminders is held until somebody resumes it: the text has a wrong date" in found.text
+    assert f"ui/calls/{first.id}" in found.links()
+    assert "unworked" not in found.text
+    assert "unworked 1 calls" in (await page(shown_by(store), "/ui?queue=unworked")).text
+    assert "default" in (await page(shown_by(store), "/ui?queue=NO%20queue!")).text
+
+
+async def test_a_call_is_found_by_its_id_its_number_or_its_key(store: Store) -> None:
+    (job,) = await enqueued(store, unique_key="order 42/a")
+    (far,) = await enqueued(store, queue="far", unique_key="far-1")
+    await QueueNames(store.records).remember("far", now=store.clock.now())
+    async with reading(shown_by(store)) as client:
+        for text, led_to in (
+            (job.id, job),
+            (f" {job.id}.1 ", job),  # what 8x8 shows as clientRequestId
+            ("order 42/a", job),
+            ("far-1", far),
+        ):
+            answer = await client.get("/ui", params={"find": text})
+            assert answer.status_code == 303, text
+            assert urljoin(str(answer.url), answer.headers["location"]) == f"http://calls/ui/calls/{led_to.id}"
+        for text in (job.destination, job.destination.removeprefix("+"), "+65 8000 0000"):
+            answer = await client.get("/ui", params={"find": text})
+            assert answer.status_code == 200
+            assert {f"ui/calls/{job.id}", f"ui/calls/{far.id}"} <= set(Page(answer.text).links("calls"))
+        for text in ("nothing like it", "default.01J", "a.b", ".", "\x00", "9" * 5000, "{tag}.x", "%ff"):
+            answer = await client.get("/ui", params={"find": text})
+            assert (answer.status_code, "No call has this" in answer.text) == (200, True), text
+
+
+async def test_the_newest_calls_to_a_number_come_first(memory: Store) -> None:
+    queue = CallQueue(memory)
+    jobs = [await queue.enqueue(flow()) for _ in range(3)]
+    found = await page(shown_by(memory), f"/ui?find={quote(jobs[0].destination)}")
+    assert found.links("calls") == [f"ui/calls/{job.id}" for job in reversed(jobs)]
+
+
+async def test_the_page_of_a_call_tells_its_whole_story(store: Store) -> None:
+    engine = Engine(store, ScriptedVoice())
+    await engine.enqueue(batch_id="march/2", unique_key="order-42")
+    (job,) = await engine.send()
+    await engine.summarise(job, code=486)
+    job = await engine.queue.get(job.id)
+    progress = CallProgress(store)
+    await progress.status(
+        CallStatus(
+            session_id=job.session_id,
+            call_status="RINGING",
+            timestamp=datetime(2026, 7, 1, 17, tzinfo=UTC).astimezone(),
+            sip_code=180,
+        )
+    )
+    found = await page(shown_by(store), f"/ui/calls/{job.id}")
+    assert f"{job.id} is completed" in found.text
+    for told in (
+        "from +6531234567 to +6587654321", "batch: march/2", "unique key: order-42", "enqueued",
+        f"POST 1 ({job.id}.1), valid until", "created", "COMPLETED, ", "code 486: ",
+        "2026-07-01 17:00:00 UTC RINGING, SIP 180",
+    ):  # fmt: skip
+        assert told in found.text
+    (batch,) = found.links("batches")
+    there = urljoin(f"http://calls/ui/calls/{job.id}", batch)
+    assert there == "http://calls/ui/batches/march%2F2?queue=default"
+    assert "1 calls in queue default" in (await page(shown_by(store), there)).text
+
+
+@pytest.mark.parametrize(
+    "job_id", ["default.01J", "nothing", "a" * 5000, "default.", "..%2F..", "{x}.y", "%00", "default.%00%ff", "UP.x"]
+)
+async def test_an_unknown_call_is_told(store: Store, job_id: str) -> None:
+    async with reading(shown_by(store)) as client:
+        answer = await client.get(f"/ui/calls/{job_id}")
+    assert (answer.status_code, "No such call" in answer.text) == (404, True)
+    assert len(answer.text) < 5000
+
+
+@pytest.mark.parametrize("path", ["/ui/calls", "/ui/calls/", "/ui/batches/", "/ui/style.css", "/ui/x/y", "/ui//"])
+async def test_there_is_no_other_page(memory: Store, path: str) -> None:
+    async with reading(shown_by(memory)) as client:
+        assert (await client.get(path)).status_code == 404
+
+
+async def test_the_page_of_a_batch_counts_and_lists_100_calls_at_a_time(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looking, "_READ_AT_ONCE", 60)
+    jobs = await enqueued(store, 230, batch_id="a/b ?")
+    await enqueued(store, 5, batch_id="other")
+    listed: list[str] = []
+    path, pages = "/ui/batches/a%2Fb%20%3F?queue=default", 0
+    found = Page("")
+    async with reading(shown_by(store)) as client:
+        while path:
+            answer = await client.get(path)
+            found, pages = Page(answer.text), pages + 1
+            assert "230 calls in queue default" in found.text
+            listed += [link.rpartition("/")[2] for link in found.links("calls/")]
+            onward = found.links("&after=")
+            path = urljoin(str(answer.url), onward[0]) if onward else ""
+        (start,) = found.links("batches")
+        assert (await client.get(urljoin("http://calls/ui/batches/x", start))).status_code == 200
+    assert pages == 3
+    assert listed == [job.id for job in jobs]
+
+
+async def test_the_page_of_a_batch_tells_outcomes_and_keys(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(store, ScriptedVoice())
+    for place in range(2):
+        await engine.enqueue(number(place), batch_id="march")
+    for job in await engine.send():
+        await engine.summarise(job)
+    (pressed, _) = await engine.queue.find(batch_id="march")
+    (waiting,) = await enqueued(store, batch_id="march")
+    await engine.queue.hold(batch_id="march", reason="wait for legal")
+    post = replace(
+        pressed.posts[0], presses=(KeyPress(at=store.clock.now(), menu="main", digits="7"),), client_request_id="x"
+    )
+    other = replace(pressed, id=f"{waiting.id[:-1]}!", posts=(post,), unique_key=None, revision="mine")
+    await store.jobs.enqueue([other], now=store.clock.now())
+    found = await page(shown_by(store), "/ui/batches/march")
+    for told in (
+        "Batch march 4 calls in queue default", "queued 1", "completed 3", "COMPLETED 3", "Keys pressed 7 1",
+        "Answered: 3.", "batch march is held until somebody resumes it: wait for legal",
+    ):  # fmt: skip
+        assert told in found.text
+    monkeypatch.setattr(looking, "_READ_AT_ONCE", 1)
+    monkeypatch.setattr(looking, "MOST_COUNTED", 2)
+    assert "those of the first 2 calls" in (await page(shown_by(store), "/ui/batches/march")).text
+
+
+async def test_a_batch_is_looked_for_in_the_queue_that_the_address_names(store: Store) -> None:
+    await enqueued(store, 2, queue="far", batch_id="march")
+    async with reading(shown_by(store)) as client:
+        assert (await client.get("/ui/batches/march?queue=far")).status_code == 200
+        for query in ("", "?queue=default", "?queue=", "?queue=NO!", "?queue=far&after=default.1", "?queue=%00"):
+            answer = await client.get(f"/ui/batches/march{query}")
+            assert (answer.status_code, "No such batch" in answer.text) == (404, True), query
+        for after in ("far.", "far.\x00", "far.zzz", "far.\u00e9"):
+            answer = await client.get("/ui/batches/march", params={"queue": "far", "after": after})
+            assert answer.status_code == 200, after
+
+
+# -- what hostile texts do ---------------------------------------------------------------------------------------------
+
+ELEMENTS = {
+    "html", "head", "meta", "title", "style", "body", "nav", "form", "a", "input", "button", "main", "h1", "h2", "p",
+    "ul", "li", "ol", "time", "section", "table", "thead", "tbody", "tr", "th", "td", "div", "code",
+}  # fmt: skip
+ATTRIBUTES = {
+    "lang", "charset", "name", "content", "action", "method", "role", "href", "type", "aria-label", "placeholder",
+    "value", "maxlength", "class", "datetime", "rel",
+}  # fmt: skip
+
+
+def hostile(field: str) -> str:
+    return f"\"'></title></style><script>alert('{field}')</script><img src=x onerror=y>{{{{7*7}}}}&amp;{field}"
+
+
+def hostile_job(at: datetime, plain: Job) -> Job:
+    post = Post(
+        number=1,
+        client_request_id=hostile("request"),
+        began_at=at,
+        valid_until=at,
+        verdict=PostVerdict.REFUSED,
+        code=-1009,
+        message=hostile("message"),
+        session_id=hostile("session"),
+        outcome=Outcome(
+            status=None, status_text=hostile("status"), message=hostile("ending"), session_id="s-2", code=None
+        ),
+        presses=(KeyPress(at=at, menu=hostile("menu"), digits=hostile("digits")),),
+    )
+    return replace(
+        plain,
+        id=f"default.{hostile('id')}",
+        state=JobState.IN_DOUBT,
+        batch_id=hostile("batch"),
+        destination=hostile("destination"),
+        unique_key=hostile("key"),
+        source=hostile("source"),
+        reason=hostile("reason"),
+        data={hostile("name"): hostile("value")},
+        posts=(post,),
+        notes=(Note(at=at, kind=NoteKind.RESOLVED, text=hostile("note")),),
+        revision="mine",
+    )
+
+
+async def test_hostile_texts_stay_texts_in_every_field(store: Store) -> None:
+    now = store.clock.now()
+    (plain,) = await enqueued(store)
+    job = hostile_job(now, plain)
+    await store.jobs.enqueue([job], now=now)
+    progress = CallProgress(store)
+    await progress.status(
+        CallStatus(
+            session_id="s-2",
+            call_status=hostile("leg"),
+            timestamp=now,
+            source=hostile("from"),
+            destination=hostile("to"),
+        )
+    )
+    await progress.recording(
+        RecordingReady(
+            session_id="s-2", recording_id=hostile("tape"), status=hostile("taping"), file_path=hostile("file")
+        )
+    )
+    queue = CallQueue(store)
+    await queue.hold(batch_id=job.batch_id, reason=hostile("hold"))
+    paths = {
+        f"/ui/calls/{quote(job.id, safe='')}": [
+            "id", "reason", "source", "destination", "batch", "key", "session", "request", "message", "status", "menu",
+            "digits", "note", "leg", "from", "to", "tape", "taping", "file", "name", "value",
+        ],
+        f"/ui/batches/{quote(hostile('batch'), safe='')}": [
+            "batch", "id", "destination", "status", "digits", "reason", "hold",
+        ],
+        "/ui": ["id", "destination", "reason", "batch", "hold", "status", "digits"],
+        f"/ui?find={quote(hostile('looked-for'), safe='')}": ["looked-for"],
+        f"/ui/calls/{quote('default.' + hostile('absent'), safe='')}": ["absent"],
+        f"/ui/batches/{quote(hostile('nobatch'), safe='')}?queue={quote(hostile('queue'), safe='')}": [
+            "nobatch", "queue",
+        ],
+    }  # fmt: skip
+    async with reading(shown_by(store)) as client:
+        for path, fields in paths.items():
+            answer = await client.get(path)
+            found = Page(answer.text)
+            assert set(found.tags) <= ELEMENTS, path
+            assert {name for name, _ in found.attributes} <= ATTRIBUTES, path
+            assert "<script" not in answer.text
+            assert "<img" not in answer.text
+            for field in fields:
+                assert hostile(field) in "".join(found.texts), (field, path)
+            for link in found.links("/"):
+                assert not set(link) & set("<>\"' "), link
+        (back,) = [link for link in Page((await client.get("/ui")).text).links("calls/") if "script" in link]
+        assert (await client.get(f"/{back}")).status_code == 200
+
+
+async def test_what_utf_8_has_no_form_for_does_not_break_a_page(memory: Store) -> None:
+    (plain,) = await enqueued(memory)
+    job = replace(plain, id="default.half", reason="half \ud83d", batch_id="\ud83d", revision="mine")
+    await memory.jobs.enqueue([job], now=memory.clock.now())
+    assert "half ?" in (await page(shown_by(memory), "/ui/calls/default.half")).text
+
+
+async def test_no_secret_is_on_a_page(memory: Store) -> None:
+    (job,) = await enqueued(memory, batch_id="march")
+    async with reading(shown_by(memory)) as client:
+        for path in ("/ui", f"/ui/calls/{job.id}", "/ui/batches/march", "/ui/calls/default.none"):
+            text = (await client.get(path)).text
+            assert SECRET not in text
+            assert WEBHOOK_SECRET not in text
+
+
+# -- where they are ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("root_path", ["", "/proxied"])
+async def test_links_work_wherever_the_receiver_is_mounted(memory: Store, root_path: str) -> None:
+    (job,) = await enqueued(memory, batch_id="a/b")
+    app = Starlette(routes=[Mount("/our/calls", app=shown_by(memory))])
+    transport = httpx.ASGITransport(app, root_path=root_path)
+    async with httpx.AsyncClient(transport=transport, base_url="http://calls", auth=("", SECRET)) as client:
+        prefix = f"http://calls{root_path}/our/calls"
+        for path in ("/ui", "/ui/"):
+            answer = await client.get(f"{prefix}{path}", params={"find": job.id})
+            assert urljoin(str(answer.url), answer.headers["location"]) == f"{prefix}/ui/calls/{job.id}"
+        for path in (f"/ui/calls/{job.id}", "/ui/batches/a%2Fb", "/ui/calls/none%2Fat%2Fall", "/ui/x/y/z"):
+            answer = await client.get(prefix + path)
+            found = Page(answer.text)
+            assert urljoin(str(answer.url), found.links()[0]) == f"{prefix}/ui", path
+            for link in found.links("calls/") + found.links("batches/"):
+                assert (await client.get(urljoin(str(answer.url), link))).status_code == 200
+
+
+async def test_a_name_with_a_slash_leads_back_on_a_server_too(memory: Store) -> None:
+    await enqueued(memory, batch_id="a/b")
+    async with (
+        serving(shown_by(memory), protocol=fast_protocol()) as address,
+        httpx.AsyncClient(trust_env=False, auth=("", SECRET)) as client,
+    ):
+        answer = await client.get(f"{address.url}/ui/batches/a%2Fb")
+        assert answer.status_code == 200
+        assert urljoin(str(answer.url), Page(answer.text).links()[0]) == f"{address.url}/ui"
+        head = await client.head(f"{address.url}/ui/batches/a%2Fb")
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-length"] == answer.headers["content-length"]
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+async def test_every_server_shows_them_where_the_setting_is_set(kind: str, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'calls.db'}"
+    async with open_store(url) as opened:
+        (job,) = await enqueued(opened, batch_id="a/b")
+    with served(kind, url, VOICEFLOW_UI_SECRET=SECRET) as (_, address):
+        async with httpx.AsyncClient(base_url=address, timeout=20, trust_env=False) as client:
+            assert (await client.get("/ui")).status_code == 401
+            answer = await client.get("/ui/batches/a%2Fb", auth=("", SECRET))
+            (link,) = Page(answer.text).links("calls/")
+            answer = await client.get(urljoin(str(answer.url), link), auth=("", SECRET))
+            assert f"{job.id} is queued" in answer.text
+
+
+def test_a_receiver_without_pages_loads_no_templates() -> None:
+    code = (
+        "import sys, anyio\n"
+        "from voiceflow_worker import open_store\n"
+        "import voiceflow_worker.cli.serve, voiceflow_worker.webhooks.from_settings\n"
+        "from voiceflow_worker.asgi.server import serving\n"
+        "from voiceflow_worker.webhooks import receiver_app\n"
+        "async def main():\n"
+        "    async with open_store('memory://') as store:\n"
+        "        async with serving(receiver_app(store, secret=None)): pass\n"
+        "        print('jinja2' in sys.modules)\n"
+        "        receiver_app(store, secret=None, ui_secret='x')\n"
+        "        print('jinja2' in sys.modules)\n"
+        "anyio.run(main)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert run.stdout.split() == ["False", "True"]
+
+
+def test_the_wheel_carries_the_templates(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=root, capture_output=True, timeout=100, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as packed:
+        carried = {name.rpartition("/")[2] for name in packed.namelist() if "webhooks/pages/" in name}
+    there = {path.name for path in (root / "voiceflow_worker/webhooks/pages").iterdir() if path.is_file()}
+    assert there <= carried
+    assert {"layout.html", "front.html", "call.html", "batch.html", "problem.html", "style.css"} <= carried

@@ -1,0 +1,154 @@
+"""The pages as an ASGI app below `/ui`: let in, look, draw. It answers GET and HEAD, and changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from urllib.parse import parse_qs, quote
+
+import anyio
+import structlog
+from starlette.types import Receive, Scope, Send
+
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.errors import StoreError
+from voiceflow_worker.webhooks.pages.door import CHALLENGE, Door
+from voiceflow_worker.webhooks.pages.drawing import Drawing
+from voiceflow_worker.webhooks.pages.looking import DEFAULT_QUEUE, LONGEST_NAME, Lookout
+
+_log = structlog.get_logger("voiceflow.webhooks")
+
+STORE_LIMIT = timedelta(seconds=10)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a request asks for. `home` leads from its address to `/ui`, so that links work wherever it is mounted."""
+
+    path: str
+    query: Mapping[str, str]
+    home: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+class Pages:
+    """An ASGI endpoint for `/ui` and `/ui/{rest:path}`. `secret` is the password, with any user name.
+
+    The store has `store_limit` for a page. Raises SettingsError for an empty secret.
+    """
+
+    def __init__(self, store: Store, *, secret: str, store_limit: timedelta = STORE_LIMIT) -> None:
+        self._door = Door(secret)
+        self._lookout = Lookout(store)
+        self._drawing = Drawing()
+        self._store_limit = store_limit.total_seconds()
+        self._headers = {
+            "Content-Type": "text/html; charset=utf-8",
+            "Content-Security-Policy": (
+                f"default-src 'none'; style-src {self._drawing.style_source}; "
+                "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+            ),
+            "X-Frame-Options": "DENY",
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+            "Cache-Control": "no-store",
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 (ASGI's signature)
+        """Answer one request."""
+        page = await self._answer(scope)
+        headers = {**self._headers, **page.headers, "Content-Length": str(len(page.body))}
+        await send(
+            {
+                "type": "http.response.start",
+                "status": page.status,
+                "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()],
+            }
+        )
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else page.body})
+
+    async def _answer(self, scope: Scope) -> _Page:
+        asked = _asked(scope)
+        if not self._door.opens_to(scope["headers"]):
+            what = "Type the secret of the pages (VOICEFLOW_UI_SECRET) as the password; any user name will do."
+            return self._problem(401, asked, "Who is there?", what, headers={"WWW-Authenticate": CHALLENGE})
+        if scope["method"] not in {"GET", "HEAD"}:
+            what = "These pages are for reading; nothing can be changed here."
+            return self._problem(405, asked, "Not here", what, headers={"Allow": "GET, HEAD"})
+        try:
+            with anyio.fail_after(self._store_limit):
+                return await self._looked_up(asked)
+        except StoreError as error:
+            _log.warning("a page could not be shown", error=str(error))
+        except TimeoutError:
+            _log.warning("a page could not be shown", error=f"the store took longer than {self._store_limit:g} s")
+        except Exception:  # noqa: BLE001 - whatever it is, the answer must have the headers of the others
+            _log.exception("a page could not be shown")
+            return self._problem(500, asked, "This page failed", "The log of the receiver tells why.")
+        return self._problem(503, asked, "The store is away", "No call was changed by this. Come back in a moment.")
+
+    async def _looked_up(self, asked: _Asked) -> _Page:
+        kind, _, name = asked.path.partition("/")
+        if kind == "calls" and name:
+            return await self._call(asked, name)
+        if kind == "batches" and name:
+            return await self._batch(asked, name)
+        if not asked.path:
+            return await self._front(asked)
+        return self._problem(404, asked, "No such page", "There are queues, calls and batches here.")
+
+    async def _front(self, asked: _Asked) -> _Page:
+        wanted = asked.query.get("find", "").strip()[:LONGEST_NAME]
+        also = asked.query.get("queue")
+        found = await self._lookout.find(wanted, also=also) if wanted else []
+        if len(found) == 1:
+            return _Page(303, b"", {"Location": f"{asked.home}/calls/{quote(found[0].id, safe='')}"})
+        queues = await self._lookout.queues(also=also)
+        return self._drawn(200, "front.html", asked, wanted=wanted, found=found, queues=queues)
+
+    async def _call(self, asked: _Asked, job_id: str) -> _Page:
+        look = await self._lookout.call(job_id)
+        if look is None:
+            what = f"The store holds no call {job_id[:LONGEST_NAME]}: it has another id, or was deleted after its time."
+            return self._problem(404, asked, "No such call", what)
+        return self._drawn(200, "call.html", asked, job=look.job, story=look.story)
+
+    async def _batch(self, asked: _Asked, batch_id: str) -> _Page:
+        queue = asked.query.get("queue") or DEFAULT_QUEUE
+        look = await self._lookout.batch(queue, batch_id, after=asked.query.get("after"))
+        if look is None:
+            what = (
+                f"Queue {queue[:LONGEST_NAME]} holds no calls of batch {batch_id[:LONGEST_NAME]}. Another queue is "
+                "named by ?queue= at the end of the address."
+            )
+            return self._problem(404, asked, "No such batch", what)
+        return self._drawn(200, "batch.html", asked, batch=look)
+
+    def _problem(
+        self, status: int, asked: _Asked, title: str, what: str, *, headers: Mapping[str, str] | None = None
+    ) -> _Page:
+        page = self._drawn(status, "problem.html", asked, title=title, what=what)
+        return _Page(status, page.body, headers or {})
+
+    def _drawn(self, status: int, template: str, asked: _Asked, **shown: object) -> _Page:
+        return _Page(status, self._drawing.draw(template, home=asked.home, **shown))
+
+
+def _asked(scope: Scope) -> _Asked:
+    rest: str | None = scope.get("path_params", {}).get("rest")
+    query = parse_qs(scope["query_string"].decode("latin-1"), errors="replace", max_num_fields=None)
+    if rest is None:
+        home = "ui"
+    else:
+        # A slash inside a name came as %2F and is no step of the way: the path is counted as it was sent.
+        before = scope["path"][: len(scope["path"]) - len(rest)].count("/")
+        sent = (scope.get("raw_path") or scope["path"].encode()).count(b"/")
+        home = "../" * max(1, sent - before + 1) + "ui"
+    return _Asked(rest or "", {name: values[0] for name, values in query.items()}, home)
