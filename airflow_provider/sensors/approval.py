@@ -27,6 +27,7 @@ from airflow_provider.calls.standing import Goal, Standing, Terms, standing_of
 from airflow_provider.calls.waiting import StopFlag
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
 from airflow_provider.links.voice import VoiceCallLink, store_link
+from airflow_provider.triggers.outcome import safe_after
 from airflow_provider.triggers.voice import VoiceOutcomeTrigger
 from voiceflow_worker import InvalidInputError, Job
 
@@ -120,6 +121,8 @@ class IvrApprovalSensor(BaseSensorOperator):
     def execute(self, context: Context) -> Any:
         """Wait in this task, or in the triggerer."""
         if not self.deferrable:
+            if self.reschedule:
+                self.poke_interval = max(self.poke_interval, safe_after())
             return super().execute(context)
         return self._poke_or_defer(context)
 

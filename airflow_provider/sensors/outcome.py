@@ -20,6 +20,7 @@ from airflow_provider.calls.standing import Goal, Standing, Terms, standing_of
 from airflow_provider.calls.sweeping import sweep, swept
 from airflow_provider.calls.waiting import jobs_of
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
+from airflow_provider.triggers.outcome import safe_after
 from airflow_provider.triggers.voice import VoiceOutcomeTrigger
 from voiceflow_worker import InvalidInputError, Job, JobState, call_as_json
 
@@ -101,6 +102,8 @@ class VoiceOutcomeSensor(BaseSensorOperator):
     def execute(self, context: Context) -> Any:
         """Wait in this task, or in the triggerer."""
         if not self.deferrable:
+            if self.reschedule:
+                self.poke_interval = max(self.poke_interval, safe_after())
             return super().execute(context)
         first = self.poke(context)
         return first.xcom_value if first.is_done else self._defer()

@@ -164,11 +164,11 @@ class VoiceOutcomeTrigger(BaseTrigger):
 
 
 def safe_after() -> float:
-    """How many seconds after its deferral a task may be woken.
+    """How many seconds after its deferral, or a look that is to be repeated, a task may be queued again.
 
     The supervisor of an Airflow 3 task may notice its end only `[workers] min_heartbeat_interval` (5 s) later. If the
-    task is queued again by then, the scheduler takes the end of the deferral for the end of the task, and fails it:
-    seen on 3.3.2 with an event after 3.6 s.
+    task is queued again by then, the scheduler takes the end of that run for the end of the task, and fails it:
+    seen on 3.3.2 with an event after 3.6 s, and with a look after 1 s.
     """
     try:
         lag = float(conf.get("workers", "min_heartbeat_interval", fallback="0") or 0)

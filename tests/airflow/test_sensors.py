@@ -10,11 +10,13 @@ from airflow.providers.common.compat.sdk import (
     AirflowException,
     AirflowFailException,
     AirflowSkipException,
+    BaseSensorOperator,
     TaskDeferred,
 )
 
 from airflow_provider.operators.voice import VoiceCallOperator
 from airflow_provider.sensors.voice import IvrApprovalSensor, VoiceOutcomeSensor
+from airflow_provider.triggers.outcome import LAG_MARGIN
 from tests.airflow.scene import context, surroundings
 from tests.support.stage import Stage
 
@@ -74,6 +76,21 @@ def test_what_is_not_over_defers_and_enough_is_enough(on: Stage) -> None:
     }
     with pytest.raises(TaskDeferred):
         sensor(job_ids=ids, deferrable=True).execute_complete(context(), {"status": "look", "job_ids": ids})
+
+
+@pytest.mark.parametrize(("mode", "waits"), [("reschedule", 7 + LAG_MARGIN), ("poke", 1)])
+def test_looks_that_are_rescheduled_are_so_far_apart_that_airflow_notices_the_end_of_each(
+    monkeypatch: pytest.MonkeyPatch, mode: str, waits: float
+) -> None:
+    monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "7")
+    monkeypatch.setattr(BaseSensorOperator, "execute", lambda *_: None)
+    looking = sensor(job_id="default.01J", mode=mode, poke_interval=1)
+    asking = IvrApprovalSensor(
+        task_id="ask", destination="+6587665034", question="Shall it?", mode=mode, poke_interval=1, deferrable=False
+    )
+    for each in (looking, asking):
+        each.execute(context())
+        assert each.poke_interval == waits
 
 
 def test_outcomes_to_fail_on_fail_it(on: Stage) -> None:

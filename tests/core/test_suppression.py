@@ -14,6 +14,7 @@ from voiceflow_worker import Job, JobState, PhoneNumberError
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.queue import CallQueue, CallRequest
+from voiceflow_worker.core.queue_names import QueueNames
 from voiceflow_worker.core.settle import SummaryResult
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError, SuppressedNumberError
@@ -105,6 +106,18 @@ class TestAnOptOut:
         for each in await here.submitter.prepare(leased, leased_at=here.store.clock.monotonic()):
             await here.submitter.fly(each)
         assert len(voice.placed) == 1
+
+    async def test_ends_the_calls_of_other_queues_at_once_where_a_worker_ever_was(
+        self, here: Engine, there: Engine, any_store: Store
+    ) -> None:
+        await QueueNames(any_store.records).remember("offers", now=any_store.clock.now())
+        waiting = await there.enqueue(ANA)
+        other = await there.enqueue(number(1))
+        job = await asked_to_be_left_alone(here)
+        ended = await there.queue.get(waiting.id)
+        assert (ended.state, ended.posts) == (JobState.CANCELLED, ())
+        assert job.id in str(ended.reason)
+        assert await there.state(other) == "queued"
 
     async def test_ends_a_call_of_another_queue_that_a_worker_holds_already(
         self, here: Engine, there: Engine, voice: ScriptedVoice

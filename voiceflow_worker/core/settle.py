@@ -11,6 +11,7 @@ from functools import partial
 from voiceflow_worker.core.changes import Changes
 from voiceflow_worker.core.identity import job_of
 from voiceflow_worker.core.ports import Query, Store
+from voiceflow_worker.core.queue_names import QueueNames
 from voiceflow_worker.core.sessions import Sessions
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.core.together import together
@@ -52,6 +53,7 @@ class Settler:
         self._changes = changes or Changes(store, policy)
         self._sessions = Sessions(store.records)
         self._suppression = SuppressionList(store)
+        self._queues = QueueNames(store.records)
 
     async def verdict(self, job: Job, number: int, verdict: Verdict, *, held_until: datetime | None = None) -> Job:
         """Settle one POST by its answer. `job` is the job as the caller last saw it.
@@ -171,10 +173,11 @@ class Settler:
         return SummaryResult.REPEATED if changed.new is changed.old else SummaryResult.SETTLED
 
     async def _leave_alone(self, job: Job, status: SessionStatus | None) -> None:
-        """End the calls of this queue that wait for the number of a person who asked to be left alone.
+        """End the calls that wait for the number of a person who asked to be left alone, in every queue that is known.
 
-        Those of other queues end before they are sent: whoever sends looks at the list. A summary that is repeated
-        does this again, for the first may have been cut short; not once a person has taken the number off the list.
+        Those of a queue that never had a worker end before they are sent: whoever sends looks at the list. A summary
+        that is repeated does this again, for the first may have been cut short; not once a person has taken the number
+        off the list.
         """
         if status not in OPT_OUTS:
             return
@@ -182,9 +185,10 @@ class Settler:
         if listed is None:
             return
         now, reason = self._store.clock.now(), listed.in_words()
-        waiting = await self._store.jobs.find(
-            Query(queue=job.queue, states=_NOT_BEGUN, destination=job.destination, limit=None)
-        )
+        waiting: list[Job] = []
+        for queue in {job.queue, *await self._queues.known(now=now)}:
+            wanted = Query(queue=queue, states=_NOT_BEGUN, destination=job.destination, limit=None)
+            waiting += await self._store.jobs.find(wanted)
         cancel = partial(lifecycle.cancel, at=now, reason=reason, policy=self._policy)
 
         async def end(found: Job) -> None:

@@ -94,6 +94,7 @@ class BaseSensorOperator(BaseOperator):
     poke_interval: float
     timeout: float
     mode: str
+    reschedule: bool
     def __init__(self, *, task_id: str, poke_interval: timedelta | float = 60, **kwargs: Any) -> None: ...
     def poke(self, context: Context) -> bool | PokeReturnValue: ...
 
