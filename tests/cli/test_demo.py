@@ -51,7 +51,7 @@ def test_people_get_tables_and_where_to_go_next(voiceflow: Program, monkeypatch:
     assert report.document["total"] > 20
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT], ids=["SIGINT"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_a_demo_is_left_quietly(folder: Path, number: signal.Signals) -> None:
     with Spawned(["demo"], folder, {"TMPDIR": str(folder)}) as demo:
         demo.wait_for("Sending")

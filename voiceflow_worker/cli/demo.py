@@ -17,6 +17,7 @@ from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.findings import tell_findings
 from voiceflow_worker.cli.options import STORE_GROUP, JsonOption
 from voiceflow_worker.cli.output import Output
+from voiceflow_worker.cli.stopping import signals_to
 
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.outcome import EnqueueReport
@@ -68,6 +69,8 @@ async def demo(*, json: JsonOption = False, store: DemoStore = None, queue: Demo
     Some of its rows are bad on purpose. Needs no account, calls nobody, and leaves nothing behind unless a --store is
     given. Uses no setting of yours. Takes about ten seconds.
     """
+    from anyio import CancelScope
+
     from voiceflow_worker.backends.registry import open_store
     from voiceflow_worker.cli.logs import log_to_stderr
     from voiceflow_worker.core.queue import CallQueue
@@ -75,10 +78,15 @@ async def demo(*, json: JsonOption = False, store: DemoStore = None, queue: Demo
     # Whatever account, store or limits are set up on this machine are not for a demo to use.
     log_to_stderr(form="console", level="warning")
     output = Output(as_json=json)
-    with TemporaryDirectory(prefix="voiceflow-demo-") as folder:
+    shown = None
+    # A scope cancels until it is left. asyncio's own Ctrl-C cancels once, and whatever holds a cancellation back for a
+    # moment, such as a commit that must not be cut, could swallow that.
+    with CancelScope() as scope, TemporaryDirectory(prefix="voiceflow-demo-") as folder:
         url = store or f"sqlite:///{Path(folder) / 'demo.db'}"
-        async with open_store(url) as opened:
+        async with signals_to(lambda _: scope.cancel()), open_store(url) as opened:
             shown = await _show(output, CallQueue(opened, queue or "default"))
+    if shown is None:
+        return ExitCode.INTERRUPTED
     output.document(_as_json(shown))
     if not json:
         _tell(output, shown, kept_in=store)
