@@ -28,6 +28,8 @@ class Given:
         words = _WORD.findall(line)
         if script("take").sha in words:
             self._asked = (int(words[-3]), float(words[-2]))
+        elif script("configure").sha in words:
+            self._asked = None  # a take that found no room wrote nothing: what comes now is no answer to it
         elif "[0 lua]" in line and words[:1] == ["HSET"] and words[1].endswith(":pace"):
             told = dict(zip(words[2::2], map(float, words[3::2]), strict=True))
             # One that finds no room writes nothing; a worker that starts writes the pace as it stands.
