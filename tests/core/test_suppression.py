@@ -107,6 +107,14 @@ class TestAnOptOut:
             await here.submitter.fly(each)
         assert len(voice.placed) == 1
 
+    async def test_leaves_asking_again_with_the_key_of_the_call_safe(self, here: Engine) -> None:
+        made = await here.enqueue(ANA, unique_key="order-42")
+        await here.send()
+        await here.summarise(made, SessionStatus.COMPLETED_UNSUBSCRIBED)
+        assert (await here.enqueue(ANA, unique_key="order-42")).id == made.id
+        with pytest.raises(SuppressedNumberError):
+            await here.enqueue(ANA, unique_key="order-43")
+
     async def test_ends_the_calls_of_other_queues_at_once_where_a_worker_ever_was(
         self, here: Engine, there: Engine, any_store: Store
     ) -> None:

@@ -264,8 +264,14 @@ class CallQueue:
             for place, job in enumerate(jobs)
             if (entry := listed.get(job.destination)) is not None and entry.holds(job.due_at)
         ]
-        if refused:
-            raise SuppressedNumberError(refused)
+        if not refused:
+            return
+        # Who asks again with the key of a call that was made is told of that call, also when it ended in an opt-out.
+        keys = [key for each in refused if (key := jobs[each.index].unique_key) is not None]
+        owned = await self.store.jobs.owners(self.name, keys, now=self.store.clock.now()) if keys else {}
+        new = [each for each in refused if jobs[each.index].unique_key not in owned]
+        if new:
+            raise SuppressedNumberError(new)
 
     async def _refuse_cancelled_batches(self, batch_ids: set[str]) -> None:
         if not batch_ids:
