@@ -11,7 +11,7 @@ from voiceflow_worker.core.changes import Changes
 from voiceflow_worker.core.identity import checked_queue, checked_reader, new_job_ids, new_revision
 from voiceflow_worker.core.outcome_wait import OutcomeWatch
 from voiceflow_worker.core.outcomes import OutcomeStream
-from voiceflow_worker.core.ports import Enqueued, Query, Store
+from voiceflow_worker.core.ports import Enqueued, KeyOwner, Query, Store
 from voiceflow_worker.core.status import QueueStatus, read_status
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.core.sweep import Sweeper
@@ -268,7 +268,9 @@ class CallQueue:
             return
         # Who asks again with the key of a call that was made is told of that call, also when it ended in an opt-out.
         keys = [key for each in refused if (key := jobs[each.index].unique_key) is not None]
-        owned = await self.store.jobs.owners(self.name, keys, now=self.store.clock.now()) if keys else {}
+        owned: Mapping[str, KeyOwner] = {}
+        if keys:
+            owned = await self.store.jobs.owners(self.name, keys, now=self.store.clock.now())
         new = [each for each in refused if jobs[each.index].unique_key not in owned]
         if new:
             raise SuppressedNumberError(new)
