@@ -33,11 +33,6 @@ PROVIDER_INFO: dict[str, Any] = {
             "hook-name": "8x8 Voice",
             "conn-fields": {
                 "sub_account": {"label": "Sub-account", "schema": {"type": ["string", "null"]}},
-                "region": {
-                    "label": "Region",
-                    "description": "Where the account lives, unless the host names a base URL.",
-                    "schema": {"type": ["string", "null"], "enum": ["ap", "us", "eu", "id", None], "default": "ap"},
-                },
                 "store": {
                     "label": "Store URL",
                     "description": "redis://host:6379/0, or sqlite:////absolute/path.db if all tasks run on one host.",

@@ -13,7 +13,7 @@ from voiceflow_worker.model.policy import CallPolicy, MissingMeans, Outcomes
 from voiceflow_worker.settings import Settings, load_settings, parse_duration, parse_rate, unknown_variables
 
 DOCUMENTED = """
-STORE QUEUE API_KEY SUB_ACCOUNT REGION BASE_URL SOURCE VOICE_PROFILE RATE BURST CONCURRENCY MAX_ACTIVE REDIAL_ON
+STORE QUEUE API_KEY SUB_ACCOUNT BASE_URL SOURCE VOICE_PROFILE RATE BURST CONCURRENCY MAX_ACTIVE REDIAL_ON
 REDIAL_MAX REDIAL_AFTER CONNECT_TIMEOUT READ_TIMEOUT LEASE SUBMIT_WINDOW CLOCK_SKEW EXPORT_SETTLE EXPORT_MISSING_MEANS
 OUTCOMES SUMMARY_DEADLINE SHUTDOWN_GRACE WEBHOOK_SECRET WEBHOOK_ALLOW TRUSTED_PROXIES NOTIFY_URL NOTIFY_SECRET STATE_DIR
 RETENTION KEY_RETENTION UI_SECRET LOG_FORMAT LOG_LEVEL
@@ -37,7 +37,7 @@ def test_every_documented_name_is_a_setting() -> None:
 
 def test_the_defaults_are_the_documented_ones() -> None:
     settings = load_settings()
-    assert (settings.store, settings.queue, settings.region) == ("sqlite:///voiceflow.db", "default", "ap")
+    assert (settings.store, settings.queue) == ("sqlite:///voiceflow.db", "default")
     assert (settings.rate, settings.burst, settings.concurrency, settings.max_active) == (10, 1, 50, None)
     assert (settings.connect_timeout, settings.read_timeout) == (timedelta(seconds=5), timedelta(seconds=30))
     assert (settings.lease, settings.submit_window) == (timedelta(seconds=60), timedelta(seconds=120))
@@ -124,11 +124,42 @@ def test_a_wrong_value_is_told_with_its_name_its_place_and_what_is_expected(monk
     monkeypatch.setenv("VOICEFLOW_RATE", "fast")
     Path(".env").write_text("VOICEFLOW_LEASE=a while\n")
     Path("voiceflow.toml").write_text("burst = 0\n")
-    message = told(region="mars")
+    message = told(log_level="mars")
     assert "VOICEFLOW_RATE is 'fast' (the environment): give calls per second" in message
     assert "VOICEFLOW_LEASE is 'a while' (.env): give a number of seconds, or one with a unit" in message
     assert "burst is '0' (voiceflow.toml): Input should be greater than or equal to 1" in message
-    assert "--region is 'mars' (given directly): Input should be 'ap', 'us', 'eu' or 'id'" in message
+    assert "--log-level is 'mars' (given directly): Input should be 'debug', 'info'" in message
+
+
+@pytest.mark.parametrize("base_url", [None, "http://127.0.0.1:8088"])
+@pytest.mark.parametrize("place", ["environment", "file", ".env", "voiceflow.toml", "option"])
+def test_a_region_is_refused_wherever_it_is_set(
+    monkeypatch: pytest.MonkeyPatch, place: str, base_url: str | None
+) -> None:
+    if base_url is not None:
+        monkeypatch.setenv("VOICEFLOW_BASE_URL", base_url)
+    options: dict[str, object] = {}
+    match place:
+        case "environment":
+            monkeypatch.setenv("VOICEFLOW_REGION", "eu")
+        case "file":
+            monkeypatch.setenv("VOICEFLOW_REGION_FILE", "/no/such/file")
+        case ".env":
+            Path(".env").write_text("VOICEFLOW_REGION=ap\n")
+        case "voiceflow.toml":
+            Path("voiceflow.toml").write_text('region = "us"\n')
+        case _:
+            options["region"] = "id"
+    message = told(**options)
+    assert "region" in message.lower()
+    assert "VOICEFLOW_BASE_URL" in message
+    assert "remove this setting" in message
+
+
+def test_a_region_that_is_empty_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOICEFLOW_REGION", "")
+    assert load_settings().base_url is None
+    assert unknown_variables() == ()
 
 
 @pytest.mark.parametrize(

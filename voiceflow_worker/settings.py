@@ -44,6 +44,11 @@ if TYPE_CHECKING:
 
 PREFIX = "VOICEFLOW_"
 ENV_FILE, TOML_FILE = ".env", "voiceflow.toml"
+_REMOVED = {
+    "region": "8x8 documents one address for voice calls, so there is no choice of region: remove this setting. If "
+    f"your account manager named another address, set {PREFIX}BASE_URL to it"
+}
+"""Settings of earlier versions, each with what to do now. One that is still set is an error, and nothing is sent."""
 _SECRETS = frozenset({"api_key", "notify_secret", "notify_url", "ui_secret", "webhook_secret"})
 
 
@@ -93,7 +98,6 @@ def _secret(secret: SecretStr) -> SecretStr:
     return SecretStr(text)
 
 
-Region = Literal["ap", "us", "eu", "id"]
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 Text = Annotated[str, AfterValidator(str.strip)]
 Folded = BeforeValidator(_folded)
@@ -175,12 +179,17 @@ class _Layer(PydanticBaseSettingsSource):
 
     def __call__(self) -> dict[str, Any]:
         found = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
-        return {name: value for name, value in found.items() if value is not None}
+        return {name: value for name, value in {**found, **self._removed()}.items() if value is not None}
+
+    def _removed(self) -> dict[str, Any]:
+        """The settings of earlier versions that this layer still has. The validator refuses them."""
+        nothing = FieldInfo()
+        return {name: self.get_field_value(nothing, name)[0] for name in _REMOVED}
 
     def unknown(self) -> list[UnknownVariable]:
         prefix = self.prefix.lower()
         names = list(self.settings_cls.model_fields)
-        known = {*(prefix + name for name in names), *(f"{prefix}{name}_file" for name in names)}
+        known = {prefix + name + suffix for name in (*names, *_REMOVED) for suffix in ("", "_file")}
         unknown: list[UnknownVariable] = []
         for key in self.values:
             if key.startswith(prefix) and key not in known:
@@ -220,7 +229,6 @@ class Settings(BaseSettings):
     queue: Queue = "default"
     api_key: Secret | None = None
     sub_account: SubAccount | None = None
-    region: Annotated[Region, Folded] = "ap"
     base_url: Annotated[str, AfterValidator(read_base_url)] | None = None
     source: Text | None = None
     voice_profile: Text | None = None
@@ -277,6 +285,9 @@ class Settings(BaseSettings):
             name: value if isinstance(value, _Given) else _Given(value, "--" + name.replace("_", "-"), "given directly")
             for name, value in cast("Mapping[str, object]", data).items()
         }
+        removed = [f"{given[name].name} ({given[name].place}): {_REMOVED[name]}" for name in _REMOVED if name in given]
+        if removed:
+            raise SettingsError("; ".join(removed))
         try:
             settings = handler({name: value.read() for name, value in given.items()})
         except ValidationError as error:

@@ -26,7 +26,7 @@ _OWN_EXTRAS = frozenset({"ui_url", "allow_local_store"})
 class VoiceFlowHook(BaseHook):
     """One connection of type `voiceflow`: the base URL in its host, the API key in its password, the rest in its extra.
 
-    The extra may hold any setting of the library in lower case (`sub_account`, `store`, `queue`, `region`, `source`,
+    The extra may hold any setting of the library in lower case (`sub_account`, `store`, `queue`, `source`,
     `voice_profile`, `rate`, …), and `ui_url` and `allow_local_store` for the provider. What is not there comes from the
     environment (`VOICEFLOW_STORE`, …) of the process that asks, then from defaults.
 

@@ -86,7 +86,7 @@ def test_the_connection_form_has_the_fields_of_the_provider() -> None:
 
     manager = ProvidersManager()
     widgets = manager.connection_form_widgets
-    for name in ("sub_account", "region", "store", "queue", "source", "voice_profile"):
+    for name in ("sub_account", "store", "queue", "source", "voice_profile"):
         assert f"extra__voiceflow__{name}" in widgets, sorted(widgets)
     behaviour = manager.field_behaviours["voiceflow"]
     assert behaviour["relabeling"]["password"] == "API key"

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.cli.eight_by_eight import running
 from tests.cli.running import Program
+from voiceflow_worker.sandbox import Sandbox
 
 
 def test_every_setting_is_shown_with_its_place(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,3 +34,18 @@ def test_a_name_that_is_no_setting_is_told(voiceflow: Program, monkeypatch: pyte
     monkeypatch.setenv("VOICEFLOW_RATTE", "7")
     err = voiceflow("config", "show", "--json").err
     assert "VOICEFLOW_RATTE (the environment) is no setting of this version; did you mean VOICEFLOW_RATE?" in err
+
+
+@pytest.mark.parametrize("command", [["worker", "--drain"], ["enqueue", "x.csv"], ["account", "numbers"], ["status"]])
+def test_a_region_is_refused_and_nothing_is_sent(
+    voiceflow: Program, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    with running(Sandbox()) as eight:
+        for name, value in {**eight.environment, "VOICEFLOW_REGION": "ap"}.items():
+            monkeypatch.setenv(name, value)
+        ended = voiceflow(*command)
+        received = eight.sandbox.ledger
+    assert ended.code == 2, ended
+    assert "VOICEFLOW_REGION" in ended.err
+    assert "VOICEFLOW_BASE_URL" in ended.err
+    assert list(received) == []

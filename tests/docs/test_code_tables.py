@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.docs.pages import DOCS, section
-from voiceflow_worker.gateway.regions import Region
+from voiceflow_worker.gateway.wire import BASE_URL
 from voiceflow_worker.model.evidence import summarised
 from voiceflow_worker.model.job import Job, JobState, Post, PostVerdict
 from voiceflow_worker.model.outcome import Outcome
@@ -76,8 +76,5 @@ def test_a_table_of_codes_says_what_the_library_says(heading: str, expected: str
     assert expected in text, f"put this table under {heading!r}:\n{expected}"
 
 
-def test_the_regions_are_those_of_the_library() -> None:
-    text = section(PAGE.read_text(encoding="utf-8"), "Regions")
-    for region in Region:
-        assert f"| `{region.value}` |" in text
-        assert f"`{region.base_url}`" in text
+def test_the_address_of_the_api_is_that_of_the_library() -> None:
+    assert f"`{BASE_URL}`" in section(PAGE.read_text(encoding="utf-8"), "One address")

@@ -307,9 +307,8 @@ def test_from_env_takes_what_the_environment_says(monkeypatch: pytest.MonkeyPatc
     (tmp_path / "key").write_text(f"{KEY}\n")
     monkeypatch.setenv("VOICEFLOW_API_KEY_FILE", str(tmp_path / "key"))
     monkeypatch.setenv("VOICEFLOW_SUB_ACCOUNT", "mine_01")
-    monkeypatch.setenv("VOICEFLOW_REGION", "eu")
     client = VoiceClient.from_env()
-    assert repr(client) == "<VoiceClient mine_01 at voice.8x8.uk>"
+    assert repr(client) == "<VoiceClient mine_01 at voice.8x8.com>"
     monkeypatch.setenv("VOICEFLOW_BASE_URL", "http://127.0.0.1:8088")
     assert repr(VoiceClient.from_env()) == "<VoiceClient mine_01 at 127.0.0.1>"
 
@@ -327,7 +326,6 @@ def test_from_env_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_pat
 @pytest.mark.parametrize(
     "options",
     [
-        {"region": "mars"},
         {"connect_timeout": timedelta(0)},
         {"read_timeout": -timedelta(seconds=1)},
         {"concurrency": 0},

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voiceflow_worker.errors import SettingsError
-from voiceflow_worker.gateway.regions import Region
 from voiceflow_worker.gateway.wire import Wire, splice
 
 UNTIL = datetime(2026, 11, 20, 8, 0, 0, 999_999, tzinfo=UTC)
@@ -69,25 +68,6 @@ def test_the_result_is_json_with_the_same_content(stored: dict[str, str], batch:
     assert body.startswith(text[:-1].encode())
     added = {"clientRequestId": "q.1.1", "clientBatchId": batch, "validUntil": "2026-11-20T08:00:00.999Z"}
     assert orjson.loads(body) == stored | added
-
-
-@pytest.mark.parametrize(
-    ("region", "expected"),
-    [
-        ("ap", "https://voice.8x8.com"),
-        ("us", "https://voice.us.8x8.com"),
-        ("eu", "https://voice.8x8.uk"),
-        ("id", "https://voice.8x8.id"),
-    ],
-)
-def test_each_region_has_its_address(region: str, expected: str) -> None:
-    made = wire(base_url=Region.named(region).base_url)
-    assert url(made) == f"{expected}/api/v1/subaccounts/sub_account/callflows"
-
-
-def test_another_region_is_refused_with_those_that_are() -> None:
-    with pytest.raises(SettingsError, match="ap, us, eu, id"):
-        Region.named("mars")
 
 
 def test_the_sub_account_is_encoded() -> None:

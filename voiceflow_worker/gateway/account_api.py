@@ -46,7 +46,7 @@ LONGEST_ANSWER = 8 * 1024 * 1024
 Sleep = Callable[[float], Awaitable[None]]
 
 _COME_BACK = frozenset({408, 425, 429, 500, 502, 503, 504})
-_WRONG_ADDRESS = "check VOICEFLOW_REGION and VOICEFLOW_BASE_URL"
+_WRONG_ADDRESS = "check VOICEFLOW_BASE_URL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +192,7 @@ class AccountApi:
             case 404:
                 return (
                     f"8x8 does not know the sub-account {self._wire.sub_account} at this address: check "
-                    "VOICEFLOW_SUB_ACCOUNT, VOICEFLOW_REGION and VOICEFLOW_BASE_URL"
+                    "VOICEFLOW_SUB_ACCOUNT and VOICEFLOW_BASE_URL"
                 )
             case status if 300 <= status < 400:
                 there = self._wire.hide(quote(answer.headers.get("location", "")))

@@ -22,7 +22,6 @@ from voiceflow_worker.gateway.account_wire import AccountWire
 from voiceflow_worker.gateway.answer import AnswerReader
 from voiceflow_worker.gateway.evidence import BlindWatch
 from voiceflow_worker.gateway.export_wire import ExportWire
-from voiceflow_worker.gateway.regions import Region
 from voiceflow_worker.gateway.retry_after import read_date
 from voiceflow_worker.gateway.transports import Carrier, DefaultTransport, carry
 from voiceflow_worker.gateway.verdict import judge_answer, judge_failure, judge_lateness, judge_silence
@@ -74,7 +73,6 @@ class VoiceClient:
         api_key: str,
         sub_account: str,
         *,
-        region: Region | str = Region.ASIA_PACIFIC,
         base_url: str | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         ssl_context: SSLContext | None = None,
@@ -95,7 +93,7 @@ class VoiceClient:
         else:
             given = carry(transport)
             self._open = lambda: given
-        address = base_url or Region.named(region).base_url
+        address = base_url or wire.BASE_URL
         self._wire = wire.Wire(api_key, sub_account, base_url=address)
         self._account_wire = AccountWire(api_key, sub_account, base_url=address)
         self._export_wire = ExportWire(api_key, sub_account, base_url=base_url)
@@ -140,7 +138,6 @@ class VoiceClient:
         return cls(
             settings.api_key.get_secret_value(),
             settings.sub_account,
-            region=settings.region,
             base_url=settings.base_url,
             transport=transport,
             connect_timeout=min(settings.connect_timeout, patience or settings.connect_timeout),

@@ -11,7 +11,7 @@ import httpx
 import orjson
 
 DOCUMENTED = "https://voice.wavecell.com"
-"""The only address that the reference gives for the export, whatever the region."""
+"""The only address that the reference gives for the export."""
 
 
 class ExportWire:

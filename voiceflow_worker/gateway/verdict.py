@@ -31,7 +31,7 @@ _REMEDIES = {
     401: "8x8 does not accept the API key (401): check VOICEFLOW_API_KEY, then resume the queue",
     403: "8x8 does not allow this (403): check that the API key belongs to the sub-account, that the sub-account may"
     " place calls, and that it allows this machine's address; then resume the queue",
-    404: "8x8 does not know this sub-account at this address (404): check VOICEFLOW_SUB_ACCOUNT, and VOICEFLOW_REGION"
+    404: "8x8 does not know this sub-account at this address (404): check VOICEFLOW_SUB_ACCOUNT and VOICEFLOW_BASE_URL"
     " or VOICEFLOW_BASE_URL; then resume the queue",
 }
 
@@ -191,7 +191,7 @@ def _redirect_remedy(answer: Answer) -> str:
     there = quote(answer.headers.get("location", ""))
     return (
         f"the API has moved ({answer.status}{f' to {there}' if there else ''}), and a call is never sent on: check"
-        " VOICEFLOW_BASE_URL and VOICEFLOW_REGION; then resume the queue"
+        " VOICEFLOW_BASE_URL; then resume the queue"
     )
 
 

@@ -15,6 +15,9 @@ from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.validity import write_valid_until
 
+BASE_URL = "https://voice.8x8.com"
+"""The address of the API (8x8 voice API reference, "Base URL"); no other one is documented for voice."""
+
 _SUB_ACCOUNT = re.compile(r"[A-Za-z0-9\-._&]{3,50}", re.ASCII)
 _KEY = re.compile(r"[\x21-\x7e]+")
 
