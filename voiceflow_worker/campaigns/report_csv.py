@@ -17,7 +17,7 @@ from voiceflow_worker.campaigns.report_line import COLUMNS, report_line
 from voiceflow_worker.core.ports import Store
 
 # A spreadsheet runs a cell that begins so as a formula (OWASP, CSV injection); numbers, as +6587654321, only count.
-_FORMULA = re.compile(r"[=+\-@\t\r]")
+_FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20\t\r\n]")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
 
 

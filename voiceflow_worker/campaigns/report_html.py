@@ -16,6 +16,7 @@ from voiceflow_worker.campaigns.report_line import ReportLine, report_line
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.model.call_json import rfc3339
 from voiceflow_worker.model.job import JobState
+from voiceflow_worker.model.printable import shown_in_page
 
 MOST_ROWS = 5000
 """Calls in the table: a browser is slow with more. The CSV has them all."""
@@ -47,7 +48,7 @@ async def write_html_report(path: Path, store: Store, queue: str, batch_id: str 
             if len(lines) == MOST_ROWS:
                 break
     source = resources.files("voiceflow_worker.campaigns").joinpath("report.html.jinja").read_text(encoding="utf-8")
-    template = Environment(autoescape=True, undefined=StrictUndefined).from_string(source)
+    template = Environment(autoescape=True, undefined=StrictUndefined, finalize=shown_in_page).from_string(source)
     page = template.render(
         report=report,
         queue=queue,

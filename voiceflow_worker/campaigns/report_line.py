@@ -6,11 +6,15 @@ from dataclasses import dataclass, fields
 
 from voiceflow_worker.model.call_json import rfc3339
 from voiceflow_worker.model.job import Job
+from voiceflow_worker.model.printable import printable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportLine:
-    """One call: texts, empty where there is nothing to tell. Times are RFC 3339 in UTC, `seconds` those of the call."""
+    """One call: texts, empty where there is nothing to tell. Times are RFC 3339 in UTC, `seconds` those of the call.
+
+    What would steer a terminal is written out: reports are looked at there, too.
+    """
 
     destination: str
     state: str
@@ -46,7 +50,7 @@ def report_line(job: Job) -> ReportLine:
     return ReportLine(
         destination=job.destination,
         state=job.state.value,
-        outcome=status,
+        outcome=_text(status),
         code=_text(code),
         message=_text(message),
         digits=_text(job.digits),
@@ -65,4 +69,4 @@ def report_line(job: Job) -> ReportLine:
 
 
 def _text(value: object) -> str:
-    return "" if value is None else str(value)
+    return "" if value is None else printable(str(value))

@@ -14,6 +14,7 @@ from voiceflow_worker.cli.opening import settings_from
 from voiceflow_worker.cli.sending import opened_worker
 from voiceflow_worker.cli.stopping import signals_to
 from voiceflow_worker.core.worker import Worker
+from voiceflow_worker.model.printable import printable
 
 
 async def _work(order: str) -> None:
@@ -49,7 +50,7 @@ def main() -> int:
         told = explained(error)
         if told is None:
             raise
-        print(f"voiceflow: process {os.getpid()}: {told[1]}", file=sys.stderr)
+        print(f"voiceflow: process {os.getpid()}: {printable(told[1])}", file=sys.stderr)
         return told[0]
     return 0
 

@@ -101,7 +101,7 @@ async def show(
         cut = f", of which the first {len(kept.body)} are here" if kept.is_cut else ""
         output.say(f"  {count_of(label.size, 'byte')}{cut}")
         output.say()
-        output.say(_printable(kept.body.decode(errors="backslashreplace") if text is None else text))
+        output.say(kept.body.decode(errors="backslashreplace") if text is None else text)
     return ExitCode.DONE
 
 
@@ -136,8 +136,3 @@ def _text(kept: KeptEvent) -> str | None:
         except UnicodeDecodeError:
             continue
     return None
-
-
-def _printable(text: str) -> str:
-    """Without what would steer the terminal it is shown on: a stranger wrote it."""
-    return "".join(each if each.isprintable() or each in "\n\t" else f"\\x{ord(each):02x}" for each in text)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import TYPE_CHECKING, Any, cast
+from io import StringIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
+
+from voiceflow_worker.model.printable import printable, printable_json, printable_line
 
 if TYPE_CHECKING:
-    from structlog.typing import Processor
+    from structlog.typing import ExcInfo, Processor
 
 
 def log_to_stderr(*, form: str, level: str, process: int | None = None) -> None:
@@ -25,13 +28,14 @@ def log_to_stderr(*, form: str, level: str, process: int | None = None) -> None:
         *([] if process is None else [_naming(process)]),
     ]
     ending: list[Processor] = (
-        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False), _harmless_json]
         if form == "json"
         # Plain: its usual tracebacks print every local variable, and with them numbers, data and keys pressed.
         else [
+            _harmless,
             structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
-            )
+                colors=sys.stderr.isatty(), pad_event_to=0, exception_formatter=_harmless_traceback
+            ),
         ]
     )
     structlog.configure(
@@ -56,6 +60,29 @@ def _naming(process: int) -> Processor:
         return event
 
     return name
+
+
+def _harmless(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Each text on one line, with nothing that steers a terminal: strangers wrote some of them."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = printable(value) if name in _OF_MANY_LINES else printable_line(value)
+    return event
+
+
+_OF_MANY_LINES = frozenset({"exception", "stack"})
+
+
+def _harmless_json(_logger: object, _method: str, line: Any) -> str:
+    return printable_json(str(line))
+
+
+def _harmless_traceback(stream: TextIO, error: ExcInfo) -> None:
+    from structlog.dev import plain_traceback
+
+    text = StringIO()
+    plain_traceback(text, error)
+    stream.write(printable(text.getvalue()))
 
 
 class _Stderr:

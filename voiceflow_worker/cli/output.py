@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
+from voiceflow_worker.model.printable import printable, printable_json
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -30,16 +32,16 @@ class Output:
         if self.as_json:
             # JSON is UTF-8 between programs (RFC 8259 §8.1), whatever the terminal speaks.
             sys.stdout.flush()
-            sys.stdout.buffer.write(json.dumps(value, ensure_ascii=False).encode() + b"\n")
+            sys.stdout.buffer.write(printable_json(json.dumps(value, ensure_ascii=False)).encode() + b"\n")
             sys.stdout.buffer.flush()
 
     def say(self, text: str = "") -> None:
         """Tell people something: the command's own answer."""
-        print(text, file=self._people)
+        print(printable(text), file=self._people)
 
     def note(self, text: str) -> None:
         """Tell people something beside the answer: always on stderr."""
-        print(text, file=sys.stderr)
+        print(printable(text), file=sys.stderr)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
         """Show people a table. Columns whose name begins with `#` are numbers, and stand to the right."""
@@ -47,12 +49,12 @@ class Output:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        table = Table(title=title and printable(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         for column in columns:
             table.add_column(column.lstrip("#"), justify="right" if column.startswith("#") else "left", overflow="fold")
         for row in rows:
             # Text, not str: what stands in people's files is not markup.
-            table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+            table.add_row(*(Text("" if cell is None else printable(str(cell))) for cell in row))
         self._console().print(table)
 
     @property

@@ -9,6 +9,7 @@ from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from voiceflow_worker.cli.exit_codes import ExitCode, explained
+from voiceflow_worker.model.printable import printable
 
 if TYPE_CHECKING:
     from cyclopts import App, CycloptsError
@@ -106,4 +107,4 @@ def _usage(error: CycloptsError) -> str:
 
 
 def _tell(message: str) -> None:
-    print(f"voiceflow: {message}", file=sys.stderr)
+    print(f"voiceflow: {printable(message)}", file=sys.stderr)

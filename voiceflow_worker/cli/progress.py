@@ -8,6 +8,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
+from voiceflow_worker.model.printable import printable_line
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -27,7 +29,7 @@ class Meter(Protocol):
 def meter(label: str) -> Generator[Meter]:
     """A meter on stderr, for as long as the block lasts."""
     if not sys.stderr.isatty():
-        yield _Lines(label)
+        yield _Lines(printable_line(label))
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -41,7 +43,7 @@ def meter(label: str) -> Generator[Meter]:
     )
     # What others print on stderr meanwhile (logs) is put above the bar. Stdout may be a pipe, and is not ours.
     with Progress(*columns, console=Console(file=sys.stderr), redirect_stdout=False) as progress:
-        yield _Bar(progress, progress.add_task(label, total=None, note=""))
+        yield _Bar(progress, progress.add_task(printable_line(label), total=None, note=""))
 
 
 class _Bar:

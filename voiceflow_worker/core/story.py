@@ -11,6 +11,7 @@ from voiceflow_worker.core.progress import Heard
 from voiceflow_worker.model.job import Job, JobState, KeyPress, Post
 from voiceflow_worker.model.moment import in_words
 from voiceflow_worker.model.outcome import Outcome
+from voiceflow_worker.model.printable import printable_line
 from voiceflow_worker.model.status import api_code, session_error, session_status
 
 
@@ -32,12 +33,12 @@ class Story:
     happenings: tuple[Happening, ...]
 
     def lines(self) -> Iterator[str]:
-        """The story line by line, as it is told in a terminal."""
-        yield self.standing
-        yield from (f"  {fact}" for fact in self.facts)
+        """The story line by line, as it is told in a terminal; texts of strangers are made harmless."""
+        yield printable_line(self.standing)
+        yield from (f"  {printable_line(fact)}" for fact in self.facts)
         for each in self.happenings:
-            yield f"  {in_words(each.at)}  {each.line}"
-            yield from (f"      {line}" for line in each.more)
+            yield f"  {in_words(each.at)}  {printable_line(each.line)}"
+            yield from (f"      {printable_line(line)}" for line in each.more)
 
 
 def ending(job: Job) -> str:
@@ -47,13 +48,13 @@ def ending(job: Job) -> str:
         return ""
     code = f" ({outcome.code})" if outcome.code is not None else ""
     seconds = f", {outcome.seconds:.0f} s" if outcome.seconds and outcome.seconds >= 1 else ""
-    return f"{outcome.status.value if outcome.status else outcome.status_text}{code}{seconds}"
+    return printable_line(f"{outcome.status.value if outcome.status else outcome.status_text}{code}{seconds}")
 
 
 def one_line(job: Job) -> str:
     """The call after something was done to it."""
     reason = f": {job.reason}" if job.reason else ""
-    return f"{job.id} to {job.destination} is {job.state.value}{reason}"
+    return printable_line(f"{job.id} to {job.destination} is {job.state.value}{reason}")
 
 
 def story(job: Job, *, at: datetime, heard: Heard | None = None) -> Story:

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from voiceflow_worker.core.gate_story import gate_in_words
 from voiceflow_worker.core.story import ending
 from voiceflow_worker.model.moment import in_words
+from voiceflow_worker.model.printable import shown_in_page
 
 _PACKAGE = "voiceflow_worker.webhooks.pages"
 
@@ -27,6 +28,7 @@ class Drawing:
         self._templates = Environment(
             loader=PackageLoader(_PACKAGE, "."),
             autoescape=True,
+            finalize=shown_in_page,
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,

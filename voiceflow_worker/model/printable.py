@@ -1,0 +1,42 @@
+"""Somebody else's text, made fit to be shown: nothing in it steers a terminal, or turns a line around.
+
+Control characters (U+0000 to U+001F, U+007F to U+009F) move the cursor, clear the screen, set the title of the window,
+and on some terminals type; bidirectional overrides and isolates show a line in another order than it has (Unicode
+TR 36 §2.4); half a surrogate pair cannot be written at all. Joiners and marks that ordinary writing needs are left
+alone.
+"""
+
+from __future__ import annotations
+
+_STEERING = (
+    *range(0x20),
+    *range(0x7F, 0xA0),
+    *range(0x2028, 0x202F),  # line and paragraph separator, embeddings and overrides
+    *range(0x2066, 0x206A),  # isolates
+)
+_SURROGATES = range(0xD800, 0xE000)
+
+_IN_LINES = {code: repr(chr(code))[1:-1] for code in (*_STEERING, *_SURROGATES)}
+_IN_TEXTS = {code: shown for code, shown in _IN_LINES.items() if chr(code) not in "\t\n"}
+_IN_PAGES = {code: _IN_TEXTS[code] for code in _STEERING if code in _IN_TEXTS}
+_IN_JSON = {code: f"\\u{code:04x}" for code in (*_STEERING, *_SURROGATES) if code >= 0x20}
+
+
+def printable(text: str) -> str:
+    r"""The text with what would steer a terminal written out, as `\x1b`; its tabs and line breaks are kept."""
+    return text if text.isprintable() else text.translate(_IN_TEXTS)
+
+
+def printable_line(text: str) -> str:
+    r"""As `printable`, on one line: a line break is written out too, as `\n`."""
+    return text if text.isprintable() else text.translate(_IN_LINES)
+
+
+def printable_json(document: str) -> str:
+    r"""The same JSON, with what JSON leaves as it is and would steer a terminal written as `\u009b`."""
+    return document if document.isprintable() else document.translate(_IN_JSON)
+
+
+def shown_in_page(value: object) -> object:
+    """What a template shows for a value (jinja's `finalize`): a text much as `printable`; our own markup as it is."""
+    return value.translate(_IN_PAGES) if type(value) is str else value
