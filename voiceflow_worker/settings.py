@@ -178,13 +178,9 @@ class _Layer(PydanticBaseSettingsSource):
         return (found[0] if found else None), field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        found = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
-        return {name: value for name, value in {**found, **self._removed()}.items() if value is not None}
-
-    def _removed(self) -> dict[str, Any]:
-        """The settings of earlier versions that this layer still has. The validator refuses them."""
-        nothing = FieldInfo()
-        return {name: self.get_field_value(nothing, name)[0] for name in _REMOVED}
+        fields = {**self.settings_cls.model_fields, **dict.fromkeys(_REMOVED, FieldInfo())}
+        found = {name: self.get_field_value(field, name)[0] for name, field in fields.items()}
+        return {name: value for name, value in found.items() if value is not None}
 
     def unknown(self) -> list[UnknownVariable]:
         prefix = self.prefix.lower()
@@ -247,6 +243,7 @@ class Settings(BaseSettings):
     clock_skew: Duration = timedelta(seconds=10)
     export_settle: Duration = timedelta(seconds=60)
     export_missing_means: Annotated[Literal["nothing", "not_placed"], Folded] = "nothing"
+    retry_not_created_5xx: bool = False
     outcomes: Annotated[Literal["webhook", "none"], Folded] = "webhook"
     summary_deadline: PositiveDuration = timedelta(hours=2)
     shutdown_grace: Duration = timedelta(seconds=30)
@@ -376,6 +373,8 @@ def _shown_value(name: str, value: object) -> str:
             return value.partition("?")[0] + ("?(hidden)" if "?" in value else "")
         case SecretStr():
             return "(hidden)"
+        case bool():
+            return "yes" if value else "no"
         case timedelta():
             return write_duration(value)
         case tuple():

@@ -27,6 +27,8 @@ def test_the_default_on_the_page_is_the_default(variable: str, said: str) -> Non
     match default:
         case None | ():
             assert not said
+        case bool():
+            assert said == ("yes" if default else "no")
         case timedelta():
             assert parse_duration(said) == default
         case float():

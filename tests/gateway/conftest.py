@@ -121,6 +121,5 @@ def placement(*, body: str = BODY, valid_for: float = 120.0) -> Placement:
     return Placement(
         body=body,
         client_request_id="default.01ARZ3NDEKTSV4RRFFQ69G5FAV.1",
-        client_batch_id="spring",
         valid_until=NOW + timedelta(seconds=valid_for),
     )

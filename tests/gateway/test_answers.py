@@ -90,7 +90,6 @@ async def test_the_body_arrives_with_the_keys_of_this_post_and_no_other_change(k
         assert orjson.loads(server.bodies[0]) == {
             **orjson.loads(BODY),
             "clientRequestId": "default.01ARZ3NDEKTSV4RRFFQ69G5FAV.1",
-            "clientBatchId": "spring",
             "validUntil": "2026-11-20T08:02:00.000Z",
         }
 

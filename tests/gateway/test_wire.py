@@ -24,49 +24,41 @@ def url(made: Wire) -> str:
     return str(made.post_call(b"{}", keep_connection=True, extensions={}).url)
 
 
-def test_the_three_keys_stand_behind_the_stored_text() -> None:
-    body = splice('{"callflow":[{"x":1.0}]}', client_request_id="q.1.1", client_batch_id="b", valid_until=UNTIL)
-    assert body == (
-        b'{"callflow":[{"x":1.0}],"clientRequestId":"q.1.1","clientBatchId":"b","validUntil":"2026-11-20T08:00:00.999Z"}'
-    )
-
-
-def test_without_a_batch_there_is_no_batch_key() -> None:
-    body = splice('{"callflow":[]}', client_request_id="q.1.1", client_batch_id=None, valid_until=UNTIL)
-    assert body == b'{"callflow":[],"clientRequestId":"q.1.1","validUntil":"2026-11-20T08:00:00.999Z"}'
+def test_the_two_keys_stand_behind_the_stored_text() -> None:
+    body = splice('{"callflow":[{"x":1.0}]}', client_request_id="q.1.1", valid_until=UNTIL)
+    assert body == b'{"callflow":[{"x":1.0}],"clientRequestId":"q.1.1","validUntil":"2026-11-20T08:00:00.999Z"}'
 
 
 def test_an_empty_object_takes_no_comma() -> None:
-    body = splice("{}", client_request_id="q.1.1", client_batch_id=None, valid_until=UNTIL)
+    body = splice("{}", client_request_id="q.1.1", valid_until=UNTIL)
     assert set(orjson.loads(body)) == {"clientRequestId", "validUntil"}
 
 
 def test_valid_until_is_never_later_than_asked_and_always_in_utc() -> None:
     east = UNTIL.astimezone(timezone(timedelta(hours=8)))
-    body = splice("{}", client_request_id="q.1.1", client_batch_id=None, valid_until=east)
+    body = splice("{}", client_request_id="q.1.1", valid_until=east)
     assert orjson.loads(body)["validUntil"] == "2026-11-20T08:00:00.999Z"
 
 
 @pytest.mark.parametrize("body", ["", "[]", '{"callflow":[]', '{"callflow":[]}\n', "null"])
 def test_what_is_no_stored_body_is_refused(body: str) -> None:
     with pytest.raises(ValueError, match="JSON object"):
-        splice(body, client_request_id="q.1.1", client_batch_id=None, valid_until=UNTIL)
+        splice(body, client_request_id="q.1.1", valid_until=UNTIL)
 
 
 def test_a_time_without_a_zone_is_refused() -> None:
     with pytest.raises(ValueError, match="zone"):
-        splice("{}", client_request_id="q.1.1", client_batch_id=None, valid_until=UNTIL.replace(tzinfo=None))
+        splice("{}", client_request_id="q.1.1", valid_until=UNTIL.replace(tzinfo=None))
 
 
 @given(
     stored=st.dictionaries(st.text(max_size=5).filter(lambda k: "client" not in k), st.text(max_size=20), max_size=4),
-    batch=st.text(max_size=50),
 )
-def test_the_result_is_json_with_the_same_content(stored: dict[str, str], batch: str) -> None:
+def test_the_result_is_json_with_the_same_content(stored: dict[str, str]) -> None:
     text = orjson.dumps(stored).decode()
-    body = splice(text, client_request_id="q.1.1", client_batch_id=batch, valid_until=UNTIL)
+    body = splice(text, client_request_id="q.1.1", valid_until=UNTIL)
     assert body.startswith(text[:-1].encode())
-    added = {"clientRequestId": "q.1.1", "clientBatchId": batch, "validUntil": "2026-11-20T08:00:00.999Z"}
+    added = {"clientRequestId": "q.1.1", "validUntil": "2026-11-20T08:00:00.999Z"}
     assert orjson.loads(body) == stored | added
 
 

@@ -19,7 +19,7 @@ from voiceflow_worker.campaigns.values import RowValues
 from voiceflow_worker.core.queue import LONGEST_ID, CallRequest
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
 from voiceflow_worker.model.callflow import CallFlow
-from voiceflow_worker.model.canonical import body_digest, canonical_body
+from voiceflow_worker.model.canonical import PER_POST, body_digest, canonical_body
 from voiceflow_worker.model.data import checked_data
 from voiceflow_worker.model.finding import Finding, Severity
 from voiceflow_worker.model.meaning import copy_of
@@ -28,7 +28,6 @@ from voiceflow_worker.model.rules import find_problems
 from voiceflow_worker.model.values import unspeakable
 
 LONGEST_KEY = 200
-_PER_POST = frozenset({"validUntil", "clientRequestId", "clientBatchId"})
 _PRIORITIES = range(-1_000_000, 1_000_001)
 
 
@@ -78,7 +77,7 @@ class RequestMaker:
         findings = tuple(replace(found, file=self._file, row=raw.number) for found in work.findings)
         if any(found.is_error for found in findings):
             return ReadRow(raw=raw, findings=findings)
-        flow = CallFlow.parse({key: value for key, value in body.items() if key not in _PER_POST})
+        flow = CallFlow.parse({key: value for key, value in body.items() if key not in PER_POST})
         canonical = canonical_body(flow)
         request = CallRequest(
             flow=flow,

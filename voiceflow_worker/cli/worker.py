@@ -38,6 +38,7 @@ async def worker(
     processes: int = 1,
     metrics_port: int | None = None,
     metrics_host: str = "127.0.0.1",
+    retry_not_created_5xx: Annotated[bool, Flag] = False,
     notify: NotifyOption = None,
     json: JsonOption = False,
     store: StoreOption = None,
@@ -57,6 +58,8 @@ async def worker(
         processes: How many processes send, each with a worker of its own.
         metrics_port: Serve GET /metrics for Prometheus on this port.
         metrics_host: The address of that port.
+        retry_not_created_5xx: Believe a NOT_CREATED that comes with a 5xx, and send that call again. Only if 8x8 says
+            that this is safe for your account. [VOICEFLOW_RETRY_NOT_CREATED_5XX, else no]
     """
     from voiceflow_worker.cli.voice import voice_client
 
@@ -69,6 +72,7 @@ async def worker(
         "burst": burst,
         "concurrency": concurrency,
         "max_active": max_active,
+        "retry_not_created_5xx": retry_not_created_5xx or None,
     }
     settings = settings_from(**options, notify_url=notify)
     voice_client(settings)  # what is missing is told before anything is opened

@@ -331,11 +331,10 @@ class Store(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """One POST, ready to leave: the stored canonical body and what is added to it on the wire."""
+    """One POST, ready to leave: the stored body and what is added to it on the wire."""
 
     body: str
     client_request_id: str
-    client_batch_id: str | None
     valid_until: datetime
 
 

@@ -24,7 +24,7 @@ from voiceflow_worker.errors import (
 )
 from voiceflow_worker.model import lifecycle
 from voiceflow_worker.model.callflow import CallFlow
-from voiceflow_worker.model.canonical import body_digest, canonical_body
+from voiceflow_worker.model.canonical import body_digest, canonical_body, stored_body
 from voiceflow_worker.model.data import checked_data
 from voiceflow_worker.model.finding import Finding
 from voiceflow_worker.model.gate import Gate, GateScope, GateState
@@ -300,7 +300,7 @@ class CallQueue:
 
 
 def new_job(request: CallRequest, *, job_id: str, queue: str, at: datetime) -> Job:
-    """The job of a request, with its canonical body: validated and encoded here, and never again.
+    """The job of a request, with the body that is sent: validated and encoded here, and never again.
 
     Raises `CallFlowError` with every finding, a `valid_until` that has passed (-1015) among them.
     """
@@ -324,7 +324,6 @@ def new_job(request: CallRequest, *, job_id: str, queue: str, at: datetime) -> J
         findings.append(opening.problem)
     if findings:
         raise CallFlowError(findings)
-    body = canonical_body(flow)
     return Job(
         id=job_id,
         queue=queue,
@@ -337,8 +336,8 @@ def new_job(request: CallRequest, *, job_id: str, queue: str, at: datetime) -> J
         destination=usual_form(flow.destination),
         unique_key=request.unique_key or flow.client_request_id,
         valid_until=valid_until,
-        body=body,
-        body_digest=body_digest(body),
+        body=stored_body(flow),
+        body_digest=body_digest(canonical_body(flow)),
         source=flow.source,
         created_at=at,
         not_before=request.not_before,

@@ -170,7 +170,6 @@ class Submitter:
         placement = Placement(
             body=job.body,
             client_request_id=post.client_request_id,
-            client_batch_id=job.batch_id,
             valid_until=post.valid_until,
         )
         # A voice that does not tell how far it came has, as far as anybody knows, sent the call.

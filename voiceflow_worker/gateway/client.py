@@ -143,6 +143,7 @@ class VoiceClient:
             connect_timeout=min(settings.connect_timeout, patience or settings.connect_timeout),
             read_timeout=min(settings.read_timeout, patience or settings.read_timeout),
             limiter=limiter,
+            retry_not_created_5xx=settings.retry_not_created_5xx,
             concurrency=settings.concurrency,
         )
 

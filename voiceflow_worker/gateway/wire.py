@@ -101,16 +101,15 @@ class _Pieces:
 
 
 def body_of(placement: Placement) -> bytes:
-    """The body of a placement's POST: the stored text, with the three keys that each POST has of its own."""
+    """The body of a placement's POST: the stored text, with the two keys that each POST has of its own."""
     return splice(
         placement.body,
         client_request_id=placement.client_request_id,
-        client_batch_id=placement.client_batch_id,
         valid_until=placement.valid_until,
     )
 
 
-def splice(body: str, *, client_request_id: str, client_batch_id: str | None, valid_until: datetime) -> bytes:
+def splice(body: str, *, client_request_id: str, valid_until: datetime) -> bytes:
     """Add the keys to the text of a JSON object that has none of them, and leave every other byte as it is.
 
     Raises ValueError if the text does not end as an object does, or if `valid_until` has no zone.
@@ -119,7 +118,6 @@ def splice(body: str, *, client_request_id: str, client_batch_id: str | None, va
         raise ValueError("a stored body is the text of one JSON object, without space around it")
     added = [
         f'"clientRequestId":{_json(client_request_id)}',
-        *([] if client_batch_id is None else [f'"clientBatchId":{_json(client_batch_id)}']),
         f'"validUntil":"{write_valid_until(valid_until)}"',
     ]
     inner = body[:-1]

@@ -1,4 +1,4 @@
-"""One spelling for one call: the canonical JSON that is stored, digested and sent."""
+"""The texts of a call: the body that is stored and sent, and the canonical body by which calls are compared."""
 
 from __future__ import annotations
 
@@ -12,23 +12,35 @@ if TYPE_CHECKING:
     from voiceflow_worker.model.callflow import CallFlow
 
 _NUMBERS = frozenset({"source", "destination"})
-_PER_POST = frozenset({"validUntil", "clientRequestId", "clientBatchId"})
+PER_POST = frozenset({"validUntil", "clientRequestId"})
+"""The keys that each POST has of its own."""
+
+
+def stored_body(flow: CallFlow) -> str:
+    """The body that is stored and sent: compact JSON, every value as the caller spelled it.
+
+    `validUntil` and `clientRequestId` belong to a POST, and are added to this text on the wire.
+    """
+    return _text({key: value for key, value in flow.to_body().items() if key not in PER_POST})
 
 
 def canonical_body(flow: CallFlow) -> str:
-    """The flow's body with sorted keys, no spaces, and numbers of phones in E.164 with their plus.
+    """The text by which two calls are compared; never sent.
 
-    `validUntil`, `clientRequestId` and `clientBatchId` are left out: they belong to a POST, not to the call, and are
-    added to the stored text on the wire.
+    Phone numbers have their plus, and the `clientBatchId`, which does not change the call, is left out.
     """
-    body = {key: value for key, value in flow.to_body().items() if key not in _PER_POST}
+    body = {key: value for key, value in flow.to_body().items() if key not in PER_POST and key != "clientBatchId"}
     body["callflow"] = [_with_plain_numbers(entry) for entry in body.get("callflow") or ()]
-    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _text(body)
 
 
 def body_digest(canonical: str) -> str:
     """The digest by which two bodies are told apart under one unique key."""
     return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _text(body: dict[str, object]) -> str:
+    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def _with_plain_numbers(entry: dict[str, object]) -> dict[str, object]:

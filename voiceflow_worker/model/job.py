@@ -184,8 +184,8 @@ class RedialPolicy:
 class Job:
     """One call to be placed. A value: moves make a new one.
 
-    The first group of fields is the head, which stores index; `body` is the canonical 8x8 request body without
-    `validUntil`, `clientRequestId` and `clientBatchId`, made and validated once. `revision` is a token that the writer
+    The first group of fields is the head, which stores index; `body` is the 8x8 request body without
+    `validUntil` and `clientRequestId`, made and validated once. `revision` is a token that the writer
     of the last move made. `active_until`: until then the call counts against `max_active`. `posts` holds every POST,
     but of those that sent nothing only the newest ten. `data` is the caller's own: flat JSON values that reach menu
     handlers, hooks and reports, and never 8x8. `menu` names the IVR menu that the call begins with. `window` is when

@@ -1,0 +1,71 @@
+"""The bytes of a POST: what the caller spelled, and two keys of the POST."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.support.stores import BACKENDS, url_for
+from tests.support.voices import ScriptedVoice
+from voiceflow_worker import CallFlow, CallPolicy, CallQueue, Job, JobState, Worker, WorkerOptions, open_store
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.gateway.wire import body_of
+from voiceflow_worker.model.canonical import body_digest, canonical_body
+from voiceflow_worker.model.policy import Outcomes
+
+pytestmark = pytest.mark.anyio
+
+NO_WEBHOOKS = CallPolicy(outcomes=Outcomes.NONE)
+
+
+@pytest.fixture(params=BACKENDS)
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    async with open_store(url_for(request.param, tmp_path)) as opened:
+        yield opened
+
+
+def body(destination: str, source: str, **more: object) -> dict[str, Any]:
+    call = {"action": "makeCall", "params": {"source": source, "destination": destination}}
+    say = {"action": "say", "params": {"text": "Grüße", "voiceProfile": "en-IE-EmilyNeural", "speed": 1.0}}
+    return {"callflow": [call, say], **more}
+
+
+async def posted(store: Store, given: dict[str, Any], **options: Any) -> tuple[Job, dict[str, Any]]:
+    """The job of a body, and what its POST carried."""
+    queue, voice = CallQueue(store, policy=NO_WEBHOOKS), ScriptedVoice()
+    job = await queue.enqueue(CallFlow.parse(given), **options)
+    await Worker(store, voice, rate=None, options=WorkerOptions(policy=NO_WEBHOOKS)).drain()
+    assert (await queue.get(job.id)).state is JobState.ACCEPTED
+    [(_, placement)] = voice.placed
+    return job, orjson.loads(body_of(placement))
+
+
+@pytest.mark.parametrize("plus", ["", "+"])
+async def test_numbers_leave_as_the_caller_spelled_them(store: Store, plus: str) -> None:
+    given = body(f"{plus}6587654321", f"{plus}6531234567")
+    job, sent = await posted(store, given)
+    assert sent.pop("clientRequestId") == f"{job.id}.1"
+    assert sent.pop("validUntil")
+    assert sent == given
+    assert job.destination == "+6587654321"
+
+
+async def test_a_batch_of_ours_is_not_sent(store: Store) -> None:
+    job, sent = await posted(store, body("+6587654321", "+6531234567"), batch_id="september")
+    assert job.batch_id == "september"
+    assert set(sent) == {"callflow", "clientRequestId", "validUntil"}
+
+
+async def test_the_batch_of_the_body_is_sent_even_when_the_queue_knows_another(store: Store) -> None:
+    job, sent = await posted(store, body("+6587654321", "+6531234567", clientBatchId="theirs"), batch_id="ours")
+    assert (job.batch_id, sent["clientBatchId"]) == ("ours", "theirs")
+
+
+def test_the_same_call_spelled_in_two_ways_has_one_digest() -> None:
+    spelled = [body("6587654321", "+6531234567"), body("+6587654321", "6531234567", clientBatchId="b")]
+    first, second = (body_digest(canonical_body(CallFlow.parse(each))) for each in spelled)
+    assert first == second
