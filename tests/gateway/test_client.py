@@ -30,7 +30,7 @@ from voiceflow_worker.gateway.client import PlacedCall, VoiceClient
 from voiceflow_worker.gateway.evidence import BlindWatch
 from voiceflow_worker.gateway.transports import carry
 from voiceflow_worker.model.callflow import CallFlow
-from voiceflow_worker.model.verdict import PostProgress, VerdictKind
+from voiceflow_worker.model.verdict import NotSentCause, PostProgress, VerdictKind
 
 pytestmark = pytest.mark.anyio
 either_loop = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
@@ -144,7 +144,8 @@ async def test_who_becomes_late_while_waiting_is_not_sent(anyio_backend: str) ->
     progress = PostProgress()
     async with client_of(answering(), limiter=limiter) as client:
         verdict = await client.place(placement(valid_for=0.02), progress=progress, now=NOW)
-    assert verdict.kind is VerdictKind.NOT_SENT
+    assert (verdict.kind, verdict.cause) == (VerdictKind.NOT_SENT, NotSentCause.TOO_LATE)
+    assert not verdict.is_outage
     assert not progress.may_have_left
     assert limiter.asked == 1
 

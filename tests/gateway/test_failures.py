@@ -25,7 +25,7 @@ from tests.gateway.misbehaving import (
     sends,
 )
 from voiceflow_worker.gateway.client import VoiceClient
-from voiceflow_worker.model.verdict import PostProgress, Verdict, VerdictKind
+from voiceflow_worker.model.verdict import NotSentCause, PostProgress, Verdict, VerdictKind
 
 pytestmark = pytest.mark.anyio
 # aiohttp warns that a large body may block the loop, and as an error the warning would be the failure that is seen.
@@ -48,6 +48,7 @@ async def happened(event: threading.Event) -> None:
 def assert_nothing_was_sent(kind: Kind, verdict: Verdict) -> None:
     """NOT_SENT where the transport's errors are understood; a stranger's prove nothing."""
     assert verdict.kind is (VerdictKind.NOT_SENT if kind.proves else VerdictKind.UNKNOWN), verdict
+    assert verdict.cause is (NotSentCause.UNREACHABLE if kind.proves else None), verdict
     assert verdict.http_status is None
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from voiceflow_worker.gateway.answer import Answer
 from voiceflow_worker.gateway.verdict import judge_answer, judge_failure, judge_lateness, judge_silence
-from voiceflow_worker.model.verdict import Verdict, VerdictKind
+from voiceflow_worker.model.verdict import NotSentCause, Verdict, VerdictKind
 
 K = VerdictKind
 NOW = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
@@ -320,12 +320,13 @@ def test_another_tls_error_holds_nothing() -> None:
 def test_silence_is_in_doubt_once_something_may_have_left() -> None:
     after = timedelta(seconds=40)
     assert judge_silence(may_have_left=True, after=after, host="voice.8x8.com").kind is K.UNKNOWN
-    assert judge_silence(may_have_left=False, after=after, host="voice.8x8.com").kind is K.NOT_SENT
+    nothing_left = judge_silence(may_have_left=False, after=after, host="voice.8x8.com")
+    assert (nothing_left.kind, nothing_left.cause) == (K.NOT_SENT, NotSentCause.UNREACHABLE)
 
 
 def test_lateness_tells_how_late() -> None:
     verdict = judge_lateness(valid_until=NOW - timedelta(seconds=3), now=NOW)
-    assert verdict.kind is K.NOT_SENT
+    assert (verdict.kind, verdict.cause) == (K.NOT_SENT, NotSentCause.TOO_LATE)
     assert "3 s" in verdict.message
 
 

@@ -67,7 +67,7 @@ class Engine:
             departures=Departures(store.control, store.clock, queue=queue, rate=None),
             holds=self.holds,
             changes=changes,
-            heard=lambda _: None,
+            heard=lambda *_: None,
             guard=self.guard,
         )
 

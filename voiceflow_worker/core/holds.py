@@ -27,22 +27,27 @@ class Holds:
         self._closed_at = float("-inf")
         self.reason = ""
 
-    async def order(self, hold: Hold) -> datetime | None:
-        """Hold the queue; gives when it opens by itself, None if a person must open it."""
+    def close(self, hold: Hold) -> Gate:
+        """Hold the queue for this worker, at once; gives the gate that `order` then closes for all.
+
+        Its time counts from now. It is made once for each answer, however often the order has to be repeated.
+        """
         now = self._clock.now()
         # First here, before the store hears of it: what has not left yet must not leave.
         self._closed_at = self._clock.monotonic()
         self.reason = hold.reason
-        until = None if hold.until_opened else self._until(hold, now)
-        gate = Gate(
+        return Gate(
             queue=self._queue,
             scope=GateScope.QUEUE,
             name=self._queue,
             state=GateState.HELD,
-            until=until,
+            until=None if hold.until_opened else self._until(hold, now),
             reason=hold.reason,
             since=now,
         )
+
+    async def order(self, gate: Gate) -> datetime | None:
+        """Close a gate for all workers; gives when it opens by itself, None if a person must open it."""
         return (await self._control.gate(gate)).until
 
     def heed(self, gate: Gate) -> None:

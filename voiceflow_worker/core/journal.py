@@ -19,7 +19,7 @@ from voiceflow_worker.model import lifecycle
 from voiceflow_worker.model.evidence import answered
 from voiceflow_worker.model.job import Job, JobState
 from voiceflow_worker.model.policy import CallPolicy
-from voiceflow_worker.model.verdict import Verdict, VerdictKind
+from voiceflow_worker.model.verdict import NotSentCause, Verdict, VerdictKind
 
 _log = structlog.get_logger("voiceflow.journal")
 
@@ -137,7 +137,11 @@ class Journal:
     async def _take_back(self, jobs: Sequence[Job]) -> None:
         """The store has the entries and the file has not: nothing left for them, so they are queued again."""
         now = self._store.clock.now()
-        verdict = Verdict(kind=VerdictKind.NOT_SENT, message="the journal file of its worker could not be written")
+        verdict = Verdict(
+            kind=VerdictKind.NOT_SENT,
+            cause=NotSentCause.STORE_AWAY,
+            message="the journal file of its worker could not be written",
+        )
         back = [
             move(job, answered(job, job.post_count, verdict, at=now, policy=self._policy), at=now)
             for job in jobs

@@ -55,13 +55,15 @@ class Settler:
         self._suppression = SuppressionList(store)
         self._queues = QueueNames(store.records)
 
-    async def verdict(self, job: Job, number: int, verdict: Verdict, *, held_until: datetime | None = None) -> Job:
-        """Settle one POST by its answer. `job` is the job as the caller last saw it.
+    async def verdict(
+        self, job: Job, number: int, verdict: Verdict, *, at: datetime | None = None, held_until: datetime | None = None
+    ) -> Job:
+        """Settle one POST by its answer, which came at `at` (None: now). `job` is the job as the caller last saw it.
 
         Raises `StoreUnavailableError`: ask again, the answer is taken once.
         """
-        now = self._store.clock.now()
-        apply = partial(_answered, number=number, verdict=verdict, at=now, policy=self._policy, held_until=held_until)
+        at = at or self._store.clock.now()
+        apply = partial(_answered, number=number, verdict=verdict, at=at, policy=self._policy, held_until=held_until)
         return (await self._changes.change(job.id, apply, base=job)).new
 
     async def summary(self, summary: SessionSummary) -> SummaryResult:

@@ -15,15 +15,15 @@ from voiceflow_worker.core.holds import Holds
 from voiceflow_worker.core.journal import OUTSIDE_WINDOW, Journal
 from voiceflow_worker.core.numbers import NumberLocks
 from voiceflow_worker.core.ports import Placement, Store, Voice
+from voiceflow_worker.core.reply import Reply, hold_of
 from voiceflow_worker.core.settle import Settler
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.core.witness import RollbackGuard
 from voiceflow_worker.errors import IllegalMoveError, JobNotFoundError, StaleJobError, StoreError
 from voiceflow_worker.model.backoff import spread
 from voiceflow_worker.model.job import Job
-from voiceflow_worker.model.outcome import MISSED_WINDOW_CODES
 from voiceflow_worker.model.policy import CallPolicy
-from voiceflow_worker.model.verdict import Hold, PostProgress, Verdict, VerdictKind
+from voiceflow_worker.model.verdict import NotSentCause, PostProgress, Verdict, VerdictKind
 
 _log = structlog.get_logger("voiceflow.submit")
 
@@ -46,7 +46,8 @@ class Flight:
 class Submitter:
     """Takes leased jobs through their checks, their journal entry and their POST.
 
-    `heard` is told every verdict of the gateway at once: the worker pauses by it when 8x8 cannot be reached.
+    `heard` is given every verdict of the gateway at once, and when its POST left (monotonic seconds): the worker pauses
+    by it when 8x8 cannot be reached.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Submitter:
         departures: Departures,
         holds: Holds,
         changes: Changes,
-        heard: Callable[[Verdict], None],
+        heard: Callable[[Verdict, float], None],
         guard: RollbackGuard | None = None,
     ) -> None:
         self._store = store
@@ -138,50 +139,70 @@ class Submitter:
     async def _send(self, flight: Flight, job: Job) -> None:
         progress = PostProgress()
         try:
-            verdict = await self._post(flight, job, progress)
+            reply = await self._post(flight, job, progress)
         except _cancellations():
-            if progress.may_have_left:
-                verdict = Verdict(
-                    kind=VerdictKind.UNKNOWN, message="the worker was stopped while the call was on its way"
-                )
-            else:
-                verdict = Verdict(kind=VerdictKind.NOT_SENT, message="the worker was stopped before the call left")
-            await self._settle_at_last(job, verdict)
+            await self._settle_at_last(job, self._cut_short(progress))
             raise
         try:
-            await self._settle(job, verdict)
+            await self._settle(job, reply)
         except _cancellations():
             # The answer is known: it is offered once more, or the call would be in doubt for nothing.
-            await self._settle_at_last(job, verdict)
+            await self._settle_at_last(job, reply)
             raise
 
-    async def _settle_at_last(self, job: Job, verdict: Verdict) -> None:
+    async def _settle_at_last(self, job: Job, reply: Reply) -> None:
         with anyio.move_on_after(LAST_WORD, shield=True):
-            await self._settle(job, verdict)
+            await self._settle(job, reply)
 
-    async def _post(self, flight: Flight, job: Job, progress: PostProgress) -> Verdict:
+    async def _post(self, flight: Flight, job: Job, progress: PostProgress) -> Reply:
         post = job.posts[-1]
-        await flight.turn.depart()
+        try:
+            await flight.turn.depart()
+        except Exception as error:  # noqa: BLE001 - whatever a store raises here, nothing has left
+            _log.warning("a call has no departure time; it is not sent", job=job.id, error=str(error))
+            return self._not_sent(NotSentCause.STORE_AWAY, f"no departure time: {error}")
         if self._holds.closed_since(flight.leased_at):
-            return Verdict(kind=VerdictKind.NOT_SENT, message=f"held before it left: {self._holds.reason}")
+            return self._not_sent(NotSentCause.HELD, f"held before it left: {self._holds.reason}")
         now = self._store.clock.now()
         if post.valid_until <= now:
-            return Verdict(kind=VerdictKind.NOT_SENT, message="its submit window ended before it left")
+            return self._not_sent(NotSentCause.TOO_LATE, "its submit window ended before it left")
         placement = Placement(
             body=job.body,
             client_request_id=post.client_request_id,
             valid_until=post.valid_until,
         )
+        left_at = self._store.clock.monotonic()
         # A voice that does not tell how far it came has, as far as anybody knows, sent the call.
         progress.may_have_left = True
         try:
             verdict = await self._voice.place(placement, progress=progress, now=now)
         except Exception as error:  # noqa: BLE001 - whatever a gateway raises, the call may have been placed
             _log.exception("the gateway failed", job=job.id)
-            kind = VerdictKind.UNKNOWN if progress.may_have_left else VerdictKind.NOT_SENT
-            verdict = Verdict(kind=kind, message=f"the gateway failed: {type(error).__name__}: {error}")
-        self._heard(verdict)
-        return verdict
+            message = f"the gateway failed: {type(error).__name__}: {error}"
+            verdict = Verdict(kind=VerdictKind.UNKNOWN, message=message)
+            if not progress.may_have_left:
+                verdict = Verdict(kind=VerdictKind.NOT_SENT, cause=NotSentCause.FAULT, message=message)
+        self._heard(verdict, left_at)
+        return self._judged(verdict, sent_at=now)
+
+    def _judged(self, verdict: Verdict, *, sent_at: datetime) -> Reply:
+        """The reply of a verdict that has just come; a hold that follows from it holds this worker from now on."""
+        now = self._store.clock.now()
+        hold = hold_of(verdict, sent_at=sent_at, answered_at=now, clock_skew=self._policy.clock_skew)
+        if hold is not None:
+            return Reply(verdict, now, gate=self._holds.close(hold))
+        if verdict.http_status is not None:
+            self._holds.relax()
+        return Reply(verdict, now)
+
+    def _not_sent(self, cause: NotSentCause, message: str) -> Reply:
+        return Reply(Verdict(kind=VerdictKind.NOT_SENT, cause=cause, message=message), self._store.clock.now())
+
+    def _cut_short(self, progress: PostProgress) -> Reply:
+        if not progress.may_have_left:
+            return self._not_sent(NotSentCause.STOPPED, "the worker was stopped before the call left")
+        message = "the worker was stopped while the call was on its way"
+        return Reply(Verdict(kind=VerdictKind.UNKNOWN, message=message), self._store.clock.now())
 
     async def _put_back(self, job: Job, reason: str) -> None:
         try:
@@ -189,14 +210,16 @@ class Submitter:
         except StoreError as error:
             _log.warning("a job could not be put back; its lease will end", job=job.id, error=str(error))
 
-    async def _settle(self, job: Job, verdict: Verdict) -> None:
+    async def _settle(self, job: Job, reply: Reply) -> None:
         """Store what an answer said. Evidence is never dropped: while the store is away, it is offered again."""
         wait = 0.05
         recalled = False
         while True:
             try:
-                held_until = await self._order_hold(verdict)
-                await self._settler.verdict(job, job.post_count, verdict, held_until=held_until)
+                await self._order(reply)
+                await self._settler.verdict(
+                    job, job.post_count, reply.verdict, at=reply.at, held_until=reply.held_until
+                )
             except (StoreError, StaleJobError) as error:
                 _log.warning("the store did not take a verdict; it is offered again", job=job.id, error=str(error))
                 await self._store.clock.sleep(wait)
@@ -205,7 +228,8 @@ class Submitter:
                 # The store was set back and knows nothing of this POST, or the job was deleted. A store that was set
                 # back is put right by the worker's own file, once; then the verdict finds its POST.
                 if recalled or not await self._recall(job):
-                    _log.error("a verdict found no POST", job=job.id, verdict=verdict.kind.value, error=str(error))
+                    kind = reply.verdict.kind.value
+                    _log.error("a verdict found no POST", job=job.id, verdict=kind, error=str(error))
                     return
                 recalled = True
             else:
@@ -222,25 +246,10 @@ class Submitter:
                 _log.warning("the store is away; a verdict waits", job=job.id, error=str(error))
                 await self._store.clock.sleep(1.0)
 
-    async def _order_hold(self, verdict: Verdict) -> datetime | None:
-        hold = verdict.hold or self._clock_hold(verdict)
-        if hold is None:
-            if verdict.http_status is not None:
-                self._holds.relax()
-            return None
-        return await self._holds.order(hold)
-
-    def _clock_hold(self, verdict: Verdict) -> Hold | None:
-        """A missed submit window is a slow network, or a clock that is off: 8x8's Date header tells which."""
-        if verdict.code not in MISSED_WINDOW_CODES or verdict.server_date is None:
-            return None
-        off = verdict.server_date - self._store.clock.now()
-        if abs(off) <= self._policy.clock_skew:
-            return None
-        return Hold(
-            reason=f"clock: this clock differs from 8x8's by {off.total_seconds():.0f} s; set it right, then resume",
-            until_opened=True,
-        )
+    async def _order(self, reply: Reply) -> None:
+        if reply.gate is not None:
+            reply.held_until = await self._holds.order(reply.gate)
+            reply.gate = None
 
 
 def _cancellations() -> tuple[type[BaseException], ...]:

@@ -182,7 +182,7 @@ class RollbackGuard:
 
     async def _recover(self) -> None:
         """Hold the queue first, then make the store know what the files of this host know."""
-        gate = await self._holds.order(Hold(reason=HELD, until_opened=True))
+        gate = await self._holds.order(self._holds.close(Hold(reason=HELD, until_opened=True)))
         _log.error("the store was set back: the queue is held", queue=self._queue, held_until=gate)
         known, unknown = 0, 0
         for file in await self._witness.files(self._queue):

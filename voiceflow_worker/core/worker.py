@@ -36,7 +36,7 @@ from voiceflow_worker.errors import (
 )
 from voiceflow_worker.model.backoff import backoff
 from voiceflow_worker.model.job import Job, JobState
-from voiceflow_worker.model.verdict import Verdict, VerdictKind
+from voiceflow_worker.model.verdict import Verdict
 
 _log = structlog.get_logger("voiceflow.worker")
 
@@ -112,6 +112,7 @@ class Worker:
         self._heartbeats = Heartbeats(store)
         self._in_flight = 0
         self._unreachable = 0
+        self._failed_at = float("-inf")
         self._pause_until: datetime | None = None
         self._sent: deque[float] = deque()
         self._freed = anyio.Event()
@@ -277,18 +278,19 @@ class Worker:
         if not self._in_flight:
             self._landed.set()
 
-    def _on_verdict(self, verdict: Verdict) -> None:
-        now = self._clock.now()
+    def _on_verdict(self, verdict: Verdict, left_at: float) -> None:
         if verdict.http_status is not None:
             self._sent.append(self._clock.monotonic())
             self._unreachable = 0
             self._pause_until = None
-        elif verdict.kind is VerdictKind.NOT_SENT and (self._pause_until is None or now >= self._pause_until):
-            # Fifty calls in flight that are refused together are one outage: the first of them counts.
+        elif verdict.is_outage and (not self._unreachable or left_at > self._failed_at):
+            # Fifty calls in flight that fail are one outage: the first of them counts, and after it only those that
+            # left later, to ask whether it is over.
+            self._failed_at = self._clock.monotonic()
             self._unreachable += 1
             policy = self._options.policy
             wait = backoff(self._unreachable, first=policy.first_backoff, longest=policy.longest_backoff, seed=self.id)
-            self._pause_until = now + wait
+            self._pause_until = self._clock.now() + wait
             _log.warning("8x8 cannot be reached", error=verdict.message, next_try_seconds=wait.total_seconds())
 
     async def _next_look(self) -> datetime:

@@ -18,7 +18,7 @@ import orjson
 from voiceflow_worker.gateway.answer import Answer
 from voiceflow_worker.gateway.retry_after import read_date, read_retry_after
 from voiceflow_worker.model.status import UNKNOWN_ERROR
-from voiceflow_worker.model.verdict import Hold, Verdict, VerdictKind
+from voiceflow_worker.model.verdict import Hold, NotSentCause, Verdict, VerdictKind
 
 _CODE = re.compile(r"-?\d{1,9}", re.ASCII)
 _LONGEST_QUOTE = 200
@@ -94,7 +94,10 @@ def judge_failure(error: Exception, *, nothing_left: bool, host: str) -> Verdict
         )
     if nothing_left:
         return Verdict(
-            kind=VerdictKind.NOT_SENT, message=f"no connection to {host} ({why}): nothing was sent", hold=hold
+            kind=VerdictKind.NOT_SENT,
+            cause=NotSentCause.UNREACHABLE,
+            message=f"no connection to {host} ({why}): nothing was sent",
+            hold=hold,
         )
     return _unknown(f"the connection to {host} failed after the call may have left ({why})", hold=hold)
 
@@ -104,7 +107,9 @@ def judge_silence(*, may_have_left: bool, after: timedelta, host: str) -> Verdic
     if may_have_left:
         return _unknown(f"no answer from {host} within {_in_words(after)}")
     return Verdict(
-        kind=VerdictKind.NOT_SENT, message=f"no connection to {host} within {_in_words(after)}: nothing was sent"
+        kind=VerdictKind.NOT_SENT,
+        cause=NotSentCause.UNREACHABLE,
+        message=f"no connection to {host} within {_in_words(after)}: nothing was sent",
     )
 
 
@@ -112,7 +117,9 @@ def judge_lateness(*, valid_until: datetime, now: datetime) -> Verdict:
     """The verdict of a placement whose time was over before anything was sent."""
     late = _in_words(max(now - valid_until, timedelta(0)))
     return Verdict(
-        kind=VerdictKind.NOT_SENT, message=f"its validUntil had passed {late} before it could leave: not sent"
+        kind=VerdictKind.NOT_SENT,
+        cause=NotSentCause.TOO_LATE,
+        message=f"its validUntil had passed {late} before it could leave: not sent",
     )
 
 

@@ -32,7 +32,7 @@ from voiceflow_worker.model.lifecycle import (
 )
 from voiceflow_worker.model.outcome import MISSED_WINDOW_CODES, Outcome
 from voiceflow_worker.model.policy import CallPolicy
-from voiceflow_worker.model.verdict import Verdict, VerdictKind
+from voiceflow_worker.model.verdict import NotSentCause, Verdict, VerdictKind
 
 S = JobState
 
@@ -45,6 +45,10 @@ _CONCLUSIVE = frozenset(
     }
 )
 _NOT_PLACED = _CONCLUSIVE - {PostVerdict.CREATED}
+_ON_THIS_SIDE = frozenset(
+    {NotSentCause.HELD, NotSentCause.MISSED_DEPARTURE, NotSentCause.STOPPED, NotSentCause.STORE_AWAY}
+)
+"""Causes that say nothing of the way to 8x8: such a call need not wait."""
 _OPEN = frozenset({S.SENDING, S.SUBMITTED, S.IN_DOUBT, S.ACCEPTED})
 
 
@@ -142,6 +146,8 @@ def _not_placed(
         return ended(after, S.FAILED, at=at, reason=verdict.message, policy=policy)
     if verdict.kind is VerdictKind.TURNED_AWAY:
         return requeued(replace(after, failures=0), due_at=held_until or at, reason=verdict.message)
+    if verdict.cause in _ON_THIS_SIDE:
+        return requeued(after, due_at=held_until or at, reason=verdict.message)
     failures = job.failures + 1
     wait = backoff(failures, first=policy.first_backoff, longest=policy.longest_backoff, seed=job.id)
     return requeued(replace(after, failures=failures), due_at=max(at + wait, held_until or at), reason=verdict.message)

@@ -22,6 +22,26 @@ class VerdictKind(StrEnum):
     """The call may have been placed. Only evidence settles it; it is never sent again by time."""
 
 
+class NotSentCause(StrEnum):
+    """Why nothing left."""
+
+    UNREACHABLE = "unreachable"
+    """No connection to 8x8: refused, DNS, TLS, no answer to the attempt, no connection free."""
+    FAULT = "fault"
+    """The gateway raised an error before anything left."""
+    TOO_LATE = "too_late"
+    """The call's `validUntil` had passed before it could leave: it waited too long for a limiter, or its process stood
+    still."""
+    MISSED_DEPARTURE = "missed_departure"
+    """It was not ready at its departure time, and the next one lies too far ahead."""
+    HELD = "held"
+    """Its queue was held while it waited for its departure."""
+    STOPPED = "stopped"
+    """Its worker was stopped."""
+    STORE_AWAY = "store_away"
+    """The store, or the worker's journal file, could not be used when it was due to leave."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
     """An order to hold the whole queue, which comes with a verdict.
@@ -40,7 +60,8 @@ class Verdict:
     """What one POST came to.
 
     `code` is the 8x8 status code where the answer had one, else None; `http_status` is None when no answer came.
-    `server_date` is the answer's Date header (RFC 9110 §6.6.1): the one clock that both sides can see.
+    `server_date` is the answer's Date header (RFC 9110 §6.6.1): the one clock that both sides can see. `cause` belongs
+    to `NOT_SENT`; without one, 8x8 counts as out of reach.
     """
 
     kind: VerdictKind
@@ -50,6 +71,12 @@ class Verdict:
     http_status: int | None = None
     server_date: datetime | None = None
     hold: Hold | None = None
+    cause: NotSentCause | None = None
+
+    @property
+    def is_outage(self) -> bool:
+        """Whether nothing left because the way to 8x8 failed."""
+        return self.kind is VerdictKind.NOT_SENT and self.cause in {None, NotSentCause.UNREACHABLE, NotSentCause.FAULT}
 
 
 class PostProgress:

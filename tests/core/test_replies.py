@@ -1,0 +1,187 @@
+"""What follows from an answer is judged once, when it comes, however long the store is away for."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+
+import anyio
+import pytest
+
+from tests.support.engine import Engine
+from tests.support.flows import flow, number
+from tests.support.troubled import TroubledStore, passing
+from tests.support.voices import ScriptedVoice, created
+from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, Worker, WorkerOptions, open_store
+from voiceflow_worker.backends.contract import ManualClock
+from voiceflow_worker.core.departures import Departures
+from voiceflow_worker.core.ports import Limits, Placement
+from voiceflow_worker.core.submit import Flight
+from voiceflow_worker.errors import StoreUnavailableError
+from voiceflow_worker.model.gate import Gate
+from voiceflow_worker.model.job import PostVerdict
+from voiceflow_worker.model.policy import Outcomes
+from voiceflow_worker.model.verdict import Hold, NotSentCause, Verdict, VerdictKind
+
+pytestmark = pytest.mark.anyio
+
+AWAY = timedelta(seconds=12)
+STEP = timedelta(milliseconds=100)
+
+
+@pytest.fixture
+async def store(clock: ManualClock) -> AsyncIterator[TroubledStore]:
+    async with open_store("memory://", clock=clock) as opened:
+        yield TroubledStore(opened)
+
+
+class Answers(ScriptedVoice):
+    """A voice with whose first answer the store goes away, for twelve seconds."""
+
+    def __init__(
+        self, store: TroubledStore, verdict: Verdict, *, trips: tuple[str, ...] = ("jobs.", "control.")
+    ) -> None:
+        super().__init__(answer=self._answered)
+        self._store = store
+        self._verdict = verdict
+        self._trips = trips
+        self.answered_at: datetime | None = None
+
+    def _answered(self, placement: Placement) -> Verdict:
+        if self.answered_at is None:
+            self.answered_at = self._store.clock.now()
+            self._store.before = self._away
+            return self._verdict
+        return created(f"session-{placement.client_request_id}")
+
+    async def _away(self, trip: str) -> None:
+        assert self.answered_at is not None
+        if trip.startswith(self._trips) and self._store.clock.now() < self.answered_at + AWAY:
+            raise StoreUnavailableError(f"away: {trip}")
+
+
+async def gates(store: TroubledStore) -> list[Gate]:
+    return list(await store.control.gates("default"))
+
+
+async def test_a_missed_window_is_no_clock_that_is_off_when_the_store_was_away_with_the_answer(
+    store: TroubledStore, clock: ManualClock
+) -> None:
+    verdict = Verdict(kind=VerdictKind.REFUSED, message="expired", code=-1015, http_status=400, server_date=clock.now())
+    engine = Engine(store, Answers(store, verdict))
+    job = await engine.enqueue(valid_for=timedelta(hours=1))
+    await passing(clock, engine.send, step=STEP)
+    assert await gates(store) == [], "the queue is held until a person resumes it"
+    after = await engine.queue.get(job.id)
+    assert (after.state, after.missed_windows) == (JobState.QUEUED, 1)
+
+
+@pytest.mark.parametrize(("off", "held"), [(-30, True), (-3, False), (3, False), (12, False), (30, True)])
+async def test_a_date_between_the_post_and_its_answer_is_right_however_slow_the_answer_was(
+    store: TroubledStore, clock: ManualClock, off: float, held: bool
+) -> None:
+    """The answer takes 12 s: a Date from any moment of these proves nothing against this clock."""
+
+    class Slow(ScriptedVoice):
+        async def place(self, placement: Placement, **_: object) -> Verdict:  # noqa: ARG002
+            date = clock.now() + timedelta(seconds=off)
+            clock.advance(AWAY)
+            return Verdict(kind=VerdictKind.REFUSED, message="expired", code=-1015, http_status=400, server_date=date)
+
+    engine = Engine(store, Slow())
+    await engine.enqueue(valid_for=timedelta(hours=1))
+    await engine.send()
+    assert ["clock" in gate.reason for gate in await gates(store)] == [True] * held
+
+
+async def test_a_retry_after_counts_from_its_answer(store: TroubledStore, clock: ManualClock) -> None:
+    hold = Hold(reason="429", retry_after=timedelta(seconds=60))
+    voice = Answers(store, Verdict(kind=VerdictKind.TURNED_AWAY, message="429", http_status=429, hold=hold))
+    engine = Engine(store, voice)
+    job = await engine.enqueue()
+    await passing(clock, engine.send, step=STEP)
+    assert voice.answered_at is not None
+    opens = voice.answered_at + timedelta(seconds=60)
+    assert [gate.until for gate in await gates(store)] == [opens]
+    after = await engine.queue.get(job.id)
+    assert (after.due_at, after.posts[-1].answered_at) == (opens, voice.answered_at)
+
+
+async def test_a_429_without_a_time_doubles_the_pause_once_however_often_it_is_offered(
+    store: TroubledStore, clock: ManualClock
+) -> None:
+    verdict = Verdict(kind=VerdictKind.TURNED_AWAY, message="429", http_status=429, hold=Hold(reason="429"))
+    engine = Engine(store, Answers(store, verdict))
+    await engine.enqueue()
+    await passing(clock, engine.send, step=STEP)
+    gate = engine.holds.close(Hold(reason="429"))
+    assert gate.until is not None
+    assert gate.until - clock.now() == timedelta(seconds=2)
+
+
+async def test_a_queue_that_a_person_opened_is_not_held_again_by_an_answer_that_waits_to_be_stored(
+    store: TroubledStore, clock: ManualClock
+) -> None:
+    hold = Hold(reason="8x8 answered 401", until_opened=True)
+    verdict = Verdict(kind=VerdictKind.TURNED_AWAY, message="401", http_status=401, hold=hold)
+    engine = Engine(store, Answers(store, verdict, trips=("jobs.commit",)))
+    await engine.enqueue()
+
+    async def resume() -> None:
+        while not await gates(store):
+            await clock.sleep(0.05)
+        await engine.queue.resume()
+
+    async def both() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(engine.send)
+            group.start_soon(resume)
+
+    await passing(clock, both, step=STEP)
+    assert await gates(store) == []
+
+
+async def test_a_call_that_misses_its_departure_while_the_store_is_away_is_not_sent_and_in_no_doubt(
+    store: TroubledStore, clock: ManualClock
+) -> None:
+    voice = ScriptedVoice()
+    engine = Engine(store, voice)
+    await store.control.configure("default", Limits(rate=10))
+    job = await engine.enqueue()
+    departures = Departures(store.control, clock, queue="default", rate=10)
+    flight = (await engine.prepare())[0]
+    (turn,) = await departures.take(1)
+
+    async def stalls(trip: str) -> None:
+        if trip == "jobs.commit":
+            clock.advance(timedelta(seconds=1))
+
+    async def away(trip: str) -> None:
+        if trip == "control.take":
+            raise StoreUnavailableError("away")
+
+    store.before, store.after = away, stalls
+    await engine.submitter.fly(Flight(flight.job, turn, flight.leased_at, flight.locked_at))
+    after = await engine.queue.get(job.id)
+    assert voice.placed == []
+    assert (after.state, after.attempt, after.failures) == (JobState.QUEUED, 0, 0)
+    assert after.posts[-1].verdict is PostVerdict.NOT_SENT
+
+
+@pytest.mark.parametrize("cause", [*NotSentCause, None])
+async def test_only_a_way_to_8x8_that_fails_makes_a_worker_pause(
+    store: TroubledStore, clock: ManualClock, cause: NotSentCause | None
+) -> None:
+    """With a slow limiter calls are late, and there is nothing to wait for."""
+    policy = CallPolicy(outcomes=Outcomes.NONE)
+    queue = CallQueue(store, policy=policy)
+    await queue.enqueue_many(CallRequest(flow=flow(number(place))) for place in range(2))
+    voice = ScriptedVoice(answers=[Verdict(kind=VerdictKind.NOT_SENT, cause=cause, message="not sent")])
+    worker = Worker(store, voice, rate=None, concurrency=1, options=WorkerOptions(policy=policy))
+    began = clock.now()
+    await passing(clock, worker.drain, step=STEP)
+    paused = voice.placed[1][0] - began
+    if cause in {None, NotSentCause.UNREACHABLE, NotSentCause.FAULT}:
+        assert timedelta(milliseconds=200) < paused < timedelta(seconds=1)
+    else:
+        assert not paused
