@@ -14,6 +14,9 @@ from voiceflow_worker.model.verdict import Hold, PostProgress, Verdict, VerdictK
 pytestmark = pytest.mark.anyio
 
 REFUSED = b'{"sessionStatus":"NOT_CREATED","statusCode":-1014,"statusMessage":"Source not allowed"}'
+PLATFORM = (
+    b'{"code":1304,"message":"Request could not be handled","errorId":"4b0c-77","timestamp":"2026-11-20T08:00:00Z"}'
+)
 K = VerdictKind
 
 # (status, body, headers) -> (kind, code, how it holds: None, "opened", or the seconds of its Retry-After, 0 for none)
@@ -25,21 +28,27 @@ ROWS: dict[str, tuple[int, bytes, list[str], VerdictKind, int | None, str | floa
     "200 nothing": (200, b"", [], K.UNKNOWN, None, None),
     "201 created": (201, CREATED, [], K.UNKNOWN, 1, None),
     "204": (204, b"", [], K.UNKNOWN, None, None),
-    "301": (301, b"", ["Location: /elsewhere"], K.UNKNOWN, None, None),
-    "302": (302, b"", ["Location: /elsewhere"], K.UNKNOWN, None, None),
-    "303": (303, b"", ["Location: /elsewhere"], K.UNKNOWN, None, None),
+    "301": (301, b"", ["Location: /elsewhere"], K.UNKNOWN, None, "opened"),
+    "302": (302, b"", ["Location: /elsewhere"], K.UNKNOWN, None, "opened"),
+    "303": (303, b"", ["Location: /elsewhere"], K.UNKNOWN, None, "opened"),
     "307": (307, b"", ["Location: /elsewhere"], K.TURNED_AWAY, None, "opened"),
     "308": (308, b"", ["Location: /elsewhere"], K.TURNED_AWAY, None, "opened"),
     "400 refused": (400, REFUSED, [], K.REFUSED, -1014, None),
     "400 junk": (400, b"Bad Request", [], K.UNKNOWN, None, None),
+    "400 platform": (400, PLATFORM, [], K.TURNED_AWAY, None, "opened"),
     "401": (401, b'{"statusCode":401,"sessionStatus":"NOT_CREATED"}', [], K.TURNED_AWAY, 401, "opened"),
     "403": (403, b"", [], K.TURNED_AWAY, None, "opened"),
     "404": (404, b"not here", [], K.TURNED_AWAY, None, "opened"),
+    "404 platform": (404, PLATFORM, [], K.TURNED_AWAY, None, "opened"),
     "405": (405, b"", [], K.UNKNOWN, None, None),
     "408": (408, b"", [], K.UNKNOWN, None, None),
+    "410": (410, b"Gone", [], K.UNKNOWN, None, "opened"),
+    "410 platform": (410, PLATFORM, [], K.TURNED_AWAY, None, "opened"),
     "413": (413, b"", [], K.UNKNOWN, None, None),
     "422 refused": (422, REFUSED, [], K.REFUSED, -1014, None),
     "425": (425, b"", [], K.TURNED_AWAY, None, 0),
+    "426": (426, b"", ["Upgrade: TLS/1.2"], K.UNKNOWN, None, "opened"),
+    "426 platform": (426, PLATFORM, [], K.TURNED_AWAY, None, "opened"),
     "429": (429, b"", [], K.TURNED_AWAY, None, 0),
     "429 with seconds": (429, b"", ["Retry-After: 7"], K.TURNED_AWAY, None, 7.0),
     "429 with a date": (

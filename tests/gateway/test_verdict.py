@@ -269,6 +269,81 @@ def test_no_answer_is_too_odd_for_a_verdict(status: int, body: bytes, whole: boo
         assert status not in {201, 202, 301, 302, 303, 500, 502, 503, 504}
 
 
+# -- errors of 8x8's platform, and other answers that every call would get ---------------------------------------------
+
+
+def platform_error(**changed: Any) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "code": 1304,
+        "message": "Request could not be handled",
+        "errorId": "4b0c-77",
+        "timestamp": "2026-11-20T08:00:00Z",
+    }
+    return {key: value for key, value in (body | changed).items() if value is not ...}
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 426])
+@pytest.mark.parametrize("changed", [{}, {"code": "1304"}, {"errorId": ...}, {"timestamp": ..., "message": ""}])
+def test_an_error_of_the_platform_is_about_the_queue_and_not_the_call(status: int, changed: dict[str, Any]) -> None:
+    verdict = judge(status, platform_error(**changed))
+    assert (verdict.kind, verdict.code, verdict.session_id) == (K.TURNED_AWAY, None, None)
+    assert verdict.hold is not None
+    assert verdict.hold.until_opened
+    assert "then resume" in verdict.hold.reason
+    assert "1304" in verdict.message
+    if "errorId" not in changed:
+        assert "4b0c-77" in verdict.message
+
+
+@pytest.mark.parametrize("status", [400, 410, 426])
+@pytest.mark.parametrize(
+    "body",
+    [
+        platform_error(code=...),
+        platform_error(code=None),
+        platform_error(code=True),
+        platform_error(code=""),
+        platform_error(message=...),
+        platform_error(message=["no"]),
+        platform_error(sessionStatus="PERHAPS"),
+        platform_error(statusCode=1),
+        platform_error(callFlowRequestId="f-1"),
+        platform_error(sessionId="s-1"),
+        b"",
+        b"<html>",
+        b'{"code":1304,"message":"cut',
+        [platform_error()],
+    ],
+    ids=repr,
+)
+def test_what_only_resembles_an_error_of_the_platform_is_in_doubt(status: int, body: object) -> None:
+    assert judge(status, body).kind is K.UNKNOWN
+
+
+def test_a_part_of_an_error_of_the_platform_is_in_doubt() -> None:
+    assert judge(400, platform_error(), whole=False).kind is K.UNKNOWN
+
+
+@pytest.mark.parametrize("status", [410, 426])
+def test_a_refusal_of_the_api_with_a_status_of_the_platform_is_no_error_of_the_platform(status: int) -> None:
+    assert judge(status, not_created()).kind is K.UNKNOWN
+
+
+@pytest.mark.parametrize("status", [200, 201, 405, 409, 418, 422, 500, 502, 503])
+def test_an_error_of_the_platform_with_another_status_is_in_doubt(status: int) -> None:
+    assert judge(status, platform_error()).kind is K.UNKNOWN
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 410, 426])
+@pytest.mark.parametrize("body", [b"", b"<html>", not_created()])
+def test_a_doubt_that_every_call_would_share_holds_the_queue(status: int, body: object) -> None:
+    verdict = judge(status, body, headers={"Location": "/elsewhere", "Retry-After": "3"})
+    assert verdict.kind is K.UNKNOWN
+    assert verdict.hold is not None
+    assert verdict.hold.until_opened
+    assert "then resume" in verdict.hold.reason
+
+
 # -- no answer ---------------------------------------------------------------------------------------------------------
 
 

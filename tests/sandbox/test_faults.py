@@ -130,6 +130,26 @@ async def test_raw_junk_is_no_http(caller: Caller) -> None:
         await caller.place()
 
 
+@pytest.mark.parametrize("status", [None, 400, 401, 403, 404, 410, 426])
+async def test_an_error_of_the_platform_has_nothing_of_a_call(caller: Caller, status: int | None) -> None:
+    await caller.fault(
+        "platform", next=1, code=1304, message="Not here", **({} if status is None else {"status": status})
+    )
+    answer = await caller.place()
+    assert answer.status_code == (status or 403)
+    said = answer.json()
+    assert set(said) == {"code", "message", "errorId", "timestamp"}
+    assert (said["code"], said["message"]) == (1304, "Not here")
+    assert await rang(caller) == [False]
+    assert (await caller.place()).status_code == 200
+
+
+async def test_the_platform_has_no_errors_of_other_statuses(caller: Caller) -> None:
+    refused = await caller.client.post(f"{caller.url}/_sandbox/faults", json={"fault": "platform", "status": 500})
+    assert refused.status_code == 422
+    assert "410" in refused.text
+
+
 @pytest.mark.parametrize("status", [200, 201, 400, 401, 403, 404, 408, 409, 418, 425, 429, 500, 502, 503, 504, 599])
 async def test_any_status_can_be_ordered_and_nobody_is_called(caller: Caller, status: int) -> None:
     await caller.fault("status", next=1, status=status)

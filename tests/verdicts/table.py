@@ -161,6 +161,7 @@ NO_SESSION = b'{"sessionStatus":"CREATED","statusCode":1,"statusMessage":"Create
 JUNK = b"<html><body><h1>It works!</h1></body></html>"
 CONTRADICTION = b'{"sessionStatus":"NOT_CREATED","statusCode":-1014,"sessionId":"s-1"}'
 UNHEARD_OF = b'{"sessionStatus":"PERHAPS","statusCode":1}'
+PLATFORM = b'{"code":1304,"message":"Request could not be handled","errorId":"4b0c-77"}'
 WAIT_1 = "Retry-After: 1"
 OFF_BY_A_DAY = "Date: Tue, 06 Jan 2026 12:00:00 GMT"
 
@@ -240,6 +241,12 @@ ROWS: tuple[Row, ...] = (
     turned_away("307", replies(307, b"", "Location: http://127.0.0.1:9/")),
     turned_away("308", replies(308, b"", "Location: http://127.0.0.1:9/")),
     turned_away("200 with the code 401", replies(200, not_created(401)), code=401),
+    # A platform error: the request reached the door and not the API.
+    turned_away("400 of the platform", replies(400, PLATFORM)),
+    turned_away("403 of the platform", replies(403, PLATFORM)),
+    turned_away("404 of the platform", replies(404, PLATFORM)),
+    turned_away("410 of the platform", replies(410, PLATFORM)),
+    turned_away("426 of the platform", replies(426, PLATFORM)),
     # 408: only if the body was complete.
     in_doubt("408 to a whole POST", server(scenes.times_out_a_whole_post)),
     # httpx's pool on trio is the one that tells that the body was cut.
@@ -273,10 +280,12 @@ ROWS: tuple[Row, ...] = (
         "503 with a time believed", replies(503, b"", WAIT_1, retry_not_created_5xx=True), hold=SECOND, resent=False
     ),
     in_doubt("503 without a time not believed", replies(503, retry_not_created_5xx=True)),
-    # 301, 302, 303, any other.
-    in_doubt("301", replies(301, b"", "Location: http://127.0.0.1:9/")),
-    in_doubt("302", replies(302, b"", "Location: http://127.0.0.1:9/")),
-    in_doubt("303", replies(303, b"", "Location: http://127.0.0.1:9/")),
+    # 301, 302, 303 (which every call would get), any other.
+    in_doubt("301", replies(301, b"", "Location: http://127.0.0.1:9/"), hold=Hold.UNTIL_OPENED),
+    in_doubt("302", replies(302, b"", "Location: http://127.0.0.1:9/"), hold=Hold.UNTIL_OPENED),
+    in_doubt("303", replies(303, b"", "Location: http://127.0.0.1:9/"), hold=Hold.UNTIL_OPENED),
+    in_doubt("410 with junk", replies(410, JUNK), hold=Hold.UNTIL_OPENED),
+    in_doubt("426 with junk", replies(426, JUNK), hold=Hold.UNTIL_OPENED),
     in_doubt("202", replies(202, CREATED), code=1),
     in_doubt("400 with junk", replies(400, b"no")),
     in_doubt("418", replies(418)),

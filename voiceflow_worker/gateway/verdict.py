@@ -16,6 +16,7 @@ from typing import Any, cast
 import orjson
 
 from voiceflow_worker.gateway.answer import Answer
+from voiceflow_worker.gateway.platform_error import STATUSES, read_platform_error
 from voiceflow_worker.gateway.retry_after import read_date, read_retry_after
 from voiceflow_worker.model.status import UNKNOWN_ERROR
 from voiceflow_worker.model.verdict import Hold, NotSentCause, Verdict, VerdictKind
@@ -27,23 +28,35 @@ _LONGEST_QUOTE = 200
 # of the pace is about the queue and not about this call, also when it comes with HTTP 200 or 400.
 _ABOUT_THE_QUEUE = frozenset({401, 403, 404, 425, 429})
 
+# What every further call would get as well, and nobody was called.
+_ABOUT_US = frozenset({401, 403, 404, 307, 308})
+
 _REMEDIES = {
     401: "8x8 does not accept the API key (401): check VOICEFLOW_API_KEY, then resume the queue",
     403: "8x8 does not allow this (403): check that the API key belongs to the sub-account, that the sub-account may"
     " place calls, and that it allows this machine's address; then resume the queue",
-    404: "8x8 does not know this sub-account at this address (404): check VOICEFLOW_SUB_ACCOUNT and VOICEFLOW_BASE_URL"
-    " or VOICEFLOW_BASE_URL; then resume the queue",
+    404: "8x8 does not know this sub-account at this address (404): check VOICEFLOW_SUB_ACCOUNT and VOICEFLOW_BASE_URL;"
+    " then resume the queue",
+    400: "8x8's platform does not take the request (400), and its API never saw it: ask 8x8 with the error id that the"
+    " call shows; then resume the queue, or cancel the call if it alone is turned away",
+    410: "the API is gone from this address (410): check VOICEFLOW_BASE_URL, or ask 8x8; then resume the queue",
+    426: "8x8 asks for a newer TLS than this machine, or a proxy before it, speaks (426): update Python and OpenSSL;"
+    " then resume the queue",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Said:
-    """What the JSON of an answer says; `status` is the sessionStatus in one spelling, empty when there is none."""
+    """What the JSON of an answer says; `status` is the sessionStatus in one spelling, empty when there is none.
+
+    `by_the_platform` tells that it is an error of 8x8's platform, in words of its own.
+    """
 
     status: str
     code: int | None
     session_id: str | None
     message: str
+    by_the_platform: bool = False
 
     @property
     def was_created(self) -> bool:
@@ -142,6 +155,7 @@ def _judge(answer: Answer, said: _Said | None, wait: timedelta | None, *, believ
     if said is not None and said.speaks_of_a_session and answer.status != 200:
         return _unknown(f"8x8 answered {told}, and yet speaks of a session")
     refusal = said if said is not None and said.was_not_created else None
+    by_the_platform = said is not None and said.by_the_platform
     status = answer.status
     if refusal is not None and status in (200, 400, 422) and refusal.code in _ABOUT_THE_QUEUE:
         status = refusal.code
@@ -150,10 +164,8 @@ def _judge(answer: Answer, said: _Said | None, wait: timedelta | None, *, believ
             return _judge_200(said, told)
         case 400 | 422 if refusal is not None:
             return _refused(refusal)
-        case 401 | 403 | 404:
-            return _turned_away(told, Hold(reason=_REMEDIES[status], until_opened=True))
-        case 307 | 308:
-            return _turned_away(told, Hold(reason=_redirect_remedy(answer), until_opened=True))
+        case _ if status in _ABOUT_US or (by_the_platform and status in STATUSES):
+            return _turned_away(told, Hold(reason=_remedy(answer, status), until_opened=True))
         case 408 if answer.post_was_cut:
             return _turned_away(told, Hold(reason="8x8 gave up reading a call (408)", retry_after=wait))
         case 425 | 429:
@@ -163,6 +175,8 @@ def _judge(answer: Answer, said: _Said | None, wait: timedelta | None, *, believ
             return _turned_away(told, Hold(reason=f"8x8 is not available ({status})", retry_after=wait))
         case _ if believes_5xx and 500 <= status <= 599 and refusal is not None:
             return _turned_away(told, Hold(reason=f"8x8 has trouble ({status})", retry_after=wait))
+        case 301 | 302 | 303 | 410 | 426:  # in doubt, and one is enough: every further call would get the same
+            return _unknown(f"8x8 answered {told}", hold=Hold(reason=_remedy(answer, status), until_opened=True))
         case _:
             return _unknown(f"8x8 answered {told}")
 
@@ -194,7 +208,9 @@ def _unknown(what: str, *, hold: Hold | None = None) -> Verdict:
     return Verdict(kind=VerdictKind.UNKNOWN, message=f"{what}: the call may have been placed", hold=hold)
 
 
-def _redirect_remedy(answer: Answer) -> str:
+def _remedy(answer: Answer, status: int) -> str:
+    if status in _REMEDIES:
+        return _REMEDIES[status]
     there = quote(answer.headers.get("location", ""))
     return (
         f"the API has moved ({answer.status}{f' to {there}' if there else ''}), and a call is never sent on: check"
@@ -213,6 +229,11 @@ def _read(answer: Answer) -> _Said | None:
     if not isinstance(body, dict):
         return None
     fields = cast("dict[str, Any]", body)
+    by_platform = read_platform_error(fields)
+    if by_platform is not None:
+        error_id = f", error id {by_platform.error_id}" if by_platform.error_id else ""
+        words = quote(f"platform error {by_platform.code}{error_id}: {by_platform.message or 'it gave no reason'}")
+        return _Said(status="", code=None, session_id=None, message=words, by_the_platform=True)
     session_id = fields.get("sessionId")
     message = fields.get("statusMessage")
     return _Said(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import formatdate
 from http import HTTPStatus
+from uuid import uuid4
 
 import orjson
 
@@ -89,6 +90,21 @@ def not_created(status: int, code: int, message: str, *, headers: Mapping[str, s
     body = orjson.dumps({"sessionStatus": "NOT_CREATED", "statusCode": code, "statusMessage": message})
     told = f"{status} NOT_CREATED" + (f" ({code})" if code < 0 else "")
     return Answer(status=status, body=body, told=told, code=code if code < 0 else None, headers=headers or {})
+
+
+def platform_error(
+    status: int, *, code: int | None = None, message: str = "", headers: Mapping[str, str] | None = None
+) -> Answer:
+    """An error of the platform that stands before the API: nothing of a call is in it."""
+    body = orjson.dumps(
+        {
+            "code": 1000 + status if code is None else code,
+            "message": message or HTTPStatus(status).phrase,
+            "errorId": str(uuid4()),
+            "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        }
+    )
+    return Answer(status=status, body=body, told=f"{status} platform error", headers=headers or {})
 
 
 def unreadable() -> Answer:

@@ -17,6 +17,9 @@ class FaultKind(StrEnum):
     """The answer comes `seconds` late; or when an event of the call was answered (`until`), a minute late at most."""
     STATUS = "status"
     """Another answer: `status`, with `code` and `message` as the service words refusals, or any `body`."""
+    PLATFORM = "platform"
+    """An error of 8x8's platform, which stands before the API: `status` (400, 401, 403, 404, 410 or 426; 403 unless
+    given), with `code` and `message` in its own form."""
     THROTTLE = "throttle"
     """429, with `retry_after` if it is given."""
     RESET = "reset"
@@ -62,6 +65,7 @@ class Within(StrEnum):
 _TAKES: dict[FaultKind, frozenset[str]] = {
     FaultKind.DELAY: frozenset({"seconds", "until"}),
     FaultKind.STATUS: frozenset({"status", "code", "message", "body", "headers", "retry_after", "location"}),
+    FaultKind.PLATFORM: frozenset({"status", "code", "message", "headers"}),
     FaultKind.THROTTLE: frozenset({"retry_after", "body", "headers"}),
     FaultKind.RESET: frozenset({"within"}),
     FaultKind.CLOSE: frozenset(),
@@ -71,7 +75,8 @@ _TAKES: dict[FaultKind, frozenset[str]] = {
 }
 _FOR_ALL = frozenset({"fault", "destination", "next_calls", "times", "place"})
 # What the service says by itself is decided before a call is placed; what goes wrong on the line is worst after it.
-_TURNS_AWAY = frozenset({FaultKind.STATUS, FaultKind.THROTTLE})
+_TURNS_AWAY = frozenset({FaultKind.STATUS, FaultKind.PLATFORM, FaultKind.THROTTLE})
+_OF_THE_PLATFORM = frozenset({400, 401, 403, 404, 410, 426})
 
 _LONGEST_WAIT = 60.0
 
@@ -80,7 +85,7 @@ class Fault(BaseModel):
     """One fault: its kind, its parameters, and which POSTs to the callflows endpoint it is for.
 
     For POSTs to `destination`, or else for any; `times` of them, once unless given, always if null. `next` n is any n
-    POSTs. `place` is "before" for status and throttle, else "after", unless given.
+    POSTs. `place` is "before" for status, platform and throttle, else "after", unless given.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -122,6 +127,8 @@ class Fault(BaseModel):
             raise ValueError("until is for a call that was placed; leave place out")
         if self.fault is FaultKind.STATUS and self.status is None:
             raise ValueError("status needs a status")
+        if self.fault is FaultKind.PLATFORM and self.status not in _OF_THE_PLATFORM | {None}:
+            raise ValueError(f"the platform's errors come with {', '.join(map(str, sorted(_OF_THE_PLATFORM)))}")
         if self.fault is FaultKind.CUT and self.within is Within.NOTHING and "within" in given:
             raise ValueError("cut is within headers or body; close sends nothing at all")
         return self

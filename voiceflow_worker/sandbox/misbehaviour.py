@@ -10,7 +10,7 @@ import orjson
 from starlette.types import Receive, Scope, Send
 
 from voiceflow_worker.sandbox.account import NO_KEY
-from voiceflow_worker.sandbox.answers import Answer, DateHeader, not_created
+from voiceflow_worker.sandbox.answers import Answer, DateHeader, not_created, platform_error
 from voiceflow_worker.sandbox.connection import connection_of, until_disconnected
 from voiceflow_worker.sandbox.faults import Fault, FaultKind, Within
 
@@ -24,6 +24,10 @@ def faulty_answer(fault: Fault) -> Answer | None:
     match fault.fault:
         case FaultKind.STATUS:
             return _other_status(fault, fault.status or 500)
+        case FaultKind.PLATFORM:
+            return platform_error(
+                fault.status or 403, code=fault.code, message=fault.message or "", headers=fault.headers
+            )
         case FaultKind.THROTTLE:
             return _other_status(fault, 429)
         case FaultKind.JUNK if not fault.raw:
