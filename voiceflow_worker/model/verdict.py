@@ -17,7 +17,8 @@ class VerdictKind(StrEnum):
     NOT_SENT = "not_sent"
     """Provably no byte of the POST left (refused, DNS, TLS, no connection): nobody was called; try again."""
     TURNED_AWAY = "turned_away"
-    """8x8 answered before reading the call (401, 403, 404, 307, 308, 425, 429): nobody was called; try again."""
+    """8x8 answered before reading the call (401, 403, 404, 307, 308, 425, 429, a platform error): nobody was called;
+    try again."""
     UNKNOWN = "unknown"
     """The call may have been placed. Only evidence settles it; it is never sent again by time."""
 
