@@ -37,6 +37,7 @@ from voiceflow_worker.model.duration import read_duration, write_duration
 from voiceflow_worker.model.networks import Network, read_networks
 from voiceflow_worker.model.rate import read_rate
 from voiceflow_worker.model.redial import redial_words
+from voiceflow_worker.model.spellings import read_numbers
 from voiceflow_worker.model.web_address import read_base_url, read_notify_url
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ Duration = Annotated[timedelta, Field(ge=timedelta(0)), BeforeValidator(_duratio
 Count = Annotated[int, Field(ge=1)]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
 Networks = Annotated[tuple[Network, ...], BeforeValidator(read_networks)]
+Numbers = Annotated[tuple[str, ...], BeforeValidator(read_numbers)]
 Queue = Annotated[str, _in_form(r"[a-z0-9][a-z0-9-]{0,15}", "give 1 to 16 of a-z, 0-9 and -, not beginning with -")]
 # 8x8 documents this form of a sub-account id.
 SubAccount = Annotated[str, _in_form(r"[A-Za-z0-9\-._&]{3,50}", "give 3 to 50 letters, digits, -, ., _ or &")]
@@ -233,6 +235,8 @@ class Settings(BaseSettings):
     burst: Count = 1
     concurrency: Count = 50
     max_active: Count | None = None
+    shared_numbers: Numbers = ()
+    """Numbers that many calls at once may bridge to."""
     redial_on: Annotated[tuple[str, ...], BeforeValidator(redial_words)] = ()
     redial_max: Annotated[int, Field(ge=0)] = 1
     redial_after: Duration = timedelta(minutes=30)
@@ -306,6 +310,7 @@ class Settings(BaseSettings):
             outcomes=Outcomes(self.outcomes),
             export_settle=self.export_settle,
             missing_means=MissingMeans(self.export_missing_means),
+            shared_numbers=frozenset(self.shared_numbers),
         )
 
     def state_folder(self) -> Path:

@@ -131,8 +131,9 @@ class Commands:
         """Lock the number of a job that is held, perhaps for too long; where it is busy, the job is put back."""
         now = self.clock.now()
         locked = self._all(lambda side: side.numbers.lock([self._of(side, held.jobs)], now=now))
-        assert len({bool(each) for each in locked}) == 1
-        if not locked[0]:
+        has_it = {bool(each.jobs) for each in locked}
+        assert len(has_it) == 1
+        if has_it == {False}:
             self.put_back(held, loss)
             return False
         held.locked_at = now

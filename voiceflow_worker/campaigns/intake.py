@@ -9,7 +9,7 @@ from datetime import datetime
 from voiceflow_worker.campaigns.request import ReadRow
 from voiceflow_worker.core.ports import KeyOwner
 from voiceflow_worker.core.queue import CallQueue, CallRequest
-from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.core.suppression import Suppression, SuppressionList
 from voiceflow_worker.errors import CallFlowError, KeyConflict, KeyConflictError, SuppressedNumberError
 from voiceflow_worker.model.finding import Finding, Severity
 from voiceflow_worker.model.moment import in_words
@@ -72,7 +72,7 @@ class Intake:
                 told.append(row)
             elif owner is not None:
                 told.append(self._conflicting(row, owner.job_id))
-            elif (reason := listed.get(_number(row))) is not None:
+            elif (reason := _why_suppressed(row, listed)) is not None:
                 suppressed.append(self._suppressed(row, reason))
                 told.append(suppressed[-1])
             else:
@@ -108,14 +108,13 @@ class Intake:
                 break
         return taken
 
-    async def _listed(self, rows: Sequence[ReadRow]) -> Mapping[str, str]:
-        """Why numbers of these rows are not called; the others are absent."""
+    async def _listed(self, rows: Sequence[ReadRow]) -> Mapping[str, Suppression]:
+        """The entries of these rows' numbers on the suppression list."""
         if self._queue is None or not rows:
             return {}
-        now = self._queue.store.clock.now()
-        found = await SuppressionList(self._queue.store).standing([_number(row) for row in rows])
-        due = {_number(row): max(now, row.request.not_before or now) for row in rows if row.request is not None}
-        return {number: entry.in_words() for number, entry in found.items() if entry.holds(due[number])}
+        return await SuppressionList(self._queue.store).standing(
+            [number for row in rows if row.request is not None for number in row.request.flow.destinations]
+        )
 
     async def _enqueue(self, requests: Sequence[CallRequest]) -> int:
         if self._queue is None:
@@ -175,6 +174,18 @@ def _too_late_for_its_window(row: ReadRow, now: datetime) -> Finding | None:
         at=max(now, request.not_before or now),
         valid_until=request.valid_until,
     ).problem
+
+
+def _why_suppressed(row: ReadRow, listed: Mapping[str, Suppression]) -> str | None:
+    """Why the row is not called when it is due."""
+    if row.request is None or not listed:
+        return None
+    due = row.request.not_before
+    for place, number in enumerate(row.request.flow.destinations):
+        entry = listed.get(number)
+        if entry is not None and (due is None or entry.holds(due)):
+            return entry.in_words_of(number) if place else entry.in_words()
+    return None
 
 
 def _number(row: ReadRow) -> str:

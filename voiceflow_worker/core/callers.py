@@ -20,6 +20,7 @@ from voiceflow_worker.model.job import Job, KeyPress, Post
 from voiceflow_worker.model.lifecycle import with_post
 from voiceflow_worker.model.phone import usual_form
 from voiceflow_worker.model.policy import CallPolicy
+from voiceflow_worker.model.spellings import spellings
 
 VISITS = "ivr-visit"
 VISIT_KEPT = timedelta(hours=4)
@@ -147,7 +148,7 @@ def _fits(job: Job, post: Post, event: CallAction) -> bool:
         and (post.is_open or post.session_id is not None)
         and job.source == event.source
         and event.destination is not None
-        and job.destination == usual_form(event.destination)
+        and job.destination in spellings(usual_form(event.destination))
     )
 
 

@@ -71,13 +71,19 @@ class Journal:
 
     async def put_back(self, jobs: Sequence[Job], *, reason: str, wait: timedelta = timedelta()) -> None:
         """Queue leased jobs again that have not been journalled, and give their numbers back."""
+        await self.put_back_each([(job, reason, wait) for job in jobs])
+
+    async def put_back_each(self, jobs: Sequence[tuple[Job, str, timedelta]]) -> None:
+        """The same, each with a reason and a wait of its own."""
         if not jobs:
             return
         now = self._store.clock.now()
         # Numbers first: afterwards another worker may hold the job, and with it the lock. After the end of the lease
         # that may be so already; then the lock ends by time.
-        await self._numbers.release_unsent(job for job in jobs if now < job.due_at)
-        moves = [move(job, lifecycle.release(job, due_at=now + wait, reason=reason), at=now) for job in jobs]
+        await self._numbers.release_unsent(job for job, _, _ in jobs if now < job.due_at)
+        moves = [
+            move(job, lifecycle.release(job, due_at=now + wait, reason=reason), at=now) for job, reason, wait in jobs
+        ]
         await self._commit(moves)
 
     async def cancel(self, jobs: Sequence[tuple[Job, str]]) -> None:

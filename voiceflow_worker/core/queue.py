@@ -13,7 +13,7 @@ from voiceflow_worker.core.outcome_wait import OutcomeWatch
 from voiceflow_worker.core.outcomes import OutcomeStream
 from voiceflow_worker.core.ports import Enqueued, KeyOwner, Query, Store
 from voiceflow_worker.core.status import QueueStatus, read_status
-from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.core.suppression import SuppressionList, why_refused
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import (
     CallFlowError,
@@ -258,11 +258,13 @@ class CallQueue:
         )
 
     async def _refuse_suppressed(self, jobs: Sequence[Job]) -> None:
-        listed = await self._suppression.standing([job.destination for job in jobs])
+        listed = await self._suppression.standing([number for job in jobs for number in job.parties])
+        if not listed:
+            return
         refused = [
-            SuppressedNumber(index=place, number=job.destination, reason=entry.in_words())
+            SuppressedNumber(index=place, number=found[0], reason=found[1])
             for place, job in enumerate(jobs)
-            if (entry := listed.get(job.destination)) is not None and entry.holds(job.due_at)
+            if (found := why_refused(job, listed, at=job.due_at)) is not None
         ]
         if not refused:
             return

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import product
 
 from anyio import to_thread
 from anyio.lowlevel import checkpoint
@@ -40,6 +41,7 @@ from voiceflow_worker.model.export import (
 from voiceflow_worker.model.job import Job, JobState, Post
 from voiceflow_worker.model.outcome import Outcome
 from voiceflow_worker.model.policy import CallPolicy, MissingMeans
+from voiceflow_worker.model.spellings import spellings
 
 EVERY = timedelta(minutes=3)
 """The workers of a queue ask for its log no more often than this, all together."""
@@ -236,8 +238,8 @@ class Reconciler:
         """All other POSTs of the store with the same source and destination."""
         names = {self._queue, *await self._queues.known(now=self._store.clock.now())}
         posts: list[Post] = []
-        for name in sorted(names):
-            query = Query(queue=name, destination=case.job.destination, limit=None)
+        for name, number in product(sorted(names), spellings(case.job.destination)):
+            query = Query(queue=name, destination=number, limit=None)
             for job in await self._store.jobs.find(query):
                 if job.source == case.job.source:
                     posts += [post for post in job.posts if (job.id, post.number) != (case.job.id, case.post.number)]

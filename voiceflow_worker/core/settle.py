@@ -22,6 +22,7 @@ from voiceflow_worker.model.evidence import answered, mismatched, summarised
 from voiceflow_worker.model.job import Job, JobState, PostVerdict
 from voiceflow_worker.model.outcome import CallLeg, Outcome
 from voiceflow_worker.model.policy import CallPolicy
+from voiceflow_worker.model.spellings import spellings
 from voiceflow_worker.model.status import OPT_OUTS, SessionStatus
 from voiceflow_worker.model.verdict import Verdict, VerdictKind
 
@@ -177,7 +178,8 @@ class Settler:
     async def _leave_alone(self, job: Job, status: SessionStatus | None) -> None:
         """End the calls that wait for the number of a person who asked to be left alone, in every queue that is known.
 
-        Those of a queue that never had a worker end before they are sent: whoever sends looks at the list. A summary
+        Those of a queue that never had a worker, and those that bridge to the number, end before they are sent: whoever
+        sends looks at the list. A summary
         that is repeated does this again, for the first may have been cut short; not once a person has taken the number
         off the list.
         """
@@ -189,8 +191,9 @@ class Settler:
         now, reason = self._store.clock.now(), listed.in_words()
         waiting: list[Job] = []
         for queue in {job.queue, *await self._queues.known(now=now)}:
-            wanted = Query(queue=queue, states=_NOT_BEGUN, destination=job.destination, limit=None)
-            waiting += await self._store.jobs.find(wanted)
+            for number in spellings(job.destination):
+                wanted = Query(queue=queue, states=_NOT_BEGUN, destination=number, limit=None)
+                waiting += await self._store.jobs.find(wanted)
         cancel = partial(lifecycle.cancel, at=now, reason=reason, policy=self._policy)
 
         async def end(found: Job) -> None:

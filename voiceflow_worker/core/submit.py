@@ -17,18 +17,21 @@ from voiceflow_worker.core.numbers import NumberLocks
 from voiceflow_worker.core.ports import Placement, Store, Voice
 from voiceflow_worker.core.reply import Reply, hold_of
 from voiceflow_worker.core.settle import Settler
-from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.core.suppression import SuppressionList, why_refused
 from voiceflow_worker.core.witness import RollbackGuard
 from voiceflow_worker.errors import IllegalMoveError, JobNotFoundError, StaleJobError, StoreError
 from voiceflow_worker.model.backoff import spread
 from voiceflow_worker.model.job import Job
 from voiceflow_worker.model.policy import CallPolicy
+from voiceflow_worker.model.spellings import spellings
 from voiceflow_worker.model.verdict import NotSentCause, PostProgress, Verdict, VerdictKind
 
 _log = structlog.get_logger("voiceflow.submit")
 
 NUMBER_BUSY = timedelta(seconds=2)
 """How soon a job whose number is busy with another call looks again."""
+LONGEST_LINE = timedelta(minutes=1)
+"""The longest that a job waits behind others of its worker whose number is busy too."""
 LAST_WORD = 5.0
 """Seconds that a stopping worker gives the store to take what is known of a call."""
 
@@ -78,8 +81,8 @@ class Submitter:
     async def prepare(self, jobs: Sequence[Job], *, leased_at: float) -> list[Flight]:
         """Lock the numbers of leased jobs and take their turns.
 
-        Those whose number is busy or whose calling window is closed are put back, and all of them when the store that
-        gave them was set back. Those whose number is on the suppression list end.
+        Those of whose numbers one is busy or whose calling window is closed are put back, and all of them when the
+        store that gave them was set back. Those of whose numbers one is on the suppression list end.
         """
         if self._guard is not None and not await self._guard.vet():
             await self._journal.put_back(jobs, reason=f"held before it left: {self._holds.reason}")
@@ -90,27 +93,24 @@ class Submitter:
             await self._journal.put_back(closed, reason=OUTSIDE_WINDOW)
             jobs = [job for job in jobs if job not in closed]
         locked = await self._numbers.lock(jobs, now=locked_at)
-        ready = await self._not_suppressed([job for job in jobs if job.id in locked])
-        busy = [job for job in jobs if job.id not in locked]
-        wait = NUMBER_BUSY * (0.75 + 0.5 * spread(f"{leased_at}"))
-        await self._journal.put_back(busy, reason="its number is busy with another call", wait=wait)
+        ready = await self._not_suppressed(locked.jobs)
+        await self._journal.put_back_each(_in_line(locked.busy, leased_at=leased_at))
         turns = await self._departures.take(len(ready))
         # Other workers have taken the times within reach: what waits here for one would be out of reach of a hold.
         await self._journal.put_back(ready[len(turns) :], reason="the rate leaves no room for it yet")
         return [Flight(job, turn, leased_at, locked_at) for job, turn in zip(ready, turns, strict=False)]
 
     async def _not_suppressed(self, jobs: Sequence[Job]) -> Sequence[Job]:
-        """The jobs whose number is not on the suppression list; the others end. Their numbers are locked.
+        """The jobs none of whose numbers is on the suppression list; the others end. Their numbers are locked.
 
         The order matters: a call in which somebody asks to be left alone holds the lock until that is on the list.
         """
-        listed = await self._suppression.standing([job.destination for job in jobs])
+        listed = await self._suppression.standing([number for job in jobs for number in job.parties])
         if not listed:
             return jobs
-        await self._journal.cancel(
-            [(job, listed[job.destination].in_words()) for job in jobs if job.destination in listed]
-        )
-        return [job for job in jobs if job.destination not in listed]
+        refused = {job.id: found[1] for job in jobs if (found := why_refused(job, listed)) is not None}
+        await self._journal.cancel([(job, refused[job.id]) for job in jobs if job.id in refused])
+        return [job for job in jobs if job.id not in refused]
 
     async def fly(self, flight: Flight) -> None:
         """Journal one call shortly before its turn, POST it, and settle it.
@@ -250,6 +250,31 @@ class Submitter:
         if reply.gate is not None:
             reply.held_until = await self._holds.order(reply.gate)
             reply.gate = None
+
+
+def _in_line(busy: Sequence[tuple[Job, str]], *, leased_at: float) -> list[tuple[Job, str, timedelta]]:
+    """Jobs whose numbers are busy, with what is said of them and when they look again.
+
+    Those that want the same number look one after the other, in the order of leasing: many calls that bridge to one
+    line would else all come back, and be put back again, every two seconds.
+    """
+    line: list[tuple[Job, str, timedelta]] = []
+    waiting: dict[str, timedelta] = {}
+    for job, number in busy:
+        turn = NUMBER_BUSY * (0.75 + 0.5 * spread(f"{number}{leased_at}"))
+        waiting[number] = min(waiting.get(number, timedelta()) + turn, LONGEST_LINE)
+        line.append((job, _busy_words(job, number), waiting[number]))
+    return line
+
+
+def _busy_words(job: Job, number: str) -> str:
+    second = next((each for each in job.parties[1:] if number in spellings(each)), None)
+    if second is None:
+        return "its number is busy with another call"
+    return (
+        f"{second}, which it bridges to, is busy with another call "
+        "(VOICEFLOW_SHARED_NUMBERS names lines that may be in many calls at once)"
+    )
 
 
 def _cancellations() -> tuple[type[BaseException], ...]:

@@ -10,8 +10,10 @@ from datetime import datetime
 from voiceflow_worker.core.ports import Move, Store
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.call_json import rfc3339
+from voiceflow_worker.model.job import Job
 from voiceflow_worker.model.moment import in_words
 from voiceflow_worker.model.phone import parse_number
+from voiceflow_worker.model.spellings import all_spellings, spellings
 from voiceflow_worker.model.status import OPT_OUTS
 
 NAMESPACE = "suppressed"
@@ -46,10 +48,17 @@ class Suppression:
 
     def in_words(self) -> str:
         """Why a call to the number is not made, as the reason of its job."""
+        return f"its number is {self._standing()}"
+
+    def in_words_of(self, number: str) -> str:
+        """The same, of a number that a call would bridge to."""
+        return f"{number}, which it bridges to, is {self._standing()}"
+
+    def _standing(self) -> str:
         why = f" ({self.reason})" if self.reason else ""
         call = f" by call {self.job_id}" if self.job_id else ""
         end = f" until {in_words(self.until)}" if self.until else ""
-        return f"its number is on the suppression list since {in_words(self.since)}{call}{end}{why}"
+        return f"on the suppression list since {in_words(self.since)}{call}{end}{why}"
 
 
 class SuppressionList:
@@ -89,7 +98,7 @@ class SuppressionList:
         """Take numbers off the list; gives those that were on it. What ended because of it stays ended."""
         now = self._clock.now()
         gone: list[str] = []
-        for chunk in _chunks(_read(numbers, country)):
+        for chunk in _chunks(list(all_spellings(_read(numbers, country)))):
             gone += await self._records.get(NAMESPACE, chunk, now=now)
         for chunk in _chunks(gone):
             await self._records.delete(NAMESPACE, dict.fromkeys(chunk))
@@ -107,13 +116,22 @@ class SuppressionList:
         found = await self._records.scan(NAMESPACE, now=self._clock.now(), after=after, limit=limit)
         return [_entry(number, text) for number, text in found]
 
-    async def standing(self, destinations: Iterable[str]) -> Mapping[str, Suppression]:
-        """Which of these are on the list, in one read; they are in E.164 form already, as jobs hold them."""
-        wanted = list(dict.fromkeys(destinations))
+    async def standing(self, numbers: Iterable[str]) -> Mapping[str, Suppression]:
+        """Which of these are on the list, in one read; they are in E.164 form already, as jobs hold them.
+
+        A number is on the list in every spelling that reaches its telephone.
+        """
+        wanted = list(dict.fromkeys(numbers))
         if not wanted:
             return {}
-        found = await self._records.get(NAMESPACE, wanted, now=self._clock.now())
-        return {number: _entry(number, text) for number, text in found.items()}
+        found = await self._records.get(NAMESPACE, list(all_spellings(wanted)), now=self._clock.now())
+        entries = {number: _entry(number, text) for number, text in found.items()}
+        standing: dict[str, Suppression] = {}
+        for number in wanted if entries else ():
+            of_it = [entries[each] for each in spellings(number) if each in entries]
+            if of_it:
+                standing[number] = max(of_it, key=lambda entry: (entry.until is None, entry.until or entry.since))
+        return standing
 
     async def remember_opt_outs(self, moves: Sequence[Move]) -> None:
         """Put on the list, for good, who asked in one of these moves to be left alone.
@@ -143,6 +161,18 @@ class SuppressionList:
                 return {**entries, **{each: wanted[each] for each in shorter}}
             await self._records.delete(NAMESPACE, {each: standing[each] for each in shorter})
         return entries
+
+
+def why_refused(job: Job, listed: Mapping[str, Suppression], *, at: datetime | None = None) -> tuple[str, str] | None:
+    """The first number for which a job is not sent, and why, given what stands of its numbers; None if it may be.
+
+    With `at` only what stands at that time counts.
+    """
+    for place, number in enumerate(job.parties):
+        entry = listed.get(number)
+        if entry is not None and (at is None or entry.holds(at)):
+            return number, entry.in_words_of(number) if place else entry.in_words()
+    return None
 
 
 def _opt_outs(moves: Sequence[Move], *, now: datetime) -> dict[str, Suppression]:

@@ -26,6 +26,8 @@ class Result(StrEnum):
     """A handler or a prompt raised, or gave what cannot be sent: the fallback."""
     TOO_SLOW = "too_slow"
     """A handler took longer than its limit: the fallback."""
+    NOT_BRIDGED = "not_bridged"
+    """The number to bridge to is on the suppression list, or in a call of a queue: the fallback."""
     LEFT_ALONE = "left_alone"
     """The caller was put through to somebody: no action is asked for."""
     ENDED = "ended"

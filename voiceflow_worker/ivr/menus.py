@@ -136,6 +136,18 @@ class Menus:
             flow=flow, result=result, menu=menu, press=plan.press, trouble=trouble, error=error, seconds=seconds
         )
 
+    async def not_bridged(self, plan: Plan, reason: str) -> Answer:
+        """What is answered when nobody may be bridged to: the fallback, unless that bridges too; then a hang-up."""
+        flow = await self._fallen_back(plan)
+        menu = plan.path[-1].name if plan.path else ""
+        return Answer(
+            flow=_hung_up() if flow.destinations else flow,
+            result=Result.NOT_BRIDGED,
+            menu=menu,
+            press=plan.press,
+            trouble=reason,
+        )
+
     def _path(self, position: Position | None) -> tuple[Menu, ...]:
         """The menus of a position; none if the last one is gone, as after another version was rolled out."""
         if position is None or position.path[-1] not in self._named:

@@ -14,6 +14,7 @@ from voiceflow_worker.model import phone
 from voiceflow_worker.model.actions import Action
 from voiceflow_worker.model.finding import Finding
 from voiceflow_worker.model.meaning import copy_of, meaning_of
+from voiceflow_worker.model.parties import destinations
 from voiceflow_worker.model.rules import find_problems
 from voiceflow_worker.model.validity import read_valid_until, write_valid_until
 from voiceflow_worker.model.values import is_list, is_object
@@ -196,6 +197,11 @@ class CallFlow:
     def destination(self) -> str | None:
         """The number called first, with its leading +; None when there is no call, or the number is malformed."""
         return self._number("destination")
+
+    @property
+    def destinations(self) -> tuple[str, ...]:
+        """Every number that is called, in order, as their numbering plans write them; malformed ones are left out."""
+        return destinations(self._body)
 
     @property
     def valid_until(self) -> datetime | None:

@@ -18,6 +18,7 @@ from voiceflow_worker.model.job import Job, Post, PostVerdict
 from voiceflow_worker.model.outcome import Outcome
 from voiceflow_worker.model.phone import usual_form
 from voiceflow_worker.model.policy import CallPolicy
+from voiceflow_worker.model.spellings import spellings
 from voiceflow_worker.model.status import SessionStatus
 
 
@@ -97,7 +98,7 @@ def likeness(written: str | None, number: str) -> Likeness:
     if re.fullmatch(r"\+?\d+", plain, re.ASCII):
         shown = plain.removeprefix("+")
         # The last digits first: reading numbering plans takes 20 µs, and a log has many rows.
-        if shown == digits or (shown[-6:] == digits[-6:] and usual_form(f"+{shown}") == usual_form(number)):
+        if shown == digits or (shown[-6:] == digits[-6:] and _is_same(f"+{shown}", number)):
             return Likeness.SAME
         bare = shown.lstrip("0")  # a trunk or an international prefix
         return Likeness.MAYBE if digits.endswith(bare) or bare.endswith(digits) else Likeness.OTHER
@@ -107,6 +108,11 @@ def likeness(written: str | None, number: str) -> Likeness:
     head, tail = masked.groups()
     begins = any(digits.startswith(head, place) for place in range(_LONGEST_COUNTRY_CODE + 1))
     return Likeness.MAYBE if begins and digits.endswith(tail) else Likeness.OTHER
+
+
+def _is_same(shown: str, number: str) -> bool:
+    written = usual_form(shown)
+    return any(written == usual_form(each) for each in spellings(number))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from math import isfinite
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.number_zone import zone_named
 from voiceflow_worker.model.outcome import Outcome
+from voiceflow_worker.model.parties import second_parties
 from voiceflow_worker.model.status import SessionStatus
 from voiceflow_worker.model.window import CallWindow
 
@@ -222,6 +223,11 @@ class Job:
     menu: str | None = None
     posts: tuple[Post, ...] = ()
     notes: tuple[Note, ...] = field(default=())
+
+    @property
+    def parties(self) -> tuple[str, ...]:
+        """Every number that the call makes ring: its destination, and behind it those that are bridged to it."""
+        return self.destination, *second_parties(self.body)
 
     @property
     def attempt(self) -> int:

@@ -51,3 +51,4 @@ class CallPolicy:
     longest_look: timedelta = timedelta(hours=1)
     first_backoff: timedelta = timedelta(milliseconds=500)
     longest_backoff: timedelta = timedelta(seconds=10)
+    shared_numbers: frozenset[str] = frozenset()

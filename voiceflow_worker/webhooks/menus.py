@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import structlog
 from prometheus_client import CollectorRegistry
 
+from voiceflow_worker.core.bridges import Bridges
 from voiceflow_worker.core.callers import Callers, Line
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.together import together
@@ -37,6 +39,7 @@ FRAMES = 4
 """Frames of a handler's failure that are logged."""
 
 
+_NO_FAULT = frozenset({Result.NO_MENU, Result.NOT_BRIDGED})
 _NOBODY = Caller(now=datetime.min.replace(tzinfo=UTC))
 
 
@@ -62,7 +65,9 @@ class MenuEvents:
         own: Sequence[Menu] = () if any(menu.name == approval.name for menu in menus) else (approval,)
         self.menus = Menus(*menus, beside=own, handler_limit=handler_limit)
         self._store = store
-        self._callers = Callers(store, policy or CallPolicy())
+        policy = policy or CallPolicy()
+        self._callers = Callers(store, policy)
+        self._bridges = Bridges(store, policy)
         self._once = AnswersOnce(store.records, store.clock, claim_for=handler_limit + STORING)
         self._journal = MenuJournal(self._callers, self._once)
         self._metrics = MenuMetrics(CollectorRegistry() if registry is None else registry)
@@ -101,6 +106,10 @@ class MenuEvents:
                 await self._callers.pressed(line, plan.press, session_id=event.session_id)
             return given
         answer = await self.menus.answer(plan, limit=limit)
+        if called := answer.flow.destinations:
+            refusal = await self._bridges.refusal(called, line=line, session_id=event.session_id)
+            if refusal is not None:
+                answer = replace(await self.menus.not_bridged(plan, refusal), seconds=answer.seconds)
         self._tell(answer, line, event)
         given = await self._journal.write(
             Entry(key=key, body=answer.body, line=line, session_id=event.session_id, press=answer.press)
@@ -129,7 +138,7 @@ class MenuEvents:
         if answer.trouble is None:
             return
         job_id = None if line.job is None else line.job.id
-        tell = _log.info if answer.result is Result.NO_MENU else _log.error
+        tell = _log.info if answer.result in _NO_FAULT else _log.error
         tell(
             "a caller was given the fallback",
             job=job_id,

@@ -1,0 +1,246 @@
+"""A call that bridges two people rings two telephones: both are locked, and both are looked up in the list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import pytest
+
+from tests.support.engine import Engine
+from tests.support.flows import SOURCE, flow, number
+from tests.support.voices import ScriptedVoice
+from voiceflow_worker import CallFlow, CallPolicy, Job, JobState
+from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.core.numbers import NAMESPACE, NumberLocks
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.settle import outcome_of
+from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.errors import SuppressedNumberError
+from voiceflow_worker.model.events import Leg, SessionSummary
+from voiceflow_worker.model.parties import second_parties
+from voiceflow_worker.model.spellings import spellings
+from voiceflow_worker.model.status import SessionStatus
+
+pytestmark = pytest.mark.anyio
+
+ANA, BEN, CLEO, DESK = (number(place) for place in range(4))
+AGAIN = timedelta(seconds=3)
+
+
+@pytest.fixture
+def here(any_store: Store) -> Engine:
+    return Engine(any_store, ScriptedVoice())
+
+
+@pytest.fixture
+def listed(any_store: Store) -> SuppressionList:
+    return SuppressionList(any_store)
+
+
+def bridge(first: str, second: str) -> CallFlow:
+    words = CallFlow.call(first, source=SOURCE).say("You are connected.", voice_profile="en-IE-EmilyNeural")
+    return words.then_call(second, source=SOURCE)
+
+
+def sent(jobs: Sequence[Job]) -> list[str]:
+    return [job.destination for job in jobs]
+
+
+async def hand_in(engine: Engine, clock: ManualClock, *flows: CallFlow) -> list[Job]:
+    """Calls that are enqueued one after the other, and leased in that order."""
+    jobs: list[Job] = []
+    for each in flows:
+        jobs.append(await engine.queue.enqueue(each))
+        clock.advance(timedelta(milliseconds=1))
+    return jobs
+
+
+async def locks(store: Store) -> list[str]:
+    return [key for key, _ in await store.records.scan(NAMESPACE, now=store.clock.now())]
+
+
+async def test_the_second_party_is_in_one_open_call_at_a_time(here: Engine, clock: ManualClock) -> None:
+    await hand_in(here, clock, *(bridge(first, DESK) for first in (ANA, BEN, CLEO)))
+    (first,) = await here.send()
+    assert (first.destination, first.state) == (ANA, JobState.SUBMITTED)
+    waiting = await here.queue.find(states=[JobState.QUEUED])
+    assert [job.destination for job in waiting] == [BEN, CLEO]
+    for job in waiting:
+        assert job.reason is not None
+        assert DESK in job.reason
+        assert "VOICEFLOW_SHARED_NUMBERS" in job.reason
+    clock.advance(AGAIN)
+    assert await here.send() == []
+    await here.summarise(first)
+    clock.advance(AGAIN)
+    assert len(await here.send()) == 1
+
+
+async def test_calls_that_wait_for_one_line_look_again_one_after_the_other(here: Engine, clock: ManualClock) -> None:
+    jobs = await hand_in(here, clock, *(bridge(number(10 + place), DESK) for place in range(6)))
+    await here.send()
+    waits = [(await here.queue.get(job.id)).due_at - clock.now() for job in jobs[1:]]
+    assert waits == sorted(waits)
+    assert waits[0] <= timedelta(seconds=2.5)
+    assert timedelta(seconds=7.5) <= waits[-1] <= timedelta(seconds=12.5)
+
+
+async def test_a_call_to_somebody_waits_while_that_person_is_bridged_to(here: Engine, clock: ManualClock) -> None:
+    await here.queue.enqueue(bridge(ANA, BEN))
+    (bridging,) = await here.send()
+    alone = await here.enqueue(BEN)
+    assert await here.send() == []
+    assert (await here.queue.get(alone.id)).reason == "its number is busy with another call"
+    await here.summarise(bridging)
+    clock.advance(AGAIN)
+    assert sent(await here.send()) == [BEN]
+
+
+async def test_two_calls_that_bridge_the_same_two_people_never_keep_each_other_waiting(
+    here: Engine, clock: ManualClock
+) -> None:
+    for job in await hand_in(here, clock, bridge(ANA, BEN), bridge(BEN, ANA)):
+        (placed,) = await here.send()
+        assert placed.id == job.id
+        await here.summarise(placed)
+        clock.advance(AGAIN)
+    assert await locks(here.store) == []
+
+
+async def test_a_job_that_cannot_have_all_its_numbers_has_none(here: Engine) -> None:
+    await here.enqueue(BEN)
+    (busy,) = await here.send()
+    await here.queue.enqueue(bridge(ANA, BEN))
+    assert await here.send() == []
+    assert await locks(here.store) == [busy.destination]
+
+
+async def test_a_later_post_takes_its_locks_over_only_when_it_can_have_them_all(here: Engine) -> None:
+    store, numbers = here.store, NumberLocks(here.store.records, here.policy)
+    job = await here.queue.enqueue(bridge(ANA, BEN))
+    now = store.clock.now()
+    assert (await numbers.lock([job], now=now)).jobs == [job]
+    await store.records.delete(NAMESPACE, {BEN: None})
+    await store.records.put(NAMESPACE, {BEN: "default.another.1"}, expires_at=now + AGAIN, now=now)
+    later = await here.queue.get(job.id)
+    object.__setattr__(later, "post_count", 1)
+    locked = await numbers.lock([later], now=now)
+    assert [(each.id, busy) for each, busy in locked.busy] == [(job.id, BEN)]
+    held = await store.records.get(NAMESPACE, [ANA, BEN], now=now)
+    assert held == {ANA: f"{job.id}.1", BEN: "default.another.1"}
+    await store.records.delete(NAMESPACE, {BEN: None})
+    assert (await numbers.lock([later], now=now)).jobs == [later]
+    assert set((await store.records.get(NAMESPACE, [ANA, BEN], now=now)).values()) == {f"{job.id}.2"}
+
+
+async def test_a_second_party_stays_locked_for_as_long_as_it_can_come_to_ring(here: Engine, clock: ManualClock) -> None:
+    await here.queue.enqueue(bridge(ANA, DESK))
+    await here.send()
+    policy = here.policy
+    clock.advance(policy.submit_window + policy.ringing)
+    assert await locks(here.store) == [DESK]
+    clock.advance(policy.longest_call + policy.ringing)
+    assert await locks(here.store) == []
+
+
+async def test_a_shared_number_takes_many_calls_at_once(any_store: Store, clock: ManualClock) -> None:
+    here = Engine(any_store, ScriptedVoice(), policy=CallPolicy(shared_numbers=frozenset({DESK.removeprefix("+")})))
+    await hand_in(here, clock, *(bridge(first, DESK) for first in (ANA, BEN, CLEO)))
+    assert sent(await here.send()) == [ANA, BEN, CLEO]
+    # As the person called it is one number like any other.
+    await here.enqueue(DESK)
+    await here.enqueue(DESK)
+    assert sent(await here.send()) == [DESK]
+
+
+async def test_a_suppressed_second_party_is_refused_at_intake(here: Engine, listed: SuppressionList) -> None:
+    await listed.add(BEN, reason="asked by mail")
+    with pytest.raises(SuppressedNumberError, match="asked by mail") as caught:
+        await here.queue.enqueue(bridge(ANA, BEN))
+    assert [(each.index, each.number) for each in caught.value.suppressed] == [(0, BEN)]
+    assert BEN in caught.value.suppressed[0].reason
+
+
+async def test_a_second_party_who_was_suppressed_meanwhile_is_not_rung(here: Engine, listed: SuppressionList) -> None:
+    job = await here.queue.enqueue(bridge(ANA, BEN))
+    await listed.add(BEN)
+    assert await here.send() == []
+    ended = await here.queue.get(job.id)
+    assert ended.state is JobState.CANCELLED
+    assert ended.reason is not None
+    assert ended.reason.startswith(f"{BEN}, which it bridges to, is on the suppression list")
+    assert await locks(here.store) == []
+
+
+async def test_the_number_that_a_menu_bridged_is_given_back_with_the_summary(here: Engine) -> None:
+    await here.enqueue(ANA)
+    (job,) = await here.send()
+    now = here.store.clock.now()
+    await here.store.records.put(NAMESPACE, {DESK: f"{job.id}.1"}, expires_at=now + AGAIN, now=now)
+    summary = SessionSummary(
+        session_id="session-1",
+        status=SessionStatus.COMPLETED,
+        client_request_id=f"{job.id}.1",
+        call_a=Leg(destination=ANA),
+        call_b=Leg(destination=DESK.removeprefix("+")),
+    )
+    assert outcome_of(summary).legs
+    await here.settler.summary(summary)
+    assert await locks(here.store) == []
+
+
+# -- one telephone, two spellings ----------------------------------------------------------------------------------
+
+MEXICO = ("+525512345678", "+5215512345678")
+ARGENTINA = ("+541143211234", "+5491143211234")
+
+
+@pytest.mark.parametrize(("short", "long"), [MEXICO, ARGENTINA])
+async def test_one_telephone_spelled_two_ways_is_one_number(
+    here: Engine, clock: ManualClock, short: str, long: str
+) -> None:
+    _, other = await hand_in(here, clock, flow(short), flow(long))
+    assert other.destination == long  # the wire and listings keep the caller's spelling
+    assert sent(await here.send()) == [short]
+    assert (await here.queue.get(other.id)).state is JobState.QUEUED
+
+
+@pytest.mark.parametrize("pair", [MEXICO, MEXICO[::-1], ARGENTINA, ARGENTINA[::-1]])
+async def test_a_number_is_on_the_list_in_every_spelling(
+    here: Engine, listed: SuppressionList, pair: tuple[str, str]
+) -> None:
+    on_it, called = pair
+    waiting = await here.enqueue(called)
+    await listed.add(on_it)
+    with pytest.raises(SuppressedNumberError):
+        await here.enqueue(called)
+    assert await here.send() == []
+    assert (await here.queue.get(waiting.id)).state is JobState.CANCELLED
+    assert list(await listed.find(called)) == [called]
+    assert await listed.remove(called) == [on_it]
+
+
+async def test_an_opt_out_ends_the_calls_that_wait_for_the_other_spelling(here: Engine) -> None:
+    await here.enqueue(MEXICO[0])
+    (job,) = await here.send()
+    waiting = await here.enqueue(MEXICO[1])
+    await here.summarise(job, SessionStatus.COMPLETED_UNSUBSCRIBED)
+    assert (await here.queue.get(waiting.id)).state is JobState.CANCELLED
+
+
+def test_spellings_are_those_of_the_two_plans_alone() -> None:
+    assert set(spellings(MEXICO[0])) == set(spellings(MEXICO[1])) == set(MEXICO)
+    assert set(spellings(ARGENTINA[0])) == set(spellings(ARGENTINA[1])) == set(ARGENTINA)
+    for other in ("+6587654321", "+52551234567", "+54114321123", "+5511987654321", "+1", ""):
+        assert spellings(other) == (other,)
+
+
+def test_a_body_with_one_call_is_not_read() -> None:
+    tricky = (
+        CallFlow.call(ANA, source=SOURCE).say('say "makeCall" and "makeCall"', voice_profile="x").to_json().decode()
+    )
+    assert second_parties(tricky) == ()
+    assert second_parties('"makeCall" "makeCall" and no JSON') == ()
+    assert second_parties(bridge(ANA, DESK.removeprefix("+")).to_json().decode()) == (DESK,)
+    assert second_parties(bridge(ANA, ANA).to_json().decode()) == ()

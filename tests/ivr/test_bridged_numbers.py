@@ -1,0 +1,97 @@
+"""Who a menu puts a caller through to: looked up in the suppression list, and not while a queue calls them."""
+
+from __future__ import annotations
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.ivr.asking import OURS, Heard, Line, Receiver
+from tests.support.engine import Engine
+from tests.support.flows import number
+from tests.support.voices import ScriptedVoice
+from voiceflow_worker import CallFlow, CallPolicy, End, Job, Menu, Store, SuppressionList
+from voiceflow_worker.core.numbers import NAMESPACE
+from voiceflow_worker.model.events import Leg, SessionSummary
+from voiceflow_worker.model.status import SessionStatus
+
+pytestmark = pytest.mark.anyio
+
+ANA, BEN, DESK = (number(place) for place in range(3))
+
+
+def put_through(*, fallback: End | CallFlow | None = None) -> Menu:
+    menu = Menu("main", prompt="Press 1 for the desk.", voice_profile="en-US-X", fallback=fallback or End("Goodbye."))
+    menu.on("1", goto=CallFlow.bridge(source=OURS, destination=DESK))
+    return menu
+
+
+async def called(store: Store, menu: Menu, destination: str) -> Job:
+    engine = Engine(store, ScriptedVoice())
+    job = await engine.queue.enqueue(menu.call(destination, source=OURS), menu=menu.name)
+    await engine.send()
+    return await engine.queue.get(job.id)
+
+
+async def waits_for(store: Store, destination: str) -> str | None:
+    """A call of a queue to this number is to be sent: why it waits."""
+    engine = Engine(store, ScriptedVoice())
+    job = await engine.enqueue(destination)
+    await engine.send()
+    return (await engine.queue.get(job.id)).reason
+
+
+async def pressed_1(store: Store, menu: Menu, receiver: Receiver, destination: str = ANA) -> Heard:
+    return await Line.of(await called(store, menu, destination)).press(receiver, "1")
+
+
+async def test_a_menu_bridges_to_nobody_on_the_suppression_list(store: Store) -> None:
+    menu = put_through()
+    receiver = Receiver.of(store, menu)
+    await SuppressionList(store).add(DESK, reason="asked by mail")
+    with capture_logs() as logs:
+        answer = await pressed_1(store, menu, receiver)
+    assert (answer.text, answer.connected_to) == ("Goodbye.", None)
+    assert receiver.count("not_bridged") == 1
+    (line,) = [each for each in logs if each["event"] == "a caller was given the fallback"]
+    assert "asked by mail" in line["reason"]
+
+
+async def test_a_fallback_that_bridges_to_the_same_number_hangs_up(store: Store) -> None:
+    fallback = CallFlow.reply().say("Hold on.", voice_profile="en-US-X").bridge(source=OURS, destination=DESK)
+    menu = put_through(fallback=fallback)
+    await SuppressionList(store).add(DESK)
+    assert await pressed_1(store, menu, Receiver.of(store, menu)) == Heard("", asks=False, connected_to=None)
+
+
+async def test_nobody_is_put_through_to_somebody_whom_a_queue_calls(store: Store) -> None:
+    menu = put_through()
+    receiver = Receiver.of(store, menu)
+    other = await called(store, menu, DESK)
+    answer = await pressed_1(store, menu, receiver)
+    assert (answer.text, answer.connected_to) == ("Goodbye.", None)
+    assert await store.records.get(NAMESPACE, [DESK], now=store.clock.now()) == {DESK: f"{other.id}.1"}
+
+
+async def test_two_callers_reach_one_desk_at_a_time_and_queues_leave_it_alone(store: Store) -> None:
+    menu = put_through()
+    receiver = Receiver.of(store, menu)
+    job = await called(store, menu, ANA)
+    assert (await Line.of(job).press(receiver, "1")).connected_to == DESK
+    assert (await pressed_1(store, menu, receiver, BEN)).connected_to == DESK
+    assert await waits_for(store, DESK) == "its number is busy with another call"
+    summary = SessionSummary(
+        session_id=job.session_id,
+        status=SessionStatus.COMPLETED,
+        client_request_id=f"{job.id}.1",
+        call_a=Leg(destination=ANA),
+        call_b=Leg(destination=DESK),
+    )
+    await Engine(store, ScriptedVoice()).settler.summary(summary)
+    assert DESK not in await store.records.get(NAMESPACE, [DESK], now=store.clock.now())
+
+
+async def test_a_shared_number_is_not_locked_by_a_bridge(store: Store) -> None:
+    menu = put_through()
+    receiver = Receiver.of(store, menu, policy=CallPolicy(shared_numbers=frozenset({DESK})))
+    assert (await pressed_1(store, menu, receiver)).connected_to == DESK
+    assert await store.records.get(NAMESPACE, [DESK], now=store.clock.now()) == {}
