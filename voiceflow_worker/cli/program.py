@@ -52,6 +52,7 @@ def program() -> App:
 
     from voiceflow_worker.cli import (
         account,
+        backup,
         calls,
         check,
         config,
@@ -63,6 +64,7 @@ def program() -> App:
         kept,
         reconcile,
         report,
+        restore,
         sandbox,
         serve,
         status,
@@ -92,6 +94,8 @@ def program() -> App:
     add_command(app, hold.hold, examples=hold.HOLD_EXAMPLES)
     add_command(app, hold.resume, examples=hold.RESUME_EXAMPLES)
     add_group(app, suppress.suppress_group())
+    add_command(app, backup.backup, examples=backup.EXAMPLES)
+    add_command(app, restore.restore, examples=restore.EXAMPLES)
     add_command(app, reconcile.reconcile, examples=reconcile.EXAMPLES)
     add_command(app, doctor.doctor, examples=doctor.EXAMPLES)
     add_group(app, account.account_group())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,17 @@ class Connection:
     def pragma(self, name: str, value: object = None) -> Any:
         """Ask for a pragma's value, or set it."""
         return self._db.pragma(name, value) if value is not None else self._db.pragma(name)
+
+    def copy_to(self, target: Connection, *, pages: int, progress: Callable[[int, int], None]) -> None:
+        """Copy the whole database as this connection sees it; `progress` hears of pages done, and of all, each time."""
+        with target._db.backup("main", self._db, "main") as copy:
+            while not copy.done:
+                copy.step(pages)
+                progress(copy.page_count - copy.remaining, copy.page_count)
+
+    def keep_log(self) -> None:
+        """Leave the log where it is when this connection closes, also if it is the last one."""
+        self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
 
     @property
     def in_transaction(self) -> bool:

@@ -41,11 +41,7 @@ def translated(error: Exception, path: Path) -> Exception:
                 "a new file."
             )
         case apsw.CorruptError():
-            return StoreCorruptError(
-                f"the store {path} is damaged ({error}). It was not overwritten. Stop all that use it, keep a copy "
-                "of it together with its -wal and -shm files, and restore a backup, or recover what can be read: "
-                f"sqlite3 {path} .recover | sqlite3 recovered.db"
-            )
+            return damaged(path, str(error))
         case apsw.CantOpenError():
             return _cannot_open(path)
         case apsw.IOError():
@@ -75,6 +71,15 @@ def read_only(path: Path) -> StoreReadOnlyError:
     return StoreReadOnlyError(
         f"the store {path} cannot be written: the file, its directory or its file system is read-only for this user. "
         "Nothing was changed. SQLite writes the file and makes files beside it; allow both, or name another path."
+    )
+
+
+def damaged(path: Path, found: str) -> StoreCorruptError:
+    """For a file that is a store and cannot be used."""
+    return StoreCorruptError(
+        f"the store {path} is damaged ({found}). It was left as it is. Stop all that use it, and put a backup in its "
+        "place: voiceflow restore FILE, which keeps this file, and takes over what it still tells of calls that were "
+        f"sent. Without a backup, recover what can be read: sqlite3 {path} .recover | sqlite3 recovered.db"
     )
 
 

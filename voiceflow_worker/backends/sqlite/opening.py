@@ -13,7 +13,8 @@ from typing import TypeVar
 import apsw
 
 from voiceflow_worker.backends.sqlite.connection import Connection
-from voiceflow_worker.backends.sqlite.faults import BUSY, newer_version, read_only, translated, translating
+from voiceflow_worker.backends.sqlite.faults import BUSY, damaged, newer_version, read_only, translated, translating
+from voiceflow_worker.backends.sqlite.soundness import SMALL, log_of, looks_mixed, require_parts, require_sound
 from voiceflow_worker.backends.sqlite.statements import script
 from voiceflow_worker.errors import StoreCorruptError, StoreUnavailableError
 
@@ -32,16 +33,23 @@ def open_writer(path: Path, *, patience: timedelta) -> Connection:
     """The connection that writes, to a file that is a store of this version; made with mode 0600 if there is none.
 
     Mode 0600: a store holds telephone numbers and what people are told. Blocks for up to `patience` while another
-    process has the file. Raises a `StoreError` that says which file and what to do; the file is then as it was.
+    process has the file. Raises a `StoreError` that says which file and what to do; the file is then as it was, and so
+    is its log, which SQLite would otherwise move into the file when the last connection closes.
     """
     _require_sound_sqlite()
     try:
         with translating(path):
             _create(path)
+            if path.stat().st_size == 0 and _size_of(log_of(path)) > 0:
+                raise damaged(path, "it is empty, and its log is not")  # SQLite would delete the log
+            suspect = looks_mixed(path)
             db = Connection(path)
             try:
                 persist(lambda: _prepare(db, path), patience)
+                if suspect or path.stat().st_size <= SMALL:
+                    persist(lambda: require_sound(db, path), patience)
             except BaseException:
+                db.keep_log()
                 db.close()
                 raise
             return db
@@ -121,16 +129,34 @@ def _is_new(db: Connection, path: Path) -> bool:
     if 0 < path.stat().st_size < _SMALLEST:
         raise apsw.NotADBError("smaller than any SQLite file")  # SQLite itself would take one byte for none
     application, version = db.pragma("application_id"), db.pragma("user_version")
-    if application == APPLICATION_ID:
-        if version > SCHEMA_VERSION:
-            raise newer_version(path, found=version, known=SCHEMA_VERSION)
-        return False
-    if application or version or db.rows("SELECT 1 FROM sqlite_schema LIMIT 1"):
+    if not application and not version and not _has_tables(db):
+        return True
+    require_store(db, path)
+    return False
+
+
+def require_store(db: Connection, path: Path) -> None:
+    """Raise a `StoreError` unless the file is a store of a version that is known here, with all its parts."""
+    if db.pragma("application_id") != APPLICATION_ID:
         raise StoreCorruptError(
             f"{path} is not a voiceflow store: it is an SQLite file of another application. It was left as it is; name "
             "another file."
         )
-    return True
+    version = db.pragma("user_version")
+    if version > SCHEMA_VERSION:
+        raise newer_version(path, found=version, known=SCHEMA_VERSION)
+    require_parts(db, path)
+
+
+def _has_tables(db: Connection) -> bool:
+    return bool(db.rows("SELECT 1 FROM sqlite_schema LIMIT 1"))
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def persist(work: Callable[[], T], patience: timedelta) -> T:

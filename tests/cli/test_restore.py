@@ -1,0 +1,427 @@
+"""`voiceflow restore`: a backup in the place of a store, so that nobody is called again who was called since."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import apsw
+import pytest
+
+from tests.cli.running import TIMEOUT, Program, Spawned
+from tests.cli.stored import enqueued, url_of, within
+from tests.support.engine import Engine
+from tests.support.flows import number
+from tests.support.killed import sent_and_killed
+from tests.support.voices import ScriptedVoice
+from voiceflow_worker.core.suppression import SuppressionList
+
+COUNT = 12
+
+
+@pytest.fixture(autouse=True)
+def _store(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOICEFLOW_STORE", url_of(voiceflow.folder))
+
+
+def backed_up(voiceflow: Program) -> Path:
+    """The backup of a store with calls that wait."""
+    enqueued(voiceflow.folder, COUNT)
+    assert voiceflow("backup", "copy.db").code == 0
+    return voiceflow.folder / "copy.db"
+
+
+def states(folder: Path) -> dict[str, int]:
+    async def work(engine: Engine) -> dict[str, int]:
+        return {state.value: count for state, count in (await engine.store.jobs.count("default")).items() if count}
+
+    return within(folder, work)
+
+
+def rung_after_resume(voiceflow: Program) -> Counter[str]:
+    """Which numbers ring when somebody opens the queue and a worker sends what is due."""
+    assert voiceflow("resume").code == 0
+    rang: list[str] = []
+
+    async def work(engine: Engine) -> None:
+        rang.extend([job.destination for job in await engine.send()])
+
+    for _ in range(3):
+        within(voiceflow.folder, work, voice=ScriptedVoice())
+    return Counter(rang)
+
+
+def numbers(*places: int) -> Counter[str]:
+    return Counter(number(place) for place in places)
+
+
+def put_aside(folder: Path) -> list[str]:
+    return sorted(each.name.partition(".before-restore-")[2][16:] for each in folder.glob("*.before-restore-*"))
+
+
+def damage(path: Path, *, first: int, last: int) -> None:
+    """Overwrite pages, counted from 0, as a failing disk would."""
+    content = bytearray(path.read_bytes())
+    content[first * 4096 : last * 4096] = b"\xff" * ((last - first) * 4096)
+    path.write_bytes(content)
+
+
+def settled_log(path: Path) -> None:
+    """Move the log into the file, as the last process to close it does."""
+    db = apsw.Connection(str(path))
+    db.execute("SELECT count(*) FROM jobs").fetchall()
+    db.close()
+
+
+# -- what was sent after the backup ------------------------------------------------------------------------------------
+
+
+def test_nobody_is_called_again_who_was_called_after_the_backup(voiceflow: Program) -> None:
+    backed_up(voiceflow)
+    sent_and_killed(voiceflow.folder / "calls.db", 5)
+    ended = voiceflow("restore", "copy.db", "--json")
+    assert ended.code == 0, ended.err
+    told = ended.document
+    assert told["taken_over"] == {"advanced": 5, "added": 0, "cancelled": 0, "left": 0, "unreadable": 0, "sound": True}
+    assert (told["calls"], told["waiting"], told["held"]) == (COUNT, COUNT - 5, ["default"])
+    assert states(voiceflow.folder) == {"queued": COUNT - 5, "submitted": 5}
+    assert put_aside(voiceflow.folder) == ["", "-shm", "-wal"]
+    assert rung_after_resume(voiceflow) == numbers(*range(5, COUNT))
+
+
+def test_every_queue_is_held_with_the_reason_until_somebody_opens_it(voiceflow: Program) -> None:
+    backed_up(voiceflow)
+    assert voiceflow("restore", "copy.db").code == 0
+    (held,) = voiceflow("status", "--json").document["holds"]
+    assert held["reason"].startswith("restored from a backup of 20")
+    assert "voiceflow resume" in held["reason"]
+    within(voiceflow.folder, sends_nothing)
+
+
+async def sends_nothing(engine: Engine) -> None:
+    assert await engine.send() == []
+
+
+def test_what_was_only_enqueued_after_the_backup_is_left_and_can_be_enqueued_again(voiceflow: Program) -> None:
+    backed_up(voiceflow)
+    enqueued(voiceflow.folder, COUNT + 3)
+    sent_and_killed(voiceflow.folder / "calls.db", COUNT + 1)
+    told = voiceflow("restore", "copy.db", "--json").document["taken_over"]
+    assert told == {"advanced": COUNT, "added": 1, "cancelled": 0, "left": 2, "unreadable": 0, "sound": True}
+    again = enqueued(voiceflow.folder, COUNT + 3)
+    assert [job.destination for job in again if job.post_count == 0] == [number(COUNT + 1), number(COUNT + 2)]
+    assert rung_after_resume(voiceflow) == numbers(COUNT + 1, COUNT + 2)
+
+
+def test_whoever_was_taken_off_or_opted_out_after_the_backup_is_not_called(voiceflow: Program) -> None:
+    backed_up(voiceflow)
+
+    async def work(engine: Engine) -> None:
+        first, second = (await engine.queue.find(limit=None))[:2]
+        await engine.queue.cancel(first.id)
+        await SuppressionList(engine.store).add(second.destination, reason="asked to be left alone")
+
+    within(voiceflow.folder, work)
+    assert voiceflow("restore", "copy.db").code == 0
+    assert rung_after_resume(voiceflow) == numbers(*range(2, COUNT))
+
+
+def test_what_had_ended_and_was_deleted_since_is_not_called(voiceflow: Program) -> None:
+    backed_up(voiceflow)
+
+    async def work(engine: Engine) -> None:
+        (job,) = [job for job in await engine.send() if job.destination == number(0)]
+        await engine.summarise(job)
+        ended = await engine.queue.get(job.id)
+        now = engine.store.clock.now()
+        assert await engine.store.jobs.delete([ended], keep_keys_until=now) == [True]
+
+    within(voiceflow.folder, work)
+    assert voiceflow("restore", "copy.db", "--json").document["taken_over"]["cancelled"] == 1
+    assert number(0) not in rung_after_resume(voiceflow)
+
+
+def test_a_newer_backup_never_loses_to_an_older_file_in_place(voiceflow: Program) -> None:
+    """Monday's backup was put in place by hand, then Tuesday's is found: what Tuesday's knows was sent stays sent."""
+    monday = backed_up(voiceflow)
+    path = voiceflow.folder / "calls.db"
+    sent_and_killed(path, 5)
+    assert voiceflow("backup", "tuesday.db").code == 0
+    for each in ("calls.db", "calls.db-wal", "calls.db-shm"):
+        (voiceflow.folder / each).unlink(missing_ok=True)
+    path.write_bytes(monday.read_bytes())
+    assert voiceflow("restore", "tuesday.db").code == 0
+    assert states(voiceflow.folder) == {"queued": COUNT - 5, "submitted": 5}
+
+
+def test_two_copies_that_went_separate_ways_say_who_may_have_been_called_twice(voiceflow: Program) -> None:
+    monday = backed_up(voiceflow)
+    path = voiceflow.folder / "calls.db"
+    sent_and_killed(path, 5)
+    assert voiceflow("backup", "tuesday.db").code == 0
+    for each in ("calls.db", "calls.db-wal", "calls.db-shm"):
+        (voiceflow.folder / each).unlink(missing_ok=True)
+    path.write_bytes(monday.read_bytes())
+    sent_and_killed(path, 3)  # by hand, without a hold: these ring again
+    assert voiceflow("restore", "tuesday.db").code == 0
+
+    async def work(engine: Engine) -> list[str]:
+        return [note.kind.value for job in await engine.queue.find(limit=None) for note in job.notes]
+
+    assert within(voiceflow.folder, work) == ["rang_twice"] * 3
+
+
+def test_readers_of_outcomes_miss_nothing_and_begin_nowhere_anew(voiceflow: Program) -> None:
+    backed_up(voiceflow)
+
+    async def work(engine: Engine) -> int:
+        for job in await engine.send():
+            await engine.summarise(job)
+        return (await engine.store.jobs.events("default", limit=10_000))[-1].sequence
+
+    last = within(voiceflow.folder, work)
+    assert voiceflow("restore", "copy.db").code == 0
+
+    async def later(engine: Engine) -> tuple[int, int]:
+        kept = (await engine.store.jobs.events("default", limit=10_000))[-1].sequence
+        await engine.queue.cancel((await engine.enqueue()).id)
+        return kept, (await engine.store.jobs.events("default", limit=10_000))[-1].sequence
+
+    assert within(voiceflow.folder, later) == (last, last + 1)
+
+
+# -- files that cannot be read -----------------------------------------------------------------------------------------
+
+
+def test_an_unreadable_file_is_moved_aside_and_nothing_is_sent_until_somebody_looked(voiceflow: Program) -> None:
+    backed_up(voiceflow)
+    path = voiceflow.folder / "calls.db"
+    path.write_bytes(b"no store any more\n" * 1000)
+    path.with_name("calls.db-wal").write_bytes(log := b"nor its log\n" * 1000)
+    ended = voiceflow("restore", "copy.db", "--json")
+    assert ended.code == 0, ended.err
+    assert ended.document["taken_over"]["unreadable"] is None
+    (held,) = voiceflow("status", "--json").document["holds"]
+    assert "could not be read" in held["reason"]
+    assert "cancel those that were made" in held["reason"]
+    assert states(voiceflow.folder) == {"queued": COUNT}
+    (aside,) = voiceflow.folder.glob("calls.db.before-restore-*-wal")
+    assert aside.read_bytes() == log
+
+
+def test_what_can_be_read_of_a_damaged_file_is_taken_over(voiceflow: Program) -> None:
+    enqueued(voiceflow.folder, 400)
+    assert voiceflow("backup", "copy.db").code == 0
+    path = voiceflow.folder / "calls.db"
+    sent_and_killed(path, 300)
+    settled_log(path)
+    pages = path.stat().st_size // 4096
+    damage(path, first=pages // 3, last=pages // 2)
+    assert voiceflow("status").code == 3
+    ended = voiceflow("restore", "copy.db", "--json")
+    assert ended.code == 0, ended.err
+    taken = ended.document["taken_over"]
+    assert not taken["sound"]
+    assert taken["unreadable"] > 0
+    assert taken["advanced"] > 0
+    assert taken["advanced"] + taken["unreadable"] >= 300
+    assert states(voiceflow.folder) == {"queued": 400 - taken["advanced"], "submitted": taken["advanced"]}
+    (held,) = voiceflow("status", "--json").document["holds"]
+    assert "could not be read whole" in held["reason"]
+
+
+def test_a_store_that_is_gone_altogether_is_put_back_and_held(voiceflow: Program) -> None:
+    backed_up(voiceflow)
+    (voiceflow.folder / "calls.db").unlink()
+    assert voiceflow("restore", "copy.db").code == 0
+    assert states(voiceflow.folder) == {"queued": COUNT}
+    (held,) = voiceflow("status", "--json").document["holds"]
+    assert "no store to compare" in held["reason"]
+
+
+@pytest.mark.parametrize("kind", ["cut short", "junk", "of another application", "newer", "empty"])
+def test_a_backup_that_is_none_changes_nothing(voiceflow: Program, kind: str) -> None:
+    copy = backed_up(voiceflow)
+    sent_and_killed(voiceflow.folder / "calls.db", 5)
+    match kind:
+        case "cut short":
+            copy.write_bytes(copy.read_bytes()[: 10 * 4096])
+        case "junk":
+            damage(copy, first=4, last=12)
+        case "of another application":
+            copy.unlink()
+            db = apsw.Connection(str(copy))
+            db.execute("CREATE TABLE customers (name)")
+            db.close()
+        case "newer":
+            db = apsw.Connection(str(copy))
+            db.execute("PRAGMA user_version = 99")
+            db.close()
+        case _:
+            copy.write_bytes(b"")
+    before = {each.name: each.read_bytes() for each in voiceflow.folder.glob("calls.db*")}
+    ended = voiceflow("restore", "copy.db")
+    assert ended.code == 3
+    assert str(copy) in ended.err
+    assert {each.name: each.read_bytes() for each in voiceflow.folder.glob("calls.db*")} == before
+    assert sorted(each.name for each in voiceflow.folder.iterdir()) == sorted([*before, "copy.db"])
+
+
+def test_a_plain_copy_with_its_log_is_a_backup_too(voiceflow: Program) -> None:
+    enqueued(voiceflow.folder, COUNT)
+    path = voiceflow.folder / "calls.db"
+    sent_and_killed(path, 5)
+    for name in ("calls.db", "calls.db-wal"):
+        (voiceflow.folder / name.replace("calls", "plain")).write_bytes((voiceflow.folder / name).read_bytes())
+    for name in ("calls.db", "calls.db-wal", "calls.db-shm"):
+        (voiceflow.folder / name).unlink()
+    ended = voiceflow("restore", "plain.db", "--json")
+    assert ended.code == 0, ended.err
+    assert ended.document["made_at"] is None
+    assert states(voiceflow.folder) == {"queued": COUNT - 5, "submitted": 5}
+    assert (voiceflow.folder / "plain.db-wal").stat().st_size > 0
+
+
+# -- who is still there ------------------------------------------------------------------------------------------------
+
+HEARTBEATS = "SELECT 1 FROM records WHERE namespace IN ('worker', 'receiver')"
+HOLD_OPEN = """
+import sys
+from pathlib import Path
+from voiceflow_worker.backends.sqlite.opening import open_reader
+kind, path = sys.argv[1:]
+held = open(path, "rb") if kind == "file" else open_reader(Path(path))
+if kind == "store":
+    held.rows("SELECT count(*) FROM jobs")
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("kind", ["store", "file"])
+@pytest.mark.parametrize("frozen", [False, True], ids=["running", "frozen"])
+def test_a_process_without_heartbeats_is_noticed(voiceflow: Program, kind: str, frozen: bool) -> None:
+    backed_up(voiceflow)
+    path = voiceflow.folder / "calls.db"
+    command = [sys.executable, "-c", HOLD_OPEN, kind, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "open\n"
+            if frozen:
+                other.send_signal(signal.SIGSTOP)
+            inode = path.stat().st_ino
+            ended = voiceflow("restore", "copy.db")
+            assert ended.code == 3
+            assert f"in use by process {other.pid}" in ended.err
+            assert path.stat().st_ino == inode
+            assert put_aside(voiceflow.folder) == []
+        finally:
+            other.kill()
+    assert voiceflow("restore", "copy.db").code == 0
+
+
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_a_frozen_worker_or_receiver_is_noticed_and_a_killed_one_is_waited_out(
+    voiceflow: Program, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backed_up(voiceflow)
+    assert voiceflow("hold").code == 0
+    environment = {
+        "VOICEFLOW_API_KEY": "key-1", "VOICEFLOW_SUB_ACCOUNT": "acme", "VOICEFLOW_BASE_URL": "http://127.0.0.1:1",
+    }  # fmt: skip
+    options = ["--port", "0"] if command == "serve" else []
+    with Spawned([command, *options], voiceflow.folder, environment) as running:
+        running.wait_for("is ready" if command == "serve" else "sends queue")
+        wait_for_heartbeat(voiceflow.folder / "calls.db")
+        running.tell(signal.SIGSTOP)
+        ended = voiceflow("restore", "copy.db")
+        assert ended.code == 3
+        assert f"in use by process {running.process.pid}" in ended.err
+        running.tell(signal.SIGKILL)
+        running.process.wait(30)
+    # Its heartbeat outlives it; nobody waits for 30 s in a test.
+    monkeypatch.setattr("voiceflow_worker.cli.restore._WAIT", timedelta(0))
+    ended = voiceflow("restore", "copy.db")
+    assert ended.code == 3
+    assert "said less than 30 s ago to be alive" in ended.err
+    forget_heartbeats(voiceflow.folder / "calls.db")
+    assert voiceflow("restore", "copy.db").code == 0
+
+
+def wait_for_heartbeat(path: Path) -> None:
+    db = apsw.Connection(str(path))
+    try:
+        until = time.monotonic() + TIMEOUT
+        while not db.execute(HEARTBEATS).fetchall():
+            assert time.monotonic() < until, "no heartbeat came"
+            time.sleep(0.05)
+    finally:
+        db.close()
+
+
+def forget_heartbeats(path: Path) -> None:
+    db = apsw.Connection(str(path))
+    db.execute("DELETE FROM records WHERE namespace IN ('worker', 'receiver')")
+    db.close()
+
+
+# -- killed in the middle ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("readable", [True, False], ids=["a sound file", "a damaged file"])
+def test_wherever_a_restore_is_cut_short_no_older_store_is_in_place(
+    voiceflow: Program, monkeypatch: pytest.MonkeyPatch, readable: bool
+) -> None:
+    """At each step that changes a name: what stands then is the whole old store, the whole new one, or none."""
+    backed_up(voiceflow)
+    path = voiceflow.folder / "calls.db"
+    sent_and_killed(path, 5)
+    if not readable:
+        damage(path, first=4, last=path.stat().st_size // 4096)
+    kept = {name: (voiceflow.folder / name).read_bytes() for name in ("calls.db", "calls.db-wal")}
+    finished = False
+    for step in range(20):
+        for each in voiceflow.folder.glob("*calls.db*"):
+            each.unlink()
+        for name, content in kept.items():
+            (voiceflow.folder / name).write_bytes(content)
+        with monkeypatch.context() as patched:
+            cut_at_name_change(patched, step)
+            code = voiceflow("restore", "copy.db").code
+        finished = code == 0
+        if finished:
+            break
+        if not path.exists():
+            continue
+        found = voiceflow("status", "--json")
+        if found.code == 0:
+            states = found.document["states"]
+            assert states.get("submitted") == 5, f"step {step}: an older store is in place: {states}"
+        else:
+            assert not readable
+            assert found.code == 3
+    assert finished
+
+
+def cut_at_name_change(patched: pytest.MonkeyPatch, step: int) -> None:
+    """End the program at its n-th change of a file's name."""
+    left = [step]
+
+    def cut(real: Callable[..., object], *arguments: object, **options: object) -> object:
+        if any(".db" in str(each) for each in arguments):
+            if left[0] == 0:
+                raise KeyboardInterrupt
+            left[0] -= 1
+        return real(*arguments, **options)
+
+    patched.setattr(os, "rename", partial(cut, os.rename))
+    patched.setattr(os, "link", partial(cut, os.link))

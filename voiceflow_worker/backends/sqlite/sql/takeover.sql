@@ -1,0 +1,101 @@
+-- name: next_rows
+-- Jobs by their row numbers, without any index: a damaged one must not hide them.
+SELECT number, id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key, valid_until,
+       active_until, record
+FROM jobs NOT INDEXED WHERE number BETWEEN ? AND ? ORDER BY number;
+
+-- name: body_of
+-- The body of the job in a row.
+SELECT body FROM bodies WHERE number = ?;
+
+-- name: known
+-- The row and the revision of a job.
+SELECT number, revision FROM jobs WHERE id = ?;
+
+-- name: put_job
+-- A job as it stands elsewhere, in the row that it has here.
+INSERT INTO jobs (number, id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key,
+                  valid_until, active_until, record)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (number) DO UPDATE SET
+    state = excluded.state, due_at = excluded.due_at, revision = excluded.revision, worker_id = excluded.worker_id,
+    priority = excluded.priority, batch_id = excluded.batch_id, destination = excluded.destination,
+    valid_until = excluded.valid_until, active_until = excluded.active_until, record = excluded.record;
+
+-- name: unsent
+-- Jobs that wait to be sent, behind a row number.
+SELECT number, id FROM jobs WHERE number > ? AND state IN ('queued', 'leased') ORDER BY number LIMIT ?;
+
+-- name: last_sequence
+-- The highest sequence that an event was ever given.
+SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'events';
+
+-- name: events_behind
+-- Events behind a sequence.
+SELECT sequence, queue, job_id, kind, at, state, revision, post FROM events WHERE sequence > ? ORDER BY sequence;
+
+-- name: put_event
+-- An event under the sequence that it had.
+INSERT OR IGNORE INTO events (sequence, queue, job_id, kind, at, state, revision, post) VALUES (?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: skip_sequences
+-- Gives later events a higher sequence than any that a reader may have seen.
+UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'events';
+
+-- name: begin_sequences
+-- The same where no event was ever given one.
+INSERT INTO sqlite_sequence (name, seq) SELECT 'events', ? WHERE NOT EXISTS (
+    SELECT 1 FROM sqlite_sequence WHERE name = 'events'
+);
+
+-- name: records
+-- Records that stand at a time, but for those that tell who is alive.
+SELECT namespace, key, value, expires_at FROM records
+WHERE (expires_at IS NULL OR expires_at > ?) AND namespace NOT IN ('worker', 'receiver', 'readiness', 'turn');
+
+-- name: tombstones
+-- What is remembered of deleted jobs, at a time.
+SELECT queue, unique_key, job_id, body_digest, state, due_at, created_at, not_before, valid_until, expires_at
+FROM tombstones WHERE expires_at > ?;
+
+-- name: put_tombstone
+-- The same here, unless a job has the key.
+INSERT OR IGNORE INTO tombstones (queue, unique_key, job_id, body_digest, state, due_at, created_at, not_before,
+                                  valid_until, expires_at)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10
+WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE queue = ?1 AND unique_key = ?2);
+
+-- name: closed_gates
+-- Gates that were ordered and are not open.
+SELECT queue, scope, name, state, until, reason, since FROM gates WHERE state <> 'open';
+
+-- name: put_gate
+-- A gate, unless its batch was cancelled here.
+INSERT INTO gates (queue, scope, name, state, until, reason, since) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (queue, scope, name) DO UPDATE SET
+    state = excluded.state, until = excluded.until, reason = excluded.reason, since = excluded.since
+    WHERE gates.state <> 'cancelled';
+
+-- name: queues
+-- Every queue that anything here belongs to.
+SELECT queue FROM queues UNION SELECT DISTINCT queue FROM jobs UNION SELECT queue FROM gates
+UNION SELECT key FROM records WHERE namespace = 'queue';
+
+-- name: heartbeats
+-- Who said lately that it is alive, and until when that counts.
+SELECT namespace, key, expires_at FROM records WHERE namespace IN ('worker', 'receiver') AND expires_at > ?
+ORDER BY expires_at DESC;
+
+-- name: made
+-- When a backup was made.
+SELECT value FROM records WHERE namespace = 'backup' AND key = 'made';
+
+-- name: forget_made
+-- A store that is in use is no backup.
+DELETE FROM records WHERE namespace = 'backup';
+
+-- name: put_record
+-- A record as it stands elsewhere, unless it stands longer here.
+INSERT INTO records (namespace, key, value, expires_at) VALUES (?, ?, ?, ?)
+ON CONFLICT (namespace, key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at
+    WHERE excluded.expires_at IS NULL OR excluded.expires_at >= records.expires_at;

@@ -1,0 +1,97 @@
+"""`voiceflow backup`: a copy of a SQLite store that is in use."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from voiceflow_worker.cli.exit_codes import ExitCode
+from voiceflow_worker.cli.opening import file_of, require_store, settings_from
+from voiceflow_worker.cli.options import STORE_GROUP, Flag, JsonOption, StoreOption
+from voiceflow_worker.cli.output import Output, count_of
+from voiceflow_worker.cli.progress import meter
+from voiceflow_worker.errors import InvalidInputError, SettingsError, StoreReadOnlyError
+
+if TYPE_CHECKING:
+    from voiceflow_worker.settings import Settings
+
+EXAMPLES = """Examples:
+  voiceflow backup calls-monday.db
+  voiceflow backup /backups/calls.db --force --store sqlite:////var/lib/voiceflow/calls.db"""
+
+MEGABYTE = 1_000_000
+
+EveryQueue = Annotated[
+    str | None,
+    Parameter(name="--queue", metavar="NAME", group=STORE_GROUP, help="Changes nothing here: a store is whole."),
+]
+BackupFile = Annotated[Path, Parameter(name="FILE", help="The file of the backup.")]
+
+
+def backup(
+    file: BackupFile,
+    /,
+    *,
+    force: Annotated[bool, Flag] = False,
+    json: JsonOption = False,
+    store: StoreOption = None,
+    queue: EveryQueue = None,
+) -> ExitCode:
+    """Copy a SQLite store into one file, while it is in use.
+
+    The copy is one state of the store, is checked, and is on the disk before it gets its name. It does not know what
+    happens later: put it back with `voiceflow restore`.
+
+    Args:
+        force: Replace FILE if it exists.
+    """
+    from voiceflow_worker.backends.sqlite.backup import back_up
+
+    settings = settings_from(store=store, queue=queue)
+    path = path_of_store(settings, to="copy")
+    require_store(settings)
+    target = file.absolute()
+    _require_place(target, path, force=force)
+    with meter("copying") as shown:
+        try:
+            made = back_up(
+                path.resolve(),
+                target,
+                now=datetime.now(UTC),
+                progress=lambda done, total: shown.show(done, total, f"{done} of {total} pages"),
+            )
+        except OSError as error:
+            raise StoreReadOnlyError(f"the backup {target} cannot be written: {error.strerror or error}") from error
+    output = Output(as_json=json)
+    output.document({"store": str(path), "backup": str(made.path), "calls": made.calls, "bytes": made.size})
+    if not json:
+        output.say(f"{count_of(made.calls, 'call')} in {made.path} ({made.size / MEGABYTE:.1f} MB), checked")
+    return ExitCode.DONE
+
+
+def path_of_store(settings: Settings, *, to: str) -> Path:
+    """The file of the store. Raises SettingsError where it is no file, saying what to do instead."""
+    path = file_of(settings.store)
+    if path is not None:
+        return path
+    if settings.store.partition(":")[0].lower() == "memory":
+        raise SettingsError(f"a store in memory is gone with its process: there is nothing to {to}")
+    raise SettingsError(
+        f"there is no file to {to}: this store is kept by a server. Copy its AOF or RDB file as the manual of Redis "
+        "describes; docs/stores.md (Upgrade, backup, restore) says what to do before workers start on an older one"
+    )
+
+
+def _require_place(target: Path, path: Path, *, force: bool) -> None:
+    if target.is_dir():
+        raise InvalidInputError(f"{target} is a directory: name a file in it")
+    if target.exists() and path.exists() and target.samefile(path):
+        raise InvalidInputError(f"{target} is the store itself: name another file")
+    if os.path.lexists(target) and not force:
+        raise InvalidInputError(f"{target} exists: name another file, or give --force to replace it")
+    if not target.parent.is_dir():
+        raise InvalidInputError(f"there is no directory {target.parent}. Make it (mkdir -p {target.parent})")

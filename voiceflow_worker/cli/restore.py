@@ -1,0 +1,132 @@
+"""`voiceflow restore`: a backup in the place of a SQLite store."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from voiceflow_worker.cli.backup import EveryQueue, path_of_store
+from voiceflow_worker.cli.exit_codes import ExitCode
+from voiceflow_worker.cli.opening import settings_from
+from voiceflow_worker.cli.options import JsonOption, StoreOption
+from voiceflow_worker.cli.output import Output, count_of
+from voiceflow_worker.cli.progress import meter
+from voiceflow_worker.errors import StoreReadOnlyError
+from voiceflow_worker.model.call_json import rfc3339
+from voiceflow_worker.model.moment import in_words
+
+if TYPE_CHECKING:
+    from voiceflow_worker.backends.sqlite.restoring import Restored
+    from voiceflow_worker.settings import Settings
+
+EXAMPLES = """Examples:
+  voiceflow restore calls-monday.db
+  voiceflow restore /backups/calls.db --store sqlite:////var/lib/voiceflow/calls.db && voiceflow status"""
+
+_WAIT = timedelta(seconds=35)
+"""How long to wait until the heartbeats of killed processes count no more: they last for 30 s."""
+
+
+def restore(
+    file: Annotated[Path, Parameter(name="FILE", help="The backup. It is left as it is.")],
+    /,
+    *,
+    json: JsonOption = False,
+    store: StoreOption = None,
+    queue: EveryQueue = None,
+) -> ExitCode:
+    """Put a backup in the place of a SQLite store. Every queue is held then, until `voiceflow resume`.
+
+    Refuses while a process uses the store. The old file is moved aside together with its -wal and -shm, never deleted.
+    What it knows of calls that were sent or have ended is taken over, as far as it can be read, because the backup has
+    forgotten them and they would be made again. Calls that were only enqueued after the backup are not.
+    """
+    output = Output(as_json=json)
+    settings = settings_from(store=store, queue=queue)
+    path = path_of_store(settings, to="restore")
+    try:
+        done = _restored(output, path, file.absolute(), settings)
+    except OSError as error:
+        raise StoreReadOnlyError(
+            f"the backup cannot be put in the place of {path}: {error.strerror or error}; the store is as it was, or "
+            "was moved aside under a name with `before-restore` in it"
+        ) from error
+    output.document(_as_json(done, file.absolute()))
+    if not json:
+        _tell(output, done)
+    return ExitCode.DONE
+
+
+def _restored(output: Output, path: Path, file: Path, settings: Settings) -> Restored:
+    from voiceflow_worker.backends.sqlite.restoring import StillAliveError, restore
+
+    until = time.monotonic() + _WAIT.total_seconds()
+    told = False
+    while True:
+        with meter("restoring") as shown:
+            try:
+                return restore(
+                    path,
+                    file,
+                    clock=lambda: datetime.now(UTC),
+                    policy=settings.policy(),
+                    progress=lambda done, total: shown.show(done, total, f"{done} of {total}"),
+                )
+            except StillAliveError as error:
+                left = (error.until - datetime.now(UTC)).total_seconds()
+                if time.monotonic() + left > until:
+                    raise
+                if not told:
+                    output.note(f"waiting until {in_words(error.until)}: {error}")
+                told = True
+        time.sleep(max(left, 0) + 0.05)
+
+
+def _as_json(done: Restored, file: Path) -> dict[str, object]:
+    return {
+        "store": str(done.path),
+        "backup": str(file),
+        "made_at": rfc3339(done.made_at),
+        "calls": done.calls,
+        "waiting": done.waiting,
+        "taken_over": asdict(done.taken),
+        "held": list(done.held),
+        "moved": [str(each) for each in done.moved],
+    }
+
+
+def _tell(output: Output, done: Restored) -> None:
+    made = "" if done.made_at is None else f", made at {in_words(done.made_at)}"
+    output.say(f"{done.path} is the backup now{made}: {count_of(done.calls, 'call')}")
+    if done.moved:
+        output.say(f"moved aside: {', '.join(map(str, done.moved))}")
+    taken = done.taken
+    if taken.advanced or taken.added or taken.cancelled:
+        output.say(
+            f"taken over from there: {taken.advanced + taken.added} calls that had been sent or had ended since; "
+            f"{taken.cancelled} that it had no more are cancelled"
+        )
+    if taken.left:
+        output.say(
+            f"not taken over: {count_of(taken.left, 'call')}, enqueued after the backup and never sent. Enqueue the "
+            "files again: only calls that are not there already are added"
+        )
+    if done.moved and taken.unreadable is None:
+        output.say("the old file cannot be read: nobody knows what was sent after the backup")
+    elif not taken.is_whole:
+        output.say(
+            f"the old file is damaged; {count_of(taken.unreadable or 0, 'call')} in it could not be read, and may have "
+            "been sent"
+        )
+    if done.held:
+        output.say(f"held until `voiceflow resume --queue NAME`: {', '.join(done.held)}")
+    if done.waiting:
+        output.say(
+            f"{count_of(done.waiting, 'call')} would be sent then; look at them first: "
+            "voiceflow calls list --state queued --limit 0"
+        )
