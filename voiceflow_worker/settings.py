@@ -34,6 +34,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.duration import read_duration, write_duration
+from voiceflow_worker.model.hiding import without_secrets
 from voiceflow_worker.model.networks import Network, read_networks
 from voiceflow_worker.model.rate import read_rate
 from voiceflow_worker.model.redial import redial_words
@@ -50,6 +51,8 @@ _REMOVED = {
     f"your account manager named another address, set {PREFIX}BASE_URL to it"
 }
 """Settings of earlier versions, each with what to do now. One that is still set is an error, and nothing is sent."""
+_SHORTEST_HIDDEN = 6
+_ADDRESSES = frozenset({"store", "base_url"})
 _SECRETS = frozenset({"api_key", "notify_secret", "notify_url", "ui_secret", "webhook_secret"})
 
 
@@ -338,6 +341,12 @@ class Settings(BaseSettings):
         given = self._given.get(name)
         return None if given is None else f"{given.name} ({given.place})"
 
+    def secrets(self) -> tuple[str, ...]:
+        """The texts of all secrets that are set, for a log to leave out; short ones may be parts of words."""
+        found = (getattr(self, name) for name in type(self).model_fields)
+        texts = (each.get_secret_value() for each in found if isinstance(each, SecretStr))
+        return tuple(text for text in texts if len(text) >= _SHORTEST_HIDDEN)
+
     def shown(self) -> tuple[ShownSetting, ...]:
         """Every setting in the order of this class, for people: secrets are hidden."""
         return tuple(
@@ -364,10 +373,6 @@ def unknown_variables() -> tuple[UnknownVariable, ...]:
     return tuple(unknown for layer in _layers(Settings) for unknown in layer.unknown())
 
 
-def _without_password(url: str) -> str:
-    return re.sub(r"(://[^/@\s]*?:)[^/\s]*@", r"\1***@", url)
-
-
 def _shown_value(name: str, value: object) -> str:
     match value:
         case None if name == "rate":
@@ -375,7 +380,7 @@ def _shown_value(name: str, value: object) -> str:
         case None | ():
             return ""
         case str() if name == "notify_url":
-            return value.partition("?")[0] + ("?(hidden)" if "?" in value else "")
+            return without_secrets(value) + ("?(hidden)" if "?" in value else "")
         case SecretStr():
             return "(hidden)"
         case bool():
@@ -385,7 +390,11 @@ def _shown_value(name: str, value: object) -> str:
         case tuple():
             return ", ".join(map(str, cast("tuple[object, ...]", value)))
         case _:
-            return _without_password(str(value))
+            return _shown_text(name, str(value))
+
+
+def _shown_text(name: str, text: str) -> str:
+    return without_secrets(text, options=True) if name in _ADDRESSES else text
 
 
 def _sentence(error: ValidationError, given: Mapping[str, _Given]) -> str:
@@ -398,7 +407,7 @@ def _sentence(error: ValidationError, given: Mapping[str, _Given]) -> str:
             continue
         reason = problem["msg"].removeprefix("Value error, ")
         hidden = name in _SECRETS or found.in_file
-        said = "" if hidden else f" is {_without_password(str(found.value))!r}"
+        said = "" if hidden else f" is {_shown_text(name, str(found.value))!r}"
         source = f"{found.place}, read from {found.value}" if found.in_file else found.place
         lines.append(f"{found.name}{said} ({source}): {reason}")
     return "; ".join(lines)

@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider.hooks.voice import VoiceFlowHook
 from tests.support.processes import running
-from voiceflow_worker import SettingsError, UnknownBackendError
+from voiceflow_worker import SettingsError, UnknownBackendError, VoiceflowError
 
 KEY = "a-key-that-nobody-may-see"
 Connect = Callable[..., None]
@@ -98,6 +98,26 @@ def test_the_key_and_the_passwords_of_stores_are_shown_nowhere(
     hook = VoiceFlowHook()
     told = [repr(hook), repr(hook.settings()), repr(hook.get_client()), hook.store_url(), caplog.text]
     assert not [text for text in told if KEY in text or "pass-of-redis" in text]
+
+
+@pytest.mark.parametrize(
+    "store",
+    [
+        "redis+sentinel://127.0.0.1:1/calls?sentinel_password=pass-of-redis&durability=best-effort",
+        "redis://me:x/pass-of-redis@127.0.0.1:1/0",
+        "redis://me:12?pass-of-redis@127.0.0.1:1/0",
+        "nosuch://me:x/pass-of-redis@127.0.0.1:1/0",
+    ],
+)
+def test_no_form_of_a_password_is_shown(connect: Connect, store: str) -> None:
+    connect(password=KEY, extra={"sub_account": "tests", "store": store})
+    hook = VoiceFlowHook()
+    told = [hook.store_url()]
+    try:
+        hook.get_store()
+    except VoiceflowError as error:
+        told.append(str(error))
+    assert not [text for text in told if "pass-of-redis" in text]
 
 
 def test_a_good_connection_is_told_so_and_nobody_is_called(connect: Connect, sandbox: str, tmp_path: Path) -> None:

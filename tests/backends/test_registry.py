@@ -84,23 +84,18 @@ def test_redis_without_its_extra_tells_what_to_install(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    ("url", "shown"),
+    "url",
     [
-        ("redis://user:geheim@host:6379/0", "redis://user:***@host:6379/0"),
-        ("redis://:geheim@host", "redis://:***@host"),
-        ("redis://:ge@heim@host", "redis://:***@host"),
-        ("redis://user@host/0", "redis://user@host/0"),
-        ("redis://host/0?password=geheim", "redis://host/0"),
-        ("redis://user:geheim@[::1", "redis:…"),
-        ("sqlite:///calls@home.db", "sqlite:///calls@home.db"),
-        ("sqlite:////var/lib/calls.db", "sqlite:////var/lib/calls.db"),
-        ("memory://", "memory://"),
+        "redis://user:geheim@host:6379/0",
+        "redis://user:ge/heim@host",
+        "redis://user:geheim@[::1",
+        "user:ge/heim@host",
+        "redis",
     ],
 )
-def test_a_password_is_never_shown(url: str, shown: str) -> None:
-    assert registry.without_secrets(url) == shown
+def test_no_error_shows_a_password(url: str) -> None:
     with pytest.raises(UnknownBackendError) as caught:
-        open_store(f"nonsense+{url}")
+        open_store(f"nonsense+{url}" if "://" in url else url)
     assert "heim" not in str(caught.value)
 
 

@@ -7,9 +7,9 @@ from contextlib import AbstractAsyncContextManager
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlsplit, urlunsplit
 
 from voiceflow_worker.errors import UnknownBackendError
+from voiceflow_worker.model.hiding import without_secrets
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.ports import Clock, Store
@@ -49,8 +49,9 @@ def backend_for(url: str) -> Opener:
     scheme, colon, _ = url.partition(":")
     scheme = scheme.lower()
     if not colon or not scheme:
+        shown = without_secrets(url)
         raise UnknownBackendError(
-            f"{url!r} is no store URL: it has no scheme. For a file write sqlite:///{url or 'voiceflow.db'}. "
+            f"{shown!r} is no store URL: it has no scheme. For a file write sqlite:///{shown or 'voiceflow.db'}. "
             f"Registered: {', '.join(registered())}."
         )
     if scheme in _BUILT_IN:
@@ -67,19 +68,6 @@ def backend_for(url: str) -> Opener:
 def registered() -> list[str]:
     """The URL schemes that can be opened here, sorted."""
     return sorted({*_BUILT_IN, *(entry.name for entry in entry_points(group=ENTRY_POINT_GROUP))})
-
-
-def without_secrets(url: str) -> str:
-    """The URL as it may be shown and logged: without the password that it may carry, and without its query."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:  # brackets that are no IPv6 address: nothing of it can be shown safely
-        return f"{url.partition(':')[0]}:…"
-    user, at, host = parts.netloc.rpartition("@")
-    if not at and not parts.query:
-        return url
-    name, colon, _ = user.partition(":")
-    return urlunsplit(parts._replace(netloc=f"{name}{':***' if colon else ''}{at}{host}", query=""))
 
 
 def _loaded(entry: EntryPoint, url: str) -> Opener:

@@ -26,9 +26,9 @@ import structlog
 from anyio import to_thread
 
 from voiceflow_worker.backends.record import head_of, job_from, record_of
-from voiceflow_worker.backends.registry import without_secrets
 from voiceflow_worker.core.journal_files import WitnessFile
 from voiceflow_worker.errors import SettingsError, StoreReadOnlyError, StoreVersionError
+from voiceflow_worker.model.hiding import HIDDEN, without_secrets
 from voiceflow_worker.model.job import Job
 
 _log = structlog.get_logger("voiceflow.witness")
@@ -58,7 +58,10 @@ def _identity(store_url: str) -> str:
 
         return f"sqlite:{path_of(store_url).resolve()}"
     if not scheme.startswith("redis"):
-        return without_secrets(store_url)
+        shown = without_secrets(store_url)
+        # Where not even the host can be shown, stores are told apart by a few letters of a digest.
+        odd = hashlib.sha256(store_url.encode()).hexdigest()[:6] if shown.endswith(HIDDEN) else ""
+        return shown + odd
     parts = urlsplit(store_url)
     hosts = parts.netloc.rpartition("@")[2].lower().split(",")
     nodes = sorted(host if re.search(r":\d+$", host) else f"{host}:6379" for host in hosts)

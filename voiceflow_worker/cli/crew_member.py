@@ -14,13 +14,14 @@ from voiceflow_worker.cli.opening import settings_from
 from voiceflow_worker.cli.sending import opened_worker
 from voiceflow_worker.cli.stopping import signals_to
 from voiceflow_worker.core.worker import Worker
+from voiceflow_worker.model.hiding import without_secrets_in
 from voiceflow_worker.model.printable import printable
 
 
 async def _work(order: str) -> None:
     wanted = json.loads(order)
     settings = settings_from(**wanted["options"])
-    log_to_stderr(form=settings.log_format, level=settings.log_level, process=os.getpid())
+    log_to_stderr(form=settings.log_format, level=settings.log_level, process=os.getpid(), secrets=settings.secrets())
     async with (
         opened_worker(settings) as worker,
         signals_to(lambda _: worker.stop()),
@@ -50,7 +51,7 @@ def main() -> int:
         told = explained(error)
         if told is None:
             raise
-        print(f"voiceflow: process {os.getpid()}: {printable(told[1])}", file=sys.stderr)
+        print(f"voiceflow: process {os.getpid()}: {printable(without_secrets_in(told[1]))}", file=sys.stderr)
         return told[0]
     return 0
 

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Collection, MutableMapping
 from io import StringIO
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
+from voiceflow_worker.model.hiding import without_secrets_in
 from voiceflow_worker.model.printable import printable, printable_json, printable_line
 
 if TYPE_CHECKING:
     from structlog.typing import ExcInfo, Processor
 
 
-def log_to_stderr(*, form: str, level: str, process: int | None = None) -> None:
+def log_to_stderr(*, form: str, level: str, process: int | None = None, secrets: Collection[str] = ()) -> None:
     """Send what this library and the libraries below it log to stderr: one line an event, as JSON if `form` is json.
 
-    Every line names the `process`, where several write to one stderr.
+    Every line names the `process`, where several write to one stderr. Whatever logs it, a line shows none of `secrets`,
+    and no password in a URL.
     """
     import structlog
 
+    stderr = _Stderr(secrets)
     threshold = logging.getLevelNamesMapping()[level.upper()]
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
@@ -41,10 +45,10 @@ def log_to_stderr(*, form: str, level: str, process: int | None = None) -> None:
     structlog.configure(
         processors=[*shared, *ending],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=_Stderr,
+        logger_factory=lambda *_: stderr,
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(cast("Any", _Stderr()))
+    handler = logging.StreamHandler(cast("Any", stderr))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *ending], foreign_pre_chain=shared
@@ -86,19 +90,23 @@ def _harmless_traceback(stream: TextIO, error: ExcInfo) -> None:
 
 
 class _Stderr:
-    """Writes to whatever stderr is when it writes: while a progress bar is shown, lines go above it."""
+    """Writes to whatever stderr is when it writes: while a progress bar is shown, lines go above it.
 
-    def __init__(self, *_: object) -> None:
-        pass
+    The last place at which secrets are hidden, for what nobody thought of.
+    """
+
+    def __init__(self, secrets: Collection[str]) -> None:
+        # As they are, and as JSON and Python write them.
+        self._secrets = {form for each in secrets for form in (each, json.dumps(each)[1:-1], repr(each)[1:-1])}
 
     def msg(self, message: str) -> None:
-        print(message, file=sys.stderr, flush=True)
+        print(without_secrets_in(message, known=self._secrets), file=sys.stderr, flush=True)
 
     log = debug = info = warning = warn = error = critical = exception = fatal = failure = msg
 
     def write(self, text: str) -> None:
         """For `logging`, which wants a stream."""
-        sys.stderr.write(text)
+        sys.stderr.write(without_secrets_in(text, known=self._secrets))
 
     def flush(self) -> None:
         """For `logging`, which wants a stream."""

@@ -29,7 +29,7 @@ def settings_from(**options: object) -> Settings:
     from voiceflow_worker.settings import load_settings
 
     settings = load_settings(**options)
-    log_to_stderr(form=settings.log_format, level=settings.log_level)
+    log_to_stderr(form=settings.log_format, level=settings.log_level, secrets=settings.secrets())
     return settings
 
 

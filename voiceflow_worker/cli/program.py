@@ -9,6 +9,7 @@ from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from voiceflow_worker.cli.exit_codes import ExitCode, explained
+from voiceflow_worker.model.hiding import without_secrets_in
 from voiceflow_worker.model.printable import printable
 
 if TYPE_CHECKING:
@@ -111,4 +112,4 @@ def _usage(error: CycloptsError) -> str:
 
 
 def _tell(message: str) -> None:
-    print(f"voiceflow: {printable(message)}", file=sys.stderr)
+    print(f"voiceflow: {printable(without_secrets_in(message))}", file=sys.stderr)

@@ -75,6 +75,14 @@ def test_tls_checks_the_server_unless_told_not_to() -> None:
         ("rediss://h?ssl_ca_certs=/nowhere.pem", "cannot be read"),
         ("rediss://h?ssl_cert_reqs=optional", "neither required nor none"),
         ("redis+cluster://h?tls=perhaps", "neither yes nor no"),
+        ("redis://me:sec/secret@h/0", "/ as %2F"),
+        ("redis://me:12?secret@h/0", "as %3F"),
+        ("redis://me:x#secret@h/0", "as %23"),
+        ("redis://me:x[secret@h/0", "as %5B"),
+        ("redis://me:secret\u2100@h/0", "cannot be read"),
+        ("redis://me:x@y?secret@h/0", "unknown option"),
+        ("redis://h?sentinel_password=x&secret", "unknown option"),
+        ("redis+cluster://me:secret@h/1", "has only 0"),
     ],
 )
 def test_a_wrong_url_is_told_in_a_sentence(url: str, said: str) -> None:

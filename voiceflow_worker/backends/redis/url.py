@@ -5,9 +5,10 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass
 from enum import StrEnum
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from voiceflow_worker.errors import SettingsError
+from voiceflow_worker.model.hiding import without_secrets
 
 
 class Topology(StrEnum):
@@ -77,12 +78,12 @@ def parse_url(url: str) -> RedisURL:
     `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile`, `ssl_cert_reqs=none`, `ssl_check_hostname=no`, `sentinel_username`
     and `sentinel_password`.
     """
-    parts = urlsplit(url)
+    shown = without_secrets(url)
+    parts = _parts(url, shown)
     scheme = parts.scheme.lower()
     topology = _TOPOLOGIES.get(scheme)
-    credentials, at, hosts = parts.netloc.rpartition("@")
+    credentials, _, hosts = parts.netloc.rpartition("@")
     username, _, password = credentials.partition(":")
-    shown = f"{scheme}://{username}{':***' if password else ''}{at}{hosts}{parts.path}"
     if topology is None or not hosts:
         raise SettingsError(f"{shown!r} is no URL of a Redis store; use one of {', '.join(_FORMS)}")
     options = _options(parts.query, shown)
@@ -105,13 +106,28 @@ def parse_url(url: str) -> RedisURL:
     )
 
 
+def _parts(url: str, shown: str) -> SplitResult:
+    """The parts of the URL. What a password's own `/`, `?` or `#` has torn apart is refused, and not quoted."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = None
+    if parts is None or "@" in parts.path or parts.fragment or ("@" in parts.query and "@" not in parts.netloc):
+        raise SettingsError(
+            f"the store URL {shown} cannot be read. Write what is special in a password by its number: % as %25, / as "
+            "%2F, ? as %3F, # as %23, @ as %40, [ as %5B"
+        )
+    return parts
+
+
 def _options(query: str, shown: str) -> dict[str, str]:
     options = dict(parse_qsl(query, keep_blank_values=True))
     unknown = sorted(options.keys() - _OPTIONS)
     if unknown:
-        raise SettingsError(
-            f"the store URL {shown} has the unknown option {unknown[0]!r}; there are {', '.join(sorted(_OPTIONS))}"
-        )
+        # With a password among the options, what looks like another one may be the end of it, behind an &.
+        hides = "sentinel_password" in options or "@" in query
+        named = "an unknown option" if hides else f"the unknown option {unknown[0]!r}"
+        raise SettingsError(f"the store URL {shown} has {named}; there are {', '.join(sorted(_OPTIONS))}")
     return options
 
 

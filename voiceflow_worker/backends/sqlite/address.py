@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from voiceflow_worker.errors import SettingsError
+from voiceflow_worker.model.hiding import without_secrets
 
 
 def path_of(url: str) -> Path:
@@ -14,14 +15,15 @@ def path_of(url: str) -> Path:
     that names a host, options, or no file.
     """
     scheme, _, rest = url.partition(":")
+    shown = without_secrets(url)
     example = f"write {scheme}:///relative.db or {scheme}:////absolute.db"
     if rest.startswith("//") and not rest.startswith("///"):
-        raise SettingsError(f"the store URL {url!r} names a host, but a file has none; {example}")
+        raise SettingsError(f"the store URL {shown!r} names a host, but a file has none; {example}")
     name, _, options = rest.removeprefix("//").removeprefix("/").partition("?")
     if options:
-        raise SettingsError(f"the store URL {url!r} carries options, but a file store takes none there; {example}")
+        raise SettingsError(f"the store URL {shown!r} carries options, but a file store takes none there; {example}")
     if not name or name.endswith("/"):
-        raise SettingsError(f"the store URL {url!r} names no file; {example}")
+        raise SettingsError(f"the store URL {shown!r} names no file; {example}")
     if name == ":memory:":
-        raise SettingsError(f"the store URL {url!r} is SQLite's own name for memory; write memory://")
+        raise SettingsError(f"the store URL {shown!r} is SQLite's own name for memory; write memory://")
     return Path(name).absolute()
