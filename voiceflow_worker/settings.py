@@ -51,6 +51,7 @@ _REMOVED = {
     f"your account manager named another address, set {PREFIX}BASE_URL to it"
 }
 """Settings of earlier versions, each with what to do now. One that is still set is an error, and nothing is sent."""
+_FILES_HERE = frozenset({ENV_FILE, TOML_FILE})
 _SHORTEST_HIDDEN = 6
 _ADDRESSES = frozenset({"store", "base_url"})
 _SECRETS = frozenset({"api_key", "notify_secret", "notify_url", "ui_secret", "webhook_secret"})
@@ -83,6 +84,11 @@ def _duration(value: object) -> timedelta:
 
 def _folded(value: object) -> object:
     return value.strip().lower() if isinstance(value, str) else value
+
+
+def _yes_or_no(value: object) -> object:
+    text = str(value).strip().lower()
+    return {"true": "yes", "1": "yes", "false": "no", "0": "no"}.get(text, text)
 
 
 def _in_form(pattern: str, expected: str) -> AfterValidator:
@@ -231,6 +237,7 @@ class Settings(BaseSettings):
     api_key: Secret | None = None
     sub_account: SubAccount | None = None
     base_url: Annotated[str, AfterValidator(read_base_url)] | None = None
+    allow_plain_http: Annotated[Literal["no", "yes"], BeforeValidator(_yes_or_no)] = "no"
     source: Text | None = None
     voice_profile: Text | None = None
     rate: Annotated[float | None, BeforeValidator(read_rate)] = 10.0
@@ -298,6 +305,7 @@ class Settings(BaseSettings):
             # The chain is cut: pydantic's own error could show a secret.
             raise SettingsError(_sentence(error, given)) from None
         settings._given = given  # noqa: SLF001 (its own class)
+        _require_leave(given)
         return settings
 
     def policy(self) -> CallPolicy:
@@ -391,6 +399,18 @@ def _shown_value(name: str, value: object) -> str:
             return ", ".join(map(str, cast("tuple[object, ...]", value)))
         case _:
             return _shown_text(name, str(value))
+
+
+def _require_leave(given: Mapping[str, _Given]) -> None:
+    """A file that happens to lie in the working directory must not have a key sent where anybody can read it."""
+    leave, key = given.get("allow_plain_http"), given.get("api_key")
+    if leave is None or key is None or leave.place not in _FILES_HERE or key.place in _FILES_HERE:
+        return
+    if _yes_or_no(leave.read()) == "yes":
+        raise SettingsError(
+            f"{leave.name} ({leave.place}) does not count for a key that comes from elsewhere ({key.place}): set it "
+            "there"
+        )
 
 
 def _shown_text(name: str, text: str) -> str:

@@ -111,3 +111,23 @@ def test_the_log_of_a_command_hides_the_secrets_of_its_settings(
     assert voiceflow("config", "show").code == 0
     logging.getLogger("somebody").warning("Authorization: Bearer QZ-from-a-file, Bearer QZ-webhook")
     assert "QZ" not in capfd.readouterr().err
+
+
+def test_a_command_that_would_send_the_key_unencrypted_ends_before_it(
+    voiceflow: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (voiceflow.folder / ".env").write_text("VOICEFLOW_BASE_URL=http://10.255.255.1:9\n")
+    monkeypatch.setenv("VOICEFLOW_API_KEY", "QZ-key")
+    monkeypatch.setenv("VOICEFLOW_SUB_ACCOUNT", "acme")
+    for command in (
+        ["worker", "--drain"],
+        ["account", "profiles"],
+        ["reconcile"],
+        ["serve", "--register", "https://x.example"],
+    ):
+        ended = voiceflow(*command)
+        assert ended.code == 2, ended
+        assert "VOICEFLOW_ALLOW_PLAIN_HTTP" in ended.err
+        assert "QZ" not in ended.out + ended.err
+    ended = voiceflow("doctor")
+    assert "VOICEFLOW_ALLOW_PLAIN_HTTP" in ended.out

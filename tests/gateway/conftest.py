@@ -74,6 +74,7 @@ class Kind:
             base_url=url,
             connect_timeout=timedelta(seconds=connect),
             read_timeout=timedelta(seconds=read),
+            allow_plain_http=True,
             **options,
         )
 

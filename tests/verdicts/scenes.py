@@ -52,6 +52,7 @@ class Scene:
             base_url=self.url,
             connect_timeout=timedelta(seconds=connect),
             read_timeout=timedelta(seconds=read),
+            allow_plain_http=True,
             **options,
         )
 

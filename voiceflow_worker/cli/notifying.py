@@ -50,7 +50,11 @@ def notifier_of(settings: Settings) -> OutcomeWebhook | None:
             "notifications are signed, and there is no secret for it: set VOICEFLOW_NOTIFY_SECRET, or "
             f"VOICEFLOW_NOTIFY_SECRET_FILE to a file that holds it; make one: {MAKE_ONE}"
         )
-    return OutcomeWebhook(settings.notify_url, secret=settings.notify_secret.get_secret_value())
+    return OutcomeWebhook(
+        settings.notify_url,
+        secret=settings.notify_secret.get_secret_value(),
+        allow_plain_http=settings.allow_plain_http == "yes",
+    )
 
 
 @asynccontextmanager

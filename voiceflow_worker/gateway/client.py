@@ -28,6 +28,7 @@ from voiceflow_worker.gateway.verdict import judge_answer, judge_failure, judge_
 from voiceflow_worker.model.callflow import CallFlow
 from voiceflow_worker.model.export import LoggedCalls
 from voiceflow_worker.model.verdict import PostProgress, Verdict, VerdictKind
+from voiceflow_worker.model.web_address import is_plain_and_remote
 
 if TYPE_CHECKING:
     from voiceflow_worker.gateway.account_api import AccountApi
@@ -65,7 +66,8 @@ class VoiceClient:
     must speak HTTP/1.1, and is closed with the client. Every error of one that is neither httpx's nor httpx-aiohttp's
     own leaves the call in doubt.
 
-    The API key appears in no repr, log or error. Raises SettingsError for settings that cannot be right.
+    The API key appears in no repr, log or error. It is sent to an http address on this machine only (a sandbox), unless
+    `allow_plain_http`. Raises SettingsError for settings that cannot be right.
     """
 
     def __init__(
@@ -82,19 +84,22 @@ class VoiceClient:
         limiter: RateLimit | None = None,
         retry_not_created_5xx: bool = False,
         concurrency: int = 100,
+        allow_plain_http: bool = False,
     ) -> None:
         if transport is not None and (proxy is not None or ssl_context is not None):
             raise SettingsError("a transport that is given has its own proxy and ssl_context: give them to it")
         if min(connect_timeout, read_timeout) <= timedelta(0) or concurrency < 1:
             raise SettingsError("connect_timeout, read_timeout and concurrency must be greater than 0")
+        address = base_url or wire.BASE_URL
+        if proxy is not None and address.startswith("http:") and is_plain_and_remote(proxy) and not allow_plain_http:
+            raise SettingsError("the API key would reach the proxy unencrypted: give an https:// base URL or proxy")
         self._open: Callable[[], Carrier]
         if transport is None:
             self._open = DefaultTransport(limit=concurrency, ssl_context=ssl_context, proxy=proxy).open
         else:
             given = carry(transport)
             self._open = lambda: given
-        address = base_url or wire.BASE_URL
-        self._wire = wire.Wire(api_key, sub_account, base_url=address)
+        self._wire = wire.Wire(api_key, sub_account, base_url=address, allow_plain_http=allow_plain_http)
         self._account_wire = AccountWire(api_key, sub_account, base_url=address)
         self._export_wire = ExportWire(api_key, sub_account, base_url=base_url)
         self._hide = _hider(api_key.strip())
@@ -145,6 +150,7 @@ class VoiceClient:
             limiter=limiter,
             retry_not_created_5xx=settings.retry_not_created_5xx,
             concurrency=settings.concurrency,
+            allow_plain_http=settings.allow_plain_http == "yes",
         )
 
     def __repr__(self) -> str:

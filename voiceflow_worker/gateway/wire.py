@@ -13,7 +13,9 @@ import orjson
 
 from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.errors import SettingsError
+from voiceflow_worker.model.hiding import without_secrets
 from voiceflow_worker.model.validity import write_valid_until
+from voiceflow_worker.model.web_address import is_plain_and_remote
 
 BASE_URL = "https://voice.8x8.com"
 """The address of the API (8x8 voice API reference, "Base URL"); no other one is documented for voice."""
@@ -30,8 +32,8 @@ class Wire:
 
     __slots__ = ("_calls", "_get_headers", "_last_post_headers", "_post_headers", "_webhooks", "host", "sub_account")
 
-    def __init__(self, api_key: str, sub_account: str, *, base_url: str) -> None:
-        base = _checked_base(base_url)
+    def __init__(self, api_key: str, sub_account: str, *, base_url: str, allow_plain_http: bool = False) -> None:
+        base = _checked_base(base_url, allow_plain_http=allow_plain_http)
         if not _SUB_ACCOUNT.fullmatch(sub_account):
             raise SettingsError(
                 f"{sub_account!r} is no sub-account id (3 to 50 letters, digits, and - . _ &); check"
@@ -129,16 +131,22 @@ def _json(text: str) -> str:
     return orjson.dumps(text).decode()
 
 
-def _checked_base(base_url: str) -> httpx.URL:
+def _checked_base(base_url: str, *, allow_plain_http: bool) -> httpx.URL:
     try:
         url = httpx.URL(base_url)
     except httpx.InvalidURL:
         url = httpx.URL("")
     if url.scheme not in ("http", "https") or not url.host:
         raise SettingsError(
-            f"{base_url!r} is no address of the API: it begins with https://, or http:// for one on this machine; "
-            "check VOICEFLOW_BASE_URL"
+            f"{without_secrets(base_url)!r} is no address of the API: it begins with https://, or http:// for one on "
+            "this machine; check VOICEFLOW_BASE_URL"
         )
     if url.userinfo or url.query or url.fragment:
         raise SettingsError("the address of the API has no user name, query or fragment; check VOICEFLOW_BASE_URL")
+    if is_plain_and_remote(str(url)) and not allow_plain_http:
+        raise SettingsError(
+            f"http://{url.host} is not encrypted, and everybody on the way could read the API key: nothing is sent "
+            "there. Give an https:// address, or allow it for this network with VOICEFLOW_ALLOW_PLAIN_HTTP=yes "
+            "(allow_plain_http=True)"
+        )
     return url

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
 
 
@@ -25,6 +26,25 @@ def read_notify_url(text: str) -> str:
     if "@" in parts.netloc:
         raise ValueError("an address holds no password: notifications are signed with VOICEFLOW_NOTIFY_SECRET")
     return text
+
+
+def is_plain_and_remote(url: str) -> bool:
+    """Whether what is sent there can be read on its way: http, to another machine than this one."""
+    parts = urlsplit(url)
+    return parts.scheme == "http" and not _is_this_machine(parts.hostname or "")
+
+
+def _is_this_machine(host: str) -> bool:
+    """Whether a host is a loopback address, or the name of one (RFC 6761 §6.3)."""
+    host = host.rstrip(".")
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)
 
 
 def _parts(text: str) -> SplitResult | None:

@@ -16,6 +16,7 @@ from voiceflow_worker.gateway.answer import AnswerReader
 from voiceflow_worker.gateway.retry_after import read_retry_after
 from voiceflow_worker.gateway.verdict import describe
 from voiceflow_worker.model.call_outcome import CallOutcome
+from voiceflow_worker.model.web_address import is_plain_and_remote
 from voiceflow_worker.notify.signature import ID, SIGNATURE, TIMESTAMP, Secrets
 
 CONNECT_TIMEOUT = timedelta(seconds=5)
@@ -32,7 +33,8 @@ class OutcomeWebhook:
     Any 2xx means that it was taken, and 410 that the address is gone: the hook then stops. Whatever else comes, or
     does not, is a failure, and the outcome is sent again later, under the same `webhook-id`, not before a Retry-After
     has passed. Redirects are not followed, and nothing is taken from the environment. Use it as an async context
-    manager. `secret` may be several, while one follows another. Raises SettingsError for a bad address or secret.
+    manager. `secret` may be several, while one follows another. An http address on another machine is refused unless
+    `allow_plain_http`. Raises SettingsError for a bad address or secret.
     """
 
     def __init__(
@@ -43,9 +45,10 @@ class OutcomeWebhook:
         connect_timeout: timedelta = CONNECT_TIMEOUT,
         deadline: timedelta = DEADLINE,
         transport: httpx.AsyncBaseTransport | None = None,
+        allow_plain_http: bool = False,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._url = _checked(url)
+        self._url = _checked(url, allow_plain_http=allow_plain_http)
         self._secrets = Secrets(secret)
         self._connect_timeout = connect_timeout
         self._deadline = deadline
@@ -107,7 +110,7 @@ class OutcomeWebhook:
         }
 
 
-def _checked(url: str) -> httpx.URL:
+def _checked(url: str, *, allow_plain_http: bool) -> httpx.URL:
     try:
         parsed = httpx.URL(url.strip())
     except httpx.InvalidURL:
@@ -117,4 +120,10 @@ def _checked(url: str) -> httpx.URL:
         raise SettingsError("the address for notifications is no http:// or https:// address with a host")
     if parsed.userinfo:
         raise SettingsError("the address for notifications holds a password: notifications are signed, it needs none")
+    if is_plain_and_remote(str(parsed)) and not allow_plain_http:
+        raise SettingsError(
+            f"notifications to http://{parsed.host} are not encrypted, and name telephone numbers: nothing is sent "
+            "there. Give an https:// address, or allow it for this network with VOICEFLOW_ALLOW_PLAIN_HTTP=yes "
+            "(allow_plain_http=True)"
+        )
     return parsed

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 from voiceflow_worker.cli.checks.diagnosis import Found, failure, ok, warning
 from voiceflow_worker.cli.checks.surroundings import Surroundings
 from voiceflow_worker.errors import SettingsError
+from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.gateway.wire import BASE_URL
 from voiceflow_worker.model.duration import write_duration
 from voiceflow_worker.settings import unknown_variables
@@ -47,6 +48,10 @@ async def account(looked: Surroundings) -> Found:
     missing = looked.settings.missing_for_calls()
     if missing:
         return failure("; ".join(each.partition(":")[0] for each in missing), remedy="; ".join(_ways(missing)))
+    try:
+        VoiceClient.from_settings(looked.settings)
+    except SettingsError as error:
+        return failure(str(error), remedy="mend VOICEFLOW_BASE_URL")
     return ok(f"{looked.settings.sub_account}, at {looked.settings.base_url or BASE_URL}")
 
 

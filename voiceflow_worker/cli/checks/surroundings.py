@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -80,7 +80,7 @@ class Surroundings:
     def account(self) -> Account:
         """The account. Raises CannotLookError."""
         if self.asked is None:
-            raise CannotLookError("account", "the API key or the sub-account is missing")
+            raise CannotLookError("account", "the API key or the sub-account is missing, or nothing may be sent there")
         return self.asked
 
 
@@ -90,8 +90,9 @@ async def surroundings(settings: Settings) -> AsyncGenerator[Surroundings]:
     async with AsyncExitStack() as stack:
         account = None
         if not settings.missing_for_calls():
-            voice = await stack.enter_async_context(VoiceClient.from_settings(settings, patience=PATIENCE))
-            account = Account(voice)
+            with suppress(SettingsError):  # which the check of the account tells
+                voice = VoiceClient.from_settings(settings, patience=PATIENCE)
+                account = Account(await stack.enter_async_context(voice))
         store, found = await stack.enter_async_context(_opened(settings))
         yield Surroundings(settings=settings, opening=found, opened=store, asked=account)
 
