@@ -9,7 +9,6 @@ there is a default. A name that ends in `_FILE` is read from the file it names
 from __future__ import annotations
 
 import os
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,16 +32,42 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from voiceflow_worker.errors import SettingsError
-from voiceflow_worker.model.duration import read_duration, write_duration
+from voiceflow_worker.model.duration import write_duration
 from voiceflow_worker.model.hiding import without_secrets
-from voiceflow_worker.model.networks import Network, read_networks
 from voiceflow_worker.model.rate import read_rate
 from voiceflow_worker.model.redial import redial_words
-from voiceflow_worker.model.spellings import read_numbers
 from voiceflow_worker.model.web_address import read_base_url, read_notify_url
+from voiceflow_worker.setting_kinds import (
+    Count,
+    Duration,
+    Folded,
+    LogLevel,
+    Networks,
+    Numbers,
+    PositiveDuration,
+    Queue,
+    Secret,
+    SubAccount,
+    Text,
+    YesNo,
+    parse_duration,
+    parse_rate,
+    yes_or_no,
+)
 
 if TYPE_CHECKING:
     from voiceflow_worker.model.policy import CallPolicy
+
+__all__ = [
+    "PREFIX",
+    "Settings",
+    "ShownSetting",
+    "UnknownVariable",
+    "load_settings",
+    "parse_duration",
+    "parse_rate",
+    "unknown_variables",
+]
 
 PREFIX = "VOICEFLOW_"
 ENV_FILE, TOML_FILE = ".env", "voiceflow.toml"
@@ -55,71 +80,6 @@ _FILES_HERE = frozenset({ENV_FILE, TOML_FILE})
 _SHORTEST_HIDDEN = 6
 _ADDRESSES = frozenset({"store", "base_url"})
 _SECRETS = frozenset({"api_key", "notify_secret", "notify_url", "ui_secret", "webhook_secret"})
-
-
-def parse_duration(text: str) -> timedelta:
-    """The duration that a text such as `30`, `500ms`, `30s`, `5m`, `2h` or `7d` names; without a unit, seconds.
-
-    Raises SettingsError, with a sentence, for anything else.
-    """
-    try:
-        return _duration(text)
-    except ValueError as error:
-        raise SettingsError(f"{text!r} is no duration: {error}") from None
-
-
-def parse_rate(text: str) -> float | None:
-    """The calls per second that a text such as `10` or `0.5` names; None for `unlimited`. Raises SettingsError."""
-    try:
-        return read_rate(text)
-    except ValueError as error:
-        raise SettingsError(f"{text!r} is no rate: {error}") from None
-
-
-def _duration(value: object) -> timedelta:
-    if isinstance(value, timedelta):
-        return value
-    return read_duration(str(value))
-
-
-def _folded(value: object) -> object:
-    return value.strip().lower() if isinstance(value, str) else value
-
-
-def _yes_or_no(value: object) -> object:
-    text = str(value).strip().lower()
-    return {"true": "yes", "1": "yes", "false": "no", "0": "no"}.get(text, text)
-
-
-def _in_form(pattern: str, expected: str) -> AfterValidator:
-    def judged(text: str) -> str:
-        if re.fullmatch(pattern, text.strip()) is None:
-            raise ValueError(expected)
-        return text.strip()
-
-    return AfterValidator(judged)
-
-
-def _secret(secret: SecretStr) -> SecretStr:
-    text = secret.get_secret_value().strip()
-    # It becomes the value of a header: RFC 9110 §5.5 leaves no room for line breaks.
-    if not (text.isascii() and text.isprintable()):
-        raise ValueError("it has a line break or another character that no HTTP header can carry; copy it again")
-    return SecretStr(text)
-
-
-LogLevel = Literal["debug", "info", "warning", "error", "critical"]
-Text = Annotated[str, AfterValidator(str.strip)]
-Folded = BeforeValidator(_folded)
-PositiveDuration = Annotated[timedelta, Field(gt=timedelta(0)), BeforeValidator(_duration)]
-Duration = Annotated[timedelta, Field(ge=timedelta(0)), BeforeValidator(_duration)]
-Count = Annotated[int, Field(ge=1)]
-Secret = Annotated[SecretStr, AfterValidator(_secret)]
-Networks = Annotated[tuple[Network, ...], BeforeValidator(read_networks)]
-Numbers = Annotated[tuple[str, ...], BeforeValidator(read_numbers)]
-Queue = Annotated[str, _in_form(r"[a-z0-9][a-z0-9-]{0,15}", "give 1 to 16 of a-z, 0-9 and -, not beginning with -")]
-# 8x8 documents this form of a sub-account id.
-SubAccount = Annotated[str, _in_form(r"[A-Za-z0-9\-._&]{3,50}", "give 3 to 50 letters, digits, -, ., _ or &")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +197,7 @@ class Settings(BaseSettings):
     api_key: Secret | None = None
     sub_account: SubAccount | None = None
     base_url: Annotated[str, AfterValidator(read_base_url)] | None = None
-    allow_plain_http: Annotated[Literal["no", "yes"], BeforeValidator(_yes_or_no)] = "no"
+    allow_plain_http: YesNo = "no"
     source: Text | None = None
     voice_profile: Text | None = None
     rate: Annotated[float | None, BeforeValidator(read_rate)] = 10.0
@@ -406,7 +366,7 @@ def _require_leave(given: Mapping[str, _Given]) -> None:
     leave, key = given.get("allow_plain_http"), given.get("api_key")
     if leave is None or key is None or leave.place not in _FILES_HERE or key.place in _FILES_HERE:
         return
-    if _yes_or_no(leave.read()) == "yes":
+    if yes_or_no(leave.read()) == "yes":
         raise SettingsError(
             f"{leave.name} ({leave.place}) does not count for a key that comes from elsewhere ({key.place}): set it "
             "there"

@@ -1,0 +1,82 @@
+"""The kinds of values that settings have: how they are written, and what makes one wrong."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+
+from voiceflow_worker.errors import SettingsError
+from voiceflow_worker.model.duration import read_duration
+from voiceflow_worker.model.networks import Network, read_networks
+from voiceflow_worker.model.rate import read_rate
+from voiceflow_worker.model.spellings import read_numbers
+
+
+def parse_duration(text: str) -> timedelta:
+    """The duration that a text such as `30`, `500ms`, `30s`, `5m`, `2h` or `7d` names; without a unit, seconds.
+
+    Raises SettingsError, with a sentence, for anything else.
+    """
+    try:
+        return _duration(text)
+    except ValueError as error:
+        raise SettingsError(f"{text!r} is no duration: {error}") from None
+
+
+def parse_rate(text: str) -> float | None:
+    """The calls per second that a text such as `10` or `0.5` names; None for `unlimited`. Raises SettingsError."""
+    try:
+        return read_rate(text)
+    except ValueError as error:
+        raise SettingsError(f"{text!r} is no rate: {error}") from None
+
+
+def _duration(value: object) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    return read_duration(str(value))
+
+
+def _folded(value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+def yes_or_no(value: object) -> object:
+    """`yes` or `no`, where it is a spelling of one; else what was given."""
+    text = str(value).strip().lower()
+    return {"true": "yes", "1": "yes", "false": "no", "0": "no"}.get(text, text)
+
+
+def _in_form(pattern: str, expected: str) -> AfterValidator:
+    def judged(text: str) -> str:
+        if re.fullmatch(pattern, text.strip()) is None:
+            raise ValueError(expected)
+        return text.strip()
+
+    return AfterValidator(judged)
+
+
+def _secret(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value().strip()
+    # It becomes the value of a header: RFC 9110 §5.5 leaves no room for line breaks.
+    if not (text.isascii() and text.isprintable()):
+        raise ValueError("it has a line break or another character that no HTTP header can carry; copy it again")
+    return SecretStr(text)
+
+
+LogLevel = Literal["debug", "info", "warning", "error", "critical"]
+Text = Annotated[str, AfterValidator(str.strip)]
+Folded = BeforeValidator(_folded)
+PositiveDuration = Annotated[timedelta, Field(gt=timedelta(0)), BeforeValidator(_duration)]
+Duration = Annotated[timedelta, Field(ge=timedelta(0)), BeforeValidator(_duration)]
+YesNo = Annotated[Literal["no", "yes"], BeforeValidator(yes_or_no)]
+Count = Annotated[int, Field(ge=1)]
+Secret = Annotated[SecretStr, AfterValidator(_secret)]
+Networks = Annotated[tuple[Network, ...], BeforeValidator(read_networks)]
+Numbers = Annotated[tuple[str, ...], BeforeValidator(read_numbers)]
+Queue = Annotated[str, _in_form(r"[a-z0-9][a-z0-9-]{0,15}", "give 1 to 16 of a-z, 0-9 and -, not beginning with -")]
+# 8x8 documents this form of a sub-account id.
+SubAccount = Annotated[str, _in_form(r"[A-Za-z0-9\-._&]{3,50}", "give 3 to 50 letters, digits, -, ., _ or &")]
