@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -172,3 +173,27 @@ def test_an_option_that_would_spoil_every_row_is_refused_before_reading(
 ) -> None:
     with pytest.raises(InvalidInputError):
         open_campaign(rows(tmp_path, "day", "x"), options, now=NOW)
+
+
+@pytest.mark.parametrize("column", ["not_before", "valid_until"])
+def test_a_time_beyond_what_stores_count_is_the_rows_own_finding(tmp_path: Path, column: str) -> None:
+    path = file_of(tmp_path, f"destination,name,{column}\n+6587654321,Ana,9999-12-31T23:59:59Z\n")
+    ((row, found, _, message),) = told(read(path))
+    assert (row, found) == (2, column)
+    assert "give a time before the year 2200" in message
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (replace(OPTIONS, priority=2**63 - 1), "the priority '9223372036854775807' is no priority"),
+        (replace(OPTIONS, not_before=datetime(2030, 1, 1)), "not_before is 2030-01-01T00:00:00, which does not say"),  # noqa: DTZ001 - what is refused
+        (replace(OPTIONS, valid_for=timedelta.max), "valid_for is .*, longer than any call needs"),
+    ],
+)
+def test_options_that_would_make_every_row_bad_are_refused(
+    tmp_path: Path, options: CampaignOptions, sentence: str
+) -> None:
+    path = file_of(tmp_path, "destination,name\n+6587654321,Ana\n")
+    with pytest.raises(InvalidInputError, match=sentence):
+        read(path, options)

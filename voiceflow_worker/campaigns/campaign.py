@@ -20,6 +20,8 @@ from voiceflow_worker.campaigns.times import read_zone
 from voiceflow_worker.campaigns.values import CsvValues, RowValues, is_used, json_values
 from voiceflow_worker.core.queue import LONGEST_ID
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
+from voiceflow_worker.model.admission import checked_time, priority_problem
+from voiceflow_worker.model.duration import LONGEST
 from voiceflow_worker.model.finding import Finding, Severity
 from voiceflow_worker.model.phone import parse_number
 
@@ -200,5 +202,9 @@ def _judge_options(options: CampaignOptions) -> None:
             read_zone(options.time_zone)
         except ValueError as error:
             raise InvalidInputError(f"the time zone {error}") from None
-    if options.not_before is not None and options.not_before.tzinfo is None:
-        raise InvalidInputError(f"not_before needs a time zone: {options.not_before.isoformat()}")
+    if options.not_before is not None:
+        checked_time("not_before", options.not_before)
+    if options.valid_for is not None and options.valid_for > LONGEST:
+        raise InvalidInputError(f"valid_for is {options.valid_for}, longer than any call needs; give a shorter one")
+    if problem := priority_problem(options.priority):
+        raise InvalidInputError(f"the priority {problem}")

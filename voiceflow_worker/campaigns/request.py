@@ -18,6 +18,7 @@ from voiceflow_worker.campaigns.template import PLACEHOLDER
 from voiceflow_worker.campaigns.values import RowValues
 from voiceflow_worker.core.queue import LONGEST_ID, CallRequest
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
+from voiceflow_worker.model.admission import PRIORITIES, priority_problem
 from voiceflow_worker.model.callflow import CallFlow
 from voiceflow_worker.model.canonical import PER_POST, body_digest, canonical_body
 from voiceflow_worker.model.data import checked_data
@@ -28,7 +29,6 @@ from voiceflow_worker.model.rules import find_problems
 from voiceflow_worker.model.values import unspeakable
 
 LONGEST_KEY = 200
-_PRIORITIES = range(-1_000_000, 1_000_001)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,9 +213,8 @@ class _Work:
             found = float(text)
         except ValueError:
             found = 0.5
-        if not (found.is_integer() and int(found) in _PRIORITIES):
-            message = f"{text[:40]!r} is no priority; give a whole number, such as 0 or 10: larger goes first"
-            self._error(message, column="priority")
+        if not (found.is_integer() and int(found) in PRIORITIES):
+            self._error(priority_problem(text) or "", column="priority")
             return 0
         return int(found)
 

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from voiceflow_worker.campaigns.options import CampaignOptions, Purpose
 from voiceflow_worker.campaigns.times import read_time, read_zone
+from voiceflow_worker.model.admission import time_problem
 from voiceflow_worker.model.finding import Finding, Severity
 from voiceflow_worker.model.moment import in_words
 from voiceflow_worker.model.opening import first_opening
@@ -47,7 +48,12 @@ def read_schedule(
     else:
         own = read_valid_until(body.get("validUntil"))  # a malformed one is the body's own finding
         column = None
-    _settle_validity(schedule, own, column, options, now=now, purpose=purpose)
+    problem = time_problem("the validity's end", own)
+    if problem is not None:
+        path = "$.validUntil" if column is None else None
+        schedule.findings.append(Finding(column=column, path=path, code=_EXPIRED, message=problem))
+    else:
+        _settle_validity(schedule, own, column, options, now=now, purpose=purpose)
     return schedule
 
 
@@ -87,12 +93,16 @@ def _zone(reserved: Mapping[str, str], schedule: Schedule) -> ZoneInfo | None:
 
 def _time(text: str, column: str, zone: ZoneInfo | None, schedule: Schedule) -> datetime | None:
     try:
-        return read_time(text, zone=zone)
+        moment = read_time(text, zone=zone)
+        problem = time_problem(column, moment) if column == "not_before" else None
+        if problem is None:
+            return moment
+        schedule.findings.append(Finding(column=column, message=problem))
     except ValueError as error:
         # A local time in a zone that does not exist has its finding already.
         if zone is not None or not any(found.column == "time_zone" for found in schedule.findings):
             schedule.findings.append(Finding(column=column, message=str(error)))
-        return None
+    return None
 
 
 def _settle_validity(

@@ -60,7 +60,7 @@ class RowOptions:
     time_zone: Annotated[
         str | None, Parameter(metavar="ZONE", help="The zone of local times in the file, such as Asia/Singapore.")
     ] = None
-    priority: Annotated[int, Parameter(metavar="N", help="Larger goes first.")] = 0
+    priority: Annotated[int, Parameter(metavar="N", help="Larger goes first, -1000000 to 1000000.")] = 0
     window: Annotated[
         str | None,
         Parameter(

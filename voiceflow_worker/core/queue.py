@@ -23,13 +23,13 @@ from voiceflow_worker.errors import (
     SuppressedNumberError,
 )
 from voiceflow_worker.model import lifecycle
+from voiceflow_worker.model.admission import admission_findings, checked_time, end_of
 from voiceflow_worker.model.callflow import CallFlow
 from voiceflow_worker.model.canonical import body_digest, canonical_body, stored_body
 from voiceflow_worker.model.data import checked_data
 from voiceflow_worker.model.finding import Finding
 from voiceflow_worker.model.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.job import Job, JobState, RedialPolicy
-from voiceflow_worker.model.moment import in_words
 from voiceflow_worker.model.opening import first_opening
 from voiceflow_worker.model.phone import usual_form
 from voiceflow_worker.model.policy import CallPolicy
@@ -44,10 +44,10 @@ class CallRequest:
     """One call to be enqueued.
 
     What the flow's own body says (`clientRequestId` as the unique key, `clientBatchId`, `validUntil`) is used where the
-    field here is None. Times are aware; a larger `priority` goes first. `data` is the caller's own: it reaches
-    menu handlers, hooks and reports, never 8x8. `menu` names the IVR menu that the call begins with. `window` is when
-    the phone may ring, by the clocks of `time_zone`, else of the number's own zone if that is certain. `redial` None is
-    what the queue does.
+    field here is None. Times are aware; a larger `priority` (-1,000,000 to 1,000,000) goes first. `data` is the
+    caller's own: it reaches menu handlers, hooks and reports, never 8x8. `menu` names the IVR menu that the call begins
+    with. `window` is when the phone may ring, by the clocks of `time_zone`, else of the number's own zone if that is
+    certain. `redial` None is what the queue does.
     """
 
     flow: CallFlow
@@ -110,7 +110,7 @@ class CallQueue:
         key belongs to another body, `StoreUnavailableError`: asking again with the same unique key is then safe.
         """
         if valid_for is not None:
-            valid_until = self.store.clock.now() + valid_for
+            valid_until = end_of(valid_for, at=self.store.clock.now())
         request = CallRequest(
             flow=flow if isinstance(flow, CallFlow) else CallFlow.parse(flow),
             unique_key=unique_key,
@@ -212,13 +212,20 @@ class CallQueue:
         `JobNotFoundError`.
         """
         now = self.store.clock.now()
+        if witnessed is not None:
+            checked_time("witnessed", witnessed)
         resolve = partial(
             lifecycle.resolve, placed=placed, at=now, witnessed=witnessed or now, note=note, policy=self._policy
         )
         return (await self._changes.change(job_id, resolve)).new
 
     async def hold(self, *, batch_id: str | None = None, until: datetime | None = None, reason: str = "") -> Gate:
-        """Hold the queue, or one batch of it: nothing new is sent. Without `until` somebody must `resume` it."""
+        """Hold the queue, or one batch of it: nothing new is sent. Without `until` somebody must `resume` it.
+
+        Raises `InvalidInputError` for an `until` without a zone.
+        """
+        if until is not None:
+            checked_time("until", until)
         return await self._order(GateState.HELD, batch_id=batch_id, until=until, reason=reason)
 
     async def resume(self, *, batch_id: str | None = None) -> Gate:
@@ -249,10 +256,12 @@ class CallQueue:
         was, also after a crash: an outcome counts as done when the next one is asked for. Of several with one name, one
         at a time is served. `attempts=False` leaves out attempts that are followed by a redial. What happened longer
         ago than the retention (30 days) is forgotten; a consumer that comes too late finds a warning in the log. Raises
-        `InvalidInputError` for a name that cannot be one.
+        `InvalidInputError` for a name that cannot be one, and for a `since` without a zone.
         """
         if consumer is not None:
             checked_reader(consumer)
+        if since is not None:
+            checked_time("since", since)
         return OutcomeStream(
             self.store, self.name, consumer=consumer, since=since or self.store.clock.now(), attempts=attempts
         )
@@ -304,28 +313,26 @@ class CallQueue:
 def new_job(request: CallRequest, *, job_id: str, queue: str, at: datetime) -> Job:
     """The job of a request, with the body that is sent: validated and encoded here, and never again.
 
-    Raises `CallFlowError` with every finding, a `valid_until` that has passed (-1015) among them.
+    Raises `CallFlowError` with every finding: a `valid_until` that has passed or that ends before `not_before` (-1015),
+    a time without a zone, a priority out of range.
     """
     flow = request.flow.validated()
     if flow.destination is None or flow.source is None:  # pragma: no cover - a validated call begins with makeCall
         raise InvalidInputError("a call needs a source and a destination")
     valid_until = request.valid_until or flow.valid_until
     batch_id = request.batch_id or flow.client_batch_id
-    findings: list[Finding] = []
-    if valid_until is not None and valid_until <= at:
-        passed = f"validity period has expired: {in_words(valid_until)} is not in the future; give a later time"
-        findings.append(Finding(message=passed, code=-1015, path="$.validUntil"))
+    findings = admission_findings(request.priority, not_before=request.not_before, valid_until=valid_until, at=at)
     if batch_id is not None and len(batch_id) > LONGEST_ID:
         message = f"the batch id {batch_id!r} has {len(batch_id)} characters; 8x8 takes at most {LONGEST_ID}"
         findings.append(Finding(message=message, code=-1009, path="$.clientBatchId"))
+    if findings:
+        raise CallFlowError(findings)
     due_at = max(at, request.not_before) if request.not_before else at
     opening = first_opening(
         request.window, number=flow.destination, time_zone=request.time_zone, at=due_at, valid_until=valid_until
     )
-    if opening.problem is not None and not findings:
-        findings.append(opening.problem)
-    if findings:
-        raise CallFlowError(findings)
+    if opening.problem is not None:
+        raise CallFlowError([opening.problem])
     return Job(
         id=job_id,
         queue=queue,

@@ -14,6 +14,7 @@ import pytest
 from voiceflow_worker.backends.contract.ground import Ground
 from voiceflow_worker.backends.contract.samples import NOW, QUEUE, moved, sample_job, sample_jobs
 from voiceflow_worker.core.ports import Limits, Store
+from voiceflow_worker.model.admission import PRIORITIES
 from voiceflow_worker.model.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.job import Job, JobState
 
@@ -54,6 +55,16 @@ class LeaseContract(Ground):
         await store.jobs.enqueue([sample_job()], now=NOW)
         await lease(store)
         assert list(await lease(store, at=NOW + timedelta(days=1))) == []
+
+    async def test_neighbouring_priorities_are_told_apart_over_the_whole_range(self, store: Store) -> None:
+        wanted = [PRIORITIES[-1], PRIORITIES[-1] - 1, 1, 0, -1, PRIORITIES[0] + 1, PRIORITIES[0]]
+        # The least urgent is due first: only the priority puts them in this order.
+        jobs = [
+            sample_job(place, priority=priority, due_at=NOW - place * SECOND) for place, priority in enumerate(wanted)
+        ]
+        await store.jobs.enqueue(jobs[::-1], now=NOW)
+        leased = [job for _ in wanted for job in await lease(store, limit=1)]
+        assert [job.priority for job in leased] == wanted
 
     async def test_a_lease_fences_off_who_knew_the_job_before(self, store: Store) -> None:
         job = sample_job()

@@ -19,6 +19,8 @@ from voiceflow_worker.model.gate import GateScope
 _WALK = 1000
 """How many jobs of closed batches are walked past, 1 µs each, before the batches are asked one by one."""
 _ABOVE_ALL = 2**63 - 1
+_ABOVE_EVERY_PRIORITY = 2.0**63
+"""SQLite compares an integer with a real number exactly: the largest integer is below this."""
 
 Candidate = tuple[int, int, str, int, str | None]
 """-priority, due_at, id, row number, batch: sorts in the order of leasing."""
@@ -110,7 +112,7 @@ class _Search:
     def _due(self, place: Row, *, highest: str, due: str) -> Iterator[Candidate]:
         sql = statements("leasing")
         at = to_micros(self.now)
-        below = _ABOVE_ALL
+        below: float = _ABOVE_EVERY_PRIORITY
         while (priority := self.db.rows(sql[highest], (*place, below))[0][0]) is not None:
             for number, due_at, job_id, batch in self.db.each(sql[due], (*place, priority, at, at)):
                 yield -priority, due_at, job_id, number, batch

@@ -1,0 +1,77 @@
+"""What no store could keep, or no worker could ever send, is refused with a sentence when it is handed in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.support.flows import flow, number
+from voiceflow_worker import CallFlowError, CallPolicy, CallQueue, CallRequest, InvalidInputError, Store
+from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.model.admission import PRIORITIES
+
+pytestmark = pytest.mark.anyio
+
+NAIVE = datetime(2030, 1, 1, 9)  # noqa: DTZ001 - what is refused
+LONG_AGO, SOON, LATER = (datetime(2026, 1, 5, hour, tzinfo=UTC) for hour in (1, 12, 18))
+MUCH_TOO_LATE = datetime.max.replace(tzinfo=UTC)
+
+REFUSED: Mapping[str, tuple[dict[str, Any], str]] = {
+    "a priority above the range": ({"priority": 2**63 - 1}, "larger goes first"),
+    "a priority below the range": ({"priority": -(2**63)}, "larger goes first"),
+    "a priority with a fraction": ({"priority": 1.5}, "'1.5' is no priority"),
+    "a truth value for a priority": ({"priority": True}, "'True' is no priority"),
+    "a naive not_before": ({"not_before": NAIVE}, "not_before is 2030-01-01T09:00:00, which does not say which time"),
+    "a naive valid_until": ({"valid_until": NAIVE}, "valid_until is 2030-01-01T09:00:00, which does not say which"),
+    "a text for a time": ({"not_before": "2030-01-01T09:00:00Z"}, "which is no datetime"),
+    "a not_before after its validity": ({"not_before": LATER, "valid_until": SOON}, "it may be called only from"),
+    "a not_before at the end of its validity": ({"not_before": SOON, "valid_until": SOON}, "it may be called only"),
+    "a not_before beyond the calendar of stores": ({"not_before": MUCH_TOO_LATE}, "before the year 2200"),
+    "a valid_until beyond it": ({"valid_until": MUCH_TOO_LATE}, "before the year 2200"),
+}
+
+
+@pytest.fixture
+def queue(any_store: Store) -> CallQueue:
+    return CallQueue(any_store, policy=CallPolicy())
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(datetime(2026, 1, 5, 10, tzinfo=UTC))
+
+
+@pytest.mark.parametrize("what", REFUSED)
+async def test_it_is_refused_alone_and_among_others(queue: CallQueue, what: str) -> None:
+    given, sentence = REFUSED[what]
+    with pytest.raises(CallFlowError, match=sentence):
+        await queue.enqueue(flow(), **given)
+    good = CallRequest(flow=flow(number(1)), priority=PRIORITIES[-1])
+    with pytest.raises(CallFlowError, match=f"call 1: .*{sentence}"):
+        await queue.enqueue_many([good, CallRequest(flow=flow(number(2)), **given)])
+    assert await queue.find() == []
+
+
+async def test_a_validity_without_end_is_refused(queue: CallQueue) -> None:
+    for valid_for in (timedelta.max, timedelta(days=365 * 1000)):
+        with pytest.raises(InvalidInputError, match="valid_for"):
+            await queue.enqueue(flow(), valid_for=valid_for)
+
+
+async def test_naive_times_are_refused_wherever_they_are_given(queue: CallQueue) -> None:
+    with pytest.raises(InvalidInputError, match="until is 2030"):
+        await queue.hold(until=NAIVE)
+    with pytest.raises(InvalidInputError, match="since is 2030"):
+        queue.outcomes(since=NAIVE)
+    with pytest.raises(InvalidInputError, match="witnessed is 2030"):
+        await queue.resolve("default.unknown", placed=True, note="seen", witnessed=NAIVE)
+
+
+async def test_the_ends_of_the_range_are_taken_in_any_zone(queue: CallQueue) -> None:
+    plus8 = timedelta(hours=8)
+    for priority in (PRIORITIES[0], PRIORITIES[-1]):
+        job = await queue.enqueue(flow(number(priority % 7)), priority=priority, not_before=SOON + plus8)
+        assert (await queue.get(job.id)).priority == priority
