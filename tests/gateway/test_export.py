@@ -49,6 +49,8 @@ ROW = ExportRow(
     disconnected_at=datetime(2026, 11, 20, 7, 30, 35, tzinfo=UTC),
     status=SessionStatus.COMPLETED,
     status_text="COMPLETED",
+    call_status="COMPLETED",
+    seconds=30.0,
 )
 KEY = "secret-key-1"
 FILE = "https://files.example/log.csv?signature=abc"

@@ -230,6 +230,16 @@ class TestHowItEnded:
         assert outcome is not None
         assert (outcome.started_at, outcome.seconds) == (NOW + 5 * SECOND, 85)
 
+    @pytest.mark.parametrize("call_status", ["COMPLETED", None])
+    def test_who_was_reached_is_told_by_the_first_row_of_two(self, call_status: str | None) -> None:
+        busy = SessionStatus.BUSY
+        person = replace(a_row(status=busy), call_status=call_status, connected_at=NOW + 15 * SECOND, seconds=20)
+        other = replace(a_row(at=NOW + MINUTE, destination=BEN, status=busy), call_status="BUSY")
+        outcome = LoggedSession("s-1", (other, person)).outcome
+        assert outcome is not None
+        assert (outcome.status, outcome.status_of(ANA)) == (busy, SessionStatus.COMPLETED)
+        assert [(leg.destination, leg.seconds) for leg in outcome.legs] == [(ANA, 20), (BEN, None)]
+
     @pytest.mark.parametrize(
         "legs",
         [

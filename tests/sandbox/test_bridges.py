@@ -75,12 +75,23 @@ async def test_a_second_party_that_is_not_reached_leaves_the_caller_with_the_res
     async with receiving(reply) as receiver:
         entry = await played(receiver, asking(), bridge_outcome="NO_ANSWER")
     summary = summary_of(receiver)
-    assert (summary.status, summary.call_count) == (SessionStatus.COMPLETED, 2)
+    assert (summary.status, summary.call_count) == (SessionStatus.NO_ANSWER, 2)
+    assert summary.call_a is not None
+    assert summary.call_a.status is SessionStatus.COMPLETED
     assert summary.call_b is not None
     assert (summary.call_b.status, summary.call_b.connected_at) == (SessionStatus.NO_ANSWER, None)
     assert summary.call_b.quality is None
     assert entry["bridged_to"] is None
     assert entry["heard"] == ["Press a key.", "Nobody is here. Goodbye."]
+
+
+@pytest.mark.parametrize("other", ["COMPLETED", "NO_ANSWER", "BUSY", "FAILED", "ERROR"])
+async def test_the_session_has_the_status_of_the_second_party_once_the_first_has_answered(other: str) -> None:
+    async with receiving(answered(call(BEN), HANGUP)) as receiver:
+        await played(receiver, asking(), bridge_outcome=other)
+    summary = summary_of(receiver)
+    statuses = [leg.status for leg in summary.legs]
+    assert (summary.status, statuses) == (SessionStatus(other), [SessionStatus.COMPLETED, SessionStatus(other)])
 
 
 async def test_a_request_may_call_two_parties() -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.model.job import Job, JobState
-from voiceflow_worker.model.status import session_status
+from voiceflow_worker.model.status import REACHED
 
 PAGE = 1000
 
@@ -70,8 +70,8 @@ async def build_report(store: Store, queue: str, batch_id: str | None) -> Report
                 digits[job.digits] += 1
             if (outcome := job.outcome) is None:
                 continue
-            outcomes[outcome.status.value if outcome.status is not None else outcome.status_text] += 1
-            answered += outcome.status is not None and session_status(outcome.status).was_reached
+            outcomes[outcome.text_of(job.destination)] += 1
+            answered += job.outcome_status in REACHED
     return Report(
         batch_id=batch_id,
         total=states.total(),

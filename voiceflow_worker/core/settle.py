@@ -23,7 +23,7 @@ from voiceflow_worker.model.job import Job, JobState, PostVerdict
 from voiceflow_worker.model.outcome import CallLeg, Outcome
 from voiceflow_worker.model.policy import CallPolicy
 from voiceflow_worker.model.spellings import spellings
-from voiceflow_worker.model.status import OPT_OUTS, SessionStatus
+from voiceflow_worker.model.status import OPT_OUTS
 from voiceflow_worker.model.verdict import Verdict, VerdictKind
 
 _MILLISECOND = timedelta(milliseconds=1)
@@ -148,7 +148,7 @@ class Settler:
             changed = await self._changes.change(job_id, apply)
         except (JobNotFoundError, IllegalMoveError):
             return None
-        await self._leave_alone(changed.new, outcome.status)
+        await self._leave_alone(changed.new, outcome)
         await self._sessions.unpark([session_id])
         return changed.new
 
@@ -156,7 +156,9 @@ class Settler:
         job_id, number = post
         now = self._store.clock.now()
         apply: Callable[[Job], Job]
-        if summary.status is None:
+        outcome = outcome_of(summary)
+        is_clear = summary.status is not None or await self._is_clear(job_id, outcome)
+        if not is_clear:
             verdict = Verdict(
                 kind=VerdictKind.CREATED,
                 message=f"a summary with the unknown status {summary.status_text!r} came for it",
@@ -164,18 +166,23 @@ class Settler:
             )
             apply = partial(_answered, number=number, verdict=verdict, at=now, policy=self._policy, held_until=None)
         else:
-            apply = partial(_summarised, number=number, outcome=outcome_of(summary), at=now, policy=self._policy)
+            apply = partial(_summarised, number=number, outcome=outcome, at=now, policy=self._policy)
         try:
             changed = await self._changes.change(job_id, apply)
         except (JobNotFoundError, IllegalMoveError):
             # The job was pruned, or its store was set back: nothing here can be settled by this summary.
             return SummaryResult.UNKNOWN
-        await self._leave_alone(changed.new, summary.status)
-        if summary.status is None:
+        await self._leave_alone(changed.new, outcome)
+        if not is_clear:
             return SummaryResult.INCONCLUSIVE
         return SummaryResult.REPEATED if changed.new is changed.old else SummaryResult.SETTLED
 
-    async def _leave_alone(self, job: Job, status: SessionStatus | None) -> None:
+    async def _is_clear(self, job_id: str, outcome: Outcome) -> bool:
+        """Whether the person's own leg says how the call ended, in a summary whose session status is not known."""
+        job = (await self._store.jobs.get([job_id])).get(job_id)
+        return job is not None and outcome.status_of(job.destination) is not None
+
+    async def _leave_alone(self, job: Job, outcome: Outcome) -> None:
         """End the calls that wait for the number of a person who asked to be left alone, in every queue that is known.
 
         Those of a queue that never had a worker, and those that bridge to the number, end before they are sent: whoever
@@ -183,7 +190,7 @@ class Settler:
         that is repeated does this again, for the first may have been cut short; not once a person has taken the number
         off the list.
         """
-        if status not in OPT_OUTS:
+        if outcome.status_of(job.destination) not in OPT_OUTS:
             return
         listed = (await self._suppression.standing([job.destination])).get(job.destination)
         if listed is None:

@@ -10,7 +10,7 @@ from voiceflow_worker.core.heard import heard_in_words
 from voiceflow_worker.core.progress import Heard
 from voiceflow_worker.model.job import Job, JobState, KeyPress, Post
 from voiceflow_worker.model.moment import in_words
-from voiceflow_worker.model.outcome import Outcome
+from voiceflow_worker.model.outcome import CallLeg, Outcome
 from voiceflow_worker.model.printable import printable_line
 from voiceflow_worker.model.status import api_code, session_error, session_status
 
@@ -48,7 +48,7 @@ def ending(job: Job) -> str:
         return ""
     code = f" ({outcome.code})" if outcome.code is not None else ""
     seconds = f", {outcome.seconds:.0f} s" if outcome.seconds and outcome.seconds >= 1 else ""
-    return printable_line(f"{outcome.status.value if outcome.status else outcome.status_text}{code}{seconds}")
+    return printable_line(f"{outcome.text_of(job.destination)}{code}{seconds}")
 
 
 def one_line(job: Job) -> str:
@@ -61,7 +61,7 @@ def story(job: Job, *, at: datetime, heard: Heard | None = None) -> Story:
     """All that is known of a call at this time, and was heard of it."""
     happenings = [Happening(job.created_at, "enqueued")]
     for post in job.posts:
-        line, *more = _post(post, unanswered=_unanswered(job, post, at=at))
+        line, *more = _post(post, destination=job.destination, unanswered=_unanswered(job, post, at=at))
         happenings.append(Happening(post.began_at, line, tuple(more)))
         happenings += [Happening(press.at, _press(press)) for press in post.presses]
     happenings += [Happening(note.at, f"{note.kind.value}: {note.text}") for note in job.notes]
@@ -109,7 +109,7 @@ def _unanswered(job: Job, post: Post, *, at: datetime) -> str:
     return "no answer was heard"
 
 
-def _post(post: Post, *, unanswered: str) -> Iterator[str]:
+def _post(post: Post, *, destination: str, unanswered: str) -> Iterator[str]:
     verdict = post.verdict.value if post.verdict is not None else unanswered
     yield f"POST {post.number} ({post.client_request_id}), valid until {in_words(post.valid_until)}: {verdict}"
     if post.code is not None and post.code < 0:
@@ -118,23 +118,32 @@ def _post(post: Post, *, unanswered: str) -> Iterator[str]:
     if post.message:
         yield post.message
     if post.outcome is not None:
-        yield from _outcome(post.outcome)
+        yield from _outcome(post.outcome, destination=destination)
 
 
 def _press(press: KeyPress) -> str:
     return f"pressed {press.digits} when menu {press.menu} asked"
 
 
-def _outcome(outcome: Outcome) -> Iterator[str]:
+def _outcome(outcome: Outcome, *, destination: str) -> Iterator[str]:
     ended = f" at {in_words(outcome.ended_at)}" if outcome.ended_at is not None else ""
-    if outcome.status is None:
+    status = outcome.status_of(destination)
+    if status is None:
         yield f"ended{ended}: {outcome.status_text}"
     else:
-        entry = session_status(outcome.status)
-        yield _sentences(f"ended{ended}: {outcome.status.value}, {entry.meaning}.", entry.remedy)
+        entry = session_status(status)
+        yield _sentences(f"ended{ended}: {status.value}, {entry.meaning}.", entry.remedy)
+    if len(outcome.legs) > 1:
+        legs = ", ".join(_leg(leg) for leg in outcome.legs)
+        yield f"the whole session: {outcome.status_text}; its calls: {legs}"
     if outcome.code is not None:
         error = session_error(outcome.code)
         yield _sentences(f"code {outcome.code}: {error.meaning}.", error.remedy)
+
+
+def _leg(leg: CallLeg) -> str:
+    seconds = f" ({leg.seconds:.0f} s)" if leg.seconds else ""
+    return f"{leg.destination or 'an unknown number'} {leg.status or 'unknown'}{seconds}"
 
 
 def _sentences(*sentences: str) -> str:

@@ -182,7 +182,7 @@ def _opt_outs(moves: Sequence[Move], *, now: datetime) -> dict[str, Suppression]
             continue
         for post in each.new.posts:
             outcome = post.outcome
-            if outcome is None or outcome.status not in OPT_OUTS:
+            if outcome is None or outcome.status_of(each.new.destination) not in OPT_OUTS:
                 continue
             was = each.old.post(post.number)
             if was is None or was.outcome is None:

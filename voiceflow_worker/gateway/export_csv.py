@@ -7,6 +7,7 @@ be read becomes a row that says nothing, and so may be any call: it keeps others
 from __future__ import annotations
 
 import csv
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -68,6 +69,8 @@ def _row(cells: Sequence[str] | None, place_of: Callable[[str], int | None], *, 
         disconnected_at=_moment(text("DisconnectedAt")),
         status=fold_session_status(status),
         status_text=status,
+        call_status=text("CallStatus"),
+        seconds=_decimal(text("DurationInSec")),
     )
 
 
@@ -84,6 +87,14 @@ def _direction(text: str | None) -> Direction | None:
         return None if text is None else Direction(text.upper())
     except ValueError:
         return None
+
+
+def _decimal(text: str | None) -> float | None:
+    try:
+        number = None if text is None else float(text)
+    except ValueError:
+        return None
+    return number if number is not None and math.isfinite(number) and number >= 0 else None
 
 
 def _moment(text: str | None) -> datetime | None:

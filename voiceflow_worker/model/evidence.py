@@ -20,7 +20,6 @@ from voiceflow_worker.model.job import (
     PostVerdict,
 )
 from voiceflow_worker.model.lifecycle import (
-    REACHED,
     by_outcome,
     by_placed_post,
     ended,
@@ -32,6 +31,7 @@ from voiceflow_worker.model.lifecycle import (
 )
 from voiceflow_worker.model.outcome import MISSED_WINDOW_CODES, Outcome
 from voiceflow_worker.model.policy import CallPolicy
+from voiceflow_worker.model.status import REACHED
 from voiceflow_worker.model.verdict import NotSentCause, Verdict, VerdictKind
 
 S = JobState
@@ -205,7 +205,7 @@ def summarised(job: Job, number: int, outcome: Outcome, *, at: datetime, policy:
     has_gone_on = has_its_end or _newer_that_may_have_rung(job, post) is not None
     # Who answered is not called again, whatever a newer POST of the same attempt came to.
     waits = job.state in {S.QUEUED, S.LEASED} or (job.state is S.UNREACHED and beside is not None)
-    if is_current or not has_gone_on or (waits and outcome.status in REACHED):
+    if is_current or not has_gone_on or (waits and outcome.status_of(job.destination) in REACHED):
         return by_outcome(after, outcome, at=at, policy=policy)
     return after
 

@@ -15,7 +15,7 @@ from enum import IntEnum
 
 from voiceflow_worker.model.events import Direction
 from voiceflow_worker.model.job import Job, Post, PostVerdict
-from voiceflow_worker.model.outcome import Outcome
+from voiceflow_worker.model.outcome import CallLeg, Outcome
 from voiceflow_worker.model.phone import usual_form
 from voiceflow_worker.model.policy import CallPolicy
 from voiceflow_worker.model.spellings import spellings
@@ -24,7 +24,10 @@ from voiceflow_worker.model.status import SessionStatus
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportRow:
-    """One row: one leg of a session. What is missing or unreadable is None; numbers are as they were written."""
+    """One row: one leg of a session. What is missing or unreadable is None; numbers are as they were written.
+
+    `status` is that of the session, `call_status` that of the leg; `seconds` is how long the leg was connected.
+    """
 
     session_id: str | None = None
     call_id: str | None = None
@@ -36,6 +39,8 @@ class ExportRow:
     disconnected_at: datetime | None = None
     status: SessionStatus | None = None
     status_text: str | None = None
+    call_status: str | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +144,7 @@ class LoggedSession:
             started_at=started_at,
             ended_at=ended_at,
             seconds=lasted,
+            legs=tuple(map(_call_leg, sorted(self.legs, key=_dialled))) if len(self.legs) > 1 else (),
         )
 
     def likeness(self, job: Job, window: Window) -> Likeness:
@@ -153,6 +159,24 @@ class LoggedSession:
         if best is Likeness.SAME and is_clear and all(fit is best for fit, at in fits if at == min(times)):
             return best
         return min(best, Likeness.MAYBE)
+
+
+def _dialled(row: ExportRow) -> tuple[bool, float]:
+    """The place of a row among those of its session: the person is called first, and without a time it is last."""
+    return row.initiated_at is None, row.initiated_at.timestamp() if row.initiated_at is not None else 0.0
+
+
+def _call_leg(row: ExportRow) -> CallLeg:
+    return CallLeg(
+        call_id=row.call_id,
+        source=row.source,
+        destination=row.destination,
+        status=row.call_status,
+        initiated_at=row.initiated_at,
+        connected_at=row.connected_at,
+        disconnected_at=row.disconnected_at,
+        seconds=row.seconds,
+    )
 
 
 def _leg_likeness(leg: ExportRow, job: Job, window: Window) -> Likeness:

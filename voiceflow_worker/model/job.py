@@ -250,6 +250,11 @@ class Job:
         return next((post.outcome for post in reversed(self.posts) if post.outcome is not None), None)
 
     @property
+    def outcome_status(self) -> SessionStatus | None:
+        """How the newest call to the person ended; None while nobody knows, and for a spelling that is not known."""
+        return None if self.outcome is None else self.outcome.status_of(self.destination)
+
+    @property
     def digits(self) -> str | None:
         """What the person pressed in the newest call in which they pressed anything."""
         return next((post.digits for post in reversed(self.posts) if post.presses), None)

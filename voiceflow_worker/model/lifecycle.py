@@ -25,7 +25,7 @@ from voiceflow_worker.model.job import (
 from voiceflow_worker.model.moment import in_words
 from voiceflow_worker.model.outcome import Outcome
 from voiceflow_worker.model.policy import CallPolicy, Outcomes
-from voiceflow_worker.model.status import OPT_OUTS, SessionStatus
+from voiceflow_worker.model.status import OPT_OUTS, REACHED, SessionStatus
 
 S = JobState
 
@@ -261,9 +261,6 @@ def by_placed_post(job: Job, post: Post, *, at: datetime, policy: CallPolicy) ->
     return by_outcome(job, post.outcome, at=at, policy=policy)
 
 
-REACHED = frozenset(
-    {SessionStatus.COMPLETED, SessionStatus.COMPLETED_UNSUBSCRIBED, SessionStatus.COMPLETED_UNSUB_ERROR}
-)
 _NOT_REACHED = frozenset(
     {
         SessionStatus.NO_ANSWER,
@@ -279,24 +276,32 @@ def by_outcome(job: Job, outcome: Outcome, *, at: datetime, policy: CallPolicy) 
 
     A redial that could not leave before the validity ends is not granted.
     """
+    status = outcome.status_of(job.destination)
     # Two POSTs of one attempt that both rang are an incident; calling a person a third time who answered is worse.
-    reached_before = outcome.status not in REACHED and any(
-        post.redial == job.redials and post.outcome is not None and post.outcome.status in REACHED for post in job.posts
+    reached_before = status not in REACHED and any(
+        post.redial == job.redials and post.outcome is not None and post.outcome.status_of(job.destination) in REACHED
+        for post in job.posts
     )
     may_redial = not reached_before and (not job.state.is_final or job.state is S.ACCEPTED)
     wanted = redial_at(job, outcome, at=at) if may_redial else None
     again = job.opens(at=wanted) if wanted is not None else None
     if again is not None and not job.is_expired(at=again):
         redialled = replace(job, redials=job.redials + 1, failures=0, missed_windows=0)
-        return requeued(redialled, due_at=again, reason=f"redial after {outcome.status_text}")
-    if outcome.status in REACHED or reached_before:
+        return requeued(redialled, due_at=again, reason=f"redial after {_wording(job, outcome)}")
+    if status in REACHED or reached_before:
         return ended(job, S.COMPLETED, at=at, reason=None, policy=policy)
-    reason = outcome.status_text
-    if outcome.status not in _NOT_REACHED and outcome.message:
+    reason = _wording(job, outcome)
+    if status not in _NOT_REACHED and outcome.message:
         reason = f"{reason}: {outcome.message}"
     if wanted is not None:
         reason = f"{reason}; not called again: {_why_not(job, again)}"
-    return ended(job, S.UNREACHED if outcome.status in _NOT_REACHED else S.FAILED, at=at, reason=reason, policy=policy)
+    return ended(job, S.UNREACHED if status in _NOT_REACHED else S.FAILED, at=at, reason=reason, policy=policy)
+
+
+def _wording(job: Job, outcome: Outcome) -> str:
+    """The status of the call to the person, as the service spelled it where it is that of the session."""
+    same = outcome.status_of(job.destination) is outcome.status
+    return outcome.status_text if same else outcome.text_of(job.destination)
 
 
 def redial_at(job: Job, outcome: Outcome, *, at: datetime) -> datetime | None:
@@ -306,7 +311,7 @@ def redial_at(job: Job, outcome: Outcome, *, at: datetime) -> datetime | None:
     is not called again, whatever the policy says.
     """
     plan = job.redial
-    if plan is None or outcome.status not in plan.on - OPT_OUTS or job.redials >= plan.limit:
+    if plan is None or outcome.status_of(job.destination) not in plan.on - OPT_OUTS or job.redials >= plan.limit:
         return None
     try:
         wait: timedelta = plan.after * plan.factor**job.redials

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.model.phone import usual_form
+from voiceflow_worker.model.status import REACHED, SessionStatus, fold_session_status
 
 MISSED_WINDOW_CODES = frozenset({-1015, -2007})
 """8x8 codes that say the POST's own `validUntil` had passed: nobody was called."""
@@ -47,6 +48,26 @@ class Outcome:
     last_action: str | None = None
     legs: tuple[CallLeg, ...] = ()
 
+    def status_of(self, destination: str) -> SessionStatus | None:
+        """How the call to `destination`, the person called, ended; None for a spelling that is not known.
+
+        With two legs the session's status is that of the second party once the first has answered (8x8 number masking
+        guide, "Session statuses"), so the person's own leg decides. It never makes less of the call than the session
+        does: who is said to have been reached, by the leg or by the session, was reached.
+        """
+        if len(self.legs) < 2 or self.status in REACHED:
+            return self.status
+        leg = next((leg for leg in self.legs if _is_to(leg, destination)), self.legs[0])
+        status = fold_session_status(leg.status)
+        if status is None:
+            return self.status if leg.connected_at is None else SessionStatus.COMPLETED
+        return status
+
+    def text_of(self, destination: str) -> str:
+        """The same in a word: the name of the status, or the service's own spelling of one that is not known."""
+        status = self.status_of(destination)
+        return self.status_text if status is None else status.value
+
     @property
     def missed_its_window(self) -> bool:
         """Whether 8x8 dropped the call because its `validUntil` had passed (-2007): nobody was called."""
@@ -56,3 +77,8 @@ class Outcome:
     def was_placed(self) -> bool:
         """Whether this is an attempt: everything that ended a session but a missed window."""
         return not self.missed_its_window
+
+
+def _is_to(leg: CallLeg, destination: str) -> bool:
+    number = "+" + (leg.destination or "").removeprefix("+")
+    return number == destination or usual_form(number) == usual_form(destination)

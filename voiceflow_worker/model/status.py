@@ -33,6 +33,12 @@ OPT_OUTS = frozenset(
 and 8x8 failed to note it on its own block list, so that nobody but us remembers it."""
 
 
+REACHED = frozenset(
+    {SessionStatus.COMPLETED, SessionStatus.COMPLETED_UNSUBSCRIBED, SessionStatus.COMPLETED_UNSUB_ERROR}
+)
+"""The person called answered."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodeEntry:
     """One code of a table.

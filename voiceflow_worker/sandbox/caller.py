@@ -41,7 +41,7 @@ class KeyPress(BaseModel):
 Try: TypeAlias = str | KeyPress | None
 Keys: TypeAlias = Sequence[Try | tuple[Try, ...]]
 """One entry a question; a tuple (in JSON a list) has one entry for each time that the question is asked."""
-Reached: TypeAlias = Literal["COMPLETED", "NO_ANSWER", "BUSY", "FAILED"]
+Reached: TypeAlias = Literal["COMPLETED", "NO_ANSWER", "BUSY", "FAILED", "ERROR"]
 """What becomes of a second party that is called."""
 
 

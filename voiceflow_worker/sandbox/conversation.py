@@ -70,6 +70,9 @@ class Conversation:
         leg.ended = self._now
         self._stage.reports.status(call, leg, LegState.DISCONNECTED, at=self._now)
         call.plan = replace(call.plan, talk_seconds=leg.ended - leg.connected)
+        if call.plan.status is SessionStatus.COMPLETED:
+            # With two legs the session's status is that of the second (8x8 number masking guide, "Session statuses").
+            call.plan = replace(call.plan, status=call.legs[-1].status)
         if isinstance(end, Refusal):
             call.plan = replace(call.plan, status=SessionStatus.ERROR, code=end.code, message=end.message)
         for recorded in call.legs:

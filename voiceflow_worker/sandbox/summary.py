@@ -20,7 +20,6 @@ _LAST_ACTIONS = {
 _LEG_STATUS = {
     SessionStatus.COMPLETED_UNSUBSCRIBED: SessionStatus.COMPLETED,
     SessionStatus.COMPLETED_UNSUB_ERROR: SessionStatus.COMPLETED,
-    SessionStatus.ERROR: SessionStatus.FAILED,
 }
 
 # The guide has two: of a third party only the log of calls tells.

@@ -19,7 +19,7 @@ from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
 from voiceflow_worker.model.gate import Gate, GateScope
 from voiceflow_worker.model.job import Job, JobState
 from voiceflow_worker.model.phone import parse_number, usual_form
-from voiceflow_worker.model.status import session_status
+from voiceflow_worker.model.status import REACHED
 
 DEFAULT_QUEUE = "default"
 CALLS_A_PAGE = 100
@@ -187,8 +187,8 @@ class Lookout:
                     if job.digits:
                         digits[job.digits] += 1
                     if (outcome := job.outcome) is not None:
-                        outcomes[outcome.status.value if outcome.status is not None else outcome.status_text] += 1
-                        answered += outcome.status is not None and session_status(outcome.status).was_reached
+                        outcomes[outcome.text_of(job.destination)] += 1
+                        answered += job.outcome_status in REACHED
                 counted += len(page)
                 if len(page) < _READ_AT_ONCE:
                     break
