@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from voiceflow_worker.backends.registry import open_store as open_store
+    from voiceflow_worker.campaigns.campaign import open_campaign as open_campaign
     from voiceflow_worker.campaigns.enqueue import enqueue_file as enqueue_file
     from voiceflow_worker.campaigns.options import CampaignOptions as CampaignOptions
     from voiceflow_worker.campaigns.outcome import EnqueueReport as EnqueueReport
@@ -103,6 +104,7 @@ if TYPE_CHECKING:
     from voiceflow_worker.model.job import RedialPolicy as RedialPolicy
     from voiceflow_worker.model.outcome import CallLeg as CallLeg
     from voiceflow_worker.model.outcome import Outcome as Outcome
+    from voiceflow_worker.model.phone import usual_form as usual_form
     from voiceflow_worker.model.policy import CallPolicy as CallPolicy
     from voiceflow_worker.model.policy import Outcomes as Outcomes
     from voiceflow_worker.model.status import SessionStatus as SessionStatus
@@ -228,9 +230,11 @@ _HOMES = {
     "choice_of": "ivr.approval",
     "enqueue_file": "campaigns.enqueue",
     "load_settings": "settings",
+    "open_campaign": "campaigns.campaign",
     "open_store": "backends.registry",
     "present": "webhooks",
     "receiver_app": "webhooks.app",
+    "usual_form": "model.phone",
     "verify_notification": "notify.signature",
     "webhook_app": "webhooks",
 }
@@ -342,9 +346,11 @@ __all__ = [  # noqa: RUF022 - by the alphabet of the machine, as dir() and sorte
     "choice_of",
     "enqueue_file",
     "load_settings",
+    "open_campaign",
     "open_store",
     "present",
     "receiver_app",
+    "usual_form",
     "verify_notification",
     "webhook_app",
 ]

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from airflow_provider.calls.handing_in import STOPPED_BY_AIRFLOW
 from airflow_provider.calls.standing import GRACE, Goal, doubted_at
-from voiceflow_worker import CallQueue, JobState, TooLateError
+from voiceflow_worker import CallQueue, JobState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,18 +50,3 @@ async def batch_standing(queue: CallQueue, batch_id: str, *, goal: Goal, patienc
         unsent=soon + counts[JobState.LEASED] + counts[JobState.SENDING],
         overdue=overdue,
     )
-
-
-async def take_back_batch(queue: CallQueue, batch_id: str) -> int:
-    """Cancel the calls of this batch that have not been sent; says how many.
-
-    The batch itself stays open: the next try of its task goes on with it.
-    """
-    cancelled = 0
-    for job in await queue.find(states=[JobState.QUEUED, JobState.LEASED], batch_id=batch_id, limit=None):
-        try:
-            await queue.cancel(job.id, reason=STOPPED_BY_AIRFLOW)
-            cancelled += 1
-        except TooLateError:
-            continue
-    return cancelled

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from airflow_provider.calls.handing_in import STOPPED_BY_AIRFLOW
 from airflow_provider.calls.sending import worker_for
 from airflow_provider.calls.standing import Goal, Terms
 from airflow_provider.calls.sweeping import swept
+from airflow_provider.calls.taken_back import STOPPED_BY_AIRFLOW, cancel_calls
 from airflow_provider.calls.waiting import StopFlag, WaitedTooLongError, all_sent, all_settled, at_work, jobs_of, until
-from voiceflow_worker import CallQueue, Job, TooLateError
+from voiceflow_worker import CallQueue, Job
 
 if TYPE_CHECKING:
     from airflow_provider.hooks.voice import VoiceFlowHook
@@ -101,12 +101,7 @@ class Errand:
 
 async def take_back(queue: CallQueue, job_ids: Sequence[str]) -> int:
     """Cancel those of these jobs that have not been sent; says how many."""
-    cancelled = 0
-    for job_id in job_ids:
-        with contextlib.suppress(TooLateError):
-            await queue.cancel(job_id, reason=STOPPED_BY_AIRFLOW)
-            cancelled += 1
-    return cancelled
+    return len(await cancel_calls(queue, job_ids, reason=STOPPED_BY_AIRFLOW))
 
 
 def terms(*, wait_for: str | None, send: str, patience: timedelta) -> Terms:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
-from voiceflow_worker import CallFlow, InvalidInputError
+from voiceflow_worker import CallFlow, InvalidInputError, usual_form
 
 if TYPE_CHECKING:
     from voiceflow_worker import RedialPolicy
@@ -26,6 +26,11 @@ class WantedCall:
     redial: RedialPolicy | None = None
     menu: str | None = None
     data: Mapping[str, object] = field(default_factory=dict[str, object])
+
+    @property
+    def number(self) -> str:
+        """The number to be called as its numbering plan writes it, and as its job will have it."""
+        return usual_form(self.flow.destination or "")
 
 
 def flow_of(

@@ -17,6 +17,7 @@ from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.request import WantedCall, flow_of
 from airflow_provider.calls.running import run, run_aside
 from airflow_provider.calls.standing import Goal, are_settled
+from airflow_provider.calls.taken_back import require_not_taken_back
 from airflow_provider.calls.waiting import StopFlag
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
 from airflow_provider.links.voice import VoiceCallLink, store_link
@@ -216,5 +217,6 @@ class VoiceCallOperator(BaseOperator):
         return None  # pragma: no cover - defer raises
 
     def _done(self, jobs: Sequence[Job]) -> Any:
+        require_not_taken_back(jobs[0])
         judge(jobs, fail_on=self.fail_on, store=self.hook.store_url())
         return call_as_json(jobs[0])

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, BaseOperator, conf
 
-from airflow_provider.calls.campaign import CampaignErrand, HandedIn, checked_rows, keyed, rows_of
+from airflow_provider.calls.campaign import CampaignErrand
 from airflow_provider.calls.desk import require_lasting_store
 from airflow_provider.calls.errand import terms
 from airflow_provider.calls.failures import checked_fail_on, doubt, told_to_airflow
+from airflow_provider.calls.handing_in_rows import HandedIn
 from airflow_provider.calls.identity import TaskIdentity
+from airflow_provider.calls.rows import checked_rows, rows_of
 from airflow_provider.calls.running import run, run_aside
 from airflow_provider.calls.standing import Goal
 from airflow_provider.calls.waiting import StopFlag
-from airflow_provider.calls.witness import Witness, refuse_amnesia
+from airflow_provider.calls.witness import Witness
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
 from airflow_provider.links.voice import VoiceCallLink, store_link
 from airflow_provider.triggers.voice import VoiceOutcomeTrigger
@@ -36,9 +38,10 @@ class VoiceCampaignOperator(BaseOperator):
     `rows` (a list of mappings, such as the output of an upstream task) or `file` (a CSV with a header, or JSON lines).
     `say` is a text with `{{ column }}` in it, `flow` an 8x8 body with such places, or the path of one; without either,
     each row is a body itself. These two are filled per row by the library: Airflow's own templates do not touch them.
-    Rows may have the columns that campaign files have (`destination`, `source`, `not_before`, `priority`, …). A row's
-    own `unique_key`, else its content, tells it from others: rows that were handed in by an earlier try are not handed
-    in again, whatever is said now. A bad row keeps all rows out, unless `skip_bad`.
+    Rows may have the columns that campaign files have (`destination`, `source`, `not_before`, `priority`, …). A row is
+    known by its own `unique_key`, else by its number (and its place among the rows of that number): what an earlier try
+    called is not called again, whatever is said now. A call that waits is replaced by the text that is asked for now,
+    and taken back when no row asks for it any more. A bad row keeps all rows out, unless `skip_bad`.
 
     `send`, `wait_for`, `deferrable`, `wait_timeout`, `doubt_patience`, `cancel_on_kill` as in `VoiceCallOperator`. The
     task fails when more than `fail_ratio` of the calls end as `fail_on` says.
@@ -105,7 +108,7 @@ class VoiceCampaignOperator(BaseOperator):
         self.voiceflow_conn_id = voiceflow_conn_id
         self._terms = terms(wait_for=wait_for, send=send, patience=doubt_patience)
         self._stop = StopFlag()
-        self._batch: str | None = None
+        self._identity: TaskIdentity | None = None
 
     @cached_property
     def hook(self) -> VoiceFlowHook:
@@ -117,7 +120,7 @@ class VoiceCampaignOperator(BaseOperator):
         identity = TaskIdentity.of(context)
         with told_to_airflow(f"task {identity}"):
             errand = self._errand(identity)
-            handed_in = self._hand_in(context, identity, errand)
+            handed_in = self._hand_in(context, errand)
             self.log.info(
                 "batch %s: %s calls enqueued, %s were there before, %s bad rows left out",
                 handed_in.batch_id,
@@ -163,39 +166,43 @@ class VoiceCampaignOperator(BaseOperator):
     def on_kill(self) -> None:
         """Take back the calls that have not been sent; what is in flight is finished."""
         self._stop.set()
-        if self.cancel_on_kill and self._batch is not None:
+        if self.cancel_on_kill and self._identity is not None:
+            errand = self._errand(self._identity)
             try:
-                run_aside(self._errand_of(self._batch).take_back, seconds=15)
+                run_aside(errand.take_back, seconds=15)
             except Exception:
-                self.log.exception("batch %s could not be taken back; its calls may still be made", self._batch)
+                self.log.exception("batch %s could not be taken back; its calls may still be made", errand.batch_id)
 
     def _errand(self, identity: TaskIdentity) -> CampaignErrand:
-        self._batch = self.batch_id or identity.batch_id()
-        return self._errand_of(self._batch)
-
-    def _errand_of(self, batch_id: str) -> CampaignErrand:
+        self._identity = identity
         return CampaignErrand(
             hook=self.hook,
-            batch_id=batch_id,
+            identity=identity,
+            batch_id=self.batch_id or identity.batch_id(),
             terms=self._terms,
             every=self.poll_interval,
             limit=self.wait_timeout,
             stop=self._stop,
         )
 
-    def _hand_in(self, context: Context, identity: TaskIdentity, errand: CampaignErrand) -> HandedIn:
+    def _hand_in(self, context: Context, errand: CampaignErrand) -> HandedIn:
         self.hook.settings()
         require_lasting_store(self.hook, executor=getattr(self, "executor", None))
         if self._terms.sends:
             self.hook.get_client()
         if (self.rows is None) == (self.file is None):
             raise InvalidInputError("give the operator rows=… or file=…, one of them")
-        rows = keyed(rows_of(Path(self.file)) if self.file is not None else checked_rows(self.rows), identity)
+        rows = rows_of(Path(self.file)) if self.file is not None else checked_rows(self.rows)
         witness = Witness(context)
-        recalled = witness.recall()
-        if recalled is not None and rows and not run(partial(errand.known, list(rows))):
-            refuse_amnesia(recalled, store=self.hook.store_url())
-        handed_in = run(partial(errand.hand_in, rows, self._options(errand.batch_id), skip_bad=self.skip_bad))
+        handed_in = run(
+            partial(
+                errand.hand_in,
+                rows,
+                self._options(errand.batch_id),
+                skip_bad=self.skip_bad,
+                recalled=witness.recall(),
+            )
+        )
         if rows:
             witness.remember({"batch_id": errand.batch_id, "store": self.hook.store_url()})
         return handed_in
@@ -233,6 +240,7 @@ class VoiceCampaignOperator(BaseOperator):
                 doubt_patience=self.doubt_patience.total_seconds(),
                 poll_interval=self.poll_interval,
                 cancel_on_kill=self.cancel_on_kill,
+                owner=errand.identity.as_json(),
             ),
             method_name="execute_complete",
             kwargs={"told": dict(told)},

@@ -24,6 +24,7 @@ from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.request import WantedCall
 from airflow_provider.calls.running import run
 from airflow_provider.calls.standing import Goal, Standing, Terms, standing_of
+from airflow_provider.calls.taken_back import require_not_taken_back
 from airflow_provider.calls.waiting import StopFlag
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
 from airflow_provider.links.voice import VoiceCallLink, store_link
@@ -179,6 +180,7 @@ class IvrApprovalSensor(BaseSensorOperator):
         )
 
     def _judged(self, job: Job) -> PokeReturnValue:
+        require_not_taken_back(job)
         key = pressed(job, self.choices)
         if key in self.approve:
             return PokeReturnValue(is_done=True, xcom_value=key)

@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import conf
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider.calls.enough import Enough
+from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.standing import Goal, Standing, Terms, standing_of
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
 from airflow_provider.triggers.shared_store import shared_store
@@ -34,7 +35,8 @@ class VoiceOutcomeTrigger(BaseTrigger):
     cannot be asked.
 
     `sends`: it is the task who sends, so calls that fall due wake it. `enough` (`{"at_least": n}` or `{"ratio": r}`)
-    ends the wait when so many calls are over. `batch_id` waits for all calls of a batch instead of `job_ids`.
+    ends the wait when so many calls are over. `batch_id` waits for all calls of a batch instead of `job_ids`; `owner`
+    is the task instance whose calls of it are taken back when the task is stopped: others may share the batch.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class VoiceOutcomeTrigger(BaseTrigger):
         poll_interval: float = 5.0,
         enough: dict[str, Any] | None = None,
         cancel_on_kill: bool = False,
+        owner: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.voiceflow_conn_id = voiceflow_conn_id
@@ -60,6 +63,7 @@ class VoiceOutcomeTrigger(BaseTrigger):
         self.poll_interval = poll_interval
         self.enough = enough
         self.cancel_on_kill = cancel_on_kill
+        self.owner = owner
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Everything needed to run it elsewhere."""
@@ -75,6 +79,7 @@ class VoiceOutcomeTrigger(BaseTrigger):
                 "poll_interval": self.poll_interval,
                 "enough": self.enough,
                 "cancel_on_kill": self.cancel_on_kill,
+                "owner": self.owner,
             },
         )
 
@@ -109,17 +114,19 @@ class VoiceOutcomeTrigger(BaseTrigger):
         if not self.cancel_on_kill:
             return
         from airflow_provider.calls.errand import take_back
+        from airflow_provider.calls.taken_back import take_back_calls
 
         settings = await VoiceFlowHook(self.voiceflow_conn_id).asettings()
         async with shared_store(settings.store) as store:
             queue = CallQueue(store, settings.queue, policy=settings.policy())
             if self.batch_id is not None:
-                from airflow_provider.calls.batch import take_back_batch
-
-                cancelled = await take_back_batch(queue, self.batch_id)
+                cancelled = await take_back_calls(queue, [self.batch_id], self._identity())
             else:
                 cancelled = await take_back(queue, self.job_ids)
         log.info("the task was stopped: %s calls that had not been sent were taken back", cancelled)
+
+    def _identity(self) -> TaskIdentity | None:
+        return TaskIdentity(**self.owner) if self.owner is not None else None
 
     async def _watch(self, queue: CallQueue) -> TriggerEvent:
         if self.batch_id is not None:

@@ -8,9 +8,10 @@ from datetime import timedelta
 
 import pytest
 
-from airflow_provider.calls.handing_in import STOPPED_BY_AIRFLOW, OnClear, hand_in
+from airflow_provider.calls.handing_in import OnClear, hand_in
 from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.request import WantedCall, flow_of
+from airflow_provider.calls.taken_back import STOPPED_BY_AIRFLOW
 from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, InvalidInputError, Job, JobState, SessionStatus, open_store

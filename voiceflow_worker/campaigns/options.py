@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, auto
@@ -32,7 +33,8 @@ class CampaignOptions:
     `source` may be written in any form; `country` (ISO 3166, such as SG) is where national numbers belong. `time_zone`
     names the zone of local times. `priority`: larger goes first. `window` is read by the clock of the row's zone, else
     of `time_zone`, else of its number's own zone. `redial` None leaves it to the queue.
-    `menu` names the IVR menu that the calls begin with.
+    `menu` names the IVR menu that the calls begin with. `data` is kept with each call beside the columns of its row.
+    `keys` are unique keys by row number, in place of the rows' own.
     """
 
     template: FlowTemplate | None = None
@@ -47,3 +49,5 @@ class CampaignOptions:
     redial: RedialPolicy | None = None
     menu: str | None = None
     window: CallWindow | None = None
+    data: Mapping[str, object] | None = None
+    keys: Mapping[int, str] | None = None

@@ -24,7 +24,7 @@ from voiceflow_worker.model.canonical import PER_POST, body_digest, canonical_bo
 from voiceflow_worker.model.data import checked_data
 from voiceflow_worker.model.finding import Finding, Severity
 from voiceflow_worker.model.meaning import copy_of
-from voiceflow_worker.model.phone import ParsedNumber, parse_number
+from voiceflow_worker.model.phone import ParsedNumber, parse_number, usual_form
 from voiceflow_worker.model.rules import find_problems
 from voiceflow_worker.model.values import unspeakable
 
@@ -35,12 +35,14 @@ LONGEST_KEY = 200
 class ReadRow:
     """One row, read: the call it asks for, unless it is bad or a duplicate, and everything found about it.
 
-    `digest` tells its body from others. `duplicate_of` is the line of an equal row earlier in the file.
+    `digest` tells its body from others. `own_key` is the unique key that the row itself names. `duplicate_of` is the
+    line of an equal row earlier in the file.
     """
 
     raw: RawRow
     request: CallRequest | None = None
     digest: str = ""
+    own_key: str | None = None
     findings: tuple[Finding, ...] = ()
     duplicate_of: int | None = None
 
@@ -48,6 +50,12 @@ class ReadRow:
     def is_bad(self) -> bool:
         """Whether something keeps it from being called."""
         return any(found.is_error for found in self.findings)
+
+    @property
+    def number(self) -> str | None:
+        """The number to be called as its numbering plan writes it, however the row spells it; None without a call."""
+        destination = self.request.flow.destination if self.request is not None else None
+        return usual_form(destination) if destination is not None else None
 
 
 class RequestMaker:
@@ -71,7 +79,8 @@ class RequestMaker:
             fit_window(schedule, self._options.window, number=CallFlow.parse(body).destination, now=self._now)
         work.findings += schedule.findings
         batch_id = work.batch(body) or self._default_batch
-        unique_key = work.unique_key(body)
+        own_key = work.unique_key(body)
+        given = self._options.keys.get(raw.number) if self._options.keys is not None else None
         priority = work.priority()
         data = work.data()
         findings = tuple(replace(found, file=self._file, row=raw.number) for found in work.findings)
@@ -81,7 +90,7 @@ class RequestMaker:
         canonical = canonical_body(flow)
         request = CallRequest(
             flow=flow,
-            unique_key=unique_key or row_key(batch_id, canonical),
+            unique_key=given or own_key or row_key(batch_id, canonical),
             batch_id=batch_id,
             priority=priority,
             not_before=schedule.not_before,
@@ -92,7 +101,7 @@ class RequestMaker:
             data=data,
             menu=self._options.menu,
         )
-        return ReadRow(raw=raw, request=request, digest=body_digest(canonical), findings=findings)
+        return ReadRow(raw=raw, request=request, digest=body_digest(canonical), own_key=own_key, findings=findings)
 
 
 @dataclass(slots=True)
@@ -197,9 +206,9 @@ class _Work:
         return key
 
     def data(self) -> Mapping[str, object] | None:
-        """The row's own columns, which stay with its job."""
+        """The row's own columns, which stay with its job, and what the options add."""
         try:
-            return checked_data(self.values.data)
+            return checked_data({**self.values.data, **(self.options.data or {})})
         except InvalidInputError as error:
             self._error(str(error), column=None)
             return None

@@ -1,0 +1,110 @@
+"""Taking back what a task instance handed in and what has not been sent, by its identity."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Collection, Sequence
+
+from airflow_provider.calls.failures import never_rang
+from airflow_provider.calls.identity import TaskIdentity
+from voiceflow_worker import CallQueue, IllegalMoveError, Job, JobState, TooLateError, VoiceflowError
+
+log = logging.getLogger(__name__)
+
+STOPPED_BY_AIRFLOW = "its Airflow task was stopped"
+"""The reason of calls that `on_kill` cancelled: the next try calls those that it still asks for."""
+CORRECTED = "its Airflow task was corrected: it calls another number"
+REPLACED = "its Airflow task replaced it: the call that is asked for now is another one"
+REMOVED = "its Airflow task does not ask for it any more"
+
+PAGE = 1000
+TOGETHER = 200
+"""Cancellations that are asked for at a time: the queue makes one commit of them."""
+
+
+def was_taken_back(job: Job) -> bool:
+    """Whether a task took this call back, and it never rang: asking for it again makes it anew."""
+    ours = {STOPPED_BY_AIRFLOW, CORRECTED, REPLACED, REMOVED}
+    return job.state is JobState.CANCELLED and job.reason in ours and never_rang(job)
+
+
+class CallTakenBackError(VoiceflowError):
+    """Raised when another try of a task took back the call that this one waits for: the next try calls."""
+
+
+def require_not_taken_back(job: Job) -> None:
+    """Raise CallTakenBackError for a call that a task took back: nobody was called, and its task goes on."""
+    if was_taken_back(job):
+        raise CallTakenBackError(
+            f"call {job.id} to {job.destination} was taken back ({job.reason}) while this task waited for it. Nobody "
+            "was called; a retry makes the call anew"
+        )
+
+
+async def cancel_calls(queue: CallQueue, job_ids: Sequence[str], *, reason: str) -> set[str]:
+    """Cancel those of these calls that have not been sent; gives their ids."""
+
+    async def cancel(job_id: str) -> str | None:
+        try:
+            await queue.cancel(job_id, reason=reason)
+        except TooLateError:
+            return None
+        return job_id
+
+    cancelled: set[str] = set()
+    for start in range(0, len(job_ids), TOGETHER):
+        done = await asyncio.gather(*(cancel(job_id) for job_id in job_ids[start : start + TOGETHER]))
+        cancelled |= {job_id for job_id in done if job_id is not None}
+    return cancelled
+
+
+async def arm_calls(queue: CallQueue, job_ids: Sequence[str]) -> set[str]:
+    """Queue calls again that were taken back; gives the ids of those that cannot be: their validity has passed."""
+
+    async def arm(job_id: str) -> str | None:
+        try:
+            await queue.redial(job_id, note="its Airflow task runs again; it had not been sent")
+        except IllegalMoveError:
+            return job_id
+        return None
+
+    refused: set[str] = set()
+    for start in range(0, len(job_ids), TOGETHER):
+        done = await asyncio.gather(*(arm(job_id) for job_id in job_ids[start : start + TOGETHER]))
+        refused |= {job_id for job_id in done if job_id is not None}
+    return refused
+
+
+async def unsent_calls(queue: CallQueue, batch_id: str, identity: TaskIdentity | None) -> AsyncIterator[Job]:
+    """The calls of a batch that have not been sent: those of one task instance, or all for None.
+
+    The batch that a task instance names after itself holds no calls of others, whichever release made them.
+    """
+    after: str | None = None
+    while True:
+        found = await queue.find(states=[JobState.QUEUED, JobState.LEASED], batch_id=batch_id, after=after, limit=PAGE)
+        for job in found:
+            if identity is None or batch_id == identity.batch_id() or identity.owns(job.data):
+                yield job
+        if len(found) < PAGE:
+            return
+        after = found[-1].id
+
+
+async def take_back_calls(
+    queue: CallQueue,
+    batch_ids: Collection[str],
+    identity: TaskIdentity | None,
+    *,
+    reason: str = STOPPED_BY_AIRFLOW,
+    keep: Collection[str] = (),
+) -> int:
+    """Cancel what a task instance (None: anybody) has in these batches and has not been sent, but for `keep`.
+
+    Says how many. The batches stay open: the next try goes on with them.
+    """
+    unwanted: list[str] = []
+    for batch_id in batch_ids:
+        unwanted += [job.id async for job in unsent_calls(queue, batch_id, identity) if job.id not in keep]
+    return len(await cancel_calls(queue, unwanted, reason=reason))

@@ -1,0 +1,328 @@
+"""A campaign task that is tried again, with rows that were changed, removed or put in another order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
+
+from airflow_provider.operators.voice import VoiceCampaignOperator
+from tests.airflow.scene import TaskState, context, surroundings
+from tests.support.processes import voiceflow
+from tests.support.stage import Stage
+from voiceflow_worker import CallFlow, CallQueue, open_store
+
+Row = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with surroundings(tmp_path_factory.mktemp("tries")) as staged:
+        staged.order("script", {"outcome": "COMPLETED"})
+        yield staged
+
+
+_taken = iter(range(10, 1000))
+
+
+@pytest.fixture
+def number() -> Callable[[], str]:
+    """Numbers that no other test calls."""
+    return lambda: f"+6587664{next(_taken):03d}"
+
+
+def campaign(rows: list[Row], **options: Any) -> VoiceCampaignOperator:
+    given = {"task_id": "t", "say": "Hello {{ name }}.", "deferrable": False, "poll_interval": 0.2, **options}
+    return VoiceCampaignOperator(rows=rows, **given)
+
+
+def left_waiting(rows: list[Row], here: dict[str, Any], **options: Any) -> VoiceCampaignOperator:
+    """A try that handed in its rows and was killed before anything was sent."""
+    task = campaign(rows, send="worker", wait_for=None, **options)
+    task.execute(here)
+    return task
+
+
+def row(number: str, name: str = "Ann", **more: object) -> Row:
+    return {"destination": number, "name": name, **more}
+
+
+def rings(on: Stage, *numbers: str) -> list[int]:
+    called = [entry["destination"] for entry in on.ledger()]
+    return [called.count(number) for number in numbers]
+
+
+def states(on: Stage, number: str) -> list[str]:
+    return sorted(call["state"] for call in on.calls("--destination", number))
+
+
+def run_of(task_id: str, run_id: str, **more: Any) -> dict[str, Any]:
+    here = context(task_id, **more)
+    here["ti"].run_id = run_id
+    return here
+
+
+@pytest.mark.parametrize("is_stopped", [True, False], ids=["stopped", "killed"])
+def test_who_was_removed_is_not_called(on: Stage, number: Callable[[], str], is_stopped: bool) -> None:
+    stays, goes, here = number(), number(), context(f"removed{is_stopped}")
+    task = left_waiting([row(goes), row(stays)], here)
+    if is_stopped:
+        task.on_kill()
+    report = campaign([row(stays)]).execute(here)
+    assert rings(on, goes, stays) == [0, 1]
+    assert report["states"]["completed"] == 1
+    assert states(on, goes) == ["cancelled"]
+
+
+def test_who_was_removed_and_comes_back_is_called_once(on: Stage, number: Callable[[], str]) -> None:
+    one, other, here = number(), number(), context("back")
+    left_waiting([row(one), row(other)], here)
+    left_waiting([row(one)], here)
+    assert states(on, other) == ["cancelled"]
+    campaign([row(one), row(other)]).execute(here)
+    assert rings(on, one, other) == [1, 1]
+    assert states(on, other) == ["completed"], "the call that was taken back is queued again, and no other one is made"
+
+
+def test_without_any_row_nobody_is_called(on: Stage, number: Callable[[], str]) -> None:
+    goes, here = number(), context("emptied")
+    left_waiting([row(goes)], here)
+    assert campaign([]).execute(here)["states"]["cancelled"] == 1
+    assert rings(on, goes) == [0]
+
+
+@pytest.mark.parametrize("is_stopped", [True, False], ids=["stopped", "killed"])
+def test_a_corrected_text_takes_the_place_of_a_call_that_waits(
+    on: Stage, number: Callable[[], str], is_stopped: bool
+) -> None:
+    person, here = number(), context(f"corrected{is_stopped}")
+    task = left_waiting([row(person, "Anm")], here)
+    if is_stopped:
+        task.on_kill()
+    left_waiting([row(person, "Ann")], here)
+    assert states(on, person) == ["cancelled", "queued"]
+    campaign([row(person, "Ann")]).execute(here)
+    assert rings(on, person) == [1]
+    (call,) = [call for call in on.calls("--destination", person) if call["state"] == "completed"]
+    assert call["data"]["name"] == "Ann"
+
+
+def test_a_text_of_the_operator_that_was_corrected_does_so_too(on: Stage, number: Callable[[], str]) -> None:
+    person, here = number(), context("operator")
+    left_waiting([row(person)], here, say="Hallo.")
+    campaign([row(person)], say="Hello.").execute(here)
+    assert rings(on, person) == [1]
+    assert states(on, person) == ["cancelled", "completed"]
+
+
+def test_columns_that_differ_from_try_to_try_do_not_call_again(on: Stage, number: Callable[[], str]) -> None:
+    silent, spoken, here = number(), number(), context("columns")
+    for moment in ("10:00", "10:05"):
+        campaign([row(silent, seen=moment), row(spoken, name=moment)]).execute(here)
+    assert rings(on, silent, spoken) == [1, 1]
+
+
+def test_a_number_that_is_spelled_another_way_is_the_same_row(on: Stage, number: Callable[[], str]) -> None:
+    person, here = number(), context("spelled")
+    national = f"{person[3:7]} {person[7:]}"
+    for spelled in (person, person[1:], f"00{person[1:]}", national, f"+65 ({person[3:7]}) {person[7:]}"):
+        campaign([row(spelled, f"Ann {spelled[-2:]}")], country="SG").execute(here)
+    campaign([row(person), row(national)], country="SG").execute(here)
+    assert rings(on, person) == [1]
+
+
+def test_other_rows_and_another_order_call_nobody_again(on: Stage, number: Callable[[], str]) -> None:
+    people, here = [number() for _ in range(4)], context("order")
+    campaign([row(each) for each in people[:3]]).execute(here)
+    campaign([row(each) for each in reversed(people)]).execute(here)
+    assert rings(on, *people) == [1, 1, 1, 1]
+
+
+def test_two_calls_to_one_number_stay_two_in_any_order(on: Stage, number: Callable[[], str]) -> None:
+    person, here = number(), context("twice")
+    first, second = row(person, "order 1"), row(person, "order 2")
+    campaign([first]).execute(here)
+    campaign([second, first]).execute(here)
+    campaign([first, second]).execute(here)
+    campaign([second]).execute(here)
+    assert rings(on, person) == [2]
+    texts = sorted(call["data"]["name"] for call in on.calls("--destination", person))
+    assert texts == ["order 1", "order 2"]
+
+
+def test_when_every_row_has_changed_those_who_are_asked_for_now_are_called(
+    on: Stage, number: Callable[[], str]
+) -> None:
+    called, waiting, now, here = number(), number(), number(), context("other", task_state_store=TaskState())
+    campaign([row(called)]).execute(here)
+    left_waiting([row(waiting)], here)
+    campaign([row(now)]).execute(here)
+    assert rings(on, called, waiting, now) == [1, 0, 1]
+
+
+def test_a_row_is_known_by_its_own_key_and_its_text_may_speak_it(on: Stage, number: Callable[[], str]) -> None:
+    wrong, person, here = number(), number(), context("keys")
+    left_waiting([row(wrong, unique_key="order-7")], here, say="Order {{ unique_key }}.")
+    for name in ("Ann", "Bo"):
+        campaign([row(person, name, unique_key="order-7")], say="{{ name }}, order {{ unique_key }}.").execute(here)
+    assert rings(on, wrong, person) == [0, 1]
+    bodies = [call for call in on.calls("--destination", person) if call["state"] == "completed"]
+    assert "order order-7." in _body(on, bodies[0]["id"])
+
+
+def test_a_constant_batch_belongs_to_every_run_and_its_calls_to_their_own(on: Stage, number: Callable[[], str]) -> None:
+    monday, tuesday, more = number(), number(), number()
+    left_waiting([row(monday)], run_of("constant", "monday"), batch_id="reminders").on_kill()
+    here = run_of("constant", "tuesday")
+    left_waiting([row(tuesday)], here, batch_id="reminders")
+    campaign([row(tuesday), row(more)], batch_id="reminders").execute(here)
+    assert rings(on, monday, tuesday, more) == [0, 1, 1]
+    campaign([row(monday)], batch_id="reminders").execute(run_of("constant", "monday"))
+    assert rings(on, monday, tuesday, more) == [1, 1, 1]
+
+
+def test_stopping_one_run_takes_back_its_own_calls_alone(on: Stage, number: Callable[[], str]) -> None:
+    monday, tuesday = number(), number()
+    task = left_waiting([row(monday)], run_of("stopping", "monday"), batch_id="stopping")
+    left_waiting([row(tuesday)], run_of("stopping", "tuesday"), batch_id="stopping")
+    task.on_kill()
+    assert (states(on, monday), states(on, tuesday)) == (["cancelled"], ["queued"])
+
+
+def test_stopping_a_deferred_run_takes_back_its_own_calls_alone(on: Stage, number: Callable[[], str]) -> None:
+    monday, tuesday = number(), number()
+    with pytest.raises(TaskDeferred) as deferred:
+        campaign([row(monday)], send="worker", deferrable=True, batch_id="deferred").execute(run_of("d", "monday"))
+    left_waiting([row(tuesday)], run_of("d", "tuesday"), batch_id="deferred")
+    anyio.run(deferred.value.trigger.on_kill)
+    assert (states(on, monday), states(on, tuesday)) == (["cancelled"], ["queued"])
+
+
+def test_a_batch_that_is_named_anew_in_each_try_keeps_who_was_called(on: Stage, number: Callable[[], str]) -> None:
+    called, waiting, goes, here = number(), number(), number(), context("renamed")
+    campaign([row(called)], batch_id="renamed-1").execute(here)
+    left_waiting([row(called), row(waiting), row(goes)], here, batch_id="renamed-2")
+    campaign([row(called), row(waiting)], batch_id="renamed-3").execute(here)
+    assert rings(on, called, waiting, goes) == [1, 1, 0]
+    assert states(on, goes) == ["cancelled"]
+
+
+def test_a_call_for_later_is_not_made_sooner_by_a_stop_and_a_retry(on: Stage, number: Callable[[], str]) -> None:
+    person, here = number(), context("later")
+    people = [row(person, not_before=(datetime.now(UTC) + timedelta(hours=3)).isoformat())]
+    left_waiting(people, here).on_kill()
+    left_waiting(people, here)
+    (call,) = [call for call in on.calls("--destination", person) if call["state"] == "queued"]
+    assert datetime.fromisoformat(call["due_at"]) > datetime.now(UTC) + timedelta(hours=2)
+
+
+def test_a_call_whose_validity_passed_while_the_task_was_stopped_is_made_anew(
+    on: Stage, number: Callable[[], str]
+) -> None:
+    person, here = number(), context("stale")
+    left_waiting([row(person)], here, valid_for=timedelta(seconds=1)).on_kill()
+    anyio.run(anyio.sleep, 1.2)
+    campaign([row(person)], valid_for=timedelta(hours=1)).execute(here)
+    assert rings(on, person) == [1]
+
+
+def test_whom_a_person_took_out_is_not_called_by_a_retry(on: Stage, number: Callable[[], str]) -> None:
+    person, here = number(), context("taken out")
+    left_waiting([row(person)], here)
+    (call,) = on.calls("--destination", person)
+    assert voiceflow("calls", "cancel", call["id"], env=on.env).wait() == 0
+    campaign([row(person, "another text")]).execute(here)
+    assert rings(on, person) == [0]
+
+
+def test_a_bad_row_that_stays_bad_keeps_no_retry_out_that_skips_it(on: Stage, number: Callable[[], str]) -> None:
+    person, here = number(), context("bad again")
+    for _ in range(2):
+        report = campaign([row(person), row("12")], skip_bad=True).execute(here)
+    assert report["rows"] == {"enqueued": 0, "duplicates": 1, "rejected": 1}
+    assert rings(on, person) == [1]
+
+
+def test_a_row_that_names_another_batch_is_told(on: Stage, number: Callable[[], str]) -> None:
+    person = number()
+    with pytest.raises(AirflowFailException, match="names another batch than that of this task"):
+        campaign([row(person, batch_id="elsewhere")]).execute(context("elsewhere"))
+    assert rings(on, person) == [0]
+
+
+@pytest.mark.parametrize("batch_id", [None, "older-release"])
+def test_calls_of_an_older_release_are_not_made_again(
+    on: Stage, number: Callable[[], str], batch_id: str | None
+) -> None:
+    """It knew rows by a digest of all their columns, and left nothing beside its calls."""
+    import hashlib
+    import json
+
+    from airflow_provider.calls.identity import TaskIdentity
+
+    called, keyed, goes, here = number(), number(), number(), context(f"older{batch_id}")
+    identity = TaskIdentity.of(here)
+
+    async def hand_in() -> None:
+        async with open_store(on.store) as store:
+            for person in (called, keyed, goes):
+                told = json.dumps(row(person), sort_keys=True, ensure_ascii=False)
+                item = "own" if person == keyed else hashlib.sha256(told.encode()).hexdigest()
+                flow = CallFlow.call(person, source="+6531234567").say("Hello Ann.", voice_profile="en-IE-EmilyNeural")
+                await CallQueue(store).enqueue(
+                    flow.hangup(), unique_key=identity.key(item), batch_id=batch_id or identity.batch_id()
+                )
+
+    anyio.run(hand_in)
+    with on.worker("--drain") as worker:
+        worker.wait()
+    assert rings(on, called, keyed, goes) == [1, 1, 1]
+    changed = {} if batch_id else {"seen": "now"}
+    for _ in range(2):
+        campaign([row(called, **changed), row(keyed, unique_key="own")], batch_id=batch_id).execute(here)
+    assert rings(on, called, keyed, goes) == [1, 1, 1]
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_chunks_of_a_mapped_campaign_are_known_by_whom_they_call(
+    on: Stage, number: Callable[[], str], changed: bool
+) -> None:
+    a, b, c, x = (number() for _ in range(4))
+
+    def run(chunks: list[list[str]], cleared: int) -> None:
+        for index, chunk in enumerate(chunks):
+            here = context(f"chunks{changed}", map_index=index, dag_run=SimpleNamespace(clear_number=cleared))
+            campaign([row(each, f"try {cleared if changed else 0}") for each in chunk]).execute(here)
+
+    run([[a, b], [c]], 0)
+    run([[x], [a, b], [c]], 1)
+    run([[c, x], [b], [a]], 2)
+    assert rings(on, a, b, c, x) == [1, 1, 1, 1]
+
+
+def test_a_chunk_that_waits_goes_with_its_rows(on: Stage, number: Callable[[], str]) -> None:
+    a, b, x = (number() for _ in range(3))
+
+    def here(index: int, cleared: int) -> dict[str, Any]:
+        return context("moved", map_index=index, dag_run=SimpleNamespace(clear_number=cleared))
+
+    left_waiting([row(a)], here(0, 0), batch_id="moved")
+    left_waiting([row(b)], here(1, 0), batch_id="moved")
+    for index, person in reversed([*enumerate((x, a))]):
+        left_waiting([row(person)], here(index, 1), batch_id="moved")
+    with on.worker("--drain") as worker:
+        worker.wait()
+    assert rings(on, a, b, x) == [1, 0, 1]
+
+
+def _body(on: Stage, job_id: str) -> str:
+    async def read() -> str:
+        async with open_store(on.store) as store:
+            return (await CallQueue(store).get(job_id)).body
+
+    return anyio.run(read)
