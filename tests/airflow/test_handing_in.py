@@ -194,3 +194,27 @@ async def test_a_store_that_has_never_heard_of_a_call_that_airflow_knows_is_not_
     assert await scene.posts() == 0
     first = await scene.hand_in()
     assert (await scene.hand_in(recalled=told)).id == first.id, "the store knows of a call of this task"
+
+
+async def test_a_text_that_was_corrected_before_the_call_left_takes_its_place(scene: Scene) -> None:
+    first = await scene.hand_in(say="Hallo.")
+    second = await scene.hand_in(say="Hello.")
+    assert (await scene.queue.get(first.id)).state is JobState.CANCELLED
+    assert (await scene.hand_in(say="Hello.")).id == second.id
+    assert await scene.posts() == 1
+    assert (await scene.queue.get(second.id)).state is JobState.SUBMITTED
+
+
+async def test_whom_a_person_took_out_is_not_called_by_a_retry_with_another_text(scene: Scene) -> None:
+    first = await scene.hand_in(say="It is 10:00.")
+    await scene.queue.cancel(first.id)
+    assert (await scene.hand_in(say="It is 10:05.")).id == first.id
+    assert await scene.posts() == 0
+
+
+async def test_another_spelling_of_the_number_is_the_same_call(scene: Scene) -> None:
+    first = await scene.hand_in(to="+442079460018")
+    await scene.posts()
+    for spelled in ("+4402079460018", "442079460018"):
+        assert (await scene.hand_in(to=spelled)).id == first.id
+    assert await scene.posts() == 1

@@ -1,0 +1,181 @@
+"""Instances of a mapped task: known by the numbers that they call, whatever index a clear gives them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from airflow_provider.calls.handing_in import OnClear, hand_in
+from airflow_provider.calls.identity import TaskIdentity
+from airflow_provider.calls.request import WantedCall, flow_of
+from tests.support.engine import Engine
+from tests.support.voices import ScriptedVoice
+from voiceflow_worker import CallQueue, InvalidInputError, Job, JobState, open_store
+from voiceflow_worker.backends.contract.clock import ManualClock
+
+pytestmark = pytest.mark.anyio
+
+TASK = TaskIdentity(dag_id="d", run_id="r", task_id="t", max_tries=1)
+A, B, C, X = "+6587654321", "+6587654322", "+6587654323", "+6587654324"
+
+
+class Scene:
+    """A store, the instances of one mapped task, and an 8x8 that takes every call."""
+
+    def __init__(self, engine: Engine, clock: ManualClock) -> None:
+        self.engine = engine
+        self.clock = clock
+
+    @property
+    def queue(self) -> CallQueue:
+        return self.engine.queue
+
+    async def instance(
+        self,
+        index: int,
+        number: str,
+        *,
+        cleared: int = 0,
+        say: str = "Hello.",
+        recalled: dict[str, str] | None = None,
+        on_clear: OnClear = OnClear.SAME_CALL,
+    ) -> Job:
+        identity = replace(TASK, map_index=index, clear_number=cleared, max_tries=1 + cleared)
+        flow = flow_of(destination=number, say=say, flow=None, voice_profile="en-IE-EmilyNeural", source="+6531234567")
+        wanted = WantedCall(flow=flow, batch_id=identity.batch_id())
+        return await hand_in(self.queue, wanted, identity, recalled=recalled, on_clear=on_clear)
+
+    async def expanded(
+        self, numbers: Sequence[str], *, cleared: int = 0, order: Sequence[int] | None = None
+    ) -> list[Job]:
+        """Each instance of an expansion, in the order in which they happen to run."""
+        jobs: dict[int, Job] = {}
+        for index in order if order is not None else range(len(numbers)):
+            jobs[index] = await self.instance(index, numbers[index], cleared=cleared)
+        return [jobs[index] for index in sorted(jobs)]
+
+    async def rings(self, *numbers: str) -> list[int]:
+        for _ in range(4):  # a second call to one number waits until the first has ended
+            for job in await self.engine.send():
+                await self.engine.summarise(job)
+            self.clock.advance(timedelta(minutes=1))
+        jobs = await self.queue.find(limit=None)
+        called = Counter(job.destination for job in jobs for post in job.posts if post.may_have_rung)
+        return [called[number] for number in numbers]
+
+
+@pytest.fixture
+async def scene() -> AsyncIterator[Scene]:
+    clock = ManualClock()
+    async with open_store("memory://", clock=clock) as store:
+        yield Scene(Engine(store, ScriptedVoice()), clock)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+@pytest.mark.parametrize("were_sent", [True, False])
+async def test_a_number_that_moved_to_another_index_is_not_called_again(
+    scene: Scene, order: Sequence[int], were_sent: bool
+) -> None:
+    first = await scene.expanded([A, B])
+    if were_sent:
+        assert await scene.rings(A, B) == [1, 1]
+    again = await scene.expanded([X, A, B], cleared=1, order=order)
+    assert [job.destination for job in again] == [X, A, B]
+    assert await scene.rings(X, A, B) == [1, 1, 1]
+    if were_sent:
+        assert [job.id for job in again[1:]] == [job.id for job in first]
+    assert [job.id for job in await scene.expanded([X, A, B], cleared=1)] == [job.id for job in again], "a retry"
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+async def test_a_number_that_stands_there_twice_is_two_calls_and_never_three(
+    scene: Scene, order: Sequence[int]
+) -> None:
+    first = await scene.expanded([A, A])
+    assert await scene.rings(A) == [2]
+    again = await scene.expanded([A, A], cleared=1, order=order)
+    assert [job.id for job in again] == [job.id for job in first], "each instance keeps its own"
+    await scene.expanded([B, A, A], cleared=2, order=(2, 1, 0))
+    assert await scene.rings(A, B) == [2, 1]
+
+
+async def test_a_number_that_stands_there_once_more_is_called_once_more(scene: Scene) -> None:
+    await scene.expanded([A, B])
+    await scene.rings()
+    await scene.expanded([A, A], cleared=1, order=(1, 0))
+    assert await scene.rings(A, B) == [2, 1]
+
+
+async def test_an_instance_that_is_cleared_alone_takes_the_call_of_nobody_else(scene: Scene) -> None:
+    first = await scene.expanded([A, A])
+    assert (await scene.instance(1, A, cleared=1)).id == first[1].id
+    assert (await scene.instance(1, A, cleared=2)).id == first[1].id
+
+
+async def test_a_number_that_nobody_asks_for_any_more_is_not_called(scene: Scene) -> None:
+    await scene.expanded([A, B])
+    await scene.expanded([A, C], cleared=1)
+    assert await scene.rings(A, B, C) == [1, 0, 1]
+    await scene.expanded([A, B], cleared=2)
+    assert await scene.rings(A, B, C) == [1, 1, 1]
+
+
+async def test_a_number_that_was_called_does_not_keep_its_instance_from_calling_the_next(scene: Scene) -> None:
+    await scene.expanded([A])
+    await scene.rings()
+    await scene.expanded([B], cleared=1)
+    assert await scene.rings(A, B) == [1, 1]
+
+
+async def test_calls_of_an_older_release_are_known_by_their_numbers_too(scene: Scene) -> None:
+    """It knew mapped instances by their index."""
+    for index, number in enumerate([A, B, B]):
+        was = replace(TASK, map_index=index)
+        flow = flow_of(destination=number, say="x", flow=None, voice_profile="en-IE-EmilyNeural", source="+6531234567")
+        await scene.queue.enqueue(flow, unique_key=was.key(), batch_id=was.batch_id(), data=was.data())
+    assert await scene.rings(A, B) == [1, 2]
+    await scene.expanded([A, B, B])
+    await scene.expanded([X, B, A, B], cleared=1, order=(3, 2, 1, 0))
+    assert await scene.rings(X, A, B) == [1, 1, 2]
+
+
+async def test_an_older_call_that_waits_and_is_not_asked_for_any_more_is_not_made(scene: Scene) -> None:
+    was = replace(TASK, map_index=0)
+    flow = flow_of(destination=A, say="x", flow=None, voice_profile="en-IE-EmilyNeural", source="+6531234567")
+    await scene.queue.enqueue(flow, unique_key=was.key(), batch_id=was.batch_id(), data=was.data())
+    await scene.expanded([B], cleared=1)
+    assert await scene.rings(A, B) == [0, 1]
+
+
+async def test_another_spelling_is_the_same_number(scene: Scene) -> None:
+    first = await scene.instance(0, A)
+    assert (await scene.instance(0, A[1:], say="Other.")).destination == first.destination
+    assert await scene.rings(A) == [1]
+
+
+async def test_a_store_that_knows_nothing_of_the_instance_is_not_used_however_often_it_tries(scene: Scene) -> None:
+    told = {"job_id": "default.01JOLD", "store": "sqlite:////old.db"}
+    for _ in range(3):
+        with pytest.raises(InvalidInputError, match="does not know it"):
+            await scene.instance(0, A, recalled=told)
+    assert await scene.rings(A) == [0]
+
+
+async def test_an_instance_that_has_another_number_than_its_witness_knows_calls(scene: Scene) -> None:
+    first = await scene.instance(0, A)
+    await scene.rings()
+    told = {"job_id": first.id, "store": "memory://"}
+    assert (await scene.instance(0, B, cleared=1, recalled=told)).state is JobState.QUEUED
+
+
+async def test_call_again_calls_a_number_again_after_a_clear(scene: Scene) -> None:
+    first = await scene.instance(0, A)
+    await scene.rings()
+    again = await scene.instance(0, A, cleared=1, on_clear=OnClear.CALL_AGAIN)
+    assert again.id != first.id
+    assert (await scene.instance(0, A, cleared=1, on_clear=OnClear.CALL_AGAIN)).id == again.id
+    assert await scene.rings(A) == [2]
