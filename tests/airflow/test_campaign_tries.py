@@ -242,8 +242,9 @@ def test_whom_a_person_took_out_is_not_called_by_a_retry(on: Stage, number: Call
 
 def test_a_bad_row_that_stays_bad_keeps_no_retry_out_that_skips_it(on: Stage, number: Callable[[], str]) -> None:
     person, here = number(), context("bad again")
-    for _ in range(2):
-        report = campaign([row(person), row("12")], skip_bad=True).execute(here)
+    people = [row(person), row("12")]
+    campaign(people, skip_bad=True).execute(here)
+    report = campaign(people, skip_bad=True).execute(here)
     assert report["rows"] == {"enqueued": 0, "duplicates": 1, "rejected": 1}
     assert rings(on, person) == [1]
 

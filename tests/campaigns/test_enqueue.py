@@ -297,3 +297,16 @@ async def test_a_row_with_more_data_than_a_job_carries_is_named(queue: CallQueue
     report = await enqueue(queue, file_of(tmp_path, rows))
     assert numbers(report) == (0, 0, 1)
     assert "8192 is the most" in next(found.message for found in report.findings if found.is_error)
+
+
+async def test_data_of_the_options_stays_with_each_call_beside_its_columns(queue: CallQueue, tmp_path: Path) -> None:
+    options = replace(OPTIONS, data={"run": "monday", "name": "wins"})
+    await enqueue(queue, file_of(tmp_path, "destination,name,note\n+6587654321,Ana,x\n"), options)
+    assert [job.data for job in await jobs(queue)] == [{"note": "x", "run": "monday", "name": "wins"}]
+
+
+async def test_keys_by_row_number_take_the_place_of_the_rows_own(queue: CallQueue, tmp_path: Path) -> None:
+    rows = "destination,name,unique_key\n+6587654321,Ana,a\n+6587654322,Ben,b\n+6587654323,Cleo,\n"
+    options = replace(OPTIONS, keys={2: "first", 4: "third"})
+    await enqueue(queue, file_of(tmp_path, rows), options)
+    assert [job.unique_key for job in await jobs(queue)] == ["first", "b", "third"]
