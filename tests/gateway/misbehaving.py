@@ -180,9 +180,18 @@ def answers(status: int, body: bytes = b"", *headers: str) -> Behaviour:
     return behave
 
 
+def created(session_id: str) -> bytes:
+    """The body that gives a call this session."""
+    return CREATED.replace(b"6f7a2c1e-0001", session_id.encode())
+
+
 def places(connection: Connection) -> None:
-    """Place every call, as 8x8 does."""
-    answers(200, CREATED)(connection)
+    """Place every call, as 8x8 does: each has a session of its own."""
+    while head := connection.read_request():
+        session_id = f"6f7a2c1e-{len(connection.server.bodies):04}"
+        connection.send(answer(200, created(session_id)))
+        if connection.wants_to_end(head):
+            break
 
 
 def sends(raw: bytes) -> Behaviour:

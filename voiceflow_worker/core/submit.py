@@ -11,6 +11,7 @@ import structlog
 
 from voiceflow_worker.core.changes import Changes
 from voiceflow_worker.core.departures import Departures, Turn
+from voiceflow_worker.core.early_hold import EarlyHold
 from voiceflow_worker.core.holds import Holds
 from voiceflow_worker.core.journal import OUTSIDE_WINDOW, Journal
 from voiceflow_worker.core.numbers import NumberLocks
@@ -137,9 +138,10 @@ class Submitter:
             await self._send(flight, job)
 
     async def _send(self, flight: Flight, job: Job) -> None:
-        progress = PostProgress()
+        early = EarlyHold(self._holds)
+        progress = PostProgress(on_hold=early.order)
         try:
-            reply = await self._post(flight, job, progress)
+            reply = await self._post(flight, job, progress, early)
         except _cancellations():
             await self._settle_at_last(job, self._cut_short(progress))
             raise
@@ -154,7 +156,7 @@ class Submitter:
         with anyio.move_on_after(LAST_WORD, shield=True):
             await self._settle(job, reply)
 
-    async def _post(self, flight: Flight, job: Job, progress: PostProgress) -> Reply:
+    async def _post(self, flight: Flight, job: Job, progress: PostProgress, early: EarlyHold) -> Reply:
         post = job.posts[-1]
         try:
             await flight.turn.depart()
@@ -183,7 +185,7 @@ class Submitter:
             if not progress.may_have_left:
                 verdict = Verdict(kind=VerdictKind.NOT_SENT, cause=NotSentCause.FAULT, message=message)
         self._heard(verdict, left_at)
-        return self._judged(verdict, sent_at=now)
+        return early.reply(verdict, at=self._store.clock.now()) or self._judged(verdict, sent_at=now)
 
     def _judged(self, verdict: Verdict, *, sent_at: datetime) -> Reply:
         """The reply of a verdict that has just come; a hold that follows from it holds this worker from now on."""

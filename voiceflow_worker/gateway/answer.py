@@ -29,21 +29,33 @@ class AnswerReader:
     A body of more than `longest` bytes counts as one that broke off.
     """
 
-    __slots__ = ("_body", "_is_whole", "_longest", "_response")
+    __slots__ = ("_body", "_longest", "_response", "came_with_content", "is_whole")
 
     def __init__(self, response: httpx.Response, *, longest: int = LONGEST_BODY) -> None:
         self._response = response
         self._longest = longest
         self._body = bytearray()
-        self._is_whole = False
+        self.came_with_content = response.is_stream_consumed
+        """It was made with its content, as httpx.MockTransport's are: it came over no connection."""
+        self.is_whole = False
+
+    @property
+    def closes_its_connection(self) -> bool:
+        """Whether its head says so (RFC 9112 §9.6)."""
+        return "close" in self._response.headers.get("connection", "").lower()
+
+    @property
+    def states_its_length(self) -> bool:
+        """Whether its head says where it ends. Else all that comes belongs to it, whoever it was meant for."""
+        return not {"content-length", "transfer-encoding"}.isdisjoint(self._response.headers)
 
     async def read(self) -> None:
         """Read to the end; an error on the way is no error here, the answer is then not whole. Closes the response."""
         response = self._response
         try:
-            if response.is_stream_consumed:  # made with its content, as httpx.MockTransport's are
+            if self.came_with_content:
                 self._body += response.content
-                self._is_whole = True
+                self.is_whole = True
                 return
             fits = True
             async for chunk in response.aiter_raw():
@@ -51,8 +63,8 @@ class AnswerReader:
                 fits = fits and len(self._body) + len(chunk) <= self._longest
                 if fits:
                     self._body += chunk
-            self._is_whole = fits and self._has_its_length()
-            if self._is_whole and "content-encoding" in response.headers:
+            self.is_whole = fits and self._has_its_length()
+            if self.is_whole and "content-encoding" in response.headers:
                 self._decode()
         except Exception:  # noqa: BLE001 - each transport has its own errors for this, and all say: no further
             return
@@ -66,7 +78,7 @@ class AnswerReader:
             status=self._response.status_code,
             headers=self._response.headers,
             body=bytes(self._body),
-            is_whole=self._is_whole,
+            is_whole=self.is_whole,
             post_was_cut=post_was_cut,
         )
 
@@ -77,12 +89,12 @@ class AnswerReader:
 
     def _decode(self) -> None:
         """Take the encoding off that nobody asked for; a body that does not decode is no whole one."""
-        self._is_whole = False
+        self.is_whole = False
         encoding = self._response.headers["content-encoding"]
         self._body = bytearray(
             httpx.Response(200, headers={"content-encoding": encoding}, content=bytes(self._body)).content
         )
-        self._is_whole = True
+        self.is_whole = True
 
     async def _close(self) -> None:
         with anyio.move_on_after(_CLOSING, shield=True):

@@ -136,6 +136,20 @@ def judge_lateness(*, valid_until: datetime, now: datetime) -> Verdict:
     )
 
 
+def judge_foreign(verdict: Verdict) -> Verdict:
+    """The verdict of an answer that may be another request's: whatever it says of a call, it may not be of this one.
+
+    Its hold stands: whoever was answered, the account or the pace was meant.
+    """
+    return replace(
+        verdict,
+        kind=VerdictKind.UNKNOWN,
+        message=f"{verdict.message}; but the connection was not new, and the answer may be that of another request:"
+        " the call may have been placed",
+        session_id=None,
+    )
+
+
 def describe(error: Exception) -> str:
     """An error in words. The name is that of its cause: transports file what went wrong under other errors' names."""
     origin = error.__cause__ or error

@@ -58,7 +58,7 @@ class Wire:
             "Accept-Encoding": "identity",
             "User-Agent": "voiceflow-worker",
         }
-        self._get_headers = httpx.Headers(headers)
+        self._get_headers = httpx.Headers({**headers, "Connection": "close"})
         self._post_headers = httpx.Headers({**headers, "Content-Type": "application/json"})
         self._last_post_headers = httpx.Headers({**self._post_headers, "Connection": "close"})
 
@@ -74,10 +74,12 @@ class Wire:
         request.read()
         return request
 
-    def get_webhooks(self, *, keep_connection: bool, extensions: Mapping[str, Any]) -> httpx.Request:
-        """The cheapest authenticated request there is: the list of the sub-account's webhooks."""
-        headers = self._get_headers if keep_connection else {**self._get_headers, "Connection": "close"}
-        return httpx.Request("GET", self._webhooks, headers=headers, extensions=dict(extensions))
+    def get_webhooks(self, *, extensions: Mapping[str, Any]) -> httpx.Request:
+        """The cheapest authenticated request there is: the list of the sub-account's webhooks.
+
+        It is the last request of its connection: a POST never meets what is left over of another kind of request.
+        """
+        return httpx.Request("GET", self._webhooks, headers=self._get_headers, extensions=dict(extensions))
 
 
 class _Body(httpx.ByteStream):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -80,6 +81,10 @@ class Verdict:
         return self.kind is VerdictKind.NOT_SENT and self.cause in {None, NotSentCause.UNREACHABLE, NotSentCause.FAULT}
 
 
+HoldHearer = Callable[[Hold], Awaitable[None]]
+"""Takes the hold of an answer while its verdict is still awaited."""
+
+
 class PostProgress:
     """How far one POST has come, readable while it runs and after it was cancelled.
 
@@ -88,7 +93,13 @@ class PostProgress:
     provably sent nothing.
     """
 
-    __slots__ = ("may_have_left",)
+    __slots__ = ("_on_hold", "may_have_left")
 
-    def __init__(self) -> None:
+    def __init__(self, *, on_hold: HoldHearer | None = None) -> None:
         self.may_have_left = False
+        self._on_hold = on_hold
+
+    async def hold(self, hold: Hold) -> None:
+        """An answer holds the queue, and the gateway still has to find out what it means for the call."""
+        if self._on_hold is not None:
+            await self._on_hold(hold)

@@ -1,0 +1,61 @@
+"""An answer holds the queue before it is known what it means for its call: once, and also while the store is away."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from voiceflow_worker import open_store
+from voiceflow_worker.core.early_hold import EarlyHold
+from voiceflow_worker.core.holds import Holds
+from voiceflow_worker.errors import StoreUnavailableError
+from voiceflow_worker.model.gate import Gate
+from voiceflow_worker.model.verdict import Hold, PostProgress, Verdict, VerdictKind
+
+pytestmark = pytest.mark.anyio
+NOW = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
+HOLD = Hold(reason="8x8 asks for a slower pace (429)")
+VERDICT = Verdict(kind=VerdictKind.TURNED_AWAY, message="429", http_status=429, hold=HOLD)
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    chosen: str = request.param
+    return chosen
+
+
+async def test_it_is_ordered_once_and_its_reply_orders_nothing_more() -> None:
+    async with open_store("memory://") as store:
+        holds = Holds(store.control, store.clock, queue="default")
+        early = EarlyHold(holds)
+        await PostProgress(on_hold=early.order).hold(HOLD)
+        [gate] = await store.control.gates("default")
+        assert holds.closed_since(store.clock.monotonic() - 60)
+        reply = early.reply(VERDICT, at=NOW)
+    assert reply is not None
+    assert (reply.verdict, reply.at, reply.gate, reply.held_until) == (VERDICT, NOW, None, gate.until)
+    assert gate.until is not None
+    assert gate.until - gate.since == timedelta(seconds=1), "one answer, one pause"
+
+
+async def test_while_the_store_is_away_the_reply_orders_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(gate: Gate) -> Gate:
+        raise StoreUnavailableError("the store is away")
+
+    async with open_store("memory://") as store:
+        holds = Holds(store.control, store.clock, queue="default")
+        early = EarlyHold(holds)
+        monkeypatch.setattr(store.control, "gate", away)
+        await early.order(HOLD)
+        assert holds.closed_since(store.clock.monotonic() - 60), "this worker sends nothing more"
+        reply = early.reply(VERDICT, at=NOW)
+    assert reply is not None
+    assert reply.gate is not None
+    assert reply.gate.reason == HOLD.reason
+
+
+async def test_without_one_the_verdict_is_judged_as_ever() -> None:
+    async with open_store("memory://") as store:
+        early = EarlyHold(Holds(store.control, store.clock, queue="default"))
+        assert early.reply(VERDICT, at=NOW) is None

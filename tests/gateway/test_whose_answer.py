@@ -1,0 +1,516 @@
+"""Whose answer it is: what is left over of one POST must not free, fail or place the call of the next.
+
+The servers here answer on raw sockets, at moments of their choice. A transport that gives each POST a connection of its
+own never meets what they leave over; one that keeps connections has to find it out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import aiohttp
+import anyio
+import httpx
+import pytest
+from aiohttp.client_proto import ResponseHandler
+from httpx_aiohttp import AiohttpTransport
+
+from tests.gateway.conftest import KINDS, NOW, TRUSTING_CERTIFI, Kind, Stranger, named, placement
+from tests.gateway.misbehaving import (
+    CERTIFICATE,
+    LONGEST,
+    Behaviour,
+    Connection,
+    MisbehavingServer,
+    answer,
+    answers,
+    created,
+    places,
+)
+from voiceflow_worker.gateway.aiohttp_pool import ConnectorWatch, WatchedProtocol
+from voiceflow_worker.gateway.answer import AnswerReader
+from voiceflow_worker.gateway.answer_times import SHORTEST
+from voiceflow_worker.gateway.client import VoiceClient
+from voiceflow_worker.model.verdict import Hold, PostProgress, Verdict, VerdictKind
+
+pytestmark = pytest.mark.anyio
+K = VerdictKind
+KEEPING = [kind for kind in KINDS if kind.name == "aiohttp" or (kind.name, kind.backend) == ("default", "asyncio")]
+keeping = pytest.mark.parametrize("kind", KEEPING, ids=named)
+
+NOT_CREATED = b'{"sessionStatus":"NOT_CREATED","statusCode":%d,"statusMessage":"No"}'
+PLATFORM = b'{"code":1304,"message":"No","errorId":"4b0c-77"}'
+# Every answer that frees a call to be sent again, or ends it as failed or expired: (what it says, how it is judged).
+FREEING: dict[str, tuple[bytes, VerdictKind]] = {
+    "429": (answer(429), K.TURNED_AWAY),
+    "429 with a time": (answer(429, b"", "Retry-After: 3"), K.TURNED_AWAY),
+    "425": (answer(425), K.TURNED_AWAY),
+    "401": (answer(401, NOT_CREATED % 401), K.TURNED_AWAY),
+    "403": (answer(403), K.TURNED_AWAY),
+    "404": (answer(404), K.TURNED_AWAY),
+    "307": (answer(307, b"", "Location: /elsewhere"), K.TURNED_AWAY),
+    "308": (answer(308, b"", "Location: /elsewhere"), K.TURNED_AWAY),
+    "400 of the platform": (answer(400, PLATFORM), K.TURNED_AWAY),
+    "410 of the platform": (answer(410, PLATFORM), K.TURNED_AWAY),
+    "400 refused": (answer(400, NOT_CREATED % -1014), K.REFUSED),
+    "422 too late": (answer(422, NOT_CREATED % -1015), K.REFUSED),
+    "200 refused": (answer(200, NOT_CREATED % -1017), K.REFUSED),
+    "200 with the code 429": (answer(200, NOT_CREATED % 429), K.TURNED_AWAY),
+    "500 believed": (answer(500, NOT_CREATED % 500), K.TURNED_AWAY),
+    "503 believed": (answer(503, b"", "Retry-After: 3"), K.TURNED_AWAY),
+    "without an end": (b"HTTP/1.1 429 Whatever\r\n\r\n", K.TURNED_AWAY),
+}
+
+
+async def place(client: VoiceClient, *, progress: PostProgress | None = None) -> Verdict:
+    return await client.place(placement(), progress=progress or PostProgress(), now=NOW)
+
+
+def after_the_first(act: Callable[[Connection, bytes], None]) -> Behaviour:
+    """Place what comes, and on a kept connection `act` when its second POST has come, with the true answer to that."""
+
+    def behave(connection: Connection) -> None:
+        asked = 0
+        while head := connection.read_request():
+            asked += 1
+            true = answer(200, created(f"s-{len(connection.server.bodies)}"))
+            if asked == 2:
+                act(connection, true)
+                return
+            connection.send(true)
+            if connection.wants_to_end(head):
+                return
+
+    return behave
+
+
+async def second_verdict(
+    kind: Kind, act: Callable[[Connection, bytes], None], *, tls: bool = False, **more: Any
+) -> Verdict:
+    """What becomes of the second of two POSTs, which is placed."""
+    with MisbehavingServer(after_the_first(act), tls=tls) as server:
+        trust = ssl.create_default_context(cafile=CERTIFICATE) if tls else None
+        async with kind.client(server.url, trust=trust, **more) as client:
+            assert (await place(client)).kind is K.CREATED
+            return await place(client)
+
+
+def assert_in_doubt(kind: Kind, verdict: Verdict) -> None:
+    """In doubt where connections are kept, and placed where the POST had one of its own."""
+    if kind in KEEPING:
+        assert (verdict.kind, verdict.session_id) == (K.UNKNOWN, None), verdict
+        assert "another request" in verdict.message
+    else:
+        assert verdict.kind is K.CREATED, verdict
+
+
+# -- something more comes ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("surplus", FREEING)
+async def test_what_is_left_over_of_an_earlier_post_neither_frees_nor_fails_the_next(kind: Kind, surplus: str) -> None:
+    def act(connection: Connection, true: bytes) -> None:
+        connection.send(FREEING[surplus][0])
+        time.sleep(0.4)  # 8x8 thinks; 50 to 300 ms of waiting would not do
+        with suppress(OSError):
+            connection.send(true)
+
+    assert_in_doubt(kind, await second_verdict(kind, act, retry_not_created_5xx=True))
+
+
+@pytest.mark.parametrize("pieces", ["together", "head first", "one byte at a time"])
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+async def test_it_does_not_matter_in_which_pieces_the_true_answer_follows(kind: Kind, pieces: str, tls: bool) -> None:
+    def act(connection: Connection, true: bytes) -> None:
+        surplus = FREEING["429"][0]
+        match pieces:
+            case "together":
+                connection.send(surplus + true)
+            case "head first":
+                connection.send(surplus + true[:20])
+                time.sleep(0.2)
+                connection.send(true[20:])
+            case _:
+                connection.send(surplus)
+                with suppress(OSError):
+                    for byte in true:
+                        connection.send(bytes([byte]))
+                        time.sleep(0.001)
+        connection.stall()
+
+    assert_in_doubt(kind, await second_verdict(kind, act, tls=tls))
+
+
+@keeping
+async def test_a_surplus_that_came_before_the_post_closes_the_connection(kind: Kind) -> None:
+    """Also when only a part of it has come, which aiohttp would forget when the next request begins."""
+    asked, came = threading.Event(), threading.Event()
+
+    def behave(connection: Connection) -> None:
+        connection.read_request()
+        connection.send(answer(200, created(f"s-{len(connection.server.bodies)}")))
+        asked.wait(LONGEST)
+        with suppress(OSError):
+            connection.send(b"HTTP/1.1 4")
+        came.set()
+        while connection.read_request():
+            connection.send(b"29 Whatever\r\nContent-Length: 0\r\n\r\n")
+
+    with MisbehavingServer(behave) as server:
+        async with kind.client(server.url) as client:
+            assert (await place(client)).kind is K.CREATED
+            asked.set()
+            assert await anyio.to_thread.run_sync(came.wait, LONGEST)
+            await anyio.sleep(0.05)  # the client reads it while it is idle
+            assert (await place(client)).kind is K.CREATED
+        assert (server.connections, len(server.posts)) == (2, 2)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_connection_that_brought_something_before_it_was_asked_is_suspect(anyio_backend: str) -> None:
+    quiet, talking = (WatchedProtocol(loop=asyncio.get_running_loop()) for _ in range(2))
+    talking.data_received(answer(429))
+    for protocol, is_own in ((quiet, True), (talking, False)):
+        watch = ConnectorWatch(PostProgress())
+        watch.handed_out(protocol)
+        assert watch.has_own_connection(AnswerReader(httpx.Response(429))) is is_own
+
+
+# -- nothing more comes ------------------------------------------------------------------------------------------------
+
+
+@keeping
+@pytest.mark.parametrize("said", ["429", "400 refused", "403", "410 of the platform"])
+async def test_an_answer_that_nothing_follows_is_believed_and_its_connection_is_kept(kind: Kind, said: str) -> None:
+    raw, expected = FREEING[said]
+
+    def behave(connection: Connection) -> None:
+        while connection.read_request():
+            number = len(connection.server.bodies)
+            connection.send(raw if number == 2 else answer(200, created(f"s-{number}")))
+
+    with MisbehavingServer(behave) as server:
+        async with kind.client(server.url) as client:
+            began = time.monotonic()
+            kinds = [(await place(client)).kind for _ in range(3)]
+            took = time.monotonic() - began
+        assert kinds == [K.CREATED, expected, K.CREATED]
+        assert took >= SHORTEST
+        assert server.connections == 1
+
+
+@keeping
+async def test_the_wait_is_twice_as_long_as_the_slowest_answer_of_late(kind: Kind) -> None:
+    slow = 0.8
+
+    def behave(connection: Connection) -> None:
+        while connection.read_request():
+            number = len(connection.server.bodies)
+            if number == 1:
+                time.sleep(slow)
+            connection.send(answer(429) if number == 2 else answer(200, created(f"s-{number}")))
+
+    with MisbehavingServer(behave) as server:
+        async with kind.client(server.url) as client:
+            assert (await place(client)).kind is K.CREATED
+            began = time.monotonic()
+            assert (await place(client)).kind is K.TURNED_AWAY
+            assert time.monotonic() - began >= 2 * slow
+
+
+@keeping
+async def test_on_a_new_connection_nothing_is_waited_for(kind: Kind) -> None:
+    with MisbehavingServer(answers(429)) as server:
+        async with kind.client(server.url) as client:
+            with anyio.fail_after(SHORTEST * 0.9):
+                assert (await place(client)).kind is K.TURNED_AWAY
+
+
+@keeping
+async def test_no_other_post_gets_the_connection_meanwhile(kind: Kind) -> None:
+    def act(connection: Connection, true: bytes) -> None:
+        connection.send(answer(429))
+        connection.stall()
+
+    with MisbehavingServer(after_the_first(act)) as server:
+        async with kind.client(server.url) as client:
+            assert (await place(client)).kind is K.CREATED
+            verdicts: list[Verdict] = []
+
+            async def second() -> None:
+                verdicts.append(await place(client))
+
+            async with anyio.create_task_group() as tasks:
+                server.seen.clear()
+                tasks.start_soon(second)
+                assert await anyio.to_thread.run_sync(server.seen.wait, LONGEST)
+                await anyio.sleep(0.2)
+                assert verdicts == [], "its answer is here, and is not believed yet"
+                assert (await place(client)).kind is K.CREATED
+                assert server.connections == 2
+            assert [verdict.kind for verdict in verdicts] == [K.TURNED_AWAY]
+
+
+@keeping
+async def test_the_hold_of_an_answer_is_heard_before_it_is_known_whose_it_is(kind: Kind) -> None:
+    heard: list[tuple[Hold, float]] = []
+
+    async def hear(hold: Hold) -> None:
+        heard.append((hold, time.monotonic()))
+
+    def act(connection: Connection, true: bytes) -> None:
+        connection.send(answer(429, b"", "Retry-After: 3"))
+        connection.stall()
+
+    with MisbehavingServer(after_the_first(act)) as server:
+        async with kind.client(server.url) as client:
+            await place(client)
+            verdict = await place(client, progress=PostProgress(on_hold=hear))
+            over = time.monotonic()
+    [(hold, at)] = heard
+    assert hold == verdict.hold
+    assert over - at >= SHORTEST * 0.9
+
+
+# -- the connection ends -----------------------------------------------------------------------------------------------
+
+
+@keeping
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+async def test_an_end_that_the_answer_announced_is_the_end(kind: Kind, tls: bool) -> None:
+    def act(connection: Connection, true: bytes) -> None:
+        connection.send(answer(429, b"", "Connection: close"))
+
+    with anyio.fail_after(SHORTEST * 0.9):
+        assert (await second_verdict(kind, act, tls=tls)).kind is K.TURNED_AWAY
+
+
+@keeping
+@pytest.mark.parametrize(
+    "how", ["unannounced", "reset", "announced and reset", "announced and more", "within its body"]
+)
+async def test_any_other_end_proves_nothing(kind: Kind, how: str) -> None:
+    def act(connection: Connection, true: bytes) -> None:
+        match how:
+            case "unannounced":
+                connection.send(answer(429))
+            case "reset":
+                connection.send(answer(429))
+                time.sleep(0.1)
+                connection.reset()
+            case "announced and reset":
+                connection.send(answer(429, b"", "Connection: close"))
+                time.sleep(0.1)
+                connection.reset()
+            case "announced and more":
+                connection.send(answer(429, b"", "Connection: close") + true)
+            case _:
+                connection.send(answer(429, b"slow down")[:-3])
+
+    assert (await second_verdict(kind, act)).kind is K.UNKNOWN
+
+
+@keeping
+async def test_after_an_answer_that_leaves_a_doubt_the_connection_is_closed(kind: Kind) -> None:
+    """Else its true answer, which is still to come, would be taken for that of the call after it."""
+
+    def act(connection: Connection, true: bytes) -> None:
+        connection.send(answer(200, b"junk"))
+        time.sleep(0.2)
+        with suppress(OSError):
+            connection.send(true)
+        connection.stall()
+
+    with MisbehavingServer(after_the_first(act)) as server:
+        async with kind.client(server.url) as client:
+            kinds = [(await place(client)).kind for _ in range(2)]
+            third = await place(client)
+        assert kinds == [K.CREATED, K.UNKNOWN]
+        assert (third.kind, third.session_id) == (K.CREATED, "s-3")
+
+
+# -- the session of another call ---------------------------------------------------------------------------------------
+
+
+async def test_the_session_of_an_earlier_call_is_not_given_to_the_next(kind: Kind) -> None:
+    def act(connection: Connection, true: bytes) -> None:
+        connection.send(answer(200, created("s-1")))
+        time.sleep(0.3)
+        with suppress(OSError):
+            connection.send(true)
+
+    assert_in_doubt(kind, await second_verdict(kind, act))
+
+
+@keeping
+async def test_a_stand_in_that_gives_one_session_to_all_is_understood_after_one_wait(kind: Kind) -> None:
+    with MisbehavingServer(answers(200, created("always-this"))) as server:
+        async with kind.client(server.url) as client:
+            began = time.monotonic()
+            kinds = [(await place(client)).kind for _ in range(20)]
+            took = time.monotonic() - began
+        assert kinds == [K.CREATED] * 20
+        assert SHORTEST <= took < 3 * SHORTEST
+        assert server.connections == 1
+
+
+# -- given up ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("raw", [True, False], ids=["task.cancel", "scope"])
+@pytest.mark.parametrize("when", ["in mid-body", "while it listens"])
+async def test_who_is_cancelled_believes_nothing_and_leaves_no_connection(kind: Kind, raw: bool, when: str) -> None:
+    """Cancelled while the body of an answer comes, or before it is known whose answer it is."""
+    if raw and kind.backend != "asyncio":
+        pytest.skip("trio has scopes alone")
+    if when == "while it listens" and kind not in KEEPING:
+        pytest.skip("nothing is listened to")
+    sent = threading.Event()
+
+    def behave(connection: Connection) -> None:
+        while head := connection.read_request():
+            number = len(connection.server.bodies)
+            if number == 2:
+                whole = answer(400, NOT_CREATED % -1014)
+                connection.send(whole[:-5] if when == "in mid-body" else whole)
+                sent.set()
+                if connection.read_head():
+                    connection.server.bodies.append(b"used again")
+                return
+            connection.send(answer(200, created(f"s-{number}")))
+            if connection.wants_to_end(head):
+                return
+
+    progress = PostProgress()
+    verdicts: list[Verdict] = []
+    with MisbehavingServer(behave) as server:
+        async with kind.client(server.url) as client:
+            assert (await place(client)).kind is K.CREATED
+
+            async def second() -> None:
+                verdicts.append(await place(client, progress=progress))
+
+            server.ended.clear()
+            if raw:
+                task = asyncio.create_task(second())
+                assert await anyio.to_thread.run_sync(sent.wait, LONGEST)
+                await anyio.sleep(0.1)  # the head is read, and the body waited for
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            else:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(second)
+                    assert await anyio.to_thread.run_sync(sent.wait, LONGEST)
+                    await anyio.sleep(0.1)
+                    tasks.cancel_scope.cancel()
+            assert await anyio.to_thread.run_sync(server.ended.wait, LONGEST), "its connection is closed"
+            assert (await place(client)).session_id == "s-3"
+        assert b"used again" not in server.bodies
+    assert verdicts == []
+    assert progress.may_have_left
+
+
+@keeping
+async def test_the_late_answer_of_a_post_that_was_given_up_reaches_nobody(kind: Kind) -> None:
+    late = threading.Event()
+
+    def behave(connection: Connection) -> None:
+        while connection.read_request():
+            number = len(connection.server.bodies)
+            if number == 2:
+                late.wait(LONGEST)
+            with suppress(OSError):
+                connection.send(answer(429) if number == 2 else answer(200, created(f"s-{number}")))
+
+    with MisbehavingServer(behave) as server:
+        async with kind.client(server.url, read=0.2) as client:
+            verdicts = [await place(client), await place(client)]
+            late.set()
+            verdicts += [await place(client), await place(client)]
+    assert [(verdict.kind, verdict.session_id) for verdict in verdicts] == [
+        (K.CREATED, "s-1"),
+        (K.UNKNOWN, None),
+        (K.CREATED, "s-3"),
+        (K.CREATED, "s-4"),
+    ]
+
+
+# -- transports of others ----------------------------------------------------------------------------------------------
+
+
+class Repeats(Stranger):
+    """Sends what was not created again, as wrappers that retry do."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        first = await self.inner.handle_async_request(request)
+        await first.aread()
+        return first if first.status_code == 200 else await self.inner.handle_async_request(request)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_the_second_answer_of_a_wrapper_that_repeats_is_not_believed(anyio_backend: str) -> None:
+    """Its first may have been placed."""
+
+    def behave(connection: Connection) -> None:
+        connection.read_request()
+        connection.send(answer(503) if len(connection.server.bodies) == 1 else answer(429))
+
+    with MisbehavingServer(behave) as server:
+        transport = Repeats(httpx.AsyncHTTPTransport(verify=TRUSTING_CERTIFI, trust_env=False))
+        async with VoiceClient("key", "tests", base_url=server.url, transport=transport) as client:
+            verdict = await place(client)
+        assert len(server.posts) == 2
+    assert verdict.kind is K.UNKNOWN
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_a_pool_whose_owner_keeps_connections_is_not_believed_on_them(anyio_backend: str) -> None:
+    pool = httpx.AsyncHTTPTransport(verify=TRUSTING_CERTIFI, trust_env=False)
+    with MisbehavingServer(answers(429)) as server:
+        async with VoiceClient("key", "tests", base_url=server.url, transport=pool) as client:
+            first = await place(client)
+            own = await pool.handle_async_request(httpx.Request("GET", server.url))
+            await own.aread()
+            await own.aclose()
+            second = await place(client)
+        assert server.connections == 2
+    assert [first.kind, second.kind] == [K.TURNED_AWAY, K.UNKNOWN]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("said", [[], ["Connection: close"]], ids=["kept", "closed"])
+async def test_a_session_of_the_callers_is_believed_only_when_the_server_closes(
+    anyio_backend: str, said: list[str]
+) -> None:
+    session = aiohttp.ClientSession()
+    transport = AiohttpTransport(client=session, verify=TRUSTING_CERTIFI, trust_env=False)
+    with MisbehavingServer(answers(429, b"", *said)) as server:
+        async with VoiceClient("key", "tests", base_url=server.url, transport=transport) as client:
+            verdict = await place(client)
+    assert verdict.kind is (K.TURNED_AWAY if said else K.UNKNOWN)
+
+
+@keeping
+async def test_connections_are_of_the_kind_that_is_watched(kind: Kind) -> None:
+    """Another release of aiohttp might make them otherwise: then nothing may leave on them."""
+    with MisbehavingServer(places) as server:
+        async with kind.client(server.url) as client:
+            assert (await place(client)).kind is K.CREATED
+            assert client._carrier is not None
+            transport = client._carrier.transport
+            assert isinstance(transport, AiohttpTransport)
+            connector = transport.get_client().connector
+            assert connector is not None
+            connector._factory = partial(ResponseHandler, loop=asyncio.get_running_loop())
+            connector._conns.clear()
+            verdict = await place(client)
+        assert len(server.posts) == 1
+    assert verdict.kind is K.NOT_SENT
