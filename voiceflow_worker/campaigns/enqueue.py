@@ -67,7 +67,7 @@ async def enqueue_file(
     campaign = open_campaign(path, options, now=now, on_bytes=steps.read_bytes)
     tally = Tally(file=campaign.file, batch_id=campaign.batch_id, dry_run=dry_run)
     tally.findings.add(campaign.findings)
-    intake = Intake(queue, file=campaign.file)
+    intake = Intake(queue, file=campaign.file, stop_after_refused=options.stop_after_refused if options else None)
     kept = KeptRows()
     with ExitStack() as stack:
         rejected = None

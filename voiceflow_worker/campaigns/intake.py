@@ -9,6 +9,7 @@ from datetime import datetime
 from voiceflow_worker.campaigns.request import ReadRow
 from voiceflow_worker.core.ports import KeyOwner
 from voiceflow_worker.core.queue import CallQueue, CallRequest
+from voiceflow_worker.core.refusals import BatchLimits
 from voiceflow_worker.core.suppression import Suppression, SuppressionList
 from voiceflow_worker.errors import CallFlowError, KeyConflict, KeyConflictError, SuppressedNumberError
 from voiceflow_worker.model.finding import Finding, Severity
@@ -43,9 +44,11 @@ class Taken:
 class Intake:
     """Hands rows to a queue; without one it only sorts them."""
 
-    def __init__(self, queue: CallQueue | None, *, file: str) -> None:
+    def __init__(self, queue: CallQueue | None, *, file: str, stop_after_refused: int | None = None) -> None:
         self._queue = queue
         self._file = file
+        self._stop_after_refused = stop_after_refused
+        self._limited: set[str] = set()
 
     async def judge(self, rows: Sequence[ReadRow]) -> Judged:
         """Look up who owns the rows' keys: the same call makes a row known, another call makes it bad.
@@ -83,6 +86,7 @@ class Intake:
 
     async def hand_in(self, rows: Sequence[ReadRow]) -> Taken:
         """Enqueue rows in one step; refuses what expired since it was read, or lost its key to another meanwhile."""
+        await self._set_limits(rows)
         taken = Taken()
         waiting = list(rows)
         while waiting:
@@ -107,6 +111,16 @@ class Intake:
                 taken.duplicates += len(requests) - made
                 break
         return taken
+
+    async def _set_limits(self, rows: Sequence[ReadRow]) -> None:
+        """Set what holds a batch before its first call is there, once for each batch of the file."""
+        if self._queue is None or self._stop_after_refused is None:
+            return
+        batches = {row.request.batch_id for row in rows if row.request is not None and row.request.batch_id is not None}
+        limits = BatchLimits(self._queue.store)
+        for batch_id in sorted(batches - self._limited):
+            await limits.put(self._queue.name, batch_id, stop_after_refused=self._stop_after_refused)
+        self._limited |= batches
 
     async def _listed(self, rows: Sequence[ReadRow]) -> Mapping[str, Suppression]:
         """The entries of these rows' numbers on the suppression list."""

@@ -34,7 +34,8 @@ class CampaignOptions:
     names the zone of local times. `priority`: larger goes first. `window` is read by the clock of the row's zone, else
     of `time_zone`, else of its number's own zone. `redial` None leaves it to the queue.
     `menu` names the IVR menu that the calls begin with. `data` is kept with each call beside the columns of its row.
-    `keys` are unique keys by row number, in place of the rows' own.
+    `keys` are unique keys by row number, in place of the rows' own. `stop_after_refused`: the batch is held after so
+    many refusals in a row that blame its voice or its source (None: 10; 0: never).
     """
 
     template: FlowTemplate | None = None
@@ -51,3 +52,4 @@ class CampaignOptions:
     window: CallWindow | None = None
     data: Mapping[str, object] | None = None
     keys: Mapping[int, str] | None = None
+    stop_after_refused: int | None = None

@@ -95,6 +95,13 @@ class RowOptions:
     redial_jitter: Annotated[
         float | None, Parameter(metavar="X", help="Each wait is longer or shorter by up to this part, 0 to 1. [0]")
     ] = None
+    stop_after_refused: Annotated[
+        int | None,
+        Parameter(
+            metavar="N",
+            help="Hold the batch after N refusals in a row that blame its voice or its source; 0: never. [10]",
+        ),
+    ] = None
 
 
 def campaign_options(given: RowOptions | None, settings: Settings) -> CampaignOptions:
@@ -131,7 +138,14 @@ def campaign_options(given: RowOptions | None, settings: Settings) -> CampaignOp
         priority=rows.priority,
         window=_window(rows),
         redial=_redial(rows, settings),
+        stop_after_refused=_count(rows.stop_after_refused),
     )
+
+
+def _count(number: int | None) -> int | None:
+    if number is not None and number < 0:
+        raise InvalidInputError(f"--stop-after-refused {number}: give a number of calls, or 0 for never")
+    return number
 
 
 def _window(rows: RowOptions) -> CallWindow | None:

@@ -43,4 +43,5 @@ def worker_of(settings: Settings, store: Store, voice: VoiceClient) -> Worker:
         ),
         call_log=voice,
         witness=journal_files(settings),
+        voices=voice,
     )

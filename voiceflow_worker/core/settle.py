@@ -12,6 +12,7 @@ from voiceflow_worker.core.changes import Changes
 from voiceflow_worker.core.identity import job_of
 from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.core.queue_names import QueueNames
+from voiceflow_worker.core.refusals import ANSWER_CODES, SUMMARY_CODES, RefusalRuns
 from voiceflow_worker.core.sessions import Sessions
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.core.together import together
@@ -55,6 +56,7 @@ class Settler:
         self._sessions = Sessions(store.records)
         self._suppression = SuppressionList(store)
         self._queues = QueueNames(store.records)
+        self._refusals = RefusalRuns(store)
 
     async def verdict(
         self, job: Job, number: int, verdict: Verdict, *, at: datetime | None = None, held_until: datetime | None = None
@@ -65,7 +67,13 @@ class Settler:
         """
         at = at or self._store.clock.now()
         apply = partial(_answered, number=number, verdict=verdict, at=at, policy=self._policy, held_until=held_until)
-        return (await self._changes.change(job.id, apply, base=job)).new
+        changed = await self._changes.change(job.id, apply, base=job)
+        if verdict.kind is VerdictKind.REFUSED and verdict.code in ANSWER_CODES:
+            if changed.new is not changed.old:
+                await self._refusals.refused(changed.new, verdict.code, message=verdict.message)
+        elif verdict.kind is VerdictKind.CREATED:
+            await self._refusals.taken(changed.new, ANSWER_CODES)
+        return changed.new
 
     async def summary(self, summary: SessionSummary) -> SummaryResult:
         """Settle the POST that a session summary (VSS) belongs to: by its `clientRequestId`, else by its session.
@@ -175,7 +183,13 @@ class Settler:
         await self._leave_alone(changed.new, outcome)
         if not is_clear:
             return SummaryResult.INCONCLUSIVE
-        return SummaryResult.REPEATED if changed.new is changed.old else SummaryResult.SETTLED
+        if changed.new is changed.old:
+            return SummaryResult.REPEATED
+        if outcome.code in SUMMARY_CODES:
+            await self._refusals.refused(changed.new, outcome.code, message=outcome.message or "")
+        else:
+            await self._refusals.taken(changed.new, SUMMARY_CODES)
+        return SummaryResult.SETTLED
 
     async def _is_clear(self, job_id: str, outcome: Outcome) -> bool:
         """Whether the person's own leg says how the call ended, in a summary whose session status is not known."""

@@ -19,6 +19,7 @@ from voiceflow_worker.core.ports import Placement, Store, Voice
 from voiceflow_worker.core.reply import Reply, hold_of
 from voiceflow_worker.core.settle import Settler
 from voiceflow_worker.core.suppression import SuppressionList, why_refused
+from voiceflow_worker.core.voice_names import VoiceCheck, VoiceList
 from voiceflow_worker.core.witness import RollbackGuard
 from voiceflow_worker.errors import IllegalMoveError, JobNotFoundError, StaleJobError, StoreError
 from voiceflow_worker.model.backoff import spread
@@ -65,6 +66,7 @@ class Submitter:
         holds: Holds,
         changes: Changes,
         heard: Callable[[Verdict, float], None],
+        voices: VoiceList | None = None,
         guard: RollbackGuard | None = None,
     ) -> None:
         self._store = store
@@ -78,6 +80,7 @@ class Submitter:
         self._numbers = NumberLocks(store.records, policy)
         self._suppression = SuppressionList(store)
         self._heard = heard
+        self._voices = VoiceCheck(voices)
 
     async def prepare(self, jobs: Sequence[Job], *, leased_at: float) -> list[Flight]:
         """Lock the numbers of leased jobs and take their turns.
@@ -95,6 +98,7 @@ class Submitter:
             jobs = [job for job in jobs if job not in closed]
         locked = await self._numbers.lock(jobs, now=locked_at)
         ready = await self._not_suppressed(locked.jobs)
+        await self._voices.look(ready)
         await self._journal.put_back_each(_in_line(locked.busy, leased_at=leased_at))
         turns = await self._departures.take(len(ready))
         # Other workers have taken the times within reach: what waits here for one would be out of reach of a hold.

@@ -25,6 +25,7 @@ from voiceflow_worker.core.queue_names import QueueNames
 from voiceflow_worker.core.reconcile import PATIENCE, Reconciler
 from voiceflow_worker.core.submit import Flight, Submitter
 from voiceflow_worker.core.sweep import Sweeper
+from voiceflow_worker.core.voice_names import VoiceList
 from voiceflow_worker.core.witness import RollbackGuard, at_work
 from voiceflow_worker.errors import (
     CallLogError,
@@ -59,6 +60,7 @@ class Worker:
     of POSTs in flight of this worker. `voice` is an opened `VoiceClient`, or anything that can `place` a call. With a
     `call_log` (the same `VoiceClient`), calls in doubt and calls without a summary are looked up in the log of 8x8.
     With a `witness` (`JournalFiles`) it notices a store that was set back to an older state, and holds the queue.
+    `voices` (the same `VoiceClient`) are held against the calls' own.
     """
 
     def __init__(
@@ -72,11 +74,12 @@ class Worker:
         options: WorkerOptions | None = None,
         call_log: CallLog | None = None,
         witness: Witness | None = None,
+        voices: VoiceList | None = None,
     ) -> None:
         self._options = options or WorkerOptions()
         if rate is not None and rate <= 0:
             raise InvalidInputError(f"a rate of {rate} calls per second sends nothing: use a number above 0, or None")
-        if concurrency < 1 or self._options.burst < 1:
+        if min(concurrency, self._options.burst) < 1:
             raise InvalidInputError("concurrency and burst must be at least 1")
         self.id = new_worker_id()
         self.queue = checked_queue(queue)
@@ -84,8 +87,7 @@ class Worker:
         self._clock = store.clock
         self._limits = Limits(rate=rate, burst=self._options.burst, max_active=self._options.max_active)
         self._concurrency = concurrency
-        policy = self._options.policy
-        changes = Changes(store, policy)
+        changes = Changes(store, policy := self._options.policy)
         self._departures = Departures(store.control, store.clock, queue=self.queue, rate=rate)
         self._reconciler: Reconciler | None = None
         if call_log is not None:
@@ -107,6 +109,7 @@ class Worker:
             holds=holds,
             changes=changes,
             heard=self._on_verdict,
+            voices=voices,
             guard=self._guard,
         )
         self._heartbeats = Heartbeats(store)

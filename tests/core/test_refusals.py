@@ -1,0 +1,180 @@
+"""A campaign that is refused for one reason stops itself; one with bad rows goes on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+import pytest
+from structlog.testing import capture_logs
+
+from tests.support.engine import Engine
+from tests.support.flows import flow, number
+from tests.support.stores import BACKENDS, url_for
+from tests.support.voices import Answer, ScriptedVoice, created, refused
+from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, Worker, WorkerOptions, open_store
+from voiceflow_worker.core.ports import Placement, Store
+from voiceflow_worker.core.refusals import BatchLimits
+from voiceflow_worker.model.gate import GateScope, GateState
+from voiceflow_worker.model.policy import Outcomes
+from voiceflow_worker.model.status import SessionStatus
+
+pytestmark = pytest.mark.anyio
+
+NO_WEBHOOKS = CallPolicy(outcomes=Outcomes.NONE)
+NO_VOICE, NO_SOURCE, BAD_NUMBER, SOURCE_NOT_LISTED = -1002, -1014, -1017, -2008
+
+
+@pytest.fixture(params=BACKENDS)
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    async with open_store(url_for(request.param, tmp_path)) as opened:
+        yield opened
+
+
+async def enqueued(store: Store, count: int, *, batch_id: str | None = "people") -> CallQueue:
+    queue = CallQueue(store, policy=NO_WEBHOOKS)
+    await queue.enqueue_many(CallRequest(flow=flow(number(place)), batch_id=batch_id) for place in range(count))
+    return queue
+
+
+async def drained(store: Store, voice: ScriptedVoice, *, workers: int = 1, concurrency: int = 5) -> None:
+    async with anyio.create_task_group() as group:
+        for _ in range(workers):
+            options = WorkerOptions(policy=NO_WEBHOOKS)
+            group.start_soon(Worker(store, voice, rate=None, concurrency=concurrency, options=options).drain)
+
+
+async def count(queue: CallQueue) -> dict[str, int]:
+    return {state.value: count for state, count in (await queue.status()).states.items() if count}
+
+
+@pytest.mark.parametrize("code", [NO_VOICE, NO_SOURCE])
+async def test_a_campaign_that_is_refused_for_one_reason_is_held_and_goes_on_once_that_is_mended(
+    store: Store, code: int
+) -> None:
+    queue, voice = await enqueued(store, 200), ScriptedVoice(answer=lambda _: refused(code, "it is not allowed"))
+    await drained(store, voice)
+    failed = (await count(queue))["failed"]
+    assert 10 <= failed <= 10 + 5  # and what was in flight
+    [gate] = await store.control.gates("default")
+    assert (gate.scope, gate.name, gate.state, gate.until) == (GateScope.BATCH, "people", GateState.HELD, None)
+    assert str(code) in gate.reason
+    assert ("en-IE-EmilyNeural" if code == NO_VOICE else "+6531234567") in gate.reason
+    voice.answer = None
+    await queue.resume(batch_id="people")
+    await drained(store, voice)
+    assert await count(queue) == {"failed": failed, "accepted": 200 - failed}
+
+
+async def test_calls_without_a_batch_hold_the_queue(store: Store) -> None:
+    queue, voice = await enqueued(store, 60, batch_id=None), ScriptedVoice(answer=lambda _: refused(NO_VOICE))
+    await drained(store, voice)
+    assert 10 <= (await count(queue))["failed"] <= 15
+    [gate] = await store.control.gates("default")
+    assert gate.scope is GateScope.QUEUE
+
+
+async def test_several_workers_count_together(store: Store) -> None:
+    queue, voice = await enqueued(store, 200), ScriptedVoice(answer=lambda _: refused(NO_SOURCE))
+    await drained(store, voice, workers=4)
+    assert 10 <= (await count(queue))["failed"] <= 10 + 4 * 5
+
+
+async def test_the_run_is_over_when_a_call_is_taken(store: Store) -> None:
+    def answer(placement: Placement) -> Answer:
+        return created(f"s-{placement.client_request_id}") if len(voice.placed) % 10 == 0 else refused(NO_VOICE)
+
+    queue, voice = await enqueued(store, 60), ScriptedVoice(answer=answer)
+    await drained(store, voice, concurrency=1)
+    assert await count(queue) == {"failed": 54, "accepted": 6}
+    assert list(await store.control.gates("default")) == []
+
+
+async def test_what_blames_the_row_holds_nothing(store: Store) -> None:
+    queue, voice = await enqueued(store, 40), ScriptedVoice(answer=lambda _: refused(BAD_NUMBER))
+    await drained(store, voice)
+    assert await count(queue) == {"failed": 40}
+    assert list(await store.control.gates("default")) == []
+
+
+@dataclass(frozen=True)
+class Limited:
+    limit: int
+    failed: Sequence[int]
+
+
+@pytest.mark.parametrize("limited", [Limited(3, range(3, 9)), Limited(0, [40])])
+async def test_a_batch_may_have_another_limit_or_none(store: Store, limited: Limited) -> None:
+    queue, voice = await enqueued(store, 40), ScriptedVoice(answer=lambda _: refused(NO_VOICE))
+    await BatchLimits(store).put("default", "people", stop_after_refused=limited.limit)
+    await drained(store, voice)
+    assert (await count(queue))["failed"] in limited.failed
+
+
+async def test_the_limit_of_a_newer_version_that_cannot_be_read_is_the_default(store: Store) -> None:
+    queue, voice = await enqueued(store, 40), ScriptedVoice(answer=lambda _: refused(NO_VOICE))
+    now = store.clock.now()
+    await store.records.put("batch-limits", {"default/people": '["of", "2028"]'}, expires_at=None, now=now)
+    await drained(store, voice)
+    assert 10 <= (await count(queue))["failed"] <= 15
+
+
+async def test_summaries_that_refuse_the_source_hold_the_batch(store: Store) -> None:
+    engine = Engine(store, ScriptedVoice())
+    for place in range(12):
+        await engine.enqueue(number(place), batch_id="people")
+    sent = [job for _ in range(2) for job in await engine.send()]
+    for place, job in enumerate(sent[:10]):
+        assert list(await store.control.gates("default")) == [], place
+        for _ in range(2):  # a repeated one does not count
+            await engine.summarise(job, SessionStatus.FAILED, code=SOURCE_NOT_LISTED)
+    [gate] = await store.control.gates("default")
+    assert (gate.scope, gate.name) == (GateScope.BATCH, "people")
+    assert "-2008" in gate.reason
+    assert "+6531234567" in gate.reason
+    assert (await engine.queue.get(sent[0].id)).state is JobState.FAILED
+
+
+# -- voices ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Named:
+    code: str
+
+
+class Voices:
+    def __init__(self, *codes: str, error: Exception | None = None) -> None:
+        self.codes, self.error, self.asked = codes, error, 0
+
+    async def speech_profiles(self) -> Sequence[Named]:
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
+        return [Named(code) for code in self.codes]
+
+
+async def logged(store: Store, voices: Voices) -> list[dict[str, object]]:
+    voice = ScriptedVoice()
+    with capture_logs() as logs:
+        await Worker(store, voice, rate=None, options=WorkerOptions(policy=NO_WEBHOOKS), voices=voices).drain()
+    assert len(voice.placed) == 60
+    return [dict(each) for each in logs if "voice" in each]
+
+
+async def test_a_voice_that_the_account_does_not_have_is_warned_of_once(store: Store) -> None:
+    await enqueued(store, 60)
+    voices = Voices("en-IE-EmilyNeural2", "de-DE-KatjaNeural")
+    [warning] = await logged(store, voices)
+    assert (warning["voice"], warning["near"]) == ("en-IE-EmilyNeural", ["en-IE-EmilyNeural2"])
+    assert voices.asked == 1
+
+
+@pytest.mark.parametrize("voices", [Voices("en-IE-EmilyNeural"), Voices(error=OSError("no way"))])
+async def test_a_known_voice_and_a_list_that_cannot_be_had_are_no_reason_to_warn(store: Store, voices: Voices) -> None:
+    await enqueued(store, 60)
+    voices.asked = 0
+    assert await logged(store, voices) == []
+    assert voices.asked == 1
