@@ -350,6 +350,40 @@ async def test_the_session_of_an_earlier_call_is_not_given_to_the_next(kind: Kin
 
 
 @keeping
+async def test_a_doubt_keeps_no_session_of_an_earlier_call(kind: Kind) -> None:
+    """Else the summary of that call would settle this one."""
+
+    def act(connection: Connection, true: bytes) -> None:
+        connection.send(answer(500, created("s-1")))
+        time.sleep(0.1)
+        with suppress(OSError):
+            connection.send(true)
+
+    assert_in_doubt(kind, await second_verdict(kind, act))
+
+
+@keeping
+async def test_a_post_that_was_given_up_counts_for_the_wait(kind: Kind) -> None:
+    given_up = 0.9
+
+    def behave(connection: Connection) -> None:
+        while connection.read_request():
+            number = len(connection.server.bodies)
+            if number == 1:
+                connection.stall()
+                return
+            connection.send(answer(429) if number == 3 else answer(200, created(f"s-{number}")))
+
+    with MisbehavingServer(behave) as server:
+        async with kind.client(server.url, read=given_up) as client:
+            assert [(await place(client)).kind for _ in range(2)] == [K.UNKNOWN, K.CREATED]
+            client._proof._at_most = 60.0
+            began = time.monotonic()
+            assert (await place(client)).kind is K.TURNED_AWAY
+            assert time.monotonic() - began >= 2 * given_up
+
+
+@keeping
 async def test_a_stand_in_that_gives_one_session_to_all_is_understood_after_one_wait(kind: Kind) -> None:
     with MisbehavingServer(answers(200, created("always-this"))) as server:
         async with kind.client(server.url) as client:

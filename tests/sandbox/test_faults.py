@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import Any
 
 import anyio
@@ -10,6 +11,8 @@ import httpx
 import pytest
 
 from tests.sandbox.calling import ANA, BEN, Caller, body, calling
+from tests.support.flows import flow, number
+from voiceflow_worker import CallQueue, CallRequest, JobState, VoiceClient, Worker, open_store
 from voiceflow_worker.sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
@@ -128,6 +131,36 @@ async def test_raw_junk_is_no_http(caller: Caller) -> None:
     assert not (await caller.bytes_of_answer()).startswith(b"HTTP")
     with pytest.raises(httpx.RemoteProtocolError):
         await caller.place()
+
+
+async def test_a_surplus_answer_is_read_by_the_next_post_of_its_connection(caller: Caller) -> None:
+    await caller.fault("surplus", next=1, seconds=0, retry_after=3)
+    limits = httpx.Limits(max_connections=1)
+    async with httpx.AsyncClient(limits=limits, trust_env=False) as client:
+        one = Caller(caller.url, client)
+        assert (await one.place()).json()["sessionStatus"] == "CREATED"
+        surplus = await one.place(BEN)
+    assert (surplus.status_code, surplus.headers["retry-after"]) == (429, "3")
+    assert await rang(caller) == [True, True]
+    assert [entry["http_status"] for entry in await caller.ledger()] == [200, 200]
+
+
+async def test_a_surplus_comes_after_a_true_answer(caller: Caller) -> None:
+    refused = await caller.client.post(f"{caller.url}/_sandbox/faults", json={"fault": "surplus", "place": "before"})
+    assert refused.status_code == 422
+
+
+async def test_whoever_keeps_connections_calls_nobody_twice_when_answers_are_left_over(caller: Caller) -> None:
+    await caller.fault("surplus", times=None, seconds=0.2)
+    async with open_store("memory://") as store:
+        queue = CallQueue(store)
+        await queue.enqueue_many([CallRequest(flow=flow(number(place))) for place in range(8)])
+        async with VoiceClient("key-1", "acme", base_url=caller.url) as voice:
+            with anyio.fail_after(60):
+                await Worker(store, voice, rate=None, concurrency=1).drain()
+        states = Counter(job.state for job in await queue.find(limit=None))
+    assert Counter(entry["destination"] for entry in await caller.ledger()).most_common(1)[0][1] == 1
+    assert states == {JobState.SUBMITTED: 4, JobState.IN_DOUBT: 4}
 
 
 @pytest.mark.parametrize("status", [None, 400, 401, 403, 404, 410, 426])

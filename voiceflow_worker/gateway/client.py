@@ -20,13 +20,12 @@ from voiceflow_worker.gateway import wire
 from voiceflow_worker.gateway.account import OwnedNumber, Recording, SpeechProfile, Webhook, WebhookType
 from voiceflow_worker.gateway.account_wire import AccountWire
 from voiceflow_worker.gateway.answer import AnswerReader
-from voiceflow_worker.gateway.answer_times import AnswerTimes
 from voiceflow_worker.gateway.evidence import BlindWatch, Watch
 from voiceflow_worker.gateway.export_wire import ExportWire
-from voiceflow_worker.gateway.recent_sessions import RecentSessions
+from voiceflow_worker.gateway.proof import AnswerProof
 from voiceflow_worker.gateway.retry_after import read_date
 from voiceflow_worker.gateway.transports import Carrier, DefaultTransport, carry
-from voiceflow_worker.gateway.verdict import judge_answer, judge_failure, judge_foreign, judge_lateness, judge_silence
+from voiceflow_worker.gateway.verdict import judge_answer, judge_failure, judge_lateness, judge_silence
 from voiceflow_worker.model.callflow import CallFlow
 from voiceflow_worker.model.export import LoggedCalls
 from voiceflow_worker.model.verdict import PostProgress, Verdict, VerdictKind
@@ -115,8 +114,7 @@ class VoiceClient:
         self._limiter = limiter
         self._believes_5xx = retry_not_created_5xx
         self._carrier: Carrier | None = None
-        self._times = AnswerTimes()
-        self._sessions = RecentSessions()
+        self._proof = AnswerProof(at_most=self._timeouts["read"])
 
     @classmethod
     def from_env(cls, *, transport: httpx.AsyncBaseTransport | None = None, limiter: RateLimit | None = None) -> Self:
@@ -337,40 +335,18 @@ class VoiceClient:
                 await reader.read()
         except Exception as error:  # noqa: BLE001 - what a transport raises is judged, whatever it is
             nothing_left = watch.proves_nothing_left(error)
+            if not nothing_left:
+                self._proof.waited(time.monotonic() - began)
             return judge_failure(error, nothing_left=nothing_left, host=self._wire.host), False
         took = time.monotonic() - began
         if progress.may_have_left:
-            self._times.add(took, at=began + took)
+            self._proof.waited(took)
         if reader is None:
             silence = judge_silence(may_have_left=progress.may_have_left, after=self._deadline, host=self._wire.host)
             return silence, False
         answer = reader.answer(post_was_cut=watch.post_was_cut)
         verdict = judge_answer(answer, now=now + timedelta(seconds=took), retry_not_created_5xx=self._believes_5xx)
-        return await self._proven(verdict, watch, reader, progress=progress)
-
-    async def _proven(
-        self, verdict: Verdict, watch: Watch, reader: AnswerReader, *, progress: PostProgress
-    ) -> tuple[Verdict, bool]:
-        """The verdict once it is known whose answer it is, and whether the connection may be used again.
-
-        An answer that frees or fails the call, or names the session of an earlier one, may be left over of another
-        request. Unless the POST had a connection of its own, it is believed only when nothing follows it.
-        """
-        if verdict.kind is VerdictKind.UNKNOWN:
-            return verdict, False
-        repeats = verdict.session_id is not None and self._sessions.were_given(verdict.session_id)
-        if verdict.kind is VerdictKind.CREATED and not repeats:
-            return verdict, True
-        if watch.has_own_connection(reader):
-            return verdict, True
-        if verdict.hold is not None:
-            await progress.hold(verdict.hold)
-        wait = self._times.long_enough(at=time.monotonic(), at_most=self._timeouts["read"])
-        if not (reader.is_whole and reader.states_its_length and await watch.falls_silent(wait)):
-            return judge_foreign(verdict), False
-        if repeats:
-            self._sessions.do_repeat()
-        return verdict, True
+        return await self._proof.judge(verdict, watch=watch, answer=reader, progress=progress)
 
     def _check(self, carrier: Carrier, progress: PostProgress) -> None:
         """Stop believing watches that did not see a POST leave which was answered: the transport may have changed."""

@@ -53,6 +53,7 @@ class Callflows:
 
     async def post(self, sub_account: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one POST."""
+        await self._misbehaviour.send_surplus(scope)
         fault = self._faults.on_arrival()
         if fault is not None and fault.fault is FaultKind.DELAY:
             await self._misbehaviour.pause(fault.longest)
@@ -67,6 +68,9 @@ class Callflows:
             await send_answer(self._decide(asked).answer, send, date=self._date)
         elif fault.fault is FaultKind.DELAY:
             await self._answer_late(fault, asked, send)
+        elif fault.fault is FaultKind.SURPLUS:
+            await send_answer(self._decide(asked).answer, send, date=self._date)
+            self._misbehaviour.leave_surplus(fault, scope)
         else:
             await self._misbehave(fault, asked, scope, receive, send)
 

@@ -10,21 +10,30 @@ from typing import cast
 from starlette.types import Receive, Scope
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-_IN_STATE = "sandbox.connection"
+from voiceflow_worker.sandbox.faults import Fault
+
+IN_STATE = "sandbox.connection"
 _LINGER_NOT = struct.pack("ii", 1, 0)
 
 
 class Connection:
     """One TCP connection of a client."""
 
-    __slots__ = ("_transport",)
+    __slots__ = ("_transport", "surplus")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
+        self.surplus: Fault | None = None
+        """The order for an answer that nobody asked for, to be sent when the next request has come."""
 
     def write(self, data: bytes) -> None:
-        """Send bytes as they are, past the HTTP machinery; only for a connection that is ended afterwards."""
+        """Send bytes as they are, past the HTTP machinery."""
         self._transport.write(data)
+
+    def take_surplus(self) -> Fault | None:
+        """The order for a surplus answer, once."""
+        surplus, self.surplus = self.surplus, None
+        return surplus
 
     def reset(self) -> None:
         """End the connection with a TCP reset: the client's next read fails."""
@@ -45,7 +54,7 @@ class ConnectionTellingProtocol(H11Protocol):
         """Remember the connection for all its requests."""
         transport = cast("asyncio.Transport", transport)
         super().connection_made(transport)
-        self.app_state = {**self.app_state, _IN_STATE: Connection(transport)}
+        self.app_state = {**self.app_state, IN_STATE: Connection(transport)}
 
 
 def connection_of(scope: Scope) -> Connection:
@@ -53,7 +62,7 @@ def connection_of(scope: Scope) -> Connection:
 
     Raises ConnectionResetError where there is none to misuse: under another server, or a client without a socket.
     """
-    connection = scope.get("state", {}).get(_IN_STATE)
+    connection = scope.get("state", {}).get(IN_STATE)
     if not isinstance(connection, Connection):
         raise ConnectionResetError("the sandbox was ordered to break a connection, and there is no socket to break")
     return connection

@@ -32,6 +32,9 @@ class FaultKind(StrEnum):
     """No answer, or only a part of it (`within`), and the connection stays open; with `seconds`, is then reset."""
     JUNK = "junk"
     """200 with a `body` that is no JSON; with `raw`, bytes that are no HTTP."""
+    SURPLUS = "surplus"
+    """The answer is true, but the next POST on the same connection is first answered with one that nobody asked for,
+    `status` (429 unless given), and with its own `seconds` (0.5 unless given) later."""
 
 
 class Until(StrEnum):
@@ -72,6 +75,7 @@ _TAKES: dict[FaultKind, frozenset[str]] = {
     FaultKind.CUT: frozenset({"within"}),
     FaultKind.STALL: frozenset({"within", "seconds"}),
     FaultKind.JUNK: frozenset({"body", "raw", "status", "headers"}),
+    FaultKind.SURPLUS: frozenset({"status", "code", "message", "body", "headers", "retry_after", "seconds"}),
 }
 _FOR_ALL = frozenset({"fault", "destination", "next_calls", "times", "place"})
 # What the service says by itself is decided before a call is placed; what goes wrong on the line is worst after it.
@@ -129,6 +133,8 @@ class Fault(BaseModel):
             raise ValueError("status needs a status")
         if self.fault is FaultKind.PLATFORM and self.status not in _OF_THE_PLATFORM | {None}:
             raise ValueError(f"the platform's errors come with {', '.join(map(str, sorted(_OF_THE_PLATFORM)))}")
+        if self.fault is FaultKind.SURPLUS and self.happens is not Place.AFTER:
+            raise ValueError("a surplus comes after a true answer; leave place out")
         if self.fault is FaultKind.CUT and self.within is Within.NOTHING and "within" in given:
             raise ValueError("cut is within headers or body; close sends nothing at all")
         return self
@@ -148,6 +154,8 @@ class Fault(BaseModel):
     @property
     def cut_within(self) -> Within:
         """How much of the answer is sent."""
+        if self.fault is FaultKind.SURPLUS and self.happens is not Place.AFTER:
+            raise ValueError("a surplus comes after a true answer; leave place out")
         if self.fault is FaultKind.CUT and "within" not in self.model_fields_set:
             return Within.BODY
         return self.within

@@ -11,10 +11,11 @@ from starlette.types import Receive, Scope, Send
 
 from voiceflow_worker.sandbox.account import NO_KEY
 from voiceflow_worker.sandbox.answers import Answer, DateHeader, not_created, platform_error
-from voiceflow_worker.sandbox.connection import connection_of, until_disconnected
+from voiceflow_worker.sandbox.connection import IN_STATE, Connection, connection_of, until_disconnected
 from voiceflow_worker.sandbox.faults import Fault, FaultKind, Within
 
 _GATEWAY_ERRORS = frozenset({502, 503, 504})
+_LATE = 0.5
 _NO_JSON = "<html><body><h1>It works!</h1></body></html>"
 _NO_HTTP = "\x15\x03\x03\x00\x02\x02\x16 this is no HTTP\r\n\r\n"
 
@@ -30,6 +31,8 @@ def faulty_answer(fault: Fault) -> Answer | None:
             )
         case FaultKind.THROTTLE:
             return _other_status(fault, 429)
+        case FaultKind.SURPLUS:
+            return _other_status(fault, fault.status or 429)
         case FaultKind.JUNK if not fault.raw:
             body = _NO_JSON if fault.body is None else fault.body
             return Answer(
@@ -68,6 +71,19 @@ class Misbehaviour:
         await asyncio.wait(waits, timeout=at_most, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
+
+    def leave_surplus(self, fault: Fault, scope: Scope) -> None:
+        """Have the next request of this connection answered with what nobody asked for."""
+        connection_of(scope).surplus = fault
+
+    async def send_surplus(self, scope: Scope) -> None:
+        """Send what was left for this connection, and wait as long as its own answer is to be late."""
+        connection = scope.get("state", {}).get(IN_STATE)
+        fault = connection.take_surplus() if isinstance(connection, Connection) else None
+        answer = None if fault is None else faulty_answer(fault)
+        if fault is not None and answer is not None and isinstance(connection, Connection):
+            connection.write(b"".join(answer.on_the_wire(date=self._date.now())))
+            await self.pause(_LATE if fault.seconds is None else fault.seconds)
 
     async def break_line(self, fault: Fault, true_answer: Answer, scope: Scope, receive: Receive) -> None:
         """Carry out a fault of the line: as much of the true answer as is ordered, and then its end."""
