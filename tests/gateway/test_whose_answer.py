@@ -7,6 +7,8 @@ own never meets what they leave over; one that keeps connections has to find it 
 from __future__ import annotations
 
 import asyncio
+import select
+import socket
 import ssl
 import threading
 import time
@@ -91,6 +93,24 @@ def after_the_first(act: Callable[[Connection, bytes], None]) -> Behaviour:
     return behave
 
 
+def tunnel_to(port: int) -> Behaviour:
+    """A proxy that connects to this port, whatever it is asked for."""
+
+    def behave(connection: Connection) -> None:
+        connection.read_head()
+        with socket.create_connection(("127.0.0.1", port)) as far:
+            connection.send(b"HTTP/1.1 200 Connected\r\n\r\n")
+            ways = {connection.socket: far, far: connection.socket}
+            while not connection.server.stopping.is_set():
+                for here in select.select(list(ways), [], [], LONGEST)[0]:
+                    data = here.recv(65536)
+                    if not data:
+                        return
+                    ways[here].sendall(data)
+
+    return behave
+
+
 async def second_verdict(
     kind: Kind, act: Callable[[Connection, bytes], None], *, tls: bool = False, **more: Any
 ) -> Verdict:
@@ -146,6 +166,25 @@ async def test_it_does_not_matter_in_which_pieces_the_true_answer_follows(kind: 
         connection.stall()
 
     assert_in_doubt(kind, await second_verdict(kind, act, tls=tls))
+
+
+@keeping
+async def test_through_a_proxys_tunnel_it_is_the_same(kind: Kind) -> None:
+    def act(connection: Connection, true: bytes) -> None:
+        connection.send(answer(429))
+        time.sleep(0.2)
+        with suppress(OSError):
+            connection.send(true)
+
+    with (
+        MisbehavingServer(after_the_first(act), tls=True) as server,
+        MisbehavingServer(tunnel_to(server.port)) as proxy,
+    ):
+        trust = ssl.create_default_context(cafile=CERTIFICATE)
+        async with kind.client(server.url, trust=trust, proxy=proxy.url) as client:
+            kinds = [(await place(client)).kind for _ in range(3)]
+        assert kinds == [K.CREATED, K.UNKNOWN, K.CREATED]
+        assert (proxy.connections, len(server.posts)) == (2, 3)
 
 
 @keeping
