@@ -52,6 +52,10 @@ class Child:
         code: int = self.wait_for("ended", seconds=seconds)["code"]
         return code
 
+    def word(self, word: str) -> dict[str, Any] | None:
+        """What the child has told with this word; None if it has not."""
+        return self._words.get(word)
+
     @property
     def pid(self) -> int:
         """Its process id; it may be another's once it has ended."""

@@ -16,11 +16,13 @@ from typing import Any
 import anyio
 import httpx
 
+from tests.crash.asked import Asked, Register, pairs_of
 from tests.crash.children import WITHIN, Child, Children
 from tests.crash.judge import Judgement, Row, judge
-from tests.crash.orders import POLICY, ReceiverOrder, SandboxOrder, WorkerOrder
+from tests.crash.orders import POLICY, ReceiverOrder, SandboxOrder, TaskOrder, WorkerOrder
 from tests.crash.phases import SeatOrder
 from tests.crash.points import Trigger
+from tests.crash.rules import judge_mix
 from tests.support.flows import SOURCE, number
 from voiceflow_worker import CallFlow, CallPolicy, CallQueue, CallRequest, Job, JobState, open_store
 from voiceflow_worker.model.job import FINAL_STATES
@@ -39,13 +41,20 @@ class Laboratory:
     speed: float = 300
     retries: int = 100
     enqueued: list[str] = field(default_factory=list)
+    register: Register | None = None
+    """What was asked for, where calls of the mix are handed in; then the judge goes by it."""
+    sabotage: str | None = None
 
     @contextmanager
     def running(self, *, receiver_seat: SeatOrder | None = None) -> Iterator[Laboratory]:
         """Start the sandbox and the receiver; everything is ended with the block."""
         self._numbers = itertools.count()
         self._receiver_order = ReceiverOrder(
-            store=self.store, port=_free_port(), policy=self.policy, seat=receiver_seat
+            store=self.store,
+            port=_free_port(),
+            policy=self.policy,
+            seat=receiver_seat,
+            sabotage=self.sabotage,
         )
         self.receiver = self.start_receiver()
         webhook = f"http://127.0.0.1:{self._receiver_order.port}/webhooks/8x8"
@@ -54,8 +63,14 @@ class Laboratory:
         )
         self.url: str = self.sandbox.wait_for("ready")["url"]
         # As the command line has it: a Redis may come back from an older file without anybody's doing.
-        journals = self.folder / "journals" if self.store.startswith("redis") else None
-        self.order = WorkerOrder(store=self.store, base_url=self.url, policy=self.policy, state_dir=journals)
+        self.journals = self.folder / "journals" if self.store.startswith("redis") else None
+        self.order = WorkerOrder(
+            store=self.store,
+            base_url=self.url,
+            policy=self.policy,
+            state_dir=self.journals,
+            sabotage=self.sabotage,
+        )
         self._started: list[Child] = []
         with httpx.Client(trust_env=False, timeout=60) as self._client:
             try:
@@ -88,6 +103,35 @@ class Laboratory:
                 for place in itertools.islice(self._numbers, count)
             ]
             return [each.job.id for each in await CallQueue(store, policy=self.policy).enqueue_many(requests)]
+
+    async def hand_in(self, calls: Sequence[Asked]) -> None:
+        """Hand in calls of the mix, in one step.
+
+        Raises `StoreUnavailableError`: they are then asked for, and may be there or not.
+        """
+        assert self.register is not None
+        self.register.ask(calls)
+        async with open_store(self.store) as store:
+            enqueued = await CallQueue(store, policy=self.policy).enqueue_many([each.request for each in calls])
+        self.register.confirm(pairs_of(calls, enqueued))
+
+    async def owners(self, keys: Sequence[str]) -> dict[str, str]:
+        """Which jobs have these keys in the store; those that are free are absent."""
+        async with open_store(self.store) as store:
+            found = await store.jobs.owners("default", keys, now=store.clock.now())
+        return {key: owner.job_id for key, owner in found.items()}
+
+    def task(self, rows: Sequence[Asked], *, stays: bool) -> Child:
+        """Start a task that hands these rows in."""
+        batch_id = rows[0].request.batch_id
+        assert self.register is not None
+        assert batch_id is not None
+        self.register.ask(rows)
+        requests = tuple(each.request for each in rows)
+        order = TaskOrder(store=self.store, requests=requests, batch_id=batch_id, stays=stays, policy=self.policy)
+        child = self.children.spawn(order, log=self.log("task"))
+        self._started = [*(other for other in self._started if not other.has_ended), child]
+        return child
 
     def worker(self, *triggers: Trigger, **fields: Any) -> Child:
         """Start a worker that strikes where the triggers say."""
@@ -136,9 +180,9 @@ class Laboratory:
     def faults(self, *faults: dict[str, Any]) -> None:
         self.order_of_sandbox("faults", *faults)
 
-    def ledger(self) -> list[Row]:
-        """Every POST that came in, and whether it rang."""
-        rows: list[Row] = self._client.get(f"{self.url}/_sandbox/calls").json()
+    def ledger(self, *, after: int = 0) -> list[Row]:
+        """Every POST that came in, behind the first `after`, and whether it rang."""
+        rows: list[Row] = self._client.get(f"{self.url}/_sandbox/calls", params={"after": after}).json()
         return rows
 
     def jobs(self) -> list[Job]:
@@ -197,6 +241,8 @@ class Laboratory:
         """Judge what happened, once everything has come to rest."""
         self.come_to_rest()
         jobs, counted = anyio.run(self._jobs)
+        if self.register is not None:
+            return judge_mix(jobs, self.ledger(), self.register, counted=counted)
         return judge(jobs, self.ledger(), enqueued=self.enqueued, may_wait=may_wait, counted=counted)
 
     def accept(self, *, may_wait: Sequence[JobState] = ()) -> Judgement:

@@ -1,4 +1,4 @@
-"""What a forked process shall be: a worker, a receiver, a sandbox."""
+"""What a forked process shall be: a worker, a receiver, a task that hands in calls, a sandbox."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.crash.phases import SeatOrder
 from tests.crash.points import Trigger
-from voiceflow_worker import CallPolicy
+from voiceflow_worker import CallPolicy, CallRequest
 
 POLICY = CallPolicy(clock_skew=timedelta(seconds=2))
 
@@ -30,6 +30,20 @@ class WorkerOrder:
     """Where it keeps a journal file of its own; None: it keeps none."""
     triggers: tuple[Trigger, ...] = ()
     seat: SeatOrder | None = None
+    sabotage: str | None = None
+    """What of the product is broken on purpose, to see the laboratory find it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskOrder:
+    """A task as Airflow runs them: it hands its rows in, arms again what an earlier try took back, and, if it `stays`,
+    waits until it is told to stop, and then takes back what was not sent."""
+
+    store: str
+    requests: tuple[CallRequest, ...]
+    batch_id: str
+    stays: bool
+    policy: CallPolicy = POLICY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +55,7 @@ class ReceiverOrder:
     policy: CallPolicy = POLICY
     triggers: tuple[Trigger, ...] = ()
     seat: SeatOrder | None = None
+    sabotage: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,4 +69,4 @@ class SandboxOrder:
     clock_offset: timedelta = field(default=timedelta())
 
 
-Order = WorkerOrder | ReceiverOrder | SandboxOrder
+Order = WorkerOrder | ReceiverOrder | TaskOrder | SandboxOrder

@@ -1,51 +1,66 @@
-"""The soak: workers and the receiver are killed at random moments, over many calls, and the ledger is the judge.
+"""The soak: workers, the receiver and tasks are killed at random moments, over calls of all kinds; the ledger judges.
 
-`python -m tests.crash.soak --kills 1000 --calls 20000`, or `./dev soak --minutes 10 --seed 7 --store redis://…`.
+`python -m tests.crash.soak --kills 1000 --calls 20000`, or `./dev soak --minutes 10 --seed 7 --store redis`.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import random
 import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from signal import Signals
 
+from tests.crash import slow
 from tests.crash.aftermath import aftermath
 from tests.crash.children import Children, zygote
+from tests.crash.hands import Hands
+from tests.crash.judge import Violation
 from tests.crash.laboratory import Laboratory
+from tests.crash.lights import Light, Lights
+from tests.crash.person import Person
 from tests.crash.phases import Board
 from tests.crash.report import Report, Strikes
-from tests.crash.weather import weather
+from tests.crash.sabotage import SABOTAGE
+from tests.crash.setbacks import OlderAof, Setback
+from tests.crash.slow import stall_of
+from tests.crash.weather import odd_summaries, weather
 from tests.support.redis_server import standalone
-from voiceflow_worker import CallPolicy, JobState
+from voiceflow_worker import CallPolicy, JobState, StoreUnavailableError
 
 LEASE = timedelta(seconds=1.5)
 POLICY = CallPolicy(
-    submit_window=timedelta(seconds=15),
+    submit_window=timedelta(seconds=8),
     ringing=timedelta(seconds=5),
     clock_skew=timedelta(seconds=1),
     summary_deadline=timedelta(seconds=8),
+    longest_call=timedelta(seconds=10),
 )
 RECEIVER = 0
 """The receiver's seat; the workers' come after it."""
 SPEED = 40
 """A phone rings and talks for 0.1 to 2 s: some summaries come before the sweep has doubted a call, some after."""
 FREEZES = 0.02
-LOST_SUMMARIES = 0.1
-"""How often, ten times a second, the summary of the next call is ordered never to come: the log must tell of it."""
+ODD_SUMMARIES = 0.1
+"""How often, ten times a second, the summary of the next call is ordered never to come, or to come several times."""
 PACED = 0.3
 """The share of workers with a rate: they journal calls some time before these may leave."""
-FED_AT_ONCE = 500
+RATES = (60.0, 300.0)
+SETBACK_EVERY = 250
+"""Kills between two set-backs of the store, with one at least in every run."""
+OLD = (1.0, 4.0)
+"""The age in seconds of the copy that a store is set back to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,159 +75,279 @@ class Plan:
     concurrency: int = 8
     life: float = 0.25
     """Seconds that a worker lives on average, to begin with."""
+    setbacks: int | None = None
+    """How often the store is set back, where it can be; None: by the number of kills."""
+    sabotage: str | None = None
 
 
 class Soak:
     """One run. Each seat has a thread that starts a process there and kills it, again and again."""
 
-    def __init__(self, lab: Laboratory, plan: Plan, board: Board, told: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        lab: Laboratory,
+        plan: Plan,
+        board: Board,
+        told: Callable[[str], None],
+        setbacks: Sequence[Setback] = (),
+    ) -> None:
         self._lab = lab
         self._plan = plan
         self._board = board
         self._tell = told
+        self._setbacks = setbacks
         self._began = time.monotonic()
         self._strikes = Strikes()
-        self._taken = 0
         self._life = plan.life
         self._lived = 0.0
+        self._rang = 0
+        self._seen = 0
         self._lock = threading.Lock()
-        self._over = threading.Event()
+        self._lights = Lights()
+        self._hand_lights = Lights()
+        wanted = plan.calls if plan.minutes is None else None
+        self._hands = Hands(lab, self._hand_lights, self._dice("hands"), wanted=wanted)
+        self._found: list[Violation] = []
         self._failed: list[BaseException] = []
 
     def run(self) -> Report:
         """Kill until the plan is done; then drain, judge, have a person resolve what is open, and judge again."""
-        self._feed()
-        tasks: list[Callable[[], None]] = [self._feed_on, self._weather, self._kill_receivers]
+        self._hands.begin()
+        tasks: list[Callable[[], None]] = [self._hands.feed_on, self._hands.run_tasks, self._hands.hand_in_again_on]
+        tasks += [self._weather, self._slow_commits, self._kill_receivers]
         tasks += [partial(self._kill_workers, seat) for seat in range(1, self._plan.workers + 1)]
+        if self._setbacks:
+            tasks.append(self._set_back_on)
         threads = [threading.Thread(target=self._guarded, args=(task,)) for task in tasks]
         for thread in threads:
             thread.start()
         try:
-            while not self._over.wait(5):
-                self._tell(
-                    f"{self._strikes.kills} kills, {self._taken} calls taken up, {self._life * 1000:.0f} ms a life"
-                )
+            while not self._lights.sleep(5):
+                self._tell(self._progress())
         finally:
-            self._over.set()
+            self._end()
             for thread in threads:
                 thread.join()
         if self._failed:
             raise self._failed[0]
-        if self._plan.minutes is None and (missing := self._plan.calls - len(self._lab.enqueued)):
-            self._lab.enqueue(missing)
+        self._hands.hand_in(self._hands.missing)
         verdicts = aftermath(self._lab, lease=LEASE, concurrency=2 * self._plan.concurrency, tell=self._tell)
+        strikes = self._strikes
+        strikes.tasks, strikes.tasks_stopped = self._hands.tasks_killed, self._hands.tasks_stopped
+        strikes.handed_in_again = self._hands.handed_in_again
         return Report(
             seed=self._plan.seed,
             store=self._lab.store.partition("?")[0],
             seconds=time.monotonic() - self._began,
-            strikes=self._strikes,
+            strikes=strikes,
+            kinds=Counter(each.kind.value for each in self._hands.register.calls),
             verdicts=verdicts,
+            found=tuple(self._found),
         )
+
+    def _end(self) -> None:
+        self._lights.end()
+        self._hand_lights.end()
 
     def _guarded(self, task: Callable[[], None]) -> None:
         try:
             task()
         except BaseException as error:  # noqa: BLE001 - raised again where the threads are joined
             self._failed.append(error)
-            self._over.set()
+            self._end()
 
     def _dice(self, name: str) -> random.Random:
         return random.Random(f"{self._plan.seed}/{name}")
 
+    def _progress(self) -> str:
+        rows = self._lab.ledger(after=self._seen)
+        self._seen += len(rows)
+        self._rang += sum(bool(row["rang"]) for row in rows)
+        with contextlib.suppress(StoreUnavailableError):
+            self._doubts = self._lab.states().get(JobState.IN_DOUBT.value, 0)
+        plan, kills, seconds = self._plan, self._strikes.kills, time.monotonic() - self._began
+        total = f" of {plan.kills}" if plan.minutes is None else ""
+        left = plan.minutes * 60 - seconds if plan.minutes is not None else seconds * (plan.kills / max(kills, 1) - 1)
+        return (
+            f"{kills}{total} kills, {self._rang} rings, {self._doubts} in doubt, {len(self._hands.register)} calls, "
+            f"{self._strikes.setbacks} set-backs; {max(left, 0):.0f} s left, then the judgement"
+        )
+
+    _doubts = 0
+
     def _kill_workers(self, seat: int) -> None:
         dice = self._dice(f"worker {seat}")
-        while not self._over.is_set():
-            began = time.monotonic()
-            self._board.clear(seat)
-            child = self._lab.worker(concurrency=self._plan.concurrency, lease=LEASE, seat=self._board.order(seat))
-            if dice.random() < FREEZES:
-                self._over.wait(dice.uniform(0.1, 2 * self._life))
-                child.signal(Signals.SIGSTOP)
-                self._over.wait(LEASE.total_seconds() * dice.uniform(1, 2))
-                child.signal(Signals.SIGCONT)
-                with self._lock:
-                    self._strikes.freezes += 1
-            self._over.wait(dice.uniform(0, 2 * self._life))
-            assert not child.has_ended, f"a worker ended by itself:\n{child.log[-5000:]}"
-            child.end(Signals.SIGKILL)
+        while self._lights.may_start():
+            try:
+                self._one_life(seat, dice)
+            finally:
+                self._lights.ended()
+
+    def _one_life(self, seat: int, dice: random.Random) -> None:
+        began = time.monotonic()
+        self._board.clear(seat)
+        rate = dice.uniform(*RATES) if dice.random() < PACED else None
+        child = self._lab.worker(
+            concurrency=self._plan.concurrency, lease=LEASE, rate=rate, seat=self._board.order(seat)
+        )
+        if dice.random() < FREEZES:
+            self._lights.wait(dice.uniform(0.1, 2 * self._life))
+            child.signal(Signals.SIGSTOP)
+            self._lights.wait(LEASE.total_seconds() * dice.uniform(1, 2))
+            child.signal(Signals.SIGCONT)
             with self._lock:
+                self._strikes.freezes += 1
+        self._lights.wait(dice.uniform(0, 2 * self._life))
+        counts = self._lights.may_kill()
+        ended = child.has_ended
+        assert not ended or self._strikes.setbacks, f"a worker ended by itself:\n{child.log[-5000:]}"
+        child.end(Signals.SIGKILL)
+        with self._lock:
+            self._strikes.ended += ended
+            if counts and not ended:
                 self._strikes.workers += 1
                 self._strikes.met(self._board.read(seat))
-                self._lived += time.monotonic() - began
-                self._steer()
+            self._lived += time.monotonic() - began
+            self._steer()
 
     def _kill_receivers(self) -> None:
         dice = self._dice("receiver")
-        while True:
-            self._over.wait(dice.uniform(0.1, 10 * self._life))
-            if self._over.is_set():
-                return
-            self._lab.receiver.end(Signals.SIGKILL)
-            with self._lock:
-                self._strikes.receivers += 1
-                self._strikes.met(self._board.read(RECEIVER))
-            self._board.clear(RECEIVER)
-            self._lab.start_receiver()
+        counted = self._lights.may_start()
+        try:
+            while counted and not self._lights.wait(dice.uniform(0.1, 10 * self._life)):
+                counts = self._lights.may_kill()
+                if self._lights.is_over:
+                    return
+                self._lab.receiver.end(Signals.SIGKILL)
+                with self._lock:
+                    self._strikes.receivers += counts
+                    self._strikes.met(self._board.read(RECEIVER))
+                self._lights.ended()
+                counted = self._lights.may_start()
+                self._board.clear(RECEIVER)
+                self._lab.start_receiver()
+        finally:
+            if counted:
+                self._lights.ended()
 
     def _steer(self) -> None:
         """Let workers live longer or shorter, so that calls and kills come to their end together."""
         plan = self._plan
         if plan.minutes is not None:
             if time.monotonic() - self._began > plan.minutes * 60:
-                self._over.set()
+                self._end()
             return
-        if self._strikes.kills >= plan.kills:
-            self._over.set()
-        calls_of_a_life = (plan.calls - self._taken) / max(plan.kills - self._strikes.kills, 1)
-        self._life = min(max(calls_of_a_life * self._lived / max(self._taken, 1), 0.03), 3.0)
-
-    def _feed_on(self) -> None:
-        while not self._over.wait(0.2):
-            self._feed()
-
-    def _feed(self) -> None:
-        """Keep some calls waiting: an empty queue is no test, and a full one is not needed."""
-        waiting = self._lab.states().get(JobState.QUEUED.value, 0)
-        wanted = FED_AT_ONCE if waiting < FED_AT_ONCE else 0
-        if self._plan.minutes is None:
-            wanted = min(wanted, self._plan.calls - len(self._lab.enqueued))
-        self._taken = len(self._lab.enqueued) - waiting
-        if wanted:
-            self._lab.enqueue(wanted)
+        if self._strikes.kills >= plan.kills and not self._owed():
+            self._end()
+        taken = len(self._hands.register) - self._hands.waiting
+        calls_of_a_life = (plan.calls - taken) / max(plan.kills - self._strikes.kills, 1)
+        self._life = min(max(calls_of_a_life * self._lived / max(taken, 1), 0.03), 3.0)
 
     def _weather(self) -> None:
         dice = self._dice("weather")
-        while not self._over.wait(0.1):
+        while not self._lights.sleep(0.1):
             self._lab.faults(weather(dice))
-            if dice.random() < LOST_SUMMARIES:
-                self._lab.order_of_sandbox("script", {"times": 1, "drop": True})
+            if dice.random() < ODD_SUMMARIES:
+                self._lab.order_of_sandbox("script", odd_summaries(dice))
+
+    def _slow_commits(self) -> None:
+        dice, stall = self._dice("slow commits"), stall_of(self._lab.store)
+        while not self._lights.sleep(dice.uniform(*slow.EVERY)):
+            if not self._lights.may_start():
+                return
+            try:
+                self._strikes.slow_commits += stall(dice.uniform(*slow.SECONDS))
+            finally:
+                self._lights.ended()
+
+    # -- set-backs ---------------------------------------------------------------------------------------------------
+
+    def _owed(self) -> int:
+        """How many set-backs are still to come."""
+        if not self._setbacks or self._plan.minutes is not None:
+            return 0
+        wanted = self._plan.setbacks
+        return (max(self._plan.kills // SETBACK_EVERY, 1) if wanted is None else wanted) - self._strikes.setbacks
+
+    def _set_back_on(self) -> None:
+        dice = self._dice("set-backs")
+        owed = self._owed()
+        every = self._plan.kills / (owed + 1) if owed else SETBACK_EVERY
+        while not self._lights.sleep(0.1):
+            if self._strikes.kills < every * (self._strikes.setbacks + 1) or (owed and not self._owed()):
+                continue
+            self._set_back(self._setbacks[self._strikes.setbacks % len(self._setbacks)], dice)
+
+    def _set_back(self, setback: Setback, dice: random.Random) -> None:
+        """Copy, go on for a while, strike, and let the person put it right, who alone hands calls in meanwhile."""
+        copied = datetime.now(UTC)
+        setback.copy()
+        if self._lights.sleep(dice.uniform(*OLD)):
+            return
+        person = Person(self._lab, self._tell)
+        with self._hand_lights.switched(Light.STOP):
+            if self._lights.is_over:
+                return
+            if setback.needs_stop:
+                with self._lights.switched(Light.STOP):
+                    setback.strike()
+            else:
+                setback.strike()
+            # The sandbox tells again and again what nobody took: events of before come for some time after.
+            self._hands.register.set_back(copied=copied, struck=datetime.now(UTC))
+            self._strikes.setbacks += 1
+            self._tell(f"the store was set back: {setback.name}")
+            noticed = person.sees_a_hold()
+            if not noticed:
+                self._found.append(Violation(f"UNNOTICED: {setback.name}: the queue was not held", None, ()))
+            with self._lights.switched(Light.LIVE):
+                self._hands.hand_in_everything_again()
+                if noticed:
+                    person.settles()
 
 
-def soak(plan: Plan, *, children: Children, store: str, folder: Path, told: Callable[[str], None]) -> Report:
+def soak(
+    plan: Plan,
+    *,
+    children: Children,
+    store: str,
+    folder: Path,
+    told: Callable[[str], None],
+    setbacks: Sequence[Setback] = (),
+) -> Report:
     """Soak an empty store. Raises `AssertionError` where the laboratory itself fails."""
     board = Board(folder / "phases", seats=plan.workers + 1)
     board.clear(RECEIVER)
-    lab = Laboratory(children, store, folder, policy=POLICY, speed=SPEED)
+    lab = Laboratory(children, store, folder, policy=POLICY, speed=SPEED, sabotage=plan.sabotage)
     with lab.running(receiver_seat=board.order(RECEIVER)):
         if sum(lab.states().values()):
             raise AssertionError(f"the store {store} is not empty: a soak begins with an empty one")
-        return Soak(lab, plan, board, told).run()
+        lab.order_of_sandbox("events", {"event": "VCA", "retries": 100})
+        return Soak(lab, plan, board, told, setbacks).run()
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A store to soak, and how it can be set back."""
+
+    url: str
+    setbacks: Sequence[Setback] = ()
 
 
 @contextmanager
-def _opened(store: str | None, folder: Path) -> Iterator[str]:
+def opened(store: str | None, folder: Path) -> Iterator[Opened]:
     """The store to soak: a new file, a server of our own for `redis`, or what the URL names."""
     match store:
         case None | "sqlite":
-            yield f"sqlite:///{folder / 'calls.db'}"
+            yield Opened(f"sqlite:///{folder / 'calls.db'}")
         case "redis":
             server = standalone(folder / "redis").start()
             try:
-                yield server.url
+                yield Opened(server.url, [OlderAof(server, folder)])
             finally:
                 server.kill()
         case url:
-            yield url
+            yield Opened(url)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -224,9 +359,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--store", help="sqlite, redis (a server of its own), or the URL of an empty store")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--setbacks", type=int, help="how often the store is set back (one for 250 kills)")
+    parser.add_argument(
+        "--sabotage",
+        choices=list(SABOTAGE),
+        help="break the product on purpose: the report must be bad",
+    )
     parser.add_argument("--json", action="store_true", help="the report as one JSON document on stdout")
     given = parser.parse_args(arguments)
-    plan = Plan(seed=given.seed, kills=given.kills, calls=given.calls, minutes=given.minutes, workers=given.workers)
+    plan = Plan(
+        seed=given.seed,
+        kills=given.kills,
+        calls=given.calls,
+        minutes=given.minutes,
+        workers=given.workers,
+        setbacks=given.setbacks,
+        sabotage=given.sabotage,
+    )
     began = time.monotonic()
 
     def told(text: str) -> None:
@@ -234,9 +383,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     with tempfile.TemporaryDirectory(prefix="voiceflow-soak-") as name:
         folder = Path(name)
-        with _opened(given.store, folder) as store, zygote() as children:
-            told(f"seed {plan.seed} on {store}")
-            report = soak(plan, children=children, store=store, folder=folder, told=told)
+        with opened(given.store, folder) as there, zygote() as children:
+            told(f"seed {plan.seed} on {there.url}")
+            report = soak(plan, children=children, store=there.url, folder=folder, told=told, setbacks=there.setbacks)
     sys.stdout.write(f"{json.dumps(report.as_json()) if given.json else report}\n")
     return 0 if report.is_good else 1
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import ssl
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from functools import cache
@@ -12,21 +14,38 @@ from typing import Any
 
 import anyio
 
+from tests.crash import menu
 from tests.crash.clocks import JumpingClock
-from tests.crash.orders import Order, ReceiverOrder, SandboxOrder, WorkerOrder
+from tests.crash.orders import Order, ReceiverOrder, SandboxOrder, TaskOrder, WorkerOrder
 from tests.crash.phases import Board, Phase, Seat, SeatOrder
 from tests.crash.points import Act, Fuse, Trigger
+from tests.crash.sabotage import sabotaged
 from tests.crash.wrapped import WatchedSettler, WatchedStore, WatchedVoice, WatchedWitness
-from voiceflow_worker import VoiceClient, Worker, WorkerOptions, open_store
+from voiceflow_worker import (
+    CallQueue,
+    IllegalMoveError,
+    JobState,
+    MenuEvents,
+    StoreUnavailableError,
+    TooLateError,
+    VoiceClient,
+    Worker,
+    WorkerOptions,
+    open_store,
+)
 from voiceflow_worker.asgi.server import serving
 from voiceflow_worker.backends.witness import JournalFiles, journal_folder
 from voiceflow_worker.core.heartbeat import Heartbeats
 from voiceflow_worker.core.journal_files import Witness
+from voiceflow_worker.core.ports import Clock, Store
 from voiceflow_worker.core.settle import Settler
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.webhooks.app import webhook_app
 
 SECRET = "Bearer of-the-laboratory"
+TAKEN_BACK = "stopped by its task"
+STORE_WITHIN = 30.0
+"""Seconds for which a starting process tries to reach its store, as the command line does."""
 Tell = Callable[..., None]
 """Tells the parent something: a word, and what belongs to it."""
 
@@ -44,11 +63,14 @@ def live(order: Order, tell: Tell) -> None:
             anyio.run(_worker, order, tell)
         case ReceiverOrder():
             anyio.run(_receiver, order, tell)
+        case TaskOrder():
+            anyio.run(_task, order, tell)
         case SandboxOrder():
             anyio.run(_sandbox, order, tell)
 
 
 async def _worker(order: WorkerOrder, tell: Tell) -> None:
+    sabotaged(order.sabotage)
     seat = _seat(order.seat)
     clock = JumpingClock() if any(trigger.act is Act.JUMP for trigger in order.triggers) else None
     client = VoiceClient(
@@ -59,7 +81,7 @@ async def _worker(order: WorkerOrder, tell: Tell) -> None:
         read_timeout=order.read_timeout,
         concurrency=order.concurrency,
     )
-    async with open_store(order.store, clock=clock) as store, client as voice:
+    async with _opened(order.store, clock=clock) as store, client as voice:
         fuse = _fuse(order.triggers, clock)
         worker = Worker(
             WatchedStore(store, fuse, seat),
@@ -87,16 +109,39 @@ async def _worker(order: WorkerOrder, tell: Tell) -> None:
 
 
 async def _receiver(order: ReceiverOrder, tell: Tell) -> None:
+    sabotaged(order.sabotage)
     seat = _seat(order.seat)
-    async with open_store(order.store) as store:
+    async with _opened(order.store) as store:
         watched = WatchedStore(store, _fuse(order.triggers, None), seat)
         settler = WatchedSettler(Settler(watched, order.policy), seat)
-        app = webhook_app(settler, secret=SECRET, heartbeats=Heartbeats(store))
+        events = MenuEvents(store, menu.main, policy=order.policy)
+        app = webhook_app(settler, secret=SECRET, heartbeats=Heartbeats(store), on_event=events)
         told = anyio.Event()
         async with _stopped_by(signal.SIGTERM, told.set), serving(app, port=order.port):
             seat.add(Phase.STARTING, -1)
             tell("ready")
             await _until(told)
+
+
+async def _task(order: TaskOrder, tell: Tell) -> None:
+    async with _opened(order.store) as store:
+        queue = CallQueue(store, policy=order.policy)
+        told = anyio.Event()
+        async with _stopped_by(signal.SIGTERM, told.set):
+            enqueued = await queue.enqueue_many(order.requests)
+            tell("handed", ids=[each.job.id for each in enqueued])
+            for job in (each.job for each in enqueued):
+                is_ours = job.state is JobState.CANCELLED and job.reason == TAKEN_BACK
+                if is_ours and not any(post.may_have_rung for post in job.posts):
+                    with contextlib.suppress(IllegalMoveError):
+                        await queue.redial(job.id, note="its task runs again; it had not been sent")
+            if not order.stays:
+                return
+            await _until(told)
+            for job in await queue.find(states=[JobState.QUEUED], batch_id=order.batch_id, limit=None):
+                with contextlib.suppress(TooLateError):
+                    await queue.cancel(job.id, reason=TAKEN_BACK)
+            tell("taken back")
 
 
 async def _sandbox(order: SandboxOrder, tell: Tell) -> None:
@@ -119,6 +164,24 @@ async def _sandbox(order: SandboxOrder, tell: Tell) -> None:
             tell("ready", url=url)
             await _until(told)
         group.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _opened(url: str, clock: Clock | None = None) -> AsyncGenerator[Store]:
+    """The store, once it is there and not locked: a process that starts tries for a while."""
+    async with contextlib.AsyncExitStack() as stack:
+        yield await _open_at_last(stack, url, clock)
+
+
+async def _open_at_last(stack: contextlib.AsyncExitStack, url: str, clock: Clock | None) -> Store:
+    ends = time.monotonic() + STORE_WITHIN
+    while True:
+        try:
+            return await stack.enter_async_context(open_store(url, clock=clock))
+        except StoreUnavailableError:
+            if time.monotonic() > ends:
+                raise
+        await anyio.sleep(0.1)
 
 
 async def _until(told: anyio.Event) -> None:

@@ -26,6 +26,11 @@ def storm(dice: random.Random) -> dict[str, Any]:
     return {"next": dice.randint(1, 3), **dice.choice(faults)}
 
 
+def odd_summaries(dice: random.Random) -> dict[str, Any]:
+    """The summary of the next call never comes, so that the log must tell of it, or comes again and again."""
+    return {"times": 1, "drop": True} if dice.random() < 0.7 else {"times": 1, "duplicates": 2}
+
+
 def weather(dice: random.Random) -> dict[str, Any]:
     """What comes next: a storm one time in five."""
     return storm(dice) if dice.random() < 0.2 else calm(dice)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from voiceflow_worker.model.validity import read_valid_until
 from voiceflow_worker.model.values import is_list, is_object
 from voiceflow_worker.sandbox.event_orders import EventKind
 from voiceflow_worker.sandbox.inbound import InboundEntry, InboundOrder
-from voiceflow_worker.sandbox.ledger import LedgerEntry
+from voiceflow_worker.sandbox.ledger import LedgerEntry, Ring
 from voiceflow_worker.sandbox.outcomes import CallPlan
 from voiceflow_worker.sandbox.script import Script
 
@@ -46,7 +47,7 @@ class CallRequest:
 class Leg:
     """One of the calls of a session, with one person; its times in that person's seconds since the session's dialling.
 
-    `status` is how it ended, or will.
+    `status` is how it ended, or will; `ring` tells from when to when the telephone was taken, by the true clock.
     """
 
     source: str | None
@@ -57,7 +58,18 @@ class Leg:
     ended: float = 0.0
     status: SessionStatus = SessionStatus.COMPLETED
     is_recorded: bool = False
+    ring: Ring | None = None
     call_id: str = field(default_factory=new_id)
+
+    def rings(self, entry: LedgerEntry | InboundEntry) -> None:
+        """Its telephone begins to ring, for a call that has this entry."""
+        self.ring = Ring(destination=self.destination, rang_at=time.time())
+        entry.rings.append(self.ring)
+
+    def ends(self, *, ago: float = 0.0) -> None:
+        """Its line is free, since so many true seconds."""
+        if self.ring is not None:
+            self.ring.ended_at = time.time() - ago
 
 
 @dataclass(slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from typing import TypeVar
 
 import orjson
@@ -72,8 +73,11 @@ class ControlRoutes:
             Route("/_sandbox/reset", self._reset, methods=["POST"]),
         ]
 
-    async def _calls(self, _request: Request) -> Response:
-        return Response(orjson.dumps([entry.as_json() for entry in self._ledger]), media_type="application/json")
+    async def _calls(self, request: Request) -> Response:
+        told = request.query_params.get("after", "0")
+        after = int(told) if told.isdecimal() else 0
+        entries = [entry.as_json() for entry in islice(self._ledger, after, None)]
+        return Response(orjson.dumps(entries), media_type="application/json")
 
     async def _deliveries(self, _request: Request) -> Response:
         return JSONResponse([entry.as_json() for entry in self._delivery.entries])

@@ -68,6 +68,7 @@ class Conversation:
         if self._second is not None:
             await self._hang_up_second(self._second, talks=end is _End.IN_ORDER)
         leg.ended = self._now
+        leg.ends()
         self._stage.reports.status(call, leg, LegState.DISCONNECTED, at=self._now)
         call.plan = replace(call.plan, talk_seconds=leg.ended - leg.connected)
         if call.plan.status is SessionStatus.COMPLETED:
@@ -160,6 +161,7 @@ class Conversation:
             is_recorded=params.get("callRecording") is True,
         )
         self._call.legs.append(leg)
+        leg.rings(self._call.entry)
         reports.status(self._call, leg, LegState.INITIATED, at=self._now)
         await self._pass(self._dice.uniform(20, 40) if wanted == "NO_ANSWER" else self._dice.uniform(2, 10))
         if leg.status is SessionStatus.COMPLETED:
@@ -169,6 +171,7 @@ class Conversation:
             reports.status(self._call, leg, LegState.CONNECTED, at=self._now)
         else:
             leg.ended = self._now
+            leg.ends()
             reports.status(self._call, leg, LegState.DISCONNECTED, at=self._now)
 
     async def _hang_up_second(self, leg: Leg, *, talks: bool) -> None:
@@ -182,6 +185,7 @@ class Conversation:
         if talks:
             await self._pass(seconds)
         leg.ended = self._now
+        leg.ends()
         self._stage.reports.status(self._call, leg, LegState.DISCONNECTED, at=self._now)
 
     def _record(self, leg: Leg, seconds: float) -> None:

@@ -84,6 +84,7 @@ class Exchange:
             status=plan.status,
         )
         call.legs.append(leg)
+        leg.rings(call.entry)
         if not reports.tells_statuses(call):
             return
         reports.status(call, leg, LegState.INITIATED, at=0.0)
@@ -109,6 +110,8 @@ class Exchange:
     def _end_as_planned(self, call: Call) -> None:
         """A call without questions was heard to its end, if it was answered."""
         actions = call.request.actions
+        for leg in call.legs:
+            leg.ends(ago=call.plan.lag_seconds / self._stage.speed)
         if call.plan.is_answered:
             call.entry.heard = tuple(heard_of(actions))
             call.last_action = read_action(actions[-1])[0] or call.last_action

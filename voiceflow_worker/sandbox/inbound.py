@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from voiceflow_worker.model import phone
 from voiceflow_worker.sandbox.caller import Keys, Reached, checked_keys
-from voiceflow_worker.sandbox.ledger import moment
+from voiceflow_worker.sandbox.ledger import Ring, moment
 
 
 class InboundOrder(BaseModel):
@@ -45,7 +45,10 @@ class InboundOrder(BaseModel):
 
 @dataclass(slots=True, kw_only=True)
 class InboundEntry:
-    """One call that came in; `at` in seconds since the epoch. `heard`, `pressed`, `bridged_to` as in the ledger."""
+    """One call that came in; `at` in seconds since the epoch.
+
+    `heard`, `pressed`, `bridged_to` and `rings` as in the ledger.
+    """
 
     at: float
     source: str
@@ -57,6 +60,7 @@ class InboundEntry:
     heard: Sequence[str] = ()
     pressed: Sequence[str | None] = ()
     bridged_to: str | None = None
+    rings: list[Ring] = field(default_factory=list[Ring])
 
     def as_json(self) -> dict[str, object]:
         """The entry for scripts."""
@@ -71,4 +75,5 @@ class InboundEntry:
             "heard": list(self.heard),
             "pressed": list(self.pressed),
             "bridged_to": self.bridged_to,
+            "rings": [ring.as_json() for ring in self.rings],
         }

@@ -4,8 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+
+
+@dataclass(slots=True, kw_only=True)
+class Ring:
+    """A telephone that rang: from when, and to when its line was taken (None: it still is); seconds since the epoch."""
+
+    destination: str | None
+    rang_at: float
+    ended_at: float | None = None
+
+    def as_json(self) -> dict[str, object]:
+        """The ring for scripts."""
+        return {
+            "destination": self.destination,
+            "rang_at": moment(self.rang_at),
+            "ended_at": None if self.ended_at is None else moment(self.ended_at),
+        }
 
 
 @dataclass(slots=True, kw_only=True)
@@ -18,7 +35,8 @@ class LedgerEntry:
     HTTP answer.
 
     `heard` is what was said to the person so far (texts, and addresses of files), `pressed` what was heard of their
-    keys, one for each question; `bridged_to` is the second party, once it has answered.
+    keys, one for each question; `bridged_to` is the second party, once it has answered. `rings` are all telephones that
+    rang for it, by the true clock.
     """
 
     at: float
@@ -38,6 +56,7 @@ class LedgerEntry:
     heard: Sequence[str] = ()
     pressed: Sequence[str | None] = ()
     bridged_to: str | None = None
+    rings: list[Ring] = field(default_factory=list[Ring])
 
     def as_json(self) -> dict[str, object]:
         """The entry for scripts; times as RFC 3339 in UTC, `at_seconds` is `at` since the epoch."""
@@ -60,6 +79,7 @@ class LedgerEntry:
             "heard": list(self.heard),
             "pressed": list(self.pressed),
             "bridged_to": self.bridged_to,
+            "rings": [ring.as_json() for ring in self.rings],
         }
 
 

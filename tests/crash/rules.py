@@ -1,0 +1,174 @@
+"""The rules for calls of the mix: what was asked for, against the ledger, whatever the store says by now."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from itertools import pairwise
+
+from tests.crash.asked import Asked, Kind, Register
+from tests.crash.judge import Bench, Judgement, Row, job_id_of, moment
+from voiceflow_worker.model.job import Job, JobState
+from voiceflow_worker.model.outcome import MISSED_WINDOW_CODES
+from voiceflow_worker.model.status import SessionStatus
+
+
+def judge_mix(
+    jobs: Sequence[Job], ledger: Sequence[Row], register: Register, *, counted: Mapping[JobState, int] | None = None
+) -> Judgement:
+    """Judge a run of the mix that has come to rest, with every summary delivered."""
+    rules = _Rules(jobs, ledger, register)
+    lost = rules.no_key_is_lost()
+    rings = max([rules.each_ring_was_granted(each) for each in rules.asked.values()], default=0)
+    rules.nothing_was_sent_twice()
+    rules.each_job_is_judged()
+    for each in rules.asked.values():
+        rules.nothing_is_late(each)
+        rules.no_redial_is_lost(each)
+    rules.no_number_is_in_two_calls()
+    rules.nobody_suppressed_is_rung()
+    rules.no_key_press_is_lost()
+    return rules.judgement(calls=len(rules.asked), lost=lost, rings=rings, counted=counted)
+
+
+class _Rules(Bench):
+    def __init__(self, jobs: Sequence[Job], ledger: Sequence[Row], register: Register) -> None:
+        super().__init__(jobs, ledger)
+        self._register = register
+        self.asked = {each.key: each for each in register.calls}
+        alone = {each.destination: each.key for each in self.asked.values() if each.kind is not Kind.AGENT}
+        self._jobs_of: dict[str, list[Job]] = defaultdict(list)
+        self._rows_of: dict[str, list[Row]] = defaultdict(list)
+        keys: dict[str, str] = {}
+        for job in jobs:
+            key = register.key_of(job.id) or job.unique_key or alone.get(job.destination)
+            if key is None or key not in self.asked:
+                self.found(f"MADE UP: {job.id} is in the store and was never enqueued", job)
+                continue
+            keys[job.id] = key
+            self._jobs_of[key].append(job)
+        for row in ledger:
+            key = register.key_of(job_id_of(row)) or keys.get(job_id_of(row)) or alone.get(row["destination"])
+            if key is None:
+                self.found("MADE UP: a POST arrived that nobody asked for", None, [row])
+            else:
+                self._rows_of[key].append(row)
+
+    def no_key_is_lost(self) -> int:
+        """Says how many are."""
+        lost = sorted(self._register.confirmed - self._jobs_of.keys())
+        for key in lost:
+            self.found(f"LOST: {key} was enqueued and is not in the store", None, self._rows_of[key])
+        for key, before, now in self._register.other_jobs:
+            self.found(f"FORGOTTEN KEY: {key} was {before} and, handed in again, became {now}", self.jobs.get(now))
+        return len(lost)
+
+    def _rings(self, asked: Asked) -> list[Row]:
+        return sorted((row for row in self._rows_of[asked.key] if row["rang"]), key=lambda row: str(row["at"]))
+
+    def each_ring_was_granted(self, asked: Asked) -> int:
+        """A ring after the first needs an outcome that its redial policy names, and its pause.
+
+        Gives how many rings there were for each that was granted.
+        """
+        rings = self._rings(asked)
+        attempts = min(len(rings), 1)
+        for before, ring in pairwise(rings):
+            policy = asked.redial
+            pause = (moment(ring["at"]) - _ended(before)).total_seconds()
+            if policy is None or before["outcome"] not in {status.value for status in policy.on}:
+                self.found(
+                    f"TWICE: {asked.key} rang {len(rings)} times, after {before['outcome']}", *self._story(asked)
+                )
+            elif attempts > policy.limit:
+                self.found(
+                    f"TWICE: {asked.key} rang {len(rings)} times for {policy.limit} redials", *self._story(asked)
+                )
+            else:
+                attempts += 1
+                if pause < policy.after.total_seconds():
+                    self.found(f"TOO SOON: {asked.key} rang again after {pause:.3f} s", *self._story(asked))
+        return -(-len(rings) // attempts) if attempts else 0
+
+    def _story(self, asked: Asked) -> tuple[Job | None, list[Row]]:
+        jobs = self._jobs_of[asked.key]
+        return (jobs[0] if jobs else None), self._rows_of[asked.key]
+
+    def nothing_is_late(self, asked: Asked) -> None:
+        """What the sandbox refused as late is not heard of here: that a POST was begun too late is."""
+        until = asked.valid_until
+        if until is None:
+            return
+        for ring in self._rings(asked):
+            if moment(ring["at"]) > until:
+                self.found(f"LATE: {asked.key} rang at {ring['at']}, valid until {until}", *self._story(asked))
+        for row in self._rows_of[asked.key]:
+            if row["valid_until"] is None or moment(row["valid_until"]) > until:
+                self.found(f"LATE: a POST of {asked.key} said that it is valid until {row['valid_until']}", None, [row])
+        for job in self._jobs_of[asked.key]:
+            if job.valid_until != until:
+                self.found(f"LATE: {job.id} is valid until {job.valid_until}, asked was {until}", job)
+            if any(post.began_at >= until for post in job.posts):
+                self.found(f"LATE: {job.id} began a POST after it was valid", job)
+
+    def no_redial_is_lost(self, asked: Asked) -> None:
+        rings = self._rings(asked)
+        if asked.redial is None or not rings or len(rings) > asked.redial.limit:
+            return
+        jobs = self._jobs_of[asked.key]
+        if len(jobs) != 1 or not jobs[0].state.is_final:
+            return
+        job = jobs[0]
+        refused = job.last_post is not None and job.last_post.code in MISSED_WINDOW_CODES
+        if rings[-1]["outcome"] in {status.value for status in asked.redial.on} and not refused:
+            self.found(f"REDIAL LOST: {asked.key} ended {job.state.value} after {len(rings)} rings", job)
+
+    def no_number_is_in_two_calls(self) -> None:
+        """By the rings of all parties, the second ones among them."""
+        taken: dict[str, list[tuple[datetime, datetime | None, Row]]] = defaultdict(list)
+        for row in self.rang:
+            for ring in row["rings"]:
+                ended = None if ring["ended_at"] is None else moment(ring["ended_at"])
+                taken[ring["destination"]].append((moment(ring["rang_at"]), ended, row))
+        for number, lines in taken.items():
+            lines.sort(key=lambda line: line[0])
+            for (_, ended, row), (rang, _, other) in pairwise(lines):
+                if ended is None or rang < ended:
+                    self.found(f"TWO CALLS: {number} rang at {rang} while in another call", None, [row, other])
+
+    def nobody_suppressed_is_rung(self) -> None:
+        suppressed = self._register.suppressed
+        for row in self.rang:
+            for number in suppressed & {row["destination"], *(ring["destination"] for ring in row["rings"])}:
+                job = self.jobs.get(job_id_of(row))
+                self.found(f"SUPPRESSED: {number} is on the suppression list and rang", job, [row])
+
+    def no_key_press_is_lost(self) -> None:
+        """What was pressed in a call that went to its end is known, once each, in its order.
+
+        A store that is set back forgets what was pressed since its copy was taken: no file of a worker has it.
+        """
+        for row, job in self._menu_calls():
+            if any(
+                copied <= moment(row["rings"][-1]["ended_at"] or row["at"]) and moment(row["at"]) <= struck
+                for copied, struck in self._register.forgotten
+            ):
+                continue
+            pressed = [digits for digits in row["pressed"] if digits is not None]
+            post = next((post for post in job.posts if post.client_request_id == row["client_request_id"]), None)
+            told = [] if post is None else [press.digits for press in post.presses]
+            if told != pressed:
+                self.found(f"KEYS LOST: {job.id} was told {told}, pressed was {pressed}", job)
+
+    def _menu_calls(self) -> Iterator[tuple[Row, Job]]:
+        for row in self.rang:
+            job = self.jobs.get(job_id_of(row))
+            if job is not None and job.menu is not None and row["outcome"] == SessionStatus.COMPLETED.value:
+                yield row, job
+
+
+def _ended(row: Row) -> datetime:
+    """When the line of the first party was free; for a call that still goes on, never."""
+    ended = row["rings"][0]["ended_at"] if row["rings"] else None
+    return moment(ended) if ended is not None else datetime.max.replace(tzinfo=moment(row["at"]).tzinfo)

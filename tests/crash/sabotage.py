@@ -1,0 +1,167 @@
+"""The product, broken on purpose in one place: the laboratory must find each of these."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from voiceflow_worker.core.callers import Callers
+from voiceflow_worker.core.numbers import NumberLocks
+from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.core.sweep import Sweeper
+from voiceflow_worker.core.witness import RollbackGuard
+from voiceflow_worker.model import evidence, lifecycle
+from voiceflow_worker.model.job import Job, JobState
+
+
+def _break(owner: object, name: str, how: Callable[..., object]) -> None:
+    setattr(owner, name, how)
+
+
+def _requeue_sending() -> None:
+    """The sweep sends again what a dead worker was sending."""
+
+    def doubt(job: Job, *, at: datetime, reason: str, policy: object) -> Job:
+        return lifecycle.requeued(job, due_at=at, reason=reason)
+
+    _break(lifecycle, "doubt", doubt)
+
+
+def _no_number_lock() -> None:
+    """Every number counts as free."""
+    lock: Any = NumberLocks.lock
+
+    async def free(self: NumberLocks, jobs: Any, *, now: datetime) -> Any:
+        given = await lock(self, jobs, now=now)
+        return {job.id for job in jobs} if isinstance(given, set) else replace(given, jobs=list(jobs), busy=[])
+
+    _break(NumberLocks, "lock", free)
+
+
+def _no_expiry() -> None:
+    """No validity is looked at, when a call is leased and when it leaves, and the wire carries none of the call's."""
+    begin = lifecycle.begin
+
+    def unlimited(job: Job, **given: Any) -> Job:
+        return replace(begin(replace(job, valid_until=None), **given), valid_until=job.valid_until)
+
+    _break(lifecycle, "begin", unlimited)
+
+    def never(self: Job, *, at: datetime) -> bool:
+        return False
+
+    _break(Job, "is_expired", never)
+
+    async def expire(self: Sweeper, now: datetime) -> int:
+        return 0
+
+    _break(Sweeper, "_expire", expire)
+
+
+def _no_suppression() -> None:
+    """The suppression list is not read."""
+
+    async def standing(self: SuppressionList, destinations: object) -> Mapping[str, Any]:
+        return {}
+
+    _break(SuppressionList, "standing", standing)
+
+
+def _endless_redials() -> None:
+    """The limit of redials is not looked at."""
+    redial_at = lifecycle.redial_at
+
+    def again(job: Job, outcome: Any, *, at: datetime) -> datetime | None:
+        return redial_at(replace(job, redials=0), outcome, at=at)
+
+    _break(lifecycle, "redial_at", again)
+
+
+def _no_redials() -> None:
+    """No redial is granted."""
+
+    def never(job: Job, outcome: object, *, at: datetime) -> None:
+        return None
+
+    _break(lifecycle, "redial_at", never)
+
+
+def _repeated_summaries() -> None:
+    """A summary is taken as often as it comes."""
+    summarised = evidence.summarised
+
+    def again(job: Job, number: int, outcome: Any, **given: Any) -> Job:
+        posts = tuple(replace(post, outcome=None) if post.number == number else post for post in job.posts)
+        open_again = replace(job, posts=posts, state=JobState.SUBMITTED)
+        return summarised(open_again, number, outcome, **given)
+
+    from voiceflow_worker.core import settle
+
+    _break(evidence, "summarised", again)
+    _break(settle, "summarised", again)
+
+
+def _lost_keys() -> None:
+    """What was pressed is not stored."""
+
+    async def forgotten(self: Callers, *args: object, **given: object) -> None:
+        return None
+
+    _break(Callers, "pressed", forgotten)
+
+
+def _lost_jobs() -> None:
+    """The sweep deletes what a dead worker had leased."""
+    sweep = Sweeper.sweep
+
+    async def deleting(self: Sweeper) -> Any:
+        now = self._store.clock.now()
+        overdue = await self._overdue(JobState.LEASED, now)
+        await self._store.jobs.delete(overdue, keep_keys_until=now)
+        return await sweep(self)
+
+    _break(Sweeper, "sweep", deleting)
+
+
+def _no_guard() -> None:
+    """A store that was set back is not noticed."""
+
+    async def well(self: RollbackGuard) -> bool:
+        return True
+
+    async def nothing(self: RollbackGuard) -> None:
+        return None
+
+    async def known(self: RollbackGuard, told: object) -> bool:
+        return False
+
+    _break(RollbackGuard, "vet", well)
+    _break(RollbackGuard, "_check", known)
+
+
+SABOTAGE: Mapping[str, Callable[[], None]] = {
+    "requeue-sending": _requeue_sending,
+    "no-number-lock": _no_number_lock,
+    "no-expiry": _no_expiry,
+    "no-suppression": _no_suppression,
+    "endless-redials": _endless_redials,
+    "no-redials": _no_redials,
+    "repeated-summaries": _repeated_summaries,
+    "lost-keys": _lost_keys,
+    "lost-jobs": _lost_jobs,
+    "no-guard": _no_guard,
+}
+
+
+def sabotaged(name: str | None) -> None:
+    """Break this process's product, if a name is given."""
+    if name is not None:
+        SABOTAGE[name]()
+
+
+def described(name: str) -> str:
+    """What a sabotage does, in a sentence."""
+    return inspect.getdoc(SABOTAGE[name]) or name
