@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 from tests.crash.asked import Asked, Kind, Register
 from tests.crash.judge import Bench, Judgement, Row, job_id_of, moment
@@ -40,16 +41,16 @@ class _Rules(Bench):
         alone = {each.destination: each.key for each in self.asked.values() if each.kind is not Kind.AGENT}
         self._jobs_of: dict[str, list[Job]] = defaultdict(list)
         self._rows_of: dict[str, list[Row]] = defaultdict(list)
-        keys: dict[str, str] = {}
+        self._keys: dict[str, str] = {}
         for job in jobs:
             key = register.key_of(job.id) or job.unique_key or alone.get(job.destination)
             if key is None or key not in self.asked:
                 self.found(f"MADE UP: {job.id} is in the store and was never enqueued", job)
                 continue
-            keys[job.id] = key
+            self._keys[job.id] = key
             self._jobs_of[key].append(job)
         for row in ledger:
-            key = register.key_of(job_id_of(row)) or keys.get(job_id_of(row)) or alone.get(row["destination"])
+            key = register.key_of(job_id_of(row)) or self._keys.get(job_id_of(row)) or alone.get(row["destination"])
             if key is None:
                 self.found("MADE UP: a POST arrived that nobody asked for", None, [row])
             else:
@@ -125,17 +126,26 @@ class _Rules(Bench):
             self.found(f"REDIAL LOST: {asked.key} ended {job.state.value} after {len(rings)} rings", job)
 
     def no_number_is_in_two_calls(self) -> None:
-        """By the rings of all parties, the second ones among them."""
-        taken: dict[str, list[tuple[datetime, datetime | None, Row]]] = defaultdict(list)
+        """By the rings of all parties, the second ones among them.
+
+        A menu bridges to a number that is the second party of another call already, as a desk is of many.
+        """
+        taken: dict[str, list[_Line]] = defaultdict(list)
         for row in self.rang:
-            for ring in row["rings"]:
+            key = self._keys.get(job_id_of(row))
+            by_menu = key is not None and self.asked[key].kind is Kind.MENU
+            for place, ring in enumerate(row["rings"]):
                 ended = None if ring["ended_at"] is None else moment(ring["ended_at"])
-                taken[ring["destination"]].append((moment(ring["rang_at"]), ended, row))
+                line = _Line(moment(ring["rang_at"]), ended, row, is_second=place > 0, by_menu=place > 0 and by_menu)
+                taken[ring["destination"]].append(line)
         for number, lines in taken.items():
-            lines.sort(key=lambda line: line[0])
-            for (_, ended, row), (rang, _, other) in pairwise(lines):
-                if ended is None or rang < ended:
-                    self.found(f"TWO CALLS: {number} rang at {rang} while in another call", None, [row, other])
+            lines.sort(key=lambda line: line.rang_at)
+            for line, later in combinations(lines, 2):
+                if line.ended_at is not None and later.rang_at >= line.ended_at:
+                    continue
+                if not line.may_stand_beside(later):
+                    told = f"TWO CALLS: {number} rang at {later.rang_at} while in another call"
+                    self.found(told, None, [line.row, later.row])
 
     def nobody_suppressed_is_rung(self) -> None:
         suppressed = self._register.suppressed
@@ -166,6 +176,20 @@ class _Rules(Bench):
             job = self.jobs.get(job_id_of(row))
             if job is not None and job.menu is not None and row["outcome"] == SessionStatus.COMPLETED.value:
                 yield row, job
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """One telephone's part in one call."""
+
+    rang_at: datetime
+    ended_at: datetime | None
+    row: Row
+    is_second: bool
+    by_menu: bool
+
+    def may_stand_beside(self, other: _Line) -> bool:
+        return self.is_second and other.is_second and (self.by_menu or other.by_menu)
 
 
 def _ended(row: Row) -> datetime:

@@ -55,11 +55,6 @@ def _no_expiry() -> None:
 
     _break(Job, "is_expired", never)
 
-    async def expire(self: Sweeper, now: datetime) -> int:
-        return 0
-
-    _break(Sweeper, "_expire", expire)
-
 
 def _no_suppression() -> None:
     """The suppression list is not read."""

@@ -1,4 +1,4 @@
-"""A short soak; the long ones are ordered by hand: `./dev soak --kills 1000 --calls 20000`."""
+"""A short soak; the long ones are ordered by hand: `./dev soak --kills 2000 --calls 40000`."""
 
 from __future__ import annotations
 
@@ -6,22 +6,57 @@ from pathlib import Path
 
 import pytest
 
+from tests.crash.asked import Kind
 from tests.crash.children import Children
 from tests.crash.phases import Phase
-from tests.crash.soak import Plan, soak
+from tests.crash.report import Report
+from tests.crash.sabotage import SABOTAGE, described
+from tests.crash.soak import Plan, opened, soak
 
 pytestmark = pytest.mark.crash
 
 SENDING = (Phase.JOURNALLED, Phase.POSTING, Phase.SENT, Phase.ANSWERED, Phase.SETTLING)
+FOUND_BY = {
+    "requeue-sending": "TWICE",
+    "no-number-lock": "TWO CALLS",
+    "no-expiry": "LATE",
+    "no-suppression": "SUPPRESSED",
+    "endless-redials": "TWICE",
+    "no-redials": "REDIAL LOST",
+    "repeated-summaries": "TWICE",
+    "lost-keys": "KEYS LOST",
+    "lost-jobs": "LOST",
+    "no-guard": "UNNOTICED",
+}
 
 
-def test_killed_at_random_moments_nothing_rings_twice_and_nothing_is_lost(
-    children: Children, store_url: str, tmp_path: Path
+def soaked(plan: Plan, children: Children, store: str, folder: Path) -> Report:
+    with opened(store, folder) as there:
+        return soak(
+            plan, children=children, store=there.url, folder=folder, told=lambda _: None, setbacks=there.setbacks
+        )
+
+
+@pytest.mark.parametrize("store", ["sqlite", "redis"])
+def test_killed_at_random_moments_nothing_rings_twice_and_nothing_is_lost_or_late(
+    children: Children, store: str, tmp_path: Path
 ) -> None:
-    plan = Plan(seed=20261120, kills=40, calls=800)
-    report = soak(plan, children=children, store=store_url, folder=tmp_path, told=lambda _: None)
+    report = soaked(Plan(seed=20261120, kills=60, calls=900), children, store, tmp_path)
     assert report.is_good, str(report)
-    assert report.strikes.kills >= 40
-    assert sum(report.strikes.kills_in[phase] for phase in SENDING) >= 5, f"it hardly ever hit `sending`:\n{report}"
+    assert report.strikes.kills >= 60
+    assert sum(report.strikes.kills_in[phase] for phase in SENDING) >= 8, f"it hardly ever hit `sending`:\n{report}"
+    assert set(report.kinds) == {kind.value for kind in Kind}
+    assert report.strikes.slow_commits
+    assert report.strikes.tasks
     assert report.after.rings_per_destination == 1
     assert not report.after.open_doubts
+
+
+@pytest.mark.parametrize("name", list(SABOTAGE))
+def test_a_product_that_is_broken_on_purpose_is_found(children: Children, name: str, tmp_path: Path) -> None:
+    """Without this nobody knows whether the laboratory would see anything."""
+    needs_redis = name == "no-guard"
+    plan = Plan(seed=7, kills=30, calls=600, setbacks=1 if needs_redis else 0, sabotage=name)
+    report = soaked(plan, children, "redis" if needs_redis else "sqlite", tmp_path)
+    words = {violation.word for violation in report.violations}
+    assert FOUND_BY[name] in words, f"{described(name)} Found was {sorted(words)}:\n{report}"
