@@ -140,6 +140,11 @@ class Laboratory:
         self._started = [*(other for other in self._started if not other.has_ended), child]
         return child
 
+    @property
+    def workers(self) -> list[Child]:
+        """The workers that were started, those that have ended long ago left out."""
+        return [child for child in self._started if isinstance(child.order, WorkerOrder)]
+
     def killed(self, *triggers: Trigger, **fields: Any) -> None:
         """Run a worker to the point at which it kills itself."""
         child = self.worker(*triggers, **fields)

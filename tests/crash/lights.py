@@ -15,6 +15,8 @@ class Light(Enum):
     """Start and kill."""
     LIVE = auto()
     """Whoever lives is left alive: a person is at work, and kills would meet nothing."""
+    CLOSED = auto()
+    """Whoever lives is left alive, and nothing is started."""
     STOP = auto()
     """Everything is ended, and nothing started: the store is closed."""
 
@@ -53,10 +55,17 @@ class Lights:
     def may_start(self) -> bool:
         """Wait until a process may be started; False when the run is over. `ended` must follow."""
         with self._changed:
-            self._changed.wait_for(lambda: self._over or self._light is not Light.STOP)
+            self._changed.wait_for(lambda: self._over or self._light in {Light.GO, Light.LIVE})
             if not self._over:
                 self._alive += 1
             return not self._over
+
+    def may_start_now(self) -> bool:
+        """The same without waiting: whether something may be started now, which `ended` must then follow."""
+        with self._changed:
+            may = not self._over and self._light in {Light.GO, Light.LIVE}
+            self._alive += may
+            return may
 
     def ended(self) -> None:
         """A process that was allowed has ended."""
@@ -67,7 +76,7 @@ class Lights:
     def may_kill(self) -> bool:
         """Wait until a process may be killed: because kills go on, or everything is to be ended. False: the latter."""
         with self._changed:
-            self._changed.wait_for(lambda: self._over or self._light is not Light.LIVE)
+            self._changed.wait_for(lambda: self._over or self._light in {Light.GO, Light.STOP})
             return self._light is not Light.STOP
 
     def turn(self, light: Light) -> None:

@@ -91,6 +91,11 @@ class Mix:
         return Asked(kind=kind, request=request, destination=destination, second=second)
 
 
+def is_never_reached(asked: Asked) -> bool:
+    """Whether nobody ever answers this call, however often it is made: else few redials would come to their end."""
+    return asked.kind is Kind.REDIAL and int(asked.destination[-3:]) % 3 == 0
+
+
 def suppressed_in(asked: Asked) -> str:
     """Which party of a call of that kind is put on the suppression list."""
     return asked.second or asked.destination

@@ -44,11 +44,11 @@ class Person:
         return process
 
     def sees_a_hold(self) -> bool:
-        """Whether the queue is held because the store was set back, within a while."""
+        """Whether the queue is held, and says why, within a while."""
         ends = time.monotonic() + NOTICED_WITHIN
         while time.monotonic() < ends:
             with contextlib.suppress(Exception):  # the store may be on its way back
-                if "set back" in self._lab.holds():
+                if any(word in self._lab.holds() for word in ("set back", "restored")):
                     return True
             time.sleep(0.1)
         return False

@@ -13,7 +13,7 @@ from voiceflow_worker.core.numbers import NumberLocks
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.core.witness import RollbackGuard
-from voiceflow_worker.model import evidence, lifecycle
+from voiceflow_worker.model import lifecycle
 from voiceflow_worker.model.job import Job, JobState
 
 
@@ -84,21 +84,6 @@ def _no_redials() -> None:
     _break(lifecycle, "redial_at", never)
 
 
-def _repeated_summaries() -> None:
-    """A summary is taken as often as it comes."""
-    summarised = evidence.summarised
-
-    def again(job: Job, number: int, outcome: Any, **given: Any) -> Job:
-        posts = tuple(replace(post, outcome=None) if post.number == number else post for post in job.posts)
-        open_again = replace(job, posts=posts, state=JobState.SUBMITTED)
-        return summarised(open_again, number, outcome, **given)
-
-    from voiceflow_worker.core import settle
-
-    _break(evidence, "summarised", again)
-    _break(settle, "summarised", again)
-
-
 def _lost_keys() -> None:
     """What was pressed is not stored."""
 
@@ -144,7 +129,6 @@ SABOTAGE: Mapping[str, Callable[[], None]] = {
     "no-suppression": _no_suppression,
     "endless-redials": _endless_redials,
     "no-redials": _no_redials,
-    "repeated-summaries": _repeated_summaries,
     "lost-keys": _lost_keys,
     "lost-jobs": _lost_jobs,
     "no-guard": _no_guard,

@@ -2,44 +2,109 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from tests.backends.redis.test_rollback import back_up, restore
+from tests.crash.lights import Light
+from tests.support.processes import Process
 from tests.support.redis_server import RedisServer
+
+Does = Callable[..., Process]
+"""Runs a command of voiceflow, as a person would."""
 
 
 class Setback(Protocol):
-    """One way to set a store back."""
+    """One way to set a store back; `does` is a person's terminal."""
 
     name: str
-    needs_stop: bool
-    """Whether everything must have ended before it is carried out."""
+    light: Light
+    """What is allowed while it is carried out."""
+    must_end: bool
+    """Whether the workers must end by themselves when it has struck; then `undo` puts things right."""
 
-    def copy(self) -> None:
+    def copy(self, does: Does, /) -> None:
         """Take the copy; everything may be running."""
         ...
 
-    def strike(self) -> None:
+    def strike(self, does: Does, /) -> None:
         """Put the copy in the place of the store."""
+        ...
+
+    def undo(self) -> None:
+        """Put the store itself back, where it was kept; nothing uses either."""
         ...
 
 
 class OlderAof:
-    """A Redis is killed, and comes back with an older AOF."""
+    """A Redis is killed, and comes back with an older AOF, under running workers."""
 
     name = "older AOF"
-    needs_stop = False
+    light = Light.GO
+    must_end = False
 
     def __init__(self, server: RedisServer, folder: Path) -> None:
         self._server = server
         self._copy = folder / "older-aof"
 
-    def copy(self) -> None:
+    def copy(self, _does: Does, /) -> None:
         shutil.rmtree(self._copy, ignore_errors=True)
         self._copy.mkdir(parents=True)
         back_up(self._server, self._copy)
 
-    def strike(self) -> None:
+    def strike(self, _does: Does, /) -> None:
         restore(self._server, self._copy)
+
+    def undo(self) -> None:
+        raise AssertionError("nobody keeps the newer AOF")
+
+
+class Restored:
+    """`voiceflow backup` while everything runs, and later `voiceflow restore` while nothing does."""
+
+    name = "backup restored"
+    light = Light.STOP
+    must_end = False
+
+    def __init__(self, path: Path) -> None:
+        self._copy = path.with_name("backup.db")
+
+    def copy(self, does: Does, /) -> None:
+        _done(does("backup", str(self._copy), "--force"))
+
+    def strike(self, does: Does, /) -> None:
+        _done(does("restore", str(self._copy)))
+
+    def undo(self) -> None:
+        raise AssertionError("a backup that was restored stays")
+
+
+class Replaced:
+    """An older copy is moved over the file of the store under running workers, as no manual says."""
+
+    name = "file replaced"
+    light = Light.CLOSED
+    must_end = True
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._copy = path.with_name("older.db")
+        self._kept = path.with_name("kept.db")
+
+    def copy(self, does: Does, /) -> None:
+        _done(does("backup", str(self._copy), "--force"))
+
+    def strike(self, _does: Does, /) -> None:
+        os.link(self._path, self._kept)
+        self._copy.rename(self._path)
+
+    def undo(self) -> None:
+        self._kept.rename(self._path)
+
+
+def _done(process: Process) -> None:
+    if process.wait() != 0:
+        raise AssertionError(f"a command failed:\n{process.told}")

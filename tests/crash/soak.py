@@ -33,7 +33,7 @@ from tests.crash.person import Person
 from tests.crash.phases import Board
 from tests.crash.report import Report, Strikes
 from tests.crash.sabotage import SABOTAGE
-from tests.crash.setbacks import OlderAof, Setback
+from tests.crash.setbacks import OlderAof, Replaced, Restored, Setback
 from tests.crash.slow import stall_of
 from tests.crash.weather import odd_summaries, weather
 from tests.support.redis_server import standalone
@@ -56,6 +56,8 @@ ODD_SUMMARIES = 0.1
 """How often, ten times a second, the summary of the next call is ordered never to come, or to come several times."""
 PACED = 0.3
 """The share of workers with a rate: they journal calls some time before these may leave."""
+ENDS_WITHIN = 20.0
+"""Seconds within which workers must end whose store was taken away."""
 RATES = (60.0, 300.0)
 SETBACK_EVERY = 250
 """Kills between two set-backs of the store, with one at least in every run."""
@@ -163,8 +165,12 @@ class Soak:
         rows = self._lab.ledger(after=self._seen)
         self._seen += len(rows)
         self._rang += sum(bool(row["rang"]) for row in rows)
-        with contextlib.suppress(StoreUnavailableError):
-            self._doubts = self._lab.states().get(JobState.IN_DOUBT.value, 0)
+        if self._lights.may_start_now():
+            try:
+                with contextlib.suppress(StoreUnavailableError):
+                    self._doubts = self._lab.states().get(JobState.IN_DOUBT.value, 0)
+            finally:
+                self._lights.ended()
         plan, kills, seconds = self._plan, self._strikes.kills, time.monotonic() - self._began
         total = f" of {plan.kills}" if plan.minutes is None else ""
         left = plan.minutes * 60 - seconds if plan.minutes is not None else seconds * (plan.kills / max(kills, 1) - 1)
@@ -201,7 +207,7 @@ class Soak:
         counts = self._lights.may_kill()
         ended = child.has_ended
         assert not ended or self._strikes.setbacks, f"a worker ended by itself:\n{child.log[-5000:]}"
-        child.end(Signals.SIGKILL)
+        child.end(Signals.SIGKILL if counts else Signals.SIGTERM)
         with self._lock:
             self._strikes.ended += ended
             if counts and not ended:
@@ -218,7 +224,7 @@ class Soak:
                 counts = self._lights.may_kill()
                 if self._lights.is_over:
                     return
-                self._lab.receiver.end(Signals.SIGKILL)
+                self._lab.receiver.end(Signals.SIGKILL if counts else Signals.SIGTERM)
                 with self._lock:
                     self._strikes.receivers += counts
                     self._strikes.met(self._board.read(RECEIVER))
@@ -280,19 +286,22 @@ class Soak:
 
     def _set_back(self, setback: Setback, dice: random.Random) -> None:
         """Copy, go on for a while, strike, and let the person put it right, who alone hands calls in meanwhile."""
+        person = Person(self._lab, self._tell)
         copied = datetime.now(UTC)
-        setback.copy()
+        setback.copy(person.does)
         if self._lights.sleep(dice.uniform(*OLD)):
             return
-        person = Person(self._lab, self._tell)
         with self._hand_lights.switched(Light.STOP):
             if self._lights.is_over:
                 return
-            if setback.needs_stop:
-                with self._lights.switched(Light.STOP):
-                    setback.strike()
-            else:
-                setback.strike()
+            with self._lights.switched(setback.light):
+                setback.strike(person.does)
+                if setback.must_end:
+                    self._see_all_workers_end(setback)
+                    self._lights.turn(Light.STOP)
+                    setback.undo()
+                    self._strikes.setbacks += 1
+                    return
             # The sandbox tells again and again what nobody took: events of before come for some time after.
             self._hands.register.set_back(copied=copied, struck=datetime.now(UTC))
             self._strikes.setbacks += 1
@@ -304,6 +313,16 @@ class Soak:
                 self._hands.hand_in_everything_again()
                 if noticed:
                     person.settles()
+
+    def _see_all_workers_end(self, setback: Setback) -> None:
+        """Whoever has the old file open must notice, and end."""
+        self._tell(f"the store was taken away: {setback.name}")
+        ends = time.monotonic() + ENDS_WITHIN
+        while alive := [child for child in self._lab.workers if not child.has_ended]:
+            if time.monotonic() > ends:
+                self._found.append(Violation(f"GOES ON: {setback.name}: {len(alive)} workers did not end", None, ()))
+                return
+            time.sleep(0.05)
 
 
 def soak(
@@ -339,7 +358,8 @@ def opened(store: str | None, folder: Path) -> Iterator[Opened]:
     """The store to soak: a new file, a server of our own for `redis`, or what the URL names."""
     match store:
         case None | "sqlite":
-            yield Opened(f"sqlite:///{folder / 'calls.db'}")
+            path = folder / "calls.db"
+            yield Opened(f"sqlite:///{path}", [Restored(path), Replaced(path)])
         case "redis":
             server = standalone(folder / "redis").start()
             try:

@@ -17,13 +17,12 @@ pytestmark = pytest.mark.crash
 
 SENDING = (Phase.JOURNALLED, Phase.POSTING, Phase.SENT, Phase.ANSWERED, Phase.SETTLING)
 FOUND_BY = {
-    "requeue-sending": "TWICE",
+    "requeue-sending": "INCIDENT",
     "no-number-lock": "TWO CALLS",
     "no-expiry": "LATE",
     "no-suppression": "SUPPRESSED",
     "endless-redials": "TWICE",
     "no-redials": "REDIAL LOST",
-    "repeated-summaries": "TWICE",
     "lost-keys": "KEYS LOST",
     "lost-jobs": "LOST",
     "no-guard": "UNNOTICED",
