@@ -15,7 +15,7 @@ from tests.crash.asked import Asked, Kind, Register
 from tests.crash.laboratory import Laboratory
 from tests.crash.lights import Lights
 from tests.crash.menu import NEVER_CALLED
-from tests.crash.mix import Mix, is_never_reached, suppressed_in
+from tests.crash.mix import REDIAL, Mix, is_never_reached, suppressed_in
 from voiceflow_worker import (
     CallFlowError,
     JobState,
@@ -90,7 +90,11 @@ class Hands:
             calls, self._open = [*self._open, *new], [*self._open, *new]
         if not calls:
             return
-        scripts = [{"destination": each.destination, "outcome": "BUSY"} for each in new if is_never_reached(each)]
+        scripts = [
+            {"destination": each.destination, "outcome": "BUSY", "times": REDIAL.limit + 1}
+            for each in new
+            if is_never_reached(each)
+        ]
         if scripts:
             self._lab.order_of_sandbox("script", *scripts)
         anyio.run(self._taken, calls)

@@ -103,6 +103,9 @@ async def test_a_request_may_call_two_parties() -> None:
     assert second.duration.total_seconds() > 25
     assert entry["bridged_to"] == BEN
     assert entry["heard"] == ["You are connected."]
+    rings = entry["rings"]
+    assert [ring["destination"] for ring in rings] == [ANA, BEN]
+    assert rings[0]["rang_at"] < rings[1]["rang_at"] < rings[1]["ended_at"] <= rings[0]["ended_at"]
     assert first.duration is not None
     assert first.duration > second.duration
 
