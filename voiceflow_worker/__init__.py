@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from voiceflow_worker.errors import StoreCorruptError as StoreCorruptError
     from voiceflow_worker.errors import StoreError as StoreError
     from voiceflow_worker.errors import StoreReadOnlyError as StoreReadOnlyError
+    from voiceflow_worker.errors import StoreReplacedError as StoreReplacedError
     from voiceflow_worker.errors import StoreUnavailableError as StoreUnavailableError
     from voiceflow_worker.errors import StoreVersionError as StoreVersionError
     from voiceflow_worker.errors import SuppressedNumberError as SuppressedNumberError
@@ -201,6 +202,7 @@ _HOMES = {
     "StoreCorruptError": "errors",
     "StoreError": "errors",
     "StoreReadOnlyError": "errors",
+    "StoreReplacedError": "errors",
     "StoreUnavailableError": "errors",
     "StoreVersionError": "errors",
     "SummaryResult": "core.settle",
@@ -317,6 +319,7 @@ __all__ = [  # noqa: RUF022 - by the alphabet of the machine, as dir() and sorte
     "StoreCorruptError",
     "StoreError",
     "StoreReadOnlyError",
+    "StoreReplacedError",
     "StoreUnavailableError",
     "StoreVersionError",
     "SummaryResult",

@@ -21,6 +21,7 @@ VoiceflowError
 │   ├── StoreUnavailableError         the store cannot be reached or is locked; try again
 │   ├── StoreReadOnlyError            the store cannot be written (permissions, a full disk)
 │   ├── StoreCorruptError             the store's file is damaged or is no store
+│   │   └── StoreReplacedError        the store's file was replaced or removed while it was open
 │   ├── StoreVersionError             the store was written by a newer version
 │   ├── RedisForgetsError             the Redis server would forget what it is told
 │   └── UnknownBackendError           no backend is registered for this URL
@@ -234,6 +235,10 @@ class StoreReadOnlyError(StoreError):
 
 class StoreCorruptError(StoreError):
     """Raised when the store's file is damaged, or is not a store at all."""
+
+
+class StoreReplacedError(StoreCorruptError):
+    """Raised when the store's file was replaced or removed while it was open: what is written is seen by nobody."""
 
 
 class StoreVersionError(StoreError):

@@ -104,6 +104,10 @@ class Engine:
         entries = [await self._journal.begin(flight.job, locked_at=flight.locked_at) for flight in await self.prepare()]
         return [entry.job for entry in entries if entry.job is not None]
 
+    async def journal_of(self, flight: Flight) -> Job | None:
+        """Write the journal of one call that was prepared."""
+        return (await self._journal.begin(flight.job, locked_at=flight.locked_at)).job
+
     async def send(self) -> list[Job]:
         """Lease what is due and send it, to the end."""
         flights = await self.prepare()

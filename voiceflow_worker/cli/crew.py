@@ -13,15 +13,20 @@ from pathlib import Path
 import anyio
 from anyio.abc import Process
 
+from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.output import Output
 
 
 class Crew:
-    """Processes that each run a worker on the same queue. `lost` tells those that died: none should."""
+    """Processes that each run a worker on the same queue. `lost` tells those that died: none should.
+
+    `out_of_reach`: one of them could not use its store, or reach 8x8.
+    """
 
     def __init__(self, processes: list[Process]) -> None:
         self._processes = processes
         self.lost: list[str] = []
+        self.out_of_reach = False
         self.stopping = False
 
     def stop(self) -> None:
@@ -44,6 +49,7 @@ class Crew:
             return
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         self.lost.append(how)
+        self.out_of_reach |= code == ExitCode.OUT_OF_REACH
         Output().note(f"the worker in process {process.pid} {how}; what it was sending is in doubt, the others go on")
 
 

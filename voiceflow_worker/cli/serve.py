@@ -14,6 +14,7 @@ from voiceflow_worker.cli.opening import opened_queue, settings_from
 from voiceflow_worker.cli.options import STORE_GROUP, StoreOption
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.stopping import signals_to
+from voiceflow_worker.cli.store_watch import until_unusable
 
 EXAMPLES = """Examples:
   voiceflow serve
@@ -106,6 +107,7 @@ async def serve(
             if url is not None:
                 kinds = [WebhookType.SESSION_SUMMARY, *([WebhookType.CALL_ACTION] if menus else [])]
                 group.start_soon(partial(register_webhook, settings, url, kinds=kinds, tell=output.note))
+            group.start_soon(until_unusable, calls.store)
             await told.wait()
             group.cancel_scope.cancel()
     return ExitCode.DONE

@@ -140,6 +140,8 @@ async def _send_in_processes(
             _tell_start(output, calls, settings, processes=count)
             await workers.ended()
     code = ExitCode.UNDONE if workers.lost else ExitCode.DONE
+    if workers.out_of_reach:
+        code = ExitCode.OUT_OF_REACH
     if workers.stopping:
         output.note("stopped")
     if drain:

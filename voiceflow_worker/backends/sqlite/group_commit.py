@@ -15,7 +15,6 @@ from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 import anyio
@@ -26,6 +25,7 @@ from voiceflow_worker.backends.sqlite.blocking import BlockingThread, LoopCalls
 from voiceflow_worker.backends.sqlite.connection import Connection
 from voiceflow_worker.backends.sqlite.faults import BUSY, newer_version, translated
 from voiceflow_worker.backends.sqlite.opening import SCHEMA_VERSION
+from voiceflow_worker.backends.sqlite.same_files import SameFiles
 from voiceflow_worker.backends.sqlite.statements import statements
 from voiceflow_worker.errors import StoreUnavailableError, VoiceflowError
 
@@ -66,9 +66,10 @@ class GroupCommit:
     no lock hang on it. `patience` is how long another process may be in the way before an operation fails.
     """
 
-    def __init__(self, db: Connection, path: Path, *, patience: timedelta, wake: Callable[[str], None]) -> None:
+    def __init__(self, db: Connection, files: SameFiles, *, patience: timedelta, wake: Callable[[str], None]) -> None:
         self._db = db
-        self._path = path
+        self._files = files
+        self._path = files.path
         self._patience = patience.total_seconds()
         self._wake = wake
         self._note_change = statements("jobs")["note_change"]
@@ -124,9 +125,14 @@ class GroupCommit:
             while not self._resting.is_set():
                 await self._resting.wait()
             # The last connection to close moves the log into the file, which may take a while.
-            self._thread.do(self._db.close, lambda _: closed.set())
+            self._thread.do(self._close, lambda _: closed.set())
             self._thread.end()
             await closed.wait()
+
+    def _close(self) -> None:
+        if self._files.has_other_log:
+            self._db.keep_log()
+        self._db.close()
 
     # What follows is called by the loop, never from a task: no cancellation can come between.
 
@@ -138,6 +144,7 @@ class GroupCommit:
         self._roll_back()
         try:
             self._db.run("BEGIN IMMEDIATE")
+            self._files.require()
             version = self._db.pragma("user_version")
             if version != SCHEMA_VERSION:
                 raise newer_version(self._path, found=version, known=SCHEMA_VERSION)
@@ -175,9 +182,14 @@ class GroupCommit:
             self._finish(error)
             return
         if self._group:
-            self._thread.do(lambda: self._db.run("COMMIT"), self._finish)
+            self._thread.do(self._commit, self._finish)
         else:
             self._finish(None)
+
+    def _commit(self) -> None:
+        self._db.run("COMMIT")
+        # A change that is in a file of no name is no change to anybody else: whoever made it must not go by it.
+        self._files.require_file()
 
     def _carry_out(self) -> Generator[None]:
         """The operations of the group, step by step. One that fails is taken out, and the others are done anew."""

@@ -14,6 +14,7 @@ import apsw
 
 from voiceflow_worker.backends.sqlite.connection import Connection
 from voiceflow_worker.backends.sqlite.faults import BUSY, damaged, newer_version, read_only, translated, translating
+from voiceflow_worker.backends.sqlite.same_files import SameFiles
 from voiceflow_worker.backends.sqlite.soundness import SMALL, log_of, looks_mixed, require_parts, require_sound
 from voiceflow_worker.backends.sqlite.statements import script
 from voiceflow_worker.errors import StoreCorruptError, StoreUnavailableError
@@ -26,11 +27,20 @@ _SOUND_SQLITE = (3, 51, 3)
 _SMALLEST = 512
 """Bytes of the smallest page, and so of the smallest file (SQLite file format §1.3.2)."""
 
+_TRIES = 3
+
 T = TypeVar("T")
 
 
 def open_writer(path: Path, *, patience: timedelta) -> Connection:
+    """As `open_file`, for those who are done with the store in a moment."""
+    return open_file(path, patience=patience)[0]
+
+
+def open_file(path: Path, *, patience: timedelta) -> tuple[Connection, SameFiles]:
     """The connection that writes, to a file that is a store of this version; made with mode 0600 if there is none.
+
+    With it what tells whether the file is still the one that has this name.
 
     Mode 0600: a store holds telephone numbers and what people are told. Blocks for up to `patience` while another
     process has the file. Raises a `StoreError` that says which file and what to do; the file is then as it was, and so
@@ -39,22 +49,35 @@ def open_writer(path: Path, *, patience: timedelta) -> Connection:
     _require_sound_sqlite()
     try:
         with translating(path):
-            _create(path)
-            if path.stat().st_size == 0 and _size_of(log_of(path)) > 0:
-                raise damaged(path, "it is empty, and its log is not")  # SQLite would delete the log
-            suspect = looks_mixed(path)
-            db = Connection(path)
-            try:
-                persist(lambda: _prepare(db, path), patience)
-                if suspect or path.stat().st_size <= SMALL:
-                    persist(lambda: require_sound(db, path), patience)
-            except BaseException:
+            for _ in range(_TRIES):
+                _create(path)
+                files = SameFiles(path)
+                db = _opened(path, patience)
+                if files.opened():
+                    return db, files
+                # Somebody has put another file there meanwhile; or the first writing open has moved it between the
+                # layers of a container's file system.
                 db.keep_log()
                 db.close()
-                raise
-            return db
+            raise StoreUnavailableError(f"the store {path} is replaced again and again; nothing was changed")
     except OSError as error:
         raise translated(apsw.CantOpenError(str(error)), path) from error
+
+
+def _opened(path: Path, patience: timedelta) -> Connection:
+    if path.stat().st_size == 0 and _size_of(log_of(path)) > 0:
+        raise damaged(path, "it is empty, and its log is not")  # SQLite would delete the log
+    suspect = looks_mixed(path)
+    db = Connection(path)
+    try:
+        persist(lambda: _prepare(db, path), patience)
+        if suspect or path.stat().st_size <= SMALL:
+            persist(lambda: require_sound(db, path), patience)
+    except BaseException:
+        db.keep_log()
+        db.close()
+        raise
+    return db
 
 
 def open_reader(path: Path) -> Connection:

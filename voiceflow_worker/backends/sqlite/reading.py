@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
@@ -19,6 +18,7 @@ from voiceflow_worker.backends.record import job_from
 from voiceflow_worker.backends.sqlite.connection import Connection, Row
 from voiceflow_worker.backends.sqlite.faults import BUSY, translating
 from voiceflow_worker.backends.sqlite.opening import open_reader, persist
+from voiceflow_worker.backends.sqlite.same_files import SameFiles
 from voiceflow_worker.model.job import Job
 
 T = TypeVar("T")
@@ -33,9 +33,10 @@ class Reader:
     A hop to a thread and back costs 60 µs and waits for Python's lock; a row by its key costs 5 µs.
     """
 
-    def __init__(self, db: Connection, path: Path, *, patience: timedelta, usable: Callable[[], None]) -> None:
+    def __init__(self, db: Connection, files: SameFiles, *, patience: timedelta, usable: Callable[[], None]) -> None:
         self._db = db
-        self._path = path
+        self._files = files
+        self._path = files.path
         self._patience = patience
         self._usable = usable
         self._scanner: Connection | None = None
@@ -48,6 +49,7 @@ class Reader:
         self._usable()  # first: in a forked child there is no loop to wait on
         await checkpoint()
         self._usable()
+        self._files.glance()
         until = time.monotonic() + self._patience.total_seconds()
         with translating(self._path):
             while True:
@@ -87,8 +89,10 @@ class Reader:
 
     def _scan(self, statement: str, bindings: dict[str, Any]) -> Any:
         with self._scanning, translating(self._path):
+            self._files.require_file()
             if self._scanner is None:
                 self._scanner = open_reader(self._path)
+                self._files.require_file()  # it may have met another one
             return persist(partial(_value, self._scanner, statement, bindings), self._patience)
 
     def _close_scanner(self) -> None:

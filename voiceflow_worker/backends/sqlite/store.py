@@ -15,7 +15,7 @@ from voiceflow_worker.backends.sqlite.address import path_of
 from voiceflow_worker.backends.sqlite.control import SqliteControl
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit
 from voiceflow_worker.backends.sqlite.jobs import SqliteJobs
-from voiceflow_worker.backends.sqlite.opening import open_reader, open_writer
+from voiceflow_worker.backends.sqlite.opening import open_file, open_reader
 from voiceflow_worker.backends.sqlite.reading import Reader
 from voiceflow_worker.backends.sqlite.records import SqliteRecords
 from voiceflow_worker.backends.wakeups import Wakeups
@@ -48,14 +48,15 @@ async def open_sqlite(
     """
     path = path_of(url)
     clock = SystemClock() if clock is None else clock
-    db = await to_thread.run_sync(partial(open_writer, path, patience=patience))
+    db, files = await to_thread.run_sync(partial(open_file, path, patience=patience))
     wakeups = Wakeups()
-    writer = GroupCommit(db, path, patience=patience, wake=wakeups.wake)
+    writer = GroupCommit(db, files, patience=patience, wake=wakeups.wake)
     try:
         reader = Reader(
-            await to_thread.run_sync(open_reader, path), path, patience=patience, usable=writer.require_usable
+            await to_thread.run_sync(open_reader, path), files, patience=patience, usable=writer.require_usable
         )
         try:
+            files.require_file()  # the reader may have met another one
             yield SqliteStore(
                 url=url,
                 jobs=SqliteJobs(writer, reader, wakeups, clock),

@@ -1,0 +1,49 @@
+"""A store whose file is replaced under processes that use it: they end with exit code 3, and nothing more is sent."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.eight_by_eight import running
+from tests.cli.running import Program, Spawned
+from tests.cli.stored import enqueued, url_of
+from voiceflow_worker.sandbox import Sandbox
+
+COUNT = 40
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_worker_sends_nothing_more(voiceflow: Program, processes: int) -> None:
+    folder = voiceflow.folder
+    enqueued(folder, COUNT)
+    store = url_of(folder)
+    assert voiceflow("backup", "copy.db", "--store", store).code == 0
+    with running(Sandbox(api_key="key-1")) as eight:
+        options = ["worker", "--store", store, "--rate", "10", "--processes", str(processes)]
+        with Spawned(options, folder, eight.environment) as worker:
+            until = time.monotonic() + 60
+            while len(eight.sandbox.ledger) < 5:
+                assert time.monotonic() < until
+                time.sleep(0.01)
+            (folder / "copy.db").rename(folder / "calls.db")  # as the documentation told until now
+            replaced_at = len(eight.sandbox.ledger)
+            ended = worker.end()
+        assert ended.code == 3, ended.err
+        assert "was replaced while this process had it open" in ended.err
+        # What had its journal entry by then may still leave; it does not go on.
+        assert len(eight.sandbox.ledger) <= replaced_at + 2
+
+
+def test_a_receiver_ends(voiceflow: Program) -> None:
+    folder: Path = voiceflow.folder
+    enqueued(folder, 1)
+    with Spawned(["serve", "--port", "0", "--store", url_of(folder)], folder) as receiver:
+        receiver.wait_for("is ready")
+        (folder / "calls.db").unlink()
+        ended = receiver.end()
+    assert ended.code == 3, ended.err
+    assert "was removed while this process had it open" in ended.err
+    assert not (folder / "calls.db").exists()
