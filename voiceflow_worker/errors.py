@@ -226,7 +226,14 @@ class StoreError(VoiceflowError):
 
 
 class StoreUnavailableError(StoreError):
-    """Raised when the store cannot be reached or is locked; nothing is known to have changed. Try again."""
+    """Raised when the store cannot be reached or is locked; nothing is known to have changed. Try again.
+
+    `passes` is False where trying again cannot help before somebody has changed something, such as a wrong password.
+    """
+
+    def __init__(self, message: str, *, passes: bool = True) -> None:
+        self.passes = passes
+        super().__init__(message)
 
 
 class StoreReadOnlyError(StoreError):

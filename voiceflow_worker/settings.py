@@ -194,6 +194,8 @@ class Settings(BaseSettings):
     # May hold a password (redis://:password@host), so it is kept out of the repr.
     store: Text = Field(default="sqlite:///voiceflow.db", repr=False)
     queue: Queue = "default"
+    wait_for_store: Duration = timedelta(seconds=30)
+    """How long a command that finds its store locked or not there yet tries again."""
     api_key: Secret | None = None
     sub_account: SubAccount | None = None
     base_url: Annotated[str, AfterValidator(read_base_url)] | None = None

@@ -22,6 +22,12 @@ def _logs_as_they_were() -> Iterator[None]:
     root.handlers[:], root.level = handlers, level
 
 
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for a store that is not there, where that is not what a test is about."""
+    monkeypatch.setenv("VOICEFLOW_WAIT_FOR_STORE", "0")
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory: no .env, no voiceflow.toml, no store of anybody."""

@@ -9,7 +9,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -331,7 +330,7 @@ def test_a_process_without_heartbeats_is_noticed(voiceflow: Program, kind: str, 
 
 @pytest.mark.parametrize("command", ["serve", "worker"])
 def test_a_frozen_worker_or_receiver_is_noticed_and_a_killed_one_is_waited_out(
-    voiceflow: Program, command: str, monkeypatch: pytest.MonkeyPatch
+    voiceflow: Program, command: str
 ) -> None:
     backed_up(voiceflow)
     assert voiceflow("hold").code == 0
@@ -349,8 +348,7 @@ def test_a_frozen_worker_or_receiver_is_noticed_and_a_killed_one_is_waited_out(
         running.tell(signal.SIGKILL)
         running.process.wait(30)
     # Its heartbeat outlives it; nobody waits for 30 s in a test.
-    monkeypatch.setattr("voiceflow_worker.cli.restore._WAIT", timedelta(0))
-    ended = voiceflow("restore", "copy.db")
+    ended = voiceflow("restore", "copy.db", "--wait-for-store", "0")
     assert ended.code == 3
     assert "said less than 30 s ago to be alive" in ended.err
     forget_heartbeats(voiceflow.folder / "calls.db")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,13 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.exit_codes import ExitCode
-from voiceflow_worker.cli.opening import file_of, require_store, settings_from
-from voiceflow_worker.cli.options import STORE_GROUP, Flag, JsonOption, StoreOption
+from voiceflow_worker.cli.opening import file_of, require_store, settings_from, store_wait
+from voiceflow_worker.cli.options import STORE_GROUP, Flag, JsonOption, StoreOption, WaitOption
 from voiceflow_worker.cli.output import Output, count_of
 from voiceflow_worker.cli.progress import meter
-from voiceflow_worker.errors import InvalidInputError, SettingsError, StoreReadOnlyError
+from voiceflow_worker.errors import InvalidInputError, SettingsError, StoreReadOnlyError, StoreUnavailableError
 
 if TYPE_CHECKING:
+    from voiceflow_worker.backends.sqlite.backup import BackedUp
     from voiceflow_worker.settings import Settings
 
 EXAMPLES = """Examples:
@@ -39,6 +41,7 @@ def backup(
     force: Annotated[bool, Flag] = False,
     json: JsonOption = False,
     store: StoreOption = None,
+    wait_for_store: WaitOption = None,
     queue: EveryQueue = None,
 ) -> ExitCode:
     """Copy a SQLite store into one file, while it is in use.
@@ -49,28 +52,42 @@ def backup(
     Args:
         force: Replace FILE if it exists.
     """
-    from voiceflow_worker.backends.sqlite.backup import back_up
+    from voiceflow_worker.backends.waiting import PAUSE
 
-    settings = settings_from(store=store, queue=queue)
+    settings = settings_from(store=store, queue=queue, wait_for_store=wait_for_store)
     path = path_of_store(settings, to="copy")
     require_store(settings)
     target = file.absolute()
     _require_place(target, path, force=force)
+    wait = store_wait(settings)
+    made: BackedUp | None = None
+    while made is None:
+        try:
+            made = _made(path.resolve(), target)
+        except StoreUnavailableError as error:
+            if not wait.goes_on(error):
+                raise
+            time.sleep(PAUSE)
+    output = Output(as_json=json)
+    output.document({"store": str(path), "backup": str(made.path), "calls": made.calls, "bytes": made.size})
+    if not json:
+        output.say(f"{count_of(made.calls, 'call')} in {made.path} ({made.size / MEGABYTE:.1f} MB), checked")
+    return ExitCode.DONE
+
+
+def _made(path: Path, target: Path) -> BackedUp:
+    from voiceflow_worker.backends.sqlite.backup import back_up
+
     with meter("copying") as shown:
         try:
-            made = back_up(
-                path.resolve(),
+            return back_up(
+                path,
                 target,
                 now=datetime.now(UTC),
                 progress=lambda done, total: shown.show(done, total, f"{done} of {total} pages"),
             )
         except OSError as error:
             raise StoreReadOnlyError(f"the backup {target} cannot be written: {error.strerror or error}") from error
-    output = Output(as_json=json)
-    output.document({"store": str(path), "backup": str(made.path), "calls": made.calls, "bytes": made.size})
-    if not json:
-        output.say(f"{count_of(made.calls, 'call')} in {made.path} ({made.size / MEGABYTE:.1f} MB), checked")
-    return ExitCode.DONE
 
 
 def path_of_store(settings: Settings, *, to: str) -> Path:

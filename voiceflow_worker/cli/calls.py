@@ -9,7 +9,7 @@ from cyclopts import App, Parameter
 
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.opening import opened_queue, settings_from
-from voiceflow_worker.cli.options import BatchOption, Flag, JsonOption, QueueOption, StoreOption
+from voiceflow_worker.cli.options import BatchOption, Flag, JsonOption, QueueOption, StoreOption, WaitOption
 from voiceflow_worker.cli.output import Output, count_of
 from voiceflow_worker.cli.registering import add_command
 from voiceflow_worker.core.story import ending, one_line, story
@@ -65,6 +65,7 @@ async def list_calls(
     limit: int = 100,
     json: JsonOption = False,
     store: StoreOption = None,
+    wait_for_store: WaitOption = None,
     queue: QueueOption = None,
 ) -> ExitCode:
     """List calls, the oldest first. With --json, one call a line.
@@ -80,7 +81,7 @@ async def list_calls(
     number = phone.normalise(destination) if destination is not None else None
     output = Output(as_json=json)
     shown: list[Job] = []
-    async with opened_queue(settings_from(store=store, queue=queue)) as calls:
+    async with opened_queue(settings_from(store=store, queue=queue, wait_for_store=wait_for_store)) as calls:
         async for job in _found(calls, states=states, batch=batch, destination=number, limit=limit or None):
             if json:
                 output.document(call_as_json(job))
@@ -94,14 +95,20 @@ async def list_calls(
 
 
 async def show(
-    job_id: JobId, /, *, json: JsonOption = False, store: StoreOption = None, queue: QueueOption = None
+    job_id: JobId,
+    /,
+    *,
+    json: JsonOption = False,
+    store: StoreOption = None,
+    wait_for_store: WaitOption = None,
+    queue: QueueOption = None,
 ) -> ExitCode:
     """Tell the whole story of one call: every POST, what came of it, what 8x8 told of it, and why it stands there."""
     from voiceflow_worker.core.heard import heard_as_json
     from voiceflow_worker.core.progress import CallProgress
 
     output = Output(as_json=json)
-    async with opened_queue(settings_from(store=store, queue=queue)) as calls:
+    async with opened_queue(settings_from(store=store, queue=queue, wait_for_store=wait_for_store)) as calls:
         job = await calls.get(job_id)
         heard = await CallProgress(calls.store).of_job(job)
         now = calls.store.clock.now()
@@ -121,6 +128,7 @@ async def cancel(
     reason: str | None = None,
     json: JsonOption = False,
     store: StoreOption = None,
+    wait_for_store: WaitOption = None,
     queue: QueueOption = None,
 ) -> ExitCode:
     """Take calls back that have not been sent. One that may have left cannot be taken back; the exit code is then 1.
@@ -131,7 +139,7 @@ async def cancel(
     if bool(ids) == (batch is not None):
         raise InvalidInputError("say what to cancel: either the ids of jobs, or --batch")
     output = Output(as_json=json)
-    async with opened_queue(settings_from(store=store, queue=queue)) as calls:
+    async with opened_queue(settings_from(store=store, queue=queue, wait_for_store=wait_for_store)) as calls:
         if batch is not None:
             count = await calls.cancel_batch(batch, reason=reason or "the batch was cancelled by a person")
             output.document({"batch_id": batch, "cancelled": count})
@@ -149,6 +157,7 @@ async def resolve(
     note: str,
     json: JsonOption = False,
     store: StoreOption = None,
+    wait_for_store: WaitOption = None,
     queue: QueueOption = None,
 ) -> ExitCode:
     """Say whether a call in doubt was placed.
@@ -162,7 +171,7 @@ async def resolve(
     """
     from voiceflow_worker.cli.voice import time_at_8x8
 
-    settings = settings_from(store=store, queue=queue)
+    settings = settings_from(store=store, queue=queue, wait_for_store=wait_for_store)
     witnessed = None if placed else await time_at_8x8(settings)
     async with opened_queue(settings) as calls:
         job = await calls.resolve(job_id, placed=placed, note=note, witnessed=witnessed)
@@ -179,6 +188,7 @@ async def redial(
     force: Annotated[bool, Flag] = False,
     json: JsonOption = False,
     store: StoreOption = None,
+    wait_for_store: WaitOption = None,
     queue: QueueOption = None,
 ) -> ExitCode:
     """Call again: calls that ended go back into the queue, and their phones ring once more.
@@ -189,7 +199,7 @@ async def redial(
     """
     if not ids:
         raise InvalidInputError("say what to redial: the ids of jobs")
-    async with opened_queue(settings_from(store=store, queue=queue)) as calls:
+    async with opened_queue(settings_from(store=store, queue=queue, wait_for_store=wait_for_store)) as calls:
         return await _each(Output(as_json=json), ids, lambda job_id: calls.redial(job_id, note=note, force=force))
 
 

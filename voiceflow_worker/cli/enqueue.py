@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.findings import tell_findings
 from voiceflow_worker.cli.opening import opened_queue, settings_from
-from voiceflow_worker.cli.options import Flag, JsonOption, QueueOption, StoreOption
+from voiceflow_worker.cli.options import Flag, JsonOption, QueueOption, StoreOption, WaitOption
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.progress import Meter, meter
 from voiceflow_worker.cli.row_options import RowOptions, campaign_options
@@ -43,6 +43,7 @@ async def enqueue(
     dry_run: Annotated[bool, Flag] = False,
     json: JsonOption = False,
     store: StoreOption = None,
+    wait_for_store: WaitOption = None,
     queue: QueueOption = None,
 ) -> ExitCode:
     """Put the calls of a file into a queue; `voiceflow worker` sends them.
@@ -58,7 +59,7 @@ async def enqueue(
     from voiceflow_worker.campaigns.enqueue import enqueue_file
     from voiceflow_worker.errors import CampaignFileError
 
-    settings = settings_from(store=store, queue=queue)
+    settings = settings_from(store=store, queue=queue, wait_for_store=wait_for_store)
     output = Output(as_json=json)
     try:
         options = campaign_options(rows, settings)

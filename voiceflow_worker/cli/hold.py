@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.opening import opened_queue, settings_from
-from voiceflow_worker.cli.options import BatchOption, DurationOption, JsonOption, QueueOption, StoreOption
+from voiceflow_worker.cli.options import BatchOption, DurationOption, JsonOption, QueueOption, StoreOption, WaitOption
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.core.gate_story import gate_in_words
 from voiceflow_worker.model.call_json import rfc3339
@@ -31,6 +31,7 @@ async def hold(
     ] = None,
     json: JsonOption = False,
     store: StoreOption = None,
+    wait_for_store: WaitOption = None,
     queue: QueueOption = None,
 ) -> ExitCode:
     """Hold a queue, or one batch of it: calls in flight finish, nothing new is sent.
@@ -40,7 +41,7 @@ async def hold(
     Args:
         reason: Why, for those who look at the status.
     """
-    async with opened_queue(settings_from(store=store, queue=queue)) as calls:
+    async with opened_queue(settings_from(store=store, queue=queue, wait_for_store=wait_for_store)) as calls:
         until = calls.store.clock.now() + for_ if for_ is not None else None
         gate = await calls.hold(batch_id=batch, until=until, reason=reason)
     output = Output(as_json=json)
@@ -51,10 +52,15 @@ async def hold(
 
 
 async def resume(
-    *, batch: BatchOption = None, json: JsonOption = False, store: StoreOption = None, queue: QueueOption = None
+    *,
+    batch: BatchOption = None,
+    json: JsonOption = False,
+    store: StoreOption = None,
+    wait_for_store: WaitOption = None,
+    queue: QueueOption = None,
 ) -> ExitCode:
     """Open a held queue or batch again. A cancelled batch stays cancelled, and the exit code is 1."""
-    async with opened_queue(settings_from(store=store, queue=queue)) as calls:
+    async with opened_queue(settings_from(store=store, queue=queue, wait_for_store=wait_for_store)) as calls:
         gate = await calls.resume(batch_id=batch)
     output = Output(as_json=json)
     output.document(gate_as_json(gate))

@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.opening import opened_queue, settings_from
-from voiceflow_worker.cli.options import STORE_GROUP, JsonOption, StoreOption
+from voiceflow_worker.cli.options import STORE_GROUP, JsonOption, StoreOption, WaitOption
 from voiceflow_worker.cli.output import Output, count_of
 from voiceflow_worker.cli.registering import add_command
 from voiceflow_worker.errors import InvalidInputError
@@ -48,7 +48,12 @@ def kept_group() -> App:
 
 
 async def list_kept(
-    *, limit: int = 100, json: JsonOption = False, store: StoreOption = None, queue: AnyQueue = None
+    *,
+    limit: int = 100,
+    json: JsonOption = False,
+    store: StoreOption = None,
+    wait_for_store: WaitOption = None,
+    queue: AnyQueue = None,
 ) -> ExitCode:
     """List the events that were kept, the newest first: broken, foreign, and new ones.
 
@@ -62,7 +67,7 @@ async def list_kept(
     if limit < 0:
         raise InvalidInputError(f"--limit {limit}: give a number of events, or 0 for all")
     output = Output(as_json=json)
-    async with opened_queue(settings_from(store=store, queue=queue)) as calls:
+    async with opened_queue(settings_from(store=store, queue=queue, wait_for_store=wait_for_store)) as calls:
         labels = await KeptEvents(calls.store).newest(limit or None)
     if json:
         for label in labels:
@@ -81,13 +86,19 @@ async def list_kept(
 
 
 async def show(
-    event_id: EventId, /, *, json: JsonOption = False, store: StoreOption = None, queue: AnyQueue = None
+    event_id: EventId,
+    /,
+    *,
+    json: JsonOption = False,
+    store: StoreOption = None,
+    wait_for_store: WaitOption = None,
+    queue: AnyQueue = None,
 ) -> ExitCode:
     """Show one event as it came. Of its body, the first 16 KB were kept; of its headers, only the content type."""
     from voiceflow_worker.webhooks.kept import KeptEvents
 
     output = Output(as_json=json)
-    async with opened_queue(settings_from(store=store, queue=queue)) as calls:
+    async with opened_queue(settings_from(store=store, queue=queue, wait_for_store=wait_for_store)) as calls:
         kept = await KeptEvents(calls.store).get(event_id)
     if kept is None:
         raise InvalidInputError(f"no event {event_id} is kept; `voiceflow kept list` tells which are")
@@ -105,12 +116,14 @@ async def show(
     return ExitCode.DONE
 
 
-async def clear(*, json: JsonOption = False, store: StoreOption = None, queue: AnyQueue = None) -> ExitCode:
+async def clear(
+    *, json: JsonOption = False, store: StoreOption = None, wait_for_store: WaitOption = None, queue: AnyQueue = None
+) -> ExitCode:
     """Forget all events that were kept."""
     from voiceflow_worker.webhooks.kept import KeptEvents
 
     output = Output(as_json=json)
-    async with opened_queue(settings_from(store=store, queue=queue)) as calls:
+    async with opened_queue(settings_from(store=store, queue=queue, wait_for_store=wait_for_store)) as calls:
         count = await KeptEvents(calls.store).clear()
     output.document({"cleared": count})
     if not json:

@@ -51,6 +51,18 @@ QueueOption = Annotated[
         name="--queue", metavar="NAME", group=STORE_GROUP, help="The queue's name. [VOICEFLOW_QUEUE, else default]"
     ),
 ]
+WaitOption = Annotated[
+    timedelta | None,
+    Parameter(
+        name="--wait-for-store",
+        converter=_duration,
+        n_tokens=1,
+        metavar="DURATION",
+        group=STORE_GROUP,
+        help="How long to try again where the store is locked or not there yet; 0 does not wait. "
+        "[VOICEFLOW_WAIT_FOR_STORE, else 30s]",
+    ),
+]
 JsonOption = Annotated[
     bool,
     Parameter(name="--json", negative=(), show_default=False, help="JSON for scripts on stdout; text goes to stderr."),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.opening import opened_queue, settings_from
-from voiceflow_worker.cli.options import JsonOption, QueueOption, StoreOption
+from voiceflow_worker.cli.options import JsonOption, QueueOption, StoreOption, WaitOption
 from voiceflow_worker.cli.output import Output, count_of
 
 if TYPE_CHECKING:
@@ -23,7 +23,9 @@ SHOWN = 50
 """How many calls that stay in doubt are listed: more are not read, and `calls list` has them."""
 
 
-async def reconcile(*, json: JsonOption = False, store: StoreOption = None, queue: QueueOption = None) -> ExitCode:
+async def reconcile(
+    *, json: JsonOption = False, store: StoreOption = None, wait_for_store: WaitOption = None, queue: QueueOption = None
+) -> ExitCode:
     """Look for calls in doubt, and for calls whose summary is overdue, in the log that 8x8 keeps.
 
     A call that is found there, beyond confusion, was placed, and ends as the log says. What is not found stays in
@@ -32,7 +34,7 @@ async def reconcile(*, json: JsonOption = False, store: StoreOption = None, queu
     from voiceflow_worker.cli.voice import voice_client
     from voiceflow_worker.core.reconcile import Reconciler
 
-    settings = settings_from(store=store, queue=queue)
+    settings = settings_from(store=store, queue=queue, wait_for_store=wait_for_store)
     output = Output(as_json=json)
     client = voice_client(settings)  # what is missing is told before anything is opened
     async with opened_queue(settings) as calls, client as voice:

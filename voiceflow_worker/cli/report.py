@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.opening import opened_queue, settings_from
-from voiceflow_worker.cli.options import JsonOption, QueueOption, StoreOption
+from voiceflow_worker.cli.options import JsonOption, QueueOption, StoreOption, WaitOption
 from voiceflow_worker.cli.output import Output, count_of
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ async def report(
     html: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     json: JsonOption = False,
     store: StoreOption = None,
+    wait_for_store: WaitOption = None,
     queue: QueueOption = None,
 ) -> ExitCode:
     """Tell what became of a batch, or of all calls of the queue: how many ended how, the share that was answered.
@@ -43,7 +44,7 @@ async def report(
     from voiceflow_worker.campaigns.report_html import write_html_report
 
     output = Output(as_json=json)
-    async with opened_queue(settings_from(store=store, queue=queue)) as calls:
+    async with opened_queue(settings_from(store=store, queue=queue, wait_for_store=wait_for_store)) as calls:
         found = await build_report(calls.store, calls.name, batch)
         if csv is not None:
             count = await write_csv_report(csv, calls.store, calls.name, batch)

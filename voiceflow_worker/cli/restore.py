@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from voiceflow_worker.cli.backup import EveryQueue, path_of_store
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.opening import settings_from
-from voiceflow_worker.cli.options import JsonOption, StoreOption
+from voiceflow_worker.cli.options import JsonOption, StoreOption, WaitOption
 from voiceflow_worker.cli.output import Output, count_of
 from voiceflow_worker.cli.progress import meter
 from voiceflow_worker.errors import StoreReadOnlyError
@@ -28,9 +28,6 @@ EXAMPLES = """Examples:
   voiceflow restore calls-monday.db
   voiceflow restore /backups/calls.db --store sqlite:////var/lib/voiceflow/calls.db && voiceflow status"""
 
-_WAIT = timedelta(seconds=35)
-"""How long to wait until the heartbeats of killed processes count no more: they last for 30 s."""
-
 
 def restore(
     file: Annotated[Path, Parameter(name="FILE", help="The backup. It is left as it is.")],
@@ -38,6 +35,7 @@ def restore(
     *,
     json: JsonOption = False,
     store: StoreOption = None,
+    wait_for_store: WaitOption = None,
     queue: EveryQueue = None,
 ) -> ExitCode:
     """Put a backup in the place of a SQLite store. Every queue is held then, until `voiceflow resume`.
@@ -47,7 +45,7 @@ def restore(
     forgotten them and they would be made again. Calls that were only enqueued after the backup are not.
     """
     output = Output(as_json=json)
-    settings = settings_from(store=store, queue=queue)
+    settings = settings_from(store=store, queue=queue, wait_for_store=wait_for_store)
     path = path_of_store(settings, to="restore")
     try:
         done = _restored(output, path, file.absolute(), settings)
@@ -65,7 +63,7 @@ def restore(
 def _restored(output: Output, path: Path, file: Path, settings: Settings) -> Restored:
     from voiceflow_worker.backends.sqlite.restoring import StillAliveError, restore
 
-    until = time.monotonic() + _WAIT.total_seconds()
+    until = time.monotonic() + settings.wait_for_store.total_seconds()
     told = False
     while True:
         with meter("restoring") as shown:

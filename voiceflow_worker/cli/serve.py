@@ -11,7 +11,7 @@ from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.menus import IvrOption, load_menus
 from voiceflow_worker.cli.notifying import HookMetrics, NotifyOption, notifier_of, notifying
 from voiceflow_worker.cli.opening import opened_queue, settings_from
-from voiceflow_worker.cli.options import STORE_GROUP, StoreOption
+from voiceflow_worker.cli.options import STORE_GROUP, StoreOption, WaitOption
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.stopping import signals_to
 from voiceflow_worker.cli.store_watch import until_unusable
@@ -40,6 +40,7 @@ async def serve(
     ivr: IvrOption = None,
     notify: NotifyOption = None,
     store: StoreOption = None,
+    wait_for_store: WaitOption = None,
     queue: AnyQueue = None,
 ) -> ExitCode:
     """Receive the webhooks of 8x8, which tell how calls ended: POST /webhooks/8x8; GET /healthz, /readyz and /metrics.
@@ -67,7 +68,7 @@ async def serve(
     from voiceflow_worker.webhooks.app import PATH, receiver_app
     from voiceflow_worker.webhooks.menus import MenuEvents
 
-    settings = settings_from(store=store, queue=queue, notify_url=notify)
+    settings = settings_from(store=store, queue=queue, wait_for_store=wait_for_store, notify_url=notify)
     notifier = notifier_of(settings)
     secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else None
     output = Output()

@@ -11,7 +11,15 @@ from cyclopts import App, Parameter
 
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.opening import opened_queue, settings_from
-from voiceflow_worker.cli.options import DurationOption, Flag, JsonOption, MomentOption, QueueOption, StoreOption
+from voiceflow_worker.cli.options import (
+    DurationOption,
+    Flag,
+    JsonOption,
+    MomentOption,
+    QueueOption,
+    StoreOption,
+    WaitOption,
+)
 from voiceflow_worker.cli.output import Output, count_of
 from voiceflow_worker.cli.registering import add_command
 from voiceflow_worker.errors import InvalidInputError
@@ -61,6 +69,7 @@ async def add(
     country: CountryOption = None,
     json: JsonOption = False,
     store: StoreOption = None,
+    wait_for_store: WaitOption = None,
     queue: QueueOption = None,
 ) -> ExitCode:
     """Put numbers on the list. Calls that wait for them, in any queue, end before they are sent.
@@ -71,7 +80,9 @@ async def add(
 
     _require(numbers)
     output = Output(as_json=json)
-    async with opened_queue(settings_from(store=store, queue=queue), makes=True) as calls:
+    async with opened_queue(
+        settings_from(store=store, queue=queue, wait_for_store=wait_for_store), makes=True
+    ) as calls:
         end = _end(until, for_, now=calls.store.clock.now())
         standing = await SuppressionList(calls.store).add(*numbers, reason=reason, until=end, country=country)
     for entry in standing.values():
@@ -86,6 +97,7 @@ async def remove(
     country: CountryOption = None,
     json: JsonOption = False,
     store: StoreOption = None,
+    wait_for_store: WaitOption = None,
     queue: QueueOption = None,
 ) -> ExitCode:
     """Take numbers off the list; exit code 1 if one was not on it.
@@ -96,7 +108,7 @@ async def remove(
 
     _require(numbers)
     output = Output(as_json=json)
-    async with opened_queue(settings_from(store=store, queue=queue)) as calls:
+    async with opened_queue(settings_from(store=store, queue=queue, wait_for_store=wait_for_store)) as calls:
         listed = SuppressionList(calls.store)
         found = await listed.find(*numbers, country=country)
         gone = await listed.remove(*numbers, country=country)
@@ -115,6 +127,7 @@ async def list_numbers(
     limit: Annotated[int, Parameter(metavar="N", help="At most so many; 0 is all.")] = 100,
     json: JsonOption = False,
     store: StoreOption = None,
+    wait_for_store: WaitOption = None,
     queue: QueueOption = None,
 ) -> ExitCode:
     """List the numbers that are not called, with when and why. With --json, one a line."""
@@ -124,7 +137,7 @@ async def list_numbers(
         raise InvalidInputError(f"--limit {limit}: give a number of entries, or 0 for all")
     output = Output(as_json=json)
     shown: list[Suppression] = []
-    async with opened_queue(settings_from(store=store, queue=queue)) as calls:
+    async with opened_queue(settings_from(store=store, queue=queue, wait_for_store=wait_for_store)) as calls:
         async for entry in _found(SuppressionList(calls.store), number, country=country, limit=limit or None):
             output.document(entry.as_json())
             if not json:
@@ -178,6 +191,7 @@ async def import_file(
     skip_bad: Annotated[bool, Flag] = False,
     json: JsonOption = False,
     store: StoreOption = None,
+    wait_for_store: WaitOption = None,
     queue: QueueOption = None,
 ) -> ExitCode:
     """Put the numbers of a file on the list. The same file again changes nothing.
@@ -200,7 +214,9 @@ async def import_file(
     refused = bool(found.findings) and not skip_bad
     known = added = 0
     if not refused:
-        async with opened_queue(settings_from(store=store, queue=queue), makes=True) as calls:
+        async with opened_queue(
+            settings_from(store=store, queue=queue, wait_for_store=wait_for_store), makes=True
+        ) as calls:
             listed = SuppressionList(calls.store)
             end = _end(until, for_, now=calls.store.clock.now())
             known = len(await listed.find(*found.numbers))

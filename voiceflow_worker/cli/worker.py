@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.notifying import HookMetrics, NotifyOption, notifier_of, notifying, tell_the_rest
 from voiceflow_worker.cli.opening import opened_queue, settings_from
-from voiceflow_worker.cli.options import Flag, JsonOption, QueueOption, StoreOption
+from voiceflow_worker.cli.options import Flag, JsonOption, QueueOption, StoreOption, WaitOption
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.stopping import signals_to
 from voiceflow_worker.errors import InvalidInputError
@@ -42,6 +42,7 @@ async def worker(
     notify: NotifyOption = None,
     json: JsonOption = False,
     store: StoreOption = None,
+    wait_for_store: WaitOption = None,
     queue: QueueOption = None,
 ) -> ExitCode:
     """Send the calls of a queue, at its rate, until told to stop.
@@ -68,6 +69,7 @@ async def worker(
     options: dict[str, object] = {
         "store": store,
         "queue": queue,
+        "wait_for_store": None if wait_for_store is None else f"{wait_for_store.total_seconds()}s",
         "rate": rate,
         "burst": burst,
         "concurrency": concurrency,

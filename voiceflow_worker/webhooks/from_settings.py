@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+import structlog
 from starlette.applications import Starlette
 
-from voiceflow_worker.backends.registry import open_store
+from voiceflow_worker.backends.waiting import StoreWait, opened_in_time
 from voiceflow_worker.settings import load_settings
 from voiceflow_worker.webhooks.app import receiver_app
+
+_log = structlog.get_logger("voiceflow.webhooks")
 
 
 def app() -> Starlette:
@@ -27,7 +30,8 @@ def app() -> Starlette:
 
     @asynccontextmanager
     async def lifespan(outer: Starlette) -> AsyncGenerator[None]:
-        async with open_store(settings.store) as store:
+        wait = StoreWait(settings.wait_for_store, _log.warning)
+        async with opened_in_time(settings.store, wait=wait, writes=True) as store:
             receiver = receiver_app(
                 store,
                 secret=secret,

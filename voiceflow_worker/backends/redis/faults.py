@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 
 import anyio
 from coredis import exceptions as driver
@@ -26,6 +27,21 @@ def is_lost(error: BaseException) -> bool:
     return isinstance(error, (*LOST, driver.ReadOnlyError)) or "READONLY" in str(error)
 
 
+def is_not_now(error: BaseException) -> bool:
+    """Whether the server said that it cannot answer at this moment, such as while it reads its file."""
+    return _NOT_NOW.search(str(error)) is not None
+
+
+def _is_distrusted(error: BaseException) -> bool:
+    """Whether a certificate was refused, on whichever side."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ssl.SSLCertVerificationError):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
 def translated(error: BaseException, *, shown: str) -> VoiceflowError:
     """This error as one of ours. `shown` is the store's URL without secrets.
 
@@ -46,11 +62,13 @@ def translated(error: BaseException, *, shown: str) -> VoiceflowError:
         case driver.AuthenticationError() | driver.AuthorizationError():
             return StoreUnavailableError(
                 f"{where} refuses this user ({said}); check the user name and password in the store URL, and that this "
-                "user may run EVAL and EVALSHA and the commands of the scripts on all keys that begin with the prefix"
+                "user may run EVAL and EVALSHA and the commands of the scripts on all keys that begin with the prefix",
+                passes=False,
             )
         case _ if isinstance(error, LOST):
             cause = str(error.__cause__ or "").strip()
-            return StoreUnavailableError(f"{where} cannot be reached ({said}{': ' if cause else ''}{cause})")
+            told = f"{where} cannot be reached ({said}{': ' if cause else ''}{cause})"
+            return StoreUnavailableError(told, passes=not _is_distrusted(error))
         case _:
             return _answered(error, said, where)
 
@@ -77,7 +95,9 @@ def _answered(error: BaseException, said: str, where: str) -> StoreError:
             "or a prefix of its own (?prefix=)"
         )
     if isinstance(error, (driver.AskError, driver.ClusterCrossSlotError)) or re.search(r"\b(MOVED|CROSSSLOT)\b", said):
-        return StoreUnavailableError(f"{where} is a node of a Redis Cluster ({said}); write redis+cluster://host:port")
+        return StoreUnavailableError(
+            f"{where} is a node of a Redis Cluster ({said}); write redis+cluster://host:port", passes=False
+        )
     if isinstance(error, (driver.SentinelError, driver.RedisClusterError)) or _NOT_NOW.search(said):
         return StoreUnavailableError(f"{where} does not answer now ({said})")
     if isinstance(error, (driver.ResponseError, driver.RedisError)):

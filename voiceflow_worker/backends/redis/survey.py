@@ -7,6 +7,7 @@ from coredis.exceptions import ResponseError
 
 from voiceflow_worker.backends.redis.clients import Client
 from voiceflow_worker.backends.redis.durability import Durability, ServerFacts, facts_from, judged, weakest
+from voiceflow_worker.backends.redis.faults import is_not_now
 from voiceflow_worker.backends.redis.keys import Keys
 from voiceflow_worker.backends.redis.scripts import script
 from voiceflow_worker.backends.redis.url import RedisURL, Topology
@@ -78,7 +79,9 @@ async def _facts_of(client: Redis[str]) -> ServerFacts:
     try:
         for name in _SETTINGS:  # several at once only from 7.0 on
             settings |= await client.config_get([name])
-    except ResponseError:
+    except ResponseError as error:
+        if is_not_now(error):
+            raise
         # Managed servers rename CONFIG, or take the right to it away.
         return facts_from(info, None)
     return facts_from(info, settings)

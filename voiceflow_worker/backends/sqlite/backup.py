@@ -47,6 +47,7 @@ def back_up(path: Path, target: Path, *, now: datetime, progress: Progress) -> B
     with unfinished(target) as temporary, translating(path):
         source = open_reader(path)
         try:
+            source.keep_log()
             require_store(source, path)
             # One state of the store for all steps: without a transaction each commit of another process would make
             # the copying begin anew.
@@ -71,7 +72,7 @@ def _copy(source: Connection, path: Path, temporary: Path, *, now: datetime, pro
             # One file, without a log: it can be looked at where nothing can be written.
             copy.pragma("journal_mode", "delete")
             copy.run(statements("records")["put_record"], (NAMESPACE, MADE, json.dumps(to_micros(now)), None))
-            require_sound(copy, temporary)
+            require_sound(copy, path)  # page by page the same: what is wrong with the copy is wrong with the store
             calls: int = copy.rows("SELECT count(*) FROM jobs")[0][0]
         finally:
             copy.close()

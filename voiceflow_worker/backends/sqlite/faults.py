@@ -98,7 +98,9 @@ def _cannot_open(path: Path) -> StoreError:
             "name another path."
         )
     if path.is_dir():
-        return StoreUnavailableError(f"cannot open the store {path}: it is a directory. Name a file in it.")
+        return StoreUnavailableError(
+            f"cannot open the store {path}: it is a directory. Name a file in it.", passes=False
+        )
     if not os.access(path.parent, os.W_OK):
         return read_only(path)
     return StoreUnavailableError(

@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import anyio
 import apsw
+import structlog
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from voiceflow_worker.backends.sqlite.blocking import BlockingThread, LoopCalls
@@ -34,6 +35,10 @@ T = TypeVar("T")
 _SLICE = 0.003
 """Seconds of a long operation before others on the loop have their turn."""
 _MOST_TOGETHER = 512
+_TELL_AFTER = 1.0
+"""Seconds that the file stays locked before that is logged."""
+
+_log = structlog.get_logger("voiceflow.sqlite")
 
 
 @dataclass(slots=True)
@@ -82,6 +87,8 @@ class GroupCommit:
         self._resting = anyio.Event()
         self._resting.set()
         self._closed = False
+        self._locked_since: float | None = None
+        self._told_locked = False
         self._pid = os.getpid()
 
     def require_usable(self) -> None:
@@ -139,6 +146,7 @@ class GroupCommit:
     def _begin(self) -> None:
         self._pending = deque(ticket for ticket in self._pending if not ticket.abandoned)
         if not self._pending:
+            self._locked_since = None
             self._resting.set()
             return
         self._roll_back()
@@ -155,13 +163,19 @@ class GroupCommit:
             self._group, self._pending = list(self._pending), deque()
             self._finish(error)
             return
+        self._locked_since, self._told_locked = None, False
         self._group = [self._pending.popleft() for _ in range(min(len(self._pending), _MOST_TOGETHER))]
         self._transaction = Transaction(self._db)
         self._steps = self._carry_out()
         self._go_on()
 
     def _wait_for_others(self, error: Exception) -> None:
-        impatient = time.monotonic() - self._patience
+        now = time.monotonic()
+        self._locked_since = now if self._locked_since is None else self._locked_since
+        if now - self._locked_since > _TELL_AFTER and not self._told_locked:
+            self._told_locked = True
+            _log.warning("another process has the store locked; waiting", store=str(self._path), up_to=self._patience)
+        impatient = now - self._patience
         for ticket in [ticket for ticket in self._pending if ticket.since < impatient]:
             self._pending.remove(ticket)
             ticket.error = translated(error, self._path)

@@ -96,7 +96,8 @@ def _require_sound_sqlite() -> None:
     if tuple(int(part) for part in version.split(".")) < _SOUND_SQLITE:
         raise StoreUnavailableError(
             f"this apsw brings SQLite {version}, which may damage a store that several connections write. "
-            "Install its current wheel: pip install -U apsw"
+            "Install its current wheel: pip install -U apsw",
+            passes=False,
         )
 
 
@@ -122,7 +123,8 @@ def _prepare(db: Connection, path: Path) -> None:
     if mode != "wal":
         raise StoreUnavailableError(
             f"the file system under the store {path} cannot share a write-ahead log (journal mode {mode}). Put the "
-            "store on a local disk; network file systems will not do."
+            "store on a local disk; network file systems will not do.",
+            passes=False,
         )
     # FULL: a commit is on the disk when it returns. Between the journal of a call and its POST there is nothing else.
     db.run("PRAGMA synchronous = FULL")

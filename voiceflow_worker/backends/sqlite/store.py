@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 
 import anyio
 from anyio import to_thread
 
 from voiceflow_worker.backends.sqlite.address import path_of
+from voiceflow_worker.backends.sqlite.connection import Connection
 from voiceflow_worker.backends.sqlite.control import SqliteControl
+from voiceflow_worker.backends.sqlite.faults import BUSY
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit
 from voiceflow_worker.backends.sqlite.jobs import SqliteJobs
 from voiceflow_worker.backends.sqlite.opening import open_file, open_reader
 from voiceflow_worker.backends.sqlite.reading import Reader
 from voiceflow_worker.backends.sqlite.records import SqliteRecords
+from voiceflow_worker.backends.sqlite.same_files import SameFiles
 from voiceflow_worker.backends.wakeups import Wakeups
 from voiceflow_worker.core.clock import SystemClock
 from voiceflow_worker.core.ports import Clock
+from voiceflow_worker.errors import StoreUnavailableError
 
 _PATIENCE = timedelta(seconds=10)
 
@@ -48,7 +55,7 @@ async def open_sqlite(
     """
     path = path_of(url)
     clock = SystemClock() if clock is None else clock
-    db, files = await to_thread.run_sync(partial(open_file, path, patience=patience))
+    db, files = await _opened(path, patience)
     wakeups = Wakeups()
     writer = GroupCommit(db, files, patience=patience, wake=wakeups.wake)
     try:
@@ -69,3 +76,15 @@ async def open_sqlite(
                 await reader.close()
     finally:
         await writer.close()
+
+
+async def _opened(path: Path, patience: timedelta) -> tuple[Connection, SameFiles]:
+    """As `open_file`, tried again and again from here: whoever waits in a thread cannot be interrupted."""
+    until = time.monotonic() + patience.total_seconds()
+    while True:
+        try:
+            return await to_thread.run_sync(partial(open_file, path, patience=timedelta(0)))
+        except StoreUnavailableError as error:
+            if not isinstance(error.__cause__, BUSY) or time.monotonic() > until:
+                raise
+        await anyio.sleep(random.uniform(0.001, 0.01))
