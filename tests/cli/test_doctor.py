@@ -93,7 +93,7 @@ def test_nothing_is_said_against_what_is_well(voiceflow: Program, eight: EightBy
         assert serve.stop().code == 0
     assert {check: line["level"] for check, line in lines(ended).items() if line["level"] != "ok"} == {}
     assert (ended.code, ended.err) == (0, "")
-    assert len(ended.lines) == 24
+    assert len(ended.lines) == 25
     assert list(eight.sandbox.ledger) == []  # nobody was called
 
 
@@ -138,8 +138,8 @@ def test_what_waits_for_another_check_is_told_in_one_line(voiceflow: Program) ->
     out = voiceflow("doctor").out
     assert "not looked at before `account` is well: credentials, clock, webhook, webhook address, webhook secret" in out
     assert (
-        "not looked at before `store` is well: durability, journal files, receiver, workers, limits, holds, doubts"
-        in out
+        "not looked at before `store` is well: durability, journal files, receiver, workers, limits, holds, doubts, "
+        "dropped jobs" in out
     )
     assert out.endswith("1 failure, 1 warning\n")
 

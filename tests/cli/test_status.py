@@ -17,6 +17,7 @@ def test_the_json_has_every_field(voiceflow: Program) -> None:
         "workers": 0,
         "holds": [],
         "doubts": 0,
+        "lost": 0,
         "total": 2,
     }
 

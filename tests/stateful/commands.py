@@ -279,7 +279,7 @@ class Commands:
     def cancel_batch(self, batch_id: str) -> None:
         """For good."""
         self._all(lambda side: side.queue.cancel_batch(batch_id))
-        self.calls.gate(batch_id).cancelled = True
+        self.calls.gate(batch_id).cancel(self.clock.now())
         self._swept()
 
     def prune(self) -> None:
@@ -287,7 +287,7 @@ class Commands:
         for side in self._sides:
             self._hear_events(side)
         self._all(lambda side: side.sweeper.prune())
-        self.calls.prune(self.clock.now(), POLICY.key_retention)
+        self.calls.prune(self.clock.now(), keep_keys_for=POLICY.key_retention, keep_for=POLICY.retention)
         self.look()
 
     # What must hold after every command.

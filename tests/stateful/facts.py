@@ -203,6 +203,10 @@ class Gate:
     closed: bool = False
     until: datetime | None = None
     cancelled: bool = False
+    since: datetime | None = None
+
+    def cancel(self, at: datetime) -> None:
+        self.cancelled, self.since = True, at
 
     def is_closed(self, at: datetime) -> bool:
         return self.cancelled or (self.closed and (self.until is None or at < self.until))
@@ -274,13 +278,17 @@ class Calls:
     def _queued(self) -> Iterable[Call]:
         return [call for call in self.by_id.values() if call.state is S.QUEUED]
 
-    def prune(self, at: datetime, keep_keys_for: timedelta) -> None:
-        """What ended long enough ago is deleted; its key answers on."""
+    def prune(self, at: datetime, *, keep_keys_for: timedelta, keep_for: timedelta) -> None:
+        """What ended long enough ago is deleted; its key answers on. Gates of cancelled batches go with their batch."""
         for call in [call for call in self.by_id.values() if call.state.is_final and call.due_at <= at]:
             del self.by_id[call.id]
             self.pruned += 1
             if call.unique_key is not None:
                 self.graves[call.unique_key] = (call.id, call.body, at + keep_keys_for)
+        left = {call.batch_id for call in self.by_id.values()}
+        for batch_id, gate in list(self.gates.items()):
+            if batch_id is not None and batch_id not in left and gate.since is not None and gate.since < at - keep_for:
+                del self.gates[batch_id]
 
 
 STATUS = {

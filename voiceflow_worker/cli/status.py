@@ -7,6 +7,7 @@ from voiceflow_worker.cli.opening import opened_queue, settings_from
 from voiceflow_worker.cli.options import JsonOption, QueueOption, StoreOption, WaitOption
 from voiceflow_worker.cli.output import Output, count_of
 from voiceflow_worker.core.gate_story import gate_in_words
+from voiceflow_worker.core.losses import in_words
 
 EXAMPLES = """Examples:
   voiceflow status
@@ -35,6 +36,8 @@ async def status(
         output.say(f"{gate_in_words(gate)}{': ' + gate.reason if gate.reason else ''}")
     if found.doubts:
         output.say(f"in doubt: {found.doubts}; see `voiceflow calls list --state in_doubt`")
+    if found.lost.total:
+        output.say(f"dropped by the store: {in_words(found.lost)}; see `voiceflow doctor`")
     return ExitCode.DONE
 
 

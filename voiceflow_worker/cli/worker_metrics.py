@@ -43,6 +43,7 @@ def _text(found: QueueStatus, more: Collector | None) -> bytes:
     gauge("holds", "Closed gates of the queue and its batches.", len(found.holds))
     gauge("workers", "Workers that are alive.", found.workers)
     gauge("calls_per_second", "What all workers sent in the last seconds.", found.rate_now)
+    gauge("lost_jobs", "Jobs that the store has dropped although nobody deleted them.", found.lost.total)
     if found.limits is not None and found.limits.rate is not None:
         gauge("limit_calls_per_second", "The rate that is set; absent when it is unlimited.", found.limits.rate)
     return generate_latest(registry)

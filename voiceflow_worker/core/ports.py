@@ -86,6 +86,8 @@ class Order(StrEnum):
     CREATED = "created"
     """By id: a ULID, so by time of creation."""
     DUE = "due"
+    ANY = "any"
+    """In the order that costs the store the least: for whoever takes all there is, some at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,6 +233,17 @@ class Control(Protocol):
 
     async def gates(self, queue: str) -> Sequence[Gate]:
         """The gates of a queue and of its batches that were ever ordered, open ones left out."""
+        ...
+
+    async def cancelling(self, queue: str, *, limit: int) -> Sequence[Gate]:
+        """Gates of cancelled batches that have queued jobs, at most `limit` of them."""
+        ...
+
+    async def forget_gates(self, queue: str, *, before: datetime) -> int:
+        """Drop gates of batches without a job, ordered before this time; says how many.
+
+        Only gates that keep nothing: cancelled and open ones, and holds that ended before this time.
+        """
         ...
 
     async def take(self, queue: str, *, wanted: int, horizon: timedelta, now: datetime) -> Slots:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from voiceflow_worker.core.heartbeat import Heartbeats
+from voiceflow_worker.core.losses import Losses, read_losses
 from voiceflow_worker.core.ports import Limits, Order, Query, Store
 from voiceflow_worker.model.call_json import rfc3339
 from voiceflow_worker.model.gate import Gate
@@ -24,6 +25,7 @@ class QueueStatus:
     rate_now: float
     workers: int
     holds: tuple[Gate, ...]
+    lost: Losses = field(default_factory=Losses)
 
     @property
     def doubts(self) -> int:
@@ -49,6 +51,7 @@ class QueueStatus:
                 for gate in self.holds
             ],
             "doubts": self.doubts,
+            "lost": self.lost.total,
             "total": self.total,
         }
 
@@ -70,4 +73,5 @@ async def read_status(store: Store, queue: str) -> QueueStatus:
         rate_now=round(sum(beat.rate for beat in beats), 3),
         workers=len(beats),
         holds=tuple(gate for gate in await store.control.gates(queue) if gate.is_closed(at=now)),
+        lost=await read_losses(store, queue),
     )

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from functools import partial
 
 from voiceflow_worker.core.changes import Changes
+from voiceflow_worker.core.losses import LossWatch
 from voiceflow_worker.core.outbox import remember_forgotten
 from voiceflow_worker.core.ports import Order, Query, Store
 from voiceflow_worker.core.settle import Settler
 from voiceflow_worker.core.together import together
 from voiceflow_worker.errors import JobError
 from voiceflow_worker.model import lifecycle
-from voiceflow_worker.model.gate import GateScope, GateState
 from voiceflow_worker.model.job import FINAL_STATES, Job, JobState
 from voiceflow_worker.model.policy import CallPolicy
 
-PAGE = 500
+PAGE = 100
+"""Jobs moved or deleted in one step: the store serves nobody else for some milliseconds."""
+BATCHES = 100
+"""Cancelled batches looked at in one pass."""
+_QUEUED = frozenset({JobState.QUEUED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +36,23 @@ class Swept:
     expired: int = 0
     cancelled: int = 0
     looked_again: int = 0
+
+    def __add__(self, other: Swept) -> Swept:
+        return Swept(**{each.name: getattr(self, each.name) + getattr(other, each.name) for each in fields(Swept)})
+
+
+@dataclass(slots=True)
+class _Pass:
+    """One pass: `again` once a page was full and mostly its own, so that another pass has something to do.
+
+    Where others moved most of a page, they are sweeping too, and have the rest.
+    """
+
+    again: bool = False
+
+    def note(self, *, found: int, moved: int, page: int = PAGE) -> int:
+        self.again = self.again or (found >= page and 2 * moved >= found)
+        return moved
 
 
 class Sweeper:
@@ -56,57 +77,76 @@ class Sweeper:
         self._log_patience = log_patience
         self._changes = changes or Changes(store, policy)
         self._settler = Settler(store, policy, changes=self._changes)
+        self._losses = LossWatch(store, queue)
         self._parked_page = ""
 
     async def sweep(self) -> Swept:
-        """One pass over everything that is overdue now."""
-        now, policy = self._store.clock.now(), self._policy
-        patience = self._log_patience
-        silent = await self._overdue(JobState.SUBMITTED, now - (patience or timedelta(0)))
-        doubtful: Sequence[Job] = await self._overdue(JobState.IN_DOUBT, now) if patience is None else []
+        """Move everything that is overdue now, a page of each kind at a time, until nothing is left."""
         self._parked_page = await self._settler.apply_all_parked(after=self._parked_page)
-        return Swept(
-            requeued=await self._move(
-                await self._overdue(JobState.LEASED, now),
-                lambda job: lifecycle.release(job, due_at=now, reason="its worker let the lease end; nothing was sent"),
-            ),
-            doubted=await self._move(
-                await self._overdue(JobState.SENDING, now),
-                lambda job: lifecycle.doubt(job, at=now, reason="its worker went away while sending", policy=policy),
-            ),
-            gave_up_waiting=await self._move(
-                await self._without_parked_summary(silent),
-                lambda job: lifecycle.give_up_waiting(job, at=now, policy=policy),
-            ),
-            looked_again=await self._move(doubtful, lambda job: lifecycle.look_again(job, at=now, policy=policy)),
-            expired=await self._expire(now),
-            cancelled=await self._cancel(now),
-        )
+        swept = Swept()
+        while True:
+            one = _Pass()
+            swept += await self._sweep_pages(one)
+            if not one.again:
+                break
+        await self._losses.look()
+        return swept
 
     async def prune(self) -> int:
-        """Delete jobs that ended longer ago than the retention, old events and outdated records; says how many jobs."""
+        """Delete jobs that ended longer ago than the retention, old events, gates and records; says how many jobs."""
         now = self._store.clock.now()
         deleted = 0
         for state in FINAL_STATES:
-            old = await self._overdue(state, now)
-            if old:
-                gone = await self._store.jobs.delete(old, keep_keys_until=now + self._policy.key_retention)
-                deleted += sum(gone)
+            deleted += await self._prune_jobs(state, now)
         before = now - self._policy.retention
         oldest = await self._store.jobs.events(self._queue, limit=1)
         if oldest and oldest[0].at < before:
             # Readers are told first: a sweep that dies between the two must not leave a gap that nobody hears of.
             await remember_forgotten(self._store.records, self._queue, before=before, now=now)
             await self._store.jobs.forget_events(self._queue, before=before)
+        await self._store.control.forget_gates(self._queue, before=before)
         await self._store.records.prune(now=now)
         return deleted
+
+    async def _prune_jobs(self, state: JobState, now: datetime) -> int:
+        deleted = 0
+        while True:
+            old = await self._overdue(state, now)
+            if not old:
+                return deleted
+            gone = sum(await self._store.jobs.delete(old, keep_keys_until=now + self._policy.key_retention))
+            deleted += gone
+            if len(old) < PAGE or 2 * gone < len(old):
+                return deleted
+
+    async def _sweep_pages(self, one: _Pass) -> Swept:
+        now, policy = self._store.clock.now(), self._policy
+        patience = self._log_patience
+        silent = await self._overdue(JobState.SUBMITTED, now - (patience or timedelta(0)))
+        doubtful: Sequence[Job] = await self._overdue(JobState.IN_DOUBT, now) if patience is None else []
+        return Swept(
+            requeued=await self._move(
+                one,
+                await self._overdue(JobState.LEASED, now),
+                lambda job: lifecycle.release(job, due_at=now, reason="its worker let the lease end; nothing was sent"),
+            ),
+            doubted=await self._move(
+                one,
+                await self._overdue(JobState.SENDING, now),
+                lambda job: lifecycle.doubt(job, at=now, reason="its worker went away while sending", policy=policy),
+            ),
+            gave_up_waiting=await self._give_up_waiting(one, silent, now),
+            looked_again=await self._move(one, doubtful, lambda job: lifecycle.look_again(job, at=now, policy=policy)),
+            expired=await self._expire(one, now),
+            cancelled=await self._cancel(one, now),
+        )
 
     async def _overdue(self, state: JobState, now: datetime) -> Sequence[Job]:
         return await self._store.jobs.find(
             Query(queue=self._queue, states=frozenset({state}), due_before=now, order=Order.DUE, limit=PAGE)
         )
 
-    async def _move(self, jobs: Sequence[Job], step: Callable[[Job], Job]) -> int:
+    async def _move(self, one: _Pass, jobs: Sequence[Job], step: Callable[[Job], Job]) -> int:
         """Move jobs together; one that is no longer as it was found is left to who moved it."""
         moved = 0
 
@@ -122,36 +162,34 @@ class Sweeper:
                 await change(found)
 
         await together(*(partial(leave_what_is_gone, job) for job in jobs))
+        return one.note(found=len(jobs), moved=moved)
+
+    async def _give_up_waiting(self, one: _Pass, silent: Sequence[Job], now: datetime) -> int:
+        # A summary without clientRequestId may wait under the session's id, if a worker died before it looked.
+        looked = [await self._settler.apply_parked(job) for job in silent]
+        left = [job for job in looked if job.state is JobState.SUBMITTED]
+        moved = await self._move(_Pass(), left, lambda job: lifecycle.give_up_waiting(job, at=now, policy=self._policy))
+        one.note(found=len(silent), moved=len(silent) - len(left) + moved)
         return moved
 
-    async def _without_parked_summary(self, jobs: Sequence[Job]) -> list[Job]:
-        # A summary without clientRequestId may wait under the session's id, if a worker died before it looked.
-        looked = [await self._settler.apply_parked(job) for job in jobs]
-        return [job for job in looked if job.state is JobState.SUBMITTED]
-
-    async def _expire(self, now: datetime) -> int:
+    async def _expire(self, one: _Pass, now: datetime) -> int:
         """End queued jobs whose validity has passed, whatever gate they stand behind."""
         late = await self._store.jobs.find(
-            Query(queue=self._queue, states=frozenset({JobState.QUEUED}), valid_before=now, limit=PAGE)
+            Query(queue=self._queue, states=_QUEUED, valid_before=now, order=Order.ANY, limit=PAGE)
         )
-        return await self._move(late, lambda job: lifecycle.expire(job, at=now, policy=self._policy))
+        return await self._move(one, late, lambda job: lifecycle.expire(job, at=now, policy=self._policy))
 
-    async def _cancel(self, now: datetime) -> int:
+    async def _cancel(self, one: _Pass, now: datetime) -> int:
         """End the queued jobs of cancelled batches."""
         cancelled = 0
-        for gate in await self._store.control.gates(self._queue):
-            if gate.scope is GateScope.BATCH and gate.state is GateState.CANCELLED:
-                cancelled += await self._cancel_batch(gate.name, gate.reason or "its batch was cancelled", now)
-        return cancelled
-
-    async def _cancel_batch(self, batch_id: str, reason: str, now: datetime) -> int:
-        cancelled = 0
-        while True:
+        gates = await self._store.control.cancelling(self._queue, limit=BATCHES)
+        for gate in gates:
+            reason = gate.reason or "its batch was cancelled"
             queued = await self._store.jobs.find(
-                Query(queue=self._queue, states=frozenset({JobState.QUEUED}), batch_id=batch_id, limit=PAGE)
+                Query(queue=self._queue, states=_QUEUED, batch_id=gate.name, order=Order.ANY, limit=PAGE)
             )
             cancelled += await self._move(
-                queued, lambda job: lifecycle.cancel(job, at=now, reason=reason, policy=self._policy)
+                one, queued, partial(lifecycle.cancel, at=now, reason=reason, policy=self._policy)
             )
-            if len(queued) < PAGE:
-                return cancelled
+        one.note(found=len(gates), moved=cancelled, page=BATCHES)
+        return cancelled

@@ -46,6 +46,18 @@ class Gate:
             case GateState.HELD:
                 return self.until is None or at < self.until
 
+    def is_spent(self, *, at: datetime) -> bool:
+        """Whether this gate of a batch keeps nothing any more, once no job of the batch is left.
+
+        It was ordered before `at`, and either the batch was cancelled, or nothing is held back since then. A hold
+        without an end stays: somebody may have closed a batch before its jobs come.
+        """
+        return (
+            self.scope is GateScope.BATCH
+            and self.since < at
+            and (self.state is GateState.CANCELLED or not self.is_closed(at=at))
+        )
+
 
 def merged(standing: Gate | None, ordered: Gate, *, at: datetime) -> Gate:
     """The gate after an order: what a store keeps.

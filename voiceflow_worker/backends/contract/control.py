@@ -11,9 +11,10 @@ import anyio
 import pytest
 
 from voiceflow_worker.backends.contract.ground import Ground
-from voiceflow_worker.backends.contract.samples import NOW, QUEUE
+from voiceflow_worker.backends.contract.samples import NOW, QUEUE, moved, sample_job
 from voiceflow_worker.core.ports import Limits, Slots, Store
 from voiceflow_worker.model.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.job import JobState
 
 SECOND = timedelta(seconds=1)
 MICROSECOND = timedelta(microseconds=1)
@@ -62,6 +63,50 @@ class ControlContract(Ground):
         assert await store.control.gate(held) == held
         assert await store.control.gate(cancelled) == cancelled
         assert set(await other.control.gates(QUEUE)) == {held, cancelled}
+
+    async def test_cancelled_batches_are_named_while_they_have_queued_jobs(self, store: Store, other: Store) -> None:
+        jobs = [sample_job(1, batch_id="a"), sample_job(2, batch_id="b"), sample_job(3, batch_id="held")]
+        await store.jobs.enqueue(jobs, now=NOW)
+        cancelled = gate(GateState.CANCELLED, batch="a", reason="called off")
+        for each in (cancelled, gate(GateState.CANCELLED, batch="empty"), gate(GateState.HELD, batch="held")):
+            await store.control.gate(each)
+        assert list(await other.control.cancelling(QUEUE, limit=10)) == [cancelled]
+        assert list(await other.control.cancelling("reminders", limit=10)) == []
+        await store.jobs.commit([moved(jobs[0], state=JobState.CANCELLED)])
+        assert list(await other.control.cancelling(QUEUE, limit=10)) == []
+
+    async def test_what_comes_into_a_cancelled_batch_later_is_named_again(self, store: Store) -> None:
+        leased = sample_job(1, batch_id="a", state=JobState.LEASED)
+        await store.jobs.enqueue([leased], now=NOW)
+        for name in ("a", "b"):
+            await store.control.gate(gate(GateState.CANCELLED, batch=name))
+        assert list(await store.control.cancelling(QUEUE, limit=10)) == []
+        await store.jobs.commit([moved(leased, state=JobState.QUEUED)])
+        assert [each.name for each in await store.control.cancelling(QUEUE, limit=10)] == ["a"]
+        await store.jobs.enqueue([sample_job(2, batch_id="b")], now=NOW)
+        assert {each.name for each in await store.control.cancelling(QUEUE, limit=10)} == {"a", "b"}
+        assert len(await store.control.cancelling(QUEUE, limit=1)) == 1
+
+    async def test_gates_end_with_their_batch(self, store: Store) -> None:
+        done = sample_job(1, batch_id="full", state=JobState.CANCELLED)
+        await store.jobs.enqueue([done, sample_job(2, batch_id="other", queue="reminders")], now=NOW)
+        kept = {
+            gate(GateState.HELD),
+            gate(GateState.CANCELLED, batch="full"),
+            gate(GateState.CANCELLED, batch="new", since=NOW + SECOND),
+            gate(GateState.HELD, batch="closed in advance"),
+            gate(GateState.HELD, batch="until later", until=NOW + SECOND + MICROSECOND),
+            gate(GateState.CANCELLED, batch="other", queue="reminders"),
+        }
+        spent = {gate(GateState.CANCELLED, batch="gone"), gate(GateState.HELD, batch="over", until=NOW + SECOND)}
+        for each in kept | spent:
+            await store.control.gate(each)
+        assert await store.control.forget_gates(QUEUE, before=NOW) == 0
+        assert await store.control.forget_gates(QUEUE, before=NOW + SECOND) == 2
+        left = {*await store.control.gates(QUEUE), *await store.control.gates("reminders")}
+        assert left == kept
+        assert await store.jobs.delete([done], keep_keys_until=NOW) == [True]
+        assert await store.control.forget_gates(QUEUE, before=NOW + SECOND) == 1
 
     async def test_gates_of_other_queues_are_left_out(self, store: Store) -> None:
         await store.control.gate(gate(GateState.HELD, queue="reminders"))

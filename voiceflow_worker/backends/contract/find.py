@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -86,6 +87,19 @@ class FindContract(Ground):
         found = await store.jobs.find(Query(queue=QUEUE, **fields))
         assert numbers(found) == expected
         assert all(job in MIXED for job in found)
+
+    @pytest.mark.parametrize(("fields", "expected"), FOUND.values(), ids=FOUND.keys())
+    async def test_any_order_finds_the_same(self, store: Store, fields: dict[str, Any], expected: list[int]) -> None:
+        if "after" in fields:
+            return
+        for job in MIXED:
+            await store.jobs.enqueue([job], now=NOW)
+        query = replace(Query(queue=QUEUE, **fields), order=Order.ANY)
+        everything = numbers(await store.jobs.find(replace(query, limit=None)))
+        some = numbers(await store.jobs.find(query))
+        assert len(set(some)) == len(expected)
+        assert set(some) <= set(everything)
+        assert "limit" in fields or set(everything) == set(expected)
 
     async def test_an_unknown_queue_has_no_jobs(self, store: Store) -> None:
         assert list(await store.jobs.find(Query(queue="nobody"))) == []

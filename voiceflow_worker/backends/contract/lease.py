@@ -13,7 +13,7 @@ import pytest
 
 from voiceflow_worker.backends.contract.ground import Ground
 from voiceflow_worker.backends.contract.samples import NOW, QUEUE, moved, sample_job, sample_jobs
-from voiceflow_worker.core.ports import Limits, Store
+from voiceflow_worker.core.ports import Limits, Query, Store
 from voiceflow_worker.model.admission import PRIORITIES
 from voiceflow_worker.model.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.job import Job, JobState
@@ -185,6 +185,47 @@ class LeaseContract(Ground):
         await store.control.gate(gate(GateState.HELD, batch="held"))
         assert numbers(await lease(store, 2)) == [3003, 3002]
         assert numbers(await lease(store)) == [3001, 3005]
+
+    async def test_many_closed_batches_stand_in_nobodys_way_and_open_again(self, store: Store, other: Store) -> None:
+        jobs = [sample_job(number, batch_id=f"b{number}", due_at=NOW - MINUTE) for number in range(1, 61)]
+        await store.jobs.enqueue([*jobs, sample_job(100), sample_job(101)], now=NOW)
+        for number in range(1, 41):
+            until = NOW + MINUTE if number > 20 else None
+            await store.control.gate(gate(GateState.HELD, batch=f"b{number}", until=until))
+        assert numbers(await lease(store, 21)) == [*range(41, 61), 100]
+        assert numbers(await lease(store, at=NOW + MINUTE - MICROSECOND)) == [101]
+        await store.jobs.enqueue([sample_job(200, batch_id="b7", due_at=NOW - 2 * MINUTE)], now=NOW)
+        await other.control.gate(gate(GateState.OPEN, batch="b30", since=NOW + SECOND))
+        assert numbers(await lease(store)) == [30]
+        await other.control.gate(gate(GateState.OPEN, batch="b7", since=NOW + SECOND))
+        assert numbers(await lease(store)) == [200, 7]
+        assert numbers(await lease(store, 100, at=NOW + MINUTE)) == [*range(21, 30), *range(31, 41)]
+
+    async def test_calls_that_expired_together_stand_in_nobodys_way(self, store: Store) -> None:
+        late = [
+            sample_job(number, valid_until=NOW, due_at=NOW - MINUTE, priority=number % 2) for number in range(1, 1201)
+        ]
+        await store.jobs.enqueue([*late, sample_job(1201), sample_job(1202, due_at=NOW + SECOND)], now=NOW - MINUTE)
+        assert numbers(await lease(store)) == [1201]
+        assert numbers(await lease(store, at=NOW + SECOND)) == [1202]
+        assert (await store.jobs.count(QUEUE))[JobState.QUEUED] == 1200
+        # A clock that jumped ahead for a moment must not keep a call from being made in its time.
+        assert numbers(await lease(store, 3, at=NOW - MINUTE)) == [1, 3, 5]
+
+    async def test_batches_of_many_priorities_come_in_one_order(self, store: Store) -> None:
+        jobs = [
+            sample_job(
+                number, batch_id=f"b{number % 7}" if number % 5 else None, priority=number * 31 % 11 - 5,
+                due_at=NOW + (number * 7919 % 13 - 6) * SECOND,
+            )
+            for number in range(1, 301)
+        ]  # fmt: skip
+        await store.jobs.enqueue(jobs, now=NOW)
+        for at, limit in ((NOW - 3 * SECOND, 40), (NOW, 60), (NOW + MINUTE, 300)):
+            waiting = [job for job in await store.jobs.find(Query(queue=QUEUE, limit=None)) if job.due_at <= at]
+            due = [job for job in waiting if job.state is JobState.QUEUED]
+            order = sorted(due, key=lambda job: (-job.priority, job.due_at, job.id))
+            assert [job.id for job in await lease(store, limit, at=at)] == [job.id for job in order[:limit]]
 
     async def test_no_more_calls_are_open_than_the_queue_allows(self, store: Store) -> None:
         await store.control.configure(QUEUE, Limits(max_active=3))

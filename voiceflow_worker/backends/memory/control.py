@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 
 from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.backends.departures import Pace, repaced, taken
-from voiceflow_worker.backends.memory.state import Changes
+from voiceflow_worker.backends.memory.lanes import NEVER
+from voiceflow_worker.backends.memory.state import Batches, Changes
 from voiceflow_worker.core.ports import Limits, Slots
 from voiceflow_worker.model.gate import Gate, GateScope, GateState, merged
 
@@ -16,8 +18,9 @@ from voiceflow_worker.model.gate import Gate, GateScope, GateState, merged
 class MemoryControl:
     """The port `Control` in memory."""
 
-    def __init__(self, changes: Changes) -> None:
+    def __init__(self, changes: Changes, batches: Batches) -> None:
         self._changes = changes
+        self._batches = batches
         self._limits: dict[str, Limits] = {}
         self._paces: dict[str, Pace] = {}
         self._gates: dict[tuple[str, GateScope, str], Gate] = {}
@@ -39,6 +42,8 @@ class MemoryControl:
         await checkpoint()
         place = (ordered.queue, ordered.scope, ordered.name)
         standing = self._gates[place] = merged(self._gates.get(place), ordered, at=ordered.since)
+        if ordered.scope is GateScope.BATCH:
+            self._batches.on_order(ordered.queue, ordered.name)
         self._changes.note(ordered.queue)
         return standing
 
@@ -46,6 +51,24 @@ class MemoryControl:
         """The gates of a queue and its batches, open ones left out."""
         await checkpoint()
         return [gate for gate in self._gates.values() if gate.queue == queue and gate.state is not GateState.OPEN]
+
+    async def cancelling(self, queue: str, *, limit: int) -> Sequence[Gate]:
+        """Gates of cancelled batches that have queued jobs, at most `limit` of them."""
+        await checkpoint()
+        cancelled = (gate for gate in self._gates.values() if gate.queue == queue and gate.state is GateState.CANCELLED)
+        return list(islice((gate for gate in cancelled if (queue, gate.name) in self._batches.queued), limit))
+
+    async def forget_gates(self, queue: str, *, before: datetime) -> int:
+        """Drop gates of batches without a job, ordered before this time; says how many."""
+        await checkpoint()
+        spent = [
+            place
+            for place, gate in self._gates.items()
+            if gate.queue == queue and gate.is_spent(at=before) and (queue, gate.name) not in self._batches.jobs
+        ]
+        for place in spent:
+            del self._gates[place]
+        return len(spent)
 
     async def take(self, queue: str, *, wanted: int, horizon: timedelta, now: datetime) -> Slots:
         """Take up to `wanted` departure times, none later than `now + horizon`."""
@@ -56,10 +79,12 @@ class MemoryControl:
         self._paces[queue] = pace
         return slots
 
-    def is_closed(self, queue: str, scope: GateScope, name: str, *, at: datetime) -> bool:
-        """Whether this gate lets nothing pass."""
+    def opens_at(self, queue: str, scope: GateScope, name: str, *, at: datetime) -> datetime | None:
+        """When this gate lets something pass by itself; None if it does now."""
         gate = self._gates.get((queue, scope, name))
-        return gate is not None and gate.is_closed(at=at)
+        if gate is None or not gate.is_closed(at=at):
+            return None
+        return NEVER if gate.until is None or gate.state is GateState.CANCELLED else gate.until
 
     def max_active(self, queue: str) -> int | None:
         """How many calls of the queue may be open; None: any number."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import uuid4
 
 from anyio.lowlevel import checkpoint
@@ -14,7 +14,8 @@ from anyio.lowlevel import checkpoint
 from voiceflow_worker.backends.admission import admission, remembered, result_of
 from voiceflow_worker.backends.matching import matches, require_answerable, require_well_formed
 from voiceflow_worker.backends.memory.control import MemoryControl
-from voiceflow_worker.backends.memory.state import Changes, Tombstone, Tombstones
+from voiceflow_worker.backends.memory.lanes import Lanes
+from voiceflow_worker.backends.memory.state import Batches, Changes, Tombstone, Tombstones
 from voiceflow_worker.core.ports import Clock, Enqueued, Event, KeyOwner, Move, Order, Query
 from voiceflow_worker.model import lifecycle
 from voiceflow_worker.model.gate import GateScope
@@ -24,15 +25,20 @@ from voiceflow_worker.model.job import Job, JobState
 class MemoryJobs:
     """The port `Jobs` in memory. Every method does its work between two awaits, so each is one step for all others."""
 
-    def __init__(self, control: MemoryControl, changes: Changes, tombstones: Tombstones, clock: Clock) -> None:
+    def __init__(
+        self, control: MemoryControl, changes: Changes, tombstones: Tombstones, batches: Batches, clock: Clock
+    ) -> None:
         self._control = control
         self._changes = changes
         self._tombstones = tombstones
         self._clock = clock
         self._jobs: dict[str, Job] = {}
         self._keys: dict[tuple[str, str], str] = {}
-        # Per queue, in the order of leasing: (-priority, due_at, id).
-        self._queued: defaultdict[str, list[tuple[int, datetime, str]]] = defaultdict(list)
+        self._lanes: defaultdict[str, Lanes] = defaultdict(lambda: Lanes(self._jobs))
+        self._batches = batches
+        batches.on_order = lambda queue, batch: self._lanes[queue].open(batch)
+        # Per queue, the jobs that may count as open calls.
+        self._open: defaultdict[str, set[str]] = defaultdict(set)
         self._events: defaultdict[str, list[Event]] = defaultdict(list)
         self._sequence = 0
 
@@ -60,20 +66,19 @@ class MemoryJobs:
     ) -> Sequence[Job]:
         """Take at most `limit` due queued jobs: highest priority first, then earliest due, then id."""
         await checkpoint()
-        if self._control.is_closed(queue, GateScope.QUEUE, queue, at=now):
+        if self._control.opens_at(queue, GateScope.QUEUE, queue, at=now) is not None:
             return []
-        room = min(limit, self._room(queue, at=now))
         token = uuid4().hex
-        leased: list[Job] = []
-        for job in self._ready(queue, at=now, batch_id=batch_id):
-            if len(leased) >= room:
-                break
-            leased.append(
-                replace(
-                    lifecycle.lease(job, worker_id=worker_id, until=now + lease_for),
-                    revision=f"{token}.{len(leased)}",
-                )
-            )
+        taken = self._lanes[queue].take(
+            min(limit, self._room(queue, at=now)),
+            at=now,
+            opens_at=partial(self._control.opens_at, queue, GateScope.BATCH, at=now),
+            batch_id=batch_id,
+        )
+        leased = [
+            replace(lifecycle.lease(job, worker_id=worker_id, until=now + lease_for), revision=f"{token}.{place}")
+            for place, job in enumerate(taken)
+        ]
         for job in leased:
             self._put(job)
         return leased
@@ -95,7 +100,7 @@ class MemoryJobs:
         await checkpoint()
         found = [job for job in self._jobs.values() if matches(query, job)]
         match query.order:
-            case Order.CREATED:
+            case Order.CREATED | Order.ANY:
                 found.sort(key=lambda job: job.id)
             case Order.DUE:
                 found.sort(key=lambda job: (job.due_at, job.id))
@@ -150,18 +155,9 @@ class MemoryJobs:
             return len(self._jobs)
         active = sum(
             job.state is JobState.LEASED or (job.active_until is not None and job.active_until > at)
-            for job in self._jobs.values()
-            if job.queue == queue
+            for job in map(self._jobs.__getitem__, self._open[queue])
         )
         return max(most - active, 0)
-
-    def _ready(self, queue: str, *, at: datetime, batch_id: str | None) -> Iterator[Job]:
-        for _, due_at, job_id in self._queued[queue]:
-            job = self._jobs[job_id]
-            if due_at > at or job.is_expired(at=at) or (batch_id is not None and job.batch_id != batch_id):
-                continue
-            if job.batch_id is None or not self._control.is_closed(queue, GateScope.BATCH, job.batch_id, at=at):
-                yield job
 
     def _move(self, move: Move) -> bool:
         held = self._jobs.get(move.old.id)
@@ -180,17 +176,21 @@ class MemoryJobs:
     def _put(self, job: Job) -> None:
         held = self._jobs.get(job.id)
         if held is not None:
-            self._unline(held)
+            self._take_out(held)
         self._jobs[job.id] = job
+        self._batches.count(job, 1)
         if job.unique_key is not None:
             self._keys[job.queue, job.unique_key] = job.id
+        if job.state is JobState.LEASED or job.active_until is not None:
+            self._open[job.queue].add(job.id)
         if job.state is JobState.QUEUED:
-            insort(self._queued[job.queue], (-job.priority, job.due_at, job.id))
+            self._lanes[job.queue].add(job)
 
-    def _unline(self, job: Job) -> None:
-        if job.state is JobState.QUEUED:
-            line = self._queued[job.queue]
-            del line[bisect_left(line, (-job.priority, job.due_at, job.id))]
+    def _take_out(self, job: Job) -> None:
+        del self._jobs[job.id]
+        self._batches.count(job, -1)
+        self._open[job.queue].discard(job.id)
+        self._lanes[job.queue].leave(job)
 
     def _owner(self, place: tuple[str, str], *, now: datetime) -> Job | None:
         job_id = self._keys.get(place)
@@ -203,8 +203,7 @@ class MemoryJobs:
         held = self._jobs.get(job.id)
         if held is None or held.revision != job.revision:
             return False
-        self._unline(held)
-        del self._jobs[held.id]
+        self._take_out(held)
         if held.unique_key is not None:
             del self._keys[held.queue, held.unique_key]
             memory = remembered(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,7 +11,7 @@ import anyio
 
 from voiceflow_worker.backends.wakeups import Wakeups
 from voiceflow_worker.core.ports import Clock
-from voiceflow_worker.model.job import Job
+from voiceflow_worker.model.job import Job, JobState
 
 
 class Changes:
@@ -41,6 +42,24 @@ class Changes:
             group.start_soon(give_up)
             await changed.wait()
             group.cancel_scope.cancel()
+
+
+class Batches:
+    """How many jobs each batch has, and who is told that its gate was ordered."""
+
+    def __init__(self) -> None:
+        self.jobs: Counter[tuple[str, str]] = Counter()
+        self.queued: Counter[tuple[str, str]] = Counter()
+        self.on_order: Callable[[str, str], None] = lambda _queue, _batch: None
+
+    def count(self, job: Job, change: int) -> None:
+        """Count a job that came (1) or went (-1)."""
+        if job.batch_id is not None:
+            place = (job.queue, job.batch_id)
+            for counter in (self.jobs, self.queued)[: 2 if job.state is JobState.QUEUED else 1]:
+                counter[place] += change
+                if not counter[place]:
+                    del counter[place]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from voiceflow_worker.backends.memory.control import MemoryControl
 from voiceflow_worker.backends.memory.jobs import MemoryJobs
 from voiceflow_worker.backends.memory.records import MemoryRecords
-from voiceflow_worker.backends.memory.state import Changes, Tombstones
+from voiceflow_worker.backends.memory.state import Batches, Changes, Tombstones
 from voiceflow_worker.core.clock import SystemClock
 from voiceflow_worker.core.ports import Clock
 
@@ -24,8 +24,9 @@ class MemoryStore:
         tombstones = Tombstones()
         self.url = "memory://"
         self.clock: Clock = SystemClock() if clock is None else clock
-        self.control = MemoryControl(changes)
-        self.jobs = MemoryJobs(self.control, changes, tombstones, self.clock)
+        batches = Batches()
+        self.control = MemoryControl(changes, batches)
+        self.jobs = MemoryJobs(self.control, changes, tombstones, batches, self.clock)
         self.records = MemoryRecords(tombstones)
 
 

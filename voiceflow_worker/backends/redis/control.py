@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
+from voiceflow_worker.backends.redis.clients import Client
 from voiceflow_worker.backends.redis.codec import Argument, gate_field, gate_of, gate_text
 from voiceflow_worker.backends.redis.keys import Keys
 from voiceflow_worker.backends.redis.link import Link
@@ -14,6 +16,7 @@ from voiceflow_worker.model.gate import Gate, merged
 
 _ROUNDS = 50
 """How often an order is merged anew after somebody else's came between; a worker's 429s come from few at a time."""
+_GATES_AT_ONCE = 200
 
 
 class RedisControl:
@@ -60,6 +63,27 @@ class RedisControl:
         _, told = await self._link.run("read_control", self._keys.queue(queue))
         return [gate_of(queue, field, text) for field, text in zip(told[::2], told[1::2], strict=True)]
 
+    async def cancelling(self, queue: str, *, limit: int) -> Sequence[Gate]:
+        """Gates of cancelled batches that have queued jobs, at most `limit` of them."""
+        told = await self._link.run("cancelling", self._keys.queue(queue), [limit])
+        return [gate_of(queue, field, text) for field, text in zip(told[::2], told[1::2], strict=True)]
+
+    async def forget_gates(self, queue: str, *, before: datetime) -> int:
+        """Drop gates of batches without a job, ordered before this time; says how many."""
+        key = self._keys.queue(queue)
+        dropped = cursor = 0
+        while True:
+            cursor, read = await self._link.ask(partial(_some_gates, key=f"{key}:gates", cursor=cursor))
+            old: list[Argument] = []
+            for field, text in read.items():
+                gate = gate_of(queue, field, text)
+                if gate.is_spent(at=before):
+                    old += (field, text)
+            if old:
+                dropped += int(await self._link.run("forget_gates", key, old))
+            if not cursor:
+                return dropped
+
     async def take(self, queue: str, *, wanted: int, horizon: timedelta, now: datetime) -> Slots:
         """Take up to `wanted` departure times, none later than `now + horizon`, shared by all workers."""
         args: list[Argument] = [wanted, repr(now.timestamp()), repr(horizon.total_seconds())]
@@ -69,3 +93,8 @@ class RedisControl:
         # Rounded to microseconds a time comes back as it went in: floats are good to 0.25 µs.
         next_at, *times = (datetime.fromtimestamp(float(seconds), UTC) for seconds in answer)
         return Slots(tuple(times), next_at)
+
+
+async def _some_gates(client: Client, *, key: str, cursor: int) -> tuple[int, Mapping[str, str]]:
+    """Some gates of a queue, and where to go on; 0 at the end."""
+    return await client.hscan(key, cursor=cursor, count=_GATES_AT_ONCE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from voiceflow_worker.backends.instant import to_micros
 from voiceflow_worker.backends.redis.codec import Argument, job_of_row, micros, optional
@@ -29,10 +30,15 @@ async def find(link: Link, keys: Keys, query: Query) -> Sequence[Job]:
         return await pick(link, keys, query, [owner]) if owner is not None and owner > (query.after or "") else []
     match query.order:
         case Order.DUE:
-            return await _find_due(link, keys, query)
-        case Order.CREATED if query.destination is not None:
+            alone = query.destination is None and query.valid_before is None
+            return await _find_due(link, keys, query, _state_indexes(query), query.due_before, alone=alone)
+        case Order.ANY if _by_validity(query):
+            return await _find_due(link, keys, query, [":valid"], query.valid_before, alone=True)
+        case Order.ANY if query.destination is None and query.valid_before is None:
+            return await _find_due(link, keys, query, _state_indexes(query), query.due_before, alone=True)
+        case _ if query.destination is not None:
             return await _walk(link, keys, query, f":dest:{optional(query.destination)}")
-        case Order.CREATED:
+        case _:
             index = await _narrowest(link, keys, query)
             if index is None:
                 return await _walk(link, keys, query, id_index(query.batch_id))
@@ -47,13 +53,16 @@ async def pick(link: Link, keys: Keys, query: Query, ids: Sequence[str]) -> Sequ
     return [job_of_row(query.queue, row) for row in rows]
 
 
-async def _find_due(link: Link, keys: Keys, query: Query) -> Sequence[Job]:
-    by_index_alone = query.destination is None and query.valid_before is None
+async def _find_due(
+    link: Link, keys: Keys, query: Query, indexes: Sequence[str], latest: datetime | None, *, alone: bool
+) -> Sequence[Job]:
+    """Through some indexes in the order of their scores; `alone`: what they hold up to `latest` all matches."""
     args: list[Argument] = [
         *_filters(query),
         "" if query.limit is None else query.limit,
-        int(by_index_alone),
-        *_state_indexes(query),
+        int(alone),
+        micros(latest),
+        *indexes,
     ]
     rows = await link.run("due", keys.queue(query.queue), args)
     return [job_of_row(query.queue, row) for row in rows]
@@ -95,12 +104,9 @@ async def _narrowest(link: Link, keys: Keys, query: Query) -> Sequence[_Range] |
     """
     if query.states is None and query.due_before is None and query.valid_before is None:
         return None
-    by_validity = (
-        query.valid_before is not None and query.states == frozenset({JobState.QUEUED}) and query.batch_id is None
-    )
     latest: int | str = "+inf" if query.due_before is None else to_micros(query.due_before)
     indexes: list[_Range] = [(index, latest) for index in _state_indexes(query)]
-    if by_validity and query.valid_before is not None:
+    if query.valid_before is not None and _by_validity(query):
         indexes = [(":valid", to_micros(query.valid_before))]
     args: list[Argument] = [id_index(query.batch_id)]
     for index, until in indexes:
@@ -110,6 +116,17 @@ async def _narrowest(link: Link, keys: Keys, query: Query) -> Sequence[_Range] |
     if held <= wanted or held * held <= wanted * all_of_them:
         return indexes
     return None
+
+
+def _by_validity(query: Query) -> bool:
+    """Whether the index of queued jobs by their validity alone tells which jobs match."""
+    return (
+        query.valid_before is not None
+        and query.states == frozenset({JobState.QUEUED})
+        and query.batch_id is None
+        and query.destination is None
+        and query.due_before is None
+    )
 
 
 def _state_indexes(query: Query) -> list[str]:

@@ -38,6 +38,8 @@ _ENCODED_AT_ONCE = 256
 """Jobs encoded before others have their turn: 1 ms."""
 _PAGE = 500
 """Jobs read, or events dropped, by one script: a few milliseconds."""
+_ROUNDS = 500
+"""How often one lease asks again after a script that only put in order what expired, or was closed, together."""
 
 
 class RedisJobs:
@@ -99,9 +101,12 @@ class RedisJobs:
         Not waited for to be durable: a lease that is forgotten leaves a queued job for which nothing was sent.
         """
         ends = to_micros(now + lease_for)
-        args: list[Argument] = [to_micros(now), limit, ends, optional(worker_id), optional(batch_id), uuid4().hex]
-        rows = await self._link.run("lease", self._keys.queue(queue), args)
-        return [job_of_row(queue, row) for row in rows]
+        for _ in range(_ROUNDS):
+            args: list[Argument] = [to_micros(now), limit, ends, optional(worker_id), optional(batch_id), uuid4().hex]
+            stopped_early, *rows = await self._link.run("lease", self._keys.queue(queue), args)
+            if rows or not stopped_early:
+                return [job_of_row(queue, row) for row in rows]
+        return []
 
     async def commit(self, moves: Sequence[Move]) -> Sequence[bool]:
         """Make moves of one queue in one durable step, each fenced by the revision it was made from."""

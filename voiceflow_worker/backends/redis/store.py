@@ -10,7 +10,9 @@ from voiceflow_worker.backends.redis.jobs import RedisJobs
 from voiceflow_worker.backends.redis.keys import Keys
 from voiceflow_worker.backends.redis.link import Link
 from voiceflow_worker.backends.redis.records import RedisRecords
+from voiceflow_worker.core.losses import Losses
 from voiceflow_worker.core.ports import Clock
+from voiceflow_worker.model.job import JobState
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,18 @@ class RedisStore:
         """What the server guarantees, as it was found when it was last connected."""
         return self.link.durability
 
+    async def losses(self, queue: str) -> Losses:
+        """The jobs of a queue that the server has dropped, as far as scripts have met what was left of them."""
+        counts, jobs = await self.link.run("losses", self.keys.queue(queue))
+        return Losses(
+            counts={_state(state): int(count) for state, count in zip(counts[::2], counts[1::2], strict=True)},
+            jobs={job_id: _state(state) for job_id, state in zip(jobs[::2], jobs[1::2], strict=True)},
+        )
+
     async def incarnation(self, queue: str) -> str:
         """Another text whenever another server, or the same one started anew, answers for this queue."""
         return str(await self.link.run("incarnation", self.keys.queue(queue)))
+
+
+def _state(name: str) -> JobState | None:
+    return None if name == "unknown" else JobState(name)

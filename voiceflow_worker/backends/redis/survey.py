@@ -13,7 +13,9 @@ from voiceflow_worker.backends.redis.scripts import script
 from voiceflow_worker.backends.redis.url import RedisURL, Topology
 from voiceflow_worker.errors import SettingsError, StoreCorruptError, StoreUnavailableError, StoreVersionError
 
-SCHEMA = 1
+SCHEMA = 2
+"""2: the heads of lanes stand in the order of their due times. What 1 wrote is taken over as it is met."""
+_LIFTED_FROM = 1
 _SETTINGS = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite", "maxmemory-policy")
 
 
@@ -37,7 +39,7 @@ class Survey:
 
     async def schema(self, client: Client) -> None:
         """Mark a new store, or see that this one is ours. Raises `StoreVersionError`, `StoreCorruptError`."""
-        stands = str(await client.eval(script("schema").text, keys=[self._keys.schema], args=[SCHEMA]))
+        stands = str(await client.eval(script("schema").text, keys=[self._keys.schema], args=[SCHEMA, _LIFTED_FROM]))
         if not stands.isdecimal():
             raise StoreCorruptError(
                 f"the key {self._keys.schema} of the Redis at {self._url.shown} holds {stands!r}, which is no version "

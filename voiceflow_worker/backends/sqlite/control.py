@@ -7,10 +7,12 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from voiceflow_worker.backends.departures import Pace, repaced, taken
+from voiceflow_worker.backends.instant import to_micros
 from voiceflow_worker.backends.sqlite.connection import Connection
 from voiceflow_worker.backends.sqlite.gates import gate_of, row_of, standing_gate
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Transaction
 from voiceflow_worker.backends.sqlite.reading import Reader
+from voiceflow_worker.backends.sqlite.records import drop_all
 from voiceflow_worker.backends.sqlite.statements import statements
 from voiceflow_worker.core.ports import Limits, Slots
 from voiceflow_worker.model.gate import Gate, merged
@@ -38,6 +40,15 @@ class SqliteControl:
     async def gates(self, queue: str) -> Sequence[Gate]:
         """The gates of a queue and of its batches, open ones left out."""
         return [gate_of(row) for row in await self._reader.rows(statements("control")["gates_not_open"], [(queue,)])]
+
+    async def cancelling(self, queue: str, *, limit: int) -> Sequence[Gate]:
+        """Gates of cancelled batches that have queued jobs, at most `limit` of them."""
+        rows = await self._reader.rows(statements("control")["cancelling"], [(queue, limit)])
+        return [gate_of(row) for row in rows]
+
+    async def forget_gates(self, queue: str, *, before: datetime) -> int:
+        """Drop gates of batches without a job, ordered before this time; says how many."""
+        return await drop_all(self._writer, statements("control")["forget_gates"], (queue, to_micros(before)))
 
     async def take(self, queue: str, *, wanted: int, horizon: timedelta, now: datetime) -> Slots:
         """Take up to `wanted` departure times, none later than `now + horizon`, shared by all workers."""

@@ -1,12 +1,10 @@
-"""Leasing: which jobs are due and may go, found through indexes alone, and given to a worker."""
+"""Leasing: which jobs are due and may go, found lane by lane through indexes alone, and given to a worker."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from heapq import merge
-from itertools import islice
 from uuid import uuid4
 
 from voiceflow_worker.backends.instant import to_micros
@@ -14,16 +12,18 @@ from voiceflow_worker.backends.sqlite.connection import Connection, Row
 from voiceflow_worker.backends.sqlite.gates import standing_gate
 from voiceflow_worker.backends.sqlite.group_commit import Transaction
 from voiceflow_worker.backends.sqlite.statements import statements
-from voiceflow_worker.model.gate import GateScope
+from voiceflow_worker.model.gate import GateScope, GateState
 
-_WALK = 1000
-"""How many jobs of closed batches are walked past, 1 µs each, before the batches are asked one by one."""
-_ABOVE_ALL = 2**63 - 1
-_ABOVE_EVERY_PRIORITY = 2.0**63
-"""SQLite compares an integer with a real number exactly: the largest integer is below this."""
+_CHUNK = 16
+"""Jobs read ahead from a lane that another one of its priority stands beside."""
+_LOOK_AGAIN = 60_000_000
+"""Microseconds until a lane in which everything has expired is looked at again."""
+_SKEW = 1_000_000
+"""Microseconds by which one lease may be earlier than another without a clock having been set back."""
+_LEAST, _MOST = -(2**63), 2**63 - 1
 
-Candidate = tuple[int, int, str, int, str | None]
-"""-priority, due_at, id, row number, batch: sorts in the order of leasing."""
+Place = tuple[int, str]
+"""due_at and id: sorts as the jobs of one priority are leased."""
 
 
 def lease(
@@ -37,83 +37,129 @@ def lease(
     transaction: Transaction,
 ) -> Generator[None, None, list[Row]]:
     """Give at most `limit` due jobs to a worker, and answer with their rows. Only heads are written."""
-    yield from ()
-    db = transaction.db
-    search = _Search(db, queue, now)
-    if search.is_closed(GateScope.QUEUE, queue):
+    db, at = transaction.db, to_micros(now)
+    token = uuid4().hex
+    leasing = _Leasing(db, queue, at, worker_id=worker_id, until=to_micros(now + lease_for), token=token)
+    if leasing.opens_at(GateScope.QUEUE, queue) is not None:
         return []
-    room = min(limit, _room(db, queue, at=to_micros(now)))
+    room = min(limit, _room(db, queue, at=at))
     if room <= 0:
         return []
-    if batch_id is not None:
-        found = [] if search.is_closed(GateScope.BATCH, batch_id) else list(islice(search.of_batch(batch_id), room))
-    else:
-        found = search.of_queue(room)
-    until, token = to_micros(now + lease_for), uuid4().hex
-    leases = [(worker_id, until, f"{token}.{place}", candidate[3]) for place, candidate in enumerate(found)]
-    db.run_each(statements("leasing")["lease_job"], leases)
-    return db.rows_of_each(statements("jobs")["job_by_number"], [(candidate[3],) for candidate in found])
+    lanes = statements("lanes")
+    db.run(lanes["show_again"], (queue, at))
+    db.run(lanes["look_again"], (queue, at + _SKEW))
+    if batch_id is None:
+        yield from leasing.of_queue(room)
+    elif leasing.opens_at(GateScope.BATCH, batch_id) is None:
+        leasing.of_batch(batch_id, room)
+    return db.rows_of_each(statements("jobs")["job_by_number"], [(number,) for number in leasing.numbers])
 
 
 def _room(db: Connection, queue: str, *, at: int) -> int:
     """How many more calls may be open."""
     limits = db.rows(statements("control")["limits"], (queue,))
     if not limits or limits[0][2] is None:
-        return _ABOVE_ALL
+        return _MOST
     most: int = limits[0][2]
     open_now: int = db.rows(statements("leasing")["open_calls"], (queue, at, most))[0][0]
     return most - open_now
 
 
 @dataclass(slots=True)
-class _Search:
+class _Leasing:
+    """One lease under way. `numbers` are the rows of the jobs given, in the order of leasing."""
+
     db: Connection
     queue: str
-    now: datetime
-    closed: dict[tuple[GateScope, str], bool] = field(default_factory=dict[tuple[GateScope, str], bool])
+    at: int
+    worker_id: str = field(kw_only=True)
+    until: int = field(kw_only=True)
+    token: str = field(kw_only=True)
+    numbers: list[int] = field(default_factory=list[int], init=False)
+    _opens: dict[tuple[GateScope, str], int | None] = field(
+        default_factory=dict[tuple[GateScope, str], int | None], init=False
+    )
 
-    def is_closed(self, scope: GateScope, name: str) -> bool:
-        if (scope, name) not in self.closed:
+    def opens_at(self, scope: GateScope, name: str) -> int | None:
+        """When a closed gate opens by itself; None for one that is open."""
+        if (scope, name) not in self._opens:
             gate = standing_gate(self.db, self.queue, scope, name)
-            self.closed[scope, name] = gate is not None and gate.is_closed(at=self.now)
-        return self.closed[scope, name]
+            opens: int | None = None
+            if gate is not None and gate.state is not GateState.OPEN:
+                opens = _MOST
+                if gate.state is GateState.HELD and gate.until is not None:
+                    until = to_micros(gate.until)
+                    opens = until if until > self.at else None
+            self._opens[scope, name] = opens
+        return self._opens[scope, name]
 
-    def of_queue(self, room: int) -> list[Candidate]:
-        """The first `room` that no batch gate keeps.
-
-        Nearly always these are the first due ones. A large closed batch in front of them must not be read at each
-        lease, so after some steps the batches that have queued jobs are asked one by one: a seek for each.
-        """
-        found: list[Candidate] = []
-        walked = 0
-        for candidate in self._due((self.queue,), highest="highest_priority", due="due_jobs"):
-            if candidate[4] is None or not self.is_closed(GateScope.BATCH, candidate[4]):
-                found.append(candidate)
-                if len(found) == room:
-                    return found
+    def of_queue(self, room: int) -> Generator[None]:
+        """Lease the first `room` jobs that no gate of a batch keeps, and put the lanes of closed batches aside."""
+        lanes = statements("lanes")
+        priority = self._next_priority(_MOST)
+        while priority is not None and len(self.numbers) < room:
+            due = self.db.rows(lanes["due_lanes"], (self.queue, priority, self.at))
+            if not due:
+                priority = self._next_priority(priority - 1) if priority > _LEAST else None
+                continue
+            batch, *place = due[0]
+            opens = self.opens_at(GateScope.BATCH, batch[1:]) if batch else None
+            if opens is None:
+                before = (due[1][1], due[1][2]) if len(due) > 1 else None
+                self._take((batch, priority), (place[0], place[1]), room, before=before)
             else:
-                walked += 1
-                if walked > _WALK:
-                    return self._over_batches(room)
+                self.db.run(lanes["put_aside"], (self.queue, batch, priority, opens))
+            yield
+
+    def of_batch(self, batch_id: str, room: int) -> None:
+        """Lease the first `room` jobs of one batch."""
+        batch = f"={batch_id}"
+        for priority, due_at, job_id in self.db.rows(
+            statements("lanes")["due_lanes_of_batch"], (self.queue, batch, self.at)
+        ):
+            if len(self.numbers) < room:
+                self._take((batch, priority), (due_at, job_id), room, before=None)
+
+    def _next_priority(self, highest: int) -> int | None:
+        found: int | None = self.db.rows(statements("lanes")["next_priority"], (self.queue, highest))[0][0]
         return found
 
-    def _over_batches(self, room: int) -> list[Candidate]:
-        batches = [row[0] for row in self.db.each(statements("leasing")["queued_batches"], (self.queue,))]
-        ready = [
-            list(islice(self.of_batch(name), room)) for name in batches if not self.is_closed(GateScope.BATCH, name)
+    def _take(self, lane: tuple[str, int], place: Place, room: int, *, before: Place | None) -> None:
+        """Lease jobs of a lane from its place on, those before another lane's place; then move its place on."""
+        sql = statements("lanes")
+        left = room - len(self.numbers)
+        size = left if before is None else min(left, _CHUNK)
+        batch, priority = lane
+        key = (self.queue, batch[1:] if batch else None, priority)
+        due = self.db.rows(sql["due_jobs_of_lane"], (*key, self.at, *place, min(size, _MOST)))
+        ours = [row for row in due if before is None or (row[1], row[2]) <= before]
+        self._lease([row[0] for row in ours])
+        first = self._first(key, (_LEAST, ""))
+        moved = True
+        if len(ours) < len(due):
+            after: Place | None = (due[len(ours)][1], due[len(ours)][2])
+        elif due and len(due) == size:
+            after, moved = (due[-1][1], due[-1][2]), False
+        else:
+            after = self._first(key, (self.at + 1, ""))
+        if first is None:
+            self.db.run(sql["delete_lane"], (self.queue, batch, priority))
+            return
+        if after is None:
+            after = (self.at + _LOOK_AGAIN, "")
+        expired = first < after
+        if moved or expired:
+            judged = self.at if expired else None
+            self.db.run(sql["set_place"], (self.queue, batch, priority, *after, judged))
+
+    def _first(self, key: Row, place: Place) -> Place | None:
+        rows = self.db.rows(statements("lanes")["first_of_lane"], (*key, *place))
+        return (rows[0][0], rows[0][1]) if rows else None
+
+    def _lease(self, numbers: list[int]) -> None:
+        leases = [
+            (self.worker_id, self.until, f"{self.token}.{place}", number)
+            for place, number in enumerate(numbers, len(self.numbers))
         ]
-        without_batch = list(islice(self.of_batch(None), room))
-        return list(islice(merge(without_batch, *ready), room))
-
-    def of_batch(self, batch_id: str | None) -> Iterator[Candidate]:
-        """Due jobs of one batch, or of those without one, in the order of leasing."""
-        return self._due((self.queue, batch_id), highest="highest_priority_of_batch", due="due_jobs_of_batch")
-
-    def _due(self, place: Row, *, highest: str, due: str) -> Iterator[Candidate]:
-        sql = statements("leasing")
-        at = to_micros(self.now)
-        below: float = _ABOVE_EVERY_PRIORITY
-        while (priority := self.db.rows(sql[highest], (*place, below))[0][0]) is not None:
-            for number, due_at, job_id, batch in self.db.each(sql[due], (*place, priority, at, at)):
-                yield -priority, due_at, job_id, number, batch
-            below = priority
+        self.db.run_each(statements("leasing")["lease_job"], leases)
+        self.numbers += numbers

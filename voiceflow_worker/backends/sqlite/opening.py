@@ -16,7 +16,7 @@ from voiceflow_worker.backends.sqlite.connection import Connection
 from voiceflow_worker.backends.sqlite.faults import BUSY, damaged, newer_version, read_only, translated, translating
 from voiceflow_worker.backends.sqlite.same_files import SameFiles
 from voiceflow_worker.backends.sqlite.soundness import SMALL, log_of, looks_mixed, require_parts, require_sound
-from voiceflow_worker.backends.sqlite.statements import script
+from voiceflow_worker.backends.sqlite.statements import script, statements
 from voiceflow_worker.errors import StoreCorruptError, StoreUnavailableError
 
 SCHEMA_VERSION = 1
@@ -134,19 +134,27 @@ def _prepare(db: Connection, path: Path) -> None:
         db.run("BEGIN IMMEDIATE")
         if _is_new(db, path):  # asked again under the lock: another process may have made it meanwhile
             db.run(script("schema"))
+            db.run(statements("lanes")["create"])
             db.pragma("application_id", APPLICATION_ID)
             db.pragma("user_version", SCHEMA_VERSION)
         db.run("COMMIT")
-    elif not _has_post_numbers(db):
+    elif not (_has_post_numbers(db) and _has_lanes(db)):
         db.run("BEGIN IMMEDIATE")
         if not _has_post_numbers(db):
             db.run("ALTER TABLE events ADD COLUMN post INTEGER NOT NULL DEFAULT 0")
+        if not _has_lanes(db):
+            db.run(statements("lanes")["create"])
         db.run("COMMIT")
 
 
 def _has_post_numbers(db: Connection) -> bool:
     """Whether events tell their POST. A column with a default is no new version: older processes go on beside it."""
     return bool(db.rows("SELECT 1 FROM pragma_table_info('events') WHERE name = 'post'"))
+
+
+def _has_lanes(db: Connection) -> bool:
+    """Whether the file has lanes. Triggers keep them, so they are no new version: older processes go on beside them."""
+    return bool(db.rows("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'lanes'"))
 
 
 def _is_new(db: Connection, path: Path) -> bool:

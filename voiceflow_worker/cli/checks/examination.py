@@ -43,6 +43,7 @@ CHECKS: tuple[tuple[str, Callable[[Surroundings], Awaitable[Found | None]]], ...
     ("limits", queue.limits),
     ("holds", queue.holds),
     ("doubts", queue.doubts),
+    ("dropped jobs", queue.losses),
 )
 
 LIMITS: Mapping[str, timedelta] = {"journal files": timedelta(minutes=1)}

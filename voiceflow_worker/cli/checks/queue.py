@@ -9,6 +9,8 @@ from voiceflow_worker.cli.checks.surroundings import Surroundings
 from voiceflow_worker.cli.hold import resume_of
 from voiceflow_worker.cli.output import count_of
 from voiceflow_worker.core.gate_story import gate_in_words
+from voiceflow_worker.core.losses import in_words as losses_in_words
+from voiceflow_worker.core.losses import read_losses
 from voiceflow_worker.core.ports import Limits, Query
 from voiceflow_worker.core.status import read_status
 from voiceflow_worker.core.witness import HELD as SET_BACK
@@ -63,6 +65,21 @@ async def doubts(looked: Surroundings) -> Found:
         f"{count_of(count, 'call')} may have been placed and will not be sent again{age}",
         remedy="`voiceflow reconcile` looks for them in the log of 8x8; what is left (`voiceflow calls list --state "
         "in_doubt`) a person settles with `voiceflow calls resolve`",
+    )
+
+
+async def losses(looked: Surroundings) -> Found:
+    """The store has dropped no job by itself."""
+    found = await read_losses(looked.store, looked.settings.queue)
+    if not found.total:
+        return ok("none")
+    told = f"the store has dropped {count_of(found.total, 'job')} by itself: {losses_in_words(found)}"
+    remedy = "give the Redis more memory and forbid eviction (CONFIG SET maxmemory-policy noeviction)"
+    if not found.under_way:
+        return warning(told, remedy=f"{remedy}; hand those calls in again that are still wanted")
+    return failure(
+        f"{told}; {found.under_way} of them may have been placed and can no longer be followed",
+        remedy=f"look for them in the log of 8x8 before anybody is called again; {remedy}",
     )
 
 

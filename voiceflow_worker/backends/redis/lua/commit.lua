@@ -1,5 +1,5 @@
 -- Makes moves of jobs, each only from the revision it was made from, together with its events.
--- @include queue indexes wake
+-- @include queue lanes indexes orphans wake
 -- ARGV: per move: id, old rev, new rev, state, due, worker, active, record, rare, then, if rare is 1: prio, batch, dest,
 -- valid; then the number of events and, per event: at, text. Answers 1 (made, now or before) or 0 for each.
 local results = {}
@@ -34,6 +34,9 @@ while at <= #ARGV do
     local events = tonumber(take(1))
     local head = head_of(id)
     if not head or (head.rev ~= old_rev and head.rev ~= rev) then
+        if not head then
+            lose(id)
+        end
         results[#results + 1] = 0
         at = at + 2 * events
     elseif head.rev == rev then
@@ -68,6 +71,7 @@ while at <= #ARGV do
         results[#results + 1] = 1
     end
 end
+settle_lanes()
 if wakes then
     wake()
 end

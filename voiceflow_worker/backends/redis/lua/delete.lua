@@ -1,11 +1,14 @@
 -- Deletes jobs with all their index entries, each only while it has the revision given; its unique key answers on.
--- @include queue indexes
+-- @include queue lanes indexes orphans
 -- ARGV: keep keys until, then per job: id, rev, what its grave says. Answers 1 (deleted) or 0 for each.
 local results = {}
 for place = 2, #ARGV, 3 do
     local id = ARGV[place]
     local head = head_of(id)
-    if not head or head.rev ~= ARGV[place + 1] then
+    if not head then
+        lose(id)
+        results[#results + 1] = 0
+    elseif head.rev ~= ARGV[place + 1] then
         results[#results + 1] = 0
     else
         leave(id, head)
@@ -23,4 +26,5 @@ for place = 2, #ARGV, 3 do
         results[#results + 1] = 1
     end
 end
+settle_lanes()
 return results

@@ -1,5 +1,5 @@
 -- Stores new jobs, all or none: every key is checked before anything is stored, and nobody runs in between.
--- @include queue indexes wake
+-- @include queue lanes indexes wake
 -- ARGV: now, 1 to only look for conflicts, then per job: id, state, due, rev, worker, prio, batch, dest, key, valid, active, record, body, digest.
 -- Answers {'conflict', place, owner id, …} or {'ok', answer, …}, each answer one of {'new'}, {'job', row},
 -- {'grave', text} or {'same', place}; places count from 0.
@@ -100,6 +100,7 @@ for place = 1, count do
         stored = true
     end
 end
+settle_lanes()
 -- Asked again after a lost answer, this connection must have something to wait for (WAITAOF): hence a write.
 if stored or asked_again then
     wake()

@@ -1,14 +1,21 @@
 -- Gives due queued jobs to a worker: highest priority first, then earliest due, then id; gates and max_active honoured
 -- in the same step.
--- @include queue indexes gates
--- ARGV: now, limit, lease ends, worker, batch or '', token. The revision of the n-th job is token.n. Answers rows.
+-- @include queue gates lanes indexes orphans
+-- ARGV: now, limit, lease ends, worker, batch or '', token. The revision of the n-th job is token.n.
+-- Answers {whether it stopped early and should be asked again, row, …}.
 local now, limit, ends = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local worker, only, token = ARGV[4], ARGV[5], ARGV[6]
--- Read ahead per lane: with many batches of one priority most of what is read would not be used.
-local CHUNK = 16
+-- Entries put in order by one lease, beside the jobs it gives: a few milliseconds. Nobody else is served meanwhile.
+local WORK = 250
+-- Jobs given by one lease, and jobs read ahead from a lane that others of its priority stand beside.
+local MOST, CHUNK = 500, 16
 
-if is_closed('queue', now) then
-    return {}
+local work = WORK - adopt(WORK)
+if work <= 0 then
+    return {1}
+end
+if closed_until('queue', now) then
+    return {0}
 end
 local most = redis.call('HGET', base .. ':limits', 'max_active')
 if most and most ~= '' then
@@ -17,79 +24,150 @@ if most and most ~= '' then
     limit = math.min(limit, tonumber(most) - active)
 end
 if limit <= 0 then
-    return {}
+    return {0}
 end
+limit = math.min(limit, MOST)
 
 -- Whatever a clock that jumped ahead put aside comes back.
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', base .. ':lapsed', '(' .. ARGV[1], '+inf')) do
-    into_lane(id, head_of(id))
-    redis.call('ZREM', base .. ':lapsed', id)
+local returned = redis.call('ZRANGEBYSCORE', base .. ':lapsed', '(' .. ARGV[1], '+inf', 'LIMIT', 0, work)
+for _, id in ipairs(returned) do
+    local head = head_of(id)
+    if head then
+        into_lane(id, head)
+        redis.call('ZREM', base .. ':lapsed', id)
+    else
+        lose(id)
+    end
 end
+settle_lanes()
+work = work - #returned
 
--- The lanes that may be used, by priority.
-local priorities, lanes = {}, {}
-local all = redis.call('ZREVRANGE', base .. ':lanes', 0, -1, 'WITHSCORES')
-for place = 1, #all, 2 do
-    local batch = string.match(all[place], '^%-?%d+(.*)$')
-    if (only == '' or only == batch) and (batch == '' or not is_closed('batch' .. batch, now)) then
-        local priority = all[place + 1]
-        if not lanes[priority] then
-            priorities[#priorities + 1] = priority
-            lanes[priority] = {}
+-- Closed batches whose time has come, or whose gate was ordered anew.
+for _, batch in ipairs(redis.call('ZRANGEBYSCORE', base .. ':shelves', '-inf', ARGV[1], 'LIMIT', 0, math.max(work, 0))) do
+    local opens = closed_until('batch' .. batch, now)
+    if opens then
+        redis.call('ZADD', base .. ':shelves', opens, batch)
+    else
+        local lanes = redis.call('ZRANGE', batch_base(batch) .. ':lanes', 0, -1)
+        for _, lane in ipairs(lanes) do
+            settle(lane)
         end
-        table.insert(lanes[priority], {name = all[place], read = 0, ahead = {}, place = 1})
+        redis.call('ZREM', base .. ':shelves', batch)
+        work = work - #lanes
+    end
+    work = work - 1
+    if work <= 0 then
+        return {1}
     end
 end
 
-local function first_of(lane)
-    if not lane.ahead[lane.place] then
-        local size = math.min(CHUNK, limit)
-        lane.ahead = redis.call('ZRANGEBYSCORE', base .. ':lane:' .. lane.name, '-inf', ARGV[1], 'WITHSCORES', 'LIMIT',
-            lane.read, size)
-        lane.read, lane.place = lane.read + size, 1
-    end
-    local id = lane.ahead[lane.place]
-    if id then
-        return id, tonumber(lane.ahead[lane.place + 1])
-    end
-    return nil
+-- Priorities whose first job has become due.
+local come = redis.call('ZRANGEBYSCORE', base .. ':later', '-inf', ARGV[1], 'LIMIT', 0, math.max(work, 0))
+for _, priority in ipairs(come) do
+    redis.call('ZREM', base .. ':later', priority)
+    redis.call('ZADD', base .. ':urgent', priority, priority)
+end
+work = work - #come
+if work <= 0 then
+    return {1}
 end
 
--- Nothing is taken out of a lane while it is read: that would move what is behind.
-local chosen, lapsed = {}, {}
-for _, priority in ipairs(priorities) do
-    while #chosen < limit do
-        local best, best_id, best_due
-        for _, lane in ipairs(lanes[priority]) do
-            local id, due = first_of(lane)
-            if id and (not best or due < best_due or (due == best_due and id < best_id)) then
-                best, best_id, best_due = lane, id, due
-            end
-        end
-        if not best then
+local chosen, heads_of = {}, {}
+
+-- Takes due jobs out of a lane, as many as come before the head of the next lane. `id` stands in the heads for it.
+local function take_from(lane, id, id_due, next_id, next_due)
+    local batch = batch_of(lane)
+    local size = math.min(limit - #chosen, next_id and CHUNK or limit)
+    local found = redis.call('ZRANGEBYSCORE', base .. ':lane:' .. lane, '-inf', ARGV[1], 'WITHSCORES', 'LIMIT', 0, size)
+    local gone = {}
+    for place = 1, #found, 2 do
+        local each, due = found[place], tonumber(found[place + 1])
+        if work <= 0 or (next_id and (due > next_due or (due == next_due and each > next_id))) then
             break
         end
-        best.place = best.place + 2
-        local valid = redis.call('HGET', job_key(best_id), 'valid')
-        if valid ~= '' and tonumber(valid) <= now then
-            lapsed[#lapsed + 1] = {best_id, best.name, valid}
+        gone[#gone + 1] = each
+        local head = head_of(each)
+        if not head then
+            lose(each)
+            if batch ~= '' then
+                redis.call('ZREM', batch_base(batch) .. ':state:queued', each)
+                redis.call('ZREM', batch_base(batch) .. ':ids', each)
+            end
+            work = work - 1
+        elseif head.valid ~= '' and tonumber(head.valid) <= now then
+            redis.call('ZADD', base .. ':lapsed', head.valid, each)
+            work = work - 1
+        elseif head.state == 'queued' then
+            chosen[#chosen + 1] = each
+            heads_of[each] = head
+        end
+    end
+    if #gone > 0 then
+        redis.call('ZREM', base .. ':lane:' .. lane, unpack(gone))
+    else
+        work = work - 1
+    end
+    settle(lane, id, id_due)
+    return #gone > 0
+end
+
+-- The heads of a priority that are due, lane by lane, until there is enough.
+local closed = {}
+local function go_through(priority)
+    local heads = base .. ':heads:' .. priority
+    while #chosen < limit and work > 0 do
+        local first, due, second, next_due = unpack(
+            redis.call('ZRANGEBYSCORE', heads, '-inf', ARGV[1], 'WITHSCORES', 'LIMIT', 0, 2))
+        if not first then
+            local waiting = redis.call('ZRANGE', heads, 0, 0, 'WITHSCORES')
+            redis.call('ZREM', base .. ':urgent', priority)
+            if waiting[1] then
+                redis.call('ZADD', base .. ':later', waiting[2], priority)
+            end
+            work = work - 1
+            return
+        end
+        local bar = string.find(first, NUL, 1, true)
+        local id, lane = string.sub(first, 1, bar - 1), string.sub(first, bar + 1)
+        local batch = batch_of(lane)
+        if batch ~= '' and closed[batch] == nil then
+            closed[batch] = closed_until('batch' .. batch, now) or false
+        end
+        if batch ~= '' and closed[batch] then
+            redis.call('ZREM', heads, first)
+            redis.call('ZADD', base .. ':shelves', closed[batch], batch)
+            work = work - 1
         else
-            chosen[#chosen + 1] = best_id
+            local next_id = second and string.sub(second, 1, string.find(second, NUL, 1, true) - 1)
+            take_from(lane, id, due, next_id, tonumber(next_due))
         end
     end
 end
 
-for _, late in ipairs(lapsed) do
-    out_of_lane(late[1], late[2])
-    redis.call('ZADD', base .. ':lapsed', late[3], late[1])
+if only == '' then
+    while #chosen < limit and work > 0 do
+        local priority = redis.call('ZREVRANGE', base .. ':urgent', 0, 0)[1]
+        if not priority then
+            break
+        end
+        go_through(priority)
+    end
+elseif not closed_until('batch' .. only, now) then
+    for _, lane in ipairs(redis.call('ZREVRANGE', batch_base(only) .. ':lanes', 0, -1)) do
+        local goes_on = true
+        while goes_on and #chosen < limit and work > 0 do
+            goes_on = take_from(lane, first_of(lane))
+        end
+    end
 end
-local rows = {}
+
+local rows = {#chosen < limit and work <= 0 and 1 or 0}
 for place, id in ipairs(chosen) do
-    local head = head_of(id)
-    leave(id, head)
+    local head = heads_of[id]
+    leave(id, head, true)
     head.state, head.due = 'leased', ends
     enter(id, head)
     redis.call('HSET', job_key(id), 'state', 'leased', 'due', ends, 'rev', token .. '.' .. place, 'worker', worker)
-    rows[place] = row_of(id)
+    rows[place + 1] = row_of(id)
 end
 return rows

@@ -9,5 +9,15 @@ if ARGV[3] == '' then
 else
     redis.call('HSET', base .. ':gates', ARGV[1], ARGV[3])
 end
+if ARGV[1] ~= 'queue' then
+    local batch = string.sub(ARGV[1], 6)
+    if redis.call('ZSCORE', base .. ':shelves', batch) then
+        redis.call('ZADD', base .. ':shelves', 0, batch)
+    end
+    if string.find(ARGV[3], 'cancelled|', 1, true) == 1
+        and redis.call('EXISTS', base .. ':batch:' .. batch .. ':state:queued') == 1 then
+        redis.call('ZADD', base .. ':cancelling', 0, batch)
+    end
+end
 wake()
 return 1

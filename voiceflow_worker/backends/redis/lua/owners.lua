@@ -1,6 +1,7 @@
 -- Tells who owns unique keys, tombstones included.
 -- @include queue
--- ARGV: now, then keys. Answers per key {} (free), {id, digest, state} or {grave}.
+-- ARGV: now, then keys. Answers per key {} (free), {id, digest, state} or {grave}. A job that the server has dropped keeps
+-- its key, as one in doubt without a digest: nobody knows whether it was called.
 local now = tonumber(ARGV[1])
 local answers = {}
 for place = 2, #ARGV do
@@ -9,7 +10,7 @@ for place = 2, #ARGV do
     local id = redis.call('HGET', base .. ':keys', key)
     if id then
         local head = redis.call('HMGET', job_key(id), 'digest', 'state')
-        answer = {id, head[1], head[2]}
+        answer = {id, head[1] or '', head[2] or 'in_doubt'}
     else
         local grave = redis.call('HGET', base .. ':graves', key)
         if grave and now < tonumber(string.match(grave, '^(%-?%d+)|')) then

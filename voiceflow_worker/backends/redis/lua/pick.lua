@@ -1,10 +1,12 @@
 -- Reads jobs by their ids, those that are there and match.
--- @include queue filter
+-- @include queue filter orphans
 -- ARGV: six filters, then ids. Answers rows.
 local rows = {}
 for place = 7, #ARGV do
     local head = head_of(ARGV[place])
-    if head and is_wanted(head) then
+    if not head then
+        lose(ARGV[place])
+    elseif is_wanted(head) then
         rows[#rows + 1] = row_of(ARGV[place])
     end
 end

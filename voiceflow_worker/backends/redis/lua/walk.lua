@@ -1,5 +1,5 @@
 -- Reads matching jobs in order of their ids, looking at a bounded number of heads.
--- @include queue filter
+-- @include queue filter orphans
 -- ARGV: six filters, which ids (behind KEYS[1]), after this id or '', how many to find, how many to look at.
 -- Answers {the last id looked at, or '' at the end, row, …}.
 local wanted, looks = tonumber(ARGV[9]), tonumber(ARGV[10])
@@ -8,7 +8,10 @@ local ids = redis.call('ZRANGEBYLEX', base .. ARGV[7], from, '+', 'LIMIT', 0, lo
 local answer = {''}
 for place, id in ipairs(ids) do
     local head = head_of(id)
-    if head and is_wanted(head) then
+    if not head then
+        lose(id)
+        redis.call('ZREM', base .. ARGV[7], id)
+    elseif is_wanted(head) then
         answer[#answer + 1] = row_of(id)
     end
     if #answer > wanted then

@@ -27,3 +27,22 @@ INSERT OR REPLACE INTO gates (queue, scope, name, state, until, reason, since) V
 -- name: gates_not_open
 -- The gates of a queue and of its batches, open ones left out.
 SELECT queue, scope, name, state, until, reason, since FROM gates WHERE queue = ? AND state <> 'open';
+
+-- name: cancelling
+-- The gates of cancelled batches that have queued jobs, some of them.
+SELECT queue, scope, name, state, until, reason, since FROM gates
+WHERE queue = ?1 AND scope = 'batch' AND state = 'cancelled' AND EXISTS (
+    SELECT 1 FROM jobs INDEXED BY jobs_by_batch WHERE queue = ?1 AND batch_id = gates.name AND state = 'queued'
+)
+LIMIT ?2;
+
+-- name: forget_gates
+-- Drops some gates of batches without a job that were ordered before a time and keep nothing back (Gate.is_spent).
+DELETE FROM gates WHERE (queue, scope, name) IN (
+    SELECT queue, scope, name FROM gates
+    WHERE queue = ?1 AND scope = 'batch' AND since < ?2
+          AND (state IN ('open', 'cancelled') OR (state = 'held' AND until <= ?2))
+          AND NOT EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_by_batch WHERE queue = ?1 AND batch_id = gates.name)
+    LIMIT ?3
+)
+RETURNING 1;

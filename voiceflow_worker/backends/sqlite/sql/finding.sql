@@ -62,6 +62,10 @@ ORDER BY id LIMIT :limit
 -- The earliest due first.
 ORDER BY due_at, id LIMIT :limit
 
+-- name: any
+-- As the way in gives them.
+LIMIT :limit
+
 -- name: as_one_row
 -- The whole answer in one row: rows fetched one by one would hand Python's lock over at each.
 SELECT json_group_array(number) FROM (SELECT number FROM ({search}))

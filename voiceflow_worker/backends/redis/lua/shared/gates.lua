@@ -1,9 +1,13 @@
 -- Whether a gate lets nothing pass. A gate is kept as 'state|until|since|reason'; an open one is not kept at all.
-local function is_closed(field, now)
+-- Answers nil, or when the gate opens by itself: a time, or 'inf' for never.
+local function closed_until(field, now)
     local gate = redis.call('HGET', base .. ':gates', field)
     if not gate then
-        return false
+        return nil
     end
     local state, untilled = string.match(gate, '^(%a+)|(%-?%d*)|')
-    return state == 'cancelled' or untilled == '' or now < tonumber(untilled)
+    if state == 'cancelled' or untilled == '' then
+        return 'inf'
+    end
+    return now < tonumber(untilled) and untilled or nil
 end

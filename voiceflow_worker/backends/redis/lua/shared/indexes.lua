@@ -1,25 +1,19 @@
--- The indexes that follow a job's state. A lane holds the queued jobs of one priority and one batch by due time, so that
--- neither a closed batch nor a later priority is ever read through. `lapsed` keeps queued jobs whose validity has passed
--- out of the lanes until the sweep takes them.
-local function batch_base(batch)
-    return base .. ':batch:' .. batch
-end
-
+-- The indexes that follow a job's state. `lapsed` keeps queued jobs whose validity has passed out of the lanes until the
+-- sweep takes them.
 local function lane_of(head)
     return head.prio .. head.batch
 end
 
 local function into_lane(id, head)
     local lane = lane_of(head)
+    touch(lane)
     redis.call('ZADD', base .. ':lane:' .. lane, head.due, id)
-    redis.call('ZADD', base .. ':lanes', head.prio, lane)
 end
 
-local function out_of_lane(id, lane)
+local function out_of_lane(id, head)
+    local lane = lane_of(head)
+    touch(lane)
     redis.call('ZREM', base .. ':lane:' .. lane, id)
-    if redis.call('EXISTS', base .. ':lane:' .. lane) == 0 then
-        redis.call('ZREM', base .. ':lanes', lane)
-    end
 end
 
 local function enter(id, head)
@@ -39,13 +33,16 @@ local function enter(id, head)
     end
 end
 
-local function leave(id, head)
+-- `laneless`: the caller has taken the job out of its lane.
+local function leave(id, head, laneless)
     redis.call('ZREM', base .. ':state:' .. head.state, id)
     if head.batch ~= '' then
         redis.call('ZREM', batch_base(head.batch) .. ':state:' .. head.state, id)
     end
     if head.state == 'queued' then
-        out_of_lane(id, lane_of(head))
+        if not laneless then
+            out_of_lane(id, head)
+        end
         if head.valid ~= '' then
             redis.call('ZREM', base .. ':valid', id)
             redis.call('ZREM', base .. ':lapsed', id)

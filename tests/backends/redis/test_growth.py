@@ -1,0 +1,123 @@
+"""What a lease and a sweep cost the server does not grow with what waits, is closed, or has expired."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from tests.support.redis_server import RedisServer
+from voiceflow_worker.backends import open_store
+from voiceflow_worker.backends.contract import NOW, QUEUE, ManualClock, moved, sample_job
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.sweep import Sweeper
+from voiceflow_worker.model.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.job import Job, JobState
+from voiceflow_worker.model.policy import CallPolicy
+
+pytestmark = pytest.mark.anyio
+HOUR = timedelta(hours=1)
+
+
+def commands(server: RedisServer) -> tuple[int, int]:
+    """How many commands were carried out since the last reset, in scripts too, and how many scripts."""
+    calls: dict[str, int] = {}
+    for line in str(server.ask("INFO", "commandstats")).splitlines():
+        name, _, told = line.partition(":calls=")
+        if told:
+            calls[name] = int(told.partition(",")[0])
+    return sum(calls.values()), calls.get("cmdstat_evalsha", 0) + calls.get("cmdstat_eval", 0)
+
+
+async def cost_of_a_lease(server: RedisServer, store: Store, job: Job) -> int:
+    """How many commands a lease that gives this one job takes."""
+    await store.jobs.enqueue([job], now=NOW)
+    server.ask("CONFIG", "RESETSTAT")
+    [leased] = await store.jobs.lease(QUEUE, worker_id="w", limit=5, lease_for=HOUR, now=NOW)
+    assert leased.id == job.id
+    return commands(server)[0]
+
+
+@pytest.mark.parametrize("priorities", [1, 500])
+async def test_batches_that_are_not_due_cost_a_lease_nothing(redis_server: RedisServer, priorities: int) -> None:
+    async with open_store(redis_server.url) as store:
+        await store.jobs.enqueue([sample_job(1, batch_id="b1", due_at=NOW + HOUR)], now=NOW)
+        alone = await cost_of_a_lease(redis_server, store, sample_job(5000))
+        later = [
+            sample_job(number, batch_id=f"b{number}", due_at=NOW + HOUR, priority=number % priorities)
+            for number in range(2, 2000)
+        ]
+        await store.jobs.enqueue(later, now=NOW)
+        assert await cost_of_a_lease(redis_server, store, sample_job(5001)) <= alone + 5
+
+
+@pytest.mark.parametrize("state", [GateState.HELD, GateState.CANCELLED])
+async def test_closed_batches_cost_only_the_lease_that_meets_them(redis_server: RedisServer, state: GateState) -> None:
+    async with open_store(redis_server.url) as store:
+        alone = await cost_of_a_lease(redis_server, store, sample_job(5000))
+        closed = [sample_job(number, batch_id=f"b{number}") for number in range(1, 801)]
+        await store.jobs.enqueue(closed, now=NOW)
+        for job in closed:
+            gate = Gate(queue=QUEUE, scope=GateScope.BATCH, name=job.batch_id or "", state=state, since=NOW)
+            await store.control.gate(gate)
+        await cost_of_a_lease(redis_server, store, sample_job(5001))
+        assert await cost_of_a_lease(redis_server, store, sample_job(5002)) <= alone + 5
+
+
+async def test_calls_that_expired_together_are_put_aside_in_slices(redis_server: RedisServer) -> None:
+    """Linear in all, and no script does more than a slice of it."""
+    async with open_store(redis_server.url) as store:
+        alone = await cost_of_a_lease(redis_server, store, sample_job(50_000))
+        late = [sample_job(number, valid_until=NOW) for number in range(4000)]
+        await store.jobs.enqueue(late, now=NOW - HOUR)
+        redis_server.ask("CONFIG", "RESETSTAT")
+        assert list(await store.jobs.lease(QUEUE, worker_id="w", limit=5, lease_for=HOUR, now=NOW)) == []
+        every, scripts = commands(redis_server)
+        assert scripts >= 4000 / 250
+        assert every < 4 * 4000
+        assert await cost_of_a_lease(redis_server, store, sample_job(50_001)) <= alone + 5
+
+
+async def test_a_sweep_ends_all_that_expired(redis_server: RedisServer) -> None:
+    async with open_store(redis_server.url, clock=ManualClock(NOW)) as store:
+        await store.jobs.enqueue([sample_job(number, valid_until=NOW) for number in range(1000)], now=NOW - HOUR)
+        await store.jobs.lease(QUEUE, worker_id="w", limit=5, lease_for=HOUR, now=NOW - HOUR / 2)
+        sweeper = Sweeper(store, queue=QUEUE, policy=CallPolicy())
+        redis_server.ask("CONFIG", "RESETSTAT")
+        assert (await sweeper.sweep()).expired == 1000
+        assert commands(redis_server)[0] < 40 * 1000
+        assert (await store.jobs.count(QUEUE))[JobState.EXPIRED] == 1000
+
+
+async def test_a_sweep_looks_at_no_cancelled_batch_that_is_done(redis_server: RedisServer) -> None:
+    async with open_store(redis_server.url, clock=ManualClock(NOW)) as store:
+        sweeper = Sweeper(store, queue=QUEUE, policy=CallPolicy())
+        await sweeper.sweep()
+        redis_server.ask("CONFIG", "RESETSTAT")
+        await sweeper.sweep()
+        alone = commands(redis_server)[0]
+        jobs = [sample_job(number, batch_id=f"b{number}") for number in range(500)]
+        await store.jobs.enqueue(jobs, now=NOW)
+        for job in jobs:
+            name = job.batch_id or ""
+            await store.control.gate(
+                Gate(queue=QUEUE, scope=GateScope.BATCH, name=name, state=GateState.CANCELLED, since=NOW)
+            )
+        assert (await sweeper.sweep()).cancelled == 500
+        await sweeper.sweep()
+        redis_server.ask("CONFIG", "RESETSTAT")
+        assert (await sweeper.sweep()).cancelled == 0
+        assert commands(redis_server)[0] <= alone + 5
+
+
+async def test_heads_follow_every_change_of_a_lane(redis_server: RedisServer) -> None:
+    async with open_store(redis_server.url) as store:
+        jobs = [sample_job(number, batch_id="b", due_at=NOW + number * HOUR) for number in (1, 2, 3)]
+        await store.jobs.enqueue(jobs, now=NOW)
+        assert await store.jobs.commit([moved(jobs[0], state=JobState.CANCELLED)]) == [True]
+        assert await store.jobs.delete([jobs[1]], keep_keys_until=NOW) == [True]
+        heads = redis_server.ask("ZRANGE", "voiceflow:{default}:heads:0", 0, -1)
+        assert heads == [f"{jobs[2].id}\0000=b"]
+        assert await store.jobs.commit([moved(jobs[2], state=JobState.QUEUED, batch_id=None)]) == [True]
+        assert redis_server.ask("ZRANGE", "voiceflow:{default}:heads:0", 0, -1) == [f"{jobs[2].id}\0000"]
+        assert redis_server.ask("EXISTS", "voiceflow:{default}:batch:=b:lanes") == 0

@@ -1,0 +1,117 @@
+"""The sweep and the pruning keep up with whatever comes together, and leave it to one of several sweepers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from voiceflow_worker.backends.contract import NOW, QUEUE, ManualClock, moved, sample_job, sample_jobs
+from voiceflow_worker.backends.memory import MemoryStore
+from voiceflow_worker.core.ports import Event, EventKind, Jobs, Query, Store
+from voiceflow_worker.core.sweep import PAGE, Sweeper
+from voiceflow_worker.model.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.job import Job, JobState
+from voiceflow_worker.model.policy import CallPolicy
+
+pytestmark = pytest.mark.anyio
+MANY = 12 * PAGE + 34
+POLICY = CallPolicy()
+MINUTE = timedelta(minutes=1)
+
+
+def sweeper_of(store: Store) -> Sweeper:
+    return Sweeper(store, queue=QUEUE, policy=POLICY)
+
+
+async def count(store: Store) -> Mapping[JobState, int]:
+    return {state: number for state, number in (await store.jobs.count(QUEUE)).items() if number}
+
+
+@pytest.mark.parametrize(
+    ("fields", "becomes"),
+    [
+        ({"valid_until": NOW}, JobState.EXPIRED),
+        ({"state": JobState.LEASED, "worker_id": "w"}, JobState.QUEUED),
+        ({"batch_id": "cancelled"}, JobState.CANCELLED),
+    ],
+    ids=["expired", "leases that ended", "a cancelled batch"],
+)
+async def test_one_sweep_moves_all_that_is_overdue(
+    any_store: Store, clock: ManualClock, fields: dict[str, Any], becomes: JobState
+) -> None:
+    clock.jump(NOW - clock.now())
+    await any_store.jobs.enqueue(sample_jobs(MANY, **fields), now=NOW)
+    await any_store.control.gate(
+        Gate(queue=QUEUE, scope=GateScope.BATCH, name="cancelled", state=GateState.CANCELLED, since=NOW)
+    )
+    await sweeper_of(any_store).sweep()
+    assert await count(any_store) == {becomes: MANY}
+
+
+async def test_one_pruning_deletes_all_that_is_old(any_store: Store, clock: ManualClock) -> None:
+    clock.jump(NOW - clock.now())
+    old = sample_jobs(MANY, state=JobState.COMPLETED, due_at=NOW)
+    young = sample_job(MANY + 1, state=JobState.COMPLETED, due_at=NOW + MINUTE)
+    await any_store.jobs.enqueue([*old, young], now=NOW)
+    assert await sweeper_of(any_store).prune() == MANY
+    assert await count(any_store) == {JobState.COMPLETED: 1}
+
+
+async def test_pruning_drops_all_old_events_and_records(any_store: Store, clock: ManualClock) -> None:
+    clock.jump(NOW - clock.now())
+    jobs = sample_jobs(MANY)
+    await any_store.jobs.enqueue(jobs, now=NOW)
+    at = NOW - POLICY.retention - MINUTE
+    event = [Event(job_id=job.id, kind=EventKind.ENDED, at=at, state=job.state, revision="r") for job in jobs]
+    await any_store.jobs.commit(
+        [moved(job, each, state=JobState.LEASED, due_at=NOW + MINUTE) for job, each in zip(jobs, event, strict=True)]
+    )
+    await any_store.records.put("space", {f"k{number}": "v" for number in range(MANY)}, expires_at=NOW, now=at)
+    await sweeper_of(any_store).prune()
+    assert list(await any_store.jobs.events(QUEUE)) == []
+    assert await any_store.records.prune(now=NOW) == 0
+
+
+async def test_the_gate_of_a_cancelled_batch_ends_with_its_batch(any_store: Store, clock: ManualClock) -> None:
+    clock.jump(NOW - clock.now())
+    await any_store.jobs.enqueue(sample_jobs(3, batch_id="b"), now=NOW)
+    await any_store.control.gate(
+        Gate(queue=QUEUE, scope=GateScope.BATCH, name="b", state=GateState.CANCELLED, since=NOW)
+    )
+    sweeper = sweeper_of(any_store)
+    await sweeper.sweep()
+    await sweeper.prune()
+    assert len(await any_store.control.gates(QUEUE)) == 1
+    clock.advance(POLICY.retention + MINUTE)
+    assert await sweeper.prune() == 3
+    assert list(await any_store.control.gates(QUEUE)) == []
+
+
+class Rival:
+    """Jobs of which somebody else moves whatever a sweep has found to be late."""
+
+    def __init__(self, jobs: Jobs) -> None:
+        self.jobs = jobs
+        self.finds = 0
+
+    async def find(self, query: Query) -> Sequence[Job]:
+        found = await self.jobs.find(query)
+        if found and query.valid_before is not None:
+            self.finds += 1
+            await self.jobs.commit([moved(job, state=JobState.EXPIRED) for job in found])
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.jobs, name)
+
+
+async def test_who_comes_second_leaves_the_rest_to_the_first() -> None:
+    store = MemoryStore(clock=ManualClock(NOW))
+    await store.jobs.enqueue(sample_jobs(MANY, valid_until=NOW), now=NOW)
+    rival = Rival(store.jobs)
+    store.jobs = rival  # type: ignore[assignment]
+    assert (await sweeper_of(store).sweep()).expired == 0
+    assert rival.finds == 1

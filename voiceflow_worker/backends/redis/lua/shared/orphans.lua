@@ -1,0 +1,30 @@
+-- Orphans: entries of indexes whose job is gone, because the server dropped its key (an evicting maxmemory-policy). Each
+-- is removed where it is met, and told: `lost` keeps the ids and the states that the indexes knew, up to a number of them,
+-- `lost:counts` counts them by state. Both are kept for 30 days after the last loss.
+local STATES = {
+    'queued', 'leased', 'sending', 'submitted', 'in_doubt', 'completed', 'unreached', 'failed', 'expired', 'cancelled',
+    'accepted',
+}
+local LOST_KEPT, LOST_FOR = 1000, 2592000
+
+-- Removes what the indexes know of a job that is gone; harmless for one that was deleted, or never was.
+local function lose(id)
+    local state
+    for _, each in ipairs(STATES) do
+        if redis.call('ZREM', base .. ':state:' .. each, id) == 1 then
+            state = each
+        end
+    end
+    local listed = redis.call('ZREM', base .. ':ids', id) == 1
+    redis.call('ZREM', base .. ':valid', id)
+    redis.call('ZREM', base .. ':lapsed', id)
+    redis.call('ZREM', base .. ':active', id)
+    if state or listed then
+        redis.call('HINCRBY', base .. ':lost:counts', state or 'unknown', 1)
+        redis.call('EXPIRE', base .. ':lost:counts', LOST_FOR)
+        if redis.call('HLEN', base .. ':lost') < LOST_KEPT then
+            redis.call('HSET', base .. ':lost', id, state or 'unknown')
+        end
+        redis.call('EXPIRE', base .. ':lost', LOST_FOR)
+    end
+end

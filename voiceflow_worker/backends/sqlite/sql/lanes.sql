@@ -1,0 +1,89 @@
+-- Lanes: one row for each batch and priority that have queued jobs, with a place (due_at, id) before which no job of the
+-- lane can be leased. So a lease looks at no batch that is not due, and at no job that expired before. Kept by triggers:
+-- processes of a release that knows no lanes keep them too.
+
+-- name: create
+-- The table and its triggers, filled from the jobs that are there.
+CREATE TABLE lanes (
+    queue    TEXT NOT NULL,
+    batch    TEXT NOT NULL, -- '' for the jobs without one, else '=' and its id
+    priority INTEGER NOT NULL,
+    due_at   INTEGER NOT NULL,
+    id       TEXT NOT NULL,
+    opens_at INTEGER, -- of a lane put aside because its batch is closed: when that opens by itself
+    as_of    INTEGER, -- when jobs before the place were found to have expired: a clock set back undoes that
+    PRIMARY KEY (queue, batch, priority)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX lanes_to_lease ON lanes (queue, priority DESC, due_at, id) WHERE opens_at IS NULL;
+CREATE INDEX lanes_aside ON lanes (queue, opens_at) WHERE opens_at IS NOT NULL;
+CREATE INDEX lanes_judged ON lanes (queue, as_of) WHERE as_of IS NOT NULL;
+CREATE TRIGGER job_enters_lane AFTER INSERT ON jobs WHEN NEW.state = 'queued' BEGIN
+    INSERT INTO lanes (queue, batch, priority, due_at, id)
+    VALUES (NEW.queue, coalesce('=' || NEW.batch_id, ''), NEW.priority, NEW.due_at, NEW.id)
+    ON CONFLICT (queue, batch, priority) DO UPDATE SET due_at = excluded.due_at, id = excluded.id
+        WHERE (excluded.due_at, excluded.id) < (lanes.due_at, lanes.id);
+END;
+CREATE TRIGGER job_comes_back_to_lane AFTER UPDATE OF state, due_at, priority, batch_id, valid_until ON jobs
+WHEN NEW.state = 'queued' BEGIN
+    INSERT INTO lanes (queue, batch, priority, due_at, id)
+    VALUES (NEW.queue, coalesce('=' || NEW.batch_id, ''), NEW.priority, NEW.due_at, NEW.id)
+    ON CONFLICT (queue, batch, priority) DO UPDATE SET due_at = excluded.due_at, id = excluded.id
+        WHERE (excluded.due_at, excluded.id) < (lanes.due_at, lanes.id);
+END;
+CREATE TRIGGER gate_shows_lanes AFTER INSERT ON gates WHEN NEW.scope = 'batch' BEGIN
+    UPDATE lanes SET opens_at = NULL WHERE queue = NEW.queue AND batch = '=' || NEW.name AND opens_at IS NOT NULL;
+END;
+CREATE TRIGGER gate_changes_lanes AFTER UPDATE ON gates WHEN NEW.scope = 'batch' BEGIN
+    UPDATE lanes SET opens_at = NULL WHERE queue = NEW.queue AND batch = '=' || NEW.name AND opens_at IS NOT NULL;
+END;
+INSERT INTO lanes (queue, batch, priority, due_at, id)
+SELECT queue, coalesce('=' || batch_id, ''), priority, min(due_at), '' FROM jobs WHERE state = 'queued'
+GROUP BY queue, batch_id, priority;
+
+-- name: next_priority
+-- The next lower priority that lanes of a queue have: an index seek, so priorities far in the future cost nothing.
+SELECT max(priority) FROM lanes INDEXED BY lanes_to_lease
+WHERE queue = ? AND opens_at IS NULL AND priority <= ?;
+
+-- name: due_lanes
+-- The first two lanes of a priority that may have something due.
+SELECT batch, due_at, id FROM lanes INDEXED BY lanes_to_lease
+WHERE queue = ? AND priority = ? AND due_at <= ? AND opens_at IS NULL
+ORDER BY due_at, id LIMIT 2;
+
+-- name: due_lanes_of_batch
+-- The lanes of one batch that may have something due, the most urgent first.
+SELECT priority, due_at, id FROM lanes WHERE queue = ? AND batch = ? AND due_at <= ? ORDER BY priority DESC;
+
+-- name: due_jobs_of_lane
+-- Jobs of a lane from a place on that may be leased, in the order of leasing; read from the index alone.
+SELECT number, due_at, id FROM jobs INDEXED BY jobs_to_lease_by_batch
+WHERE queue = ?1 AND batch_id IS ?2 AND state = 'queued' AND priority = ?3 AND due_at <= ?4 AND (due_at, id) >= (?5, ?6)
+      AND (valid_until IS NULL OR valid_until > ?4)
+ORDER BY due_at, id LIMIT ?7;
+
+-- name: first_of_lane
+-- The first job of a lane from a place on, whether it is due, or has expired, or not.
+SELECT due_at, id FROM jobs INDEXED BY jobs_to_lease_by_batch
+WHERE queue = ?1 AND batch_id IS ?2 AND state = 'queued' AND priority = ?3 AND (due_at, id) >= (?4, ?5)
+ORDER BY due_at, id LIMIT 1;
+
+-- name: set_place
+-- Moves the place of a lane on; where jobs before it have expired, with the time at which they had.
+UPDATE lanes SET due_at = ?4, id = ?5, as_of = coalesce(?6, as_of) WHERE queue = ?1 AND batch = ?2 AND priority = ?3;
+
+-- name: delete_lane
+-- Drops a lane without jobs.
+DELETE FROM lanes WHERE queue = ? AND batch = ? AND priority = ?;
+
+-- name: put_aside
+-- Puts a lane aside until its batch opens.
+UPDATE lanes SET opens_at = ?4 WHERE queue = ?1 AND batch = ?2 AND priority = ?3;
+
+-- name: show_again
+-- Shows lanes of batches that have opened by themselves.
+UPDATE lanes SET opens_at = NULL WHERE queue = ?1 AND opens_at <= ?2;
+
+-- name: look_again
+-- After a clock was set back: what had expired may not have.
+UPDATE lanes SET due_at = 0, id = '', as_of = NULL WHERE queue = ?1 AND as_of > ?2;
