@@ -45,7 +45,7 @@ async def test_a_turn_from_before_the_clock_was_set_back_is_not_waited_for_as_lo
 
         async def leave(turn: Turn) -> None:
             await turn.near()
-            await turn.depart()
+            assert await turn.depart(until=clock.now() + timedelta(hours=2))
             left.set()
 
         with anyio.fail_after(30):

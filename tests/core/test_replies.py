@@ -26,7 +26,6 @@ from voiceflow_worker.model.verdict import Hold, NotSentCause, Verdict, VerdictK
 pytestmark = pytest.mark.anyio
 
 AWAY = timedelta(seconds=12)
-STEP = timedelta(milliseconds=100)
 
 
 @pytest.fixture
@@ -70,7 +69,7 @@ async def test_a_missed_window_is_no_clock_that_is_off_when_the_store_was_away_w
     verdict = Verdict(kind=VerdictKind.REFUSED, message="expired", code=-1015, http_status=400, server_date=clock.now())
     engine = Engine(store, Answers(store, verdict))
     job = await engine.enqueue(valid_for=timedelta(hours=1))
-    await passing(clock, engine.send, step=STEP)
+    await passing(clock, engine.send)
     assert await gates(store) == [], "the queue is held until a person resumes it"
     after = await engine.queue.get(job.id)
     assert (after.state, after.missed_windows) == (JobState.QUEUED, 1)
@@ -99,7 +98,7 @@ async def test_a_retry_after_counts_from_its_answer(store: TroubledStore, clock:
     voice = Answers(store, Verdict(kind=VerdictKind.TURNED_AWAY, message="429", http_status=429, hold=hold))
     engine = Engine(store, voice)
     job = await engine.enqueue()
-    await passing(clock, engine.send, step=STEP)
+    await passing(clock, engine.send)
     assert voice.answered_at is not None
     opens = voice.answered_at + timedelta(seconds=60)
     assert [gate.until for gate in await gates(store)] == [opens]
@@ -113,7 +112,7 @@ async def test_a_429_without_a_time_doubles_the_pause_once_however_often_it_is_o
     verdict = Verdict(kind=VerdictKind.TURNED_AWAY, message="429", http_status=429, hold=Hold(reason="429"))
     engine = Engine(store, Answers(store, verdict))
     await engine.enqueue()
-    await passing(clock, engine.send, step=STEP)
+    await passing(clock, engine.send)
     gate = engine.holds.close(Hold(reason="429"))
     assert gate.until is not None
     assert gate.until - clock.now() == timedelta(seconds=2)
@@ -137,7 +136,7 @@ async def test_a_queue_that_a_person_opened_is_not_held_again_by_an_answer_that_
             group.start_soon(engine.send)
             group.start_soon(resume)
 
-    await passing(clock, both, step=STEP)
+    await passing(clock, both)
     assert await gates(store) == []
 
 
@@ -179,7 +178,7 @@ async def test_only_a_way_to_8x8_that_fails_makes_a_worker_pause(
     voice = ScriptedVoice(answers=[Verdict(kind=VerdictKind.NOT_SENT, cause=cause, message="not sent")])
     worker = Worker(store, voice, rate=None, concurrency=1, options=WorkerOptions(policy=policy))
     began = clock.now()
-    await passing(clock, worker.drain, step=STEP)
+    await passing(clock, worker.drain)
     paused = voice.placed[1][0] - began
     if cause in {None, NotSentCause.UNREACHABLE, NotSentCause.FAULT}:
         assert timedelta(milliseconds=200) < paused < timedelta(seconds=1)

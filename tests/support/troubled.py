@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, cast
 
 import anyio
+import sniffio
 
 from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.core.ports import Clock, Control, Jobs, Records, Store
@@ -62,15 +64,49 @@ class _Troubled:
         return trip
 
 
-async def passing(clock: ManualClock, during: Callable[[], Awaitable[object]], *, step: timedelta) -> None:
-    """Let time pass in steps until something is done; each begins when nobody has anything left to do."""
+async def all_blocked() -> None:
+    """Return when no task of this event loop has anything left to do.
+
+    As `anyio.wait_all_tasks_blocked`, which on asyncio looks every 100 ms of real time only.
+    """
+    if sniffio.current_async_library() != "asyncio":
+        return await anyio.wait_all_tasks_blocked()
+    ready = asyncio.get_running_loop()._ready  # type: ignore[attr-defined]
+    while True:
+        await asyncio.sleep(0)
+        if not ready:
+            return None
+
+
+async def passing(
+    clock: ManualClock,
+    during: Callable[[], Awaitable[object]],
+    *,
+    within: timedelta = timedelta(hours=1),
+    at_least: timedelta = timedelta(microseconds=1),
+) -> None:
+    """Let time pass until something is done: whenever nobody has anything left to do, until the next one wakes.
+
+    What takes longer than `within` on this clock is cancelled, and raises TimeoutError.
+    """
+    is_done, ends = False, clock.now() + within
     async with anyio.create_task_group() as group:
 
         async def run() -> None:
-            await during()
-            group.cancel_scope.cancel()
+            nonlocal is_done
+            try:
+                await during()
+            finally:
+                is_done = True
 
         group.start_soon(run)
-        while True:
-            await anyio.wait_all_tasks_blocked()
-            clock.advance(step)
+        # Time goes on for those that are cancelled, or a store's trip would never end.
+        with anyio.CancelScope(shield=True):
+            while not is_done:
+                await all_blocked()
+                # A sleep is rounded to microseconds: without a least step it may have a nanosecond left for ever.
+                clock.advance(max(clock.next_wake or at_least, at_least))
+                if clock.now() > ends:
+                    group.cancel_scope.cancel()
+    if clock.now() > ends:
+        raise TimeoutError(f"not done within {within}")

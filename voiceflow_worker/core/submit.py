@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import zip_longest
 
 import anyio
 import structlog
@@ -40,10 +41,13 @@ LAST_WORD = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Flight:
-    """One leased job with its turn to leave. `leased_at` is monotonic, and tells which holds it has not seen."""
+    """One leased job with its turn to leave, or none: other workers have taken the times within reach.
+
+    `leased_at` is monotonic, and tells which holds it has not seen.
+    """
 
     job: Job
-    turn: Turn
+    turn: Turn | None
     leased_at: float
     locked_at: datetime
 
@@ -101,9 +105,8 @@ class Submitter:
         await self._voices.look(ready)
         await self._journal.put_back_each(_in_line(locked.busy, leased_at=leased_at))
         turns = await self._departures.take(len(ready))
-        # Other workers have taken the times within reach: what waits here for one would be out of reach of a hold.
-        await self._journal.put_back(ready[len(turns) :], reason="the rate leaves no room for it yet")
-        return [Flight(job, turn, leased_at, locked_at) for job, turn in zip(ready, turns, strict=False)]
+        self._departures.preparing.ended(leased_at)
+        return [Flight(job, turn, leased_at, locked_at) for job, turn in zip_longest(ready, turns)]
 
     async def _not_suppressed(self, jobs: Sequence[Job]) -> Sequence[Job]:
         """The jobs none of whose numbers is on the suppression list; the others end. Their numbers are locked.
@@ -124,6 +127,10 @@ class Submitter:
         byte could have left, and is in doubt otherwise. Either is stored before the cancellation goes on, within a few
         seconds. When the journal entry is in question because the store went away, nothing is sent.
         """
+        if flight.turn is None:
+            # What waits here for a time would be out of reach of a hold.
+            await self._put_back(flight.job, "the rate leaves no room for it yet")
+            return
         try:
             await flight.turn.near()
         except _cancellations():
@@ -133,19 +140,21 @@ class Submitter:
         if self._holds.closed_since(flight.leased_at):
             await self._put_back(flight.job, f"held before it left: {self._holds.reason}")
             return
+        began = self._departures.journalling.began()
         try:
             job = (await self._journal.begin(flight.job, locked_at=flight.locked_at)).job
+            self._departures.journalling.ended(began)
         except StoreError as error:
             _log.warning("a call could not be journalled; it is not sent", job=flight.job.id, error=str(error))
             return
         if job is not None:
-            await self._send(flight, job)
+            await self._send(flight, job, flight.turn)
 
-    async def _send(self, flight: Flight, job: Job) -> None:
+    async def _send(self, flight: Flight, job: Job, turn: Turn) -> None:
         early = EarlyHold(self._holds)
         progress = PostProgress(on_hold=early.order)
         try:
-            reply = await self._post(flight, job, progress, early)
+            reply = await self._post(flight, job, turn, progress, early)
         except _cancellations():
             await self._settle_at_last(job, self._cut_short(progress))
             raise
@@ -160,13 +169,15 @@ class Submitter:
         with anyio.move_on_after(LAST_WORD, shield=True):
             await self._settle(job, reply)
 
-    async def _post(self, flight: Flight, job: Job, progress: PostProgress, early: EarlyHold) -> Reply:
+    async def _post(self, flight: Flight, job: Job, turn: Turn, progress: PostProgress, early: EarlyHold) -> Reply:
         post = job.posts[-1]
         try:
-            await flight.turn.depart()
+            leaves = await turn.depart(until=post.valid_until)
         except Exception as error:  # noqa: BLE001 - whatever a store raises here, nothing has left
             _log.warning("a call has no departure time; it is not sent", job=job.id, error=str(error))
             return self._not_sent(NotSentCause.STORE_AWAY, f"no departure time: {error}")
+        if not leaves:
+            return self._not_sent(NotSentCause.MISSED_DEPARTURE, "it missed its departure, and the next is too far")
         if self._holds.closed_since(flight.leased_at):
             return self._not_sent(NotSentCause.HELD, f"held before it left: {self._holds.reason}")
         now = self._store.clock.now()

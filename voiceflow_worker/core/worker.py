@@ -88,7 +88,8 @@ class Worker:
         self._limits = Limits(rate=rate, burst=self._options.burst, max_active=self._options.max_active)
         self._concurrency = concurrency
         changes = Changes(store, policy := self._options.policy)
-        self._departures = Departures(store.control, store.clock, queue=self.queue, rate=rate)
+        longest = min(self._options.lease, policy.submit_window) / 4
+        self._departures = Departures(store.control, store.clock, queue=self.queue, rate=rate, longest=longest)
         self._reconciler: Reconciler | None = None
         if call_log is not None:
             self._reconciler = Reconciler(store, call_log, queue=self.queue, policy=policy, changes=changes)
@@ -248,7 +249,7 @@ class Worker:
     async def _take_off(self, flights: TaskGroup, jobs: Sequence[Job], leased_at: float) -> None:
         """Prepare leased jobs and let them fly. Under a rate the next lease waits until these have their turns."""
         self._in_flight += len(jobs)
-        if self._departures.room() is None:
+        if not self._departures.is_paced:
             flights.start_soon(self._prepare, flights, jobs, leased_at)
         else:
             await self._prepare(flights, jobs, leased_at)

@@ -25,8 +25,8 @@ def departures(*, tat: float, wanted: int, rate: float, burst: int, now: float, 
     """Up to `wanted` departure times, none later than `now + horizon`, at `rate` per second.
 
     `burst` is how many may leave at once after a pause; 1 is smooth. An unused time is not saved up beyond that, so any
-    sliding second holds at most `rate + burst` departures. All times are in seconds on one clock, and everybody who
-    takes has the same horizon.
+    sliding second holds at most `rate + burst` departures. All times are in seconds on one clock. Those who take may
+    differ in `now + horizon` by less than `CLOCKS_DIFFER`, the differences of their clocks included.
 
     A TAT further ahead than takers could have brought it comes from before a clock was set back. It is brought down to
     the furthest that they could, or nothing would leave for as long as the jump was: keep the new one, also where no

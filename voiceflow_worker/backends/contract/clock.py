@@ -26,6 +26,13 @@ class ManualClock:
         """How many sleep now."""
         return len(self._sleepers)
 
+    @property
+    def next_wake(self) -> timedelta | None:
+        """How long until the first sleeper wakes; None when nobody sleeps."""
+        if not self._sleepers:
+            return None
+        return timedelta(seconds=max(min(until for until, _ in self._sleepers) - self._monotonic, 0.0))
+
     def now(self) -> datetime:
         """The time now, aware, UTC."""
         return self._now
