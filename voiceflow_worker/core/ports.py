@@ -250,8 +250,8 @@ class Control(Protocol):
         """Take up to `wanted` departure times, none later than `now + horizon`, at the queue's rate and burst.
 
         `now` may lie ahead: no time is given before it. Times are shared by all workers (GCRA, `model.gcra`). An
-        unlimited or unconfigured queue gives `wanted` times at `now`. After a clock was set back by more than ten seconds, departures go on within the
-        horizon and an interval of the rate.
+        unlimited or unconfigured queue gives `wanted` times at `now`. After a clock was set back by more than ten
+        seconds, departures go on within the horizon and an interval of the rate.
         """
         ...
 

@@ -1,0 +1,62 @@
+"""Evidence that crosses other evidence on its way to the store: none is dropped."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.support.engine import Engine
+from tests.support.troubled import TroubledStore
+from tests.support.voices import ScriptedVoice, created
+from voiceflow_worker import CallPolicy, JobState, open_store
+from voiceflow_worker.backends.contract import ManualClock
+from voiceflow_worker.core.settle import SummaryResult
+from voiceflow_worker.model.evidence import answered
+from voiceflow_worker.model.status import SessionStatus
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def store(clock: ManualClock) -> AsyncIterator[TroubledStore]:
+    async with open_store("memory://", clock=clock) as opened:
+        yield TroubledStore(opened)
+
+
+async def test_an_answer_that_its_bearer_takes_for_stored_is_compared_with_what_the_store_has(
+    store: TroubledStore, clock: ManualClock
+) -> None:
+    """A worker whose commit was rolled back remembers a job that knows the answer; the store does not."""
+    engine = Engine(store, ScriptedVoice())
+    job = await engine.enqueue()
+    (sending,) = await engine.journal()
+    remembered = answered(sending, 1, created("s-1"), at=clock.now(), policy=CallPolicy())
+    assert remembered.state is JobState.SUBMITTED
+    await engine.settler.verdict(remembered, 1, created("s-1"))
+    stored = await engine.queue.get(job.id)
+    assert (stored.state, stored.session_id) == (JobState.SUBMITTED, "s-1")
+
+
+async def test_a_summary_that_is_parked_while_its_session_is_being_named_settles_its_call_at_once(
+    store: TroubledStore,
+) -> None:
+    """The answer is stored between the look and the parking: nobody would look again before the sweep."""
+    engine = Engine(store, ScriptedVoice())
+    job = await engine.enqueue()
+    (sending,) = await engine.journal()
+
+    async def answer_is_stored(trip: str) -> None:
+        if trip == "records.put_if_absent":
+            store.before = nothing_more
+            await engine.settler.verdict(sending, 1, created(f"session-{job.id}.1"))
+
+    async def nothing_more(trip: str) -> None:
+        """The other trips go as they go."""
+
+    store.before = answer_is_stored
+    result = await engine.summarise(job, SessionStatus.COMPLETED, with_client_request_id=False)
+    assert store.before is nothing_more
+    assert (result, await engine.state(job)) == (SummaryResult.SETTLED, "completed")
+    assert await engine.settler.apply_all_parked() == ""
+    assert await store.records.scan("parked-summary", now=store.clock.now()) == []

@@ -1,0 +1,90 @@
+"""When a worker does something, on a clock that a test moves: wake-ups at once, an outage counted once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import datetime, timedelta
+
+import anyio
+import pytest
+from structlog.testing import capture_logs
+
+from tests.support.flows import flow, number
+from tests.support.troubled import all_blocked, passing
+from tests.support.voices import ScriptedVoice, created, not_sent
+from voiceflow_worker import CallPolicy, CallQueue, CallRequest, Worker, WorkerOptions, open_store
+from voiceflow_worker.backends.contract import ManualClock
+from voiceflow_worker.core.ports import Placement, Store
+from voiceflow_worker.model.policy import Outcomes
+from voiceflow_worker.model.verdict import PostProgress, Verdict
+
+pytestmark = pytest.mark.anyio
+
+POLICY = CallPolicy(outcomes=Outcomes.NONE)
+OPTIONS = WorkerOptions(policy=POLICY)
+
+
+@pytest.fixture
+async def store(clock: ManualClock) -> AsyncIterator[Store]:
+    async with open_store("memory://", clock=clock) as opened:
+        yield opened
+
+
+async def enqueue(queue: CallQueue) -> None:
+    await queue.enqueue(flow())
+
+
+async def held_then_resumed(queue: CallQueue) -> None:
+    await queue.hold(reason="a look at the texts")
+    await queue.enqueue(flow())
+    await all_blocked()
+    await queue.resume()
+
+
+@pytest.mark.parametrize("happens", [enqueue, held_then_resumed])
+async def test_an_idle_worker_is_woken_by_what_happens_and_does_not_wait_for_its_next_look(
+    store: Store, clock: ManualClock, happens: Callable[[CallQueue], Awaitable[None]]
+) -> None:
+    queue, voice = CallQueue(store, policy=POLICY), ScriptedVoice()
+    worker = Worker(store, voice, rate=None, options=OPTIONS)
+    async with anyio.create_task_group() as group:
+        group.start_soon(worker.run)
+        await all_blocked()
+        await happens(queue)
+        await all_blocked()
+        assert len(voice.placed) == 1, "no time has passed"
+        worker.stop()
+
+
+class Unreachable(ScriptedVoice):
+    """No connection for the first calls, each told some time after the one before; then all is well."""
+
+    def __init__(self, clock: ManualClock, *, calls: int, apart: timedelta) -> None:
+        super().__init__()
+        self._clock = clock
+        self._calls = calls
+        self._apart = apart
+        self.failed_at: list[datetime] = []
+
+    async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:
+        self.placed.append((now, placement))
+        if len(self.placed) > self._calls:
+            return created(f"session-{placement.client_request_id}")
+        progress.may_have_left = False
+        await self._clock.sleep((len(self.placed) * self._apart).total_seconds())
+        self.failed_at.append(self._clock.now())
+        return not_sent()
+
+
+@pytest.mark.parametrize("apart", [timedelta(0), timedelta(milliseconds=100)])
+async def test_fifty_calls_that_fail_together_are_one_outage(
+    store: Store, clock: ManualClock, apart: timedelta
+) -> None:
+    queue, voice = CallQueue(store, policy=POLICY), Unreachable(clock, calls=50, apart=apart)
+    await queue.enqueue_many(CallRequest(flow=flow(number(place))) for place in range(60))
+    with capture_logs() as logs:
+        await passing(clock, Worker(store, voice, rate=None, concurrency=50, options=OPTIONS).drain)
+    assert [line["event"] for line in logs].count("8x8 cannot be reached") == 1
+    asked_again = voice.placed[50][0]
+    assert asked_again - voice.failed_at[-1] <= timedelta(seconds=1)
+    assert len(voice.placed) == 110
