@@ -288,8 +288,7 @@ class Worker:
             self._unreachable = 0
             self._pause_until = None
         elif verdict.is_outage and (not self._unreachable or left_at > self._failed_at):
-            # Fifty calls in flight that fail are one outage: the first of them counts, and after it only those that
-            # left later, to ask whether it is over.
+            # Fifty calls in flight that fail are one outage: the first counts, then only those that leave to ask again.
             self._failed_at = self._clock.monotonic()
             self._unreachable += 1
             policy = self._options.policy
