@@ -30,10 +30,13 @@ FROZEN_FOR = 0.3
 
 
 def busiest_second(times: Sequence[float]) -> int:
-    """How many the fullest sliding second holds; `times` are in order, and good to a microsecond."""
+    """How many the fullest sliding second holds; `times` are in order, and good to ten microseconds.
+
+    Epoch seconds as floats are good to 0.24 µs: fifty intervals, each added to the last, are short by a microsecond.
+    """
     first = most = 0
     for place, at in enumerate(times):
-        while times[first] <= at - 1 + 1e-6:
+        while times[first] <= at - 1 + 1e-5:
             first += 1
         most = max(most, place - first + 1)
     return most
