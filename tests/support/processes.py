@@ -20,14 +20,21 @@ ROOT = Path(__file__).resolve().parents[2]
 class Process:
     """A running `voiceflow` command (or another Python module) with its output read as it comes."""
 
-    def __init__(self, *arguments: str, module: str = "voiceflow_worker", env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        module: str = "voiceflow_worker",
+        env: Mapping[str, str] | None = None,
+        folder: Path = ROOT,
+    ) -> None:
+        """The module is that of the working directory `folder`, if there is one."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("VOICEFLOW_")}
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            cwd=ROOT,
+            cwd=folder,
             env={**clean, "PYTHONUNBUFFERED": "1", **(env or {})},
         )
         self.stdout: list[str] = []
@@ -94,10 +101,13 @@ class Process:
 
 @contextmanager
 def running(
-    *arguments: str, module: str = "voiceflow_worker", env: Mapping[str, str] | None = None
+    *arguments: str,
+    module: str = "voiceflow_worker",
+    env: Mapping[str, str] | None = None,
+    folder: Path = ROOT,
 ) -> Iterator[Process]:
     """A process that is ended with the block, whatever happens in it."""
-    process = Process(*arguments, module=module, env=env)
+    process = Process(*arguments, module=module, env=env, folder=folder)
     try:
         yield process
     finally:
@@ -105,9 +115,11 @@ def running(
             process.end(signal.SIGKILL)
 
 
-def voiceflow(*arguments: str, env: Mapping[str, str] | None = None, seconds: float = 120) -> Process:
+def voiceflow(
+    *arguments: str, env: Mapping[str, str] | None = None, seconds: float = 120, folder: Path = ROOT
+) -> Process:
     """Run a command to its end."""
-    process = Process(*arguments, env=env)
+    process = Process(*arguments, env=env, folder=folder)
     try:
         process.wait(seconds=seconds)
     finally:

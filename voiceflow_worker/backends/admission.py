@@ -8,12 +8,13 @@ from datetime import datetime
 from typing import TypeVar
 
 from voiceflow_worker.core.ports import Enqueued
-from voiceflow_worker.errors import KeyConflict, KeyConflictError
+from voiceflow_worker.errors import KeyConflict, KeyConflictError, StoreVersionError
 from voiceflow_worker.model.job import Job, JobState
 
 T = TypeVar("T")
 
 _PER_STEP = 64
+_STATES = frozenset(JobState)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,16 @@ def result_of(steps: Generator[None, None, T]) -> T:
         except StopIteration as end:
             result: T = end.value
             return result
+
+
+def remembered_state(job_id: str, state: str) -> JobState:
+    """The state of a job that owns a key. Raises `StoreVersionError` for one that a newer version has."""
+    if state not in _STATES:
+        raise StoreVersionError(
+            f"job {job_id}, which owns a key, is {state[:40]!r}, which this version of voiceflow-worker does not know: "
+            "a newer one wrote it. Upgrade this installation; nothing was changed."
+        )
+    return JobState(state)
 
 
 def remembered(

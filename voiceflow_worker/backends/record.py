@@ -8,19 +8,21 @@ version wrote, and costs 160 ms when first used. What has its default is left ou
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
 from voiceflow_worker.backends.instant import from_micros, from_micros_or_none, to_micros, to_micros_or_none
+from voiceflow_worker.core.versions import tell_left_out
 from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.job import Job, JobState, KeyPress, Note, NoteKind, Post, PostVerdict, RedialPolicy
 from voiceflow_worker.model.outcome_record import outcome_from, outcome_record
 from voiceflow_worker.model.status import SessionStatus
 from voiceflow_worker.model.window import CallWindow
 
+Row = TypeVar("Row")
 Head = tuple[str, str, str, int, str, str | None, int, str | None, str, str | None, int | None, int | None]
 """id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key, valid_until and
 active_until; times in microseconds since 1970 UTC."""
@@ -106,6 +108,17 @@ def job_from(head: Head, record: str, body: str) -> Job:
             f"job {head[0]} has a record that this version of voiceflow-worker cannot read ({error}): a newer one "
             "wrote it. Upgrade this installation; nothing was changed."
         ) from error
+
+
+def readable(rows: Iterable[Row], read: Callable[[Row], Job]) -> list[Job]:
+    """The jobs of these rows; those that a newer version has written are left out, and each is told once."""
+    jobs: list[Job] = []
+    for row in rows:
+        try:
+            jobs.append(read(row))
+        except StoreVersionError as error:
+            tell_left_out("a job", error)
+    return jobs
 
 
 def _job(head: Head, fields: Mapping[str, Any], body: str) -> Job:

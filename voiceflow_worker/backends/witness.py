@@ -27,6 +27,7 @@ from anyio import to_thread
 
 from voiceflow_worker.backends.record import head_of, job_from, record_of
 from voiceflow_worker.core.journal_files import WitnessFile
+from voiceflow_worker.core.versions import tell_left_out
 from voiceflow_worker.errors import SettingsError, StoreReadOnlyError, StoreVersionError
 from voiceflow_worker.model.hiding import HIDDEN, without_secrets
 from voiceflow_worker.model.job import Job
@@ -126,12 +127,15 @@ class JournalFiles:
                 continue
             except OSError as error:
                 raise _unreadable(path, error) from error
+            except StoreVersionError as error:
+                tell_left_out(f"the journal file {path.name}", error)
+                continue
             kept = content.entries.get(content.kept)
             found.append(
                 WitnessFile(
                     name=path.name.removesuffix(SUFFIX),
                     in_use=in_use,
-                    kept=_job_of(kept) if kept is not None else None,
+                    kept=_readable(kept, path) if kept is not None else None,
                     retention=content.retention,
                 )
             )
@@ -145,11 +149,15 @@ class JournalFiles:
             return []
         except OSError as error:
             raise _unreadable(path, error) from error
+        except StoreVersionError as error:
+            tell_left_out(f"the journal file {path.name}", error)
+            return []
         newest: dict[str, Job] = {}
         for number, entry in content.entries.items():
             if number not in content.void:
-                job = _job_of(entry)
-                newest[job.id] = job
+                job = _readable(entry, path)
+                if job is not None:
+                    newest[job.id] = job
         return list(newest.values())
 
     def _prune(self, queue: str, before: datetime) -> None:
@@ -171,6 +179,9 @@ class JournalFiles:
                     ended.append((began, path, size))
             except FileNotFoundError:
                 continue
+            except StoreVersionError as error:
+                # Whoever can read it knows when it may go.
+                tell_left_out(f"the journal file {path.name}", error)
             except OSError as error:
                 raise _unreadable(path, error) from error
         for began, path, size in sorted(ended):
@@ -346,6 +357,15 @@ def _content(lines: Iterator[bytes], path: Path) -> _Content:
 
 def _job_of(entry: Mapping[str, Any]) -> Job:
     return job_from(tuple(entry["head"]), entry["record"], entry["body"])
+
+
+def _readable(entry: Mapping[str, Any], path: Path) -> Job | None:
+    """The job of an entry; None for one that a newer version wrote, which its own workers guard."""
+    try:
+        return _job_of(entry)
+    except StoreVersionError as error:
+        tell_left_out(f"entry {entry['n']} of the journal file {path.name}", error)
+        return None
 
 
 def _dumps(entry: dict[str, Any]) -> bytes:

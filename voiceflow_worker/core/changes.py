@@ -14,6 +14,7 @@ from voiceflow_worker.core.identity import queue_of
 from voiceflow_worker.core.moves import move
 from voiceflow_worker.core.numbers import NumberLocks
 from voiceflow_worker.core.ports import Move, Store
+from voiceflow_worker.core.reading import ReadJobs, read_each
 from voiceflow_worker.core.sessions import Sessions
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.core.together import together
@@ -66,8 +67,8 @@ class Changes:
         """Apply a pure function to a job; `base` saves a read where the caller holds the job as it last was.
 
         `apply` may be called again with a newer job. Raises what `apply` raises, `JobNotFoundError`, `StaleJobError`
-        when somebody else was quicker twenty times, and `StoreUnavailableError`: asking again is then safe, for all
-        moves that evidence makes are idempotent.
+        when somebody else was quicker twenty times, `StoreVersionError` for a job that a newer version wrote, and
+        `StoreUnavailableError`: asking again is then safe, for all moves that evidence makes are idempotent.
         """
         return await self._batcher.submit(_Change(job_id, apply, base))
 
@@ -81,7 +82,9 @@ class Changes:
             if not todo:
                 break
             read = await self._read([job_id for job_id in todo if job_id not in remembered])
-            left = await self._round(changes, todo, remembered, read, answers)
+            for job_id, error in read.unreadable.items():
+                answers.update(dict.fromkeys(todo.pop(job_id), error))
+            left = await self._round(changes, todo, remembered, read.jobs, answers)
             # Whoever lost reads again: what a caller remembered is of no use any more.
             todo, remembered = {job_id: todo[job_id] for job_id in left}, {}
         for job_id, places in todo.items():
@@ -126,8 +129,8 @@ class Changes:
                 answers[place] = tried[job_id].get(place) or Changed(made.old, made.new)
         return again
 
-    async def _read(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
-        return await self._store.jobs.get(job_ids) if job_ids else {}
+    async def _read(self, job_ids: Sequence[str]) -> ReadJobs:
+        return await read_each(self._store.jobs, job_ids) if job_ids else ReadJobs({}, {})
 
     async def _commit(self, moves: Sequence[Move]) -> set[str]:
         """Commit moves and do what follows from them; gives the ids of the jobs whose move was taken."""

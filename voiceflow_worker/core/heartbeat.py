@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from typing import Any
 
 from voiceflow_worker.core.ports import Store
 
@@ -26,6 +27,17 @@ class WorkerBeat:
     in_flight: int
 
 
+def _beat(text: str) -> WorkerBeat | None:
+    """What was told. It is only shown: what another version tells besides is left out, and what is no beat, too."""
+    try:
+        told: dict[str, Any] = json.loads(text)
+        return WorkerBeat(
+            worker_id=told["worker_id"], queue=told["queue"], rate=float(told["rate"]), in_flight=int(told["in_flight"])
+        )
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
 class Heartbeats:
     """Writes and reads heartbeats in a store."""
 
@@ -44,7 +56,8 @@ class Heartbeats:
         """The workers of a queue that are alive."""
         now = self._store.clock.now()
         found = await self._store.records.scan(WORKERS, now=now, prefix=f"{queue}/")
-        return [WorkerBeat(**json.loads(text)) for _, text in found]
+        beats = [_beat(text) for _, text in found]
+        return [beat for beat in beats if beat is not None]
 
     async def receiver(self, name: str) -> None:
         """Tell that a webhook receiver listens for this store."""

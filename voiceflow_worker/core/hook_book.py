@@ -6,8 +6,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from voiceflow_worker.core.ports import Event, EventKind, Store
+from voiceflow_worker.core.versions import tell_left_out
 from voiceflow_worker.model.job import JobState
 
 WAITING = "hook-waiting"
@@ -79,7 +81,7 @@ class HookBook:
         while page := await self._store.records.scan(
             namespace, now=self._store.clock.now(), prefix=self._prefix, after=after
         ):
-            found += [_read(text) for _, text in page]
+            found += [entry for key, text in page if (entry := _read(key, text)) is not None]
             after = page[-1][0]
         return found
 
@@ -102,9 +104,17 @@ def _written(entry: Waiting) -> str:
     )
 
 
-def _read(text: str) -> Waiting:
-    told = json.loads(text)
-    job_id, kind, at, state, revision, post, sequence = told["event"]
+def _read(key: str, text: str) -> Waiting | None:
+    """What was kept; None, and it stays for newer processes, for what this version cannot read."""
+    try:
+        return _waiting(json.loads(text))
+    except (ValueError, KeyError, TypeError) as error:
+        tell_left_out(f"what hook entry {key} tells", error)
+        return None
+
+
+def _waiting(told: dict[str, Any]) -> Waiting:
+    job_id, kind, at, state, revision, post, sequence, *_ = told["event"]
     first, due = told["first_failed_at"], told["due_at"]
     return Waiting(
         event=Event(

@@ -17,6 +17,7 @@ from voiceflow_worker.core.hook_book import HookBook, Waiting
 from voiceflow_worker.core.outbox import Cursor, Cursors, OutboxReader, cursor_since, told_by
 from voiceflow_worker.core.patience import patiently
 from voiceflow_worker.core.ports import Event, Store
+from voiceflow_worker.core.reading import read_each
 from voiceflow_worker.core.turns import RENEW, Turn
 from voiceflow_worker.errors import StoreError, StoreReadOnlyError, StoreUnavailableError
 from voiceflow_worker.model.backoff import backoff
@@ -207,7 +208,10 @@ class HookLane:
     async def _tell(self, entry: Waiting, group: TaskGroup) -> bool:
         """Tell one outcome; False when it must be told again."""
         event, counts = entry.event, self.hook.counts
-        job = (await self._patiently(partial(self._store.jobs.get, [event.job_id]))).get(event.job_id)
+        read = await self._patiently(partial(read_each, self._store.jobs, [event.job_id]))
+        if event.job_id in read.unreadable:
+            return await self._failed(entry, str(read.unreadable[event.job_id]), None)
+        job = read.jobs.get(event.job_id)
         if job is None:
             entry.error = "the call was deleted before this could be told"
             await self._park(entry)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from voiceflow_worker.core.ports import Event, EventKind, Jobs, Records, Store
+from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.call_outcome import CallOutcome, OutcomeKind
 from voiceflow_worker.model.job import Job
 
@@ -41,8 +42,14 @@ class Cursors:
         found = await self._store.records.get(CURSORS, [name], now=self._store.clock.now())
         if name not in found:
             return None
-        told = json.loads(found[name])
-        return Cursor(told["sequence"], datetime.fromisoformat(told["at"]))
+        try:
+            told = json.loads(found[name])
+            return Cursor(int(told["sequence"]), datetime.fromisoformat(told["at"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreVersionError(
+                f"where reader {name} is cannot be read by this version of voiceflow-worker ({error}): a newer one "
+                "wrote it. Upgrade this installation; nothing was told."
+            ) from error
 
     async def save(self, name: str, cursor: Cursor) -> None:
         """Where this reader is from now on."""

@@ -8,6 +8,7 @@ import anyio
 import structlog
 
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.reading import read_each
 from voiceflow_worker.errors import JobNotFoundError, OutcomeTimeoutError, StoreUnavailableError
 from voiceflow_worker.model.job import Job, JobState
 
@@ -92,7 +93,7 @@ class OutcomeWatch:
     async def _look(self) -> None:
         waiting = [each for each in self._waiting if not each.is_over]
         try:
-            found = await self._store.jobs.get(list({each.job_id for each in waiting}))
+            found = await read_each(self._store.jobs, list({each.job_id for each in waiting}))
         except StoreUnavailableError as error:
             _log.debug("the store is away; waiting goes on", waiters=len(waiting), error=str(error))
             return
@@ -101,8 +102,10 @@ class OutcomeWatch:
                 each.end(error=error)
             return
         for each in waiting:
-            job = found.get(each.job_id)
-            if job is None:
+            job = found.jobs.get(each.job_id)
+            if each.job_id in found.unreadable:
+                each.end(error=found.unreadable[each.job_id])
+            elif job is None:
                 each.end(error=JobNotFoundError(each.job_id))
             elif job.state.is_final:
                 each.end(job=job)

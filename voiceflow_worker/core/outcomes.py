@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -15,10 +15,10 @@ import structlog
 from voiceflow_worker.core.outbox import Cursor, Cursors, OutboxReader, cursor_since, told_by
 from voiceflow_worker.core.patience import patiently
 from voiceflow_worker.core.ports import Event, EventKind, Store
+from voiceflow_worker.core.reading import ReadJobs, read_each
 from voiceflow_worker.core.turns import Turn
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.call_outcome import CallOutcome
-from voiceflow_worker.model.job import Job
 from voiceflow_worker.model.moment import in_words
 
 LOOK_EVERY = timedelta(milliseconds=200)
@@ -49,7 +49,7 @@ class OutcomeStream:
         self._turn = None if self._name is None else Turn(store, self._name)
         self._reader: OutboxReader | None = None
         self._page: deque[Event] = deque()
-        self._jobs: Mapping[str, Job] = {}
+        self._jobs = ReadJobs({}, {})
         self._jobs_read_at = 0.0
         self._given: Cursor | None = None
         self._saved: Cursor | None = None
@@ -132,23 +132,29 @@ class OutcomeStream:
         self._page.extend(
             event for event in await reader.page() if self._attempts or event.kind is not EventKind.ATTEMPTED
         )
-        self._jobs = {}
+        self._jobs = ReadJobs({}, {})
         saved = self._saved
         if not self._page and saved is not None and reader.cursor.at - saved.at >= SAVE_IDLE:
             await self._save(reader.cursor)
 
     async def _read_jobs(self) -> None:
         self._jobs_read_at = self._store.clock.monotonic()
-        self._jobs = await self._store.jobs.get(list({event.job_id for event in self._page}))
+        self._jobs = await read_each(self._store.jobs, list({event.job_id for event in self._page}))
 
     async def _next(self) -> CallOutcome | None:
-        """The next outcome of the page; None for one whose call is no longer in the store."""
+        """The next outcome of the page; None for one whose call is no longer in the store.
+
+        Raises StoreVersionError, and does not go on, for one whose call a newer version wrote: it would never be told.
+        """
         took = self._store.clock.monotonic() - self._jobs_read_at
-        if took > LOOK_EVERY.total_seconds() or self._page[0].job_id not in self._jobs:
+        if took > LOOK_EVERY.total_seconds() or self._page[0].job_id not in self._jobs.jobs:
             await self._read_jobs()  # anew for a program that takes its time: the calls may have gone on
+        unreadable = self._jobs.unreadable.get(self._page[0].job_id)
+        if unreadable is not None:
+            raise unreadable
         event = self._page.popleft()
         self._given = Cursor(event.sequence, event.at)
-        job = self._jobs.get(event.job_id)
+        job = self._jobs.jobs.get(event.job_id)
         if job is None:
             _log.warning("an outcome is not told: its call was deleted meanwhile", job=event.job_id)
             return None

@@ -28,6 +28,12 @@ class EventKind(StrEnum):
     """A POST was told the end of its call, and the job goes on (a redial), or had its end by another POST."""
     DOUBTED = "doubted"
     INCIDENT = "incident"
+    OTHER = "other"
+    """Something that a newer version tells of; nobody here is told."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> EventKind:  # noqa: ARG003 - enum's own name for it
+        return cls.OTHER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +163,8 @@ class Jobs(Protocol):
     ) -> Sequence[Job]:
         """Take at most `limit` due queued jobs for `worker_id`.
 
-        Highest `priority` first, then earliest `due_at`, then id.
+        Highest `priority` first, then earliest `due_at`, then id. One that a newer version wrote is left out, told in
+        the log, and queued again when its lease ends.
 
         They come back `leased`, due at `now + lease_for`, under a new revision. Jobs whose `valid_until` has passed are
         left for the sweep. Nothing is leased while the queue's gate is closed, nor from a batch whose gate is closed,
@@ -174,11 +181,17 @@ class Jobs(Protocol):
         ...
 
     async def get(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
-        """The jobs with these ids; unknown ones are absent."""
+        """The jobs with these ids; unknown ones are absent.
+
+        Raises `StoreVersionError` where a newer version wrote one of them: it is not unknown.
+        """
         ...
 
     async def find(self, query: Query) -> Sequence[Job]:
-        """The jobs of one queue that match all of `query`."""
+        """The jobs of one queue that match all of `query`.
+
+        One that a newer version wrote is left out, and told in the log.
+        """
         ...
 
     async def count(

@@ -245,11 +245,11 @@ class Reconciler:
                     posts += [post for post in job.posts if (job.id, post.number) != (case.job.id, case.post.number)]
         return posts
 
-    async def _unnamed_summaries(self, book: SessionBook) -> list[Outcome]:
+    async def _unnamed_summaries(self, book: SessionBook) -> list[Outcome | None]:
         """Summaries that name no call, of sessions that are not in the log: one may be of a call that has no row."""
         if self._policy.missing_means is not MissingMeans.NOT_PLACED:
             return []
-        unnamed: list[Outcome] = []
+        unnamed: list[Outcome | None] = []
         now = self._store.clock.now()
         after = ""
         while page := await self._sessions.all_parked(after=after, limit=PAGE, now=now):
@@ -259,7 +259,9 @@ class Reconciler:
 
     # -- what follows ------------------------------------------------------------------------------------------------
 
-    async def _conclude_all(self, found: Sequence[_Found], log: LoggedCalls, unnamed: Sequence[Outcome]) -> Reconciled:
+    async def _conclude_all(
+        self, found: Sequence[_Found], log: LoggedCalls, unnamed: Sequence[Outcome | None]
+    ) -> Reconciled:
         results: list[Reconciled] = []
 
         async def conclude(each: _Found) -> None:
@@ -269,7 +271,7 @@ class Reconciler:
         await together(*(partial(conclude, each) for each in found))
         return sum(results, Reconciled())
 
-    async def _conclude(self, found: _Found, log: LoggedCalls, unnamed: Sequence[Outcome]) -> Job:
+    async def _conclude(self, found: _Found, log: LoggedCalls, unnamed: Sequence[Outcome | None]) -> Job:
         job, match = found.case.job, found.match
         now, policy = self._store.clock.now(), self._policy
         if match.session is not None and match.session.session_id is not None:
@@ -287,12 +289,12 @@ class Reconciler:
             )
         return await self._move(job, partial(lifecycle.look_again, at=now, policy=policy, reason=match.reason))
 
-    def _is_not_placed(self, found: _Found, log: LoggedCalls, unnamed: Sequence[Outcome]) -> bool:
+    def _is_not_placed(self, found: _Found, log: LoggedCalls, unnamed: Sequence[Outcome | None]) -> bool:
         return (
             self._policy.missing_means is MissingMeans.NOT_PLACED
             and found.match.is_missing
             and is_proven_missing(found.case.post, log, policy=self._policy)
-            and not any(each.started_at is None or found.case.window.holds(each.started_at) for each in unnamed)
+            and not any(_may_be_of(each, found.case.window) for each in unnamed)
         )
 
     async def _place(self, case: _Case, session: LoggedSession, session_id: str) -> Job:
@@ -322,6 +324,11 @@ class Reconciler:
 class _Found:
     case: _Case
     match: Match
+
+
+def _may_be_of(summary: Outcome | None, window: Window) -> bool:
+    """Whether a parked summary may tell of a call of this time; one that cannot be read may."""
+    return summary is None or summary.started_at is None or window.holds(summary.started_at)
 
 
 def _counted(job: Job, number: int) -> Reconciled:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from voiceflow_worker.core.identity import job_of
 from voiceflow_worker.core.ports import Records
+from voiceflow_worker.core.versions import tell_left_out
 from voiceflow_worker.model.outcome import Outcome
 from voiceflow_worker.model.outcome_record import outcome_from, outcome_record
 
@@ -47,17 +48,17 @@ class Sessions:
         """Keep a summary until its session is named. The first one wins."""
         await self._records.put_if_absent(PARKED, {session_id: _written(outcome)}, expires_at=now + KEPT, now=now)
 
-    async def parked(self, session_ids: Sequence[str], *, now: datetime) -> dict[str, Outcome]:
-        """The summaries that wait for these sessions."""
+    async def parked(self, session_ids: Sequence[str], *, now: datetime) -> dict[str, Outcome | None]:
+        """The summaries that wait for these sessions; None for one that a newer version has written."""
         if not session_ids:
             return {}
         found = await self._records.get(PARKED, session_ids, now=now)
-        return {session: _read(text) for session, text in found.items()}
+        return {session: _read(session, text) for session, text in found.items()}
 
-    async def all_parked(self, *, after: str, limit: int, now: datetime) -> list[tuple[str, Outcome]]:
-        """Sessions with a parked summary behind `after`, in order."""
+    async def all_parked(self, *, after: str, limit: int, now: datetime) -> list[tuple[str, Outcome | None]]:
+        """Sessions with a parked summary behind `after`, in order; None for one that a newer version has written."""
         found = await self._records.scan(PARKED, now=now, after=after, limit=limit)
-        return [(session_id, _read(text)) for session_id, text in found]
+        return [(session_id, _read(session_id, text)) for session_id, text in found]
 
     async def unpark(self, session_ids: Sequence[str]) -> None:
         """Drop summaries that were applied."""
@@ -69,5 +70,9 @@ def _written(outcome: Outcome) -> str:
     return json.dumps(outcome_record(outcome))
 
 
-def _read(text: str) -> Outcome:
-    return outcome_from(json.loads(text))
+def _read(session_id: str, text: str) -> Outcome | None:
+    try:
+        return outcome_from(json.loads(text))
+    except (ValueError, TypeError, AttributeError) as error:
+        tell_left_out(f"the parked summary of session {session_id}", error)
+        return None

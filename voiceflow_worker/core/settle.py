@@ -16,7 +16,8 @@ from voiceflow_worker.core.refusals import ANSWER_CODES, SUMMARY_CODES, RefusalR
 from voiceflow_worker.core.sessions import Sessions
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.core.together import together
-from voiceflow_worker.errors import IllegalMoveError, JobError, JobNotFoundError
+from voiceflow_worker.core.versions import tell_left_out
+from voiceflow_worker.errors import IllegalMoveError, JobError, JobNotFoundError, StoreVersionError
 from voiceflow_worker.model import lifecycle
 from voiceflow_worker.model.events import Leg, SessionSummary
 from voiceflow_worker.model.evidence import answered, mismatched, summarised
@@ -132,6 +133,8 @@ class Settler:
         open_sessions = {post.session_id: post.number for post in job.posts if post.session_id and post.outcome is None}
         parked = await self._sessions.parked(list(open_sessions), now=self._store.clock.now())
         for session_id, outcome in parked.items():
+            if outcome is None:
+                continue
             job = await self._unpark((job.id, open_sessions[session_id]), session_id, outcome) or job
         return job
 
@@ -145,7 +148,7 @@ class Settler:
         if page:
             posts = await self._sessions.find([session_id for session_id, _ in page], now=now)
             for session_id, outcome in page:
-                if session_id in posts:
+                if session_id in posts and outcome is not None:
                     await self._unpark(posts[session_id], session_id, outcome)
         return page[-1][0] if len(page) == limit else ""
 
@@ -155,6 +158,9 @@ class Settler:
         try:
             changed = await self._changes.change(job_id, apply)
         except (JobNotFoundError, IllegalMoveError):
+            return None
+        except StoreVersionError as error:
+            tell_left_out(f"job {job_id}", error)
             return None
         await self._leave_alone(changed.new, outcome)
         await self._sessions.unpark([session_id])

@@ -22,7 +22,7 @@ from voiceflow_worker.core.settle import Settler
 from voiceflow_worker.core.suppression import SuppressionList, why_refused
 from voiceflow_worker.core.voice_names import VoiceCheck, VoiceList
 from voiceflow_worker.core.witness import RollbackGuard
-from voiceflow_worker.errors import IllegalMoveError, JobNotFoundError, StaleJobError, StoreError
+from voiceflow_worker.errors import IllegalMoveError, JobNotFoundError, StaleJobError, StoreError, StoreVersionError
 from voiceflow_worker.model.backoff import spread
 from voiceflow_worker.model.job import Job
 from voiceflow_worker.model.policy import CallPolicy
@@ -237,6 +237,12 @@ class Submitter:
                 await self._settler.verdict(
                     job, job.post_count, reply.verdict, at=reply.at, held_until=reply.held_until
                 )
+            except StoreVersionError as error:
+                # A newer version went on with the job meanwhile, as after its summary. Waiting here would not mend it.
+                _log.error(
+                    "a verdict is left to newer workers", job=job.id, verdict=reply.verdict.kind, error=str(error)
+                )
+                return
             except (StoreError, StaleJobError) as error:
                 _log.warning("the store did not take a verdict; it is offered again", job=job.id, error=str(error))
                 await self._store.clock.sleep(wait)

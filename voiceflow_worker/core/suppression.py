@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from voiceflow_worker.core.ports import Move, Store
+from voiceflow_worker.core.versions import tell_left_out
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.call_json import rfc3339
 from voiceflow_worker.model.job import Job
@@ -217,12 +218,18 @@ def _text(entry: Suppression) -> str:
 
 
 def _entry(number: str, text: str) -> Suppression:
-    fields = json.loads(text)
-    until = fields["until"]
-    return Suppression(
-        number=number,
-        since=datetime.fromisoformat(fields["since"]),
-        reason=fields["reason"],
-        job_id=fields["job_id"],
-        until=datetime.fromisoformat(until) if until else None,
-    )
+    """The entry that was kept; of one that another version wrote in a form of its own the number alone counts."""
+    try:
+        fields = json.loads(text)
+        until = fields["until"]
+        return Suppression(
+            number=number,
+            since=datetime.fromisoformat(fields["since"]),
+            reason=fields["reason"],
+            job_id=fields["job_id"],
+            until=datetime.fromisoformat(until) if until else None,
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        tell_left_out(f"the entry of {number} on the suppression list", error)
+        reason = "its entry was written by another version of voiceflow-worker"
+        return Suppression(number=number, since=datetime.fromtimestamp(0, UTC), reason=reason)

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from voiceflow_worker.core.journal_files import Witness
 from voiceflow_worker.core.ports import Jobs, Store
+from voiceflow_worker.core.reading import read_each
 from voiceflow_worker.model.job import Job
 from voiceflow_worker.model.policy import CallPolicy
 from voiceflow_worker.model.setback import is_forgotten
@@ -67,10 +68,12 @@ async def testimony(store: Store, witness: Witness, *, queue: str, policy: CallP
 
 async def forgotten_of(jobs: Jobs, told: Sequence[Told], *, now: datetime) -> list[tuple[Told, Job | None]]:
     """Those of which the store knows less than it is told, with what it has of them."""
-    stored = await jobs.get([each.job.id for each in told])
+    stored = await read_each(jobs, [each.job.id for each in told])
     found: list[tuple[Told, Job | None]] = []
     for each in told:
-        job = stored.get(each.job.id)
+        job = stored.jobs.get(each.job.id)
+        if each.job.id in stored.unreadable:
+            continue  # a newer version went on with it: it was not forgotten
         if now < each.pruned_from if job is None else is_forgotten(each.job, job):
             found.append((each, job))
     return found

@@ -24,6 +24,14 @@ class GateState(StrEnum):
     """Of a batch only, and for good: its queued jobs end as cancelled."""
 
 
+_STATES = frozenset(GateState)
+
+
+def known_gate(state: str) -> GateState:
+    """How a stored gate stands; one that a newer version has ordered in a way of its own lets nothing pass."""
+    return GateState(state) if state in _STATES else GateState.HELD
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
     """One gate of `queue`: its own (`scope` queue, `name` the queue's), or one of its batches'."""

@@ -11,11 +11,12 @@ from datetime import datetime
 
 import orjson
 
+from voiceflow_worker.backends.admission import remembered_state
 from voiceflow_worker.backends.instant import from_micros, from_micros_or_none, to_micros, to_micros_or_none
 from voiceflow_worker.backends.record import head_of, job_from, record_of
 from voiceflow_worker.core.ports import Event, EventKind, KeyOwner, Move
 from voiceflow_worker.errors import StoreVersionError
-from voiceflow_worker.model.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.gate import Gate, GateScope, GateState, known_gate
 from voiceflow_worker.model.job import Job, JobState
 
 Argument = str | bytes | int | float
@@ -109,11 +110,11 @@ def grave_of(job: Job) -> str:
 def buried(queue: str, grave: str) -> Job:
     """What a tombstone remembers, as a job."""
     _, job_id, digest, told = grave.split("|", 3)
-    state, unique_key, due, created, not_before, valid = orjson.loads(told)
+    state, unique_key, due, created, not_before, valid, *_ = orjson.loads(told)
     return Job(
         id=job_id,
         queue=queue,
-        state=JobState(state),
+        state=remembered_state(job_id, state),
         due_at=from_micros(due),
         destination="",
         unique_key=unique_key,
@@ -135,7 +136,7 @@ def owner_of(queue: str, answer: Sequence[str]) -> KeyOwner | None:
             job = buried(queue, grave)
             return KeyOwner(job.id, job.body_digest, job.state)
         case [job_id, digest, state]:
-            return KeyOwner(job_id, digest, JobState(state))
+            return KeyOwner(job_id, digest, remembered_state(job_id, state))
         case _:
             raise ValueError(f"owners.lua answered {answer!r}")
 
@@ -160,7 +161,7 @@ def gate_of(queue: str, field: str, text: str) -> Gate:
         queue=queue,
         scope=scope,
         name=queue if scope is GateScope.QUEUE else field.removeprefix("batch="),
-        state=GateState(state),
+        state=known_gate(state),
         until=from_micros(int(until)) if until else None,
         reason=reason,
         since=from_micros(int(since)),

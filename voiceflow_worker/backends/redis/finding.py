@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 
 from voiceflow_worker.backends.instant import to_micros
+from voiceflow_worker.backends.record import readable
 from voiceflow_worker.backends.redis.codec import Argument, job_of_row, micros, optional
 from voiceflow_worker.backends.redis.keys import Keys, id_index, state_index
 from voiceflow_worker.backends.redis.link import Link
@@ -47,10 +49,15 @@ async def find(link: Link, keys: Keys, query: Query) -> Sequence[Job]:
 
 async def pick(link: Link, keys: Keys, query: Query, ids: Sequence[str]) -> Sequence[Job]:
     """Those of the jobs with these ids that are there and match, in the order of the ids."""
+    return _jobs(query, await pick_rows(link, keys, query, ids))
+
+
+async def pick_rows(link: Link, keys: Keys, query: Query, ids: Sequence[str]) -> Sequence[Sequence[str]]:
+    """The same as rows, whoever wrote them."""
     if not ids:
         return []
-    rows = await link.run("pick", keys.queue(query.queue), [*_filters(query), *ids])
-    return [job_of_row(query.queue, row) for row in rows]
+    rows: Sequence[Sequence[str]] = await link.run("pick", keys.queue(query.queue), [*_filters(query), *ids])
+    return rows
 
 
 async def _find_due(
@@ -65,7 +72,7 @@ async def _find_due(
         *indexes,
     ]
     rows = await link.run("due", keys.queue(query.queue), args)
-    return [job_of_row(query.queue, row) for row in rows]
+    return _jobs(query, rows)
 
 
 async def _walk(link: Link, keys: Keys, query: Query, index: str) -> Sequence[Job]:
@@ -75,7 +82,7 @@ async def _walk(link: Link, keys: Keys, query: Query, index: str) -> Sequence[Jo
     while True:
         wanted = _PAGE if query.limit is None else min(query.limit - len(found), _PAGE)
         after, *rows = await link.run("walk", keys.queue(query.queue), [*_filters(query), index, after, wanted, _LOOKS])
-        found += [job_of_row(query.queue, row) for row in rows]
+        found += _jobs(query, rows)
         if not after or len(found) == query.limit:
             return found
 
@@ -127,6 +134,10 @@ def _by_validity(query: Query) -> bool:
         and query.destination is None
         and query.due_before is None
     )
+
+
+def _jobs(query: Query, rows: Sequence[Sequence[str]]) -> list[Job]:
+    return readable(rows, partial(job_of_row, query.queue))
 
 
 def _state_indexes(query: Query) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -11,6 +12,7 @@ from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.backends.instant import to_micros
 from voiceflow_worker.backends.matching import require_answerable, require_well_formed
+from voiceflow_worker.backends.record import readable
 from voiceflow_worker.backends.redis import finding
 from voiceflow_worker.backends.redis.changes import Changes
 from voiceflow_worker.backends.redis.codec import (
@@ -105,7 +107,7 @@ class RedisJobs:
             args: list[Argument] = [to_micros(now), limit, ends, optional(worker_id), optional(batch_id), uuid4().hex]
             stopped_early, *rows = await self._link.run("lease", self._keys.queue(queue), args)
             if rows or not stopped_early:
-                return [job_of_row(queue, row) for row in rows]
+                return readable(rows, partial(job_of_row, queue))
         return []
 
     async def commit(self, moves: Sequence[Move]) -> Sequence[bool]:
@@ -125,7 +127,9 @@ class RedisJobs:
         found: dict[str, Job] = {}
         for queue, ids in by_queue.items():
             for start in range(0, len(ids), _PAGE):
-                for job in await finding.pick(self._link, self._keys, Query(queue=queue), ids[start : start + _PAGE]):
+                part = ids[start : start + _PAGE]
+                for row in await finding.pick_rows(self._link, self._keys, Query(queue=queue), part):
+                    job = job_of_row(queue, row)
                     found[job.id] = job
         return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from voiceflow_worker.backends.instant import from_micros, from_micros_or_none, to_micros, to_micros_or_none
 from voiceflow_worker.backends.sqlite.connection import Connection, Row
 from voiceflow_worker.backends.sqlite.statements import statements
-from voiceflow_worker.model.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.gate import Gate, GateScope, known_gate
 
 
 def standing_gate(db: Connection, queue: str, scope: GateScope, name: str) -> Gate | None:
@@ -21,7 +21,7 @@ def gate_of(row: Row) -> Gate:
         queue=queue,
         scope=GateScope(scope),
         name=name,
-        state=GateState(state),
+        state=known_gate(state),
         until=from_micros_or_none(until),
         reason=reason,
         since=from_micros(since),

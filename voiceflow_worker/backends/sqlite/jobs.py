@@ -14,6 +14,7 @@ from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.backends.instant import from_micros, to_micros
 from voiceflow_worker.backends.matching import matches, require_answerable, require_well_formed
+from voiceflow_worker.backends.record import readable
 from voiceflow_worker.backends.sqlite import writes
 from voiceflow_worker.backends.sqlite.connection import Connection
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit
@@ -24,6 +25,7 @@ from voiceflow_worker.backends.sqlite.searches import search
 from voiceflow_worker.backends.sqlite.statements import statements
 from voiceflow_worker.backends.wakeups import Wakeups
 from voiceflow_worker.core.ports import Clock, Enqueued, Event, EventKind, KeyOwner, Move, Order, Query
+from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.job import Job, JobState
 
 T = TypeVar("T")
@@ -35,6 +37,7 @@ _EVENTS_AT_ONCE = 256
 _LOOK_EVERY = 0.025
 """Seconds between two looks for what other processes changed, 6 µs each. This process's own changes wake at once."""
 _ANY_TIME = 2**63 - 1
+_STATES = frozenset(JobState)
 
 
 class SqliteJobs:
@@ -78,7 +81,7 @@ class SqliteJobs:
                 transaction=transaction,
             )
         )
-        return [job_of(row) for row in rows]
+        return readable(rows, job_of)
 
     async def commit(self, moves: Sequence[Move]) -> Sequence[bool]:
         """Make moves of one queue in one durable step, each fenced by the revision it was made from."""
@@ -104,14 +107,14 @@ class SqliteJobs:
         while True:
             left = None if query.limit is None else query.limit - len(found)
             numbers = orjson.loads(await self._reader.scan(*search(replace(query, limit=left))))
-            read = await self._reader.jobs(self._sql["job_by_number"], [(number,) for number in numbers])
+            read, last = await self._reader.listed(self._sql["job_by_number"], [(number,) for number in numbers])
             matching = [job for job in read if matches(query, job)]
             found += matching
             if query.order is not Order.CREATED or left is None or len(numbers) < left or len(matching) == left:
                 return found
             # Those left out are made up for, so that a page that is not full is the last one.
-            if read:
-                query = replace(query, after=read[-1].id)
+            if last is not None:
+                query = replace(query, after=last)
 
     async def count(
         self, queue: str, *, batch_id: str | None = None, due_before: datetime | None = None
@@ -195,6 +198,11 @@ def _change_count(statement: str, queue: str, db: Connection) -> int:
 
 def _event_of(row: tuple[int, str, str, int, str, str, int]) -> Event:
     sequence, job_id, kind, at, state, revision, post = row
+    if state not in _STATES:
+        raise StoreVersionError(
+            f"event {sequence} has the state {state[:40]!r}, which this version of voiceflow-worker does not know: a "
+            "newer one wrote it. Upgrade this installation; nothing was changed."
+        )
     return Event(
         job_id=job_id,
         kind=EventKind(kind),

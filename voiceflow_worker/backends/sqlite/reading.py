@@ -14,7 +14,7 @@ import anyio
 from anyio import to_thread
 from anyio.lowlevel import checkpoint
 
-from voiceflow_worker.backends.record import job_from
+from voiceflow_worker.backends.record import job_from, readable
 from voiceflow_worker.backends.sqlite.connection import Connection, Row
 from voiceflow_worker.backends.sqlite.faults import BUSY, translating
 from voiceflow_worker.backends.sqlite.opening import open_reader, persist
@@ -75,6 +75,17 @@ class Reader:
             part = keys[start : start + _ROWS_AT_ONCE]
             found += [job_of(row) for row in await self.look(partial(_rows, statement, part))]
         return found
+
+    async def listed(self, statement: str, keys: Sequence[Row]) -> tuple[list[Job], str | None]:
+        """As `jobs`, without those that a newer version has written; with the id of the last row, read or not."""
+        found: list[Job] = []
+        last: str | None = None
+        for start in range(0, len(keys), _ROWS_AT_ONCE):
+            part = keys[start : start + _ROWS_AT_ONCE]
+            rows = await self.look(partial(_rows, statement, part))
+            found += readable(rows, job_of)
+            last = rows[-1][0] if rows else last
+        return found, last
 
     async def scan(self, statement: str, bindings: dict[str, Any]) -> str:
         """The one value of a statement that may read much; in a thread."""

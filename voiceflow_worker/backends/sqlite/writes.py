@@ -6,7 +6,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from voiceflow_worker.backends.admission import admission, remembered
+from voiceflow_worker.backends.admission import admission, remembered, remembered_state
 from voiceflow_worker.backends.instant import from_micros, from_micros_or_none, to_micros, to_micros_or_none
 from voiceflow_worker.backends.record import Head, head_of, record_of
 from voiceflow_worker.backends.sqlite.connection import Row
@@ -169,7 +169,7 @@ def remembered_job(row: Row) -> Job:
         queue=queue,
         unique_key=unique_key,
         body_digest=body_digest,
-        state=JobState(state),
+        state=remembered_state(job_id, state),
         due_at=from_micros(due_at),
         created_at=from_micros(created_at),
         not_before=from_micros_or_none(not_before),

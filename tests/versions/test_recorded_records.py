@@ -1,0 +1,49 @@
+"""Records as the previous version wrote them: they are read, and written again letter for letter, so it reads ours."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from voiceflow_worker.backends.record import head_of, job_from, record_of
+from voiceflow_worker.backends.redis import codec
+from voiceflow_worker.core import heartbeat, hook_book, sessions, suppression
+from voiceflow_worker.core.ports import EventKind
+from voiceflow_worker.model.gate import GateState
+
+RECORDED: dict[str, Any] = json.loads(Path(__file__).with_name("recorded.json").read_text(encoding="utf-8"))
+# What the codecs of single records are called is nobody's business but theirs and this test's.
+# pyright: reportPrivateUsage=false
+
+
+def test_jobs() -> None:
+    for name in ("job", "bare job"):
+        told = RECORDED[name]
+        head = tuple(told["head"])
+        job = job_from(head, told["record"], told["body"])
+        assert (head_of(job), record_of(job), job.body) == (head, told["record"], told["body"])
+
+
+def test_tombstones_events_and_gates_of_redis() -> None:
+    buried = codec.buried("default", RECORDED["grave"])
+    assert (buried.unique_key, buried.body_digest) == ("key", "digest-of-the-body")
+    event = codec.event_of(RECORDED["event"])
+    assert (event.kind, event.post, event.sequence) == (EventKind.ENDED, 2, 7)
+    gates = [codec.gate_of("default", "batch=b", text) for text in RECORDED["gates"]]
+    assert [gate.state for gate in gates] == [GateState.HELD, GateState.HELD, GateState.CANCELLED]
+    assert [codec.gate_text(gate) for gate in gates] == RECORDED["gates"]
+
+
+def test_records() -> None:
+    outcome = sessions._read("session-1", RECORDED["parked"])
+    assert outcome is not None
+    assert json.loads(sessions._written(outcome)) == json.loads(RECORDED["parked"])
+    entry = suppression._entry("+6587654321", RECORDED["suppressed"])
+    assert suppression._text(entry) == RECORDED["suppressed"]
+    beat = heartbeat._beat(RECORDED["heartbeat"])
+    assert beat is not None
+    assert (beat.worker_id, beat.in_flight) == ("w", 3)
+    waiting = hook_book._read("hook/default/7", RECORDED["hook"])
+    assert waiting is not None
+    assert hook_book._written(waiting) == RECORDED["hook"]
