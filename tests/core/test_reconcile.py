@@ -58,7 +58,12 @@ class WrittenLog:
             raise CallLogError("no log is kept of that time")
         if self.meanwhile is not None:
             await self.meanwhile()  # type: ignore[misc]
-        rows = [row for row in self.rows if row.initiated_at is None or since <= row.initiated_at <= until]
+        # 8x8 goes by its own clock, whatever hour a row without a zone shows.
+        rows = [
+            row
+            for row in self.rows
+            if row.initiated_at is None or row.is_zoneless or since <= row.initiated_at <= until
+        ]
         asked_at = None if self.off is None else self.clock.now() + self.off
         return LoggedCalls(rows=rows, since=since, until=until, asked_at=asked_at)
 
@@ -70,8 +75,9 @@ class WrittenLog:
         source: str = SOURCE,
         status: SessionStatus | None = SessionStatus.COMPLETED,
         after: timedelta = SECOND,
+        is_zoneless: bool = False,
     ) -> None:
-        """A call that was dialled so long after now."""
+        """A call that was dialled so long after now, as the row tells."""
         at = self.clock.now() + after
         text = status.value if status else "IN PROGRESS"
         self.rows.append(
@@ -83,6 +89,7 @@ class WrittenLog:
                 disconnected_at=at + 20 * SECOND,
                 status=status,
                 status_text=text,
+                is_zoneless=is_zoneless,
             )
         )
 
@@ -636,3 +643,44 @@ class TestWorkers:
     ) -> None:
         await worker.drain()
         assert await QueueNames(store.records).known(now=clock.now()) == ["default"]
+
+
+# -- a log in local time -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hours", [8, -10, 14, 5.5])
+async def test_a_row_in_local_time_is_not_a_missing_row(
+    engine: Engine, log: WrittenLog, clock: ManualClock, hours: float
+) -> None:
+    log.write(after=SECOND + hours * HOUR, is_zoneless=True)
+    doubt = await a_doubt(engine)
+    clock.advance(LONG_ENOUGH + SECOND)
+    assert await look(engine, log, policy=OPTED_IN) == Reconciled(looked_at=1, open=1)
+    looked = await engine.queue.get(doubt.id)
+    assert (looked.state, looked.post_count) == (JobState.IN_DOUBT, 1)
+    assert looked.reason is not None
+    assert "whose times may be local" in looked.reason
+
+
+@pytest.mark.parametrize("unlike", [{"is_zoneless": False}, {"destination": BEN}, {"after": 20 * HOUR}])
+async def test_other_rows_at_other_hours_keep_no_call_in_doubt(
+    engine: Engine, log: WrittenLog, clock: ManualClock, unlike: dict[str, object]
+) -> None:
+    log.write(**{"after": 8 * HOUR, "is_zoneless": True, **unlike})  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    await a_doubt(engine)
+    clock.advance(LONG_ENOUGH + SECOND)
+    assert await look(engine, log, policy=OPTED_IN) == NOT_PLACED
+
+
+async def test_a_row_of_another_call_to_that_number_at_another_hour_is_that_calls(
+    engine: Engine, log: WrittenLog, clock: ManualClock, voice: ScriptedVoice
+) -> None:
+    voice.answer = lambda _: created("s-known")
+    other = await engine.enqueue(ANA)
+    await engine.send()
+    log.write("s-known", after=8 * HOUR, is_zoneless=True)
+    await engine.summarise(other, session_id="s-known")
+    voice.answer = lambda _: unknown()
+    await a_doubt(engine)
+    clock.advance(LONG_ENOUGH + SECOND)
+    assert await look(engine, log, policy=OPTED_IN) == NOT_PLACED

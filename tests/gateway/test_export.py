@@ -287,6 +287,7 @@ class TestReading:
             "6587654321;6531234567;s-1;2026-11-20 07:30:00;x;No Answer\n"
         )
         assert row == ExportRow(
+            is_zoneless=True,
             session_id="s-1",
             source="6531234567",
             destination="6587654321",

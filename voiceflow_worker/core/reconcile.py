@@ -219,7 +219,7 @@ class Reconciler:
             return Match(session=session, reason="" if session else "its session is not in the log of 8x8")
         looks = book.lookalikes(case.job, case.window)
         if not looks:
-            return matched((), taken=(), rivals=())
+            return await self._at_this_hour(matched((), taken=(), rivals=()), case, book)
         now = self._store.clock.now()
         if case.window.since <= now - max(KEPT, self._policy.retention):
             return Match(reason="too long ago to know which other calls the log of 8x8 may mean")
@@ -232,7 +232,19 @@ class Reconciler:
         named = {post.session_id for post in others if post.session_id is not None}
         skew = self._policy.clock_skew
         rivals = [post.client_request_id for post in others if may_own(post, case.window, skew=skew)]
-        return matched(looks, taken={*owners, *named}, rivals=rivals)
+        return await self._at_this_hour(matched(looks, taken={*owners, *named}, rivals=rivals), case, book)
+
+    async def _at_this_hour(self, match: Match, case: _Case, book: SessionBook) -> Match:
+        """The match, unless a row is missing that may be there under another hour, as in a log in local time."""
+        if not match.is_missing or self._policy.missing_means is not MissingMeans.NOT_PLACED:
+            return match
+        shifted = {each.session_id for each in book.at_another_hour(case.job, case.window)}
+        if shifted:
+            known = await self._sessions.find([each for each in shifted if each], now=self._store.clock.now())
+            shifted -= {*known, *(post.session_id for post in await self._others(case) if post.session_id is not None)}
+        if not shifted:
+            return match
+        return Match(reason="no row at its hour in the log of 8x8, but one at another hour, whose times may be local")
 
     async def _others(self, case: _Case) -> list[Post]:
         """All other POSTs of the store with the same source and destination."""

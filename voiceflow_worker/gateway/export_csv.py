@@ -58,7 +58,9 @@ def _row(cells: Sequence[str] | None, place_of: Callable[[str], int | None], *, 
         return None if place is None else _text(cells[place])
 
     status = text("SessionStatus")
+    times = [text(name) for name in ("InitiatedAt", "ConnectedAt", "DisconnectedAt")]
     return ExportRow(
+        is_zoneless=any(_is_zoneless(time) for time in times),
         session_id=text("SessionId"),
         call_id=text("CallId"),
         direction=_direction(text("Direction")),
@@ -95,6 +97,13 @@ def _decimal(text: str | None) -> float | None:
     except ValueError:
         return None
     return number if number is not None and math.isfinite(number) and number >= 0 else None
+
+
+def _is_zoneless(text: str | None) -> bool:
+    try:
+        return text is not None and datetime.fromisoformat(text).tzinfo is None
+    except ValueError:
+        return False
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -27,6 +27,7 @@ class ExportRow:
     """One row: one leg of a session. What is missing or unreadable is None; numbers are as they were written.
 
     `status` is that of the session, `call_status` that of the leg; `seconds` is how long the leg was connected.
+    `is_zoneless`: its times were written without a zone. They are read as UTC, and may be local ones.
     """
 
     session_id: str | None = None
@@ -41,6 +42,7 @@ class ExportRow:
     status_text: str | None = None
     call_status: str | None = None
     seconds: float | None = None
+    is_zoneless: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,7 +222,14 @@ class SessionBook:
         judged = [(self._sessions[place], self._sessions[place].likeness(job, window)) for place in near]
         return [(session, fit) for session, fit in judged if fit is not Likeness.OTHER]
 
+    def at_another_hour(self, job: Job, window: Window) -> list[LoggedSession]:
+        """The sessions between the numbers of `job` that would be of this window if their times were local ones."""
+        widened = Window(window.since - _FARTHEST, window.until + _FARTHEST)
+        return [session for session, _ in self.lookalikes(job, widened) if any(leg.is_zoneless for leg in session.legs)]
 
+
+_FARTHEST = timedelta(hours=14)
+"""No clock on earth is farther from UTC (Kiribati)."""
 _IS_NOBODYS = frozenset({PostVerdict.REFUSED, PostVerdict.NOT_SENT, PostVerdict.TURNED_AWAY})
 
 
