@@ -16,7 +16,7 @@ from airflow_provider.calls.memory import Memory, recall
 from airflow_provider.calls.sending import worker_for
 from airflow_provider.calls.standing import Terms
 from airflow_provider.calls.sweeping import sweep
-from airflow_provider.calls.taken_back import take_back_calls
+from airflow_provider.calls.taken_back import count_taken_back, take_back_calls
 from airflow_provider.calls.waiting import (
     FIRST_PAUSE,
     StopFlag,
@@ -85,13 +85,15 @@ class CampaignErrand:
                 standing = await self._standing(queue)
             return standing
 
-    async def report(self) -> tuple[Report, list[Job]]:
-        """The numbers of the batch, and its calls in doubt."""
+    async def report(self) -> tuple[Report, list[Job], int]:
+        """The numbers of the batch, its calls in doubt, and how many of its calls tasks have taken back for good."""
         from voiceflow_worker import build_report
 
         async with self.hook.opened_queue() as queue:
             doubts = await queue.find(states=[JobState.IN_DOUBT], batch_id=self.batch_id, limit=None)
-            return await build_report(queue.store, queue.name, self.batch_id), list(doubts)
+            report = await build_report(queue.store, queue.name, self.batch_id)
+            taken_back = await count_taken_back(queue, self.batch_id) if report.states.get(JobState.CANCELLED) else 0
+            return report, list(doubts), taken_back
 
     async def take_back(self) -> int:
         """Cancel what this task instance has handed in and what has not been sent; says how many calls."""

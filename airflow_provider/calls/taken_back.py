@@ -81,15 +81,9 @@ async def unsent_calls(queue: CallQueue, batch_id: str, identity: TaskIdentity |
 
     The batch that a task instance names after itself holds no calls of others, whichever release made them.
     """
-    after: str | None = None
-    while True:
-        found = await queue.find(states=[JobState.QUEUED, JobState.LEASED], batch_id=batch_id, after=after, limit=PAGE)
-        for job in found:
-            if identity is None or batch_id == identity.batch_id() or identity.owns(job.data):
-                yield job
-        if len(found) < PAGE:
-            return
-        after = found[-1].id
+    async for job in _pages(queue, batch_id, {JobState.QUEUED, JobState.LEASED}):
+        if identity is None or batch_id == identity.batch_id() or identity.owns(job.data):
+            yield job
 
 
 async def take_back_calls(
@@ -108,3 +102,19 @@ async def take_back_calls(
     for batch_id in batch_ids:
         unwanted += [job.id async for job in unsent_calls(queue, batch_id, identity) if job.id not in keep]
     return len(await cancel_calls(queue, unwanted, reason=reason))
+
+
+async def count_taken_back(queue: CallQueue, batch_id: str) -> int:
+    """How many calls of a batch tasks have taken back, and nobody has asked for again."""
+    return sum([was_taken_back(job) async for job in _pages(queue, batch_id, {JobState.CANCELLED})])
+
+
+async def _pages(queue: CallQueue, batch_id: str, states: Collection[JobState]) -> AsyncIterator[Job]:
+    after: str | None = None
+    while True:
+        found = await queue.find(states=states, batch_id=batch_id, after=after, limit=PAGE)
+        for job in found:
+            yield job
+        if len(found) < PAGE:
+            return
+        after = found[-1].id

@@ -140,6 +140,9 @@ class VoiceCallOperator(BaseOperator):
             )
             self.log.info("call %s to %s is %s", job.id, job.destination, job.state.value)
             self._job_ids = [job.id]
+            if self._stop.is_set:  # while the call was handed in, and there was none yet to be taken back
+                self.on_kill()
+            self._stop.check()
             store_link(context, ui_url=self.hook.ui_url(), job_id=job.id)
             if self.deferrable and self._terms.goal is not Goal.NOTHING:
                 jobs = run(partial(self._errand.send, self._job_ids, batch_id=job.batch_id))

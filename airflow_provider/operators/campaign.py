@@ -128,6 +128,9 @@ class VoiceCampaignOperator(BaseOperator):
                 handed_in.duplicates,
                 handed_in.rejected,
             )
+            if self._stop.is_set:  # while the rows were handed in, and some were not there yet to be taken back
+                self.on_kill()
+            self._stop.check()
             store_link(
                 context,
                 ui_url=self.hook.ui_url(),
@@ -248,12 +251,13 @@ class VoiceCampaignOperator(BaseOperator):
         )
 
     def _done(self, errand: CampaignErrand, told: Mapping[str, Any]) -> Any:
-        report, doubts = run(errand.report)
+        report, doubts, taken_back = run(errand.report)
         if self._terms.goal is not Goal.NOTHING:
             bad = _ended_so(report, self.fail_on)
-            if bad and bad > report.total * self.fail_ratio:
+            asked_for = report.total - taken_back
+            if bad and bad > asked_for * self.fail_ratio:
                 raise AirflowFailException(
-                    f"batch {errand.batch_id}: {bad} of {report.total} calls ended as {', '.join(self.fail_on)}, more "
+                    f"batch {errand.batch_id}: {bad} of {asked_for} calls ended as {', '.join(self.fail_on)}, more "
                     f"than the {self.fail_ratio:.0%} that fail_ratio allows. `voiceflow calls list --batch "
                     f"{errand.batch_id} --store {self.hook.store_url()}` tells which"
                 )

@@ -160,6 +160,9 @@ class IvrApprovalSensor(BaseSensorOperator):
             on_clear=OnClear(self.on_clear),
         )
         self._job_id = job.id
+        if self._stop.is_set:  # while the call was handed in, and there was none yet to be taken back
+            self.on_kill()
+        self._stop.check()
         store_link(context, ui_url=self.hook.ui_url(), job_id=job.id)
         return job
 

@@ -117,6 +117,23 @@ def test_a_worker_sends_where_it_was_asked_to(on: Stage) -> None:
     assert posts_to(on, "+6587660006") == 0
 
 
+def test_a_stop_that_comes_while_the_call_is_handed_in_takes_it_back(
+    on: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow_provider.calls.handing_in import hand_in
+
+    task = call("+6587660016", send="worker", wait_for=None)
+
+    async def stopped_first(*given: Any, **more: Any) -> Any:
+        task.on_kill()
+        return await hand_in(*given, **more)
+
+    monkeypatch.setattr("airflow_provider.calls.desk.hand_in", stopped_first)
+    with pytest.raises(AirflowException, match="Airflow stopped this task"):
+        task.execute(context("meanwhile"))
+    assert [each["state"] for each in on.calls("--destination", "+6587660016")] == ["cancelled"]
+
+
 def test_a_deferred_task_carries_no_secret(on: Stage) -> None:
     on.order("script", {"destination": "+6587660007", "outcome": "COMPLETED", "talk_seconds": 200})
     task = call("+6587660007", deferrable=True)

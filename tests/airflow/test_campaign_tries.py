@@ -9,8 +9,9 @@ from typing import Any
 
 import anyio
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
 
+from airflow_provider.calls.handing_in_rows import hand_in_rows
 from airflow_provider.operators.voice import VoiceCampaignOperator
 from tests.airflow.scene import TaskState, context, surroundings
 from tests.support.processes import voiceflow
@@ -319,6 +320,31 @@ def test_a_chunk_that_waits_goes_with_its_rows(on: Stage, number: Callable[[], s
     with on.worker("--drain") as worker:
         worker.wait()
     assert rings(on, a, b, x) == [1, 0, 1]
+
+
+def test_a_stop_that_comes_while_rows_are_handed_in_takes_them_back(
+    on: Stage, number: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person, here = number(), context("meanwhile")
+    task = campaign([row(person)], send="worker", wait_for=None)
+
+    async def stopped_first(*given: Any, **more: Any) -> Any:
+        task.on_kill()
+        return await hand_in_rows(*given, **more)
+
+    monkeypatch.setattr("airflow_provider.calls.campaign.hand_in_rows", stopped_first)
+    with pytest.raises(AirflowException, match="Airflow stopped this task"):
+        task.execute(here)
+    assert states(on, person) == ["cancelled"]
+
+
+def test_calls_that_were_taken_back_do_not_dilute_the_ratio_of_failures(on: Stage, number: Callable[[], str]) -> None:
+    person, here = number(), context("diluted")
+    for name in ("Anm", "Annn"):
+        left_waiting([row(person, name)], here)
+    with pytest.raises(AirflowFailException, match="1 of 1 calls ended as completed"):
+        campaign([row(person)], fail_on="completed", fail_ratio=0.9).execute(here)
+    assert rings(on, person) == [1]
 
 
 def _body(on: Stage, job_id: str) -> str:

@@ -1,0 +1,199 @@
+"""Lists that a person changes while their tasks are killed, retried and cleared, in a real Airflow.
+
+`VOICEFLOW_TEST_SEED` says which changes and moments (1), `VOICEFLOW_TEST_ROUNDS` how many kills a run gets (4).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.airflow.stack import Airflow, whole_stack
+
+pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(1800)]
+
+SEED = int(os.environ.get("VOICEFLOW_TEST_SEED", "1"))
+ROUNDS = int(os.environ.get("VOICEFLOW_TEST_ROUNDS", "4"))
+PEOPLE = 10
+IN_FLIGHT = 2.0
+"""Seconds that a POST may take which had begun when its row was removed: nobody can take that back."""
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
+    with whole_stack(tmp_path_factory.mktemp("hostile"), speed=40, extra={"rate": "1.5"}) as started:
+        started.stage.order("script", {"outcome": "COMPLETED"})
+        yield started
+
+
+class Run:
+    """One run, its list, and a person who changes it."""
+
+    def __init__(self, airflow: Airflow, dag_id: str, run_id: str, place: int, rng: random.Random) -> None:
+        self.airflow = airflow
+        self.dag_id = dag_id
+        self.run_id = run_id
+        self.rng = rng
+        self._next = 87650000 + place * 100
+        self.rows = [{"destination": self.number(), "name": "Ann"} for _ in range(PEOPLE)]
+        self.write(self.rows)
+
+    def number(self) -> str:
+        self._next += 1
+        return f"+65{self._next}"
+
+    def write(self, listed: list[Any]) -> None:
+        file = self._file("list")
+        new = file.with_suffix(".new")
+        new.write_text(json.dumps(listed), encoding="utf-8")
+        new.replace(file)
+
+    def change(self) -> None:
+        """Remove some, correct some, respell some, add some, and put all in another order."""
+        rng = self.rng
+        rows = [dict(row) for row in self.rows]
+        rng.shuffle(rows)
+        del rows[: rng.randint(0, min(3, len(rows) - 3))]
+        for row in rng.sample(rows, 2):
+            row["name"] = f"Ann {rng.randint(0, 999)}"
+        for row in rng.sample(rows, 2):
+            digits = plain(row["destination"])[3:]
+            row["destination"] = rng.choice((digits, f"+65 {digits[:4]} {digits[4:]}", f"0065{digits}", f"+65{digits}"))
+        for row in rng.sample(rows, 2):
+            row["seen"] = str(rng.random())
+        rows += [{"destination": self.number(), "name": "New"} for _ in range(rng.randint(0, 2))]
+        rng.shuffle(rows)
+        self.rows = rows
+        self.write(rows)
+
+    def kill(self, how: int = signal.SIGKILL) -> bool:
+        """End the process of the try that runs, if one does."""
+        with suppress(FileNotFoundError, ProcessLookupError):
+            os.kill(int(self._file("pid").read_text(encoding="utf-8")), how)
+            self._file("pid").unlink()
+            return True
+        return False
+
+    def is_running(self) -> bool:
+        return self._file("pid").exists()
+
+    def is_over(self) -> bool:
+        return self.airflow.run_state(self.dag_id, self.run_id) in {"success", "failed"}
+
+    def tries(self) -> list[dict[str, Any]]:
+        """What each try told: when it began with which numbers, and when it had handed them in."""
+        with suppress(FileNotFoundError):
+            return [json.loads(line) for line in self._file("tries").read_text(encoding="utf-8").splitlines()]
+        return []
+
+    def handed_in(self) -> int:
+        return sum(1 for each in self.tries() if each["what"] == "has handed in")
+
+    def wait_until_handed_in(self, tries: int) -> None:
+        self.airflow.wait(lambda: self.handed_in() >= tries, f"try {tries} of {self.run_id}", seconds=120)
+
+    def asked_for(self, number: str, at: float) -> bool:
+        """Whether this number was in the last list that had been handed in well before this time, or in one since."""
+        told = self.tries()
+        whole = [
+            place for place, each in enumerate(told) if each["what"] == "has handed in" and each["at"] < at - IN_FLIGHT
+        ]
+        since = told[whole[-1] if whole else 0 :]
+        return number in {plain(other) for each in since if each["at"] <= at for other in each["numbers"]}
+
+    def _file(self, kind: str) -> Path:
+        return self.airflow.home / f"{self.run_id}.{kind}"
+
+
+def plain(number: str) -> str:
+    return f"+65{number.replace(' ', '')[-8:]}"
+
+
+def judge(airflow: Airflow, runs: list[Run]) -> str:
+    """Nobody twice, nobody who was removed, everybody who is asked for, but for doubts that only a kill can leave."""
+    ledger = [entry for entry in airflow.stage.ledger() if entry["rang"]]
+    rings = Counter(entry["destination"] for entry in ledger)
+    assert [number for number, count in rings.items() if count > 1] == []
+    doubts = {call["destination"] for call in airflow.stage.calls("--state", "in_doubt")}
+    for run in runs:
+        asked = {plain(row["destination"]) for row in run.rows}
+        assert asked - rings.keys() <= doubts, run.run_id
+        mine = {plain(number) for each in run.tries() for number in each["numbers"]}
+        late = [
+            entry
+            for entry in ledger
+            if entry["destination"] in mine
+            and not run.asked_for(entry["destination"], datetime.fromisoformat(entry["at"]).timestamp())
+        ]
+        assert late == [], f"{run.run_id}: removed, and called later\n" + "\n".join(map(str, run.tries()))
+    tries = sum(each["what"] == "begins" for run in runs for each in run.tries())
+    ever = sum(len({plain(number) for each in run.tries() for number in each["numbers"]}) for run in runs)
+    removed = ever - sum(len(run.rows) for run in runs)
+    return f"{tries} tries; {len(rings)} of {ever} people rang, each once; {removed} removed; {len(doubts)} doubts"
+
+
+def test_campaigns_that_share_a_batch_are_killed_changed_and_cleared(airflow: Airflow) -> None:
+    rng = random.Random(SEED)
+    monday = Run(airflow, "hostile_once", "monday", 0, rng)
+    airflow.trigger("hostile_once", "monday")
+    monday.wait_until_handed_in(1)
+    assert monday.kill(signal.SIGTERM)
+    assert airflow.wait_for_run("hostile_once", "monday") == "failed"
+    stopped = {call["destination"] for call in airflow.stage.calls("--state", "cancelled")}
+    assert stopped, "on_kill took back what had not been sent"
+    monday.rows = [row for row in monday.rows if row["destination"] not in stopped]
+
+    runs = [Run(airflow, "hostile", f"run{place}", place, rng) for place in (1, 2, 3)]
+    for run in runs:
+        airflow.trigger("hostile", run.run_id)
+    killed = 0
+    for _ in range(ROUNDS):
+        for run in runs:
+            airflow.wait(lambda run=run: run.is_running() or run.is_over(), f"a try of {run.run_id}", seconds=120)  # type: ignore[misc]
+            time.sleep(rng.uniform(0, 2))
+            # The list first: the next try may begin at once.
+            if not run.is_over():
+                run.change()
+                killed += run.kill(signal.SIGTERM if rng.random() < 0.2 else signal.SIGKILL)
+    ends = {run.run_id: airflow.wait_for_run("hostile", run.run_id, seconds=400) for run in runs}
+    print(ends, f"{killed} killed;", judge(airflow, [monday, *runs]))  # noqa: T201 (with -s)
+    assert not stopped & set(airflow.stage.rang())
+
+    for run in runs:
+        run.change()
+    before = {run.run_id: run.handed_in() for run in runs}
+    airflow.cli("tasks", "clear", "hostile", "--yes")
+    for run in runs:
+        run.wait_until_handed_in(before[run.run_id] + 1)
+        airflow.wait_for_run("hostile", run.run_id, seconds=400)
+    print("cleared:", judge(airflow, [monday, *runs]))  # noqa: T201
+    assert not stopped & set(airflow.stage.rang())
+
+
+def test_mapped_calls_whose_indexes_move_are_made_once(airflow: Airflow) -> None:
+    people = [f"+658766{place:04d}" for place in range(6)]
+    listed = airflow.home / "moved.list"
+    listed.write_text(json.dumps(people[1:4]), encoding="utf-8")
+    airflow.trigger("hostile_mapped", "moved")
+    assert airflow.wait_for_run("hostile_mapped", "moved") == "success", airflow.told()
+    for numbers in ([people[0], *people[1:4]], [*reversed(people[1:5]), people[0]], [people[5], people[2]]):
+        listed.write_text(json.dumps(numbers), encoding="utf-8")
+        airflow.cli("tasks", "clear", "hostile_mapped", "--yes")
+        airflow.wait(
+            lambda numbers=numbers: set(numbers) <= set(airflow.stage.rang()),  # type: ignore[misc]
+            "who is new",
+            seconds=120,
+        )
+        assert airflow.wait_for_run("hostile_mapped", "moved") == "success", airflow.told()
+    assert [airflow.posts_to(number) for number in people] == [1] * 6
