@@ -91,13 +91,13 @@ async def test_a_slow_store_costs_a_queue_nothing_of_its_rate(
 ) -> None:
     # Where everything is slow, more calls are on their way between the store and 8x8.
     times = await departures(
-        clock, rate=10, takes=milliseconds(takes), trips=trips, calls=200, workers=workers, concurrency=100
+        clock, rate=10, takes=milliseconds(takes), trips=trips, calls=300, workers=workers, concurrency=100
     )
     assert used(times, 10) >= 0.95
     assert busiest(times, 1) <= 11
 
 
-@pytest.mark.parametrize(("rate", "calls"), [(0.005, 5), (0.1, 20), (1, 40), (50, 400)])
+@pytest.mark.parametrize(("rate", "calls"), [(0.005, 5), (0.1, 20), (1, 40), (50, 500)])
 @pytest.mark.parametrize("takes", [1, 100, 2000])
 async def test_any_rate_is_used_and_kept_however_slow_the_journal_is(
     clock: ManualClock, rate: float, calls: int, takes: int
