@@ -5,16 +5,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import anyio
 import uvicorn
 
+from voiceflow_worker.asgi.descriptors import connections_that_fit
+from voiceflow_worker.asgi.door import Door, IsPreferred, Limits
+from voiceflow_worker.asgi.guarded import guarded
+from voiceflow_worker.asgi.listener import Listener
+from voiceflow_worker.asgi.refusal import Refusal
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
+
+
+BACKLOG = 65_535
+"""Connections that may wait to be taken: as many as the system allows (net.core.somaxconn, 4096 on Linux)."""
+
+
+DEFERRED = 10
+"""Seconds for which Linux keeps connections that send nothing to itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +54,25 @@ async def serving(
     grace: timedelta = timedelta(seconds=5),
     protocol: type[asyncio.Protocol] | None = None,
     date_header: bool = True,
+    limits: Limits | None = None,
+    is_preferred: IsPreferred | None = None,
+    refusal: Refusal | None = None,
 ) -> AsyncGenerator[Address]:
     """Serve `app` on `host` and `port` (0: any free one) until the block ends, on the running asyncio event loop.
 
     The port takes connections, and the app's lifespan has started, when the block begins. At its end, however it ends,
     no new connections are taken, requests under way have `grace` to finish, and the app's lifespan is shut down.
-    Signals and logging stay the caller's. `protocol` replaces uvicorn's own HTTP protocol class.
+    Signals and logging stay the caller's. `protocol` replaces uvicorn's own HTTP protocol class. Without `limits` there
+    are as many connections as file descriptors allow. Where there are too many, those from addresses that are
+    preferred are closed last. `refusal` says when requests are turned away unread.
 
     Raises OSError if the port cannot be bound, RuntimeError if the app's lifespan fails to start.
     """
     # The peer address is told as it is: who may speak for others (X-Forwarded-For) is for the app to judge.
+    door = Door(limits or Limits(most=connections_that_fit()), is_preferred=is_preferred)
     config = uvicorn.Config(
         app,
-        http=uvicorn_protocol() if protocol is None else protocol,
+        http=guarded(uvicorn_protocol() if protocol is None else protocol, door),
         interface="asgi3",  # its guess takes a bound method for ASGI 2
         ws="none",
         lifespan="auto",
@@ -63,7 +83,7 @@ async def serving(
         date_header=date_header,
         timeout_graceful_shutdown=max(0, round(grace.total_seconds())),
     )
-    server = _Server(config)
+    server = _Server(config, door, refusal)
     with _bound(host, port) as listening:
         bound = listening.getsockname()
         task = asyncio.create_task(server.run_until_told(listening), name=f"serving {host}:{bound[1]}")
@@ -89,8 +109,11 @@ def _bound(host: str, port: int) -> socket.socket:
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_DEFER_ACCEPT"):
+            # Who connects and sends nothing costs no descriptor: Linux keeps it until something comes.
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFERRED)
         listening.bind((host, port))
-        listening.listen(2048)
+        listening.listen(BACKLOG)
     except OSError as error:
         listening.close()
         # The system's own error names neither.
@@ -120,9 +143,11 @@ def fast_protocol() -> type[asyncio.Protocol]:
 class _Server(uvicorn.Server):
     """A server that leaves the signals alone and tells when it has begun, or has failed to."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, door: Door, refusal: Refusal | None) -> None:
         super().__init__(config)
         self.begun = asyncio.Event()
+        self._door = door
+        self._refusal = refusal
 
     async def run_until_told(self, listening: socket.socket) -> None:
         # uvicorn ends the process when the app's lifespan fails: in somebody else's process that is not for it to do.
@@ -133,8 +158,17 @@ class _Server(uvicorn.Server):
                 self.begun.set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        # uvicorn starts the app, and a listener of ours does the listening.
+        await super().startup([])
+        for listening in sockets or []:
+            listener = Listener(listening, self._new_protocol, door=self._door, refusal=self._refusal)
+            listener.open()
+            self.servers.append(cast("asyncio.base_events.Server", listener))
         self.begun.set()
+
+    def _new_protocol(self) -> asyncio.Protocol:
+        make = cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class)
+        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:

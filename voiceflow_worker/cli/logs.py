@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Collection, MutableMapping
+from collections.abc import Callable, Collection, MutableMapping
 from io import StringIO
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
+from voiceflow_worker.core.seldom import Seldom
 from voiceflow_worker.model.hiding import without_secrets_in
 from voiceflow_worker.model.printable import printable, printable_json, printable_line
 
@@ -54,8 +55,24 @@ def log_to_stderr(*, form: str, level: str, process: int | None = None, secrets:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *ending], foreign_pre_chain=shared
         )
     )
+    handler.addFilter(_once_a_second())
     # Libraries speak of their own business at info and debug; what they warn of is worth a line of ours.
     logging.basicConfig(level=max(threshold, logging.WARNING), handlers=[handler], force=True)
+
+
+def _once_a_second() -> Callable[[logging.LogRecord], bool]:
+    """Leaves out what a library repeats within a second: strangers can make it say the same thing very often."""
+    seldom = Seldom()
+
+    def is_told(record: logging.LogRecord) -> bool:
+        # What is said stands in the first line; asyncio names sockets and tasks in those that follow.
+        kind = (record.name, record.levelno, str(record.msg).partition("\n")[0])
+        untold = seldom.untold(kind)
+        if untold:
+            record.msg = f"{record.msg} ({untold} more)"
+        return untold is not None
+
+    return is_told
 
 
 def _naming(process: int) -> Processor:

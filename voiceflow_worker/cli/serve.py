@@ -60,12 +60,14 @@ async def serve(
     import anyio
     from prometheus_client import CollectorRegistry
 
+    from voiceflow_worker.asgi.descriptors import raise_limit
     from voiceflow_worker.asgi.server import fast_protocol, serving
     from voiceflow_worker.cli.voice import voice_client
     from voiceflow_worker.cli.webhook_registration import receiver_url
     from voiceflow_worker.cli.webhook_registration import register as register_webhook
     from voiceflow_worker.gateway.account import WebhookType
     from voiceflow_worker.webhooks.app import PATH, receiver_app
+    from voiceflow_worker.webhooks.crowd import preferred, refusal
     from voiceflow_worker.webhooks.menus import MenuEvents
 
     settings = settings_from(store=store, queue=queue, wait_for_store=wait_for_store, notify_url=notify)
@@ -80,6 +82,7 @@ async def serve(
         output.note(
             "anybody who reaches this port can send events: set VOICEFLOW_WEBHOOK_SECRET, VOICEFLOW_WEBHOOK_ALLOW"
         )
+    raise_limit()
     told = anyio.Event()
     # 8x8 hears quickly that the store is away: how long it waits for an answer is not documented.
     async with opened_queue(settings, makes=True, patience=timedelta(seconds=2)) as calls:
@@ -96,7 +99,14 @@ async def serve(
         )
         async with (
             signals_to(lambda _: told.set()),
-            serving(app, host=host, port=port, protocol=fast_protocol()) as address,
+            serving(
+                app,
+                host=host,
+                port=port,
+                protocol=fast_protocol(),
+                is_preferred=preferred(settings.webhook_allow, settings.trusted_proxies),
+                refusal=refusal(registry),
+            ) as address,
             notifying(notifier, settings, calls.store, queue=None) as hooks,
             anyio.create_task_group() as group,
         ):

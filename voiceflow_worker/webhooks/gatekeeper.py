@@ -48,7 +48,7 @@ class Gatekeeper:
         shown = list(headers)
         if self._allow:
             sender = self.sender(shown, peer)
-            if sender is None or not _is_within(sender, self._allow):
+            if sender is None or not is_within(sender, self._allow):
                 return Refusal.NETWORK
         if self._secret is not None:
             values = [value for name, value in shown if name == b"authorization"]
@@ -66,12 +66,13 @@ class Gatekeeper:
         hops = [
             hop for name, value in headers if name == b"x-forwarded-for" for hop in value.decode("latin-1").split(",")
         ]
-        while sender is not None and hops and _is_within(sender, self._trusted):
+        while sender is not None and hops and is_within(sender, self._trusted):
             sender = _address(hops.pop())
         return sender
 
 
-def _is_within(address: IPv4Address | IPv6Address, networks: Sequence[Network]) -> bool:
+def is_within(address: IPv4Address | IPv6Address, networks: Sequence[Network]) -> bool:
+    """Whether an address lies in one of the networks."""
     return any(address.version == network.version and address in network for network in networks)
 
 

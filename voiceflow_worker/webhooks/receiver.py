@@ -11,6 +11,7 @@ import orjson
 import structlog
 from starlette.types import Receive, Scope, Send
 
+from voiceflow_worker.core.seldom import Seldom
 from voiceflow_worker.errors import StaleJobError, StoreError
 from voiceflow_worker.model.events import (
     CallAction,
@@ -74,6 +75,7 @@ class Receiver:
         self._on_event = on_event
         self._store_limit = store_limit.total_seconds()
         self._event_limit = event_limit.total_seconds()
+        self._seldom = Seldom()
         self._late = 0
         self._keeping = 0
 
@@ -158,7 +160,8 @@ class Receiver:
             # A job that others keep moving is no better than a store that is away: the event is not stored.
             return self._not_stored(event, str(error))
         except Exception:  # noqa: BLE001 - whatever it is, a 200 would be false, and one event must not take others with it
-            _log.exception("an event could not be taken, its sender was told 500", kind=_kind(event))
+            if (untold := self._seldom.untold(500)) is not None:
+                _log.exception("an event could not be taken, its sender was told 500", kind=_kind(event), more=untold)
             return Answer.refused(500, "failure", "the event could not be taken", odd=OddReason.FAILURE)
 
     async def _settled(self, summary: SessionSummary) -> Answer:
@@ -178,7 +181,9 @@ class Receiver:
 
     def _not_stored(self, event: Event, why: str) -> Answer:
         self._metrics.store_failures.inc()
-        _log.warning("an event was not stored, its sender was told 503", kind=_kind(event), error=why)
+        if (untold := self._seldom.untold(503)) is not None:
+            # One line a second: what is more is counted in the metrics.
+            _log.warning("an event was not stored, its sender was told 503", kind=_kind(event), error=why, more=untold)
         return Answer.refused(503, "store", "the event could not be stored; send it again later")
 
     async def _keep(
@@ -198,7 +203,8 @@ class Receiver:
             try:
                 kept = await self._kept.keep(odd)
             except Exception as error:  # noqa: BLE001 - its sender has its answer, and nothing hangs on this
-                _log.warning("an odd event was not kept", reason=reason.value, error=str(error))
+                if (untold := self._seldom.untold("kept")) is not None:
+                    _log.warning("an odd event was not kept", reason=reason.value, error=str(error), more=untold)
             finally:
                 self._keeping -= 1
         self._metrics.odd.labels(reason.value, "yes" if kept else "no").inc()

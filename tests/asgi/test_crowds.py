@@ -1,0 +1,154 @@
+"""More connections than a server takes: who is let in, who has to go, who is turned away."""
+
+from __future__ import annotations
+
+import socket
+from datetime import timedelta
+
+import anyio
+import anyio.to_thread
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from voiceflow_worker.asgi.descriptors import connections_that_fit, raise_limit
+from voiceflow_worker.asgi.door import Limits
+from voiceflow_worker.asgi.refusal import Refusal
+from voiceflow_worker.asgi.server import fast_protocol, serving, uvicorn_protocol
+
+pytestmark = pytest.mark.anyio
+
+SOON = timedelta(milliseconds=50)
+HEAD = b"POST / HTTP/1.1\r\nHost: x\r\n"
+GET = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+POST = b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
+BUSY = b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"  # uvicorn knows no other
+
+
+@pytest.fixture(params=[uvicorn_protocol, fast_protocol])
+def protocol(request: pytest.FixtureRequest) -> type:
+    found: type = request.param()
+    return found
+
+
+async def hello(_request: Request) -> Response:
+    return PlainTextResponse("hello")
+
+
+def connected(port: int, sent: bytes) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", port), timeout=20)
+    connection.sendall(sent)
+    return connection
+
+
+async def answer_on(connection: socket.socket) -> bytes:
+    """All that comes, until the server closes."""
+
+    def read() -> bytes:
+        found = b""
+        try:
+            while more := connection.recv(4096):
+                found += more
+        except ConnectionResetError:
+            pass
+        return found
+
+    return await anyio.to_thread.run_sync(read)
+
+
+async def test_who_never_sends_a_whole_request_makes_room_for_who_does(protocol: type) -> None:
+    limits = Limits(most=5, grace=SOON, patience=SOON)
+    async with serving(Starlette(routes=[Route("/", hello)]), protocol=protocol, limits=limits) as address:
+        held = [connected(address.port, HEAD) for _ in range(20)]
+        for _ in range(3):
+            asking = connected(address.port, GET)
+            assert (await answer_on(asking)).endswith(b"hello")
+            asking.close()
+        # The oldest are gone.
+        assert await answer_on(held[0]) == b""
+        for each in held:
+            each.close()
+
+
+async def test_a_request_that_is_being_answered_is_not_given_up(protocol: type) -> None:
+    let = anyio.Event()
+
+    async def slow(_request: Request) -> Response:
+        await let.wait()
+        return PlainTextResponse("done")
+
+    limits = Limits(most=4, grace=SOON, patience=SOON)
+    app = Starlette(routes=[Route("/", hello), Route("/slow", slow, methods=["POST"])])
+    async with serving(app, protocol=protocol, limits=limits) as address:
+        working = [connected(address.port, POST) for _ in range(3)]
+        await anyio.sleep(0.3)
+        held = [connected(address.port, HEAD) for _ in range(20)]
+        asking = connected(address.port, GET)
+        assert (await answer_on(asking)).endswith(b"hello")
+        let.set()
+        for each in working:
+            assert (await anyio.to_thread.run_sync(each.recv, 4096)).startswith(b"HTTP/1.1 200")
+        for each in (asking, *held, *working):
+            each.close()
+
+
+async def test_preferred_connections_go_last() -> None:
+    limits = Limits(most=4, grace=SOON, patience=SOON)
+    app = Starlette(routes=[Route("/", hello)])
+    async with serving(app, limits=limits, is_preferred=lambda peer: peer == "127.0.0.2") as address:
+        kept = socket.create_connection(("127.0.0.1", address.port), timeout=20, source_address=("127.0.0.2", 0))
+        kept.sendall(HEAD)
+        await anyio.sleep(0.3)
+        held = [connected(address.port, HEAD) for _ in range(20)]
+        asking = connected(address.port, GET)
+        assert (await answer_on(asking)).endswith(b"hello")
+        kept.sendall(b"Connection: close\r\nContent-Length: 0\r\n\r\n")
+        assert (await answer_on(kept)).startswith(b"HTTP/1.1 405")
+        for each in (kept, asking, *held):
+            each.close()
+
+
+async def test_a_head_and_a_body_have_a_time_limit(protocol: type) -> None:
+    limits = Limits(most=100, head=SOON, whole=SOON)
+    async with serving(Starlette(routes=[Route("/", hello)]), protocol=protocol, limits=limits) as address:
+        with anyio.fail_after(20):
+            slow = connected(address.port, HEAD)
+            assert await answer_on(slow) == b""
+            slow.close()
+
+
+async def test_when_there_is_too_much_to_do_events_are_turned_away_and_questions_let_in(protocol: type) -> None:
+    let, counted = anyio.Event(), list[int]()
+
+    async def slow(_request: Request) -> Response:
+        await let.wait()
+        return PlainTextResponse("done")
+
+    refusal = Refusal(answer=BUSY, busy_at=2, count=lambda: counted.append(1), patience=SOON)
+    app = Starlette(routes=[Route("/", hello), Route("/slow", slow, methods=["POST"])])
+    async with serving(app, protocol=protocol, refusal=refusal) as address:
+        working = [connected(address.port, POST) for _ in range(2)]
+        await anyio.sleep(0.3)
+        refused = [connected(address.port, POST) for _ in range(10)]
+        asking = connected(address.port, GET)
+        assert (await answer_on(asking)).endswith(b"hello")
+        for each in refused:
+            assert await answer_on(each) == BUSY
+        assert len(counted) == 10
+        let.set()
+        for each in working:
+            assert (await anyio.to_thread.run_sync(each.recv, 4096)).startswith(b"HTTP/1.1 200")
+        for each in (asking, *refused, *working):
+            each.close()
+
+
+def test_connections_fit_below_the_limit() -> None:
+    limit = raise_limit()
+    assert 16 <= connections_that_fit() < limit

@@ -1,0 +1,213 @@
+"""Who is connected to a server, how long a request may take to arrive, and who has to go when there is no room."""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import structlog
+
+_log = structlog.get_logger("voiceflow.asgi")
+
+LOOK_EVERY = 1.0
+STUCK_LOOKS = 10
+"""Looks in a row at which a client has not read its answer, or not let itself be closed: then it is cut off."""
+
+AT_ONCE = 16
+"""Connections that are closed at once for new ones: one for each turn of a busy event loop would be too few."""
+_SHORTEST = 0.005
+
+IsPreferred = Callable[[str], bool]
+"""Whether connections from this address are kept before others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a server grants its clients.
+
+    `most` connections at once. A request has `head` until its head is complete, and `whole` until its body is; a
+    connection that exceeds them is closed. With no room left, the connections that have waited longest without a whole
+    request are closed for new ones: who connects sends its request at once. Those that have begun one have had `grace`
+    then, and those that sent nothing yet `patience`.
+    """
+
+    most: int
+    head: timedelta = timedelta(seconds=10)
+    whole: timedelta = timedelta(seconds=20)
+    grace: timedelta = timedelta(milliseconds=250)
+    patience: timedelta = timedelta(seconds=1)
+
+
+class Guest:
+    """One connection as the door knows it: since when it is expected to send a request, and whether it has begun to."""
+
+    __slots__ = ("begun", "preferred", "protocol", "queue", "since", "stuck")
+
+    def __init__(self, protocol: Any, *, preferred: bool) -> None:
+        self.protocol = protocol
+        self.preferred = preferred
+        self.since = 0.0
+        self.begun = False
+        self.stuck = 0
+        self.queue: dict[Guest, None] | None = None
+        """Where it waits; None while its request is being answered."""
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """What carries it."""
+        return self.protocol.transport  # type: ignore[no-any-return]
+
+
+class Door:
+    """Counts connections and lets them in. `on_room` is called when one has left."""
+
+    def __init__(self, limits: Limits, *, is_preferred: IsPreferred | None = None) -> None:
+        self._limits = limits
+        self._is_preferred = is_preferred
+        self._grace = limits.grace.total_seconds()
+        self._patience = limits.patience.total_seconds()
+        self._head = limits.head.total_seconds()
+        self._whole = limits.whole.total_seconds()
+        self._guests: set[Guest] = set()
+        self._arriving = 0
+        # In the order in which they have to go: strangers first, and of these who has not yet sent a whole request.
+        # Within each the oldest stands first.
+        self._new: dict[Guest, None] = {}
+        self._idle: dict[Guest, None] = {}
+        self._preferred_new: dict[Guest, None] = {}
+        self._preferred_idle: dict[Guest, None] = {}
+        self._queues = (self._new, self._idle, self._preferred_new, self._preferred_idle)
+        self._dropped = 0
+        self._too_slow = 0
+        self.on_room: Callable[[], None] = lambda: None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are as many connections as there may be."""
+        return len(self._guests) + self._arriving >= self._limits.most
+
+    @property
+    def at_work(self) -> int:
+        """How many connections have a whole request that is being answered."""
+        return len(self._guests) - sum(map(len, self._queues))
+
+    def expect(self) -> None:
+        """A connection was taken, and is being set up."""
+        self._arriving += 1
+
+    def given_up(self) -> None:
+        """A connection that was expected will not come."""
+        self._arriving -= 1
+
+    def enter(self, protocol: Any) -> Guest:
+        """A connection stands."""
+        self._arriving -= 1
+        client = protocol.client
+        preferred = self._is_preferred is not None and client is not None and self._is_preferred(client[0])
+        guest = Guest(protocol, preferred=preferred)
+        self._guests.add(guest)
+        self._wait(guest, self._preferred_new if preferred else self._new)
+        return guest
+
+    def heard(self, guest: Guest) -> None:
+        """Something was read from a connection."""
+        cycle = guest.protocol.cycle
+        if cycle is not None and not cycle.response_complete and not cycle.more_body:
+            self._leave_queue(guest)  # a whole request: it is being answered
+        elif guest.queue is self._idle or guest.queue is self._preferred_idle:
+            self._wait(guest, self._preferred_new if guest.preferred else self._new)
+            guest.begun = True
+        else:
+            guest.begun = True
+
+    def answered(self, guest: Guest) -> None:
+        """A request was answered in full."""
+        self._wait(guest, self._preferred_idle if guest.preferred else self._idle)
+        self.heard(guest)  # the next one may have been read already
+
+    def leave(self, guest: Guest) -> None:
+        """A connection is gone."""
+        self._leave_queue(guest)
+        self._guests.discard(guest)
+        self.on_room()
+
+    def make_room(self) -> float:
+        """Close the connections that have to go first; gives 0, or the seconds after which to try again."""
+        now = asyncio.get_running_loop().time()
+        soonest = self._grace
+        for queue in self._queues:
+            if queue is self._preferred_new and (self._new or self._idle or self._arriving):
+                break  # a stranger's time will be over soon
+            closed = 0
+            for guest in list(queue):
+                if guest.since + self._grace > now:
+                    break
+                left = guest.since + (self._grace if guest.begun else self._patience) - now
+                if left > 0:
+                    soonest = min(soonest, left)
+                elif not guest.begun and _has_something_to_read(guest.transport):
+                    self._wait(guest, queue)  # it did send, and this process was too busy to read it
+                else:
+                    self._drop(guest)
+                    closed += 1
+                    if closed == AT_ONCE:
+                        break
+            self._dropped += closed
+            if closed:
+                return 0.0
+        return max(soonest, _SHORTEST)
+
+    def look(self) -> None:
+        """Close whom there is no hope for: requests that do not arrive, answers that are not read. Once a second."""
+        now = asyncio.get_running_loop().time()
+        for queue in (self._new, self._preferred_new):
+            for guest in [each for each in queue if now - each.since > self._head]:
+                cycle = guest.protocol.cycle
+                has_head = cycle is not None and not cycle.response_complete
+                if not has_head or now - guest.since > self._whole:
+                    self._drop(guest)
+                    self._too_slow += 1
+        for guest in list(self._guests):
+            stands = guest.transport.is_closing() or guest.protocol.flow.write_paused
+            guest.stuck = guest.stuck + 1 if stands else 0
+            if guest.stuck >= STUCK_LOOKS:
+                guest.transport.abort()
+        if self._dropped or self._too_slow:
+            _log.warning(
+                "connections without a whole request were closed",
+                for_room=self._dropped,
+                too_slow=self._too_slow,
+                open=len(self._guests),
+                most=self._limits.most,
+            )
+            self._dropped = self._too_slow = 0
+
+    def _wait(self, guest: Guest, queue: dict[Guest, None]) -> None:
+        self._leave_queue(guest)
+        guest.since = asyncio.get_running_loop().time()
+        guest.begun = False
+        guest.queue = queue
+        queue[guest] = None
+
+    def _leave_queue(self, guest: Guest) -> None:
+        if guest.queue is not None:
+            guest.queue.pop(guest, None)
+            guest.queue = None
+
+    def _drop(self, guest: Guest) -> None:
+        self._leave_queue(guest)
+        guest.transport.abort()
+
+
+def _has_something_to_read(transport: asyncio.Transport) -> bool:
+    opened = transport.get_extra_info("socket")
+    if opened is None or opened.fileno() < 0:
+        return False
+    poll = select.poll()
+    poll.register(opened, select.POLLIN)
+    found = poll.poll(0)
+    return bool(found) and not found[0][1] & (select.POLLHUP | select.POLLERR)

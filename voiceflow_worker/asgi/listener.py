@@ -1,0 +1,167 @@
+"""A listening socket that takes no more connections than there is room for.
+
+asyncio's own server takes as many at once as the backlog is long, and, with no file descriptor left, writes a traceback
+for each try: 286 MB of them a minute were seen. This one asks its door first, and leaves what it cannot take where it
+is: in the backlog of the operating system.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable
+
+import structlog
+
+from voiceflow_worker.asgi.door import LOOK_EVERY, Door
+from voiceflow_worker.asgi.refusal import Judged, Refusal, is_crowded, judge
+
+_log = structlog.get_logger("voiceflow.asgi")
+
+AT_ONCE = 64
+"""Connections that are taken before others are read and answered again."""
+TURNED_AWAY_AT_ONCE = 512
+SHORT_PAUSE = 0.01
+"""Seconds until it is looked again whether a request that waits has waited too long."""
+PAUSE = 0.05
+"""Seconds until the next try when the system has no descriptor, or no memory, for a connection."""
+_NOT_NOW = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_GONE = (BlockingIOError, InterruptedError, ConnectionError)
+
+
+class Listener:
+    """Takes connections from `listening` for as long as it is open; uvicorn stops it like a server of asyncio's."""
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        make_protocol: Callable[[], asyncio.Protocol],
+        *,
+        door: Door,
+        refusal: Refusal | None = None,
+    ) -> None:
+        self._refusal = refusal
+        self._listening = listening
+        self._make_protocol = make_protocol
+        self._door = door
+        self._loop = asyncio.get_running_loop()
+        self._opening: set[asyncio.Task[None]] = set()
+        self._is_open = self._is_reading = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._looks: asyncio.TimerHandle | None = None
+        self._told_at = float("-inf")
+        self._held: socket.socket | None = None
+        """Taken, and waiting for room or for its turn."""
+
+    def open(self) -> None:
+        """Begin."""
+        self._listening.setblocking(False)  # noqa: FBT003 (its own signature)
+        self._is_open = True
+        self._door.on_room = self._room
+        self._resume()
+        self._look()
+
+    def close(self) -> None:
+        """Take no more connections. Those that stand are not touched."""
+        self._is_open = False
+        self._door.on_room = lambda: None
+        self._stop_reading()
+        for timer in (self._timer, self._looks):
+            if timer is not None:
+                timer.cancel()
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
+    async def wait_closed(self) -> None:
+        """Wait until nothing is on its way in."""
+        if self._opening:
+            await asyncio.wait(self._opening)
+
+    def _take(self) -> None:
+        let_in = turned_away = 0
+        crowded = self._refusal is not None and is_crowded(self._listening)
+        while let_in < AT_ONCE and turned_away < TURNED_AWAY_AT_ONCE:
+            connection = self._next()
+            if connection is None:
+                return
+            if self._refusal is not None and self._door.at_work + let_in >= self._refusal.busy_at:
+                match judge(connection, self._refusal, crowded=crowded):
+                    case Judged.TURNED_AWAY:
+                        turned_away += 1
+                        continue
+                    case Judged.WAITS:
+                        self._held = connection
+                        self._pause(SHORT_PAUSE)
+                        return
+                    case Judged.LET_IN:
+                        pass
+            if self._door.is_full:
+                self._held = connection
+                # What is closed now for its sake is gone after this turn of the loop.
+                self._pause(self._door.make_room())
+                return
+            let_in += 1
+            self._door.expect()
+            task = self._loop.create_task(self._set_up(connection))
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
+
+    def _next(self) -> socket.socket | None:
+        """The connection whose turn it is; None when there is none, or it cannot be taken now."""
+        if self._held is not None:
+            held, self._held = self._held, None
+            return held
+        try:
+            connection, _ = self._listening.accept()
+        except _GONE:
+            return None
+        except OSError as error:
+            if error.errno not in _NOT_NOW:
+                raise
+            self._no_descriptor(error)
+            return None
+        connection.setblocking(False)  # noqa: FBT003 (its own signature)
+        return connection
+
+    async def _set_up(self, connection: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(self._make_protocol, connection)
+        except OSError:  # it went away meanwhile
+            self._door.given_up()
+            connection.close()
+
+    def _no_descriptor(self, error: OSError) -> None:
+        self._door.make_room()
+        self._pause(PAUSE)
+        if self._loop.time() - self._told_at >= 1:
+            self._told_at = self._loop.time()
+            _log.error("a connection could not be taken; it waits", error=error.strerror)
+
+    def _room(self) -> None:
+        if self._is_open and not self._is_reading:
+            # Its descriptor is closed after this turn of the loop.
+            self._loop.call_soon(self._resume)
+
+    def _pause(self, seconds: float) -> None:
+        self._stop_reading()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(seconds, self._resume)
+
+    def _resume(self) -> None:
+        if self._is_open and not self._is_reading:
+            self._is_reading = True
+            self._loop.add_reader(self._listening.fileno(), self._take)
+            if self._held is not None:
+                self._take()  # the listening socket may have nothing more to say
+
+    def _stop_reading(self) -> None:
+        if self._is_reading:
+            self._is_reading = False
+            self._loop.remove_reader(self._listening.fileno())
+
+    def _look(self) -> None:
+        self._door.look()
+        self._looks = self._loop.call_later(LOOK_EVERY, self._look)

@@ -1,0 +1,98 @@
+"""Turning requests away before anything is spent on them: read, answered and closed, without a parser or a task.
+
+With as much to do as can be done in time, each further request only makes all of them late. One that has waited too
+long already is answered at once, for a fifteenth of what it costs to hand it to the app; its sender comes again. Only
+what would change something is turned away: a question (GET), such as that of a health check, is let in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum, auto
+
+_LAST_DATA = struct.Struct("=52xI")
+"""`tcpi_last_data_recv` in Linux' struct tcp_info: milliseconds since something came."""
+_BACKLOG = struct.Struct("=24xII")
+"""`tcpi_unacked` and `tcpi_sacked`: of a listening socket, how many connections wait to be taken, and may wait."""
+_CROWDED = 4
+"""A backlog that is full to this part: once it is full, Linux drops who comes, to try again after a second."""
+_IS_LINUX = sys.platform.startswith("linux")
+_LONGEST = 65_536
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,9})[ \t]*\r\n", re.IGNORECASE)
+_QUESTIONS = (b"GET ", b"HEAD ")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """When requests are turned away, and how.
+
+    With `busy_at` requests in work, those that have waited for longer than `patience`, and all while the system's
+    backlog fills up, get `answer`, which is a whole HTTP response; `count` is called for each. Others wait.
+    """
+
+    answer: bytes
+    busy_at: int
+    count: Callable[[], None] = lambda: None
+    patience: timedelta = timedelta(milliseconds=400)
+
+
+class Judged(Enum):
+    """What becomes of a connection that comes at a busy time."""
+
+    LET_IN = auto()
+    TURNED_AWAY = auto()
+    WAITS = auto()
+
+
+def is_crowded(listening: socket.socket) -> bool:
+    """Whether so many wait to be taken that there may soon be no room for more."""
+    if not _IS_LINUX:
+        return False
+    waiting, most = _BACKLOG.unpack(listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BACKLOG.size))
+    return bool(waiting * _CROWDED > most)
+
+
+def judge(connection: socket.socket, refusal: Refusal, *, crowded: bool) -> Judged:
+    """Look at what a connection has sent, and turn it away if that is a whole request that has waited too long.
+
+    Where it is `crowded`, nothing may wait.
+    """
+    try:
+        seen = connection.recv(_LONGEST, socket.MSG_PEEK)
+    except OSError:  # nothing yet, or gone already, which whoever reads it finds out
+        return Judged.LET_IN
+    if not _is_whole(seen):
+        return Judged.LET_IN
+    if not crowded and _waited(connection) < refusal.patience / timedelta(milliseconds=1):
+        return Judged.WAITS
+    with contextlib.suppress(OSError):
+        # Read to the end: what is closed with something unread is reset, and the answer may be lost (RFC 9112 §9.6).
+        connection.recv(_LONGEST)
+        connection.send(refusal.answer)
+    connection.close()
+    refusal.count()
+    return Judged.TURNED_AWAY
+
+
+def _is_whole(request: bytes) -> bool:
+    """Whether this is one whole request that changes something."""
+    if not request or request.startswith(_QUESTIONS):
+        return False
+    head, end, body = request.partition(b"\r\n\r\n")
+    length = _LENGTH.search(head + b"\r\n")
+    return bool(end) and length is not None and len(body) == int(length[1])
+
+
+def _waited(connection: socket.socket) -> int:
+    """Milliseconds for which a request has lain in the system's buffers; where that cannot be told, too long."""
+    if not _IS_LINUX:
+        return sys.maxsize
+    told = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA.size)
+    return int(_LAST_DATA.unpack(told)[0])

@@ -1,0 +1,45 @@
+"""What the receiver does when more comes than it can take: who is kept, and who is asked to come again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from prometheus_client import CollectorRegistry, Counter
+
+from voiceflow_worker.asgi.refusal import Refusal
+from voiceflow_worker.webhooks.gatekeeper import Gatekeeper, Network, is_within
+
+BUSY_AT = 256
+"""Requests in work at once. More of them do not make the store quicker: a commit takes all that have come."""
+_BODY = b'{"error":"too many events at once; send it again later"}'
+_ANSWER = (
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n"
+    b"connection: close\r\ncontent-length: %d\r\n\r\n%s" % (len(_BODY), _BODY)
+)
+
+
+def preferred(allow: Sequence[Network], trusted_proxies: Sequence[Network]) -> Callable[[str], bool] | None:
+    """Whether an address may hand in events, as far as that is told by where a connection comes from.
+
+    None where it is not: all networks are allowed.
+    """
+    if not allow:
+        return None
+    gatekeeper = Gatekeeper(secret=None)
+    networks = (*allow, *trusted_proxies)
+
+    def is_preferred(peer: str) -> bool:
+        address = gatekeeper.sender((), peer)
+        return address is not None and is_within(address, networks)
+
+    return is_preferred
+
+
+def refusal(registry: CollectorRegistry) -> Refusal:
+    """How events are turned away while there is too much to do: 503, and a count of them in `registry`."""
+    counter = Counter(
+        "voiceflow_webhook_turned_away",
+        "Requests answered with 503 unread: too many came at once.",
+        registry=registry,
+    )
+    return Refusal(answer=_ANSWER, busy_at=BUSY_AT, count=counter.inc)
