@@ -276,6 +276,36 @@ async def test_a_handler_that_is_no_coroutine_runs_in_a_thread(store: Store, clo
     assert threads[0] != threading.get_ident()
 
 
+async def test_a_handler_that_hangs_in_its_thread_leaves_a_few_threads_behind_and_holds_nobody_up(
+    store: Store, clock: ManualClock
+) -> None:
+    calls = Calls(store)
+    hooks = OutcomeHooks(store, grace=GRACE)
+    let = threading.Event()
+    entered: list[str] = []
+    others: list[str] = []
+
+    @hooks.on_outcome(name="hangs", options=HookOptions(limit=timedelta(milliseconds=20), concurrency=2))
+    def hang(outcome: CallOutcome) -> None:
+        entered.append(outcome.job.id)
+        let.wait(60)
+
+    @hooks.on_outcome(name="others")
+    def handle(outcome: CallOutcome) -> None:
+        others.append(outcome.job.id)
+
+    try:
+        async with running(hooks, clock):
+            jobs = [await calls.ended() for _ in range(30)]
+            await until(lambda: sorted(others) == sorted(job.id for job in jobs))
+            await until(lambda: hooks.counts["hangs"].failures >= 60)
+            assert len(entered) <= 4, "each try left a thread behind"
+            let.set()
+            await until(lambda: hooks.counts["hangs"].told == 30)
+    finally:
+        let.set()
+
+
 async def test_a_handler_may_say_when_it_wants_to_be_told_again(store: Store, clock: ManualClock) -> None:
     calls = Calls(store)
     times: list[float] = []

@@ -10,8 +10,8 @@ from enum import Enum, auto
 from typing import TypeAlias
 
 import anyio
-import anyio.to_thread
 
+from voiceflow_worker.core.hook_threads import HookThreads
 from voiceflow_worker.core.ports import Event, EventKind
 from voiceflow_worker.errors import HookGoneError, InvalidInputError, TellAgainError
 from voiceflow_worker.model.call_outcome import CallOutcome
@@ -86,6 +86,7 @@ class Hook:
     attempts: bool = True
     options: HookOptions = field(default_factory=HookOptions)
     counts: HookCounts = field(default_factory=HookCounts)
+    threads: HookThreads = field(default_factory=lambda: HookThreads(HookOptions().concurrency))
 
     def wants(self, event: Event) -> bool:
         """Whether this hook is told this outcome."""
@@ -98,7 +99,7 @@ class Hook:
         limit = self.options.limit.total_seconds()
         with anyio.move_on_after(limit) as scope:
             try:
-                await _run(self.handler, outcome)
+                await _run(self.handler, outcome, self.threads)
             except TellAgainError as error:
                 return Answer(Told.FAILED, str(error), error.after)
             except HookGoneError as error:
@@ -120,20 +121,21 @@ def made_hook(
     options: HookOptions | None,
 ) -> Hook:
     """A hook of these parts."""
+    given = options or HookOptions()
     return Hook(
         name=name,
         handler=handler,
         only=None if only is None else frozenset(only),
         attempts=attempts,
-        options=options or HookOptions(),
+        options=given,
+        threads=HookThreads(given.concurrency),
     )
 
 
-async def _run(handler: Handler, outcome: CallOutcome) -> None:
+async def _run(handler: Handler, outcome: CallOutcome, threads: HookThreads) -> None:
     if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None)):  # noqa: B004 - an object with an async __call__
         answer = handler(outcome)
     else:
-        # It may block. One that hangs past its limit is left to itself: a thread cannot be ended.
-        answer = await anyio.to_thread.run_sync(handler, outcome, abandon_on_cancel=True)
+        answer = await threads.run(handler, outcome)  # it may block
     if inspect.isawaitable(answer):
         await answer
