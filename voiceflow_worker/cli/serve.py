@@ -68,6 +68,7 @@ async def serve(
     from voiceflow_worker.gateway.account import WebhookType
     from voiceflow_worker.webhooks.app import PATH, receiver_app
     from voiceflow_worker.webhooks.crowd import preferred, refusal
+    from voiceflow_worker.webhooks.loading import load_what_is_read_later
     from voiceflow_worker.webhooks.menus import MenuEvents
 
     settings = settings_from(store=store, queue=queue, wait_for_store=wait_for_store, notify_url=notify)
@@ -83,6 +84,7 @@ async def serve(
             "anybody who reaches this port can send events: set VOICEFLOW_WEBHOOK_SECRET, VOICEFLOW_WEBHOOK_ALLOW"
         )
     raise_limit()
+    load_what_is_read_later()
     told = anyio.Event()
     # 8x8 hears quickly that the store is away: how long it waits for an answer is not documented.
     async with opened_queue(settings, makes=True, patience=timedelta(seconds=2)) as calls:

@@ -15,6 +15,7 @@ from voiceflow_worker.backends.redis.keys import Keys
 from voiceflow_worker.backends.redis.link import Greeting, Link
 from voiceflow_worker.backends.redis.records import RedisRecords
 from voiceflow_worker.backends.redis.registers import Registers
+from voiceflow_worker.backends.redis.scripts import load as load_scripts
 from voiceflow_worker.backends.redis.store import RedisStore
 from voiceflow_worker.backends.redis.survey import Survey
 from voiceflow_worker.backends.redis.url import Promise, parse_url
@@ -38,6 +39,7 @@ async def open_redis(
     `StoreVersionError` for a store of a newer version, `StoreUnavailableError` when nobody answers.
     """
     parsed = parse_url(url)
+    load_scripts()
     if durability is not None:
         parsed = replace(parsed, promise=Promise(durability))
     keys = Keys(parsed.prefix)

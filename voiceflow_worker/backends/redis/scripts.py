@@ -30,3 +30,10 @@ def script(name: str) -> Script:
     shared = [(folder / "shared" / f"{part}.lua").read_text("utf-8") for part in parts]
     text = "\n".join([*shared, own])
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+def load() -> None:
+    """Read every script now: later there may be no descriptor left to read it by."""
+    for each in (files("voiceflow_worker.backends.redis") / "lua").iterdir():
+        if each.name.endswith(".lua"):
+            script(each.name.removesuffix(".lua"))

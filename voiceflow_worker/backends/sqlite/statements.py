@@ -22,3 +22,10 @@ def statements(name: str) -> Mapping[str, str]:
 def script(name: str) -> str:
     """The whole text of `sql/<name>.sql`."""
     return files("voiceflow_worker.backends.sqlite").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
+
+
+def load() -> None:
+    """Read every file of statements now: later there may be no descriptor left to read it by."""
+    for each in files("voiceflow_worker.backends.sqlite").joinpath("sql").iterdir():
+        if each.name.endswith(".sql"):
+            statements(each.name.removesuffix(".sql"))

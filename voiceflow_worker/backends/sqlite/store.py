@@ -24,6 +24,7 @@ from voiceflow_worker.backends.sqlite.opening import open_file, open_reader
 from voiceflow_worker.backends.sqlite.reading import Reader
 from voiceflow_worker.backends.sqlite.records import SqliteRecords
 from voiceflow_worker.backends.sqlite.same_files import SameFiles
+from voiceflow_worker.backends.sqlite.statements import load as load_statements
 from voiceflow_worker.backends.wakeups import Wakeups
 from voiceflow_worker.core.clock import SystemClock
 from voiceflow_worker.core.ports import Clock
@@ -54,6 +55,7 @@ async def open_sqlite(
     it was.
     """
     path = path_of(url)
+    load_statements()
     clock = SystemClock() if clock is None else clock
     db, files = await _opened(path, patience)
     wakeups = Wakeups()

@@ -36,6 +36,9 @@ class Drawing:
         )
         self._templates.filters |= {"segment": _segment, "utc": in_words, "ending": ending, "gate": gate_in_words}
 
+        for name in self._templates.list_templates(extensions=["html"]):
+            self._templates.get_template(name)  # read now: later there may be no descriptor left to read it by
+
     def draw(self, template: str, **shown: object) -> bytes:
         """The page as UTF-8; what UTF-8 has no form for (half of a character, as JSON may bring it) is a `?`."""
         return (

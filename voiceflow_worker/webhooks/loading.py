@@ -1,0 +1,16 @@
+"""What is read from files when it is first used, read at once: later there may be no descriptor left to read it by."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+_LATE = ("phonenumbers.timezone", "voiceflow_worker.model.number_zone", "traceback", "linecache")
+
+
+def load_what_is_read_later() -> None:
+    """Read every numbering plan (0.2 s), and modules that are otherwise imported with the first event of their kind."""
+    from phonenumbers.phonemetadata import PhoneMetadata
+
+    PhoneMetadata.load_all()
+    for name in _LATE:
+        import_module(name)
