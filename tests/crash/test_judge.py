@@ -63,6 +63,12 @@ def test_a_run_in_which_every_promise_was_kept_is_accepted() -> None:
     assert (judgement.rang, judgement.rings_per_destination, judgement.lost) == (1, 1, 0)
 
 
+def test_a_ring_that_a_person_knows_of_is_known() -> None:
+    job = lifecycle.resolve(in_doubt(), placed=True, at=NOW, witnessed=NOW, note="in the log", policy=POLICY)
+    assert not sentences([job], [row(job)])
+    assert "TWICE" in sentences([job], [row(job), row(job, post=2)])
+
+
 @pytest.mark.parametrize(
     ("job", "rows", "expected"),
     [
