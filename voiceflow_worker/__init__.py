@@ -83,6 +83,8 @@ if TYPE_CHECKING:
     from voiceflow_worker.ivr.approval import approval_call as approval_call
     from voiceflow_worker.ivr.approval import approval_data as approval_data
     from voiceflow_worker.ivr.approval import choice_of as choice_of
+    from voiceflow_worker.ivr.bridging import AfterBridge as AfterBridge
+    from voiceflow_worker.ivr.bridging import BridgeResult as BridgeResult
     from voiceflow_worker.ivr.caller import Caller as Caller
     from voiceflow_worker.ivr.menu import Menu as Menu
     from voiceflow_worker.ivr.opening_hours import OpeningHours as OpeningHours
@@ -125,8 +127,10 @@ if TYPE_CHECKING:
     from voiceflow_worker.webhooks.menus import MenuEvents as MenuEvents
 
 _HOMES = {
+    "AfterBridge": "ivr.bridging",
     "Again": "ivr.steps",
     "BACK": "ivr.steps",
+    "BridgeResult": "ivr.bridging",
     "CallFlow": "model.callflow",
     "CallFlowError": "errors",
     "CallInDoubtError": "errors",
@@ -242,8 +246,10 @@ _HOMES = {
 }
 
 __all__ = [  # noqa: RUF022 - by the alphabet of the machine, as dir() and sorted() have it
+    "AfterBridge",
     "Again",
     "BACK",
+    "BridgeResult",
     "CallFlow",
     "CallFlowError",
     "CallInDoubtError",

@@ -29,6 +29,13 @@ SAYS = {
         "shop_visits_total 1.0",
         'voiceflow_webhook_summaries_total{result="settled"} 1.0',
     ],
+    "number_masking.py": [
+        "+6587654321 called: connected to +6587654322",
+        "+6587654322 called: connected to +6587654321",
+        "+6587654329 called: connected to nobody; heard: There is nobody to be connected to. Goodbye.",
+        "+6587654323 called: connected to nobody; heard: There is nobody to be connected to. Goodbye.",
+        "+6587654321 called: connected to nobody; heard: The line is busy.",
+    ],
     "on_call_alert.py": [
         "The program was stopped while the second phone rang, and started again.",
         "+6587654321 rang: NO_ANSWER, pressed nothing",

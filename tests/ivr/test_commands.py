@@ -56,7 +56,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     ("name", "said"),
     [
         ("menus_of_test:nothing", "menus_of_test has confirm, made, wrong"),
-        ("menus_of_test:fails", "is function, and no Menu"),
+        ("menus_of_test:__name__", "is str, and no Menu"),
         ("menus_of_test", "write module:menu"),
         ("menus_of_test.py:confirm", "menus_of_test:confirm"),
         ("no_such_module:menu", "there is no module no_such_module"),

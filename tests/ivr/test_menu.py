@@ -7,8 +7,10 @@ from typing import Any
 import anyio
 import pytest
 
-from voiceflow_worker import BACK, END, Again, Caller, CallFlow, End, InvalidInputError, Menu, Rehearsal
+from voiceflow_worker import BACK, END, AfterBridge, Again, Caller, CallFlow, End, InvalidInputError, Menu, Rehearsal
 from voiceflow_worker.ivr.answer import Result
+from voiceflow_worker.ivr.menus import Menus
+from voiceflow_worker.model.events import CallAction
 
 pytestmark = pytest.mark.anyio
 
@@ -372,16 +374,67 @@ class TestFlows:
         heard = await call.press("1")
         assert (heard.text, heard.menu) == ("One or two?", "main")
 
-    async def test_two_who_were_connected_are_left_alone(self) -> None:
+    async def test_after_a_bridge_the_call_is_hung_up_unless_the_menu_says_otherwise(self) -> None:
         main = menu()
         main.on("1", goto=CallFlow.bridge(source=OURS, destination=DESK))
         call = Rehearsal(main)
         await call.begin()
-        heard = await call.press("1")
-        for _ in range(2):  # an event may come when they are connected, and another one
-            call._token = heard.answer.flow.client_action_id
-            heard = await call.press("")
-            assert (heard.answer.result, heard.answer.flow.actions) == (Result.LEFT_ALONE, ())
+        await call.press("1")
+        heard = await call.after_bridge()
+        assert (heard.answer.result, heard.answer.flow.actions) == (Result.WENT_ON, ({"action": "hangup"},))
+
+    @pytest.mark.parametrize(
+        ("result", "text", "asks"),
+        [
+            ("busy", "The line is busy. Press 1 or 2.", "desk"),
+            ("no_answer", "Nobody is there.", None),
+            ("failed", "Nobody is there.", None),
+            ("done", "That was done.", None),
+        ],
+    )
+    async def test_a_menu_says_what_follows_a_bridge(self, result: str, text: str, asks: str | None) -> None:
+        def done(caller: Caller) -> End:
+            return End(f"That was {caller.bridge}.")
+
+        after = AfterBridge(done=done, busy="The line is busy.", no_answer=End("Nobody is there."))
+        main, desk = menu(after_bridge=after), Menu("desk", prompt="Press 1 or 2.")
+        main.on("1", goto=desk)
+        desk.on("1", goto=CallFlow.bridge(source=OURS, destination=DESK))
+        call = Rehearsal(main)
+        await call.begin()
+        await call.press("1")
+        await call.press("1")  # what the first menu says holds for those that it leads to
+        heard = await call.after_bridge(result)
+        assert (heard.text, heard.menu, heard.trouble) == (text, asks, None)
+
+    async def test_an_event_after_a_text_is_a_step_and_no_wrong_key(self) -> None:
+        main = menu(play="https://example.com/a.mp3", retries=1)
+        menus, caller = Menus(main), Caller(now=datetime(2026, 11, 20, tzinfo=UTC))
+        token = (await menus.answer(menus.begun(main, caller))).flow.client_action_id
+        assert token is not None
+        results: list[Result] = []
+        for _ in range(4):
+            plan = menus.plan(CallAction(client_action_id=token), caller)
+            answer = await menus.answer(plan)
+            token = answer.flow.client_action_id
+            results.append(answer.result)
+        # The recording was played; silence at the question; the recording again; silence for the last time.
+        assert results == [Result.WENT_ON, Result.ASKED_AGAIN, Result.WENT_ON, Result.GAVE_UP]
+
+    async def test_the_parameters_of_a_question_are_handed_down(self) -> None:
+        main = menu(
+            success_message="Thank you.", failure_message={"en": "Sorry."}, tries=2, repetition=3, language="en"
+        )
+        below = Menu("below", prompt="Press 1.", tries=1)
+        main.on("1", goto=below)
+        below.on("1", goto=END)
+        call = Rehearsal(main)
+        heard = [await call.begin(), await call.press("1")]
+        [first, second] = [next(iter(each.answer.flow.actions))["params"] for each in heard]
+        for params, tries in ((first, 2), (second, 1)):
+            assert isinstance(params, dict)
+            assert (params["successMessage"], params["failureMessage"]) == ("Thank you.", "Sorry.")
+            assert (params["noOfTries"], params["repetition"]) == (tries, 3)
 
     async def test_after_a_flow_that_ends_the_next_event_is_hung_up(self) -> None:
         main = menu()

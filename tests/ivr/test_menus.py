@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from tests.support.flows import flow
-from voiceflow_worker import END, Caller, End, InvalidInputError, Job, JobState, Menu
+from voiceflow_worker import END, AfterBridge, Caller, CallFlow, End, InvalidInputError, Job, JobState, Menu
 from voiceflow_worker.ivr.answer import Answer, Result
+from voiceflow_worker.ivr.bridging import bridge_result
+from voiceflow_worker.ivr.check import check_menus
 from voiceflow_worker.ivr.menus import Menus
 from voiceflow_worker.ivr.position import Position, Standing
 from voiceflow_worker.model.events import ActionStatus, CallAction, Direction
@@ -79,6 +81,105 @@ class TestTheFirstEventOfACall:
         main, inner = made("main"), made("inner")
         main.on("2", goto=inner)
         assert menu_asked(await answered(Menus(main), job(inner), dtmf="7")) == "inner"
+
+
+class TestStepsThatAreNoAnswers:
+    """8x8 may send an event without keys after any action of a flow (8x8 IVR guide)."""
+
+    @staticmethod
+    def made_by(flow: CallFlow, *, menu: str | None = None) -> Job:
+        return replace(job(), body=flow.to_json().decode(), menu=menu)
+
+    async def test_a_reminder_that_asks_nothing_and_hangs_up_is_not_asked_anything(self) -> None:
+        reminder = CallFlow.call("+6587654321", source="+6531234567").say("Hello.", voice_profile=VOICE).hangup()
+        answer = await answered(Menus(made("main")), self.made_by(reminder))
+        assert (answer.result, answer.flow.actions) == (Result.WENT_ON, ({"action": "hangup"},))
+
+    async def test_a_text_before_the_question_of_a_call_is_no_wrong_key(self) -> None:
+        main = made("main", retries=0)
+        begun = CallFlow.call("+6587654321", source="+6531234567").say("Hello.", voice_profile=VOICE)
+        told = self.made_by(begun.capture("main?", voice_profile=VOICE), menu="main")
+        answer = await answered(Menus(main), told)
+        assert (answer.result, menu_asked(answer)) == (Result.WENT_ON, "main")
+        # The next silence is one.
+        answer = await answered(Menus(main), told, client_action_id=answer.flow.client_action_id)
+        assert answer.result is Result.GAVE_UP
+
+    async def test_keys_that_come_first_are_an_answer(self) -> None:
+        main = made("main")
+        begun = CallFlow.call("+6587654321", source="+6531234567").say("Hello.", voice_profile=VOICE)
+        told = self.made_by(begun.capture("main?", voice_profile=VOICE), menu="main")
+        assert (await answered(Menus(main), told, dtmf="1")).result is Result.LED_ON
+
+    @pytest.mark.parametrize("busy", [True, False])
+    async def test_after_a_second_party_of_the_call_itself_the_menu_says_what_follows(self, *, busy: bool) -> None:
+        main = made("main", after_bridge=AfterBridge(busy=End("Busy."), done=End("Done.")))
+        call = CallFlow.call("+6587654321", source="+6531234567").then_call("+6587654322", source="+6531234567")
+        answer = await answered(Menus(main), self.made_by(call, menu="main"), sip_code=486 if busy else 200)
+        assert answer.flow.actions[0]["params"] == {"text": "Busy." if busy else "Done.", "voiceProfile": VOICE}
+        assert answer.flow.actions[-1] == {"action": "hangup"}
+
+    @pytest.mark.parametrize(
+        ("told", "expected"),
+        [
+            ({}, "done"),
+            ({"sip_code": 200}, "done"),
+            ({"sip_code": 486}, "busy"),
+            ({"sip_code": 600}, "busy"),
+            ({"sip_code": 480}, "no_answer"),
+            ({"sip_code": 408}, "no_answer"),
+            ({"sip_code": 487}, "no_answer"),
+            ({"sip_code": 503}, "failed"),
+            ({"status_text": "BUSY"}, "busy"),
+            ({"status_text": "NO ANSWER", "sip_code": 200}, "no_answer"),
+            ({"status_text": "FAILED"}, "failed"),
+            ({"status_text": "ACTION_COMPLETED", "sip_code": 486}, "busy"),
+        ],
+    )
+    def test_what_an_event_says_of_the_other_party(self, told: dict[str, Any], expected: str) -> None:
+        assert bridge_result(CallAction(**told)).value == expected
+
+
+class TestOpenings:
+    async def test_an_inbound_call_may_begin_without_a_question(self) -> None:
+        hours = {"open": True}
+
+        async def door(caller: Caller) -> CallFlow | End:
+            if hours["open"]:
+                return CallFlow.bridge(source="+6531234567", destination="+6587654322")
+            return End("We are closed.")
+
+        menus = Menus(Menu("door", opening=door, inbound=True, voice_profile=VOICE))
+        received: dict[str, Any] = {"direction": Direction.INBOUND, "call_status": ActionStatus.CALL_RECEIVED}
+        answer = await answered(menus, to="+6531234567", **received)
+        assert answer.result is Result.STARTED
+        assert [entry["action"] for entry in answer.flow.actions] == ["makeCall"]
+        after = await answered(menus, client_action_id=answer.flow.client_action_id, direction=Direction.INBOUND)
+        assert after.flow.actions == ({"action": "hangup"},)
+        hours["open"] = False
+        answer = await answered(menus, to="+6531234567", **received)
+        assert [entry["action"] for entry in answer.flow.actions] == ["say", "hangup"]
+
+    async def test_an_opening_may_lead_to_a_question(self) -> None:
+        main = made("main", inbound=True)
+        main.opening = main.saying("Welcome.")
+        answer = await answered(
+            Menus(main), direction=Direction.INBOUND, call_status=ActionStatus.CALL_RECEIVED, to="+6531234567"
+        )
+        assert menu_asked(answer) == "main"
+        params: Any = answer.flow.actions[0]["params"]
+        assert params["promptMessage"] == "Welcome. main?"
+
+    async def test_an_opening_that_only_says_something_hangs_up_then(self) -> None:
+        menus = Menus(Menu("door", opening="We are closed.", inbound=True, voice_profile=VOICE))
+        answer = await answered(
+            menus, direction=Direction.INBOUND, call_status=ActionStatus.CALL_RECEIVED, to="+6531234567"
+        )
+        assert [entry["action"] for entry in answer.flow.actions] == ["say", "hangup"]
+
+    def test_the_check_finds_nothing_wrong_with_a_menu_that_only_opens_calls(self) -> None:
+        door = Menu("door", opening=End("We are closed."), inbound=True, voice_profile=VOICE, fallback=End("Goodbye."))
+        assert check_menus([door]) == []
 
 
 class TestCallsThatNoJobMade:

@@ -20,7 +20,11 @@ def opening_template(menu: Menu) -> FlowTemplate:
     from voiceflow_worker.ivr.speech import names_in
     from voiceflow_worker.model.actions import Action
 
-    texts = [text for text in (menu.prompt, menu.play, menu.own.voice_profile) if text is not None]
+    texts = [
+        text
+        for text in (menu.prompt, menu.play, menu.own.voice_profile, menu.own.success_message, menu.own.failure_message)
+        if text is not None
+    ]
     if any(callable(text) for text in texts):
         raise InvalidInputError(
             f"the prompt or voice of menu {menu.name} is a function of the caller: enqueue these calls from Python "

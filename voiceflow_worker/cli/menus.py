@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from string import ascii_lowercase, digits
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from voiceflow_worker.cli.opening import settings_from
 from voiceflow_worker.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -48,12 +51,21 @@ def load_menu(name: str) -> Menu:
     found: object = module
     for part in attribute.split("."):
         found = getattr(found, part, None)
+    if inspect.isroutine(found):
+        # A handler: it answers calls to the account's numbers, which begin without a question.
+        return Menu(_name_of(attribute), opening=found, inbound=True, voice_profile=settings_from().voice_profile)
     if not isinstance(found, Menu):
         there = [key for key, value in vars(module).items() if isinstance(value, Menu)]
         said = "is not there" if found is None else f"is {type(found).__name__}, and no Menu"
         near = f"; {module.__name__} has {', '.join(there)}" if there else ""
         raise InvalidInputError(f"{name}: {attribute} {said}{near}")
     return found
+
+
+def _name_of(attribute: str) -> str:
+    return "".join(sign if sign in ascii_lowercase + digits + "_-" else "-" for sign in attribute.lower())[:32].lstrip(
+        "-_"
+    )
 
 
 def menus_beside(name: str) -> dict[str, Menu]:

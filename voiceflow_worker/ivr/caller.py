@@ -6,9 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.model.job import Job, KeyPress
+
+if TYPE_CHECKING:
+    from voiceflow_worker.ivr.bridging import BridgeResult
 
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 
@@ -20,6 +25,8 @@ class Caller:
     `digits` is what they have just pressed, `menu` the name of the menu that asked. `number` is theirs and `our_number`
     the account's, in E.164 form with +, whoever called whom. `data` is what the job was enqueued with, empty for calls
     that are no job of this store. `presses` is what they pressed before in this call; of secret menus it has `***`.
+    `bridge` is what became of the other party, after a bridge. `store` is the receiver's store; a rehearsal has none
+    unless it is given one.
     """
 
     now: datetime
@@ -34,6 +41,8 @@ class Caller:
     session_id: str | None = None
     event_id: str | None = None
     job: Job | None = None
+    bridge: BridgeResult | None = None
+    store: Store | None = field(default=None, repr=False, compare=False)
 
     @property
     def job_id(self) -> str | None:

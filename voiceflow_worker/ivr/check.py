@@ -24,7 +24,7 @@ LONG_PROMPT = 600
 """Characters that take about 40 s to speak: nobody remembers the first key at the end of them."""
 
 _KEY = re.compile(r"[0-9*#]{1,25}")
-_UNHASHED = {"voice_profile", "again", "fallback"}
+_UNHASHED = {"voice_profile", "again", "fallback", "success_message", "failure_message", "after_bridge"}
 """What may be a mapping, which has no hash: told apart by who they are."""
 _SAMPLE = Caller(now=datetime(2026, 7, 1, 4, tzinfo=UTC), number="+6587654321", our_number="+6531234567")
 
@@ -94,6 +94,8 @@ class _Walk:
     def _asked(self, path: tuple[Menu, ...]) -> Iterator[Finding]:
         menu, manner = path[-1], manner_of(path)
         caller = self._caller(menu, manner)
+        if not menu.asks:
+            return
         yield from _languages(menu.prompt, manner, "")
         try:
             flow = question(menu, manner, caller, begun=CallFlow.reply())
@@ -121,7 +123,7 @@ class _Walk:
 
     def _ways_on(self, menu: Menu) -> Iterator[Finding]:
         leads = self._leads[id(menu)]
-        if not any(not lead.is_fallback for lead in leads):
+        if menu.asks and not any(not lead.is_fallback for lead in leads):
             yield _error("no key leads on: give it choices with on() or capture()")
         for lead in leads:
             if not lead.is_told:
@@ -166,6 +168,7 @@ class _Walk:
         data = self._data
         if data is None:
             texts = [menu.prompt, menu.play, manner.again, manner.voice_profile]
+            texts += [manner.success_message, manner.failure_message]
             data = {name: name for text in texts if text is not None for name in names_in(text)}
         return replace(_SAMPLE, menu=menu.name, language=manner.language, data=data)
 

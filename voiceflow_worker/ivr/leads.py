@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeGuard
 
+from voiceflow_worker.ivr.bridging import BridgeResult
 from voiceflow_worker.ivr.menu import Choice, Menu
 from voiceflow_worker.ivr.steps import BACK, END, Again, Back, End, Go, Handler, Step
 from voiceflow_worker.model.callflow import CallFlow
@@ -20,7 +21,7 @@ class Lead:
     """One way on from a menu. `keys` as a person reads them; `steps` are known ends of it, menus among them.
 
     `is_sure` is False for what a handler may do as far as its names and annotations tell. `is_told` is False when
-    nothing tells where it leads. `is_fallback`: it is taken when nobody presses a right key.
+    nothing tells where it leads. `is_fallback`: it is taken without a right key.
     """
 
     keys: str
@@ -37,14 +38,24 @@ class Lead:
 
 
 def leads_of(menu: Menu) -> list[Lead]:
-    """Every way on from a menu, in the order of its declarations, its own fallback last."""
+    """Every way on from a menu, in the order of its declarations, what needs no key last."""
     leads = [_lead(choice) for choice in menu.choices]
-    if (fallback := menu.own.fallback) is not None:
-        if is_handler(fallback):
-            leads.append(_of_handler(fallback, keys="otherwise", leads_to=None, is_fallback=True))
+    for keys, action in _beside_keys(menu):
+        if is_handler(action):
+            leads.append(_of_handler(action, keys=keys, leads_to=None, is_fallback=True))
         else:
-            leads.append(Lead(keys="otherwise", steps=(typing.cast("Step", fallback),), is_fallback=True))
+            leads.append(Lead(keys=keys, steps=(typing.cast("Step", action),), is_fallback=True))
     return leads
+
+
+def _beside_keys(menu: Menu) -> Iterator[tuple[str, Step | Handler]]:
+    """What a menu leads to without a key: at the beginning of a call, after a bridge, and when nobody presses one."""
+    if menu.opening is not None:
+        yield "at first", menu.opening
+    if (after := menu.own.after_bridge) is not None:
+        yield from ((f"after a bridge: {result.value}", after.of(result)) for result in BridgeResult)
+    if menu.own.fallback is not None:
+        yield "otherwise", menu.own.fallback
 
 
 def reachable(roots: Sequence[Menu]) -> list[Menu]:

@@ -9,6 +9,7 @@ from typing import TypeVar, overload
 
 from voiceflow_worker.core.clock import SystemClock
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.ivr.bridging import AfterBridge
 from voiceflow_worker.ivr.caller import Caller
 from voiceflow_worker.ivr.position import NAME
 from voiceflow_worker.ivr.question import Captured, Manner, question
@@ -41,6 +42,13 @@ class Menu:
     pressed would not do, or nothing was; after `retries` such tries comes the `fallback`: a menu, a call flow, a text
     to end with, `END`, or a handler. It comes too when a handler fails.
 
+    `opening` is what a call begins with where it does not begin with a question, as a call to one of the account's
+    numbers: a step, or a handler. Without it such a call begins with the prompt. `after_bridge` says what follows once
+    somebody else was called.
+
+    `success_message`, `failure_message`, `tries` and `repetition` are 8x8's own parameters of a question: what it says
+    after keys that will do and after none, how often it asks before it reports, how often it speaks the prompt.
+
     `overall_timeout` is how long the person may take, `digit_timeout` how long between two keys. The keys pressed at a
     `secret` menu are never stored. `inbound`: this menu answers calls to the account's numbers, to all of them or to
     those named.
@@ -53,13 +61,19 @@ class Menu:
         self,
         name: str,
         *,
-        prompt: Text,
+        prompt: Text = "",
+        opening: Step | Handler | None = None,
         voice_profile: Text | None = None,
         language: str | None = None,
         play: str | None = None,
         again: Text | None = None,
         retries: int | None = None,
         fallback: Step | Handler | None = None,
+        after_bridge: AfterBridge | None = None,
+        success_message: Text | None = None,
+        failure_message: Text | None = None,
+        tries: int | None = None,
+        repetition: int | None = None,
         overall_timeout: timedelta | None = None,
         digit_timeout: timedelta | None = None,
         speed: float | None = None,
@@ -72,8 +86,11 @@ class Menu:
             )
         if retries is not None and not 0 <= retries <= 20:
             raise InvalidInputError(f"menu {name}: retries should be 0 to 20, not {retries}")
+        if tries is not None and not 1 <= tries <= 20:
+            raise InvalidInputError(f"menu {name}: tries should be 1 to 20, not {tries}")
         self.name = name
         self.prompt = prompt
+        self.opening = opening
         self.play = play
         self.secret = secret
         self.inbound = _numbers(name, inbound)
@@ -86,6 +103,11 @@ class Menu:
             overall_timeout=overall_timeout,
             digit_timeout=digit_timeout,
             speed=speed,
+            success_message=success_message,
+            failure_message=failure_message,
+            tries=tries,
+            repetition=repetition,
+            after_bridge=after_bridge,
         )
         self._choices: list[Choice] = []
 
@@ -93,6 +115,11 @@ class Menu:
     def choices(self) -> Sequence[Choice]:
         """Every way on, in the order in which they were declared."""
         return tuple(self._choices)
+
+    @property
+    def asks(self) -> bool:
+        """Whether it has a question: a menu that only opens calls has none."""
+        return bool(self._choices or self.prompt)
 
     @property
     def captured(self) -> Captured:

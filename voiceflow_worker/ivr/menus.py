@@ -11,6 +11,7 @@ from typing import TypeAlias, cast
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.answer import Answer, Result
+from voiceflow_worker.ivr.bridging import AfterBridge, bridge_result
 from voiceflow_worker.ivr.caller import Caller
 from voiceflow_worker.ivr.handling import HandlerTooSlowError, handled
 from voiceflow_worker.ivr.leads import is_handler, menu_of, reachable
@@ -29,8 +30,6 @@ HANDLER_LIMIT = timedelta(seconds=3)
 MOST_QUESTIONS = 100
 """Questions of one call: a receiver that was left off the hook is not asked for ever."""
 SECRET = "***"  # noqa: S105 - what stands for a secret, and is none
-
-_ASKS = f'"{Action.SAY_AND_CAPTURE.value}"'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,9 +95,9 @@ class Menus:
         position = None if event.client_action_id is None else Position.read(event.client_action_id)
         if position is not None and position.standing is Standing.ENDED:
             return Plan(path=(), caller=caller, action=END, result=Result.ENDED)
-        if position is not None and position.standing is Standing.BRIDGED:
-            return Plan(path=(), caller=caller, action=CallFlow.reply(), result=Result.LEFT_ALONE)
         path = self._path(position)
+        if position is not None and position.standing is Standing.BRIDGED:
+            return self._after_bridge(path, position, event, caller)
         if position is not None and path:
             return self._judged(path, position, event, caller)
         start = self._start(position, caller)
@@ -106,15 +105,15 @@ class Menus:
             fallback = self._manner((self.default,)).fallback if self.default else None
             near = (self.default,) if self.default else ()
             return Plan(path=near, caller=caller, action=_last_word(fallback), result=Result.NO_MENU, trouble=start)
-        begun = Position(path=(start.name,))
-        if event.client_action_id is None and _was_asked(event, caller):
-            return self._judged((start,), begun, event, caller)
+        if event.client_action_id is None and _is_of_our_call(event, caller):
+            return self._of_our_call(start, event, caller)
         return self.begun(start, caller)
 
     def begun(self, menu: Menu, caller: Caller) -> Plan:
-        """The plan to ask a menu's question, as the first of a call."""
+        """The plan to begin a call with a menu: with its opening if it has one, else with its question."""
         told = _at(caller, menu, self._manner((menu,)))
-        return Plan(path=(menu,), caller=told, action=menu, result=Result.STARTED)
+        action = menu if menu.opening is None else menu.opening
+        return Plan(path=(menu,), caller=told, action=action, result=Result.STARTED)
 
     async def answer(self, plan: Plan, *, limit: timedelta | None = None) -> Answer:
         """Carry out a plan: run its handler, within `limit` or the usual one, and make a valid flow. Never raises."""
@@ -165,6 +164,35 @@ class Menus:
             return self._named.get(caller.job.menu) or f"the job's menu {caller.job.menu} is not served here"
         return self.default or "the job names no menu, and none is served by default"
 
+    def _of_our_call(self, start: Menu, event: CallAction, caller: Caller) -> Plan:
+        """The first event of a call that a job made: about what the job's own flow does."""
+        actions = (
+            [] if caller.job is None else [entry.get("action") for entry in CallFlow.parse(caller.job.body).actions]
+        )
+        if Action.SAY_AND_CAPTURE in actions:
+            is_first = actions[1:2] == [Action.SAY_AND_CAPTURE]
+            standing = Standing.ASKED if is_first else Standing.STEPPING
+            return self._judged((start,), Position(path=(start.name,), standing=standing), event, caller)
+        if actions.count(Action.MAKE_CALL) > 1:
+            position = Position(path=(start.name,), standing=Standing.BRIDGED)
+            return self._after_bridge((start,), position, event, caller)
+        if Action.HANGUP in actions and (caller.job is None or caller.job.menu is None):
+            return Plan(path=(), caller=caller, action=END, result=Result.WENT_ON)
+        return self.begun(start, caller)
+
+    def _after_bridge(self, path: tuple[Menu, ...], position: Position, event: CallAction, caller: Caller) -> Plan:
+        """What the menu that had somebody called says to do next."""
+        result = bridge_result(event)
+        told = replace(caller, bridge=result)
+        plan = Plan(path=path, caller=told, action=END, result=Result.WENT_ON, asked=position.asked)
+        if not path:
+            return plan
+        if position.asked >= MOST_QUESTIONS:
+            return replace(plan, result=Result.GAVE_UP, trouble=f"{MOST_QUESTIONS} questions were asked")
+        manner = self._manner(path)
+        after = manner.after_bridge or AfterBridge()
+        return replace(plan, caller=_at(told, path[-1], manner), action=after.of(result))
+
     def _judged(self, path: tuple[Menu, ...], position: Position, event: CallAction, caller: Caller) -> Plan:
         """What the keys that were pressed, or none, mean to the menu that asked."""
         menu, manner = path[-1], self._manner(path)
@@ -178,6 +206,11 @@ class Menus:
             stored = SECRET if menu.secret else digits
             press = KeyPress(at=at, menu=menu.name, digits=stored, event_id=caller.event_id)
         choice = menu.find(digits) if digits else None
+        if not digits and position.standing is Standing.STEPPING:
+            # What was said or played before the question is over, as far as anybody can tell: no try is counted.
+            return Plan(
+                path=path, caller=told, action=menu, result=Result.WENT_ON, tries=position.tries, asked=position.asked
+            )
         plan = Plan(
             path=path, caller=told, action=Again(), result=Result.LED_ON, tries=position.tries, asked=position.asked,
             press=press,
@@ -225,6 +258,8 @@ class Menus:
                         f"menu {menu.name} is not known to this receiver: name it in the handler's leads_to"
                     )
                 before = say(step.text, caller) if isinstance(step, Go) else ""
+                if plan.result is Result.WENT_ON and menu is path[-1]:
+                    return self._asked(plan, path, before=before, tries=plan.tries, plays=False)
                 return self._asked(plan, onto(path, menu), before=before)
             case Back():
                 return self._asked(plan, path[:-1] or path)
@@ -252,14 +287,19 @@ class Menus:
         before: str = "",
         tries: int = 0,
         begun: CallFlow | None = None,
+        plays: bool = True,
     ) -> CallFlow:
         if not path:
             return _hung_up()
         menu, manner = path[-1], self._manner(path)
+        if not menu.asks:
+            # A menu that only opens calls: what it says is its last word.
+            flow = begun or CallFlow.reply()
+            return _hung_up(flow.say(before, voice_profile=voice_for(manner, plan.caller)) if before else flow)
         position = Position(path=tuple(each.name for each in path), tries=tries, asked=plan.asked + 1)
         caller = _at(plan.caller, menu, manner)
-        flow = question(menu, manner, caller, begun=begun or CallFlow.reply(), before=before)
-        return flow.replace(client_action_id=position.write())
+        flow = question(menu, manner, caller, begun=begun or CallFlow.reply(), before=before, plays=plays)
+        return flow.replace(client_action_id=_standing(position, flow).write())
 
     def _ended(self, plan: Plan, text: Text | None, say: _Saying) -> CallFlow:
         if text is None or not plan.path:
@@ -274,18 +314,22 @@ class Menus:
         actions = [entry.get("action") for entry in flow.actions]
         position = Position(path=tuple(menu.name for menu in plan.path) or ("end",), asked=plan.asked + 1)
         if Action.SAY_AND_CAPTURE in actions:
-            return flow.replace(client_action_id=position.write())
+            return flow.replace(client_action_id=_standing(position, flow).write())
         if Action.HANGUP in actions:
             return flow.replace(client_action_id=_ENDED)
-        if Action.MAKE_CALL in actions or plan.result is Result.LEFT_ALONE:
-            return flow.replace(client_action_id=_BRIDGED)
+        if Action.MAKE_CALL in actions:
+            return flow.replace(client_action_id=replace(position, standing=Standing.BRIDGED).write())
         return self._asked(plan, plan.path, begun=flow)
 
 
 _Saying: TypeAlias = Callable[[Text, Caller], str]
 _ENDED = Position(path=("end",), standing=Standing.ENDED).write()
-# 8x8's webhook guide lets an event come when a call connects: a hang-up would then cut off two people who talk.
-_BRIDGED = Position(path=("end",), standing=Standing.BRIDGED).write()
+
+
+def _standing(position: Position, flow: CallFlow) -> Position:
+    """The position with what a flow with a question leaves the call in."""
+    is_first = next(iter(flow.actions)).get("action") == Action.SAY_AND_CAPTURE
+    return position if is_first else replace(position, standing=Standing.STEPPING)
 
 
 def _told(failure: Exception, plan: Plan) -> str:
@@ -298,11 +342,11 @@ def _at(caller: Caller, menu: Menu, manner: Manner) -> Caller:
     return replace(caller, menu=menu.name, language=manner.language)
 
 
-def _was_asked(event: CallAction, caller: Caller) -> bool:
-    """Whether the call itself began with a question, which the keys of this event answer."""
+def _is_of_our_call(event: CallAction, caller: Caller) -> bool:
+    """Whether this is about what the flow of a job's own call does."""
     if event.call_status is ActionStatus.CALL_RECEIVED or caller.job is None:
         return False
-    return event.direction is not Direction.INBOUND and _ASKS in caller.job.body
+    return event.direction is not Direction.INBOUND
 
 
 def _last_word(fallback: Step | Handler | None) -> Step | Handler:

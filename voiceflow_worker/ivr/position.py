@@ -16,7 +16,7 @@ _VERSION = "vf1"
 _NAME = r"[a-z0-9][a-z0-9_-]{0,31}"
 NAME = re.compile(_NAME)
 _TOKEN = re.compile(
-    rf"{_VERSION}\.((?:{_NAME})(?:/{_NAME})*)\.(\d{{1,3}})\.(\d{{1,3}})\.([qbe])\.([0-9a-f]{{8}})", re.ASCII
+    rf"{_VERSION}\.((?:{_NAME})(?:/{_NAME})*)\.(\d{{1,3}})\.(\d{{1,3}})\.([qsbe])\.([0-9a-f]{{8}})", re.ASCII
 )
 
 
@@ -24,8 +24,10 @@ class Standing(Enum):
     """What the last answer left the call in."""
 
     ASKED = "q"
+    STEPPING = "s"
+    """Something is said or played before the question: an event without keys may be about that."""
     BRIDGED = "b"
-    """Somebody else was called, and the two are to be left alone."""
+    """Somebody else was called."""
     ENDED = "e"
 
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.ivr.bridging import AfterBridge
 from voiceflow_worker.ivr.caller import Caller
 from voiceflow_worker.ivr.speech import filled, joined, spoken
 from voiceflow_worker.ivr.steps import END, Handler, Step, Text
@@ -42,13 +43,18 @@ class Manner:
     overall_timeout: timedelta | None = None
     digit_timeout: timedelta | None = None
     speed: float | None = None
+    success_message: Text | None = None
+    failure_message: Text | None = None
+    tries: int | None = None
+    repetition: int | None = None
+    after_bridge: AfterBridge | None = None
 
     def completed(self) -> Manner:
         """With what holds where no menu says otherwise."""
         return inherited((self, _USUAL))
 
 
-_USUAL = Manner(retries=2, fallback=END, overall_timeout=timedelta(seconds=10))
+_USUAL = Manner(retries=2, fallback=END, overall_timeout=timedelta(seconds=10), tries=1, after_bridge=AfterBridge())
 
 
 def inherited(manners: Iterable[Manner]) -> Manner:
@@ -81,13 +87,17 @@ def voice_for(manner: Manner, caller: Caller) -> str:
     return spoken(manner.voice_profile, caller)
 
 
-def question(menu: Menu, manner: Manner, caller: Caller, *, begun: CallFlow, before: str = "") -> CallFlow:
+def question(
+    menu: Menu, manner: Manner, caller: Caller, *, begun: CallFlow, before: str = "", plays: bool = True
+) -> CallFlow:
     """The flow `begun`, and then the menu's question, with a text before its prompt.
+
+    `plays`: with the menu's recording, if it has one.
 
     Raises InvalidInputError for a prompt that cannot be spoken, and what a prompt that is a function raises.
     """
     voice = voice_for(manner, caller)
-    if menu.play is not None:
+    if menu.play is not None and plays:
         if before:
             begun = begun.say(before, voice_profile=voice, speed=manner.speed)
             before = ""
@@ -104,6 +114,13 @@ def question(menu: Menu, manner: Manner, caller: Caller, *, begun: CallFlow, bef
         complete_on_hash=captured.complete_on_hash,
         digit_timeout=manner.digit_timeout if several else None,
         overall_timeout=manner.overall_timeout,
-        # Tries are counted here, where they lead to the fallback; 8x8's documents disagree about its own default.
-        tries=1,
+        success_message=_optional(manner.success_message, caller),
+        failure_message=_optional(manner.failure_message, caller),
+        # Sent always: 8x8's documents disagree about its own default.
+        tries=manner.tries,
+        repetition=manner.repetition,
     )
+
+
+def _optional(text: Text | None, caller: Caller) -> str | None:
+    return None if text is None else spoken(text, caller)

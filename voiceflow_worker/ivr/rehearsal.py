@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.answer import Answer
+from voiceflow_worker.ivr.bridging import BridgeResult
 from voiceflow_worker.ivr.caller import Caller
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.ivr.menus import HANDLER_LIMIT, Menus, Plan
@@ -53,7 +55,7 @@ class Rehearsal:
         assert (await call.press("")).text  # nothing was pressed in time
 
     Handlers run as they do in a call. `at` is the time that they are told, now unless given; `numbers` are the caller's
-    and the account's.
+    and the account's. `store` is what handlers find in `caller.store`.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Rehearsal:
         at: datetime | None = None,
         numbers: tuple[str, str] = ("+6587654321", "+6531234567"),
         is_inbound: bool = False,
+        store: Store | None = None,
         handler_limit: timedelta = HANDLER_LIMIT,
     ) -> None:
         self._menu = menu
@@ -76,8 +79,10 @@ class Rehearsal:
             data=data or {},
             is_inbound=is_inbound,
             session_id="rehearsal",
+            store=store,
         )
         self._token: str | None = None
+        self._bridged: str | None = None
 
     @property
     def presses(self) -> Sequence[KeyPress]:
@@ -103,6 +108,17 @@ class Rehearsal:
             self._caller = replace(self._caller, presses=(*self._caller.presses, plan.press))
         return heard
 
+    async def after_bridge(self, result: BridgeResult | str = BridgeResult.DONE) -> Heard:
+        """The other party was busy, did not answer, or has talked to the caller: what follows.
+
+        Raises InvalidInputError when nobody was called.
+        """
+        if self._bridged is None:
+            raise InvalidInputError("nobody was called: after_bridge() follows an answer that calls somebody")
+        codes = {BridgeResult.DONE: 200, BridgeResult.BUSY: 486, BridgeResult.NO_ANSWER: 480, BridgeResult.FAILED: 503}
+        event = CallAction(client_action_id=self._bridged, sip_code=codes[BridgeResult(result)])
+        return await self._hear(self._menus.plan(event, self._caller))
+
     async def _hear(self, plan: Plan) -> Heard:
         answer = await self._menus.answer(plan)
         said: list[str] = []
@@ -123,7 +139,10 @@ class Rehearsal:
                     pass
         token = answer.flow.client_action_id
         position = Position.read(token) if token is not None else None
-        asks = position is not None and position.standing is Standing.ASKED
-        self._token = token if asks else None
+        standing = None if position is None else position.standing
+        asks = standing in {Standing.ASKED, Standing.STEPPING}
+        # What is said before a question is over when somebody presses keys, or none.
+        self._token = replace(position, standing=Standing.ASKED).write() if position is not None and asks else None
+        self._bridged = token if standing is Standing.BRIDGED else None
         menu = position.path[-1] if position is not None and asks else None
         return Heard(tuple(said), menu, connected_to, answer.trouble, answer)

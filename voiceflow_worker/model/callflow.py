@@ -120,6 +120,7 @@ class CallFlow:
         digit_timeout: timedelta | None = None,
         overall_timeout: timedelta | None = None,
         tries: int | None = None,
+        repetition: int | None = None,
     ) -> Self:
         """Speak a prompt and take key presses, which arrive as a call action event.
 
@@ -140,6 +141,7 @@ class CallFlow:
                 digitTimeout=_milliseconds(digit_timeout),
                 overallTimeout=_milliseconds(overall_timeout),
                 noOfTries=tries,
+                repetition=repetition,
             )
         )
 

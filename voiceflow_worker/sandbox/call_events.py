@@ -24,9 +24,11 @@ class LegState(StrEnum):
     DISCONNECTED = "CALL_DISCONNECTED"
 
 
-def action_event(call: Call, status: ActionStatus, *, dtmf: str | None, at: float) -> dict[str, object]:
+def action_event(
+    call: Call, status: ActionStatus, *, dtmf: str | None, at: float, sip_code: int = 200
+) -> dict[str, object]:
     """VCA: the service asks what to do next. `at` in the person's seconds since the dialling."""
-    payload = _of_leg(call, call.first_leg, status.value, at)
+    payload = {**_of_leg(call, call.first_leg, status.value, at), "sipCode": sip_code}
     payload["eventData"] = {"dtmf": dtmf}
     if call.client_action_id is not None:
         payload["clientActionId"] = call.client_action_id

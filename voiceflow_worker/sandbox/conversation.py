@@ -33,6 +33,9 @@ class Stage:
     speed: float
 
 
+_SIP = {SessionStatus.COMPLETED: 200, SessionStatus.BUSY: 486, SessionStatus.NO_ANSWER: 480}
+
+
 class _End(Enum):
     """How the actions came to their end."""
 
@@ -97,8 +100,6 @@ class Conversation:
             match action:
                 case Action.HANGUP:
                     break
-                case Action.MAKE_CALL:
-                    await self._call_second(params)
                 case Action.SAY_AND_CAPTURE:
                     question = read_question(params)
                     digits, hung_up = await self._question(question, params)
@@ -110,8 +111,26 @@ class Conversation:
                             return reply
                         actions = reply
                 case _:
-                    await self._play(action, params)
+                    following = await self._step(action, params)
+                    if isinstance(following, Refusal):
+                        return following
+                    actions = actions if following is None else following
         return _End.IN_ORDER
+
+    async def _step(self, action: Action | None, params: Mapping[str, object]) -> list[object] | Refusal | None:
+        """An action that is no question; what the receiver says is to be done next, None where it is not asked."""
+        script = self._call.script
+        asks = script is not None and script.steps and self._stage.reports.can_ask(self._call)
+        sip_code = 200
+        if action is Action.MAKE_CALL:
+            await self._call_second(params)
+            sip_code = _SIP.get(self._call.legs[-1].status, 503)
+            if asks and self._second is not None:
+                await self._hang_up_second(self._second, talks=True)
+                self._second = None
+        else:
+            await self._play(action, params)
+        return await self._ask(ActionStatus.ACTION_COMPLETED, None, sip_code=sip_code) if asks else None
 
     # -- actions -----------------------------------------------------------------------------------------------------
 
@@ -139,9 +158,9 @@ class Conversation:
         self._pressed.append(None)
         return None, False
 
-    async def _ask(self, status: ActionStatus, dtmf: str | None) -> list[object] | Refusal:
+    async def _ask(self, status: ActionStatus, dtmf: str | None, *, sip_code: int = 200) -> list[object] | Refusal:
         """What the receiver says is to be done next."""
-        asked = await self._stage.reports.ask(self._call, status, dtmf=dtmf, at=self._now)
+        asked = await self._stage.reports.ask(self._call, status, dtmf=dtmf, at=self._now, sip_code=sip_code)
         self._now += asked.seconds
         reply = judged_reply(asked.answer, self._stage.account)
         if isinstance(reply, Refusal):

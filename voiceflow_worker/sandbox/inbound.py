@@ -29,6 +29,7 @@ class InboundOrder(BaseModel):
     bridge_outcome: Reached | None = None
     bridge_seconds: float | None = Field(default=None, ge=0)
     statuses: bool | None = None
+    steps: bool = False
 
     @field_validator("source", "destination")
     @classmethod

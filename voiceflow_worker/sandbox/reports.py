@@ -71,9 +71,11 @@ class Reports:
         """Whether anybody is there to be asked what to do next."""
         return self._account.hook(call.sub_account, EventKind.VCA) is not None
 
-    async def ask(self, call: Call, status: ActionStatus, *, dtmf: str | None, at: float) -> Asked:
+    async def ask(self, call: Call, status: ActionStatus, *, dtmf: str | None, at: float, sip_code: int = 200) -> Asked:
         """Ask what to do next, and wait for the answer."""
-        sent = self._prepared(call, EventKind.VCA, partial(action_event, call, status, dtmf=dtmf, at=at))
+        sent = self._prepared(
+            call, EventKind.VCA, partial(action_event, call, status, dtmf=dtmf, at=at, sip_code=sip_code)
+        )
         if sent is None:
             await asyncio.sleep(self._within / self._speed)
             return Asked(None, self._within)

@@ -26,7 +26,8 @@ class Script(BaseModel):
     `keys` is what the person does at the menu's questions, one entry each; without it they press what the seed says.
     In a call with questions or a second party, `action_seconds` is how long each text or file takes, `bridge_outcome`
     what becomes of a second party and `bridge_seconds` how long the two talk; `talk_seconds` counts where
-    `bridge_seconds` is absent, and else such a call takes as long as its menu does. `statuses` is whether call status
+    `bridge_seconds` is absent, and else such a call takes as long as its menu does. `steps` is whether the service asks
+    what to do next after each action, not after questions alone. `statuses` is whether call status
     events (VCS) are sent: if absent, only to a webhook that was registered for them.
     """
 
@@ -50,6 +51,7 @@ class Script(BaseModel):
     bridge_outcome: Reached | None = None
     bridge_seconds: float | None = Field(default=None, ge=0)
     statuses: bool | None = None
+    steps: bool = False
 
     @field_validator("outcome", mode="before")
     @classmethod

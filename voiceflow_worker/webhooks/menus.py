@@ -132,6 +132,7 @@ class MenuEvents:
             session_id=event.session_id,
             event_id=event.event_id or key,
             job=job,
+            store=self._store,
         )
 
     def _tell(self, answer: Answer, line: Line, event: CallAction) -> None:

@@ -1,0 +1,96 @@
+"""Number masking: two people talk through a number of the account, and neither sees the other's.
+
+Runs alone: a sandbox in this process stands in for 8x8 and for the people, and calls nobody.
+
+    python examples/number_masking.py
+
+A driver and a customer are paired for as long as the delivery takes. Whoever of them calls the number is connected to
+the other at once, without a question. Others hear that nobody can be reached, and hang up.
+`voiceflow serve --ivr number_masking:masking` answers such calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from voiceflow_worker import AfterBridge, Caller, CallFlow, End, Menu, MenuEvents, Store, open_store
+from voiceflow_worker.asgi.server import serving
+from voiceflow_worker.sandbox import Sandbox
+from voiceflow_worker.sandbox.inbound import InboundOrder
+from voiceflow_worker.webhooks import PATH, receiver_app
+
+# -- pairs of people --------------------------------------------------------------------------------------------------
+
+OURS = "+6531234567"
+PAIRS = "example-masking"
+"""The namespace of the pairs among the store's records."""
+
+
+async def pair(store: Store, one: str, other: str, *, lasts: timedelta, recording: bool = False) -> None:
+    """Let two people reach each other through our number, until the time is over."""
+    now = store.clock.now()
+    values = {
+        f"{OURS}/{caller}": json.dumps({"other": called, "recording": recording})
+        for caller, called in ((one, other), (other, one))
+    }
+    await store.records.put(PAIRS, values, expires_at=now + lasts, now=now)
+
+
+async def connect(caller: Caller) -> CallFlow | End:
+    """The handler of a call to our number: the look-up, and the bridge."""
+    nobody = End("There is nobody to be connected to. Goodbye.")
+    if caller.store is None:
+        return nobody
+    key = f"{caller.our_number}/{caller.number}"
+    found = (await caller.store.records.get(PAIRS, [key], now=caller.now)).get(key)
+    if found is None:
+        return nobody
+    pair = json.loads(found)
+    return CallFlow.bridge(source=OURS, destination=pair["other"], recording=pair["recording"] or None)
+
+
+masking = Menu(
+    "masking",
+    opening=connect,
+    inbound=True,
+    voice_profile="en-US-BenjaminRUS",
+    fallback=End("Please try again later."),
+    after_bridge=AfterBridge(busy=End("The line is busy."), no_answer=End("Nobody answers. Please try again later.")),
+)
+
+# -- the menu in use --------------------------------------------------------------------------------------------------
+
+AUTHORIZATION = "Bearer whatever-was-registered-with-the-webhook"
+DRIVER, CUSTOMER, STRANGER = "+6587654321", "+6587654322", "+6587654329"
+LATE_DRIVER, LATE_CUSTOMER = "+6587654323", "+6587654324"
+SPEED = 200
+"""How much quicker than life the calls go."""
+
+
+async def main() -> None:
+    """Try it out, and tell what happened."""
+    with TemporaryDirectory() as folder:
+        async with open_store(f"sqlite:///{Path(folder) / 'calls.db'}") as store:
+            await pair(store, DRIVER, CUSTOMER, lasts=timedelta(hours=1), recording=True)
+            await pair(store, LATE_DRIVER, LATE_CUSTOMER, lasts=timedelta(0))  # this delivery is over
+            receiver = receiver_app(store, secret=AUTHORIZATION, on_event=MenuEvents(store, masking))
+            async with serving(receiver) as address:
+                sandbox = Sandbox(webhook=address.url + PATH, webhook_secret=AUTHORIZATION, speed=SPEED, numbers=[OURS])
+                async with sandbox.running():
+                    for number in (DRIVER, CUSTOMER, STRANGER, LATE_DRIVER):
+                        sandbox.inbound.call(InboundOrder(source=number, destination=OURS, bridge_seconds=30))
+                        await sandbox.idle()
+                    busy = InboundOrder(source=DRIVER, destination=OURS, bridge_outcome="BUSY", steps=True)
+                    sandbox.inbound.call(busy)
+                    await sandbox.idle()
+            for entry in sandbox.inbound.entries:
+                connected = f"connected to {entry.bridged_to}" if entry.bridged_to else "connected to nobody"
+                print(f"{entry.source} called: {connected}{''.join(f'; heard: {said}' for said in entry.heard)}")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
