@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import anyio
 import structlog
 
 from voiceflow_worker.core.batching import Batcher
@@ -18,7 +19,7 @@ from voiceflow_worker.core.reading import ReadJobs, read_each
 from voiceflow_worker.core.sessions import Sessions
 from voiceflow_worker.core.suppression import SuppressionList
 from voiceflow_worker.core.together import together
-from voiceflow_worker.errors import JobNotFoundError, StaleJobError, StoreError
+from voiceflow_worker.errors import JobError, JobNotFoundError, StaleJobError, StoreError
 from voiceflow_worker.model.job import Job, JobState
 from voiceflow_worker.model.policy import CallPolicy
 
@@ -71,6 +72,24 @@ class Changes:
         `StoreUnavailableError`: asking again is then safe, for all moves that evidence makes are idempotent.
         """
         return await self._batcher.submit(_Change(job_id, apply, base))
+
+    async def change_all(self, jobs: Sequence[Job], apply: Callable[[Job], Job]) -> int:
+        """Apply one function to many jobs as they last were, in one commit; says how many of them it changed.
+
+        A job that `apply` refuses, or that is gone, is left out, and so is one that somebody else has moved. Raises
+        `StoreUnavailableError`.
+        """
+
+        def unless_moved(found: Job) -> Callable[[Job], Job]:
+            return lambda job: apply(job) if job.revision == found.revision else job
+
+        answers: Sequence[Changed | BaseException] = []
+        with anyio.CancelScope(shield=True):  # what is committed is followed up
+            answers = await self._flush([_Change(job.id, unless_moved(job), job) for job in jobs])
+        for answer in answers:
+            if isinstance(answer, BaseException) and not isinstance(answer, JobError):
+                raise answer
+        return sum(isinstance(answer, Changed) and answer.new is not answer.old for answer in answers)
 
     async def _flush(self, changes: Sequence[_Change]) -> list[Changed | BaseException]:
         answers: dict[int, Changed | BaseException] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
@@ -13,8 +12,6 @@ from voiceflow_worker.core.losses import LossWatch
 from voiceflow_worker.core.outbox import remember_forgotten
 from voiceflow_worker.core.ports import Order, Query, Store
 from voiceflow_worker.core.settle import Settler
-from voiceflow_worker.core.together import together
-from voiceflow_worker.errors import JobError
 from voiceflow_worker.model import lifecycle
 from voiceflow_worker.model.job import FINAL_STATES, Job, JobState
 from voiceflow_worker.model.policy import CallPolicy
@@ -148,20 +145,7 @@ class Sweeper:
 
     async def _move(self, one: _Pass, jobs: Sequence[Job], step: Callable[[Job], Job]) -> int:
         """Move jobs together; one that is no longer as it was found is left to who moved it."""
-        moved = 0
-
-        async def change(found: Job) -> None:
-            nonlocal moved
-            changed = await self._changes.change(
-                found.id, lambda job: step(job) if job.revision == found.revision else job, base=found
-            )
-            moved += changed.new is not changed.old
-
-        async def leave_what_is_gone(found: Job) -> None:
-            with contextlib.suppress(JobError):
-                await change(found)
-
-        await together(*(partial(leave_what_is_gone, job) for job in jobs))
+        moved = await self._changes.change_all(jobs, step) if jobs else 0
         return one.note(found=len(jobs), moved=moved)
 
     async def _give_up_waiting(self, one: _Pass, silent: Sequence[Job], now: datetime) -> int:
