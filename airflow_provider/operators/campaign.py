@@ -271,11 +271,12 @@ def _ended_so(report: Report, fail_on: Iterable[str]) -> int:
     """How many calls ended in one of these states or session statuses."""
     names = {name.casefold() for name in fail_on}
     by_state = sum(count for state, count in report.states.items() if state.value in names)
-    # A call that FAILED on the way is in the state failed, too: it counts once.
+    # A call that is COMPLETED is in the state completed, one that FAILED in the state failed: it counts once.
+    states = {state.value for state in report.states}
     outcomes = {name.casefold(): count for name, count in report.outcomes.items()}
     by_outcome = sum(
         count
         for name, count in outcomes.items()
-        if name in names and not (name in {"failed", "error"} and "failed" in names)
+        if name in names and name not in states and not (name == "error" and "failed" in names)
     )
     return by_state + by_outcome
