@@ -31,7 +31,7 @@ from voiceflow_worker.model.lifecycle import (
 )
 from voiceflow_worker.model.outcome import MISSED_WINDOW_CODES, Outcome
 from voiceflow_worker.model.policy import CallPolicy
-from voiceflow_worker.model.status import REACHED
+from voiceflow_worker.model.status import OPT_OUTS, REACHED
 from voiceflow_worker.model.verdict import NotSentCause, Verdict, VerdictKind
 
 S = JobState
@@ -182,7 +182,8 @@ def summarised(job: Job, number: int, outcome: Outcome, *, at: datetime, policy:
 
     The first summary of a POST wins; one more for the same POST changes nothing (a repeated BUSY must not cancel the
     redial that it granted). One for an older POST settles the job only while no newer POST may have rung; but who is
-    known to have answered is not called again.
+    known to have answered is not called again, and a redial that was asked for since is ended by nothing less than that
+    or an opt-out.
     """
     post = job.post(number)
     if post is None:
@@ -205,7 +206,12 @@ def summarised(job: Job, number: int, outcome: Outcome, *, at: datetime, policy:
     has_gone_on = has_its_end or _newer_that_may_have_rung(job, post) is not None
     # Who answered is not called again, whatever a newer POST of the same attempt came to.
     waits = job.state in {S.QUEUED, S.LEASED} or (job.state is S.UNREACHED and beside is not None)
-    if is_current or not has_gone_on or (waits and outcome.status_of(job.destination) in REACHED):
+    status = outcome.status_of(job.destination)
+    # Somebody asked for another attempt since, or a policy did: that the one before reached nobody is no end of it.
+    asked_again = job.state in {S.QUEUED, S.LEASED} and post.redial < job.redials
+    if asked_again and status not in REACHED | OPT_OUTS:
+        return after
+    if is_current or not has_gone_on or (waits and status in REACHED):
         return by_outcome(after, outcome, at=at, policy=policy)
     return after
 

@@ -1,0 +1,66 @@
+"""A summary that comes after the call was ordered again."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from tests.support.engine import Engine
+from tests.support.voices import ScriptedVoice
+from voiceflow_worker import Job, JobState
+from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.model.status import SessionStatus
+
+pytestmark = pytest.mark.anyio
+
+REACHED_NOBODY = [SessionStatus.NO_ANSWER, SessionStatus.BUSY, SessionStatus.CANCELED, SessionStatus.FAILED]
+
+
+@pytest.fixture
+def here(any_store: Store) -> Engine:
+    return Engine(any_store, ScriptedVoice())
+
+
+async def ordered_again(here: Engine, clock: ManualClock) -> Job:
+    """A call whose summary never came, and that a person has called again: it waits for its turn."""
+    await here.enqueue()
+    (job,) = await here.send()
+    clock.advance(timedelta(hours=3))
+    await here.sweeper.sweep()
+    assert await here.state(job) == "accepted"
+    return await here.queue.redial(job.id, force=True)
+
+
+@pytest.mark.parametrize("status", REACHED_NOBODY)
+@pytest.mark.parametrize("is_leased", [False, True])
+async def test_that_the_first_attempt_reached_nobody_does_not_end_the_second(
+    here: Engine, clock: ManualClock, status: SessionStatus, is_leased: bool
+) -> None:
+    job = await ordered_again(here, clock)
+    flights = await here.prepare() if is_leased else []
+    await here.summarise(job, status, number=1)
+    waiting = await here.queue.get(job.id)
+    assert waiting.state is (JobState.LEASED if is_leased else JobState.QUEUED)
+    assert waiting.posts[0].outcome is not None
+    if is_leased:
+        # Its worker has lost the job as it knew it: the lease ends, and the job is sent after that.
+        await here.submitter.fly(flights[0])
+        clock.advance(timedelta(minutes=5))
+        await here.sweeper.sweep()
+    sent = await here.queue.get(job.id) if await here.send() else waiting
+    assert (sent.state, sent.attempt) == (JobState.SUBMITTED, 2)
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [(SessionStatus.COMPLETED, "completed"), (SessionStatus.UNSUBSCRIBED_CONTACT, "unreached")],
+)
+async def test_who_was_reached_or_asked_to_be_left_alone_is_not_called_again(
+    here: Engine, clock: ManualClock, status: SessionStatus, state: str
+) -> None:
+    job = await ordered_again(here, clock)
+    await here.summarise(job, status, number=1)
+    assert await here.state(job) == state
+    assert await here.send() == []
