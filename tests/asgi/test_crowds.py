@@ -64,7 +64,8 @@ async def answer_on(connection: socket.socket) -> bytes:
 
 
 async def test_who_never_sends_a_whole_request_makes_room_for_who_does(protocol: type) -> None:
-    limits = Limits(most=5, grace=SOON, patience=SOON)
+    hours = timedelta(hours=1)  # it is the crowd that closes them, and no time limit
+    limits = Limits(most=5, grace=SOON, patience=SOON, head=hours, whole=hours)
     async with serving(Starlette(routes=[Route("/", hello)]), protocol=protocol, limits=limits) as address:
         held = [connected(address.port, HEAD) for _ in range(20)]
         for _ in range(3):
