@@ -50,6 +50,8 @@ class Judgement:
     unanswered: int
     """Jobs one of whose POSTs has an outcome and no clear answer: only the summary told that it was placed."""
     violations: tuple[Violation, ...] = field(default=())
+    alarms: int = 0
+    """Jobs of which a person was told, after a set-back, that they may have rung twice."""
 
     def __str__(self) -> str:
         """The judgement, for people."""
@@ -92,6 +94,7 @@ class Bench:
 
     def __init__(self, jobs: Sequence[Job], ledger: Sequence[Row]) -> None:
         self.violations: list[Violation] = []
+        self.alarms: set[str] = set()
         self.ledger = ledger
         self.rang = [row for row in ledger if row["rang"]]
         self.rings_by_destination = Counter(row["destination"] for row in self.rang)
@@ -119,6 +122,7 @@ class Bench:
                 any(post.outcome is not None and post.answered_at is None for post in job.posts) for job in jobs
             ),
             violations=tuple(self.violations),
+            alarms=len(self.alarms),
         )
 
     def found(self, sentence: str, job: Job | None, rows: Iterable[Row] | None = None) -> None:
@@ -176,8 +180,15 @@ class Bench:
         outcomes |= _resolved(job)
         if job.has_outcome and rang and ids != outcomes and not (job.state is JobState.IN_DOUBT and outcomes < ids):
             self.found(f"WRONG POST: {sorted(ids)} rang, and the outcome stands with {sorted(outcomes)}", job)
-        if any(note.kind is NoteKind.RANG_TWICE for note in job.notes):
-            self.found(f"INCIDENT: {job.id} has a rang_twice note", job)
+        for note in job.notes:
+            if note.kind is not NoteKind.RANG_TWICE:
+                continue
+            # A worker that was killed before its POST left has told its journal of it. After a set-back nobody knows
+            # whether it left: the person is told, and the ledger says here that there was nothing to tell.
+            if "the store was set back" in note.text:
+                self.alarms.add(job.id)
+            else:
+                self.found(f"INCIDENT: {job.id} has a rang_twice note", job)
 
     def _rang_in_time(self, job: Job) -> None:
         for row in self.rings_of(job):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from voiceflow_worker.model.job import Job, JobState, Note, NoteKind
+from voiceflow_worker.model.job import Job, JobState, Note, NoteKind, Post
 from voiceflow_worker.model.lifecycle import into_doubt, with_post
 from voiceflow_worker.model.policy import CallPolicy
 
@@ -22,6 +22,8 @@ def is_forgotten(told: Job, stored: Job) -> bool:
     if stored.post_count < post.number:
         return True
     known = stored.post(post.number)
+    if known is not None and any(note.text == _twice(known, post) for note in stored.notes):
+        return False  # that there were two is noted
     # A POST that is recorded no more was dropped, as one of many that sent nothing. One that began at another moment
     # was made by a worker that did not know of the first.
     return known is not None and known.began_at != post.began_at
@@ -47,13 +49,19 @@ def remembered(job: Job, told: Job, *, at: datetime, policy: CallPolicy) -> Job:
         return into_doubt(knows, at=at, reason=REASON, policy=policy)
     if not known.may_have_rung:
         return into_doubt(with_post(job, post), at=at, reason=REASON, policy=policy)
-    text = (
-        f"POST {post.number} was sent at {post.began_at.isoformat()}; the store was set back, and it was sent again at "
-        f"{known.began_at.isoformat()}: this person may have been called twice"
-    )
     # One number for two POSTs: their evidence can no longer be told apart, so the record spans both.
-    merged = with_post(job, replace(known, began_at=post.began_at))
-    return replace(merged, notes=(*merged.notes, Note(at=at, kind=NoteKind.RANG_TWICE, text=text)))
+    merged = with_post(job, replace(known, began_at=min(known.began_at, post.began_at)))
+    note = Note(at=at, kind=NoteKind.RANG_TWICE, text=_twice(known, post))
+    return replace(merged, notes=(*merged.notes, note))
+
+
+def _twice(one: Post, other: Post) -> str:
+    """The note on two POSTs of one number, the same for both workers whose journals tell of them."""
+    first, second = sorted((one.began_at, other.began_at))
+    return (
+        f"POST {one.number} was begun at {first.isoformat()}; the store was set back, and it was begun again at "
+        f"{second.isoformat()}: this person may have been called twice"
+    )
 
 
 def made_again(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
