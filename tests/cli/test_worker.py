@@ -208,9 +208,9 @@ def wait_until_in_flight(folder: Path, job: Job) -> None:
 
 def test_a_second_signal_stops_at_once(folder: Path, eight: EightByEight) -> None:
     eight.sandbox.faults.add(Fault(fault=FaultKind.DELAY, seconds=60, times=1))
-    (job,) = enqueued(folder, 1)
+    enqueued(folder, 1)
     with Spawned(["worker", "--drain", "--json", "--store", url_of(folder)], folder) as worker:
-        wait_until_in_flight(folder, job)
+        wait_until_posted(eight, 1)
         worker.tell(signal.SIGTERM)
         worker.wait_for("stopping")
         began = time.monotonic()

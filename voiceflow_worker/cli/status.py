@@ -7,7 +7,6 @@ from voiceflow_worker.cli.opening import opened_queue, settings_from
 from voiceflow_worker.cli.options import JsonOption, QueueOption, StoreOption, WaitOption
 from voiceflow_worker.cli.output import Output, count_of
 from voiceflow_worker.core.gate_story import gate_in_words
-from voiceflow_worker.core.losses import in_words
 
 EXAMPLES = """Examples:
   voiceflow status
@@ -37,6 +36,8 @@ async def status(
     if found.doubts:
         output.say(f"in doubt: {found.doubts}; see `voiceflow calls list --state in_doubt`")
     if found.lost.total:
+        from voiceflow_worker.core.losses import in_words
+
         output.say(f"dropped by the store: {in_words(found.lost)}; see `voiceflow doctor`")
     return ExitCode.DONE
 
