@@ -16,18 +16,25 @@ from tests.cli.eight_by_eight import EightByEight, running
 from tests.cli.running import Ended, Program, Spawned
 from tests.cli.stored import empty, enqueued, in_doubt, url_of, within
 from tests.support.engine import Engine
+from tests.support.flows import flow
 from voiceflow_worker import open_store
 from voiceflow_worker.cli.checks import storage, webhook
 from voiceflow_worker.cli.checks.diagnosis import Found, Level, ok
-from voiceflow_worker.cli.checks.surroundings import Surroundings, surroundings
+from voiceflow_worker.cli.checks.surroundings import Account, Surroundings, surroundings
 from voiceflow_worker.core.heartbeat import Heartbeats
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.core.witness import HELD as SET_BACK
+from voiceflow_worker.gateway.account import Webhook
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.delivery import Hook
 from voiceflow_worker.settings import load_settings
 
 SECRET = "Bearer of-news"
+MENU = """from voiceflow_worker import Menu
+
+main = Menu("shop", prompt="Press one.", voice_profile="en-US-JennyNeural")
+main.on("1", goto="Thank you.")
+"""
 LOCAL_DISK = "/dev/vda1 / ext4 rw 0 0\n"
 
 
@@ -421,6 +428,84 @@ def test_a_receiver_that_listens_is_seen(voiceflow: Program, eight: EightByEight
     assert lines(voiceflow("doctor", "--json"))["receiver"]["level"] == "warning"
     within(voiceflow.folder, lambda engine: Heartbeats(engine.store).receiver("somebody"))
     assert lines(voiceflow("doctor", "--json"))["receiver"]["level"] == "ok"
+
+
+@dataclass
+class Asked:
+    """8x8, as far as the checks ask it for webhooks."""
+
+    hooks: tuple[Webhook, ...]
+
+    async def webhooks(self) -> tuple[Webhook, ...]:
+        return self.hooks
+
+
+def hook(url: str, kind: str = "VSS") -> Webhook:
+    return Webhook(type=kind, url=url, enabled=True, has_auth_header=True)
+
+
+def at_8x8(check: Callable[[Surroundings], Awaitable[Found | None]], *hooks: Webhook, **settings: object) -> Found:
+    """What a check finds when 8x8 itself is asked, and not a sandbox of this machine."""
+    looked = Surroundings(
+        settings=load_settings(**settings),
+        opening=ok("it opens"),
+        opened=None,
+        asked=Account(Asked(hooks)),  # type: ignore[arg-type]
+    )
+
+    async def look() -> Found | None:
+        return await check(looked)
+
+    found = asyncio.run(look())
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("http://127.0.0.1:8080/webhooks/8x8", "127.0.0.1 is this machine alone"),
+        ("http://calls.example.com/webhooks/8x8", "it is http, and not https"),
+        ("https://10.0.0.7/webhooks/8x8", "10.0.0.7 is no public address"),
+    ],
+)
+def test_summaries_that_are_sent_where_8x8_cannot_reach_are_a_failure(folder: Path, url: str, told: str) -> None:
+    for base_url in (None, "https://voice.8x8.com"):
+        found = at_8x8(webhook.registered, hook(url), base_url=base_url)
+        assert found.level is Level.FAILURE
+        assert told in found.message
+        assert "--register" in (found.remedy or "")
+    assert at_8x8(webhook.registered, hook("https://calls.example.com/webhooks/8x8")).level is Level.OK
+    assert at_8x8(webhook.registered, hook(url), base_url="http://127.0.0.1:8088").level is Level.OK
+
+
+def test_menus_of_a_receiver_need_a_webhook_for_call_actions(voiceflow: Program, eight: EightByEight) -> None:
+    empty(voiceflow.folder)
+    within(voiceflow.folder, lambda engine: Heartbeats(engine.store).receiver("without menus"))
+    assert "call actions" not in lines(voiceflow("doctor", "--json"))
+    within(voiceflow.folder, lambda engine: Heartbeats(engine.store, menus=["main", "approval"]).receiver("with"))
+    line = lines(voiceflow("doctor", "--json"))["call actions"]
+    assert (line["level"], "a receiver answers by approval, main" in line["message"]) == ("failure", True)
+    assert "voiceflow serve --ivr" in line["remedy"]
+    hooks = eight.sandbox._account.hooks("acme")
+    hooks["VCA"] = Hook(url="http://127.0.0.1:9/webhooks/8x8", enabled=False)
+    assert "is off" in lines(voiceflow("doctor", "--json"))["call actions"]["message"]
+    hooks["VCA"] = Hook(url="http://127.0.0.1:9/webhooks/8x8")
+    assert lines(voiceflow("doctor", "--json"))["call actions"]["level"] == "ok"
+
+
+def test_calls_that_begin_with_a_menu_need_a_webhook_for_call_actions(voiceflow: Program, eight: EightByEight) -> None:
+    within(voiceflow.folder, lambda engine: engine.queue.enqueue(flow(), menu="approval"))
+    line = lines(voiceflow("doctor", "--json"))["call actions"]
+    assert (line["level"], "calls that wait begin with approval" in line["message"]) == ("failure", True)
+
+
+def test_a_receiver_tells_by_which_menus_it_answers(voiceflow: Program, eight: EightByEight) -> None:
+    (voiceflow.folder / "shop.py").write_text(MENU)
+    with Spawned(["serve", "--port", "0", "--ivr", "shop:main"], voiceflow.folder) as serve:
+        serve.wait_for("ready on")
+        assert "a receiver answers by shop" in lines(voiceflow("doctor", "--json"))["call actions"]["message"]
+        assert serve.stop().code == 0
 
 
 # -- the queue ---------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 
 from tests.cli.eight_by_eight import EightByEight, running
 from tests.cli.running import Program, Spawned
-from voiceflow_worker.cli.webhook_registration import receiver_url, register
+from voiceflow_worker.cli.webhook_registration import receiver_url, refuse_out_of_reach, register
 from voiceflow_worker.errors import InvalidInputError, RequestFailedError
 from voiceflow_worker.gateway.account import WebhookType
 from voiceflow_worker.sandbox import Sandbox
@@ -150,3 +150,31 @@ def test_an_address_without_a_path_gets_that_of_the_receiver(given: str, url: st
 def test_an_address_without_a_host_is_none() -> None:
     with pytest.raises(InvalidInputError):
         receiver_url("https:///webhooks/8x8", path=PATH)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8080", "http://calls.example.com", "https://10.0.0.7/webhooks/8x8"])
+def test_an_address_that_8x8_cannot_reach_is_refused_before_anything_is_opened(
+    voiceflow: Program, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("VOICEFLOW_API_KEY", "key-1")
+    monkeypatch.setenv("VOICEFLOW_SUB_ACCOUNT", "acme")
+    ended = voiceflow("serve", "--port", "0", "--register", url)
+    assert ended.code == 2
+    assert "8x8 cannot send events there" in ended.err
+    assert "--force" in ended.err
+    assert list(voiceflow.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("base_url", [None, "https://voice.8x8.com", "https://10.0.0.1:8088"])
+def test_only_a_sandbox_on_this_machine_reaches_its_addresses(base_url: str | None) -> None:
+    with pytest.raises(InvalidInputError, match="this machine alone"):
+        refuse_out_of_reach("http://127.0.0.1:8080/webhooks/8x8", base_url=base_url)
+    refuse_out_of_reach(URL, base_url=base_url)
+    refuse_out_of_reach("http://127.0.0.1:8080/webhooks/8x8", base_url="http://127.0.0.1:8088")
+
+
+def test_a_sandbox_takes_an_address_of_this_machine_and_force_any(folder: Path, eight: EightByEight) -> None:
+    for arguments in (["--register", "http://127.0.0.1:9"], ["--register", "http://127.0.0.1:9", "--force"]):
+        with Spawned(["serve", "--port", "0", *arguments], folder) as serve:
+            serve.wait_for("8x8 sends VSS events to http://127.0.0.1:9/webhooks/8x8")
+            assert serve.stop().code == 0

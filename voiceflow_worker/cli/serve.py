@@ -11,7 +11,7 @@ from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.menus import IvrOption, load_menus
 from voiceflow_worker.cli.notifying import HookMetrics, NotifyOption, notifier_of, notifying
 from voiceflow_worker.cli.opening import opened_queue, settings_from
-from voiceflow_worker.cli.options import STORE_GROUP, StoreOption, WaitOption
+from voiceflow_worker.cli.options import STORE_GROUP, Flag, StoreOption, WaitOption
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.stopping import signals_to
 from voiceflow_worker.cli.store_watch import until_unusable
@@ -37,6 +37,7 @@ async def serve(
     host: str = "127.0.0.1",
     port: int = 8080,
     register: Annotated[str | None, Parameter(metavar="URL")] = None,
+    force: Annotated[bool, Flag] = False,
     ivr: IvrOption = None,
     notify: NotifyOption = None,
     store: StoreOption = None,
@@ -53,7 +54,8 @@ async def serve(
         host: The address to listen on.
         port: The port to listen on; 0 is any free one.
         register: Have 8x8 send session summaries (VSS), and with --ivr call actions (VCA), to this address, by which it
-            reaches this receiver. Needs VOICEFLOW_API_KEY and VOICEFLOW_SUB_ACCOUNT.
+            reaches this receiver: https, and a public name. Needs VOICEFLOW_API_KEY and VOICEFLOW_SUB_ACCOUNT.
+        force: Register an address that 8x8 cannot reach, as far as can be seen: http, or not public.
     """
     from functools import partial
 
@@ -63,7 +65,7 @@ async def serve(
     from voiceflow_worker.asgi.descriptors import raise_limit
     from voiceflow_worker.asgi.server import fast_protocol, serving
     from voiceflow_worker.cli.voice import voice_client
-    from voiceflow_worker.cli.webhook_registration import receiver_url
+    from voiceflow_worker.cli.webhook_registration import receiver_url, refuse_out_of_reach
     from voiceflow_worker.cli.webhook_registration import register as register_webhook
     from voiceflow_worker.gateway.account import WebhookType
     from voiceflow_worker.webhooks.app import PATH, receiver_app
@@ -79,6 +81,8 @@ async def serve(
     url = None if register is None else receiver_url(register, path=PATH)
     if url is not None:
         voice_client(settings)  # what is missing is told before anything is opened
+        if not force:
+            refuse_out_of_reach(url, base_url=settings.base_url)
     if secret is None and not settings.webhook_allow:
         output.note(
             "anybody who reaches this port can send events: set VOICEFLOW_WEBHOOK_SECRET, VOICEFLOW_WEBHOOK_ALLOW"

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 import anyio
 
 from voiceflow_worker.errors import InvalidInputError, VoiceUnavailableError
+from voiceflow_worker.model.web_address import is_this_machine, why_not_from_outside
 
 if TYPE_CHECKING:
     from voiceflow_worker.gateway.account import Webhook, WebhookType
@@ -30,6 +31,17 @@ def receiver_url(given: str, *, path: str) -> str:
             f"https://calls.example.com{path}"
         )
     return urlunsplit(parts._replace(path=path)) if parts.path in {"", "/"} else given
+
+
+def refuse_out_of_reach(url: str, *, base_url: str | None) -> None:
+    """Raise InvalidInputError for a receiver's address that 8x8 cannot reach. A sandbox on this machine reaches all."""
+    why = None if base_url is not None and is_this_machine(base_url) else why_not_from_outside(url)
+    if why is not None:
+        raise InvalidInputError(
+            f"--register {url}: 8x8 cannot send events there: {why}. Give an https address with a public name, such as "
+            "that of a proxy or a tunnel that leads to this receiver; --force registers it as it is. Nothing was "
+            "changed at 8x8."
+        )
 
 
 async def register(settings: Settings, url: str, *, kinds: Sequence[WebhookType], tell: Tell) -> None:

@@ -38,11 +38,21 @@ def _beat(text: str) -> WorkerBeat | None:
         return None
 
 
-class Heartbeats:
-    """Writes and reads heartbeats in a store."""
+def _menus(text: str) -> Sequence[str]:
+    """The menus that a receiver told of; none for one of an older version."""
+    try:
+        told: dict[str, Any] = json.loads(text)
+        return [str(name) for name in told.get("menus", ())]
+    except (ValueError, AttributeError, TypeError):
+        return []
 
-    def __init__(self, store: Store) -> None:
+
+class Heartbeats:
+    """Writes and reads heartbeats in a store. `menus` are the names of those that this receiver answers calls by."""
+
+    def __init__(self, store: Store, *, menus: Sequence[str] = ()) -> None:
         self._store = store
+        self._told = json.dumps({"menus": list(menus)} if menus else {})
 
     async def worker(self, beat: WorkerBeat) -> None:
         """Tell that a worker is alive."""
@@ -61,7 +71,7 @@ class Heartbeats:
 
     async def receiver(self, name: str) -> None:
         """Tell that a webhook receiver listens for this store."""
-        await self._put(RECEIVERS, name, "{}")
+        await self._put(RECEIVERS, name, self._told)
 
     async def receiver_left(self, name: str) -> None:
         """Tell that a receiver stopped in order."""
@@ -70,6 +80,11 @@ class Heartbeats:
     async def has_receiver(self) -> bool:
         """Whether any receiver listens: its heartbeat is younger than 30 s."""
         return bool(await self._store.records.scan(RECEIVERS, now=self._store.clock.now(), limit=1))
+
+    async def menus(self) -> Sequence[str]:
+        """The menus that receivers which listen answer calls by, sorted."""
+        found = await self._store.records.scan(RECEIVERS, now=self._store.clock.now())
+        return sorted({menu for _, text in found for menu in _menus(text)})
 
     async def _put(self, namespace: str, key: str, value: str) -> None:
         now = self._store.clock.now()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import SplitResult, urlsplit
+
+_NOT_PUBLIC = (".home.arpa", ".internal", ".invalid", ".lan", ".local", ".test")
+"""Names that mean nothing on the internet (RFC 6761, RFC 6762, RFC 8375; `internal` is kept free by ICANN)."""
 
 
 def read_base_url(text: str) -> str:
@@ -30,21 +33,46 @@ def read_notify_url(text: str) -> str:
 
 def is_plain_and_remote(url: str) -> bool:
     """Whether what is sent there can be read on its way: http, to another machine than this one."""
-    parts = urlsplit(url)
-    return parts.scheme == "http" and not _is_this_machine(parts.hostname or "")
+    return urlsplit(url).scheme == "http" and not is_this_machine(url)
 
 
-def _is_this_machine(host: str) -> bool:
-    """Whether a host is a loopback address, or the name of one (RFC 6761 §6.3)."""
-    host = host.rstrip(".")
+def is_this_machine(url: str) -> bool:
+    """Whether the host of an address is a loopback address, or the name of one (RFC 6761 §6.3)."""
+    host = _host(url)
     if host == "localhost" or host.endswith(".localhost"):
         return True
+    address = _ip(host)
+    return address is not None and address.is_loopback
+
+
+def why_not_from_outside(url: str) -> str | None:
+    """A clause that says why nobody on the internet can safely send to this address; None where they can.
+
+    Names are not looked up: whether a public name leads here is seen when somebody calls it.
+    """
+    host = _host(url)
+    if is_this_machine(url):
+        return f"{host} is this machine alone"
+    address = _ip(host)
+    if address is not None and not address.is_global:
+        return f"{host} is no public address"
+    if address is None and ("." not in host or host.endswith(_NOT_PUBLIC)):
+        return f"{host} is no public name"
+    if urlsplit(url).scheme != "https":
+        return "it is http, and not https"
+    return None
+
+
+def _host(url: str) -> str:
+    return (urlsplit(url).hostname or "").rstrip(".")
+
+
+def _ip(host: str) -> IPv4Address | IPv6Address | None:
     try:
         address = ip_address(host)
     except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return bool((mapped or address).is_loopback)
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _parts(text: str) -> SplitResult | None:

@@ -72,7 +72,7 @@ def receiver_app(
         secret=secret,
         allow=allow,
         trusted_proxies=trusted_proxies,
-        heartbeats=Heartbeats(store),
+        heartbeats=Heartbeats(store, menus=getattr(on_event, "menu_names", ())),
         on_event=on_event,
         progress=CallProgress(store, recordings_for=policy.retention),
         kept=KeptEvents(store),

@@ -38,6 +38,7 @@ CHECKS: tuple[tuple[str, Callable[[Surroundings], Awaitable[Found | None]]], ...
     ("webhook", webhook.registered),
     ("webhook address", webhook.reachable),
     ("webhook secret", webhook.secret),
+    ("call actions", webhook.call_actions),
     ("receiver", webhook.receiver),
     ("workers", queue.workers),
     ("limits", queue.limits),

@@ -9,15 +9,21 @@ import httpx
 from voiceflow_worker.cli.checks.diagnosis import Found, failure, ok, warning
 from voiceflow_worker.cli.checks.surroundings import Surroundings
 from voiceflow_worker.core.heartbeat import FRESH, Heartbeats
+from voiceflow_worker.core.ports import Query
 from voiceflow_worker.gateway.account import Webhook, WebhookType
 from voiceflow_worker.gateway.verdict import describe
 from voiceflow_worker.model.duration import write_duration
+from voiceflow_worker.model.job import JobState
 from voiceflow_worker.model.policy import Outcomes
+from voiceflow_worker.model.web_address import is_this_machine, why_not_from_outside
 from voiceflow_worker.webhooks.app import PATH
 
 TIMEOUT = httpx.Timeout(4)
 NOT_FOR_GET = 405
 """What a receiver answers to a GET of its webhook."""
+
+MOST_CALLS = 500
+"""So many waiting calls are asked for their menu."""
 
 _REGISTER = "`voiceflow serve --register URL` registers this receiver"
 
@@ -34,7 +40,23 @@ async def registered(looked: Surroundings) -> Found | None:
         )
     if not webhook.enabled:
         return failure(f"the webhook for session summaries, {webhook.url}, is off", remedy=_REGISTER)
-    return ok(f"session summaries (VSS) are sent to {webhook.url}")
+    return _out_of_reach(looked, webhook) or ok(f"session summaries (VSS) are sent to {webhook.url}")
+
+
+async def call_actions(looked: Surroundings) -> Found | None:
+    """8x8 asks somebody what to do next in a call, where menus are used."""
+    used = await _menus_used(looked)
+    if used is None:
+        return None
+    webhook = await _webhook(looked, WebhookType.CALL_ACTION)
+    if webhook is None or not webhook.enabled:
+        why = "none is registered" if webhook is None else f"the one registered, {webhook.url}, is off"
+        return failure(
+            f"menus are used ({used}), but there is no webhook for call actions (VCA): {why}, and nobody is asked what "
+            "follows a key press",
+            remedy="`voiceflow serve --ivr MODULE:MENU --register URL` registers it",
+        )
+    return _out_of_reach(looked, webhook) or ok(f"call actions (VCA) are sent to {webhook.url}")
 
 
 async def reachable(looked: Surroundings) -> Found | None:
@@ -111,12 +133,36 @@ async def receiver(looked: Surroundings) -> Found | None:
     )
 
 
+async def _menus_used(looked: Surroundings) -> str | None:
+    """Who uses menus, in words: receivers that listen, or calls that wait; None for nobody."""
+    if looked.opened is None:
+        return None
+    served = await Heartbeats(looked.opened).menus()
+    if served:
+        return f"a receiver answers by {', '.join(served)}"
+    query = Query(queue=looked.settings.queue, states=frozenset({JobState.QUEUED}), limit=MOST_CALLS)
+    named = sorted({job.menu for job in await looked.opened.jobs.find(query) if job.menu is not None})
+    return f"calls that wait begin with {', '.join(named)}" if named else None
+
+
+def _out_of_reach(looked: Surroundings, webhook: Webhook) -> Found | None:
+    """A failure where 8x8 cannot send to this address. A sandbox on this machine can."""
+    asked = looked.settings.base_url
+    why = why_not_from_outside(webhook.url)
+    if why is None or (asked is not None and is_this_machine(asked)):
+        return None
+    return failure(
+        f"8x8 sends {webhook.type} events to {webhook.url}, where it cannot reach the receiver: {why}",
+        remedy="`voiceflow serve --register URL` with the https address of a proxy, or of a tunnel to this machine",
+    )
+
+
 def _awaits_outcomes(looked: Surroundings) -> bool:
     return looked.settings.policy().outcomes is Outcomes.WEBHOOK
 
 
-async def _webhook(looked: Surroundings) -> Webhook | None:
-    """The one for session summaries. Raises CannotLookError."""
+async def _webhook(looked: Surroundings, kind: WebhookType = WebhookType.SESSION_SUMMARY) -> Webhook | None:
+    """The one for session summaries, or for another kind of event. Raises CannotLookError."""
     await looked.account.usable()
     found = await looked.account.webhooks()
-    return next((each for each in found if each.type == WebhookType.SESSION_SUMMARY.value), None)
+    return next((each for each in found if each.type == kind.value), None)
