@@ -9,6 +9,9 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import httpx
+import pytest
+
 from tests.cli.running import TIMEOUT, Program, Spawned
 from tests.cli.stored import enqueued, url_of
 
@@ -88,6 +91,42 @@ def test_a_sandbox_takes_only_its_key(folder: Path) -> None:
         assert status_of(base + path, authorization="Bearer key-2") == 401
         assert status_of(base + path, authorization="Bearer key-1") == 422  # it is no call flow
         assert sandbox.stop().code == 0
+
+
+def test_a_sandbox_takes_only_the_voices_and_sources_that_are_listed(folder: Path) -> None:
+    options = ["--voices", "en-IE-EmilyNeural, en-US-JennyNeural", "--sources", "+6531234567,6531234568"]
+    with Spawned(["sandbox", "--port", "0", *options], folder) as sandbox:
+        base = sandbox.wait_for("ready on").split()[5].rstrip(";")
+
+        def code_of(source: str, voice: str) -> int:
+            said = {"action": "say", "params": {"text": "Hello.", "voiceProfile": voice}}
+            call = {"action": "makeCall", "params": {"source": source, "destination": "+6587654321"}}
+            answer = httpx.post(
+                f"{base}/api/v1/subaccounts/acme/callflows",
+                json={"callflow": [call, said]},
+                headers={"Authorization": "Bearer any"},
+                trust_env=False,
+            )
+            return int(answer.json()["statusCode"])
+
+        assert code_of("+6531234568", "en-US-JennyNeural") == 1
+        assert code_of("+6531234569", "en-US-JennyNeural") == -1014
+        assert code_of("+6531234567", "en-GB-SoniaNeural") == -1002
+        assert sandbox.stop().code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--sources", "nobody"], "--sources nobody: give phone numbers"),
+        (["--sources", " , "], "--sources is empty"),
+        (["--voices", ""], "--voices is empty"),
+    ],
+)
+def test_a_list_that_cannot_be_meant_is_refused(voiceflow: Program, options: list[str], why: str) -> None:
+    ended = voiceflow("sandbox", "--port", "0", *options)
+    assert ended.code == 2
+    assert why in ended.err
 
 
 def test_a_host_that_is_not_here_is_told(voiceflow: Program) -> None:

@@ -107,7 +107,7 @@ def test_keys_that_no_phone_has_are_refused(keys: object) -> None:
 @pytest.mark.parametrize(
     "order",
     [
-        {"event": "VNU"},
+        {"event": "VXX"},
         {"duplicates": 1},
         {"event": "VCA", "duplicate_after": "VCS"},
         {"event": "VCA", "duplicate_after": -1},

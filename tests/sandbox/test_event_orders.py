@@ -231,3 +231,38 @@ async def test_a_call_whose_answer_was_lost_goes_through_its_menu() -> None:
             await settled(sandbox)
             (entry,) = await caller.ledger()
     assert (entry["answered_with"], entry["outcome"], entry["pressed"]) == ("reset", "COMPLETED", ["1"])
+
+
+async def test_every_event_of_a_call_has_all_the_fields_that_the_guides_list() -> None:
+    envelope = {"namespace", "eventType", "description", "version", "payload"}
+    common = {
+        "eventId", "callId", "sessionId", "subAccountId", "callStatus", "callDirection", "callType", "source",
+        "destination", "sourceFormat", "destinationFormat", "sourceCountryCode", "destinationCountryCode",
+        "sourceRefId", "destinationRefId", "callDuration", "sipCode", "timestamp",
+    }  # fmt: skip
+    async with receiving(GOODBYE) as receiver:
+        sandbox = menus(receiver, call_statuses=True)
+        async with calling(sandbox) as caller:
+            await caller.post(asking())
+            await settled(sandbox)
+    assert {frozenset(event) for event in receiver.events} == {frozenset(envelope)}
+    assert {event["version"] for event in receiver.events} == {1}
+    payloads = {event["eventType"]: event["payload"] for event in receiver.events}
+    assert set(payloads["CALL_ACTION"]) == common | {"eventData"}
+    assert set(payloads["CALL_STATUS"]) == common
+
+
+@pytest.mark.parametrize(("outcome", "sip_code"), [("BUSY", 486), ("NO_ANSWER", 480), ("FAILED", 503)])
+async def test_a_leg_that_was_not_answered_says_why_in_its_last_status(outcome: str, sip_code: int) -> None:
+    async with receiving(GOODBYE) as receiver:
+        sandbox = Sandbox(webhook=receiver.url, speed=QUICK, call_statuses=True)
+        sandbox.scripts.add(Script(outcome=SessionStatus(outcome)))
+        async with calling(sandbox) as caller:
+            await caller.place()
+            await settled(sandbox)
+    told = {
+        event["payload"]["callStatus"]: event["payload"]["sipCode"]
+        for event in receiver.events
+        if event["eventType"] == "CALL_STATUS"
+    }
+    assert told == {"CALL_INITIATED": 200, "CALL_DISCONNECTED": sip_code}

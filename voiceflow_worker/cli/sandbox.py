@@ -10,6 +10,8 @@ from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.opening import settings_from
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.stopping import signals_to
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model import phone
 
 EXAMPLES = """Examples:
   voiceflow sandbox --webhook http://127.0.0.1:8080/webhooks/8x8 --speed 20
@@ -24,6 +26,8 @@ async def sandbox(
     seed: str = "0",
     api_key: Annotated[str | None, Parameter(show_default=False)] = None,
     speed: float = 1.0,
+    voices: Annotated[str | None, Parameter(show_default=False)] = None,
+    sources: Annotated[str | None, Parameter(show_default=False)] = None,
 ) -> ExitCode:
     """Run the stand-in for 8x8: it validates and answers like the service, and calls nobody. For development only.
 
@@ -36,16 +40,38 @@ async def sandbox(
         seed: Decides how calls end.
         api_key: Take only this key. Without it any key will do.
         speed: How much quicker than life calls go; with 60 a minute takes a second.
+        voices: Take only these voice profiles (-1002 for others), with commas between. Without it any will do.
+        sources: Take only these numbers as sources (-1014 for others), with commas between. Without it any will do.
     """
     import anyio
 
     from voiceflow_worker.sandbox import Sandbox
 
+    numbers = None if sources is None else _listed("--sources", sources)
+    for number in numbers or ():
+        if not phone.is_e164(number):
+            raise InvalidInputError(f"--sources {number}: give phone numbers with their country code, as +6531234567")
     settings = settings_from()
     secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else None
-    stand_in = Sandbox(seed=seed, api_key=api_key, webhook=webhook, webhook_secret=secret, speed=speed)
+    stand_in = Sandbox(
+        seed=seed,
+        api_key=api_key,
+        numbers=numbers,
+        voices=None if voices is None else _listed("--voices", voices),
+        webhook=webhook,
+        webhook_secret=secret,
+        speed=speed,
+    )
     told = anyio.Event()
     async with signals_to(lambda _: told.set()), stand_in.running(host=host, port=port) as url:
         Output().note(f"voiceflow sandbox is ready on {url}; what rang is on {url}/_sandbox/calls")
         await told.wait()
     return ExitCode.DONE
+
+
+def _listed(option: str, given: str) -> list[str]:
+    """What an option lists, with commas between."""
+    listed = [name.strip() for name in given.split(",") if name.strip()]
+    if not listed:
+        raise InvalidInputError(f"{option} is empty: name at least one, or leave the option out to take any")
+    return listed

@@ -116,5 +116,9 @@ class Account:
 
     def answering(self) -> str | None:
         """The first sub-account that has a webhook for call actions, which a call that comes in would be for."""
+        return self.first_with("VCA")
+
+    def first_with(self, hook_type: str) -> str | None:
+        """The first sub-account that has a webhook for events of a type."""
         known = sorted(self._sub_accounts or ()) or [*self._hooks, _ANY]
-        return next((name for name in known if self.hook(name, "VCA") is not None), None)
+        return next((name for name in known if self.hook(name, hook_type) is not None), None)

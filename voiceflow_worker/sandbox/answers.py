@@ -12,11 +12,12 @@ from uuid import uuid4
 
 import orjson
 
+from voiceflow_worker.model.actions import Action
 from voiceflow_worker.model.callflow import find_problems
 from voiceflow_worker.model.finding import Finding
 from voiceflow_worker.model.status import VALIDITY_EXPIRED, api_code
 from voiceflow_worker.sandbox.account import Account
-from voiceflow_worker.sandbox.call import Call, CallRequest
+from voiceflow_worker.sandbox.call import Call, CallRequest, new_id
 from voiceflow_worker.sandbox.speech import read_action
 
 # The guides print 400 with -1007, a field that is wrong, and 422 with -1013, a flow that cannot be run: so the rest.
@@ -87,7 +88,13 @@ def created(call: Call) -> Answer:
 
 def not_created(status: int, code: int, message: str, *, headers: Mapping[str, str] | None = None) -> Answer:
     """Refused; `code` is the 8x8 code or, where it has none, the HTTP status."""
-    body = orjson.dumps({"sessionStatus": "NOT_CREATED", "statusCode": code, "statusMessage": message})
+    said = {
+        "sessionStatus": "NOT_CREATED",
+        "callFlowRequestId": new_id(),
+        "statusCode": code,
+        "statusMessage": message,
+    }
+    body = orjson.dumps(said)
     told = f"{status} NOT_CREATED" + (f" ({code})" if code < 0 else "")
     return Answer(status=status, body=body, told=told, code=code if code < 0 else None, headers=headers or {})
 
@@ -116,21 +123,21 @@ def judged(body: object, request: CallRequest, account: Account, *, now: datetim
     """The refusal of a body, by the first thing that is wrong with it; None when the call is accepted."""
     findings = find_problems(body, now=now)
     errors = [found for found in findings if found.is_error or found.code == VALIDITY_EXPIRED]
-    errors += against_account(request.actions, account, source=request.source)
+    errors += against_account(request.actions, account)
     if not errors:
         return None
     # Each field is checked before the flow as a whole: an unknown first action is -1007 at 8x8, not -1013.
     return _refused(min(errors, key=lambda found: found.code in _UNPROCESSABLE))
 
 
-def against_account(actions: Sequence[object], account: Account, *, source: str | None) -> Sequence[Finding]:
+def against_account(actions: Sequence[object], account: Account) -> Sequence[Finding]:
     """What of a flow's numbers and voices is not the account's."""
     found: list[Finding] = []
-    if source is not None and not account.owns(source):
-        found.append(Finding(message=_WORDS[-1014], code=-1014))
     for entry in actions:
-        _, params = read_action(entry)
-        voice = params.get("voiceProfile")
+        action, params = read_action(entry)
+        source, voice = params.get("source"), params.get("voiceProfile")
+        if action is Action.MAKE_CALL and isinstance(source, str) and not account.owns(source):
+            found.append(Finding(message=_WORDS[-1014], code=-1014))
         if isinstance(voice, str) and not account.speaks(voice):
             found.append(Finding(message=_WORDS[-1002], code=-1002))
     return found

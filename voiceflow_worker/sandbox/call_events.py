@@ -9,10 +9,19 @@ from enum import StrEnum
 
 from voiceflow_worker.model import phone
 from voiceflow_worker.model.events import ActionStatus
+from voiceflow_worker.model.status import SessionStatus
 from voiceflow_worker.sandbox.call import Call, Leg, new_id
 from voiceflow_worker.sandbox.orders import same_number
 from voiceflow_worker.sandbox.recordings import RecordingOrder
-from voiceflow_worker.sandbox.summary import event, wire_time
+from voiceflow_worker.sandbox.summary import NO_REFERENCE, event, wire_time
+
+_SIP_OK = 200
+_SIP_CODES = {
+    SessionStatus.COMPLETED: _SIP_OK,
+    SessionStatus.BUSY: 486,
+    SessionStatus.NO_ANSWER: 480,
+    SessionStatus.CANCELED: 487,
+}
 
 
 class LegState(StrEnum):
@@ -28,7 +37,7 @@ def action_event(
     call: Call, status: ActionStatus, *, dtmf: str | None, at: float, sip_code: int = 200
 ) -> dict[str, object]:
     """VCA: the service asks what to do next. `at` in the person's seconds since the dialling."""
-    payload = {**_of_leg(call, call.first_leg, status.value, at), "sipCode": sip_code}
+    payload = _of_leg(call, call.first_leg, status.value, at=at, sip_code=sip_code)
     payload["eventData"] = {"dtmf": dtmf}
     if call.client_action_id is not None:
         payload["clientActionId"] = call.client_action_id
@@ -37,7 +46,14 @@ def action_event(
 
 def status_event(call: Call, leg: Leg, state: LegState, *, at: float) -> dict[str, object]:
     """VCS: a leg changed its state."""
-    return event("CALL_STATUS", "Status update of a call", _of_leg(call, leg, state.value, at))
+    broke_off = state is LegState.DISCONNECTED and leg.connected is None
+    payload = _of_leg(call, leg, state.value, at=at, sip_code=sip_code_of(leg.status) if broke_off else _SIP_OK)
+    return event("CALL_STATUS", "Status update of a call", payload)
+
+
+def sip_code_of(status: SessionStatus) -> int:
+    """How the network says that a leg ended like this (RFC 3261 §21)."""
+    return _SIP_CODES.get(status, 503)
 
 
 def recording_event(call: Call, recording: RecordingOrder) -> dict[str, object]:
@@ -53,7 +69,7 @@ def recording_event(call: Call, recording: RecordingOrder) -> dict[str, object]:
     return event("CALL_RECORDING_STATUS", "Call recording status updated", payload)
 
 
-def _of_leg(call: Call, leg: Leg, status: str, at: float) -> dict[str, object]:
+def _of_leg(call: Call, leg: Leg, status: str, *, at: float, sip_code: int) -> dict[str, object]:
     return {
         "eventId": new_id(),
         "callId": leg.call_id,
@@ -69,7 +85,9 @@ def _of_leg(call: Call, leg: Leg, status: str, at: float) -> dict[str, object]:
         "sourceCountryCode": _country(leg.source),
         "destinationCountryCode": _country(leg.destination),
         "callDuration": 0 if leg.connected is None else max(0, round(at - leg.connected)),
-        "sipCode": 200,
+        "sourceRefId": NO_REFERENCE,
+        "destinationRefId": NO_REFERENCE,
+        "sipCode": sip_code,
         "timestamp": wire_time(call.moment(at)),
     }
 

@@ -20,6 +20,7 @@ from voiceflow_worker.sandbox.exports import Exports
 from voiceflow_worker.sandbox.faults import Fault, Faults
 from voiceflow_worker.sandbox.inbound import InboundOrder
 from voiceflow_worker.sandbox.ledger import Ledger
+from voiceflow_worker.sandbox.number_updates import NumberUpdateOrder, NumberUpdates
 from voiceflow_worker.sandbox.orders import OrderBook
 from voiceflow_worker.sandbox.recordings import RecordingOrder, Recordings
 from voiceflow_worker.sandbox.script import Script
@@ -43,6 +44,7 @@ class ControlRoutes:
         recordings: Recordings,
         events: EventOrders,
         switchboard: Switchboard,
+        number_updates: NumberUpdates,
         reset: Callable[[], None],
     ) -> None:
         self._ledger = ledger
@@ -54,6 +56,7 @@ class ControlRoutes:
         self._recordings = recordings
         self._events = events
         self._switchboard = switchboard
+        self._number_updates = number_updates
         self._reset_all = reset
 
     def routes(self) -> list[Route]:
@@ -66,6 +69,7 @@ class ControlRoutes:
             Route("/_sandbox/events", self._add_events, methods=["POST"]),
             Route("/_sandbox/inbound", self._call_in, methods=["POST"]),
             Route("/_sandbox/inbound", self._came_in, methods=["GET"]),
+            Route("/_sandbox/numbers", self._update_numbers, methods=["POST"]),
             Route("/_sandbox/log", self._add_rows, methods=["POST"]),
             Route("/_sandbox/exports", self._add_exports, methods=["POST"]),
             Route("/_sandbox/exports", self._told_exports, methods=["GET"]),
@@ -102,6 +106,10 @@ class ControlRoutes:
 
     async def _came_in(self, _request: Request) -> Response:
         return JSONResponse([entry.as_json() for entry in self._switchboard.entries])
+
+    async def _update_numbers(self, request: Request) -> Response:
+        updates = self._number_updates
+        return await self._take(request, NumberUpdateOrder, updates.send, check=updates.sub_account_of)
 
     async def _add_rows(self, request: Request) -> Response:
         return await self._take(request, RowOrder, self._rows.add)

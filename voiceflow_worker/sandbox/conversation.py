@@ -13,7 +13,7 @@ from voiceflow_worker.model.events import ActionStatus
 from voiceflow_worker.model.status import SessionStatus
 from voiceflow_worker.sandbox.account import Account
 from voiceflow_worker.sandbox.call import Call, Leg
-from voiceflow_worker.sandbox.call_events import LegState
+from voiceflow_worker.sandbox.call_events import LegState, sip_code_of
 from voiceflow_worker.sandbox.caller import Caller
 from voiceflow_worker.sandbox.capture import Question, listen, read_question
 from voiceflow_worker.sandbox.recordings import RecordingOrder, Recordings
@@ -31,9 +31,6 @@ class Stage:
     reports: Reports
     recordings: Recordings
     speed: float
-
-
-_SIP = {SessionStatus.COMPLETED: 200, SessionStatus.BUSY: 486, SessionStatus.NO_ANSWER: 480}
 
 
 class _End(Enum):
@@ -124,7 +121,7 @@ class Conversation:
         sip_code = 200
         if action is Action.MAKE_CALL:
             await self._call_second(params)
-            sip_code = _SIP.get(self._call.legs[-1].status, 503)
+            sip_code = sip_code_of(self._call.legs[-1].status)
             if asks and self._second is not None:
                 await self._hang_up_second(self._second, talks=True)
                 self._second = None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from voiceflow_worker.sandbox.orders import OrderBook, same_number
 
@@ -21,6 +21,8 @@ class EventKind(StrEnum):
     """A leg changed its state."""
     VRU = "VRU"
     """A recording is ready."""
+    VNU = "VNU"
+    """The account's numbers have changed."""
 
 
 class EventOrder(BaseModel):
@@ -44,6 +46,12 @@ class EventOrder(BaseModel):
     duplicate_after: Annotated[float, Field(ge=0)] | Literal["VSS"] = 0.0
     drop: bool = False
     retries: int | None = Field(default=None, ge=0, le=100)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.event is EventKind.VNU and (self.for_destination or self.duplicate_after == "VSS"):
+            raise ValueError("VNU is about no call: leave destination out, and give duplicate_after in seconds")
+        return self
 
     @property
     def for_destination(self) -> str | None:

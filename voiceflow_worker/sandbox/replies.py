@@ -7,13 +7,11 @@ from dataclasses import dataclass
 
 import orjson
 
-from voiceflow_worker.model.actions import Action
 from voiceflow_worker.model.callflow import find_problems
 from voiceflow_worker.model.values import is_list, is_object
 from voiceflow_worker.sandbox.account import Account
 from voiceflow_worker.sandbox.answers import against_account
 from voiceflow_worker.sandbox.delivery import DeliveryEntry
-from voiceflow_worker.sandbox.speech import read_action, text
 
 _INVALID_FLOW = -2003
 _SOURCE_NOT_ALLOWED = -2008
@@ -54,8 +52,7 @@ def judged_reply(answer: DeliveryEntry | None, account: Account) -> Reply | Refu
     flow, action_id = _read(body)
     if not flow:
         return Refusal(_INVALID_FLOW, "the answer to the call action event has no actions")
-    sources = [text(params, "source") for action, params in map(read_action, flow) if action is Action.MAKE_CALL]
-    for found in against_account(flow, account, source=next(iter(sources), None)):
+    for found in against_account(flow, account):
         code = _SOURCE_NOT_ALLOWED if found.code == _API_SOURCE_NOT_ALLOWED else _INVALID_FLOW
         return Refusal(code, found.message)
     return Reply(flow, action_id)

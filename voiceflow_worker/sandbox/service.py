@@ -30,6 +30,7 @@ from voiceflow_worker.sandbox.exports import Exports
 from voiceflow_worker.sandbox.faults import Faults
 from voiceflow_worker.sandbox.ledger import Ledger
 from voiceflow_worker.sandbox.misbehaviour import Misbehaviour
+from voiceflow_worker.sandbox.number_updates import NumberUpdates
 from voiceflow_worker.sandbox.orders import OrderBook
 from voiceflow_worker.sandbox.outcomes import Outcomes
 from voiceflow_worker.sandbox.recordings import Recordings
@@ -108,6 +109,10 @@ class Sandbox:
         self._exchange = Exchange(self._activity, timers=timers, stage=stage, log=self._log, now=self._now)
         self.inbound = Switchboard(self._account, outcomes=self._outcomes, exchange=self._exchange)
         """Who calls the account's numbers: `sandbox.inbound.call(InboundOrder(…))`; `.entries` what came of it."""
+        self.number_updates = NumberUpdates(
+            self._account, delivery=self._delivery, orders=self.events, timers=timers, speed=speed
+        )
+        """Updates of the account's numbers: `sandbox.number_updates.send(NumberUpdateOrder(…))`."""
         self._misbehaviour = Misbehaviour(self._date)
         self.ledger = Ledger()
         """Every call that was asked for, in order."""
@@ -136,6 +141,7 @@ class Sandbox:
             recordings=self.recordings,
             events=self.events,
             switchboard=self.inbound,
+            number_updates=self.number_updates,
             reset=self.reset,
         )
         account = [

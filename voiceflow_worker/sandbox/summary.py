@@ -10,6 +10,8 @@ from voiceflow_worker.model.actions import Action
 from voiceflow_worker.model.status import SESSION_VALIDITY_EXPIRED, SessionStatus
 from voiceflow_worker.sandbox.call import Call, Leg
 
+NO_REFERENCE = "null"
+"""Stands where a number has no reference: the service sends the word, not the value."""
 _LAST_ACTIONS = {
     Action.MAKE_CALL: "MAKE_CALL",
     Action.SAY: "SAY",
@@ -21,6 +23,8 @@ _LEG_STATUS = {
     SessionStatus.COMPLETED_UNSUBSCRIBED: SessionStatus.COMPLETED,
     SessionStatus.COMPLETED_UNSUB_ERROR: SessionStatus.COMPLETED,
 }
+
+_VERSION = 1
 
 # The guide has two: of a third party only the log of calls tells.
 _LEG_NAMES = ("callA", "callB")
@@ -55,7 +59,13 @@ def session_summary(call: Call) -> dict[str, object]:
 
 def event(event_type: str, description: str, payload: Mapping[str, object]) -> dict[str, object]:
     """The envelope that every event of the service has."""
-    return {"namespace": "VOICE", "eventType": event_type, "description": description, "payload": payload}
+    return {
+        "namespace": "VOICE",
+        "eventType": event_type,
+        "description": description,
+        "version": _VERSION,
+        "payload": payload,
+    }
 
 
 def _leg(call: Call, leg: Leg) -> dict[str, object]:
@@ -72,7 +82,7 @@ def _leg(call: Call, leg: Leg) -> dict[str, object]:
         "destinationFormat": "MSISDN",
         "sourceCountryCode": _country(leg.source),
         "destinationCountryCode": _country(leg.destination),
-        "sourceRefId": "null",  # the service sends the word, not the value
+        "sourceRefId": NO_REFERENCE,
         "callStatus": _LEG_STATUS.get(leg.status, leg.status).value,
         "callDuration": 0 if leg.connected is None else round(leg.ended - leg.connected),
     }
