@@ -342,6 +342,43 @@ async def test_jobs_that_were_pruned_are_no_alarm(lab: Lab) -> None:
         assert await hold_of(store) is None
 
 
+@pytest.mark.parametrize("unique_key", ["order-1", None])
+async def test_jobs_that_another_process_lets_be_pruned_sooner_are_no_alarm(lab: Lab, unique_key: str | None) -> None:
+    """A receiver that ends calls with a shorter retention than the workers have decides when they go."""
+    async with lab.store() as store, lab.worker(store, policy=CallPolicy()).at_work() as engine:
+        job = await engine.enqueue(unique_key=unique_key)
+        await engine.send()
+        receiver = Engine(store, lab.voice, policy=CallPolicy(retention=timedelta(days=1)))
+        await receiver.summarise(job)
+        lab.clock.advance(timedelta(days=2))
+        assert await engine.sweeper.prune() == 1
+        later = await engine.enqueue(number(1))
+        assert [each.id for each in await engine.send()] == [later.id]
+        assert await hold_of(store) is None
+        told = await testimony.testimony(store, lab.files, queue="default", policy=CallPolicy())
+        assert (told.set_back, told.forgotten) == (False, ())
+    async with lab.store() as store, lab.worker(store, policy=CallPolicy()).at_work():
+        assert await hold_of(store) is None
+
+
+@pytest.mark.parametrize("unique_key", ["order-1", None])
+async def test_a_pruned_job_hides_no_forgotten_one(lab: Lab, unique_key: str | None) -> None:
+    async with lab.store() as store:
+        await lab.worker(store).enqueue(number(2))
+    lab.back_up()
+    async with lab.store() as store, lab.worker(store, policy=CallPolicy()).at_work() as engine:
+        job = await engine.enqueue(unique_key=unique_key)
+        await engine.send()
+        receiver = Engine(store, lab.voice, policy=CallPolicy(retention=timedelta(days=1)))
+        await receiver.summarise(job)
+        lab.clock.advance(timedelta(days=2))
+        assert await engine.sweeper.prune() == 1
+    lab.set_back()
+    async with lab.store() as store, lab.worker(store, policy=CallPolicy()).at_work() as engine:
+        assert await hold_of(store) == HELD
+        assert await engine.state(job) == "in_doubt"
+
+
 async def test_a_new_worker_on_a_new_store_is_no_alarm(lab: Lab) -> None:
     async with lab.store() as store, lab.worker(store).at_work() as engine:
         await engine.enqueue()

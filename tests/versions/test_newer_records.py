@@ -119,7 +119,7 @@ async def test_a_store_that_holds_a_newer_job_has_not_forgotten_it(here: Engine)
     newer = (await here.enqueue(NEW)).id
     posted = [Told.of(sent[0], retention=timedelta(days=1))]
     posted.append(Told(job=replace(sent[0], id=newer), pruned_from=posted[0].pruned_from))
-    assert await forgotten_of(here.store.jobs, posted, now=here.store.clock.now()) == []
+    assert await forgotten_of(here.store, posted, now=here.store.clock.now()) == []
 
 
 async def test_a_parked_summary_of_a_newer_version_is_left_and_others_are_applied(here: Engine) -> None:

@@ -11,6 +11,7 @@ from voiceflow_worker.core.changes import Changes
 from voiceflow_worker.core.losses import LossWatch
 from voiceflow_worker.core.outbox import remember_forgotten
 from voiceflow_worker.core.ports import Order, Query, Store
+from voiceflow_worker.core.pruned import remember_pruned
 from voiceflow_worker.core.settle import Settler
 from voiceflow_worker.model import lifecycle
 from voiceflow_worker.model.job import FINAL_STATES, Job, JobState
@@ -111,6 +112,8 @@ class Sweeper:
             old = await self._overdue(state, now)
             if not old:
                 return deleted
+            # Before they go: a sweep that dies between the two must not leave calls that seem to be forgotten.
+            await remember_pruned(self._store, old, now=now, policy=self._policy)
             gone = sum(await self._store.jobs.delete(old, keep_keys_until=now + self._policy.key_retention))
             deleted += gone
             if len(old) < PAGE or 2 * gone < len(old):

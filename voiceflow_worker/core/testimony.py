@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from voiceflow_worker.core.journal_files import Witness
-from voiceflow_worker.core.ports import Jobs, Store
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.pruned import known_as_pruned
 from voiceflow_worker.core.reading import read_each
 from voiceflow_worker.model.job import Job
 from voiceflow_worker.model.policy import CallPolicy
@@ -53,12 +54,12 @@ async def testimony(store: Store, witness: Witness, *, queue: str, policy: CallP
     for file in files:
         retention = min(file.retention, policy.retention)
         if file.kept is not None:
-            known = await forgotten_of(store.jobs, [Told.of(file.kept, retention=retention)], now=now)
+            known = await forgotten_of(store, [Told.of(file.kept, retention=retention)], now=now)
             kept |= {told.job.id for told, _ in known}
         told = [Told.of(job, retention=retention) for job in await witness.entries(queue, file.name)]
         calls |= {each.job.id for each in told}
         for start in range(0, len(told), PAGE):
-            found = await forgotten_of(store.jobs, told[start : start + PAGE], now=now)
+            found = await forgotten_of(store, told[start : start + PAGE], now=now)
             forgotten |= {each.job.id: each.job for each, _ in found}
     # A file whose worker is just writing is ahead of the store by what is on its way: that alone means nothing.
     return Testimony(
@@ -66,9 +67,9 @@ async def testimony(store: Store, witness: Witness, *, queue: str, policy: CallP
     )
 
 
-async def forgotten_of(jobs: Jobs, told: Sequence[Told], *, now: datetime) -> list[tuple[Told, Job | None]]:
+async def forgotten_of(store: Store, told: Sequence[Told], *, now: datetime) -> list[tuple[Told, Job | None]]:
     """Those of which the store knows less than it is told, with what it has of them."""
-    stored = await read_each(jobs, [each.job.id for each in told])
+    stored = await read_each(store.jobs, [each.job.id for each in told])
     found: list[tuple[Told, Job | None]] = []
     for each in told:
         job = stored.jobs.get(each.job.id)
@@ -76,4 +77,6 @@ async def forgotten_of(jobs: Jobs, told: Sequence[Told], *, now: datetime) -> li
             continue  # a newer version went on with it: it was not forgotten
         if now < each.pruned_from if job is None else is_forgotten(each.job, job):
             found.append((each, job))
-    return found
+    # Whoever ended a job decided when it goes, which may be sooner than this process would have let it go.
+    pruned = await known_as_pruned(store, [each.job for each, job in found if job is None], now=now)
+    return [(each, job) for each, job in found if each.job.id not in pruned]

@@ -172,11 +172,11 @@ class RollbackGuard:
         self._incarnation = current
 
     async def _check(self, told: Sequence[Told]) -> bool:
-        if not await forgotten_of(self._store.jobs, told, now=self._clock.now()):
+        if not await forgotten_of(self._store, told, now=self._clock.now()):
             return False
         async with self._recovering:
             # Asked again: whoever was here before may have put it right.
-            if await forgotten_of(self._store.jobs, told, now=self._clock.now()):
+            if await forgotten_of(self._store, told, now=self._clock.now()):
                 await self._recover()
         return True
 
@@ -189,7 +189,7 @@ class RollbackGuard:
             retention = min(file.retention, self._policy.retention)
             told = [Told.of(job, retention=retention) for job in await self._witness.entries(self._queue, file.name)]
             for start in range(0, len(told), PAGE):
-                found = await forgotten_of(self._store.jobs, told[start : start + PAGE], now=self._clock.now())
+                found = await forgotten_of(self._store, told[start : start + PAGE], now=self._clock.now())
                 gone = [each.job for each, job in found if job is None]
                 await self._make_again(gone)
                 await together(*(partial(self._remember, each.job) for each, job in found if job is not None))
