@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from tests.cli.running import Program
 from tests.cli.stored import empty, enqueued, url_of
 
@@ -22,7 +24,8 @@ def test_a_queue_is_held_and_opened(voiceflow: Program) -> None:
 
 
 def test_a_hold_may_end_by_itself(voiceflow: Program) -> None:
-    store = ("--store", empty(voiceflow.folder))
+    store = ("--store", url_of(voiceflow.folder))
+    enqueued(voiceflow.folder, 1, batch_id="march")
     found = voiceflow("hold", "--batch", "march", "--for", "10m", "--json", *store).document
     until = datetime.fromisoformat(found["until"])
     assert timedelta(minutes=9) < until - datetime.now(UTC) <= timedelta(minutes=10)
@@ -45,3 +48,12 @@ def test_a_cancelled_batch_stays_cancelled(voiceflow: Program) -> None:
     assert ended.code == 1
     assert ended.document["state"] == "cancelled"
     assert "enqueue its calls as a new batch" in ended.err
+
+
+@pytest.mark.parametrize("duration", ["0", "0s", "0ms"])
+def test_a_hold_for_no_time_is_refused(voiceflow: Program, duration: str) -> None:
+    store = ("--store", empty(voiceflow.folder))
+    ended = voiceflow("hold", "--for", duration, *store)
+    assert (ended.code, ended.out) == (2, "")
+    assert "would hold nothing" in ended.err
+    assert voiceflow("status", "--json", *store).document["holds"] == []

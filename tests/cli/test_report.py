@@ -55,7 +55,7 @@ def test_a_file_that_cannot_be_written_is_told(voiceflow: Program) -> None:
 def test_a_batch_that_nobody_knows_exits_1(voiceflow: Program) -> None:
     ended = voiceflow("report", "--batch", "may", "--json", *filled(voiceflow))
     assert (ended.code, ended.document["total"]) == (1, 0)
-    assert "there are no calls of batch may in queue default" in ended.err
+    assert "batch may has no calls in queue default" in ended.err
 
 
 def test_without_a_batch_it_covers_the_queue(voiceflow: Program) -> None:

@@ -29,7 +29,8 @@ def test_an_empty_queue_has_no_oldest(voiceflow: Program) -> None:
 
 
 def test_holds_are_told(voiceflow: Program) -> None:
-    store = ("--store", empty(voiceflow.folder))
+    store = ("--store", url_of(voiceflow.folder))
+    enqueued(voiceflow.folder, 1, batch_id="march")
     voiceflow("hold", "--batch", "march", "--reason", "wrong date", *store)
     assert voiceflow("status", "--json", *store).document["holds"] == [
         {"scope": "batch", "name": "march", "until": None, "reason": "wrong date"}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
+from voiceflow_worker.cli.batches import why_unknown
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.opening import opened_queue, settings_from
 from voiceflow_worker.cli.options import BatchOption, Flag, JsonOption, QueueOption, StoreOption, WaitOption
@@ -87,6 +88,9 @@ async def list_calls(
                 output.document(call_as_json(job))
             else:
                 shown.append(job)
+        unknown = await why_unknown(calls, batch) if not shown and not json else None
+    if unknown is not None:
+        output.note(unknown)
     if not json:
         _tell_table(output, shown)
         if len(shown) == limit:
@@ -141,6 +145,10 @@ async def cancel(
     output = Output(as_json=json)
     async with opened_queue(settings_from(store=store, queue=queue, wait_for_store=wait_for_store)) as calls:
         if batch is not None:
+            unknown = await why_unknown(calls, batch)
+            if unknown is not None:
+                output.note(f"{unknown}. Nothing was cancelled.")
+                return ExitCode.UNDONE
             count = await calls.cancel_batch(batch, reason=reason or "the batch was cancelled by a person")
             output.document({"batch_id": batch, "cancelled": count})
             if not json:

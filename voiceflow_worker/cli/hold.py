@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated
 
 from cyclopts import Parameter
 
+from voiceflow_worker.cli.batches import why_unknown
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.opening import opened_queue, settings_from
 from voiceflow_worker.cli.options import BatchOption, DurationOption, JsonOption, QueueOption, StoreOption, WaitOption
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.core.gate_story import gate_in_words
+from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.call_json import rfc3339
 from voiceflow_worker.model.gate import Gate, GateScope, GateState
 
@@ -41,10 +44,16 @@ async def hold(
     Args:
         reason: Why, for those who look at the status.
     """
+    output = Output(as_json=json)
+    if for_ is not None and for_ <= timedelta():
+        raise InvalidInputError("--for 0 would hold nothing: give a duration such as 10m, or leave it out")
     async with opened_queue(settings_from(store=store, queue=queue, wait_for_store=wait_for_store)) as calls:
+        unknown = await why_unknown(calls, batch)
+        if unknown is not None:
+            output.note(f"{unknown}. Nothing was held.")
+            return ExitCode.UNDONE
         until = calls.store.clock.now() + for_ if for_ is not None else None
         gate = await calls.hold(batch_id=batch, until=until, reason=reason)
-    output = Output(as_json=json)
     output.document(gate_as_json(gate))
     if not json:
         output.say(f"{gate_in_words(gate)}: {gate.reason}")
@@ -60,9 +69,14 @@ async def resume(
     queue: QueueOption = None,
 ) -> ExitCode:
     """Open a held queue or batch again. A cancelled batch stays cancelled, and the exit code is 1."""
-    async with opened_queue(settings_from(store=store, queue=queue, wait_for_store=wait_for_store)) as calls:
-        gate = await calls.resume(batch_id=batch)
     output = Output(as_json=json)
+    async with opened_queue(settings_from(store=store, queue=queue, wait_for_store=wait_for_store)) as calls:
+        unknown = await why_unknown(calls, batch)
+        if unknown is not None:
+            await calls.resume(batch_id=batch)  # a hold may have been ordered for calls that never came, or are gone
+            output.note(unknown)
+            return ExitCode.UNDONE
+        gate = await calls.resume(batch_id=batch)
     output.document(gate_as_json(gate))
     if gate.state is not GateState.OPEN:
         output.note(f"{gate.scope.value} {gate.name} stays {gate.state.value}: enqueue its calls as a new batch")

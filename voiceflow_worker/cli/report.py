@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from voiceflow_worker.cli.batches import why_unknown
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.opening import opened_queue, settings_from
 from voiceflow_worker.cli.options import JsonOption, QueueOption, StoreOption, WaitOption
@@ -46,6 +47,7 @@ async def report(
     output = Output(as_json=json)
     async with opened_queue(settings_from(store=store, queue=queue, wait_for_store=wait_for_store)) as calls:
         found = await build_report(calls.store, calls.name, batch)
+        unknown = None if found.total else await why_unknown(calls, batch)
         if csv is not None:
             count = await write_csv_report(csv, calls.store, calls.name, batch)
             output.note(f"{csv}: {count_of(count, 'call')}")
@@ -55,7 +57,7 @@ async def report(
         url = calls.store.url
     output.document(found.as_json())
     if not found.total:
-        output.note(f"there are no calls{'' if batch is None else ' of batch ' + batch} in queue {calls.name} of {url}")
+        output.note(unknown or f"there are no calls in queue {calls.name} of {url}")
         return ExitCode.UNDONE
     if not json:
         _tell(output, found, queue=calls.name)

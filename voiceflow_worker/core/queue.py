@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
+from voiceflow_worker.core.batch_names import BatchNames
 from voiceflow_worker.core.changes import Changes
 from voiceflow_worker.core.identity import checked_queue, checked_reader, new_job_ids, new_revision
 from voiceflow_worker.core.outcome_wait import OutcomeWatch
@@ -84,6 +85,7 @@ class CallQueue:
         self._redial = redial
         self._suppression = SuppressionList(store)
         self._changes = Changes(store, self._policy)
+        self._batch_names = BatchNames(store, self.name)
         self._outcome_watch = OutcomeWatch(store)
 
     async def enqueue(
@@ -146,6 +148,7 @@ class CallQueue:
             raise CallFlowError(findings)
         await self._refuse_suppressed(jobs)
         await self._refuse_cancelled_batches({job.batch_id for job in jobs if job.batch_id is not None})
+        await self._batch_names.keep(job.batch_id for job in jobs)
         return await self.store.jobs.enqueue(jobs, now=now) if jobs else []
 
     async def get(self, job_id: str) -> Job:

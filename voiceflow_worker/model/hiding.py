@@ -14,7 +14,7 @@ HIDDEN = "***"
 _FILES = frozenset({"sqlite", "file"})
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _USER = re.compile(r"[\w.~%+-]*", re.ASCII)
-_OPEN_OPTIONS = frozenset({"durability", "replicas", "prefix", "tls", "ssl_cert_reqs", "ssl_check_hostname"})
+_OPEN_OPTIONS = frozenset({"durability", "replicas", "prefix", "tls", "ssl_cert_reqs", "ssl_check_hostname", "mode"})
 """Options of stores that hold no secret, and values that cannot be the rest of one."""
 _OPEN_VALUE = re.compile(r"[a-z0-9-]{1,20}")
 # What has its own scheme is somebody's address; a file's path may hold an @.

@@ -15,7 +15,7 @@ def path_of(url: str) -> Path:
     that names a host, options, or no file.
     """
     scheme, _, rest = url.partition(":")
-    shown = without_secrets(url)
+    shown = without_secrets(url, options=True)
     example = f"write {scheme}:///relative.db or {scheme}:////absolute.db"
     if rest.startswith("//") and not rest.startswith("///"):
         raise SettingsError(f"the store URL {shown!r} names a host, but a file has none; {example}")
