@@ -226,7 +226,7 @@ def test_logs_are_json_lines_where_asked_for(folder: Path, eight: EightByEight) 
     enqueued(folder, 1)
     environment = {"VOICEFLOW_BASE_URL": "http://127.0.0.1:9", "VOICEFLOW_LOG_FORMAT": "json"}
     with Spawned(["worker", "--store", url_of(folder)], folder, environment) as worker:
-        found = json.loads(worker.wait_for("cannot be reached"))
+        found = json.loads(worker.wait_for("8x8 cannot be reached"))
         ended = worker.stop()
     assert {"event", "level", "timestamp", "error"} <= set(found)
     assert "process" not in found

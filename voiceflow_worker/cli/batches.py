@@ -18,5 +18,9 @@ async def why_unknown(calls: CallQueue, batch: str | None) -> str | None:
     if await names.has_calls(batch):
         return None
     near = await names.near(batch)
-    hint = f"did you mean {' or '.join(near)}?" if near else "its id is what `voiceflow enqueue` printed, by default the file's name without its ending"
+    hint = (
+        f"did you mean {' or '.join(near)}?"
+        if near
+        else "its id is what `voiceflow enqueue` printed, by default the file's name without its ending"
+    )
     return f"batch {batch} has no calls in queue {calls.name} of {calls.store.url}; {hint}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from math import inf
 from typing import Annotated, Any
 
 from cyclopts import Group, Parameter, Token
@@ -33,6 +34,23 @@ def _moment(_type: Any, tokens: Sequence[Token]) -> datetime:
     if moment.tzinfo is None:
         raise ValueError(f"{text!r} does not say which time zone: add Z for UTC, or an offset such as +08:00")
     return moment.astimezone(UTC)
+
+
+def _port(_type: Any, value: Any) -> None:
+    if value is not None and not 0 <= value <= 65535:
+        raise ValueError(f"{value} is no port: give a number from 1 to 65535, or 0 for any free one")
+
+
+def _speed(_type: Any, value: float) -> None:
+    if not 0 < value < inf:
+        raise ValueError(f"{value:g} is no speed: give a number above 0; with 60 a minute takes a second")
+
+
+def _web_address(_type: Any, value: Any) -> None:
+    from voiceflow_worker.model.web_address import read_notify_url
+
+    if value is not None:
+        read_notify_url(value)
 
 
 StoreOption = Annotated[
@@ -67,6 +85,10 @@ JsonOption = Annotated[
     bool,
     Parameter(name="--json", negative=(), show_default=False, help="JSON for scripts on stdout; text goes to stderr."),
 ]
+PortOption = Annotated[int, Parameter(validator=_port, metavar="PORT")]
+MetricsPortOption = Annotated[int | None, Parameter(validator=_port, metavar="PORT")]
+SpeedOption = Annotated[float, Parameter(validator=_speed)]
+WebAddressOption = Annotated[str | None, Parameter(validator=_web_address, metavar="URL")]
 BatchOption = Annotated[str | None, Parameter(name="--batch", metavar="ID", help="Only this batch.")]
 DurationOption = Annotated[timedelta | None, Parameter(converter=_duration, n_tokens=1, metavar="DURATION")]
 MomentOption = Annotated[datetime | None, Parameter(converter=_moment, n_tokens=1, metavar="TIME")]

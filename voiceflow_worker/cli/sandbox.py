@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.opening import settings_from
+from voiceflow_worker.cli.options import PortOption, SpeedOption, WebAddressOption
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.stopping import signals_to
 from voiceflow_worker.errors import InvalidInputError
@@ -21,11 +22,11 @@ EXAMPLES = """Examples:
 async def sandbox(
     *,
     host: str = "127.0.0.1",
-    port: int = 8088,
-    webhook: str | None = None,
+    port: PortOption = 8088,
+    webhook: WebAddressOption = None,
     seed: str = "0",
     api_key: Annotated[str | None, Parameter(show_default=False)] = None,
-    speed: float = 1.0,
+    speed: SpeedOption = 1.0,
     voices: Annotated[str | None, Parameter(show_default=False)] = None,
     sources: Annotated[str | None, Parameter(show_default=False)] = None,
 ) -> ExitCode:

@@ -11,7 +11,7 @@ from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.menus import IvrOption, load_menus
 from voiceflow_worker.cli.notifying import HookMetrics, NotifyOption, notifier_of, notifying
 from voiceflow_worker.cli.opening import opened_queue, settings_from
-from voiceflow_worker.cli.options import STORE_GROUP, Flag, StoreOption, WaitOption
+from voiceflow_worker.cli.options import STORE_GROUP, Flag, PortOption, StoreOption, WaitOption
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.stopping import signals_to
 from voiceflow_worker.cli.store_watch import until_unusable
@@ -35,7 +35,7 @@ AnyQueue = Annotated[
 async def serve(
     *,
     host: str = "127.0.0.1",
-    port: int = 8080,
+    port: PortOption = 8080,
     register: Annotated[str | None, Parameter(metavar="URL")] = None,
     force: Annotated[bool, Flag] = False,
     ivr: IvrOption = None,

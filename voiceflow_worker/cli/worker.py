@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.notifying import HookMetrics, NotifyOption, notifier_of, notifying, tell_the_rest
 from voiceflow_worker.cli.opening import opened_queue, settings_from
-from voiceflow_worker.cli.options import Flag, JsonOption, QueueOption, StoreOption, WaitOption
+from voiceflow_worker.cli.options import Flag, JsonOption, MetricsPortOption, QueueOption, StoreOption, WaitOption
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.stopping import signals_to
 from voiceflow_worker.errors import InvalidInputError
@@ -36,7 +36,7 @@ async def worker(
     max_active: int | None = None,
     drain: Annotated[bool, Flag] = False,
     processes: int = 1,
-    metrics_port: int | None = None,
+    metrics_port: MetricsPortOption = None,
     metrics_host: str = "127.0.0.1",
     retry_not_created_5xx: Annotated[bool, Flag] = False,
     notify: NotifyOption = None,

@@ -1,4 +1,4 @@
-"""The names of a queue's batches: kept when calls are enqueued, so that a typing error can be answered with near ones."""
+"""The names of a queue's batches, kept when calls are enqueued: a typing error can be answered with near ones."""
 
 from __future__ import annotations
 
