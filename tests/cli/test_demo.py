@@ -62,7 +62,7 @@ def test_a_demo_is_left_quietly(folder: Path, number: signal.Signals) -> None:
 
 
 @pytest.mark.slow
-def test_the_wheel_carries_what_the_demo_needs(folder: Path) -> None:
+def test_the_wheel_carries_what_the_demo_and_the_sandbox_need(folder: Path) -> None:
     """Built without isolation, so nothing is fetched, and unpacked where no examples/ is near."""
     pytest.importorskip("hatchling")
     root = Path(__file__).parents[2]
@@ -74,12 +74,14 @@ def test_the_wheel_carries_what_the_demo_needs(folder: Path) -> None:
         code = (
             "from voiceflow_worker.cli.demo_files import *\n"
             "for name in (CAMPAIGN, FLOW):\n"
-            "    with example_file(name) as path: print(path.is_file(), path)"
+            "    with example_file(name) as path: print(path.is_file(), path)\n"
+            "import voiceflow_worker.sandbox.description as told\n"
+            "print(bool(told.description()), told.__file__)"
         )
         environment = {**os.environ, "PYTHONPATH": unpacked}
         run = [sys.executable, "-c", code]
         out = subprocess.run(run, cwd=folder, env=environment, check=True, capture_output=True, text=True).stdout
-    assert [line.split()[0] for line in out.splitlines()] == ["True", "True"]
+    assert [line.split()[0] for line in out.splitlines()] == ["True", "True", "True"]
     assert all(unpacked in line for line in out.splitlines())
 
 

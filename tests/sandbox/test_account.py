@@ -89,7 +89,8 @@ async def test_recordings_are_those_that_were_ordered(caller: Caller) -> None:
     placed = (await caller.place()).json()["sessionId"]
     await caller.order("recordings", {"session_id": placed, "url": "https://files.example.com/1.mp3", "seconds": 12.5})
     (found,) = (await get(caller, f"/recordings/{placed}"))["recordings"]
-    assert set(found) == {"recordingId", "sessionid", "status", "externalFileUrl", "duration", "startRecordingTime"}
+    names = {"recordingId", "sessionid", "subAccountId", "status", "externalFileUrl", "duration", "startRecordingTime"}
+    assert set(found) == names
     assert (found["sessionid"], found["externalFileUrl"]) == (placed, "https://files.example.com/1.mp3")
     assert (await get(caller, "/recordings/another"))["recordings"] == []
     await caller.order("reset", {})

@@ -61,8 +61,9 @@ class AccountRoutes:
             return JSONResponse({"statusCode": 404, "statusMessage": f"Number not found : {number}"}, status_code=404)
         return JSONResponse(_number(number))
 
-    def _recordings_of(self, _sub_account: str, request: Request) -> Response:
-        return JSONResponse({"recordings": self._recordings.of_session(request.path_params["session_id"])})
+    def _recordings_of(self, sub_account: str, request: Request) -> Response:
+        found = self._recordings.of_session(request.path_params["session_id"], sub_account=sub_account)
+        return JSONResponse({"recordings": found, "statusCode": 0, "statusMessage": "ok"})
 
     def _webhooks(self, sub_account: str, _request: Request) -> Response:
         return JSONResponse(

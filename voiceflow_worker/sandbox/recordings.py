@@ -32,12 +32,13 @@ class Recordings:
         """One more recording."""
         self._orders.append(order)
 
-    def of_session(self, session_id: str) -> list[Mapping[str, object]]:
+    def of_session(self, session_id: str, *, sub_account: str) -> list[Mapping[str, object]]:
         """The recordings of a session, in the service's words (8x8 recordings reference)."""
         return [
             {
                 "recordingId": order.recording_id,
                 "sessionid": order.session_id,  # so the service spells it
+                "subAccountId": sub_account,
                 "status": order.status,
                 "externalFileUrl": order.url,
                 "duration": order.seconds,

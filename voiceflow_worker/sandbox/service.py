@@ -22,6 +22,7 @@ from voiceflow_worker.sandbox.connection import ConnectionTellingProtocol
 from voiceflow_worker.sandbox.control_routes import ControlRoutes
 from voiceflow_worker.sandbox.conversation import Stage
 from voiceflow_worker.sandbox.delivery import Delivery, Hook
+from voiceflow_worker.sandbox.description import description_routes
 from voiceflow_worker.sandbox.event_orders import EventOrders
 from voiceflow_worker.sandbox.exchange import Exchange
 from voiceflow_worker.sandbox.export_orders import RowOrder
@@ -148,7 +149,7 @@ class Sandbox:
             *AccountRoutes(self._account, self.recordings).routes(),
             *ExportRoutes(self._account, self.exports).routes(),
         ]
-        self._others = Starlette(routes=[*control.routes(), *account], lifespan=self._lifespan)
+        self._others = Starlette(routes=[*control.routes(), *description_routes(), *account], lifespan=self._lifespan)
 
     @property
     def app(self) -> ASGIApp:
