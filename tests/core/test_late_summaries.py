@@ -55,7 +55,12 @@ async def test_that_the_first_attempt_reached_nobody_does_not_end_the_second(
 
 @pytest.mark.parametrize(
     ("status", "state"),
-    [(SessionStatus.COMPLETED, "completed"), (SessionStatus.UNSUBSCRIBED_CONTACT, "unreached")],
+    [
+        (SessionStatus.COMPLETED, "completed"),
+        (SessionStatus.COMPLETED_UNSUBSCRIBED, "completed"),
+        (SessionStatus.COMPLETED_UNSUB_ERROR, "completed"),
+        (SessionStatus.UNSUBSCRIBED_CONTACT, "unreached"),
+    ],
 )
 async def test_who_was_reached_or_asked_to_be_left_alone_is_not_called_again(
     here: Engine, clock: ManualClock, status: SessionStatus, state: str

@@ -184,6 +184,11 @@ def leg(status: str, destination: str | None = None) -> CallLeg:
     return CallLeg(status=status, destination=destination)
 
 
+def test_the_persons_leg_is_theirs_with_a_digit_that_is_dialled_within_the_country_only_too() -> None:
+    told = outcome("BUSY", leg("BUSY", OTHER), leg("COMPLETED", "660812345678"))
+    assert told.status_of("+66812345678") is S.COMPLETED
+
+
 @pytest.mark.parametrize(
     ("told", "expected"),
     [

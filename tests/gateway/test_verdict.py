@@ -145,6 +145,13 @@ def test_no_status_outweighs_a_session_id(status: int, believes: bool) -> None:
     assert (verdict.kind, verdict.session_id) == (K.UNKNOWN, "s-1")
 
 
+@pytest.mark.parametrize("status", [301, 307, 400, 401, 403, 404, 422, 425, 429, 503])
+@pytest.mark.parametrize("changed", [{"sessionId": ...}, {"sessionStatus": ...}])
+def test_created_or_a_session_alone_outweighs_the_status_too(status: int, changed: dict[str, Any]) -> None:
+    verdict = judge(status, created(**changed), headers={"Retry-After": "5"}, believes=True)
+    assert verdict.kind is K.UNKNOWN
+
+
 # -- other statuses ----------------------------------------------------------------------------------------------------
 
 
@@ -166,6 +173,8 @@ def test_what_is_wrong_with_the_account_holds_the_queue_until_opened(status: int
         (404, "VOICEFLOW_SUB_ACCOUNT"),
         (307, "VOICEFLOW_BASE_URL"),
         (308, "https://voice.8x8.uk/api"),
+        (410, "the API is gone from this address"),
+        (426, "a newer TLS"),
     ],
 )
 def test_a_hold_says_what_to_do(status: int, remedy: str) -> None:
@@ -291,6 +300,7 @@ def test_an_error_of_the_platform_is_about_the_queue_and_not_the_call(status: in
     assert verdict.hold.until_opened
     assert "then resume" in verdict.hold.reason
     assert "1304" in verdict.message
+    assert (changed.get("message", "Request could not be handled") or "it gave no reason") in verdict.message
     if "errorId" not in changed:
         assert "4b0c-77" in verdict.message
 
@@ -386,6 +396,13 @@ def test_a_certificate_error_holds_the_queue_wherever_it_lies(nothing_left: bool
     assert "certificate has expired" in verdict.hold.reason
 
 
+def test_a_certificate_error_without_a_word_about_the_certificate_holds_the_queue_too() -> None:
+    """That of aiohttp has none of the attributes of the one of `ssl`."""
+    hold = judge_failure(ssl.SSLCertVerificationError(), nothing_left=True, host="voice.8x8.com").hold
+    assert hold is not None
+    assert "the check failed" in hold.reason
+
+
 def test_another_tls_error_holds_nothing() -> None:
     error = httpx.ConnectError("tls")
     error.__cause__ = ssl.SSLError(1, "WRONG_VERSION_NUMBER")
@@ -410,3 +427,24 @@ def test_a_servers_words_become_one_printable_line() -> None:
     assert "no [31mgood" in verdict.message
     assert verdict.message.isprintable()
     assert len(verdict.message) < 300
+
+
+@pytest.mark.parametrize(("length", "told"), [(200, "x" * 200), (201, "x" * 199 + "…")])
+def test_of_a_servers_words_two_hundred_characters_are_told(length: int, told: str) -> None:
+    assert judge(400, not_created(statusMessage="x" * length)).message == f"8x8 refused the call (-1007): {told}"
+
+
+def test_an_answer_that_is_not_json_is_told_as_it_came() -> None:
+    assert "with '<h1>Bad gateway</h1>'" in judge(502, b"<h1>Bad gateway</h1>").message
+    assert "with a part of '<h1>Bad'" in judge(502, b"<h1>Bad", whole=False).message
+
+
+def test_a_page_that_is_indented_is_told_without_its_indentation() -> None:
+    page = "<html>\n" + " " * 300 + "<h1>Bad gateway</h1>"
+    assert "'<html> <h1>Bad gateway</h1>'" in judge(502, page.encode()).message
+    assert judge(400, not_created(statusMessage=page)).message.endswith("<html> <h1>Bad gateway</h1>")
+
+
+def test_a_code_that_only_repeats_the_status_is_not_told_twice() -> None:
+    assert judge(500, {"statusCode": 500, "statusMessage": "oops"}).message.count("500") == 1
+    assert "(-9999)" in judge(500, {"statusCode": -9999, "statusMessage": "oops"}).message

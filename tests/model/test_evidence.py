@@ -213,6 +213,18 @@ class TestAnswers:
         assert max(waits) <= POLICY.longest_backoff
         assert answer(begun(job), TURNED_AWAY).failures == 0
 
+    def test_a_call_that_was_placed_has_no_failures_to_its_name(self) -> None:
+        job = answer(answer(begun(answer(sending(), NOT_SENT)), CREATED), CREATED)
+        assert (job.state, job.failures) == (S.SUBMITTED, 0)
+
+    def test_a_doubt_is_told_in_the_words_of_the_answer(self) -> None:
+        assert answer(sending(), verdict(VerdictKind.UNKNOWN, message="502 Bad Gateway")).reason == "502 Bad Gateway"
+
+    def test_an_answer_that_says_nothing_clear_changes_no_doubt_that_stands(self) -> None:
+        doubted = in_doubt()
+        after = answer(doubted, UNKNOWN, at=NOW + HOUR)
+        assert (after.state, after.due_at, after.reason) == (S.IN_DOUBT, doubted.due_at, "lost")
+
     def test_where_nobody_listens_created_ends_the_job(self) -> None:
         deaf = replace(POLICY, outcomes=Outcomes.NONE)
         for job in (sending(), in_doubt(), not_placed(in_doubt())):
@@ -311,6 +323,14 @@ class TestSummaries:
             job = summary(job, BUSY, number)
         assert [note.kind for note in job.notes].count(NoteKind.RANG_TWICE) == 1
 
+    def test_each_further_pair_is_an_incident_of_its_own(self) -> None:
+        again = lifecycle.doubt(second_post_out(), at=NOW + HOUR, reason="lost", policy=POLICY)
+        job = begun(not_placed(again, at=NOW + 2 * HOUR), at=NOW + 2 * HOUR)
+        for number in (2, 1, 2):
+            job = answer(job, CREATED, number)
+        texts = [note.text for note in job.notes if note.kind is NoteKind.RANG_TWICE]
+        assert [text.partition(" may")[0] for text in texts] == ["POSTs 2 and 3", "POSTs 1 and 3"]
+
     def test_an_incident_is_seen_past_a_redial_that_came_after_it(self) -> None:
         job = answer(second_post_out(redial=ON_BUSY), CREATED, 2)
         redialled = begun(summary(job, BUSY, 2))
@@ -324,6 +344,11 @@ class TestSummaries:
         waits = summary(second_post_out(redial=ON_BUSY), BUSY, 2)
         assert waits.state is S.QUEUED
         assert summary(waits, COMPLETED, 1).state is S.COMPLETED
+
+    def test_who_answered_one_of_two_posts_was_reached_though_the_other_was_busy(self) -> None:
+        busy = summary(second_post_out(), BUSY, 2)
+        assert busy.state is S.UNREACHED
+        assert summary(busy, COMPLETED, 1).state is S.COMPLETED
 
 
 class TestAnOlderPostThatRang:
@@ -401,6 +426,7 @@ class TestMissedWindows:
     @pytest.mark.parametrize("how", MISSES)
     def test_without_a_validity_of_its_own_it_expires(self, how: str) -> None:
         job = self.MISSES[how](sending())
+        assert job.reason == f"8x8 says that its validity had passed ({how})"
         assert (job.state, job.valid_until, job.attempt) == (S.EXPIRED, None, 0)
 
     def test_past_its_own_validity_it_expires(self) -> None:
@@ -410,11 +436,13 @@ class TestMissedWindows:
 
     def test_a_missed_redial_gives_unreached(self) -> None:
         job = begun(summary(sending(redial=ON_BUSY), BUSY))
-        assert answer(job, MISSED).state is S.UNREACHED
+        after = answer(job, MISSED)
+        assert (after.state, after.reason) == (S.UNREACHED, "its validity ended before the redial (-1015)")
 
     def test_a_missed_redial_of_a_call_that_nobody_summarised_stays_accepted(self) -> None:
         job = begun(lifecycle.redial(placed(in_doubt()), at=NOW, note="again", force=True))
-        assert answer(job, MISSED).state is S.ACCEPTED
+        after = answer(job, MISSED)
+        assert (after.state, after.reason) == (S.ACCEPTED, "its validity ended before the redial (-1015)")
 
     def test_created_that_comes_after_the_drop_does_not_wait_for_another_summary(self) -> None:
         dropped = summary(sending(valid_until=NOW + HOUR), DROPPED)
@@ -462,6 +490,13 @@ class TestRedials:
         assert due is not None
         share = jitter * MINUTE + timedelta(microseconds=1)
         assert MINUTE - share <= due - NOW <= MINUTE + share
+
+    def test_the_jitter_makes_some_earlier_and_some_later(self) -> None:
+        plan = self.plan(jitter=0.5)
+        due = [redial_at(a_job(id=f"q.{number}", redial=plan), BUSY, at=NOW) for number in range(100)]
+        waits = sorted(each - NOW for each in due if each is not None)
+        assert waits[0] < 0.6 * MINUTE
+        assert waits[-1] > 1.4 * MINUTE
 
     def test_jobs_that_were_busy_together_are_not_called_together(self) -> None:
         plan = self.plan(jitter=0.5)
@@ -588,8 +623,9 @@ class TestASessionThatWasMatchedByNumbers:
     def test_is_left_alone_by_what_proves_something_of_another_session(self) -> None:
         for job in (self.matched(in_doubt()), answer(sending(), CREATED), a_job()):
             assert mismatched(job, 1, session_id="s-9", at=NOW, policy=POLICY) is job
-        answered_so = answer(sending(), CREATED)
-        assert mismatched(answered_so, 1, session_id="s-1", at=NOW, policy=POLICY) is answered_so
+        for said in (CREATED, replace(UNKNOWN, session_id="s-1")):
+            answered_so = answer(sending(), said)
+            assert mismatched(answered_so, 1, session_id="s-1", at=NOW, policy=POLICY) is answered_so
         told = summary(self.matched(in_doubt()), replace(COMPLETED, session_id="theirs"))
         assert mismatched(told, 1, session_id="theirs", at=NOW, policy=POLICY) is told
 

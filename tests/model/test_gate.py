@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -42,6 +43,26 @@ gates = st.one_of(st.just(OPEN), st.just(CANCELLED), times.map(held))
 )
 def test_a_gate_is_closed_while_it_is_held_or_cancelled(one: Gate, closed: bool) -> None:
     assert one.is_closed(at=NOW) is closed
+
+
+@pytest.mark.parametrize(
+    ("state", "until", "spent"),
+    [
+        (GateState.OPEN, None, True),
+        (GateState.CANCELLED, None, True),
+        (GateState.HELD, NOW, True),
+        (GateState.HELD, NOW + MINUTE, False),
+        (GateState.HELD, None, False),
+    ],
+)
+def test_a_gate_of_a_batch_is_spent_once_it_keeps_nothing_back(
+    state: GateState, until: datetime | None, spent: bool
+) -> None:
+    of_a_batch = Gate(queue="q", scope=GateScope.BATCH, name="b", state=state, until=until, since=NOW - MINUTE)
+    assert of_a_batch.is_spent(at=NOW) is spent
+    assert not replace(of_a_batch, since=NOW).is_spent(at=NOW), "one that was ordered just now"
+    assert not replace(of_a_batch, since=NOW + MINUTE).is_spent(at=NOW), "one that was ordered since"
+    assert not replace(of_a_batch, scope=GateScope.QUEUE).is_spent(at=NOW), "the gate of a queue stays"
 
 
 def test_an_open_order_opens_a_hold_of_any_kind() -> None:

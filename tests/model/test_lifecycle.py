@@ -28,6 +28,7 @@ from voiceflow_worker.model.outcome import Outcome
 from voiceflow_worker.model.policy import CallPolicy, Outcomes
 from voiceflow_worker.model.status import SessionStatus
 from voiceflow_worker.model.verdict import Verdict, VerdictKind
+from voiceflow_worker.model.window import CallWindow
 
 S = JobState
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -236,6 +237,14 @@ class TestAPersonsWord:
         assert (job.state, job.attempt, job.posts[0].verdict) == (S.ACCEPTED, 1, PostVerdict.PLACED)
         assert summarised(job, 1, BUSY, at=NOW, policy=POLICY).state is S.UNREACHED
 
+    def test_an_answer_that_came_keeps_its_time_and_without_one_the_word_counts(self) -> None:
+        assert accepted().posts[0].answered_at == NOW
+        unclear = Verdict(kind=VerdictKind.UNKNOWN, message="502 Bad Gateway")
+        answered_then = answered(sending(), 1, unclear, at=NOW + SECOND, policy=POLICY)
+        later = NOW + HOUR
+        told = lifecycle.resolve(answered_then, placed=True, at=later, witnessed=later, note="heard", policy=POLICY)
+        assert told.posts[0].answered_at == NOW + SECOND
+
     def test_what_was_said_is_noted(self) -> None:
         (note,) = accepted().notes
         assert (note.kind, note.text) == (NoteKind.RESOLVED, "heard it")
@@ -250,6 +259,21 @@ class TestAPersonsWord:
         later = NOW + 2 * HOUR
         settled = lifecycle.resolve(doubted, placed=False, at=later, witnessed=later, note="no row", policy=POLICY)
         assert settled.state is S.SUBMITTED
+
+
+class TestExpiry:
+    @pytest.mark.parametrize(
+        ("due_at", "why"),
+        [
+            (NOW, "its validity ended before it could be sent"),
+            (NOW + HOUR, "its validity ended before its calling window opened (09:00-20:00 mon-sun)"),
+            (NOW + 2 * HOUR, "its validity ended before its calling window opened (09:00-20:00 mon-sun)"),
+        ],
+    )
+    def test_only_a_window_that_would_have_opened_too_late_is_blamed(self, due_at: datetime, why: str) -> None:
+        window = CallWindow.parse("09:00-20:00")
+        job = a_job(window=window, time_zone="UTC", due_at=due_at, valid_until=NOW + HOUR)
+        assert lifecycle.expire(job, at=NOW + HOUR, policy=POLICY).reason == why
 
 
 class TestCancelling:
