@@ -19,7 +19,7 @@ from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.refusals import BatchLimits
 from voiceflow_worker.model.gate import GateScope, GateState
 from voiceflow_worker.model.policy import Outcomes
-from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.model.status import SessionStatus, api_code
 
 pytestmark = pytest.mark.anyio
 
@@ -66,6 +66,22 @@ async def test_a_campaign_that_is_refused_for_one_reason_is_held_and_goes_on_onc
     await queue.resume(batch_id="people")
     await drained(store, voice)
     assert await count(queue) == {"failed": failed, "accepted": 200 - failed}
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [("ask your account manager", True), ("voice profile is not licensed", True), ("", False), (None, False)],
+)
+async def test_a_hold_tells_the_words_of_8x8_where_they_say_more_than_the_code(
+    store: Store, message: str | None, told: bool
+) -> None:
+    """`None`: the words are the meaning of the code, in other letters."""
+    words = api_code(NO_VOICE).meaning.upper() if message is None else message
+    await enqueued(store, 20)
+    await drained(store, ScriptedVoice(answer=lambda _: refused(NO_VOICE, words)))
+    [gate] = await store.control.gates("default")
+    assert (f"; 8x8 says: {words}" in gate.reason) is told
+    assert ("8x8 says" in gate.reason) is told
 
 
 async def test_calls_without_a_batch_hold_the_queue(store: Store) -> None:
