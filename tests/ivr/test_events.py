@@ -26,8 +26,11 @@ from voiceflow_worker import (
     StoreUnavailableError,
     approval_call,
     approval_data,
+    open_store,
 )  # fmt: skip
+from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.model.events import SessionSummary
+from voiceflow_worker.webhooks.once import CLAIMS
 
 pytestmark = pytest.mark.anyio
 
@@ -144,6 +147,19 @@ class TestRepeatedEvents:
         for job in jobs:
             await Line.of(job).press(receiver, "1", eventId="e")
         assert len(counting.ran) == 2
+
+    async def test_stay_claimed_for_longer_than_a_handler_may_take(self, counting: Counting) -> None:
+        """Another receiver would run the handler a second time, beside the first."""
+        limit = timedelta(seconds=3)
+        counting.go_on = anyio.Event()
+        async with open_store("memory://", clock=ManualClock()) as store:
+            job = await called(store, counting.main)
+            receiver = Receiver.of(store, counting.main, handler_limit=limit)
+            async with anyio.create_task_group() as group:
+                group.start_soon(receiver.post, Line.of(job).event("1"))
+                await counting.began.wait()
+                assert await store.records.scan(CLAIMS, now=store.clock.now() + limit)
+                counting.go_on.set()
 
     async def test_are_taken_over_when_their_receiver_died(
         self, stores: tuple[Store, Store], counting: Counting
@@ -300,9 +316,15 @@ class TestFailures:
     async def test_a_handler_that_fails_is_a_fallback_a_200_a_log_line_and_a_count(self, store: Store) -> None:
         main = Menu("main", prompt="Press 1.", voice_profile="v", fallback=End("Goodbye."))
 
+        def deep(down: int) -> None:
+            if down == 0:
+                raise LookupError("no table")
+            deep(down - 1)
+
         @main.on("1")
         async def fails(_: Caller) -> End:
-            raise LookupError("no table")
+            deep(9)
+            return END
 
         @main.on("2")
         async def hangs(_: Caller) -> End:
@@ -318,6 +340,7 @@ class TestFailures:
             (job.id, "main", "failed"),
             (job.id, "main", "too_slow"),
         ]
+        assert [place.rpartition(" in ")[2] for place in logs[0]["where"].split(" < ")] == ["deep"] * 4
         assert (receiver.count("failed"), receiver.count("too_slow")) == (1, 1)
         assert (await got(store, job)).digits == "1,2"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from ipaddress import ip_network
@@ -28,11 +29,13 @@ ELSEWHERE = [ip_network("18.140.80.2/32")]
 
 async def test_a_summary_is_settled_and_answered_with_200() -> None:
     settling = Settling()
+    began = time.perf_counter()
     async with receiving(settling) as sender:
         answer = await sender.send()
         assert await sender.metric('events_total{kind="VSS"}') == 1
         assert await sender.metric('summaries_total{result="settled"}') == 1
         assert await sender.metric('answers_total{status="200"}') == 1
+        assert 0 < await sender.metric("seconds_sum") < time.perf_counter() - began
     assert (answer.status_code, answer.content) == (200, b"{}")
     (taken,) = settling.taken
     assert (taken.client_request_id, taken.status) == ("default.01J.1", SessionStatus.COMPLETED)
