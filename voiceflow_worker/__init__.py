@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from voiceflow_worker.errors import WebhookEventError as WebhookEventError
     from voiceflow_worker.gateway.account import OwnedNumber as OwnedNumber
     from voiceflow_worker.gateway.account import Recording as Recording
+    from voiceflow_worker.gateway.account import RecordingPush as RecordingPush
     from voiceflow_worker.gateway.account import SpeechProfile as SpeechProfile
     from voiceflow_worker.gateway.account import Webhook as Webhook
     from voiceflow_worker.gateway.account import WebhookType as WebhookType
@@ -189,6 +190,7 @@ _HOMES = {
     "ProcessRate": "pacing.process",
     "QueueStatus": "core.status",
     "Recording": "gateway.account",
+    "RecordingPush": "gateway.account",
     "RedialPolicy": "model.job",
     "RedisForgetsError": "errors",
     "Rehearsal": "ivr.rehearsal",
@@ -308,6 +310,7 @@ __all__ = [  # noqa: RUF022 - by the alphabet of the machine, as dir() and sorte
     "ProcessRate",
     "QueueStatus",
     "Recording",
+    "RecordingPush",
     "RedialPolicy",
     "RedisForgetsError",
     "Rehearsal",

@@ -20,7 +20,7 @@ def eight(monkeypatch: pytest.MonkeyPatch) -> Iterator[EightByEight]:
         yield found
 
 
-COMMANDS = [["profiles"], ["numbers"], ["webhooks"], ["recordings", "s-1"]]
+COMMANDS = [["profiles"], ["numbers"], ["webhooks"], ["recordings", "s-1"], ["recording-push", "show"]]
 
 
 def test_voices_are_listed(voiceflow: Program, eight: EightByEight) -> None:
@@ -40,10 +40,16 @@ def test_voices_are_chosen_by_their_locale(voiceflow: Program, eight: EightByEig
 
 
 def test_numbers_are_listed_as_call_flows_write_them(voiceflow: Program, eight: EightByEight) -> None:
-    assert voiceflow("account", "numbers", "--json").lines == [
-        {"msisdn": "+6531234567", "country": "SG", "status": "Active"},
-        {"msisdn": "+12025550123", "country": "US", "status": "Active"},
+    found = voiceflow("account", "numbers", "--json").lines
+    assert [(line["msisdn"], line["country"], line["status"]) for line in found] == [
+        ("+6531234567", "SG", "Active"),
+        ("+12025550123", "US", "Active"),
     ]
+    assert {key: found[0][key] for key in ("health", "is_healthy", "rental_price", "incoming_rate", "currency")} == {
+        "health": "Healthy", "is_healthy": True, "rental_price": 5.0, "incoming_rate": 0.01, "currency": "USD"
+    }  # fmt: skip
+    out = " ".join(voiceflow("account", "numbers").out.split())
+    assert "+6531234567 SG Active Healthy 5.0 0.01 minute USD" in out
 
 
 def test_webhooks_are_listed_without_their_secret(voiceflow: Program, eight: EightByEight) -> None:
@@ -58,6 +64,55 @@ def test_webhooks_are_listed_without_their_secret(voiceflow: Program, eight: Eig
     out = voiceflow("account", "webhooks").out
     assert out.split()[-4:] == ["VSS", "https://calls.example.com/", "yes", "yes"]
     assert "of-news" not in out
+
+
+def test_a_webhook_is_deleted_where_it_is_meant(voiceflow: Program, eight: EightByEight) -> None:
+    hooks = eight.sandbox._account.hooks("acme")
+    hooks["VCS"] = Hook(url="https://calls.example.com/", authorization=None)
+    asked = voiceflow("account", "webhooks", "--delete", "vcs")
+    assert (asked.code, "give --yes" in asked.err, set(hooks)) == (2, True, {"VCS"})
+    ended = voiceflow("account", "webhooks", "--delete", "vcs", "--yes", "--json")
+    assert (ended.code, ended.document, set(hooks)) == (
+        0,
+        {"type": "VCS", "url": "https://calls.example.com/", "deleted": True},
+        set(),
+    )
+    assert voiceflow("account", "webhooks", "--delete", "VCS", "--yes").code == 1
+    assert voiceflow("account", "webhooks", "--delete", "SMS", "--yes").code == 2
+
+
+def test_the_server_for_recordings_is_set_shown_and_deleted(voiceflow: Program, eight: EightByEight) -> None:
+    push = ("account", "recording-push")
+    assert "uploaded nowhere" in voiceflow(*push, "show").err
+    (voiceflow.folder / "secret").write_text("pass-1", encoding="utf-8")
+    server = ("SFTP", "sftp.example.com", "--port", 22, "--username", "ana", "--path", "/calls")
+    ended = voiceflow(*push, "set", *server, "--password-file", "secret", "--json")
+    shown = voiceflow(*push, "show", "--json")
+    assert ended.document == shown.document == {
+        "protocol": "SFTP", "host": "sftp.example.com", "port": 22, "username": "ana", "path": "/calls",
+        "has_password": True,
+    }  # fmt: skip
+    assert eight.sandbox._account.push_config("acme") == {
+        "protocol": "SFTP", "host": "sftp.example.com", "port": 22, "username": "ana", "path": "/calls",
+        "password": "pass-1",
+    }  # fmt: skip
+    assert "pass-1" not in ended.out + ended.err + shown.out + shown.err
+    assert "sftp.example.com" in voiceflow(*push, "show").out
+    assert voiceflow(*push, "delete").code == 2
+    assert voiceflow(*push, "delete", "--yes", "--json").document == {"deleted": True}
+    assert eight.sandbox._account.push_config("acme") is None
+
+
+def test_the_password_of_a_server_is_read_from_a_file(voiceflow: Program, eight: EightByEight) -> None:
+    push = ("account", "recording-push", "set", "S3", "s3.example.com")
+    (voiceflow.folder / "secret").write_text("pass-2\n", encoding="utf-8")
+    assert voiceflow(*push, "--password-file", "secret").code == 0
+    assert (eight.sandbox._account.push_config("acme") or {})["password"] == "pass-2"
+    assert voiceflow(*push, "--no-password").code == 0
+    assert "password" not in (eight.sandbox._account.push_config("acme") or {})
+    (voiceflow.folder / "empty").touch()
+    for wrong in ((), ("--password-file", "none"), ("--password-file", "empty")):
+        assert voiceflow(*push, *wrong).code == 2
 
 
 def test_recordings_are_listed(voiceflow: Program, eight: EightByEight) -> None:

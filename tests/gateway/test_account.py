@@ -15,13 +15,16 @@ from voiceflow_worker.gateway.account import (
     SpeechProfile,
     Webhook,
     read_number,
+    read_number_answer,
     read_numbers,
     read_profiles,
+    read_recording_push,
     read_recordings,
     read_webhooks,
 )
 
 READERS = [read_profiles, read_numbers, read_webhooks, read_recordings]
+SINGLES = [read_number_answer, read_recording_push]
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -30,7 +33,7 @@ anything = st.recursive(
 )
 names = st.sampled_from(
     ["speechProfiles", "numbers", "webhooks", "recordings", "msisdn", "type", "url", "recordingId", "duration",
-     "startRecordingTime", "speechProfileCode", "enabled"]
+     "startRecordingTime", "speechProfileCode", "enabled", "payload", "numberHealth", "rentalPrice", "port", "host"]
 )  # fmt: skip
 
 
@@ -54,6 +57,27 @@ def test_the_state_of_a_number_is_read(status: str, active: bool, expiring: bool
     number = read_number({"msisdn": "6531234567", "countryCode": "SG", "operationalStatus": status})
     assert number == OwnedNumber(msisdn="6531234567", country="SG", status=status)
     assert (number.is_active, number.is_expiring) == (active, expiring)
+
+
+def test_the_health_and_the_prices_of_a_number_are_read() -> None:
+    number = {
+        "msisdn": "6531234567", "dateCreated": "2026-01-05T08:00:00Z", "operationalStatus": "Active",
+        "referenceId": "r-1", "rentalPrice": 5.10, "incomingRate": "0.0125", "billingUnit": "minute",
+        "billingCurrency": "USD", "numberType": "LOCAL", "numberHealthCheckEnabled": True,
+        "numberHealth": {"isHealthy": False, "status": "Failing", "lastCheckedTime": "2026-11-20T09:00:00Z"},
+    }  # fmt: skip
+    (found,) = read_numbers({"numbers": [number]})
+    assert (found.is_healthy, found.health, found.is_unhealthy) == (False, "Failing", True)
+    assert found.health_checked_at == datetime(2026, 11, 20, 9, tzinfo=UTC)
+    assert (str(found.rental_price), str(found.incoming_rate)) == ("5.1", "0.0125")
+    assert (found.billing_unit, found.currency, found.number_type, found.reference_id) == (
+        "minute", "USD", "LOCAL", "r-1"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("price", [None, True, "free", "NaN", float("inf"), "1e40", []])
+def test_a_price_that_cannot_be_one_is_left_out(price: object) -> None:
+    assert read_numbers({"numbers": [{"msisdn": "1", "rentalPrice": price}]}) == (OwnedNumber(msisdn="1"),)
 
 
 def test_a_number_that_is_written_as_a_number_is_one() -> None:
@@ -105,3 +129,5 @@ def test_an_entry_without_its_name_is_none() -> None:
 def test_no_answer_is_too_strange_to_be_read(answer: dict[str, Any]) -> None:
     for read in READERS:
         assert isinstance(read(answer), tuple)
+    for read_one in SINGLES:
+        read_one(answer)

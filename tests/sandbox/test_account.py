@@ -12,6 +12,10 @@ from voiceflow_worker.sandbox import Sandbox
 pytestmark = pytest.mark.anyio
 
 ACME = "/api/v1/subaccounts/acme"
+NUMBER_FIELDS = {
+    "msisdn", "dateCreated", "dateUpdated", "countryCode", "operationalStatus", "referenceId", "rentalPrice",
+    "incomingRate", "billingUnit", "billingCurrency", "numberType", "uri", "numberHealthCheckEnabled", "numberHealth",
+}  # fmt: skip
 KEY = {"Authorization": "Bearer key-1"}
 
 
@@ -34,8 +38,14 @@ async def test_the_numbers_of_the_account_are_listed_and_found() -> None:
         missing = await caller.client.get(f"{caller.url}{ACME}/numbers/6599999999", headers=KEY)
     assert listed["totalNumbers"] == 2
     assert [number["msisdn"] for number in listed["numbers"]] == ["6531234567", "12025550123"]
-    assert found == {"msisdn": "6531234567", "countryCode": "SG", "operationalStatus": "Active"}
+    assert set(listed) == {"totalNumbers", "lastUpdatedAt", "numbers", "statusCode", "statusMessage"}
+    assert all(set(number) == NUMBER_FIELDS for number in listed["numbers"])
+    assert set(listed["numbers"][0]["numberHealth"]) == {"isHealthy", "status", "lastCheckedTime"}
+    assert set(found) == {"statusCode", "statusMessage", "timestamp", "payload"}
+    assert set(found["payload"]) == {"referenceId", "msisdn", "countryCode"}
+    assert (found["payload"]["msisdn"], found["payload"]["countryCode"]) == ("6531234567", "SG")
     assert missing.status_code == 404
+    assert set(missing.json()) == {"statusCode", "statusMessage", "timestamp"}
 
 
 async def test_webhooks_are_registered_listed_and_removed(caller: Caller) -> None:
@@ -53,8 +63,32 @@ async def test_webhooks_are_registered_listed_and_removed(caller: Caller) -> Non
     again = await caller.client.delete(f"{caller.url}{ACME}/webhooks/VSS", headers=KEY)
     other = await caller.client.get(f"{caller.url}{ACME.replace('acme', 'other')}/webhooks", headers=KEY)
     assert listed["webhooks"] == [{**given, "enabled": True, "httpAuthHeaderAvailable": False}]
-    assert (removed.status_code, removed.json()["count"], again.status_code) == (200, 0, 404)
+    assert (removed.status_code, again.status_code) == (200, 404)
+    assert removed.json() == {
+        **given, "enabled": False, "httpAuthHeaderAvailable": False, "statusCode": 0, "statusMessage": "deleted"
+    }  # fmt: skip
     assert other.json()["count"] == 0
+
+
+async def test_enabled_may_be_null(caller: Caller) -> None:
+    for name in ("enabled", "active"):
+        given = {"type": "VSS", "url": "http://127.0.0.1:9/hook", name: None}
+        answer = await caller.client.post(f"{caller.url}{ACME}/webhooks", json=given, headers=KEY)
+        assert (answer.status_code, answer.json()["webhooks"][0]["enabled"]) == (200, True)
+
+
+async def test_the_server_for_recordings_is_set_shown_without_its_password_and_deleted(caller: Caller) -> None:
+    url = f"{caller.url}{ACME}/recording-push-config"
+    given = {"protocol": "SFTP", "host": "sftp.example.com", "port": 22, "username": "ana", "path": "/calls"}
+    missing = await caller.client.get(url, headers=KEY)
+    stored = await caller.client.post(url, json={**given, "password": "pass-1"}, headers=KEY)
+    shown = await caller.client.get(url, headers=KEY)
+    deleted = await caller.client.delete(url, headers=KEY)
+    again = await caller.client.delete(url, headers=KEY)
+    assert [each.status_code for each in (missing, stored, shown, deleted, again)] == [404, 200, 200, 200, 404]
+    assert shown.json() == stored.json() == {**given, "passwordSet": True, "statusCode": 0, "statusMessage": "ok"}
+    refused = await caller.client.post(url, json={**given, "protocol": "FTP"}, headers=KEY)
+    assert refused.status_code == 422
 
 
 @pytest.mark.parametrize(

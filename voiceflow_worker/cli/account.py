@@ -1,4 +1,4 @@
-"""`voiceflow account`: what belongs to the sub-account at 8x8. Looks only; nothing is changed there."""
+"""`voiceflow account`: what belongs to the sub-account at 8x8, and where events and recordings are sent."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.opening import settings_from
 from voiceflow_worker.cli.options import JsonOption
 from voiceflow_worker.cli.output import Output
-from voiceflow_worker.cli.registering import add_command
+from voiceflow_worker.cli.recording_push import recording_push_group
+from voiceflow_worker.cli.registering import add_command, add_group
+from voiceflow_worker.cli.sureness import YesOption, is_sure
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from voiceflow_worker.gateway.client import VoiceClient
 
 PROFILES_EXAMPLES = """Examples:
@@ -25,21 +29,27 @@ NUMBERS_EXAMPLES = """Examples:
   voiceflow account numbers --json | jq -r 'select(.status == "Active") | .msisdn'"""
 WEBHOOKS_EXAMPLES = """Examples:
   voiceflow account webhooks
+  voiceflow account webhooks --delete VCS
   voiceflow account webhooks --json | jq -r 'select(.type == "VSS") | .url'"""
 RECORDINGS_EXAMPLES = """Examples:
   voiceflow account recordings 6f7a2c1e-8d5b-4f0e-9a44-3a1f0c2b7d10
   voiceflow account recordings 6f7a2c1e-8d5b-4f0e-9a44-3a1f0c2b7d10 --json | jq -r .url"""
+
+_SHOWN_OF_NUMBERS = (
+    "msisdn", "country", "status", "health", "rental_price", "incoming_rate", "billing_unit", "currency",
+)  # fmt: skip
 
 SessionId = Annotated[str, Parameter(name="SESSION", help="The id of the session; `calls show` has it.")]
 
 
 def account_group() -> App:
     """`account` with its commands."""
-    group = App(name="account", help="Look at what belongs to the sub-account at 8x8.")
+    group = App(name="account", help="What belongs to the sub-account at 8x8.")
     add_command(group, profiles, examples=PROFILES_EXAMPLES)
     add_command(group, numbers, examples=NUMBERS_EXAMPLES)
     add_command(group, webhooks, examples=WEBHOOKS_EXAMPLES)
     add_command(group, recordings, examples=RECORDINGS_EXAMPLES)
+    add_group(group, recording_push_group())
     return group
 
 
@@ -64,19 +74,50 @@ async def profiles(*, locale: str | None = None, json: JsonOption = False) -> Ex
 
 
 async def numbers(*, json: JsonOption = False) -> ExitCode:
-    """List the numbers of the account: any that is Active can be the source of a call. With --json, one a line."""
+    """List the numbers of the account: any that is Active can be the source of a call.
+
+    Health is what 8x8 found when it last checked the number. With --json, one a line.
+    """
+    from voiceflow_worker.model.call_json import rfc3339
+
     async with _asking() as voice:
         found = await voice.numbers()
     rows = [
-        {"msisdn": "+" + each.msisdn.removeprefix("+"), "country": each.country, "status": each.status}
+        {
+            "msisdn": "+" + each.msisdn.removeprefix("+"),
+            "country": each.country,
+            "status": each.status,
+            "health": each.health,
+            "is_healthy": each.is_healthy,
+            "health_checked_at": rfc3339(each.health_checked_at),
+            "rental_price": _money(each.rental_price),
+            "incoming_rate": _money(each.incoming_rate),
+            "billing_unit": each.billing_unit,
+            "currency": each.currency,
+            "number_type": each.number_type,
+            "reference_id": each.reference_id,
+        }
         for each in found
     ]
+    if not json:
+        rows = [{name: row[name] for name in _SHOWN_OF_NUMBERS} for row in rows]
     return _tell(Output(as_json=json), rows, nothing="the account has no numbers")
 
 
-async def webhooks(*, json: JsonOption = False) -> ExitCode:
-    """List where events are sent: VSS tells how calls ended. With --json, one a line."""
+async def webhooks(
+    *,
+    delete: Annotated[str | None, Parameter(metavar="TYPE")] = None,
+    yes: YesOption = False,
+    json: JsonOption = False,
+) -> ExitCode:
+    """List where events are sent: VSS tells how calls ended. With --json, one a line.
+
+    Args:
+        delete: Have events of this type (VSS, VCA, VCS, VRU, VNU) sent nowhere. Asks first.
+    """
     async with _asking() as voice:
+        if delete is not None:
+            return await _delete_webhook(voice, delete, yes=yes, output=Output(as_json=json))
         found = await voice.webhooks()
     rows = [
         {"type": each.type, "url": each.url, "enabled": each.enabled, "has_auth_header": each.has_auth_header}
@@ -124,6 +165,28 @@ def _tell(output: Output, rows: Sequence[Mapping[str, object]], *, nothing: str)
         headers = [f"#{name}" if name == "seconds" else name.replace("_", " ") for name in columns]
         output.table(headers, [[_cell(row[name]) for name in columns] for row in rows])
     return ExitCode.DONE
+
+
+async def _delete_webhook(voice: VoiceClient, kind: str, *, yes: bool, output: Output) -> ExitCode:
+    from voiceflow_worker.gateway.account import webhook_type
+
+    wanted = webhook_type(kind)
+    found = next((each for each in await voice.webhooks() if each.type == wanted.value), None)
+    if found is None:
+        output.note(f"no webhook of type {wanted.value} is registered")
+        return ExitCode.UNDONE
+    lost = " Calls then end without an outcome." if wanted.value == "VSS" else ""
+    if not is_sure(f"Have events of type {found.type} no longer sent to {found.url}?{lost}", yes=yes):
+        output.note("nothing was changed")
+        return ExitCode.UNDONE
+    await voice.delete_webhook(wanted)
+    output.document({"type": found.type, "url": found.url, "deleted": True})
+    output.say(f"events of type {found.type} are no longer sent to {found.url}")
+    return ExitCode.DONE
+
+
+def _money(price: Decimal | None) -> float | None:
+    return None if price is None else float(price)
 
 
 def _cell(value: object) -> object:

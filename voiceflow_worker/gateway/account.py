@@ -9,12 +9,16 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import TypeVar
 
+from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.values import is_list, is_object
 
 T = TypeVar("T")
+_DEAREST = Decimal(10) ** 12
+_LONGEST_PORT = 5
 Fields = Mapping[str, object]
 
 
@@ -26,6 +30,15 @@ class WebhookType(StrEnum):
     CALL_STATUS = "VCS"
     RECORDING = "VRU"
     NUMBERS = "VNU"
+
+
+def webhook_type(kind: WebhookType | str) -> WebhookType:
+    """The type of webhook of this name, in any case. Raises InvalidInputError, naming those there are."""
+    try:
+        return WebhookType(kind.upper())
+    except ValueError:
+        known = ", ".join(each.value for each in WebhookType)
+        raise InvalidInputError(f"{kind!r} is no type of webhook; there are {known}") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,11 +53,28 @@ class SpeechProfile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnedNumber:
-    """A number of the account, without its plus as 8x8 writes it; `status` is Active, Expiring or Inactive."""
+    """A number of the account, without its plus as 8x8 writes it.
+
+    `status` is Active, Expiring, Inactive or, in some events, Unhealthy. Only `GET …/numbers` tells it, and the health
+    and the prices: `GET …/numbers/{number}` tells no more than `msisdn`, `country` and `reference_id`. `is_healthy` is
+    None where 8x8 does not check the number, `health` what the last check at `health_checked_at` found. Prices are in
+    `currency`: `rental_price` of the number, `incoming_rate` of a call to it for each `billing_unit`.
+    """
 
     msisdn: str
     country: str | None = None
     status: str | None = None
+    reference_id: str | None = None
+    number_type: str | None = None
+    is_healthy: bool | None = None
+    health: str | None = None
+    health_checked_at: datetime | None = None
+    rental_price: Decimal | None = None
+    incoming_rate: Decimal | None = None
+    billing_unit: str | None = None
+    currency: str | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
 
     @property
     def is_active(self) -> bool:
@@ -55,6 +85,11 @@ class OwnedNumber:
     def is_expiring(self) -> bool:
         """Whether calls may show it for now only."""
         return (self.status or "").casefold() == "expiring"
+
+    @property
+    def is_unhealthy(self) -> bool:
+        """Whether 8x8 has found that calls from or to it fail: it should not be used for new ones."""
+        return self.is_healthy is False or (self.status or "").casefold() == "unhealthy"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +114,18 @@ class Recording:
     started_at: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordingPush:
+    """The server that 8x8 uploads recordings to, by `protocol` (S3 or SFTP). Its password is never told."""
+
+    protocol: str | None = None
+    host: str | None = None
+    port: int | None = None
+    username: str | None = None
+    path: str | None = None
+    has_password: bool = False
+
+
 def read_profiles(answer: Fields) -> tuple[SpeechProfile, ...]:
     """The voices in an answer of `GET …/speech-profiles`."""
     return _each(answer.get("speechProfiles"), _profile)
@@ -89,16 +136,52 @@ def read_numbers(answer: Fields) -> tuple[OwnedNumber, ...]:
     return _each(answer.get("numbers"), read_number)
 
 
+def read_number_answer(answer: Fields) -> OwnedNumber | None:
+    """The number in an answer of `GET …/numbers/{number}`; None if it names none."""
+    payload = answer.get("payload")
+    return read_number(payload if is_object(payload) else answer)
+
+
 def read_number(fields: Fields) -> OwnedNumber | None:
-    """One number, as `GET …/numbers/{number}` answers it; None if it names none."""
+    """One number of the account; None if it names none."""
     msisdn = _text(fields, "msisdn")
     if msisdn is None:
         return None
+    told = fields.get("numberHealth")
+    health: Fields = told if is_object(told) else {}
+    healthy = health.get("isHealthy")
     return OwnedNumber(
         msisdn=msisdn,
         country=_text(fields, "countryCode", "country"),
         status=_text(fields, "operationalStatus", "status"),
+        reference_id=_text(fields, "referenceId"),
+        number_type=_text(fields, "numberType"),
+        is_healthy=healthy if isinstance(healthy, bool) else None,
+        health=_text(health, "status"),
+        health_checked_at=_time(_text(health, "lastCheckedTime")),
+        rental_price=_price(fields.get("rentalPrice")),
+        incoming_rate=_price(fields.get("incomingRate")),
+        billing_unit=_text(fields, "billingUnit"),
+        currency=_text(fields, "billingCurrency"),
+        created_at=_time(_text(fields, "dateCreated")),
+        updated_at=_time(_text(fields, "dateUpdated")),
     )
+
+
+def read_recording_push(answer: Fields) -> RecordingPush | None:
+    """The server in an answer of `GET …/recording-push-config`; None if there is none."""
+    port = _text(answer, "port")
+    found = RecordingPush(
+        protocol=_text(answer, "protocol"),
+        host=_text(answer, "host"),
+        port=int(port)
+        if port is not None and port.isascii() and port.isdigit() and len(port) <= _LONGEST_PORT
+        else None,
+        username=_text(answer, "username"),
+        path=_text(answer, "path"),
+        has_password=answer.get("passwordSet") is True,
+    )
+    return None if found.host is None and found.protocol is None else found
 
 
 def read_webhooks(answer: Fields) -> tuple[Webhook, ...]:
@@ -176,6 +259,16 @@ def _seconds(value: object) -> timedelta | None:
         return timedelta(seconds=seconds) if math.isfinite(seconds) else None
     except (ValueError, OverflowError):
         return None
+
+
+def _price(value: object) -> Decimal | None:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    try:
+        price = Decimal(str(value).strip())
+    except (InvalidOperation, ValueError):  # ValueError: an integer of thousands of digits
+        return None
+    return price if price.is_finite() and abs(price) < _DEAREST else None
 
 
 def _time(text: str | None) -> datetime | None:

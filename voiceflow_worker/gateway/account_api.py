@@ -20,14 +20,17 @@ from voiceflow_worker.gateway.account import (
     Fields,
     OwnedNumber,
     Recording,
+    RecordingPush,
     SpeechProfile,
     Webhook,
     WebhookType,
-    read_number,
+    read_number_answer,
     read_numbers,
     read_profiles,
+    read_recording_push,
     read_recordings,
     read_webhooks,
+    webhook_type,
 )
 from voiceflow_worker.gateway.account_wire import AccountWire
 from voiceflow_worker.gateway.answer import Answer, AnswerReader
@@ -46,6 +49,9 @@ LONGEST_ANSWER = 8 * 1024 * 1024
 Sleep = Callable[[float], Awaitable[None]]
 
 _COME_BACK = frozenset({408, 425, 429, 500, 502, 503, 504})
+_PUSH = "recording-push-config"
+PROTOCOLS = ("S3", "SFTP")
+_MOST_PORT = 65535
 _WRONG_ADDRESS = "check VOICEFLOW_BASE_URL"
 
 
@@ -88,9 +94,12 @@ class AccountApi:
         return read_numbers((await self._get("numbers")).fields)
 
     async def number(self, msisdn: str) -> OwnedNumber | None:
-        """One number of the account; None if it has no such number. Raises PhoneNumberError for what is no number."""
+        """A number with its country and reference; None if it is not the account's. `numbers` tells status and health.
+
+        Raises PhoneNumberError for what is no number.
+        """
         said = await self._get("numbers", normalise(msisdn).removeprefix("+"), absent=True)
-        return None if said.status == 404 else read_number(said.fields)
+        return None if said.status == 404 else read_number_answer(said.fields)
 
     async def webhooks(self) -> tuple[Webhook, ...]:
         """Where events are sent."""
@@ -103,20 +112,52 @@ class AccountApi:
         """
         if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
             raise InvalidInputError(f"{url!r} is no address for webhooks: give one with http:// or https://")
-        body: dict[str, object] = {"type": _type(kind).value, "url": url, "enabled": True}
+        body: dict[str, object] = {"type": webhook_type(kind).value, "url": url, "enabled": True}
         if auth_header is not None:
             body["httpAuthHeader"] = auth_header
         await self._ask("POST", "webhooks", body=body)
 
     async def delete_webhook(self, kind: WebhookType | str) -> bool:
         """Have events of a type sent nowhere; False if they were not sent anywhere before."""
-        return (await self._ask("DELETE", "webhooks", _type(kind).value, absent=True)).status != 404
+        return (await self._ask("DELETE", "webhooks", webhook_type(kind).value, absent=True)).status != 404
 
     async def recordings(self, session_id: str) -> tuple[Recording, ...]:
         """The recordings of a session; none if it was not recorded, or is not known."""
         if not session_id.strip(". "):
             raise InvalidInputError(f"{session_id!r} is no session id")
         return read_recordings((await self._get("recordings", session_id, absent=True)).fields)
+
+    async def recording_push_config(self) -> RecordingPush | None:
+        """The server that recordings are uploaded to; None if there is none."""
+        said = await self._get(_PUSH, absent=True)
+        return None if said.status == 404 else read_recording_push(said.fields)
+
+    async def set_recording_push_config(
+        self, push: RecordingPush, *, password: str | None = None
+    ) -> RecordingPush | None:
+        """Have recordings uploaded to a server. Gives what 8x8 says of it; the password is never among it.
+
+        Raises InvalidInputError for a protocol, a host or a port that cannot be one.
+        """
+        protocol, host, port = (push.protocol or "").upper(), push.host or "", push.port
+        if protocol not in PROTOCOLS:
+            raise InvalidInputError(
+                f"{push.protocol!r} is no protocol for recordings; there are {', '.join(PROTOCOLS)}"
+            )
+        if not host.strip() or any(map(str.isspace, host)) or "://" in host:
+            raise InvalidInputError(
+                f"{host!r} is no host for recordings: give its name alone, such as sftp.example.com"
+            )
+        if port is not None and not 0 < port <= _MOST_PORT:
+            raise InvalidInputError(f"{port} is no port: give one between 1 and {_MOST_PORT}")
+        given = {"port": port, "username": push.username, "password": password, "path": push.path}
+        body = {"protocol": protocol, "host": host, **{name: each for name, each in given.items() if each is not None}}
+        said = await self._ask("POST", _PUSH, body=body, secret=password)
+        return read_recording_push(said.fields)
+
+    async def delete_recording_push_config(self) -> bool:
+        """Have recordings uploaded nowhere; False if they were not uploaded anywhere before."""
+        return (await self._ask("DELETE", _PUSH, absent=True)).status != 404
 
     async def _get(self, *path: str, absent: bool = False) -> _Said:
         trying = AsyncRetrying(
@@ -132,9 +173,17 @@ class AccountApi:
         raise AssertionError("tenacity raises what the last attempt did")  # pragma: no cover
 
     async def _ask(
-        self, method: str, *path: str, body: Mapping[str, object] | None = None, absent: bool = False
+        self,
+        method: str,
+        *path: str,
+        body: Mapping[str, object] | None = None,
+        absent: bool = False,
+        secret: str | None = None,
     ) -> _Said:
-        """Send one request, once. With `absent`, a 404 that is about the thing asked for is an answer too."""
+        """Send one request, once. With `absent`, a 404 that is about the thing asked for is an answer too.
+
+        A `secret` of the body is in no error, should somebody have sent it back.
+        """
         request = self._wire.request(method, *path, body=body, extensions=self._extensions)
         answer = await self._exchange(request)
         said = _Said(answer.status, _fields(answer))
@@ -143,6 +192,8 @@ class AccountApi:
                 raise self._failed(answer, "with what is no answer of its API", remedy=_WRONG_ADDRESS)
             return said
         told = _message(said)
+        if secret:
+            told = told.replace(secret, "[password]")
         if absent and answer.status == 404 and said.fields and "subaccount" not in _letters(told):
             return said
         if answer.status in _COME_BACK:
@@ -199,14 +250,6 @@ class AccountApi:
                 return f"the API has moved{f' to {there}' if there else ''}: {_WRONG_ADDRESS}"
             case _:
                 return ""
-
-
-def _type(kind: WebhookType | str) -> WebhookType:
-    try:
-        return WebhookType(kind.upper())
-    except ValueError:
-        known = ", ".join(each.value for each in WebhookType)
-        raise InvalidInputError(f"{kind!r} is no type of webhook; there are {known}") from None
 
 
 def _fields(answer: Answer) -> Fields:

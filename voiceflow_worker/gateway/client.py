@@ -17,7 +17,7 @@ import httpx
 from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.errors import CallInDoubtError, CallNotSentError, CallRefusedError, SettingsError
 from voiceflow_worker.gateway import wire
-from voiceflow_worker.gateway.account import OwnedNumber, Recording, SpeechProfile, Webhook, WebhookType
+from voiceflow_worker.gateway.account import OwnedNumber, Recording, RecordingPush, SpeechProfile, Webhook, WebhookType
 from voiceflow_worker.gateway.account_wire import AccountWire
 from voiceflow_worker.gateway.answer import AnswerReader
 from voiceflow_worker.gateway.evidence import BlindWatch, Watch
@@ -269,7 +269,10 @@ class VoiceClient:
         return await self._account().numbers()
 
     async def number(self, msisdn: str) -> OwnedNumber | None:
-        """One number of the account; None if it has no such number. Raises PhoneNumberError for what is no number."""
+        """A number with its country and reference; None if it is not the account's. `numbers` tells status and health.
+
+        Raises PhoneNumberError for what is no number.
+        """
         return await self._account().number(msisdn)
 
     async def webhooks(self) -> tuple[Webhook, ...]:
@@ -283,6 +286,20 @@ class VoiceClient:
     async def delete_webhook(self, kind: WebhookType | str) -> bool:
         """Have events of a type sent nowhere; False if they were not sent anywhere before. Sent once."""
         return await self._account().delete_webhook(kind)
+
+    async def recording_push_config(self) -> RecordingPush | None:
+        """The server that 8x8 uploads recordings to; None if there is none. Its password is never told."""
+        return await self._account().recording_push_config()
+
+    async def set_recording_push_config(
+        self, push: RecordingPush, *, password: str | None = None
+    ) -> RecordingPush | None:
+        """Have recordings uploaded to a server, which the answer names without the password. Sent once."""
+        return await self._account().set_recording_push_config(push, password=password)
+
+    async def delete_recording_push_config(self) -> bool:
+        """Have recordings uploaded nowhere; False if they were not uploaded anywhere before. Sent once."""
+        return await self._account().delete_recording_push_config()
 
     async def recordings(self, session_id: str) -> tuple[Recording, ...]:
         """The recordings of a session; none if it was not recorded, or is not known."""

@@ -57,6 +57,7 @@ class Account:
         self._voices = None if voices is None else frozenset(voices)
         self._hook_for_all = hook
         self._hooks: dict[str, dict[str, Hook]] = {}
+        self._push_configs: dict[str, Mapping[str, object]] = {}
 
     # -- coming in ---------------------------------------------------------------------------------------------------
 
@@ -113,6 +114,17 @@ class Account:
     def is_for_all(self, hook: Hook) -> bool:
         """Whether this is the hook that was given for all events, not one that was registered for some."""
         return hook is self._hook_for_all
+
+    def push_config(self, sub_account: str) -> Mapping[str, object] | None:
+        """Where recordings of a sub-account are uploaded to; None if nowhere."""
+        return self._push_configs.get(sub_account)
+
+    def set_push_config(self, sub_account: str, config: Mapping[str, object] | None) -> None:
+        """Have recordings of a sub-account uploaded elsewhere; None: nowhere."""
+        if config is None:
+            self._push_configs.pop(sub_account, None)
+        else:
+            self._push_configs[sub_account] = config
 
     def answering(self) -> str | None:
         """The first sub-account that has a webhook for call actions, which a call that comes in would be for."""

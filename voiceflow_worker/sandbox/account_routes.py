@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 import orjson
@@ -15,10 +15,14 @@ from voiceflow_worker.model import phone
 from voiceflow_worker.model.values import is_object
 from voiceflow_worker.sandbox.account import HOOK_TYPES, Account
 from voiceflow_worker.sandbox.delivery import Hook
+from voiceflow_worker.sandbox.orders import same_number
 from voiceflow_worker.sandbox.recordings import Recordings
 
 _SUB_ACCOUNT = "/api/v1/subaccounts/{sub_account}"
 _NUMBER_STATUS = "Active"
+_SINCE = "2026-01-05T08:00:00.000Z"
+_PUSH_FIELDS = ("protocol", "host", "port", "username", "password", "path")
+_MOST_PORT = 65535
 
 
 class AccountRoutes:
@@ -38,6 +42,9 @@ class AccountRoutes:
             self._route("/webhooks", self._webhooks, "GET"),
             self._route("/webhooks/{hook_type}", self._remove_webhook, "DELETE"),
             Route(_SUB_ACCOUNT + "/webhooks", self._register_webhook, methods=["POST"]),
+            self._route("/recording-push-config", self._push_config, "GET"),
+            self._route("/recording-push-config", self._remove_push_config, "DELETE"),
+            Route(_SUB_ACCOUNT + "/recording-push-config", self._set_push_config, methods=["POST"]),
         ]
 
     def _route(self, path: str, answer: Callable[[str, Request], Response], method: str) -> Route:
@@ -52,14 +59,29 @@ class AccountRoutes:
     def _numbers(self, _sub_account: str, _request: Request) -> Response:
         numbers = self._account.numbers
         return JSONResponse(
-            {"totalNumbers": len(numbers), "lastUpdatedAt": _now(), "numbers": [_number(number) for number in numbers]}
+            {
+                "totalNumbers": len(numbers),
+                "lastUpdatedAt": _now(),
+                "numbers": [_number(number) for number in numbers],
+                "statusCode": 0,
+                "statusMessage": "ok",
+            }
         )
 
     def _number(self, _sub_account: str, request: Request) -> Response:
         number = request.path_params["number"]
         if not phone.is_e164(number) or not self._account.owns(number):
-            return JSONResponse({"statusCode": 404, "statusMessage": f"Number not found : {number}"}, status_code=404)
-        return JSONResponse(_number(number))
+            told = {"statusCode": 404, "statusMessage": f"Number not found : {number}", "timestamp": _now()}
+            return JSONResponse(told, status_code=404)
+        told_of = _number(same_number(number))
+        return JSONResponse(
+            {
+                "statusCode": 0,
+                "statusMessage": "ok",
+                "timestamp": _now(),
+                "payload": {name: told_of[name] for name in ("referenceId", "msisdn", "countryCode")},
+            }
+        )
 
     def _recordings_of(self, sub_account: str, request: Request) -> Response:
         found = self._recordings.of_session(request.path_params["session_id"], sub_account=sub_account)
@@ -70,15 +92,7 @@ class AccountRoutes:
             {
                 "subAccountId": sub_account,
                 "count": len(self._account.hooks(sub_account)),
-                "webhooks": [
-                    {
-                        "type": hook_type,
-                        "url": hook.url,
-                        "enabled": hook.enabled,
-                        "httpAuthHeaderAvailable": hook.authorization is not None,
-                    }
-                    for hook_type, hook in self._account.hooks(sub_account).items()
-                ],
+                "webhooks": [_webhook(hook_type, hook) for hook_type, hook in self._account.hooks(sub_account).items()],
                 "statusCode": 0,
                 "statusMessage": "ok",
             }
@@ -95,7 +109,9 @@ class AccountRoutes:
         if not is_object(given):
             return _invalid("Invalid JSON request body")
         hook_type, url, header = given.get("type"), given.get("url"), given.get("httpAuthHeader")
-        enabled = given.get("enabled", given.get("active", True))  # some guides write `active`
+        enabled = given.get("enabled", given.get("active"))  # some guides write `active`
+        if enabled is None:
+            enabled = True
         if not isinstance(hook_type, str) or hook_type not in HOOK_TYPES:
             return _invalid(f"type should be one of: {','.join(HOOK_TYPES)}")
         if not isinstance(url, str) or not url.startswith(("http://", "https://")):
@@ -108,11 +124,42 @@ class AccountRoutes:
 
     def _remove_webhook(self, sub_account: str, request: Request) -> Response:
         hook_type = request.path_params["hook_type"]
-        if self._account.hooks(sub_account).pop(hook_type, None) is None:
+        hook = self._account.hooks(sub_account).pop(hook_type, None)
+        if hook is None:
             return JSONResponse(
                 {"statusCode": 404, "statusMessage": f"No webhook of type {hook_type}"}, status_code=404
             )
-        return self._webhooks(sub_account, request)
+        return JSONResponse(
+            {**_webhook(hook_type, hook), "enabled": False, "statusCode": 0, "statusMessage": "deleted"}
+        )
+
+    def _push_config(self, sub_account: str, _request: Request) -> Response:
+        found = self._account.push_config(sub_account)
+        return _no_push() if found is None else JSONResponse(_shown(found))
+
+    def _remove_push_config(self, sub_account: str, _request: Request) -> Response:
+        found = self._account.push_config(sub_account)
+        if found is None:
+            return _no_push()
+        self._account.set_push_config(sub_account, None)
+        return JSONResponse(_shown(found))
+
+    async def _set_push_config(self, request: Request) -> Response:
+        refused = turned_away(self._account, request)
+        if refused is not None:
+            return refused
+        try:
+            given = orjson.loads(await request.body())
+        except orjson.JSONDecodeError:
+            return _invalid("Invalid JSON request body")
+        if not is_object(given):
+            return _invalid("Invalid JSON request body")
+        wrong = _wrong_in_push_config(given)
+        if wrong is not None:
+            return _invalid(wrong)
+        config = {name: given[name] for name in _PUSH_FIELDS if given.get(name) is not None}
+        self._account.set_push_config(request.path_params["sub_account"], config)
+        return JSONResponse(_shown(config))
 
 
 def turned_away(account: Account, request: Request) -> Response | None:
@@ -131,9 +178,53 @@ def _number(number: str) -> dict[str, object]:
     digits = number.removeprefix("+")
     return {
         "msisdn": digits,
+        "dateCreated": _SINCE,
+        "dateUpdated": _SINCE,
         "countryCode": phone.country_of("+" + digits),
         "operationalStatus": _NUMBER_STATUS,
+        "referenceId": str(uuid.uuid5(uuid.NAMESPACE_OID, digits)),
+        "rentalPrice": 5.0,
+        "incomingRate": 0.01,
+        "billingUnit": "minute",
+        "billingCurrency": "USD",
+        "numberType": "LOCAL",
+        "uri": f"tel:+{digits}",
+        "numberHealthCheckEnabled": True,
+        "numberHealth": {"isHealthy": True, "status": "Healthy", "lastCheckedTime": _now()},
     }
+
+
+def _webhook(hook_type: str, hook: Hook) -> dict[str, object]:
+    return {
+        "type": hook_type,
+        "url": hook.url,
+        "enabled": hook.enabled,
+        "httpAuthHeaderAvailable": hook.authorization is not None,
+    }
+
+
+def _wrong_in_push_config(given: Mapping[str, object]) -> str | None:
+    protocol, port = given.get("protocol"), given.get("port")
+    if protocol not in {"S3", "SFTP"}:
+        return "protocol should be one of: S3,SFTP"
+    if not isinstance(given.get("host"), str) or not given["host"]:
+        return "host is missing but it is required"
+    if port is not None and (isinstance(port, bool) or not isinstance(port, int) or not 0 < port <= _MOST_PORT):
+        return f"port should be between 1 and {_MOST_PORT}"
+    texts = ("username", "password", "path")
+    wrong = [name for name in texts if not isinstance(given.get(name), str | None)]
+    return f"{wrong[0]} should be a string" if wrong else None
+
+
+def _shown(config: Mapping[str, object]) -> dict[str, object]:
+    """A recording-push-config as the service answers it: its password never."""
+    told = {name: value for name, value in config.items() if name != "password"}
+    return {**told, "passwordSet": "password" in config, "statusCode": 0, "statusMessage": "ok"}
+
+
+def _no_push() -> Response:
+    told = {"statusCode": 404, "statusMessage": "Recording push config not found", "timestamp": _now()}
+    return JSONResponse(told, status_code=404)
 
 
 def _invalid(message: str) -> Response:

@@ -87,9 +87,25 @@ async def source(looked: Surroundings) -> Found | None:
         number = normalise(wanted)
     except PhoneNumberError as error:
         return failure(str(error), remedy="write VOICEFLOW_SOURCE with its country code, such as +6531234567")
-    found = await (await looked.account.usable()).number(number)
+    voice = await looked.account.usable()
+    digits = number.removeprefix("+")
+    # The list alone tells the status and the health of a number.
+    found = next((each for each in await voice.numbers() if each.msisdn.removeprefix("+") == digits), None)
     if found is None:
-        return failure(f"{number} is no number of the account: 8x8 would refuse its calls (-1014)", remedy=remedy)
+        found = await voice.number(number)
+        if found is not None and found.status is None:
+            return ok(f"{number} belongs to the account, whose list of numbers does not tell its state")
+    if found is None:
+        return warning(
+            f"{number} is no number of the account: unless 8x8 has allow-listed it as a caller id, its calls are "
+            "refused (-1014)",
+            remedy=f"{remedy}; `voiceflow call` to your own phone shows whether it is allowed",
+        )
+    if found.is_unhealthy:
+        return warning(
+            f"{number} is unhealthy{f' ({found.health})' if found.health else ''}: it should not be used for new calls",
+            remedy="choose another source until 8x8 has mended this one",
+        )
     if found.is_active:
         return ok(f"{number} belongs to the account, and is active")
     if found.is_expiring:

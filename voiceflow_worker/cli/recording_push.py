@@ -1,0 +1,147 @@
+"""`voiceflow account recording-push`: the server that 8x8 uploads recordings to."""
+
+from __future__ import annotations
+
+import sys
+from getpass import getpass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from anyio import to_thread
+from cyclopts import App, Parameter
+
+from voiceflow_worker.cli.exit_codes import ExitCode
+from voiceflow_worker.cli.opening import settings_from
+from voiceflow_worker.cli.options import Flag, JsonOption
+from voiceflow_worker.cli.output import Output
+from voiceflow_worker.cli.registering import add_command
+from voiceflow_worker.cli.sureness import YesOption, is_sure
+from voiceflow_worker.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from voiceflow_worker.gateway.account import RecordingPush
+
+SHOW_EXAMPLES = """Example:
+  voiceflow account recording-push show"""
+SET_EXAMPLES = """Examples:
+  voiceflow account recording-push set SFTP sftp.example.com --username ana --path /calls
+  voiceflow account recording-push set S3 s3.example.com --username KEY --password-file /run/secrets/s3
+  printenv S3_SECRET | voiceflow account recording-push set S3 s3.example.com --username KEY --password-file -"""
+DELETE_EXAMPLES = """Example:
+  voiceflow account recording-push delete --yes"""
+
+Protocol = Annotated[Literal["S3", "SFTP"], Parameter(name="PROTOCOL", help="How recordings are uploaded: S3 or SFTP.")]
+Host = Annotated[str, Parameter(name="HOST", help="The name of the server.")]
+NONE = "recordings are uploaded nowhere; `voiceflow account recording-push set` names a server"
+
+
+def recording_push_group() -> App:
+    """`recording-push` with its commands."""
+    group = App(name="recording-push", help="The server that 8x8 uploads recordings to.")
+    add_command(group, show, examples=SHOW_EXAMPLES)
+    add_command(group, set_server, name="set", examples=SET_EXAMPLES)
+    add_command(group, delete, examples=DELETE_EXAMPLES)
+    return group
+
+
+async def show(*, json: JsonOption = False) -> ExitCode:
+    """Show where recordings are uploaded. Recording needs such a server first. The password is never told."""
+    from voiceflow_worker.cli.voice import voice_client
+
+    output = Output(as_json=json)
+    async with voice_client(settings_from()) as voice:
+        found = await voice.recording_push_config()
+    if found is None:
+        output.note(NONE)
+    else:
+        _tell(output, found)
+    return ExitCode.DONE
+
+
+async def set_server(
+    protocol: Protocol,
+    host: Host,
+    /,
+    *,
+    port: int | None = None,
+    username: Annotated[str | None, Parameter(metavar="NAME")] = None,
+    path: Annotated[str | None, Parameter(metavar="PATH")] = None,
+    password_file: Annotated[Path | None, Parameter(metavar="FILE")] = None,
+    no_password: Annotated[bool, Flag] = False,
+    json: JsonOption = False,
+) -> ExitCode:
+    """Have recordings uploaded to a server, instead of where they are uploaded now.
+
+    The password is asked for at the terminal unless an option says where it is. It is no option itself: a shell would
+    keep it in its history, and every user of the machine could read it.
+
+    Args:
+        port: The port of the server.
+        username: Who logs in there.
+        path: The folder, or the bucket, that recordings go to.
+        password_file: The file that holds the password, without its line end; - for standard input.
+        no_password: The server asks for none.
+    """
+    from voiceflow_worker.cli.voice import voice_client
+    from voiceflow_worker.gateway.account import RecordingPush
+
+    output = Output(as_json=json)
+    client = voice_client(settings_from())  # what is missing is told before anybody is asked for a password
+    password = None if no_password else await to_thread.run_sync(_password, password_file)
+    push = RecordingPush(protocol=protocol, host=host, port=port, username=username, path=path)
+    async with client as voice:
+        told = await voice.set_recording_push_config(push, password=password)
+        found = told or await voice.recording_push_config()
+    if found is not None:
+        _tell(output, found)
+    return ExitCode.DONE
+
+
+async def delete(*, yes: YesOption = False, json: JsonOption = False) -> ExitCode:
+    """Have recordings uploaded nowhere. What was uploaded stays where it is; later recordings are lost."""
+    from voiceflow_worker.cli.voice import voice_client
+
+    output = Output(as_json=json)
+    async with voice_client(settings_from()) as voice:
+        found = await voice.recording_push_config()
+        if found is None:
+            output.note(NONE)
+            return ExitCode.DONE
+        if not is_sure(f"Have recordings no longer uploaded to {found.host}?", yes=yes):
+            output.note("nothing was changed")
+            return ExitCode.UNDONE
+        await voice.delete_recording_push_config()
+    output.document({"deleted": True})
+    output.say(f"recordings are no longer uploaded to {found.host}")
+    return ExitCode.DONE
+
+
+def _password(file: Path | None) -> str:
+    if file is not None:
+        try:
+            password = sys.stdin.readline() if str(file) == "-" else file.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise InvalidInputError(f"the password cannot be read from {file}: {error}") from None
+        password, source = password.rstrip("\r\n"), str(file)
+    elif sys.stdin.isatty():
+        password, source = getpass("Password of the server: "), "the terminal"
+    else:
+        raise InvalidInputError("a password is needed: give --password-file or --no-password")
+    if not password:
+        raise InvalidInputError(f"there is no password in {source}; give --no-password if the server asks for none")
+    return password
+
+
+def _tell(output: Output, found: RecordingPush) -> None:
+    row = {
+        "protocol": found.protocol,
+        "host": found.host,
+        "port": found.port,
+        "username": found.username,
+        "path": found.path,
+        "has_password": found.has_password,
+    }
+    output.document(row)
+    if not output.as_json:
+        shown = {**row, "has_password": "yes" if found.has_password else "no"}
+        output.table([name.replace("_", " ") for name in row], [list(shown.values())])
