@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 
 import orjson
 import pytest
@@ -15,6 +16,7 @@ from voiceflow_worker.backends.contract.enqueue import full_job
 from voiceflow_worker.backends.instant import from_micros, to_micros
 from voiceflow_worker.backends.record import Head, head_of, job_from, record_of
 from voiceflow_worker.errors import StoreVersionError
+from voiceflow_worker.model.charge import Charge
 from voiceflow_worker.model.job import Job, KeyPress, Post
 from voiceflow_worker.model.outcome import CallLeg, Outcome
 from voiceflow_worker.model.window import CallWindow
@@ -52,6 +54,12 @@ OUTCOMES = st.builds(
     ended_at=st.none() | TIMES,
     seconds=st.none() | NUMBERS,
 )
+CHARGES = st.builds(
+    Charge,
+    price=st.decimals(min_value=0, max_value=10**9, allow_nan=False, allow_infinity=False),
+    currency=st.none() | TEXTS,
+    billed_seconds=st.none() | NUMBERS,
+)
 POSTS = st.builds(
     Post,
     client_request_id=TEXTS,
@@ -63,6 +71,7 @@ POSTS = st.builds(
     session_id=st.none() | TEXTS,
     outcome=st.none() | OUTCOMES,
     presses=st.lists(PRESSES, max_size=2).map(tuple),
+    charge=st.none() | CHARGES,
 )
 JOBS = st.builds(
     Job,
@@ -111,6 +120,13 @@ def test_a_time_of_another_zone_stays_the_same_instant() -> None:
     job = sample_job(due_at=NOW.astimezone(there), created_at=NOW.astimezone(there))
     assert again(job) == job
     assert again(job).due_at.tzinfo is UTC
+
+
+def test_what_a_newer_version_says_of_a_price_is_left_out() -> None:
+    job = job_from(
+        head_of(sample_job()), f'{{{KNOWN},"posts":[{{{POST},"charge":{{"price":"0.0400","tax":"7"}}}}]}}', "{}"
+    )
+    assert job.posts[0].charge == Charge(price=Decimal("0.0400"))
 
 
 def test_a_record_leaves_out_what_has_its_default() -> None:

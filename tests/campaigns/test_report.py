@@ -90,6 +90,10 @@ async def test_the_report_counts_states_outcomes_and_keys(store: Store) -> None:
         "answered": 3,
         "answer_rate": 0.6,
         "digits": {"1": 2, "9": 1},
+        "seconds": 60.0,
+        "cost": {},
+        "placed": 5,
+        "priced": 0,
     }
 
 

@@ -92,6 +92,22 @@ def test_what_has_no_row_stays_in_doubt_and_is_told(voiceflow: Program, eight: E
     }
 
 
+def test_prices_are_read_for_calls_that_ended(voiceflow: Program, eight: EightByEight) -> None:
+    eight.sandbox.rows.add(RowOrder(late_seconds=1_000_000))
+    (job,) = doubted(voiceflow, eight)
+    voiceflow("calls", "resolve", job.id, "--placed", "--note", "it rang", "--store", url_of(voiceflow.folder))
+    assert voiceflow(*reconcile(voiceflow, "--prices")).code == 0
+    assert voiceflow(*reconcile(voiceflow, "--batch", "march")).code == 2
+
+
+def test_a_settled_call_has_a_price(voiceflow: Program, eight: EightByEight) -> None:
+    doubted(voiceflow, eight)
+    assert voiceflow(*reconcile(voiceflow)).code == 0
+    out = voiceflow("report", "--store", url_of(voiceflow.folder)).out
+    assert "cost: 0.0400 USD" in out
+    assert "no call has ended without a price" in voiceflow(*reconcile(voiceflow, "--prices")).out
+
+
 def test_a_row_that_comes_later_is_found_later(voiceflow: Program, eight: EightByEight) -> None:
     eight.sandbox.rows.add(RowOrder(late_seconds=1_000_000))
     (job,) = doubted(voiceflow, eight)

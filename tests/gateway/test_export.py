@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -51,6 +52,9 @@ ROW = ExportRow(
     status_text="COMPLETED",
     call_status="COMPLETED",
     seconds=30.0,
+    sub_account_id="acme",
+    sip_status="200",
+    price=Decimal("0.01"),
 )
 KEY = "secret-key-1"
 FILE = "https://files.example/log.csv?signature=abc"
@@ -415,3 +419,36 @@ async def test_a_client_must_be_open(anyio_backend: str) -> None:
     voice: Any = VoiceClient("key-1", "acme")
     with pytest.raises(RuntimeError, match="not open"):
         await voice.logged_calls(since=SINCE, until=UNTIL)
+
+
+# -- all columns -------------------------------------------------------------------------------------------------------
+
+
+def test_every_column_of_the_reference_fills_a_field_of_its_own() -> None:
+    cells = {
+        "SessionId": "s-1", "CallId": "c-1", "AccountId": "a-1", "SubAccountId": "acme", "Direction": "OUTBOUND",
+        "SourceCountryCode": "SG", "SourceCountry": "Singapore", "SourceOperator": "O1", "SourceMCC": "525",
+        "SourceMNC": "01", "SourceEndpoint": "6531234567", "DestinationCountryCode": "MY",
+        "DestinationCountry": "Malaysia", "DestinationOperator": "O2", "DestinationMCC": "502",
+        "DestinationMNC": "12", "DestinationEndpoint": "60121234567", "InitiatedAt": "2026-11-20T07:30:00Z",
+        "ConnectedAt": "2026-11-20T07:30:05Z", "DisconnectedAt": "2026-11-20T07:30:35Z", "DurationInSec": "30",
+        "Product": "VOICE", "BillingUnit": "Minute", "BillingIncrement": "60+60", "BillableDurationInSec": "60",
+        "UnitPrice": "0.0400", "UnitPriceCurrency": "USD", "TotalPriceOfCall": "0.0410", "CallType": "PSTN",
+        "SipStatus": "200", "SessionStatus": "COMPLETED", "CallStatus": "COMPLETED", "TTSLength": "19",
+        "MOS": "4.2", "Content": "Your order is ready",
+    }  # fmt: skip
+    assert len(cells) == 35
+    (row,) = read_rows(",".join(cells).encode() + b"\r\n" + ",".join(cells.values()).encode() + b"\r\n")
+    assert all(getattr(row, each.name) for each in fields(ExportRow) if each.name != "is_zoneless")
+    assert (row.account_id, row.source_mcc, row.source_mnc, row.destination_mnc) == ("a-1", "525", "01", "12")
+    assert (row.billed_seconds, row.unit_price, row.price, row.currency) == (
+        60.0, Decimal("0.0400"), Decimal("0.0410"), "USD"
+    )  # fmt: skip
+    assert (row.tts_length, row.mos, row.content, row.call_type) == (19, 4.2, "Your order is ready", "PSTN")
+
+
+@pytest.mark.parametrize("price", ["", "free", "-1", "NaN", "Infinity", "1e40"])
+def test_a_price_that_cannot_be_one_is_none(price: str) -> None:
+    head, line = HEADER.rstrip(), LINE.rstrip().rpartition(b",")[0] + b"," + price.encode()
+    (row,) = read_rows(head + b"\r\n" + line + b"\r\n")
+    assert (row.price, row.session_id) == (None, "s-1")

@@ -73,6 +73,13 @@ class TestRows:
         await sandbox.idle()
         (row,) = await rows(caller)
         assert list(row) == list(COLUMNS)
+        assert len(COLUMNS) == 35
+        assert (row["BillableDurationInSec"], row["TotalPriceOfCall"], row["UnitPriceCurrency"]) == (
+            "60",
+            "0.0400",
+            "USD",
+        )
+        assert (row["DestinationCountryCode"], row["CallType"], row["BillingIncrement"]) == ("SG", "PSTN", "60+60")
         assert (row["SessionId"], row["SubAccountId"], row["Direction"]) == (session, "acme", "OUTBOUND")
         assert (row["SourceEndpoint"], row["DestinationEndpoint"]) == (SOURCE[1:], ANA[1:])
         assert (row["SessionStatus"], row["DurationInSec"]) == ("COMPLETED", "20")

@@ -17,6 +17,7 @@ import orjson
 from voiceflow_worker.backends.instant import from_micros, from_micros_or_none, to_micros, to_micros_or_none
 from voiceflow_worker.core.versions import tell_left_out
 from voiceflow_worker.errors import StoreVersionError
+from voiceflow_worker.model.charge import charge_from, charge_record
 from voiceflow_worker.model.job import Job, JobState, KeyPress, Note, NoteKind, Post, PostVerdict, RedialPolicy
 from voiceflow_worker.model.outcome_record import outcome_from, outcome_record
 from voiceflow_worker.model.status import SessionStatus
@@ -187,6 +188,8 @@ def _post_record(post: Post) -> dict[str, Any]:
         record["outcome"] = outcome_record(post.outcome)
     if post.presses:
         record["presses"] = [_press_record(press) for press in post.presses]
+    if post.charge is not None:
+        record["charge"] = charge_record(post.charge)
     return record
 
 
@@ -201,6 +204,8 @@ def _post(record: dict[str, Any]) -> Post:
         record["outcome"] = outcome_from(record["outcome"])
     if "presses" in record:
         record["presses"] = tuple([_press(press) for press in record["presses"]])
+    if "charge" in record:
+        record["charge"] = charge_from(record["charge"])
     return Post(**record)  # an unknown field is a TypeError, and so a StoreVersionError
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from decimal import Decimal
 
 from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.model.job import Job, JobState
@@ -21,7 +22,9 @@ class Report:
     `outcomes` counts calls by how their newest session ended; those without an outcome are in none. `answered` counts
     the calls that a person answered, and `answer_rate` is their share, 0 to 1, of the calls that ended with an outcome:
     calls that wait, expired, were refused or cancelled do not lower it. It is None while there is no outcome. `digits`
-    counts calls by the keys that were pressed.
+    counts calls by the keys that were pressed. `seconds` adds up how long the newest sessions of the calls lasted, and
+    `cost` what all their sessions cost, by currency, as far as rows of 8x8's log have told: of `priced` calls, out of
+    `placed` that were placed.
     """
 
     batch_id: str | None
@@ -30,6 +33,10 @@ class Report:
     outcomes: Mapping[str, int]
     answered: int
     digits: Mapping[str, int]
+    seconds: float = 0.0
+    cost: Mapping[str, Decimal] = field(default_factory=dict[str, Decimal])
+    placed: int = 0
+    priced: int = 0
 
     @property
     def ended(self) -> int:
@@ -51,6 +58,10 @@ class Report:
             "answered": self.answered,
             "answer_rate": self.answer_rate,
             "digits": dict(self.digits),
+            "seconds": self.seconds,
+            "cost": {currency: float(price) for currency, price in sorted(self.cost.items())},
+            "placed": self.placed,
+            "priced": self.priced,
         }
 
 
@@ -62,14 +73,21 @@ async def build_report(store: Store, queue: str, batch_id: str | None) -> Report
     states: Counter[JobState] = Counter()
     outcomes: Counter[str] = Counter()
     digits: Counter[str] = Counter()
-    answered = 0
+    cost: dict[str, Decimal] = {}
+    answered = placed = priced = 0
+    seconds = 0.0
     async with aclosing(jobs_of(store, queue, batch_id)) as jobs:
         async for job in jobs:
             states[job.state] += 1
             if job.digits:
                 digits[job.digits] += 1
+            placed += any(post.was_placed for post in job.posts)
+            priced += any(post.charge is not None for post in job.posts)
+            for currency, price in job.cost.items():
+                cost[currency] = cost.get(currency, Decimal(0)) + price
             if (outcome := job.outcome) is None:
                 continue
+            seconds += outcome.seconds or 0.0
             outcomes[outcome.text_of(job.destination)] += 1
             answered += job.outcome_status in REACHED
     return Report(
@@ -79,6 +97,10 @@ async def build_report(store: Store, queue: str, batch_id: str | None) -> Report
         outcomes=dict(outcomes.most_common()),
         answered=answered,
         digits=dict(sorted(digits.items())),
+        seconds=round(seconds, 3),
+        cost=cost,
+        placed=placed,
+        priced=priced,
     )
 
 

@@ -13,7 +13,8 @@ from voiceflow_worker.model.printable import printable
 class ReportLine:
     """One call: texts, empty where there is nothing to tell. Times are RFC 3339 in UTC, `seconds` those of the call.
 
-    What would steer a terminal is written out: reports are looked at there, too.
+    `price` and `billed_seconds` are those of all its sessions, once rows of 8x8's log told them. What would steer a
+    terminal is written out: reports are looked at there, too.
     """
 
     destination: str
@@ -23,6 +24,9 @@ class ReportLine:
     message: str
     digits: str
     seconds: str
+    price: str
+    currency: str
+    billed_seconds: str
     started_at: str
     ended_at: str
     attempt: str
@@ -47,6 +51,10 @@ def report_line(job: Job) -> ReportLine:
     if outcome is not None:
         status = outcome.status.value if outcome.status is not None else outcome.status_text
         code, message = outcome.code, outcome.message or job.reason
+    cost = job.cost
+    billed = [
+        post.charge.billed_seconds for post in job.posts if post.charge and post.charge.billed_seconds is not None
+    ]
     return ReportLine(
         destination=job.destination,
         state=job.state.value,
@@ -55,6 +63,9 @@ def report_line(job: Job) -> ReportLine:
         message=_text(message),
         digits=_text(job.digits),
         seconds=_text(f"{outcome.seconds:g}" if outcome and outcome.seconds is not None else None),
+        price=_text(", ".join(str(price) for price in cost.values())),
+        currency=_text(", ".join(cost)),
+        billed_seconds=_text(f"{sum(billed):g}" if billed else None),
         started_at=_text(rfc3339(outcome.started_at if outcome else None)),
         ended_at=_text(rfc3339(outcome.ended_at if outcome else None)),
         attempt=str(job.attempt),

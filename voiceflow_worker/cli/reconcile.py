@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
 
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.opening import opened_queue, settings_from
-from voiceflow_worker.cli.options import JsonOption, QueueOption, StoreOption, WaitOption
+from voiceflow_worker.cli.options import DurationOption, Flag, JsonOption, QueueOption, StoreOption, WaitOption
 from voiceflow_worker.cli.output import Output, count_of
+from voiceflow_worker.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from voiceflow_worker.core.ports import CallLog
     from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.core.reconcile import Look, Reconciled
     from voiceflow_worker.settings import Settings
 
 EXAMPLES = """Examples:
   voiceflow reconcile
+  voiceflow reconcile --prices --batch people
   voiceflow reconcile --queue reminders --json | jq .open"""
 
 SHOWN = 50
@@ -24,25 +30,62 @@ SHOWN = 50
 
 
 async def reconcile(
-    *, json: JsonOption = False, store: StoreOption = None, wait_for_store: WaitOption = None, queue: QueueOption = None
+    *,
+    prices: Annotated[bool, Flag] = False,
+    batch: Annotated[str | None, Parameter(metavar="ID")] = None,
+    since: DurationOption = None,
+    json: JsonOption = False,
+    store: StoreOption = None,
+    wait_for_store: WaitOption = None,
+    queue: QueueOption = None,
 ) -> ExitCode:
     """Look for calls in doubt, and for calls whose summary is overdue, in the log that 8x8 keeps.
 
     A call that is found there, beyond confusion, was placed, and ends as the log says. What is not found stays in
     doubt: rows come late. Takes seconds to minutes. Needs VOICEFLOW_API_KEY and VOICEFLOW_SUB_ACCOUNT.
+
+    With --prices it reads what calls cost that have ended without a price, and changes nothing else of them.
+
+    Args:
+        prices: Read prices instead, for `report` and `calls show`.
+        batch: With --prices: only calls of this batch.
+        since: With --prices: only calls that were sent within so long, such as 2h.
     """
     from voiceflow_worker.cli.voice import voice_client
     from voiceflow_worker.core.reconcile import Reconciler
 
     settings = settings_from(store=store, queue=queue, wait_for_store=wait_for_store)
     output = Output(as_json=json)
+    if not prices and (batch is not None or since is not None):
+        raise InvalidInputError("--batch and --since go with --prices: doubts are looked for in the whole queue")
     client = voice_client(settings)  # what is missing is told before anything is opened
     async with opened_queue(settings) as calls, client as voice:
+        if prices:
+            return await _read_prices(output, calls, voice, settings, batch=batch, since=since)
         reconciler = Reconciler(calls.store, voice, queue=calls.name, policy=settings.policy())
         found = await reconciler.everything(tell=lambda look: output.note(_asking(look)))
         output.document(asdict(found))
         await _tell(output, calls, found, settings)
     return ExitCode.UNDONE if found.open else ExitCode.DONE
+
+
+async def _read_prices(
+    output: Output, calls: CallQueue, voice: CallLog, settings: Settings, *, batch: str | None, since: timedelta | None
+) -> ExitCode:
+    from voiceflow_worker.core.prices import Prices
+
+    reader = Prices(calls.store, voice, queue=calls.name, policy=settings.policy())
+    from_then = None if since is None else calls.store.clock.now() - since
+    found = await reader.read(batch_id=batch, since=from_then, tell=lambda look: output.note(_asking(look)))
+    output.document(found.as_json())
+    if not found.looked_at:
+        output.say("no call has ended without a price")
+        return ExitCode.DONE
+    cost = ", ".join(f"{price} {currency}" for currency, price in sorted(found.cost.items())) or "nothing"
+    output.say(f"read the prices of {found.priced} of {count_of(found.looked_at, 'call')}: {cost}")
+    if found.open:
+        output.say("the log of 8x8 does not tell the others yet; rows come late, try again later")
+    return ExitCode.DONE
 
 
 def _asking(look: Look) -> str:

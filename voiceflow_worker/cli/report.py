@@ -74,3 +74,10 @@ def _tell(output: Output, found: Report, *, queue: str) -> None:
         output.table(("keys pressed", "#calls"), list(found.digits.items()))
     if found.answer_rate is not None:
         output.say(f"answered: {found.answered} of {found.ended} ({found.answer_rate:.0%})")
+    if found.cost:
+        output.say(f"cost: {', '.join(f'{price} {currency}' for currency, price in sorted(found.cost.items()))}")
+    if found.cost and found.priced < found.placed:
+        output.say(
+            f"that is {found.priced} of {count_of(found.placed, 'placed call')}; "
+            "`voiceflow reconcile --prices` reads the prices of the others"
+        )

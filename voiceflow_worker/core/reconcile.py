@@ -318,6 +318,7 @@ class Reconciler:
             number=case.post.number,
             session_id=session_id,
             outcome=None if is_parked else session.outcome,
+            charge=session.charge,
             at=now,
             policy=self._policy,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from voiceflow_worker.model.charge import Charge
 from voiceflow_worker.model.job import Job, Post
 from voiceflow_worker.model.outcome import CallLeg, Outcome
 
@@ -29,7 +30,7 @@ def call_as_json(job: Job) -> dict[str, object]:
         "attempt": job.attempt,
         "session_id": job.session_id,
         "client_request_id": post.client_request_id if post else None,
-        "outcome": _outcome(job.outcome, digits=job.digits),
+        "outcome": _outcome(job.outcome, digits=job.digits, charge=job.charge),
         "data": job.data,
         "menu": job.menu,
         "reason": job.reason,
@@ -45,7 +46,7 @@ def rfc3339(time: datetime | None) -> str | None:
     return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _outcome(outcome: Outcome | None, *, digits: str | None) -> dict[str, object] | None:
+def _outcome(outcome: Outcome | None, *, digits: str | None, charge: Charge | None) -> dict[str, object] | None:
     if outcome is None:
         return None
     return {
@@ -56,8 +57,17 @@ def _outcome(outcome: Outcome | None, *, digits: str | None) -> dict[str, object
         "ended_at": rfc3339(outcome.ended_at),
         "seconds": outcome.seconds,
         "digits": digits,
+        **_charge(charge),
         "last_action": outcome.last_action,
         "legs": [_leg(leg) for leg in outcome.legs],
+    }
+
+
+def _charge(charge: Charge | None) -> dict[str, object]:
+    return {
+        "price": float(charge.price) if charge is not None else None,
+        "currency": charge.currency if charge is not None else None,
+        "billed_seconds": charge.billed_seconds if charge is not None else None,
     }
 
 
@@ -88,6 +98,7 @@ def _post(post: Post) -> dict[str, object]:
         "code": post.code,
         "message": post.message,
         "valid_until": rfc3339(post.valid_until),
-        "outcome": _outcome(post.outcome, digits=post.digits),
+        **_charge(post.charge),
+        "outcome": _outcome(post.outcome, digits=post.digits, charge=post.charge),
         "presses": [{"at": rfc3339(press.at), "menu": press.menu, "digits": press.digits} for press in post.presses],
     }

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from voiceflow_worker.errors import IllegalMoveError
 from voiceflow_worker.model.backoff import backoff
+from voiceflow_worker.model.charge import Charge
 from voiceflow_worker.model.job import (
     Job,
     JobState,
@@ -217,7 +218,14 @@ def summarised(job: Job, number: int, outcome: Outcome, *, at: datetime, policy:
 
 
 def found_placed(
-    job: Job, number: int, *, session_id: str, outcome: Outcome | None, at: datetime, policy: CallPolicy
+    job: Job,
+    number: int,
+    *,
+    session_id: str,
+    outcome: Outcome | None,
+    charge: Charge | None = None,
+    at: datetime,
+    policy: CallPolicy,
 ) -> Job:
     """What a session in 8x8's log that was matched to POST `number` makes of the job: the call was placed.
 
@@ -233,7 +241,7 @@ def found_placed(
     if post.verdict in _NOT_PLACED or post.session_id not in {None, session_id}:
         return job
     is_news = post.verdict not in {PostVerdict.CREATED, PostVerdict.PLACED}
-    known = replace(post, session_id=session_id)
+    known = replace(post, session_id=session_id, charge=charge or post.charge)
     if is_news and post.outcome is None:
         known = replace(
             known, verdict=PostVerdict.PLACED, answered_at=post.answered_at or at, message="found in the log of 8x8"
@@ -245,6 +253,19 @@ def found_placed(
     if is_news and post.outcome is None:
         return _created(job, known, at=at, policy=policy)
     return with_post(job, known)
+
+
+def charged(job: Job, number: int, *, session_id: str, charge: Charge) -> Job:
+    """The job once the log told what the session of its POST `number` cost: nothing else of it changes."""
+    post = job.post(number)
+    if post is None or charge == post.charge or session_id != session_of(post):
+        return job
+    return with_post(job, replace(post, charge=charge))
+
+
+def session_of(post: Post) -> str | None:
+    """The session of a POST, by its answer or by its summary."""
+    return post.session_id or (post.outcome.session_id if post.outcome is not None else None)
 
 
 def mismatched(job: Job, number: int, *, session_id: str, at: datetime, policy: CallPolicy) -> Job:

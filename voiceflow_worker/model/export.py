@@ -11,8 +11,10 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from enum import IntEnum
 
+from voiceflow_worker.model.charge import Charge
 from voiceflow_worker.model.events import Direction
 from voiceflow_worker.model.job import Job, Post, PostVerdict
 from voiceflow_worker.model.outcome import CallLeg, Outcome
@@ -26,22 +28,48 @@ from voiceflow_worker.model.status import SessionStatus
 class ExportRow:
     """One row: one leg of a session. What is missing or unreadable is None; numbers are as they were written.
 
-    `status` is that of the session, `call_status` that of the leg; `seconds` is how long the leg was connected.
+    `status` is that of the session, `call_status` that of the leg; `seconds` is how long the leg was connected,
+    `billed_seconds` what of it is billed, and `price` what the leg costs, in `currency`. `mcc` and `mnc` are codes of
+    mobile networks. `content` is what was said or played.
     `is_zoneless`: its times were written without a zone. They are read as UTC, and may be local ones.
     """
 
     session_id: str | None = None
     call_id: str | None = None
+    account_id: str | None = None
+    sub_account_id: str | None = None
     direction: Direction | None = None
+    source_country_code: str | None = None
+    source_country: str | None = None
+    source_operator: str | None = None
+    source_mcc: str | None = None
+    source_mnc: str | None = None
     source: str | None = None
+    destination_country_code: str | None = None
+    destination_country: str | None = None
+    destination_operator: str | None = None
+    destination_mcc: str | None = None
+    destination_mnc: str | None = None
     destination: str | None = None
     initiated_at: datetime | None = None
     connected_at: datetime | None = None
     disconnected_at: datetime | None = None
+    seconds: float | None = None
+    product: str | None = None
+    billing_unit: str | None = None
+    billing_increment: str | None = None
+    billed_seconds: float | None = None
+    unit_price: Decimal | None = None
+    currency: str | None = None
+    price: Decimal | None = None
+    call_type: str | None = None
+    sip_status: str | None = None
     status: SessionStatus | None = None
     status_text: str | None = None
     call_status: str | None = None
-    seconds: float | None = None
+    tts_length: int | None = None
+    mos: float | None = None
+    content: str | None = None
     is_zoneless: bool = False
 
 
@@ -149,6 +177,22 @@ class LoggedSession:
             legs=tuple(map(_call_leg, sorted(self.legs, key=_dialled))) if len(self.legs) > 1 else (),
         )
 
+    @property
+    def charge(self) -> Charge | None:
+        """What it costs, all legs together; None unless every connected leg tells its price, in one currency."""
+        priced = [(leg.price, leg.currency) for leg in self.legs if leg.price is not None]
+        if not priced or any(leg.price is None and (leg.connected_at or leg.seconds) for leg in self.legs):
+            return None
+        currencies = {currency for price, currency in priced if price or currency is not None}
+        if len(currencies) > 1 or (None in currencies):
+            return None
+        billed = [leg.billed_seconds for leg in self.legs if leg.billed_seconds is not None]
+        return Charge(
+            price=sum((price for price, _ in priced), Decimal(0)),
+            currency=next(iter(currencies), None),
+            billed_seconds=sum(billed) if billed else None,
+        )
+
     def likeness(self, job: Job, window: Window) -> Likeness:
         """How far this can be the session of a POST of `job` that was made in this window.
 
@@ -178,6 +222,7 @@ def _call_leg(row: ExportRow) -> CallLeg:
         connected_at=row.connected_at,
         disconnected_at=row.disconnected_at,
         seconds=row.seconds,
+        mos=row.mos,
     )
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 from enum import StrEnum
 from math import isfinite
 
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.charge import Charge
 from voiceflow_worker.model.number_zone import zone_named
 from voiceflow_worker.model.outcome import Outcome
 from voiceflow_worker.model.parties import second_parties
@@ -93,7 +95,7 @@ class Post:
     """One POST of a job. Its `client_request_id` is `<job id>.<number>`; `valid_until` is what the wire carried.
 
     `redial` is how many redials had been granted when it began: two POSTs of the same count that both rang are an
-    incident, two of different counts were asked for.
+    incident, two of different counts were asked for. `charge` is what its session cost, once a row of 8x8's log told.
     """
 
     number: int
@@ -108,6 +110,7 @@ class Post:
     session_id: str | None = None
     outcome: Outcome | None = None
     presses: tuple[KeyPress, ...] = ()
+    charge: Charge | None = None
 
     @property
     def digits(self) -> str | None:
@@ -258,6 +261,23 @@ class Job:
     def digits(self) -> str | None:
         """What the person pressed in the newest call in which they pressed anything."""
         return next((post.digits for post in reversed(self.posts) if post.presses), None)
+
+    @property
+    def charge(self) -> Charge | None:
+        """What the call of `outcome` cost, once a row of 8x8's log told; of the newest POST that has none, else."""
+        ended = next((post for post in reversed(self.posts) if post.outcome is not None), None)
+        if ended is not None:
+            return ended.charge
+        return next((post.charge for post in reversed(self.posts) if post.charge is not None), None)
+
+    @property
+    def cost(self) -> Mapping[str, Decimal]:
+        """What all calls of the job cost together, by currency, as far as rows of 8x8's log have told."""
+        total: dict[str, Decimal] = {}
+        for post in self.posts:
+            if post.charge is not None and post.charge.currency is not None:
+                total[post.charge.currency] = total.get(post.charge.currency, Decimal(0)) + post.charge.price
+        return total
 
     @property
     def has_outcome(self) -> bool:

@@ -8,18 +8,30 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
+from voiceflow_worker.model import phone
 from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.model.values import is_object
 from voiceflow_worker.sandbox.call import Call, Leg
 from voiceflow_worker.sandbox.export_orders import RowOrder
 from voiceflow_worker.sandbox.orders import OrderBook
 
 COLUMNS: tuple[str, ...] = (
-    "SessionId", "CallId", "SubAccountId", "Direction", "SourceEndpoint", "DestinationEndpoint", "InitiatedAt",
-    "ConnectedAt", "DisconnectedAt", "DurationInSec", "SessionStatus", "CallStatus", "SipStatus", "TotalPriceOfCall",
+    "SessionId", "CallId", "AccountId", "SubAccountId", "Direction", "SourceCountryCode", "SourceCountry",
+    "SourceOperator", "SourceMCC", "SourceMNC", "SourceEndpoint", "DestinationCountryCode", "DestinationCountry",
+    "DestinationOperator", "DestinationMCC", "DestinationMNC", "DestinationEndpoint", "InitiatedAt", "ConnectedAt",
+    "DisconnectedAt", "DurationInSec", "Product", "BillingUnit", "BillingIncrement", "BillableDurationInSec",
+    "UnitPrice", "UnitPriceCurrency", "TotalPriceOfCall", "CallType", "SipStatus", "SessionStatus", "CallStatus",
+    "TTSLength", "MOS", "Content",
 )  # fmt: skip
 _SIP = {SessionStatus.BUSY: "486", SessionStatus.NO_ANSWER: "480", SessionStatus.CANCELED: "487"}
 _SHOWN_DIGITS = 6
+_ACCOUNT = "sandbox"
+_MINUTE = 60
+PRICE_OF_A_MINUTE = Decimal("0.0400")
+"""What a begun minute of a leg costs."""
+CURRENCY = "USD"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,22 +96,60 @@ def _row(call: Call, leg: Leg, dialled: datetime) -> dict[str, str]:
         return _time(dialled + timedelta(seconds=seconds))
 
     connected = leg.connected
+    seconds = 0 if connected is None else round(leg.ended - connected)
+    minutes = -(-seconds // _MINUTE)
+    source, destination = ((number or "").removeprefix("+") for number in (leg.source, leg.destination))
+    content = _spoken(call) if leg is call.first_leg else ""
     return {
         "SessionId": call.session_id,
         "CallId": leg.call_id,
+        "AccountId": _ACCOUNT,
         "SubAccountId": call.sub_account,
         "Direction": leg.direction.value,
-        "SourceEndpoint": (leg.source or "").removeprefix("+"),
-        "DestinationEndpoint": (leg.destination or "").removeprefix("+"),
+        **_place("Source", source),
+        "SourceEndpoint": source,
+        **_place("Destination", destination),
+        "DestinationEndpoint": destination,
         "InitiatedAt": at(leg.dialled),
         "ConnectedAt": "" if connected is None else at(connected),
         "DisconnectedAt": at(leg.ended),
-        "DurationInSec": "0" if connected is None else str(round(leg.ended - connected)),
+        "DurationInSec": str(seconds),
+        "Product": "VOICE",
+        "BillingUnit": "Minute",
+        "BillingIncrement": f"{_MINUTE}+{_MINUTE}",
+        "BillableDurationInSec": str(minutes * _MINUTE),
+        "UnitPrice": str(PRICE_OF_A_MINUTE),
+        "UnitPriceCurrency": CURRENCY,
+        "TotalPriceOfCall": str(PRICE_OF_A_MINUTE * minutes),
+        "CallType": "PSTN",
+        "SipStatus": _SIP.get(leg.status, "503") if connected is None else "200",
         "SessionStatus": call.plan.status.value,
         "CallStatus": leg.status.value if connected is None else "COMPLETED",
-        "SipStatus": _SIP.get(leg.status, "503") if connected is None else "200",
-        "TotalPriceOfCall": "0.0000",
+        "TTSLength": str(len(content)),
+        "MOS": "" if connected is None else str(call.plan.mos),
+        "Content": content,
     }
+
+
+def _place(side: str, number: str) -> dict[str, str]:
+    country = phone.country_of("+" + number) if phone.is_e164(number) else None
+    return {
+        f"{side}CountryCode": country or "",
+        f"{side}Country": country or "",
+        f"{side}Operator": "",
+        f"{side}MCC": "",
+        f"{side}MNC": "",
+    }
+
+
+def _spoken(call: Call) -> str:
+    """The texts that the call's own actions speak."""
+    texts: list[str] = []
+    for entry in call.request.actions:
+        params = entry.get("params") if is_object(entry) else None
+        told = [params.get(name) for name in ("text", "promptMessage")] if is_object(params) else []
+        texts += [each for each in told if isinstance(each, str)]
+    return " ".join(texts)
 
 
 def _masked(number: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from dataclasses import fields, replace
 from datetime import timedelta
+from decimal import Decimal
 
 import anyio
 import pytest
@@ -15,6 +16,7 @@ from voiceflow_worker.backends.contract.ground import Ground
 from voiceflow_worker.backends.contract.samples import NOW, QUEUE, moved, sample_job, sample_jobs
 from voiceflow_worker.core.ports import KeyOwner, Query, Store
 from voiceflow_worker.errors import KeyConflictError
+from voiceflow_worker.model.charge import Charge
 from voiceflow_worker.model.job import (
     Job,
     JobState,
@@ -242,6 +244,7 @@ def full_job() -> Job:
             session_id="session-1",
             outcome=(outcome, unknown, None)[number % 3],
             presses=(KeyPress(at=NOW, menu="main", digits="12#", event_id="event-1"),) * (number % 2),
+            charge=Charge(price=Decimal("0.0400"), currency="USD", billed_seconds=60.0),
         )
         for number, verdict in enumerate([*PostVerdict, None], 1)
     )
