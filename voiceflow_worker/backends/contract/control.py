@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import pairwise
 
 import anyio
@@ -107,6 +108,19 @@ class ControlContract(Ground):
         assert left == kept
         assert await store.jobs.delete([done], keep_keys_until=NOW) == [True]
         assert await store.control.forget_gates(QUEUE, before=NOW + SECOND) == 1
+
+    async def test_a_batch_whose_gate_was_forgotten_may_be_called_again(self, store: Store, other: Store) -> None:
+        job = sample_job(1, batch_id="b")
+        await store.jobs.enqueue([job], now=NOW)
+        await store.control.gate(gate(GateState.CANCELLED, batch="b"))
+        worker = partial(other.jobs.lease, QUEUE, worker_id="w", limit=10, lease_for=SECOND)
+        assert list(await worker(now=NOW)) == []
+        ended = moved(job, state=JobState.CANCELLED)
+        assert await store.jobs.commit([ended]) == [True]
+        assert await store.jobs.delete([ended.new], keep_keys_until=NOW) == [True]
+        assert await store.control.forget_gates(QUEUE, before=NOW + SECOND) == 1
+        await store.jobs.enqueue([sample_job(2, batch_id="b")], now=NOW + SECOND)
+        assert [leased.id for leased in await worker(now=NOW + SECOND)] == [sample_job(2).id]
 
     async def test_gates_of_other_queues_are_left_out(self, store: Store) -> None:
         await store.control.gate(gate(GateState.HELD, queue="reminders"))

@@ -36,6 +36,9 @@ END;
 CREATE TRIGGER gate_changes_lanes AFTER UPDATE ON gates WHEN NEW.scope = 'batch' BEGIN
     UPDATE lanes SET opens_at = NULL WHERE queue = NEW.queue AND batch = '=' || NEW.name AND opens_at IS NOT NULL;
 END;
+CREATE TRIGGER gate_leaves_lanes AFTER DELETE ON gates WHEN OLD.scope = 'batch' BEGIN
+    UPDATE lanes SET opens_at = NULL WHERE queue = OLD.queue AND batch = '=' || OLD.name AND opens_at IS NOT NULL;
+END;
 INSERT INTO lanes (queue, batch, priority, due_at, id)
 SELECT queue, coalesce('=' || batch_id, ''), priority, min(due_at), '' FROM jobs WHERE state = 'queued'
 GROUP BY queue, batch_id, priority;
