@@ -166,6 +166,22 @@ class TestWhatIsFound:
         assert await look(engine, log) == PLACED
         assert await engine.state(job) == "completed"
 
+    @pytest.mark.parametrize("late", ["the second party's row", "the person's row"])
+    async def test_who_answered_is_not_called_again_while_one_of_two_rows_is_missing(
+        self, engine: Engine, voice: ScriptedVoice, log: WrittenLog, clock: ManualClock, late: str
+    ) -> None:
+        voice.answers = [created("s-1")]
+        job = await engine.enqueue(ANA, redial=RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=1, after=MINUTE))
+        await engine.send()
+        # The session is named after the second party, who was busy once the person had answered.
+        log.write(status=SessionStatus.BUSY)
+        log.write(status=SessionStatus.BUSY, destination=BEN, after=10 * SECOND)
+        person, second = (replace(log.rows[0], call_status="COMPLETED"), replace(log.rows[1], call_status="BUSY"))
+        log.rows = [second if late == "the person's row" else person]
+        clock.advance(engine.policy.summary_deadline)
+        await look(engine, log)
+        assert await engine.state(job) == "completed"
+
     async def test_a_call_that_still_goes_on_is_submitted(
         self, engine: Engine, log: WrittenLog, clock: ManualClock
     ) -> None:

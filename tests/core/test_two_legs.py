@@ -193,7 +193,17 @@ def test_the_persons_leg_is_theirs_with_a_digit_that_is_dialled_within_the_count
     ("told", "expected"),
     [
         (outcome("BUSY"), S.BUSY),
-        (outcome("BUSY", leg("COMPLETED")), S.BUSY),  # one leg: as the session says
+        # One leg alone: as the session says, unless it shows that the person answered, or that the other was called.
+        (outcome("BUSY", leg("BUSY", PERSON)), S.BUSY),
+        (outcome("NO_ANSWER", leg("NO ANSWER")), S.NO_ANSWER),
+        (outcome("ERROR", leg("COMPLETED", PERSON)), S.ERROR),
+        (outcome("BUSY", leg("COMPLETED")), S.COMPLETED),
+        (outcome("BUSY", leg("COMPLETED", PERSON)), S.COMPLETED),
+        (outcome("NO_ANSWER", leg("NO ANSWER", OTHER)), S.COMPLETED),
+        (outcome("FAILED", leg("FAILED", OTHER)), S.COMPLETED),
+        (outcome("CANCELED", leg("CANCELED", OTHER)), S.CANCELED),  # who hung up first is not said
+        (outcome("NO_ANSWER", leg("NO ANSWER", "87654321")), S.NO_ANSWER),
+        (outcome("NO_ANSWER", leg("NO ANSWER", "6587****21")), S.NO_ANSWER),
         (outcome("BUSY", leg("COMPLETED", "+1"), leg("BUSY")), S.COMPLETED),
         # The second in the list may be the person's own.
         (outcome("BUSY", leg("BUSY", OTHER), leg("COMPLETED", PERSON)), S.COMPLETED),
@@ -201,6 +211,7 @@ def test_the_persons_leg_is_theirs_with_a_digit_that_is_dialled_within_the_count
         (outcome("COMPLETED_UNSUBSCRIBED", leg("COMPLETED"), leg("BUSY")), S.COMPLETED_UNSUBSCRIBED),
         # The block list held the other party: the person was reached.
         (outcome("UNSUBSCRIBED_CONTACT", leg("COMPLETED"), leg("FAILED")), S.COMPLETED),
+        (outcome("UNSUBSCRIBED_CONTACT", leg("FAILED"), leg("CANCELED")), S.UNSUBSCRIBED_CONTACT),
         (outcome("NO_ANSWER", leg("NO ANSWER"), leg("CANCELED")), S.NO_ANSWER),
         (outcome("BUSY", leg("SOMETHING_NEW"), leg("BUSY")), S.BUSY),
     ],

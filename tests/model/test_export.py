@@ -216,7 +216,10 @@ class TestSessions:
 
 class TestHowItEnded:
     def test_a_known_status_is_an_outcome(self) -> None:
-        assert LoggedSession("s-1", (a_row(),)).outcome == Outcome(
+        outcome = LoggedSession("s-1", (a_row(),)).outcome
+        assert outcome is not None
+        assert [leg.destination for leg in outcome.legs] == [ANA]
+        assert replace(outcome, legs=()) == Outcome(
             status=SessionStatus.COMPLETED,
             status_text="COMPLETED",
             session_id="s-1",

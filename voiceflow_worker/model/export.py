@@ -174,7 +174,7 @@ class LoggedSession:
             started_at=started_at,
             ended_at=ended_at,
             seconds=lasted,
-            legs=tuple(map(_call_leg, sorted(self.legs, key=_dialled))) if len(self.legs) > 1 else (),
+            legs=tuple(map(_call_leg, sorted(self.legs, key=_dialled))),
         )
 
     @property

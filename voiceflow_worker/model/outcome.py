@@ -6,10 +6,15 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from voiceflow_worker.model.phone import usual_form
-from voiceflow_worker.model.status import REACHED, SessionStatus, fold_session_status
+from voiceflow_worker.model.spellings import spellings
+from voiceflow_worker.model.status import OPT_OUTS, REACHED, SessionStatus, fold_session_status
 
 MISSED_WINDOW_CODES = frozenset({-1015, -2007})
 """8x8 codes that say the POST's own `validUntil` had passed: nobody was called."""
+
+_NOT_ANSWERED = frozenset({SessionStatus.NO_ANSWER, SessionStatus.BUSY})
+_OF_THE_SECOND = _NOT_ANSWERED | {SessionStatus.FAILED, SessionStatus.ERROR}
+"""What a session with a leg to the second party is called after it, once the first has answered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,15 +58,26 @@ class Outcome:
 
         With two legs the session's status is that of the second party once the first has answered (8x8 number masking
         guide, "Session statuses"), so the person's own leg decides. It never makes less of the call than the session
-        does: who is said to have been reached, by the leg or by the session, was reached.
+        does: who is said to have been reached, by the leg or by the session, was reached. Where one leg alone is told
+        of, as in a log whose other row has not come yet, that may be the second party's: it rang after the person had
+        answered.
         """
-        if len(self.legs) < 2 or self.status in REACHED:
+        if self.status in REACHED or not self.legs:
             return self.status
+        if len(self.legs) == 1:
+            return SessionStatus.COMPLETED if self._tells_of_an_answer(self.legs[0], destination) else self.status
         leg = next((leg for leg in self.legs if _is_to(leg, destination)), self.legs[0])
         status = fold_session_status(leg.status)
         if status is None:
             return self.status if leg.connected_at is None else SessionStatus.COMPLETED
-        return status
+        # Who did not answer, and is on the block list, is not called again because the leg says no more than "failed".
+        return self.status if self.status in OPT_OUTS and status not in REACHED else status
+
+    def _tells_of_an_answer(self, leg: CallLeg, destination: str) -> bool:
+        """Whether the only leg that is told of shows that the person answered, against the status of the session."""
+        if _is_to_another(leg, destination):
+            return self.status in _OF_THE_SECOND
+        return self.status in _NOT_ANSWERED and fold_session_status(leg.status) in REACHED
 
     def text_of(self, destination: str) -> str:
         """The same in a word: the name of the status, or the service's own spelling of one that is not known."""
@@ -81,4 +97,12 @@ class Outcome:
 
 def _is_to(leg: CallLeg, destination: str) -> bool:
     number = "+" + (leg.destination or "").removeprefix("+")
-    return number == destination or usual_form(number) == usual_form(destination)
+    return number == destination or any(usual_form(number) == usual_form(each) for each in spellings(destination))
+
+
+def _is_to_another(leg: CallLeg, destination: str) -> bool:
+    """Whether a leg names the whole number of somebody else: a masked or a national one may be theirs."""
+    shown, own = (leg.destination or "").removeprefix("+").lstrip("0"), destination.removeprefix("+")
+    if not (shown.isascii() and shown.isdigit()) or _is_to(leg, destination):
+        return False
+    return not own.endswith(shown) and not shown.endswith(own)
