@@ -13,6 +13,7 @@ import anyio
 import httpx
 import pytest
 from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
 from tests.webhooks.receiving import SECRET, Sender, Settling, other, receiving, summary
 from voiceflow_worker.core.settle import SummaryResult
@@ -64,6 +65,7 @@ async def test_whatever_a_summary_did_it_was_taken(result: SummaryResult) -> Non
         (SECRET, {"allow": ELSEWHERE, "trusted_proxies": LOOPBACK}, {"X_Forwarded_For": "18.140.80.2"}, 200),
         (SECRET, {"allow": ELSEWHERE, "trusted_proxies": LOOPBACK}, {"X_Forwarded_For": "18.140.80.2, 8.8.8.8"}, 403),
         (SECRET, {"allow": LOOPBACK, "trusted_proxies": LOOPBACK}, {"X_Forwarded_For": "8.8.8.8"}, 403),
+        (SECRET, {"allow": ELSEWHERE, "trusted_proxies": LOOPBACK}, {"X_Real_Ip": "18.140.80.2"}, 403),
         (SECRET, {"allow": ELSEWHERE, "trusted_proxies": LOOPBACK}, {}, 403),
     ],
 )
@@ -84,6 +86,11 @@ async def test_strangers_are_turned_away_before_their_body_is_read(secret: str, 
     async with receiving(allow=allow) as sender:
         head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: {secret}\r\nContent-Length: 500\r\n\r\n"
         assert (await first_line(sender, head.encode())) == f"HTTP/1.1 {status}"
+
+
+async def test_a_number_in_another_header_is_not_taken_for_the_length() -> None:
+    async with receiving() as sender:
+        assert (await sender.send(X_Request_Number="99999999999")).status_code == 200
 
 
 async def first_line(sender: Sender, sent: bytes) -> str:
@@ -212,10 +219,13 @@ async def test_a_menu_whose_store_is_away_is_answered_with_503() -> None:
 
 async def test_an_error_nobody_thought_of_is_told_and_takes_nothing_with_it() -> None:
     settling = Settling(error=RuntimeError("a mistake"))
-    async with receiving(settling) as sender:
-        assert (await sender.send()).status_code == 500
-        settling.error = None
-        assert (await sender.send()).status_code == 200
+    with capture_logs() as logs:
+        async with receiving(settling) as sender:
+            assert (await sender.send()).status_code == 500
+            settling.error = None
+            assert (await sender.send()).status_code == 200
+    (line,) = [log for log in logs if log["log_level"] == "error"]
+    assert (line["event"], line["kind"]) == ("an event could not be taken, its sender was told 500", "VSS")
 
 
 async def test_a_body_of_a_million_bytes_is_taken_and_one_more_is_too_much() -> None:
