@@ -11,6 +11,7 @@ from typing import Protocol
 
 from anyio import to_thread
 
+from voiceflow_worker.campaigns.again import CallsBefore
 from voiceflow_worker.campaigns.campaign import open_campaign
 from voiceflow_worker.campaigns.intake import Intake
 from voiceflow_worker.campaigns.kept import KeptRows
@@ -47,6 +48,7 @@ async def enqueue_file(
     skip_bad: bool = False,
     rejects: Path | None = None,
     dry_run: bool = False,
+    again: bool = False,
     progress: OnProgress | None = None,
 ) -> EnqueueReport:
     """Make jobs of the rows of a file; says what became of them.
@@ -56,10 +58,14 @@ async def enqueue_file(
     the store already, or earlier in the file, is a duplicate and is not made again: so a file that was enqueued in
     part, by a process that was killed, is simply enqueued once more.
 
+    A file whose rows name no unique key, and would call numbers again to which their batch has calls with other bodies
+    (a template was corrected, say), enqueues nothing either, unless `again` is set. Calls that ended without a ring, as
+    cancelled ones, do not count, nor do those that were pruned.
+
     `rejects` gets the bad rows in their original form with a reason. `dry_run` stores nothing, and looks for owners of
     keys only if there is a queue (it may be None then). Raises CampaignFileError, having stored nothing, for a file
-    that cannot be read; with `skip_bad` the rows before the damage may have been stored. Raises StoreUnavailableError
-    and its like when the store fails: enqueuing the file again is then safe.
+    that cannot be read. Raises StoreUnavailableError and its like when the store fails: enqueuing the file again is
+    then safe.
     """
     if queue is None and not dry_run:
         raise ValueError("a queue is needed unless this is a dry run")
@@ -69,6 +75,7 @@ async def enqueue_file(
     tally.findings.add(campaign.findings)
     intake = Intake(queue, file=campaign.file, stop_after_refused=options.stop_after_refused if options else None)
     kept = KeptRows()
+    before = CallsBefore(queue) if queue is not None and not again else None
     with ExitStack() as stack:
         rejected = None
         if rejects is not None:
@@ -79,18 +86,23 @@ async def enqueue_file(
         while rows := await to_thread.run_sync(lambda: list(islice(reading, CHUNK))):
             judged = await intake.judge(rows)
             tally.judged(judged, rejected)
+            if before is not None:
+                before.add(judged)
             if dry_run or (tally.rejected and not skip_bad):
                 kept.clear()  # nothing of this file goes out: the rest is read only to tell what is wrong with it
-            elif skip_bad:
-                tally.taken(await intake.hand_in(judged.new), rejected)
             else:
                 kept.add(judged.new)
             steps.read(tally.rows)
+        if before is not None and (skip_bad or not tally.rejected):
+            tally.calls_again(await before.find())
+            if tally.again:
+                kept.clear()
         total = len(kept)
         for rows in kept:
             tally.taken(await intake.hand_in(rows), rejected)
             steps.enqueued(tally, total=total)
-    return tally.report(refused=tally.rejected > 0 and not skip_bad and not total)
+    refused = (tally.rejected > 0 and not skip_bad) or (tally.again > 0 and not dry_run)
+    return tally.report(refused=refused and not total)
 
 
 class _Steps:

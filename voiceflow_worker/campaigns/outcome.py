@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from voiceflow_worker.campaigns.again import CalledBefore
 from voiceflow_worker.campaigns.collected import Findings
 from voiceflow_worker.campaigns.intake import Judged, Taken
 from voiceflow_worker.campaigns.rejects import RejectsFile
 from voiceflow_worker.campaigns.request import ReadRow
-from voiceflow_worker.model.finding import Finding
+from voiceflow_worker.model.finding import Finding, Severity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,8 +20,9 @@ class EnqueueReport:
     `batch_id` is the batch of the rows that name none. `enqueued` counts new jobs, `duplicates` rows whose call was
     there before, in the store or earlier in the file, `suppressed` rows whose number is on the suppression list,
     `rejected` bad rows, `rows` all. `valid` counts the rows that
-    make new jobs: those that did, and, where nothing was stored, those that would have. `refused`: bad rows kept all
-    of the file out.
+    make new jobs: those that did, and, where nothing was stored, those that would have. `again` counts rows that would
+    call numbers again to which their batch has calls with other bodies. `refused`: bad rows, or these, kept all of the
+    file out.
     """
 
     batch_id: str
@@ -31,6 +33,7 @@ class EnqueueReport:
     findings: tuple[Finding, ...]
     rows: int
     valid: int
+    again: int
     dry_run: bool
     refused: bool
 
@@ -45,6 +48,7 @@ class EnqueueReport:
             "findings": [found.as_json() for found in self.findings],
             "rows": self.rows,
             "valid": self.valid,
+            "again": self.again,
             "dry_run": self.dry_run,
         }
 
@@ -63,6 +67,14 @@ class Tally:
     duplicates: int = 0
     suppressed: int = 0
     rejected: int = 0
+    again: int = 0
+
+    def calls_again(self, found: CalledBefore | None) -> None:
+        """Tell of rows that would call people again; a dry run only warns of them."""
+        if found is not None:
+            self.again = found.count
+            severity = Severity.WARNING if self.dry_run else Severity.ERROR
+            self.findings.add([found.finding(file=self.file, severity=severity)])
 
     def judged(self, judged: Judged, rejects: RejectsFile | None) -> None:
         """Count rows that were read."""
@@ -97,6 +109,7 @@ class Tally:
             findings=self.findings.all(file=self.file),
             rows=self.rows,
             valid=self.valid,
+            again=self.again,
             dry_run=self.dry_run,
             refused=refused,
         )

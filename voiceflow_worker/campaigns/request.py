@@ -35,14 +35,15 @@ LONGEST_KEY = 200
 class ReadRow:
     """One row, read: the call it asks for, unless it is bad or a duplicate, and everything found about it.
 
-    `digest` tells its body from others. `own_key` is the unique key that the row itself names. `duplicate_of` is the
-    line of an equal row earlier in the file.
+    `digest` tells its body from others. `own_key` is the unique key that the row itself names; `has_made_key` is set
+    where neither the row nor the options name one. `duplicate_of` is the line of an equal row earlier in the file.
     """
 
     raw: RawRow
     request: CallRequest | None = None
     digest: str = ""
     own_key: str | None = None
+    has_made_key: bool = False
     findings: tuple[Finding, ...] = ()
     duplicate_of: int | None = None
 
@@ -101,7 +102,14 @@ class RequestMaker:
             data=data,
             menu=self._options.menu,
         )
-        return ReadRow(raw=raw, request=request, digest=body_digest(canonical), own_key=own_key, findings=findings)
+        return ReadRow(
+            raw=raw,
+            request=request,
+            digest=body_digest(canonical),
+            own_key=own_key,
+            has_made_key=not (given or own_key),
+            findings=findings,
+        )
 
 
 @dataclass(slots=True)

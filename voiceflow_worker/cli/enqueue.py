@@ -41,6 +41,7 @@ async def enqueue(
     skip_bad: Annotated[bool, Flag] = False,
     rejects: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     dry_run: Annotated[bool, Flag] = False,
+    again: Annotated[bool, Flag] = False,
     json: JsonOption = False,
     store: StoreOption = None,
     wait_for_store: WaitOption = None,
@@ -55,6 +56,7 @@ async def enqueue(
         skip_bad: Enqueue the good rows of a file that has bad ones, and exit 0.
         rejects: Write the bad rows here, as they stand, with the reason: to be mended and enqueued.
         dry_run: Look and tell, enqueue nothing.
+        again: Call numbers again to which the batch has calls with another text; without it such a file is refused.
     """
     from voiceflow_worker.campaigns.enqueue import enqueue_file
     from voiceflow_worker.errors import CampaignFileError
@@ -73,6 +75,7 @@ async def enqueue(
                     skip_bad=skip_bad,
                     rejects=rejects,
                     dry_run=dry_run,
+                    again=again,
                     progress=_shown_on(shown),
                 )
     except CampaignFileError as error:
@@ -97,7 +100,12 @@ def _shown_on(shown: Meter) -> OnProgress:
 
 def _tell(output: Output, report: EnqueueReport, file: Path, *, rejects: Path | None) -> None:
     """What became of the file; on stderr where stdout has the JSON of it."""
-    if report.refused:
+    if report.refused and report.again:
+        output.say(
+            f"{file}: {report.again} of {report.rows} rows would call people again whom their batch has calls to; "
+            "nothing is enqueued. Look at the calls of the batch, or enqueue with --again."
+        )
+    elif report.refused:
         rest = f", or enqueue the other {report.valid} with --skip-bad" if report.valid else ""
         if report.duplicates:
             rest += f" ({report.duplicates} are known before)"
@@ -105,6 +113,7 @@ def _tell(output: Output, report: EnqueueReport, file: Path, *, rejects: Path | 
     elif report.dry_run:
         counts = f"{report.valid} would be enqueued, {report.duplicates} are known, {report.rejected} are bad"
         counts += f", {report.suppressed} are suppressed" if report.suppressed else ""
+        counts += f", {report.again} would call people again (--again)" if report.again else ""
         output.say(f"{file}: {report.rows} rows: {counts}; nothing was enqueued (--dry-run)")
     else:
         counts = f"{report.enqueued} enqueued, {report.duplicates} known before, {report.rejected} bad"

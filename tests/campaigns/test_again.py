@@ -1,0 +1,91 @@
+"""A corrected text in the same batch: said before anybody is called again, and the same file goes on as before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.campaigns.reading import file_of
+from voiceflow_worker import CallQueue
+from voiceflow_worker.campaigns.enqueue import enqueue_file
+from voiceflow_worker.campaigns.options import CampaignOptions
+from voiceflow_worker.campaigns.outcome import EnqueueReport
+from voiceflow_worker.campaigns.template import FlowTemplate
+
+pytestmark = pytest.mark.anyio
+ANA, BEN = "+6587654321", "+6587654322"
+ROWS = f"destination,name\n{ANA},Ana\n{BEN},Ben\n"
+
+
+def saying(text: str) -> CampaignOptions:
+    return CampaignOptions(
+        template=FlowTemplate.speaking(text), source="+6531234567", voice_profile="en-IE-EmilyNeural"
+    )
+
+
+FIRST, CORRECTED = saying("Your visit is on Monday, {{name}}."), saying("Your visit is on Tuesday, {{name}}.")
+
+
+async def enqueue(queue: CallQueue, path: Path, options: CampaignOptions = FIRST, **more: bool) -> EnqueueReport:
+    return await enqueue_file(queue, path, options, now=queue.store.clock.now(), **more)
+
+
+async def count(queue: CallQueue) -> int:
+    return len(await queue.find(limit=None))
+
+
+@pytest.mark.parametrize("skip_bad", [False, True])
+async def test_a_corrected_text_is_refused_with_its_count_before_anything_is_stored(
+    queue: CallQueue, tmp_path: Path, skip_bad: bool
+) -> None:
+    await enqueue(queue, file_of(tmp_path, ROWS))
+    path = file_of(tmp_path, f"destination,name\n+6587654323,Cho\n{ANA},Ana\n{BEN},Ben\n")
+    report = await enqueue(queue, path, CORRECTED, skip_bad=skip_bad)
+    assert (report.refused, report.again, report.enqueued, await count(queue)) == (True, 2, 0, 2)
+    (found,) = report.findings
+    assert (found.row, found.column, found.is_error) == (3, "destination", True)
+    assert "--again" in found.message
+    report = await enqueue(queue, path, CORRECTED, skip_bad=skip_bad, again=True)
+    assert (report.refused, report.again, report.enqueued, await count(queue)) == (False, 0, 3, 5)
+
+
+async def test_a_dry_run_warns(queue: CallQueue, tmp_path: Path) -> None:
+    path = file_of(tmp_path, ROWS)
+    await enqueue(queue, path)
+    report = await enqueue(queue, path, CORRECTED, dry_run=True)
+    assert (report.refused, report.again, [found.is_error for found in report.findings]) == (False, 2, [False])
+
+
+async def test_a_file_with_two_rows_for_a_number_goes_on_after_a_killed_run(queue: CallQueue, tmp_path: Path) -> None:
+    await enqueue(queue, file_of(tmp_path, f"destination,name\n{ANA},Ana\n"))
+    report = await enqueue(queue, file_of(tmp_path, f"destination,name\n{ANA},Anita\n{ANA},Ana\n{BEN},Ben\n"))
+    assert (report.refused, report.enqueued, report.duplicates) == (False, 2, 1)
+
+
+async def test_another_batch_and_rows_with_keys_are_not_asked_about(queue: CallQueue, tmp_path: Path) -> None:
+    await enqueue(queue, file_of(tmp_path, ROWS))
+    keyed = file_of(tmp_path, f"destination,name,unique_key\n{ANA},Ana,k1\n")
+    assert (await enqueue(queue, keyed, CORRECTED)).enqueued == 1
+    other = file_of(tmp_path, f"destination,name,batch_id\n{ANA},Ana,april\n")
+    assert (await enqueue(queue, other, CORRECTED)).enqueued == 1
+
+
+async def test_calls_that_ended_without_a_ring_do_not_count(queue: CallQueue, tmp_path: Path) -> None:
+    path = file_of(tmp_path, ROWS)
+    await enqueue(queue, path)
+    ana, ben = await queue.find()
+    await queue.cancel(ana.id)
+    assert (await enqueue(queue, path, CORRECTED)).again == 1
+    await queue.cancel(ben.id)
+    assert (await enqueue(queue, path, CORRECTED)).enqueued == 2
+
+
+async def test_a_batch_of_many_pages_is_read_to_its_end(
+    queue: CallQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("voiceflow_worker.campaigns.again.PAGE", 2)
+    many = "destination,name\n" + "".join(f"+65{87654300 + place},Ana\n" for place in range(5))
+    path = file_of(tmp_path, many)
+    await enqueue(queue, path)
+    assert (await enqueue(queue, path, CORRECTED)).again == 5

@@ -1,0 +1,96 @@
+"""Rows that would call people again: their batch has calls to these numbers already, with other bodies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from voiceflow_worker.campaigns.intake import Judged
+from voiceflow_worker.campaigns.request import ReadRow
+from voiceflow_worker.core.ports import Query
+from voiceflow_worker.core.queue import CallQueue
+from voiceflow_worker.model.finding import Finding, Severity
+from voiceflow_worker.model.job import Job, JobState
+
+PAGE = 1000
+_NOT_CALLED = frozenset({JobState.CANCELLED, JobState.EXPIRED, JobState.FAILED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalledBefore:
+    """How many rows would call numbers again, and the first of them, with the call that its batch has already."""
+
+    count: int
+    batch_id: str
+    row: int
+    job: Job
+
+    def finding(self, *, file: str, severity: Severity) -> Finding:
+        """What people are told."""
+        message = (
+            f"{self.count} rows would call numbers again to which their batch has calls already, with another body: "
+            f"such as {self.job.destination} in batch {self.batch_id} ({self.job.id}, {self.job.state.value}). Cancel "
+            "calls that still wait and were to be corrected; give rows a unique_key by which each is known; or enqueue "
+            "with --again to call these people again"
+        )
+        return Finding(file=file, row=self.row, column="destination", severity=severity, message=message)
+
+
+class CallsBefore:
+    """Compares the rows of a file with the calls that their batches have, when all of the file was read.
+
+    Rows that name a unique key are left out: by it the store knows the call. A call of the batch whose body is that of
+    a row of the same file is no call before, but a part of an enqueue that was cut short.
+    """
+
+    def __init__(self, queue: CallQueue) -> None:
+        self._queue = queue
+        self._bodies: set[str] = set()
+        self._rows: dict[str, dict[str, list[int]]] = {}
+
+    def add(self, judged: Judged) -> None:
+        """Keep in mind what the rows ask for."""
+        self._bodies.update(row.digest for row in judged.rows if row.digest)
+        for row in judged.new:
+            self._add_new(row)
+
+    def _add_new(self, row: ReadRow) -> None:
+        if row.has_made_key and row.request is not None and row.request.batch_id is not None and row.number is not None:
+            self._rows.setdefault(row.request.batch_id, {}).setdefault(row.number, []).append(row.raw.number)
+
+    async def find(self) -> CalledBefore | None:
+        """The rows that would call again; None if there are none. Raises StoreError."""
+        count = 0
+        first: tuple[int, str, Job] | None = None
+        for batch_id, numbers in self._rows.items():
+            for number, job in (await self._called(batch_id, numbers)).items():
+                rows = numbers[number]
+                count += len(rows)
+                if first is None or rows[0] < first[0]:
+                    first = rows[0], batch_id, job
+        if first is None:
+            return None
+        return CalledBefore(count=count, row=first[0], batch_id=first[1], job=first[2])
+
+    async def _called(self, batch_id: str, numbers: dict[str, list[int]]) -> dict[str, Job]:
+        """A call of the batch to each of these numbers, where it has one that is not of this file."""
+        jobs = self._queue.store.jobs
+        if not any((await jobs.count(self._queue.name, batch_id=batch_id)).values()):
+            return {}
+        found: dict[str, Job] = {}
+        after: str | None = None
+        while True:
+            page: Sequence[Job] = await jobs.find(
+                Query(queue=self._queue.name, batch_id=batch_id, after=after, limit=PAGE)
+            )
+            for job in page:
+                if job.destination in numbers and job.body_digest not in self._bodies and not _calls_nobody(job):
+                    found.setdefault(job.destination, job)
+            if len(page) < PAGE:
+                return found
+            after = page[-1].id
+
+
+def _calls_nobody(job: Job) -> bool:
+    """Whether the call ended without a ring: nobody is called again by another."""
+    return job.state in _NOT_CALLED and not any(post.may_have_rung for post in job.posts)
