@@ -27,8 +27,17 @@ def saying(text: str) -> CampaignOptions:
 FIRST, CORRECTED = saying("Your visit is on Monday, {{name}}."), saying("Your visit is on Tuesday, {{name}}.")
 
 
-async def enqueue(queue: CallQueue, path: Path, options: CampaignOptions = FIRST, **more: bool) -> EnqueueReport:
-    return await enqueue_file(queue, path, options, now=queue.store.clock.now(), **more)
+async def enqueue(
+    queue: CallQueue,
+    path: Path,
+    options: CampaignOptions = FIRST,
+    *,
+    skip_bad: bool = False,
+    dry_run: bool = False,
+    again: bool = False,
+) -> EnqueueReport:
+    now = queue.store.clock.now()
+    return await enqueue_file(queue, path, options, now=now, skip_bad=skip_bad, dry_run=dry_run, again=again)
 
 
 async def count(queue: CallQueue) -> int:

@@ -238,7 +238,9 @@ def redial(job: Job, *, at: datetime, note: str, force: bool = False) -> Job:
         remedy = f"its calling window ({job.window}) does not open again before its validity ends; enqueue a new call"
         raise IllegalMoveError(job.id, state=job.state.value, move="be redialled", remedy=remedy)
     noted = replace(job, notes=(*job.notes, Note(at=at, kind=NoteKind.REDIALLED, text=note)))
-    return requeued(replace(noted, redials=job.redials + 1, failures=0, missed_windows=0), due_at=at, reason=note)
+    # A call that was cancelled before it was sent has not used up what it was granted.
+    redials = job.redials + any(post.redial == job.redials for post in job.posts)
+    return requeued(replace(noted, redials=redials, failures=0, missed_windows=0), due_at=at, reason=note)
 
 
 def submitted(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
