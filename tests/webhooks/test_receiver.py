@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, MutableMapping
 from datetime import timedelta
 from ipaddress import ip_network
 from typing import Any
@@ -20,7 +20,9 @@ from voiceflow_worker.core.settle import SummaryResult
 from voiceflow_worker.errors import StaleJobError, StoreReadOnlyError, StoreUnavailableError
 from voiceflow_worker.model.status import SessionStatus
 from voiceflow_worker.webhooks import PATH
+from voiceflow_worker.webhooks.gatekeeper import Gatekeeper
 from voiceflow_worker.webhooks.ports import OtherEvent
+from voiceflow_worker.webhooks.reading import ClientLeftError, RequestReader
 
 pytestmark = pytest.mark.anyio
 
@@ -91,6 +93,20 @@ async def test_strangers_are_turned_away_before_their_body_is_read(secret: str, 
 async def test_a_number_in_another_header_is_not_taken_for_the_length() -> None:
     async with receiving() as sender:
         assert (await sender.send(X_Request_Number="99999999999")).status_code == 200
+
+
+async def test_the_half_event_of_a_sender_who_left_is_neither_judged_nor_kept() -> None:
+    reader = RequestReader(Gatekeeper(secret=None), longest_body=1_000, read_limit=timedelta(seconds=10))
+    came: list[MutableMapping[str, Any]] = [
+        {"type": "http.request", "body": b'{"eventType"', "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> MutableMapping[str, Any]:
+        return came.pop(0)
+
+    with pytest.raises(ClientLeftError):
+        await reader.content({"type": "http", "headers": [], "client": None}, receive)
 
 
 async def first_line(sender: Sender, sent: bytes) -> str:
