@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from tests.cli.running import Program
 from tests.cli.stored import completed, empty, enqueued, in_doubt, url_of, within
+from tests.support.engine import Engine
 from voiceflow_worker import JobState
+from voiceflow_worker.core.heartbeat import Heartbeats
 
 
 def test_the_json_has_every_field(voiceflow: Program) -> None:
@@ -16,6 +18,9 @@ def test_the_json_has_every_field(voiceflow: Program) -> None:
         "rate": {"limit": None, "now": 0},
         "workers": 0,
         "holds": [],
+        "waiting": {"number_busy": 0, "window": 0, "redial": 0, "rate": 0, "hold": 0},
+        "waiting_is_exact": True,
+        "receiver": False,
         "doubts": 0,
         "lost": 0,
         "total": 2,
@@ -55,3 +60,26 @@ def test_people_are_told_where_it_stands(voiceflow: Program) -> None:
 def test_a_queue_without_calls_has_no_table(voiceflow: Program) -> None:
     out = voiceflow("status", "--store", empty(voiceflow.folder)).out
     assert out.splitlines()[1] == "rate: not set yet; now 0 calls/s, by 0 workers"
+
+
+def test_people_are_told_why_calls_wait_and_that_nobody_receives(voiceflow: Program) -> None:
+    folder = voiceflow.folder
+
+    async def work(engine: Engine) -> None:
+        await engine.enqueue()
+        await engine.send()  # 8x8 has it, and its phone is busy until a summary comes
+        for _ in range(2):
+            await engine.enqueue()
+        await engine.prepare()
+        await engine.enqueue("+6587654399", batch_id="march")
+        await engine.queue.hold(batch_id="march")
+
+    within(folder, work)
+    ended = voiceflow("status", "--store", url_of(folder))
+    assert "waiting: 2 for a busy number, 1 behind a hold" in ended.out
+    assert "NO RECEIVER IS RUNNING: 1 call taken by 8x8 without a summary; `voiceflow serve`" in ended.out
+    assert "no worker is running" in ended.out
+    document = voiceflow("status", "--json", "--store", url_of(folder)).document
+    assert document["waiting"] == {"number_busy": 2, "window": 0, "redial": 0, "rate": 0, "hold": 1}
+    within(folder, lambda engine: Heartbeats(engine.store).receiver("one"))
+    assert "NO RECEIVER" not in voiceflow("status", "--store", url_of(folder)).out

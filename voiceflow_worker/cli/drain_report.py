@@ -13,12 +13,15 @@ from voiceflow_worker.cli.output import Output, count_of
 from voiceflow_worker.cli.progress import Meter, meter
 from voiceflow_worker.core.drain import DrainResult
 from voiceflow_worker.core.gate_story import gate_in_words
+from voiceflow_worker.core.heartbeat import Heartbeats
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.gate import GateState
 from voiceflow_worker.model.job import FINAL_STATES, JobState
 
 LOOK_EVERY = 0.5
+WAITING_EVERY = 6
+"""Looks for each look at the reasons for which calls wait: it reads more."""
 
 _MOVING = (JobState.QUEUED, JobState.LEASED, JobState.SENDING, JobState.SUBMITTED)
 
@@ -29,13 +32,17 @@ async def drain_progress(calls: CallQueue, *, label: str) -> AsyncGenerator[None
     before = await calls.store.jobs.count(calls.name)
 
     async def look(shown: Meter) -> None:
+        waiting, looks = "", 0
         while True:
             await anyio.sleep(LOOK_EVERY)
             try:
                 counts = await calls.store.jobs.count(calls.name)
+                if looks % WAITING_EVERY == 0:
+                    waiting = (await calls.status()).waiting.in_words()
             except StoreError:
                 continue  # the worker tells of it
-            _show(shown, before, counts)
+            looks += 1
+            _show(shown, before, counts, waiting=waiting)
 
     with meter(label) as shown:
         async with anyio.create_task_group() as group:
@@ -45,11 +52,12 @@ async def drain_progress(calls: CallQueue, *, label: str) -> AsyncGenerator[None
         _show(shown, before, await calls.store.jobs.count(calls.name))
 
 
-def _show(shown: Meter, before: Mapping[JobState, int], counts: Mapping[JobState, int]) -> None:
+def _show(shown: Meter, before: Mapping[JobState, int], counts: Mapping[JobState, int], *, waiting: str = "") -> None:
     ended = max(sum(counts[state] - before[state] for state in FINAL_STATES), 0)
     left = sum(counts[state] for state in _MOVING)
     others = states_in_words(counts, *_MOVING[1:], JobState.IN_DOUBT)
-    shown.show(ended, ended + left, f"{ended} of {ended + left} calls have ended{', ' + others if others else ''}")
+    note = f"{ended} of {ended + left} calls have ended{', ' + others if others else ''}"
+    shown.show(ended, ended + left, f"{note}; waiting: {waiting}" if waiting and counts[JobState.QUEUED] else note)
 
 
 def states_in_words(counts: Mapping[JobState, int], *states: JobState) -> str:
@@ -78,7 +86,8 @@ async def tell_drained(output: Output, calls: CallQueue, result: DrainResult, *,
     if not output.as_json:
         told = states_in_words(counts, *JobState) or "no calls"
         output.say(f"queue {calls.name} {_how(result, stopped=stopped)}: {told}")
-    for line in _left(result):
+    waiting = (await calls.status()).waiting.in_words() if result.later else ""
+    for line in _left(result, waiting=waiting, receiver=await Heartbeats(calls.store).has_receiver()):
         output.note(line)
     return ExitCode.UNDONE if (result.stopped_by_hold or result.doubts) and not stopped else ExitCode.DONE
 
@@ -95,13 +104,15 @@ def _how_to_go_on(result: DrainResult) -> str:
     return f"mend its reason, then {opening}, and run this again" if opening else "the batch was cancelled for good"
 
 
-def _left(result: DrainResult) -> Iterator[str]:
+def _left(result: DrainResult, *, waiting: str, receiver: bool) -> Iterator[str]:
     if result.later:
-        yield f"left in the queue for later: {count_of(result.later, 'call')}"
+        why = f" (waiting: {waiting})" if waiting else ""
+        yield f"left in the queue for later: {count_of(result.later, 'call')}{why}"
     if result.submitted:
+        alarm = "" if receiver else "NO RECEIVER IS RUNNING: "
         yield (
-            f"taken by 8x8, without a summary yet: {count_of(result.submitted, 'call')}; `voiceflow serve` receives "
-            "summaries (or set VOICEFLOW_OUTCOMES=none)"
+            f"{alarm}taken by 8x8, without a summary yet: {count_of(result.submitted, 'call')}; `voiceflow serve` "
+            "receives summaries (or set VOICEFLOW_OUTCOMES=none)"
         )
     if result.stopped_by_hold:
         for gate in result.holds:

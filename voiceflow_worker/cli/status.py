@@ -7,6 +7,7 @@ from voiceflow_worker.cli.opening import opened_queue, settings_from
 from voiceflow_worker.cli.options import JsonOption, QueueOption, StoreOption, WaitOption
 from voiceflow_worker.cli.output import Output, count_of
 from voiceflow_worker.core.gate_story import gate_in_words
+from voiceflow_worker.model.job import JobState
 
 EXAMPLES = """Examples:
   voiceflow status
@@ -31,6 +32,17 @@ async def status(
     output.say(f"rate: {limit}; now {found.rate_now:g} calls/s, by {count_of(found.workers, 'worker')}")
     if found.due:
         output.say(f"due: {found.due}, the oldest for {found.oldest_due_seconds or 0:.0f} s")
+    if found.due and not found.workers:
+        output.say("no worker is running: `voiceflow worker` sends what is due")
+    waiting = found.waiting.in_words()
+    if waiting:
+        output.say(f"waiting: {waiting}")
+    submitted = found.states[JobState.SUBMITTED]
+    if submitted and not found.has_receiver:
+        output.say(
+            f"NO RECEIVER IS RUNNING: {count_of(submitted, 'call')} taken by 8x8 without a summary; `voiceflow serve` "
+            "receives summaries, and tells how calls end"
+        )
     for gate in found.holds:
         output.say(f"{gate_in_words(gate)}{': ' + gate.reason if gate.reason else ''}")
     if found.doubts:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from voiceflow_worker.core.heartbeat import Heartbeats
 from voiceflow_worker.core.losses import Losses, read_losses
 from voiceflow_worker.core.ports import Limits, Order, Query, Store
+from voiceflow_worker.core.waiting import Waiting, read_waiting
 from voiceflow_worker.model.call_json import rfc3339
 from voiceflow_worker.model.gate import Gate
 from voiceflow_worker.model.job import JobState
@@ -26,6 +27,8 @@ class QueueStatus:
     workers: int
     holds: tuple[Gate, ...]
     lost: Losses = field(default_factory=Losses)
+    waiting: Waiting = field(default_factory=Waiting)
+    has_receiver: bool = False
 
     @property
     def doubts(self) -> int:
@@ -50,6 +53,9 @@ class QueueStatus:
                 {"scope": gate.scope.value, "name": gate.name, "until": rfc3339(gate.until), "reason": gate.reason}
                 for gate in self.holds
             ],
+            "waiting": self.waiting.as_json(),
+            "waiting_is_exact": self.waiting.is_exact,
+            "receiver": self.has_receiver,
             "doubts": self.doubts,
             "lost": self.lost.total,
             "total": self.total,
@@ -63,15 +69,22 @@ async def read_status(store: Store, queue: str) -> QueueStatus:
     oldest = await store.jobs.find(
         Query(queue=queue, states=frozenset({JobState.QUEUED}), due_before=now, order=Order.DUE, limit=1)
     )
-    beats = await Heartbeats(store).workers(queue)
+    heartbeats = Heartbeats(store)
+    beats = await heartbeats.workers(queue)
+    limits = await store.control.limits(queue)
+    holds = tuple(gate for gate in await store.control.gates(queue) if gate.is_closed(at=now))
     return QueueStatus(
         queue=queue,
         states=await store.jobs.count(queue),
         due=due,
         oldest_due_seconds=round((now - oldest[0].due_at).total_seconds(), 3) if oldest else None,
-        limits=await store.control.limits(queue),
+        limits=limits,
         rate_now=round(sum(beat.rate for beat in beats), 3),
         workers=len(beats),
-        holds=tuple(gate for gate in await store.control.gates(queue) if gate.is_closed(at=now)),
+        holds=holds,
         lost=await read_losses(store, queue),
+        waiting=await read_waiting(
+            store, queue, holds=holds, sending=bool(beats), limited=limits is not None and limits.rate is not None
+        ),
+        has_receiver=await heartbeats.has_receiver(),
     )

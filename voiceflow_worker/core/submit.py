@@ -33,6 +33,8 @@ _log = structlog.get_logger("voiceflow.submit")
 
 NUMBER_BUSY = timedelta(seconds=2)
 """How soon a job whose number is busy with another call looks again."""
+BUSY_WORDS = "is busy with another call"
+"""Stands in the reason of every job that waits for a number."""
 LONGEST_LINE = timedelta(minutes=1)
 """The longest that a job waits behind others of its worker whose number is busy too."""
 LAST_WORD = 5.0
@@ -293,9 +295,9 @@ def _in_line(busy: Sequence[tuple[Job, str]], *, leased_at: float) -> list[tuple
 def _busy_words(job: Job, number: str) -> str:
     second = next((each for each in job.parties[1:] if number in spellings(each)), None)
     if second is None:
-        return "its number is busy with another call"
+        return f"its number {BUSY_WORDS}"
     return (
-        f"{second}, which it bridges to, is busy with another call "
+        f"{second}, which it bridges to, {BUSY_WORDS} "
         "(VOICEFLOW_SHARED_NUMBERS names lines that may be in many calls at once)"
     )
 

@@ -1,0 +1,110 @@
+"""Why queued calls wait, as `status` counts it, in every way that a queue keeps calls back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.support.engine import Engine
+from tests.support.flows import flow, number
+from tests.support.voices import ScriptedVoice
+from voiceflow_worker import CallRequest, open_store
+from voiceflow_worker.core import waiting as module
+from voiceflow_worker.core.heartbeat import Heartbeats, WorkerBeat
+from voiceflow_worker.core.ports import Limits
+from voiceflow_worker.core.waiting import Waiting
+from voiceflow_worker.model.job import RedialPolicy
+from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.model.window import CallWindow
+
+pytestmark = pytest.mark.anyio
+
+
+async def waiting_in(engine: Engine) -> dict[str, int]:
+    return {why: count for why, count in (await engine.queue.status()).waiting.as_json().items() if count}
+
+
+def closed_now() -> CallWindow:
+    """A window that opens an hour or more from now, for a number in UTC."""
+    begin = datetime.now(UTC) + timedelta(hours=2)
+    return CallWindow.parse(f"{begin:%H:00}-{begin + timedelta(hours=1):%H:00}")
+
+
+async def test_calls_to_a_busy_number_count_as_such() -> None:
+    async with open_store("memory://") as store:
+        engine = Engine(store, ScriptedVoice())
+        await engine.enqueue(number(1))
+        (flight,) = await engine.prepare()
+        assert await engine.journal_of(flight) is not None
+        for _ in range(3):
+            await engine.enqueue(number(1))
+        assert await engine.prepare() == []
+        assert await waiting_in(engine) == {"number_busy": 3}
+
+
+async def test_a_closed_window_counts_as_such() -> None:
+    async with open_store("memory://") as store:
+        engine = Engine(store, ScriptedVoice())
+        await engine.queue.enqueue(flow(), window=closed_now(), time_zone="UTC")
+        assert await waiting_in(engine) == {"window": 1}
+
+
+async def test_a_redial_counts_as_such() -> None:
+    async with open_store("memory://") as store:
+        engine = Engine(store, ScriptedVoice())
+        policy = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=1, after=timedelta(minutes=30))
+        await engine.enqueue(redial=policy)
+        (job,) = await engine.send()
+        await engine.summarise(job, SessionStatus.BUSY)
+        assert await waiting_in(engine) == {"redial": 1}
+
+
+async def test_what_is_due_waits_for_the_rate_only_while_a_worker_lives() -> None:
+    async with open_store("memory://") as store:
+        engine = Engine(store, ScriptedVoice())
+        await engine.queue.enqueue_many([CallRequest(flow=flow(number(place))) for place in range(5)])
+        await store.control.configure("default", Limits(rate=1.0))
+        assert await waiting_in(engine) == {}
+        await Heartbeats(store).worker(WorkerBeat(queue="default", worker_id="w", rate=1.0, in_flight=0))
+        assert await waiting_in(engine) == {"rate": 5}
+
+
+async def test_a_hold_counts_what_is_due_behind_it_and_the_rest_waits_for_the_rate() -> None:
+    async with open_store("memory://") as store:
+        engine = Engine(store, ScriptedVoice())
+        await store.control.configure("default", Limits(rate=1.0))
+        await Heartbeats(store).worker(WorkerBeat(queue="default", worker_id="w", rate=1.0, in_flight=0))
+        for place in range(3):
+            await engine.enqueue(number(place), batch_id="march")
+        await engine.enqueue(number(7))
+        await engine.queue.hold(batch_id="march")
+        assert await waiting_in(engine) == {"hold": 3, "rate": 1}
+        await engine.queue.hold()
+        assert await waiting_in(engine) == {"hold": 4}
+
+
+async def test_calls_for_later_wait_for_none_of_these() -> None:
+    async with open_store("memory://") as store:
+        engine = Engine(store, ScriptedVoice())
+        await engine.queue.enqueue(flow(), not_before=store.clock.now() + timedelta(hours=1))
+        assert await waiting_in(engine) == {}
+
+
+async def test_of_a_longer_queue_the_figures_are_told_as_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_READ", 3)
+    async with open_store("memory://") as store:
+        engine = Engine(store, ScriptedVoice())
+        for place in range(4):
+            await engine.queue.enqueue(flow(number(place)), window=closed_now(), time_zone="UTC")
+        found = (await engine.queue.status()).waiting
+        assert (found.window, found.is_exact) == (3, False)
+        assert found.in_words() == "at least 3 for their calling window"
+
+
+def test_in_words() -> None:
+    found = Waiting(number_busy=2, window=1, redial=3, rate=4, hold=5)
+    assert found.in_words() == (
+        "2 for a busy number, 1 for their calling window, 3 for a redial, 4 for the rate, 5 behind a hold"
+    )
+    assert Waiting().in_words() == ""
