@@ -281,6 +281,20 @@ async def test_progress_is_told_in_bytes_and_then_in_rows(queue: CallQueue, tmp_
     ]
 
 
+async def test_a_file_that_is_resumed_is_never_more_than_all_of_it(queue: CallQueue, tmp_path: Path) -> None:
+    rows = "".join(f"+65{80000000 + n},Ana\n" for n in range(1500))
+    await enqueue(queue, file_of(tmp_path, HEADER + rows))
+    seen: list[tuple[int, int]] = []
+
+    def progress(phase: Phase, *, done: int, total: int, rows: int) -> None:
+        if phase is Phase.ENQUEUEING:
+            seen.append((done, total))
+
+    more = "".join(f"+65{90000000 + n},Ben\n" for n in range(500))
+    await enqueue(queue, file_of(tmp_path, HEADER + rows + more), progress=progress)
+    assert seen == [(500, 500)]
+
+
 async def test_the_columns_that_are_not_reserved_stay_with_the_job(queue: CallQueue, tmp_path: Path) -> None:
     rows = "destination,name,Table No,priority\n+6587654321,Ana,4,3\n+6587654322,Ben,,\n"
     await enqueue(queue, file_of(tmp_path, rows))

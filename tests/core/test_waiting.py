@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,7 +13,7 @@ from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallRequest, open_store
 from voiceflow_worker.core import waiting as module
 from voiceflow_worker.core.heartbeat import Heartbeats, WorkerBeat
-from voiceflow_worker.core.ports import Limits
+from voiceflow_worker.core.ports import Limits, Move
 from voiceflow_worker.core.waiting import Waiting
 from voiceflow_worker.model.job import RedialPolicy
 from voiceflow_worker.model.status import SessionStatus
@@ -82,6 +83,17 @@ async def test_a_hold_counts_what_is_due_behind_it_and_the_rest_waits_for_the_ra
         assert await waiting_in(engine) == {"hold": 3, "rate": 1}
         await engine.queue.hold()
         assert await waiting_in(engine) == {"hold": 4}
+
+
+async def test_what_is_due_and_waits_for_a_number_does_not_wait_for_the_rate() -> None:
+    async with open_store("memory://") as store:
+        engine = Engine(store, ScriptedVoice())
+        await store.control.configure("default", Limits(rate=1.0))
+        await Heartbeats(store).worker(WorkerBeat(queue="default", worker_id="w", rate=1.0, in_flight=0))
+        job = await engine.enqueue()
+        await store.jobs.commit([Move(job, replace(job, revision="r", reason="its number is busy with another call"))])
+        await engine.enqueue(number(2))
+        assert await waiting_in(engine) == {"number_busy": 1, "rate": 1}
 
 
 async def test_calls_for_later_wait_for_none_of_these() -> None:

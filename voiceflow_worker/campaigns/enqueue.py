@@ -98,9 +98,11 @@ async def enqueue_file(
             if tally.again:
                 kept.clear()
         total = len(kept)
+        handed_in = 0
         for rows in kept:
             tally.taken(await intake.hand_in(rows), rejected)
-            steps.enqueued(tally, total=total)
+            handed_in += len(rows)
+            steps.enqueued(tally, done=handed_in, total=total)
     refused = (tally.rejected > 0 and not skip_bad) or (tally.again > 0 and not dry_run)
     return tally.report(refused=refused and not total)
 
@@ -121,6 +123,6 @@ class _Steps:
             total = max(self._path.stat().st_size, self._bytes)
             self._progress(Phase.READING, done=self._bytes, total=total, rows=rows)
 
-    def enqueued(self, tally: Tally, *, total: int) -> None:
+    def enqueued(self, tally: Tally, *, done: int, total: int) -> None:
         if self._progress is not None:
-            self._progress(Phase.ENQUEUEING, done=tally.enqueued + tally.duplicates, total=total, rows=tally.rows)
+            self._progress(Phase.ENQUEUEING, done=done, total=total, rows=tally.rows)

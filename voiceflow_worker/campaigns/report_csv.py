@@ -14,6 +14,7 @@ from anyio import open_file
 
 from voiceflow_worker.campaigns.report import PAGE, jobs_of
 from voiceflow_worker.campaigns.report_line import COLUMNS, report_line
+from voiceflow_worker.campaigns.whole_file import whole_file
 from voiceflow_worker.core.ports import Store
 
 # A spreadsheet runs a cell that begins so as a formula (OWASP, CSV injection); numbers, as +6587654321, only count.
@@ -22,19 +23,23 @@ _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
 
 
 async def write_csv_report(path: Path, store: Store, queue: str, batch_id: str | None) -> int:
-    """Write one line for each call of a batch or queue, in the order of enqueuing; gives how many. Raises OSError."""
+    """Write one line for each call of a batch or queue, in the order of enqueuing; gives how many. Raises OSError.
+
+    The file appears under its name when it is whole.
+    """
     count = 0
-    async with await open_file(path, "w", encoding="utf-8", newline="") as file:
-        await file.write(_lines([COLUMNS]))
-        waiting: list[tuple[str, ...]] = []
-        async with aclosing(jobs_of(store, queue, batch_id)) as jobs:
-            async for job in jobs:
-                waiting.append(astuple(report_line(job)))
-                count += 1
-                if len(waiting) == PAGE:
-                    await file.write(_lines(waiting))
-                    waiting.clear()
-        await file.write(_lines(waiting))
+    with whole_file(path) as unfinished:
+        async with await open_file(unfinished, "w", encoding="utf-8", newline="") as file:
+            await file.write(_lines([COLUMNS]))
+            waiting: list[tuple[str, ...]] = []
+            async with aclosing(jobs_of(store, queue, batch_id)) as jobs:
+                async for job in jobs:
+                    waiting.append(astuple(report_line(job)))
+                    count += 1
+                    if len(waiting) == PAGE:
+                        await file.write(_lines(waiting))
+                        waiting.clear()
+            await file.write(_lines(waiting))
     return count
 
 

@@ -13,6 +13,7 @@ from anyio import open_file
 
 from voiceflow_worker.campaigns.report import build_report, jobs_of
 from voiceflow_worker.campaigns.report_line import ReportLine, report_line
+from voiceflow_worker.campaigns.whole_file import whole_file
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.model.call_json import rfc3339
 from voiceflow_worker.model.job import JobState
@@ -58,8 +59,9 @@ async def write_html_report(path: Path, store: Store, queue: str, batch_id: str 
         outcomes=bars(report.outcomes),
         digits=bars(report.digits),
     )
-    async with await open_file(path, "w", encoding="utf-8") as file:
-        await file.write(page)
+    with whole_file(path) as unfinished:
+        async with await open_file(unfinished, "w", encoding="utf-8") as file:
+            await file.write(page)
     return report.total
 
 

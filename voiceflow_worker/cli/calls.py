@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from voiceflow_worker.model.job import Job
 
 PAGE = 500
+COLUMNS = ("id", "state", "destination", "batch", "#attempts", "outcome", "reason")
 
 LIST_EXAMPLES = """Examples:
   voiceflow calls list --state in_doubt
@@ -257,10 +258,9 @@ def _tell_table(output: Output, jobs: Sequence[Job]) -> None:
     if not jobs:
         output.say("no calls")
         return
-    output.table(
-        ("id", "state", "destination", "batch", "#attempts", "outcome", "reason"),
-        [
-            (job.id, job.state.value, job.destination, job.batch_id, job.attempt, ending(job), job.reason)
-            for job in jobs
-        ],
-    )
+    rows = [
+        (job.id, job.state.value, job.destination, job.batch_id, job.attempt, ending(job), job.reason) for job in jobs
+    ]
+    # What is empty in every row would only take room from what is not.
+    filled = [place for place in range(len(COLUMNS)) if any(row[place] not in {None, ""} for row in rows)]
+    output.table([COLUMNS[place] for place in filled], [[row[place] for place in filled] for row in rows])

@@ -29,7 +29,7 @@ EXAMPLES = """Examples:
   voiceflow enqueue people.csv --template reminder.json --skip-bad --rejects bad.csv
   voiceflow enqueue people.csv --template reminder.json --window 09:00-20:00 --days mon-sat --holidays SG
   voiceflow enqueue people.csv --template reminder.json --redial-on busy,no_answer --redial-max 2 --redial-after 30m
-  voiceflow enqueue people.csv --ivr appointments:confirm --source +6531234567
+  voiceflow enqueue appointments.csv --ivr appointment:appointment --source +6531234567
   voiceflow enqueue bodies.jsonl --dry-run --json"""
 
 
@@ -58,6 +58,8 @@ async def enqueue(
         dry_run: Look and tell, enqueue nothing.
         again: Call numbers again to which the batch has calls with another text; without it such a file is refused.
     """
+    from anyio import get_cancelled_exc_class
+
     from voiceflow_worker.campaigns.enqueue import enqueue_file
     from voiceflow_worker.errors import CampaignFileError
 
@@ -78,6 +80,12 @@ async def enqueue(
                     again=again,
                     progress=_shown_on(shown),
                 )
+    except get_cancelled_exc_class():
+        output.note(
+            f"{file}: interrupted; some of its rows may be enqueued. Enqueue the same file again for the rest: "
+            "rows that are there are not added twice."
+        )
+        raise
     except CampaignFileError as error:
         output.document(_unreadable(error, file, batch_id=rows.batch if rows is not None else None))
         raise

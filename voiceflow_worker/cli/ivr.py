@@ -20,7 +20,7 @@ DRAW_EXAMPLES = """Examples:
   voiceflow ivr draw restaurant:main --svg restaurant.svg"""
 PLAY_EXAMPLES = """Examples:
   voiceflow ivr play restaurant:main
-  voiceflow ivr play appointments:confirm --data name=Ana --data day=Monday
+  voiceflow ivr play appointment:appointment --data name=Ana --data time="at ten" --data other_time="at two"
   voiceflow ivr play restaurant:main --keys 1,2,4# --at 2026-11-20T12:00:00+08:00"""
 CHECK_EXAMPLES = """Examples:
   voiceflow ivr check restaurant:main

@@ -44,14 +44,22 @@ class Output:
         print(printable(text), file=sys.stderr)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
-        """Show people a table. Columns whose name begins with `#` are numbers, and stand to the right."""
+        """Show people a table. Columns whose name begins with `#` are numbers, and stand to the right.
+
+        A column named `id` is never folded: ids are there to be copied.
+        """
         from rich import box
         from rich.table import Table
         from rich.text import Text
 
         table = Table(title=title and printable(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         for column in columns:
-            table.add_column(column.lstrip("#"), justify="right" if column.startswith("#") else "left", overflow="fold")
+            table.add_column(
+                column.lstrip("#"),
+                justify="right" if column.startswith("#") else "left",
+                overflow="fold",
+                no_wrap=column == "id",
+            )
         for row in rows:
             # Text, not str: what stands in people's files is not markup.
             table.add_row(*(Text("" if cell is None else printable(str(cell))) for cell in row))
