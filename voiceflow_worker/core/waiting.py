@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -69,7 +70,7 @@ async def read_waiting(store: Store, queue: str, *, holds: tuple[Gate, ...], sen
     due = await _due(store, queue, now)
     hold = await _held(store, queue, holds, now, due=due)
     jobs = await store.jobs.find(Query(queue=queue, states=_QUEUED, order=Order.DUE, limit=MOST_READ))
-    seen = dict.fromkeys(("number_busy", "window", "redial"), 0)
+    seen: Counter[str] = Counter()
     explained = 0
     for job in jobs:
         why = None if job.due_at <= now and _is_held(job, holds) else why_it_waits(job, at=now)
@@ -77,7 +78,14 @@ async def read_waiting(store: Store, queue: str, *, holds: tuple[Gate, ...], sen
             seen[why] += 1
             explained += job.due_at <= now
     rate = max(due - hold - explained, 0) if sending and limited else 0
-    return Waiting(**seen, rate=rate, hold=hold, is_exact=len(jobs) < MOST_READ)
+    return Waiting(
+        number_busy=seen["number_busy"],
+        window=seen["window"],
+        redial=seen["redial"],
+        rate=rate,
+        hold=hold,
+        is_exact=len(jobs) < MOST_READ,
+    )
 
 
 def why_it_waits(job: Job, *, at: datetime) -> str | None:
