@@ -12,7 +12,11 @@ JOB = "default.01JB3W8Z5Q7X9V2K4M6N8P0R2T"
 
 def test_an_id_stands_on_one_line_of_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
-    monkeypatch.setattr(Output, "_console", lambda _: Console(file=stream, width=80))
+
+    def narrow(_: Output) -> Console:
+        return Console(file=stream, width=80)
+
+    monkeypatch.setattr(Output, "_console", narrow)
     Output().table(
         ("id", "state", "destination", "batch", "#attempts", "outcome", "reason"),
         [(JOB, "queued", "+6587654321", "a-batch-with-a-name", 0, "", "its number is busy with another call")],
