@@ -40,6 +40,7 @@ from voiceflow_worker.gateway.aiohttp_pool import ConnectorWatch, WatchedProtoco
 from voiceflow_worker.gateway.answer import AnswerReader
 from voiceflow_worker.gateway.answer_times import SHORTEST
 from voiceflow_worker.gateway.client import VoiceClient
+from voiceflow_worker.gateway.proof import LONGEST_WAIT
 from voiceflow_worker.model.verdict import Hold, PostProgress, Verdict, VerdictKind
 
 pytestmark = pytest.mark.anyio
@@ -262,6 +263,28 @@ async def test_the_wait_is_twice_as_long_as_the_slowest_answer_of_late(kind: Kin
             began = time.monotonic()
             assert (await place(client)).kind is K.TURNED_AWAY
             assert time.monotonic() - began >= 2 * slow
+
+
+@keeping
+async def test_while_answers_are_slow_each_post_has_its_own_connection_and_no_refusal_waits(kind: Kind) -> None:
+    slow = LONGEST_WAIT / 2 + 0.2
+
+    def behave(connection: Connection) -> None:
+        while connection.read_request():
+            place_of_it = len(connection.server.bodies)
+            if place_of_it == 1:
+                time.sleep(slow)
+            refused = place_of_it in (2, 4)
+            connection.send(answer(400, NOT_CREATED % -1017) if refused else answer(200, created(f"s-{place_of_it}")))
+
+    with MisbehavingServer(behave) as server:
+        async with kind.client(server.url) as client:
+            assert (await place(client)).kind is K.CREATED
+            began = time.monotonic()
+            verdicts = [(await place(client)).kind for _ in range(3)]
+            assert time.monotonic() - began < 2 * slow
+    assert verdicts == [K.REFUSED, K.CREATED, K.REFUSED]
+    assert server.connections == 4
 
 
 @keeping

@@ -11,6 +11,10 @@ from voiceflow_worker.gateway.recent_sessions import RecentSessions
 from voiceflow_worker.gateway.verdict import judge_foreign
 from voiceflow_worker.model.verdict import PostProgress, Verdict, VerdictKind
 
+LONGEST_WAIT = 3.0
+"""Seconds of silence above which a new connection for each call costs less: its answer needs no proof. Calls that wait
+for silence hold their places, and with a few refusals among them a campaign would fall behind its rate."""
+
 
 class AnswerProof:
     """Believes or doubts the answers of one client. `at_most` is how many seconds an answer is waited for at all.
@@ -36,21 +40,22 @@ class AnswerProof:
     ) -> tuple[Verdict, bool]:
         """The verdict that may be believed, and whether the connection may be used again.
 
-        A hold is passed on before the proof, which takes a second or more.
+        While answers are slow no connection is. A hold is passed on before the proof, which takes a second or more.
         """
+        wait = self._times.long_enough(at=time.monotonic(), at_most=self._at_most)
+        keep = wait <= LONGEST_WAIT
         repeats = verdict.session_id is not None and self._sessions.were_given(verdict.session_id)
         leaves_a_doubt = verdict.kind is VerdictKind.UNKNOWN
         if (verdict.kind is VerdictKind.CREATED or leaves_a_doubt) and not repeats:
-            return verdict, not leaves_a_doubt
+            return verdict, keep and not leaves_a_doubt
         if watch.has_own_connection(answer):
-            return verdict, not leaves_a_doubt
+            return verdict, keep and not leaves_a_doubt
         if leaves_a_doubt:
             return judge_foreign(verdict), False
         if verdict.hold is not None:
             await progress.hold(verdict.hold)
-        wait = self._times.long_enough(at=time.monotonic(), at_most=self._at_most)
         if not (answer.is_whole and answer.states_its_length and await watch.falls_silent(wait)):
             return judge_foreign(verdict), False
         if repeats:
             self._sessions.do_repeat()
-        return verdict, True
+        return verdict, keep
