@@ -26,8 +26,8 @@ async def opened_worker(settings: Settings) -> AsyncGenerator[Worker]:
         yield worker
 
 
-def worker_of(settings: Settings, store: Store, voice: VoiceClient) -> Worker:
-    """A worker of these settings, which also looks for calls in doubt in the log of 8x8."""
+def worker_of(settings: Settings, store: Store, voice: VoiceClient, *, batch_id: str | None = None) -> Worker:
+    """A worker of these settings, which also looks for calls in doubt in the log of 8x8; for one batch if given."""
     return Worker(
         store,
         voice,
@@ -39,6 +39,7 @@ def worker_of(settings: Settings, store: Store, voice: VoiceClient) -> Worker:
             max_active=settings.max_active,
             lease=settings.lease,
             shutdown_grace=settings.shutdown_grace,
+            batch_id=batch_id,
             policy=settings.policy(),
         ),
         call_log=voice,

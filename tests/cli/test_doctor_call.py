@@ -1,0 +1,418 @@
+"""`doctor --call`: one's own phone is called through all of it, and each step is told; nothing is left half done."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.cli.eight_by_eight import EightByEight, running
+from tests.cli.running import Ended, Program, Spawned
+from tests.cli.stored import url_of, within
+from tests.support.engine import Engine
+from tests.support.flows import SOURCE, flow
+from voiceflow_worker import Job
+from voiceflow_worker.core.heartbeat import Heartbeats
+from voiceflow_worker.core.numbers import NumberLocks
+from voiceflow_worker.core.ports import Limits
+from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.model.job import JobState
+from voiceflow_worker.sandbox import Sandbox
+from voiceflow_worker.sandbox.delivery import Hook
+
+SECRET = "Bearer of-news"
+MINE = "+6581234567"
+LONG = {"ring_seconds": 3000, "outcome": "COMPLETED"}
+
+
+@pytest.fixture
+def eight(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[EightByEight]:
+    """A sandbox whose webhook leads nowhere until `receiving`, and settings that suit it."""
+    sandbox = Sandbox(api_key="key-1", sub_accounts=["acme"], numbers=[SOURCE], speed=100)
+    with running(sandbox) as found:
+        settings = {
+            **found.environment,
+            "VOICEFLOW_STORE": url_of(folder),
+            "VOICEFLOW_OUTCOMES": "webhook",
+            "VOICEFLOW_SOURCE": SOURCE,
+            "VOICEFLOW_WEBHOOK_SECRET": SECRET,
+            "VOICEFLOW_STATE_DIR": str(folder / "state"),
+        }
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr("voiceflow_worker.cli.checks.storage.read_mounts", lambda: "/dev/vda1 / ext4 rw 0 0\n")
+        monkeypatch.setattr("voiceflow_worker.cli.checks.storage.LITTLE", 0)
+        monkeypatch.setattr("voiceflow_worker.cli.checks.storage.TOO_LITTLE", 0)
+        sandbox._account.hooks("acme")["VSS"] = Hook(url="http://127.0.0.1:9/webhooks/8x8", authorization=SECRET)
+        yield found
+
+
+@contextmanager
+def receiving(eight: EightByEight, folder: Path) -> Iterator[Spawned]:
+    with Spawned(["serve", "--port", "0", "--register", "http://127.0.0.1:9"], folder) as serve:
+        url = serve.wait_for("ready on").split()[5].rstrip(",")
+        serve.wait_for("8x8 sends VSS events")
+        for kind in ("VSS", "VCS"):
+            eight.sandbox._account.hooks("acme")[kind] = Hook(url=url, authorization=SECRET)
+        yield serve
+        serve.stop()
+
+
+def listens(folder: Path) -> None:
+    """Somebody said that they listen, half a minute ago at most."""
+    within(folder, lambda engine: Heartbeats(engine.store).receiver("somebody"))
+
+
+def order(eight: EightByEight, what: str, *orders: dict[str, object]) -> None:
+    assert httpx.post(f"{eight.url}/_sandbox/{what}", json=list(orders), trust_env=False).status_code == 200
+
+
+def steps(ended: Ended) -> list[dict[str, Any]]:
+    return [line for line in ended.lines if "step" in line]
+
+
+def names(ended: Ended) -> list[str]:
+    return [step["step"] for step in steps(ended)]
+
+
+def call(voiceflow: Program, *options: str) -> Ended:
+    return voiceflow("doctor", "--call", MINE, "--json", *options)
+
+
+def jobs(folder: Path) -> list[Job]:
+    async def work(engine: Engine) -> list[Job]:
+        return list(await engine.queue.find())
+
+    return within(folder, work)
+
+
+# -- calls that leave --------------------------------------------------------------------------------------------------
+
+
+def test_each_step_of_a_call_is_told(voiceflow: Program, eight: EightByEight) -> None:
+    order(eight, "script", {"outcome": "COMPLETED", "talk_seconds": 12})
+    with receiving(eight, voiceflow.folder) as serve:
+        ended = call(voiceflow)
+        assert (ended.code, ended.err) == (0, "")
+        told = steps(ended)
+        serve.stop()
+    assert "phone" in names(ended)
+    assert [name for name in names(ended) if name != "phone"] == [
+        "checked",
+        "enqueued",
+        "journalled",
+        "accepted",
+        "summary",
+    ]
+    assert names(ended)[-1] == "summary"
+    assert re.fullmatch(r"summary came: COMPLETED, \d+ s, answered, and ended in order", told[-1]["message"])
+    assert all(set(step) == {"step", "at", "level", "message", "remedy"} for step in told)
+    assert {step["level"] for step in told} == {"ok"}
+    (job,) = jobs(voiceflow.folder)
+    assert (job.state, job.batch_id, job.source, job.destination) == (JobState.COMPLETED, "doctor", SOURCE, MINE)
+    assert job.session_id in next(step["message"] for step in told if step["step"] == "accepted")
+    assert eight.rang == [MINE]
+
+
+def test_people_are_told_line_by_line(voiceflow: Program, eight: EightByEight) -> None:
+    order(eight, "script", {"outcome": "COMPLETED", "talk_seconds": 12})
+    with receiving(eight, voiceflow.folder) as serve:
+        ended = voiceflow("doctor", "--call", "+65 8123-4567")
+        serve.stop()
+    assert ended.code == 0
+    assert ended.out.startswith("0 failures, 0 warnings\n")
+    told = [re.sub(r"^\d\d:\d\d:\d\d  (\w+) .*", r"\1", line) for line in ended.out.splitlines()[1:]]
+    assert [name for name in told if name != "phone"] == ["checked", "enqueued", "journalled", "accepted", "summary"]
+
+
+def test_a_phone_that_is_busy_is_not_reached_and_not_called_again(
+    voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VOICEFLOW_REDIAL_ON", "busy")
+    order(eight, "script", {"outcome": "BUSY"})
+    with receiving(eight, voiceflow.folder) as serve:
+        ended = call(voiceflow)
+        serve.stop()
+    last = steps(ended)[-1]
+    assert (ended.code, last["step"], last["level"]) == (1, "summary", "failure")
+    assert re.fullmatch(r"summary came: BUSY(, 1 s)?, the line was busy.*", last["message"])
+    assert [job.state for job in jobs(voiceflow.folder)] == [JobState.UNREACHED]
+
+
+def test_a_code_of_the_summary_comes_with_what_to_do(voiceflow: Program, eight: EightByEight) -> None:
+    order(eight, "script", {"outcome": "FAILED", "error_code": -2004})
+    with receiving(eight, voiceflow.folder) as serve:
+        ended = call(voiceflow)
+        serve.stop()
+    last = steps(ended)[-1]
+    assert ended.code == 1
+    assert "(-2004)" in last["message"]
+    assert "no coverage for this destination" in last["message"]
+    assert "Ask 8x8" in last["remedy"]
+
+
+def test_a_lost_answer_is_a_doubt_until_the_summary_comes(voiceflow: Program, eight: EightByEight) -> None:
+    order(eight, "faults", {"fault": "reset", "next": 1})
+    order(eight, "script", {"outcome": "COMPLETED", "ring_seconds": 100})
+    with receiving(eight, voiceflow.folder) as serve:
+        ended = call(voiceflow)
+        serve.stop()
+    assert ended.code == 0
+    assert "in doubt" in names(ended)
+    assert names(ended)[-1] == "summary"
+    assert eight.rang == [MINE]
+
+
+def test_a_summary_that_does_not_come_is_told(
+    voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("voiceflow_worker.cli.own_phone.SUMMARY_WITHIN", timedelta(milliseconds=300))
+    listens(voiceflow.folder)
+    ended = call(voiceflow)
+    last = steps(ended)[-1]
+    assert (ended.code, last["step"], last["level"]) == (1, "no summary", "failure")
+    assert "none came within" in last["message"]
+    assert jobs(voiceflow.folder)[0].id in last["remedy"]
+
+
+def test_a_receiver_that_goes_away_is_told(
+    voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("voiceflow_worker.cli.own_phone.RECEIVER_EVERY", 0.0)
+    listens(voiceflow.folder)
+    answers = iter([True, True])  # the check's, and the one before the call is enqueued
+
+    async def was_there(_: Heartbeats) -> bool:
+        return next(answers, False)
+
+    monkeypatch.setattr(Heartbeats, "has_receiver", was_there)
+    ended = call(voiceflow)
+    assert (ended.code, names(ended)[-2:]) == (1, ["accepted", "no summary"])
+    assert steps(ended)[-1]["message"] == "the receiver went away before it came"
+
+
+def test_without_outcome_the_call_is_made_and_nobody_hears_how_it_ends(voiceflow: Program, eight: EightByEight) -> None:
+    eight.sandbox._account.hooks("acme").clear()
+    ended = call(voiceflow, "--without-outcome")
+    assert ended.code == 1
+    assert names(ended) == ["checked", "enqueued", "journalled", "accepted", "no outcome"]
+    assert [job.state for job in jobs(voiceflow.folder)] == [JobState.SUBMITTED]
+    assert eight.rang == [MINE]
+
+
+def test_where_no_outcomes_are_asked_for_the_call_is_accepted(
+    voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VOICEFLOW_OUTCOMES", "none")
+    ended = call(voiceflow)
+    assert ended.code == 1
+    assert steps(ended)[-1]["message"] == "8x8 took it, and nothing tells how it ended"
+    assert eight.rang == [MINE]
+
+
+def test_the_limits_of_the_queue_stay_as_they_are(voiceflow: Program, eight: EightByEight) -> None:
+    ours = Limits(rate=3, burst=2, max_active=7)
+    within(voiceflow.folder, lambda engine: engine.store.control.configure("default", ours))
+    call(voiceflow, "--without-outcome")
+
+    async def limits(engine: Engine) -> Limits | None:
+        return await engine.store.control.limits("default")
+
+    assert within(voiceflow.folder, limits) == ours
+
+
+def test_only_this_call_is_sent(voiceflow: Program, eight: EightByEight) -> None:
+    within(voiceflow.folder, lambda engine: engine.queue.enqueue(flow("+6587654321"), batch_id="people"))
+    call(voiceflow, "--without-outcome")
+    assert eight.rang == [MINE]
+
+
+# -- calls that do not leave -------------------------------------------------------------------------------------------
+
+
+def test_a_failure_keeps_the_call_back(voiceflow: Program, eight: EightByEight) -> None:
+    eight.sandbox._account.hooks("acme").clear()
+    ended = call(voiceflow)
+    assert (ended.code, names(ended)) == (1, ["not called"])
+    assert steps(ended)[0]["message"] == "mend these first: webhook"
+    assert eight.rang == []
+
+
+def test_without_a_receiver_nobody_is_called(voiceflow: Program, eight: EightByEight) -> None:
+    ended = call(voiceflow)
+    assert (ended.code, names(ended)) == (1, ["checked", "not called"])
+    assert "no receiver listens" in steps(ended)[-1]["message"]
+    assert "`voiceflow serve --register" in steps(ended)[-1]["remedy"]
+    assert eight.rang == []
+    assert jobs(voiceflow.folder) == []
+
+
+def test_without_a_source_nobody_is_called(
+    voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VOICEFLOW_SOURCE")
+    listens(voiceflow.folder)
+    ended = call(voiceflow)
+    assert (ended.code, names(ended)[-1]) == (1, "not called")
+    assert "VOICEFLOW_SOURCE" in steps(ended)[-1]["remedy"]
+    assert eight.rang == []
+
+
+@pytest.mark.parametrize("batch", [None, "doctor"])
+def test_a_hold_is_told_before_anything_is_enqueued(voiceflow: Program, eight: EightByEight, batch: str | None) -> None:
+    listens(voiceflow.folder)
+    within(voiceflow.folder, lambda engine: engine.queue.hold(batch_id=batch, reason="lunch"))
+    ended = call(voiceflow)
+    last = steps(ended)[-1]
+    assert (ended.code, last["step"]) == (1, "not called")
+    assert last["message"].endswith("is held until somebody resumes it: lunch")
+    assert f"`voiceflow resume{' --batch doctor' if batch else ''}`" in last["remedy"]
+    assert jobs(voiceflow.folder) == []
+
+
+def test_a_hold_that_comes_while_the_call_waits_takes_it_back(voiceflow: Program, eight: EightByEight) -> None:
+    """8x8 does not take the key: the queue is held, and the call must not go out when somebody resumes it."""
+    listens(voiceflow.folder)
+    order(eight, "faults", {"fault": "status", "status": 403, "next": 1})
+    ended = call(voiceflow)
+    assert ended.code == 1
+    assert "not called" in names(ended)
+    assert [job.state for job in jobs(voiceflow.folder)] == [JobState.CANCELLED]
+    assert eight.rang == []
+
+
+def test_a_batch_that_was_cancelled_for_good_is_not_in_the_way(voiceflow: Program, eight: EightByEight) -> None:
+    within(voiceflow.folder, lambda engine: engine.queue.cancel_batch("doctor"))
+    call(voiceflow, "--without-outcome")
+    assert [job.batch_id for job in jobs(voiceflow.folder)] == ["doctor-2"]
+    assert eight.rang == [MINE]
+
+
+def test_a_suppressed_number_is_not_called(voiceflow: Program, eight: EightByEight) -> None:
+    listens(voiceflow.folder)
+    within(voiceflow.folder, lambda engine: SuppressionList(engine.store).add(MINE))
+    ended = call(voiceflow)
+    assert (ended.code, names(ended)[-1]) == (1, "not called")
+    assert "suppress remove" in steps(ended)[-1]["message"]
+    assert eight.rang == []
+
+
+def test_a_busy_number_is_waited_for_until_the_call_expires(
+    voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("voiceflow_worker.cli.own_phone.VALID_FOR", timedelta(seconds=1))
+    listens(voiceflow.folder)
+    within(voiceflow.folder, busy)
+    ended = call(voiceflow)
+    assert ended.code == 1
+    assert names(ended) == ["checked", "enqueued", "waits", "expired"]
+    assert steps(ended)[2]["message"] == "its number is busy with another call"
+    assert eight.rang == []
+
+
+def test_a_call_of_a_run_that_was_killed_does_not_ring_beside_this_one(voiceflow: Program, eight: EightByEight) -> None:
+    left = within(voiceflow.folder, lambda engine: engine.queue.enqueue(flow(MINE), batch_id="doctor"))
+    ended = call(voiceflow, "--without-outcome")
+    assert f"{left.id}, left over" in steps(ended)[1]["message"]
+    assert [job.state for job in jobs(voiceflow.folder)] == [JobState.CANCELLED, JobState.SUBMITTED]
+    assert eight.rang == [MINE]
+
+
+@pytest.mark.parametrize("number", ["81234567", "6581234567", "+65", "Ana"])
+def test_a_number_without_its_country_is_refused(voiceflow: Program, number: str) -> None:
+    ended = voiceflow("doctor", "--call", number)
+    assert ended.code == 2
+    assert "such as +6581234567" in ended.err
+
+
+def test_without_outcome_is_for_calls(voiceflow: Program) -> None:
+    assert voiceflow("doctor", "--without-outcome").code == 2
+
+
+# -- Ctrl-C ------------------------------------------------------------------------------------------------------------
+
+
+async def busy(engine: Engine) -> None:
+    """Another call is open to the number."""
+    other = await engine.queue.enqueue(flow(MINE), batch_id="others")
+    await NumberLocks(engine.store.records, engine.policy).lock([other], now=engine.store.clock.now())
+    await engine.queue.hold(batch_id="others")
+
+
+def until_told(spawned: Spawned, step: str) -> None:
+    """The line of a step on stdout, which is written when it happens."""
+    ends = time.monotonic() + 60
+    while not any(f'"step": "{step}"' in line for line in list(spawned._out)):
+        assert time.monotonic() < ends, spawned._out
+        time.sleep(0.02)  # the reader of its stdout is a thread that tells nobody
+
+
+def test_ctrl_c_takes_back_a_call_that_has_not_left(voiceflow: Program, eight: EightByEight) -> None:
+    listens(voiceflow.folder)
+    within(voiceflow.folder, busy)
+    with Spawned(["doctor", "--call", MINE, "--json"], voiceflow.folder) as doctor:
+        until_told(doctor, "waits")
+        doctor.press(signal.SIGINT)
+        ended = doctor.end()
+    assert (ended.code, "Traceback" in ended.err) == (1, False)
+    assert names(ended)[-1] == "cancelled"
+    assert [job.state for job in jobs(voiceflow.folder) if job.batch_id == "doctor"] == [JobState.CANCELLED]
+    assert eight.rang == []
+
+
+def test_ctrl_c_after_the_call_has_left_says_that_it_is_too_late(voiceflow: Program, eight: EightByEight) -> None:
+    listens(voiceflow.folder)
+    order(eight, "script", LONG)
+    with Spawned(["doctor", "--call", MINE, "--json"], voiceflow.folder) as doctor:
+        until_told(doctor, "accepted")
+        doctor.press(signal.SIGINT)
+        ended = doctor.end()
+    assert (ended.code, "Traceback" in ended.err) == (1, False)
+    assert "too late to take it back: it is submitted" in steps(ended)[-1]["message"]
+    assert [job.state for job in jobs(voiceflow.folder)] == [JobState.SUBMITTED]
+
+
+# -- as a new user does it ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_new_user_gets_to_the_first_call_with_three_processes(folder: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {
+        "VOICEFLOW_BASE_URL": f"http://127.0.0.1:{port}",
+        "VOICEFLOW_API_KEY": "any",
+        "VOICEFLOW_SUB_ACCOUNT": "demo",
+        "VOICEFLOW_SOURCE": SOURCE,
+        "VOICEFLOW_WEBHOOK_SECRET": SECRET,
+        "VOICEFLOW_STATE_DIR": str(folder / "state"),
+    }
+    with Spawned(["sandbox", "--port", port, "--speed", "60"], folder, environment) as sandbox:
+        sandbox.wait_for("ready on")
+        with Spawned(["doctor", "--call", MINE, "--json"], folder, environment) as doctor:
+            ended = doctor.end()
+        assert (ended.code, names(ended)) == (1, ["not called"])
+        httpx.post(f"http://127.0.0.1:{port}/_sandbox/script", json={"outcome": "COMPLETED"}, trust_env=False)
+        with Spawned(["serve", "--port", "0"], folder, environment) as first:
+            address = first.wait_for("ready on").split()[5].rstrip(",")
+            first.stop()
+        receiver = ["serve", "--port", address.split(":")[2].partition("/")[0], "--register", address]
+        with Spawned(receiver, folder, environment) as serve:
+            serve.wait_for("8x8 sends VSS events")
+            with Spawned(["doctor", "--call", MINE, "--json"], folder, environment) as doctor:
+                ended = doctor.end()
+            assert serve.stop().code == 0
+        ledger = httpx.get(f"http://127.0.0.1:{port}/_sandbox/calls", trust_env=False).json()
+        assert sandbox.stop().code == 0
+    assert (ended.code, names(ended)) == (0, ["checked", "enqueued", "journalled", "accepted", "summary"])
+    assert [entry["destination"] for entry in ledger if entry["rang"]] == [MINE]
