@@ -44,9 +44,12 @@ def told_to_airflow(what: str) -> Generator[None]:
 
 
 def fails(job: Job, fail_on: Iterable[str]) -> bool:
-    """Whether this outcome is one that the task should fail for: a state, or a session status, of `fail_on`."""
-    status = job.outcome.status_text if job.outcome is not None else None
-    known = job.outcome.status.value if job.outcome is not None and job.outcome.status is not None else None
+    """Whether this outcome is one that the task should fail for: a state, or the status of the call, of `fail_on`.
+
+    Of two legs the person's own counts: the other party may have been busy, and the person served.
+    """
+    status = job.outcome.text_of(job.destination) if job.outcome is not None else None
+    known = job.outcome.status_text if job.outcome is not None and len(job.outcome.legs) < 2 else None
     told = {job.state.value.casefold(), *(each.casefold() for each in (status, known) if each)}
     return any(name.casefold() in told for name in fail_on)
 
