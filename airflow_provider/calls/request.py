@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
-from voiceflow_worker import CallFlow, InvalidInputError, usual_form
+from voiceflow_worker import CallFlow, CallFlowError, Finding, InvalidInputError, usual_form
 
 if TYPE_CHECKING:
     from voiceflow_worker import RedialPolicy
+
+_NUMBER_AT = re.compile(r"\$\.callflow\[(\d+)\]\.params\.(source|destination)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +62,7 @@ def flow_of(
                 + ("" if missing == ["destination"] else ", or put what is the same for all calls into the connection")
             )
         said = CallFlow.call(str(destination).strip(), source=str(source).strip())
-        return said.say(say, voice_profile=str(voice_profile)).hangup().validated()
+        return _validated(said.say(say, voice_profile=str(voice_profile)).hangup())
     return _given(flow, destination=destination, source=source)
 
 
@@ -75,7 +78,34 @@ def _given(flow: object, *, destination: str | None, source: str | None) -> Call
         body = flow
     if isinstance(body, Mapping):
         body = _with_numbers(dict(cast("Mapping[str, Any]", body)), destination=destination, source=source)
-    return CallFlow.parse(body).validated()
+    try:
+        return CallFlow.parse(body).validated()
+    except CallFlowError as error:
+        raise CallFlowError(_naming_numbers(error.findings, body)) from None
+
+
+def _validated(flow: CallFlow) -> CallFlow:
+    try:
+        return flow.validated()
+    except CallFlowError as error:
+        raise CallFlowError(_naming_numbers(error.findings, flow.to_body())) from None
+
+
+def _naming_numbers(findings: Sequence[Finding], body: object) -> list[Finding]:
+    """The findings, those about the number of a call with that number: in a mapped task it is one of many."""
+    named: list[Finding] = []
+    for found in findings:
+        place = _NUMBER_AT.fullmatch(found.path or "")
+        number = None if place is None else _at(body, int(place[1]), place[2])
+        named.append(found if number is None else replace(found, message=f"{number!r}: {found.message}"))
+    return named
+
+
+def _at(body: object, index: int, name: str) -> object:
+    try:
+        return cast("Any", body)["callflow"][index]["params"][name]
+    except (LookupError, TypeError):
+        return None
 
 
 def _with_numbers(body: dict[str, Any], *, destination: str | None, source: str | None) -> dict[str, Any]:

@@ -135,8 +135,8 @@ def test_with_a_template_each_json_line_is_a_row(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "column", "code", "sentence"),
     [
-        ('{"destination": "+6587654321"', None, None, "the line is not JSON: "),
-        ("[1, 2]", None, None, "the line holds an array, and an object is needed"),
+        ('{"destination": "+6587654321"', None, -1001, "the line is not JSON: "),
+        ("[1, 2]", None, -1013, "the line holds an array, and an object is needed"),
         ('{"name": "Ana"}', "destination", -1009, "is missing but it is required"),
         ('{"destination": null, "name": "Ana"}', "destination", -1009, "is missing but it is required"),
         ('{"destination": ["+6587654321"], "name": "Ana"}', "destination", -1011, "holds several numbers"),

@@ -94,4 +94,10 @@ def test_nothing_is_stored(voiceflow: Program) -> None:
 
 def test_columns_that_say_nothing_are_left_out(voiceflow: Program) -> None:
     header = voiceflow("check", written(voiceflow.folder, "body.json", "{")).out.splitlines()[1]
-    assert header.split() == ["what", "is", "wrong"]  # the file as a whole: no row, no column, no code
+    assert header.split() == ["what", "is", "wrong", "code"]  # the file as a whole: no row, no column
+
+
+@pytest.mark.parametrize(("content", "code"), [("{", -1001), ("[1]", -1013), ("17", -1013)])
+def test_what_is_not_json_or_no_object_has_the_code_of_8x8(voiceflow: Program, content: str, code: int) -> None:
+    ended = voiceflow("check", written(voiceflow.folder, "body.json", content), "--json")
+    assert (ended.code, [line["code"] for line in ended.lines]) == (2, [code])

@@ -219,7 +219,7 @@ class TestHowItEnded:
         outcome = LoggedSession("s-1", (a_row(),)).outcome
         assert outcome is not None
         assert [leg.destination for leg in outcome.legs] == [ANA]
-        assert replace(outcome, legs=()) == Outcome(
+        assert replace(outcome, legs=(), is_partial=False) == Outcome(
             status=SessionStatus.COMPLETED,
             status_text="COMPLETED",
             session_id="s-1",

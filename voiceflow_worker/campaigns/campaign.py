@@ -69,7 +69,7 @@ class Campaign:
     def _read(self, raw: RawRow) -> ReadRow:
         if raw.problems:
             unreadable = tuple(
-                Finding(file=self.file, row=raw.number, column=column, message=message)
+                Finding(file=self.file, row=raw.number, column=column, code=raw.code, message=message)
                 for column, message in raw.problems
             )
             return ReadRow(raw=raw, findings=unreadable)

@@ -11,10 +11,14 @@ import orjson
 from voiceflow_worker.campaigns.lines import Line, read_lines, read_text
 from voiceflow_worker.campaigns.rows import FileKind, RawRow
 from voiceflow_worker.errors import CampaignFileError
+from voiceflow_worker.model.finding import Finding
 from voiceflow_worker.model.values import describe, is_list, is_object
 
 LARGEST_DOCUMENT = 10_000_000
 """Bytes of one JSON document. A body with two texts of 3000 characters has 30 KB at most."""
+
+NOT_JSON, NO_CALL = -1001, -1013
+"""8x8 codes: the body is not JSON; it is, and does not begin with a call."""
 
 _PLACE = re.compile(r"near (\d+)")
 
@@ -70,16 +74,20 @@ class JsonLines:
             raise CampaignFileError(f"{self._path} is empty; one JSON object on each line is needed")
 
 
+def _refused(path: Path, problem: str, *, code: int) -> CampaignFileError:
+    return CampaignFileError(f"{path} {problem}", [Finding(file=str(path), message=problem, code=code)])
+
+
 def _row(line: Line) -> RawRow:
     if line.problem is not None:
         return RawRow(number=line.number, text=line.text, problems=((None, f"the line {line.problem}"),))
     try:
         value = read_json(line.text)
     except ValueError as error:
-        return RawRow(number=line.number, text=line.text, problems=((None, f"the line {error}"),))
+        return RawRow(number=line.number, text=line.text, problems=((None, f"the line {error}"),), code=NOT_JSON)
     if not is_object(value):
         problem = f"the line holds {describe(value)}, and an object is needed: one call on each line"
-        return RawRow(number=line.number, text=line.text, problems=((None, problem),))
+        return RawRow(number=line.number, text=line.text, problems=((None, problem),), code=NO_CALL)
     return RawRow(number=line.number, text=line.text, data=value)
 
 
@@ -99,16 +107,16 @@ class JsonDocument:
         try:
             value = read_json(text)
         except ValueError as error:
-            raise CampaignFileError(f"{path} {error}") from None
+            raise _refused(path, str(error), code=NOT_JSON) from None
         if is_list(value):
-            raise CampaignFileError(
-                f"{path} holds an array of {len(value)}, and a JSON file is one body, one call; write one object on "
+            several = (
+                f"holds an array of {len(value)}, and a JSON file is one body, one call; write one object on "
                 "each line, without brackets and commas between, and name the file .jsonl"
             )
+            raise _refused(path, several, code=NO_CALL)
         if not is_object(value):
-            raise CampaignFileError(
-                f"{path} holds {describe(value)}, and a request body is needed: an object with a callflow"
-            )
+            no_body = f"holds {describe(value)}, and a request body is needed: an object with a callflow"
+            raise _refused(path, no_body, code=NO_CALL)
         self._row = RawRow(number=1, text=text, data=value)
         if on_bytes is not None:
             on_bytes(len(text.encode()))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _ONLY = re.compile(r"\s*\{\{\s*([A-Za-z_]\w*)\s*\}\}\s*")
 _UNDEFINED = re.compile(r"'(\w+)' is undefined")
+_PIECE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 _WHOLE = re.compile(r"[+-]?\d{1,15}", re.ASCII)
 _DECIMAL = re.compile(r"[+-]?\d{1,15}\.\d{1,15}", re.ASCII)
 
@@ -53,11 +54,8 @@ class Leaf:
         try:
             self.variables = frozenset(meta.find_undeclared_variables(environment.parse(text)))
             self._template = environment.from_string(text)
-        except TemplateError as error:
-            hint = "; write {{ … }} around the name of a column, with _ for each space in it"
-            raise TemplateSyntaxProblemError(
-                f"cannot be read as a template: {error.message}{hint}", path=path
-            ) from None
+        except TemplateError:
+            raise TemplateSyntaxProblemError(_what_is_wrong(text), path=path) from None
         only = _ONLY.fullmatch(text)
         self.only = only[1] if only else None
         self.may_be_left_out = param is not None and not param.required and self.only is not None
@@ -84,7 +82,7 @@ class Leaf:
             except UndefinedError as error:
                 name = _undefined_name(str(error.message), missing)
                 if name is None:
-                    raise ValueError(f"the template fails: {error.message}") from None
+                    raise ValueError(f"cannot be filled in with this row: {error.message}") from None
                 missing[name] = (
                     f"is empty, and the template needs it; fill it in, or write {{{{ {name} or 'something' }}}}"
                     if name in values
@@ -92,12 +90,32 @@ class Leaf:
                 )
                 context = {**context, name: "x"}  # so that all that is missing is told at once
             except Exception as error:  # noqa: BLE001 (a template may fail in any way; the row is told, the rest goes on)
-                raise ValueError(f"the template fails: {type(error).__name__}: {error}") from None
+                raise ValueError(f"cannot be filled in with this row: {error}") from None
             else:
                 if not missing:
                     return text
                 break
         raise MissingValueError(missing)
+
+
+def _what_is_wrong(text: str) -> str:
+    """What is wrong with a text that cannot be compiled, in the words of those who wrote it."""
+    from jinja2 import TemplateError
+    from jinja2.exceptions import TemplateAssertionError
+
+    hint = "write {{ … }} around the name of a column, with _ for each space in it"
+    for piece in _PIECE.findall(text):
+        try:
+            _environment().from_string(piece)
+        except TemplateAssertionError as error:
+            # "No filter named 'x'.", the one thing that the parser says as people would.
+            return f"cannot be read as a template: {piece}: {error.message}"
+        except TemplateError:
+            if piece.startswith("{{"):
+                return f"cannot be read as a template: {piece} is not the name of a column; {hint}"
+    if text.count("{{") != text.count("}}"):
+        return f"cannot be read as a template: a {{{{ has no }}}}, or a }}}} no {{{{; {hint}"
+    return f"cannot be read as a template: a {{% … %}} in it is not complete; {hint}"
 
 
 def _undefined_name(message: str, known: Mapping[str, str]) -> str | None:

@@ -21,7 +21,8 @@ class RawRow:
     """One row before anybody looked at its meaning.
 
     `number` is the line of the file where it begins, counted from 1. `text` is what stands there. `cells` are those
-    of a CSV; `data` is the object of a JSON line. `problems` are reasons why it cannot be read, as (column, sentence).
+    of a CSV; `data` is the object of a JSON line. `problems` are reasons why it cannot be read, as (column, sentence),
+    with the 8x8 `code` that stands for them.
     """
 
     number: int
@@ -29,6 +30,7 @@ class RawRow:
     cells: tuple[str, ...] = ()
     data: Mapping[str, object] = field(default_factory=dict[str, object])
     problems: tuple[tuple[str | None, str], ...] = ()
+    code: int | None = None
 
 
 class RowSource(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +13,7 @@ from voiceflow_worker.cli.findings import in_words, tell_findings
 from voiceflow_worker.cli.opening import settings_from
 from voiceflow_worker.cli.options import Flag, JsonOption
 from voiceflow_worker.cli.output import Output, count_of
+from voiceflow_worker.cli.progress import Meter, meter
 from voiceflow_worker.cli.row_options import RowOptions, campaign_options
 from voiceflow_worker.errors import InvalidInputError
 
@@ -53,11 +54,21 @@ async def check(
     output = Output(as_json=json)
     valid = True
     for file in files:
-        report = await run_sync(partial(check_file, file, options, now=now))
+        with meter(f"checking {file.name}") as shown:
+            report = await run_sync(partial(check_file, file, options, now=now, on_bytes=_shown_on(shown, file)))
         findings = [*report.findings, *(await _look_at_audio(report) if fetch else [])]
         valid = valid and not any(found.is_error for found in findings)
         _tell(output, report, findings)
     return ExitCode.DONE if valid else ExitCode.BAD_INPUT
+
+
+def _shown_on(shown: Meter, file: Path) -> Callable[[int], None]:
+    size = file.stat().st_size if file.is_file() else 0
+
+    def show(done: int) -> None:
+        shown.show(done, max(size, done), f"{done} of {max(size, done)} bytes read")
+
+    return show
 
 
 async def _look_at_audio(report: CheckReport) -> list[Finding]:

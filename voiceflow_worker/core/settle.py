@@ -247,6 +247,7 @@ def outcome_of(summary: SessionSummary) -> Outcome:
         seconds=seconds,
         last_action=summary.last_action,
         legs=tuple(_leg(leg) for leg in summary.legs),
+        is_partial=max(summary.call_count or 0, 2 * (summary.call_b is not None)) > len(summary.legs),
     )
 
 

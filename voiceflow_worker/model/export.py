@@ -175,6 +175,7 @@ class LoggedSession:
             ended_at=ended_at,
             seconds=lasted,
             legs=tuple(map(_call_leg, sorted(self.legs, key=_dialled))),
+            is_partial=len(self.legs) < 2,  # rows come late
         )
 
     @property

@@ -40,7 +40,10 @@ class CallLeg:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a session ended, as its summary (VSS) tells. `status_text` is the service's own spelling."""
+    """How a session ended, as its summary (VSS) tells. `status_text` is the service's own spelling.
+
+    `is_partial`: the session may have had more calls than `legs` tells of.
+    """
 
     status: SessionStatus | None
     status_text: str
@@ -52,6 +55,7 @@ class Outcome:
     seconds: float | None = None
     last_action: str | None = None
     legs: tuple[CallLeg, ...] = ()
+    is_partial: bool = False
 
     def status_of(self, destination: str) -> SessionStatus | None:
         """How the call to `destination`, the person called, ended; None for a spelling that is not known.
@@ -65,7 +69,8 @@ class Outcome:
         if self.status in REACHED or not self.legs:
             return self.status
         if len(self.legs) == 1:
-            return SessionStatus.COMPLETED if self._tells_of_an_answer(self.legs[0], destination) else self.status
+            answered = self.is_partial and self._tells_of_an_answer(self.legs[0], destination)
+            return SessionStatus.COMPLETED if answered else self.status
         leg = next((leg for leg in self.legs if _is_to(leg, destination)), self.legs[0])
         status = fold_session_status(leg.status)
         if status is None:

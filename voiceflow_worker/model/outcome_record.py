@@ -26,6 +26,7 @@ def outcome_record(outcome: Outcome) -> dict[str, Any]:
         "seconds": outcome.seconds,
         "last_action": outcome.last_action,
         "legs": [_leg_record(leg) for leg in outcome.legs] or None,
+        "is_partial": outcome.is_partial or None,
     }
     return {name: value for name, value in record.items() if value is not None}
 

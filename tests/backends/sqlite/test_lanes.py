@@ -57,7 +57,7 @@ def mixed() -> list[Job]:
 
 WITHOUT_LANES = """
     DROP TRIGGER job_enters_lane; DROP TRIGGER job_comes_back_to_lane; DROP TRIGGER gate_shows_lanes;
-    DROP TRIGGER gate_changes_lanes; DROP TABLE lanes;
+    DROP TRIGGER gate_changes_lanes; DROP TRIGGER gate_leaves_lanes; DROP TABLE lanes;
 """
 """Makes a file as the release before left it."""
 

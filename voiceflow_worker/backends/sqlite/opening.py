@@ -67,12 +67,10 @@ def open_file(path: Path, *, patience: timedelta) -> tuple[Connection, SameFiles
 def _opened(path: Path, patience: timedelta) -> Connection:
     if path.stat().st_size == 0 and _size_of(log_of(path)) > 0:
         raise damaged(path, "it is empty, and its log is not")  # SQLite would delete the log
-    suspect = looks_mixed(path)
+    is_checked = looks_mixed(path) or path.stat().st_size <= SMALL
     db = Connection(path)
     try:
-        persist(lambda: _prepare(db, path), patience)
-        if suspect or path.stat().st_size <= SMALL:
-            persist(lambda: require_sound(db, path), patience)
+        persist(lambda: _prepare(db, path, is_checked=is_checked), patience)
     except BaseException:
         db.keep_log()
         db.close()
@@ -84,9 +82,15 @@ def open_reader(path: Path) -> Connection:
     """A connection that only reads. It is opened for writing, as a log needs, and then bound not to write."""
     with translating(path):
         db = Connection(path)
-        db.run(
-            "PRAGMA query_only = ON; PRAGMA cache_size = -8000; PRAGMA temp_store = MEMORY; PRAGMA cell_size_check = ON"
-        )
+        try:
+            db.run(
+                "PRAGMA query_only = ON; PRAGMA cache_size = -8000; PRAGMA temp_store = MEMORY; "
+                "PRAGMA cell_size_check = ON"
+            )
+        except BaseException:
+            db.keep_log()
+            db.close()
+            raise
         return db
 
 
@@ -111,7 +115,7 @@ def _create(path: Path) -> None:
         raise read_only(path) from error
 
 
-def _prepare(db: Connection, path: Path) -> None:
+def _prepare(db: Connection, path: Path, *, is_checked: bool) -> None:
     if db.in_transaction:
         db.run("ROLLBACK")
     db.run("BEGIN")  # one look at one state of the file: another process may be making it
@@ -138,7 +142,10 @@ def _prepare(db: Connection, path: Path) -> None:
             db.pragma("application_id", APPLICATION_ID)
             db.pragma("user_version", SCHEMA_VERSION)
         db.run("COMMIT")
-    elif not (_has_post_numbers(db) and _has_lanes(db)):
+        return
+    if is_checked:
+        require_sound(db, path)  # before anything is added: nothing is written into a damaged file
+    if not (_has_post_numbers(db) and _has_lanes(db)):
         db.run("BEGIN IMMEDIATE")
         if not _has_post_numbers(db):
             db.run("ALTER TABLE events ADD COLUMN post INTEGER NOT NULL DEFAULT 0")

@@ -99,7 +99,7 @@ async def source(looked: Surroundings) -> Found | None:
         return warning(
             f"{number} is no number of the account: unless 8x8 has allow-listed it as a caller id, its calls are "
             "refused (-1014)",
-            remedy=f"{remedy}; `voiceflow call` to your own phone shows whether it is allowed",
+            remedy=f"{remedy}; `voiceflow doctor --call NUMBER` shows whether it is allowed",
         )
     if found.is_unhealthy:
         return warning(
