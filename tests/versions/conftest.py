@@ -54,6 +54,13 @@ async def store(url: str, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture
-def store_url(url: str) -> str:
-    """A fresh store of each kind that several processes can share."""
-    return url
+def sqlite_url(tmp_path: Path) -> str:
+    """A fresh SQLite store."""
+    return f"sqlite:///{tmp_path / 'shared.db'}"
+
+
+@pytest.fixture
+def redis_url(versions_server: RedisServer) -> str:
+    """A fresh Redis store."""
+    versions_server.ask("FLUSHALL")
+    return versions_server.url
