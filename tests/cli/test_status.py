@@ -23,6 +23,7 @@ def test_the_json_has_every_field(voiceflow: Program) -> None:
         "receiver": False,
         "doubts": 0,
         "lost": 0,
+        "numbers": [],
         "total": 2,
     }
 

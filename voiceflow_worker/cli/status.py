@@ -47,6 +47,9 @@ async def status(
         output.say(f"{gate_in_words(gate)}{': ' + gate.reason if gate.reason else ''}")
     if found.doubts:
         output.say(f"in doubt: {found.doubts}; see `voiceflow calls list --state in_doubt`")
+    for number in found.odd_numbers:
+        advice = "renew it with 8x8" if number.is_usable else "use another source for new calls"
+        output.say(f"{number.in_words()}: {advice}")
     if found.lost.total:
         from voiceflow_worker.core.losses import in_words
 

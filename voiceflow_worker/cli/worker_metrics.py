@@ -22,12 +22,13 @@ def metrics_app(calls: CallQueue, more: Collector | None = None) -> Starlette:
             found = await calls.status()
         except StoreError as error:
             return PlainTextResponse(f"the store is away: {error}\n", status_code=503)
-        return Response(_text(found, more), media_type=CONTENT_TYPE_LATEST)
+        return Response(metrics_text(found, more), media_type=CONTENT_TYPE_LATEST)
 
     return Starlette(routes=[Route("/metrics", metrics, methods=["GET"])])
 
 
-def _text(found: QueueStatus, more: Collector | None) -> bytes:
+def metrics_text(found: QueueStatus, more: Collector | None = None) -> bytes:
+    """The metrics of a queue, as Prometheus reads them."""
     registry = CollectorRegistry()
     if more is not None:
         registry.register(more)
@@ -43,6 +44,10 @@ def _text(found: QueueStatus, more: Collector | None) -> bytes:
     gauge("holds", "Closed gates of the queue and its batches.", len(found.holds))
     gauge("workers", "Workers that are alive.", found.workers)
     gauge("calls_per_second", "What all workers sent in the last seconds.", found.rate_now)
+    meaning = "Numbers of the account that 8x8 says are not Active."
+    odd = Gauge("voiceflow_number_not_active", meaning, ["number", "status"], registry=registry)
+    for each in found.odd_numbers:
+        odd.labels(each.number, each.status).set(1)
     gauge("lost_jobs", "Jobs that the store has dropped although nobody deleted them.", found.lost.total)
     if found.limits is not None and found.limits.rate is not None:
         gauge("limit_calls_per_second", "The rate that is set; absent when it is unlimited.", found.limits.rate)

@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from voiceflow_worker.core.batching import Batcher
+from voiceflow_worker.core.number_health import NumberHealth
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.model.events import CallStatus, RecordingReady
+from voiceflow_worker.model.events import CallStatus, NumberUpdate, RecordingReady
 from voiceflow_worker.model.job import Job
 
 STATES = "call-progress"
@@ -83,6 +84,7 @@ class CallProgress:
         self, store: Store, *, states_for: timedelta = STATES_KEPT, recordings_for: timedelta = RECORDINGS_KEPT
     ) -> None:
         self._records = store.records
+        self._number_health = NumberHealth(store)
         self._clock = store.clock
         self._kept_for = {STATES: states_for, RECORDINGS: recordings_for}
         self._batcher: Batcher[_Record, bool] = Batcher(self._write)
@@ -122,6 +124,10 @@ class CallProgress:
         )
         same = (event.recording_id, event.status, event.file_path)
         return await self._keep(RECORDINGS, event.session_id, same, asdict(recording))
+
+    async def numbers(self, event: NumberUpdate) -> None:
+        """Keep which numbers of the account are not Active (VNU). Raises StoreError."""
+        await self._number_health.note(event)
 
     async def of(self, session_ids: Iterable[str]) -> Heard:
         """What was heard of these sessions. Raises StoreError."""

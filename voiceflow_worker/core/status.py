@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from voiceflow_worker.core.heartbeat import Heartbeats
 from voiceflow_worker.core.losses import Losses, read_losses
+from voiceflow_worker.core.number_health import NumberHealth, OddNumber
 from voiceflow_worker.core.ports import Limits, Order, Query, Store
 from voiceflow_worker.core.waiting import Waiting, read_waiting
 from voiceflow_worker.model.call_json import rfc3339
@@ -29,6 +30,7 @@ class QueueStatus:
     lost: Losses = field(default_factory=Losses)
     waiting: Waiting = field(default_factory=Waiting)
     has_receiver: bool = False
+    odd_numbers: tuple[OddNumber, ...] = ()
 
     @property
     def doubts(self) -> int:
@@ -58,6 +60,7 @@ class QueueStatus:
             "receiver": self.has_receiver,
             "doubts": self.doubts,
             "lost": self.lost.total,
+            "numbers": [each.as_json() for each in self.odd_numbers],
             "total": self.total,
         }
 
@@ -87,4 +90,5 @@ async def read_status(store: Store, queue: str) -> QueueStatus:
             store, queue, holds=holds, sending=bool(beats), limited=limits is not None and limits.rate is not None
         ),
         has_receiver=await heartbeats.has_receiver(),
+        odd_numbers=tuple(await NumberHealth(store).standing()),
     )

@@ -36,6 +36,10 @@ class KeepsProgress(Protocol):
         """A recording has changed its state."""
         ...
 
+    async def numbers(self, event: NumberUpdate) -> None:
+        """Keep which numbers of the account are not Active (VNU)."""
+        ...
+
 
 class KeepsOddEvents(Protocol):
     """Keeps what could not be understood, for people to look at; `webhooks.kept.KeptEvents` does."""

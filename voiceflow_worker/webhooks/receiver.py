@@ -176,6 +176,9 @@ class Receiver:
                 return await self._progress.status(event)
             case RecordingReady() if self._progress is not None:
                 return await self._progress.recording(event)
+            case NumberUpdate() if self._progress is not None:
+                await self._progress.numbers(event)
+                return True
             case _:
                 return True
 

@@ -45,6 +45,7 @@ CHECKS: tuple[tuple[str, Callable[[Surroundings], Awaitable[Found | None]]], ...
     ("holds", queue.holds),
     ("doubts", queue.doubts),
     ("dropped jobs", queue.losses),
+    ("numbers", queue.numbers),
 )
 
 LIMITS: Mapping[str, timedelta] = {"journal files": timedelta(minutes=1)}

@@ -11,11 +11,13 @@ from voiceflow_worker.cli.output import count_of
 from voiceflow_worker.core.gate_story import gate_in_words
 from voiceflow_worker.core.losses import in_words as losses_in_words
 from voiceflow_worker.core.losses import read_losses
+from voiceflow_worker.core.number_health import NumberHealth
 from voiceflow_worker.core.ports import Limits, Query
 from voiceflow_worker.core.status import read_status
 from voiceflow_worker.core.witness import HELD as SET_BACK
 from voiceflow_worker.model.gate import GateState
 from voiceflow_worker.model.job import JobState
+from voiceflow_worker.model.phone import is_e164, normalise
 
 MOST_DOUBTS = 1000
 
@@ -81,6 +83,19 @@ async def losses(looked: Surroundings) -> Found:
         f"{told}; {found.under_way} of them may have been placed and can no longer be followed",
         remedy=f"look for them in the log of 8x8 before anybody is called again; {remedy}",
     )
+
+
+async def numbers(looked: Surroundings) -> Found:
+    """8x8 has said of no number that it should not be used."""
+    found = await NumberHealth(looked.store).standing()
+    if not found:
+        return ok("8x8 has reported none that is not Active")
+    told = "; ".join(number.in_words() for number in found)
+    own = looked.settings.source
+    unusable = {each.number for each in found if not each.is_usable}
+    judged = failure if own is not None and is_e164(own) and normalise(own) in unusable else warning
+    remedy = "use another source for new calls, or ask 8x8; `voiceflow account numbers` shows their state"
+    return judged(told, remedy=remedy)
 
 
 async def limits(looked: Surroundings) -> Found:
