@@ -14,7 +14,16 @@ from airflow_provider.calls.request import WantedCall, flow_of
 from airflow_provider.calls.taken_back import STOPPED_BY_AIRFLOW
 from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice
-from voiceflow_worker import CallQueue, InvalidInputError, Job, JobState, SessionStatus, open_store
+from voiceflow_worker import (
+    CallFlow,
+    CallFlowError,
+    CallQueue,
+    InvalidInputError,
+    Job,
+    JobState,
+    SessionStatus,
+    open_store,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -218,3 +227,12 @@ async def test_another_spelling_of_the_number_is_the_same_call(scene: Scene) -> 
     for spelled in ("+4402079460018", "442079460018"):
         assert (await scene.hand_in(to=spelled)).id == first.id
     assert await scene.posts() == 1
+
+
+BODY = CallFlow.call("+6587654321", source="+6531234567").to_body()
+
+
+@pytest.mark.parametrize("given", [{"say": "Hello.", "flow": None}, {"say": None, "flow": BODY}])
+def test_an_error_about_a_number_names_it(given: dict[str, object]) -> None:
+    with pytest.raises(CallFlowError, match="'65 8765 43ab': invalid MSISDN"):
+        flow_of(destination="65 8765 43ab", voice_profile="en-IE-EmilyNeural", source="+6531234567", **given)  # type: ignore[arg-type]

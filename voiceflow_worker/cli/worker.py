@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -100,6 +100,7 @@ async def _send(output: Output, calls: CallQueue, settings: Settings, *, drain: 
     from voiceflow_worker.cli.drain_report import drain_progress, tell_drained
     from voiceflow_worker.cli.sending import worker_of
     from voiceflow_worker.cli.voice import voice_client
+    from voiceflow_worker.cli.waiting_lines import waiting_lines
 
     async with voice_client(settings) as voice:
         sender = worker_of(settings, calls.store, voice)
@@ -113,7 +114,8 @@ async def _send(output: Output, calls: CallQueue, settings: Settings, *, drain: 
             sender.stop()
 
         result: DrainResult | None = None
-        async with signals_to(stop), drain_progress(calls, label="draining") if drain else nullcontext():
+        lines = drain_progress(calls, label="draining") if drain else waiting_lines(calls, output)
+        async with signals_to(stop), lines:
             _tell_start(output, calls, settings)
             if drain:
                 result = await sender.drain()
@@ -129,6 +131,7 @@ async def _send_in_processes(
 ) -> ExitCode:
     from voiceflow_worker.cli.crew import crew
     from voiceflow_worker.cli.drain_report import drain_progress, tell_drained
+    from voiceflow_worker.cli.waiting_lines import waiting_lines
     from voiceflow_worker.core.drain import DrainCheck
 
     async with crew(count, options=options, drain=drain) as workers:
@@ -138,7 +141,8 @@ async def _send_in_processes(
                 output.note(_stopping(f"the calls in flight of {count} processes", settings))
             workers.stop()
 
-        async with signals_to(stop), drain_progress(calls, label="draining") if drain else nullcontext():
+        lines = drain_progress(calls, label="draining") if drain else waiting_lines(calls, output)
+        async with signals_to(stop), lines:
             _tell_start(output, calls, settings, processes=count)
             await workers.ended()
     code = ExitCode.UNDONE if workers.lost else ExitCode.DONE
