@@ -120,7 +120,11 @@ def configure(most: int | None) -> Step:
 
 def find(query: Query) -> Step:
     async def run(store: Store) -> Any:
-        return [bare(job) for job in await store.jobs.find(query)]
+        found = [bare(job) for job in await store.jobs.find(query)]
+        # In `Order.ANY` each store takes the jobs that cost it the least, so a limit may choose others.
+        if query.order is not Order.ANY:
+            return found
+        return len(found) if query.limit is not None else sorted(found, key=lambda job: job.id)
 
     return Step(f"find({query})", run)
 

@@ -148,6 +148,14 @@ class CommitContract(Ground):
         assert list(await jobs.find(Query(queue=QUEUE, valid_before=NOW))) == [move.new]
         assert list(await jobs.lease(QUEUE, worker_id="w", limit=1, lease_for=MINUTE, now=NOW)) == []
 
+    async def test_a_waiting_job_that_changes_its_batch_is_leased_once(self, store: Store) -> None:
+        job = sample_job()
+        await store.jobs.enqueue([job], now=NOW)
+        move = moved(job, batch_id="new")
+        assert await store.jobs.commit([move]) == [True]
+        leased = await store.jobs.lease(QUEUE, worker_id="w", limit=5, lease_for=MINUTE, now=NOW)
+        assert [each.id for each in leased] == [job.id]
+
     async def test_a_job_with_a_long_story_is_kept_whole(self, store: Store) -> None:
         job = sample_job()
         await store.jobs.enqueue([job], now=NOW)

@@ -29,7 +29,8 @@ class Lanes:
         self._jobs = jobs
         self._lanes: dict[_Lane, list[Place]] = {}
         self._first: dict[_Lane, Place] = {}
-        self._heads: dict[int, list[tuple[Place, str | None]]] = {}
+        # The batch, "" for none, so that two heads of one place compare: a job that moved to another batch leaves one.
+        self._heads: dict[int, list[tuple[Place, str]]] = {}
         self._of_batch: defaultdict[str, set[int]] = defaultdict(set)
         self._shelves: list[tuple[datetime, str]] = []
         self._lapsed: set[str] = set()
@@ -75,12 +76,12 @@ class Lanes:
         heads = self._heads[priority]
         while heads and heads[0][0][0] <= at and len(taken) < limit:
             place, batch = heads[0]
-            lane = (priority, batch)
+            lane = (priority, batch or None)
             if self._first.get(lane) != place:
                 heappop(heads)
             elif self._trimmed(lane) != place:
                 self._settle(lane)
-            elif batch is not None and (opens := opens_at(batch)) is not None:
+            elif batch and (opens := opens_at(batch)) is not None:
                 del self._first[lane]
                 if opens < NEVER:
                     heappush(self._shelves, (opens, batch))
@@ -103,7 +104,7 @@ class Lanes:
 
     def _show(self, lane: _Lane, place: Place) -> None:
         self._first[lane] = place
-        heappush(self._heads.setdefault(lane[0], []), (place, lane[1]))
+        heappush(self._heads.setdefault(lane[0], []), (place, lane[1] or ""))
 
     def _settle(self, lane: _Lane) -> None:
         """Put the head of a lane right."""
