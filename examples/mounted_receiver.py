@@ -21,7 +21,7 @@ from starlette.routing import Mount, Route
 
 from voiceflow_worker import CallFlow, CallQueue, VoiceClient, Worker, open_store
 from voiceflow_worker.asgi.server import serving
-from voiceflow_worker.core.heartbeat import Heartbeats
+from voiceflow_worker.core.overview.heartbeat import Heartbeats
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.webhooks import PATH, present, receiver_app
 

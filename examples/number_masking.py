@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from voiceflow_worker import AfterBridge, Caller, CallFlow, End, Menu, MenuEvents, Store, open_store
 from voiceflow_worker.asgi.server import serving
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.inbound import InboundOrder
+from voiceflow_worker.sandbox.calls.inbound import InboundOrder
 from voiceflow_worker.webhooks import PATH, receiver_app
 
 # -- pairs of people --------------------------------------------------------------------------------------------------

@@ -12,11 +12,11 @@ import asyncio
 
 from voiceflow_worker import CallFlow, CallPolicy, CallQueue, CallRequest, VoiceClient, Worker, open_store
 from voiceflow_worker.asgi.server import serving
-from voiceflow_worker.core.heartbeat import Heartbeats
-from voiceflow_worker.core.settle import Settler
-from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.core.overview.heartbeat import Heartbeats
+from voiceflow_worker.core.settling.settle import Settler
+from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.script import Script
+from voiceflow_worker.sandbox.orders.script import Script
 from voiceflow_worker.webhooks.app import PATH, webhook_app
 
 AUTHORIZATION = "Bearer whatever-was-registered-with-the-webhook"

@@ -24,7 +24,7 @@ from voiceflow_worker import (
     open_store,
 )
 from voiceflow_worker.asgi.server import serving
-from voiceflow_worker.sandbox.script import Script
+from voiceflow_worker.sandbox.orders.script import Script
 from voiceflow_worker.webhooks.app import PATH, receiver_app
 
 AUTHORIZATION = "Bearer whatever-was-registered-with-the-webhook"

@@ -29,10 +29,10 @@ from voiceflow_worker import (
     open_store,
 )
 from voiceflow_worker.asgi.server import serving
-from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.inbound import InboundEntry, InboundOrder
-from voiceflow_worker.sandbox.script import Script
+from voiceflow_worker.sandbox.calls.inbound import InboundEntry, InboundOrder
+from voiceflow_worker.sandbox.orders.script import Script
 from voiceflow_worker.webhooks import PATH, receiver_app
 
 # -- the menus --------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from voiceflow_worker.errors import SettingsError
-from voiceflow_worker.model.policy import CallPolicy, MissingMeans, Outcomes
+from voiceflow_worker.model.jobs.policy import CallPolicy, MissingMeans, Outcomes
 from voiceflow_worker.settings import Settings, load_settings, parse_duration, parse_rate, unknown_variables
 
 DOCUMENTED = """

@@ -10,31 +10,31 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from voiceflow_worker.backends.registry import open_store as open_store
+    from voiceflow_worker.campaigns.calls.options import CampaignOptions as CampaignOptions
+    from voiceflow_worker.campaigns.calls.template import FlowTemplate as FlowTemplate
     from voiceflow_worker.campaigns.campaign import open_campaign as open_campaign
     from voiceflow_worker.campaigns.enqueue import enqueue_file as enqueue_file
-    from voiceflow_worker.campaigns.options import CampaignOptions as CampaignOptions
-    from voiceflow_worker.campaigns.outcome import EnqueueReport as EnqueueReport
-    from voiceflow_worker.campaigns.report import Report as Report
-    from voiceflow_worker.campaigns.report import build_report as build_report
-    from voiceflow_worker.campaigns.template import FlowTemplate as FlowTemplate
-    from voiceflow_worker.core.drain import DrainResult as DrainResult
-    from voiceflow_worker.core.heartbeat import Heartbeats as Heartbeats
-    from voiceflow_worker.core.hook import HookCounts as HookCounts
-    from voiceflow_worker.core.hook import HookOptions as HookOptions
-    from voiceflow_worker.core.hooks import OutcomeHooks as OutcomeHooks
-    from voiceflow_worker.core.hooks import ParkedOutcome as ParkedOutcome
+    from voiceflow_worker.campaigns.enqueue_report import EnqueueReport as EnqueueReport
+    from voiceflow_worker.campaigns.reports.report import Report as Report
+    from voiceflow_worker.campaigns.reports.report import build_report as build_report
+    from voiceflow_worker.core.events.progress import CallProgress as CallProgress
+    from voiceflow_worker.core.numbers.suppression import Suppression as Suppression
+    from voiceflow_worker.core.numbers.suppression import SuppressionList as SuppressionList
     from voiceflow_worker.core.options import WorkerOptions as WorkerOptions
-    from voiceflow_worker.core.outcomes import OutcomeStream as OutcomeStream
+    from voiceflow_worker.core.outcomes.hook import HookCounts as HookCounts
+    from voiceflow_worker.core.outcomes.hook import HookOptions as HookOptions
+    from voiceflow_worker.core.outcomes.hooks import OutcomeHooks as OutcomeHooks
+    from voiceflow_worker.core.outcomes.hooks import ParkedOutcome as ParkedOutcome
+    from voiceflow_worker.core.outcomes.stream import OutcomeStream as OutcomeStream
+    from voiceflow_worker.core.overview.drain import DrainResult as DrainResult
+    from voiceflow_worker.core.overview.heartbeat import Heartbeats as Heartbeats
+    from voiceflow_worker.core.overview.status import QueueStatus as QueueStatus
     from voiceflow_worker.core.ports import Enqueued as Enqueued
     from voiceflow_worker.core.ports import Store as Store
-    from voiceflow_worker.core.progress import CallProgress as CallProgress
     from voiceflow_worker.core.queue import CallQueue as CallQueue
     from voiceflow_worker.core.queue import CallRequest as CallRequest
-    from voiceflow_worker.core.settle import Settler as Settler
-    from voiceflow_worker.core.settle import SummaryResult as SummaryResult
-    from voiceflow_worker.core.status import QueueStatus as QueueStatus
-    from voiceflow_worker.core.suppression import Suppression as Suppression
-    from voiceflow_worker.core.suppression import SuppressionList as SuppressionList
+    from voiceflow_worker.core.settling.settle import Settler as Settler
+    from voiceflow_worker.core.settling.settle import SummaryResult as SummaryResult
     from voiceflow_worker.core.sweep import Sweeper as Sweeper
     from voiceflow_worker.core.worker import Worker as Worker
     from voiceflow_worker.errors import CallFlowError as CallFlowError
@@ -73,12 +73,14 @@ if TYPE_CHECKING:
     from voiceflow_worker.errors import VoiceflowError as VoiceflowError
     from voiceflow_worker.errors import VoiceUnavailableError as VoiceUnavailableError
     from voiceflow_worker.errors import WebhookEventError as WebhookEventError
-    from voiceflow_worker.gateway.account import OwnedNumber as OwnedNumber
-    from voiceflow_worker.gateway.account import Recording as Recording
-    from voiceflow_worker.gateway.account import RecordingPush as RecordingPush
-    from voiceflow_worker.gateway.account import SpeechProfile as SpeechProfile
-    from voiceflow_worker.gateway.account import Webhook as Webhook
-    from voiceflow_worker.gateway.account import WebhookType as WebhookType
+    from voiceflow_worker.finding import Finding as Finding
+    from voiceflow_worker.finding import Severity as Severity
+    from voiceflow_worker.gateway.account.resources import OwnedNumber as OwnedNumber
+    from voiceflow_worker.gateway.account.resources import Recording as Recording
+    from voiceflow_worker.gateway.account.resources import RecordingPush as RecordingPush
+    from voiceflow_worker.gateway.account.resources import SpeechProfile as SpeechProfile
+    from voiceflow_worker.gateway.account.resources import Webhook as Webhook
+    from voiceflow_worker.gateway.account.resources import WebhookType as WebhookType
     from voiceflow_worker.gateway.client import PlacedCall as PlacedCall
     from voiceflow_worker.gateway.client import VoiceClient as VoiceClient
     from voiceflow_worker.ivr.approval import approval_call as approval_call
@@ -94,27 +96,25 @@ if TYPE_CHECKING:
     from voiceflow_worker.ivr.steps import END as END
     from voiceflow_worker.ivr.steps import Again as Again
     from voiceflow_worker.ivr.steps import End as End
-    from voiceflow_worker.model.call_json import call_as_json as call_as_json
-    from voiceflow_worker.model.call_outcome import CallOutcome as CallOutcome
-    from voiceflow_worker.model.call_outcome import OutcomeKind as OutcomeKind
-    from voiceflow_worker.model.callflow import CallFlow as CallFlow
-    from voiceflow_worker.model.finding import Finding as Finding
-    from voiceflow_worker.model.finding import Severity as Severity
-    from voiceflow_worker.model.job import Job as Job
-    from voiceflow_worker.model.job import JobState as JobState
-    from voiceflow_worker.model.job import KeyPress as KeyPress
-    from voiceflow_worker.model.job import Post as Post
-    from voiceflow_worker.model.job import PostVerdict as PostVerdict
-    from voiceflow_worker.model.job import RedialPolicy as RedialPolicy
-    from voiceflow_worker.model.outcome import CallLeg as CallLeg
-    from voiceflow_worker.model.outcome import Outcome as Outcome
-    from voiceflow_worker.model.phone import usual_form as usual_form
-    from voiceflow_worker.model.policy import CallPolicy as CallPolicy
-    from voiceflow_worker.model.policy import Outcomes as Outcomes
-    from voiceflow_worker.model.status import SessionStatus as SessionStatus
-    from voiceflow_worker.model.verdict import Verdict as Verdict
-    from voiceflow_worker.model.verdict import VerdictKind as VerdictKind
-    from voiceflow_worker.model.window import CallWindow as CallWindow
+    from voiceflow_worker.model.flows.callflow import CallFlow as CallFlow
+    from voiceflow_worker.model.hours.window import CallWindow as CallWindow
+    from voiceflow_worker.model.jobs.job import Job as Job
+    from voiceflow_worker.model.jobs.job import JobState as JobState
+    from voiceflow_worker.model.jobs.job import KeyPress as KeyPress
+    from voiceflow_worker.model.jobs.job import Post as Post
+    from voiceflow_worker.model.jobs.job import PostVerdict as PostVerdict
+    from voiceflow_worker.model.jobs.job import RedialPolicy as RedialPolicy
+    from voiceflow_worker.model.jobs.policy import CallPolicy as CallPolicy
+    from voiceflow_worker.model.jobs.policy import Outcomes as Outcomes
+    from voiceflow_worker.model.numbers.phone import usual_form as usual_form
+    from voiceflow_worker.model.records.call_json import call_as_json as call_as_json
+    from voiceflow_worker.model.records.call_outcome import CallOutcome as CallOutcome
+    from voiceflow_worker.model.records.call_outcome import OutcomeKind as OutcomeKind
+    from voiceflow_worker.model.reports.outcome import CallLeg as CallLeg
+    from voiceflow_worker.model.reports.outcome import Outcome as Outcome
+    from voiceflow_worker.model.reports.status import SessionStatus as SessionStatus
+    from voiceflow_worker.model.reports.verdict import Verdict as Verdict
+    from voiceflow_worker.model.reports.verdict import VerdictKind as VerdictKind
     from voiceflow_worker.notify.signature import verify_notification as verify_notification
     from voiceflow_worker.notify.webhook import OutcomeWebhook as OutcomeWebhook
     from voiceflow_worker.pacing.process import ProcessRate as ProcessRate
@@ -124,85 +124,85 @@ if TYPE_CHECKING:
     from voiceflow_worker.webhooks import present as present
     from voiceflow_worker.webhooks import webhook_app as webhook_app
     from voiceflow_worker.webhooks.app import receiver_app as receiver_app
-    from voiceflow_worker.webhooks.kept import KeptEvents as KeptEvents
-    from voiceflow_worker.webhooks.menus import MenuEvents as MenuEvents
+    from voiceflow_worker.webhooks.menus.menu_events import MenuEvents as MenuEvents
+    from voiceflow_worker.webhooks.quarantine import KeptEvents as KeptEvents
 
 _HOMES = {
     "AfterBridge": "ivr.bridging",
     "Again": "ivr.steps",
     "BACK": "ivr.steps",
     "BridgeResult": "ivr.bridging",
-    "CallFlow": "model.callflow",
+    "CallFlow": "model.flows.callflow",
     "CallFlowError": "errors",
     "CallInDoubtError": "errors",
-    "CallLeg": "model.outcome",
+    "CallLeg": "model.reports.outcome",
     "CallLogError": "errors",
     "CallLogUnavailableError": "errors",
     "CallNotSentError": "errors",
-    "CallOutcome": "model.call_outcome",
-    "CallPolicy": "model.policy",
-    "CallProgress": "core.progress",
+    "CallOutcome": "model.records.call_outcome",
+    "CallPolicy": "model.jobs.policy",
+    "CallProgress": "core.events.progress",
     "CallQueue": "core.queue",
     "CallRefusedError": "errors",
     "CallRequest": "core.queue",
-    "CallWindow": "model.window",
+    "CallWindow": "model.hours.window",
     "Caller": "ivr.caller",
     "CampaignFileError": "errors",
-    "CampaignOptions": "campaigns.options",
-    "DrainResult": "core.drain",
+    "CampaignOptions": "campaigns.calls.options",
+    "DrainResult": "core.overview.drain",
     "END": "ivr.steps",
     "End": "ivr.steps",
-    "EnqueueReport": "campaigns.outcome",
+    "EnqueueReport": "campaigns.enqueue_report",
     "Enqueued": "core.ports",
-    "Finding": "model.finding",
-    "FlowTemplate": "campaigns.template",
-    "Heartbeats": "core.heartbeat",
-    "HookCounts": "core.hook",
+    "Finding": "finding",
+    "FlowTemplate": "campaigns.calls.template",
+    "Heartbeats": "core.overview.heartbeat",
+    "HookCounts": "core.outcomes.hook",
     "HookError": "errors",
     "HookGoneError": "errors",
-    "HookOptions": "core.hook",
+    "HookOptions": "core.outcomes.hook",
     "IllegalMoveError": "errors",
     "InvalidInputError": "errors",
-    "Job": "model.job",
+    "Job": "model.jobs.job",
     "JobError": "errors",
     "JobNotFoundError": "errors",
-    "JobState": "model.job",
-    "KeptEvents": "webhooks.kept",
+    "JobState": "model.jobs.job",
+    "KeptEvents": "webhooks.quarantine",
     "KeyConflictError": "errors",
-    "KeyPress": "model.job",
+    "KeyPress": "model.jobs.job",
     "Menu": "ivr.menu",
-    "MenuEvents": "webhooks.menus",
+    "MenuEvents": "webhooks.menus.menu_events",
     "NotificationError": "errors",
     "OpeningHours": "ivr.opening_hours",
-    "Outcome": "model.outcome",
-    "OutcomeHooks": "core.hooks",
-    "OutcomeKind": "model.call_outcome",
-    "OutcomeStream": "core.outcomes",
+    "Outcome": "model.reports.outcome",
+    "OutcomeHooks": "core.outcomes.hooks",
+    "OutcomeKind": "model.records.call_outcome",
+    "OutcomeStream": "core.outcomes.stream",
     "OutcomeTimeoutError": "errors",
     "OutcomeWebhook": "notify.webhook",
-    "Outcomes": "model.policy",
-    "OwnedNumber": "gateway.account",
-    "ParkedOutcome": "core.hooks",
+    "Outcomes": "model.jobs.policy",
+    "OwnedNumber": "gateway.account.resources",
+    "ParkedOutcome": "core.outcomes.hooks",
     "PhoneNumberError": "errors",
     "PlacedCall": "gateway.client",
-    "Post": "model.job",
-    "PostVerdict": "model.job",
+    "Post": "model.jobs.job",
+    "PostVerdict": "model.jobs.job",
     "ProcessRate": "pacing.process",
-    "QueueStatus": "core.status",
-    "Recording": "gateway.account",
-    "RecordingPush": "gateway.account",
-    "RedialPolicy": "model.job",
+    "QueueStatus": "core.overview.status",
+    "Recording": "gateway.account.resources",
+    "RecordingPush": "gateway.account.resources",
+    "RedialPolicy": "model.jobs.job",
     "RedisForgetsError": "errors",
     "Rehearsal": "ivr.rehearsal",
-    "Report": "campaigns.report",
+    "Report": "campaigns.reports.report",
     "RequestFailedError": "errors",
     "Sandbox": "sandbox",
-    "SessionStatus": "model.status",
+    "SessionStatus": "model.reports.status",
     "Settings": "settings",
     "SettingsError": "errors",
-    "Settler": "core.settle",
-    "Severity": "model.finding",
-    "SpeechProfile": "gateway.account",
+    "Settler": "core.settling.settle",
+    "Severity": "finding",
+    "SpeechProfile": "gateway.account.resources",
     "StaleJobError": "errors",
     "Store": "core.ports",
     "StoreCorruptError": "errors",
@@ -211,30 +211,30 @@ _HOMES = {
     "StoreReplacedError": "errors",
     "StoreUnavailableError": "errors",
     "StoreVersionError": "errors",
-    "SummaryResult": "core.settle",
+    "SummaryResult": "core.settling.settle",
     "SuppressedNumberError": "errors",
-    "Suppression": "core.suppression",
-    "SuppressionList": "core.suppression",
+    "Suppression": "core.numbers.suppression",
+    "SuppressionList": "core.numbers.suppression",
     "Sweeper": "core.sweep",
     "TellAgainError": "errors",
     "TooEarlyError": "errors",
     "TooLateError": "errors",
     "UnknownBackendError": "errors",
-    "Verdict": "model.verdict",
-    "VerdictKind": "model.verdict",
+    "Verdict": "model.reports.verdict",
+    "VerdictKind": "model.reports.verdict",
     "VoiceClient": "gateway.client",
     "VoiceError": "errors",
     "VoiceUnavailableError": "errors",
     "VoiceflowError": "errors",
-    "Webhook": "gateway.account",
+    "Webhook": "gateway.account.resources",
     "WebhookEventError": "errors",
-    "WebhookType": "gateway.account",
+    "WebhookType": "gateway.account.resources",
     "Worker": "core.worker",
     "WorkerOptions": "core.options",
     "approval_call": "ivr.approval",
     "approval_data": "ivr.approval",
-    "build_report": "campaigns.report",
-    "call_as_json": "model.call_json",
+    "build_report": "campaigns.reports.report",
+    "call_as_json": "model.records.call_json",
     "choice_of": "ivr.approval",
     "enqueue_file": "campaigns.enqueue",
     "load_settings": "settings",
@@ -242,7 +242,7 @@ _HOMES = {
     "open_store": "backends.registry",
     "present": "webhooks",
     "receiver_app": "webhooks.app",
-    "usual_form": "model.phone",
+    "usual_form": "model.numbers.phone",
     "verify_notification": "notify.signature",
     "webhook_app": "webhooks",
 }

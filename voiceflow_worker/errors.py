@@ -46,7 +46,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from voiceflow_worker.model.finding import Finding
+    from voiceflow_worker.finding import Finding
 
 
 class VoiceflowError(Exception):

@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from voiceflow_worker.errors import SettingsError
-from voiceflow_worker.model.duration import read_duration
-from voiceflow_worker.model.networks import Network, read_networks
-from voiceflow_worker.model.rate import read_rate
-from voiceflow_worker.model.spellings import read_numbers
+from voiceflow_worker.model.numbers.spellings import read_numbers
+from voiceflow_worker.model.text.duration import read_duration
+from voiceflow_worker.model.text.networks import Network, read_networks
+from voiceflow_worker.model.text.rate import read_rate
 
 
 def parse_duration(text: str) -> timedelta:

@@ -32,11 +32,11 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from voiceflow_worker.errors import SettingsError
-from voiceflow_worker.model.duration import write_duration
-from voiceflow_worker.model.hiding import without_secrets
-from voiceflow_worker.model.rate import read_rate
-from voiceflow_worker.model.redial import redial_words
-from voiceflow_worker.model.web_address import read_base_url, read_notify_url
+from voiceflow_worker.model.jobs.redial import redial_words
+from voiceflow_worker.model.text.duration import write_duration
+from voiceflow_worker.model.text.hiding import without_secrets
+from voiceflow_worker.model.text.rate import read_rate
+from voiceflow_worker.model.text.web_address import read_base_url, read_notify_url
 from voiceflow_worker.setting_kinds import (
     Count,
     Duration,
@@ -56,7 +56,7 @@ from voiceflow_worker.setting_kinds import (
 )
 
 if TYPE_CHECKING:
-    from voiceflow_worker.model.policy import CallPolicy
+    from voiceflow_worker.model.jobs.policy import CallPolicy
 
 __all__ = [
     "PREFIX",
@@ -272,7 +272,7 @@ class Settings(BaseSettings):
 
     def policy(self) -> CallPolicy:
         """The time limits that the life of a call goes by."""
-        from voiceflow_worker.model.policy import CallPolicy, MissingMeans, Outcomes
+        from voiceflow_worker.model.jobs.policy import CallPolicy, MissingMeans, Outcomes
 
         return CallPolicy(
             submit_window=self.submit_window,

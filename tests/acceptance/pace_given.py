@@ -9,7 +9,7 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 
 from tests.support.redis_server import RedisServer
-from voiceflow_worker.backends.redis.scripts import script
+from voiceflow_worker.backends.redis.connection.scripts import script
 
 _WORD = re.compile(r'"((?:[^"\\]|\\.)*)"')
 

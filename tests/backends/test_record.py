@@ -16,10 +16,10 @@ from voiceflow_worker.backends.contract.enqueue import full_job
 from voiceflow_worker.backends.instant import from_micros, to_micros
 from voiceflow_worker.backends.record import Head, head_of, job_from, record_of
 from voiceflow_worker.errors import StoreVersionError
-from voiceflow_worker.model.charge import Charge
-from voiceflow_worker.model.job import Job, KeyPress, Post
-from voiceflow_worker.model.outcome import CallLeg, Outcome
-from voiceflow_worker.model.window import CallWindow
+from voiceflow_worker.model.hours.window import CallWindow
+from voiceflow_worker.model.jobs.job import Job, KeyPress, Post
+from voiceflow_worker.model.reports.charge import Charge
+from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 
 TIMES = st.datetimes(timezones=st.just(UTC))
 # Any text, half surrogate pairs too: answers and summaries come from outside.

@@ -16,8 +16,8 @@ from voiceflow_worker.backends import open_store, registry
 from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.backends.sqlite import SqliteStore
-from voiceflow_worker.core.clock import SystemClock
 from voiceflow_worker.core.ports import Clock
+from voiceflow_worker.core.ports.clock import SystemClock
 from voiceflow_worker.errors import UnknownBackendError
 
 

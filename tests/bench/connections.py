@@ -20,7 +20,7 @@ from pathlib import Path
 
 from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.gateway.client import VoiceClient
-from voiceflow_worker.model.verdict import PostProgress, VerdictKind
+from voiceflow_worker.model.reports.verdict import PostProgress, VerdictKind
 
 CERTIFICATE = Path(__file__).resolve().parents[1] / "gateway" / "localhost.pem"
 BODY = (

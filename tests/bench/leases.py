@@ -26,8 +26,8 @@ from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import QUEUE, sample_job
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.sweep import Sweeper
-from voiceflow_worker.model.job import Job, JobState
-from voiceflow_worker.model.policy import CallPolicy
+from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.policy import CallPolicy
 
 AT_ONCE = 500
 LEASES = 200

@@ -33,14 +33,14 @@ import anyio  # noqa: E402
 from tests.support.flows import SOURCE, number  # noqa: E402
 from tests.support.redis_server import standalone, system_server  # noqa: E402
 from voiceflow_worker import open_store  # noqa: E402
-from voiceflow_worker.core.identity import new_job_ids, new_revision  # noqa: E402
-from voiceflow_worker.core.numbers import NAMESPACE  # noqa: E402
-from voiceflow_worker.core.sessions import Sessions  # noqa: E402
-from voiceflow_worker.model.evidence import answered  # noqa: E402
-from voiceflow_worker.model.job import Job, JobState  # noqa: E402
-from voiceflow_worker.model.lifecycle import begin, lease  # noqa: E402
-from voiceflow_worker.model.policy import CallPolicy  # noqa: E402
-from voiceflow_worker.model.verdict import Verdict, VerdictKind  # noqa: E402
+from voiceflow_worker.core.numbers.locks import NAMESPACE  # noqa: E402
+from voiceflow_worker.core.ports.identity import new_job_ids, new_revision  # noqa: E402
+from voiceflow_worker.core.settling.sessions import Sessions  # noqa: E402
+from voiceflow_worker.model.jobs.evidence import answered  # noqa: E402
+from voiceflow_worker.model.jobs.job import Job, JobState  # noqa: E402
+from voiceflow_worker.model.jobs.lifecycle import begin, lease  # noqa: E402
+from voiceflow_worker.model.jobs.policy import CallPolicy  # noqa: E402
+from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind  # noqa: E402
 
 WANTED = {"sqlite": 1000, "redis": 2000}
 """Summaries a second on one core."""

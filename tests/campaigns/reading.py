@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
+from voiceflow_worker.campaigns.calls.request import ReadRow
+from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign import open_campaign
-from voiceflow_worker.campaigns.options import CampaignOptions, Purpose
-from voiceflow_worker.campaigns.request import ReadRow
-from voiceflow_worker.campaigns.template import FlowTemplate
 from voiceflow_worker.core.queue import CallRequest
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)

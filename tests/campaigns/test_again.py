@@ -8,10 +8,10 @@ import pytest
 
 from tests.campaigns.reading import file_of
 from voiceflow_worker import CallQueue
+from voiceflow_worker.campaigns.calls.options import CampaignOptions
+from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.enqueue import enqueue_file
-from voiceflow_worker.campaigns.options import CampaignOptions
-from voiceflow_worker.campaigns.outcome import EnqueueReport
-from voiceflow_worker.campaigns.template import FlowTemplate
+from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
 
 pytestmark = pytest.mark.anyio
 ANA, BEN = "+6587654321", "+6587654322"

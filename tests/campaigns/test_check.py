@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.campaigns.reading import NOW, OPTIONS, file_of
+from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.check import check_file
-from voiceflow_worker.campaigns.options import CampaignOptions
 from voiceflow_worker.errors import InvalidInputError
 
 CALL = {"action": "makeCall", "params": {"source": "6531234567", "destination": "+6587654321"}}

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from voiceflow_worker.campaigns import collected
-from voiceflow_worker.model.finding import Finding, Severity
+from voiceflow_worker.campaigns.files import collected
+from voiceflow_worker.finding import Finding, Severity
 
 
 def test_what_is_too_much_is_counted_and_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:

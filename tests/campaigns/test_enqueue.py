@@ -14,13 +14,13 @@ import pytest
 from tests.campaigns.conftest import StillClock
 from tests.campaigns.reading import OPTIONS, file_of
 from voiceflow_worker import CallQueue
+from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.enqueue import Phase, enqueue_file
-from voiceflow_worker.campaigns.options import CampaignOptions
-from voiceflow_worker.campaigns.outcome import EnqueueReport
+from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
 from voiceflow_worker.core.queue import CallRequest
 from voiceflow_worker.errors import CampaignFileError, KeyConflict, KeyConflictError
-from voiceflow_worker.model.callflow import CallFlow
-from voiceflow_worker.model.job import Job
+from voiceflow_worker.model.flows.callflow import CallFlow
+from voiceflow_worker.model.jobs.job import Job
 
 pytestmark = pytest.mark.anyio
 

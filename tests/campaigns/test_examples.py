@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.campaigns.reading import read, requests
+from voiceflow_worker.campaigns.calls.options import CampaignOptions
+from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.check import check_file
-from voiceflow_worker.campaigns.options import CampaignOptions
-from voiceflow_worker.campaigns.template import FlowTemplate
-from voiceflow_worker.model.phone import country_of
+from voiceflow_worker.model.numbers.phone import country_of
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CAMPAIGN = EXAMPLES / "reminder-campaign.csv"

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.campaigns.reading import NOW, OPTIONS, file_of, read, requests, text_of, told
+from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.campaign import open_campaign
-from voiceflow_worker.campaigns.options import CampaignOptions
-from voiceflow_worker.campaigns.rows import FileKind
-from voiceflow_worker.campaigns.source import kind_of
+from voiceflow_worker.campaigns.files.rows import FileKind
+from voiceflow_worker.campaigns.files.source import kind_of
 from voiceflow_worker.errors import CampaignFileError
-from voiceflow_worker.model.callflow import CallFlow
+from voiceflow_worker.model.flows.callflow import CallFlow
 
 NONE = CampaignOptions()
 BODY: dict[str, object] = {

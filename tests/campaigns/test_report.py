@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from tests.campaigns.reading import NOW
-from voiceflow_worker.campaigns.report import PAGE, build_report
-from voiceflow_worker.campaigns.report_csv import harmless, write_csv_report
-from voiceflow_worker.campaigns.report_html import bars, write_html_report
-from voiceflow_worker.campaigns.report_line import COLUMNS, report_line
+from voiceflow_worker.campaigns.reports.report import PAGE, build_report
+from voiceflow_worker.campaigns.reports.report_csv import harmless, write_csv_report
+from voiceflow_worker.campaigns.reports.report_html import bars, write_html_report
+from voiceflow_worker.campaigns.reports.report_line import COLUMNS, report_line
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.model.job import Job, JobState, KeyPress, Post, PostVerdict
-from voiceflow_worker.model.outcome import Outcome
-from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post, PostVerdict
+from voiceflow_worker.model.reports.outcome import Outcome
+from voiceflow_worker.model.reports.status import SessionStatus
 
 pytestmark = pytest.mark.anyio
 
@@ -199,7 +199,7 @@ async def test_the_page_of_an_empty_batch_says_so(store: Store, tmp_path: Path) 
 async def test_the_table_of_a_large_batch_is_cut_and_says_so(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("voiceflow_worker.campaigns.report_html.MOST_ROWS", 3)
+    monkeypatch.setattr("voiceflow_worker.campaigns.reports.report_html.MOST_ROWS", 3)
     await fill(store, *map(job, range(5)))
     path = tmp_path / "report.html"
     assert await write_html_report(path, store, "default", "visits", at=NOW) == 5

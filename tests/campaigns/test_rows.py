@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.campaigns.reading import NOW, OPTIONS, file_of, read, requests, told
+from voiceflow_worker.campaigns.calls.keys import row_key
 from voiceflow_worker.campaigns.campaign import open_campaign
-from voiceflow_worker.campaigns.keys import row_key
 from voiceflow_worker.errors import CampaignFileError
-from voiceflow_worker.model.canonical import canonical_body
+from voiceflow_worker.model.flows.canonical import canonical_body
 
 
 def one(folder: Path, columns: str, cells: str) -> Path:

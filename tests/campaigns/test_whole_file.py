@@ -11,9 +11,9 @@ from tests.support.engine import Engine
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import open_store
-from voiceflow_worker.campaigns import report_csv
-from voiceflow_worker.campaigns.report_csv import write_csv_report
-from voiceflow_worker.campaigns.report_line import report_line
+from voiceflow_worker.campaigns.reports import report_csv
+from voiceflow_worker.campaigns.reports.report_csv import write_csv_report
+from voiceflow_worker.campaigns.reports.report_line import report_line
 
 pytestmark = pytest.mark.anyio
 

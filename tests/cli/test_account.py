@@ -7,8 +7,8 @@ import pytest
 from tests.cli.eight_by_eight import EightByEight, running
 from tests.cli.running import Program
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.delivery import Hook
-from voiceflow_worker.sandbox.recordings import RecordingOrder
+from voiceflow_worker.sandbox.events.delivery import Hook
+from voiceflow_worker.sandbox.orders.recordings import RecordingOrder
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def test_what_8x8_says_no_to_is_told(
     voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch, setting: str, told: tuple[int, str]
 ) -> None:
     monkeypatch.setenv(*setting.split("=", 1))
-    monkeypatch.setattr("voiceflow_worker.gateway.account_api.TRIES", 1)
+    monkeypatch.setattr("voiceflow_worker.gateway.account.api.TRIES", 1)
     for command in COMMANDS:
         ended = voiceflow("account", *command, "--json")
         assert (ended.code, ended.out) == (told[0], "")

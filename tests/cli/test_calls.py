@@ -11,9 +11,9 @@ from tests.cli.running import Program
 from tests.cli.stored import completed, empty, enqueued, in_doubt, refused_with, within
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
-from voiceflow_worker.core.moves import move
-from voiceflow_worker.model import lifecycle
-from voiceflow_worker.model.call_json import call_as_json
+from voiceflow_worker.core.ports.moves import move
+from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.records.call_json import call_as_json
 from voiceflow_worker.sandbox import Sandbox
 
 

@@ -21,12 +21,12 @@ from voiceflow_worker import open_store
 from voiceflow_worker.cli.checks import storage, webhook
 from voiceflow_worker.cli.checks.diagnosis import Found, Level, ok
 from voiceflow_worker.cli.checks.surroundings import Account, Surroundings, surroundings
-from voiceflow_worker.core.heartbeat import Heartbeats
+from voiceflow_worker.core.guard.witness import HELD as SET_BACK
+from voiceflow_worker.core.overview.heartbeat import Heartbeats
 from voiceflow_worker.core.ports import Limits
-from voiceflow_worker.core.witness import HELD as SET_BACK
-from voiceflow_worker.gateway.account import Webhook
+from voiceflow_worker.gateway.account.resources import Webhook
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.delivery import Hook
+from voiceflow_worker.sandbox.events.delivery import Hook
 from voiceflow_worker.settings import load_settings
 
 SECRET = "Bearer of-news"
@@ -344,7 +344,7 @@ def test_a_source_of_the_account_is_ok(
 def test_a_source_that_the_list_leaves_out_is_asked_for_by_itself(
     voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("voiceflow_worker.sandbox.account.Account.numbers", ())
+    monkeypatch.setattr("voiceflow_worker.sandbox.events.account.Account.numbers", ())
     line = lines(voiceflow("doctor", "--json"))["source"]
     assert line["level"] == "ok"
     assert "does not tell its state" in line["message"]
@@ -353,7 +353,7 @@ def test_a_source_that_the_list_leaves_out_is_asked_for_by_itself(
 def test_a_source_that_is_unhealthy_is_a_warning(
     voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("voiceflow_worker.sandbox.account_routes._NUMBER_STATUS", "Unhealthy")
+    monkeypatch.setattr("voiceflow_worker.sandbox.api.account_routes._NUMBER_STATUS", "Unhealthy")
     line = lines(voiceflow("doctor", "--json"))["source"]
     assert line["level"] == "warning"
     assert "is unhealthy (Healthy)" in line["message"]
@@ -385,7 +385,7 @@ def test_a_source_that_is_no_number_is_a_failure(
 def test_a_source_that_is_not_active_is_told(
     voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch, status: str, level: str
 ) -> None:
-    monkeypatch.setattr("voiceflow_worker.sandbox.account_routes._NUMBER_STATUS", status)
+    monkeypatch.setattr("voiceflow_worker.sandbox.api.account_routes._NUMBER_STATUS", status)
     line = lines(voiceflow("doctor", "--json"))["source"]
     assert line["level"] == level
     assert status.lower() in line["message"].lower()

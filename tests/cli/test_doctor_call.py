@@ -21,13 +21,13 @@ from tests.cli.stored import url_of, within
 from tests.support.engine import Engine
 from tests.support.flows import SOURCE, flow
 from voiceflow_worker import Job
-from voiceflow_worker.core.heartbeat import Heartbeats
-from voiceflow_worker.core.numbers import NumberLocks
+from voiceflow_worker.core.numbers.locks import NumberLocks
+from voiceflow_worker.core.numbers.suppression import SuppressionList
+from voiceflow_worker.core.overview.heartbeat import Heartbeats
 from voiceflow_worker.core.ports import Limits
-from voiceflow_worker.core.suppression import SuppressionList
-from voiceflow_worker.model.job import JobState
+from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.delivery import Hook
+from voiceflow_worker.sandbox.events.delivery import Hook
 
 SECRET = "Bearer of-news"
 MINE = "+6581234567"

@@ -20,7 +20,7 @@ from voiceflow_worker.errors import (
     TooLateError,
     UnknownBackendError,
 )
-from voiceflow_worker.model.finding import Finding
+from voiceflow_worker.finding import Finding
 
 
 @pytest.mark.parametrize(

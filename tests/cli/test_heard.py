@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from tests.cli.running import Program
 from tests.cli.stored import completed, url_of, within
 from tests.support.engine import Engine
-from voiceflow_worker.core.progress import CallProgress
-from voiceflow_worker.model.events import CallStatus, RecordingReady
-from voiceflow_worker.model.job import Job
+from voiceflow_worker.core.events.progress import CallProgress
+from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.reports.events import CallStatus, RecordingReady
 
 
 def told_of(voiceflow: Program, job: Job) -> None:

@@ -13,11 +13,11 @@ from tests.cli.stored import enqueued, url_of, within
 from tests.support.engine import Engine
 from tests.support.flows import number
 from voiceflow_worker import CallPolicy, Job, JobState, VoiceClient
-from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.export_orders import At, ExportOrder, RowOrder
-from voiceflow_worker.sandbox.faults import Fault, FaultKind
-from voiceflow_worker.sandbox.script import Script
+from voiceflow_worker.sandbox.orders.export_orders import At, ExportOrder, RowOrder
+from voiceflow_worker.sandbox.orders.faults import Fault, FaultKind
+from voiceflow_worker.sandbox.orders.script import Script
 
 ANA = number(0)
 

@@ -13,9 +13,9 @@ from tests.cli.eight_by_eight import EightByEight, running
 from tests.cli.running import Program, Spawned
 from voiceflow_worker.cli.webhook_registration import receiver_url, refuse_out_of_reach, register
 from voiceflow_worker.errors import InvalidInputError, RequestFailedError
-from voiceflow_worker.gateway.account import WebhookType
+from voiceflow_worker.gateway.account.resources import WebhookType
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.delivery import Hook
+from voiceflow_worker.sandbox.events.delivery import Hook
 from voiceflow_worker.settings import load_settings
 from voiceflow_worker.webhooks import PATH
 
@@ -71,7 +71,7 @@ def test_while_8x8_is_away_it_is_tried_again(
 ) -> None:
     from voiceflow_worker.gateway.client import VoiceClient
 
-    monkeypatch.setattr("voiceflow_worker.gateway.account_api.TRIES", 1)
+    monkeypatch.setattr("voiceflow_worker.gateway.account.api.TRIES", 1)
     monkeypatch.setattr("voiceflow_worker.cli.webhook_registration.TRY_EVERY", 0)
     lines: list[str] = []
     found = VoiceClient.from_settings

@@ -9,7 +9,7 @@ import pytest
 
 import voiceflow_worker
 from voiceflow_worker.cli.program import program
-from voiceflow_worker.model.status import API_CODES, SESSION_ERROR_CODES, SESSION_STATUSES
+from voiceflow_worker.model.reports.status import API_CODES, SESSION_ERROR_CODES, SESSION_STATUSES
 
 GROUPS = {"account", "calls", "config"}
 PACKAGE = Path(voiceflow_worker.__file__).parent

@@ -21,7 +21,7 @@ from tests.support.engine import Engine
 from tests.support.flows import number
 from tests.support.killed import sent_and_killed
 from tests.support.voices import ScriptedVoice
-from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.core.numbers.suppression import SuppressionList
 
 COUNT = 12
 
@@ -295,7 +295,7 @@ HEARTBEATS = "SELECT 1 FROM records WHERE namespace IN ('worker', 'receiver')"
 HOLD_OPEN = """
 import sys
 from pathlib import Path
-from voiceflow_worker.backends.sqlite.opening import open_reader
+from voiceflow_worker.backends.sqlite.file.opening import open_reader
 kind, path = sys.argv[1:]
 held = open(path, "rb") if kind == "file" else open_reader(Path(path))
 if kind == "store":

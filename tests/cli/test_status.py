@@ -4,7 +4,7 @@ from tests.cli.running import Program
 from tests.cli.stored import completed, empty, enqueued, in_doubt, url_of, within
 from tests.support.engine import Engine
 from voiceflow_worker import JobState
-from voiceflow_worker.core.heartbeat import Heartbeats
+from voiceflow_worker.core.overview.heartbeat import Heartbeats
 
 
 def test_the_json_has_every_field(voiceflow: Program) -> None:

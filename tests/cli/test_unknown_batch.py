@@ -8,7 +8,7 @@ from tests.cli.running import Program
 from tests.cli.stored import enqueued, url_of, within
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
-from voiceflow_worker.model.gate import Gate
+from voiceflow_worker.model.jobs.gate import Gate
 
 COMMANDS = [["hold"], ["resume"], ["calls", "cancel"], ["report"]]
 

@@ -17,7 +17,7 @@ from coredis import exceptions as driver
 from tests.cli.running import Program, Spawned
 from tests.cli.stored import enqueued, url_of
 from tests.support.redis_server import standalone
-from voiceflow_worker.backends.redis.faults import translated
+from voiceflow_worker.backends.redis.connection.faults import translated
 from voiceflow_worker.errors import StoreUnavailableError
 
 EIGHT = {"VOICEFLOW_API_KEY": "key-1", "VOICEFLOW_SUB_ACCOUNT": "acme", "VOICEFLOW_BASE_URL": "http://127.0.0.1:1"}

@@ -18,7 +18,7 @@ from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from voiceflow_worker import Job, JobState
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.faults import Fault, FaultKind
+from voiceflow_worker.sandbox.orders.faults import Fault, FaultKind
 
 
 @pytest.fixture

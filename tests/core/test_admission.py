@@ -11,7 +11,7 @@ import pytest
 from tests.support.flows import flow, number
 from voiceflow_worker import CallFlowError, CallPolicy, CallQueue, CallRequest, InvalidInputError, Store
 from voiceflow_worker.backends.contract.clock import ManualClock
-from voiceflow_worker.model.admission import PRIORITIES
+from voiceflow_worker.model.jobs.admission import PRIORITIES
 
 pytestmark = pytest.mark.anyio
 

@@ -10,8 +10,8 @@ from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.memory.store import MemoryStore
-from voiceflow_worker.model.job import RedialPolicy
-from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.model.jobs.job import RedialPolicy
+from voiceflow_worker.model.reports.status import SessionStatus
 
 pytestmark = pytest.mark.anyio
 ONCE = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=1, after=timedelta(minutes=30))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import anyio
 import pytest
 
-from voiceflow_worker.core.batching import Batcher
+from voiceflow_worker.core.ports.batching import Batcher
 from voiceflow_worker.errors import StoreUnavailableError
 
 

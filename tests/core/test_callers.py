@@ -11,14 +11,14 @@ from tests.support.flows import SOURCE
 from tests.support.voices import ScriptedVoice, created, unknown
 from voiceflow_worker import CallPolicy, Job, JobState, KeyPress, PostVerdict, Settler, Store
 from voiceflow_worker.backends.contract.clock import ManualClock
-from voiceflow_worker.core.callers import MOST_PRESSES, VISIT_KEPT, Callers, Line, with_press
+from voiceflow_worker.core.events.callers import MOST_PRESSES, VISIT_KEPT, Callers, Line, with_press
 from voiceflow_worker.core.ports import Jobs
-from voiceflow_worker.core.sessions import Sessions
-from voiceflow_worker.core.settle import SummaryResult
-from voiceflow_worker.model.events import CallAction, Direction, SessionSummary
-from voiceflow_worker.model.job import RedialPolicy
-from voiceflow_worker.model.status import SessionStatus
-from voiceflow_worker.model.verdict import Verdict, VerdictKind
+from voiceflow_worker.core.settling.sessions import Sessions
+from voiceflow_worker.core.settling.settle import SummaryResult
+from voiceflow_worker.model.jobs.job import RedialPolicy
+from voiceflow_worker.model.reports.events import CallAction, Direction, SessionSummary
+from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 
 pytestmark = pytest.mark.anyio
 

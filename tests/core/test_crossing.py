@@ -11,9 +11,9 @@ from tests.support.troubled import TroubledStore
 from tests.support.voices import ScriptedVoice, created
 from voiceflow_worker import CallPolicy, JobState, open_store
 from voiceflow_worker.backends.contract import ManualClock
-from voiceflow_worker.core.settle import SummaryResult
-from voiceflow_worker.model.evidence import answered
-from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.core.settling.settle import SummaryResult
+from voiceflow_worker.model.jobs.evidence import answered
+from voiceflow_worker.model.reports.status import SessionStatus
 
 pytestmark = pytest.mark.anyio
 

@@ -11,8 +11,8 @@ import pytest
 from tests.support.troubled import passing
 from voiceflow_worker import open_store
 from voiceflow_worker.backends.contract import ManualClock
-from voiceflow_worker.core.departures import CLOCKS_DIFFER, HORIZON, PATIENCE, STALE, Departures, Turn
 from voiceflow_worker.core.ports import Limits
+from voiceflow_worker.core.sending.departures import CLOCKS_DIFFER, HORIZON, PATIENCE, STALE, Departures, Turn
 
 pytestmark = pytest.mark.anyio
 

@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from voiceflow_worker import open_store
-from voiceflow_worker.core.early_hold import EarlyHold
-from voiceflow_worker.core.holds import Holds
+from voiceflow_worker.core.sending.early_hold import EarlyHold
+from voiceflow_worker.core.settling.holds import Holds
 from voiceflow_worker.errors import StoreUnavailableError
-from voiceflow_worker.model.gate import Gate
-from voiceflow_worker.model.verdict import Hold, PostProgress, Verdict, VerdictKind
+from voiceflow_worker.model.jobs.gate import Gate
+from voiceflow_worker.model.reports.verdict import Hold, PostProgress, Verdict, VerdictKind
 
 pytestmark = pytest.mark.anyio
 NOW = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)

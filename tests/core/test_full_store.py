@@ -15,7 +15,7 @@ from voiceflow_worker import CallPolicy, open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.sqlite.store import SqliteStore
 from voiceflow_worker.errors import StoreReadOnlyError
-from voiceflow_worker.model.policy import Outcomes
+from voiceflow_worker.model.jobs.policy import Outcomes
 
 pytestmark = pytest.mark.anyio
 CALLS = 8

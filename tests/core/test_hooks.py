@@ -15,14 +15,14 @@ from structlog.testing import capture_logs
 from tests.support.telling import AwayStore, Calls, time_passing, until
 from voiceflow_worker import JobState, RedialPolicy, SessionStatus
 from voiceflow_worker.backends.contract.clock import ManualClock
-from voiceflow_worker.core.hook import HookOptions
-from voiceflow_worker.core.hook_book import HookBook, Waiting
-from voiceflow_worker.core.hooks import OutcomeHooks
+from voiceflow_worker.core.outcomes.hook import HookOptions
+from voiceflow_worker.core.outcomes.hook_book import HookBook, Waiting
+from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.queue_names import QueueNames
-from voiceflow_worker.core.turns import LENGTH
+from voiceflow_worker.core.ports.queue_names import QueueNames
+from voiceflow_worker.core.ports.turns import LENGTH
 from voiceflow_worker.errors import HookGoneError, InvalidInputError, TellAgainError
-from voiceflow_worker.model.call_outcome import CallOutcome
+from voiceflow_worker.model.records.call_outcome import CallOutcome
 
 pytestmark = pytest.mark.anyio
 

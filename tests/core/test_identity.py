@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from voiceflow_worker.core.identity import checked_queue, job_of, new_job_ids, queue_of
+from voiceflow_worker.core.ports.identity import checked_queue, job_of, new_job_ids, queue_of
 from voiceflow_worker.errors import InvalidInputError
 
 NOW = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)

@@ -11,7 +11,7 @@ from tests.support.voices import ScriptedVoice
 from voiceflow_worker import Job, JobState
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.model.reports.status import SessionStatus
 
 pytestmark = pytest.mark.anyio
 

@@ -12,14 +12,14 @@ from tests.support.telling import AwayStore, Calls, time_passing, until
 from tests.support.voices import created
 from voiceflow_worker import CallQueue, RedialPolicy, SessionStatus
 from voiceflow_worker.backends.contract.clock import ManualClock
-from voiceflow_worker.core.outcomes import OutcomeStream
+from voiceflow_worker.core.outcomes.stream import OutcomeStream
 from voiceflow_worker.core.ports import Query, Store
+from voiceflow_worker.core.ports.turns import LENGTH
 from voiceflow_worker.core.sweep import Sweeper
-from voiceflow_worker.core.turns import LENGTH
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
-from voiceflow_worker.model.call_outcome import CallOutcome, OutcomeKind
-from voiceflow_worker.model.job import JobState
-from voiceflow_worker.model.policy import CallPolicy
+from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.records.call_outcome import CallOutcome, OutcomeKind
 
 pytestmark = pytest.mark.anyio
 

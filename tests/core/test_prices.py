@@ -13,15 +13,15 @@ from tests.support.flows import SOURCE
 from tests.support.voices import ScriptedVoice, unknown
 from voiceflow_worker import Job, JobState
 from voiceflow_worker.backends.contract.clock import ManualClock
-from voiceflow_worker.campaigns.report import build_report
-from voiceflow_worker.campaigns.report_line import report_line
+from voiceflow_worker.campaigns.reports.report import build_report
+from voiceflow_worker.campaigns.reports.report_line import report_line
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.prices import Prices
-from voiceflow_worker.core.reconcile import Reconciler
-from voiceflow_worker.model.call_json import call_as_json
-from voiceflow_worker.model.charge import Charge
-from voiceflow_worker.model.export import ExportRow, LoggedSession
-from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.core.settling.prices import Prices
+from voiceflow_worker.core.settling.reconcile import Reconciler
+from voiceflow_worker.model.jobs.call_log import ExportRow, LoggedSession
+from voiceflow_worker.model.records.call_json import call_as_json
+from voiceflow_worker.model.reports.charge import Charge
+from voiceflow_worker.model.reports.status import SessionStatus
 
 pytestmark = pytest.mark.anyio
 

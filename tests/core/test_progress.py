@@ -9,9 +9,9 @@ import pytest
 from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.core.events.progress import CallProgress
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.progress import CallProgress
-from voiceflow_worker.model.events import CallStatus, Direction, RecordingReady
+from voiceflow_worker.model.reports.events import CallStatus, Direction, RecordingReady
 
 pytestmark = pytest.mark.anyio
 

@@ -16,17 +16,17 @@ from tests.support.voices import ScriptedVoice, created, unknown
 from voiceflow_worker import CallPolicy, Job, JobState, Worker, WorkerOptions
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.ports import Clock, Store
-from voiceflow_worker.core.queue_names import QueueNames
-from voiceflow_worker.core.reconcile import EVERY, PATIENCE, Look, Reconciled, Reconciler
-from voiceflow_worker.core.settle import SummaryResult
+from voiceflow_worker.core.ports.queue_names import QueueNames
+from voiceflow_worker.core.settling.reconcile import EVERY, PATIENCE, Look, Reconciled, Reconciler
+from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import CallLogError, CallLogUnavailableError
-from voiceflow_worker.model.events import SessionSummary
-from voiceflow_worker.model.export import ExportRow, LoggedCalls
-from voiceflow_worker.model.job import NoteKind, PostVerdict, RedialPolicy
-from voiceflow_worker.model.outcome import Outcome
-from voiceflow_worker.model.policy import MissingMeans
-from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.model.jobs.call_log import ExportRow, LoggedCalls
+from voiceflow_worker.model.jobs.job import NoteKind, PostVerdict, RedialPolicy
+from voiceflow_worker.model.jobs.policy import MissingMeans
+from voiceflow_worker.model.reports.events import SessionSummary
+from voiceflow_worker.model.reports.outcome import Outcome
+from voiceflow_worker.model.reports.status import SessionStatus
 
 pytestmark = pytest.mark.anyio
 

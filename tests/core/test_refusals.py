@@ -16,10 +16,10 @@ from tests.support.stores import BACKENDS, url_for
 from tests.support.voices import Answer, ScriptedVoice, created, refused
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, Worker, WorkerOptions, open_store
 from voiceflow_worker.core.ports import Placement, Store
-from voiceflow_worker.core.refusals import BatchLimits
-from voiceflow_worker.model.gate import GateScope, GateState
-from voiceflow_worker.model.policy import Outcomes
-from voiceflow_worker.model.status import SessionStatus, api_code
+from voiceflow_worker.core.settling.refusals import BatchLimits
+from voiceflow_worker.model.jobs.gate import GateScope, GateState
+from voiceflow_worker.model.jobs.policy import Outcomes
+from voiceflow_worker.model.reports.status import SessionStatus, api_code
 
 pytestmark = pytest.mark.anyio
 

@@ -14,14 +14,14 @@ from tests.support.troubled import TroubledStore, passing
 from tests.support.voices import ScriptedVoice, created
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, Worker, WorkerOptions, open_store
 from voiceflow_worker.backends.contract import ManualClock
-from voiceflow_worker.core.departures import Departures
 from voiceflow_worker.core.ports import Limits, Placement
-from voiceflow_worker.core.submit import Flight
+from voiceflow_worker.core.sending.departures import Departures
+from voiceflow_worker.core.sending.submit import Flight
 from voiceflow_worker.errors import StoreUnavailableError
-from voiceflow_worker.model.gate import Gate
-from voiceflow_worker.model.job import PostVerdict
-from voiceflow_worker.model.policy import Outcomes
-from voiceflow_worker.model.verdict import Hold, NotSentCause, Verdict, VerdictKind
+from voiceflow_worker.model.jobs.gate import Gate
+from voiceflow_worker.model.jobs.job import PostVerdict
+from voiceflow_worker.model.jobs.policy import Outcomes
+from voiceflow_worker.model.reports.verdict import Hold, NotSentCause, Verdict, VerdictKind
 
 pytestmark = pytest.mark.anyio
 

@@ -11,18 +11,18 @@ from tests.support.flows import flow
 from tests.support.voices import ScriptedVoice, created, not_sent, refused, unknown
 from voiceflow_worker import CallPolicy, JobState
 from voiceflow_worker.backends.contract.clock import ManualClock
-from voiceflow_worker.core.numbers import NumberLocks
+from voiceflow_worker.core.numbers.locks import NumberLocks
 from voiceflow_worker.core.ports import Placement, Store
-from voiceflow_worker.core.settle import SummaryResult
+from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.errors import (
     IllegalMoveError,
     KeyConflictError,
     TooEarlyError,
     TooLateError,
 )
-from voiceflow_worker.model.job import NoteKind, RedialPolicy
-from voiceflow_worker.model.status import SessionStatus
-from voiceflow_worker.model.verdict import Hold, PostProgress, Verdict, VerdictKind
+from voiceflow_worker.model.jobs.job import NoteKind, RedialPolicy
+from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.model.reports.verdict import Hold, PostProgress, Verdict, VerdictKind
 
 pytestmark = pytest.mark.anyio
 
@@ -191,7 +191,7 @@ class TestSummaries:
             [await engine.queue.get(job.id)], keep_keys_until=datetime.max.replace(tzinfo=UTC)
         )
         settle = engine.settler
-        from voiceflow_worker.model.events import SessionSummary
+        from voiceflow_worker.model.reports.events import SessionSummary
 
         gone = SessionSummary(status=SessionStatus.BUSY, client_request_id=f"{job.id}.1", session_id="s")
         assert await settle.summary(gone) is SummaryResult.UNKNOWN
@@ -565,7 +565,7 @@ class TestPruning:
 
 
 async def test_without_webhooks_created_is_the_end(store: Store, voice: ScriptedVoice) -> None:
-    from voiceflow_worker.model.policy import Outcomes
+    from voiceflow_worker.model.jobs.policy import Outcomes
 
     engine = Engine(store, voice, policy=CallPolicy(outcomes=Outcomes.NONE))
     job = await engine.enqueue()

@@ -12,15 +12,15 @@ from tests.support.flows import SOURCE, flow, number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallFlow, CallPolicy, Job, JobState
 from voiceflow_worker.backends.contract.clock import ManualClock
-from voiceflow_worker.core.numbers import NAMESPACE, NumberLocks
+from voiceflow_worker.core.numbers.locks import NAMESPACE, NumberLocks
+from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.settle import outcome_of
-from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.core.settling.settle import outcome_of
 from voiceflow_worker.errors import SuppressedNumberError
-from voiceflow_worker.model.events import Leg, SessionSummary
-from voiceflow_worker.model.parties import second_parties
-from voiceflow_worker.model.spellings import spellings
-from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.model.flows.parties import second_parties
+from voiceflow_worker.model.numbers.spellings import spellings
+from voiceflow_worker.model.reports.events import Leg, SessionSummary
+from voiceflow_worker.model.reports.status import SessionStatus
 
 pytestmark = pytest.mark.anyio
 

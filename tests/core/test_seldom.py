@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from voiceflow_worker.core.seldom import Seldom
+from voiceflow_worker.core.ports.seldom import Seldom
 
 
 def test_what_repeats_is_told_once_a_second_and_counted() -> None:

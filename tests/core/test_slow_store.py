@@ -13,7 +13,7 @@ from tests.support.troubled import TroubledStore, passing
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, Worker, WorkerOptions, open_store
 from voiceflow_worker.backends.contract import ManualClock
-from voiceflow_worker.model.policy import Outcomes
+from voiceflow_worker.model.jobs.policy import Outcomes
 
 pytestmark = pytest.mark.anyio
 

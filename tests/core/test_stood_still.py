@@ -17,8 +17,8 @@ from voiceflow_worker import CallPolicy, JobState
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.memory.store import MemoryStore
 from voiceflow_worker.core.ports import Placement
-from voiceflow_worker.model.policy import Outcomes
-from voiceflow_worker.model.verdict import PostProgress, Verdict
+from voiceflow_worker.model.jobs.policy import Outcomes
+from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
 
 pytestmark = pytest.mark.anyio
 POLICY = CallPolicy(outcomes=Outcomes.NONE)

@@ -14,8 +14,8 @@ from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallFlow, CallPolicy, CallQueue, Job, JobState, Worker, WorkerOptions, open_store
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.gateway.wire import body_of
-from voiceflow_worker.model.canonical import body_digest, canonical_body
-from voiceflow_worker.model.policy import Outcomes
+from voiceflow_worker.model.flows.canonical import body_digest, canonical_body
+from voiceflow_worker.model.jobs.policy import Outcomes
 
 pytestmark = pytest.mark.anyio
 

@@ -12,14 +12,14 @@ from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import Job, JobState, PhoneNumberError
 from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.queue_names import QueueNames
 from voiceflow_worker.core.queue import CallQueue, CallRequest
-from voiceflow_worker.core.queue_names import QueueNames
-from voiceflow_worker.core.settle import SummaryResult
-from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError, SuppressedNumberError
-from voiceflow_worker.model.job import RedialPolicy
-from voiceflow_worker.model.status import OPT_OUTS, SessionStatus
+from voiceflow_worker.model.jobs.job import RedialPolicy
+from voiceflow_worker.model.reports.status import OPT_OUTS, SessionStatus
 
 pytestmark = pytest.mark.anyio
 

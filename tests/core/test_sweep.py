@@ -12,9 +12,9 @@ from voiceflow_worker.backends.contract import NOW, QUEUE, ManualClock, moved, s
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.ports import Event, EventKind, Jobs, Query, Store
 from voiceflow_worker.core.sweep import PAGE, Sweeper
-from voiceflow_worker.model.gate import Gate, GateScope, GateState
-from voiceflow_worker.model.job import Job, JobState
-from voiceflow_worker.model.policy import CallPolicy
+from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.policy import CallPolicy
 
 pytestmark = pytest.mark.anyio
 MANY = 12 * PAGE + 34

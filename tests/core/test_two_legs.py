@@ -14,15 +14,15 @@ import pytest
 from tests.support.engine import Engine
 from tests.support.voices import created
 from voiceflow_worker import open_store
+from voiceflow_worker.core.overview.story import story
 from voiceflow_worker.core.ports import Placement
-from voiceflow_worker.core.settle import outcome_of
-from voiceflow_worker.core.story import story
-from voiceflow_worker.model.call_json import call_as_json
-from voiceflow_worker.model.events import Leg, SessionSummary, parse_event
-from voiceflow_worker.model.job import Job, JobState, RedialPolicy
-from voiceflow_worker.model.outcome import CallLeg, Outcome
-from voiceflow_worker.model.status import OPT_OUTS, REACHED, SessionStatus
-from voiceflow_worker.model.verdict import PostProgress, Verdict
+from voiceflow_worker.core.settling.settle import outcome_of
+from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
+from voiceflow_worker.model.records.call_json import call_as_json
+from voiceflow_worker.model.reports.events import Leg, SessionSummary, parse_event
+from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
+from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
+from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
 
 pytestmark = pytest.mark.anyio
 

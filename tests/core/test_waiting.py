@@ -11,13 +11,13 @@ from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallRequest, open_store
-from voiceflow_worker.core import waiting as module
-from voiceflow_worker.core.heartbeat import Heartbeats, WorkerBeat
+from voiceflow_worker.core.overview import waiting as module
+from voiceflow_worker.core.overview.heartbeat import Heartbeats, WorkerBeat
+from voiceflow_worker.core.overview.waiting import Waiting
 from voiceflow_worker.core.ports import Limits, Move
-from voiceflow_worker.core.waiting import Waiting
-from voiceflow_worker.model.job import RedialPolicy
-from voiceflow_worker.model.status import SessionStatus
-from voiceflow_worker.model.window import CallWindow
+from voiceflow_worker.model.hours.window import CallWindow
+from voiceflow_worker.model.jobs.job import RedialPolicy
+from voiceflow_worker.model.reports.status import SessionStatus
 
 pytestmark = pytest.mark.anyio
 

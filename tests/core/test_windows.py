@@ -15,9 +15,9 @@ from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.queue import CallQueue, CallRequest
 from voiceflow_worker.errors import IllegalMoveError
-from voiceflow_worker.model.job import RedialPolicy
-from voiceflow_worker.model.status import SessionStatus
-from voiceflow_worker.model.window import CallWindow
+from voiceflow_worker.model.hours.window import CallWindow
+from voiceflow_worker.model.jobs.job import RedialPolicy
+from voiceflow_worker.model.reports.status import SessionStatus
 
 pytestmark = pytest.mark.anyio
 

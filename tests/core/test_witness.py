@@ -25,15 +25,15 @@ from voiceflow_worker import CallPolicy, JobState, PostVerdict, Worker, WorkerOp
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.memory.store import MemoryStore
 from voiceflow_worker.backends.witness import JournalFiles, journal_folder
-from voiceflow_worker.core import testimony
-from voiceflow_worker.core.moves import move
+from voiceflow_worker.core.guard import testimony
+from voiceflow_worker.core.guard.witness import HELD
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.witness import HELD
+from voiceflow_worker.core.ports.moves import move
 from voiceflow_worker.errors import SettingsError, StoreReadOnlyError
-from voiceflow_worker.model import lifecycle
-from voiceflow_worker.model.job import NoteKind
-from voiceflow_worker.model.policy import Outcomes
-from voiceflow_worker.model.setback import REASON
+from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.job import NoteKind
+from voiceflow_worker.model.jobs.policy import Outcomes
+from voiceflow_worker.model.jobs.setback import REASON
 
 pytestmark = pytest.mark.anyio
 POLICY = CallPolicy(outcomes=Outcomes.NONE)

@@ -15,12 +15,12 @@ from tests.support.flows import flow, number
 from tests.support.stores import BACKENDS, url_for
 from tests.support.voices import GatedVoice, ScriptedVoice, created, not_sent, unknown
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, Worker, WorkerOptions, open_store
-from voiceflow_worker.core.drain import DrainCheck
+from voiceflow_worker.core.overview.drain import DrainCheck
 from voiceflow_worker.core.ports import Store, Voice
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.gate import Gate, GateScope, GateState
-from voiceflow_worker.model.policy import Outcomes
-from voiceflow_worker.model.verdict import Hold, Verdict, VerdictKind
+from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.jobs.policy import Outcomes
+from voiceflow_worker.model.reports.verdict import Hold, Verdict, VerdictKind
 
 pytestmark = pytest.mark.anyio
 

@@ -13,8 +13,8 @@ from tests.crash.judge import Judgement
 from tests.crash.laboratory import AT_REST, Laboratory
 from voiceflow_worker import CallQueue, JobState, VoiceClient, open_store
 from voiceflow_worker.core.ports import EventKind
-from voiceflow_worker.core.reconcile import Reconciled, Reconciler
-from voiceflow_worker.model.job import Job, PostVerdict
+from voiceflow_worker.core.settling.reconcile import Reconciled, Reconciler
+from voiceflow_worker.model.jobs.job import Job, PostVerdict
 
 LONG = 600.0
 SEVERAL = 10

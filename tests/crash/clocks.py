@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from voiceflow_worker.core.clock import SystemClock
 from voiceflow_worker.core.ports import Clock
+from voiceflow_worker.core.ports.clock import SystemClock
 
 
 class JumpingClock:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from voiceflow_worker.model.call_json import call_as_json
-from voiceflow_worker.model.job import Job, JobState, NoteKind, PostVerdict
+from voiceflow_worker.model.jobs.job import Job, JobState, NoteKind, PostVerdict
+from voiceflow_worker.model.records.call_json import call_as_json
 
 Row = Mapping[str, Any]
 """One row of the sandbox's ledger."""

@@ -25,7 +25,7 @@ from tests.crash.points import Trigger
 from tests.crash.rules import judge_mix
 from tests.support.flows import SOURCE, number
 from voiceflow_worker import CallFlow, CallPolicy, CallQueue, CallRequest, Job, JobState, open_store
-from voiceflow_worker.model.job import FINAL_STATES
+from voiceflow_worker.model.jobs.job import FINAL_STATES
 
 AT_REST = {state.value for state in (*FINAL_STATES, JobState.IN_DOUBT)}
 

@@ -10,9 +10,9 @@ from itertools import combinations, pairwise
 
 from tests.crash.asked import Asked, Kind, Register
 from tests.crash.judge import Bench, Judgement, Row, job_id_of, moment
-from voiceflow_worker.model.job import Job, JobState
-from voiceflow_worker.model.outcome import MISSED_WINDOW_CODES
-from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.reports.outcome import MISSED_WINDOW_CODES
+from voiceflow_worker.model.reports.status import SessionStatus
 
 
 def judge_mix(

@@ -8,13 +8,13 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from voiceflow_worker.core.callers import Callers
-from voiceflow_worker.core.numbers import NumberLocks
-from voiceflow_worker.core.suppression import SuppressionList
+from voiceflow_worker.core.events.callers import Callers
+from voiceflow_worker.core.guard.witness import RollbackGuard
+from voiceflow_worker.core.numbers.locks import NumberLocks
+from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.sweep import Sweeper
-from voiceflow_worker.core.witness import RollbackGuard
-from voiceflow_worker.model import lifecycle
-from voiceflow_worker.model.job import Job, JobState
+from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.job import Job, JobState
 
 
 def _break(owner: object, name: str, how: Callable[..., object]) -> None:

@@ -11,12 +11,12 @@ import pytest
 from tests.crash.judge import judge
 from voiceflow_worker import CallPolicy, Job, JobState
 from voiceflow_worker.backends.contract.samples import sample_job
-from voiceflow_worker.model import lifecycle
-from voiceflow_worker.model.evidence import answered, summarised
-from voiceflow_worker.model.job import Note, NoteKind
-from voiceflow_worker.model.outcome import Outcome
-from voiceflow_worker.model.status import SessionStatus
-from voiceflow_worker.model.verdict import Verdict, VerdictKind
+from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.evidence import answered, summarised
+from voiceflow_worker.model.jobs.job import Note, NoteKind
+from voiceflow_worker.model.reports.outcome import Outcome
+from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
 POLICY = CallPolicy()

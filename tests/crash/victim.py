@@ -35,10 +35,10 @@ from voiceflow_worker import (
 )
 from voiceflow_worker.asgi.server import serving
 from voiceflow_worker.backends.witness import JournalFiles, journal_folder
-from voiceflow_worker.core.heartbeat import Heartbeats
-from voiceflow_worker.core.journal_files import Witness
+from voiceflow_worker.core.overview.heartbeat import Heartbeats
 from voiceflow_worker.core.ports import Clock, Store
-from voiceflow_worker.core.settle import Settler
+from voiceflow_worker.core.ports.journal_files import Witness
+from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.webhooks.app import webhook_app
 

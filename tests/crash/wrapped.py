@@ -9,15 +9,15 @@ from typing import Any
 
 from tests.crash.phases import Phase, Seat
 from tests.crash.points import Fuse, Point
-from voiceflow_worker.core.identity import job_of
-from voiceflow_worker.core.journal_files import Witness, WitnessJournal
-from voiceflow_worker.core.numbers import NAMESPACE as NUMBERS
+from voiceflow_worker.core.numbers.locks import NAMESPACE as NUMBERS
 from voiceflow_worker.core.ports import Clock, Control, Jobs, Move, Placement, Records, Store, Voice
-from voiceflow_worker.core.sessions import SESSIONS
-from voiceflow_worker.core.settle import Settler, SummaryResult
-from voiceflow_worker.model.events import SessionSummary
-from voiceflow_worker.model.job import Job, JobState
-from voiceflow_worker.model.verdict import PostProgress, Verdict
+from voiceflow_worker.core.ports.identity import job_of
+from voiceflow_worker.core.ports.journal_files import Witness, WitnessJournal
+from voiceflow_worker.core.settling.sessions import SESSIONS
+from voiceflow_worker.core.settling.settle import Settler, SummaryResult
+from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.reports.events import SessionSummary
+from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
 
 
 class Kind(Enum):

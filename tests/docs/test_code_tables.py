@@ -7,11 +7,17 @@ import pytest
 
 from tests.docs.pages import DOCS, section
 from voiceflow_worker.gateway.wire import BASE_URL
-from voiceflow_worker.model.evidence import summarised
-from voiceflow_worker.model.job import Job, JobState, Post, PostVerdict
-from voiceflow_worker.model.outcome import Outcome
-from voiceflow_worker.model.policy import CallPolicy
-from voiceflow_worker.model.status import API_CODES, SESSION_ERROR_CODES, SESSION_STATUSES, CodeEntry, SessionStatus
+from voiceflow_worker.model.jobs.evidence import summarised
+from voiceflow_worker.model.jobs.job import Job, JobState, Post, PostVerdict
+from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.reports.outcome import Outcome
+from voiceflow_worker.model.reports.status import (
+    API_CODES,
+    SESSION_ERROR_CODES,
+    SESSION_STATUSES,
+    CodeEntry,
+    SessionStatus,
+)
 
 PAGE = DOCS / "8x8-notes.md"
 CREATED_AT = datetime(2026, 11, 20, tzinfo=UTC)

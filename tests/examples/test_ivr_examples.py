@@ -28,10 +28,10 @@ from voiceflow_worker import (
     build_report,
     open_store,
 )
-from voiceflow_worker.ivr.leads import reachable
-from voiceflow_worker.ivr.picture import picture_of
-from voiceflow_worker.ivr.svg import svg
-from voiceflow_worker.sandbox.ledger import LedgerEntry
+from voiceflow_worker.ivr.graph.leads import reachable
+from voiceflow_worker.ivr.graph.picture import picture_of
+from voiceflow_worker.ivr.graph.svg import svg
+from voiceflow_worker.sandbox.calls.ledger import LedgerEntry
 
 pytestmark = pytest.mark.anyio
 

@@ -8,11 +8,11 @@ from functools import partial
 from tests.explorer.jobs import BUSY, COMPLETED, DROPPED, JobBook, PromiseBrokenError
 from tests.explorer.scene import POLICY, Rules, Scene, moment
 from tests.explorer.world import ANSWER, IDLE, PARKED, Line, Phase, WorkerAt, World, busy, line_to, place
-from voiceflow_worker.core.changes import _is_over
 from voiceflow_worker.core.ports import Move
-from voiceflow_worker.model.job import Job, PostVerdict
-from voiceflow_worker.model.outcome import Outcome
-from voiceflow_worker.model.verdict import Verdict, VerdictKind
+from voiceflow_worker.core.settling.changes import _is_over
+from voiceflow_worker.model.jobs.job import Job, PostVerdict
+from voiceflow_worker.model.reports.outcome import Outcome
+from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 
 OUTCOMES = {Line.REACHED: COMPLETED, Line.WAS_BUSY: BUSY, Line.DROPPED: DROPPED}
 

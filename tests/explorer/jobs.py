@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 
 from tests.explorer.scene import NOW, POLICY, REDIAL_AFTER, RINGING, SKEW, TICK, Rules, Scene, moment
 from voiceflow_worker.errors import JobError
-from voiceflow_worker.model import lifecycle
-from voiceflow_worker.model.job import (
+from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.job import (
     Job,
     JobState,
     Note,
@@ -23,8 +23,8 @@ from voiceflow_worker.model.job import (
     PostVerdict,
     RedialPolicy,
 )
-from voiceflow_worker.model.outcome import Outcome
-from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.model.reports.outcome import Outcome
+from voiceflow_worker.model.reports.status import SessionStatus
 
 COMPLETED = Outcome(status=SessionStatus.COMPLETED, status_text="COMPLETED")
 BUSY = Outcome(status=SessionStatus.BUSY, status_text="BUSY")

@@ -7,7 +7,7 @@ from collections import Counter
 from tests.explorer.jobs import BUSY, COMPLETED, Facts, JobBook
 from tests.explorer.scene import Scene
 from tests.explorer.world import RANG, World, place
-from voiceflow_worker.model.job import JobState, PostVerdict
+from voiceflow_worker.model.jobs.job import JobState, PostVerdict
 
 S = JobState
 _WAITS = frozenset({S.QUEUED, S.LEASED})

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from voiceflow_worker.model import evidence, lifecycle
-from voiceflow_worker.model.job import Job
-from voiceflow_worker.model.policy import CallPolicy
-from voiceflow_worker.model.verdict import VerdictKind
+from voiceflow_worker.model.jobs import evidence, lifecycle
+from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.reports.verdict import VerdictKind
 
 TICK = timedelta(minutes=1)
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -28,8 +28,8 @@ from tests.explorer.world import (
     place,
     with_line,
 )
-from voiceflow_worker.model.job import JobState
-from voiceflow_worker.model.verdict import Verdict, VerdictKind
+from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 
 S = JobState
 Found = tuple[str, World, bool]

@@ -9,11 +9,11 @@ import pytest
 
 from tests.explorer.scene import FAR, REAL, Rules, Scene
 from tests.explorer.search import Report, explore
-from voiceflow_worker.model import evidence, lifecycle
-from voiceflow_worker.model.job import Job, JobState, PostVerdict
-from voiceflow_worker.model.outcome import Outcome
-from voiceflow_worker.model.policy import CallPolicy
-from voiceflow_worker.model.verdict import Verdict, VerdictKind
+from voiceflow_worker.model.jobs import evidence, lifecycle
+from voiceflow_worker.model.jobs.job import Job, JobState, PostVerdict
+from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.reports.outcome import Outcome
+from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 
 TWICE = "rang twice"
 RESENT = "although a POST of this attempt may have rung"

@@ -6,7 +6,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from tests.explorer.jobs import JobBook
-from voiceflow_worker.model.verdict import Verdict, VerdictKind
+from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 
 
 class Line(IntEnum):

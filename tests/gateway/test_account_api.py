@@ -20,12 +20,12 @@ from voiceflow_worker.errors import (
     SettingsError,
     VoiceUnavailableError,
 )
-from voiceflow_worker.gateway.account import OwnedNumber, RecordingPush, WebhookType
-from voiceflow_worker.gateway.account_api import TRIES, AccountApi
-from voiceflow_worker.gateway.account_wire import AccountWire
+from voiceflow_worker.gateway.account.api import TRIES, AccountApi
+from voiceflow_worker.gateway.account.resources import OwnedNumber, RecordingPush, WebhookType
+from voiceflow_worker.gateway.account.wire import AccountWire
 from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.recordings import RecordingOrder
+from voiceflow_worker.sandbox.orders.recordings import RecordingOrder
 from voiceflow_worker.settings import load_settings
 
 pytestmark = pytest.mark.anyio
@@ -309,7 +309,7 @@ async def test_no_connection_is_used_for_a_second_request_even_if_the_service_wo
 
 
 async def test_an_answer_that_breaks_off_is_none(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("voiceflow_worker.gateway.account_api.TRIES", 1)
+    monkeypatch.setattr("voiceflow_worker.gateway.account.api.TRIES", 1)
     with MisbehavingServer(sends(answer(200, WEBHOOKS)[:-9])) as server:
         async with kind.client(server.url) as client:
             with pytest.raises(VoiceUnavailableError, match="cannot be reached"):
@@ -317,7 +317,7 @@ async def test_an_answer_that_breaks_off_is_none(kind: Kind, monkeypatch: pytest
 
 
 async def test_nobody_there_is_told_with_what_to_check(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("voiceflow_worker.gateway.account_api.TRIES", 1)
+    monkeypatch.setattr("voiceflow_worker.gateway.account.api.TRIES", 1)
     with closed_port() as port:
         async with kind.client(f"http://127.0.0.1:{port}") as client:
             with pytest.raises(VoiceUnavailableError, match=r"127\.0\.0\.1 cannot be reached .*VOICEFLOW_BASE_URL"):
@@ -325,7 +325,7 @@ async def test_nobody_there_is_told_with_what_to_check(kind: Kind, monkeypatch: 
 
 
 async def test_silence_ends_at_the_deadline(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("voiceflow_worker.gateway.account_api.TRIES", 1)
+    monkeypatch.setattr("voiceflow_worker.gateway.account.api.TRIES", 1)
     with MisbehavingServer(lambda connection: connection.stall()) as server:
         async with kind.client(server.url, connect=0.1, read=0.1) as client:
             with pytest.raises(VoiceUnavailableError, match="cannot be reached"):

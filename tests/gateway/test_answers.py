@@ -9,7 +9,7 @@ import pytest
 
 from tests.gateway.conftest import BODY, NOW, Kind, placement
 from tests.gateway.misbehaving import CREATED, MisbehavingServer, answer, answers, places, sends
-from voiceflow_worker.model.verdict import Hold, PostProgress, Verdict, VerdictKind
+from voiceflow_worker.model.reports.verdict import Hold, PostProgress, Verdict, VerdictKind
 
 pytestmark = pytest.mark.anyio
 

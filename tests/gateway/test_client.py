@@ -27,10 +27,10 @@ from voiceflow_worker.errors import (
     SettingsError,
 )
 from voiceflow_worker.gateway.client import PlacedCall, VoiceClient
-from voiceflow_worker.gateway.evidence import BlindWatch
-from voiceflow_worker.gateway.transports import carry
-from voiceflow_worker.model.callflow import CallFlow
-from voiceflow_worker.model.verdict import NotSentCause, PostProgress, VerdictKind
+from voiceflow_worker.gateway.transport.evidence import BlindWatch
+from voiceflow_worker.gateway.transport.transports import carry
+from voiceflow_worker.model.flows.callflow import CallFlow
+from voiceflow_worker.model.reports.verdict import NotSentCause, PostProgress, VerdictKind
 
 pytestmark = pytest.mark.anyio
 either_loop = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])

@@ -19,12 +19,12 @@ from tests.gateway.conftest import Kind
 from tests.gateway.misbehaving import Connection, MisbehavingServer, answer, answers, closed_port
 from voiceflow_worker.errors import CallLogError, CallLogUnavailableError
 from voiceflow_worker.gateway.client import VoiceClient
-from voiceflow_worker.gateway.export import PATIENCE, TRIES, LogExport
-from voiceflow_worker.gateway.export_csv import read_rows
-from voiceflow_worker.gateway.export_wire import ExportWire
-from voiceflow_worker.model.events import Direction
-from voiceflow_worker.model.export import ExportRow, LoggedCalls
-from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.gateway.export.csv_files import read_rows
+from voiceflow_worker.gateway.export.log import PATIENCE, TRIES, LogExport
+from voiceflow_worker.gateway.export.wire import ExportWire
+from voiceflow_worker.model.jobs.call_log import ExportRow, LoggedCalls
+from voiceflow_worker.model.reports.events import Direction
+from voiceflow_worker.model.reports.status import SessionStatus
 
 pytestmark = pytest.mark.anyio
 

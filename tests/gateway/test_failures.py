@@ -25,7 +25,7 @@ from tests.gateway.misbehaving import (
     sends,
 )
 from voiceflow_worker.gateway.client import VoiceClient
-from voiceflow_worker.model.verdict import NotSentCause, PostProgress, Verdict, VerdictKind
+from voiceflow_worker.model.reports.verdict import NotSentCause, PostProgress, Verdict, VerdictKind
 
 pytestmark = pytest.mark.anyio
 # aiohttp warns that a large body may block the loop, and as an error the warning would be the failure that is seen.

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voiceflow_worker.gateway.answer import Answer
-from voiceflow_worker.gateway.verdict import judge_answer, judge_failure, judge_lateness, judge_silence
-from voiceflow_worker.model.verdict import NotSentCause, Verdict, VerdictKind
+from voiceflow_worker.gateway.answers.answer import Answer
+from voiceflow_worker.gateway.answers.verdict import judge_answer, judge_failure, judge_lateness, judge_silence
+from voiceflow_worker.model.reports.verdict import NotSentCause, Verdict, VerdictKind
 
 K = VerdictKind
 NOW = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)

@@ -36,12 +36,12 @@ from tests.gateway.misbehaving import (
     created,
     places,
 )
-from voiceflow_worker.gateway.aiohttp_pool import ConnectorWatch, WatchedProtocol
-from voiceflow_worker.gateway.answer import AnswerReader
-from voiceflow_worker.gateway.answer_times import SHORTEST
+from voiceflow_worker.gateway.answers.answer import AnswerReader
 from voiceflow_worker.gateway.client import VoiceClient
-from voiceflow_worker.gateway.proof import LONGEST_WAIT
-from voiceflow_worker.model.verdict import Hold, PostProgress, Verdict, VerdictKind
+from voiceflow_worker.gateway.transport.aiohttp_pool import ConnectorWatch, WatchedProtocol
+from voiceflow_worker.gateway.transport.answer_times import SHORTEST
+from voiceflow_worker.gateway.transport.proof import LONGEST_WAIT
+from voiceflow_worker.model.reports.verdict import Hold, PostProgress, Verdict, VerdictKind
 
 pytestmark = pytest.mark.anyio
 K = VerdictKind

@@ -14,7 +14,7 @@ from sniffio import current_async_library
 from starlette.types import ASGIApp
 
 from voiceflow_worker import CallPolicy, Job, Menu, MenuEvents, Settler, StaleJobError, Store, StoreError, webhook_app
-from voiceflow_worker.model.events import CallAction, parse_event
+from voiceflow_worker.model.reports.events import CallAction, parse_event
 from voiceflow_worker.webhooks import PATH
 
 SECRET = "Bearer of-the-tests"

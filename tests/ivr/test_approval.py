@@ -10,7 +10,7 @@ from voiceflow_worker import Caller, CallFlow, InvalidInputError, Job, JobState,
 from voiceflow_worker.ivr.answer import Answer
 from voiceflow_worker.ivr.approval import approval
 from voiceflow_worker.ivr.menus import Menus
-from voiceflow_worker.model.events import ActionStatus, CallAction, Direction
+from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction
 
 pytestmark = pytest.mark.anyio
 

@@ -10,9 +10,9 @@ from tests.support.engine import Engine
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallFlow, CallPolicy, End, Job, Menu, Store, SuppressionList
-from voiceflow_worker.core.numbers import NAMESPACE
-from voiceflow_worker.model.events import Leg, SessionSummary
-from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.core.numbers.locks import NAMESPACE
+from voiceflow_worker.model.reports.events import Leg, SessionSummary
+from voiceflow_worker.model.reports.status import SessionStatus
 
 pytestmark = pytest.mark.anyio
 

@@ -29,8 +29,8 @@ from voiceflow_worker import (
     open_store,
 )  # fmt: skip
 from voiceflow_worker.backends.contract.clock import ManualClock
-from voiceflow_worker.model.events import SessionSummary
-from voiceflow_worker.webhooks.once import CLAIMS
+from voiceflow_worker.model.reports.events import SessionSummary
+from voiceflow_worker.webhooks.menus.once import CLAIMS
 
 pytestmark = pytest.mark.anyio
 

@@ -10,7 +10,7 @@ import pytest
 from voiceflow_worker import BACK, END, AfterBridge, Again, Caller, CallFlow, End, InvalidInputError, Menu, Rehearsal
 from voiceflow_worker.ivr.answer import Result
 from voiceflow_worker.ivr.menus import Menus
-from voiceflow_worker.model.events import CallAction
+from voiceflow_worker.model.reports.events import CallAction
 
 pytestmark = pytest.mark.anyio
 

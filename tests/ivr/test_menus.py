@@ -12,10 +12,10 @@ from tests.support.flows import flow
 from voiceflow_worker import END, AfterBridge, Caller, CallFlow, End, InvalidInputError, Job, JobState, Menu
 from voiceflow_worker.ivr.answer import Answer, Result
 from voiceflow_worker.ivr.bridging import bridge_result
-from voiceflow_worker.ivr.check import check_menus
+from voiceflow_worker.ivr.graph.check import check_menus
 from voiceflow_worker.ivr.menus import Menus
 from voiceflow_worker.ivr.position import Position, Standing
-from voiceflow_worker.model.events import ActionStatus, CallAction, Direction
+from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction
 
 pytestmark = pytest.mark.anyio
 

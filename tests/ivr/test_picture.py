@@ -5,10 +5,10 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from voiceflow_worker import BACK, END, Again, Caller, CallFlow, End, Menu
-from voiceflow_worker.ivr.layout import Node, laid_out
-from voiceflow_worker.ivr.mermaid import mermaid
-from voiceflow_worker.ivr.picture import picture_of
-from voiceflow_worker.ivr.svg import svg
+from voiceflow_worker.ivr.graph.layout import Node, laid_out
+from voiceflow_worker.ivr.graph.mermaid import mermaid
+from voiceflow_worker.ivr.graph.picture import picture_of
+from voiceflow_worker.ivr.graph.svg import svg
 
 OURS, DESK = "+6531234567", "+6587654322"
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voiceflow_worker.model.backoff import backoff, spread
-from voiceflow_worker.model.policy import CallPolicy
+from voiceflow_worker.model.jobs.backoff import backoff, spread
+from voiceflow_worker.model.jobs.policy import CallPolicy
 
 FIRST, LONGEST = timedelta(milliseconds=500), timedelta(seconds=10)
 

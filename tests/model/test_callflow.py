@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from voiceflow_worker.errors import CallFlowError
-from voiceflow_worker.model.callflow import CallFlow
+from voiceflow_worker.model.flows.callflow import CallFlow
 
 NOW = datetime(2026, 9, 20, 12, tzinfo=UTC)
 SOURCE, DESTINATION = "+6531234567", "+6587654321"

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voiceflow_worker.errors import InvalidInputError, WebhookEventError
-from voiceflow_worker.model.events import (
+from voiceflow_worker.model.reports.events import (
     ActionStatus,
     CallAction,
     CallQuality,
@@ -24,7 +24,7 @@ from voiceflow_worker.model.events import (
     UnknownEvent,
     parse_event,
 )
-from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.model.reports.status import SessionStatus
 
 Json = dict[str, Any]
 

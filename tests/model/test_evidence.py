@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voiceflow_worker.errors import IllegalMoveError, InvalidInputError
-from voiceflow_worker.model import lifecycle
-from voiceflow_worker.model.evidence import answered, found_placed, mismatched, summarised
-from voiceflow_worker.model.job import Job, JobState, NoteKind, PostVerdict, RedialPolicy
-from voiceflow_worker.model.lifecycle import redial_at
-from voiceflow_worker.model.outcome import Outcome
-from voiceflow_worker.model.policy import CallPolicy, Outcomes
-from voiceflow_worker.model.status import SessionStatus
-from voiceflow_worker.model.verdict import Verdict, VerdictKind
+from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.evidence import answered, found_placed, mismatched, summarised
+from voiceflow_worker.model.jobs.job import Job, JobState, NoteKind, PostVerdict, RedialPolicy
+from voiceflow_worker.model.jobs.lifecycle import redial_at
+from voiceflow_worker.model.jobs.policy import CallPolicy, Outcomes
+from voiceflow_worker.model.reports.outcome import Outcome
+from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 
 S = JobState
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -10,9 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voiceflow_worker import CallPolicy, Job, JobState
-from voiceflow_worker.model.events import Direction
-from voiceflow_worker.model.evidence import answered, found_placed, summarised
-from voiceflow_worker.model.export import (
+from voiceflow_worker.model.jobs.call_log import (
     ExportRow,
     Likeness,
     LoggedCalls,
@@ -26,12 +24,14 @@ from voiceflow_worker.model.export import (
     may_own,
     window_of,
 )
-from voiceflow_worker.model.job import Post, PostVerdict, RedialPolicy
-from voiceflow_worker.model.lifecycle import look_again, resolve
-from voiceflow_worker.model.outcome import Outcome
-from voiceflow_worker.model.policy import Outcomes
-from voiceflow_worker.model.status import SessionStatus
-from voiceflow_worker.model.verdict import Verdict, VerdictKind
+from voiceflow_worker.model.jobs.evidence import answered, found_placed, summarised
+from voiceflow_worker.model.jobs.job import Post, PostVerdict, RedialPolicy
+from voiceflow_worker.model.jobs.lifecycle import look_again, resolve
+from voiceflow_worker.model.jobs.policy import Outcomes
+from voiceflow_worker.model.reports.events import Direction
+from voiceflow_worker.model.reports.outcome import Outcome
+from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 
 NOW = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

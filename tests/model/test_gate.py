@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voiceflow_worker.model.gate import Gate, GateScope, GateState, merged
+from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState, merged
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from voiceflow_worker.model.callflow import CallFlow, find_problems
+from voiceflow_worker.model.flows.callflow import CallFlow, find_problems
 
 Body = dict[str, Any]
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 
 from voiceflow_worker.errors import TooEarlyError
-from voiceflow_worker.model.moment import in_words
+from voiceflow_worker.model.text.moment import in_words
 
 AT = datetime(2026, 11, 20, 9, 0, 0, 250_000, tzinfo=UTC)
 

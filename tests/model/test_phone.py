@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
-from voiceflow_worker.model.phone import ParsedNumber, country_of, is_e164, normalise, parse_number, warnings_for
+from voiceflow_worker.model.numbers.phone import (
+    ParsedNumber,
+    country_of,
+    is_e164,
+    normalise,
+    parse_number,
+    warnings_for,
+)
 
 FULL_WIDTH = "".join(chr(ord(character) + 0xFEE0) for character in "+6587654321")
 
@@ -212,9 +219,9 @@ def test_any_text_is_one_number_or_refused(text: str, country: str | None) -> No
 
 def test_phonenumbers_is_loaded_only_once_there_is_a_number() -> None:
     code = (
-        "import sys; import voiceflow_worker.model.callflow, voiceflow_worker.model.events; "
+        "import sys; import voiceflow_worker.model.flows.callflow, voiceflow_worker.model.reports.events; "
         "assert 'phonenumbers' not in sys.modules; "
-        "voiceflow_worker.model.callflow.CallFlow.call('+6587654321', source='+6531234567').problems(); "
+        "voiceflow_worker.model.flows.callflow.CallFlow.call('+6587654321', source='+6531234567').problems(); "
         "assert 'phonenumbers' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voiceflow_worker.errors import CallFlowError
-from voiceflow_worker.model.callflow import CallFlow, find_problems
+from voiceflow_worker.model.flows.callflow import CallFlow, find_problems
 
 Body = dict[str, Any]
 NOW = datetime(2026, 9, 20, 12, tzinfo=UTC)

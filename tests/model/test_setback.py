@@ -7,9 +7,9 @@ from itertools import permutations
 
 import pytest
 
-from voiceflow_worker.model.job import Job, JobState, NoteKind, Post
-from voiceflow_worker.model.policy import CallPolicy
-from voiceflow_worker.model.setback import is_forgotten, remembered
+from voiceflow_worker.model.jobs.job import Job, JobState, NoteKind, Post
+from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.jobs.setback import is_forgotten, remembered
 
 NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
 POLICY = CallPolicy()

@@ -6,8 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voiceflow_worker.model import status
-from voiceflow_worker.model.status import SessionStatus, api_code, fold_session_status, session_error, session_status
+from voiceflow_worker.model.reports import status
+from voiceflow_worker.model.reports.status import (
+    SessionStatus,
+    api_code,
+    fold_session_status,
+    session_error,
+    session_status,
+)
 
 
 def test_every_code_of_the_service_is_in_its_table() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from voiceflow_worker.model.web_address import is_this_machine, why_not_from_outside
+from voiceflow_worker.model.text.web_address import is_this_machine, why_not_from_outside
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,11 @@ from tests.support.endpoint import Endpoint, Received, answering
 from tests.support.telling import Calls, time_passing, until
 from voiceflow_worker import open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
-from voiceflow_worker.core.hooks import OutcomeHooks
+from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import HookGoneError, SettingsError, TellAgainError
-from voiceflow_worker.model.call_json import call_as_json
-from voiceflow_worker.model.call_outcome import CallOutcome
+from voiceflow_worker.model.records.call_json import call_as_json
+from voiceflow_worker.model.records.call_outcome import CallOutcome
 from voiceflow_worker.notify.signature import verify_notification
 from voiceflow_worker.notify.webhook import OutcomeWebhook
 

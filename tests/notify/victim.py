@@ -8,8 +8,9 @@ from datetime import timedelta
 import anyio
 
 from voiceflow_worker import open_store
-from voiceflow_worker.core import hook_lane, turns
-from voiceflow_worker.core.hooks import OutcomeHooks
+from voiceflow_worker.core.outcomes import hook_lane
+from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
+from voiceflow_worker.core.ports import turns
 from voiceflow_worker.notify.webhook import OutcomeWebhook
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, TypeAlias
 
-from voiceflow_worker.model.validity import write_valid_until
+from voiceflow_worker.model.flows.validity import write_valid_until
 
 Json: TypeAlias = dict[str, Any]
 

@@ -15,7 +15,7 @@ from tests.sandbox.contract import Contract, Watched
 from tests.webhooks.receiving import SECRET, Settling
 from voiceflow_worker import CallFlow, VoiceClient
 from voiceflow_worker.asgi.server import serving
-from voiceflow_worker.model.events import CallAction
+from voiceflow_worker.model.reports.events import CallAction
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.webhooks import PATH as RECEIVER_PATH
 from voiceflow_worker.webhooks import webhook_app

@@ -9,11 +9,11 @@ from random import Random
 import pytest
 from pydantic import ValidationError
 
-from voiceflow_worker.sandbox.caller import Caller, KeyPress, Press
-from voiceflow_worker.sandbox.capture import Heard, listen, read_question
-from voiceflow_worker.sandbox.event_orders import EventOrder
-from voiceflow_worker.sandbox.inbound import InboundOrder
-from voiceflow_worker.sandbox.script import Script
+from voiceflow_worker.sandbox.calls.capture import Heard, listen, read_question
+from voiceflow_worker.sandbox.calls.inbound import InboundOrder
+from voiceflow_worker.sandbox.orders.caller import Caller, KeyPress, Press
+from voiceflow_worker.sandbox.orders.event_orders import EventOrder
+from voiceflow_worker.sandbox.orders.script import Script
 
 FOUR = {"minDigits": 4, "maxDigits": 4, "digitTimeout": 3000, "overallTimeout": 10000}
 

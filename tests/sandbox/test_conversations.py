@@ -11,11 +11,11 @@ import pytest
 
 from tests.sandbox.calling import ANA, BEN, SOURCE, Caller, calling
 from tests.sandbox.menus import HANGUP, Json, Receiver, answered, ask, asking, in_turn, receiving, say
-from voiceflow_worker.model.events import ActionStatus, CallAction, Direction, SessionSummary, parse_event
-from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction, SessionSummary, parse_event
+from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.caller import Keys
-from voiceflow_worker.sandbox.script import Script
+from voiceflow_worker.sandbox.orders.caller import Keys
+from voiceflow_worker.sandbox.orders.script import Script
 
 pytestmark = pytest.mark.anyio
 

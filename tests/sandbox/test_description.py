@@ -20,14 +20,14 @@ from tests.sandbox.calling import PATH, body
 from tests.sandbox.contract import EVENTS, Contract, Exchange
 from tests.sandbox.staged import problems_of, staged
 from voiceflow_worker import CallFlow
-from voiceflow_worker.model.events import UnknownEvent, parse_event
-from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.model.reports.events import UnknownEvent, parse_event
+from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.description import description
-from voiceflow_worker.sandbox.faults import Fault, FaultKind
-from voiceflow_worker.sandbox.inbound import InboundOrder
-from voiceflow_worker.sandbox.number_updates import NumberChange, NumberUpdateOrder, UpdateKind
-from voiceflow_worker.sandbox.script import Script
+from voiceflow_worker.sandbox.api.description import description
+from voiceflow_worker.sandbox.calls.inbound import InboundOrder
+from voiceflow_worker.sandbox.events.number_updates import NumberChange, NumberUpdateOrder, UpdateKind
+from voiceflow_worker.sandbox.orders.faults import Fault, FaultKind
+from voiceflow_worker.sandbox.orders.script import Script
 
 pytestmark = pytest.mark.anyio
 

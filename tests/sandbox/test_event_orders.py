@@ -13,10 +13,10 @@ import pytest
 
 from tests.sandbox.calling import ANA, BEN, Caller, calling
 from tests.sandbox.menus import HANGUP, Json, Receiver, answered, ask, asking, in_turn, receiving, say
-from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.event_orders import EventKind, EventOrder
-from voiceflow_worker.sandbox.script import Script
+from voiceflow_worker.sandbox.orders.event_orders import EventKind, EventOrder
+from voiceflow_worker.sandbox.orders.script import Script
 
 pytestmark = pytest.mark.anyio
 

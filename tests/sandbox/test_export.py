@@ -14,11 +14,11 @@ import pytest
 from tests.sandbox.calling import ANA, BEN, KEY, SOURCE, Caller, calling
 from voiceflow_worker import VoiceClient
 from voiceflow_worker.errors import CallLogError
-from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.call_log import COLUMNS
-from voiceflow_worker.sandbox.export_orders import At, ExportOrder, RowOrder
-from voiceflow_worker.sandbox.script import Script
+from voiceflow_worker.sandbox.calls.call_log import COLUMNS
+from voiceflow_worker.sandbox.orders.export_orders import At, ExportOrder, RowOrder
+from voiceflow_worker.sandbox.orders.script import Script
 
 pytestmark = pytest.mark.anyio
 

@@ -9,10 +9,10 @@ import pytest
 
 from tests.sandbox.calling import ANA, BEN, SOURCE, Caller, calling
 from tests.sandbox.menus import HANGUP, answered, ask, asking, call, in_turn, receiving, say
-from voiceflow_worker.model.events import ActionStatus, CallAction, Direction, SessionSummary, parse_event
-from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction, SessionSummary, parse_event
+from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.inbound import InboundOrder
+from voiceflow_worker.sandbox.calls.inbound import InboundOrder
 
 pytestmark = pytest.mark.anyio
 

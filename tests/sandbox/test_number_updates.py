@@ -9,10 +9,10 @@ import anyio
 import pytest
 
 from tests.sandbox.calling import calling, listening
-from voiceflow_worker.model.events import NumberUpdate, parse_event
+from voiceflow_worker.model.reports.events import NumberUpdate, parse_event
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.event_orders import EventKind, EventOrder
-from voiceflow_worker.sandbox.number_updates import NumberChange, NumberUpdateOrder, UpdateKind
+from voiceflow_worker.sandbox.events.number_updates import NumberChange, NumberUpdateOrder, UpdateKind
+from voiceflow_worker.sandbox.orders.event_orders import EventKind, EventOrder
 
 pytestmark = pytest.mark.anyio
 

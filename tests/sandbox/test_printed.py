@@ -17,8 +17,8 @@ from tests.sandbox.contract import Contract, Exchange
 from tests.sandbox.staged import goodbye, problems_of, staged
 from tests.webhooks.receiving import SECRET, Settling, posting
 from voiceflow_worker import CallFlow
-from voiceflow_worker.model.status import SessionStatus
-from voiceflow_worker.sandbox.script import Script
+from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.sandbox.orders.script import Script
 from voiceflow_worker.webhooks import PATH, webhook_app
 
 pytestmark = pytest.mark.anyio

@@ -10,11 +10,11 @@ import anyio
 import pytest
 
 from tests.sandbox.calling import ANA, BEN, SOURCE, Caller, calling, listening
-from voiceflow_worker.model.events import SessionSummary, parse_event
-from voiceflow_worker.model.status import SessionStatus
-from voiceflow_worker.model.validity import write_valid_until
+from voiceflow_worker.model.flows.validity import write_valid_until
+from voiceflow_worker.model.reports.events import SessionSummary, parse_event
+from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.outcomes import Outcomes
+from voiceflow_worker.sandbox.calls.outcomes import Outcomes
 
 pytestmark = pytest.mark.anyio
 

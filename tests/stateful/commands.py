@@ -19,12 +19,12 @@ from tests.support.voices import created, not_sent, refused, unknown
 from voiceflow_worker import CallRequest, Job, open_store
 from voiceflow_worker.core.ports import EventKind
 from voiceflow_worker.core.queue import new_job
-from voiceflow_worker.core.settle import SummaryResult
+from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.errors import IllegalMoveError, KeyConflictError, TooEarlyError, TooLateError, VoiceflowError
-from voiceflow_worker.model.events import SessionSummary
-from voiceflow_worker.model.job import JobState as S
-from voiceflow_worker.model.job import NoteKind
-from voiceflow_worker.model.verdict import Verdict, VerdictKind
+from voiceflow_worker.model.jobs.job import JobState as S
+from voiceflow_worker.model.jobs.job import NoteKind
+from voiceflow_worker.model.reports.events import SessionSummary
+from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 
 T = TypeVar("T")
 

@@ -12,10 +12,10 @@ from anyio.lowlevel import checkpoint
 
 from voiceflow_worker import CallPolicy, CallQueue, Job
 from voiceflow_worker.backends.contract.clock import ManualClock
-from voiceflow_worker.core.journal import Journal
-from voiceflow_worker.core.numbers import NumberLocks
+from voiceflow_worker.core.numbers.locks import NumberLocks
 from voiceflow_worker.core.ports import Clock, Control, Event, Jobs, Move, Query, Records, Store
-from voiceflow_worker.core.settle import Settler
+from voiceflow_worker.core.sending.journal import Journal
+from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import StoreUnavailableError
 

@@ -19,9 +19,9 @@ from tests.stateful.sides import Loss
 from tests.support.flows import flow
 from tests.support.redis_server import standalone
 from voiceflow_worker import CallRequest
-from voiceflow_worker.model.job import JobState as S
-from voiceflow_worker.model.job import RedialPolicy
-from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.model.jobs.job import JobState as S
+from voiceflow_worker.model.jobs.job import RedialPolicy
+from voiceflow_worker.model.reports.status import SessionStatus
 
 STEPS = 50
 NUMBERS = st.sampled_from([f"+6580000{place:03d}" for place in range(20)])

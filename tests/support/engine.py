@@ -9,20 +9,20 @@ from typing import Self
 
 from tests.support.flows import flow
 from voiceflow_worker import CallPolicy, CallQueue, Job
-from voiceflow_worker.core.changes import Changes
-from voiceflow_worker.core.departures import Departures
-from voiceflow_worker.core.holds import Holds
-from voiceflow_worker.core.identity import new_worker_id
-from voiceflow_worker.core.journal import Journal
-from voiceflow_worker.core.journal_files import Witness
+from voiceflow_worker.core.guard.witness import RollbackGuard, at_work
 from voiceflow_worker.core.ports import Store, Voice
-from voiceflow_worker.core.settle import Settler, SummaryResult
-from voiceflow_worker.core.submit import Flight, Submitter
+from voiceflow_worker.core.ports.identity import new_worker_id
+from voiceflow_worker.core.ports.journal_files import Witness
+from voiceflow_worker.core.sending.departures import Departures
+from voiceflow_worker.core.sending.journal import Journal
+from voiceflow_worker.core.sending.submit import Flight, Submitter
+from voiceflow_worker.core.settling.changes import Changes
+from voiceflow_worker.core.settling.holds import Holds
+from voiceflow_worker.core.settling.settle import Settler, SummaryResult
 from voiceflow_worker.core.sweep import Sweeper
-from voiceflow_worker.core.witness import RollbackGuard, at_work
-from voiceflow_worker.model.events import SessionSummary
-from voiceflow_worker.model.job import RedialPolicy
-from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.model.jobs.job import RedialPolicy
+from voiceflow_worker.model.reports.events import SessionSummary
+from voiceflow_worker.model.reports.status import SessionStatus
 
 LEASE = timedelta(seconds=60)
 

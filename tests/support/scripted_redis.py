@@ -10,7 +10,7 @@ import anyio
 from anyio.abc import SocketAttribute, SocketStream, TaskStatus
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from voiceflow_worker.backends.redis.scripts import script
+from voiceflow_worker.backends.redis.connection.scripts import script
 
 Answer = str | int | None | Sequence["Answer"] | Mapping[str, "Answer"] | Exception
 

@@ -9,7 +9,7 @@ from datetime import datetime
 import anyio
 
 from voiceflow_worker.core.ports import Placement
-from voiceflow_worker.model.verdict import PostProgress, Verdict, VerdictKind
+from voiceflow_worker.model.reports.verdict import PostProgress, Verdict, VerdictKind
 
 Answer = Verdict | Exception
 

@@ -11,10 +11,10 @@ from tests.verdicts.conftest import Ground
 from tests.verdicts.scenes import Scene, well_behaved
 from tests.verdicts.table import Hold
 from voiceflow_worker import CallFlow, CallPolicy, CallQueue, Job, Worker, WorkerOptions
-from voiceflow_worker.core.drain import DrainResult
+from voiceflow_worker.core.overview.drain import DrainResult
 from voiceflow_worker.core.ports import Placement, Voice
-from voiceflow_worker.model.gate import Gate
-from voiceflow_worker.model.verdict import PostProgress, Verdict
+from voiceflow_worker.model.jobs.gate import Gate
+from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
 
 POLICY = CallPolicy(
     first_backoff=timedelta(milliseconds=100),

@@ -14,7 +14,7 @@ from tests.gateway.misbehaving import CREATED, Connection, answer, places, sends
 from tests.verdicts import scenes
 from tests.verdicts.scenes import SOON, RaisingTransport, SceneMaker, not_created, replies, server
 from voiceflow_worker import JobState
-from voiceflow_worker.model.job import PostVerdict
+from voiceflow_worker.model.jobs.job import PostVerdict
 
 HOUR = timedelta(hours=1)
 SECOND = timedelta(seconds=1)

@@ -25,9 +25,9 @@ from tests.verdicts.playing import (
 )
 from tests.verdicts.scenes import SOON, Scene, never_accepts, stalls_after_the_body, well_behaved
 from voiceflow_worker import CallFlow, CallRequest, JobState, Worker
-from voiceflow_worker.core.journal import Journal
+from voiceflow_worker.core.sending.journal import Journal
 from voiceflow_worker.errors import CallFlowError
-from voiceflow_worker.model.job import PostVerdict
+from voiceflow_worker.model.jobs.job import PostVerdict
 
 pytestmark = pytest.mark.anyio
 MOMENT = timedelta(milliseconds=100)

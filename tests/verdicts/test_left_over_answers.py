@@ -17,7 +17,7 @@ from tests.support.flows import number
 from tests.verdicts.conftest import BACKENDS, Ground
 from tests.verdicts.playing import OPTIONS, WITHIN, call, queue_of
 from voiceflow_worker import CallRequest, JobState, Worker
-from voiceflow_worker.core.drain import DrainResult
+from voiceflow_worker.core.overview.drain import DrainResult
 from voiceflow_worker.gateway.client import VoiceClient
 
 pytestmark = pytest.mark.anyio

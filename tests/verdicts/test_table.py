@@ -18,13 +18,13 @@ from tests.verdicts.playing import (
 )
 from tests.verdicts.table import ROWS, Hold, Row, Wait
 from voiceflow_worker import Job, JobState
-from voiceflow_worker.core.settle import Settler, SummaryResult
+from voiceflow_worker.core.settling.settle import Settler, SummaryResult
 from voiceflow_worker.core.sweep import Sweeper
-from voiceflow_worker.model.backoff import backoff
-from voiceflow_worker.model.events import SessionSummary
-from voiceflow_worker.model.gate import Gate
-from voiceflow_worker.model.job import PostVerdict
-from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.model.jobs.backoff import backoff
+from voiceflow_worker.model.jobs.gate import Gate
+from voiceflow_worker.model.jobs.job import PostVerdict
+from voiceflow_worker.model.reports.events import SessionSummary
+from voiceflow_worker.model.reports.status import SessionStatus
 
 pytestmark = pytest.mark.anyio
 

@@ -12,7 +12,7 @@ from tests.support.redis_server import RedisServer, standalone
 from voiceflow_worker import Job, Store, open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.record import record_of
-from voiceflow_worker.backends.redis import codec
+from voiceflow_worker.backends.redis.connection import codec
 from voiceflow_worker.backends.sqlite import writes
 
 NEWER = frozenset({"+6599999999"})

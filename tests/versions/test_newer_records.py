@@ -19,19 +19,18 @@ from tests.support.voices import ScriptedVoice
 from voiceflow_worker import Job, JobState, Store, StoreVersionError, SuppressionList
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.witness import JournalFiles
-from voiceflow_worker.core import versions
-from voiceflow_worker.core.heartbeat import WORKERS, Heartbeats, WorkerBeat
-from voiceflow_worker.core.hook_book import WAITING, HookBook
-from voiceflow_worker.core.outbox import CURSORS, Cursors
-from voiceflow_worker.core.ports import Event, EventKind, Move, Query
-from voiceflow_worker.core.sessions import PARKED, Sessions
-from voiceflow_worker.core.status import read_status
-from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
-from voiceflow_worker.core.testimony import Told, forgotten_of
+from voiceflow_worker.core.guard.testimony import Told, forgotten_of
+from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
+from voiceflow_worker.core.outcomes.hook_book import WAITING, HookBook
+from voiceflow_worker.core.outcomes.outbox import CURSORS, Cursors
+from voiceflow_worker.core.overview.heartbeat import WORKERS, Heartbeats, WorkerBeat
+from voiceflow_worker.core.overview.status import read_status
+from voiceflow_worker.core.ports import Event, EventKind, Move, Query, versions
+from voiceflow_worker.core.settling.sessions import PARKED, Sessions
 from voiceflow_worker.errors import SuppressedNumberError
-from voiceflow_worker.model.events import SessionSummary
-from voiceflow_worker.model.gate import Gate, GateScope, GateState
-from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.reports.events import SessionSummary
+from voiceflow_worker.model.reports.status import SessionStatus
 
 pytestmark = pytest.mark.anyio
 

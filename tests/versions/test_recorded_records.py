@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from voiceflow_worker.backends.record import head_of, job_from, record_of
-from voiceflow_worker.backends.redis import codec
-from voiceflow_worker.core import heartbeat, hook_book, sessions, suppression
+from voiceflow_worker.backends.redis.connection import codec
+from voiceflow_worker.core.numbers import suppression
+from voiceflow_worker.core.outcomes import hook_book
+from voiceflow_worker.core.overview import heartbeat
 from voiceflow_worker.core.ports import EventKind
-from voiceflow_worker.model.gate import GateState
+from voiceflow_worker.core.settling import sessions
+from voiceflow_worker.model.jobs.gate import GateState
 
 RECORDED: dict[str, Any] = json.loads(Path(__file__).with_name("recorded.json").read_text(encoding="utf-8"))
 # What the codecs of single records are called is nobody's business but theirs and this test's.

@@ -11,8 +11,8 @@ import anyio
 from tests.webhooks.receiving import SECRET
 from voiceflow_worker import CallPolicy, open_store
 from voiceflow_worker.asgi.server import serving
-from voiceflow_worker.core.settle import Settler, SummaryResult
-from voiceflow_worker.model.events import SessionSummary
+from voiceflow_worker.core.settling.settle import Settler, SummaryResult
+from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.webhooks import webhook_app
 
 

@@ -10,8 +10,8 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
-from voiceflow_worker.model.job import JobState
-from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.model.reports.status import SessionStatus
 
 Json = dict[str, Any]
 S = SessionStatus

@@ -12,8 +12,8 @@ import httpx
 from starlette.types import ASGIApp
 
 from voiceflow_worker.asgi.server import fast_protocol, serving
-from voiceflow_worker.core.settle import SummaryResult
-from voiceflow_worker.model.events import SessionSummary
+from voiceflow_worker.core.settling.settle import SummaryResult
+from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.webhooks import PATH, SettlesSummaries, webhook_app
 
 SECRET = "Basic c2VjcmV0"

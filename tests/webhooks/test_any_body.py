@@ -26,7 +26,7 @@ from tests.webhooks.payload_forms import Call
 from tests.webhooks.receiving import SECRET, Settling, other, posting, status_of, summary
 from voiceflow_worker import open_store
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.model.job import JobState
+from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.webhooks import PATH, receiver_app
 
 pytestmark = pytest.mark.anyio

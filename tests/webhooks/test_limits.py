@@ -20,9 +20,9 @@ from tests.webhooks.receiving import SECRET, Sender, Settling, other, posting, r
 from tests.webhooks.test_payload_forms import named, now, submitted
 from voiceflow_worker import open_store
 from voiceflow_worker.asgi.server import serving
-from voiceflow_worker.core.settle import SummaryResult
-from voiceflow_worker.model.events import CallStatus, RecordingReady, SessionSummary
-from voiceflow_worker.model.job import JobState
+from voiceflow_worker.core.settling.settle import SummaryResult
+from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.model.reports.events import CallStatus, RecordingReady, SessionSummary
 from voiceflow_worker.webhooks import receiver_app, webhook_app
 from voiceflow_worker.webhooks.ports import OtherEvent
 

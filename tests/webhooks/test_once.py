@@ -10,7 +10,7 @@ from anyio.lowlevel import checkpoint
 
 from voiceflow_worker import open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
-from voiceflow_worker.webhooks.once import AnswersOnce
+from voiceflow_worker.webhooks.menus.once import AnswersOnce
 
 pytestmark = pytest.mark.anyio
 

@@ -18,7 +18,7 @@ from tests.webhooks.receiving import SECRET, posting
 from tests.webhooks.test_payload_forms import named, now, submitted
 from voiceflow_worker import open_store
 from voiceflow_worker.core.ports import EventKind, Store
-from voiceflow_worker.model.job import Job, JobState
+from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.webhooks import PATH, receiver_app
 
 pytestmark = pytest.mark.anyio

@@ -29,13 +29,13 @@ from tests.support.voices import ScriptedVoice, unknown
 from tests.webhooks.test_servers import SERVERS, served
 from voiceflow_worker import CallQueue, CallRequest, Job, SettingsError, open_store
 from voiceflow_worker.asgi.server import fast_protocol, serving
+from voiceflow_worker.core.events.progress import CallProgress
 from voiceflow_worker.core.ports import Clock, Store
-from voiceflow_worker.core.progress import CallProgress
-from voiceflow_worker.core.queue_names import QueueNames
+from voiceflow_worker.core.ports.queue_names import QueueNames
 from voiceflow_worker.errors import StoreUnavailableError
-from voiceflow_worker.model.events import CallStatus, RecordingReady
-from voiceflow_worker.model.job import JobState, KeyPress, Note, NoteKind, Post, PostVerdict
-from voiceflow_worker.model.outcome import Outcome
+from voiceflow_worker.model.jobs.job import JobState, KeyPress, Note, NoteKind, Post, PostVerdict
+from voiceflow_worker.model.reports.events import CallStatus, RecordingReady
+from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.webhooks import receiver_app
 from voiceflow_worker.webhooks.pages import looking
 from voiceflow_worker.webhooks.pages.site import Pages

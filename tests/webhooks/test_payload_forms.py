@@ -11,7 +11,7 @@ from tests.support.voices import ScriptedVoice, unknown
 from tests.webhooks.payload_forms import FORMS, Call, Form, whole
 from tests.webhooks.receiving import SECRET, Sender, posting
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.model.job import Job, JobState
+from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.webhooks import receiver_app
 
 pytestmark = pytest.mark.anyio

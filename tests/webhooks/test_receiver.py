@@ -16,9 +16,9 @@ from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from tests.webhooks.receiving import SECRET, Sender, Settling, other, receiving, summary
-from voiceflow_worker.core.settle import SummaryResult
+from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.errors import StaleJobError, StoreReadOnlyError, StoreUnavailableError
-from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.webhooks import PATH
 from voiceflow_worker.webhooks.gatekeeper import Gatekeeper
 from voiceflow_worker.webhooks.ports import OtherEvent

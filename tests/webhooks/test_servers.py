@@ -18,9 +18,9 @@ from tests.webhooks.payload_forms import Call, whole
 from tests.webhooks.receiving import SECRET, metric_in, other
 from tests.webhooks.test_payload_forms import named, submitted
 from voiceflow_worker import open_store
-from voiceflow_worker.core.heartbeat import Heartbeats
-from voiceflow_worker.core.progress import CallProgress
-from voiceflow_worker.model.job import JobState
+from voiceflow_worker.core.events.progress import CallProgress
+from voiceflow_worker.core.overview.heartbeat import Heartbeats
+from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.webhooks import PATH, KeptEvents
 
 FACTORY = "voiceflow_worker.webhooks.from_settings:app"

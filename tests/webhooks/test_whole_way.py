@@ -13,12 +13,12 @@ from tests.support.stores import BACKENDS, url_for
 from tests.webhooks.receiving import SECRET, status_of
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, VoiceClient, Worker, open_store
 from voiceflow_worker.asgi.server import serving
-from voiceflow_worker.core.heartbeat import Heartbeats
-from voiceflow_worker.core.settle import Settler
-from voiceflow_worker.model.status import SessionStatus
+from voiceflow_worker.core.overview.heartbeat import Heartbeats
+from voiceflow_worker.core.settling.settle import Settler
+from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.faults import Fault, FaultKind
-from voiceflow_worker.sandbox.script import Script
+from voiceflow_worker.sandbox.orders.faults import Fault, FaultKind
+from voiceflow_worker.sandbox.orders.script import Script
 from voiceflow_worker.webhooks import PATH, webhook_app
 
 pytestmark = pytest.mark.anyio

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from voiceflow_worker.core.ports import Enqueued
 from voiceflow_worker.errors import KeyConflict, KeyConflictError, StoreVersionError
-from voiceflow_worker.model.job import Job, JobState
+from voiceflow_worker.model.jobs.job import Job, JobState
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from voiceflow_worker.core.ports import Limits, Slots
-from voiceflow_worker.model.gcra import departures
+from voiceflow_worker.model.jobs.gcra import departures
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from voiceflow_worker.core.ports import Move, Order, Query
-from voiceflow_worker.model.job import Job
+from voiceflow_worker.model.jobs.job import Job
 
 
 def matches(query: Query, job: Job) -> bool:

@@ -15,13 +15,13 @@ from typing import Any, TypeVar
 import orjson
 
 from voiceflow_worker.backends.instant import from_micros, from_micros_or_none, to_micros, to_micros_or_none
-from voiceflow_worker.core.versions import tell_left_out
+from voiceflow_worker.core.ports.versions import tell_left_out
 from voiceflow_worker.errors import StoreVersionError
-from voiceflow_worker.model.charge import charge_from, charge_record
-from voiceflow_worker.model.job import Job, JobState, KeyPress, Note, NoteKind, Post, PostVerdict, RedialPolicy
-from voiceflow_worker.model.outcome_record import outcome_from, outcome_record
-from voiceflow_worker.model.status import SessionStatus
-from voiceflow_worker.model.window import CallWindow
+from voiceflow_worker.model.hours.window import CallWindow
+from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Note, NoteKind, Post, PostVerdict, RedialPolicy
+from voiceflow_worker.model.records.outcome_record import outcome_from, outcome_record
+from voiceflow_worker.model.reports.charge import charge_from, charge_record
+from voiceflow_worker.model.reports.status import SessionStatus
 
 Row = TypeVar("Row")
 Head = tuple[str, str, str, int, str, str | None, int, str | None, str, str | None, int | None, int | None]

@@ -9,7 +9,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, cast
 
 from voiceflow_worker.errors import UnknownBackendError
-from voiceflow_worker.model.hiding import without_secrets
+from voiceflow_worker.model.text.hiding import without_secrets
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.ports import Clock, Store

@@ -26,11 +26,11 @@ import structlog
 from anyio import to_thread
 
 from voiceflow_worker.backends.record import head_of, job_from, record_of
-from voiceflow_worker.core.journal_files import WitnessFile
-from voiceflow_worker.core.versions import tell_left_out
+from voiceflow_worker.core.ports.journal_files import WitnessFile
+from voiceflow_worker.core.ports.versions import tell_left_out
 from voiceflow_worker.errors import SettingsError, StoreReadOnlyError, StoreVersionError
-from voiceflow_worker.model.hiding import HIDDEN, without_secrets
-from voiceflow_worker.model.job import Job
+from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.text.hiding import HIDDEN, without_secrets
 
 _log = structlog.get_logger("voiceflow.witness")
 
@@ -55,7 +55,7 @@ def _identity(store_url: str) -> str:
     """One spelling for one store: two of them must not share a folder, nor one have two."""
     scheme = store_url.partition(":")[0].lower()
     if scheme in {"sqlite", "file"}:
-        from voiceflow_worker.backends.sqlite.address import path_of
+        from voiceflow_worker.backends.sqlite.file.address import path_of
 
         return f"sqlite:{path_of(store_url).resolve()}"
     if not scheme.startswith("redis"):

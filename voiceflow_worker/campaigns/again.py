@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.intake import Judged
-from voiceflow_worker.campaigns.request import ReadRow
 from voiceflow_worker.core.ports import Query
 from voiceflow_worker.core.queue import CallQueue
-from voiceflow_worker.model.finding import Finding, Severity
-from voiceflow_worker.model.job import Job, JobState
+from voiceflow_worker.finding import Finding, Severity
+from voiceflow_worker.model.jobs.job import Job, JobState
 
 PAGE = 1000
 _NOT_CALLED = frozenset({JobState.CANCELLED, JobState.EXPIRED, JobState.FAILED})

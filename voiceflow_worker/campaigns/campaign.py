@@ -8,22 +8,22 @@ from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
 
-from voiceflow_worker.campaigns.columns import DESTINATION, REASON, RESERVED
-from voiceflow_worker.campaigns.keys import SeenKeys
-from voiceflow_worker.campaigns.needs import header_findings
-from voiceflow_worker.campaigns.options import CampaignOptions, Purpose
-from voiceflow_worker.campaigns.request import ReadRow, RequestMaker
-from voiceflow_worker.campaigns.rows import FileKind, RawRow
-from voiceflow_worker.campaigns.source import open_source
-from voiceflow_worker.campaigns.template import PLACEHOLDER, FlowTemplate
-from voiceflow_worker.campaigns.times import read_zone
-from voiceflow_worker.campaigns.values import CsvValues, RowValues, is_used, json_values
+from voiceflow_worker.campaigns.calls.keys import SeenKeys
+from voiceflow_worker.campaigns.calls.needs import header_findings
+from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
+from voiceflow_worker.campaigns.calls.request import ReadRow, RequestMaker
+from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
+from voiceflow_worker.campaigns.calls.times import read_zone
+from voiceflow_worker.campaigns.calls.values import CsvValues, RowValues, is_used, json_values
+from voiceflow_worker.campaigns.files.columns import DESTINATION, REASON, RESERVED
+from voiceflow_worker.campaigns.files.rows import FileKind, RawRow
+from voiceflow_worker.campaigns.files.source import open_source
 from voiceflow_worker.core.queue import LONGEST_ID
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.model.admission import checked_time, priority_problem
-from voiceflow_worker.model.duration import LONGEST
-from voiceflow_worker.model.finding import Finding, Severity
-from voiceflow_worker.model.phone import parse_number
+from voiceflow_worker.finding import Finding, Severity
+from voiceflow_worker.model.jobs.admission import checked_time, priority_problem
+from voiceflow_worker.model.numbers.phone import parse_number
+from voiceflow_worker.model.text.duration import LONGEST
 
 
 class Campaign:

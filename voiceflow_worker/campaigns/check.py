@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
+from voiceflow_worker.campaigns.calls.template import FlowTemplate
+from voiceflow_worker.campaigns.calls.template_text import is_template
 from voiceflow_worker.campaigns.campaign import open_campaign
-from voiceflow_worker.campaigns.collected import Findings
-from voiceflow_worker.campaigns.leaf import is_template
-from voiceflow_worker.campaigns.options import CampaignOptions, Purpose
-from voiceflow_worker.campaigns.rows import FileKind
-from voiceflow_worker.campaigns.template import FlowTemplate
+from voiceflow_worker.campaigns.files.collected import Findings
+from voiceflow_worker.campaigns.files.rows import FileKind
 from voiceflow_worker.errors import CampaignFileError
-from voiceflow_worker.model.finding import Finding
-from voiceflow_worker.model.values import is_list, is_object
+from voiceflow_worker.finding import Finding
+from voiceflow_worker.model.flows.values import is_list, is_object
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,12 +12,12 @@ from typing import Protocol
 from anyio import to_thread
 
 from voiceflow_worker.campaigns.again import CallsBefore
+from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.campaign import open_campaign
+from voiceflow_worker.campaigns.enqueue_report import EnqueueReport, Tally
+from voiceflow_worker.campaigns.files.rejects import RejectsFile
+from voiceflow_worker.campaigns.held_rows import KeptRows
 from voiceflow_worker.campaigns.intake import Intake
-from voiceflow_worker.campaigns.kept import KeptRows
-from voiceflow_worker.campaigns.options import CampaignOptions
-from voiceflow_worker.campaigns.outcome import EnqueueReport, Tally
-from voiceflow_worker.campaigns.rejects import RejectsFile
 from voiceflow_worker.core.queue import CallQueue
 
 CHUNK = 1000

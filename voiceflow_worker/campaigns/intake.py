@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from voiceflow_worker.campaigns.request import ReadRow
+from voiceflow_worker.campaigns.calls.request import ReadRow
+from voiceflow_worker.core.numbers.suppression import Suppression, SuppressionList
 from voiceflow_worker.core.ports import KeyOwner
 from voiceflow_worker.core.queue import CallQueue, CallRequest
-from voiceflow_worker.core.refusals import BatchLimits
-from voiceflow_worker.core.suppression import Suppression, SuppressionList
+from voiceflow_worker.core.settling.refusals import BatchLimits
 from voiceflow_worker.errors import CallFlowError, KeyConflict, KeyConflictError, SuppressedNumberError
-from voiceflow_worker.model.finding import Finding, Severity
-from voiceflow_worker.model.moment import in_words
-from voiceflow_worker.model.opening import first_opening
+from voiceflow_worker.finding import Finding, Severity
+from voiceflow_worker.model.hours.opening import first_opening
+from voiceflow_worker.model.text.moment import in_words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

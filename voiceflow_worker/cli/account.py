@@ -78,7 +78,7 @@ async def numbers(*, json: JsonOption = False) -> ExitCode:
 
     Health is what 8x8 found when it last checked the number. With --json, one a line.
     """
-    from voiceflow_worker.model.call_json import rfc3339
+    from voiceflow_worker.model.records.call_json import rfc3339
 
     async with _asking() as voice:
         found = await voice.numbers()
@@ -129,7 +129,7 @@ async def webhooks(
 
 async def recordings(session: SessionId, /, *, json: JsonOption = False) -> ExitCode:
     """List the recordings of a session. With --json, one a line."""
-    from voiceflow_worker.model.call_json import rfc3339
+    from voiceflow_worker.model.records.call_json import rfc3339
 
     async with _asking() as voice:
         found = await voice.recordings(session)
@@ -168,7 +168,7 @@ def _tell(output: Output, rows: Sequence[Mapping[str, object]], *, nothing: str)
 
 
 async def _delete_webhook(voice: VoiceClient, kind: str, *, yes: bool, output: Output) -> ExitCode:
-    from voiceflow_worker.gateway.account import webhook_type
+    from voiceflow_worker.gateway.account.resources import webhook_type
 
     wanted = webhook_type(kind)
     found = next((each for each in await voice.webhooks() if each.type == wanted.value), None)

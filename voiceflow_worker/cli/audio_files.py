@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import anyio
 import httpx
 
-from voiceflow_worker.model.finding import Finding, Severity
+from voiceflow_worker.finding import Finding, Severity
 
 LARGEST = 5120 * 1024
 """8x8 plays files under 5 MB, which its guide also writes as 5120 KB."""

@@ -18,7 +18,7 @@ from voiceflow_worker.cli.progress import meter
 from voiceflow_worker.errors import InvalidInputError, SettingsError, StoreReadOnlyError, StoreUnavailableError
 
 if TYPE_CHECKING:
-    from voiceflow_worker.backends.sqlite.backup import BackedUp
+    from voiceflow_worker.backends.sqlite.backups.backup import BackedUp
     from voiceflow_worker.settings import Settings
 
 EXAMPLES = """Examples:
@@ -76,7 +76,7 @@ def backup(
 
 
 def _made(path: Path, target: Path) -> BackedUp:
-    from voiceflow_worker.backends.sqlite.backup import back_up
+    from voiceflow_worker.backends.sqlite.backups.backup import back_up
 
     with meter("copying") as shown:
         try:

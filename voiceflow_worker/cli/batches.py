@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 async def why_unknown(calls: CallQueue, batch: str | None) -> str | None:
     """A sentence, with near names, for a batch that has no calls in this queue; None for one that has, or for none."""
-    from voiceflow_worker.core.batch_names import BatchNames
+    from voiceflow_worker.core.ports.batch_names import BatchNames
 
     if batch is None:
         return None

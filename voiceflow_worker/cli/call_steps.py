@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from voiceflow_worker.cli.checks.diagnosis import Level
-from voiceflow_worker.core.heard import heard_in_words
-from voiceflow_worker.core.progress import Heard
-from voiceflow_worker.core.story import ending
-from voiceflow_worker.model.call_json import rfc3339
-from voiceflow_worker.model.job import Job, JobState, Post, PostVerdict
-from voiceflow_worker.model.moment import in_words
-from voiceflow_worker.model.outcome import Outcome
-from voiceflow_worker.model.printable import printable_line
-from voiceflow_worker.model.status import api_code, session_error, session_status
+from voiceflow_worker.core.events.progress import Heard
+from voiceflow_worker.core.overview.heard import heard_in_words
+from voiceflow_worker.core.overview.story import ending
+from voiceflow_worker.model.jobs.job import Job, JobState, Post, PostVerdict
+from voiceflow_worker.model.records.call_json import rfc3339
+from voiceflow_worker.model.reports.outcome import Outcome
+from voiceflow_worker.model.reports.status import api_code, session_error, session_status
+from voiceflow_worker.model.text.moment import in_words
+from voiceflow_worker.model.text.printable import printable_line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,14 +13,14 @@ from voiceflow_worker.cli.opening import opened_queue, settings_from
 from voiceflow_worker.cli.options import BatchOption, Flag, JsonOption, QueueOption, StoreOption, WaitOption
 from voiceflow_worker.cli.output import Output, count_of
 from voiceflow_worker.cli.registering import add_command
-from voiceflow_worker.core.story import ending, one_line, story
+from voiceflow_worker.core.overview.story import ending, one_line, story
 from voiceflow_worker.errors import InvalidInputError, JobError
-from voiceflow_worker.model.call_json import call_as_json
-from voiceflow_worker.model.job import JobState
+from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.model.records.call_json import call_as_json
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.queue import CallQueue
-    from voiceflow_worker.model.job import Job
+    from voiceflow_worker.model.jobs.job import Job
 
 PAGE = 500
 COLUMNS = ("id", "state", "destination", "batch", "#attempts", "outcome", "reason")
@@ -76,7 +76,7 @@ async def list_calls(
         destination: Only calls to this number, such as +6587654321.
         limit: At most so many; 0 is all.
     """
-    from voiceflow_worker.model import phone
+    from voiceflow_worker.model.numbers import phone
 
     if limit < 0:
         raise InvalidInputError(f"--limit {limit}: give a number of calls, or 0 for all")
@@ -109,8 +109,8 @@ async def show(
     queue: QueueOption = None,
 ) -> ExitCode:
     """Tell the whole story of one call: every POST, what came of it, what 8x8 told of it, and why it stands there."""
-    from voiceflow_worker.core.heard import heard_as_json
-    from voiceflow_worker.core.progress import CallProgress
+    from voiceflow_worker.core.events.progress import CallProgress
+    from voiceflow_worker.core.overview.heard import heard_as_json
 
     output = Output(as_json=json)
     async with opened_queue(settings_from(store=store, queue=queue, wait_for_store=wait_for_store)) as calls:

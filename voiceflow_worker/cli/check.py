@@ -19,7 +19,7 @@ from voiceflow_worker.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.check import CheckReport
-    from voiceflow_worker.model.finding import Finding
+    from voiceflow_worker.finding import Finding
 
 EXAMPLES = """Examples:
   voiceflow check people.csv --template reminder.json

@@ -14,8 +14,8 @@ from voiceflow_worker.cli.opening import settings_from
 from voiceflow_worker.cli.sending import opened_worker
 from voiceflow_worker.cli.stopping import signals_to
 from voiceflow_worker.core.worker import Worker
-from voiceflow_worker.model.hiding import without_secrets_in
-from voiceflow_worker.model.printable import printable
+from voiceflow_worker.model.text.hiding import without_secrets_in
+from voiceflow_worker.model.text.printable import printable
 
 
 async def _work(order: str) -> None:

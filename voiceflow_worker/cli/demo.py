@@ -20,11 +20,11 @@ from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.stopping import signals_to
 
 if TYPE_CHECKING:
-    from voiceflow_worker.campaigns.outcome import EnqueueReport
-    from voiceflow_worker.core.drain import DrainResult
+    from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
+    from voiceflow_worker.core.overview.drain import DrainResult
     from voiceflow_worker.core.ports import Store
     from voiceflow_worker.core.queue import CallQueue
-    from voiceflow_worker.model.job import Job
+    from voiceflow_worker.model.jobs.job import Job
     from voiceflow_worker.sandbox import Sandbox
 
 EXAMPLES = """Examples:
@@ -116,9 +116,9 @@ async def _show(output: Output, calls: CallQueue) -> _Shown:
 async def _eight_by_eight(stack: AsyncExitStack, output: Output, store: Store) -> tuple[Sandbox, str]:
     """A sandbox, and a receiver for what it tells; both listen on free ports of this machine."""
     from voiceflow_worker.asgi.server import serving
-    from voiceflow_worker.core.heartbeat import Heartbeats
-    from voiceflow_worker.core.settle import Settler
-    from voiceflow_worker.model.policy import CallPolicy
+    from voiceflow_worker.core.overview.heartbeat import Heartbeats
+    from voiceflow_worker.core.settling.settle import Settler
+    from voiceflow_worker.model.jobs.policy import CallPolicy
     from voiceflow_worker.sandbox import Sandbox
     from voiceflow_worker.webhooks.app import PATH, webhook_app
 
@@ -132,9 +132,9 @@ async def _eight_by_eight(stack: AsyncExitStack, output: Output, store: Store) -
 
 
 async def _enqueue(output: Output, calls: CallQueue) -> EnqueueReport:
+    from voiceflow_worker.campaigns.calls.options import CampaignOptions
+    from voiceflow_worker.campaigns.calls.template import FlowTemplate
     from voiceflow_worker.campaigns.enqueue import enqueue_file
-    from voiceflow_worker.campaigns.options import CampaignOptions
-    from voiceflow_worker.campaigns.template import FlowTemplate
     from voiceflow_worker.cli.demo_files import CAMPAIGN, FLOW, example_file
 
     with example_file(CAMPAIGN) as campaign, example_file(FLOW) as flow:
@@ -149,7 +149,7 @@ async def _enqueue(output: Output, calls: CallQueue) -> EnqueueReport:
 
 
 def _as_json(shown: _Shown) -> dict[str, object]:
-    from voiceflow_worker.model.call_json import call_as_json
+    from voiceflow_worker.model.records.call_json import call_as_json
 
     return {
         **shown.enqueued.as_json(),
@@ -160,7 +160,7 @@ def _as_json(shown: _Shown) -> dict[str, object]:
 
 
 def _tell(output: Output, shown: _Shown, *, kept_in: str | None) -> None:
-    from voiceflow_worker.core.story import ending
+    from voiceflow_worker.core.overview.story import ending
 
     output.table(
         ("destination", "state", "how it ended", "reason"),

@@ -17,7 +17,7 @@ from voiceflow_worker.cli.row_options import RowOptions, campaign_options
 
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.enqueue import OnProgress, Phase
-    from voiceflow_worker.campaigns.outcome import EnqueueReport
+    from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
     from voiceflow_worker.errors import CampaignFileError
 
 MOST_WARNINGS = 20
@@ -133,7 +133,7 @@ def _tell(output: Output, report: EnqueueReport, file: Path, *, rejects: Path | 
 
 def _unreadable(error: CampaignFileError, file: Path, *, batch_id: str | None) -> dict[str, object]:
     """The document of a file that could not be read: scripts find the reason where they look for it."""
-    from voiceflow_worker.model.finding import Finding
+    from voiceflow_worker.finding import Finding
 
     findings = error.findings or (Finding(file=str(file), message=str(error)),)
     return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from voiceflow_worker.cli.output import Output, count_of
-from voiceflow_worker.model.finding import Finding, Severity
+from voiceflow_worker.finding import Finding, Severity
 
 
 def tell_findings(output: Output, findings: Iterable[Finding], *, title: str | None = None) -> None:

@@ -12,10 +12,10 @@ from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.opening import opened_queue, settings_from
 from voiceflow_worker.cli.options import BatchOption, DurationOption, JsonOption, QueueOption, StoreOption, WaitOption
 from voiceflow_worker.cli.output import Output
-from voiceflow_worker.core.gate_story import gate_in_words
+from voiceflow_worker.core.overview.gate_story import gate_in_words
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.call_json import rfc3339
-from voiceflow_worker.model.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.records.call_json import rfc3339
 
 HOLD_EXAMPLES = """Examples:
   voiceflow hold --reason "the text has a wrong date"

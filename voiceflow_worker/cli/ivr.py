@@ -48,9 +48,9 @@ def draw(menu: MenuName, /, *, svg: Annotated[Path | None, Parameter(metavar="FI
     Args:
         svg: Write a picture (SVG) to this file instead.
     """
-    from voiceflow_worker.ivr.mermaid import mermaid
-    from voiceflow_worker.ivr.picture import picture_of
-    from voiceflow_worker.ivr.svg import svg as as_svg
+    from voiceflow_worker.ivr.graph.mermaid import mermaid
+    from voiceflow_worker.ivr.graph.picture import picture_of
+    from voiceflow_worker.ivr.graph.svg import svg as as_svg
 
     picture = picture_of(load_menu(menu))
     output = Output()
@@ -94,8 +94,8 @@ def check(menu: MenuName, /, *, data: DataOption = None, json: JsonOption = Fals
     """
     from dataclasses import replace
 
-    from voiceflow_worker.ivr.check import check_menus
-    from voiceflow_worker.ivr.leads import reachable
+    from voiceflow_worker.ivr.graph.check import check_menus
+    from voiceflow_worker.ivr.graph.leads import reachable
 
     root = load_menu(menu)
     found = check_menus([root], beside=menus_beside(menu), data=None if data is None else read_data(data))

@@ -14,11 +14,11 @@ from voiceflow_worker.cli.options import STORE_GROUP, JsonOption, StoreOption, W
 from voiceflow_worker.cli.output import Output, count_of
 from voiceflow_worker.cli.registering import add_command
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.call_json import rfc3339
-from voiceflow_worker.model.moment import in_words
+from voiceflow_worker.model.records.call_json import rfc3339
+from voiceflow_worker.model.text.moment import in_words
 
 if TYPE_CHECKING:
-    from voiceflow_worker.webhooks.kept import KeptEvent, KeptLabel
+    from voiceflow_worker.webhooks.quarantine import KeptEvent, KeptLabel
 
 LIST_EXAMPLES = """Examples:
   voiceflow kept list
@@ -62,7 +62,7 @@ async def list_kept(
     Args:
         limit: At most so many; 0 is all.
     """
-    from voiceflow_worker.webhooks.kept import KeptEvents
+    from voiceflow_worker.webhooks.quarantine import KeptEvents
 
     if limit < 0:
         raise InvalidInputError(f"--limit {limit}: give a number of events, or 0 for all")
@@ -95,7 +95,7 @@ async def show(
     queue: AnyQueue = None,
 ) -> ExitCode:
     """Show one event as it came. Of its body, the first 16 KB were kept; of its headers, only the content type."""
-    from voiceflow_worker.webhooks.kept import KeptEvents
+    from voiceflow_worker.webhooks.quarantine import KeptEvents
 
     output = Output(as_json=json)
     async with opened_queue(settings_from(store=store, queue=queue, wait_for_store=wait_for_store)) as calls:
@@ -120,7 +120,7 @@ async def clear(
     *, json: JsonOption = False, store: StoreOption = None, wait_for_store: WaitOption = None, queue: AnyQueue = None
 ) -> ExitCode:
     """Forget all events that were kept."""
-    from voiceflow_worker.webhooks.kept import KeptEvents
+    from voiceflow_worker.webhooks.quarantine import KeptEvents
 
     output = Output(as_json=json)
     async with opened_queue(settings_from(store=store, queue=queue, wait_for_store=wait_for_store)) as calls:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Collection, MutableMapping
 from io import StringIO
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from voiceflow_worker.core.seldom import Seldom
-from voiceflow_worker.model.hiding import without_secrets_in
-from voiceflow_worker.model.printable import printable, printable_json, printable_line
+from voiceflow_worker.core.ports.seldom import Seldom
+from voiceflow_worker.model.text.hiding import without_secrets_in
+from voiceflow_worker.model.text.printable import printable, printable_json, printable_line
 
 if TYPE_CHECKING:
     from structlog.typing import ExcInfo, Processor

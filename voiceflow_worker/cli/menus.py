@@ -33,7 +33,7 @@ IvrOption = Annotated[
 
 def load_menus(names: Sequence[str] | None) -> list[Menu]:
     """The menus of these names. Raises InvalidInputError for one that is not there, or has errors."""
-    from voiceflow_worker.ivr.check import check_menus
+    from voiceflow_worker.ivr.graph.check import check_menus
 
     menus = [load_menu(name) for name in names or ()]
     errors = [found for found in check_menus(menus) if found.is_error]

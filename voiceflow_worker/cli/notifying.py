@@ -18,7 +18,7 @@ from voiceflow_worker.errors import SettingsError
 if TYPE_CHECKING:
     from prometheus_client import Metric
 
-    from voiceflow_worker.core.hooks import OutcomeHooks
+    from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
     from voiceflow_worker.core.ports import Store
     from voiceflow_worker.notify.webhook import OutcomeWebhook
     from voiceflow_worker.settings import Settings
@@ -65,7 +65,7 @@ async def notifying(
     if notifier is None:
         yield None
         return
-    from voiceflow_worker.core.hooks import OutcomeHooks
+    from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
 
     hooks = OutcomeHooks(store, queue=queue)
     hooks.on_outcome(name=HOOK)(notifier)

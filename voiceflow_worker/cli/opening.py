@@ -49,7 +49,7 @@ async def opened_queue(
     """
     from voiceflow_worker.backends.waiting import opened_in_time
     from voiceflow_worker.core.queue import CallQueue
-    from voiceflow_worker.model.redial import redial_policy
+    from voiceflow_worker.model.jobs.redial import redial_policy
 
     wait = store_wait(settings)
     if not makes:
@@ -121,7 +121,7 @@ def file_of(url: str) -> Path | None:
     """The file that a store URL names; None for a store of another kind. Raises SettingsError if it names none."""
     if not url.lower().startswith(_FILES):
         return None
-    from voiceflow_worker.backends.sqlite.address import path_of
+    from voiceflow_worker.backends.sqlite.file.address import path_of
 
     return path_of(url)
 
@@ -140,7 +140,7 @@ def stores_near(path: Path) -> Sequence[Path]:
 
 
 def _is_store(path: Path) -> bool:
-    from voiceflow_worker.backends.sqlite.opening import APPLICATION_ID
+    from voiceflow_worker.backends.sqlite.file.opening import APPLICATION_ID
 
     try:
         if not path.is_file():

@@ -47,7 +47,7 @@ def _speed(_type: Any, value: float) -> None:
 
 
 def _web_address(_type: Any, value: Any) -> None:
-    from voiceflow_worker.model.web_address import read_notify_url
+    from voiceflow_worker.model.text.web_address import read_notify_url
 
     if value is not None:
         read_notify_url(value)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from voiceflow_worker.model.printable import printable, printable_json
+from voiceflow_worker.model.text.printable import printable, printable_json
 
 if TYPE_CHECKING:
     from rich.console import Console

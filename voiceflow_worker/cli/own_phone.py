@@ -16,16 +16,16 @@ from voiceflow_worker.cli.opening import opened_queue
 from voiceflow_worker.cli.sending import worker_of
 from voiceflow_worker.cli.stopping import signals_to
 from voiceflow_worker.cli.voice import voice_client
-from voiceflow_worker.core.gate_story import gate_in_words
-from voiceflow_worker.core.heartbeat import Heartbeats
-from voiceflow_worker.core.progress import CallProgress
+from voiceflow_worker.core.events.progress import CallProgress
+from voiceflow_worker.core.overview.gate_story import gate_in_words
+from voiceflow_worker.core.overview.heartbeat import Heartbeats
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError, TooLateError
-from voiceflow_worker.model.callflow import CallFlow
-from voiceflow_worker.model.duration import write_duration
-from voiceflow_worker.model.gate import Gate, GateScope, GateState
-from voiceflow_worker.model.job import Job, JobState, RedialPolicy
-from voiceflow_worker.model.phone import is_e164, normalise
-from voiceflow_worker.model.policy import Outcomes
+from voiceflow_worker.model.flows.callflow import CallFlow
+from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
+from voiceflow_worker.model.jobs.policy import Outcomes
+from voiceflow_worker.model.numbers.phone import is_e164, normalise
+from voiceflow_worker.model.text.duration import write_duration
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.ports import Store

@@ -57,8 +57,8 @@ def _tell(heard: Heard, output: Output) -> bool:
 
 
 def _told(entry: Mapping[str, object]) -> str:
-    from voiceflow_worker.model.actions import Action
-    from voiceflow_worker.model.values import is_object
+    from voiceflow_worker.model.flows.actions import Action
+    from voiceflow_worker.model.flows.values import is_object
 
     given = entry.get("params")
     params: Mapping[str, object] = given if is_object(given) else {}

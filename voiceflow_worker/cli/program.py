@@ -9,8 +9,8 @@ from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from voiceflow_worker.cli.exit_codes import ExitCode, explained
-from voiceflow_worker.model.hiding import without_secrets_in
-from voiceflow_worker.model.printable import printable
+from voiceflow_worker.model.text.hiding import without_secrets_in
+from voiceflow_worker.model.text.printable import printable
 
 if TYPE_CHECKING:
     from cyclopts import App, CycloptsError

@@ -8,7 +8,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from voiceflow_worker.model.printable import printable_line
+from voiceflow_worker.model.text.printable import printable_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

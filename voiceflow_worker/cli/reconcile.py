@@ -17,7 +17,7 @@ from voiceflow_worker.errors import InvalidInputError
 if TYPE_CHECKING:
     from voiceflow_worker.core.ports import CallLog
     from voiceflow_worker.core.queue import CallQueue
-    from voiceflow_worker.core.reconcile import Look, Reconciled
+    from voiceflow_worker.core.settling.reconcile import Look, Reconciled
     from voiceflow_worker.settings import Settings
 
 EXAMPLES = """Examples:
@@ -52,7 +52,7 @@ async def reconcile(
         since: With --prices: only calls that were sent within so long, such as 2h.
     """
     from voiceflow_worker.cli.voice import voice_client
-    from voiceflow_worker.core.reconcile import Reconciler
+    from voiceflow_worker.core.settling.reconcile import Reconciler
 
     settings = settings_from(store=store, queue=queue, wait_for_store=wait_for_store)
     output = Output(as_json=json)
@@ -72,7 +72,7 @@ async def reconcile(
 async def _read_prices(
     output: Output, calls: CallQueue, voice: CallLog, settings: Settings, *, batch: str | None, since: timedelta | None
 ) -> ExitCode:
-    from voiceflow_worker.core.prices import Prices
+    from voiceflow_worker.core.settling.prices import Prices
 
     reader = Prices(calls.store, voice, queue=calls.name, policy=settings.policy())
     from_then = None if since is None else calls.store.clock.now() - since
@@ -97,7 +97,7 @@ def _asking(look: Look) -> str:
 
 
 async def _tell(output: Output, calls: CallQueue, found: Reconciled, settings: Settings) -> None:
-    from voiceflow_worker.model.job import JobState
+    from voiceflow_worker.model.jobs.job import JobState
 
     if not found.looked_at:
         output.say("no call is in doubt, and no summary is overdue: there is nothing to look for")

@@ -19,7 +19,7 @@ from voiceflow_worker.cli.sureness import YesOption, is_sure
 from voiceflow_worker.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from voiceflow_worker.gateway.account import RecordingPush
+    from voiceflow_worker.gateway.account.resources import RecordingPush
 
 SHOW_EXAMPLES = """Example:
   voiceflow account recording-push show"""
@@ -83,7 +83,7 @@ async def set_server(
         no_password: The server asks for none.
     """
     from voiceflow_worker.cli.voice import voice_client
-    from voiceflow_worker.gateway.account import RecordingPush
+    from voiceflow_worker.gateway.account.resources import RecordingPush
 
     output = Output(as_json=json)
     client = voice_client(settings_from())  # what is missing is told before anybody is asked for a password

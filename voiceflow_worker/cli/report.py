@@ -14,7 +14,7 @@ from voiceflow_worker.cli.options import JsonOption, QueueOption, StoreOption, W
 from voiceflow_worker.cli.output import Output, count_of
 
 if TYPE_CHECKING:
-    from voiceflow_worker.campaigns.report import Report
+    from voiceflow_worker.campaigns.reports.report import Report
 
 EXAMPLES = """Examples:
   voiceflow report
@@ -40,9 +40,9 @@ async def report(
         csv: Write one line for each call to this file.
         html: Write a page with the numbers and the calls to this file.
     """
-    from voiceflow_worker.campaigns.report import build_report
-    from voiceflow_worker.campaigns.report_csv import write_csv_report
-    from voiceflow_worker.campaigns.report_html import write_html_report
+    from voiceflow_worker.campaigns.reports.report import build_report
+    from voiceflow_worker.campaigns.reports.report_csv import write_csv_report
+    from voiceflow_worker.campaigns.reports.report_html import write_html_report
 
     output = Output(as_json=json)
     async with opened_queue(settings_from(store=store, queue=queue, wait_for_store=wait_for_store)) as calls:

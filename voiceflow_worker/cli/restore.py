@@ -17,11 +17,11 @@ from voiceflow_worker.cli.options import JsonOption, StoreOption, WaitOption
 from voiceflow_worker.cli.output import Output, count_of
 from voiceflow_worker.cli.progress import meter
 from voiceflow_worker.errors import StoreReadOnlyError
-from voiceflow_worker.model.call_json import rfc3339
-from voiceflow_worker.model.moment import in_words
+from voiceflow_worker.model.records.call_json import rfc3339
+from voiceflow_worker.model.text.moment import in_words
 
 if TYPE_CHECKING:
-    from voiceflow_worker.backends.sqlite.restoring import Restored
+    from voiceflow_worker.backends.sqlite.backups.restoring import Restored
     from voiceflow_worker.settings import Settings
 
 EXAMPLES = """Examples:
@@ -61,7 +61,7 @@ def restore(
 
 
 def _restored(output: Output, path: Path, file: Path, settings: Settings) -> Restored:
-    from voiceflow_worker.backends.sqlite.restoring import StillAliveError, restore
+    from voiceflow_worker.backends.sqlite.backups.restoring import StillAliveError, restore
 
     until = time.monotonic() + settings.wait_for_store.total_seconds()
     told = False

@@ -12,9 +12,9 @@ from voiceflow_worker.cli.options import DurationOption, MomentOption
 from voiceflow_worker.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from voiceflow_worker.campaigns.options import CampaignOptions
-    from voiceflow_worker.model.job import RedialPolicy
-    from voiceflow_worker.model.window import CallWindow
+    from voiceflow_worker.campaigns.calls.options import CampaignOptions
+    from voiceflow_worker.model.hours.window import CallWindow
+    from voiceflow_worker.model.jobs.job import RedialPolicy
     from voiceflow_worker.settings import Settings
 
 
@@ -106,8 +106,8 @@ class RowOptions:
 
 def campaign_options(given: RowOptions | None, settings: Settings) -> CampaignOptions:
     """The options of a campaign; what is not given comes from the settings. Raises InvalidInputError."""
-    from voiceflow_worker.campaigns.options import CampaignOptions
-    from voiceflow_worker.campaigns.template import FlowTemplate
+    from voiceflow_worker.campaigns.calls.options import CampaignOptions
+    from voiceflow_worker.campaigns.calls.template import FlowTemplate
 
     rows = given or RowOptions()
     template = None
@@ -119,7 +119,7 @@ def campaign_options(given: RowOptions | None, settings: Settings) -> CampaignOp
         template = FlowTemplate.speaking(rows.say)
     menu = rows.menu
     if rows.ivr is not None:
-        from voiceflow_worker.campaigns.menu_template import opening_template
+        from voiceflow_worker.campaigns.calls.menu_template import opening_template
         from voiceflow_worker.cli.menus import load_menu
 
         root = load_menu(rows.ivr)
@@ -149,7 +149,7 @@ def _count(number: int | None) -> int | None:
 
 
 def _window(rows: RowOptions) -> CallWindow | None:
-    from voiceflow_worker.model.window import CallWindow
+    from voiceflow_worker.model.hours.window import CallWindow
 
     if rows.window is None and rows.days is None and rows.holidays is None:
         return None
@@ -158,7 +158,7 @@ def _window(rows: RowOptions) -> CallWindow | None:
 
 def _redial(rows: RowOptions, settings: Settings) -> RedialPolicy | None:
     """The policy of these rows; None leaves it to the queue's."""
-    from voiceflow_worker.model.redial import redial_policy
+    from voiceflow_worker.model.jobs.redial import redial_policy
 
     given = (rows.redial_on, rows.redial_max, rows.redial_after, rows.redial_factor, rows.redial_jitter)
     if all(each is None for each in given):

@@ -12,7 +12,7 @@ from voiceflow_worker.cli.options import PortOption, SpeedOption, WebAddressOpti
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.stopping import signals_to
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model import phone
+from voiceflow_worker.model.numbers import phone
 
 EXAMPLES = """Examples:
   voiceflow sandbox --webhook http://127.0.0.1:8080/webhooks/8x8 --speed 20

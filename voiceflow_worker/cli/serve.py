@@ -67,11 +67,11 @@ async def serve(
     from voiceflow_worker.cli.voice import voice_client
     from voiceflow_worker.cli.webhook_registration import receiver_url, refuse_out_of_reach
     from voiceflow_worker.cli.webhook_registration import register as register_webhook
-    from voiceflow_worker.gateway.account import WebhookType
+    from voiceflow_worker.gateway.account.resources import WebhookType
     from voiceflow_worker.webhooks.app import PATH, receiver_app
     from voiceflow_worker.webhooks.crowd import preferred, refusal
     from voiceflow_worker.webhooks.loading import load_what_is_read_later
-    from voiceflow_worker.webhooks.menus import MenuEvents
+    from voiceflow_worker.webhooks.menus.menu_events import MenuEvents
 
     settings = settings_from(store=store, queue=queue, wait_for_store=wait_for_store, notify_url=notify)
     notifier = notifier_of(settings)

@@ -6,8 +6,8 @@ from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.opening import opened_queue, settings_from
 from voiceflow_worker.cli.options import JsonOption, QueueOption, StoreOption, WaitOption
 from voiceflow_worker.cli.output import Output, count_of
-from voiceflow_worker.core.gate_story import gate_in_words
-from voiceflow_worker.model.job import JobState
+from voiceflow_worker.core.overview.gate_story import gate_in_words
+from voiceflow_worker.model.jobs.job import JobState
 
 EXAMPLES = """Examples:
   voiceflow status
@@ -51,7 +51,7 @@ async def status(
         advice = "renew it with 8x8" if number.is_usable else "use another source for new calls"
         output.say(f"{number.in_words()}: {advice}")
     if found.lost.total:
-        from voiceflow_worker.core.losses import in_words
+        from voiceflow_worker.core.guard.losses import in_words
 
         output.say(f"dropped by the store: {in_words(found.lost)}; see `voiceflow doctor`")
     return ExitCode.DONE

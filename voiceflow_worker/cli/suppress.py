@@ -23,11 +23,11 @@ from voiceflow_worker.cli.options import (
 from voiceflow_worker.cli.output import Output, count_of
 from voiceflow_worker.cli.registering import add_command
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.moment import in_words
+from voiceflow_worker.model.text.moment import in_words
 
 if TYPE_CHECKING:
-    from voiceflow_worker.campaigns.number_file import NumberFile
-    from voiceflow_worker.core.suppression import Suppression, SuppressionList
+    from voiceflow_worker.campaigns.files.number_file import NumberFile
+    from voiceflow_worker.core.numbers.suppression import Suppression, SuppressionList
 
 PAGE = 1000
 
@@ -76,7 +76,7 @@ async def add(
 
     A number that is on the list stays as it is, unless this is for longer. A call that is on its way is not stopped.
     """
-    from voiceflow_worker.core.suppression import SuppressionList
+    from voiceflow_worker.core.numbers.suppression import SuppressionList
 
     _require(numbers)
     output = Output(as_json=json)
@@ -104,7 +104,7 @@ async def remove(
 
     What ended because of the list stays ended: enqueue it anew. The block list of 8x8 is another one.
     """
-    from voiceflow_worker.core.suppression import SuppressionList
+    from voiceflow_worker.core.numbers.suppression import SuppressionList
 
     _require(numbers)
     output = Output(as_json=json)
@@ -131,7 +131,7 @@ async def list_numbers(
     queue: QueueOption = None,
 ) -> ExitCode:
     """List the numbers that are not called, with when and why. With --json, one a line."""
-    from voiceflow_worker.core.suppression import SuppressionList
+    from voiceflow_worker.core.numbers.suppression import SuppressionList
 
     if limit < 0:
         raise InvalidInputError(f"--limit {limit}: give a number of entries, or 0 for all")
@@ -205,9 +205,9 @@ async def import_file(
 
     from anyio.to_thread import run_sync
 
-    from voiceflow_worker.campaigns.number_file import read_number_file
+    from voiceflow_worker.campaigns.files.number_file import read_number_file
     from voiceflow_worker.cli.findings import tell_findings
-    from voiceflow_worker.core.suppression import SuppressionList
+    from voiceflow_worker.core.numbers.suppression import SuppressionList
 
     output = Output(as_json=json)
     found = await run_sync(partial(read_number_file, file, column=column, country=country))
@@ -250,7 +250,7 @@ def _require(numbers: tuple[str, ...]) -> None:
 
 
 def _e164(numbers: tuple[str, ...], country: str | None) -> list[str]:
-    from voiceflow_worker.model.phone import parse_number
+    from voiceflow_worker.model.numbers.phone import parse_number
 
     return [parse_number(number, country=country).e164 for number in numbers]
 

@@ -9,10 +9,10 @@ from urllib.parse import urlsplit, urlunsplit
 import anyio
 
 from voiceflow_worker.errors import InvalidInputError, VoiceUnavailableError
-from voiceflow_worker.model.web_address import is_this_machine, why_not_from_outside
+from voiceflow_worker.model.text.web_address import is_this_machine, why_not_from_outside
 
 if TYPE_CHECKING:
-    from voiceflow_worker.gateway.account import Webhook, WebhookType
+    from voiceflow_worker.gateway.account.resources import Webhook, WebhookType
     from voiceflow_worker.gateway.client import VoiceClient
     from voiceflow_worker.settings import Settings
 

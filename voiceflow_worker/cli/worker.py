@@ -17,8 +17,8 @@ from voiceflow_worker.cli.stopping import signals_to
 from voiceflow_worker.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from voiceflow_worker.core.drain import DrainResult
-    from voiceflow_worker.core.hooks import OutcomeHooks
+    from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
+    from voiceflow_worker.core.overview.drain import DrainResult
     from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.settings import Settings
 
@@ -132,7 +132,7 @@ async def _send_in_processes(
     from voiceflow_worker.cli.crew import crew
     from voiceflow_worker.cli.drain_report import drain_progress, tell_drained
     from voiceflow_worker.cli.waiting_lines import waiting_lines
-    from voiceflow_worker.core.drain import DrainCheck
+    from voiceflow_worker.core.overview.drain import DrainCheck
 
     async with crew(count, options=options, drain=drain) as workers:
 

@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from voiceflow_worker.core.overview.status import QueueStatus
 from voiceflow_worker.core.queue import CallQueue
-from voiceflow_worker.core.status import QueueStatus
 from voiceflow_worker.errors import StoreError
 
 

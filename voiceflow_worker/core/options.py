@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from voiceflow_worker.model.policy import CallPolicy
+from voiceflow_worker.model.jobs.policy import CallPolicy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

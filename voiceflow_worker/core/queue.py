@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
-from voiceflow_worker.core.batch_names import BatchNames
-from voiceflow_worker.core.changes import Changes
-from voiceflow_worker.core.identity import checked_queue, checked_reader, new_job_ids, new_revision
-from voiceflow_worker.core.outcome_wait import OutcomeWatch
-from voiceflow_worker.core.outcomes import OutcomeStream
+from voiceflow_worker.core.numbers.suppression import SuppressionList, why_refused
+from voiceflow_worker.core.outcomes.stream import OutcomeStream
+from voiceflow_worker.core.outcomes.wait import OutcomeWatch
+from voiceflow_worker.core.overview.status import QueueStatus, read_status
 from voiceflow_worker.core.ports import Enqueued, KeyOwner, Query, Store
-from voiceflow_worker.core.status import QueueStatus, read_status
-from voiceflow_worker.core.suppression import SuppressionList, why_refused
+from voiceflow_worker.core.ports.batch_names import BatchNames
+from voiceflow_worker.core.ports.identity import checked_queue, checked_reader, new_job_ids, new_revision
+from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import (
     CallFlowError,
@@ -23,18 +23,18 @@ from voiceflow_worker.errors import (
     SuppressedNumber,
     SuppressedNumberError,
 )
-from voiceflow_worker.model import lifecycle
-from voiceflow_worker.model.admission import admission_findings, checked_time, end_of
-from voiceflow_worker.model.callflow import CallFlow
-from voiceflow_worker.model.canonical import body_digest, canonical_body, stored_body
-from voiceflow_worker.model.data import checked_data
-from voiceflow_worker.model.finding import Finding
-from voiceflow_worker.model.gate import Gate, GateScope, GateState
-from voiceflow_worker.model.job import Job, JobState, RedialPolicy
-from voiceflow_worker.model.opening import first_opening
-from voiceflow_worker.model.phone import usual_form
-from voiceflow_worker.model.policy import CallPolicy
-from voiceflow_worker.model.window import CallWindow
+from voiceflow_worker.finding import Finding
+from voiceflow_worker.model.flows.callflow import CallFlow
+from voiceflow_worker.model.flows.canonical import body_digest, canonical_body, stored_body
+from voiceflow_worker.model.hours.opening import first_opening
+from voiceflow_worker.model.hours.window import CallWindow
+from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.admission import admission_findings, checked_time, end_of
+from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
+from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.numbers.phone import usual_form
+from voiceflow_worker.model.records.data import checked_data
 
 LONGEST_ID = 50
 """`clientBatchId` is at most 50 characters (8x8 callflows guide)."""

@@ -7,15 +7,15 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from functools import partial
 
-from voiceflow_worker.core.changes import Changes
-from voiceflow_worker.core.losses import LossWatch
-from voiceflow_worker.core.outbox import remember_forgotten
+from voiceflow_worker.core.guard.losses import LossWatch
+from voiceflow_worker.core.guard.pruned import remember_pruned
+from voiceflow_worker.core.outcomes.outbox import remember_forgotten
 from voiceflow_worker.core.ports import Order, Query, Store
-from voiceflow_worker.core.pruned import remember_pruned
-from voiceflow_worker.core.settle import Settler
-from voiceflow_worker.model import lifecycle
-from voiceflow_worker.model.job import FINAL_STATES, Job, JobState
-from voiceflow_worker.model.policy import CallPolicy
+from voiceflow_worker.core.settling.changes import Changes
+from voiceflow_worker.core.settling.settle import Settler
+from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState
+from voiceflow_worker.model.jobs.policy import CallPolicy
 
 PAGE = 100
 """Jobs moved or deleted in one step: the store serves nobody else for some milliseconds."""

@@ -12,21 +12,21 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from voiceflow_worker.core.changes import Changes
-from voiceflow_worker.core.departures import Departures
-from voiceflow_worker.core.drain import DrainCheck, DrainResult
-from voiceflow_worker.core.heartbeat import EVERY, Heartbeats, WorkerBeat
-from voiceflow_worker.core.holds import Holds
-from voiceflow_worker.core.identity import checked_queue, new_worker_id
-from voiceflow_worker.core.journal_files import Witness
+from voiceflow_worker.core.guard.witness import RollbackGuard, at_work
 from voiceflow_worker.core.options import WorkerOptions
+from voiceflow_worker.core.overview.drain import DrainCheck, DrainResult
+from voiceflow_worker.core.overview.heartbeat import EVERY, Heartbeats, WorkerBeat
 from voiceflow_worker.core.ports import CallLog, Limits, Order, Query, Store, Voice
-from voiceflow_worker.core.queue_names import QueueNames
-from voiceflow_worker.core.reconcile import PATIENCE, Reconciler
-from voiceflow_worker.core.submit import Flight, Submitter
+from voiceflow_worker.core.ports.identity import checked_queue, new_worker_id
+from voiceflow_worker.core.ports.journal_files import Witness
+from voiceflow_worker.core.ports.queue_names import QueueNames
+from voiceflow_worker.core.sending.departures import Departures
+from voiceflow_worker.core.sending.submit import Flight, Submitter
+from voiceflow_worker.core.settling.changes import Changes
+from voiceflow_worker.core.settling.holds import Holds
+from voiceflow_worker.core.settling.reconcile import PATIENCE, Reconciler
+from voiceflow_worker.core.settling.voice_names import VoiceList
 from voiceflow_worker.core.sweep import Sweeper
-from voiceflow_worker.core.voice_names import VoiceList
-from voiceflow_worker.core.witness import RollbackGuard, at_work
 from voiceflow_worker.errors import (
     CallLogError,
     InvalidInputError,
@@ -35,9 +35,9 @@ from voiceflow_worker.errors import (
     StoreVersionError,
     VoiceflowError,
 )
-from voiceflow_worker.model.backoff import backoff
-from voiceflow_worker.model.job import Job, JobState
-from voiceflow_worker.model.verdict import Verdict
+from voiceflow_worker.model.jobs.backoff import backoff
+from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.reports.verdict import Verdict
 
 _log = structlog.get_logger("voiceflow.worker")
 

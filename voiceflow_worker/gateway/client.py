@@ -17,22 +17,29 @@ import httpx
 from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.errors import CallInDoubtError, CallNotSentError, CallRefusedError, SettingsError
 from voiceflow_worker.gateway import wire
-from voiceflow_worker.gateway.account import OwnedNumber, Recording, RecordingPush, SpeechProfile, Webhook, WebhookType
-from voiceflow_worker.gateway.account_wire import AccountWire
-from voiceflow_worker.gateway.answer import AnswerReader
-from voiceflow_worker.gateway.evidence import BlindWatch, Watch
-from voiceflow_worker.gateway.export_wire import ExportWire
-from voiceflow_worker.gateway.proof import AnswerProof
-from voiceflow_worker.gateway.retry_after import read_date
-from voiceflow_worker.gateway.transports import Carrier, DefaultTransport, carry
-from voiceflow_worker.gateway.verdict import judge_answer, judge_failure, judge_lateness, judge_silence
-from voiceflow_worker.model.callflow import CallFlow
-from voiceflow_worker.model.export import LoggedCalls
-from voiceflow_worker.model.verdict import PostProgress, Verdict, VerdictKind
-from voiceflow_worker.model.web_address import is_plain_and_remote
+from voiceflow_worker.gateway.account.resources import (
+    OwnedNumber,
+    Recording,
+    RecordingPush,
+    SpeechProfile,
+    Webhook,
+    WebhookType,
+)
+from voiceflow_worker.gateway.account.wire import AccountWire
+from voiceflow_worker.gateway.answers.answer import AnswerReader
+from voiceflow_worker.gateway.answers.retry_after import read_date
+from voiceflow_worker.gateway.answers.verdict import judge_answer, judge_failure, judge_lateness, judge_silence
+from voiceflow_worker.gateway.export.wire import ExportWire
+from voiceflow_worker.gateway.transport.evidence import BlindWatch, Watch
+from voiceflow_worker.gateway.transport.proof import AnswerProof
+from voiceflow_worker.gateway.transport.transports import Carrier, DefaultTransport, carry
+from voiceflow_worker.model.flows.callflow import CallFlow
+from voiceflow_worker.model.jobs.call_log import LoggedCalls
+from voiceflow_worker.model.reports.verdict import PostProgress, Verdict, VerdictKind
+from voiceflow_worker.model.text.web_address import is_plain_and_remote
 
 if TYPE_CHECKING:
-    from voiceflow_worker.gateway.account_api import AccountApi
+    from voiceflow_worker.gateway.account.api import AccountApi
     from voiceflow_worker.settings import Settings
 
 
@@ -251,7 +258,7 @@ class VoiceClient:
         It is asked for where it is documented, https://voice.wavecell.com, or at the `base_url` if one is given. Raises
         CallLogError, and CallLogUnavailableError where trying again may help.
         """
-        from voiceflow_worker.gateway.export import LogExport
+        from voiceflow_worker.gateway.export.log import LogExport
 
         transport = self._opened().transport
         export = LogExport(transport, self._export_wire, timeouts=self._timeouts, deadline=self._deadline)
@@ -306,7 +313,7 @@ class VoiceClient:
         return await self._account().recordings(session_id)
 
     def _account(self) -> AccountApi:
-        from voiceflow_worker.gateway.account_api import AccountApi
+        from voiceflow_worker.gateway.account.api import AccountApi
 
         transport = self._opened().transport
         return AccountApi(transport, self._account_wire, timeouts=self._timeouts, deadline=self._deadline)

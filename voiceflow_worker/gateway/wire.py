@@ -13,9 +13,9 @@ import orjson
 
 from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.errors import SettingsError
-from voiceflow_worker.model.hiding import without_secrets
-from voiceflow_worker.model.validity import write_valid_until
-from voiceflow_worker.model.web_address import is_plain_and_remote
+from voiceflow_worker.model.flows.validity import write_valid_until
+from voiceflow_worker.model.text.hiding import without_secrets
+from voiceflow_worker.model.text.web_address import is_plain_and_remote
 
 BASE_URL = "https://voice.8x8.com"
 """The address of the API (8x8 voice API reference, "Base URL"); no other one is documented for voice."""

@@ -7,8 +7,8 @@ from enum import StrEnum
 
 import orjson
 
-from voiceflow_worker.model.callflow import CallFlow
-from voiceflow_worker.model.job import KeyPress
+from voiceflow_worker.model.flows.callflow import CallFlow
+from voiceflow_worker.model.jobs.job import KeyPress
 
 
 class Result(StrEnum):

@@ -12,9 +12,9 @@ from voiceflow_worker.ivr.caller import Caller
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.ivr.speech import joined
 from voiceflow_worker.ivr.steps import Again, End
-from voiceflow_worker.model.callflow import CallFlow
-from voiceflow_worker.model.data import checked_data
-from voiceflow_worker.model.values import is_object
+from voiceflow_worker.model.flows.callflow import CallFlow
+from voiceflow_worker.model.flows.values import is_object
+from voiceflow_worker.model.records.data import checked_data
 
 Data: TypeAlias = Mapping[str, object]
 

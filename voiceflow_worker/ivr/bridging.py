@@ -7,10 +7,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from voiceflow_worker.ivr.steps import END, Handler, Step
-from voiceflow_worker.model.status import SessionStatus, fold_session_status
+from voiceflow_worker.model.reports.status import SessionStatus, fold_session_status
 
 if TYPE_CHECKING:
-    from voiceflow_worker.model.events import CallAction
+    from voiceflow_worker.model.reports.events import CallAction
 
 # SIP responses of RFC 3261 §21.
 _BUSY = frozenset({486, 600})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.model.job import Job, KeyPress
+from voiceflow_worker.model.jobs.job import Job, KeyPress
 
 if TYPE_CHECKING:
     from voiceflow_worker.ivr.bridging import BridgeResult

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar, overload
 
-from voiceflow_worker.core.clock import SystemClock
+from voiceflow_worker.core.ports.clock import SystemClock
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.bridging import AfterBridge
 from voiceflow_worker.ivr.caller import Caller
 from voiceflow_worker.ivr.position import NAME
 from voiceflow_worker.ivr.question import Captured, Manner, question
 from voiceflow_worker.ivr.steps import Go, Handler, Step, Text
-from voiceflow_worker.model import phone
-from voiceflow_worker.model.callflow import CallFlow
+from voiceflow_worker.model.flows.callflow import CallFlow
+from voiceflow_worker.model.numbers import phone
 
 H = TypeVar("H", bound="Handler")
 

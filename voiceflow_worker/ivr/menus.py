@@ -13,17 +13,17 @@ from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.answer import Answer, Result
 from voiceflow_worker.ivr.bridging import AfterBridge, bridge_result
 from voiceflow_worker.ivr.caller import Caller
+from voiceflow_worker.ivr.graph.leads import is_handler, menu_of, reachable
 from voiceflow_worker.ivr.handling import HandlerTooSlowError, handled
-from voiceflow_worker.ivr.leads import is_handler, menu_of, reachable
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.ivr.position import Position, Standing
 from voiceflow_worker.ivr.question import Manner, manner_of, onto, question, voice_for
 from voiceflow_worker.ivr.speech import literal, spoken
 from voiceflow_worker.ivr.steps import END, Again, Back, End, Go, Handler, Step, Text
-from voiceflow_worker.model.actions import Action
-from voiceflow_worker.model.callflow import CallFlow
-from voiceflow_worker.model.events import ActionStatus, CallAction, Direction
-from voiceflow_worker.model.job import KeyPress
+from voiceflow_worker.model.flows.actions import Action
+from voiceflow_worker.model.flows.callflow import CallFlow
+from voiceflow_worker.model.jobs.job import KeyPress
+from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction
 
 HANDLER_LIMIT = timedelta(seconds=3)
 """How long a handler may take. How long 8x8 waits for an answer is not documented; a person waits a few seconds."""

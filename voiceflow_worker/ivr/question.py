@@ -12,7 +12,7 @@ from voiceflow_worker.ivr.bridging import AfterBridge
 from voiceflow_worker.ivr.caller import Caller
 from voiceflow_worker.ivr.speech import filled, joined, spoken
 from voiceflow_worker.ivr.steps import END, Handler, Step, Text
-from voiceflow_worker.model.callflow import CallFlow
+from voiceflow_worker.model.flows.callflow import CallFlow
 
 if TYPE_CHECKING:
     from voiceflow_worker.ivr.menu import Menu

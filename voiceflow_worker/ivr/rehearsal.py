@@ -15,10 +15,10 @@ from voiceflow_worker.ivr.caller import Caller
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.ivr.menus import HANDLER_LIMIT, Menus, Plan
 from voiceflow_worker.ivr.position import Position, Standing
-from voiceflow_worker.model.actions import Action
-from voiceflow_worker.model.events import CallAction
-from voiceflow_worker.model.job import KeyPress
-from voiceflow_worker.model.values import is_object
+from voiceflow_worker.model.flows.actions import Action
+from voiceflow_worker.model.flows.values import is_object
+from voiceflow_worker.model.jobs.job import KeyPress
+from voiceflow_worker.model.reports.events import CallAction
 
 
 @dataclass(frozen=True, slots=True)

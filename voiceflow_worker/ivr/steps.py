@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from voiceflow_worker.ivr.caller import Caller
     from voiceflow_worker.ivr.menu import Menu
-    from voiceflow_worker.model.callflow import CallFlow
+    from voiceflow_worker.model.flows.callflow import CallFlow
 
 Text: TypeAlias = "str | Mapping[str, str] | Callable[[Caller], str]"
 """What is spoken: a text in which `{name}` stands for a value of the job's data, or one such text for each language, or

@@ -12,11 +12,11 @@ import httpx
 import orjson
 
 from voiceflow_worker.errors import HookGoneError, SettingsError, TellAgainError
-from voiceflow_worker.gateway.answer import AnswerReader
-from voiceflow_worker.gateway.retry_after import read_retry_after
-from voiceflow_worker.gateway.verdict import describe
-from voiceflow_worker.model.call_outcome import CallOutcome
-from voiceflow_worker.model.web_address import is_plain_and_remote
+from voiceflow_worker.gateway.answers.answer import AnswerReader
+from voiceflow_worker.gateway.answers.retry_after import read_retry_after
+from voiceflow_worker.gateway.answers.verdict import describe
+from voiceflow_worker.model.records.call_outcome import CallOutcome
+from voiceflow_worker.model.text.web_address import is_plain_and_remote
 from voiceflow_worker.notify.signature import ID, SIGNATURE, TIMESTAMP, Secrets
 
 CONNECT_TIMEOUT = timedelta(seconds=5)

@@ -12,33 +12,33 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from voiceflow_worker.asgi.server import serving
-from voiceflow_worker.sandbox.account import Account
-from voiceflow_worker.sandbox.account_routes import AccountRoutes
-from voiceflow_worker.sandbox.activity import Activity
-from voiceflow_worker.sandbox.answers import DateHeader
-from voiceflow_worker.sandbox.call_log import CallLog
-from voiceflow_worker.sandbox.callflows import Callflows
-from voiceflow_worker.sandbox.connection import ConnectionTellingProtocol
-from voiceflow_worker.sandbox.control_routes import ControlRoutes
-from voiceflow_worker.sandbox.conversation import Stage
-from voiceflow_worker.sandbox.delivery import Delivery, Hook
-from voiceflow_worker.sandbox.description import description_routes
-from voiceflow_worker.sandbox.event_orders import EventOrders
-from voiceflow_worker.sandbox.exchange import Exchange
-from voiceflow_worker.sandbox.export_orders import RowOrder
-from voiceflow_worker.sandbox.export_routes import ExportRoutes
-from voiceflow_worker.sandbox.exports import Exports
-from voiceflow_worker.sandbox.faults import Faults
-from voiceflow_worker.sandbox.ledger import Ledger
-from voiceflow_worker.sandbox.misbehaviour import Misbehaviour
-from voiceflow_worker.sandbox.number_updates import NumberUpdates
-from voiceflow_worker.sandbox.orders import OrderBook
-from voiceflow_worker.sandbox.outcomes import Outcomes
-from voiceflow_worker.sandbox.recordings import Recordings
-from voiceflow_worker.sandbox.reports import Reports
-from voiceflow_worker.sandbox.script import Script
-from voiceflow_worker.sandbox.switchboard import Switchboard
-from voiceflow_worker.sandbox.timers import Timers
+from voiceflow_worker.sandbox.api.account_routes import AccountRoutes
+from voiceflow_worker.sandbox.api.callflows import Callflows
+from voiceflow_worker.sandbox.api.connection import ConnectionTellingProtocol
+from voiceflow_worker.sandbox.api.control_routes import ControlRoutes
+from voiceflow_worker.sandbox.api.description import description_routes
+from voiceflow_worker.sandbox.api.export_routes import ExportRoutes
+from voiceflow_worker.sandbox.api.exports import Exports
+from voiceflow_worker.sandbox.api.misbehaviour import Misbehaviour
+from voiceflow_worker.sandbox.calls.activity import Activity
+from voiceflow_worker.sandbox.calls.call_log import CallLog
+from voiceflow_worker.sandbox.calls.ledger import Ledger
+from voiceflow_worker.sandbox.calls.outcomes import Outcomes
+from voiceflow_worker.sandbox.calls.timers import Timers
+from voiceflow_worker.sandbox.events.account import Account
+from voiceflow_worker.sandbox.events.answers import DateHeader
+from voiceflow_worker.sandbox.events.delivery import Delivery, Hook
+from voiceflow_worker.sandbox.events.number_updates import NumberUpdates
+from voiceflow_worker.sandbox.events.reports import Reports
+from voiceflow_worker.sandbox.exchange.conversation import Stage
+from voiceflow_worker.sandbox.exchange.exchange import Exchange
+from voiceflow_worker.sandbox.exchange.switchboard import Switchboard
+from voiceflow_worker.sandbox.orders.event_orders import EventOrders
+from voiceflow_worker.sandbox.orders.export_orders import RowOrder
+from voiceflow_worker.sandbox.orders.faults import Faults
+from voiceflow_worker.sandbox.orders.orders import OrderBook
+from voiceflow_worker.sandbox.orders.recordings import Recordings
+from voiceflow_worker.sandbox.orders.script import Script
 
 _CALLFLOWS = re.compile(r"/api/v1/subaccounts/([^/]+)/callflows")
 

@@ -13,14 +13,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from voiceflow_worker.core.heartbeat import EVERY, Heartbeats
-from voiceflow_worker.core.identity import new_worker_id
+from voiceflow_worker.core.events.progress import CallProgress
+from voiceflow_worker.core.overview.heartbeat import EVERY, Heartbeats
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.progress import CallProgress
-from voiceflow_worker.core.settle import Settler
-from voiceflow_worker.model.policy import CallPolicy
+from voiceflow_worker.core.ports.identity import new_worker_id
+from voiceflow_worker.core.settling.settle import Settler
+from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.webhooks.gatekeeper import Gatekeeper, Network
-from voiceflow_worker.webhooks.kept import KeptEvents
 from voiceflow_worker.webhooks.metrics import Metrics
 from voiceflow_worker.webhooks.ports import (
     AnswersEvents,
@@ -30,6 +29,7 @@ from voiceflow_worker.webhooks.ports import (
     TellsPresence,
 )
 from voiceflow_worker.webhooks.presence import present
+from voiceflow_worker.webhooks.quarantine import KeptEvents
 from voiceflow_worker.webhooks.readiness import Probe, Readiness, store_probe
 from voiceflow_worker.webhooks.reading import RequestReader
 from voiceflow_worker.webhooks.receiver import Receiver

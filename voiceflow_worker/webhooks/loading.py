@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-_LATE = ("phonenumbers.timezone", "voiceflow_worker.model.number_zone", "traceback", "linecache")
+_LATE = ("phonenumbers.timezone", "voiceflow_worker.model.numbers.time_zone", "traceback", "linecache")
 
 
 def load_what_is_read_later() -> None:

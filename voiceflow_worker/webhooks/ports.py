@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol, TypeAlias
 
-from voiceflow_worker.core.settle import SummaryResult
-from voiceflow_worker.model.events import CallAction, CallStatus, NumberUpdate, RecordingReady, SessionSummary
-from voiceflow_worker.webhooks.kept import OddEvent
+from voiceflow_worker.core.settling.settle import SummaryResult
+from voiceflow_worker.model.reports.events import CallAction, CallStatus, NumberUpdate, RecordingReady, SessionSummary
+from voiceflow_worker.webhooks.quarantine import OddEvent
 
 
 class SettlesSummaries(Protocol):

@@ -9,7 +9,7 @@ from datetime import timedelta
 import anyio
 import structlog
 
-from voiceflow_worker.core.heartbeat import EVERY
+from voiceflow_worker.core.overview.heartbeat import EVERY
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.webhooks.ports import TellsPresence
 

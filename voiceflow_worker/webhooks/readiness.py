@@ -8,8 +8,8 @@ from typing import TypeAlias
 
 import anyio
 
-from voiceflow_worker.core.identity import new_worker_id
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.errors import StoreError
 
 Probe: TypeAlias = Callable[[], Awaitable[object]]

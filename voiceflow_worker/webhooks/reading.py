@@ -10,10 +10,10 @@ import orjson
 from starlette.types import Receive, Scope
 
 from voiceflow_worker.errors import WebhookEventError
-from voiceflow_worker.model.events import Event, parse_event
+from voiceflow_worker.model.reports.events import Event, parse_event
 from voiceflow_worker.webhooks.decoding import decoded
 from voiceflow_worker.webhooks.gatekeeper import Gatekeeper, Refusal
-from voiceflow_worker.webhooks.kept import OddReason
+from voiceflow_worker.webhooks.quarantine import OddReason
 
 DISCARDS_FOR = 2.0
 """Seconds for which the body of a request that is turned away is read, and thrown away."""

@@ -11,9 +11,9 @@ import orjson
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from voiceflow_worker.core.seldom import Seldom
+from voiceflow_worker.core.ports.seldom import Seldom
 from voiceflow_worker.errors import StaleJobError, StoreError
-from voiceflow_worker.model.events import (
+from voiceflow_worker.model.reports.events import (
     CallAction,
     CallStatus,
     Event,
@@ -22,7 +22,6 @@ from voiceflow_worker.model.events import (
     SessionSummary,
     UnknownEvent,
 )
-from voiceflow_worker.webhooks.kept import OddEvent, OddReason
 from voiceflow_worker.webhooks.metrics import Metrics
 from voiceflow_worker.webhooks.ports import (
     AnswersEvents,
@@ -32,6 +31,7 @@ from voiceflow_worker.webhooks.ports import (
     OtherEvent,
     SettlesSummaries,
 )
+from voiceflow_worker.webhooks.quarantine import OddEvent, OddReason
 from voiceflow_worker.webhooks.reading import Answer, ClientLeftError, RequestReader, understood
 
 _log = structlog.get_logger("voiceflow.webhooks")

@@ -34,7 +34,7 @@ class DyingCallOperator(VoiceCallOperator):
 
 def _die(place: str, died: Path) -> None:
     """Arrange that this process ends at this place, and leave a mark that it did."""
-    from voiceflow_worker.core.journal import Journal
+    from voiceflow_worker.core.sending.journal import Journal
     from voiceflow_worker.core.worker import Worker
     from voiceflow_worker.gateway.client import VoiceClient
 

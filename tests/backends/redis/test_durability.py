@@ -12,8 +12,8 @@ from tests.support.scripted_redis import ScriptedRedis
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, moved, sample_job
 from voiceflow_worker.backends.redis import RedisStore
-from voiceflow_worker.backends.redis.durability import Guarantee, ServerFacts, judged, weakest
-from voiceflow_worker.backends.redis.url import Promise
+from voiceflow_worker.backends.redis.connection.durability import Guarantee, ServerFacts, judged, weakest
+from voiceflow_worker.backends.redis.connection.url import Promise
 from voiceflow_worker.errors import (
     RedisForgetsError,
     SettingsError,
@@ -22,8 +22,8 @@ from voiceflow_worker.errors import (
     StoreUnavailableError,
     StoreVersionError,
 )
-from voiceflow_worker.model.gate import Gate, GateScope, GateState
-from voiceflow_worker.model.job import JobState
+from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.jobs.job import JobState
 
 pytestmark = pytest.mark.anyio
 

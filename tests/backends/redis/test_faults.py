@@ -6,7 +6,7 @@ import anyio
 import pytest
 from coredis import exceptions as driver
 
-from voiceflow_worker.backends.redis.faults import is_lost, translated
+from voiceflow_worker.backends.redis.connection.faults import is_lost, translated
 from voiceflow_worker.errors import (
     RedisForgetsError,
     StoreCorruptError,

@@ -11,9 +11,9 @@ from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, ManualClock, moved, sample_job
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.sweep import Sweeper
-from voiceflow_worker.model.gate import Gate, GateScope, GateState
-from voiceflow_worker.model.job import Job, JobState
-from voiceflow_worker.model.policy import CallPolicy
+from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.policy import CallPolicy
 
 pytestmark = pytest.mark.anyio
 HOUR = timedelta(hours=1)

@@ -10,7 +10,7 @@ from tests.support.redis_server import RedisServer
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.model.job import JobState
+from voiceflow_worker.model.jobs.job import JobState
 
 pytestmark = pytest.mark.anyio
 MINUTE = timedelta(minutes=1)

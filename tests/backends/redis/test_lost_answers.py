@@ -13,10 +13,10 @@ from tests.support.cutting_proxy import CuttingProxy
 from tests.support.redis_server import RedisServer
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job, sample_jobs
-from voiceflow_worker.backends.redis.scripts import script
+from voiceflow_worker.backends.redis.connection.scripts import script
 from voiceflow_worker.core.ports import Event, EventKind, Store
 from voiceflow_worker.errors import StoreUnavailableError
-from voiceflow_worker.model.job import JobState
+from voiceflow_worker.model.jobs.job import JobState
 
 pytestmark = pytest.mark.anyio
 MINUTE = timedelta(minutes=1)
@@ -186,7 +186,7 @@ async def test_a_server_that_falls_silent_is_given_up(
     store: Store, proxy: CuttingProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No answer and no end of the connection: the time limit of an answer decides."""
-    monkeypatch.setattr("voiceflow_worker.backends.redis.clients.ANSWER_TIMEOUT", 0.2)
+    monkeypatch.setattr("voiceflow_worker.backends.redis.connection.clients.ANSWER_TIMEOUT", 0.2)
     async with open_store(f"redis://127.0.0.1:{proxy.port}/0") as impatient:
         proxy.fall_silent()
         with anyio.fail_after(10), pytest.raises(StoreUnavailableError, match="cannot be reached"):

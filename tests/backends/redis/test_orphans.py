@@ -10,13 +10,13 @@ from structlog.testing import capture_logs
 from tests.support.redis_server import RedisServer
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, ManualClock, moved, sample_job
-from voiceflow_worker.core.losses import Losses, in_words, read_losses
+from voiceflow_worker.core.guard.losses import Losses, in_words, read_losses
+from voiceflow_worker.core.overview.status import read_status
 from voiceflow_worker.core.ports import Order, Query, Store
-from voiceflow_worker.core.status import read_status
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import KeyConflictError
-from voiceflow_worker.model.job import Job, JobState
-from voiceflow_worker.model.policy import CallPolicy
+from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.policy import CallPolicy
 
 pytestmark = pytest.mark.anyio
 MINUTE = timedelta(minutes=1)

@@ -16,7 +16,7 @@ from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job, sample_jobs
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import StoreReadOnlyError, StoreUnavailableError
-from voiceflow_worker.model.job import JobState
+from voiceflow_worker.model.jobs.job import JobState
 
 pytestmark = pytest.mark.anyio
 MINUTE = timedelta(minutes=1)
@@ -132,7 +132,7 @@ async def test_an_error_inside_the_block_comes_out_as_itself(redis_server: Redis
 async def test_a_paused_server_is_given_up_and_found_again(
     own_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("voiceflow_worker.backends.redis.clients.ANSWER_TIMEOUT", 0.3)
+    monkeypatch.setattr("voiceflow_worker.backends.redis.connection.clients.ANSWER_TIMEOUT", 0.3)
     async with open_store(own_server.url) as store:
         job = sample_job()
         await store.jobs.enqueue([job], now=NOW)
@@ -232,8 +232,8 @@ async def test_a_cluster_goes_on_when_its_nodes_were_restarted(cluster: RedisClu
 async def test_a_paused_cluster_is_given_up_and_found_again(
     cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("voiceflow_worker.backends.redis.clients.ANSWER_TIMEOUT", 0.3)
-    monkeypatch.setattr("voiceflow_worker.backends.redis.clock.RESYNC_EVERY", 0.5)
+    monkeypatch.setattr("voiceflow_worker.backends.redis.connection.clients.ANSWER_TIMEOUT", 0.3)
+    monkeypatch.setattr("voiceflow_worker.backends.redis.connection.clock.RESYNC_EVERY", 0.5)
     cluster.flush()
     async with open_store(cluster.url) as store:
         await store.jobs.enqueue([sample_job()], now=NOW)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.support.redis_server import RedisServer, ask
 from voiceflow_worker.backends.contract import NOW
 from voiceflow_worker.backends.departures import Pace, repaced, taken
-from voiceflow_worker.backends.redis.scripts import script
+from voiceflow_worker.backends.redis.connection.scripts import script
 from voiceflow_worker.core.ports import Limits
 
 KEY = "voiceflow:{pace}"

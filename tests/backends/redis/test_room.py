@@ -12,8 +12,8 @@ from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job
 from voiceflow_worker.core.ports import Event, EventKind, Query
 from voiceflow_worker.errors import InvalidInputError, KeyConflictError
-from voiceflow_worker.model.gate import Gate, GateScope, GateState
-from voiceflow_worker.model.job import JobState
+from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.jobs.job import JobState
 
 pytestmark = pytest.mark.anyio
 HOUR = timedelta(hours=1)

@@ -19,8 +19,8 @@ from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.ports import Event, EventKind, Limits, Move, Order, Query, Store
 from voiceflow_worker.errors import KeyConflictError
-from voiceflow_worker.model.gate import Gate, GateScope, GateState
-from voiceflow_worker.model.job import Job, JobState
+from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.jobs.job import Job, JobState
 
 MINUTE = timedelta(minutes=1)
 BATCHES = [None, "a", "b", "=x:ids"]

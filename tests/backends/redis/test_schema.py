@@ -13,14 +13,15 @@ import pytest
 from tests.support.redis_server import RedisServer
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, ManualClock, moved, sample_job
-from voiceflow_worker.backends.redis import RedisStore, link
-from voiceflow_worker.backends.redis.codec import job_of_row
-from voiceflow_worker.backends.redis.scripts import Script, script
+from voiceflow_worker.backends.redis import RedisStore
+from voiceflow_worker.backends.redis.connection import link
+from voiceflow_worker.backends.redis.connection.codec import job_of_row
+from voiceflow_worker.backends.redis.connection.scripts import Script, script
 from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.core.sweep import Sweeper
-from voiceflow_worker.model.gate import Gate, GateScope, GateState
-from voiceflow_worker.model.job import Job, JobState
-from voiceflow_worker.model.policy import CallPolicy
+from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.policy import CallPolicy
 
 pytestmark = pytest.mark.anyio
 MINUTE = timedelta(minutes=1)

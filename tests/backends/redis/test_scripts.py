@@ -11,10 +11,10 @@ import pytest
 from tests.support.redis_server import RedisServer
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job
-from voiceflow_worker.backends.redis.keys import Keys
-from voiceflow_worker.backends.redis.scripts import script
+from voiceflow_worker.backends.redis.connection.keys import Keys
+from voiceflow_worker.backends.redis.connection.scripts import script
 from voiceflow_worker.core.ports import Limits, Query
-from voiceflow_worker.model.job import JobState
+from voiceflow_worker.model.jobs.job import JobState
 
 pytestmark = pytest.mark.anyio
 

@@ -6,7 +6,7 @@ import ssl
 
 import pytest
 
-from voiceflow_worker.backends.redis.url import Promise, Topology, parse_url
+from voiceflow_worker.backends.redis.connection.url import Promise, Topology, parse_url
 from voiceflow_worker.errors import SettingsError
 
 

@@ -24,7 +24,7 @@ import anyio
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract.samples import NOW, QUEUE, sample_job
 from voiceflow_worker.core.ports import Move, Store
-from voiceflow_worker.model.job import JobState
+from voiceflow_worker.model.jobs.job import JobState
 
 
 async def add(store: Store, name: str, times: int) -> None:

@@ -17,7 +17,7 @@ import pytest
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job, sample_jobs
 from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
-from voiceflow_worker.backends.sqlite.faults import translated
+from voiceflow_worker.backends.sqlite.file.faults import translated
 from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.errors import (
     StoreCorruptError,
@@ -26,7 +26,7 @@ from voiceflow_worker.errors import (
     StoreUnavailableError,
     StoreVersionError,
 )
-from voiceflow_worker.model.job import JobState
+from voiceflow_worker.model.jobs.job import JobState
 
 pytestmark = pytest.mark.anyio
 SHORT = timedelta(milliseconds=50)

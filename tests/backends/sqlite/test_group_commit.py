@@ -14,11 +14,11 @@ import pytest
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job, sample_jobs
 from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
-from voiceflow_worker.backends.sqlite.connection import Connection
+from voiceflow_worker.backends.sqlite.file.connection import Connection
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Operation, Transaction
 from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.errors import StoreUnavailableError
-from voiceflow_worker.model.job import JobState
+from voiceflow_worker.model.jobs.job import JobState
 
 pytestmark = pytest.mark.anyio
 

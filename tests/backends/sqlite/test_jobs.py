@@ -12,8 +12,8 @@ import pytest
 
 from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
 from voiceflow_worker.backends.sqlite import SqliteStore, jobs, open_sqlite
-from voiceflow_worker.backends.sqlite.connection import Connection, Row
-from voiceflow_worker.model.gate import Gate, GateScope, GateState
+from voiceflow_worker.backends.sqlite.file.connection import Connection, Row
+from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 
 pytestmark = pytest.mark.anyio
 HOUR = timedelta(hours=1)

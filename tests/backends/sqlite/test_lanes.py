@@ -12,10 +12,10 @@ import pytest
 
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
-from voiceflow_worker.backends.sqlite.connection import Connection
+from voiceflow_worker.backends.sqlite.file.connection import Connection
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.model.gate import Gate, GateScope, GateState
-from voiceflow_worker.model.job import Job
+from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.jobs.job import Job
 
 pytestmark = pytest.mark.anyio
 HOUR = timedelta(hours=1)

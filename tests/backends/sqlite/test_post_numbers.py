@@ -12,7 +12,7 @@ import pytest
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_jobs
 from voiceflow_worker.core.ports import Event, EventKind
-from voiceflow_worker.model.job import JobState
+from voiceflow_worker.model.jobs.job import JobState
 
 pytestmark = pytest.mark.anyio
 

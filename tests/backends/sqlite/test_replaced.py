@@ -16,7 +16,7 @@ from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallRequest, Worker
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.sqlite.same_files import GLANCE_EVERY
+from voiceflow_worker.backends.sqlite.file.same_files import GLANCE_EVERY
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import StoreReplacedError
 

@@ -14,12 +14,12 @@ import pytest
 from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
 from voiceflow_worker.backends.contract.find import FOUND
 from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
-from voiceflow_worker.backends.sqlite.connection import Connection
-from voiceflow_worker.backends.sqlite.opening import open_reader, open_writer
+from voiceflow_worker.backends.sqlite.file.connection import Connection
+from voiceflow_worker.backends.sqlite.file.opening import open_reader, open_writer
+from voiceflow_worker.backends.sqlite.file.statements import statements
 from voiceflow_worker.backends.sqlite.searches import search
-from voiceflow_worker.backends.sqlite.statements import statements
 from voiceflow_worker.core.ports import Order, Query
-from voiceflow_worker.model.job import JobState
+from voiceflow_worker.model.jobs.job import JobState
 
 FILES = ["jobs", "leasing", "lanes", "outbox", "control", "records"]
 

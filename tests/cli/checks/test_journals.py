@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 from voiceflow_worker.cli.checks.diagnosis import Level
 from voiceflow_worker.cli.checks.journals import judged_testimony
-from voiceflow_worker.core import testimony
-from voiceflow_worker.model.job import Job, JobState
+from voiceflow_worker.core.guard import testimony
+from voiceflow_worker.model.jobs.job import Job, JobState
 
 
 def job() -> Job:

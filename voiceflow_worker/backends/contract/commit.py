@@ -11,7 +11,7 @@ import anyio
 from voiceflow_worker.backends.contract.ground import Ground
 from voiceflow_worker.backends.contract.samples import NOW, QUEUE, moved, sample_job, sample_jobs
 from voiceflow_worker.core.ports import Move, Query, Store
-from voiceflow_worker.model.job import Job, JobState, Note, NoteKind, Post
+from voiceflow_worker.model.jobs.job import Job, JobState, Note, NoteKind, Post
 
 MINUTE = timedelta(minutes=1)
 

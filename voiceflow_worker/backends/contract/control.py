@@ -14,8 +14,8 @@ import pytest
 from voiceflow_worker.backends.contract.ground import Ground
 from voiceflow_worker.backends.contract.samples import NOW, QUEUE, moved, sample_job
 from voiceflow_worker.core.ports import Limits, Slots, Store
-from voiceflow_worker.model.gate import Gate, GateScope, GateState
-from voiceflow_worker.model.job import JobState
+from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.jobs.job import JobState
 
 SECOND = timedelta(seconds=1)
 MICROSECOND = timedelta(microseconds=1)

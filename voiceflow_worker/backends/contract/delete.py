@@ -12,7 +12,7 @@ from voiceflow_worker.backends.contract.ground import Ground
 from voiceflow_worker.backends.contract.samples import NOW, QUEUE, moved, sample_job, sample_jobs
 from voiceflow_worker.core.ports import KeyOwner, Query, Store
 from voiceflow_worker.errors import KeyConflictError
-from voiceflow_worker.model.job import Job, JobState
+from voiceflow_worker.model.jobs.job import Job, JobState
 
 DAY = timedelta(days=1)
 MICROSECOND = timedelta(microseconds=1)

@@ -16,8 +16,8 @@ from voiceflow_worker.backends.contract.ground import Ground
 from voiceflow_worker.backends.contract.samples import NOW, QUEUE, moved, sample_job, sample_jobs
 from voiceflow_worker.core.ports import KeyOwner, Query, Store
 from voiceflow_worker.errors import KeyConflictError
-from voiceflow_worker.model.charge import Charge
-from voiceflow_worker.model.job import (
+from voiceflow_worker.model.hours.window import CallWindow
+from voiceflow_worker.model.jobs.job import (
     Job,
     JobState,
     KeyPress,
@@ -27,9 +27,9 @@ from voiceflow_worker.model.job import (
     PostVerdict,
     RedialPolicy,
 )
-from voiceflow_worker.model.outcome import CallLeg, Outcome
-from voiceflow_worker.model.status import SessionStatus
-from voiceflow_worker.model.window import CallWindow
+from voiceflow_worker.model.reports.charge import Charge
+from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
+from voiceflow_worker.model.reports.status import SessionStatus
 
 HOUR = timedelta(hours=1)
 MICROSECOND = timedelta(microseconds=1)

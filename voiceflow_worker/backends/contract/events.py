@@ -12,7 +12,7 @@ import anyio
 from voiceflow_worker.backends.contract.ground import Ground
 from voiceflow_worker.backends.contract.samples import NOW, QUEUE, moved, sample_job, sample_jobs
 from voiceflow_worker.core.ports import Event, EventKind, Move, Store
-from voiceflow_worker.model.job import Job, JobState
+from voiceflow_worker.model.jobs.job import Job, JobState
 
 MINUTE = timedelta(minutes=1)
 

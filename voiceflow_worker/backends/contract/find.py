@@ -14,7 +14,7 @@ import pytest
 from voiceflow_worker.backends.contract.ground import Ground
 from voiceflow_worker.backends.contract.samples import NOW, QUEUE, moved, sample_job, sample_jobs
 from voiceflow_worker.core.ports import Order, Query, Store
-from voiceflow_worker.model.job import Job, JobState
+from voiceflow_worker.model.jobs.job import Job, JobState
 
 MINUTE = timedelta(minutes=1)
 MICROSECOND = timedelta(microseconds=1)

@@ -14,9 +14,9 @@ import pytest
 from voiceflow_worker.backends.contract.ground import Ground
 from voiceflow_worker.backends.contract.samples import NOW, QUEUE, moved, sample_job, sample_jobs
 from voiceflow_worker.core.ports import Limits, Query, Store
-from voiceflow_worker.model.admission import PRIORITIES
-from voiceflow_worker.model.gate import Gate, GateScope, GateState
-from voiceflow_worker.model.job import Job, JobState
+from voiceflow_worker.model.jobs.admission import PRIORITIES
+from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.jobs.job import Job, JobState
 
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)

@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any
 
 from voiceflow_worker.core.ports import Event, Move
-from voiceflow_worker.model.job import Job, JobState
+from voiceflow_worker.model.jobs.job import Job, JobState
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
 QUEUE = "default"

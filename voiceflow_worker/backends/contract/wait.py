@@ -11,8 +11,8 @@ import anyio
 from voiceflow_worker.backends.contract.ground import Ground
 from voiceflow_worker.backends.contract.samples import NOW, QUEUE, moved, sample_job
 from voiceflow_worker.core.ports import Limits, Store
-from voiceflow_worker.model.gate import Gate, GateScope, GateState
-from voiceflow_worker.model.job import JobState
+from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.jobs.job import JobState
 
 LONG = timedelta(hours=1)
 """Longer than any test: who waits so long was not woken."""

@@ -12,7 +12,7 @@ from voiceflow_worker.backends.departures import Pace, repaced, taken
 from voiceflow_worker.backends.memory.lanes import NEVER
 from voiceflow_worker.backends.memory.state import Batches, Changes
 from voiceflow_worker.core.ports import Limits, Slots
-from voiceflow_worker.model.gate import Gate, GateScope, GateState, merged
+from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState, merged
 
 
 class MemoryControl:

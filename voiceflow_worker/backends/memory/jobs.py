@@ -17,9 +17,9 @@ from voiceflow_worker.backends.memory.control import MemoryControl
 from voiceflow_worker.backends.memory.lanes import Lanes
 from voiceflow_worker.backends.memory.state import Batches, Changes, Tombstone, Tombstones
 from voiceflow_worker.core.ports import Clock, Enqueued, Event, KeyOwner, Move, Order, Query
-from voiceflow_worker.model import lifecycle
-from voiceflow_worker.model.gate import GateScope
-from voiceflow_worker.model.job import Job, JobState
+from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.gate import GateScope
+from voiceflow_worker.model.jobs.job import Job, JobState
 
 
 class MemoryJobs:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from heapq import heappop, heappush
 
-from voiceflow_worker.model.job import Job, JobState
+from voiceflow_worker.model.jobs.job import Job, JobState
 
 Place = tuple[datetime, str]
 """due_at and id: sorts as jobs of one priority are leased."""

@@ -9,8 +9,8 @@ from voiceflow_worker.backends.memory.control import MemoryControl
 from voiceflow_worker.backends.memory.jobs import MemoryJobs
 from voiceflow_worker.backends.memory.records import MemoryRecords
 from voiceflow_worker.backends.memory.state import Batches, Changes, Tombstones
-from voiceflow_worker.core.clock import SystemClock
 from voiceflow_worker.core.ports import Clock
+from voiceflow_worker.core.ports.clock import SystemClock
 
 
 class MemoryStore:

@@ -7,9 +7,9 @@ from functools import partial
 
 import anyio
 
-from voiceflow_worker.backends.redis.clients import Client
-from voiceflow_worker.backends.redis.keys import Keys
-from voiceflow_worker.backends.redis.link import Link
+from voiceflow_worker.backends.redis.connection.clients import Client
+from voiceflow_worker.backends.redis.connection.keys import Keys
+from voiceflow_worker.backends.redis.connection.link import Link
 from voiceflow_worker.backends.wakeups import Wakeups
 from voiceflow_worker.core.ports import Clock
 from voiceflow_worker.errors import StoreError

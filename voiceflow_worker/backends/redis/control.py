@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from voiceflow_worker.backends.redis.clients import Client
-from voiceflow_worker.backends.redis.codec import Argument, gate_field, gate_of, gate_text
-from voiceflow_worker.backends.redis.keys import Keys
-from voiceflow_worker.backends.redis.link import Link
+from voiceflow_worker.backends.redis.connection.clients import Client
+from voiceflow_worker.backends.redis.connection.codec import Argument, gate_field, gate_of, gate_text
+from voiceflow_worker.backends.redis.connection.keys import Keys
+from voiceflow_worker.backends.redis.connection.link import Link
 from voiceflow_worker.core.ports import Limits, Slots
 from voiceflow_worker.errors import StoreUnavailableError
-from voiceflow_worker.model.gate import Gate, merged
+from voiceflow_worker.model.jobs.gate import Gate, merged
 
 _ROUNDS = 50
 """How often an order is merged anew after somebody else's came between; a worker's 429s come from few at a time."""

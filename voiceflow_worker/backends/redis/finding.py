@@ -8,11 +8,11 @@ from functools import partial
 
 from voiceflow_worker.backends.instant import to_micros
 from voiceflow_worker.backends.record import readable
-from voiceflow_worker.backends.redis.codec import Argument, job_of_row, micros, optional
-from voiceflow_worker.backends.redis.keys import Keys, id_index, state_index
-from voiceflow_worker.backends.redis.link import Link
+from voiceflow_worker.backends.redis.connection.codec import Argument, job_of_row, micros, optional
+from voiceflow_worker.backends.redis.connection.keys import Keys, id_index, state_index
+from voiceflow_worker.backends.redis.connection.link import Link
 from voiceflow_worker.core.ports import Order, Query
-from voiceflow_worker.model.job import Job, JobState
+from voiceflow_worker.model.jobs.job import Job, JobState
 
 _PAGE = 500
 """Jobs read by one script: a few milliseconds."""

@@ -15,7 +15,7 @@ from voiceflow_worker.backends.matching import require_answerable, require_well_
 from voiceflow_worker.backends.record import readable
 from voiceflow_worker.backends.redis import finding
 from voiceflow_worker.backends.redis.changes import Changes
-from voiceflow_worker.backends.redis.codec import (
+from voiceflow_worker.backends.redis.connection.codec import (
     Argument,
     buried,
     event_of,
@@ -27,12 +27,12 @@ from voiceflow_worker.backends.redis.codec import (
     optional,
     owner_of,
 )
-from voiceflow_worker.backends.redis.keys import Keys, state_index
-from voiceflow_worker.backends.redis.link import Link
+from voiceflow_worker.backends.redis.connection.keys import Keys, state_index
+from voiceflow_worker.backends.redis.connection.link import Link
 from voiceflow_worker.backends.redis.registers import Registers
 from voiceflow_worker.core.ports import Enqueued, Event, KeyOwner, Move, Query
 from voiceflow_worker.errors import InvalidInputError, KeyConflict, KeyConflictError
-from voiceflow_worker.model.job import Job, JobState
+from voiceflow_worker.model.jobs.job import Job, JobState
 
 MOST_IN_ONE_CALL = 20_000
 """Jobs in one `enqueue`, for some 1.5 s: the time limit of an answer is 5 s, and nobody else is served meanwhile."""

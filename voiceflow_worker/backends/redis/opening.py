@@ -8,17 +8,17 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from voiceflow_worker.backends.redis.changes import Changes
-from voiceflow_worker.backends.redis.clock import ServerClock
+from voiceflow_worker.backends.redis.connection.clock import ServerClock
+from voiceflow_worker.backends.redis.connection.keys import Keys
+from voiceflow_worker.backends.redis.connection.link import Greeting, Link
+from voiceflow_worker.backends.redis.connection.scripts import load as load_scripts
+from voiceflow_worker.backends.redis.connection.survey import Survey
+from voiceflow_worker.backends.redis.connection.url import Promise, parse_url
 from voiceflow_worker.backends.redis.control import RedisControl
 from voiceflow_worker.backends.redis.jobs import RedisJobs
-from voiceflow_worker.backends.redis.keys import Keys
-from voiceflow_worker.backends.redis.link import Greeting, Link
 from voiceflow_worker.backends.redis.records import RedisRecords
 from voiceflow_worker.backends.redis.registers import Registers
-from voiceflow_worker.backends.redis.scripts import load as load_scripts
 from voiceflow_worker.backends.redis.store import RedisStore
-from voiceflow_worker.backends.redis.survey import Survey
-from voiceflow_worker.backends.redis.url import Promise, parse_url
 from voiceflow_worker.core.ports import Clock
 
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from voiceflow_worker.backends.instant import to_micros
-from voiceflow_worker.backends.redis.codec import Argument, micros, optional
-from voiceflow_worker.backends.redis.keys import Keys
-from voiceflow_worker.backends.redis.link import Link
+from voiceflow_worker.backends.redis.connection.codec import Argument, micros, optional
+from voiceflow_worker.backends.redis.connection.keys import Keys
+from voiceflow_worker.backends.redis.connection.link import Link
 from voiceflow_worker.backends.redis.registers import Registers
 
 _LOOKS = 1000

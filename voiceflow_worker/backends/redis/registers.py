@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from voiceflow_worker.backends.redis.keys import Keys
-from voiceflow_worker.backends.redis.link import Link
+from voiceflow_worker.backends.redis.connection.keys import Keys
+from voiceflow_worker.backends.redis.connection.link import Link
 
 
 class Registers:

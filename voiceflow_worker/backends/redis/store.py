@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from voiceflow_worker.backends.redis.connection.durability import Durability
+from voiceflow_worker.backends.redis.connection.keys import Keys
+from voiceflow_worker.backends.redis.connection.link import Link
 from voiceflow_worker.backends.redis.control import RedisControl
-from voiceflow_worker.backends.redis.durability import Durability
 from voiceflow_worker.backends.redis.jobs import RedisJobs
-from voiceflow_worker.backends.redis.keys import Keys
-from voiceflow_worker.backends.redis.link import Link
 from voiceflow_worker.backends.redis.records import RedisRecords
-from voiceflow_worker.core.losses import Losses
+from voiceflow_worker.core.guard.losses import Losses
 from voiceflow_worker.core.ports import Clock
-from voiceflow_worker.model.job import JobState
+from voiceflow_worker.model.jobs.job import JobState
 
 
 @dataclass(frozen=True, slots=True)

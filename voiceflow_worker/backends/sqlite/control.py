@@ -8,14 +8,14 @@ from functools import partial
 
 from voiceflow_worker.backends.departures import Pace, repaced, taken
 from voiceflow_worker.backends.instant import to_micros
-from voiceflow_worker.backends.sqlite.connection import Connection
+from voiceflow_worker.backends.sqlite.file.connection import Connection
+from voiceflow_worker.backends.sqlite.file.statements import statements
 from voiceflow_worker.backends.sqlite.gates import gate_of, row_of, standing_gate
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Transaction
 from voiceflow_worker.backends.sqlite.reading import Reader
 from voiceflow_worker.backends.sqlite.records import drop_all
-from voiceflow_worker.backends.sqlite.statements import statements
 from voiceflow_worker.core.ports import Limits, Slots
-from voiceflow_worker.model.gate import Gate, merged
+from voiceflow_worker.model.jobs.gate import Gate, merged
 
 
 class SqliteControl:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from voiceflow_worker.backends.instant import from_micros, from_micros_or_none, to_micros, to_micros_or_none
-from voiceflow_worker.backends.sqlite.connection import Connection, Row
-from voiceflow_worker.backends.sqlite.statements import statements
-from voiceflow_worker.model.gate import Gate, GateScope, known_gate
+from voiceflow_worker.backends.sqlite.file.connection import Connection, Row
+from voiceflow_worker.backends.sqlite.file.statements import statements
+from voiceflow_worker.model.jobs.gate import Gate, GateScope, known_gate
 
 
 def standing_gate(db: Connection, queue: str, scope: GateScope, name: str) -> Gate | None:

@@ -23,11 +23,11 @@ import structlog
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from voiceflow_worker.backends.sqlite.blocking import BlockingThread, LoopCalls
-from voiceflow_worker.backends.sqlite.connection import Connection
-from voiceflow_worker.backends.sqlite.faults import BUSY, newer_version, translated
-from voiceflow_worker.backends.sqlite.opening import SCHEMA_VERSION
-from voiceflow_worker.backends.sqlite.same_files import SameFiles
-from voiceflow_worker.backends.sqlite.statements import statements
+from voiceflow_worker.backends.sqlite.file.connection import Connection
+from voiceflow_worker.backends.sqlite.file.faults import BUSY, newer_version, translated
+from voiceflow_worker.backends.sqlite.file.opening import SCHEMA_VERSION
+from voiceflow_worker.backends.sqlite.file.same_files import SameFiles
+from voiceflow_worker.backends.sqlite.file.statements import statements
 from voiceflow_worker.errors import StoreUnavailableError, VoiceflowError
 
 T = TypeVar("T")

@@ -16,17 +16,17 @@ from voiceflow_worker.backends.instant import from_micros, to_micros
 from voiceflow_worker.backends.matching import matches, require_answerable, require_well_formed
 from voiceflow_worker.backends.record import readable
 from voiceflow_worker.backends.sqlite import writes
-from voiceflow_worker.backends.sqlite.connection import Connection
+from voiceflow_worker.backends.sqlite.file.connection import Connection
+from voiceflow_worker.backends.sqlite.file.statements import statements
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit
 from voiceflow_worker.backends.sqlite.leasing import lease
 from voiceflow_worker.backends.sqlite.reading import Reader, job_of
 from voiceflow_worker.backends.sqlite.records import drop_all
 from voiceflow_worker.backends.sqlite.searches import search
-from voiceflow_worker.backends.sqlite.statements import statements
 from voiceflow_worker.backends.wakeups import Wakeups
 from voiceflow_worker.core.ports import Clock, Enqueued, Event, EventKind, KeyOwner, Move, Order, Query
 from voiceflow_worker.errors import StoreVersionError
-from voiceflow_worker.model.job import Job, JobState
+from voiceflow_worker.model.jobs.job import Job, JobState
 
 T = TypeVar("T")
 U = TypeVar("U")

@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 from uuid import uuid4
 
 from voiceflow_worker.backends.instant import to_micros
-from voiceflow_worker.backends.sqlite.connection import Connection, Row
+from voiceflow_worker.backends.sqlite.file.connection import Connection, Row
+from voiceflow_worker.backends.sqlite.file.statements import statements
 from voiceflow_worker.backends.sqlite.gates import standing_gate
 from voiceflow_worker.backends.sqlite.group_commit import Transaction
-from voiceflow_worker.backends.sqlite.statements import statements
-from voiceflow_worker.model.gate import GateScope, GateState
+from voiceflow_worker.model.jobs.gate import GateScope, GateState
 
 _CHUNK = 16
 """Jobs read ahead from a lane that another one of its priority stands beside."""

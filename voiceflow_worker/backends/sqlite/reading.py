@@ -15,11 +15,11 @@ from anyio import to_thread
 from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.backends.record import job_from, readable
-from voiceflow_worker.backends.sqlite.connection import Connection, Row
-from voiceflow_worker.backends.sqlite.faults import BUSY, translating
-from voiceflow_worker.backends.sqlite.opening import open_reader, persist
-from voiceflow_worker.backends.sqlite.same_files import SameFiles
-from voiceflow_worker.model.job import Job
+from voiceflow_worker.backends.sqlite.file.connection import Connection, Row
+from voiceflow_worker.backends.sqlite.file.faults import BUSY, translating
+from voiceflow_worker.backends.sqlite.file.opening import open_reader, persist
+from voiceflow_worker.backends.sqlite.file.same_files import SameFiles
+from voiceflow_worker.model.jobs.job import Job
 
 T = TypeVar("T")
 

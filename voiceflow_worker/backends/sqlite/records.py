@@ -7,10 +7,10 @@ from datetime import datetime
 from functools import partial
 
 from voiceflow_worker.backends.instant import to_micros, to_micros_or_none
-from voiceflow_worker.backends.sqlite.connection import Row
+from voiceflow_worker.backends.sqlite.file.connection import Row
+from voiceflow_worker.backends.sqlite.file.statements import statements
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Transaction
 from voiceflow_worker.backends.sqlite.reading import Reader
-from voiceflow_worker.backends.sqlite.statements import statements
 
 _PER_STEP = 128
 _PRUNED_AT_ONCE = 1000

@@ -7,9 +7,9 @@ from typing import Any
 import orjson
 
 from voiceflow_worker.backends.instant import to_micros
-from voiceflow_worker.backends.sqlite.statements import statements
+from voiceflow_worker.backends.sqlite.file.statements import statements
 from voiceflow_worker.core.ports import Query
-from voiceflow_worker.model.job import JobState
+from voiceflow_worker.model.jobs.job import JobState
 
 _QUEUED = frozenset({JobState.QUEUED})
 

@@ -14,20 +14,20 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
-from voiceflow_worker.backends.sqlite.address import path_of
-from voiceflow_worker.backends.sqlite.connection import Connection
 from voiceflow_worker.backends.sqlite.control import SqliteControl
-from voiceflow_worker.backends.sqlite.faults import BUSY
+from voiceflow_worker.backends.sqlite.file.address import path_of
+from voiceflow_worker.backends.sqlite.file.connection import Connection
+from voiceflow_worker.backends.sqlite.file.faults import BUSY
+from voiceflow_worker.backends.sqlite.file.opening import open_file, open_reader
+from voiceflow_worker.backends.sqlite.file.same_files import SameFiles
+from voiceflow_worker.backends.sqlite.file.statements import load as load_statements
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit
 from voiceflow_worker.backends.sqlite.jobs import SqliteJobs
-from voiceflow_worker.backends.sqlite.opening import open_file, open_reader
 from voiceflow_worker.backends.sqlite.reading import Reader
 from voiceflow_worker.backends.sqlite.records import SqliteRecords
-from voiceflow_worker.backends.sqlite.same_files import SameFiles
-from voiceflow_worker.backends.sqlite.statements import load as load_statements
 from voiceflow_worker.backends.wakeups import Wakeups
-from voiceflow_worker.core.clock import SystemClock
 from voiceflow_worker.core.ports import Clock
+from voiceflow_worker.core.ports.clock import SystemClock
 from voiceflow_worker.errors import StoreUnavailableError
 
 _PATIENCE = timedelta(seconds=10)

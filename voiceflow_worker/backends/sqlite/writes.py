@@ -9,12 +9,12 @@ from datetime import datetime
 from voiceflow_worker.backends.admission import admission, remembered, remembered_state
 from voiceflow_worker.backends.instant import from_micros, from_micros_or_none, to_micros, to_micros_or_none
 from voiceflow_worker.backends.record import Head, head_of, record_of
-from voiceflow_worker.backends.sqlite.connection import Row
+from voiceflow_worker.backends.sqlite.file.connection import Row
+from voiceflow_worker.backends.sqlite.file.statements import statements
 from voiceflow_worker.backends.sqlite.group_commit import Transaction
 from voiceflow_worker.backends.sqlite.reading import job_of
-from voiceflow_worker.backends.sqlite.statements import statements
 from voiceflow_worker.core.ports import Enqueued, Event, Move
-from voiceflow_worker.model.job import Job, JobState
+from voiceflow_worker.model.jobs.job import Job, JobState
 
 _PER_STEP = 64
 """Rows written before others may have their turn: 1 to 2 ms."""

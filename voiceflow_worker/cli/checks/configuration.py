@@ -9,7 +9,7 @@ from voiceflow_worker.cli.checks.surroundings import Surroundings
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.gateway.wire import BASE_URL
-from voiceflow_worker.model.duration import write_duration
+from voiceflow_worker.model.text.duration import write_duration
 from voiceflow_worker.settings import unknown_variables
 
 ZONE = "Asia/Singapore"

@@ -8,8 +8,8 @@ from difflib import get_close_matches
 from voiceflow_worker.cli.checks.diagnosis import CannotLookError, Found, failure, ok, warning
 from voiceflow_worker.cli.checks.surroundings import Surroundings
 from voiceflow_worker.errors import PhoneNumberError, RequestFailedError, VoiceUnavailableError
-from voiceflow_worker.model.duration import write_duration
-from voiceflow_worker.model.phone import normalise
+from voiceflow_worker.model.numbers.phone import normalise
+from voiceflow_worker.model.text.duration import write_duration
 
 DATE_GRAIN = timedelta(seconds=1)
 """A Date header tells whole seconds, and cuts off the rest (RFC 9110 §5.6.7)."""

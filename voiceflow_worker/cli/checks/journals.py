@@ -6,7 +6,7 @@ from voiceflow_worker.cli.checks.diagnosis import Found, failure, ok
 from voiceflow_worker.cli.checks.surroundings import Surroundings
 from voiceflow_worker.cli.journals import journal_files
 from voiceflow_worker.cli.output import count_of
-from voiceflow_worker.core.testimony import Testimony, testimony
+from voiceflow_worker.core.guard.testimony import Testimony, testimony
 
 
 async def journals(looked: Surroundings) -> Found | None:

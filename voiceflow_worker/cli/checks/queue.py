@@ -8,16 +8,16 @@ from voiceflow_worker.cli.checks.diagnosis import Found, failure, ok, warning
 from voiceflow_worker.cli.checks.surroundings import Surroundings
 from voiceflow_worker.cli.hold import resume_of
 from voiceflow_worker.cli.output import count_of
-from voiceflow_worker.core.gate_story import gate_in_words
-from voiceflow_worker.core.losses import in_words as losses_in_words
-from voiceflow_worker.core.losses import read_losses
-from voiceflow_worker.core.number_health import NumberHealth
+from voiceflow_worker.core.guard.losses import in_words as losses_in_words
+from voiceflow_worker.core.guard.losses import read_losses
+from voiceflow_worker.core.guard.witness import HELD as SET_BACK
+from voiceflow_worker.core.numbers.health import NumberHealth
+from voiceflow_worker.core.overview.gate_story import gate_in_words
+from voiceflow_worker.core.overview.status import read_status
 from voiceflow_worker.core.ports import Limits, Query
-from voiceflow_worker.core.status import read_status
-from voiceflow_worker.core.witness import HELD as SET_BACK
-from voiceflow_worker.model.gate import GateState
-from voiceflow_worker.model.job import JobState
-from voiceflow_worker.model.phone import is_e164, normalise
+from voiceflow_worker.model.jobs.gate import GateState
+from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.model.numbers.phone import is_e164, normalise
 
 MOST_DOUBTS = 1000
 

@@ -118,7 +118,7 @@ def _file(looked: Surroundings) -> Path | None:
 
 
 def _durability_of_file(path: Path) -> Found:
-    from voiceflow_worker.backends.sqlite.opening import open_writer
+    from voiceflow_worker.backends.sqlite.file.opening import open_writer
 
     # Opened as a worker opens it: what it finds is what a worker would.
     db = open_writer(path, patience=_PATIENCE)

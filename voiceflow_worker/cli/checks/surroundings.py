@@ -15,7 +15,7 @@ from voiceflow_worker.cli.checks.diagnosis import TIME_LIMIT, CannotLookError, F
 from voiceflow_worker.cli.opening import file_of, stores_near
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import SettingsError, StoreError, VoiceflowError, VoiceUnavailableError
-from voiceflow_worker.gateway.account import Webhook
+from voiceflow_worker.gateway.account.resources import Webhook
 from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.settings import Settings
 

@@ -8,14 +8,14 @@ import httpx
 
 from voiceflow_worker.cli.checks.diagnosis import Found, failure, ok, warning
 from voiceflow_worker.cli.checks.surroundings import Surroundings
-from voiceflow_worker.core.heartbeat import FRESH, Heartbeats
+from voiceflow_worker.core.overview.heartbeat import FRESH, Heartbeats
 from voiceflow_worker.core.ports import Query
-from voiceflow_worker.gateway.account import Webhook, WebhookType
-from voiceflow_worker.gateway.verdict import describe
-from voiceflow_worker.model.duration import write_duration
-from voiceflow_worker.model.job import JobState
-from voiceflow_worker.model.policy import Outcomes
-from voiceflow_worker.model.web_address import is_this_machine, why_not_from_outside
+from voiceflow_worker.gateway.account.resources import Webhook, WebhookType
+from voiceflow_worker.gateway.answers.verdict import describe
+from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.model.jobs.policy import Outcomes
+from voiceflow_worker.model.text.duration import write_duration
+from voiceflow_worker.model.text.web_address import is_this_machine, why_not_from_outside
 from voiceflow_worker.webhooks.app import PATH
 
 TIMEOUT = httpx.Timeout(4)

@@ -10,10 +10,10 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from voiceflow_worker.core.gate_story import gate_in_words
-from voiceflow_worker.core.story import ending
-from voiceflow_worker.model.moment import in_words
-from voiceflow_worker.model.printable import shown_in_page
+from voiceflow_worker.core.overview.gate_story import gate_in_words
+from voiceflow_worker.core.overview.story import ending
+from voiceflow_worker.model.text.moment import in_words
+from voiceflow_worker.model.text.printable import shown_in_page
 
 _PACKAGE = "voiceflow_worker.webhooks.pages"
 

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 import anyio
 import anyio.lowlevel
 
-from voiceflow_worker.core.identity import checked_queue, job_of, queue_of
+from voiceflow_worker.core.events.progress import CallProgress
+from voiceflow_worker.core.overview.status import QueueStatus, read_status
+from voiceflow_worker.core.overview.story import Story, story
 from voiceflow_worker.core.ports import Query, Store
-from voiceflow_worker.core.progress import CallProgress
-from voiceflow_worker.core.queue_names import QueueNames
-from voiceflow_worker.core.status import QueueStatus, read_status
-from voiceflow_worker.core.story import Story, story
+from voiceflow_worker.core.ports.identity import checked_queue, job_of, queue_of
+from voiceflow_worker.core.ports.queue_names import QueueNames
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
-from voiceflow_worker.model.gate import Gate, GateScope
-from voiceflow_worker.model.job import Job, JobState
-from voiceflow_worker.model.phone import parse_number, usual_form
-from voiceflow_worker.model.status import REACHED
+from voiceflow_worker.model.jobs.gate import Gate, GateScope
+from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.numbers.phone import parse_number, usual_form
+from voiceflow_worker.model.reports.status import REACHED
 
 DEFAULT_QUEUE = "default"
 CALLS_A_PAGE = 100

@@ -1,0 +1,1 @@
+"""The connection to Redis servers: URLs, clients, durability, keys, scripts."""

@@ -1,0 +1,65 @@
+"""The time of the server, so that all workers go by one clock."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+import anyio
+
+from voiceflow_worker.backends.redis.connection.link import Link
+from voiceflow_worker.errors import StoreError
+
+RESYNC_EVERY = 5.0
+SAMPLES = 3
+
+
+class ServerClock:
+    """Server time as an offset to this machine's monotonic clock, measured anew every few seconds.
+
+    Of some samples the one with the shortest trip counts: its error is at most half that trip. A new offset is taken
+    when it is sure to be better than the old one, or the old one is sure to be wrong.
+    """
+
+    def __init__(self, link: Link, key: str) -> None:
+        self._link = link
+        self._key = key
+        self._offset = time.time() - time.monotonic()
+        self._error = float("inf")
+
+    def now(self) -> datetime:
+        """The time of the server, aware, UTC."""
+        return datetime.fromtimestamp(self._offset + time.monotonic(), UTC)
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that never jumps."""
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep; at most 0 is a checkpoint."""
+        await anyio.sleep(max(seconds, 0.0))
+
+    async def synchronise(self) -> None:
+        """Measure the offset. Raises `StoreError`."""
+        best: tuple[float, float] | None = None
+        for _ in range(SAMPLES):
+            asked = time.monotonic()
+            seconds, microseconds = await self._link.run("clock", self._key)
+            answered = time.monotonic()
+            error = (answered - asked) / 2
+            if best is None or error < best[0]:
+                best = error, int(seconds) + int(microseconds) / 1e6 - (asked + answered) / 2
+        if best is not None and (best[0] <= self._error or abs(best[1] - self._offset) > best[0]):
+            self._error, self._offset = best
+        # Two clocks drift apart by up to some 50 ppm: what was good grows worse.
+        self._error += RESYNC_EVERY * 50e-6
+
+    async def keep(self) -> None:
+        """Measure again and again. A server that does not answer is noticed here, if nowhere else."""
+        while True:
+            await anyio.sleep(RESYNC_EVERY)
+            try:
+                await self.synchronise()
+            except StoreError:
+                # Also in a cluster, whose client would look for the slots only when somebody asks for them.
+                self._link.reopen()

@@ -1,0 +1,172 @@
+"""Jobs, events, gates and tombstones as texts that scripts can store without opening them.
+
+An optional text is '' for none and '=' with the text behind it otherwise, so that an empty text stays one; a time is in
+microseconds since 1970 UTC, '' for none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+import orjson
+
+from voiceflow_worker.backends.admission import remembered_state
+from voiceflow_worker.backends.instant import from_micros, from_micros_or_none, to_micros, to_micros_or_none
+from voiceflow_worker.backends.record import head_of, job_from, record_of
+from voiceflow_worker.core.ports import Event, EventKind, KeyOwner, Move
+from voiceflow_worker.errors import StoreVersionError
+from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState, known_gate
+from voiceflow_worker.model.jobs.job import Job, JobState
+
+Argument = str | bytes | int | float
+
+
+def optional(text: str | None) -> str:
+    """An optional text as scripts keep it."""
+    return "" if text is None else f"={text}"
+
+
+def micros(time: datetime | None) -> str | int:
+    """An optional time as scripts keep it."""
+    return "" if time is None else to_micros(time)
+
+
+def new_job(job: Job) -> tuple[Argument, ...]:
+    """A job as `enqueue.lua` takes it."""
+    (job_id, _, state, due, rev, worker, prio, batch, dest, key, valid, active) = head_of(job)
+    return (
+        job_id, state, due, rev, optional(worker), prio, optional(batch), optional(dest), optional(key),
+        "" if valid is None else valid, "" if active is None else active, record_of(job), job.body, job.body_digest,
+    )  # fmt: skip
+
+
+def move_arguments(move: Move) -> Iterator[Argument]:
+    """A move as `commit.lua` takes it."""
+    old, new = move.old, move.new
+    (job_id, _, state, due, rev, worker, prio, batch, dest, _, valid, active) = head_of(new)
+    yield from (job_id, old.revision, rev, state, due, optional(worker), "" if active is None else active)
+    yield record_of(new)
+    if (old.priority, old.batch_id, old.destination, old.valid_until) == (
+        new.priority,
+        new.batch_id,
+        new.destination,
+        new.valid_until,
+    ):
+        yield 0
+    else:
+        yield from (1, prio, optional(batch), optional(dest), "" if valid is None else valid)
+    yield len(move.events)
+    for event in move.events:
+        yield to_micros(event.at)
+        told = [event.job_id, event.kind, to_micros(event.at), event.state, event.revision, event.post]
+        yield orjson.dumps(told).decode()
+
+
+def job_of_row(queue: str, row: Sequence[str]) -> Job:
+    """The job of a row that a script answered with. Raises `StoreVersionError` for what a newer version has written."""
+    (job_id, state, due, rev, worker, prio, batch, dest, key, valid, active, record, body) = row
+    head = (
+        job_id, queue, state, int(due), rev, _text(worker), int(prio), _text(batch), dest[1:], _text(key),
+        int(valid) if valid else None, int(active) if active else None,
+    )  # fmt: skip
+    return job_from(head, record, body)
+
+
+def event_of(text: str) -> Event:
+    """The event of an entry of the outbox. Raises `StoreVersionError` for what a newer version has written."""
+    sequence, _, told = text.partition("|")
+    try:
+        job_id, kind, at, state, revision, *more = orjson.loads(told)
+        return Event(
+            job_id=job_id,
+            kind=EventKind(kind),
+            at=from_micros(at),
+            state=JobState(state),
+            revision=revision,
+            post=more[0] if more else 0,  # events of earlier versions lack it
+            sequence=int(sequence),
+        )
+    except ValueError as error:
+        raise StoreVersionError(
+            f"event {sequence} cannot be read by this version of voiceflow-worker ({error}): a newer one wrote it. "
+            "Upgrade this installation; nothing was changed."
+        ) from error
+
+
+def grave_of(job: Job) -> str:
+    """What a tombstone keeps of a deleted job: id, state and times, and nothing about the person who was called."""
+    told = [
+        job.state,
+        job.unique_key,
+        to_micros(job.due_at),
+        to_micros(job.created_at),
+        to_micros_or_none(job.not_before),
+        to_micros_or_none(job.valid_until),
+    ]
+    return f"{job.id}|{job.body_digest}|{orjson.dumps(told).decode()}"
+
+
+def buried(queue: str, grave: str) -> Job:
+    """What a tombstone remembers, as a job."""
+    _, job_id, digest, told = grave.split("|", 3)
+    state, unique_key, due, created, not_before, valid, *_ = orjson.loads(told)
+    return Job(
+        id=job_id,
+        queue=queue,
+        state=remembered_state(job_id, state),
+        due_at=from_micros(due),
+        destination="",
+        unique_key=unique_key,
+        valid_until=from_micros_or_none(valid),
+        body="",
+        body_digest=digest,
+        source="",
+        created_at=from_micros(created),
+        not_before=from_micros_or_none(not_before),
+    )
+
+
+def owner_of(queue: str, answer: Sequence[str]) -> KeyOwner | None:
+    """The owner of a unique key as `owners.lua` tells it; None for a free key."""
+    match answer:
+        case []:
+            return None
+        case [grave]:
+            job = buried(queue, grave)
+            return KeyOwner(job.id, job.body_digest, job.state)
+        case [job_id, digest, state]:
+            return KeyOwner(job_id, digest, remembered_state(job_id, state))
+        case _:
+            raise ValueError(f"owners.lua answered {answer!r}")
+
+
+def gate_field(scope: GateScope, name: str) -> str:
+    """Where a gate is kept."""
+    return "queue" if scope is GateScope.QUEUE else f"batch={name}"
+
+
+def gate_text(gate: Gate) -> str:
+    """A gate as it is kept: '' for an open one, which needs no keeping."""
+    if gate.state is GateState.OPEN:
+        return ""
+    return f"{gate.state}|{micros(gate.until)}|{to_micros(gate.since)}|{gate.reason}"
+
+
+def gate_of(queue: str, field: str, text: str) -> Gate:
+    """The gate that is kept under this field."""
+    state, until, since, reason = text.split("|", 3)
+    scope = GateScope.QUEUE if field == "queue" else GateScope.BATCH
+    return Gate(
+        queue=queue,
+        scope=scope,
+        name=queue if scope is GateScope.QUEUE else field.removeprefix("batch="),
+        state=known_gate(state),
+        until=from_micros(int(until)) if until else None,
+        reason=reason,
+        since=from_micros(int(since)),
+    )
+
+
+def _text(kept: str) -> str | None:
+    return kept[1:] if kept else None

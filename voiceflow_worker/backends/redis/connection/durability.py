@@ -1,0 +1,164 @@
+"""Whether a server would forget: checked when a store is opened, and again whenever it was away."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from voiceflow_worker.backends.redis.connection.url import Promise
+from voiceflow_worker.errors import RedisForgetsError, SettingsError
+
+OLDEST = (6, 2)
+"""Older servers lack commands that the scripts need."""
+_WAITAOF_SINCE = (7, 2)
+
+_ACCEPT = (
+    'Or accept that a restart of this Redis may call people twice, and lose calls: pass durability="best-effort" '
+    "(?durability=best-effort in the store URL)."
+)
+
+
+class Guarantee(StrEnum):
+    """What a commit that returned is worth, best first."""
+
+    ALWAYS = "always"
+    """`appendfsync always`: it is on the server's disk."""
+    WAITED = "waited"
+    """`WAITAOF` after each commit: it is on the server's disk."""
+    SECOND = "second"
+    """`appendfsync everysec`: a crash of the machine can lose the last two seconds."""
+    SYSTEM = "system"
+    """`appendfsync no`, or fsync put off during rewrites: the operating system decides."""
+    NONE = "none"
+    """The user said that the server may forget."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerFacts:
+    """What one server says of itself; None for what it would not tell."""
+
+    version: tuple[int, ...]
+    role: str | None = None
+    mode: str | None = None
+    replicas: int = 0
+    appendonly: bool | None = None
+    appendfsync: str | None = None
+    fsync_during_rewrite: bool | None = None
+    eviction: str | None = None
+
+    @property
+    def has_waitaof(self) -> bool:
+        """Whether the server can be asked to wait until a write is on its disk (Redis 7.2, Valkey 7.2)."""
+        return self.version >= _WAITAOF_SINCE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Durability:
+    """What is guaranteed, in a word and in a sentence for people; `warning` if they should do something about it."""
+
+    guarantee: Guarantee
+    promise: str
+    warning: str | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether each durable write must be followed by WAITAOF."""
+        return self.guarantee is Guarantee.WAITED
+
+
+def facts_from(info: Mapping[str, object], config: Mapping[str, str] | None) -> ServerFacts:
+    """What INFO and CONFIG GET say; `config` is None where CONFIG GET is not allowed."""
+    version = str(info.get("redis_version", "0"))
+    settings = config or {}
+    return ServerFacts(
+        version=tuple(int(part) for part in version.split(".") if part.isdecimal()),
+        role=_text(info.get("role")),
+        mode=_text(info.get("redis_mode")),
+        replicas=int(str(info.get("connected_slaves", 0))),
+        appendonly={"yes": True, "no": False}.get(settings.get("appendonly", "")),
+        appendfsync=settings.get("appendfsync"),
+        fsync_during_rewrite={"no": True, "yes": False}.get(settings.get("no-appendfsync-on-rewrite", "")),
+        eviction=settings.get("maxmemory-policy"),
+    )
+
+
+def judged(facts: ServerFacts, *, promise: Promise, replicas: int) -> Durability:
+    """What a store on this server may promise.
+
+    Raises `RedisForgetsError` when the server would forget, or would not tell, unless the user accepted that;
+    `SettingsError` for a server that is too old.
+    """
+    if facts.version < OLDEST:
+        version = ".".join(map(str, facts.version))
+        raise SettingsError(f"the store URL names a Redis {version}; 6.2 is the oldest that this library works with")
+    if promise is Promise.BEST_EFFORT:
+        return Durability(
+            guarantee=Guarantee.NONE,
+            promise="best effort, as asked: a restart of this Redis may lose calls, or call people twice",
+        )
+    _require_memory(facts)
+    durability = _on_disk(facts)
+    if facts.replicas and not replicas:
+        behind = (
+            "its replicas are not waited for: a failover can lose the last moments before it, and those calls may be "
+            "made twice. Pass replicas=1 in the store URL to wait for one"
+        )
+        warning = behind if durability.warning is None else f"{durability.warning}; {behind}"
+        return Durability(guarantee=durability.guarantee, promise=f"{durability.promise}; {behind}", warning=warning)
+    return durability
+
+
+def weakest(found: list[Durability]) -> Durability:
+    """The durability of a cluster: that of its weakest node."""
+    order = list(Guarantee)
+    return max(found, key=lambda durability: order.index(durability.guarantee))
+
+
+def _require_memory(facts: ServerFacts) -> None:
+    if facts.appendonly is None or facts.eviction is None:
+        raise RedisForgetsError(
+            "this Redis does not allow CONFIG GET, so nobody can check that it keeps what it is told: appendonly yes, "
+            "maxmemory-policy noeviction, appendfsync always. Let this user read it (ACL SETUSER … +config|get). "
+            + _ACCEPT
+        )
+    if not facts.appendonly:
+        raise RedisForgetsError(
+            "appendonly is off: a restart of this Redis could call people twice. Turn it on (CONFIG SET appendonly "
+            "yes, then CONFIG REWRITE). " + _ACCEPT
+        )
+    if facts.eviction != "noeviction":
+        raise RedisForgetsError(
+            f"maxmemory-policy is {facts.eviction}: this Redis drops keys when its memory is full, and a call whose "
+            "record was dropped could be made twice. Forbid it (CONFIG SET maxmemory-policy noeviction, then CONFIG "
+            "REWRITE). " + _ACCEPT
+        )
+
+
+def _on_disk(facts: ServerFacts) -> Durability:
+    always = facts.appendfsync == "always"
+    if always and facts.fsync_during_rewrite is not False:
+        return Durability(
+            guarantee=Guarantee.ALWAYS, promise="appendfsync always: what a commit returns is on its disk"
+        )
+    if facts.has_waitaof:
+        return Durability(
+            guarantee=Guarantee.WAITED,
+            promise=f"WAITAOF: each commit waits until it is on its disk (appendfsync {facts.appendfsync})",
+            warning=None
+            if always
+            else f"appendfsync is {facts.appendfsync}, so each commit waits for up to a second; CONFIG SET appendfsync "
+            "always is as safe and faster",
+        )
+    remedy = "set appendfsync always and no-appendfsync-on-rewrite no, or use Redis 7.2 or newer"
+    if facts.appendfsync == "everysec" and facts.fsync_during_rewrite is not False:
+        lost = "a crash of that machine can lose the last two seconds, and those calls may be made twice"
+        told = f"appendfsync everysec: {lost}"
+        return Durability(guarantee=Guarantee.SECOND, promise=told, warning=f"{told}; {remedy}")
+    lost = "a crash of that machine can lose up to a minute of what it was told, and those calls may be made twice"
+    why = "no-appendfsync-on-rewrite is yes" if facts.appendfsync != "no" else "appendfsync is no"
+    return Durability(guarantee=Guarantee.SYSTEM, promise=f"{why}: {lost}", warning=f"{why}: {lost}; {remedy}")
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)

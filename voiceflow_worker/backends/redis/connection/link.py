@@ -1,0 +1,229 @@
+"""The connection of a store to its servers, opened anew whenever it was lost."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import structlog
+from anyio.abc import TaskGroup, TaskStatus
+from coredis import RedisCluster
+from coredis.exceptions import NoScriptError, RedisError
+
+from voiceflow_worker.backends.redis.connection import clients
+from voiceflow_worker.backends.redis.connection.clients import Client
+from voiceflow_worker.backends.redis.connection.codec import Argument
+from voiceflow_worker.backends.redis.connection.durability import Durability
+from voiceflow_worker.backends.redis.connection.faults import LOST, is_lost, translated
+from voiceflow_worker.backends.redis.connection.scripts import script
+from voiceflow_worker.backends.redis.connection.url import RedisURL, Topology
+from voiceflow_worker.errors import StoreUnavailableError, VoiceflowError
+
+_log = structlog.get_logger("voiceflow.redis")
+
+PATIENCE = 1.0
+"""Seconds that a call waits for a connection that is being opened anew, before it says that the store is away."""
+FIRST_PAUSE = 0.05
+LONGEST_PAUSE = 1.0
+CONFIRM_WITHIN_MS = 3000
+"""How long WAIT and WAITAOF wait: less than the time limit of an answer."""
+LOOK_AT_SENTINELS_EVERY = 1.0
+
+Greeting = Callable[[Client], Awaitable[Durability | None]]
+"""Done with every new session before anybody may use it; raising an error of this library keeps the store closed."""
+
+
+class Session:
+    """One client, from its opening until the connection is lost."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.ended = anyio.Event()
+
+    async def run(self, name: str, key: str, args: Sequence[Argument]) -> Any:
+        """Run a script by its digest; a server that does not know it gets its text."""
+        wanted = script(name)
+        try:
+            return await self.client.evalsha(wanted.sha, keys=[key], args=args)
+        except NoScriptError:
+            # It was not run, so this is the first time. EVAL also makes the server remember it.
+            return await self.client.eval(wanted.text, keys=[key], args=args)
+
+
+class Link:
+    """Runs scripts on the servers behind a URL.
+
+    Sessions come and go: each begins with the `greetings` (is this server durable, is the schema ours?), and ends when
+    the connection is lost or the primary has moved. A call that meets no session waits a little, then raises
+    `StoreUnavailableError`. What a step that must know whenever a server came back needs, is a greeting.
+    """
+
+    def __init__(self, url: RedisURL, greetings: Sequence[Greeting]) -> None:
+        self._url = url
+        self._greetings = tuple(greetings)
+        self._session: Session | None = None
+        self._opened = anyio.Event()
+        self._why: VoiceflowError | None = None
+        self._group: TaskGroup | None = None
+        self._durability: Durability | None = None
+
+    @property
+    def durability(self) -> Durability:
+        """What the server that is connected, or was last, guarantees."""
+        if self._durability is None:
+            raise RuntimeError("the store has not been opened")
+        return self._durability
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncGenerator[None]:
+        """Keep a session open for the length of the block. Raises what keeps the first one from opening."""
+        # What is raised inside a task group comes out in an exception group: nobody would find it there.
+        raised: BaseException | None = None
+        async with anyio.create_task_group() as self._group:
+            raised = await self._group.start(self._keep_open)
+            if raised is None:
+                if self._url.topology is Topology.SENTINEL:
+                    self._group.start_soon(self._follow_primary)
+                try:
+                    yield
+                except anyio.get_cancelled_exc_class():
+                    raise
+                except BaseException as error:  # noqa: BLE001 - raised again below
+                    raised = error
+            self._group.cancel_scope.cancel()
+        if raised is not None:
+            raise raised
+
+    def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run something beside the link, for as long as it is open. It must not raise."""
+        if self._group is None:
+            raise RuntimeError("the store has not been opened")
+        self._group.start_soon(work)
+
+    async def run(self, name: str, key: str, args: Sequence[Argument] = ()) -> Any:
+        """Run a script on the keys that begin with `key`. Raises `StoreError`."""
+        session = await self._current()
+        try:
+            return await session.run(name, key, args)
+        except (RedisError, *LOST, RuntimeError) as error:
+            raise await self._failed(session, error) from error
+
+    async def run_durably(self, name: str, key: str, args: Sequence[Argument]) -> Any:
+        """Run a script whose writes, when this returns, are as durable as the store promises.
+
+        With WAITAOF, and where replicas were asked for, the same connection waits for its own writes; what the server
+        answers is compared with what was asked for, and less is a `StoreUnavailableError`.
+        """
+        session = await self._current()
+        replicas = self._url.replicas
+        try:
+            if self.durability.waits:
+                with session.client.ensure_persistence(1, replicas, CONFIRM_WITHIN_MS):
+                    return await session.run(name, key, args)
+            if replicas:
+                with session.client.ensure_replication(replicas, CONFIRM_WITHIN_MS):
+                    return await session.run(name, key, args)
+            return await session.run(name, key, args)
+        except (RedisError, *LOST, RuntimeError) as error:
+            raise await self._failed(session, error) from error
+
+    async def ask(self, question: Callable[[Client], Awaitable[Any]]) -> Any:
+        """Ask the client something that is no script. Raises `StoreError`."""
+        session = await self._current()
+        try:
+            return await question(session.client)
+        except (RedisError, *LOST, RuntimeError) as error:
+            raise await self._failed(session, error) from error
+
+    def reopen(self) -> None:
+        """End the session: whatever is open to the servers is opened anew, and what is under way fails."""
+        if self._session is not None:
+            self._end(self._session)
+
+    def _end(self, session: Session) -> None:
+        """Let nobody begin anything more with this session."""
+        session.ended.set()
+        if session is self._session:
+            self._session = None
+            self._opened = anyio.Event()
+
+    async def _current(self) -> Session:
+        if self._session is None:
+            with anyio.move_on_after(PATIENCE):
+                await self._opened.wait()
+        if self._session is None:
+            if self._why is not None:
+                raise type(self._why)(str(self._why))
+            raise StoreUnavailableError(f"the Redis at {self._url.shown} cannot be reached; trying again")
+        return self._session
+
+    async def _failed(self, session: Session, error: Exception) -> VoiceflowError:
+        """What to raise for an error, after seeing to it that the next call has a better chance."""
+        if isinstance(error, RuntimeError):
+            if not session.ended.is_set():
+                raise error
+            # The client was closed under this call.
+            return StoreUnavailableError(f"the Redis at {self._url.shown} went away; trying again")
+        if isinstance(session.client, RedisCluster):
+            if not session.ended.is_set():
+                # The other nodes go on; the client looks for who has the slots now.
+                await session.client.on_retry_error(error)
+        elif is_lost(error):
+            self._end(session)
+        return translated(error, shown=self._url.shown)
+
+    async def _keep_open(self, *, task_status: TaskStatus[VoiceflowError | None]) -> None:
+        began = False
+        pause = FIRST_PAUSE
+        while True:
+            session: Session | None = None
+            try:
+                async with clients.opened(self._url) as client:
+                    await self._greet(client)
+                    self._session = session = Session(client)
+                    if self._why is not None:
+                        _log.info("the store is back")
+                    self._why, pause = None, FIRST_PAUSE
+                    self._opened.set()
+                    if not began:
+                        began = True
+                        task_status.started(None)
+                    await session.ended.wait()
+            except Exception as error:  # noqa: BLE001 - whatever a client fails with, the link goes on
+                why = translated(error, shown=self._url.shown)
+                if not began:
+                    task_status.started(why)
+                    return
+                if self._why is None or type(why) is not type(self._why):
+                    _log.warning("the store is away; opening it anew until it answers", error=str(why))
+                self._why = why
+            finally:
+                if session is not None:
+                    self._end(session)
+            if self._why is not None:
+                await anyio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _greet(self, client: Client) -> None:
+        for greeting in self._greetings:
+            told = await greeting(client)
+            if told is None:
+                continue
+            if told.warning is not None and told != self._durability:
+                _log.warning("the durability of this Redis", store=self._url.shown, warning=told.warning)
+            self._durability = told
+
+    async def _follow_primary(self) -> None:
+        """End the session when the sentinels name another primary: the old one may still take writes, and lose them."""
+        while True:
+            await anyio.sleep(LOOK_AT_SENTINELS_EVERY)
+            try:
+                named = await clients.primary(self._url)
+            except (RedisError, *LOST):
+                continue
+            session = self._session
+            if session is not None and session.client.connection_pool.location != named:
+                _log.warning("the sentinels name another primary", primary=str(named))
+                self._end(session)

@@ -1,0 +1,89 @@
+"""What is asked of every server before it may keep calls."""
+
+from __future__ import annotations
+
+from coredis import Redis, RedisCluster
+from coredis.exceptions import ResponseError
+
+from voiceflow_worker.backends.redis.connection.clients import Client
+from voiceflow_worker.backends.redis.connection.durability import Durability, ServerFacts, facts_from, judged, weakest
+from voiceflow_worker.backends.redis.connection.faults import is_not_now
+from voiceflow_worker.backends.redis.connection.keys import Keys
+from voiceflow_worker.backends.redis.connection.scripts import script
+from voiceflow_worker.backends.redis.connection.url import RedisURL, Topology
+from voiceflow_worker.errors import SettingsError, StoreCorruptError, StoreUnavailableError, StoreVersionError
+
+SCHEMA = 2
+"""2: the heads of lanes stand in the order of their due times. What 1 wrote is taken over as it is met."""
+_LIFTED_FROM = 1
+_SETTINGS = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite", "maxmemory-policy")
+
+
+class Survey:
+    """The greetings of a store: is this the right kind of server, will it remember, is the schema ours?"""
+
+    def __init__(self, url: RedisURL, keys: Keys) -> None:
+        self._url = url
+        self._keys = keys
+
+    async def durability(self, client: Client) -> Durability:
+        """What may be promised.
+
+        Raises `RedisForgetsError`, `SettingsError` for a server of another kind than the URL says.
+        """
+        found: list[Durability] = []
+        for facts in await self._facts(client):
+            self._require_kind(facts)
+            found.append(judged(facts, promise=self._url.promise, replicas=self._url.replicas))
+        return weakest(found)
+
+    async def schema(self, client: Client) -> None:
+        """Mark a new store, or see that this one is ours. Raises `StoreVersionError`, `StoreCorruptError`."""
+        stands = str(await client.eval(script("schema").text, keys=[self._keys.schema], args=[SCHEMA, _LIFTED_FROM]))
+        if not stands.isdecimal():
+            raise StoreCorruptError(
+                f"the key {self._keys.schema} of the Redis at {self._url.shown} holds {stands!r}, which is no version "
+                "of this store; give the store a database of its own, or a prefix of its own (?prefix=)"
+            )
+        if int(stands) > SCHEMA:
+            raise StoreVersionError(
+                f"the store at {self._url.shown} has schema {stands}; this version of voiceflow-worker knows {SCHEMA}. "
+                "A newer one wrote it: upgrade this installation. Nothing was changed."
+            )
+
+    async def _facts(self, client: Client) -> list[ServerFacts]:
+        if not isinstance(client, RedisCluster):
+            return [await _facts_of(client)]
+        found: list[ServerFacts] = []
+        for node in client.primaries:
+            async with node:
+                found.append(await _facts_of(node))
+        return found
+
+    def _require_kind(self, facts: ServerFacts) -> None:
+        if facts.mode == "sentinel":
+            raise SettingsError(
+                f"the Redis at {self._url.shown} is a sentinel; write redis+sentinel://host:26379/name-of-the-service"
+            )
+        if facts.mode == "cluster" and self._url.topology is not Topology.CLUSTER:
+            raise SettingsError(
+                f"the Redis at {self._url.shown} is a node of a Redis Cluster; write redis+cluster://host:port"
+            )
+        if facts.role is not None and facts.role != "master":
+            raise StoreUnavailableError(
+                f"the Redis at {self._url.shown} is a replica now; give the primary's address, or use redis+sentinel://"
+            )
+
+
+async def _facts_of(client: Redis[str]) -> ServerFacts:
+    info = await client.info()
+    settings: dict[str, str] = {}
+    try:
+        for name in _SETTINGS:  # several at once only from 7.0 on
+            settings |= await client.config_get([name])
+    except ResponseError as error:
+        if is_not_now(error):
+            raise
+        # Managed servers rename CONFIG, or take the right to it away.
+        return facts_from(info, None)
+    return facts_from(info, settings)

@@ -1,0 +1,207 @@
+"""Store URLs of Redis."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from voiceflow_worker.errors import SettingsError
+from voiceflow_worker.model.text.hiding import without_secrets
+
+
+class Topology(StrEnum):
+    """How the servers behind a URL belong together."""
+
+    STANDALONE = "standalone"
+    CLUSTER = "cluster"
+    SENTINEL = "sentinel"
+
+
+class Promise(StrEnum):
+    """What the user asks of the server's durability."""
+
+    STRICT = "strict"
+    """Refuse a server that would forget."""
+    BEST_EFFORT = "best-effort"
+    """Take what there is: a restart may then call people twice."""
+
+
+_TOPOLOGIES = {
+    "redis": Topology.STANDALONE,
+    "rediss": Topology.STANDALONE,
+    "redis+cluster": Topology.CLUSTER,
+    "redis+sentinel": Topology.SENTINEL,
+}
+_PORTS = {Topology.STANDALONE: 6379, Topology.CLUSTER: 6379, Topology.SENTINEL: 26379}
+_FORMS = (
+    "redis://[user:password@]host[:6379][/0]",
+    "rediss://… (TLS)",
+    "redis+cluster://[user:password@]host:port,host:port",
+    "redis+sentinel://[user:password@]host[:26379],host/service[/0]",
+)
+_OPTIONS = {
+    "durability", "replicas", "prefix", "tls", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs",
+    "ssl_check_hostname", "sentinel_username", "sentinel_password",
+}  # fmt: skip
+_YES = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisURL:
+    """What a store URL says.
+
+    `nodes` are the server, or some nodes of the cluster, or the sentinels, as (host, port). `replicas` is how many
+    replicas must confirm a write before it counts. `shown` is the URL as it may be shown: without secrets and options.
+    """
+
+    topology: Topology
+    nodes: tuple[tuple[str, int], ...]
+    shown: str
+    database: int = 0
+    service: str | None = None
+    username: str | None = None
+    password: str | None = None
+    sentinel_username: str | None = None
+    sentinel_password: str | None = None
+    tls: ssl.SSLContext | None = None
+    promise: Promise = Promise.STRICT
+    replicas: int = 0
+    prefix: str = "voiceflow"
+
+
+def parse_url(url: str) -> RedisURL:
+    """Read a store URL. Raises `SettingsError` telling what is wrong with it; its password is never in the message.
+
+    The options are `durability=best-effort`, `replicas=1`, `prefix=…`, `tls=yes` (for Cluster and Sentinel),
+    `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile`, `ssl_cert_reqs=none`, `ssl_check_hostname=no`, `sentinel_username`
+    and `sentinel_password`.
+    """
+    shown = without_secrets(url)
+    parts = _parts(url, shown)
+    scheme = parts.scheme.lower()
+    topology = _TOPOLOGIES.get(scheme)
+    credentials, _, hosts = parts.netloc.rpartition("@")
+    username, _, password = credentials.partition(":")
+    if topology is None or not hosts:
+        raise SettingsError(f"{shown!r} is no URL of a Redis store; use one of {', '.join(_FORMS)}")
+    options = _options(parts.query, shown)
+    service, database = _path(parts.path, topology, shown)
+    tls = scheme == "rediss" or _flag(options, "tls", shown, default=False)
+    return RedisURL(
+        topology=topology,
+        nodes=tuple(_node(host, _PORTS[topology], shown) for host in hosts.split(",") if host),
+        shown=shown,
+        database=database,
+        service=service,
+        username=unquote(username) or None,
+        password=unquote(password) or None,
+        sentinel_username=options.get("sentinel_username"),
+        sentinel_password=options.get("sentinel_password"),
+        tls=_tls(options, shown) if tls else None,
+        promise=_promise(options.get("durability", Promise.STRICT), shown),
+        replicas=_count(options.get("replicas", "0"), shown),
+        prefix=_prefix(options.get("prefix", "voiceflow"), shown),
+    )
+
+
+def _parts(url: str, shown: str) -> SplitResult:
+    """The parts of the URL. What a password's own `/`, `?` or `#` has torn apart is refused, and not quoted."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = None
+    if parts is None or "@" in parts.path or parts.fragment or ("@" in parts.query and "@" not in parts.netloc):
+        raise SettingsError(
+            f"the store URL {shown} cannot be read. Write what is special in a password by its number: % as %25, / as "
+            "%2F, ? as %3F, # as %23, @ as %40, [ as %5B"
+        )
+    return parts
+
+
+def _options(query: str, shown: str) -> dict[str, str]:
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    unknown = sorted(options.keys() - _OPTIONS)
+    if unknown:
+        # With a password among the options, what looks like another one may be the end of it, behind an &.
+        hides = "sentinel_password" in options or "@" in query
+        named = "an unknown option" if hides else f"the unknown option {unknown[0]!r}"
+        raise SettingsError(f"the store URL {shown} has {named}; there are {', '.join(sorted(_OPTIONS))}")
+    return options
+
+
+def _path(path: str, topology: Topology, shown: str) -> tuple[str | None, int]:
+    steps = [unquote(step) for step in path.split("/") if step]
+    service = None
+    if topology is Topology.SENTINEL:
+        if not steps:
+            raise SettingsError(
+                f"the store URL {shown} does not name the service that the sentinels watch: {_FORMS[3]}"
+            )
+        service = steps.pop(0)
+    database = steps.pop(0) if steps else "0"
+    if steps or not database.isdecimal():
+        raise SettingsError(f"the store URL {shown} ends in {path!r}, which is no database number such as /0")
+    if topology is Topology.CLUSTER and int(database):
+        raise SettingsError(f"the store URL {shown} asks for database {database}; a Redis Cluster has only 0")
+    return service, int(database)
+
+
+def _node(text: str, port: int, shown: str) -> tuple[str, int]:
+    try:
+        parts = urlsplit(f"//{text}")
+        host, own_port = parts.hostname, parts.port
+    except ValueError:
+        host, own_port = None, None
+    if not host:
+        raise SettingsError(f"the store URL {shown} names no host in {text!r}; write host:port")
+    return host, own_port or port
+
+
+def _flag(options: dict[str, str], name: str, shown: str, *, default: bool) -> bool:
+    text = options.get(name)
+    if text is None:
+        return default
+    if text.lower() not in _YES:
+        raise SettingsError(f"the option {name}={text} of the store URL {shown} is neither yes nor no")
+    return _YES[text.lower()]
+
+
+def _tls(options: dict[str, str], shown: str) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=options.get("ssl_ca_certs"))
+        if "ssl_certfile" in options:
+            context.load_cert_chain(options["ssl_certfile"], options.get("ssl_keyfile"))
+    except OSError as error:
+        raise SettingsError(f"the certificates of the store URL {shown} cannot be read: {error}") from error
+    required = options.get("ssl_cert_reqs", "required")
+    if required not in {"required", "none"}:
+        raise SettingsError(
+            f"the option ssl_cert_reqs={required} of the store URL {shown} is neither required nor none"
+        )
+    if required == "none" or not _flag(options, "ssl_check_hostname", shown, default=True):
+        context.check_hostname = False
+    if required == "none":
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _promise(text: str, shown: str) -> Promise:
+    try:
+        return Promise(text)
+    except ValueError:
+        known = ", ".join(Promise)
+        raise SettingsError(f"the option durability={text} of the store URL {shown} is none of {known}") from None
+
+
+def _count(text: str, shown: str) -> int:
+    if not text.isdecimal():
+        raise SettingsError(f"the option replicas={text} of the store URL {shown} is no number of replicas")
+    return int(text)
+
+
+def _prefix(text: str, shown: str) -> str:
+    if not text or set(text) & set("{}"):
+        raise SettingsError(f"the option prefix={text!r} of the store URL {shown} is empty or has braces: use a word")
+    return text

@@ -1,0 +1,1 @@
+"""Backups of a store: made while it is in use, and put in its place."""

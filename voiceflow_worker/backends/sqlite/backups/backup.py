@@ -1,0 +1,112 @@
+"""A copy of a store that is in use: one state of it, whole, checked, and on the disk before it has its name."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import apsw
+
+from voiceflow_worker.backends.instant import to_micros
+from voiceflow_worker.backends.sqlite.file.connection import Connection
+from voiceflow_worker.backends.sqlite.file.faults import translated, translating
+from voiceflow_worker.backends.sqlite.file.opening import open_reader, require_store
+from voiceflow_worker.backends.sqlite.file.soundness import index_of_log, log_of, require_sound
+from voiceflow_worker.backends.sqlite.file.statements import statements
+
+NAMESPACE, MADE = "backup", "made"
+"""Under this record a copy tells when it was made, in microseconds; no store that is in use has it."""
+
+Progress = Callable[[int, int], None]
+"""Hears how much is done, of how much."""
+
+_PAGES = 500
+"""Copied before progress is told: a few milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackedUp:
+    """A backup that was made: of how many calls, in how many bytes."""
+
+    path: Path
+    calls: int
+    size: int
+
+
+def back_up(path: Path, target: Path, *, now: datetime, progress: Progress) -> BackedUp:
+    """Copy the store at `path` to `target`, replacing what is there. Others may use the store meanwhile; blocks.
+
+    The copy is one state of the store, of the moment when this began. It gets its name once it is found sound and is on
+    the disk. Raises a `StoreError` about the store or about the copy, and `OSError` where no file can be made there.
+    """
+    with unfinished(target) as temporary, translating(path):
+        source = open_reader(path)
+        try:
+            source.keep_log()
+            require_store(source, path)
+            # One state of the store for all steps: without a transaction each commit of another process would make
+            # the copying begin anew.
+            source.run("BEGIN")
+            source.rows("SELECT count(*) FROM sqlite_schema")
+            calls = _copy(source, path, temporary, now=now, progress=progress)
+        finally:
+            source.close()
+        size = temporary.stat().st_size
+        publish(temporary, target)
+    return BackedUp(target, calls, size)
+
+
+def _copy(source: Connection, path: Path, temporary: Path, *, now: datetime, progress: Progress) -> int:
+    with translating(temporary):
+        copy = Connection(temporary)
+        try:
+            try:
+                source.copy_to(copy, pages=_PAGES, progress=progress)
+            except (apsw.CorruptError, apsw.NotADBError) as error:
+                raise translated(error, path) from error
+            # One file, without a log: it can be looked at where nothing can be written.
+            copy.pragma("journal_mode", "delete")
+            copy.run(statements("records")["put_record"], (NAMESPACE, MADE, json.dumps(to_micros(now)), None))
+            require_sound(copy, path)  # page by page the same: what is wrong with the copy is wrong with the store
+            calls: int = copy.rows("SELECT count(*) FROM jobs")[0][0]
+        finally:
+            copy.close()
+    return calls
+
+
+@contextmanager
+def unfinished(target: Path) -> Generator[Path]:
+    """An empty file beside `target`, its owner's alone, for what is to become it; removed if it did not."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.unfinished")
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    try:
+        yield temporary
+    finally:
+        for each in (temporary, log_of(temporary), index_of_log(temporary), _journal_of(temporary)):
+            with suppress(FileNotFoundError):
+                each.unlink()
+
+
+def publish(temporary: Path, target: Path) -> None:
+    """Give a finished file its name, durably; what had the name is gone."""
+    sync(temporary)
+    temporary.rename(target)
+    sync(target.parent)
+
+
+def sync(path: Path) -> None:
+    """Have a file, or the names in a folder, on the disk."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _journal_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-journal")

@@ -1,0 +1,317 @@
+"""A backup put in the place of a store: while nobody uses it, with what the replaced file knows, and held."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import apsw
+
+from voiceflow_worker.backends.instant import from_micros
+from voiceflow_worker.backends.sqlite.backups.backup import Progress, sync, unfinished
+from voiceflow_worker.backends.sqlite.backups.holders import holders, locked_alone
+from voiceflow_worker.backends.sqlite.backups.takeover import (
+    TakenOver,
+    heartbeats,
+    hold_queues,
+    skip_sequences,
+    take_over,
+    waiting_jobs,
+)
+from voiceflow_worker.backends.sqlite.file.connection import Connection
+from voiceflow_worker.backends.sqlite.file.faults import BUSY, translating
+from voiceflow_worker.backends.sqlite.file.opening import APPLICATION_ID, SCHEMA_VERSION, open_writer, require_store
+from voiceflow_worker.backends.sqlite.file.soundness import index_of_log, log_of, require_sound
+from voiceflow_worker.backends.sqlite.file.statements import statements
+from voiceflow_worker.errors import InvalidInputError, StoreCorruptError, StoreError, StoreUnavailableError
+from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.text.moment import in_words
+
+_CHUNK = 4 * 1024 * 1024
+
+
+class StillAliveError(StoreUnavailableError):
+    """Raised when a process has said lately that it is alive, and no lock shows it; `until` is when that counts out."""
+
+    def __init__(self, message: str, *, until: datetime) -> None:
+        self.until = until
+        super().__init__(message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """A backup that was put in place.
+
+    `made_at` is None for a plain copy, which does not say when it was made. `moved` are the files that were moved
+    aside, `waiting` the calls that would be sent were their queues not held.
+    """
+
+    path: Path
+    made_at: datetime | None
+    calls: int
+    waiting: int
+    moved: tuple[Path, ...]
+    held: tuple[str, ...]
+    taken: TakenOver
+
+
+@dataclass(slots=True)
+class _Replaced:
+    """The file that is to be replaced, locked. `db` is None where SQLite cannot read it, `sound` if undamaged."""
+
+    path: Path
+    db: Connection | None
+    sound: bool
+
+    def settle(self) -> None:
+        """Move the log into the file, where both are sound: then the file alone tells everything."""
+        if self.db is not None:
+            self.db.rows("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def restore(
+    path: Path, source: Path, *, clock: Callable[[], datetime], policy: CallPolicy, progress: Progress
+) -> Restored:
+    """Put the backup `source` in the place of the store at `path`; blocks. `source` is left as it is.
+
+    The store is locked meanwhile. What is in its place is moved aside, and nothing is deleted; what it knows of calls
+    that were sent or have ended is taken over first, and every queue is held. Until the last step, which is a rename,
+    the store is as it was. Raises `StoreUnavailableError` while a process uses the store, `StoreCorruptError` or
+    `StoreVersionError` for a backup that cannot be used, and `OSError`.
+    """
+    path, source = path.resolve(), source.resolve()
+    _require_other_file(path, source)
+    with unfinished(path) as temporary:
+        _copy(source, temporary, progress)
+        made_at = _checked(temporary, source)
+        with _replaced(path, at=clock()) as replaced:
+            db = open_writer(temporary, patience=timedelta(0))
+            try:
+                taken = _take(replaced, db, at=clock(), policy=policy, progress=progress)
+                db.run("BEGIN IMMEDIATE")
+                db.run(statements("takeover")["forget_made"])
+                held = hold_queues(db, reason=_reason(made_at, replaced, taken), at=clock())
+                db.run("COMMIT")
+                require_sound(db, temporary)
+                calls: int = db.rows("SELECT count(*) FROM jobs")[0][0]
+                waiting = waiting_jobs(db)
+                db.pragma("journal_mode", "delete")
+            finally:
+                db.close()
+            sync(temporary)
+            moved = _swap(temporary, path, replaced, at=clock())
+    return Restored(
+        path=path, made_at=made_at, calls=calls, waiting=waiting, moved=moved, held=tuple(held), taken=taken
+    )
+
+
+def _require_other_file(path: Path, source: Path) -> None:
+    if not source.is_file():
+        raise InvalidInputError(f"there is no file {source}")
+    if source == path or (path.exists() and source.samefile(path)):
+        raise InvalidInputError(f"{source} is the store itself: name a backup of it")
+    if not path.parent.is_dir():
+        raise InvalidInputError(f"there is no directory {path.parent} for the store. Make it (mkdir -p {path.parent})")
+    if pids := holders(source):
+        raise InvalidInputError(
+            f"{source} is in use (process {_listed(pids)}): a copy of it would be torn. Make a backup of it with "
+            "`voiceflow backup`, and restore that"
+        )
+
+
+def _copy(source: Path, temporary: Path, progress: Progress) -> None:
+    """Copy the bytes of a backup, with the log that a plain copy of a store may have beside it."""
+    for origin, target in ((source, temporary), (log_of(source), log_of(temporary))):
+        with suppress(FileNotFoundError), origin.open("rb") as reading:
+            size, done = origin.stat().st_size, 0
+            with target.open("wb") as writing:
+                target.chmod(0o600)
+                while chunk := reading.read(_CHUNK):
+                    writing.write(chunk)
+                    done += len(chunk)
+                    progress(done, size)
+
+
+def _checked(temporary: Path, source: Path) -> datetime | None:
+    """When a backup was made. Raises a `StoreError` about it unless it is a whole, sound store of a known version."""
+    try:
+        with translating(source):
+            db = Connection(temporary)
+            try:
+                require_store(db, source)
+                require_sound(db, source)
+                db.pragma("journal_mode", "delete")
+                made = db.rows(statements("takeover")["made"])
+            finally:
+                db.close()
+    except StoreCorruptError as error:
+        found = str(error).partition(". ")[0]
+        raise StoreCorruptError(
+            f"{source} cannot be restored: {found}. The store was left as it is; name another backup"
+        ) from error
+    return from_micros(json.loads(made[0][0])) if made else None
+
+
+@contextmanager
+def _replaced(path: Path, *, at: datetime) -> Generator[_Replaced | None]:
+    """The store at `path` with a lock that keeps all others out; None if there is none."""
+    if not path.exists():
+        yield None
+        return
+    db: Connection | None = None
+    try:
+        db = _locked(path)
+        with locked_alone(path) if db is None else _granted() as alone:
+            if not alone:
+                raise _in_use(path)
+            if holders(path):
+                raise _in_use(path)
+            if db is not None:
+                _require_silence(db, path, at=at)
+            yield _Replaced(path, db, sound=db is not None and _is_sound(db, path))
+    finally:
+        if db is not None:
+            db.close()
+
+
+@contextmanager
+def _granted() -> Generator[bool]:
+    yield True
+
+
+def _locked(path: Path) -> Connection | None:
+    """A connection that has the file for itself; None where SQLite cannot read it. Raises where others use it."""
+    db = Connection(path)
+    try:
+        # Whatever becomes of this, the log stays as it is: it is evidence.
+        db.keep_log()
+        db.run("PRAGMA locking_mode = EXCLUSIVE")
+        db.run("BEGIN EXCLUSIVE")
+        db.rows("SELECT count(*) FROM sqlite_schema")
+        db.run("COMMIT")
+        ours = db.pragma("application_id") == APPLICATION_ID and db.pragma("user_version") <= SCHEMA_VERSION
+    except BUSY as error:
+        db.close()
+        raise _in_use(path) from error
+    except apsw.Error:
+        ours = False
+    if not ours:
+        db.close()
+        return None
+    return db
+
+
+def _in_use(path: Path) -> StoreUnavailableError:
+    pids = holders(path)
+    who = f"process {_listed(pids)}" if pids else "a process of another user or container"
+    return StoreUnavailableError(
+        f"the store {path} is in use by {who}: nothing was changed. Stop workers, `serve` and whatever else uses it, "
+        "then restore again. One that is frozen must be ended too (kill -9): it would go on with what it had begun."
+    )
+
+
+def _require_silence(db: Connection, path: Path, *, at: datetime) -> None:
+    found = heartbeats(db, at=at)
+    if not found:
+        return
+    until = from_micros(found[0][2])
+    names = ", ".join(f"{kind} {name}" for kind, name, _ in found[:3])
+    raise StillAliveError(
+        f"{names} said less than 30 s ago to be alive, and holds no lock on {path}: nothing was changed. If it "
+        f"was killed, this counts no more at {in_words(until)}; if it runs on another machine, stop it. Then restore "
+        "again.",
+        until=until,
+    )
+
+
+def _take(
+    replaced: _Replaced | None, db: Connection, *, at: datetime, policy: CallPolicy, progress: Progress
+) -> TakenOver:
+    if replaced is None:
+        return TakenOver(unreadable=None, sound=False)
+    if replaced.db is None:
+        skip_sequences(db)
+        return TakenOver(unreadable=None, sound=False)
+    return take_over(replaced.db, db, sound=replaced.sound, at=at, policy=policy, progress=progress)
+
+
+def _reason(made_at: datetime | None, replaced: _Replaced | None, taken: TakenOver) -> str:
+    made = f"restored from a backup of {in_words(made_at)}" if made_at else "restored from a backup"
+    if replaced is not None and taken.is_whole:
+        return (
+            f"{made}; what the replaced file knew of calls that were sent is taken over. Look at `voiceflow status`, "
+            "then `voiceflow resume`"
+        )
+    why = "there was no store to compare it with" if replaced is None else "the replaced file could not be read whole"
+    return (
+        f"{made}; {why}, so queued calls may have been made since. Compare `voiceflow calls list --state queued "
+        "--limit 0` with the logs of 8x8, cancel those that were made, then `voiceflow resume`"
+    )
+
+
+def _swap(temporary: Path, path: Path, replaced: _Replaced | None, *, at: datetime) -> tuple[Path, ...]:
+    """Move aside what is there, and give the restored file its name. The file alone is never left in its place.
+
+    A sound file has its whole content in itself by now, so it stays until the rename takes its name. A damaged one goes
+    first: without its log it might look like a sound store that is older.
+    """
+    aside = path.with_name(f"{path.name}.before-restore-{at:%Y%m%dT%H%M%SZ}")
+    moves = [(log_of(path), log_of(aside)), (index_of_log(path), index_of_log(aside))]
+    if aside.exists():
+        raise StoreUnavailableError(f"{aside} is there already: nothing was changed. Restore again in a second.")
+    whole = replaced is not None and replaced.sound
+    moved: list[Path] = []
+    if replaced is not None:
+        _like(temporary, path)
+        if whole:
+            replaced.settle()
+            os.link(path, aside)
+        else:
+            path.rename(aside)
+        sync(path.parent)
+        moved.append(aside)
+    for old, new in moves:
+        with suppress(FileNotFoundError):
+            old.rename(new)
+            moved.append(new)
+    sync(path.parent)
+    _name(temporary, path, over=whole)
+    sync(path.parent)
+    return tuple(moved)
+
+
+def _is_sound(db: Connection, path: Path) -> bool:
+    try:
+        require_sound(db, path)
+    except (apsw.Error, StoreError):
+        return False
+    return True
+
+
+def _name(temporary: Path, path: Path, *, over: bool) -> None:
+    if over:
+        temporary.rename(path)
+        return
+    try:
+        os.link(temporary, path)  # fails where somebody has made a store meanwhile
+    except FileExistsError:
+        raise StoreUnavailableError(
+            f"another process made a new store {path} meanwhile. Stop it, and restore again"
+        ) from None
+
+
+def _like(temporary: Path, path: Path) -> None:
+    """Give the restored file the mode and the owner of the replaced one: the processes that use it stay the same."""
+    found = path.stat()
+    temporary.chmod(found.st_mode & 0o777)
+    with suppress(PermissionError):
+        os.chown(temporary, found.st_uid, found.st_gid)
+
+
+def _listed(pids: list[int]) -> str:
+    return ", ".join(map(str, pids))

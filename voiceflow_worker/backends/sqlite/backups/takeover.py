@@ -1,0 +1,283 @@
+"""What a store that is replaced still knows, taken over into the backup that replaces it.
+
+A backup has forgotten what happened after it was made. The replaced file is read row by row, past what is damaged:
+whatever it knows of a call that went further than the backup knows stands afterwards as it stood there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+import apsw
+
+from voiceflow_worker.backends.instant import to_micros
+from voiceflow_worker.backends.record import head_of, job_from, record_of
+from voiceflow_worker.backends.sqlite.file.connection import Connection, Row
+from voiceflow_worker.backends.sqlite.file.statements import statements
+from voiceflow_worker.backends.sqlite.reading import job_of
+from voiceflow_worker.core.ports.moves import move
+from voiceflow_worker.errors import StoreVersionError
+from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.gate import GateState
+from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.jobs.takeover import further, was_ever_moved_on
+
+Progress = Callable[[int, int], None]
+
+SKIPPED_SEQUENCES = 1_000_000_000
+"""Added to the sequence of the next event where it cannot be read how far readers have come: they must not miss it."""
+_AT_ONCE = 500
+_HEAD = slice(1, 13)
+_RECORD = 13
+_BODY_OF = "body_of"
+_GONE = "it was no longer in the store that a backup replaced: it had ended there, and may have been sent"
+_SAME_CALL = "the same call stood as {other} in the store that a backup replaced"
+
+
+@dataclass(slots=True, kw_only=True)
+class TakenOver:
+    """What came of it, in jobs.
+
+    `advanced`: the replaced file knew more of them. `added`: the backup did not know them, and they had been sent or
+    had ended. `cancelled`: they waited in the backup, and the replaced file did not have them any more. `left`: only
+    enqueued, and not in the backup. `unreadable`: rows that could not be read; None where nothing at all could be.
+    `sound`: the replaced file was found undamaged, so that what it does not tell did not happen.
+    """
+
+    advanced: int = 0
+    added: int = 0
+    cancelled: int = 0
+    left: int = 0
+    unreadable: int | None = 0
+    sound: bool = True
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all that the replaced file knew was read."""
+        return self.sound and self.unreadable == 0
+
+
+@dataclass(slots=True)
+class _Reading:
+    """The replaced file, as far as it can be read."""
+
+    db: Connection
+    failed: int = 0
+    in_parts: bool = True
+
+    def rows(self, name: str, bindings: Row) -> list[Row]:
+        """The rows of a statement up to where it fails."""
+        found: list[Row] = []
+        try:
+            found.extend(self.db.each(statements("takeover")[name], bindings))
+        except apsw.Error:
+            self.in_parts = False
+        return found
+
+    def jobs(self) -> Iterator[Row]:
+        """Rows of jobs in order. Where a step fails, its rows are tried one by one."""
+        last = self._last()
+        for start in range(1, last + 1, _AT_ONCE):
+            end = min(start + _AT_ONCE - 1, last)
+            rows = self._between(start, end)
+            if rows is not None:
+                yield from rows
+                continue
+            for number in range(start, end + 1):
+                one = self._between(number, number)
+                if one is None:
+                    self.failed += 1
+                else:
+                    yield from one
+
+    def body(self, number: int) -> str | None:
+        rows = self.rows(_BODY_OF, (number,))
+        return rows[0][0] if rows else None
+
+    def has(self, job_id: str) -> bool:
+        """Whether the job is there; also where that cannot be read."""
+        try:
+            return bool(self.db.rows(statements("takeover")["known"], (job_id,)))
+        except apsw.Error:
+            return True
+
+    def _last(self) -> int:
+        last: int = self.db.rows(statements("jobs")["last_number"])[0][0]
+        return last
+
+    def _between(self, first: int, last: int) -> list[Row] | None:
+        try:
+            return self.db.rows(statements("takeover")["next_rows"], (first, last))
+        except apsw.Error:
+            return None
+
+
+@dataclass(slots=True)
+class _Taking:
+    old: _Reading
+    new: Connection
+    at: datetime
+    policy: CallPolicy
+    found: TakenOver
+    in_both: int = 0
+
+    def job(self, row: Row) -> None:
+        """Take over one job of the replaced file, if that knows more of it."""
+        known = self.new.rows(statements("takeover")["known"], (row[1],))
+        if known and known[0][1] == row[5]:
+            self.in_both += 1
+            return
+        body = self.old.body(row[0])
+        told = None if body is None else _read(row[_HEAD], row[_RECORD], body)
+        if told is None:
+            self.old.failed += 1
+        elif known:
+            self.in_both += 1
+            self._advance(known[0][0], told)
+        elif was_ever_moved_on(told):
+            self._add(told)
+        else:
+            self.found.left += 1
+
+    def ended_there(self) -> None:
+        """Cancel what waits here and is not in the replaced file: jobs go only long after they have ended."""
+        after = 0
+        while rows := self.new.rows(statements("takeover")["unsent"], (after, _AT_ONCE)):
+            for number, job_id in rows:
+                if not self.old.has(job_id):
+                    self._cancel(number, _GONE)
+                    self.found.cancelled += 1
+            after = rows[-1][0]
+
+    def _advance(self, number: int, told: Job) -> None:
+        kept = self._here(number)
+        now = further(kept, told, at=self.at, policy=self.policy)
+        if now is not kept:
+            self._put(number, kept, now)
+            self.found.advanced += 1
+
+    def _add(self, told: Job) -> None:
+        record, key = record_of(told), told.unique_key
+        if key is not None and (owner := self.new.rows(statements("jobs")["job_by_key"], (told.queue, key))):
+            # The same call under another id: it keeps its key here, and is not sent, because this one may have been.
+            other = job_of(owner[0])
+            if other.state in lifecycle.MOVES[lifecycle.MoveName.CANCEL]:
+                number = self.new.rows(statements("takeover")["known"], (other.id,))[0][0]
+                self._cancel(number, _SAME_CALL.format(other=told.id))
+            key = None
+        number = self.new.rows(statements("jobs")["last_number"])[0][0] + 1
+        head = head_of(told)
+        self.new.run(statements("jobs")["insert_job"], (number, *head[:9], key, *head[10:], record))
+        self.new.run(statements("jobs")["insert_body"], (number, told.body))
+        self.found.added += 1
+
+    def _cancel(self, number: int, reason: str) -> None:
+        kept = self._here(number)
+        self._put(number, kept, lifecycle.cancel(kept, at=self.at, reason=reason, policy=self.policy))
+
+    def _here(self, number: int) -> Job:
+        return job_of(self.new.rows(statements("jobs")["job_by_number"], (number,))[0])
+
+    def _put(self, number: int, kept: Job, now: Job) -> None:
+        # The record of the replaced file as it is, with its events, which are taken over too; a change made here as a
+        # move of its own.
+        made = None if now.revision != kept.revision else move(kept, now, at=self.at)
+        stands = now if made is None else made.new
+        self.new.run(statements("takeover")["put_job"], (number, *head_of(stands), record_of(stands)))
+        for event in () if made is None else made.events:
+            row = (stands.queue, event.job_id, event.kind.value, to_micros(event.at), event.state.value)
+            self.new.run(statements("outbox")["insert_event"], (*row, event.revision, event.post))
+
+
+def take_over(
+    old: Connection, new: Connection, *, sound: bool, at: datetime, policy: CallPolicy, progress: Progress
+) -> TakenOver:
+    """Make `new` know what `old` knows of calls that were sent or have ended; in one transaction of `new`.
+
+    Jobs that were only enqueued in `old` are not taken over. Whatever cannot be read is counted, and passed by. `sound`
+    is whether SQLite finds `old` undamaged: only then does it prove anything that a job is not there.
+    """
+    reading = _Reading(old)
+    taking = _Taking(reading, new, at, policy, TakenOver(sound=sound))
+    new.run("BEGIN IMMEDIATE")
+    before: int = new.rows(statements("takeover")["last_sequence"])[0][0]
+    _take_events(reading, new, behind=before)
+    try:
+        last = max(old.rows(statements("jobs")["last_number"])[0][0], 1)
+        for place, row in enumerate(reading.jobs(), 1):
+            taking.job(row)
+            if place % _AT_ONCE == 0:
+                progress(min(row[0], last), last)
+    except apsw.Error:
+        taking.found.unreadable = None
+    _take_small_things(reading, new, at=to_micros(at))
+    if taking.found.unreadable is not None:
+        taking.found.unreadable = reading.failed
+        # Without one job in common it may be the backup of another store.
+        if taking.found.is_whole and taking.in_both:
+            taking.ended_there()
+    if not taking.found.is_whole or not reading.in_parts:
+        skip_sequences(new)
+    new.run("COMMIT")
+    return taking.found
+
+
+def skip_sequences(new: Connection) -> None:
+    """Give later events sequences that no reader can have seen in a file that could not be read."""
+    _raise_sequence(new, new.rows(statements("takeover")["last_sequence"])[0][0] + SKIPPED_SEQUENCES)
+
+
+def _take_events(reading: _Reading, new: Connection, *, behind: int) -> None:
+    events = reading.rows("events_behind", (behind,))
+    new.run_each(statements("takeover")["put_event"], events)
+    for (last,) in reading.rows("last_sequence", ()):
+        _raise_sequence(new, last)
+
+
+def _raise_sequence(new: Connection, to: int) -> None:
+    new.run(statements("takeover")["begin_sequences"], (to,))
+    new.run(statements("takeover")["skip_sequences"], (to,))
+
+
+def _take_small_things(reading: _Reading, new: Connection, *, at: int) -> None:
+    """Opt-outs, locks on numbers, keys of deleted jobs, holds: all that keeps a phone from ringing again."""
+    new.run_each(statements("takeover")["put_record"], reading.rows("records", (at,)))
+    new.run_each(statements("takeover")["put_tombstone"], reading.rows("tombstones", (at,)))
+    new.run_each(statements("takeover")["put_gate"], reading.rows("closed_gates", ()))
+
+
+def hold_queues(db: Connection, *, reason: str, at: datetime) -> list[str]:
+    """Hold every queue until a person opens it; gives their names. A reason that stands is kept behind this one."""
+    names = [row[0] for row in db.rows(statements("takeover")["queues"])]
+    for name in names:
+        standing = db.rows(statements("control")["gate"], (name, "queue", name))
+        held = standing and standing[0][3] == GateState.HELD.value and standing[0][4] is None and standing[0][5]
+        whole = f"{reason} (it was held before: {held})" if held else reason
+        db.run(
+            statements("control")["set_gate"],
+            (name, "queue", name, GateState.HELD.value, None, whole, to_micros(at)),
+        )
+    return sorted(names)
+
+
+def _read(head: Row, record: str, body: str) -> Job | None:
+    try:
+        return job_from((*head,), record, body)
+    except (StoreVersionError, TypeError):
+        return None
+
+
+def heartbeats(db: Connection, *, at: datetime) -> list[Row]:
+    """Who said lately that it is alive: kind, name, and until when that counts. Nobody where this cannot be read."""
+    return _Reading(db).rows("heartbeats", (to_micros(at),))
+
+
+def waiting_jobs(db: Connection) -> int:
+    """How many jobs would be sent, were nothing held."""
+    count: int = db.rows(
+        "SELECT count(*) FROM jobs WHERE state IN (?, ?)", (JobState.QUEUED.value, JobState.LEASED.value)
+    )[0][0]
+    return count

@@ -1,0 +1,218 @@
+"""Opening the file of a store: made if it is new, refused if it is not ours, damaged, read-only or too new."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import apsw
+
+from voiceflow_worker.backends.sqlite.file.connection import Connection
+from voiceflow_worker.backends.sqlite.file.faults import (
+    BUSY,
+    damaged,
+    newer_version,
+    read_only,
+    translated,
+    translating,
+)
+from voiceflow_worker.backends.sqlite.file.same_files import SameFiles
+from voiceflow_worker.backends.sqlite.file.soundness import SMALL, log_of, looks_mixed, require_parts, require_sound
+from voiceflow_worker.backends.sqlite.file.statements import script, statements
+from voiceflow_worker.errors import StoreCorruptError, StoreUnavailableError
+
+SCHEMA_VERSION = 1
+APPLICATION_ID = 0x76666C77
+"""`vflw`, in the file's header (SQLite file format §1.3.11): by it a store is known from other SQLite files."""
+
+_SOUND_SQLITE = (3, 51, 3)
+_SMALLEST = 512
+"""Bytes of the smallest page, and so of the smallest file (SQLite file format §1.3.2)."""
+
+_TRIES = 3
+
+T = TypeVar("T")
+
+
+def open_writer(path: Path, *, patience: timedelta) -> Connection:
+    """As `open_file`, for those who are done with the store in a moment."""
+    return open_file(path, patience=patience)[0]
+
+
+def open_file(path: Path, *, patience: timedelta) -> tuple[Connection, SameFiles]:
+    """The connection that writes, to a file that is a store of this version; made with mode 0600 if there is none.
+
+    With it what tells whether the file is still the one that has this name.
+
+    Mode 0600: a store holds telephone numbers and what people are told. Blocks for up to `patience` while another
+    process has the file. Raises a `StoreError` that says which file and what to do; the file is then as it was, and so
+    is its log, which SQLite would otherwise move into the file when the last connection closes.
+    """
+    _require_sound_sqlite()
+    try:
+        with translating(path):
+            for _ in range(_TRIES):
+                _create(path)
+                files = SameFiles(path)
+                db = _opened(path, patience)
+                if files.opened():
+                    return db, files
+                # Somebody has put another file there meanwhile; or the first writing open has moved it between the
+                # layers of a container's file system.
+                db.keep_log()
+                db.close()
+            raise StoreUnavailableError(f"the store {path} is replaced again and again; nothing was changed")
+    except OSError as error:
+        raise translated(apsw.CantOpenError(str(error)), path) from error
+
+
+def _opened(path: Path, patience: timedelta) -> Connection:
+    if path.stat().st_size == 0 and _size_of(log_of(path)) > 0:
+        raise damaged(path, "it is empty, and its log is not")  # SQLite would delete the log
+    is_checked = looks_mixed(path) or path.stat().st_size <= SMALL
+    db = Connection(path)
+    try:
+        persist(lambda: _prepare(db, path, is_checked=is_checked), patience)
+    except BaseException:
+        db.keep_log()
+        db.close()
+        raise
+    return db
+
+
+def open_reader(path: Path) -> Connection:
+    """A connection that only reads. It is opened for writing, as a log needs, and then bound not to write."""
+    with translating(path):
+        db = Connection(path)
+        try:
+            db.run(
+                "PRAGMA query_only = ON; PRAGMA cache_size = -8000; PRAGMA temp_store = MEMORY; "
+                "PRAGMA cell_size_check = ON"
+            )
+        except BaseException:
+            db.keep_log()
+            db.close()
+            raise
+        return db
+
+
+def _require_sound_sqlite() -> None:
+    """Refuse a SQLite before 3.51.3: two writers of one log may damage it (sqlite.org/wal.html#walresetbug)."""
+    version = apsw.sqlite_lib_version()
+    if tuple(int(part) for part in version.split(".")) < _SOUND_SQLITE:
+        raise StoreUnavailableError(
+            f"this apsw brings SQLite {version}, which may damage a store that several connections write. "
+            "Install its current wheel: pip install -U apsw",
+            passes=False,
+        )
+
+
+def _create(path: Path) -> None:
+    # Never opened again by us where it exists: closing any descriptor of a file drops this process's POSIX locks on it.
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except FileExistsError:
+        pass
+    except PermissionError as error:
+        raise read_only(path) from error
+
+
+def _prepare(db: Connection, path: Path, *, is_checked: bool) -> None:
+    if db.in_transaction:
+        db.run("ROLLBACK")
+    db.run("BEGIN")  # one look at one state of the file: another process may be making it
+    new = _is_new(db, path)
+    db.run("COMMIT")
+    if db.is_read_only:
+        raise read_only(path)
+    mode = db.pragma("journal_mode", "wal")
+    if mode != "wal":
+        raise StoreUnavailableError(
+            f"the file system under the store {path} cannot share a write-ahead log (journal mode {mode}). Put the "
+            "store on a local disk; network file systems will not do.",
+            passes=False,
+        )
+    # FULL: a commit is on the disk when it returns. Between the journal of a call and its POST there is nothing else.
+    db.run("PRAGMA synchronous = FULL")
+    db.run("PRAGMA cache_size = -16000; PRAGMA temp_store = MEMORY; PRAGMA journal_size_limit = 67108864")
+    db.run("PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF")
+    if new:
+        db.run("BEGIN IMMEDIATE")
+        if _is_new(db, path):  # asked again under the lock: another process may have made it meanwhile
+            db.run(script("schema"))
+            db.run(statements("lanes")["create"])
+            db.pragma("application_id", APPLICATION_ID)
+            db.pragma("user_version", SCHEMA_VERSION)
+        db.run("COMMIT")
+        return
+    if is_checked:
+        require_sound(db, path)  # before anything is added: nothing is written into a damaged file
+    if not (_has_post_numbers(db) and _has_lanes(db)):
+        db.run("BEGIN IMMEDIATE")
+        if not _has_post_numbers(db):
+            db.run("ALTER TABLE events ADD COLUMN post INTEGER NOT NULL DEFAULT 0")
+        if not _has_lanes(db):
+            db.run(statements("lanes")["create"])
+        db.run("COMMIT")
+
+
+def _has_post_numbers(db: Connection) -> bool:
+    """Whether events tell their POST. A column with a default is no new version: older processes go on beside it."""
+    return bool(db.rows("SELECT 1 FROM pragma_table_info('events') WHERE name = 'post'"))
+
+
+def _has_lanes(db: Connection) -> bool:
+    """Whether the file has lanes. Triggers keep them, so they are no new version: older processes go on beside them."""
+    return bool(db.rows("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'lanes'"))
+
+
+def _is_new(db: Connection, path: Path) -> bool:
+    """Whether nothing is in the file yet. Raises for what is not a store of this version."""
+    if 0 < path.stat().st_size < _SMALLEST:
+        raise apsw.NotADBError("smaller than any SQLite file")  # SQLite itself would take one byte for none
+    application, version = db.pragma("application_id"), db.pragma("user_version")
+    if not application and not version and not _has_tables(db):
+        return True
+    require_store(db, path)
+    return False
+
+
+def require_store(db: Connection, path: Path) -> None:
+    """Raise a `StoreError` unless the file is a store of a version that is known here, with all its parts."""
+    if db.pragma("application_id") != APPLICATION_ID:
+        raise StoreCorruptError(
+            f"{path} is not a voiceflow store: it is an SQLite file of another application. It was left as it is; name "
+            "another file."
+        )
+    version = db.pragma("user_version")
+    if version > SCHEMA_VERSION:
+        raise newer_version(path, found=version, known=SCHEMA_VERSION)
+    require_parts(db, path)
+
+
+def _has_tables(db: Connection) -> bool:
+    return bool(db.rows("SELECT 1 FROM sqlite_schema LIMIT 1"))
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def persist(work: Callable[[], T], patience: timedelta) -> T:
+    """Do `work`, again while another process is in the way; blocks for up to `patience`."""
+    until = time.monotonic() + patience.total_seconds()
+    while True:
+        try:
+            return work()
+        except BUSY:
+            if time.monotonic() > until:
+                raise
+            time.sleep(random.uniform(0.0002, 0.002))

@@ -1,0 +1,104 @@
+"""What a row and the options say is filled in where a call flow leaves it out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from voiceflow_worker.errors import PhoneNumberError
+from voiceflow_worker.model.flows.actions import Action
+from voiceflow_worker.model.flows.values import is_list, is_object
+from voiceflow_worker.model.numbers.phone import is_e164, parse_number
+
+FIRST_CALL = "$.callflow[0].params"
+
+_SPEAKING = frozenset({Action.SAY.value, Action.SAY_AND_CAPTURE.value})
+
+
+def complete(
+    body: dict[str, Any],
+    *,
+    destination: str | None,
+    source: str | None,
+    voice_profile: str | None,
+    source_wins: bool = False,
+) -> None:
+    """Fill in a body in place; None fills in nothing, and what is no call flow at all is left for the rules to judge.
+
+    The first call always goes to `destination`: a number that is fixed in a template would be called once for each row.
+    `source` and `voice_profile` are used where the flow has none, `source` also where it has one if `source_wins`.
+    """
+    flow = body.get("callflow")
+    if not is_list(flow):
+        return
+    entries: list[Any] = list(flow)
+    body["callflow"] = entries
+    if entries and (call := _params(entries[0], {Action.MAKE_CALL.value})) is not None:
+        made = dict(call)
+        if destination is not None:
+            made["destination"] = destination
+        if source is not None and (source_wins or _is_empty(made.get("source"))):
+            made["source"] = source
+        entries[0] = {**entries[0], "params": made}
+    if voice_profile is not None:
+        for index, spoken in _without_voice(entries):
+            entries[index] = {**entries[index], "params": {**spoken, "voiceProfile": voice_profile}}
+
+
+def write_numbers_out(body: dict[str, Any], *, country: str) -> None:
+    """Write the numbers of a body of a file about one country in E.164 form, in place.
+
+    What is no number at all stays, for the rules to tell what is wrong with it.
+    """
+    flow = body.get("callflow")
+    if not is_list(flow):
+        return
+    entries: list[Any] = list(flow)
+    body["callflow"] = entries
+    for index, entry in enumerate(entries):
+        call = _params(entry, {Action.MAKE_CALL.value})
+        if call is not None:
+            entries[index] = {
+                **entry,
+                "params": {key: _written_out(key, value, country) for key, value in call.items()},
+            }
+
+
+def _written_out(key: str, value: object, country: str) -> object:
+    if key not in {"source", "destination"} or not isinstance(value, str) or is_e164(value):
+        return value
+    try:
+        return parse_number(value, country=country).e164
+    except PhoneNumberError:
+        return value
+
+
+def missing_from(body: Mapping[str, object]) -> set[str]:
+    """Which of `source` and `voice_profile` a body needs and has not."""
+    flow = body.get("callflow")
+    if not is_list(flow) or not flow:
+        return set()
+    call = _params(flow[0], {Action.MAKE_CALL.value})
+    missing = {"source"} if call is not None and _is_empty(call.get("source")) else set[str]()
+    return missing | {"voice_profile" for _ in _without_voice(list(flow))}
+
+
+def _without_voice(entries: list[Any]) -> Iterator[tuple[int, Mapping[str, object]]]:
+    for index, entry in enumerate(entries):
+        spoken = _params(entry, _SPEAKING)
+        if spoken is not None and _is_empty(spoken.get("voiceProfile")):
+            yield index, spoken
+
+
+def _params(entry: object, actions: set[str] | frozenset[str]) -> Mapping[str, object] | None:
+    """The params of an entry that is one of these actions; None for any other, and for params that are no object."""
+    if not is_object(entry) or entry.get("action") not in actions:
+        return None
+    params = entry.get("params")
+    if params is None:
+        return {}
+    return params if is_object(params) else None
+
+
+def _is_empty(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())

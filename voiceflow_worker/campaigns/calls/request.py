@@ -1,0 +1,244 @@
+"""A row becomes a call to be enqueued, or findings that tell everything that is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from voiceflow_worker.campaigns.calls.completion import FIRST_CALL, complete, write_numbers_out
+from voiceflow_worker.campaigns.calls.keys import row_key
+from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
+from voiceflow_worker.campaigns.calls.schedule import fit_window, read_schedule
+from voiceflow_worker.campaigns.calls.template import PLACEHOLDER
+from voiceflow_worker.campaigns.calls.values import RowValues
+from voiceflow_worker.campaigns.files.columns import DESTINATION
+from voiceflow_worker.campaigns.files.rows import RawRow
+from voiceflow_worker.core.queue import LONGEST_ID, CallRequest
+from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
+from voiceflow_worker.finding import Finding, Severity
+from voiceflow_worker.model.flows.callflow import CallFlow
+from voiceflow_worker.model.flows.canonical import PER_POST, body_digest, canonical_body
+from voiceflow_worker.model.flows.meaning import copy_of
+from voiceflow_worker.model.flows.rules import find_problems
+from voiceflow_worker.model.flows.values import unspeakable
+from voiceflow_worker.model.jobs.admission import PRIORITIES, priority_problem
+from voiceflow_worker.model.numbers.phone import ParsedNumber, parse_number, usual_form
+from voiceflow_worker.model.records.data import checked_data
+
+LONGEST_KEY = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadRow:
+    """One row, read: the call it asks for, unless it is bad or a duplicate, and everything found about it.
+
+    `digest` tells its body from others. `own_key` is the unique key that the row itself names; `has_made_key` is set
+    where neither the row nor the options name one. `duplicate_of` is the line of an equal row earlier in the file.
+    """
+
+    raw: RawRow
+    request: CallRequest | None = None
+    digest: str = ""
+    own_key: str | None = None
+    has_made_key: bool = False
+    findings: tuple[Finding, ...] = ()
+    duplicate_of: int | None = None
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether something keeps it from being called."""
+        return any(found.is_error for found in self.findings)
+
+    @property
+    def number(self) -> str | None:
+        """The number to be called as its numbering plan writes it, however the row spells it; None without a call."""
+        destination = self.request.flow.destination if self.request is not None else None
+        return usual_form(destination) if destination is not None else None
+
+
+class RequestMaker:
+    """Makes requests of rows, all by the same options. `file` and `default_batch` are for findings and keys."""
+
+    def __init__(
+        self, options: CampaignOptions, *, file: str, default_batch: str, now: datetime, purpose: Purpose
+    ) -> None:
+        self._options = options
+        self._file = file
+        self._default_batch = default_batch
+        self._now = now
+        self._purpose = purpose
+
+    def read(self, raw: RawRow, values: RowValues) -> ReadRow:
+        """The row with its request, if nothing is wrong with it. Never raises for what a row says."""
+        work = _Work(values, self._options, [Finding(column=c, code=k, message=m) for c, k, m in values.problems])
+        body = work.body()
+        schedule = read_schedule(values.reserved, body, self._options, now=self._now, purpose=self._purpose)
+        if self._options.window is not None:
+            fit_window(schedule, self._options.window, number=CallFlow.parse(body).destination, now=self._now)
+        work.findings += schedule.findings
+        batch_id = work.batch(body) or self._default_batch
+        own_key = work.unique_key(body)
+        given = self._options.keys.get(raw.number) if self._options.keys is not None else None
+        priority = work.priority()
+        data = work.data()
+        findings = tuple(replace(found, file=self._file, row=raw.number) for found in work.findings)
+        if any(found.is_error for found in findings):
+            return ReadRow(raw=raw, findings=findings)
+        flow = CallFlow.parse({key: value for key, value in body.items() if key not in PER_POST})
+        canonical = canonical_body(flow)
+        request = CallRequest(
+            flow=flow,
+            unique_key=given or own_key or row_key(batch_id, canonical),
+            batch_id=batch_id,
+            priority=priority,
+            not_before=schedule.not_before,
+            valid_until=schedule.valid_until,
+            time_zone=schedule.time_zone,
+            redial=self._options.redial,
+            window=self._options.window,
+            data=data,
+            menu=self._options.menu,
+        )
+        return ReadRow(
+            raw=raw,
+            request=request,
+            digest=body_digest(canonical),
+            own_key=own_key,
+            has_made_key=not (given or own_key),
+            findings=findings,
+        )
+
+
+@dataclass(slots=True)
+class _Work:
+    """One row on its way."""
+
+    values: RowValues
+    options: CampaignOptions
+    findings: list[Finding]
+
+    def body(self) -> dict[str, Any]:
+        """The row's body, judged by the rules of the contract."""
+        reserved = self.values.reserved
+        template = self.options.template
+        destination = self._number(DESTINATION, required=template is not None)
+        source = self._number("source", required=False)
+        silent = {found.column for found in self.findings if found.is_error}
+        if template is None:
+            body = copy_of(self.values.body)
+        else:
+            given = {"source": source, "destination": destination or PLACEHOLDER}
+            voice = reserved.get("voice_profile", self.options.voice_profile)
+            filled = template.fill({**self.values.variables, **given, "voice_profile": voice})
+            body = filled.body
+            for problem in filled.problems:
+                if problem.column not in silent:
+                    self._error(problem.message, column=problem.column, path=problem.path, code=-1009)
+        quiet = {found.path for found in self.findings if found.path is not None}
+        if destination is not None:
+            quiet.add(f"{FIRST_CALL}.destination")  # judged when it was read
+        complete(
+            body,
+            destination=destination,
+            source=source,
+            voice_profile=reserved.get("voice_profile", self.options.voice_profile),
+            source_wins="source" in reserved,
+        )
+        if template is None and self.options.country is not None:
+            write_numbers_out(body, country=self.options.country)
+        for found in find_problems(body):
+            column = self._column_of(found.path)
+            if found.path not in quiet and (column is None or column not in silent):
+                self.findings.append(replace(found, column=column))
+        return body
+
+    def _number(self, name: str, *, required: bool) -> str | None:
+        text = self.values.reserved.get(name)
+        if text is None and name == "source":
+            text = self.options.source
+        if text is None:
+            if required and not any(found.column == name for found in self.findings):
+                self._error("is missing but it is required; give the number to call", column=name, code=-1009)
+            return None
+        try:
+            # A file has one source, or a few: they are looked up once.
+            read = parse_number if name == DESTINATION else _parsed_source
+            number = read(text, country=self.options.country)
+        except PhoneNumberError as error:
+            self._error(str(error), column=name, code=error.code if name == DESTINATION else -1009)
+            return None
+        if name == DESTINATION:
+            self.findings += [
+                Finding(column=name, severity=Severity.WARNING, message=f"{number.e164} {warning}")
+                for warning in number.warnings
+            ]
+        return number.e164
+
+    def _column_of(self, path: str | None) -> str | None:
+        if path is None:
+            return None
+        template = self.options.template
+        varying = template.column_of(path) if template is not None else None
+        if varying is not None:
+            return varying
+        last = path.rpartition(".")[2]
+        if path in {f"{FIRST_CALL}.source", f"{FIRST_CALL}.destination"}:
+            return last if template is not None or last in self.values.reserved else None
+        return "voice_profile" if last == "voiceProfile" and template is not None else None
+
+    def batch(self, body: Mapping[str, object]) -> str | None:
+        """The batch that the row, the options or the body name."""
+        own = body.get("clientBatchId")
+        batch_id = self.values.reserved.get("batch_id") or self.options.batch_id
+        if batch_id is None:
+            return own if isinstance(own, str) and own.strip() else None
+        if len(batch_id) > LONGEST_ID:
+            message = f"is {len(batch_id)} characters long, and {LONGEST_ID} are allowed; shorten it"
+            self._error(message, column="batch_id", code=-1009)
+        elif problem := unspeakable(batch_id):
+            self._error(f"has {problem}; remove it", column="batch_id", code=-1016)
+        return batch_id
+
+    def unique_key(self, body: Mapping[str, object]) -> str | None:
+        """The key that the row or the body names."""
+        own = body.get("clientRequestId")
+        key = self.values.reserved.get("unique_key")
+        if key is None:
+            return own if isinstance(own, str) and own.strip() else None
+        if len(key) > LONGEST_KEY:
+            message = f"is {len(key)} characters long, and {LONGEST_KEY} are allowed; shorten it"
+            self._error(message, column="unique_key")
+        return key
+
+    def data(self) -> Mapping[str, object] | None:
+        """The row's own columns, which stay with its job, and what the options add."""
+        try:
+            return checked_data({**self.values.data, **(self.options.data or {})})
+        except InvalidInputError as error:
+            self._error(str(error), column=None)
+            return None
+
+    def priority(self) -> int:
+        """The row's priority, else that of the options."""
+        text = self.values.reserved.get("priority")
+        if text is None:
+            return self.options.priority
+        try:
+            found = float(text)
+        except ValueError:
+            found = 0.5
+        if not (found.is_integer() and int(found) in PRIORITIES):
+            self._error(priority_problem(text) or "", column="priority")
+            return 0
+        return int(found)
+
+    def _error(self, message: str, *, column: str | None, path: str | None = None, code: int | None = None) -> None:
+        self.findings.append(Finding(message=message, column=column, path=path, code=code))
+
+
+@lru_cache(maxsize=256)
+def _parsed_source(text: str, *, country: str | None) -> ParsedNumber:
+    return parse_number(text, country=country)

@@ -1,0 +1,145 @@
+"""When a row may be called: its time zone, not before, valid until, and how these fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
+from voiceflow_worker.campaigns.calls.times import read_time, read_zone
+from voiceflow_worker.finding import Finding, Severity
+from voiceflow_worker.model.flows.validity import read_valid_until
+from voiceflow_worker.model.hours.opening import first_opening
+from voiceflow_worker.model.hours.window import CallWindow
+from voiceflow_worker.model.jobs.admission import time_problem
+from voiceflow_worker.model.text.moment import in_words
+
+_EXPIRED = -1015
+
+
+@dataclass(slots=True)
+class Schedule:
+    """When one row may be called; `findings` have the column, and not yet the row."""
+
+    time_zone: str | None = None
+    not_before: datetime | None = None
+    valid_until: datetime | None = None
+    findings: list[Finding] = field(default_factory=list[Finding])
+
+
+def read_schedule(
+    reserved: Mapping[str, str],
+    body: Mapping[str, object],
+    options: CampaignOptions,
+    *,
+    now: datetime,
+    purpose: Purpose,
+) -> Schedule:
+    """The times of a row: its columns first, then its body's own validUntil, then the options."""
+    schedule = Schedule(time_zone=options.time_zone, not_before=options.not_before)
+    zone = _zone(reserved, schedule)
+    if (text := reserved.get("not_before")) is not None:
+        schedule.not_before = _time(text, "not_before", zone, schedule)
+    column: str | None = "valid_until"
+    if (text := reserved.get("valid_until")) is not None:
+        own = _time(text, "valid_until", zone, schedule)
+    else:
+        own = read_valid_until(body.get("validUntil"))  # a malformed one is the body's own finding
+        column = None
+    problem = time_problem("the validity's end", own)
+    if problem is not None:
+        path = "$.validUntil" if column is None else None
+        schedule.findings.append(Finding(column=column, path=path, code=_EXPIRED, message=problem))
+    else:
+        _settle_validity(schedule, own, column, options, now=now, purpose=purpose)
+    return schedule
+
+
+def fit_window(schedule: Schedule, window: CallWindow | None, *, number: str | None, now: datetime) -> None:
+    """Read the window by the clock of the row's zone, or else of its number's: the schedule then has that zone.
+
+    A window that does not open while the row is valid is a finding; what is wrong with the schedule already is not
+    told twice.
+    """
+    has_passed = schedule.valid_until is not None and schedule.valid_until <= now
+    if window is None or number is None or has_passed or any(found.is_error for found in schedule.findings):
+        return
+    opening = first_opening(
+        window,
+        number=number,
+        time_zone=schedule.time_zone,
+        at=max(now, schedule.not_before or now),
+        valid_until=schedule.valid_until,
+    )
+    if opening.problem is not None:
+        schedule.findings.append(opening.problem)
+    schedule.time_zone = opening.time_zone
+
+
+def _zone(reserved: Mapping[str, str], schedule: Schedule) -> ZoneInfo | None:
+    name = reserved.get("time_zone", schedule.time_zone)
+    if name is None:
+        return None
+    try:
+        zone = read_zone(name)
+    except ValueError as error:
+        schedule.findings.append(Finding(column="time_zone", message=str(error)))
+        return None
+    schedule.time_zone = zone.key
+    return zone
+
+
+def _time(text: str, column: str, zone: ZoneInfo | None, schedule: Schedule) -> datetime | None:
+    try:
+        moment = read_time(text, zone=zone)
+        problem = time_problem(column, moment) if column == "not_before" else None
+        if problem is None:
+            return moment
+        schedule.findings.append(Finding(column=column, message=problem))
+    except ValueError as error:
+        # A local time in a zone that does not exist has its finding already.
+        if zone is not None or not any(found.column == "time_zone" for found in schedule.findings):
+            schedule.findings.append(Finding(column=column, message=str(error)))
+    return None
+
+
+def _settle_validity(
+    schedule: Schedule,
+    own: datetime | None,
+    column: str | None,
+    options: CampaignOptions,
+    *,
+    now: datetime,
+    purpose: Purpose,
+) -> None:
+    path = "$.validUntil" if column is None else None
+    if options.valid_for is not None:
+        offered = max(now, schedule.not_before or now) + options.valid_for
+        schedule.valid_until = offered if own is None or own <= now else min(own, offered)
+    else:
+        schedule.valid_until = own
+        if own is not None and own <= now:
+            schedule.findings.append(
+                Finding(
+                    column=column,
+                    path=path,
+                    code=_EXPIRED,
+                    severity=Severity.WARNING if purpose is Purpose.CHECK else Severity.ERROR,
+                    message=f"the validity period has expired, at {in_words(own)}; give a later time, or --valid-for",
+                )
+            )
+            return
+    if schedule.not_before and schedule.valid_until and schedule.not_before >= schedule.valid_until:
+        schedule.findings.append(
+            Finding(
+                column=column,
+                path=path,
+                code=_EXPIRED,
+                message=(
+                    f"its validity ends at {in_words(schedule.valid_until)}, and it may be called only from "
+                    f"{in_words(schedule.not_before)} on; give a later valid_until or an earlier not_before"
+                ),
+            )
+        )

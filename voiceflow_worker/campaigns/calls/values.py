@@ -1,0 +1,109 @@
+"""A row's values, sorted: what is reserved, what is a template variable, what is a request body."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from voiceflow_worker.campaigns.files.columns import DESTINATION, REASON, RESERVED, canonical_name, variable_names
+from voiceflow_worker.campaigns.files.rows import RawRow
+from voiceflow_worker.model.flows.values import describe, is_list
+
+_OWN = frozenset({DESTINATION, REASON, *RESERVED})
+
+
+@dataclass(slots=True)
+class RowValues:
+    """The values of one row. Texts are trimmed; what is empty or null is not among `reserved`."""
+
+    reserved: dict[str, str] = field(default_factory=dict[str, str])
+    variables: dict[str, object] = field(default_factory=dict[str, object])
+    data: dict[str, object] = field(default_factory=dict[str, object])
+    """What is the user's own: each column that is not reserved, under its name in the file; empty ones are left out."""
+    body: dict[str, object] = field(default_factory=dict[str, object])
+    problems: list[tuple[str, int | None, str]] = field(default_factory=list[tuple[str, int | None, str]])
+    """(column, 8x8 code, sentence) for values of a kind that cannot be read."""
+
+
+class CsvValues:
+    """Reads the values of CSV rows; the header is looked at once."""
+
+    def __init__(self, header: Sequence[str], columns: Sequence[str]) -> None:
+        self._reserved = [(index, name) for index, name in enumerate(columns) if name in _OWN and name != REASON]
+        self._variables = [
+            (index, variable)
+            for index, (written, name) in enumerate(zip(header, columns, strict=True))
+            if name != REASON
+            for variable in {*variable_names(written), *variable_names(name)}
+        ]
+        self._data = [
+            (index, written.strip())
+            for index, (written, name) in enumerate(zip(header, columns, strict=True))
+            if name not in _OWN
+        ]
+        self.variables = frozenset(variable for _, variable in self._variables)
+
+    def __call__(self, raw: RawRow) -> RowValues:
+        """The values of a row that has as many cells as the header."""
+        cells = [cell.strip() for cell in raw.cells]
+        return RowValues(
+            reserved={name: cells[index] for index, name in self._reserved if cells[index]},
+            variables={name: cells[index] for index, name in self._variables},
+            data={name: cells[index] for index, name in self._data if cells[index]},
+        )
+
+
+def json_values(raw: RawRow, *, is_body: bool) -> RowValues:
+    """The values of a JSON object: a row, or (`is_body`) a request body with the reserved columns as further keys."""
+    values = RowValues()
+    for key, value in raw.data.items():
+        name = canonical_name(key) if not is_body else key
+        if name in _OWN:
+            if name != REASON:
+                _take_reserved(values, name, value)
+        elif is_body:
+            values.body[key] = value
+        elif value is not None:
+            values.data[key.strip()] = _flat(value)
+        if name != REASON:
+            for variable in _variable_names(key):
+                values.variables[variable] = value.strip() if isinstance(value, str) else value
+    return values
+
+
+def _take_reserved(values: RowValues, name: str, value: object) -> None:
+    match value:
+        case None:
+            return
+        case str():
+            text = value.strip()
+        case bool():
+            values.problems.append((name, -1009, f"should be a text, not {describe(value)}"))
+            return
+        case int() | float():
+            text = str(value)
+        case _ if is_list(value) and name == DESTINATION:
+            values.problems.append((name, -1011, "holds several numbers; give each a row of its own"))
+            return
+        case _:
+            values.problems.append((name, -1009, f"should be a text, not {describe(value)}"))
+            return
+    if text:
+        values.reserved[name] = text
+
+
+@lru_cache(maxsize=4096)
+def _variable_names(key: str) -> tuple[str, ...]:
+    return variable_names(key)
+
+
+def is_used(name: str, variables: Mapping[str, object] | frozenset[str]) -> bool:
+    """Whether a template that uses these variables uses a column of this name."""
+    return any(variable in variables for variable in variable_names(name))
+
+
+def _flat(value: object) -> object:
+    """A value as a job's data can hold it: anything nested is written out as JSON."""
+    return value if isinstance(value, str | int | float) else json.dumps(value, ensure_ascii=False)

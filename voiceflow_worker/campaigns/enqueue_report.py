@@ -1,0 +1,121 @@
+"""What became of the rows of a file when it was enqueued."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from voiceflow_worker.campaigns.again import CalledBefore
+from voiceflow_worker.campaigns.calls.request import ReadRow
+from voiceflow_worker.campaigns.files.collected import Findings
+from voiceflow_worker.campaigns.files.rejects import RejectsFile
+from voiceflow_worker.campaigns.intake import Judged, Taken
+from voiceflow_worker.finding import Finding, Severity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnqueueReport:
+    """What became of a file.
+
+    `batch_id` is the batch of the rows that name none. `enqueued` counts new jobs, `duplicates` rows whose call was
+    there before, in the store or earlier in the file, `suppressed` rows whose number is on the suppression list,
+    `rejected` bad rows, `rows` all. `valid` counts the rows that
+    make new jobs: those that did, and, where nothing was stored, those that would have. `again` counts rows that would
+    call numbers again to which their batch has calls with other bodies. `refused`: bad rows, or these, kept all of the
+    file out.
+    """
+
+    batch_id: str
+    enqueued: int
+    duplicates: int
+    suppressed: int
+    rejected: int
+    findings: tuple[Finding, ...]
+    rows: int
+    valid: int
+    again: int
+    dry_run: bool
+    refused: bool
+
+    def as_json(self) -> dict[str, object]:
+        """The report for scripts."""
+        return {
+            "batch_id": self.batch_id,
+            "enqueued": self.enqueued,
+            "duplicates": self.duplicates,
+            "suppressed": self.suppressed,
+            "rejected": self.rejected,
+            "findings": [found.as_json() for found in self.findings],
+            "rows": self.rows,
+            "valid": self.valid,
+            "again": self.again,
+            "dry_run": self.dry_run,
+        }
+
+
+@dataclass(slots=True, kw_only=True)
+class Tally:
+    """Counts rows on their way."""
+
+    file: str
+    batch_id: str
+    dry_run: bool
+    findings: Findings = field(default_factory=Findings)
+    rows: int = 0
+    valid: int = 0
+    enqueued: int = 0
+    duplicates: int = 0
+    suppressed: int = 0
+    rejected: int = 0
+    again: int = 0
+
+    def calls_again(self, found: CalledBefore | None) -> None:
+        """Tell of rows that would call people again; a dry run only warns of them."""
+        if found is not None:
+            self.again = found.count
+            severity = Severity.WARNING if self.dry_run else Severity.ERROR
+            self.findings.add([found.finding(file=self.file, severity=severity)])
+
+    def judged(self, judged: Judged, rejects: RejectsFile | None) -> None:
+        """Count rows that were read."""
+        self.rows += len(judged.rows)
+        self.valid += len(judged.new)
+        self.duplicates += len(judged.known)
+        self.suppressed += len(judged.suppressed)
+        self.rejected += len(judged.bad)
+        for row in judged.rows:
+            self.findings.add(row.findings)
+        _write(judged.bad, rejects)
+
+    def taken(self, taken: Taken, rejects: RejectsFile | None) -> None:
+        """Count rows that were handed in, which had been counted as valid."""
+        self.enqueued += taken.enqueued
+        self.duplicates += taken.duplicates
+        self.suppressed += len(taken.suppressed)
+        self.valid -= taken.duplicates + len(taken.suppressed) + len(taken.refused)
+        self.rejected += len(taken.refused)
+        for row in (*taken.suppressed, *taken.refused):
+            self.findings.add(row.findings[-1:])  # the others were told when the row was read
+        _write(taken.refused, rejects)
+
+    def report(self, *, refused: bool) -> EnqueueReport:
+        """The end of the story."""
+        return EnqueueReport(
+            batch_id=self.batch_id,
+            enqueued=self.enqueued,
+            duplicates=self.duplicates,
+            suppressed=self.suppressed,
+            rejected=self.rejected,
+            findings=self.findings.all(file=self.file),
+            rows=self.rows,
+            valid=self.valid,
+            again=self.again,
+            dry_run=self.dry_run,
+            refused=refused,
+        )
+
+
+def _write(rows: Sequence[ReadRow], rejects: RejectsFile | None) -> None:
+    if rejects is not None:
+        for row in rows:
+            rejects.add(row.raw, row.findings)

@@ -1,0 +1,92 @@
+"""A file of telephone numbers: a CSV with a column of them, or one number on each line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from voiceflow_worker.campaigns.files.columns import DESTINATION, canonical_name, folded, near_destination
+from voiceflow_worker.campaigns.files.csv_rows import CsvRows
+from voiceflow_worker.campaigns.files.lines import read_lines
+from voiceflow_worker.errors import CampaignFileError, PhoneNumberError
+from voiceflow_worker.finding import Finding
+from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS, parse_number
+
+_SEVERAL_CELLS = ",;\t|"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NumberFile:
+    """What was found: every number once, in E.164 form, with the line where it first stands; and lines without one."""
+
+    rows: int
+    numbers: Mapping[str, int]
+    findings: Sequence[Finding]
+
+
+def read_number_file(path: Path, *, column: str | None = None, country: str | None = None) -> NumberFile:
+    """The numbers of a file, as people write them; `country` (ISO 3166) is where national ones belong.
+
+    A CSV has a header, and a `column` of numbers: `destination`, or the one that is called phone, number, msisdn or the
+    like. A file whose first line is a number has one on each line and no header. Raises CampaignFileError for a file
+    that cannot be read so, InvalidInputError for a country that does not exist.
+    """
+    cells = _listed(path) if column is None and _is_list(path) else _column(path, column)
+    rows = 0
+    numbers: dict[str, int] = {}
+    findings: list[Finding] = []
+    for row, text, problem in cells:
+        rows += 1
+        try:
+            if problem is not None:
+                raise PhoneNumberError(problem)
+            numbers.setdefault(parse_number(text, country=country).e164, row)
+        except PhoneNumberError as error:
+            code = None if problem is not None else error.code
+            findings.append(Finding(file=str(path), row=row, message=str(error), code=code))
+    return NumberFile(rows=rows, numbers=numbers, findings=findings)
+
+
+def _is_list(path: Path) -> bool:
+    """Whether its first line is a number, and no header."""
+    for line in islice(read_lines(path), 50):
+        if text := line.text.strip():
+            digits = sum(map(str.isdigit, text))
+            return digits >= FEWEST_DIGITS and not any(mark in text for mark in _SEVERAL_CELLS)
+    raise CampaignFileError(f"{path} is empty; numbers are needed, one on each line, or a CSV with a column of them")
+
+
+def _listed(path: Path) -> Iterator[tuple[int, str, str | None]]:
+    for line in read_lines(path):
+        if text := line.text.strip():
+            yield line.number, text, line.problem
+
+
+def _column(path: Path, wanted: str | None) -> Iterator[tuple[int, str, str | None]]:
+    rows = CsvRows(path, judge=lambda names: _header_problem(names, wanted))
+    place = _place(rows.columns, wanted)
+    for raw in rows:
+        problem = next((message for _, message in raw.problems), None)
+        text = raw.cells[place].strip() if place is not None and place < len(raw.cells) else ""
+        yield raw.number, text, problem
+
+
+def _header_problem(names: Sequence[str], wanted: str | None) -> str | None:
+    shown = ", ".join(filter(None, names)) or "nothing"
+    if _place(names, wanted) is not None:
+        return None
+    if wanted is not None:
+        return f"has no column {wanted!r}; its columns: {shown}"
+    return f"has no column of phone numbers that can be told by its name; say which with --column; its columns: {shown}"
+
+
+def _place(names: Sequence[str], wanted: str | None) -> int | None:
+    if wanted is not None:
+        asked = folded(canonical_name(wanted))
+        return next((place for place, name in enumerate(names) if folded(name) == asked), None)
+    if DESTINATION in names:
+        return names.index(DESTINATION)
+    near = near_destination(name for name in names if name)
+    return names.index(near) if near is not None else None

@@ -1,0 +1,83 @@
+"""One call of a report, as people read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.records.call_json import rfc3339
+from voiceflow_worker.model.text.printable import printable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportLine:
+    """One call: texts, empty where there is nothing to tell. Times are RFC 3339 in UTC, `seconds` those of the call.
+
+    `price` and `billed_seconds` are those of all its sessions, once rows of 8x8's log told them. What would steer a
+    terminal is written out: reports are looked at there, too.
+    """
+
+    destination: str
+    state: str
+    outcome: str
+    code: str
+    message: str
+    digits: str
+    seconds: str
+    price: str
+    currency: str
+    billed_seconds: str
+    started_at: str
+    ended_at: str
+    attempt: str
+    source: str
+    unique_key: str
+    batch_id: str
+    created_at: str
+    valid_until: str
+    session_id: str
+    job_id: str
+
+
+COLUMNS = tuple(field.name for field in fields(ReportLine))
+
+
+def report_line(job: Job) -> ReportLine:
+    """The line of a job: its newest outcome, else what 8x8 said to its last POST, else why it is where it is."""
+    outcome, post = job.outcome, job.last_post
+    status = ""
+    code = post.code if post is not None else None
+    message = job.reason or (post.message if post is not None else None)
+    if outcome is not None:
+        status = outcome.status.value if outcome.status is not None else outcome.status_text
+        code, message = outcome.code, outcome.message or job.reason
+    cost = job.cost
+    billed = [
+        post.charge.billed_seconds for post in job.posts if post.charge and post.charge.billed_seconds is not None
+    ]
+    return ReportLine(
+        destination=job.destination,
+        state=job.state.value,
+        outcome=_text(status),
+        code=_text(code),
+        message=_text(message),
+        digits=_text(job.digits),
+        seconds=_text(f"{outcome.seconds:g}" if outcome and outcome.seconds is not None else None),
+        price=_text(", ".join(str(price) for price in cost.values())),
+        currency=_text(", ".join(cost)),
+        billed_seconds=_text(f"{sum(billed):g}" if billed else None),
+        started_at=_text(rfc3339(outcome.started_at if outcome else None)),
+        ended_at=_text(rfc3339(outcome.ended_at if outcome else None)),
+        attempt=str(job.attempt),
+        source=job.source,
+        unique_key=_text(job.unique_key),
+        batch_id=_text(job.batch_id),
+        created_at=_text(rfc3339(job.created_at)),
+        valid_until=_text(rfc3339(job.valid_until)),
+        session_id=_text(job.session_id),
+        job_id=job.id,
+    )
+
+
+def _text(value: object) -> str:
+    return "" if value is None else printable(str(value))

@@ -1,0 +1,183 @@
+"""Callers: which job a call that asks what to do next belongs to, and what was pressed in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import orjson
+
+from voiceflow_worker.core.numbers.locks import NAMESPACE as NUMBERS
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.identity import job_of
+from voiceflow_worker.core.settling.changes import Changes
+from voiceflow_worker.core.settling.sessions import Sessions
+from voiceflow_worker.errors import IllegalMoveError, JobNotFoundError
+from voiceflow_worker.model.jobs.evidence import found_placed
+from voiceflow_worker.model.jobs.job import Job, KeyPress, Post
+from voiceflow_worker.model.jobs.lifecycle import with_post
+from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.numbers.phone import usual_form
+from voiceflow_worker.model.numbers.spellings import spellings
+from voiceflow_worker.model.reports.events import CallAction, Direction
+
+VISITS = "ivr-visit"
+VISIT_KEPT = timedelta(hours=4)
+"""What was pressed in a call that is no job is only of use to the menus of that call."""
+MOST_PRESSES = 200
+"""Key presses that are kept of one call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One call in its menu: its job and the number of its POST, if this store made it, and what was pressed so far."""
+
+    job: Job | None
+    number: int | None
+    presses: tuple[KeyPress, ...]
+
+
+class Callers:
+    """Finds the calls of events and keeps their key presses, for any number of receivers of one store."""
+
+    def __init__(self, store: Store, policy: CallPolicy, *, changes: Changes | None = None) -> None:
+        self._store = store
+        self._policy = policy
+        self._changes = changes or Changes(store, policy)
+        self._sessions = Sessions(store.records)
+
+    async def find(self, event: CallAction) -> Line:
+        """The call that an event comes from: by its session, else by the one open POST between its two numbers.
+
+        A match by numbers is evidence that this POST was placed, and is stored before this returns: a job in doubt is
+        so settled, and the session known to whoever comes next. An event in a call that nothing here made belongs to no
+        job. Raises StoreUnavailableError.
+        """
+        session = event.session_id
+        if session is not None:
+            found = await self._sessions.find([session], now=self._store.clock.now())
+            if session in found:
+                job_id, number = found[session]
+                job = (await self._store.jobs.get([job_id])).get(job_id)
+                post = None if job is None else job.post(number)
+                if job is not None and post is not None and post.session_id in {None, session}:
+                    return Line(job, number, post.presses)
+                if job is None:
+                    # It was pruned, or the session proved to be of another program's call: of no other job, then.
+                    return Line(None, None, await self._visit(session))
+        bound = await self._by_numbers(event)
+        if bound is not None:
+            return bound
+        return Line(None, None, () if session is None else await self._visit(session))
+
+    async def pressed(self, line: Line, press: KeyPress, *, session_id: str | None) -> None:
+        """Keep a key press with its call, whatever has become of the job meanwhile; the same event again adds nothing.
+
+        When this returns it is durable. Raises StoreUnavailableError, and StaleJobError when others moved the job all
+        the time: it is then not kept, and the event must not be answered as taken.
+        """
+        if line.job is None:
+            if session_id is not None:
+                await self._keep_visit(session_id, line.presses, press)
+            return
+        number = line.number
+        try:
+            await self._changes.change(line.job.id, lambda job: with_press(job, number, press), base=line.job)
+        except JobNotFoundError:
+            return  # it was pruned meanwhile
+
+    async def _by_numbers(self, event: CallAction) -> Line | None:
+        """The open POST that holds the lock of the number that was called: one number has one open call."""
+        if event.direction is Direction.INBOUND or event.destination is None or event.session_id is None:
+            return None
+        records, now = self._store.records, self._store.clock.now()
+        called = usual_form(event.destination)
+        owner = (await records.get(NUMBERS, [called], now=now)).get(called)
+        named = job_of(owner) if owner is not None else None
+        if named is None:
+            return None
+        job_id, number = named
+        job = (await self._store.jobs.get([job_id])).get(job_id)
+        post = None if job is None else job.post(number)
+        if job is None or post is None or not _fits(job, post, event):
+            return None
+        if post.session_id is None:
+            session_id = event.session_id
+            try:
+                changed = await self._changes.change(
+                    job_id, lambda job: _bound(job, number, session_id, at=now, policy=self._policy), base=job
+                )
+            except (JobNotFoundError, IllegalMoveError):
+                return None
+            job = changed.new
+            post = job.post(number)
+        if post is None or post.session_id != event.session_id:
+            return None  # the answer of the POST came meanwhile, and named another session
+        return Line(job, number, post.presses)
+
+    async def _visit(self, session_id: str) -> tuple[KeyPress, ...]:
+        found = await self._store.records.get(VISITS, [session_id], now=self._store.clock.now())
+        return _read(found[session_id]) if session_id in found else ()
+
+    async def _keep_visit(self, session_id: str, before: tuple[KeyPress, ...], press: KeyPress) -> None:
+        if _has(before, press):
+            return
+        now = self._store.clock.now()
+        kept = (*before, press)[-MOST_PRESSES:]
+        await self._store.records.put(VISITS, {session_id: _written(kept)}, expires_at=now + VISIT_KEPT, now=now)
+
+
+def with_press(job: Job, number: int | None, press: KeyPress) -> Job:
+    """The job with a key press in its POST `number`, in the order of time; unchanged if it has this event's already."""
+    post = None if number is None else job.post(number)
+    if post is None or _has(post.presses, press) or len(post.presses) >= MOST_PRESSES:
+        return job
+    presses = tuple(sorted((*post.presses, press), key=lambda each: each.at))
+    return with_post(job, replace(post, presses=presses))
+
+
+def _has(presses: tuple[KeyPress, ...], press: KeyPress) -> bool:
+    return any(each == press if press.event_id is None else each.event_id == press.event_id for each in presses)
+
+
+def _fits(job: Job, post: Post, event: CallAction) -> bool:
+    """Whether an event may come from the call of this POST, which holds the lock of the number."""
+    return (
+        post.session_id in {None, event.session_id}
+        and (post.is_open or post.session_id is not None)
+        and job.source == event.source
+        and event.destination is not None
+        and job.destination in spellings(usual_form(event.destination))
+    )
+
+
+def _bound(job: Job, number: int, session_id: str, *, at: datetime, policy: CallPolicy) -> Job:
+    """The job once its POST is known to have been placed as this session.
+
+    The match rests on numbers: like a row of the log, a definite answer of this very POST outweighs it.
+    """
+    after = found_placed(job, number, session_id=session_id, outcome=None, at=at, policy=policy)
+    post, before = after.post(number), job.post(number)
+    if post is None or before is None or post.message == before.message:
+        return after
+    return with_post(after, replace(post, message="a call action event came from it"))
+
+
+def _written(presses: tuple[KeyPress, ...]) -> str:
+    return orjson.dumps(
+        [{"at": each.at, "menu": each.menu, "digits": each.digits, "event_id": each.event_id} for each in presses]
+    ).decode()
+
+
+def _read(text: str) -> tuple[KeyPress, ...]:
+    kept: list[Mapping[str, str]] = orjson.loads(text)
+    return tuple(
+        KeyPress(
+            at=datetime.fromisoformat(each["at"]),
+            menu=each["menu"],
+            digits=each["digits"],
+            event_id=each.get("event_id"),
+        )
+        for each in kept
+    )

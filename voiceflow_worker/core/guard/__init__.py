@@ -1,0 +1,1 @@
+"""The rollback guard: detects a store that has lost calls which were sent."""

@@ -1,0 +1,93 @@
+"""Losses: jobs that a store has dropped although nobody deleted them, and how people learn of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import structlog
+
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.model.jobs.job import JobState
+
+_log = structlog.get_logger("voiceflow.losses")
+
+SHOWN = 20
+"""Ids in one line of a log or a message."""
+UNDER_WAY = frozenset({JobState.SENDING, JobState.SUBMITTED, JobState.IN_DOUBT})
+"""States of calls that may have been placed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Losses:
+    """Jobs of a queue that the store has dropped, by the state they were last known in; None where it is not known.
+
+    `counts` has all of them, `jobs` the ids of some.
+    """
+
+    counts: Mapping[JobState | None, int] = field(default_factory=dict[JobState | None, int])
+    jobs: Mapping[str, JobState | None] = field(default_factory=dict[str, "JobState | None"])
+
+    @property
+    def total(self) -> int:
+        """All jobs that were lost."""
+        return sum(self.counts.values())
+
+    @property
+    def under_way(self) -> int:
+        """Those of them that may have been called: nobody can follow these calls any more."""
+        return sum(count for state, count in self.counts.items() if state in UNDER_WAY)
+
+
+@runtime_checkable
+class Lossy(Protocol):
+    """A store whose server may drop single jobs, such as a Redis that evicts keys when its memory is full."""
+
+    async def losses(self, queue: str) -> Losses:
+        """The jobs of a queue that were found to be gone."""
+        ...
+
+
+async def read_losses(store: Store, queue: str) -> Losses:
+    """The losses of a queue; none for a store that drops nothing."""
+    return await store.losses(queue) if isinstance(store, Lossy) else Losses()
+
+
+def in_words(losses: Losses) -> str:
+    """Such as `3 queued, 1 sending: default.01J…, …`."""
+    counts = ", ".join(
+        f"{count} {'in an unknown state' if state is None else state.value}" for state, count in losses.counts.items()
+    )
+    ids = sorted(losses.jobs, key=lambda job_id: losses.jobs[job_id] not in UNDER_WAY)
+    return f"{counts}: {', '.join(ids[:SHOWN])}{', …' if losses.total > SHOWN else ''}"
+
+
+class LossWatch:
+    """Logs the losses of one queue when there are new ones."""
+
+    def __init__(self, store: Store, queue: str) -> None:
+        self._store = store
+        self._queue = queue
+        self._known = 0
+
+    async def look(self) -> None:
+        """Log what was lost since the last look. Raises StoreError."""
+        found = await read_losses(self._store, self._queue)
+        known, self._known = self._known, found.total
+        if found.total <= known:
+            return
+        _log.warning(
+            "the store has dropped jobs; they are removed from its indexes and will not be called from now on",
+            queue=self._queue,
+            jobs=found.total,
+            lost=in_words(found),
+        )
+        if found.under_way:
+            _log.error(
+                "calls that may have been placed can no longer be followed: the store has dropped their records; look "
+                "for them in the log of 8x8",
+                queue=self._queue,
+                jobs=found.under_way,
+                ids=[job_id for job_id, state in found.jobs.items() if state in UNDER_WAY][:SHOWN],
+            )

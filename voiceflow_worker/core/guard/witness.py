@@ -1,0 +1,239 @@
+"""The rollback guard: a store that was set back has forgotten POSTs, and the workers' own journal files have not.
+
+Each worker writes a job into a file of its own before its POST leaves, beside the journal entry in the store. The
+newest of these jobs is asked of the store again and again: POST numbers only grow, so a store that knows less than it
+once took was set back. The queue is then held, and what was forgotten is put in doubt.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+
+import anyio
+import structlog
+
+from voiceflow_worker.core.guard.testimony import PAGE, Told, forgotten_of
+from voiceflow_worker.core.ports import Restartable, Store
+from voiceflow_worker.core.ports.journal_files import Witness, WitnessJournal
+from voiceflow_worker.core.ports.together import together
+from voiceflow_worker.core.settling.changes import Changes
+from voiceflow_worker.core.settling.holds import Holds
+from voiceflow_worker.errors import JobError, StoreError
+from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.gate import GateScope
+from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.jobs.setback import made_again, remembered
+from voiceflow_worker.model.reports.verdict import Hold
+
+_log = structlog.get_logger("voiceflow.witness")
+
+HELD = (
+    "the store was set back to an older state, and had forgotten calls that were sent. Run `voiceflow doctor`, then "
+    "`voiceflow reconcile`, settle what stays in doubt, then `voiceflow resume`"
+)
+OTHERS_FIRST = timedelta(seconds=2)
+"""How long a worker sends nothing after the server was restarted or replaced: a worker that finds that it was set back
+may be another one, and needs this long to connect, to look, and to hold the queue."""
+LOOK_EVERY = 0.5
+LEAST_KEPT = timedelta(days=7)
+"""Journal files are kept as long as jobs are, and at least this long."""
+
+
+class RollbackGuard:
+    """Keeps the journal file of one worker, and looks whether the store still knows what it took."""
+
+    def __init__(
+        self,
+        store: Store,
+        witness: Witness,
+        *,
+        queue: str,
+        worker_id: str,
+        policy: CallPolicy,
+        holds: Holds,
+        changes: Changes,
+    ) -> None:
+        self._store = store
+        self._clock = store.clock
+        self._witness = witness
+        self._queue = queue
+        self._worker_id = worker_id
+        self._policy = policy
+        self._holds = holds
+        self._changes = changes
+        self._file: WitnessJournal | None = None
+        self._appended: Sequence[Job] = ()
+        self._newest: Told | None = None
+        self._incarnation: str | None = None
+        self._quiet_until = float("-inf")
+        self._recovering = anyio.Lock()
+
+    async def begin(self) -> None:
+        """Begin this worker's file, after a look at those of all workers of this host.
+
+        Raises `SettingsError` where no file can be written or read, and `StoreError`.
+        """
+        now = self._clock.now()
+        self._file = await self._witness.begin(self._queue, self._worker_id, retention=self._policy.retention)
+        await self._witness.prune(self._queue, before=now - max(self._policy.retention, LEAST_KEPT))
+        kept = [
+            Told.of(file.kept, retention=min(file.retention, self._policy.retention))
+            for file in await self._witness.files(self._queue)
+            if file.kept is not None
+        ]
+        await self._notice()
+        self._newest = max(kept, key=lambda told: told.job.posts[-1].began_at, default=None)
+        await self._check(kept)
+
+    def close(self) -> None:
+        """The worker has ended: others may look after its file."""
+        if self._file is not None:
+            self._file.close()
+
+    async def append(self, jobs: Sequence[Job]) -> None:
+        """Write jobs whose POST is about to leave into this worker's file, durably. Raises `StoreReadOnlyError`."""
+        if self._file is None:
+            raise RuntimeError("the journal file was not begun")
+        self._appended = jobs
+        await self._file.append(jobs)
+
+    def judge(self, kept: Sequence[bool]) -> None:
+        """Tell which of the jobs appended last the store took."""
+        if self._file is None:
+            raise RuntimeError("the journal file was not begun")
+        self._file.judge(kept)
+        newest = next((job for job, done in zip(self._appended, kept, strict=True) if done), None)
+        if newest is not None:
+            self._newest = Told.of(newest, retention=self._policy.retention)
+
+    async def vet(self) -> bool:
+        """Whether jobs that were just leased may be sent: the store that gave them has not been set back.
+
+        If it has, the queue is held and put right before this returns. After a restart of the server this waits, so
+        that a worker that knows more can hold the queue first. Raises `StoreError`.
+        """
+        if not await self._look():
+            return False
+        wait = self._quiet_until - self._clock.monotonic()
+        if wait <= 0:
+            return True
+        await self._clock.sleep(wait)
+        if await self.check():
+            return False
+        now = self._clock.now()
+        for gate in await self._store.control.gates(self._queue):
+            if gate.scope is GateScope.QUEUE and gate.is_closed(at=now):
+                self._holds.heed(gate)
+                return False
+        return True
+
+    async def check(self) -> bool:
+        """Whether the store was set back, by the newest POST that it is known to have had; then it is put right."""
+        return self._newest is not None and await self._check([self._newest])
+
+    async def watch(self) -> None:
+        """Look again and again, also while there is nothing to send: another worker may be about to."""
+        while True:
+            wait = LOOK_EVERY
+            try:
+                await self._look()
+            except StoreError as error:
+                _log.debug("the store is away; whether it was set back is looked at when it is back", error=str(error))
+                wait = LOOK_EVERY / 5
+            await self._clock.sleep(wait)
+
+    async def recall(self, job: Job) -> bool:
+        """A verdict found no POST of `job`, which was sent: whether the store was set back, and has been put right."""
+        return await self._check([Told.of(job, retention=self._policy.retention)])
+
+    async def _look(self) -> bool:
+        """Whether the store still knows what it took; whether it was restarted is found out by the way."""
+        known = True
+
+        async def check() -> None:
+            nonlocal known
+            known = not await self.check()
+
+        await together(check, self._notice)
+        return known
+
+    async def _notice(self) -> None:
+        if not isinstance(self._store, Restartable):
+            return
+        current = await self._store.incarnation(self._queue)
+        if self._incarnation not in {None, current}:
+            self._quiet_until = self._clock.monotonic() + OTHERS_FIRST.total_seconds()
+        self._incarnation = current
+
+    async def _check(self, told: Sequence[Told]) -> bool:
+        if not await forgotten_of(self._store, told, now=self._clock.now()):
+            return False
+        async with self._recovering:
+            # Asked again: whoever was here before may have put it right.
+            if await forgotten_of(self._store, told, now=self._clock.now()):
+                await self._recover()
+        return True
+
+    async def _recover(self) -> None:
+        """Hold the queue first, then make the store know what the files of this host know."""
+        gate = await self._holds.order(self._holds.close(Hold(reason=HELD, until_opened=True)))
+        _log.error("the store was set back: the queue is held", queue=self._queue, held_until=gate)
+        known, unknown = 0, 0
+        for file in await self._witness.files(self._queue):
+            retention = min(file.retention, self._policy.retention)
+            told = [Told.of(job, retention=retention) for job in await self._witness.entries(self._queue, file.name)]
+            for start in range(0, len(told), PAGE):
+                found = await forgotten_of(self._store, told[start : start + PAGE], now=self._clock.now())
+                gone = [each.job for each, job in found if job is None]
+                await self._make_again(gone)
+                await together(*(partial(self._remember, each.job) for each, job in found if job is not None))
+                known, unknown = known + len(found) - len(gone), unknown + len(gone)
+        _log.error("calls that the store had forgotten are in doubt now", calls=known, made_again=unknown)
+
+    async def _remember(self, told: Job) -> None:
+        now = self._clock.now()
+        with contextlib.suppress(JobError):
+            await self._changes.change(told.id, partial(remembered, told=told, at=now, policy=self._policy))
+
+    async def _make_again(self, jobs: Sequence[Job]) -> None:
+        if not jobs:
+            return
+        now = self._clock.now()
+        keys = [job.unique_key for job in jobs if job.unique_key is not None]
+        owners = await self._store.jobs.owners(self._queue, keys, now=now)
+        others = {job.id: owner for job in jobs if job.unique_key and (owner := owners.get(job.unique_key)) is not None}
+        # The same call may have been enqueued again meanwhile. It keeps its key, and is not sent: this one may have
+        # been.
+        for job_id, owner in others.items():
+            with contextlib.suppress(JobError):
+                await self._changes.change(owner.job_id, partial(self._cancelled, sent_as=job_id))
+        await self._store.jobs.enqueue(
+            [replace(job, unique_key=None) if job.id in others else job for job in jobs], now=now
+        )
+        doubted = partial(made_again, at=now, policy=self._policy)
+        await together(*(partial(self._changes.change, job.id, doubted) for job in jobs))
+
+    def _cancelled(self, job: Job, *, sent_as: str) -> Job:
+        if job.state not in {JobState.QUEUED, JobState.LEASED} or job.id == sent_as:
+            return job
+        reason = f"the same call may have been placed as {sent_as}, before the store was set back"
+        return lifecycle.cancel(job, at=self._clock.now(), reason=reason, policy=self._policy)
+
+
+@asynccontextmanager
+async def at_work(guard: RollbackGuard | None) -> AsyncGenerator[None]:
+    """For the length of the block a worker is at work, if it has a guard. Raises what `begin` raises."""
+    if guard is None:
+        yield
+        return
+    try:
+        await guard.begin()
+        yield
+    finally:
+        guard.close()

@@ -1,0 +1,160 @@
+"""One open call per phone number, across queues: locks on numbers, kept as records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from voiceflow_worker.core.ports import Records
+from voiceflow_worker.core.ports.identity import job_of
+from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.numbers.phone import is_e164, normalise, usual_form
+from voiceflow_worker.model.numbers.spellings import all_spellings, spellings
+
+NAMESPACE = "number"
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """The jobs that have all their numbers, and those that have none, each with the first number that is busy."""
+
+    jobs: Sequence[Job]
+    busy: Sequence[tuple[Job, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """The numbers that one POST must have, all or none."""
+
+    job: Job
+    owner: str
+    numbers: Sequence[str]
+
+
+class NumberLocks:
+    """Locks the numbers of one POST of one job, from before its journal entry until that POST is settled.
+
+    A job has all of its numbers or none: its destination, those that are bridged to it, and every other spelling of
+    them. Nobody waits while holding some, so two calls that bridge the same two numbers cannot keep each other waiting.
+    A later POST of the same job takes its locks over; only the POST that holds a lock can give it back, so a release
+    that comes late hurts nobody. A lock ends by itself once its POST can no longer make that number ring: submit window
+    plus ringing, and for a second party also the longest call and its own ringing. Two campaigns do not ring one
+    person at once, and a row of the log export has one owner.
+
+    The policy's `shared_numbers` are not locked as second parties: such a line takes many calls at once.
+    """
+
+    def __init__(self, records: Records, policy: CallPolicy) -> None:
+        self._records = records
+        self._policy = policy
+        self._shared = all_spellings(usual_form(f"+{each.lstrip('+')}") for each in policy.shared_numbers).keys()
+
+    async def lock(self, jobs: Sequence[Job], *, now: datetime) -> Locked:
+        """Lock the numbers of these jobs for their next POSTs; of two that want the same number the first has it."""
+        wishes: list[_Wish] = []
+        busy: dict[str, str] = {}
+        wanted: dict[str, str] = {}
+        for job in jobs:
+            wish = _Wish(job, _next(job), self._numbers(job))
+            taken = next((number for number in wish.numbers if number in wanted), None)
+            if taken is None:
+                wishes.append(wish)
+                wanted.update(dict.fromkeys(wish.numbers, wish.owner))
+            else:
+                busy[job.id] = taken
+        standing = await self._taken_over(wishes, await self._put(wanted, now=now), now=now)
+        back: list[tuple[str, str]] = []
+        for wish in wishes:
+            lost = [number for number in wish.numbers if standing[number] != wish.owner]
+            if lost:
+                others = [number for number in lost if not _same_job(standing[number], wish.owner)]
+                busy[wish.job.id] = (others or lost)[0]
+                back += [(number, wish.owner) for number in wish.numbers if standing[number] == wish.owner]
+        await self._release(back)
+        locked = [job for job in jobs if job.id not in busy]
+        await self._prolong(locked, now=now)
+        return Locked(locked, [(job, busy[job.id]) for job in jobs if job.id in busy])
+
+    async def release_unsent(self, jobs: Iterable[Job]) -> None:
+        """Give back the numbers of leased jobs whose next POST was not begun."""
+        await self._release([(number, _next(job)) for job in jobs for number in all_spellings(job.parties)])
+
+    async def release_settled(self, jobs: Iterable[Job]) -> None:
+        """Give back the numbers of jobs whose newest POST is settled, with those that a menu bridged to it."""
+        await self._release(
+            [
+                (number, f"{job.id}.{job.post_count}")
+                for job in jobs
+                for number in all_spellings([*job.parties, *_legs(job)])
+            ]
+        )
+
+    def _numbers(self, job: Job) -> list[str]:
+        """All that a job must have, in a fixed order."""
+        destination, *others = job.parties
+        return sorted({*spellings(destination), *self._locked_second(others)})
+
+    def _locked_second(self, numbers: Iterable[str]) -> list[str]:
+        return [number for number in all_spellings(numbers) if number not in self._shared]
+
+    async def _taken_over(
+        self, wishes: Sequence[_Wish], standing: Mapping[str, str], *, now: datetime
+    ) -> Mapping[str, str]:
+        """Replace locks of older POSTs of the same jobs, where nothing else is in a job's way."""
+        outlived: dict[str, str] = {}
+        wanted: dict[str, str] = {}
+        for wish in wishes:
+            older = {number: standing[number] for number in wish.numbers if _same_job(standing[number], wish.owner)}
+            if older and all(number in older or standing[number] == wish.owner for number in wish.numbers):
+                outlived.update(older)
+                wanted.update(dict.fromkeys(older, wish.owner))
+        if not outlived:
+            return standing
+        await self._records.delete(NAMESPACE, outlived)
+        return {**standing, **await self._put(wanted, now=now)}
+
+    async def _prolong(self, jobs: Sequence[Job], *, now: datetime) -> None:
+        """Keep the locks of second parties for longer: they ring once the first have answered and heard what comes."""
+        seconds = {number: _next(job) for job in jobs for number in self._locked_second(job.parties[1:])}
+        if seconds:
+            policy = self._policy
+            ends = now + policy.submit_window + policy.ringing + policy.longest_call + policy.ringing
+            await self._records.put_if_absent(NAMESPACE, seconds, expires_at=ends, now=now)
+
+    async def _put(self, wanted: Mapping[str, str], *, now: datetime) -> dict[str, str]:
+        if not wanted:
+            return {}
+        ends = now + self._policy.submit_window + self._policy.ringing
+        return dict(await self._records.put_if_absent(NAMESPACE, wanted, expires_at=ends, now=now))
+
+    async def _release(self, held: Sequence[tuple[str, str]]) -> None:
+        """Delete each lock that still has this very owner; several owners of one number take several trips."""
+        while held:
+            trip: dict[str, str | None] = {}
+            left: list[tuple[str, str]] = []
+            for number, owner in held:
+                if number in trip:
+                    left.append((number, owner))
+                else:
+                    trip[number] = owner
+            await self._records.delete(NAMESPACE, trip)
+            held = left
+
+
+def _next(job: Job) -> str:
+    return f"{job.id}.{job.post_count + 1}"
+
+
+def _legs(job: Job) -> list[str]:
+    """Who was called in the newest POST's session, as its summary tells."""
+    post = job.last_post
+    legs = () if post is None or post.outcome is None else post.outcome.legs
+    return [usual_form(normalise(leg.destination)) for leg in legs if leg.destination and is_e164(leg.destination)]
+
+
+def _same_job(owner: str, wanted: str) -> bool:
+    """Whether the owner is an older POST of the job that wants the lock."""
+    one, other = job_of(owner), job_of(wanted)
+    return one is not None and other is not None and one[0] == other[0] and one[1] < other[1]

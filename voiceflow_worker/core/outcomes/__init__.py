@@ -1,0 +1,1 @@
+"""Outcomes for programs: the stream, hooks, and waiting for single calls."""

@@ -1,0 +1,100 @@
+"""Drain: whether anything is left that this run should still do, and what is left behind and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from voiceflow_worker.core.overview.heartbeat import Heartbeats
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.model.jobs.policy import CallPolicy, Outcomes
+
+SOON = timedelta(seconds=15)
+"""What is due this soon is waited for: retries after a refused connection, and numbers that are busy."""
+
+SHORT_HOLD = timedelta(minutes=5)
+"""A hold that ends by itself this soon is waited for (a 429 says when to come back)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainResult:
+    """What a drained queue still holds. `held` counts due jobs behind closed gates, and `holds` says which gates."""
+
+    later: int
+    held: int
+    holds: tuple[Gate, ...]
+    doubts: int
+    submitted: int
+
+    @property
+    def stopped_by_hold(self) -> bool:
+        """Whether due jobs were left because a gate is closed."""
+        return self.held > 0
+
+
+class DrainCheck:
+    """Looks whether a queue, or one batch of it, is drained."""
+
+    def __init__(self, store: Store, *, queue: str, batch_id: str | None, policy: CallPolicy) -> None:
+        self._store = store
+        self._queue = queue
+        self._batch_id = batch_id
+        self._policy = policy
+        self._heartbeats = Heartbeats(store)
+
+    async def is_done(self) -> bool:
+        """Nothing is due (or soon), leased or sending; and no summary is awaited that a receiver could take."""
+        counts = await self._store.jobs.count(self._queue, batch_id=self._batch_id)
+        if counts[JobState.LEASED] or counts[JobState.SENDING]:
+            return False
+        now = self._store.clock.now()
+        closed = await self._closed(now)
+        soon = _soon(closed, now)
+        if counts[JobState.QUEUED] and await self._due(soon) > await self._held(closed, soon):
+            return False
+        short = [gate for gate in closed if gate.until is not None and gate.until - now <= SHORT_HOLD]
+        if short and await self._held(short, soon):
+            return False
+        awaited = counts[JobState.SUBMITTED] and self._policy.outcomes is Outcomes.WEBHOOK
+        return not (awaited and await self._heartbeats.has_receiver())
+
+    async def result(self) -> DrainResult:
+        """What is left now."""
+        now = self._store.clock.now()
+        counts = await self._store.jobs.count(self._queue, batch_id=self._batch_id)
+        closed = await self._closed(now)
+        held = await self._held(closed, _soon(closed, now))
+        return DrainResult(
+            later=counts[JobState.QUEUED] - held,
+            held=held,
+            holds=tuple(closed),
+            doubts=counts[JobState.IN_DOUBT],
+            submitted=counts[JobState.SUBMITTED],
+        )
+
+    async def _closed(self, now: datetime) -> list[Gate]:
+        # A cancelled batch holds nothing back: the sweep ends its jobs, and that is waited for.
+        gates = await self._store.control.gates(self._queue)
+        return [gate for gate in gates if gate.state is GateState.HELD and gate.is_closed(at=now)]
+
+    async def _due(self, by: datetime) -> int:
+        counts = await self._store.jobs.count(self._queue, batch_id=self._batch_id, due_before=by)
+        return counts[JobState.QUEUED]
+
+    async def _held(self, closed: list[Gate], by: datetime) -> int:
+        """How many due jobs stand behind closed gates."""
+        if any(gate.scope is GateScope.QUEUE for gate in closed):
+            return await self._due(by)
+        held = 0
+        for gate in closed:
+            if self._batch_id in {None, gate.name}:
+                counts = await self._store.jobs.count(self._queue, batch_id=gate.name, due_before=by)
+                held += counts[JobState.QUEUED]
+        return held
+
+
+def _soon(closed: list[Gate], now: datetime) -> datetime:
+    """By when a job must be due to be waited for, or to count as held: what a 429 put off is due when its hold ends."""
+    return max([now, *(gate.until for gate in closed if gate.until is not None)]) + SOON

@@ -1,0 +1,94 @@
+"""Where a queue stands, for people and dashboards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from voiceflow_worker.core.guard.losses import Losses, read_losses
+from voiceflow_worker.core.numbers.health import NumberHealth, OddNumber
+from voiceflow_worker.core.overview.heartbeat import Heartbeats
+from voiceflow_worker.core.overview.waiting import Waiting, read_waiting
+from voiceflow_worker.core.ports import Limits, Order, Query, Store
+from voiceflow_worker.model.jobs.gate import Gate
+from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.model.records.call_json import rfc3339
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueStatus:
+    """Jobs per state, what is due, the rate that is set and the rate of the last seconds (calls per second)."""
+
+    queue: str
+    states: Mapping[JobState, int]
+    due: int
+    oldest_due_seconds: float | None
+    limits: Limits | None
+    rate_now: float
+    workers: int
+    holds: tuple[Gate, ...]
+    lost: Losses = field(default_factory=Losses)
+    waiting: Waiting = field(default_factory=Waiting)
+    has_receiver: bool = False
+    odd_numbers: tuple[OddNumber, ...] = ()
+
+    @property
+    def doubts(self) -> int:
+        """Calls in doubt: somebody should look."""
+        return self.states[JobState.IN_DOUBT]
+
+    @property
+    def total(self) -> int:
+        """All jobs of the queue."""
+        return sum(self.states.values())
+
+    def as_json(self) -> dict[str, object]:
+        """The status for scripts."""
+        return {
+            "queue": self.queue,
+            "states": {state.value: self.states[state] for state in JobState},
+            "due": self.due,
+            "oldest_due_seconds": self.oldest_due_seconds,
+            "rate": {"limit": self.limits.rate if self.limits else None, "now": self.rate_now},
+            "workers": self.workers,
+            "holds": [
+                {"scope": gate.scope.value, "name": gate.name, "until": rfc3339(gate.until), "reason": gate.reason}
+                for gate in self.holds
+            ],
+            "waiting": self.waiting.as_json(),
+            "waiting_is_exact": self.waiting.is_exact,
+            "receiver": self.has_receiver,
+            "doubts": self.doubts,
+            "lost": self.lost.total,
+            "numbers": [each.as_json() for each in self.odd_numbers],
+            "total": self.total,
+        }
+
+
+async def read_status(store: Store, queue: str) -> QueueStatus:
+    """Read the status of one queue."""
+    now = store.clock.now()
+    due = (await store.jobs.count(queue, due_before=now))[JobState.QUEUED]
+    oldest = await store.jobs.find(
+        Query(queue=queue, states=frozenset({JobState.QUEUED}), due_before=now, order=Order.DUE, limit=1)
+    )
+    heartbeats = Heartbeats(store)
+    beats = await heartbeats.workers(queue)
+    limits = await store.control.limits(queue)
+    holds = tuple(gate for gate in await store.control.gates(queue) if gate.is_closed(at=now))
+    return QueueStatus(
+        queue=queue,
+        states=await store.jobs.count(queue),
+        due=due,
+        oldest_due_seconds=round((now - oldest[0].due_at).total_seconds(), 3) if oldest else None,
+        limits=limits,
+        rate_now=round(sum(beat.rate for beat in beats), 3),
+        workers=len(beats),
+        holds=holds,
+        lost=await read_losses(store, queue),
+        waiting=await read_waiting(
+            store, queue, holds=holds, sending=bool(beats), limited=limits is not None and limits.rate is not None
+        ),
+        has_receiver=await heartbeats.has_receiver(),
+        odd_numbers=tuple(await NumberHealth(store).standing()),
+    )

@@ -1,0 +1,150 @@
+"""One call in words: how it ended, and all that happened to it. For the command line and for pages alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from voiceflow_worker.core.events.progress import Heard
+from voiceflow_worker.core.overview.heard import heard_in_words
+from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post
+from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
+from voiceflow_worker.model.reports.status import api_code, session_error, session_status
+from voiceflow_worker.model.text.moment import in_words
+from voiceflow_worker.model.text.printable import printable_line
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """Something that happened to a call: a line that says it, and lines that say more of it."""
+
+    at: datetime
+    line: str
+    more: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """All that is known of a call: where it stands, what it is, and what happened to it, in order."""
+
+    standing: str
+    facts: tuple[str, ...]
+    happenings: tuple[Happening, ...]
+
+    def lines(self) -> Iterator[str]:
+        """The story line by line, as it is told in a terminal; texts of strangers are made harmless."""
+        yield printable_line(self.standing)
+        yield from (f"  {printable_line(fact)}" for fact in self.facts)
+        for each in self.happenings:
+            yield f"  {in_words(each.at)}  {printable_line(each.line)}"
+            yield from (f"      {printable_line(line)}" for line in each.more)
+
+
+def ending(job: Job) -> str:
+    """How the call ended, in a few words; empty while nobody knows."""
+    outcome = job.outcome
+    if outcome is None:
+        return ""
+    code = f" ({outcome.code})" if outcome.code is not None else ""
+    seconds = f", {outcome.seconds:.0f} s" if outcome.seconds and outcome.seconds >= 1 else ""
+    return printable_line(f"{outcome.text_of(job.destination)}{code}{seconds}")
+
+
+def one_line(job: Job) -> str:
+    """The call after something was done to it."""
+    reason = f": {job.reason}" if job.reason else ""
+    return printable_line(f"{job.id} to {job.destination} is {job.state.value}{reason}")
+
+
+def story(job: Job, *, at: datetime, heard: Heard | None = None) -> Story:
+    """All that is known of a call at this time, and was heard of it."""
+    happenings = [Happening(job.created_at, "enqueued")]
+    for post in job.posts:
+        line, *more = _post(post, destination=job.destination, unanswered=_unanswered(job, post, at=at))
+        happenings.append(Happening(post.began_at, line, tuple(more)))
+        happenings += [Happening(press.at, _press(press)) for press in post.presses]
+    happenings += [Happening(note.at, f"{note.kind.value}: {note.text}") for note in job.notes]
+    happenings += [Happening(when, line) for when, line in heard_in_words(heard or Heard())]
+    return Story(
+        standing=f"{job.id} is {job.state.value}{': ' + job.reason if job.reason else ''}",
+        facts=tuple(_facts(job, at=at)),
+        happenings=tuple(sorted(happenings, key=lambda each: each.at)),
+    )
+
+
+def _facts(job: Job, *, at: datetime) -> Iterator[str]:
+    yield f"from {job.source} to {job.destination}"
+    for name, value in (("batch", job.batch_id), ("unique key", job.unique_key), ("session", job.session_id)):
+        if value is not None:
+            yield f"{name}: {value}"
+    if job.priority:
+        yield f"priority: {job.priority}"
+    if job.valid_until is not None:
+        yield f"valid until {in_words(job.valid_until)}"
+    if not job.state.is_final:
+        meaning = _OVERDUE.get(job.state) if job.due_at <= at else None
+        yield f"{meaning or _DUE[job.state]} {in_words(job.due_at)}"
+
+
+_DUE = {
+    JobState.QUEUED: "due at",
+    JobState.LEASED: "its worker has nothing sent yet; leased until",
+    JobState.SENDING: "its worker is sending it; leased until",
+    JobState.SUBMITTED: "waits for its summary until",
+    JobState.IN_DOUBT: "next look for evidence at",
+}
+
+
+_OVERDUE = {
+    JobState.LEASED: "its worker has sent nothing, and a running worker will take it up: its lease ended at",
+    JobState.SENDING: "its worker is gone, and a running worker will put it in doubt: its lease ended at",
+}
+
+
+def _unanswered(job: Job, post: Post, *, at: datetime) -> str:
+    """What to say of a POST without a verdict: only a worker that still holds the call may yet hear an answer."""
+    if job.state is JobState.SENDING and post == job.last_post:
+        return "no answer yet" if at < job.due_at else "no answer while its worker held it"
+    return "no answer was heard"
+
+
+def _post(post: Post, *, destination: str, unanswered: str) -> Iterator[str]:
+    verdict = post.verdict.value if post.verdict is not None else unanswered
+    yield f"POST {post.number} ({post.client_request_id}), valid until {in_words(post.valid_until)}: {verdict}"
+    if post.code is not None and post.code < 0:
+        entry = api_code(post.code)
+        yield _sentences(f"code {post.code}: {entry.meaning}.", entry.remedy)
+    if post.message:
+        yield post.message
+    if post.outcome is not None:
+        yield from _outcome(post.outcome, destination=destination)
+
+
+def _press(press: KeyPress) -> str:
+    return f"pressed {press.digits} when menu {press.menu} asked"
+
+
+def _outcome(outcome: Outcome, *, destination: str) -> Iterator[str]:
+    ended = f" at {in_words(outcome.ended_at)}" if outcome.ended_at is not None else ""
+    status = outcome.status_of(destination)
+    if status is None:
+        yield f"ended{ended}: {outcome.status_text}"
+    else:
+        entry = session_status(status)
+        yield _sentences(f"ended{ended}: {status.value}, {entry.meaning}.", entry.remedy)
+    if len(outcome.legs) > 1:
+        legs = ", ".join(_leg(leg) for leg in outcome.legs)
+        yield f"the whole session: {outcome.status_text}; its calls: {legs}"
+    if outcome.code is not None:
+        error = session_error(outcome.code)
+        yield _sentences(f"code {outcome.code}: {error.meaning}.", error.remedy)
+
+
+def _leg(leg: CallLeg) -> str:
+    seconds = f" ({leg.seconds:.0f} s)" if leg.seconds else ""
+    return f"{leg.destination or 'an unknown number'} {leg.status or 'unknown'}{seconds}"
+
+
+def _sentences(*sentences: str) -> str:
+    return " ".join(filter(None, sentences))

@@ -1,0 +1,111 @@
+"""Reasons for which queued calls wait, counted for people who ask why nothing rings."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+
+from voiceflow_worker.core.ports import Order, Query, Store
+from voiceflow_worker.core.sending.journal import OUTSIDE_WINDOW
+from voiceflow_worker.core.sending.submit import BUSY_WORDS
+from voiceflow_worker.model.jobs.gate import Gate, GateScope
+from voiceflow_worker.model.jobs.job import Job, JobState
+
+MOST_READ = 2000
+"""How many queued calls are read for their reasons, those due first; of more, the figures are what was seen of them."""
+
+_QUEUED = frozenset({JobState.QUEUED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """How many queued calls wait for what; each counts once.
+
+    `hold` and `rate` are counted by the store. `number_busy`, `window` and `redial` are seen in the first `MOST_READ`
+    queued calls by due time, and are at least so many where `is_exact` is False. `rate` is what is due while a worker
+    lives, and neither held nor explained otherwise.
+    """
+
+    number_busy: int = 0
+    window: int = 0
+    redial: int = 0
+    rate: int = 0
+    hold: int = 0
+    is_exact: bool = True
+
+    def as_json(self) -> dict[str, int]:
+        """The counts for scripts."""
+        return {
+            "number_busy": self.number_busy,
+            "window": self.window,
+            "redial": self.redial,
+            "rate": self.rate,
+            "hold": self.hold,
+        }
+
+    def in_words(self) -> str:
+        """Such as `2 for a busy number, 10 for their calling window`; empty when nothing waits."""
+        told = (
+            (self.number_busy, "for a busy number"),
+            (self.window, "for their calling window"),
+            (self.redial, "for a redial"),
+            (self.rate, "for the rate"),
+            (self.hold, "behind a hold"),
+        )
+        least = "" if self.is_exact else "at least "
+        return ", ".join(
+            f"{count if why in {'for the rate', 'behind a hold'} else f'{least}{count}'} {why}"
+            for count, why in told
+            if count
+        )
+
+
+async def read_waiting(store: Store, queue: str, *, holds: tuple[Gate, ...], sending: bool, limited: bool) -> Waiting:
+    """Count what waits. `holds` are the closed gates; `sending`: a worker lives; `limited`: the queue has a rate."""
+    now = store.clock.now()
+    queued = (await store.jobs.count(queue))[JobState.QUEUED]
+    if not queued:
+        return Waiting()
+    due = await _due(store, queue, now)
+    hold = await _held(store, queue, holds, now, due=due)
+    jobs = await store.jobs.find(Query(queue=queue, states=_QUEUED, order=Order.DUE, limit=MOST_READ))
+    seen: Counter[str] = Counter()
+    explained = 0
+    for job in jobs:
+        why = None if job.due_at <= now and _is_held(job, holds) else why_it_waits(job, at=now)
+        if why is not None:
+            seen[why] += 1
+            explained += job.due_at <= now
+    rate = max(due - hold - explained, 0) if sending and limited else 0
+    return Waiting(
+        number_busy=seen["number_busy"],
+        window=seen["window"],
+        redial=seen["redial"],
+        rate=rate,
+        hold=hold,
+        is_exact=len(jobs) < MOST_READ,
+    )
+
+
+def why_it_waits(job: Job, *, at: datetime) -> str | None:
+    """`number_busy`, `window` or `redial` for a queued call; None for one that is due, or that is for later anyhow."""
+    if (job.reason or "").find(BUSY_WORDS) >= 0:
+        return "number_busy"
+    if job.reason == OUTSIDE_WINDOW or not job.may_ring(at=at):
+        return "window"
+    return "redial" if job.redials and job.due_at > at else None
+
+
+async def _due(store: Store, queue: str, now: datetime, batch_id: str | None = None) -> int:
+    return (await store.jobs.count(queue, batch_id=batch_id, due_before=now))[JobState.QUEUED]
+
+
+async def _held(store: Store, queue: str, holds: tuple[Gate, ...], now: datetime, *, due: int) -> int:
+    if any(gate.scope is GateScope.QUEUE for gate in holds):
+        return due
+    return sum([await _due(store, queue, now, gate.name) for gate in holds])
+
+
+def _is_held(job: Job, holds: tuple[Gate, ...]) -> bool:
+    return any(gate.scope is GateScope.QUEUE or gate.name == job.batch_id for gate in holds)

@@ -1,0 +1,69 @@
+"""What the engine asks of the journal files that workers keep beside the store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from voiceflow_worker.model.jobs.job import Job
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WitnessFile:
+    """One journal file of a worker of this host, in short.
+
+    `in_use`: its worker lives. `kept`: the newest job of it whose entry the store is known to have taken; None if there
+    is none. `retention`: how long jobs were kept after their end when the file was begun.
+    """
+
+    name: str
+    in_use: bool
+    kept: Job | None
+    retention: timedelta
+
+
+class WitnessJournal(Protocol):
+    """The journal file of one worker, being written."""
+
+    async def append(self, jobs: Sequence[Job]) -> None:
+        """Write jobs whose newest POST is about to leave; on the disk when this returns.
+
+        Raises `StoreReadOnlyError`.
+        """
+        ...
+
+    def judge(self, kept: Sequence[bool]) -> None:
+        """Tell which of the jobs of the last `append` the store took; the others' POSTs never leave."""
+        ...
+
+    def close(self) -> None:
+        """The worker has ended."""
+        ...
+
+
+class Witness(Protocol):
+    """The journal files of the workers of this host: what they sent, apart from the store."""
+
+    async def begin(self, queue: str, name: str, *, retention: timedelta) -> WitnessJournal:
+        """Begin the journal file of a worker. Raises `SettingsError` where none can be written."""
+        ...
+
+    async def files(self, queue: str) -> Sequence[WitnessFile]:
+        """All files of a queue. Raises `SettingsError` where they cannot be read."""
+        ...
+
+    async def entries(self, queue: str, name: str) -> Sequence[Job]:
+        """The jobs in a file as they were when their POST was about to leave, in order, the newest of each job.
+
+        Those whose POST never left, because the store did not take it, are left out.
+        """
+        ...
+
+    async def prune(self, queue: str, *, before: datetime) -> None:
+        """Drop files of workers that have ended and whose newest POST began before this time, or sent nothing.
+
+        Also the oldest ones, with a warning, when all together have grown too large.
+        """
+        ...

@@ -1,0 +1,49 @@
+"""A change of a job as a move: with a fresh revision, and the events that readers of the outbox wait for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+
+from voiceflow_worker.core.ports import Event, EventKind, Move
+from voiceflow_worker.core.ports.identity import new_revision
+from voiceflow_worker.model.jobs.job import Job, JobState
+
+
+def move(old: Job, new: Job, *, at: datetime) -> Move:
+    """The move from `old` to `new`, under a revision of its own."""
+    fresh = replace(new, revision=new_revision())
+    events = tuple(
+        Event(job_id=fresh.id, kind=kind, at=at, state=fresh.state, revision=fresh.revision, post=post)
+        for kind, post in _news(old, fresh)
+    )
+    return Move(old, fresh, events)
+
+
+def _news(old: Job, new: Job) -> Iterator[tuple[EventKind, int]]:
+    """What readers wait for, with the number of the POST that it is about; attempts before the end that they led to."""
+    told = _newly_told(old, new)
+    ended = new.state.is_final and (new.state is not old.state or new.outcome != old.outcome)
+    end = told[-1] if told else new.post_count
+    for number in told:
+        if not (ended and number == end):
+            yield EventKind.ATTEMPTED, number
+    if ended:
+        yield EventKind.ENDED, end
+    if new.state is JobState.IN_DOUBT and old.state is not JobState.IN_DOUBT:
+        yield EventKind.DOUBTED, new.post_count
+    if len(new.notes) > len(old.notes) and new.notes[-1].kind.is_incident:
+        yield EventKind.INCIDENT, new.post_count
+
+
+def _newly_told(old: Job, new: Job) -> list[int]:
+    """The POSTs that rang and whose end this move tells, in order. What missed its window (-2007) was no attempt."""
+    if new.posts == old.posts:
+        return []
+    known = {post.number for post in old.posts if post.outcome is not None}
+    return [
+        post.number
+        for post in new.posts
+        if post.outcome is not None and post.outcome.was_placed and post.number not in known
+    ]

@@ -1,0 +1,35 @@
+"""Reading jobs of which a newer version may have written some: those are named, and the others are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from voiceflow_worker.core.ports import Jobs
+from voiceflow_worker.errors import StoreVersionError
+from voiceflow_worker.model.jobs.job import Job
+
+
+@dataclass(frozen=True, slots=True)
+class ReadJobs:
+    """Jobs by their ids, and why some that are there could not be read; ids that are in neither are unknown."""
+
+    jobs: Mapping[str, Job]
+    unreadable: Mapping[str, StoreVersionError]
+
+
+async def read_each(jobs: Jobs, job_ids: Sequence[str]) -> ReadJobs:
+    """Read the jobs with these ids. One trip, or one for each where a newer version wrote some of them."""
+    try:
+        return ReadJobs(await jobs.get(job_ids), {})
+    except StoreVersionError as error:
+        if len(job_ids) == 1:
+            return ReadJobs({}, {job_ids[0]: error})
+    found: dict[str, Job] = {}
+    unreadable: dict[str, StoreVersionError] = {}
+    for job_id in job_ids:
+        try:
+            found.update(await jobs.get([job_id]))
+        except StoreVersionError as error:
+            unreadable[job_id] = error
+    return ReadJobs(found, unreadable)

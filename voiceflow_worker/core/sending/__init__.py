@@ -1,0 +1,1 @@
+"""Sending: leased jobs are journalled and become POSTs, at the rate of the queue."""

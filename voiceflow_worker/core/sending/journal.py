@@ -1,0 +1,194 @@
+"""The journal: that a POST is about to leave is on the disk before its first byte, many in one commit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+
+from voiceflow_worker.core.guard.witness import RollbackGuard
+from voiceflow_worker.core.numbers.locks import NumberLocks
+from voiceflow_worker.core.ports import Move, Store
+from voiceflow_worker.core.ports.batching import Batcher
+from voiceflow_worker.core.ports.moves import move
+from voiceflow_worker.core.ports.together import together
+from voiceflow_worker.errors import StoreError, StoreUnavailableError
+from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.evidence import answered
+from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.reports.verdict import NotSentCause, Verdict, VerdictKind
+
+_log = structlog.get_logger("voiceflow.journal")
+
+RETRIES = (0.05, 0.2, 0.5)
+"""Seconds between tries to store a journal entry. Then the call is given up: at worst it ends in doubt, never twice."""
+OUTSIDE_WINDOW = "waits for its calling window to open"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What became of one leased job: `job` is `sending` and may leave, or None: nothing may be sent for it here."""
+
+    job: Job | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    job: Job
+    locked_at: datetime
+
+
+class Journal:
+    """Begins POSTs of leased jobs, and puts back what will not leave after all.
+
+    With a `guard` each is also written into this worker's own file, at the same time; it leaves when both are durable.
+    """
+
+    def __init__(
+        self, store: Store, policy: CallPolicy, *, lease: timedelta, guard: RollbackGuard | None = None
+    ) -> None:
+        self._store = store
+        self._policy = policy
+        self._lease = lease
+        self._guard = guard
+        self._numbers = NumberLocks(store.records, policy)
+        self._batcher: Batcher[_Wanted, Entry] = Batcher(self._flush)
+
+    async def begin(self, job: Job, *, locked_at: datetime) -> Entry:
+        """Journal the next POST of a leased job whose number was locked at `locked_at`, durably.
+
+        The submit window runs from the lock, so that no POST outlives its lock: one that was held up for so long is
+        begun and does not leave.
+
+        An entry without a job: somebody else moved it first, its validity has passed, which ends it, or its calling
+        window has closed, for whose opening it waits again. Raises `StoreError` when it is not known whether the entry
+        was stored: then nothing may be sent either.
+        """
+        return await self._batcher.submit(_Wanted(job, locked_at))
+
+    async def put_back(self, jobs: Sequence[Job], *, reason: str, wait: timedelta = timedelta()) -> None:
+        """Queue leased jobs again that have not been journalled, and give their numbers back."""
+        await self.put_back_each([(job, reason, wait) for job in jobs])
+
+    async def put_back_each(self, jobs: Sequence[tuple[Job, str, timedelta]]) -> None:
+        """The same, each with a reason and a wait of its own."""
+        if not jobs:
+            return
+        now = self._store.clock.now()
+        # Numbers first: afterwards another worker may hold the job, and with it the lock. After the end of the lease
+        # that may be so already; then the lock ends by time.
+        await self._numbers.release_unsent(job for job, _, _ in jobs if now < job.due_at)
+        moves = [
+            move(job, lifecycle.release(job, due_at=now + wait, reason=reason), at=now) for job, reason, wait in jobs
+        ]
+        await self._commit(moves)
+
+    async def cancel(self, jobs: Sequence[tuple[Job, str]]) -> None:
+        """End leased jobs that must not be sent, each with its reason, and give their numbers back."""
+        if not jobs:
+            return
+        now = self._store.clock.now()
+        await self._numbers.release_unsent(job for job, _ in jobs if now < job.due_at)
+        await self._commit(
+            [
+                move(job, lifecycle.cancel(job, at=now, reason=reason, policy=self._policy), at=now)
+                for job, reason in jobs
+            ]
+        )
+
+    async def _flush(self, wanted: Sequence[_Wanted]) -> list[Entry | BaseException]:
+        moves = [self._entry(each) for each in wanted]
+        committed = await self._write(moves)
+        gone = [made for made, done in zip(moves, committed, strict=True) if not done]
+        late = [
+            made.old
+            for made, done in zip(moves, committed, strict=True)
+            if done and made.new.state is not JobState.SENDING
+        ]
+        await self._numbers.release_unsent([*late, *await self._ended([made.old for made in gone])])
+        return [
+            Entry(made.new if done and made.new.state is JobState.SENDING else None)
+            for made, done in zip(moves, committed, strict=True)
+        ]
+
+    async def _write(self, moves: Sequence[Move]) -> Sequence[bool]:
+        sending = [made.new for made in moves if made.new.state is JobState.SENDING]
+        if self._guard is None or not sending:
+            return await self._commit(moves)
+        guard, committed, written = self._guard, list[bool](), False
+
+        async def commit() -> None:
+            committed.extend(await self._commit(moves))
+
+        async def write() -> None:
+            nonlocal written
+            await guard.append(sending)
+            written = True
+
+        try:
+            await together(write, commit)
+        except StoreError:
+            if committed:
+                await self._take_back([made.new for made, done in zip(moves, committed, strict=True) if done])
+            elif written:
+                guard.judge([False] * len(sending))
+            raise
+        pairs = zip(moves, committed, strict=True)
+        guard.judge([done for made, done in pairs if made.new.state is JobState.SENDING])
+        return committed
+
+    async def _take_back(self, jobs: Sequence[Job]) -> None:
+        """The store has the entries and the file has not: nothing left for them, so they are queued again."""
+        now = self._store.clock.now()
+        verdict = Verdict(
+            kind=VerdictKind.NOT_SENT,
+            cause=NotSentCause.STORE_AWAY,
+            message="the journal file of its worker could not be written",
+        )
+        back = [
+            move(job, answered(job, job.post_count, verdict, at=now, policy=self._policy), at=now)
+            for job in jobs
+            if job.state is JobState.SENDING
+        ]
+        if back:
+            await self._commit(back)
+
+    def _entry(self, wanted: _Wanted) -> Move:
+        now, job = self._store.clock.now(), wanted.job
+        if job.is_expired(at=now):
+            return move(job, lifecycle.expire(job, at=now, policy=self._policy), at=now)
+        if not job.may_ring(at=now):
+            return move(job, lifecycle.release(job, due_at=now, reason=OUTSIDE_WINDOW), at=now)
+        begun = lifecycle.begin(
+            job,
+            at=now,
+            lease_until=now + self._lease,
+            policy=self._policy,
+            not_after=wanted.locked_at + self._policy.submit_window,
+        )
+        return move(job, begun, at=now)
+
+    async def _ended(self, lost: Sequence[Job]) -> list[Job]:
+        """Those that ended while they were held here.
+
+        The lock of one that has not ended stays: its owner is the job, and whoever holds the job now may count on it.
+        """
+        if not lost:
+            return []
+        _log.info("jobs were moved by somebody else before they were sent", jobs=[job.id for job in lost])
+        now = await self._store.jobs.get([job.id for job in lost])
+        ended = {job.id for job in now.values() if job.state.is_final and job.open_post is None}
+        return [job for job in lost if job.id in ended]
+
+    async def _commit(self, moves: Sequence[Move]) -> Sequence[bool]:
+        for wait in RETRIES:
+            try:
+                return await self._store.jobs.commit(moves)
+            except StoreUnavailableError as error:
+                # The very same moves again: a store that made them already, and lost its answer, says so.
+                _log.warning("the store is away; a journal entry waits", jobs=len(moves), error=str(error))
+                await self._store.clock.sleep(wait)
+        return await self._store.jobs.commit(moves)

@@ -1,0 +1,44 @@
+"""Replies: what a POST came to, and the hold that follows from it, judged once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from voiceflow_worker.model.jobs.gate import Gate
+from voiceflow_worker.model.reports.outcome import MISSED_WINDOW_CODES
+from voiceflow_worker.model.reports.verdict import Hold, Verdict
+
+
+@dataclass(slots=True)
+class Reply:
+    """The verdict of one POST, to be stored however often that has to be tried.
+
+    Nothing in it is computed again for another try: a clock that is compared with an old answer looks wrong, and a wait
+    that begins anew with each try never ends. `gate` is still to be ordered; `held_until` is what came of it.
+    """
+
+    verdict: Verdict
+    at: datetime
+    gate: Gate | None = None
+    held_until: datetime | None = None
+
+
+def hold_of(verdict: Verdict, *, sent_at: datetime, answered_at: datetime, clock_skew: timedelta) -> Hold | None:
+    """The hold that follows from an answer to a POST that left at `sent_at`.
+
+    A missed submit window (-1015, -2007) is a slow network, or a clock that is off. The answer's Date tells which: 8x8
+    wrote it after the POST had left and before the answer was here.
+    """
+    if verdict.hold is not None:
+        return verdict.hold
+    date = verdict.server_date
+    if verdict.code not in MISSED_WINDOW_CODES or date is None:
+        return None
+    off = max(date - answered_at, timedelta()) + min(date - sent_at, timedelta())
+    if abs(off) <= clock_skew:
+        return None
+    return Hold(
+        reason=f"clock: this clock differs from 8x8's by {off.total_seconds():.0f} s; set it right, then resume",
+        until_opened=True,
+    )

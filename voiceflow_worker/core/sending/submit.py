@@ -1,0 +1,311 @@
+"""Submit: leased jobs become POSTs, each journalled before its first byte."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import zip_longest
+
+import anyio
+import structlog
+
+from voiceflow_worker.core.guard.witness import RollbackGuard
+from voiceflow_worker.core.numbers.locks import NumberLocks
+from voiceflow_worker.core.numbers.suppression import SuppressionList, why_refused
+from voiceflow_worker.core.ports import Placement, Store, Voice
+from voiceflow_worker.core.sending.departures import Departures, Turn
+from voiceflow_worker.core.sending.early_hold import EarlyHold
+from voiceflow_worker.core.sending.journal import OUTSIDE_WINDOW, Journal
+from voiceflow_worker.core.sending.reply import Reply, hold_of
+from voiceflow_worker.core.settling.changes import Changes
+from voiceflow_worker.core.settling.holds import Holds
+from voiceflow_worker.core.settling.settle import Settler
+from voiceflow_worker.core.settling.voice_names import VoiceCheck, VoiceList
+from voiceflow_worker.errors import IllegalMoveError, JobNotFoundError, StaleJobError, StoreError, StoreVersionError
+from voiceflow_worker.model.jobs.backoff import spread
+from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.numbers.spellings import spellings
+from voiceflow_worker.model.reports.verdict import NotSentCause, PostProgress, Verdict, VerdictKind
+
+_log = structlog.get_logger("voiceflow.submit")
+
+NUMBER_BUSY = timedelta(seconds=2)
+"""How soon a job whose number is busy with another call looks again."""
+BUSY_WORDS = "is busy with another call"
+"""Stands in the reason of every job that waits for a number."""
+LONGEST_LINE = timedelta(minutes=1)
+"""The longest that a job waits behind others of its worker whose number is busy too."""
+LAST_WORD = 5.0
+"""Seconds that a stopping worker gives the store to take what is known of a call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """One leased job with its turn to leave, or none: other workers have taken the times within reach.
+
+    `leased_at` is monotonic, and tells which holds it has not seen.
+    """
+
+    job: Job
+    turn: Turn | None
+    leased_at: float
+    locked_at: datetime
+
+
+class Submitter:
+    """Takes leased jobs through their checks, their journal entry and their POST.
+
+    `heard` is given every verdict of the gateway at once, and when its POST left (monotonic seconds): the worker pauses
+    by it when 8x8 cannot be reached.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        voice: Voice,
+        *,
+        policy: CallPolicy,
+        lease: timedelta,
+        departures: Departures,
+        holds: Holds,
+        changes: Changes,
+        heard: Callable[[Verdict, float], None],
+        voices: VoiceList | None = None,
+        guard: RollbackGuard | None = None,
+    ) -> None:
+        self._store = store
+        self._voice = voice
+        self._policy = policy
+        self._departures = departures
+        self._holds = holds
+        self._guard = guard
+        self._journal = Journal(store, policy, lease=lease, guard=guard)
+        self._settler = Settler(store, policy, changes=changes)
+        self._numbers = NumberLocks(store.records, policy)
+        self._suppression = SuppressionList(store)
+        self._heard = heard
+        self._voices = VoiceCheck(voices)
+
+    async def prepare(self, jobs: Sequence[Job], *, leased_at: float) -> list[Flight]:
+        """Lock the numbers of leased jobs and take their turns.
+
+        Those of whose numbers one is busy or whose calling window is closed are put back, and all of them when the
+        store that gave them was set back. Those of whose numbers one is on the suppression list end.
+        """
+        if self._guard is not None and not await self._guard.vet():
+            await self._journal.put_back(jobs, reason=f"held before it left: {self._holds.reason}")
+            return []
+        locked_at = self._store.clock.now()
+        closed = [job for job in jobs if not job.may_ring(at=locked_at)]
+        if closed:
+            await self._journal.put_back(closed, reason=OUTSIDE_WINDOW)
+            jobs = [job for job in jobs if job not in closed]
+        locked = await self._numbers.lock(jobs, now=locked_at)
+        ready = await self._not_suppressed(locked.jobs)
+        await self._voices.look(ready)
+        await self._journal.put_back_each(_in_line(locked.busy, leased_at=leased_at))
+        turns = await self._departures.take(len(ready))
+        self._departures.preparing.ended(leased_at)
+        return [Flight(job, turn, leased_at, locked_at) for job, turn in zip_longest(ready, turns)]
+
+    async def _not_suppressed(self, jobs: Sequence[Job]) -> Sequence[Job]:
+        """The jobs none of whose numbers is on the suppression list; the others end. Their numbers are locked.
+
+        The order matters: a call in which somebody asks to be left alone holds the lock until that is on the list.
+        """
+        listed = await self._suppression.standing([number for job in jobs for number in job.parties])
+        if not listed:
+            return jobs
+        refused = {job.id: found[1] for job in jobs if (found := why_refused(job, listed)) is not None}
+        await self._journal.cancel([(job, refused[job.id]) for job in jobs if job.id in refused])
+        return [job for job in jobs if job.id not in refused]
+
+    async def fly(self, flight: Flight) -> None:
+        """Journal one call shortly before its turn, POST it, and settle it.
+
+        Cancelled before the journal, the job goes back to the queue. Cancelled afterwards, it is queued again if no
+        byte could have left, and is in doubt otherwise. Either is stored before the cancellation goes on, within a few
+        seconds. When the journal entry is in question because the store went away, nothing is sent.
+        """
+        if flight.turn is None:
+            # What waits here for a time would be out of reach of a hold.
+            await self._put_back(flight.job, "the rate leaves no room for it yet")
+            return
+        try:
+            await flight.turn.near()
+        except _cancellations():
+            with anyio.move_on_after(LAST_WORD, shield=True):
+                await self._put_back(flight.job, "its worker was stopped")
+            raise
+        if self._holds.closed_since(flight.leased_at):
+            await self._put_back(flight.job, f"held before it left: {self._holds.reason}")
+            return
+        began = self._departures.journalling.began()
+        try:
+            job = (await self._journal.begin(flight.job, locked_at=flight.locked_at)).job
+            self._departures.journalling.ended(began)
+        except StoreError as error:
+            _log.warning("a call could not be journalled; it is not sent", job=flight.job.id, error=str(error))
+            return
+        if job is not None:
+            await self._send(flight, job, flight.turn)
+
+    async def _send(self, flight: Flight, job: Job, turn: Turn) -> None:
+        early = EarlyHold(self._holds)
+        progress = PostProgress(on_hold=early.order)
+        try:
+            reply = await self._post(flight, job, turn, progress, early)
+        except _cancellations():
+            await self._settle_at_last(job, self._cut_short(progress))
+            raise
+        try:
+            await self._settle(job, reply)
+        except _cancellations():
+            # The answer is known: it is offered once more, or the call would be in doubt for nothing.
+            await self._settle_at_last(job, reply)
+            raise
+
+    async def _settle_at_last(self, job: Job, reply: Reply) -> None:
+        with anyio.move_on_after(LAST_WORD, shield=True):
+            await self._settle(job, reply)
+
+    async def _post(self, flight: Flight, job: Job, turn: Turn, progress: PostProgress, early: EarlyHold) -> Reply:
+        post = job.posts[-1]
+        try:
+            leaves = await turn.depart(until=post.valid_until)
+        except Exception as error:  # noqa: BLE001 - whatever a store raises here, nothing has left
+            _log.warning("a call has no departure time; it is not sent", job=job.id, error=str(error))
+            return self._not_sent(NotSentCause.STORE_AWAY, f"no departure time: {error}")
+        if not leaves:
+            return self._not_sent(NotSentCause.MISSED_DEPARTURE, "it missed its departure, and the next is too far")
+        if self._holds.closed_since(flight.leased_at):
+            return self._not_sent(NotSentCause.HELD, f"held before it left: {self._holds.reason}")
+        now = self._store.clock.now()
+        if post.valid_until <= now:
+            return self._not_sent(NotSentCause.TOO_LATE, "its submit window ended before it left")
+        placement = Placement(
+            body=job.body,
+            client_request_id=post.client_request_id,
+            valid_until=post.valid_until,
+        )
+        left_at = self._store.clock.monotonic()
+        # A voice that does not tell how far it came has, as far as anybody knows, sent the call.
+        progress.may_have_left = True
+        try:
+            verdict = await self._voice.place(placement, progress=progress, now=now)
+        except Exception as error:  # noqa: BLE001 - whatever a gateway raises, the call may have been placed
+            _log.exception("the gateway failed", job=job.id)
+            message = f"the gateway failed: {type(error).__name__}: {error}"
+            verdict = Verdict(kind=VerdictKind.UNKNOWN, message=message)
+            if not progress.may_have_left:
+                verdict = Verdict(kind=VerdictKind.NOT_SENT, cause=NotSentCause.FAULT, message=message)
+        self._heard(verdict, left_at)
+        return early.reply(verdict, at=self._store.clock.now()) or self._judged(verdict, sent_at=now)
+
+    def _judged(self, verdict: Verdict, *, sent_at: datetime) -> Reply:
+        """The reply of a verdict that has just come; a hold that follows from it holds this worker from now on."""
+        now = self._store.clock.now()
+        hold = hold_of(verdict, sent_at=sent_at, answered_at=now, clock_skew=self._policy.clock_skew)
+        if hold is not None:
+            return Reply(verdict, now, gate=self._holds.close(hold))
+        if verdict.http_status is not None:
+            self._holds.relax()
+        return Reply(verdict, now)
+
+    def _not_sent(self, cause: NotSentCause, message: str) -> Reply:
+        return Reply(Verdict(kind=VerdictKind.NOT_SENT, cause=cause, message=message), self._store.clock.now())
+
+    def _cut_short(self, progress: PostProgress) -> Reply:
+        if not progress.may_have_left:
+            return self._not_sent(NotSentCause.STOPPED, "the worker was stopped before the call left")
+        message = "the worker was stopped while the call was on its way"
+        return Reply(Verdict(kind=VerdictKind.UNKNOWN, message=message), self._store.clock.now())
+
+    async def _put_back(self, job: Job, reason: str) -> None:
+        try:
+            await self._journal.put_back([job], reason=reason)
+        except StoreError as error:
+            _log.warning("a job could not be put back; its lease will end", job=job.id, error=str(error))
+
+    async def _settle(self, job: Job, reply: Reply) -> None:
+        """Store what an answer said. Evidence is never dropped: while the store is away, it is offered again."""
+        wait = 0.05
+        recalled = False
+        while True:
+            try:
+                await self._order(reply)
+                await self._settler.verdict(
+                    job, job.post_count, reply.verdict, at=reply.at, held_until=reply.held_until
+                )
+            except StoreVersionError as error:
+                # A newer version went on with the job meanwhile, as after its summary. Waiting here would not mend it.
+                _log.error(
+                    "a verdict is left to newer workers", job=job.id, verdict=reply.verdict.kind, error=str(error)
+                )
+                return
+            except (StoreError, StaleJobError) as error:
+                _log.warning("the store did not take a verdict; it is offered again", job=job.id, error=str(error))
+                await self._store.clock.sleep(wait)
+                wait = min(wait * 2, 2.0)
+            except (IllegalMoveError, JobNotFoundError) as error:
+                # The store was set back and knows nothing of this POST, or the job was deleted. A store that was set
+                # back is put right by the worker's own file, once; then the verdict finds its POST.
+                if recalled or not await self._recall(job):
+                    kind = reply.verdict.kind.value
+                    _log.error("a verdict found no POST", job=job.id, verdict=kind, error=str(error))
+                    return
+                recalled = True
+            else:
+                return
+
+    async def _recall(self, job: Job) -> bool:
+        """Whether the store was put right by the journal files. While it is away this is tried again and again."""
+        if self._guard is None:
+            return False
+        while True:
+            try:
+                return await self._guard.recall(job)
+            except StoreError as error:
+                _log.warning("the store is away; a verdict waits", job=job.id, error=str(error))
+                await self._store.clock.sleep(1.0)
+
+    async def _order(self, reply: Reply) -> None:
+        if reply.gate is not None:
+            reply.held_until = await self._holds.order(reply.gate)
+            reply.gate = None
+
+
+def _in_line(busy: Sequence[tuple[Job, str]], *, leased_at: float) -> list[tuple[Job, str, timedelta]]:
+    """Jobs whose numbers are busy, with what is said of them and when they look again.
+
+    Those that want the same number look one after the other, in the order of leasing: many calls that bridge to one
+    line would else all come back, and be put back again, every two seconds.
+    """
+    line: list[tuple[Job, str, timedelta]] = []
+    waiting: dict[str, timedelta] = {}
+    for job, number in busy:
+        turn = NUMBER_BUSY * (0.75 + 0.5 * spread(f"{number}{leased_at}"))
+        waiting[number] = min(waiting.get(number, timedelta()) + turn, LONGEST_LINE)
+        line.append((job, _busy_words(job, number), waiting[number]))
+    return line
+
+
+def _busy_words(job: Job, number: str) -> str:
+    second = next((each for each in job.parties[1:] if number in spellings(each)), None)
+    if second is None:
+        return f"its number {BUSY_WORDS}"
+    return (
+        f"{second}, which it bridges to, {BUSY_WORDS} "
+        "(VOICEFLOW_SHARED_NUMBERS names lines that may be in many calls at once)"
+    )
+
+
+def _cancellations() -> tuple[type[BaseException], ...]:
+    """What a cancellation looks like.
+
+    On trio, one that also ends a nursery within (a transport's, while it connects) comes out as a group: let through
+    unnoticed, it would leave the job in `sending`, and in doubt for nothing.
+    """
+    return (anyio.get_cancelled_exc_class(), BaseExceptionGroup)

@@ -1,0 +1,241 @@
+"""Changes of jobs that are not lost when somebody else moves first: whoever loses a commit reads again and merges."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import anyio
+import structlog
+
+from voiceflow_worker.core.numbers.locks import NumberLocks
+from voiceflow_worker.core.numbers.suppression import SuppressionList
+from voiceflow_worker.core.ports import Move, Store
+from voiceflow_worker.core.ports.batching import Batcher
+from voiceflow_worker.core.ports.identity import queue_of
+from voiceflow_worker.core.ports.moves import move
+from voiceflow_worker.core.ports.reading import ReadJobs, read_each
+from voiceflow_worker.core.ports.together import together
+from voiceflow_worker.core.settling.sessions import Sessions
+from voiceflow_worker.errors import JobError, JobNotFoundError, StaleJobError, StoreError
+from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.policy import CallPolicy
+
+ROUNDS = 20
+"""How often a change that lost its commit is merged anew. Losing means that somebody else got on: twenty times in a row
+has not been seen outside tests that force it."""
+
+REMEMBER_RETRIES = (0.05, 0.2, 0.5)
+"""Seconds between tries to remember the sessions of a commit."""
+
+_log = structlog.get_logger("voiceflow.changes")
+
+_HOLDS_ITS_NUMBER = frozenset({JobState.SENDING, JobState.SUBMITTED, JobState.IN_DOUBT})
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """One job before and after a change; the same object twice when there was nothing to change."""
+
+    old: Job
+    new: Job
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    job_id: str
+    apply: Callable[[Job], Job]
+    base: Job | None
+
+
+class Changes:
+    """Applies pure functions to jobs, many in one commit, each merged into whatever the job has become meanwhile.
+
+    What follows from a change is done here too, so that nobody forgets it: the session of a POST is remembered, who
+    asked to be left alone is put on the suppression list, and the number of a call that is over is given back.
+    """
+
+    def __init__(self, store: Store, policy: CallPolicy) -> None:
+        self._store = store
+        self._sessions = Sessions(store.records)
+        self._suppression = SuppressionList(store)
+        self._numbers = NumberLocks(store.records, policy)
+        self._batcher: Batcher[_Change, Changed] = Batcher(self._flush)
+
+    async def change(self, job_id: str, apply: Callable[[Job], Job], *, base: Job | None = None) -> Changed:
+        """Apply a pure function to a job; `base` saves a read where the caller holds the job as it last was.
+
+        `apply` may be called again with a newer job. Raises what `apply` raises, `JobNotFoundError`, `StaleJobError`
+        when somebody else was quicker twenty times, `StoreVersionError` for a job that a newer version wrote, and
+        `StoreUnavailableError`: asking again is then safe, for all moves that evidence makes are idempotent.
+        """
+        return await self._batcher.submit(_Change(job_id, apply, base))
+
+    async def change_all(self, jobs: Sequence[Job], apply: Callable[[Job], Job]) -> int:
+        """Apply one function to many jobs as they last were, in one commit; says how many of them it changed.
+
+        A job that `apply` refuses, or that is gone, is left out, and so is one that somebody else has moved. Raises
+        `StoreUnavailableError`.
+        """
+
+        def unless_moved(found: Job) -> Callable[[Job], Job]:
+            return lambda job: apply(job) if job.revision == found.revision else job
+
+        answers: Sequence[Changed | BaseException] = []
+        with anyio.CancelScope(shield=True):  # what is committed is followed up
+            answers = await self._flush([_Change(job.id, unless_moved(job), job) for job in jobs])
+        for answer in answers:
+            if isinstance(answer, BaseException) and not isinstance(answer, JobError):
+                raise answer
+        return sum(isinstance(answer, Changed) and answer.new is not answer.old for answer in answers)
+
+    async def _flush(self, changes: Sequence[_Change]) -> list[Changed | BaseException]:
+        answers: dict[int, Changed | BaseException] = {}
+        todo: dict[str, list[int]] = {}
+        for place, change in enumerate(changes):
+            todo.setdefault(change.job_id, []).append(place)
+        remembered = {change.job_id: change.base for change in changes if change.base is not None}
+        for _ in range(ROUNDS):
+            if not todo:
+                break
+            read = await self._read([job_id for job_id in todo if job_id not in remembered])
+            for job_id, error in read.unreadable.items():
+                answers.update(dict.fromkeys(todo.pop(job_id), error))
+            left = await self._round(changes, todo, remembered, read.jobs, answers)
+            # Whoever lost reads again: what a caller remembered is of no use any more.
+            todo, remembered = {job_id: todo[job_id] for job_id in left}, {}
+        for job_id, places in todo.items():
+            answers.update(dict.fromkeys(places, StaleJobError(job_id)))
+        return [answers[place] for place in range(len(changes))]
+
+    async def _round(
+        self,
+        changes: Sequence[_Change],
+        todo: Mapping[str, list[int]],
+        remembered: Mapping[str, Job],
+        read: Mapping[str, Job],
+        answers: dict[int, Changed | BaseException],
+    ) -> list[str]:
+        """One try at all that is left; gives the ids of the jobs that must be tried again."""
+        moves: list[Move] = []
+        tried: dict[str, dict[int, Exception]] = {}
+        again: list[str] = []
+        now = self._store.clock.now()
+        for job_id, places in todo.items():
+            old = remembered.get(job_id) or read.get(job_id)
+            if old is None:
+                answers.update(dict.fromkeys(places, JobNotFoundError(job_id)))
+                continue
+            new, errors = _applied(old, [(place, changes[place].apply) for place in places])
+            if new is not old:
+                moves.append(move(old, new, at=now))
+                tried[job_id] = errors
+            elif job_id in remembered:
+                # "Nothing to change" holds only for the job as the store has it.
+                again.append(job_id)
+            else:
+                for place in places:
+                    answers[place] = errors.get(place) or Changed(old, old)
+        taken = await self._commit(moves)
+        for made in moves:
+            job_id = made.new.id
+            if job_id not in taken:
+                again.append(job_id)
+                continue
+            for place in todo[job_id]:
+                answers[place] = tried[job_id].get(place) or Changed(made.old, made.new)
+        return again
+
+    async def _read(self, job_ids: Sequence[str]) -> ReadJobs:
+        return await read_each(self._store.jobs, job_ids) if job_ids else ReadJobs({}, {})
+
+    async def _commit(self, moves: Sequence[Move]) -> set[str]:
+        """Commit moves and do what follows from them; gives the ids of the jobs whose move was taken."""
+        if not moves:
+            return set()
+        # Before the commit, and so before the number is given back: whoever locks it afterwards finds it on the list.
+        await self._suppression.remember_opt_outs(moves)
+        sessions = _new_sessions(moves)
+        taken: list[Move] = []
+
+        async def commit(queue_moves: Sequence[Move]) -> None:
+            results = await self._store.jobs.commit(queue_moves)
+            taken.extend(each for each, done in zip(queue_moves, results, strict=True) if done)
+
+        # A session belongs to its POST whether the commit is taken or not, so the two may travel together.
+        await together(
+            partial(self._remember, sessions),
+            *(partial(commit, queue_moves) for queue_moves in _by_queue(moves).values()),
+        )
+        over = [each.new for each in taken if _is_over(each)]
+        await self._numbers.release_settled(over)
+        await self._forget(_lost_sessions(taken))
+        return {each.new.id for each in taken}
+
+    async def _remember(self, sessions: Mapping[str, str]) -> None:
+        for wait in REMEMBER_RETRIES:
+            try:
+                return await self._sessions.remember(sessions, now=self._store.clock.now())
+            except StoreError as error:
+                _log.warning("the store did not take sessions; they are offered again", error=str(error))
+                await self._store.clock.sleep(wait)
+        # The jobs hold their sessions too: what is lost is only how fast a summary without clientRequestId is applied.
+        return None
+
+    async def _forget(self, sessions: Mapping[str, str]) -> None:
+        with contextlib.suppress(StoreError):  # whoever finds a session looks at its POST, too
+            await self._sessions.forget(sessions)
+
+
+def _applied(old: Job, applies: Iterable[tuple[int, Callable[[Job], Job]]]) -> tuple[Job, dict[int, Exception]]:
+    """The job after all changes of one batch, each seeing what those before it made.
+
+    One that raises changes nothing.
+    """
+    job = old
+    errors: dict[int, Exception] = {}
+    for place, apply in applies:
+        try:
+            job = apply(job)
+        except Exception as error:  # noqa: BLE001 - a fault in one change is its caller's, not the whole batch's
+            errors[place] = error
+    return job, errors
+
+
+def _new_sessions(moves: Sequence[Move]) -> dict[str, str]:
+    return {
+        post.session_id: post.client_request_id
+        for each in moves
+        if each.new.posts != each.old.posts
+        for post in each.new.posts
+        if post.session_id is not None
+        and ((was := each.old.post(post.number)) is None or was.session_id != post.session_id)
+    }
+
+
+def _lost_sessions(moves: Sequence[Move]) -> dict[str, str]:
+    """Sessions that proved to be of other calls than the POSTs they had been matched to."""
+    return {
+        was.session_id: was.client_request_id
+        for each in moves
+        if each.new.posts != each.old.posts
+        for was in each.old.posts
+        if was.session_id is not None
+        and (post := each.new.post(was.number)) is not None
+        and post.session_id != was.session_id
+    }
+
+
+def _by_queue(moves: Sequence[Move]) -> dict[str, list[Move]]:
+    queues: dict[str, list[Move]] = {}
+    for each in moves:
+        queues.setdefault(queue_of(each.new.id), []).append(each)
+    return queues
+
+
+def _is_over(made: Move) -> bool:
+    return (
+        made.old.state in _HOLDS_ITS_NUMBER and made.new.state not in _HOLDS_ITS_NUMBER and made.new.open_post is None
+    )

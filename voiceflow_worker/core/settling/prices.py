@@ -1,0 +1,153 @@
+"""Prices of calls that have ended, read from the log that 8x8 keeps. No call changes its state by it.
+
+A row is taken for a call by its session alone. Rows come late, and a session's legs one by one: a session with fewer
+rows than its summary has legs is left for later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import partial
+
+from anyio import to_thread
+
+from voiceflow_worker.core.ports import CallLog, Query, Store
+from voiceflow_worker.core.ports.together import together
+from voiceflow_worker.core.settling.changes import Changes
+from voiceflow_worker.core.settling.reconcile import MARGIN, PAGE, SPAN, Look
+from voiceflow_worker.errors import JobError
+from voiceflow_worker.model.jobs.call_log import LoggedSession, SessionBook, Window, window_of
+from voiceflow_worker.model.jobs.evidence import charged, session_of
+from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, Post
+from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.reports.charge import Charge
+
+
+@dataclass(slots=True, kw_only=True)
+class Priced:
+    """What was found: of `looked_at` calls without a price, `priced` have one now. `cost` is what those cost."""
+
+    looked_at: int = 0
+    priced: int = 0
+    cost: dict[str, Decimal] = field(default_factory=dict[str, Decimal])
+
+    @property
+    def open(self) -> int:
+        """The calls of which the log told no price."""
+        return self.looked_at - self.priced
+
+    def as_json(self) -> dict[str, object]:
+        """The counts for scripts."""
+        cost = {currency: float(price) for currency, price in sorted(self.cost.items())}
+        return {"looked_at": self.looked_at, "priced": self.priced, "open": self.open, "cost": cost}
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """One POST whose price is looked for; `legs` is how many its summary told of."""
+
+    job_id: str
+    number: int
+    session_id: str
+    legs: int
+    window: Window
+
+
+class Prices:
+    """Reads the prices of the calls of one queue. Any number may run: the same price again changes nothing."""
+
+    def __init__(self, store: Store, call_log: CallLog, *, queue: str, policy: CallPolicy) -> None:
+        self._store = store
+        self._call_log = call_log
+        self._queue = queue
+        self._policy = policy
+        self._changes = Changes(store, policy)
+
+    async def read(
+        self,
+        *,
+        batch_id: str | None = None,
+        since: datetime | None = None,
+        tell: Callable[[Look], None] = lambda _: None,
+    ) -> Priced:
+        """Read the prices of calls that have ended without one: of a batch, and of calls sent at `since` or later.
+
+        `tell` hears of each log before it is asked for. Raises `CallLogError`: what earlier logs told is kept. Raises
+        `StoreError`.
+        """
+        total = Priced()
+        groups = _spans(await self._cases(batch_id, since))
+        for number, group in enumerate(groups, 1):
+            asked = self._range(group)
+            tell(Look(number=number, count=len(groups), calls=len(group), since=asked.since, until=asked.until))
+            log = await self._call_log.logged_calls(since=asked.since, until=asked.until)
+            book = await to_thread.run_sync(SessionBook, log.rows)
+            for start in range(0, len(group), PAGE):
+                await together(
+                    *(
+                        partial(self._price, case, book.get(case.session_id), total)
+                        for case in group[start : start + PAGE]
+                    )
+                )
+        return total
+
+    async def _price(self, case: _Case, session: LoggedSession | None, total: Priced) -> None:
+        total.looked_at += 1
+        charge = session.charge if session is not None and len(session.legs) >= case.legs else None
+        if charge is None:
+            return
+        apply = partial(_charged, number=case.number, session_id=case.session_id, charge=charge)
+        with contextlib.suppress(JobError):  # it was deleted meanwhile
+            await self._changes.change(case.job_id, apply)
+            total.priced += 1
+            if charge.currency is not None:
+                total.cost[charge.currency] = total.cost.get(charge.currency, Decimal(0)) + charge.price
+
+    async def _cases(self, batch_id: str | None, since: datetime | None) -> list[_Case]:
+        cases: list[_Case] = []
+        after: str | None = None
+        while True:
+            page = await self._store.jobs.find(
+                Query(queue=self._queue, states=FINAL_STATES, batch_id=batch_id, after=after, limit=PAGE)
+            )
+            cases += [case for job in page for case in self._of_job(job, since)]
+            if len(page) < PAGE:
+                return cases
+            after = page[-1].id
+
+    def _of_job(self, job: Job, since: datetime | None) -> list[_Case]:
+        skew = self._policy.clock_skew
+        return [
+            _Case(job.id, post.number, session_id, _legs(post), window_of(post, skew=skew))
+            for post in job.posts
+            if post.charge is None
+            and post.may_have_rung
+            and (session_id := session_of(post)) is not None
+            and (since is None or post.began_at >= since)
+        ]
+
+    def _range(self, group: Sequence[_Case]) -> Window:
+        until = max(case.window.until for case in group) + self._policy.longest_call
+        return Window(group[0].window.since - MARGIN, min(until, self._store.clock.now() + timedelta(seconds=1)))
+
+
+def _charged(job: Job, *, number: int, session_id: str, charge: Charge) -> Job:
+    return charged(job, number, session_id=session_id, charge=charge)
+
+
+def _legs(post: Post) -> int:
+    return len(post.outcome.legs) if post.outcome is not None else 0
+
+
+def _spans(cases: Sequence[_Case]) -> list[list[_Case]]:
+    """The cases in groups, each of which a log of about `SPAN` covers, the oldest first."""
+    groups: list[list[_Case]] = []
+    for case in sorted(cases, key=lambda each: each.window.since):
+        if not groups or case.window.until - groups[-1][0].window.since > SPAN:
+            groups.append([])
+        groups[-1].append(case)
+    return groups

@@ -1,0 +1,363 @@
+"""Reconcile: calls in doubt, and calls whose summary never came, against the log that 8x8 keeps.
+
+A row binds only what is unambiguous: one session that fits, that no other POST is known to have, and that no other POST
+of any queue of the store could own. What binds nothing stays in doubt, with the reason. That a row is missing proves
+nothing, unless the policy says so, and then only long after.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
+from itertools import product
+
+from anyio import to_thread
+from anyio.lowlevel import checkpoint
+
+from voiceflow_worker.core.ports import CallLog, Order, Query, Store
+from voiceflow_worker.core.ports.identity import new_revision
+from voiceflow_worker.core.ports.queue_names import QueueNames
+from voiceflow_worker.core.ports.together import together
+from voiceflow_worker.core.settling.changes import Changes
+from voiceflow_worker.core.settling.sessions import KEPT, Sessions
+from voiceflow_worker.core.settling.settle import Settler
+from voiceflow_worker.errors import JobError
+from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.call_log import (
+    LoggedCalls,
+    LoggedSession,
+    Match,
+    SessionBook,
+    Window,
+    is_proven_missing,
+    matched,
+    may_own,
+    window_of,
+)
+from voiceflow_worker.model.jobs.evidence import found_placed
+from voiceflow_worker.model.jobs.job import Job, JobState, Post
+from voiceflow_worker.model.jobs.policy import CallPolicy, MissingMeans
+from voiceflow_worker.model.numbers.spellings import spellings
+from voiceflow_worker.model.reports.outcome import Outcome
+
+EVERY = timedelta(minutes=3)
+"""The workers of a queue ask for its log no more often than this, all together."""
+PATIENCE = timedelta(minutes=10)
+"""How long a call whose summary is overdue waits for the log: one that cannot be had three times is not waited for."""
+SPAN = timedelta(hours=2)
+"""One log covers about this much at most: an account with 50 calls a second has 360,000 rows in it."""
+MARGIN = timedelta(minutes=1)
+"""How much more is asked for at the beginning: whether 8x8 cuts the range to the second or the minute is not told."""
+PAGE = 500
+MOST = 5000
+"""How many calls of each kind a worker looks at in one turn."""
+
+TURNS = "export-turn"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciled:
+    """What became of the calls that were looked at: each was `placed`, or was not, or stays `open`."""
+
+    looked_at: int = 0
+    placed: int = 0
+    not_placed: int = 0
+    open: int = 0
+
+    def __add__(self, other: Reconciled) -> Reconciled:
+        """Both together."""
+        return Reconciled(
+            looked_at=self.looked_at + other.looked_at,
+            placed=self.placed + other.placed,
+            not_placed=self.not_placed + other.not_placed,
+            open=self.open + other.open,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """One log that is about to be asked for, for so many calls; `number` of `count`."""
+
+    number: int
+    count: int
+    calls: int
+    since: datetime
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """One POST that is looked for."""
+
+    job: Job
+    post: Post
+    window: Window
+
+
+class Reconciler:
+    """Looks for the calls of one queue in the log of 8x8. Any number may run: each change is fenced, and made once."""
+
+    def __init__(
+        self, store: Store, call_log: CallLog, *, queue: str, policy: CallPolicy, changes: Changes | None = None
+    ) -> None:
+        self._store = store
+        self._call_log = call_log
+        self._queue = queue
+        self._policy = policy
+        self._changes = changes or Changes(store, policy)
+        self._settler = Settler(store, policy, changes=self._changes)
+        self._sessions = Sessions(store.records)
+        self._queues = QueueNames(store.records)
+        self._turns = 0
+
+    async def due(self) -> Reconciled:
+        """Look at calls that are due for a look, in one log, if no worker of the queue did within `EVERY`.
+
+        Raises `CallLogError`, having changed nothing: the next turn tries again. Raises `StoreError`.
+        """
+        now = self._store.clock.now()
+        if await self._store.records.get(TURNS, [self._queue], now=now):
+            return Reconciled()
+        groups = _spans(self._cases(await self._overdue(now)))
+        if not groups or not await self._takes_turn(now):
+            return Reconciled()
+        # One after the other: calls of a time of which there is no log to be had must not keep the others waiting.
+        self._turns += 1
+        group = groups[self._turns % len(groups)]
+        return await self._look(group, self._range(group, now))
+
+    async def everything(self, *, tell: Callable[[Look], None] = lambda _: None) -> Reconciled:
+        """Look at every call in doubt, due or not, and at every call whose summary is overdue.
+
+        `tell` hears of each log before it is asked for. Raises `CallLogError`: what earlier logs told is kept. Raises
+        `StoreError`.
+        """
+        doubts = await self._all(Query(queue=self._queue, states=frozenset({JobState.IN_DOUBT}), limit=PAGE))
+        overdue = await self._all(
+            Query(
+                queue=self._queue,
+                states=frozenset({JobState.SUBMITTED}),
+                due_before=self._store.clock.now(),
+                limit=PAGE,
+            )
+        )
+        groups = _spans(self._cases([*doubts, *await self._without_parked_summary(overdue)]))
+        total = Reconciled()
+        for number, group in enumerate(groups, 1):
+            asked = self._range(group, self._store.clock.now())
+            tell(Look(number=number, count=len(groups), calls=len(group), since=asked.since, until=asked.until))
+            total += await self._look(group, asked)
+        return total
+
+    # -- which calls -------------------------------------------------------------------------------------------------
+
+    async def _overdue(self, now: datetime) -> list[Job]:
+        doubts, overdue = [
+            await self._store.jobs.find(
+                Query(queue=self._queue, states=frozenset({state}), due_before=now, order=Order.DUE, limit=MOST)
+            )
+            for state in (JobState.IN_DOUBT, JobState.SUBMITTED)
+        ]
+        return [*doubts, *await self._without_parked_summary(overdue)]
+
+    async def _all(self, query: Query) -> list[Job]:
+        found: list[Job] = []
+        while page := await self._store.jobs.find(query):
+            found += page
+            query = replace(query, after=page[-1].id)
+        return found
+
+    async def _without_parked_summary(self, jobs: Sequence[Job]) -> list[Job]:
+        """Submitted jobs for which no summary waits: one may, if a worker died before it looked."""
+        looked: list[Job] = []
+
+        async def look(job: Job) -> None:
+            looked.append(await self._settler.apply_parked(job))
+
+        await together(*(partial(look, job) for job in jobs))
+        return [job for job in looked if job.state is JobState.SUBMITTED]
+
+    def _cases(self, jobs: Sequence[Job]) -> list[_Case]:
+        posts = [(job, job.open_post) for job in jobs]
+        skew = self._policy.clock_skew
+        return [_Case(job, post, window_of(post, skew=skew)) for job, post in posts if post is not None]
+
+    async def _takes_turn(self, now: datetime) -> bool:
+        # A turn is used up when it was taken, not when it went well: a log that fails is not asked for in a loop.
+        token = new_revision()
+        standing = await self._store.records.put_if_absent(TURNS, {self._queue: token}, expires_at=now + EVERY, now=now)
+        return standing[self._queue] == token
+
+    def _range(self, group: Sequence[_Case], now: datetime) -> Window:
+        # To the end of the longest call: which of a row's times the range is of is not documented.
+        until = max(case.window.until for case in group) + self._policy.longest_call
+        return Window(min(case.window.since for case in group) - MARGIN, min(until, now))
+
+    # -- what the log says of them -----------------------------------------------------------------------------------
+
+    async def _look(self, group: Sequence[_Case], asked: Window) -> Reconciled:
+        log = await self._call_log.logged_calls(since=asked.since, until=asked.until)
+        # In a thread: sorting a long log must not hold up the calls that are being sent.
+        book = await to_thread.run_sync(SessionBook, log.rows)
+        total = Reconciled()
+        for start in range(0, len(group), PAGE):
+            page = group[start : start + PAGE]
+            # What other POSTs own is asked for after the log was: a POST that began later has no row in it.
+            matches = [await self._match(case, book) for case in page]
+            unnamed = await self._unnamed_summaries(book) if any(match.is_missing for match in matches) else []
+            found = [_Found(case, match) for case, match in zip(page, matches, strict=True)]
+            total += await self._conclude_all(found, log, unnamed)
+        return total
+
+    async def _match(self, case: _Case, book: SessionBook) -> Match:
+        await checkpoint()
+        if case.post.session_id is not None:
+            session = book.get(case.post.session_id)
+            return Match(session=session, reason="" if session else "its session is not in the log of 8x8")
+        looks = book.lookalikes(case.job, case.window)
+        if not looks:
+            return await self._at_this_hour(matched((), taken=(), rivals=()), case, book)
+        now = self._store.clock.now()
+        if case.window.since <= now - max(KEPT, self._policy.retention):
+            return Match(reason="too long ago to know which other calls the log of 8x8 may mean")
+        # The other POSTs first: one that learns its session after this look is in it without one, and so a rival.
+        others = await self._others(case)
+        owners = await self._sessions.find([each.session_id for each, _ in looks if each.session_id], now=now)
+        for session_id, owner in owners.items():
+            if owner == (case.job.id, case.post.number):
+                return Match(session=book.get(session_id))
+        named = {post.session_id for post in others if post.session_id is not None}
+        skew = self._policy.clock_skew
+        rivals = [post.client_request_id for post in others if may_own(post, case.window, skew=skew)]
+        return await self._at_this_hour(matched(looks, taken={*owners, *named}, rivals=rivals), case, book)
+
+    async def _at_this_hour(self, match: Match, case: _Case, book: SessionBook) -> Match:
+        """The match, unless a row is missing that may be there under another hour, as in a log in local time."""
+        if not match.is_missing or self._policy.missing_means is not MissingMeans.NOT_PLACED:
+            return match
+        shifted = {each.session_id for each in book.at_another_hour(case.job, case.window)}
+        if shifted:
+            known = await self._sessions.find([each for each in shifted if each], now=self._store.clock.now())
+            shifted -= {*known, *(post.session_id for post in await self._others(case) if post.session_id is not None)}
+        if not shifted:
+            return match
+        return Match(reason="no row at its hour in the log of 8x8, but one at another hour, whose times may be local")
+
+    async def _others(self, case: _Case) -> list[Post]:
+        """All other POSTs of the store with the same source and destination."""
+        names = {self._queue, *await self._queues.known(now=self._store.clock.now())}
+        posts: list[Post] = []
+        for name, number in product(sorted(names), spellings(case.job.destination)):
+            query = Query(queue=name, destination=number, limit=None)
+            for job in await self._store.jobs.find(query):
+                if job.source == case.job.source:
+                    posts += [post for post in job.posts if (job.id, post.number) != (case.job.id, case.post.number)]
+        return posts
+
+    async def _unnamed_summaries(self, book: SessionBook) -> list[Outcome | None]:
+        """Summaries that name no call, of sessions that are not in the log: one may be of a call that has no row."""
+        if self._policy.missing_means is not MissingMeans.NOT_PLACED:
+            return []
+        unnamed: list[Outcome | None] = []
+        now = self._store.clock.now()
+        after = ""
+        while page := await self._sessions.all_parked(after=after, limit=PAGE, now=now):
+            unnamed += [outcome for session_id, outcome in page if book.get(session_id) is None]
+            after = page[-1][0]
+        return unnamed
+
+    # -- what follows ------------------------------------------------------------------------------------------------
+
+    async def _conclude_all(
+        self, found: Sequence[_Found], log: LoggedCalls, unnamed: Sequence[Outcome | None]
+    ) -> Reconciled:
+        results: list[Reconciled] = []
+
+        async def conclude(each: _Found) -> None:
+            with contextlib.suppress(JobError):  # it was deleted meanwhile
+                results.append(_counted(await self._conclude(each, log, unnamed), each.case.post.number))
+
+        await together(*(partial(conclude, each) for each in found))
+        return sum(results, Reconciled())
+
+    async def _conclude(self, found: _Found, log: LoggedCalls, unnamed: Sequence[Outcome | None]) -> Job:
+        job, match = found.case.job, found.match
+        now, policy = self._store.clock.now(), self._policy
+        if match.session is not None and match.session.session_id is not None:
+            placed = await self._place(found.case, match.session, match.session.session_id)
+            if job.state is not JobState.SUBMITTED or placed.state is not JobState.SUBMITTED:
+                return placed
+            job = placed
+        if job.state is JobState.SUBMITTED:
+            return await self._move(job, partial(lifecycle.give_up_waiting, at=now, policy=policy))
+        if self._is_not_placed(found, log, unnamed) and log.asked_at is not None:
+            note = "long after it could have ended, the log of 8x8 has no row for it"
+            return await self._move(
+                job,
+                partial(lifecycle.resolve, placed=False, at=now, witnessed=log.asked_at, note=note, policy=policy),
+            )
+        return await self._move(job, partial(lifecycle.look_again, at=now, policy=policy, reason=match.reason))
+
+    def _is_not_placed(self, found: _Found, log: LoggedCalls, unnamed: Sequence[Outcome | None]) -> bool:
+        return (
+            self._policy.missing_means is MissingMeans.NOT_PLACED
+            and found.match.is_missing
+            and is_proven_missing(found.case.post, log, policy=self._policy)
+            and not any(_may_be_of(each, found.case.window) for each in unnamed)
+        )
+
+    async def _place(self, case: _Case, session: LoggedSession, session_id: str) -> Job:
+        now = self._store.clock.now()
+        # A summary that waits for the session tells more than its rows do: the error code, for one.
+        is_parked = bool(await self._sessions.parked([session_id], now=now))
+        apply = partial(
+            found_placed,
+            number=case.post.number,
+            session_id=session_id,
+            outcome=None if is_parked else session.outcome,
+            charge=session.charge,
+            at=now,
+            policy=self._policy,
+        )
+        changed = await self._changes.change(case.job.id, apply, base=case.job)
+        return await self._settler.apply_parked(changed.new) if is_parked else changed.new
+
+    async def _move(self, found: Job, step: Callable[[Job], Job]) -> Job:
+        """Move a job unless somebody else did since it was found: what was concluded may no longer hold."""
+        changed = await self._changes.change(
+            found.id, lambda job: step(job) if job.revision == found.revision else job, base=found
+        )
+        return changed.new
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    case: _Case
+    match: Match
+
+
+def _may_be_of(summary: Outcome | None, window: Window) -> bool:
+    """Whether a parked summary may tell of a call of this time; one that cannot be read may."""
+    return summary is None or summary.started_at is None or window.holds(summary.started_at)
+
+
+def _counted(job: Job, number: int) -> Reconciled:
+    post = job.post(number)
+    if job.state is JobState.IN_DOUBT:
+        return Reconciled(looked_at=1, open=1)
+    if post is not None and post.was_placed:
+        return Reconciled(looked_at=1, placed=1)
+    return Reconciled(looked_at=1, not_placed=1)
+
+
+def _spans(cases: Sequence[_Case]) -> list[list[_Case]]:
+    """The cases in groups, each of which a log of about `SPAN` covers, the oldest first."""
+    groups: list[list[_Case]] = []
+    for case in sorted(cases, key=lambda each: each.window.since):
+        if not groups or case.window.until - groups[-1][0].window.since > SPAN:
+            groups.append([])
+        groups[-1].append(case)
+    return groups

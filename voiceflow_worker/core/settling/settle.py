@@ -1,0 +1,282 @@
+"""Settle: what an answer, a summary or a person says about a POST becomes the job's next state."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from enum import StrEnum
+from functools import partial
+
+from voiceflow_worker.core.numbers.suppression import SuppressionList
+from voiceflow_worker.core.ports import Query, Store
+from voiceflow_worker.core.ports.identity import job_of
+from voiceflow_worker.core.ports.queue_names import QueueNames
+from voiceflow_worker.core.ports.together import together
+from voiceflow_worker.core.ports.versions import tell_left_out
+from voiceflow_worker.core.settling.changes import Changes
+from voiceflow_worker.core.settling.refusals import ANSWER_CODES, SUMMARY_CODES, RefusalRuns
+from voiceflow_worker.core.settling.sessions import Sessions
+from voiceflow_worker.errors import IllegalMoveError, JobError, JobNotFoundError, StoreVersionError
+from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.evidence import answered, mismatched, summarised
+from voiceflow_worker.model.jobs.job import Job, JobState, PostVerdict
+from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.numbers.spellings import spellings
+from voiceflow_worker.model.reports.events import Leg, SessionSummary
+from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
+from voiceflow_worker.model.reports.status import OPT_OUTS
+from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
+
+_MILLISECOND = timedelta(milliseconds=1)
+_NOT_BEGUN = frozenset({JobState.QUEUED, JobState.LEASED})
+
+
+class SummaryResult(StrEnum):
+    """What a session summary did."""
+
+    SETTLED = "settled"
+    """It was the first for its POST."""
+    REPEATED = "repeated"
+    """Its POST had one already: nothing changed."""
+    PARKED = "parked"
+    """Nobody knows its session yet: kept for seven days, and applied when a POST names the session."""
+    INCONCLUSIVE = "inconclusive"
+    """Its status is none that is known: it proves that the call was placed, and waits for a clear one."""
+    UNKNOWN = "unknown"
+    """It carries a `clientRequestId` that is not of this store."""
+
+
+class Settler:
+    """Takes evidence about POSTs, from any process, in any order, any number of times."""
+
+    def __init__(self, store: Store, policy: CallPolicy, *, changes: Changes | None = None) -> None:
+        self._store = store
+        self._policy = policy
+        self._changes = changes or Changes(store, policy)
+        self._sessions = Sessions(store.records)
+        self._suppression = SuppressionList(store)
+        self._queues = QueueNames(store.records)
+        self._refusals = RefusalRuns(store)
+
+    async def verdict(
+        self, job: Job, number: int, verdict: Verdict, *, at: datetime | None = None, held_until: datetime | None = None
+    ) -> Job:
+        """Settle one POST by its answer, which came at `at` (None: now). `job` is the job as the caller last saw it.
+
+        Raises `StoreUnavailableError`: ask again, the answer is taken once.
+        """
+        at = at or self._store.clock.now()
+        apply = partial(_answered, number=number, verdict=verdict, at=at, policy=self._policy, held_until=held_until)
+        changed = await self._changes.change(job.id, apply, base=job)
+        if verdict.kind is VerdictKind.REFUSED and verdict.code in ANSWER_CODES:
+            if changed.new is not changed.old:
+                await self._refusals.refused(changed.new, verdict.code, message=verdict.message)
+        elif verdict.kind is VerdictKind.CREATED:
+            await self._refusals.taken(changed.new, ANSWER_CODES)
+        return changed.new
+
+    async def summary(self, summary: SessionSummary) -> SummaryResult:
+        """Settle the POST that a session summary (VSS) belongs to: by its `clientRequestId`, else by its session.
+
+        Raises `StoreUnavailableError`: the summary is then not taken, and its sender must hear so.
+        """
+        now = self._store.clock.now()
+        post = job_of(summary.client_request_id) if summary.client_request_id else None
+        if post is not None:
+            result = await self._summarise(post, summary)
+            if result is not SummaryResult.UNKNOWN:
+                return result
+        if not summary.session_id:
+            return SummaryResult.UNKNOWN
+        post = (await self._sessions.find([summary.session_id], now=now)).get(summary.session_id)
+        if post is None and not summary.client_request_id:
+            if summary.status is None:
+                return SummaryResult.UNKNOWN
+            await self._sessions.park(summary.session_id, outcome_of(summary), now=now)
+            # The answer that names this session may have been stored between the look and the parking.
+            post = (await self._sessions.find([summary.session_id], now=now)).get(summary.session_id)
+            if post is None:
+                return SummaryResult.PARKED
+            await self._sessions.unpark([summary.session_id])
+        if post is None or await self._is_of_another(post, summary):
+            return SummaryResult.UNKNOWN
+        return await self._summarise(post, summary)
+
+    async def _is_of_another(self, post: tuple[str, int], summary: SessionSummary) -> bool:
+        """Whether a summary shows that its session is not of the POST that it was taken to be of.
+
+        A session may have been matched to a POST by numbers: another program called the same person at the same time.
+        Its summary must not settle our call; a BUSY of theirs would have a phone rung again that rings already.
+        """
+        job_id, number = post
+        session_id = summary.session_id
+        job = (await self._store.jobs.get([job_id])).get(job_id)
+        ours = None if job is None else job.post(number)
+        if session_id is None or ours is None:
+            return False
+        if ours.session_id not in {None, session_id}:
+            return True
+        is_named = ours.verdict is PostVerdict.CREATED and ours.session_id is not None  # by 8x8, and not by numbers
+        if is_named or summary.client_request_id in {None, "", ours.client_request_id}:
+            return False
+        apply = partial(
+            _mismatched, number=number, session_id=session_id, at=self._store.clock.now(), policy=self._policy
+        )
+        with contextlib.suppress(JobNotFoundError):
+            await self._changes.change(job_id, apply, base=job)
+        await self._sessions.disown(session_id, now=self._store.clock.now())
+        return True
+
+    async def apply_parked(self, job: Job) -> Job:
+        """Apply summaries that were parked for the sessions of this job, if there are any."""
+        open_sessions = {post.session_id: post.number for post in job.posts if post.session_id and post.outcome is None}
+        parked = await self._sessions.parked(list(open_sessions), now=self._store.clock.now())
+        for session_id, outcome in parked.items():
+            if outcome is None:
+                continue
+            job = await self._unpark((job.id, open_sessions[session_id]), session_id, outcome) or job
+        return job
+
+    async def apply_all_parked(self, *, after: str = "", limit: int = 500) -> str:
+        """Apply parked summaries whose session has become known, one page of them; gives where the next page begins.
+
+        A look at each answer would cost every call a read, for what hardly ever happens: the sweep looks instead.
+        """
+        now = self._store.clock.now()
+        page = await self._sessions.all_parked(after=after, limit=limit, now=now)
+        if page:
+            posts = await self._sessions.find([session_id for session_id, _ in page], now=now)
+            for session_id, outcome in page:
+                if session_id in posts and outcome is not None:
+                    await self._unpark(posts[session_id], session_id, outcome)
+        return page[-1][0] if len(page) == limit else ""
+
+    async def _unpark(self, post: tuple[str, int], session_id: str, outcome: Outcome) -> Job | None:
+        job_id, number = post
+        apply = partial(_summarised, number=number, outcome=outcome, at=self._store.clock.now(), policy=self._policy)
+        try:
+            changed = await self._changes.change(job_id, apply)
+        except (JobNotFoundError, IllegalMoveError):
+            return None
+        except StoreVersionError as error:
+            tell_left_out(f"job {job_id}", error)
+            return None
+        await self._leave_alone(changed.new, outcome)
+        await self._sessions.unpark([session_id])
+        return changed.new
+
+    async def _summarise(self, post: tuple[str, int], summary: SessionSummary) -> SummaryResult:
+        job_id, number = post
+        now = self._store.clock.now()
+        apply: Callable[[Job], Job]
+        outcome = outcome_of(summary)
+        is_clear = summary.status is not None or await self._is_clear(job_id, outcome)
+        if not is_clear:
+            verdict = Verdict(
+                kind=VerdictKind.CREATED,
+                message=f"a summary with the unknown status {summary.status_text!r} came for it",
+                session_id=summary.session_id,
+            )
+            apply = partial(_answered, number=number, verdict=verdict, at=now, policy=self._policy, held_until=None)
+        else:
+            apply = partial(_summarised, number=number, outcome=outcome, at=now, policy=self._policy)
+        try:
+            changed = await self._changes.change(job_id, apply)
+        except (JobNotFoundError, IllegalMoveError):
+            # The job was pruned, or its store was set back: nothing here can be settled by this summary.
+            return SummaryResult.UNKNOWN
+        await self._leave_alone(changed.new, outcome)
+        if not is_clear:
+            return SummaryResult.INCONCLUSIVE
+        if changed.new is changed.old:
+            return SummaryResult.REPEATED
+        if outcome.code in SUMMARY_CODES:
+            await self._refusals.refused(changed.new, outcome.code, message=outcome.message or "")
+        else:
+            await self._refusals.taken(changed.new, SUMMARY_CODES)
+        return SummaryResult.SETTLED
+
+    async def _is_clear(self, job_id: str, outcome: Outcome) -> bool:
+        """Whether the person's own leg says how the call ended, in a summary whose session status is not known."""
+        job = (await self._store.jobs.get([job_id])).get(job_id)
+        return job is not None and outcome.status_of(job.destination) is not None
+
+    async def _leave_alone(self, job: Job, outcome: Outcome) -> None:
+        """End the calls that wait for the number of a person who asked to be left alone, in every queue that is known.
+
+        Those of a queue that never had a worker, and those that bridge to the number, end before they are sent: whoever
+        sends looks at the list. A summary
+        that is repeated does this again, for the first may have been cut short; not once a person has taken the number
+        off the list.
+        """
+        if outcome.status_of(job.destination) not in OPT_OUTS:
+            return
+        listed = (await self._suppression.standing([job.destination])).get(job.destination)
+        if listed is None:
+            return
+        now, reason = self._store.clock.now(), listed.in_words()
+        waiting: list[Job] = []
+        for queue in {job.queue, *await self._queues.known(now=now)}:
+            for number in spellings(job.destination):
+                wanted = Query(queue=queue, states=_NOT_BEGUN, destination=number, limit=None)
+                waiting += await self._store.jobs.find(wanted)
+        cancel = partial(lifecycle.cancel, at=now, reason=reason, policy=self._policy)
+
+        async def end(found: Job) -> None:
+            # One that was begun meanwhile is too late to end, and settles by itself.
+            with contextlib.suppress(JobError):
+                await self._changes.change(found.id, cancel, base=found)
+
+        await together(*(partial(end, found) for found in waiting))
+
+
+def outcome_of(summary: SessionSummary) -> Outcome:
+    """The outcome that a session summary tells."""
+    seconds = None
+    if summary.started_at is not None and summary.ended_at is not None:
+        seconds = (summary.ended_at - summary.started_at).total_seconds()
+    return Outcome(
+        status=summary.status,
+        status_text=summary.status_text or (summary.status.value if summary.status else "unknown"),
+        code=summary.error_code,
+        message=summary.error_message,
+        session_id=summary.session_id or None,
+        started_at=summary.started_at,
+        ended_at=summary.ended_at,
+        seconds=seconds,
+        last_action=summary.last_action,
+        legs=tuple(_leg(leg) for leg in summary.legs),
+        is_partial=max(summary.call_count or 0, 2 * (summary.call_b is not None)) > len(summary.legs),
+    )
+
+
+def _leg(leg: Leg) -> CallLeg:
+    quality = leg.quality
+    return CallLeg(
+        call_id=leg.call_id,
+        source=leg.source,
+        destination=leg.destination,
+        status=leg.status_text,
+        initiated_at=leg.initiated_at,
+        connected_at=leg.connected_at,
+        disconnected_at=leg.disconnected_at,
+        seconds=leg.duration.total_seconds() if leg.duration is not None else None,
+        mos=quality.mos if quality is not None else None,
+        packet_loss_rate=quality.packet_loss_rate if quality is not None else None,
+        jitter_ms=quality.jitter / _MILLISECOND if quality is not None and quality.jitter is not None else None,
+    )
+
+
+def _answered(
+    job: Job, *, number: int, verdict: Verdict, at: datetime, policy: CallPolicy, held_until: datetime | None
+) -> Job:
+    return answered(job, number, verdict, at=at, policy=policy, held_until=held_until)
+
+
+def _mismatched(job: Job, *, number: int, session_id: str, at: datetime, policy: CallPolicy) -> Job:
+    return mismatched(job, number, session_id=session_id, at=at, policy=policy)
+
+
+def _summarised(job: Job, *, number: int, outcome: Outcome, at: datetime, policy: CallPolicy) -> Job:
+    return summarised(job, number, outcome, at=at, policy=policy)

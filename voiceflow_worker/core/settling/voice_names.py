@@ -1,0 +1,76 @@
+"""The voices of a queue's calls, held against those that the account has.
+
+A call with a voice that the account does not have is refused (-1002). The worker says so before its first call.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Protocol
+
+import anyio
+import structlog
+
+from voiceflow_worker.model.jobs.job import Job
+
+PATIENCE = 5.0
+"""Seconds that the first call waits for the list; without it the calls go as they are."""
+_VOICE = re.compile(r'"voiceProfile":("(?:[^"\\]|\\.)*")')
+
+_log = structlog.get_logger("voiceflow.worker")
+
+
+class NamedVoice(Protocol):
+    """One voice of the account."""
+
+    @property
+    def code(self) -> str:
+        """The name that a call flow uses."""
+        ...
+
+
+class VoiceList(Protocol):
+    """Whoever knows the voices of the account: a `VoiceClient`."""
+
+    async def speech_profiles(self) -> Sequence[NamedVoice]:
+        """All voices. May raise anything."""
+        ...
+
+
+def voices_of(job: Job) -> list[str]:
+    """The voices that a call's flow names, each once."""
+    return list(dict.fromkeys(json.loads(found) for found in _VOICE.findall(job.body)))
+
+
+class VoiceCheck:
+    """Warns of voices that the account does not have: asks for the list once, and warns of each voice once."""
+
+    def __init__(self, voices: VoiceList | None) -> None:
+        self._voices = voices
+        self._known: frozenset[str] | None = None
+        self._seen: set[str] = set()
+
+    async def look(self, jobs: Sequence[Job]) -> None:
+        """Look at calls that are about to be sent. Never raises for what 8x8 answers."""
+        if self._voices is None:
+            return
+        new = {voice for job in jobs for voice in voices_of(job)} - self._seen
+        if not new:
+            return
+        self._seen |= new
+        if self._known is None:
+            self._known = await self._ask(self._voices)
+        for voice in sorted(new - self._known) if self._known else ():
+            near = get_close_matches(voice, self._known, n=3)
+            _log.warning("the account has no such voice: 8x8 will refuse its calls (-1002)", voice=voice, near=near)
+
+    async def _ask(self, voices: VoiceList) -> frozenset[str]:
+        with anyio.move_on_after(PATIENCE):
+            try:
+                return frozenset(each.code for each in await voices.speech_profiles())
+            except Exception as error:  # noqa: BLE001 - a list that cannot be had must not keep anybody from being called
+                _log.info("the voices of the account are not known", error=str(error))
+        return frozenset()

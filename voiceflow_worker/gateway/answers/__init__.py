@@ -1,0 +1,1 @@
+"""Answers of 8x8: read off the wire, and judged."""

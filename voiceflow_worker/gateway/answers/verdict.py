@@ -1,0 +1,316 @@
+"""What an answer means: every answer and every failure as a verdict. Pure functions, the whole table in one place.
+
+The rule behind all rows: after a byte of the POST has left, only a clear word of the service may say that nobody was
+called. What is contradictory, incomplete or unforeseen is `UNKNOWN`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from http import HTTPStatus
+from ssl import SSLCertVerificationError
+from typing import Any, cast
+
+import orjson
+
+from voiceflow_worker.gateway.answers.answer import Answer
+from voiceflow_worker.gateway.answers.platform_error import STATUSES, read_platform_error
+from voiceflow_worker.gateway.answers.retry_after import read_date, read_retry_after
+from voiceflow_worker.model.reports.status import UNKNOWN_ERROR
+from voiceflow_worker.model.reports.verdict import Hold, NotSentCause, Verdict, VerdictKind
+
+_CODE = re.compile(r"-?\d{1,9}", re.ASCII)
+_LONGEST_QUOTE = 200
+
+# A NOT_CREATED may carry the HTTP status as its statusCode (8x8 callflows reference). One that speaks of the account or
+# of the pace is about the queue and not about this call, also when it comes with HTTP 200 or 400.
+_ABOUT_THE_QUEUE = frozenset({401, 403, 404, 425, 429})
+
+# What every further call would get as well, and nobody was called.
+_ABOUT_US = frozenset({401, 403, 404, 307, 308})
+
+_REMEDIES = {
+    401: "8x8 does not accept the API key (401): check VOICEFLOW_API_KEY, then resume the queue",
+    403: "8x8 does not allow this (403): check that the API key belongs to the sub-account, that the sub-account may"
+    " place calls, and that it allows this machine's address; then resume the queue",
+    404: "8x8 does not know this sub-account at this address (404): check VOICEFLOW_SUB_ACCOUNT and VOICEFLOW_BASE_URL;"
+    " then resume the queue",
+    400: "8x8's platform does not take the request (400), and its API never saw it: ask 8x8 with the error id that the"
+    " call shows; then resume the queue, or cancel the call if it alone is turned away",
+    410: "the API is gone from this address (410): check VOICEFLOW_BASE_URL, or ask 8x8; then resume the queue",
+    426: "8x8 asks for a newer TLS than this machine, or a proxy before it, speaks (426): update Python and OpenSSL;"
+    " then resume the queue",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Said:
+    """What the JSON of an answer says; `status` is the sessionStatus in one spelling, empty when there is none.
+
+    `by_the_platform` tells that it is an error of 8x8's platform, in words of its own.
+    """
+
+    status: str
+    code: int | None
+    session_id: str | None
+    message: str
+    by_the_platform: bool = False
+
+    @property
+    def was_created(self) -> bool:
+        return self.status == "CREATED"
+
+    @property
+    def was_not_created(self) -> bool:
+        """Whether it says NOT_CREATED and nothing else in it says otherwise."""
+        return self.status == "NOT_CREATED" and self.session_id is None and self.code != 1
+
+    @property
+    def speaks_of_a_session(self) -> bool:
+        return self.was_created or self.session_id is not None
+
+
+def judge_answer(answer: Answer, *, now: datetime, retry_not_created_5xx: bool = False) -> Verdict:
+    """The verdict of an answer that came at `now`.
+
+    `retry_not_created_5xx` believes a NOT_CREATED that comes with a 5xx, and a 503 with a Retry-After, to mean that
+    nobody was called. A Retry-After makes a hold on whatever status it comes (8x8 SMS API: 429; RFC 9110 §10.2.3: any).
+    """
+    said = _read(answer)
+    wait = read_retry_after(answer.headers, now=now)
+    verdict = _judge(answer, said, wait, believes_5xx=retry_not_created_5xx)
+    hold = verdict.hold
+    if hold is None and wait is not None:
+        hold = Hold(reason=f"8x8 asks to wait {_in_words(wait)} ({answer.status})", retry_after=wait)
+    return replace(
+        verdict,
+        hold=hold,
+        code=said.code if said else None,
+        session_id=said.session_id if said else None,
+        http_status=answer.status,
+        server_date=read_date(answer.headers),
+    )
+
+
+def judge_failure(error: Exception, *, nothing_left: bool, host: str) -> Verdict:
+    """The verdict of a POST that ended without an answer; `nothing_left` says that this is proven."""
+    why = describe(error)
+    problem = _certificate_problem(error)
+    hold = None
+    if problem is not None:
+        hold = Hold(
+            reason=f"the certificate of {host} is not trusted ({problem}): check VOICEFLOW_BASE_URL, the clock and the"
+            " certificates of this machine, and whether a proxy opens the connection; then resume the queue",
+            until_opened=True,
+        )
+    if nothing_left:
+        return Verdict(
+            kind=VerdictKind.NOT_SENT,
+            cause=NotSentCause.UNREACHABLE,
+            message=f"no connection to {host} ({why}): nothing was sent",
+            hold=hold,
+        )
+    return _unknown(f"the connection to {host} failed after the call may have left ({why})", hold=hold)
+
+
+def judge_silence(*, may_have_left: bool, after: timedelta, host: str) -> Verdict:
+    """The verdict of a POST whose deadline passed before any answer began."""
+    if may_have_left:
+        return _unknown(f"no answer from {host} within {_in_words(after)}")
+    return Verdict(
+        kind=VerdictKind.NOT_SENT,
+        cause=NotSentCause.UNREACHABLE,
+        message=f"no connection to {host} within {_in_words(after)}: nothing was sent",
+    )
+
+
+def judge_lateness(*, valid_until: datetime, now: datetime) -> Verdict:
+    """The verdict of a placement whose time was over before anything was sent."""
+    late = _in_words(max(now - valid_until, timedelta(0)))
+    return Verdict(
+        kind=VerdictKind.NOT_SENT,
+        cause=NotSentCause.TOO_LATE,
+        message=f"its validUntil had passed {late} before it could leave: not sent",
+    )
+
+
+def judge_foreign(verdict: Verdict) -> Verdict:
+    """The verdict of an answer that may be another request's: whatever it says of a call, it may not be of this one.
+
+    Its hold stands: whoever was answered, the account or the pace was meant.
+    """
+    return replace(
+        verdict,
+        kind=VerdictKind.UNKNOWN,
+        message=f"{verdict.message}; but the connection was not new, and the answer may be that of another request:"
+        " the call may have been placed",
+        session_id=None,
+    )
+
+
+def describe(error: Exception) -> str:
+    """An error in words. The name is that of its cause: transports file what went wrong under other errors' names."""
+    origin = error.__cause__ or error
+    text = quote(str(origin)) or quote(str(error))
+    name = type(origin).__name__
+    return f"{name}: {text}" if text else name
+
+
+def quote(text: str) -> str:
+    """A text of somebody else's, fit for a sentence: one line, no control characters, not endless."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * _LONGEST_QUOTE]).split())
+    return line if len(line) <= _LONGEST_QUOTE else line[: _LONGEST_QUOTE - 1] + "…"
+
+
+def _judge(answer: Answer, said: _Said | None, wait: timedelta | None, *, believes_5xx: bool) -> Verdict:
+    told = f"{_named(answer.status)}{_quoted(answer, said)}"
+    if said is not None and said.speaks_of_a_session and answer.status != 200:
+        return _unknown(f"8x8 answered {told}, and yet speaks of a session")
+    refusal = said if said is not None and said.was_not_created else None
+    by_the_platform = said is not None and said.by_the_platform
+    status = answer.status
+    if refusal is not None and status in (200, 400, 422) and refusal.code in _ABOUT_THE_QUEUE:
+        status = refusal.code
+    match status:
+        case 200:
+            return _judge_200(said, told)
+        case 400 | 422 if refusal is not None:
+            return _refused(refusal)
+        case _ if status in _ABOUT_US or (by_the_platform and status in STATUSES):
+            return _turned_away(told, Hold(reason=_remedy(answer, status), until_opened=True))
+        case 408 if answer.post_was_cut:
+            return _turned_away(told, Hold(reason="8x8 gave up reading a call (408)", retry_after=wait))
+        case 425 | 429:
+            asked = f"to wait {_in_words(wait)}" if wait else "for a slower pace"
+            return _turned_away(told, Hold(reason=f"8x8 asks {asked} ({status})", retry_after=wait))
+        case 503 if believes_5xx and wait is not None:
+            return _turned_away(told, Hold(reason=f"8x8 is not available ({status})", retry_after=wait))
+        case _ if believes_5xx and 500 <= status <= 599 and refusal is not None:
+            return _turned_away(told, Hold(reason=f"8x8 has trouble ({status})", retry_after=wait))
+        case 301 | 302 | 303 | 410 | 426:  # in doubt, and one is enough: every further call would get the same
+            return _unknown(f"8x8 answered {told}", hold=Hold(reason=_remedy(answer, status), until_opened=True))
+        case _:
+            return _unknown(f"8x8 answered {told}")
+
+
+def _judge_200(said: _Said | None, told: str) -> Verdict:
+    match said:
+        case _Said(was_created=True, session_id=str(), code=code, message=message) if code is None or code >= 0:
+            return Verdict(kind=VerdictKind.CREATED, message=message or "Created")
+        case _Said(was_not_created=True, code=int(code)) if code != UNKNOWN_ERROR and code < 500:
+            return _refused(said)
+        case _Said(was_created=True, session_id=None):
+            return _unknown("8x8 answered CREATED without a session id")
+        case _:
+            return _unknown(f"8x8 answered {told}")
+
+
+def _refused(said: _Said) -> Verdict:
+    code = "" if said.code is None else f" ({said.code})"
+    return Verdict(
+        kind=VerdictKind.REFUSED, message=f"8x8 refused the call{code}: {said.message or 'it gave no reason'}"
+    )
+
+
+def _turned_away(told: str, hold: Hold) -> Verdict:
+    return Verdict(kind=VerdictKind.TURNED_AWAY, message=f"8x8 answered {told}: nobody was called", hold=hold)
+
+
+def _unknown(what: str, *, hold: Hold | None = None) -> Verdict:
+    return Verdict(kind=VerdictKind.UNKNOWN, message=f"{what}: the call may have been placed", hold=hold)
+
+
+def _remedy(answer: Answer, status: int) -> str:
+    if status in _REMEDIES:
+        return _REMEDIES[status]
+    there = quote(answer.headers.get("location", ""))
+    return (
+        f"the API has moved ({answer.status}{f' to {there}' if there else ''}), and a call is never sent on: check"
+        " VOICEFLOW_BASE_URL; then resume the queue"
+    )
+
+
+def _read(answer: Answer) -> _Said | None:
+    """What the body says; None when it is not one whole JSON object."""
+    if not answer.is_whole:
+        return None
+    try:
+        body = orjson.loads(answer.body)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(body, dict):
+        return None
+    fields = cast("dict[str, Any]", body)
+    by_platform = read_platform_error(fields)
+    if by_platform is not None:
+        error_id = f", error id {by_platform.error_id}" if by_platform.error_id else ""
+        words = quote(f"platform error {by_platform.code}{error_id}: {by_platform.message or 'it gave no reason'}")
+        return _Said(status="", code=None, session_id=None, message=words, by_the_platform=True)
+    session_id = fields.get("sessionId")
+    message = fields.get("statusMessage")
+    return _Said(
+        status=_folded(fields.get("sessionStatus")),
+        code=_code(fields.get("statusCode")),
+        session_id=session_id if isinstance(session_id, str) and session_id.strip() not in ("", "null") else None,
+        message=quote(message) if isinstance(message, str) else "",
+    )
+
+
+def _folded(status: object) -> str:
+    """The session status in one spelling: the service writes NOT_CREATED and NOT CREATED."""
+    return re.sub(r"[\s_-]+", "_", status.strip().upper()) if isinstance(status, str) else ""
+
+
+def _code(value: object) -> int | None:
+    """The status code, which comes as a number or as a string."""
+    match value:
+        case bool():
+            return None
+        case int():
+            return value
+        case str() if _CODE.fullmatch(value.strip()):
+            return int(value)
+        case _:
+            return None
+
+
+def _named(status: int) -> str:
+    try:
+        return f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        return str(status)
+
+
+def _quoted(answer: Answer, said: _Said | None) -> str:
+    if said is None:
+        body = quote(answer.body[: 4 * _LONGEST_QUOTE].decode("utf-8", "replace"))
+        return f" with {'' if answer.is_whole else 'a part of '}{body!r}" if body else " with no body"
+    code = "" if said.code is None or said.code == answer.status else f" ({said.code})"
+    return f" with {said.message!r}{code}" if said.message or code else ""
+
+
+def _certificate_problem(error: BaseException) -> str | None:
+    """Why a certificate was not trusted; None when that is not what went wrong.
+
+    The error lies below the transport's own, as its cause, its context or its argument (httpcore cuts the cause off).
+    """
+    open_errors: list[BaseException] = [error]
+    seen: set[int] = set()
+    problem = None
+    while open_errors:
+        found = open_errors.pop()
+        if id(found) in seen:
+            continue
+        seen.add(id(found))
+        if isinstance(found, SSLCertVerificationError):
+            # aiohttp's error is one by inheritance, and has none of its attributes.
+            problem = quote(getattr(found, "verify_message", "")) or problem or "the check failed"
+        nested = (found.__cause__, found.__context__, *found.args)
+        open_errors.extend(one for one in nested if isinstance(one, BaseException))
+    return problem
+
+
+def _in_words(duration: timedelta) -> str:
+    return f"{duration.total_seconds():g} s"

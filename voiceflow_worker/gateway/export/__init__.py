@@ -1,0 +1,1 @@
+"""The log export of 8x8: requested, downloaded, read."""

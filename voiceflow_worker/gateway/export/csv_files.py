@@ -1,0 +1,173 @@
+"""Reads the files of a log export (8x8 voice log export reference, "Logs files format").
+
+Tolerantly: columns by their names in any order and spelling, what is missing or unreadable is None. A line that cannot
+be read becomes a row that says nothing, and so may be any call: it keeps others from being bound, or found missing.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any, NamedTuple
+
+from voiceflow_worker.errors import CallLogError
+from voiceflow_worker.model.jobs.call_log import ExportRow
+from voiceflow_worker.model.reports.events import Direction
+from voiceflow_worker.model.reports.payload import fold_name
+from voiceflow_worker.model.reports.status import fold_session_status
+
+_NEEDED = ("SessionId", "SourceEndpoint", "DestinationEndpoint", "InitiatedAt")
+_DEAREST = Decimal(10) ** 12
+_NOTHING = frozenset({"", "null", "none"})
+# What spreadsheets are told, so that they take a number for a text: ="6587654321" or '6587654321.
+_FOR_SPREADSHEETS = re.compile(r"=\"(.*)\"|'(.*)", re.DOTALL)
+
+
+class Column(NamedTuple):
+    """A column of the log: its name, the field of a row that it fills, and how its text is read."""
+
+    name: str
+    field: str
+    read: Callable[[str], object]
+
+
+def read_rows(content: bytes) -> list[ExportRow]:
+    """The rows of one file. Raises CallLogError if this is no log export."""
+    text = content.decode("utf-8-sig", errors="replace")
+    first = text.partition("\n")[0]
+    lines = _lines(text, delimiter=max(",;\t", key=first.count))
+    names = next(lines, None) or []
+    places = {fold_name(name): place for place, name in reversed(list(enumerate(names)))}
+    missing = [name for name in _NEEDED if fold_name(name) not in places]
+    if missing:
+        raise CallLogError(f"a file of the log export is none: it has no column {', '.join(missing)}")
+    found = [(column, places.get(fold_name(column.name))) for column in _COLUMNS]
+    known = [(column, place) for column, place in found if place is not None]
+    return [_row(cells, known, width=len(names)) for cells in lines if cells != []]
+
+
+def _lines(text: str, *, delimiter: str) -> Iterator[list[str] | None]:
+    """The lines, cell by cell; None for one that is broken."""
+    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter)
+    while True:
+        try:
+            yield next(reader)
+        except StopIteration:
+            return
+        except csv.Error:
+            yield None
+
+
+def _row(cells: Sequence[str] | None, columns: Sequence[tuple[Column, int]], *, width: int) -> ExportRow:
+    if cells is None or len(cells) != width:
+        return ExportRow()
+    told: dict[str, Any] = {}
+    is_zoneless = False
+    for column, place in columns:
+        text = _text(cells[place])
+        if text is None:
+            continue
+        told[column.field] = column.read(text)
+        if column.read is _moment:
+            is_zoneless = is_zoneless or _is_zoneless(text)
+    told["status"] = fold_session_status(told.get("status_text"))
+    return ExportRow(is_zoneless=is_zoneless, **told)
+
+
+def _text(cell: str) -> str | None:
+    text = cell.strip()
+    wrapped = _FOR_SPREADSHEETS.fullmatch(text)
+    if wrapped is not None:
+        text = (wrapped[1] or wrapped[2] or "").strip()
+    return None if text.casefold() in _NOTHING else text
+
+
+def _said(text: str) -> str:
+    return text
+
+
+def _direction(text: str) -> Direction | None:
+    try:
+        return Direction(text.upper())
+    except ValueError:
+        return None
+
+
+def _decimal(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
+
+
+def _whole(text: str) -> int | None:
+    number = _decimal(text)
+    return None if number is None else int(number)
+
+
+def _price(text: str) -> Decimal | None:
+    try:
+        price = Decimal(text)
+    except InvalidOperation:
+        return None
+    return price if price.is_finite() and 0 <= price < _DEAREST else None
+
+
+def _is_zoneless(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text).tzinfo is None
+    except ValueError:
+        return False
+
+
+def _moment(text: str) -> datetime | None:
+    """ISO 8601; UTC is meant where no zone is written."""
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+_COLUMNS = (
+    Column("SessionId", "session_id", _said),
+    Column("CallId", "call_id", _said),
+    Column("AccountId", "account_id", _said),
+    Column("SubAccountId", "sub_account_id", _said),
+    Column("Direction", "direction", _direction),
+    Column("SourceCountryCode", "source_country_code", _said),
+    Column("SourceCountry", "source_country", _said),
+    Column("SourceOperator", "source_operator", _said),
+    Column("SourceMCC", "source_mcc", _said),
+    Column("SourceMNC", "source_mnc", _said),
+    Column("SourceEndpoint", "source", _said),
+    Column("DestinationCountryCode", "destination_country_code", _said),
+    Column("DestinationCountry", "destination_country", _said),
+    Column("DestinationOperator", "destination_operator", _said),
+    Column("DestinationMCC", "destination_mcc", _said),
+    Column("DestinationMNC", "destination_mnc", _said),
+    Column("DestinationEndpoint", "destination", _said),
+    Column("InitiatedAt", "initiated_at", _moment),
+    Column("ConnectedAt", "connected_at", _moment),
+    Column("DisconnectedAt", "disconnected_at", _moment),
+    Column("DurationInSec", "seconds", _decimal),
+    Column("Product", "product", _said),
+    Column("BillingUnit", "billing_unit", _said),
+    Column("BillingIncrement", "billing_increment", _said),
+    Column("BillableDurationInSec", "billed_seconds", _decimal),
+    Column("UnitPrice", "unit_price", _price),
+    Column("UnitPriceCurrency", "currency", _said),
+    Column("TotalPriceOfCall", "price", _price),
+    Column("CallType", "call_type", _said),
+    Column("SipStatus", "sip_status", _said),
+    Column("SessionStatus", "status_text", _said),
+    Column("CallStatus", "call_status", _said),
+    Column("TTSLength", "tts_length", _whole),
+    Column("MOS", "mos", _decimal),
+    Column("Content", "content", _said),
+)

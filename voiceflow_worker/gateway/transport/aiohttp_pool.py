@@ -1,0 +1,268 @@
+"""The default transport on asyncio: httpx over aiohttp, and what proves there that nothing has left.
+
+Importing this imports aiohttp (0.15 s), so only opening a transport, or being given one, does.
+
+httpx-aiohttp has no trace events, and its errors mislead: refusal, failed lookup, reset and end of file all surface as
+`httpx.ConnectTimeout`. What happened is in `__cause__`. There, only `ClientConnectorError` and its family,
+`ConnectionTimeoutError` (connecting, or waiting for a free connection) and a proxy's refusal of the tunnel mean that
+nothing has left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar, Token
+from functools import partial
+from ssl import SSLContext
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import aiohttp
+import anyio
+import httpx
+from aiohttp.client_proto import ResponseHandler
+from httpx_aiohttp import AiohttpTransport
+
+from voiceflow_worker.gateway.answers.answer import AnswerReader
+from voiceflow_worker.model.reports.verdict import PostProgress
+
+if TYPE_CHECKING:
+    from aiohttp.client import ClientTimeout
+    from aiohttp.client_reqrep import ClientRequest, ConnectionKey
+    from aiohttp.connector import Connection
+    from aiohttp.tracing import Trace
+
+_NOTHING_LEFT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientHttpProxyError)
+
+_watched: ContextVar[ConnectorWatch | None] = ContextVar("voiceflow_watched_post", default=None)
+
+
+class WatchedProtocol(ResponseHandler):
+    """One connection, which notices what comes on it beside the answers that were asked for.
+
+    aiohttp reads whatever comes, and takes it for the answer of the next request.
+    """
+
+    def __init__(self, *, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self.was_used = False
+        self.has_more = False
+        self.ended_badly = False
+        self.announced_end = False
+        self.watch: ConnectorWatch | None = None
+        self._is_answered = False
+        self._stirred: asyncio.Event | None = None
+
+    def asks(self, watch: ConnectorWatch | None) -> None:
+        """A request begins."""
+        self.was_used = True
+        self.watch = watch
+        self._is_answered = False
+
+    def is_answered(self) -> None:
+        """Its answer has come to its end. What comes from now on was not asked for."""
+        self._is_answered = True
+        self.announced_end = self._should_close
+        self.has_more = self.has_more or bool(self._buffer) or bool(self._tail) or self._exception is not None
+
+    @property
+    def has_whole_answer(self) -> bool:
+        """Whether the body of the last answer has come to its end."""
+        return self._payload is None or self._payload.is_eof()
+
+    async def stirs(self) -> None:
+        """Return when something more comes, or the connection ends."""
+        self._stirred = asyncio.Event()
+        if self.has_more or not self.is_connected():
+            return
+        await self._stirred.wait()
+
+    def data_received(self, data: bytes) -> None:
+        """Data has come. What nobody asked for is not read, and ends the use of the connection."""
+        if self._is_answered and data:
+            self.has_more = True
+            self.force_close()
+            self._stir()
+            return
+        super().data_received(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The connection has ended."""
+        self.ended_badly = exc is not None
+        super().connection_lost(exc)
+        self._stir()
+
+    def _stir(self) -> None:
+        if self._stirred is not None:
+            self._stirred.set()
+
+
+class WatchedConnector(aiohttp.TCPConnector):
+    """A pool whose connections tell when they are handed out: before that, no byte of a request can leave.
+
+    aiohttp's TraceConfig tells the same (connection_create_end, connection_reuseconn), for 12 µs more a POST.
+
+    A kept connection on which something came that nobody asked for is closed instead of handed out: aiohttp would take
+    it for the answer of the next request (RFC 9112 §9.2 forbids it), and a leftover 401 would then have a call sent
+    again that was placed. The connection of a POST is given back only when its watch is over.
+    """
+
+    def __init__(self, *, limit: int, keepalive_timeout: float, ssl_context: SSLContext) -> None:
+        # aiohttp's signature has a type that pyright cannot see through (socket_factory).
+        super().__init__(limit=limit, keepalive_timeout=keepalive_timeout, ssl=ssl_context)  # pyright: ignore[reportUnknownMemberType]
+        protocol: type[ResponseHandler] = WatchedProtocol
+        self._factory = partial(protocol, loop=self._loop)
+
+    async def connect(
+        self,
+        req: ClientRequest,
+        traces: list[Trace],
+        timeout: ClientTimeout,  # noqa: ASYNC109 (aiohttp's signature)
+    ) -> Connection:
+        """A connection for this request, new or kept."""
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            protocol = connection.protocol
+            if not isinstance(protocol, WatchedProtocol):
+                # Another release of aiohttp might make them otherwise. Nothing may leave on what cannot be watched.
+                connection.close()
+                raise aiohttp.ClientConnectorError(req.connection_key, OSError("aiohttp's connections are not watched"))
+            if not protocol.was_used:
+                break
+            if not protocol.should_close and not _has_something_to_read(protocol):
+                break
+            connection.close()
+        watch = _watched.get()
+        if watch is not None:
+            watch.handed_out(protocol)
+        protocol.asks(watch)
+        if req.headers.get("Connection") == "close":
+            # aiohttp goes by the answer alone, and would hand out what the server is about to close.
+            protocol.force_close()
+        return connection
+
+    def _release(self, key: ConnectionKey, protocol: ResponseHandler, *, should_close: bool = False) -> None:
+        if isinstance(protocol, WatchedProtocol):
+            protocol.is_answered()
+            watch, protocol.watch = protocol.watch, None
+            if watch is not None and not should_close and protocol.has_whole_answer:
+                watch.given_back(partial(super()._release, key, protocol))
+                return
+        super()._release(key, protocol, should_close=should_close)
+
+
+class ConnectorWatch:
+    """For a transport over a `WatchedConnector`, which tells.
+
+    The answer on a new connection belongs to its POST. On a kept one it may be what was left over of an earlier
+    request, until nothing more has come for long enough, or the connection has ended as the answer had announced: a
+    server that announces it reads no further request (RFC 9112 §9.6). An end that nobody announced proves nothing, for
+    the server may have read the POST and gone away before its answer.
+    """
+
+    __slots__ = ("_give_back", "_is_suspect", "_progress", "_protocol", "_token")
+
+    extensions: Mapping[str, Any] = {}
+    post_was_cut = False
+
+    def __init__(self, progress: PostProgress) -> None:
+        self._progress = progress
+        self._token: Token[ConnectorWatch | None] | None = None
+        self._protocol: WatchedProtocol | None = None
+        self._give_back: Callable[..., None] | None = None
+        self._is_suspect = False
+
+    def __enter__(self) -> Self:
+        self._token = _watched.set(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        if self._token is not None:
+            _watched.reset(self._token)
+
+    def handed_out(self, protocol: WatchedProtocol) -> None:
+        """The POST gets this connection. One that brought something before it was asked is as suspect as a kept one."""
+        self._progress.may_have_left = True
+        self._is_suspect = self._is_suspect or self._protocol is not None or protocol.was_used or protocol.should_close
+        self._protocol = protocol
+
+    def given_back(self, give_back: Callable[..., None]) -> None:
+        """The answer has come to its end; the connection stays with this watch until it is over."""
+        self._give_back = give_back
+
+    def proves_nothing_left(self, error: Exception) -> bool:
+        """Whether no connection was handed out, and the cause is one that says the same."""
+        return not self._progress.may_have_left and _is_from_connecting(error)
+
+    def has_own_connection(self, answer: AnswerReader) -> bool:  # noqa: ARG002 (others look at it)
+        """Whether the POST was the first request of its connection."""
+        return self._protocol is not None and not self._is_suspect
+
+    async def falls_silent(self, wait: float) -> bool:
+        """Whether nothing more comes on the connection within so many seconds, which it must stay open for."""
+        protocol = self._protocol
+        if protocol is None or self._give_back is None:
+            return False
+        with anyio.move_on_after(wait):
+            await protocol.stirs()
+        if protocol.has_more:
+            return False
+        if protocol.is_connected():
+            return not _has_something_to_read(protocol)
+        return protocol.announced_end and not protocol.ended_badly
+
+    def over(self, *, keep: bool) -> None:
+        """The answer is judged. The connection is kept for other requests, or closed."""
+        give_back, self._give_back = self._give_back, None
+        if give_back is not None:
+            give_back(should_close=not keep)
+
+
+def open_aiohttp_transport(
+    *, limit: int, keep_alive: float, ssl_context: SSLContext, proxy: httpx.Proxy | None
+) -> AiohttpTransport:
+    """A transport for at most `limit` POSTs at a time that keeps idle connections for `keep_alive` seconds.
+
+    Nothing is read from the environment. Call it where an event loop runs.
+    """
+    session = _watched_session(limit=limit, keep_alive=keep_alive, ssl_context=ssl_context)
+    return AiohttpTransport(client=session, verify=ssl_context, trust_env=False, proxy=proxy)
+
+
+def watch_over(transport: httpx.AsyncBaseTransport, *, keep_alive: float) -> bool:
+    """Whether this is httpx-aiohttp's own transport, still without a session: it then gets one that is watched.
+
+    A session that its maker gave it may have middlewares, which can send a request twice, and cannot be watched.
+    """
+    if type(transport) is not AiohttpTransport or transport.client is not None:
+        return False
+    if transport.uds is not None or transport.local_address is not None:
+        return False
+    limit = transport.limits.max_connections or 0  # 0: any number
+    context = transport.ssl_context
+    transport.client = lambda: _watched_session(limit=limit, keep_alive=keep_alive, ssl_context=context)
+    return True
+
+
+def _watched_session(*, limit: int, keep_alive: float, ssl_context: SSLContext) -> aiohttp.ClientSession:
+    # When a kept connection turns out dead, aiohttp sends idempotent requests again on a new one, but never a POST.
+    connector = WatchedConnector(limit=limit, keepalive_timeout=keep_alive, ssl_context=ssl_context)
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
+
+
+def _is_from_connecting(error: Exception) -> bool:
+    return isinstance(error.__cause__ or error, _NOTHING_LEFT)
+
+
+def _has_something_to_read(protocol: ResponseHandler) -> bool:
+    transport = protocol.transport
+    opened = None if transport is None else transport.get_extra_info("socket")
+    if opened is None:
+        return True
+    poll = select.poll()
+    poll.register(opened.fileno(), select.POLLIN)
+    return bool(poll.poll(0))

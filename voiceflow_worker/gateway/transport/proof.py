@@ -1,0 +1,61 @@
+"""The proof that an answer belongs to its POST: HTTP/1.1 does not say it, and servers send what nobody asked for."""
+
+from __future__ import annotations
+
+import time
+
+from voiceflow_worker.gateway.answers.answer import AnswerReader
+from voiceflow_worker.gateway.answers.verdict import judge_foreign
+from voiceflow_worker.gateway.transport.answer_times import AnswerTimes
+from voiceflow_worker.gateway.transport.evidence import Watch
+from voiceflow_worker.gateway.transport.recent_sessions import RecentSessions
+from voiceflow_worker.model.reports.verdict import PostProgress, Verdict, VerdictKind
+
+LONGEST_WAIT = 3.0
+"""Seconds of silence above which a new connection for each call costs less: its answer needs no proof. Calls that wait
+for silence hold their places, and with a few refusals among them a campaign would fall behind its rate."""
+
+
+class AnswerProof:
+    """Believes or doubts the answers of one client. `at_most` is how many seconds an answer is waited for at all.
+
+    CREATED with a new session is believed. An answer that frees or fails its call, or names the session of an earlier
+    one, may be left over of another request: unless the POST had a connection of its own, it is believed only when
+    nothing follows it.
+    """
+
+    __slots__ = ("_at_most", "_sessions", "_times")
+
+    def __init__(self, *, at_most: float) -> None:
+        self._at_most = at_most
+        self._times = AnswerTimes()
+        self._sessions = RecentSessions()
+
+    def waited(self, seconds: float) -> None:
+        """An answer has come after so many seconds, or was given up."""
+        self._times.add(seconds, at=time.monotonic())
+
+    async def judge(
+        self, verdict: Verdict, *, watch: Watch, answer: AnswerReader, progress: PostProgress
+    ) -> tuple[Verdict, bool]:
+        """The verdict that may be believed, and whether the connection may be used again.
+
+        While answers are slow no connection is. A hold is passed on before the proof, which takes a second or more.
+        """
+        wait = self._times.long_enough(at=time.monotonic(), at_most=self._at_most)
+        keep = wait <= LONGEST_WAIT
+        repeats = verdict.session_id is not None and self._sessions.were_given(verdict.session_id)
+        leaves_a_doubt = verdict.kind is VerdictKind.UNKNOWN
+        if (verdict.kind is VerdictKind.CREATED or leaves_a_doubt) and not repeats:
+            return verdict, keep and not leaves_a_doubt
+        if watch.has_own_connection(answer):
+            return verdict, keep and not leaves_a_doubt
+        if leaves_a_doubt:
+            return judge_foreign(verdict), False
+        if verdict.hold is not None:
+            await progress.hold(verdict.hold)
+        if not (answer.is_whole and answer.states_its_length and await watch.falls_silent(wait)):
+            return judge_foreign(verdict), False
+        if repeats:
+            self._sessions.do_repeat()
+        return verdict, keep

@@ -1,0 +1,1 @@
+"""Menus as a graph: where they lead, what is wrong with them, pictures of them."""

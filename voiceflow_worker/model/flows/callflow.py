@@ -1,0 +1,312 @@
+"""A call flow as a value: built step by step, or parsed from the body that 8x8 takes, and printed back as that body."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Protocol, Self
+
+import orjson
+
+from voiceflow_worker.errors import CallFlowError
+from voiceflow_worker.finding import Finding
+from voiceflow_worker.model.flows.actions import Action
+from voiceflow_worker.model.flows.meaning import copy_of, meaning_of
+from voiceflow_worker.model.flows.parties import destinations
+from voiceflow_worker.model.flows.rules import find_problems
+from voiceflow_worker.model.flows.validity import read_valid_until, write_valid_until
+from voiceflow_worker.model.flows.values import is_list, is_object
+from voiceflow_worker.model.numbers import phone
+
+__all__ = ["CallFlow", "find_problems"]
+
+_EXPIRED = -1015
+
+
+class _Bridge(Protocol):
+    """How `bridge` is called, on the class and on a flow."""
+
+    def __call__(
+        self, *, source: str, destination: str, recording: bool | None = None, client_action_id: str | None = None
+    ) -> CallFlow: ...
+
+
+class _BridgeDescriptor:
+    """Connect another party in an answer to a call action event: `CallFlow.bridge(…)`, after actions `flow.bridge(…)`.
+
+    With `recording` the bridged call is recorded, if the account is set up for it.
+    """
+
+    # A class method would do for the first form, and then `flow.bridge(…)` would silently forget the flow.
+    def __get__(self, flow: CallFlow | None, owner: type[CallFlow]) -> _Bridge:
+        begun = owner.reply() if flow is None else flow
+
+        def bridge(
+            *, source: str, destination: str, recording: bool | None = None, client_action_id: str | None = None
+        ) -> CallFlow:
+            named = begun if client_action_id is None else begun.replace(client_action_id=client_action_id)
+            return named.then_call(destination, source=source, recording=recording)
+
+        bridge.__doc__ = self.__doc__
+        return bridge
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class CallFlow:
+    """What one call does, as 8x8's callflows API takes it; immutable, each method returns a new one.
+
+    Begin with `CallFlow.call` (a call), `CallFlow.reply` or `CallFlow.bridge` (an answer to a call action event), or
+    `CallFlow.parse` (a body). Only what was set is sent: the service's documents disagree about its defaults. A flow
+    under construction may break rules; `problems` lists all of them at once, and `validated` raises them.
+
+    Two flows are equal if they mean the same: +65… and 65…, 1 and 1.0, null and absent do.
+    """
+
+    _body: Mapping[str, object]
+    _reply: bool = False
+
+    bridge = _BridgeDescriptor()
+
+    # -- beginning ---------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def call(cls, destination: str, *, source: str) -> Self:
+        """Begin with a call to `destination` that shows `source`, a number of the account; both in E.164 form."""
+        return cls({"callflow": [_entry(Action.MAKE_CALL, source=source, destination=destination)]})
+
+    @classmethod
+    def reply(cls, client_action_id: str | None = None) -> Self:
+        """Begin an answer to a call action event (VCA); the service sends `client_action_id` back with the next one."""
+        return cls(_without_none({"clientActionId": client_action_id, "callflow": []}), _reply=True)
+
+    @classmethod
+    def parse(cls, body: Mapping[str, object] | str | bytes, *, reply: bool = False) -> Self:
+        """Read a request body, or with `reply` an answer to a call action event: a mapping, or strict JSON as text.
+
+        Nothing is lost: unknown keys and explicit nulls are kept. Raises CallFlowError with every finding, errors
+        first, if there is an error among them; a `validUntil` that has passed is none (see `problems`).
+        """
+        if isinstance(body, str | bytes):
+            try:
+                body = orjson.loads(body)
+            except orjson.JSONDecodeError as error:
+                raise CallFlowError([Finding(path="$", code=-1001, message=_json_sentence(error))]) from error
+        findings = find_problems(body, reply=reply)
+        _raise_errors(findings)
+        return cls(copy_of(body), reply)
+
+    # -- actions -----------------------------------------------------------------------------------------------------
+
+    def say(self, text: str, *, voice_profile: str, repetition: int | None = None, speed: float | None = None) -> Self:
+        """Speak a text of up to 3000 characters, 1 to 3 times, at a speed of 0.5 to 2.0."""
+        return self._then(_entry(Action.SAY, text=text, voiceProfile=voice_profile, repetition=repetition, speed=speed))
+
+    def play(self, file_url: str, *, repetition: int | None = None) -> Self:
+        """Play the wav or mp3 file at an http or https address, under 5 MB, 1 to 3 times; 8x8 keeps it for an hour."""
+        return self._then(_entry(Action.PLAY_FILE, fileUrl=file_url, repetition=repetition))
+
+    def capture(
+        self,
+        prompt: str,
+        *,
+        voice_profile: str,
+        success_message: str | None = None,
+        failure_message: str | None = None,
+        speed: float | None = None,
+        complete_on_hash: bool | None = None,
+        min_digits: int | None = None,
+        max_digits: int | None = None,
+        digit_timeout: timedelta | None = None,
+        overall_timeout: timedelta | None = None,
+        tries: int | None = None,
+        repetition: int | None = None,
+    ) -> Self:
+        """Speak a prompt and take key presses, which arrive as a call action event.
+
+        `min_digits` needs `max_digits`, `digit_timeout` (per key) needs a longer `overall_timeout`, and
+        `complete_on_hash=False` needs `max_digits` from 1 to 25.
+        """
+        return self._then(
+            _entry(
+                Action.SAY_AND_CAPTURE,
+                promptMessage=prompt,
+                voiceProfile=voice_profile,
+                successMessage=success_message,
+                failureMessage=failure_message,
+                speed=speed,
+                completeOnHash=complete_on_hash,
+                minDigits=min_digits,
+                maxDigits=max_digits,
+                digitTimeout=_milliseconds(digit_timeout),
+                overallTimeout=_milliseconds(overall_timeout),
+                noOfTries=tries,
+                repetition=repetition,
+            )
+        )
+
+    def then_call(self, destination: str, *, source: str, recording: bool | None = None) -> Self:
+        """Call a second party, who is connected to the first once they answer; `recording` is for answers only."""
+        return self._then(_entry(Action.MAKE_CALL, source=source, destination=destination, callRecording=recording))
+
+    def hangup(self) -> Self:
+        """End the session and both of its calls; nothing can follow."""
+        return self._then({"action": Action.HANGUP.value})
+
+    def replace(
+        self,
+        *,
+        valid_until: datetime | None = None,
+        client_request_id: str | None = None,
+        client_batch_id: str | None = None,
+        client_action_id: str | None = None,
+    ) -> Self:
+        """The same flow with these set; None leaves one as it is. Raises ValueError for a time without a zone.
+
+        After `valid_until` 8x8 does not place the call any more. The ids, at most 50 characters, come back in the
+        session summary; a clientRequestId does not keep 8x8 from placing the same call twice. `client_action_id` is
+        for answers.
+        """
+        keys = {
+            "clientActionId": client_action_id,
+            "validUntil": None if valid_until is None else write_valid_until(valid_until),
+            "clientRequestId": client_request_id,
+            "clientBatchId": client_batch_id,
+        }
+        return type(self)({**self._body, **_without_none(keys)}, self._reply)
+
+    def _then(self, entry: Mapping[str, object]) -> Self:
+        return type(self)({**self._body, "callflow": [*self._flow, entry]}, self._reply)
+
+    # -- looking -----------------------------------------------------------------------------------------------------
+
+    @property
+    def is_reply(self) -> bool:
+        """Whether this answers a call action event, instead of asking for a call."""
+        return self._reply
+
+    @property
+    def actions(self) -> tuple[Mapping[str, object], ...]:
+        """The actions as 8x8 takes them, copied."""
+        return tuple(copy_of(entry) for entry in self._flow if is_object(entry))
+
+    @property
+    def source(self) -> str | None:
+        """The number that the first call shows, with its leading +; None when there is no call, or no such number."""
+        return self._number("source")
+
+    @property
+    def destination(self) -> str | None:
+        """The number called first, with its leading +; None when there is no call, or the number is malformed."""
+        return self._number("destination")
+
+    @property
+    def destinations(self) -> tuple[str, ...]:
+        """Every number that is called, in order, as their numbering plans write them; malformed ones are left out."""
+        return destinations(self._body)
+
+    @property
+    def valid_until(self) -> datetime | None:
+        """When 8x8 stops trying, aware and in UTC; None when it is not set, or not a time."""
+        return read_valid_until(self._body.get("validUntil"))
+
+    @property
+    def client_request_id(self) -> str | None:
+        """The body's own correlation id; None when it is not set, or empty."""
+        return self._text("clientRequestId")
+
+    @property
+    def client_batch_id(self) -> str | None:
+        """The batch that the body names; None when it is not set, or empty."""
+        return self._text("clientBatchId")
+
+    @property
+    def client_action_id(self) -> str | None:
+        """Where in a menu the caller will be, for answers; None when it is not set, or empty."""
+        return self._text("clientActionId")
+
+    def problems(self, *, now: datetime | None = None) -> tuple[Finding, ...]:
+        """Every finding, in the order of the body; with `now`, a `validUntil` that has passed is a warning (-1015)."""
+        return find_problems(self._body, now=now, reply=self._reply)
+
+    def validated(self, *, now: datetime | None = None) -> Self:
+        """This flow, if it may be sent. Raises CallFlowError with every finding, errors first, if it may not.
+
+        With `now`, a `validUntil` that has passed is an error too.
+        """
+        _raise_errors(
+            tuple(
+                Finding(path=found.path, code=found.code, message=found.message) if found.code == _EXPIRED else found
+                for found in self.problems(now=now)
+            )
+        )
+        return self
+
+    def to_body(self) -> dict[str, Any]:
+        """The body as 8x8 takes it, a copy: everything that was set or parsed, explicit nulls too, and nothing else."""
+        return copy_of(self._body)
+
+    def to_json(self) -> bytes:
+        """The body as compact UTF-8 JSON. Raises CallFlowError if it is not sendable as JSON at all."""
+        try:
+            return orjson.dumps(self._body)
+        except orjson.JSONEncodeError as error:
+            finding = Finding(path="$", code=-1001, message=f"invalid JSON request body; {error}")
+            raise CallFlowError(self.problems() or [finding]) from error
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, CallFlow):
+            return NotImplemented
+        return self._reply == other._reply and meaning_of(self._body) == meaning_of(other._body)
+
+    def __hash__(self) -> int:
+        return hash((self._reply, meaning_of(self._body)))
+
+    def __repr__(self) -> str:
+        begun = "reply" if self._reply else "call"
+        steps = ", ".join(str(entry.get("action")) for entry in self._flow if is_object(entry))
+        to = f" to {self.destination}" if self.destination else ""
+        return f"<CallFlow {begun}{to}: {steps or 'nothing yet'}>"
+
+    # -- within ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _flow(self) -> tuple[object, ...]:
+        flow = self._body.get("callflow")
+        return tuple(flow) if is_list(flow) else ()
+
+    def _number(self, key: str) -> str | None:
+        for entry in self._flow:
+            if is_object(entry) and entry.get("action") == Action.MAKE_CALL:
+                params = entry.get("params")
+                value = params.get(key) if is_object(params) else None
+                return phone.normalise(value) if isinstance(value, str) and phone.is_e164(value) else None
+        return None
+
+    def _text(self, key: str) -> str | None:
+        value = self._body.get(key)
+        return value if isinstance(value, str) and value else None
+
+
+def _entry(action: Action, **params: object) -> dict[str, object]:
+    return {"action": action.value, "params": _without_none(params)}
+
+
+def _without_none(given: Mapping[str, object]) -> dict[str, object]:
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def _milliseconds(duration: timedelta | None) -> int | None:
+    return None if duration is None else round(duration / timedelta(milliseconds=1))
+
+
+def _raise_errors(findings: tuple[Finding, ...]) -> None:
+    if any(found.is_error for found in findings):
+        raise CallFlowError(sorted(findings, key=lambda found: not found.is_error))
+
+
+def _json_sentence(error: orjson.JSONDecodeError) -> str:
+    return (
+        f"invalid JSON request body at line {error.lineno}, column {error.colno}: {error.msg}; "
+        "strict JSON has no comments, no trailing commas, and double quotes around strings"
+    )

@@ -1,0 +1,54 @@
+"""The texts of a call: the body that is stored and sent, and the canonical body by which calls are compared."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+from voiceflow_worker.model.flows.values import is_object
+
+if TYPE_CHECKING:
+    from voiceflow_worker.model.flows.callflow import CallFlow
+
+_NUMBERS = frozenset({"source", "destination"})
+PER_POST = frozenset({"validUntil", "clientRequestId"})
+"""The keys that each POST has of its own."""
+
+
+def stored_body(flow: CallFlow) -> str:
+    """The body that is stored and sent: compact JSON, every value as the caller spelled it.
+
+    `validUntil` and `clientRequestId` belong to a POST, and are added to this text on the wire.
+    """
+    return _text({key: value for key, value in flow.to_body().items() if key not in PER_POST})
+
+
+def canonical_body(flow: CallFlow) -> str:
+    """The text by which two calls are compared; never sent.
+
+    Phone numbers have their plus, and the `clientBatchId`, which does not change the call, is left out.
+    """
+    body = {key: value for key, value in flow.to_body().items() if key not in PER_POST and key != "clientBatchId"}
+    body["callflow"] = [_with_plain_numbers(entry) for entry in body.get("callflow") or ()]
+    return _text(body)
+
+
+def body_digest(canonical: str) -> str:
+    """The digest by which two bodies are told apart under one unique key."""
+    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _text(body: dict[str, object]) -> str:
+    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _with_plain_numbers(entry: dict[str, object]) -> dict[str, object]:
+    params = entry.get("params")
+    if entry.get("action") != "makeCall" or not is_object(params):
+        return entry
+    return {**entry, "params": {key: _plain(value) if key in _NUMBERS else value for key, value in params.items()}}
+
+
+def _plain(number: object) -> object:
+    return f"+{number}" if isinstance(number, str) and number.isdigit() else number

@@ -1,0 +1,44 @@
+"""The parties of a call: everybody whose telephone a call flow makes ring."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from voiceflow_worker.model.flows.actions import Action
+from voiceflow_worker.model.flows.values import is_list, is_object
+from voiceflow_worker.model.numbers import phone
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_CALLS = f'"{Action.MAKE_CALL.value}"'
+
+
+def destinations(body: Mapping[str, object]) -> tuple[str, ...]:
+    """The numbers that a body calls, in its order, as their numbering plans write them; malformed ones are left out."""
+    flow = body.get("callflow")
+    found: list[str] = []
+    for entry in flow if is_list(flow) else ():
+        if is_object(entry) and entry.get("action") == Action.MAKE_CALL:
+            params = entry.get("params")
+            number = params.get("destination") if is_object(params) else None
+            if isinstance(number, str) and phone.is_e164(number):
+                found.append(phone.usual_form(phone.normalise(number)))
+    return tuple(found)
+
+
+def second_parties(body: str) -> tuple[str, ...]:
+    """The numbers that a stored body calls behind the first: those that are bridged to it.
+
+    A body with one call, as nearly all have, is not read for this: inside a text the name of the action would have
+    escaped quotes around it.
+    """
+    if body.count(_CALLS) < 2:
+        return ()
+    try:
+        read: object = json.loads(body)
+    except ValueError:  # no body of ours; 8x8 calls nobody for it
+        return ()
+    called = list(destinations(read)) if is_object(read) else []
+    return tuple(number for number in dict.fromkeys(called[1:]) if number != called[0])

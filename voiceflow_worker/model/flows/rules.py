@@ -1,0 +1,321 @@
+"""Every rule of the 8x8 callflow contract that can be found before sending (8x8 callflows guide, status code table).
+
+All findings at once, in the order of the body, each with its JSON path, the code that the service would answer with,
+and what to do. Nothing here raises, whatever the body is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime
+from difflib import get_close_matches
+
+from voiceflow_worker.finding import Finding, Severity
+from voiceflow_worker.model.flows.actions import (
+    MAX_CALLS,
+    MAX_DIGITS,
+    MAX_ID_CHARACTERS,
+    PARAMS,
+    Action,
+    Param,
+    ParamKind,
+)
+from voiceflow_worker.model.flows.validity import read_valid_until
+from voiceflow_worker.model.flows.values import (
+    describe,
+    file_warning,
+    is_list,
+    is_object,
+    is_whole,
+    json_problem,
+    param_problem,
+    unspeakable,
+)
+from voiceflow_worker.model.numbers import phone
+
+_ACTION_NAMES = ",".join(Action)
+_BY_FOLDED_NAME = {action.value.casefold(): action for action in Action}
+_BODY_KEYS = frozenset({"callflow", "validUntil", "clientRequestId", "clientBatchId"})
+_REPLY_KEYS = frozenset({"callflow", "clientActionId"})
+_ENTRY_KEYS = frozenset({"action", "params"})
+_SCENARIO = "executeScenario"
+
+
+def find_problems(body: object, *, now: datetime | None = None, reply: bool = False) -> tuple[Finding, ...]:
+    """Everything that is wrong with, or odd about, a request body for `POST …/callflows`; empty when all is well.
+
+    With `reply` the body is an answer to a call action event (VCA): it may begin with any action, name a
+    `clientActionId` and record a bridged call. A `validUntil` that is past at `now` is a warning with code -1015, which
+    those who are about to send raise to an error; without `now` it is not judged. Never raises.
+    """
+    if not is_object(body):
+        return (_error("$", -1001, f"invalid JSON request body; it should be an object, not {describe(body)}"),)
+    return tuple(_body(body, now=now, reply=reply))
+
+
+def _body(body: Mapping[str, object], *, now: datetime | None, reply: bool) -> Iterator[Finding]:
+    flow = body.get("callflow")
+    if is_list(flow) and flow:
+        yield from _flow(flow, reply=reply)
+    elif flow is not None and not is_list(flow):
+        yield _error("$.callflow", -1009, f"should be an array of actions, not {describe(flow)}")
+    elif not reply:
+        yield _error("$.callflow", -1013, "first action should be makeCall; add the actions of the call")
+    elif flow is None:
+        yield _error("$.callflow", -1009, "is missing but it is required; add the actions to go on with")
+    else:
+        yield _warning("$.callflow", "is empty: the answer asks for nothing; add the actions to go on with")
+    if reply:
+        yield from _identifier(body, "clientActionId", limit=None)
+        yield from _unknown(body, _REPLY_KEYS, "$", "an answer to a call action event")
+        return
+    yield from _valid_until(body.get("validUntil"), now)
+    yield from _identifier(body, "clientRequestId", limit=MAX_ID_CHARACTERS)
+    yield from _identifier(body, "clientBatchId", limit=MAX_ID_CHARACTERS)
+    yield from _unknown(body, _BODY_KEYS, "$", "a callflow request")
+
+
+def _flow(flow: Sequence[object], *, reply: bool) -> Iterator[Finding]:
+    """The rules about the sequence, and each action's own."""
+    calls = 0
+    last = len(flow) - 1
+    for index, entry in enumerate(flow):
+        path = f"$.callflow[{index}]"
+        if not is_object(entry):
+            yield _error(path, -1009, f"should be an object with an action, not {describe(entry)}")
+            continue
+        name = entry.get("action")
+        # An action whose name is right but for its case is refused, and still looked at: all findings at once.
+        action = _BY_FOLDED_NAME.get(name.casefold()) if isinstance(name, str) else None
+        if index == 0 and not reply and action is not Action.MAKE_CALL and name != _SCENARIO:
+            yield _error(f"{path}.action", -1013, "first action should be makeCall; begin with the call to make")
+        if action is None or action != name:
+            yield from _unknown_action(entry, path, alone=last == 0)
+        if action is None:
+            continue
+        if action is Action.MAKE_CALL:
+            calls += 1
+            yield from _call_count(calls, path, reply=reply)
+        if action is Action.HANGUP and index < last:
+            yield _error(path, -1012, "incorrect use of action hangup; it ends the session, so make it the last action")
+        yield from _params(action, entry.get("params"), f"{path}.params", reply=reply)
+        yield from _unknown(entry, _ENTRY_KEYS, path, "an action")
+
+
+def _call_count(calls: int, path: str, *, reply: bool) -> Iterator[Finding]:
+    if calls > MAX_CALLS:
+        yield _error(
+            f"{path}.action", -1010, "some actions are provided beyond the allowed count; keep at most two makeCall"
+        )
+    elif calls == MAX_CALLS and reply:
+        yield _warning(
+            f"{path}.action",
+            "is the second makeCall of an answer to a call that is up: 8x8 joins two parties at most",
+            code=-1010,
+        )
+
+
+def _unknown_action(entry: Mapping[str, object], path: str, *, alone: bool) -> Iterator[Finding]:
+    name = entry.get("action")
+    if name is None:
+        yield _error(f"{path}.action", -1009, f"is missing but it is required; use one of: {_ACTION_NAMES}")
+    elif name == _SCENARIO:
+        yield from _scenario(entry, path, alone=alone)
+    else:
+        said = describe(name) if not isinstance(name, str) else repr(name)
+        folded = name[:40].casefold() if isinstance(name, str) else ""
+        close = next((_BY_FOLDED_NAME[match].value for match in get_close_matches(folded, _BY_FOLDED_NAME, n=1)), None)
+        hint = f"; {said} is not, did you mean {close}?" if close else f"; {said} is not"
+        yield _error(f"{path}.action", -1007, f"should be one of: {_ACTION_NAMES}{hint}")
+
+
+def _scenario(entry: Mapping[str, object], path: str, *, alone: bool) -> Iterator[Finding]:
+    """executeScenario runs a flow stored at 8x8; only its misuse can be told apart from here."""
+    params = entry.get("params")
+    scenario = params.get("scenarioName") if is_object(params) else None
+    if not alone:
+        yield _error(
+            f"{path}.action",
+            -1018,
+            "executeScenario cannot be processed together with other actions; write its actions out",
+        )
+    if not isinstance(scenario, str) or not scenario.strip():
+        yield _error(f"{path}.params.scenarioName", -1019, "is empty; executeScenario needs the name of a scenario")
+    elif alone:
+        yield _error(
+            f"{path}.params.scenarioName",
+            -1020,
+            "executeScenario is not supported here, nor can it be known whether the scenario exists; "
+            f"write its actions out with {_ACTION_NAMES}",
+        )
+
+
+def _params(action: Action, params: object, path: str, *, reply: bool) -> Iterator[Finding]:
+    if params is not None and not is_object(params):
+        yield _error(path, -1009, f"should be an object, not {describe(params)}")
+        return
+    given: Mapping[str, object] = {} if params is None else params
+    if action is Action.HANGUP:
+        if given:
+            yield _error(path, -1012, "incorrect use of action hangup; it takes no params, remove them")
+        return
+    known = PARAMS[action]
+    for name, param in known.items():
+        value = given.get(name)
+        if value is not None:
+            yield from _value(param, value, f"{path}.{name}", is_destination=name == "destination")
+        elif param.required:
+            yield _error(f"{path}.{name}", -1009, f"is missing but it is required; add {param.purpose}")
+    if action is Action.SAY_AND_CAPTURE:
+        yield from _capture(given, path)
+    if action is Action.MAKE_CALL and not reply and given.get("callRecording") is not None:
+        yield _warning(
+            f"{path}.callRecording", "is known only in answers to call action events; 8x8 may ignore it here"
+        )
+    yield from _unknown(given, known, path, action.value)
+
+
+def _value(param: Param, value: object, path: str, *, is_destination: bool) -> Iterator[Finding]:
+    """One parameter that is there."""
+    if param.kind is ParamKind.PHONE:
+        yield from _number(param, value, path, is_destination=is_destination)
+        return
+    problem = param_problem(param, value)
+    if problem is not None:
+        yield _error(path, -1009, problem)
+        return
+    if isinstance(value, str):
+        if problem := unspeakable(value):
+            yield _error(path, -1016, f"some special characters are invalid: {problem}; remove it")
+        if param.kind is ParamKind.SPEECH and "{{" in value:
+            yield _warning(path, "still holds {{…}}: it would be read aloud as it stands; fill the template in first")
+        if param.kind is ParamKind.URL and (warning := file_warning(value)):
+            yield _warning(path, warning)
+
+
+def _number(param: Param, value: object, path: str, *, is_destination: bool) -> Iterator[Finding]:
+    if is_list(value):
+        code = phone.MANY_NUMBERS if is_destination else -1009
+        found = "multiple destination phone numbers found" if is_destination else "should be a string, not an array"
+        yield _error(path, code, f"{found}; give one number as a string, and one call to each")
+    elif not isinstance(value, str):
+        yield _error(
+            path, -1009, f"should be a string, not {describe(value)}; write it in quotes, with its country code"
+        )
+    elif not value.strip():
+        yield _error(path, -1009, f"is missing but it is required; add {param.purpose}")
+    elif not phone.is_e164(value):
+        code, reason = phone.form_problem(value)
+        # What is wrong with the form of a source has no code of its own: -1014 says that the account may not use it.
+        if not is_destination:
+            yield _error(path, -1009, f"should be a phone number in E.164 form: {reason}")
+        elif code == phone.MANY_NUMBERS:
+            yield _error(path, code, f"multiple destination phone numbers found: {reason}")
+        else:
+            yield _error(path, code, f"invalid MSISDN format in destination: {reason}")
+    else:
+        for warning in phone.warnings_for(value):
+            yield _warning(path, warning)
+
+
+def _capture(given: Mapping[str, object], path: str) -> Iterator[Finding]:
+    """The three rules of sayAndCapture that span parameters; ill-typed ones were told of before."""
+    fewest, most = _whole(given.get("minDigits")), _whole(given.get("maxDigits"))
+    # A value that is there but ill-typed has its finding already: a second one would only confuse.
+    most_is_readable = most is not None or given.get("maxDigits") is None
+    if fewest is not None and most_is_readable and (most is None or most < max(fewest, 1)):
+        yield _error(
+            f"{path}.maxDigits",
+            -1003,
+            f"valid maxDigits required when minDigits is provided; give {max(fewest, 1)} to {MAX_DIGITS}",
+        )
+    if given.get("completeOnHash") is False and most_is_readable and not (most is not None and 0 < most <= MAX_DIGITS):
+        yield _error(
+            f"{path}.maxDigits",
+            -1008,
+            f"valid maxDigits is required when completeOnHash is false; give 1 to {MAX_DIGITS}, or let # end the input",
+        )
+    elif most is not None and most > MAX_DIGITS:
+        yield _warning(f"{path}.maxDigits", f"is over {MAX_DIGITS}, the most that 8x8 documents")
+    digit, overall = _whole(given.get("digitTimeout")), _whole(given.get("overallTimeout"))
+    if digit is None:
+        return
+    if given.get("overallTimeout") is None:
+        yield _error(
+            f"{path}.overallTimeout",
+            -1005,
+            f"valid overallTimeout is required when digitTimeout is provided; give more than {digit} ms",
+        )
+    elif overall is not None and digit > overall:
+        yield _error(
+            f"{path}.overallTimeout",
+            -1006,
+            f"overallTimeout should be greater than digitTimeout; give more than {digit} ms",
+        )
+    elif overall is not None and digit == overall:
+        yield _warning(
+            f"{path}.overallTimeout",
+            "should be greater than digitTimeout; 8x8's own examples send them equal, so it is let through",
+            code=-1006,
+        )
+
+
+def _valid_until(value: object, now: datetime | None) -> Iterator[Finding]:
+    if value is None:
+        return
+    moment = read_valid_until(value)
+    if moment is None:
+        said = repr(value[:40]) if isinstance(value, str) else describe(value)
+        yield _error(
+            "$.validUntil",
+            -1009,
+            f"should be a UTC time such as 2030-01-31T09:00:00.000Z, not {said}; mend or remove it",
+        )
+    elif now is not None and moment <= now:
+        yield _warning(
+            "$.validUntil", f"the validity period has expired, at {value}; give a later time or remove it", code=-1015
+        )
+
+
+def _identifier(body: Mapping[str, object], key: str, *, limit: int | None) -> Iterator[Finding]:
+    value = body.get(key)
+    if value is None:
+        return
+    path = f"$.{key}"
+    if not isinstance(value, str):
+        yield _error(path, -1009, f"should be a string, not {describe(value)}; write it in quotes")
+    elif limit is not None and len(value) > limit:
+        yield _error(path, -1009, f"is {len(value)} characters long, and {limit} are allowed; shorten it")
+    elif problem := unspeakable(value):
+        yield _error(path, -1016, f"some special characters are invalid: {problem}; remove it")
+    elif not value.strip():
+        yield _warning(path, "is empty; remove it, or give an id to find the call by")
+
+
+def _unknown(given: Mapping[str, object], known: Collection[str], path: str, owner: str) -> Iterator[Finding]:
+    """Keys that the contract does not know are sent as they are, if they are JSON at all."""
+    for key, value in given.items():
+        if key in known:
+            continue
+        where = f"{path}.{key}" if key.isidentifier() else f"{path}[{key!r}]"
+        close = next((name for name in known if name.casefold() == key.casefold()), None)
+        hint = f"did you mean {close}?" if close else "8x8 may ignore or refuse it"
+        if problem := json_problem({key: value}):
+            yield _error(where, -1001, f"invalid JSON request body: {problem}; remove it")
+        else:
+            yield _warning(where, f"is not a known key of {owner}; {hint}")
+
+
+def _whole(value: object) -> int | None:
+    """The value as an integer, if it is one."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not is_whole(value):
+        return None
+    return int(value)
+
+
+def _error(path: str, code: int, message: str) -> Finding:
+    return Finding(path=path, code=code, message=message)
+
+
+def _warning(path: str, message: str, *, code: int | None = None) -> Finding:
+    return Finding(path=path, code=code, message=message, severity=Severity.WARNING)

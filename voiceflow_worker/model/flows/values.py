@@ -1,0 +1,156 @@
+"""Single JSON values, judged: what kind a value is, and what keeps it from being a parameter's value."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import TypeGuard, cast
+from urllib.parse import urlsplit
+
+from voiceflow_worker.model.flows.actions import MAX_TEXT_CHARACTERS, Param, ParamKind
+
+# Tab, line feed and carriage return are whitespace to a speech engine; the other control characters are noise, and
+# lone surrogates cannot be sent at all (RFC 8259 §8.2).
+_UNSPEAKABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+_AUDIO = (".wav", ".mp3")
+_DEEPEST = 100
+_INT64 = range(-(2**63), 2**64)
+
+
+def is_object(value: object) -> TypeGuard[Mapping[str, object]]:
+    """Whether the value is a JSON object: a mapping whose keys are strings."""
+    # dict first: an abstract class alone costs 10 times as much, and this runs on every enqueue.
+    if not isinstance(value, (dict, Mapping)):
+        return False
+    return all(isinstance(key, str) for key in cast("Mapping[object, object]", value))
+
+
+def is_list(value: object) -> TypeGuard[Sequence[object]]:
+    """Whether the value is a JSON array."""
+    return isinstance(value, list | tuple)
+
+
+def is_whole(value: float) -> bool:
+    """Whether a number is an integer in value: 2 and 2.0 are the same JSON number."""
+    return math.isfinite(value) and value == math.floor(value)
+
+
+def describe(value: object) -> str:
+    """What a JSON value is, for a sentence."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a string"
+        case _ if is_object(value):
+            return "an object"
+        case _ if is_list(value):
+            return "an array"
+        case _:
+            # Only Python callers can hand these in: sets, datetimes, mappings whose keys are no strings.
+            return f"a Python {type(value).__name__} that is not JSON"
+
+
+def unspeakable(text: str) -> str | None:
+    """The first character of a text that the service would not take, with its place; None when there is none."""
+    found = _UNSPEAKABLE.search(text)
+    if found is None:
+        return None
+    return f"the control character U+{ord(found[0]):04X} at character {found.start() + 1}"
+
+
+def param_problem(param: Param, value: object) -> str | None:
+    """What keeps the value from being this parameter's, and what to do; None when nothing does.
+
+    Telephone numbers have rules of their own and are not judged here.
+    """
+    if param.kind is ParamKind.SPEECH and isinstance(value, str) and len(value) > MAX_TEXT_CHARACTERS:
+        return f"is {len(value)} characters long, and {MAX_TEXT_CHARACTERS} are allowed; shorten it"
+    problem = _kind_problem(param, value)
+    return None if problem is None else f"{problem}; give {param.purpose}"
+
+
+def _kind_problem(param: Param, value: object) -> str | None:
+    match param.kind:
+        case ParamKind.SPEECH | ParamKind.NAME | ParamKind.PHONE:
+            return _string_problem(value)
+        case ParamKind.URL:
+            return _url_problem(value)
+        case ParamKind.BOOLEAN:
+            return None if isinstance(value, bool) else f"should be true or false, not {describe(value)}"
+        case ParamKind.INTEGER:
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                return f"should be an integer, not {describe(value)}"
+            return _range_problem(param, value) if is_whole(value) else "should be an integer"
+        case ParamKind.NUMBER:
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                return f"should be a number, not {describe(value)}"
+            return _range_problem(param, value)
+
+
+def _string_problem(value: object) -> str | None:
+    if not isinstance(value, str):
+        return f"should be a string, not {describe(value)}"
+    return None if value.strip() else "is missing but it is required: the text is empty"
+
+
+def _range_problem(param: Param, value: float) -> str | None:
+    # Written so that NaN, which compares false with everything, is out of every range.
+    if param.minimum is not None and not value >= param.minimum:
+        return f"should be {param.minimum:g} or more"
+    if param.maximum is not None and not value <= param.maximum:
+        return f"should be {param.maximum:g} or less"
+    return None if math.isfinite(value) else "should be a finite number"
+
+
+def _url_problem(value: object) -> str | None:
+    if not isinstance(value, str) or not value.strip():
+        return _string_problem(value)
+    try:
+        parts = urlsplit(value)
+        host = parts.hostname
+    except ValueError:
+        return "should be an http or https address, and this one cannot be read"
+    if parts.scheme.lower() not in ("http", "https") or not host:
+        return "should be an http or https address"
+    return "should be an address without spaces" if any(map(str.isspace, value)) else None
+
+
+def file_warning(url: str) -> str | None:
+    """Why 8x8 may not play what is at this address, judged by its extension; None when nothing speaks against it."""
+    name = urlsplit(url).path.rsplit("/", 1)[-1]
+    _, dot, extension = name.rpartition(".")
+    if not dot or name.lower().endswith(_AUDIO):
+        return None
+    return f"ends in .{extension[:20]}, and 8x8 plays wav and mp3 only; check the file's type"
+
+
+def json_problem(value: object, *, depth: int = 0) -> str | None:
+    """What keeps a value from being sent as JSON; None when nothing does."""
+    match value:
+        case None | bool():
+            return None
+        case str():
+            return unspeakable(value) if _has_surrogate(value) else None
+        case int():
+            return None if value in _INT64 else "an integer has more than 64 bits"
+        case float():
+            return None if math.isfinite(value) else "a number is not finite"
+        case _ if depth > _DEEPEST:
+            return f"it is nested more than {_DEEPEST} deep"
+        case _ if is_object(value):
+            inner: list[object] = [*value.keys(), *value.values()]
+        case _ if is_list(value):
+            inner = list(value)
+        case _:
+            return f"it is {describe(value)}"
+    return next((problem for item in inner if (problem := json_problem(item, depth=depth + 1))), None)
+
+
+def _has_surrogate(text: str) -> bool:
+    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)

@@ -1,0 +1,74 @@
+"""When a new call may first ring: its calling window, by the clock where its number is at home."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.finding import Finding
+from voiceflow_worker.model.hours.window import CallWindow
+from voiceflow_worker.model.numbers.time_zone import zone_named, zone_of_number
+from voiceflow_worker.model.text.moment import in_words
+
+_EXPIRED = -1015
+_MOST_NAMES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """From `at` on the call may ring, by the clocks of `time_zone`; with a `problem` it cannot be enqueued."""
+
+    at: datetime
+    time_zone: str | None
+    problem: Finding | None = None
+
+
+def first_opening(
+    window: CallWindow | None, *, number: str, time_zone: str | None, at: datetime, valid_until: datetime | None
+) -> Opening:
+    """When a call to this number may first ring, from `at` on; at once without a window.
+
+    The window is read by the clocks of `time_zone`, else by those of the number's own zone, if all zones that it may be
+    in show the same time. Never raises: what is wrong is a finding.
+    """
+    if window is None:
+        return Opening(at=at, time_zone=time_zone)
+    name, problem = _zone_for(number, time_zone)
+    zone = zone_named(name) if name is not None else None
+    if zone is None:
+        return Opening(at=at, time_zone=time_zone, problem=problem)
+    try:
+        opens = window.opens(at, zone)
+    except InvalidInputError as error:
+        return Opening(at=at, time_zone=name, problem=Finding(message=str(error)))
+    if opens is None:
+        message = f"its calling window ({window}) never opens; give other hours or days"
+        return Opening(at=at, time_zone=name, problem=Finding(message=message))
+    if valid_until is not None and opens >= valid_until:
+        message = (
+            f"its calling window ({window}) opens in {name} at {in_words(opens)}, and its validity ends before, at "
+            f"{in_words(valid_until)}; give a later valid_until or --valid-for, or a wider window"
+        )
+        return Opening(at=opens, time_zone=name, problem=Finding(message=message, code=_EXPIRED))
+    return Opening(at=opens, time_zone=name)
+
+
+def _zone_for(number: str, time_zone: str | None) -> tuple[str | None, Finding | None]:
+    if time_zone is not None:
+        message = f"{time_zone[:40]!r} is no time zone; give a name such as Asia/Singapore"
+        return time_zone, Finding(column="time_zone", message=message)
+    found = zone_of_number(number)
+    if found.zone is not None:
+        return found.zone, None
+    if found.among:
+        names = ", ".join(found.among[:_MOST_NAMES])
+        more = f" and {len(found.among) - _MOST_NAMES} more" if len(found.among) > _MOST_NAMES else ""
+        where = f"may be in several time zones ({names}{more})"
+    else:
+        where = "is in no time zone that is known"
+    message = (
+        f"{number} {where}, and a calling window goes by the clock there: give the row a time_zone, such as "
+        "America/New_York, or all rows --time-zone"
+    )
+    return None, Finding(column="time_zone", message=message)

@@ -1,0 +1,281 @@
+"""Calling windows: at which hours, on which days, a phone may ring, by the clock on the wall where it stands.
+
+A window is open at a moment when the local clock shows an hour of one of its spans: so it is right when clocks are set
+for the summer. An hour that a clock skips does not come; an hour that it shows twice is open twice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from enum import IntEnum
+from functools import lru_cache
+from itertools import pairwise
+from zoneinfo import ZoneInfo
+
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.hours.public_holidays import holidays_of, read_calendar
+
+MIDNIGHT = time(0)
+_DAY = timedelta(days=1)
+_HOUR = timedelta(hours=1)
+_SECOND = timedelta(seconds=1)
+_FARTHEST_OPENING = 400
+"""Days: a window that does not open within more than a year never does."""
+_FARTHEST_END = 8
+"""Days: one that stays open for longer than any week bounds nothing."""
+_SPAN = re.compile(r"([0-9]{1,2})(?::([0-9]{2}))?\s*[-\u2013]\s*([0-9]{1,2})(?::([0-9]{2}))?")
+
+
+class Weekday(IntEnum):
+    """A day of the week, numbered as `date.weekday` does."""
+
+    MON = 0
+    TUE = 1
+    WED = 2
+    THU = 3
+    FRI = 4
+    SAT = 5
+    SUN = 6
+
+
+EVERY_DAY = frozenset(Weekday)
+_NAMES = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """From `start` to `end` of a local day, `end` itself no more.
+
+    One that does not end later than it starts goes over midnight, into the next day; midnight to midnight is the whole
+    day. Both are whole minutes.
+    """
+
+    start: time
+    end: time
+
+    def __post_init__(self) -> None:
+        # A job's record has a window as people write it: ten seconds after midnight would come back as the whole day.
+        if any(each != time(each.hour, each.minute) for each in (self.start, self.end)):
+            raise InvalidInputError(f"a window begins and ends with a minute: {self.start} and {self.end} do not")
+        if self.start == self.end != MIDNIGHT:
+            raise InvalidInputError(f"the window {self} is empty: it ends when it begins; the whole day is 00:00-24:00")
+
+    @property
+    def is_over_midnight(self) -> bool:
+        """Whether it ends on the day after the one on which it begins."""
+        return self.end <= self.start
+
+    def __str__(self) -> str:
+        return f"{self.start:%H:%M}-{'24:00' if self.end == MIDNIGHT else f'{self.end:%H:%M}'}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallWindow:
+    """When a phone may ring: `CallWindow.parse("09:00-20:00", days="mon-sat", holidays="SG")`.
+
+    A span belongs to the day on which it begins: with `days="fri"`, 22:00-06:00 goes on into Saturday's morning. On a
+    holiday of one of the calendars in `holidays` (ISO 3166: `SG`, `DE-BY`) nothing rings from midnight to midnight, and
+    the night that begins on it does not begin.
+    """
+
+    spans: tuple[Span, ...]
+    days: frozenset[Weekday] = EVERY_DAY
+    holidays: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.spans or not self.days:
+            raise InvalidInputError("a calling window without hours or days never opens; give both, or leave them out")
+
+    @classmethod
+    def parse(cls, hours: str | None = None, *, days: str | None = None, holidays: str | None = None) -> CallWindow:
+        """The window that people mean by `09:00-12:00,14:00-20:00`, `mon-fri,sun` and `SG,MY`.
+
+        What is left out does not restrict: the whole day, every day, holidays too. Raises InvalidInputError.
+        """
+        return cls(
+            spans=(Span(MIDNIGHT, MIDNIGHT),) if hours is None else _read_spans(hours),
+            days=EVERY_DAY if days is None else _read_days(days),
+            holidays=() if holidays is None else tuple(read_calendar(part) for part in _parts(holidays, "holidays")),
+        )
+
+    @classmethod
+    def recalled(cls, text: str) -> CallWindow:
+        """The window that `str` wrote. The same object for the same text; raises ValueError for any other text."""
+        return _recalled(text)
+
+    def __str__(self) -> str:
+        written = f"{','.join(map(str, self.spans))} {_days_in_words(self.days)}"
+        return f"{written} {','.join(self.holidays)}" if self.holidays else written
+
+    def is_open(self, at: datetime, zone: ZoneInfo) -> bool:
+        """Whether a phone in this zone may ring at this moment. Raises InvalidInputError for an unknown calendar."""
+        local = at.astimezone(zone)
+        return self._shows(local.date(), local.time())
+
+    def opens(self, at: datetime, zone: ZoneInfo) -> datetime | None:
+        """When a phone in this zone may ring, from `at` on: `at` itself while the window is open. In UTC.
+
+        None: never, as far as anybody can see (over a year). Raises InvalidInputError for an unknown calendar.
+        """
+        for start, end in self._intervals(at, zone, days=_FARTHEST_OPENING):
+            if at < end:
+                return max(start, at.astimezone(UTC))
+        return None
+
+    def closes(self, at: datetime, zone: ZoneInfo) -> datetime | None:
+        """When the window that is open at `at` closes: from then on nothing may ring. In UTC.
+
+        None when it stays open for more than a week on end; `at` itself when it is not open. Raises InvalidInputError
+        for an unknown calendar.
+        """
+        last = at.astimezone(UTC)
+        for start, end in self._intervals(at, zone, days=_FARTHEST_END):
+            if end <= last:
+                continue
+            if start > last:
+                return last
+            last = end
+        return None if last > at + (_FARTHEST_END - 2) * _DAY else last
+
+    def _intervals(self, at: datetime, zone: ZoneInfo, *, days: int) -> Iterator[tuple[datetime, datetime]]:
+        """When it is open, in order, from the UTC day of `at` on; what goes over midnight UTC comes in two parts."""
+        first = at.astimezone(UTC).date()
+        for each in range(days):
+            yield from _open_on(self, zone, first + each * _DAY)
+
+    def _shows(self, day: date, clock: time) -> bool:
+        """Whether it is open when the local calendar and clock show this."""
+        for span in self.spans:
+            if not span.is_over_midnight:
+                if span.start <= clock < span.end and self._is_on(day):
+                    return True
+            elif clock >= span.start:
+                if self._is_on(day):
+                    return True
+            elif clock < span.end and self._is_on(day - _DAY) and not self._is_holiday(day):
+                return True
+        return False
+
+    def _is_on(self, day: date) -> bool:
+        return Weekday(day.weekday()) in self.days and not self._is_holiday(day)
+
+    def _is_holiday(self, day: date) -> bool:
+        return any(day in holidays_of(code, year=day.year) for code in self.holidays)
+
+
+@lru_cache(maxsize=2048)
+def _open_on(window: CallWindow, zone: ZoneInfo, day: date) -> tuple[tuple[datetime, datetime], ...]:
+    """When a window is open on one day of UTC.
+
+    It can open and close only when the local clock shows midnight or the end or start of a span, or jumps. Between two
+    such moments it is as it was at the first of them.
+    """
+    begin = datetime.combine(day, MIDNIGHT, tzinfo=UTC)
+    end = begin + _DAY
+    shown = {MIDNIGHT, *(span.start for span in window.spans), *(span.end for span in window.spans)}
+    local_days = {begin.astimezone(zone).date(), end.astimezone(zone).date()}
+    edges = {
+        datetime.combine(local, clock, tzinfo=zone).replace(fold=fold).astimezone(UTC)
+        for local in local_days
+        for clock in shown
+        for fold in (0, 1)
+    }
+    edges |= {begin, *_jumps(zone, begin, end)}
+    moments = [*sorted(edge for edge in edges if begin <= edge < end), end]
+    found: list[tuple[datetime, datetime]] = []
+    for start, until in pairwise(moments):
+        if window.is_open(start, zone):
+            if found and found[-1][1] == start:
+                start = found.pop()[0]  # noqa: PLW2901 (two stretches that touch are one)
+            found.append((start, until))
+    return tuple(found)
+
+
+def _jumps(zone: ZoneInfo, begin: datetime, end: datetime) -> Iterator[datetime]:
+    """The moments between two at which the clocks of a zone are set, to the second."""
+    before = begin
+    while before < end:
+        after = before + _HOUR
+        if before.astimezone(zone).utcoffset() != after.astimezone(zone).utcoffset():
+            yield _jump(zone, before, after)
+        before = after
+
+
+def _jump(zone: ZoneInfo, before: datetime, after: datetime) -> datetime:
+    offset = before.astimezone(zone).utcoffset()
+    while after - before > _SECOND:
+        middle = before + (after - before) // 2
+        middle = middle.replace(microsecond=0)
+        if middle.astimezone(zone).utcoffset() == offset:
+            before = middle
+        else:
+            after = middle
+    return after
+
+
+@lru_cache(maxsize=1024)
+def _recalled(text: str) -> CallWindow:
+    try:
+        hours, days, *calendars = text.split(" ")
+        holidays = tuple(calendars[0].split(",")) if calendars else ()
+        return CallWindow(spans=_read_spans(hours), days=_read_days(days), holidays=holidays)
+    except InvalidInputError as error:
+        raise ValueError(f"no calling window: {text!r}") from error
+
+
+def _parts(text: str, what: str) -> list[str]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise InvalidInputError(f"{text[:60]!r} names no {what}: give one, or several with commas between")
+    return parts
+
+
+def _read_spans(text: str) -> tuple[Span, ...]:
+    return tuple(_read_span(part) for part in _parts(text, "hours"))
+
+
+def _read_span(text: str) -> Span:
+    match = _SPAN.fullmatch(text)
+    if match is None:
+        raise InvalidInputError(f"{text[:40]!r} is no calling window: write it as 09:00-20:00")
+    start_hour, start_minute, end_hour, end_minute = (int(part or 0) for part in match.groups())
+    try:
+        start = time(start_hour, start_minute)
+        end = MIDNIGHT if (end_hour, end_minute) == (24, 0) else time(end_hour, end_minute)
+    except ValueError:
+        raise InvalidInputError(f"{text!r} is no calling window: a day has 00:00 to 24:00") from None
+    return Span(start, end)
+
+
+def _read_days(text: str) -> frozenset[Weekday]:
+    days: set[Weekday] = set()
+    for part in _parts(text.casefold(), "days"):
+        first, dash, last = (each.strip() for each in part.replace("\u2013", "-").partition("-"))
+        begin = _read_day(first, text)
+        end = _read_day(last, text) if dash else begin
+        days |= {Weekday((begin + step) % 7) for step in range((end - begin) % 7 + 1)}
+    return frozenset(days)
+
+
+def _read_day(name: str, text: str) -> Weekday:
+    for day, long_name in zip(Weekday, _NAMES, strict=True):
+        if len(name) >= len("mon") and long_name.startswith(name):
+            return day
+    raise InvalidInputError(f"{text[:60]!r} names no days: {name[:20]!r} is none; write mon-sat, or mon,wed,fri")
+
+
+def _days_in_words(days: frozenset[Weekday]) -> str:
+    """Such as `mon-fri,sun`; `_read_days` reads it."""
+    runs: list[list[Weekday]] = []
+    for day in sorted(days):
+        if runs and day == runs[-1][-1] + 1:
+            runs[-1].append(day)
+        else:
+            runs.append([day])
+    names = [
+        run[0].name if len(run) == 1 else f"{run[0].name}{'-' if len(run) > 2 else ','}{run[-1].name}" for run in runs
+    ]
+    return ",".join(names).lower()

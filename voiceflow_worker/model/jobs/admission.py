@@ -1,0 +1,79 @@
+"""What a call's place in the queue may be: priorities and times that every store keeps exactly and in order."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.finding import Finding
+from voiceflow_worker.model.text.moment import in_words
+
+PRIORITIES = range(-1_000_000, 1_000_001)
+"""Redis orders by floating-point numbers, SQLite by 64-bit integers: both order these exactly."""
+LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+"""Microseconds until then are whole in a floating-point number, and no zone takes them out of the calendar."""
+_EXPIRED = -1015
+
+
+def priority_problem(priority: object) -> str | None:
+    """Why this is no priority, as a sentence; None if it is one."""
+    if type(priority) is int and priority in PRIORITIES:
+        return None
+    return (
+        f"{str(priority)[:40]!r} is no priority; give a whole number from {PRIORITIES[0]} to {PRIORITIES[-1]}, "
+        "such as 0 or 10: larger goes first"
+    )
+
+
+def time_problem(name: str, time: object) -> str | None:
+    """Why this is no time to go by, as a sentence; None if it is one, or None itself."""
+    if time is None:
+        return None
+    if not isinstance(time, datetime):
+        return f"{name} is {str(time)[:40]!r}, which is no datetime"
+    if time.utcoffset() is None:
+        return f"{name} is {time.isoformat()}, which does not say which time zone; give it one (tzinfo), such as UTC"
+    if time >= LATEST:
+        return f"{name} is {time.isoformat()}; give a time before the year {LATEST.year}"
+    return None
+
+
+def checked_time(name: str, time: datetime) -> datetime:
+    """The time, if it can be gone by. Raises InvalidInputError."""
+    problem = time_problem(name, time)
+    if problem is not None:
+        raise InvalidInputError(problem)
+    return time
+
+
+def end_of(valid_for: timedelta, *, at: datetime) -> datetime:
+    """When what is valid for so long from `at` on ends. Raises InvalidInputError."""
+    try:
+        return checked_time("the end of valid_for", at + valid_for)
+    except OverflowError:
+        raise InvalidInputError(f"valid_for is {valid_for}, longer than any call needs; give a shorter one") from None
+
+
+def admission_findings(
+    priority: object, *, not_before: datetime | None, valid_until: datetime | None, at: datetime
+) -> list[Finding]:
+    """Everything that keeps a call with this priority and these times out of a queue at `at`."""
+    findings: list[Finding] = []
+    if problem := priority_problem(priority):
+        findings.append(Finding(message=problem, column="priority"))
+    if problem := time_problem("not_before", not_before):
+        findings.append(Finding(message=problem, column="not_before"))
+    if problem := time_problem("valid_until", valid_until):
+        findings.append(Finding(message=problem, code=_EXPIRED, path="$.validUntil"))
+    if findings or valid_until is None:
+        return findings
+    if valid_until <= at:
+        passed = f"validity period has expired: {in_words(valid_until)} is not in the future; give a later time"
+        findings.append(Finding(message=passed, code=_EXPIRED, path="$.validUntil"))
+    elif not_before is not None and not_before >= valid_until:
+        never = (
+            f"its validity ends at {in_words(valid_until)}, and it may be called only from {in_words(not_before)} on; "
+            "give a later valid_until or an earlier not_before"
+        )
+        findings.append(Finding(message=never, code=_EXPIRED, path="$.validUntil"))
+    return findings

@@ -1,0 +1,328 @@
+"""The log export of 8x8 (voice log export reference): what its rows say, and which of them can be a POST's own.
+
+No column holds the `clientRequestId`: a row can be told by its source, destination and time alone, and numbers may be
+masked. So every rule here leans towards "may be": what is not certain binds nothing, and proves nothing missing.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import IntEnum
+
+from voiceflow_worker.model.jobs.job import Job, Post, PostVerdict
+from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.numbers.phone import usual_form
+from voiceflow_worker.model.numbers.spellings import spellings
+from voiceflow_worker.model.reports.charge import Charge
+from voiceflow_worker.model.reports.events import Direction
+from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
+from voiceflow_worker.model.reports.status import SessionStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportRow:
+    """One row: one leg of a session. What is missing or unreadable is None; numbers are as they were written.
+
+    `status` is that of the session, `call_status` that of the leg; `seconds` is how long the leg was connected,
+    `billed_seconds` what of it is billed, and `price` what the leg costs, in `currency`. `mcc` and `mnc` are codes of
+    mobile networks. `content` is what was said or played.
+    `is_zoneless`: its times were written without a zone. They are read as UTC, and may be local ones.
+    """
+
+    session_id: str | None = None
+    call_id: str | None = None
+    account_id: str | None = None
+    sub_account_id: str | None = None
+    direction: Direction | None = None
+    source_country_code: str | None = None
+    source_country: str | None = None
+    source_operator: str | None = None
+    source_mcc: str | None = None
+    source_mnc: str | None = None
+    source: str | None = None
+    destination_country_code: str | None = None
+    destination_country: str | None = None
+    destination_operator: str | None = None
+    destination_mcc: str | None = None
+    destination_mnc: str | None = None
+    destination: str | None = None
+    initiated_at: datetime | None = None
+    connected_at: datetime | None = None
+    disconnected_at: datetime | None = None
+    seconds: float | None = None
+    product: str | None = None
+    billing_unit: str | None = None
+    billing_increment: str | None = None
+    billed_seconds: float | None = None
+    unit_price: Decimal | None = None
+    currency: str | None = None
+    price: Decimal | None = None
+    call_type: str | None = None
+    sip_status: str | None = None
+    status: SessionStatus | None = None
+    status_text: str | None = None
+    call_status: str | None = None
+    tts_length: int | None = None
+    mos: float | None = None
+    content: str | None = None
+    is_zoneless: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedCalls:
+    """The whole log of a range of time, both ends included.
+
+    `asked_at` is 8x8's own time when the log was asked for (the Date of its answer), so before any of it was gathered;
+    None when it did not say.
+    """
+
+    rows: Sequence[ExportRow]
+    since: datetime
+    until: datetime
+    asked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A stretch of time, both ends included."""
+
+    since: datetime
+    until: datetime
+
+    def holds(self, at: datetime) -> bool:
+        """Whether a time lies in it."""
+        return self.since <= at <= self.until
+
+    def overlaps(self, other: Window) -> bool:
+        """Whether any time lies in both."""
+        return self.since <= other.until and other.since <= self.until
+
+
+def window_of(post: Post, *, skew: timedelta) -> Window:
+    """When the call of a POST can have been dialled, by a clock that is off by `skew` at most."""
+    return Window(post.began_at - skew, post.valid_until + skew)
+
+
+class Likeness(IntEnum):
+    """How far one thing can be another."""
+
+    OTHER = 0
+    MAYBE = 1
+    SAME = 2
+
+
+_MARKS = re.compile(r"[\s\-()./]")
+_MASK = "*xX#\u2022?"
+_MASKED = re.compile(rf"\+?(\d*)[{_MASK}](?:[\d{_MASK}]*[{_MASK}])?(\d*)", re.ASCII)
+_LONGEST_COUNTRY_CODE = 3
+
+
+def likeness(written: str | None, number: str) -> Likeness:
+    """How far a number as a log writes it can be `number`, which is in E.164 form.
+
+    Only a number whose digits are all there and others is OTHER: masked, shortened, without its country code or absent,
+    it may be ours.
+    """
+    digits = number.removeprefix("+")
+    plain = "" if written is None else _MARKS.sub("", written)
+    if re.fullmatch(r"\+?\d+", plain, re.ASCII):
+        shown = plain.removeprefix("+")
+        # The last digits first: reading numbering plans takes 20 µs, and a log has many rows.
+        if shown == digits or (shown[-6:] == digits[-6:] and _is_same(f"+{shown}", number)):
+            return Likeness.SAME
+        bare = shown.lstrip("0")  # a trunk or an international prefix
+        return Likeness.MAYBE if digits.endswith(bare) or bare.endswith(digits) else Likeness.OTHER
+    masked = _MASKED.fullmatch(plain)
+    if masked is None:
+        return Likeness.MAYBE
+    head, tail = masked.groups()
+    begins = any(digits.startswith(head, place) for place in range(_LONGEST_COUNTRY_CODE + 1))
+    return Likeness.MAYBE if begins and digits.endswith(tail) else Likeness.OTHER
+
+
+def _is_same(shown: str, number: str) -> bool:
+    written = usual_form(shown)
+    return any(written == usual_form(each) for each in spellings(number))
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedSession:
+    """The rows of one session. A row without a session id stands alone."""
+
+    session_id: str | None
+    legs: tuple[ExportRow, ...]
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How it ended, if all its rows agree on a status that is known: 8x8 has none for a session that goes on."""
+        status = self.legs[0].status
+        if status is None or any(leg.status is not status for leg in self.legs):
+            return None
+        began = [leg.initiated_at for leg in self.legs if leg.initiated_at is not None]
+        ended = [leg.disconnected_at for leg in self.legs if leg.disconnected_at is not None]
+        started_at, ended_at = min(began, default=None), max(ended, default=None)
+        lasted = (ended_at - started_at).total_seconds() if started_at and ended_at else None
+        return Outcome(
+            status=status,
+            status_text=self.legs[0].status_text or status.value,
+            session_id=self.session_id,
+            started_at=started_at,
+            ended_at=ended_at,
+            seconds=lasted,
+            legs=tuple(map(_call_leg, sorted(self.legs, key=_dialled))),
+            is_partial=len(self.legs) < 2,  # rows come late
+        )
+
+    @property
+    def charge(self) -> Charge | None:
+        """What it costs, all legs together; None unless every connected leg tells its price, in one currency."""
+        priced = [(leg.price, leg.currency) for leg in self.legs if leg.price is not None]
+        if not priced or any(leg.price is None and (leg.connected_at or leg.seconds) for leg in self.legs):
+            return None
+        currencies = {currency for price, currency in priced if price or currency is not None}
+        if len(currencies) > 1 or (None in currencies):
+            return None
+        billed = [leg.billed_seconds for leg in self.legs if leg.billed_seconds is not None]
+        return Charge(
+            price=sum((price for price, _ in priced), Decimal(0)),
+            currency=next(iter(currencies), None),
+            billed_seconds=sum(billed) if billed else None,
+        )
+
+    def likeness(self, job: Job, window: Window) -> Likeness:
+        """How far this can be the session of a POST of `job` that was made in this window.
+
+        SAME only by its first leg: the second party of somebody else's call may be the first of ours.
+        """
+        fits = [(_leg_likeness(leg, job, window), leg.initiated_at) for leg in self.legs]
+        best = max(fit for fit, _ in fits)
+        times = [at for _, at in fits if at is not None]
+        is_clear = self.session_id is not None and len(times) == len(fits)
+        if best is Likeness.SAME and is_clear and all(fit is best for fit, at in fits if at == min(times)):
+            return best
+        return min(best, Likeness.MAYBE)
+
+
+def _dialled(row: ExportRow) -> tuple[bool, float]:
+    """The place of a row among those of its session: the person is called first, and without a time it is last."""
+    return row.initiated_at is None, row.initiated_at.timestamp() if row.initiated_at is not None else 0.0
+
+
+def _call_leg(row: ExportRow) -> CallLeg:
+    return CallLeg(
+        call_id=row.call_id,
+        source=row.source,
+        destination=row.destination,
+        status=row.call_status,
+        initiated_at=row.initiated_at,
+        connected_at=row.connected_at,
+        disconnected_at=row.disconnected_at,
+        seconds=row.seconds,
+        mos=row.mos,
+    )
+
+
+def _leg_likeness(leg: ExportRow, job: Job, window: Window) -> Likeness:
+    if leg.direction is Direction.INBOUND:
+        return Likeness.OTHER
+    if leg.initiated_at is None:
+        in_time = Likeness.MAYBE
+    else:
+        in_time = Likeness.SAME if window.holds(leg.initiated_at) else Likeness.OTHER
+    return min(in_time, likeness(leg.source, job.source), likeness(leg.destination, job.destination))
+
+
+class SessionBook:
+    """The sessions of a log, found by their id or by their time."""
+
+    def __init__(self, rows: Iterable[ExportRow]) -> None:
+        legs: dict[str, list[ExportRow]] = {}
+        sessions: list[LoggedSession] = []
+        for row in rows:
+            if row.session_id is None:
+                sessions.append(LoggedSession(None, (row,)))
+            else:
+                legs.setdefault(row.session_id, []).append(row)
+        self._by_id = {session_id: LoggedSession(session_id, tuple(each)) for session_id, each in legs.items()}
+        sessions += self._by_id.values()
+        timed = [(leg.initiated_at, place) for place, each in enumerate(sessions) for leg in each.legs]
+        known = sorted((at, place) for at, place in timed if at is not None)
+        self._times = [at for at, _ in known]
+        self._places = [place for _, place in known]
+        self._timeless = {place for at, place in timed if at is None}
+        self._sessions = sessions
+
+    def get(self, session_id: str) -> LoggedSession | None:
+        """The session with this id."""
+        return self._by_id.get(session_id)
+
+    def lookalikes(self, job: Job, window: Window) -> list[tuple[LoggedSession, Likeness]]:
+        """The sessions that are, or may be, of a POST of `job` that was made in this window."""
+        first, behind = bisect_left(self._times, window.since), bisect_right(self._times, window.until)
+        near = sorted({*self._places[first:behind], *self._timeless})
+        judged = [(self._sessions[place], self._sessions[place].likeness(job, window)) for place in near]
+        return [(session, fit) for session, fit in judged if fit is not Likeness.OTHER]
+
+    def at_another_hour(self, job: Job, window: Window) -> list[LoggedSession]:
+        """The sessions between the numbers of `job` that would be of this window if their times were local ones."""
+        widened = Window(window.since - _FARTHEST, window.until + _FARTHEST)
+        return [session for session, _ in self.lookalikes(job, widened) if any(leg.is_zoneless for leg in session.legs)]
+
+
+_FARTHEST = timedelta(hours=14)
+"""No clock on earth is farther from UTC (Kiribati)."""
+_IS_NOBODYS = frozenset({PostVerdict.REFUSED, PostVerdict.NOT_SENT, PostVerdict.TURNED_AWAY})
+
+
+def may_own(post: Post, window: Window, *, skew: timedelta) -> bool:
+    """Whether a row of this window could be of this POST too: it has no session yet, and may have been placed then.
+
+    "Not placed" that a person said, or that was concluded from a missing row, does not keep a POST from owning one.
+    """
+    return post.session_id is None and post.verdict not in _IS_NOBODYS and window_of(post, skew=skew).overlaps(window)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """What a log says about one POST: its `session`, or why there is none. `is_missing`: no row can be its own."""
+
+    session: LoggedSession | None = None
+    reason: str = ""
+    is_missing: bool = False
+
+
+def matched(
+    lookalikes: Iterable[tuple[LoggedSession, Likeness]], *, taken: Collection[str], rivals: Sequence[str]
+) -> Match:
+    """Which session is the POST's own: the only one that fits, with none beside it that may.
+
+    `taken` are the sessions that are known to be of other POSTs; `rivals` names other POSTs that could own what fits.
+    """
+    free = [(session, fit) for session, fit in lookalikes if session.session_id not in taken]
+    unclear = sum(1 for _, fit in free if fit is not Likeness.SAME)
+    if not free:
+        return Match(reason="no row found in the log of 8x8; it may come late", is_missing=True)
+    if unclear:
+        return Match(reason=f"{unclear} of the rows in the log of 8x8 may be this call, but are masked or incomplete")
+    if len(free) > 1:
+        return Match(reason=f"{len(free)} sessions in the log of 8x8 fit this call; it can have one only")
+    if rivals:
+        return Match(reason=f"the session in the log of 8x8 may as well be of {', '.join(rivals)}")
+    return Match(session=free[0][0])
+
+
+def is_proven_missing(post: Post, log: LoggedCalls, *, policy: CallPolicy) -> bool:
+    """Whether a row of this POST would be in the log by now, as far as anybody knows: rows come late.
+
+    The longest call that could still be made, and the time that a row takes, must have passed by 8x8's own clock.
+    """
+    if log.asked_at is None or post.session_id is not None:
+        return False
+    window = window_of(post, skew=policy.clock_skew)
+    covered = log.since <= window.since and window.until <= log.until
+    return covered and log.asked_at > window.until + policy.longest_call + policy.export_settle

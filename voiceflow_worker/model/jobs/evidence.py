@@ -1,0 +1,315 @@
+"""What evidence does to a job: the answer of a POST, and the summary of a session.
+
+Evidence is a fact, so it is never refused and never dropped: every function here takes the job in any state and returns
+the job that knows more. The same evidence twice changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from voiceflow_worker.errors import IllegalMoveError
+from voiceflow_worker.model.jobs.backoff import backoff
+from voiceflow_worker.model.jobs.job import (
+    Job,
+    JobState,
+    Note,
+    NoteKind,
+    Post,
+    PostVerdict,
+)
+from voiceflow_worker.model.jobs.lifecycle import (
+    by_outcome,
+    by_placed_post,
+    ended,
+    into_doubt,
+    requeued,
+    submitted,
+    unless_placed,
+    with_post,
+)
+from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.reports.charge import Charge
+from voiceflow_worker.model.reports.outcome import MISSED_WINDOW_CODES, Outcome
+from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED
+from voiceflow_worker.model.reports.verdict import NotSentCause, Verdict, VerdictKind
+
+S = JobState
+
+_CONCLUSIVE = frozenset(
+    {
+        PostVerdict.CREATED,
+        PostVerdict.REFUSED,
+        PostVerdict.NOT_SENT,
+        PostVerdict.TURNED_AWAY,
+    }
+)
+_NOT_PLACED = _CONCLUSIVE - {PostVerdict.CREATED}
+_ON_THIS_SIDE = frozenset(
+    {NotSentCause.HELD, NotSentCause.MISSED_DEPARTURE, NotSentCause.STOPPED, NotSentCause.STORE_AWAY}
+)
+"""Causes that say nothing of the way to 8x8: such a call need not wait."""
+_OPEN = frozenset({S.SENDING, S.SUBMITTED, S.IN_DOUBT, S.ACCEPTED})
+
+
+def answered(
+    job: Job, number: int, verdict: Verdict, *, at: datetime, policy: CallPolicy, held_until: datetime | None = None
+) -> Job:
+    """What the answer of POST `number` makes of the job.
+
+    A conclusive answer settles the job while that POST is the open one, also out of doubt: a sweep may have doubted a
+    slow POST that still ran. CREATED for a POST without an outcome is believed in every state. `held_until` is when the
+    queue opens again after a verdict that holds it.
+    """
+    post = job.post(number)
+    if post is None:
+        raise IllegalMoveError(
+            job.id, state=job.state.value, move=f"take the answer of its POST {number}: none is recorded"
+        )
+    if not _is_news(post, verdict.kind):
+        if post.session_id is None and verdict.session_id is not None:
+            # A later summary may name nothing but its session.
+            return with_post(job, replace(post, session_id=verdict.session_id))
+        return job
+    known = replace(
+        post,
+        answered_at=at,
+        session_id=_session_after(post, verdict),
+        code=verdict.code,
+        message=verdict.message,
+    )
+    match verdict.kind:
+        case VerdictKind.CREATED:
+            return _created(job, replace(known, verdict=PostVerdict.CREATED), at=at, policy=policy)
+        case VerdictKind.UNKNOWN:
+            return _unknown(job, known, at=at, policy=policy)
+        case VerdictKind.REFUSED | VerdictKind.NOT_SENT | VerdictKind.TURNED_AWAY:
+            return _not_placed(job, known, verdict, at=at, policy=policy, held_until=held_until)
+
+
+def _session_after(post: Post, verdict: Verdict) -> str | None:
+    """The session of a POST that was answered: one that was matched to it by numbers yields to what the answer says."""
+    matched = post.verdict is PostVerdict.PLACED and post.outcome is None
+    if matched and (verdict.session_id is not None or verdict.kind is not VerdictKind.CREATED):
+        return verdict.session_id
+    return post.session_id or verdict.session_id
+
+
+def _is_news(post: Post, kind: VerdictKind) -> bool:
+    """Whether an answer adds to what is known of its POST: that it was placed outweighs whatever was said before."""
+    match kind:
+        case VerdictKind.CREATED:
+            return post.verdict is not PostVerdict.CREATED
+        case VerdictKind.UNKNOWN:
+            return post.verdict is None
+        case VerdictKind.REFUSED | VerdictKind.NOT_SENT | VerdictKind.TURNED_AWAY:
+            return post.verdict not in _CONCLUSIVE
+
+
+def _created(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> Job:
+    after = with_post(job, post)
+    if post.outcome is not None:
+        return after
+    beside = _other_of_its_attempt(job, post)
+    if beside is not None:
+        after = _rang_twice(after, post, beside, at=at)
+    if job.state in {S.QUEUED, S.LEASED}:
+        return submitted(after, at=at, policy=policy)
+    has_its_end = job.state is S.COMPLETED and beside is not None
+    if job.state in {S.ACCEPTED, S.SUBMITTED} or has_its_end or _newer_that_may_have_rung(job, post):
+        return after
+    return submitted(after, at=at, policy=policy)
+
+
+def _unknown(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> Job:
+    after = with_post(job, replace(post, verdict=PostVerdict.UNKNOWN))
+    if job.state is S.SENDING and post.outcome is None and _is_current(job, post):
+        return into_doubt(after, at=at, reason=post.message or "the answer was not understood", policy=policy)
+    return after
+
+
+def _not_placed(
+    job: Job, post: Post, verdict: Verdict, *, at: datetime, policy: CallPolicy, held_until: datetime | None
+) -> Job:
+    after = with_post(job, replace(post, verdict=PostVerdict(verdict.kind.value)))
+    # A summary that says "placed" outweighs an answer that says it was not; so does one of a newer POST.
+    if job.state not in _OPEN or not _is_current(job, post) or post.outcome is not None:
+        return after
+    if after.placed_post is not None:
+        return by_placed_post(after, after.placed_post, at=at, policy=policy)
+    if job.state is S.ACCEPTED:
+        # A person said "placed", and so ended it. That stands, though nothing was: they may have called themselves.
+        return after
+    if verdict.kind is VerdictKind.REFUSED:
+        if verdict.code in MISSED_WINDOW_CODES:
+            return _missed_window(after, verdict.code, at=at, policy=policy)
+        return ended(after, S.FAILED, at=at, reason=verdict.message, policy=policy)
+    if verdict.kind is VerdictKind.TURNED_AWAY:
+        return requeued(replace(after, failures=0), due_at=held_until or at, reason=verdict.message)
+    if verdict.cause in _ON_THIS_SIDE:
+        return requeued(after, due_at=held_until or at, reason=verdict.message)
+    failures = job.failures + 1
+    wait = backoff(failures, first=policy.first_backoff, longest=policy.longest_backoff, seed=job.id)
+    return requeued(replace(after, failures=failures), due_at=max(at + wait, held_until or at), reason=verdict.message)
+
+
+def _missed_window(job: Job, code: int | None, *, at: datetime, policy: CallPolicy) -> Job:
+    """8x8 says that the POST came too late (-1015, -2007): nobody was called, and the attempt does not count."""
+    if job.placed_post is not None:
+        return by_placed_post(job, job.placed_post, at=at, policy=policy)
+    if (job.valid_until is None and job.window is None) or job.is_expired(at=at):
+        # The POST's validUntil is no promise of the user's; but without one, or past it, nothing says to try again. The
+        # end of a calling window does: it opens again.
+        state = unless_placed(job, S.EXPIRED)
+        ends = "8x8 says that its validity had passed" if state is S.EXPIRED else "its validity ended before the redial"
+        return ended(job, state, at=at, reason=f"{ends} ({code})", policy=policy)
+    missed = job.missed_windows + 1
+    counted = replace(job, missed_windows=missed)
+    if missed > policy.missed_windows:
+        return ended(
+            counted,
+            S.FAILED,
+            at=at,
+            reason=f"8x8 answered {code} (validity expired) {missed} times while the job is valid: compare the clocks",
+            policy=policy,
+        )
+    wait = backoff(missed, first=policy.first_backoff, longest=policy.longest_backoff, seed=job.id)
+    return requeued(counted, due_at=at + wait, reason=f"the submit window was missed ({code})")
+
+
+def summarised(job: Job, number: int, outcome: Outcome, *, at: datetime, policy: CallPolicy) -> Job:
+    """What the summary of POST `number`'s session makes of the job.
+
+    The first summary of a POST wins; one more for the same POST changes nothing (a repeated BUSY must not cancel the
+    redial that it granted). One for an older POST settles the job only while no newer POST may have rung; but who is
+    known to have answered is not called again, and a redial that was asked for since is ended by nothing less than that
+    or an opt-out.
+    """
+    post = job.post(number)
+    if post is None:
+        raise IllegalMoveError(
+            job.id, state=job.state.value, move=f"take the summary of its POST {number}: none is recorded"
+        )
+    if post.outcome is not None:
+        return job
+    matched = post.verdict is PostVerdict.PLACED
+    session_id = outcome.session_id or post.session_id if matched else post.session_id or outcome.session_id
+    known = replace(post, outcome=outcome, session_id=session_id)
+    after = with_post(job, known)
+    is_current = job.state in _OPEN and _is_current(job, post)
+    if outcome.missed_its_window:
+        return _missed_window(after, outcome.code, at=at, policy=policy) if is_current else after
+    beside = _other_of_its_attempt(job, post)
+    if beside is not None:
+        after = _rang_twice(after, known, beside, at=at)
+    has_its_end = job.state in {S.COMPLETED, S.UNREACHED} and beside is not None
+    has_gone_on = has_its_end or _newer_that_may_have_rung(job, post) is not None
+    # Who answered is not called again, whatever a newer POST of the same attempt came to.
+    waits = job.state in {S.QUEUED, S.LEASED} or (job.state is S.UNREACHED and beside is not None)
+    status = outcome.status_of(job.destination)
+    # Somebody asked for another attempt since, or a policy did: that the one before reached nobody is no end of it.
+    asked_again = job.state in {S.QUEUED, S.LEASED} and post.redial < job.redials
+    if asked_again and status not in REACHED | OPT_OUTS:
+        return after
+    if is_current or not has_gone_on or (waits and status in REACHED):
+        return by_outcome(after, outcome, at=at, policy=policy)
+    return after
+
+
+def found_placed(
+    job: Job,
+    number: int,
+    *,
+    session_id: str,
+    outcome: Outcome | None,
+    charge: Charge | None = None,
+    at: datetime,
+    policy: CallPolicy,
+) -> Job:
+    """What a session in 8x8's log that was matched to POST `number` makes of the job: the call was placed.
+
+    With the `outcome` that the log tells it settles the job as a summary does, and one that comes later changes
+    nothing; without, the summary is waited for. The match rests on numbers and times: an answer of this very POST
+    outweighs it, be it a refusal or another session.
+    """
+    post = job.post(number)
+    if post is None:
+        raise IllegalMoveError(
+            job.id, state=job.state.value, move=f"take the session of its POST {number}: none is recorded"
+        )
+    if post.verdict in _NOT_PLACED or post.session_id not in {None, session_id}:
+        return job
+    is_news = post.verdict not in {PostVerdict.CREATED, PostVerdict.PLACED}
+    known = replace(post, session_id=session_id, charge=charge or post.charge)
+    if is_news and post.outcome is None:
+        known = replace(
+            known, verdict=PostVerdict.PLACED, answered_at=post.answered_at or at, message="found in the log of 8x8"
+        )
+    if outcome is not None and post.outcome is None:
+        return summarised(with_post(job, known), number, outcome, at=at, policy=policy)
+    if known == post:
+        return job
+    if is_news and post.outcome is None:
+        return _created(job, known, at=at, policy=policy)
+    return with_post(job, known)
+
+
+def charged(job: Job, number: int, *, session_id: str, charge: Charge) -> Job:
+    """The job once the log told what the session of its POST `number` cost: nothing else of it changes."""
+    post = job.post(number)
+    if post is None or charge == post.charge or session_id != session_of(post):
+        return job
+    return with_post(job, replace(post, charge=charge))
+
+
+def session_of(post: Post) -> str | None:
+    """The session of a POST, by its answer or by its summary."""
+    return post.session_id or (post.outcome.session_id if post.outcome is not None else None)
+
+
+def mismatched(job: Job, number: int, *, session_id: str, at: datetime, policy: CallPolicy) -> Job:
+    """The job once a session that was matched to POST `number` by numbers proved to be somebody else's.
+
+    Nothing says any more that this POST was placed: it is in doubt again. What its own answer said stands.
+    """
+    post = job.post(number)
+    if post is None or post.verdict is not PostVerdict.PLACED or post.session_id != session_id or post.outcome:
+        return job
+    message = "the session that was taken for it is of another call"
+    after = with_post(job, replace(post, verdict=PostVerdict.UNKNOWN, session_id=None, message=message))
+    if job.state is S.SUBMITTED and _is_current(job, post):
+        return into_doubt(after, at=at, reason=message, policy=policy)
+    return after
+
+
+def _is_current(job: Job, post: Post) -> bool:
+    current = job.open_post
+    return current is not None and current.number == post.number
+
+
+def _newer_that_may_have_rung(job: Job, post: Post) -> Post | None:
+    return next((newer for newer in reversed(job.posts) if newer.number > post.number and newer.may_have_rung), None)
+
+
+def _other_of_its_attempt(job: Job, post: Post) -> Post | None:
+    """The newest other POST that may have rung with no redial between the two."""
+    return next(
+        (
+            other
+            for other in reversed(job.posts)
+            if other.number != post.number and other.redial == post.redial and other.may_have_rung
+        ),
+        None,
+    )
+
+
+def _rang_twice(job: Job, post: Post, other: Post, *, at: datetime) -> Job:
+    first, second = sorted((post.number, other.number))
+    text = (
+        f"POSTs {first} and {second} may both have rung, with no redial between them: "
+        "this person may have been called twice"
+    )
+    if any(note.kind is NoteKind.RANG_TWICE and note.text == text for note in job.notes):
+        return job
+    return replace(job, notes=(*job.notes, Note(at=at, kind=NoteKind.RANG_TWICE, text=text)))

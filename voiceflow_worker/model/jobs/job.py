@@ -1,0 +1,325 @@
+"""A job: one call to be placed, with every POST that was made for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from math import isfinite
+
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.flows.parties import second_parties
+from voiceflow_worker.model.hours.window import CallWindow
+from voiceflow_worker.model.numbers.time_zone import zone_named
+from voiceflow_worker.model.reports.charge import Charge
+from voiceflow_worker.model.reports.outcome import Outcome
+from voiceflow_worker.model.reports.status import SessionStatus
+
+
+class JobState(StrEnum):
+    """Where a job is. What its `due_at` means in each state stands beside it."""
+
+    QUEUED = "queued"
+    """Waits; due_at: run at."""
+    LEASED = "leased"
+    """A worker holds it and nothing has been sent; due_at: the lease ends, then it is queued again."""
+    SENDING = "sending"
+    """The POST may have left; due_at: the lease ends, then it is in doubt."""
+    SUBMITTED = "submitted"
+    """8x8 said CREATED; due_at: the summary's deadline."""
+    IN_DOUBT = "in_doubt"
+    """The call may have been placed; due_at: the next look for evidence."""
+    COMPLETED = "completed"
+    """The person was reached; due_at of this and all that follow: prune at."""
+    UNREACHED = "unreached"
+    """Nobody answered, busy, cancelled, or on the block list, after the last redial."""
+    FAILED = "failed"
+    """8x8 refused the call, or it failed on the way."""
+    EXPIRED = "expired"
+    """Its time had passed before it could be placed."""
+    CANCELLED = "cancelled"
+    """Somebody took it back before it was sent."""
+    ACCEPTED = "accepted"
+    """Certainly placed; no summary told how it ended. A late one still settles it."""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the job has ended (a late summary may still add to it)."""
+        return self in FINAL_STATES
+
+
+FINAL_STATES = frozenset(
+    {
+        JobState.COMPLETED,
+        JobState.UNREACHED,
+        JobState.FAILED,
+        JobState.EXPIRED,
+        JobState.CANCELLED,
+        JobState.ACCEPTED,
+    }
+)
+
+
+class PostVerdict(StrEnum):
+    """What is known about one POST of a job."""
+
+    CREATED = "created"
+    REFUSED = "refused"
+    NOT_SENT = "not_sent"
+    TURNED_AWAY = "turned_away"
+    UNKNOWN = "unknown"
+    PLACED = "placed"
+    """Evidence other than the answer says so: the log export, or a person."""
+    NOT_PLACED = "not_placed"
+    """Evidence other than the answer says so: the log export, or a person."""
+
+
+_DID_NOT_RING = frozenset({PostVerdict.REFUSED, PostVerdict.NOT_SENT, PostVerdict.TURNED_AWAY, PostVerdict.NOT_PLACED})
+_PLACED = frozenset({PostVerdict.CREATED, PostVerdict.PLACED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyPress:
+    """What a person pressed when `menu` asked: `digits`, with `event_id` the event (VCA) that told of it."""
+
+    at: datetime
+    menu: str
+    digits: str
+    event_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Post:
+    """One POST of a job. Its `client_request_id` is `<job id>.<number>`; `valid_until` is what the wire carried.
+
+    `redial` is how many redials had been granted when it began: two POSTs of the same count that both rang are an
+    incident, two of different counts were asked for. `charge` is what its session cost, once a row of 8x8's log told.
+    """
+
+    number: int
+    client_request_id: str
+    began_at: datetime
+    valid_until: datetime
+    redial: int = 0
+    answered_at: datetime | None = None
+    verdict: PostVerdict | None = None
+    code: int | None = None
+    message: str | None = None
+    session_id: str | None = None
+    outcome: Outcome | None = None
+    presses: tuple[KeyPress, ...] = ()
+    charge: Charge | None = None
+
+    @property
+    def digits(self) -> str | None:
+        """What the person pressed in this call, question by question, with commas between; None for nothing."""
+        return ",".join(press.digits for press in self.presses) or None
+
+    @property
+    def may_have_rung(self) -> bool:
+        """Whether this POST counts as an attempt: a phone may have rung for it."""
+        if self.outcome is not None:
+            return self.outcome.was_placed
+        return self.verdict not in _DID_NOT_RING
+
+    @property
+    def was_placed(self) -> bool:
+        """Whether evidence says that this POST was placed: its summary, its answer, or a person."""
+        if self.outcome is not None:
+            return self.outcome.was_placed
+        return self.verdict in _PLACED
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a phone may have rung, or still ring, and no summary has told the end."""
+        return self.outcome is None and self.may_have_rung
+
+
+class NoteKind(StrEnum):
+    """Why a note was made."""
+
+    RANG_TWICE = "rang_twice"
+    """An incident: two POSTs of one job are known to have rung without a redial between them."""
+    RESOLVED = "resolved"
+    REDIALLED = "redialled"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_incident(self) -> bool:
+        """Whether the promise was broken: somebody must look at it."""
+        return self is NoteKind.RANG_TWICE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """Something about a job that people should know, in the order it happened."""
+
+    at: datetime
+    kind: NoteKind
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedialPolicy:
+    """When to call again: after which session statuses, at most how often, how far apart.
+
+    The n-th redial waits `after * factor ** (n - 1)`, spread by up to `jitter` (0 to 1) of it.
+    """
+
+    on: frozenset[SessionStatus]
+    limit: int
+    after: timedelta
+    factor: float = 1.0
+    jitter: float = 0.0
+
+    def __post_init__(self) -> None:
+        # An endless factor is no JSON: a store would keep it as null, and nobody could read the job any more.
+        grows = self.factor > 0 and isfinite(self.factor)
+        if self.limit < 0 or self.after < timedelta() or not grows or not 0 <= self.jitter <= 1:
+            raise InvalidInputError(
+                "a redial policy needs limit >= 0, after >= 0, a finite factor > 0 and jitter between 0 and 1; "
+                f"got limit={self.limit}, after={self.after}, factor={self.factor}, jitter={self.jitter}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One call to be placed. A value: moves make a new one.
+
+    The first group of fields is the head, which stores index; `body` is the 8x8 request body without
+    `validUntil` and `clientRequestId`, made and validated once. `revision` is a token that the writer
+    of the last move made. `active_until`: until then the call counts against `max_active`. `posts` holds every POST,
+    but of those that sent nothing only the newest ten. `data` is the caller's own: flat JSON values that reach menu
+    handlers, hooks and reports, and never 8x8. `menu` names the IVR menu that the call begins with. `window` is when
+    the phone may ring, by the clocks of `time_zone`.
+    """
+
+    id: str
+    queue: str
+    state: JobState
+    due_at: datetime
+    revision: str = ""
+    worker_id: str | None = None
+    priority: int = 0
+    batch_id: str | None = None
+    destination: str
+    unique_key: str | None = None
+    valid_until: datetime | None = None
+    active_until: datetime | None = None
+
+    body: str
+    body_digest: str
+    source: str
+    created_at: datetime
+    not_before: datetime | None = None
+    time_zone: str | None = None
+    reason: str | None = None
+    failures: int = 0
+    missed_windows: int = 0
+    post_count: int = 0
+    redials: int = 0
+    redial: RedialPolicy | None = None
+    window: CallWindow | None = None
+    data: Mapping[str, object] | None = None
+    menu: str | None = None
+    posts: tuple[Post, ...] = ()
+    notes: tuple[Note, ...] = field(default=())
+
+    @property
+    def parties(self) -> tuple[str, ...]:
+        """Every number that the call makes ring: its destination, and behind it those that are bridged to it."""
+        return self.destination, *second_parties(self.body)
+
+    @property
+    def attempt(self) -> int:
+        """How many POSTs may have rung. A 429 is no attempt; a redial is."""
+        return sum(1 for post in self.posts if post.may_have_rung)
+
+    @property
+    def last_post(self) -> Post | None:
+        """The newest POST, if any was begun."""
+        return self.posts[-1] if self.posts else None
+
+    @property
+    def open_post(self) -> Post | None:
+        """The newest POST that may have rung and has no outcome: the one that the state speaks of."""
+        return next((post for post in reversed(self.posts) if post.is_open), None)
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How the newest POST that has an outcome ended."""
+        return next((post.outcome for post in reversed(self.posts) if post.outcome is not None), None)
+
+    @property
+    def outcome_status(self) -> SessionStatus | None:
+        """How the newest call to the person ended; None while nobody knows, and for a spelling that is not known."""
+        return None if self.outcome is None else self.outcome.status_of(self.destination)
+
+    @property
+    def digits(self) -> str | None:
+        """What the person pressed in the newest call in which they pressed anything."""
+        return next((post.digits for post in reversed(self.posts) if post.presses), None)
+
+    @property
+    def charge(self) -> Charge | None:
+        """What the call of `outcome` cost, once a row of 8x8's log told; of the newest POST that has none, else."""
+        ended = next((post for post in reversed(self.posts) if post.outcome is not None), None)
+        if ended is not None:
+            return ended.charge
+        return next((post.charge for post in reversed(self.posts) if post.charge is not None), None)
+
+    @property
+    def cost(self) -> Mapping[str, Decimal]:
+        """What all calls of the job cost together, by currency, as far as rows of 8x8's log have told."""
+        total: dict[str, Decimal] = {}
+        for post in self.posts:
+            if post.charge is not None and post.charge.currency is not None:
+                total[post.charge.currency] = total.get(post.charge.currency, Decimal(0)) + post.charge.price
+        return total
+
+    @property
+    def has_outcome(self) -> bool:
+        """Whether any POST is known to have been placed and ended: such a job never becomes expired or cancelled."""
+        return any(post.outcome is not None and post.outcome.was_placed for post in self.posts)
+
+    @property
+    def placed_post(self) -> Post | None:
+        """The newest POST since the last redial that is known to have been placed."""
+        return next((post for post in reversed(self.posts) if post.redial == self.redials and post.was_placed), None)
+
+    @property
+    def session_id(self) -> str | None:
+        """The session of the newest POST that 8x8 gave one."""
+        return next((post.session_id for post in reversed(self.posts) if post.session_id), None)
+
+    def post(self, number: int) -> Post | None:
+        """The POST with this number, if it is recorded."""
+        return next((post for post in reversed(self.posts) if post.number == number), None)
+
+    def is_expired(self, *, at: datetime) -> bool:
+        """Whether its own validity has passed."""
+        return self.valid_until is not None and at >= self.valid_until
+
+    def opens(self, *, at: datetime) -> datetime | None:
+        """When its calling window lets the phone ring, from `at` on: `at` itself while it is open, or without a window.
+
+        None: never, or it cannot be told here, for its zone or its holidays are not known to this installation.
+        """
+        if self.window is None:
+            return at
+        zone = zone_named(self.time_zone) if self.time_zone is not None else None
+        try:
+            return self.window.opens(at, zone) if zone is not None else None
+        except InvalidInputError:
+            return None
+
+    def closes(self, *, at: datetime) -> datetime | None:
+        """When the calling window that is open at `at` closes; None if it does not within a week, or without one."""
+        zone = zone_named(self.time_zone) if self.window is not None and self.time_zone is not None else None
+        return self.window.closes(at, zone) if self.window is not None and zone is not None else None
+
+    def may_ring(self, *, at: datetime) -> bool:
+        """Whether its calling window is open."""
+        return self.window is None or self.opens(at=at) == at

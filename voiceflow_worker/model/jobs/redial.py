@@ -1,0 +1,83 @@
+"""Redial policies as people write them: after which outcomes, how often, how long after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.jobs.job import RedialPolicy
+from voiceflow_worker.model.reports.status import OPT_OUTS, SessionStatus
+
+_S = SessionStatus
+_GROUPS = {
+    "UNREACHED": frozenset({_S.NO_ANSWER, _S.BUSY, _S.CANCELED}),
+    "FAILED": frozenset({_S.FAILED, _S.ERROR}),
+}
+_ALONE = {status.value: status for status in (_S.NO_ANSWER, _S.BUSY, _S.CANCELED, _S.ERROR)}
+_ALONE["CANCELLED"] = _S.CANCELED
+_WORDS = "busy, no_answer, canceled, unreached (all three), failed or error"
+
+
+def read_redial_on(text: str | Iterable[str]) -> frozenset[SessionStatus]:
+    """The statuses that a text such as `busy,no-answer` names.
+
+    `unreached` is NO_ANSWER, BUSY and CANCELED together, `failed` is FAILED and ERROR. Raises InvalidInputError for a
+    word that is none, for an opt-out, and for COMPLETED: that person was reached.
+    """
+    words = text.split(",") if isinstance(text, str) else list(text)
+    found: set[SessionStatus] = set()
+    for word in words:
+        name = word.strip().upper().replace("-", "_").replace(" ", "_")
+        if name in _GROUPS:
+            found |= _GROUPS[name]
+        elif name in _ALONE:
+            found.add(_ALONE[name])
+        elif name in OPT_OUTS:
+            raise InvalidInputError(
+                f"{word.strip()} is an opt-out: who asked to be left alone is never called again by a policy"
+            )
+        elif name == SessionStatus.COMPLETED:
+            raise InvalidInputError("COMPLETED is no reason to call again: the person was reached")
+        else:
+            raise InvalidInputError(f"{word.strip()[:40]!r} is no outcome to call again after; give {_WORDS}")
+    return frozenset(found)
+
+
+def redial_words(value: object) -> tuple[str, ...]:
+    """The names of the statuses that a setting such as `busy,no-answer` means. Raises ValueError with a sentence."""
+    try:
+        found = read_redial_on(value if isinstance(value, str) else [str(each) for each in _listed(value)])
+    except InvalidInputError as error:
+        raise ValueError(str(error)) from None
+    return tuple(sorted(status.value for status in found))
+
+
+def _listed(value: object) -> Iterable[object]:
+    if isinstance(value, tuple | list | frozenset | set):
+        return value  # pyright: ignore[reportUnknownVariableType] - a TOML array: each is read as text
+    raise ValueError("name outcomes with commas between, such as busy,no_answer")
+
+
+def redial_policy(
+    on: str | Iterable[str],
+    *,
+    limit: int,
+    after: timedelta,
+    factor: float | None = None,
+    jitter: float | None = None,
+) -> RedialPolicy:
+    """A policy from what people wrote. Raises InvalidInputError for one that says how, and not after which outcomes."""
+    statuses = read_redial_on(on)
+    if limit > 0 and not statuses:
+        raise InvalidInputError(
+            "a redial policy says after which outcomes to call again: give --redial-on busy,no_answer (or "
+            "VOICEFLOW_REDIAL_ON), or --redial-max 0 for no redial"
+        )
+    return RedialPolicy(
+        on=statuses,
+        limit=limit,
+        after=after,
+        factor=1.0 if factor is None else factor,
+        jitter=0.0 if jitter is None else jitter,
+    )

@@ -1,0 +1,71 @@
+"""What a worker's own journal makes of a job whose store was set back: POSTs that the store has forgotten.
+
+The journal tells of a job as it was when its newest POST was about to leave. A store that has not been set back knows
+that POST, or has dropped it long after: POST numbers only grow, and each POST is known by the moment it began.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from voiceflow_worker.model.jobs.job import Job, JobState, Note, NoteKind, Post
+from voiceflow_worker.model.jobs.lifecycle import into_doubt, with_post
+from voiceflow_worker.model.jobs.policy import CallPolicy
+
+REASON = "the store was set back; this POST may have been placed"
+
+
+def is_forgotten(told: Job, stored: Job) -> bool:
+    """Whether the job in the store does not know the newest POST that the journal tells of."""
+    post = told.posts[-1]
+    if stored.post_count < post.number:
+        return True
+    known = stored.post(post.number)
+    if known is not None and any(note.text == _twice(known, post) for note in stored.notes):
+        return False  # that there were two is noted
+    # A POST that is recorded no more was dropped, as one of many that sent nothing. One that began at another moment
+    # was made by a worker that did not know of the first.
+    return known is not None and known.began_at != post.began_at
+
+
+def remembered(job: Job, told: Job, *, at: datetime, policy: CallPolicy) -> Job:
+    """The job with the POSTs that the journal tells of; in doubt if one of them may have rung unnoticed.
+
+    The same object if there is nothing that it does not know.
+    """
+    if not is_forgotten(told, job):
+        return job
+    post = told.posts[-1]
+    known = job.post(post.number)
+    if known is None:
+        missing = tuple(each for each in told.posts if each.number > job.post_count)
+        knows = replace(
+            job,
+            posts=(*job.posts, *missing),
+            post_count=told.post_count,
+            redials=max(job.redials, told.redials),
+        )
+        return into_doubt(knows, at=at, reason=REASON, policy=policy)
+    if not known.may_have_rung:
+        return into_doubt(with_post(job, post), at=at, reason=REASON, policy=policy)
+    # One number for two POSTs: their evidence can no longer be told apart, so the record spans both.
+    merged = with_post(job, replace(known, began_at=min(known.began_at, post.began_at)))
+    note = Note(at=at, kind=NoteKind.RANG_TWICE, text=_twice(known, post))
+    return replace(merged, notes=(*merged.notes, note))
+
+
+def _twice(one: Post, other: Post) -> str:
+    """The note on two POSTs of one number, the same for both workers whose journals tell of them."""
+    first, second = sorted((one.began_at, other.began_at))
+    return (
+        f"POST {one.number} was begun at {first.isoformat()}; the store was set back, and it was begun again at "
+        f"{second.isoformat()}: this person may have been called twice"
+    )
+
+
+def made_again(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
+    """A job that was stored anew as its journal told it: in doubt, unless somebody has moved it on already."""
+    if job.state is not JobState.SENDING:
+        return job
+    return into_doubt(job, at=at, reason=REASON, policy=policy)

@@ -1,0 +1,1 @@
+"""Telephone numbers: E.164, numbering plans, time zones, spellings."""

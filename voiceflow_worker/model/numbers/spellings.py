@@ -1,0 +1,46 @@
+"""Spellings: the numbers in E.164 form that reach one and the same telephone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import cast
+
+from voiceflow_worker.errors import PhoneNumberError
+from voiceflow_worker.model.numbers import phone
+
+# A digit between the country code and the number tells a mobile phone to callers from abroad, and is no part of the
+# number: 9 in Argentina (ENACOM numbering plan), and 1 in Mexico until 2019 (IFT), where old address books have it
+# still, and networks take both. Both plans have numbers of 10 digits that begin with neither.
+_MOBILE_DIGITS = {"+52": "1", "+54": "9"}
+_NATIONAL_DIGITS = 10
+
+
+def spellings(e164: str) -> tuple[str, ...]:
+    """Every spelling of a number in E.164 form that reaches the same telephone, itself first.
+
+    Nearly every number has one. Those that differ keep their places on the wire, in listings and in unique keys; the
+    suppression list and the locks on numbers go by all of them.
+    """
+    digit = _MOBILE_DIGITS.get(e164[:3])
+    if digit is None:
+        return (e164,)
+    country, number = e164[:3], e164[3:]
+    if len(number) == _NATIONAL_DIGITS:
+        return e164, f"{country}{digit}{number}"
+    if len(number) == _NATIONAL_DIGITS + 1 and number.startswith(digit):
+        return e164, f"{country}{number[1:]}"
+    return (e164,)
+
+
+def all_spellings(numbers: Iterable[str]) -> dict[str, None]:
+    """Every spelling of these numbers, each once, in their order."""
+    return {spelling: None for number in numbers for spelling in spellings(number)}
+
+
+def read_numbers(value: object) -> tuple[str, ...]:
+    """The numbers of `+6531234567, +6587654321`, or of a list of such, in E.164 form. Raises ValueError."""
+    parts = value.split(",") if isinstance(value, str) else cast("Sequence[object]", value)
+    try:
+        return tuple(phone.usual_form(phone.normalise(str(part).strip())) for part in parts if str(part).strip())
+    except (TypeError, PhoneNumberError) as error:
+        raise ValueError(f"{error}; give numbers with commas between, such as +6531234567, +6587654321") from None

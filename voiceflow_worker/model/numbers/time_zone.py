@@ -1,0 +1,67 @@
+"""In which time zone a telephone number is at home, where its digits tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+from voiceflow_worker.model.numbers.phone import is_e164, normalise
+
+_UNKNOWN = "Etc/Unknown"
+_FIRST_LOOK = datetime(2026, 1, 1, tzinfo=UTC)
+_LOOKS = 2 * 366
+
+
+@dataclass(frozen=True, slots=True)
+class NumberZone:
+    """`zone` is where the number is at home; None when its digits do not tell: then it may be any of `among`."""
+
+    zone: str | None
+    among: tuple[str, ...] = ()
+
+
+@lru_cache(maxsize=4096)
+def zone_of_number(e164: str) -> NumberZone:
+    """The zone of a number, by the data of `phonenumbers`. Never raises.
+
+    Zones whose clocks always agree are one: a British mobile number may be in London or on Jersey, and it is the same
+    time in both.
+    """
+    # 10 ms to import, and needed only where a window asks for the zone of a row that names none.
+    import phonenumbers
+    from phonenumbers.timezone import time_zones_for_number
+
+    if not is_e164(e164):
+        return NumberZone(None)
+    try:
+        found = time_zones_for_number(phonenumbers.parse(normalise(e164)))
+    except phonenumbers.NumberParseException:
+        return NumberZone(None)
+    names = tuple(name for name in found if name != _UNKNOWN)
+    if not names or not _agree(names):
+        return NumberZone(None, names)
+    return NumberZone(names[-1], names)
+
+
+@lru_cache(maxsize=256)
+def _agree(names: Sequence[str]) -> bool:
+    """Whether the clocks of these zones show the same, on every day of two years."""
+    if len(names) == 1:
+        return zone_named(names[0]) is not None
+    zones = [zone_named(name) for name in names]
+    moments = [_FIRST_LOOK + timedelta(days=each) for each in range(_LOOKS)]
+    shown = {tuple(at.astimezone(zone).utcoffset() for at in moments) for zone in zones if zone is not None}
+    return None not in zones and len(shown) == 1
+
+
+@lru_cache(maxsize=512)
+def zone_named(name: str) -> ZoneInfo | None:
+    """The zone of this name in the time zone database; None when there is none. Never raises."""
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        # ZoneInfoNotFoundError is a KeyError; names with .. are ValueErrors, folders are OSErrors.
+        return None

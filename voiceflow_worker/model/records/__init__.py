@@ -1,0 +1,1 @@
+"""Jobs and outcomes as JSON, for programs and for stores."""

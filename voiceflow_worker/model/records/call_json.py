@@ -1,0 +1,104 @@
+"""A call as JSON, for scripts, dashboards and Airflow: one shape wherever a job is shown."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from voiceflow_worker.model.jobs.job import Job, Post
+from voiceflow_worker.model.reports.charge import Charge
+from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
+
+
+def call_as_json(job: Job) -> dict[str, object]:
+    """The job with its outcome and every POST. Times are RFC 3339 in UTC; `attempt` counts POSTs that may have rung."""
+    post = job.last_post
+    return {
+        "id": job.id,
+        "queue": job.queue,
+        "state": job.state.value,
+        "unique_key": job.unique_key,
+        "batch_id": job.batch_id,
+        "source": job.source,
+        "destination": job.destination,
+        "priority": job.priority,
+        "created_at": rfc3339(job.created_at),
+        "due_at": rfc3339(job.due_at),
+        "valid_until": rfc3339(job.valid_until),
+        "time_zone": job.time_zone,
+        "window": str(job.window) if job.window is not None else None,
+        "redials": job.redials,
+        "attempt": job.attempt,
+        "session_id": job.session_id,
+        "client_request_id": post.client_request_id if post else None,
+        "outcome": _outcome(job.outcome, digits=job.digits, charge=job.charge),
+        "data": job.data,
+        "menu": job.menu,
+        "reason": job.reason,
+        "attempts": [_post(each) for each in job.posts],
+        "notes": [{"at": rfc3339(note.at), "kind": note.kind.value, "text": note.text} for note in job.notes],
+    }
+
+
+def rfc3339(time: datetime | None) -> str | None:
+    """A time in UTC with milliseconds and Z, as all JSON of this library writes it."""
+    if time is None:
+        return None
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _outcome(outcome: Outcome | None, *, digits: str | None, charge: Charge | None) -> dict[str, object] | None:
+    if outcome is None:
+        return None
+    return {
+        "session_status": outcome.status.value if outcome.status is not None else outcome.status_text,
+        "code": outcome.code,
+        "message": outcome.message,
+        "started_at": rfc3339(outcome.started_at),
+        "ended_at": rfc3339(outcome.ended_at),
+        "seconds": outcome.seconds,
+        "digits": digits,
+        **_charge(charge),
+        "last_action": outcome.last_action,
+        "legs": [_leg(leg) for leg in outcome.legs],
+    }
+
+
+def _charge(charge: Charge | None) -> dict[str, object]:
+    return {
+        "price": float(charge.price) if charge is not None else None,
+        "currency": charge.currency if charge is not None else None,
+        "billed_seconds": charge.billed_seconds if charge is not None else None,
+    }
+
+
+def _leg(leg: CallLeg) -> dict[str, object]:
+    return {
+        "call_id": leg.call_id,
+        "source": leg.source,
+        "destination": leg.destination,
+        "status": leg.status,
+        "initiated_at": rfc3339(leg.initiated_at),
+        "connected_at": rfc3339(leg.connected_at),
+        "disconnected_at": rfc3339(leg.disconnected_at),
+        "seconds": leg.seconds,
+        "mos": leg.mos,
+        "packet_loss_rate": leg.packet_loss_rate,
+        "jitter_ms": leg.jitter_ms,
+    }
+
+
+def _post(post: Post) -> dict[str, object]:
+    return {
+        "number": post.number,
+        "client_request_id": post.client_request_id,
+        "began_at": rfc3339(post.began_at),
+        "answered_at": rfc3339(post.answered_at),
+        "session_id": post.session_id,
+        "verdict": post.verdict.value if post.verdict is not None else None,
+        "code": post.code,
+        "message": post.message,
+        "valid_until": rfc3339(post.valid_until),
+        **_charge(post.charge),
+        "outcome": _outcome(post.outcome, digits=post.digits, charge=post.charge),
+        "presses": [{"at": rfc3339(press.at), "menu": press.menu, "digits": press.digits} for press in post.presses],
+    }

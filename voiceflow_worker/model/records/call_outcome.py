@@ -1,0 +1,70 @@
+"""What became of a call, or of one attempt of it, as programs are told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.records.call_json import call_as_json, rfc3339
+from voiceflow_worker.model.reports.outcome import Outcome
+
+
+class OutcomeKind(StrEnum):
+    """What an outcome is about."""
+
+    ENDED = "ended"
+    """The call has ended; or it had, as `accepted`, and its late summary changed that."""
+    ATTEMPTED = "attempted"
+    """One attempt has ended, and not the call with it: it is called again, or had its end by another attempt."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallOutcome:
+    """What became of a call, or of one attempt of it. Told at least once, and in order per call.
+
+    `job` is the call as it is now, `state` the one it reached then: for an outcome that is told late, the call may have
+    gone on. `post` is the number of the POST that it is about, 0 for a call that ended without one. `at` is when it was
+    stored, and `sequence` its place among the outcomes of its queue.
+    """
+
+    job: Job
+    kind: OutcomeKind
+    state: JobState
+    post: int
+    at: datetime
+    sequence: int
+
+    @property
+    def id(self) -> str:
+        """The idempotency key: the same whenever this outcome is told, and of no other.
+
+        `<queue>_<ulid>_<POST number>_<state, or "attempted">`: no full stop is in it, as Standard Webhooks asks of a
+        `webhook-id`. A late summary that makes an `accepted` call `completed` is another outcome; a summary that is
+        repeated is none.
+        """
+        what = self.state.value if self.kind is OutcomeKind.ENDED else self.kind.value
+        return f"{self.job.id.replace('.', '_')}_{self.post}_{what}"
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """What the session summary of that POST told; None for a call that ended otherwise."""
+        post = self.job.post(self.post)
+        return post.outcome if post is not None else None
+
+    @property
+    def type(self) -> str:
+        """`call.ended` or `call.attempted`."""
+        return f"call.{self.kind.value}"
+
+    def as_json(self) -> dict[str, object]:
+        """The outcome as it is sent out: `data` is the call, `number` says which of its `attempts` this is about."""
+        return {
+            "id": self.id,
+            "type": self.type,
+            "timestamp": rfc3339(self.at),
+            "state": self.state.value,
+            "number": self.post,
+            "data": call_as_json(self.job),
+        }

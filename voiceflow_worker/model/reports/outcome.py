@@ -1,0 +1,113 @@
+"""How a session ended, and its calls, as its summary tells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from voiceflow_worker.model.numbers.phone import usual_form
+from voiceflow_worker.model.numbers.spellings import spellings
+from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus, fold_session_status
+
+MISSED_WINDOW_CODES = frozenset({-1015, -2007})
+"""8x8 codes that say the POST's own `validUntil` had passed: nobody was called."""
+
+_NOT_ANSWERED = frozenset({SessionStatus.NO_ANSWER, SessionStatus.BUSY})
+_OF_THE_SECOND = _NOT_ANSWERED | {SessionStatus.FAILED, SessionStatus.ERROR}
+"""What a session with a leg to the second party is called after it, once the first has answered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallLeg:
+    """One of the (at most two) calls of a session: the person's, or the one that was bridged to it.
+
+    `status` is the service's own spelling. `seconds` is how long it was connected, `mos` the mean opinion score (1 to
+    5), `packet_loss_rate` the share of packets lost (0.01 is 1 %).
+    """
+
+    call_id: str | None = None
+    source: str | None = None
+    destination: str | None = None
+    status: str | None = None
+    initiated_at: datetime | None = None
+    connected_at: datetime | None = None
+    disconnected_at: datetime | None = None
+    seconds: float | None = None
+    mos: float | None = None
+    packet_loss_rate: float | None = None
+    jitter_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a session ended, as its summary (VSS) tells. `status_text` is the service's own spelling.
+
+    `is_partial`: the session may have had more calls than `legs` tells of.
+    """
+
+    status: SessionStatus | None
+    status_text: str
+    code: int | None = None
+    message: str | None = None
+    session_id: str | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    seconds: float | None = None
+    last_action: str | None = None
+    legs: tuple[CallLeg, ...] = ()
+    is_partial: bool = False
+
+    def status_of(self, destination: str) -> SessionStatus | None:
+        """How the call to `destination`, the person called, ended; None for a spelling that is not known.
+
+        With two legs the session's status is that of the second party once the first has answered (8x8 number masking
+        guide, "Session statuses"), so the person's own leg decides. It never makes less of the call than the session
+        does: who is said to have been reached, by the leg or by the session, was reached. Where one leg alone is told
+        of, as in a log whose other row has not come yet, that may be the second party's: it rang after the person had
+        answered.
+        """
+        if self.status in REACHED or not self.legs:
+            return self.status
+        if len(self.legs) == 1:
+            answered = self.is_partial and self._tells_of_an_answer(self.legs[0], destination)
+            return SessionStatus.COMPLETED if answered else self.status
+        leg = next((leg for leg in self.legs if _is_to(leg, destination)), self.legs[0])
+        status = fold_session_status(leg.status)
+        if status is None:
+            return self.status if leg.connected_at is None else SessionStatus.COMPLETED
+        # Who did not answer, and is on the block list, is not called again because the leg says no more than "failed".
+        return self.status if self.status in OPT_OUTS and status not in REACHED else status
+
+    def _tells_of_an_answer(self, leg: CallLeg, destination: str) -> bool:
+        """Whether the only leg that is told of shows that the person answered, against the status of the session."""
+        if _is_to_another(leg, destination):
+            return self.status in _OF_THE_SECOND
+        return self.status in _NOT_ANSWERED and fold_session_status(leg.status) in REACHED
+
+    def text_of(self, destination: str) -> str:
+        """The same in a word: the name of the status, or the service's own spelling of one that is not known."""
+        status = self.status_of(destination)
+        return self.status_text if status is None else status.value
+
+    @property
+    def missed_its_window(self) -> bool:
+        """Whether 8x8 dropped the call because its `validUntil` had passed (-2007): nobody was called."""
+        return self.code in MISSED_WINDOW_CODES
+
+    @property
+    def was_placed(self) -> bool:
+        """Whether this is an attempt: everything that ended a session but a missed window."""
+        return not self.missed_its_window
+
+
+def _is_to(leg: CallLeg, destination: str) -> bool:
+    number = "+" + (leg.destination or "").removeprefix("+")
+    return number == destination or any(usual_form(number) == usual_form(each) for each in spellings(destination))
+
+
+def _is_to_another(leg: CallLeg, destination: str) -> bool:
+    """Whether a leg names the whole number of somebody else: a masked or a national one may be theirs."""
+    shown, own = (leg.destination or "").removeprefix("+").lstrip("0"), destination.removeprefix("+")
+    if not (shown.isascii() and shown.isdigit()) or _is_to(leg, destination):
+        return False
+    return not own.endswith(shown) and not shown.endswith(own)

@@ -1,0 +1,178 @@
+"""Reading a webhook's JSON object by name: spellings folded, odd values kept instead of refused."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+
+from voiceflow_worker.model.flows.values import is_list, is_object
+from voiceflow_worker.model.numbers import phone
+
+# 8x8 writes "null" and "Null" where it has nothing to say.
+_NOTHING = frozenset({"", "null", "none"})
+_WHOLE = re.compile(r"[+-]?\d{1,18}(?:\.0+)?", re.ASCII)
+_NUMBER = re.compile(r"[+-]?\d{1,18}(?:\.\d{1,18})?", re.ASCII)
+_LARGEST = 10**18
+# An epoch number above this is in milliseconds: as seconds it would be the year 5138.
+_SECONDS_END = 10**11
+
+LONGEST_TEXT = 4000
+"""Characters of a text that are kept: far more than any the guides print, and no burden to a job's record."""
+LONGEST_ID = 200
+"""Characters of an identifier: those of 8x8 have 36, those given to it at most 50. A longer one is none."""
+_LONGEST_NAME = 64
+"""Characters of a name that is remembered as folded: what a stranger invents must not fill the memory."""
+
+
+class Payload:
+    """One JSON object of an event, read field by field.
+
+    Names are matched without their case, dashes and underscores (`CallA`, `callA`). What was never asked for, and what
+    could not be read as what it should be, is left over for `rest`. Nothing here raises.
+    """
+
+    def __init__(self, data: Mapping[str, object]) -> None:
+        self._data = data
+        self._names: dict[str, str] = {}
+        for name, value in data.items():  # of two spellings of one name, the first that says something
+            if value is not None:
+                self._names.setdefault(fold_name(name), name)
+        self._read: set[str] = set()
+
+    def text(self, name: str, *, longest: int = LONGEST_TEXT) -> str | None:
+        """A string without surrounding blanks, or a number as one; None for null, "null" and emptiness.
+
+        One that is longer than `longest` characters is cut.
+        """
+        found = self._names.get(fold_name(name))
+        if found is None:
+            return None
+        value = self._data[found]
+        if isinstance(value, str):
+            self._read.add(found)
+            text = value[:longest].strip()
+            return None if text.casefold() in _NOTHING else text
+        if isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST:
+            self._read.add(found)
+            return str(value)
+        return None
+
+    def identifier(self, name: str) -> str | None:
+        """As `text`; but one of more than 200 characters is no identifier: it is left over, not cut into another."""
+        value = self._value(name)
+        if isinstance(value, str) and len(value) > LONGEST_ID:
+            return None
+        return self.text(name)
+
+    def number(self, name: str) -> str | None:
+        """A telephone number, with its + if it is in E.164 form, else (masked, withheld) as it stands."""
+        text = self.text(name)
+        return phone.normalise(text) if text is not None and phone.is_e164(text) else text
+
+    def whole(self, name: str) -> int | None:
+        """An integer, also written as a string."""
+        value = self._value(name)
+        if isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
+            value = float(value) if "." in value else int(value)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _LARGEST:
+            return None
+        if value != int(value):
+            return None
+        self._done(name)
+        return int(value)
+
+    def decimal(self, name: str) -> float | None:
+        """A finite number, also written as a string."""
+        value = self._value(name)
+        if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+            value = float(value)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _LARGEST:
+            return None
+        self._done(name)
+        return float(value)
+
+    def duration(self, name: str, *, unit: timedelta) -> timedelta | None:
+        """A number of units, as a duration; None for negative ones and those of centuries."""
+        count = self.decimal(name)
+        if count is None or not 0 <= count < timedelta(days=36500) / unit:
+            self._read.discard(self._names.get(fold_name(name), ""))
+            return None
+        return count * unit
+
+    def moment(self, name: str) -> datetime | None:
+        """A time, aware and in UTC: ISO 8601 (UTC is meant where no zone is written), or seconds or ms since 1970."""
+        value = self._value(name)
+        if isinstance(value, str) and _NUMBER.fullmatch(value.strip()) and len(value.strip()) > len("20240325"):
+            value = float(value)
+        moment = _moment(value)
+        if moment is not None:
+            self._done(name)
+        return moment
+
+    def nested(self, name: str) -> Payload | None:
+        """An object within this one; its fields, once read, are not left over."""
+        value = self._value(name)
+        if not is_object(value):
+            return None
+        self._done(name)
+        return Payload(value)
+
+    def listed(self, name: str) -> tuple[Payload, ...]:
+        """The objects of an array; an array with anything else in it is left over as well."""
+        value = self._value(name)
+        if not is_list(value):
+            return ()
+        objects = tuple(Payload(item) for item in value if is_object(item))
+        if len(objects) == len(value):
+            self._done(name)
+        return objects
+
+    def raw(self, name: str) -> object:
+        """The value as it stands; None when it is not there."""
+        self._done(name)
+        return self._value(name)
+
+    def rest(self, *, ignoring: frozenset[str] = frozenset()) -> dict[str, object]:
+        """What is left over, under the names it came with; nulls are not."""
+        return {
+            name: value
+            for name, value in self._data.items()
+            if value is not None and name not in self._read and name not in ignoring
+        }
+
+    def _value(self, name: str) -> object:
+        found = self._names.get(fold_name(name))
+        return None if found is None else self._data[found]
+
+    def _done(self, name: str) -> None:
+        found = self._names.get(fold_name(name))
+        if found is not None:
+            self._read.add(found)
+
+
+def fold_name(name: str) -> str:
+    """A name without its case, dashes, underscores and blanks: eventType, EVENT_TYPE and event-type are one."""
+    return _remembered_fold(name) if len(name) <= _LONGEST_NAME else _fold(name)
+
+
+def _fold(name: str) -> str:
+    return "".join(filter(str.isalnum, name)).casefold()
+
+
+# Folding took half the time of reading a summary: the names of events are few, and always the same.
+_remembered_fold = lru_cache(maxsize=2048)(_fold)
+
+
+def _moment(value: object) -> datetime | None:
+    try:
+        if isinstance(value, str):
+            moment = datetime.fromisoformat(value.strip())
+            return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+            return None
+        return datetime.fromtimestamp(value if value < _SECONDS_END else value / 1000, tz=UTC)
+    except (ValueError, OverflowError, OSError):  # no such day, or beyond the year 9999
+        return None

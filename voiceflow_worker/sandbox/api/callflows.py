@@ -1,0 +1,202 @@
+"""The callflows endpoint, `POST /api/v1/subaccounts/{id}/callflows`: a light ASGI path, for it is called the most."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import orjson
+from starlette.types import Receive, Scope, Send
+
+from voiceflow_worker.sandbox.api.misbehaviour import Misbehaviour, faulty_answer, send_answer
+from voiceflow_worker.sandbox.calls.call import Call, CallRequest, read_request
+from voiceflow_worker.sandbox.calls.ledger import Ledger, LedgerEntry
+from voiceflow_worker.sandbox.calls.outcomes import Outcomes
+from voiceflow_worker.sandbox.events.account import Account
+from voiceflow_worker.sandbox.events.answers import Answer, DateHeader, created, judged, not_created, unreadable
+from voiceflow_worker.sandbox.exchange.exchange import Exchange
+from voiceflow_worker.sandbox.orders.event_orders import EventKind
+from voiceflow_worker.sandbox.orders.faults import Fault, FaultKind, Faults, Place
+from voiceflow_worker.sandbox.orders.orders import OrderBook
+from voiceflow_worker.sandbox.orders.script import Script
+
+_LONGEST_BODY = 1_000_000
+
+
+class Callflows:
+    """Takes calls: judges them, writes them into the ledger, hands them to the exchange, answers or misbehaves."""
+
+    def __init__(
+        self,
+        *,
+        account: Account,
+        ledger: Ledger,
+        faults: Faults,
+        misbehaviour: Misbehaviour,
+        scripts: OrderBook[Script],
+        outcomes: Outcomes,
+        exchange: Exchange,
+        date: DateHeader,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._account = account
+        self._ledger = ledger
+        self._faults = faults
+        self._misbehaviour = misbehaviour
+        self._scripts = scripts
+        self._outcomes = outcomes
+        self._exchange = exchange
+        self._date = date
+        self._now = now
+
+    async def post(self, sub_account: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one POST."""
+        await self._misbehaviour.send_surplus(scope)
+        fault = self._faults.on_arrival()
+        if fault is not None and fault.fault is FaultKind.DELAY:
+            await self._misbehaviour.pause(fault.longest)
+            fault = None
+        content = b"" if fault is not None else await _read(receive)
+        if content is None:
+            return
+        asked = _asked(content, sub_account, scope)
+        if fault is None:
+            fault = self._faults.for_call(asked.request.destination)
+        if fault is None:
+            await send_answer(self._decide(asked).answer, send, date=self._date)
+        elif fault.fault is FaultKind.DELAY:
+            await self._answer_late(fault, asked, send)
+        elif fault.fault is FaultKind.SURPLUS:
+            await send_answer(self._decide(asked).answer, send, date=self._date)
+            self._misbehaviour.leave_surplus(fault, scope)
+        else:
+            await self._misbehave(fault, asked, scope, receive, send)
+
+    async def _answer_late(self, fault: Fault, asked: _Asked, send: Send) -> None:
+        if fault.happens is Place.BEFORE:
+            await self._misbehaviour.pause(fault.longest)
+        decided = self._decide(asked)
+        if fault.until is not None and decided.call is not None:
+            event = decided.call.awaits(EventKind(fault.until.value))
+            await self._misbehaviour.pause_until(event, at_most=fault.longest)
+        elif fault.happens is Place.AFTER and fault.until is None:
+            await self._misbehaviour.pause(fault.longest)
+        await send_answer(decided.answer, send, date=self._date)
+
+    async def _misbehave(self, fault: Fault, asked: _Asked, scope: Scope, receive: Receive, send: Send) -> None:
+        if fault.happens is Place.AFTER:
+            decided = self._decide(asked)
+            answer, entry = decided.answer, decided.entry
+        else:
+            answer, entry = not_created(500, 500, "Internal server error"), _entry(asked)
+            self._ledger.append(entry)
+        instead = faulty_answer(fault)
+        if instead is not None:
+            entry.answered_with, entry.http_status, entry.code = instead.told, instead.status, instead.code
+            await send_answer(instead, send, date=self._date)
+        else:
+            entry.answered_with, entry.http_status, entry.code = fault.fault.value, None, None
+            await self._misbehaviour.break_line(fault, answer, scope, receive)
+
+    def _decide(self, asked: _Asked) -> _Decided:
+        """Accept or refuse a call, now."""
+        entry = _entry(asked)
+        self._ledger.append(entry)
+        call, answer = None, self._refusal(asked)
+        if answer is None:
+            call = self._accept(asked, entry)
+            answer = created(call)
+        entry.answered_with, entry.http_status, entry.code = answer.told, answer.status, answer.code
+        return _Decided(answer, entry, call)
+
+    def _refusal(self, asked: _Asked) -> Answer | None:
+        turned_away = self._account.refusal(asked.authorization, asked.sub_account)
+        if turned_away is not None:
+            status, message = turned_away
+            return not_created(status, status, message)
+        if asked.body is _UNREADABLE:
+            return unreadable()
+        return judged(asked.body, asked.request, self._account, now=self._now())
+
+    def _accept(self, asked: _Asked, entry: LedgerEntry) -> Call:
+        request = asked.request
+        destination = request.destination or ""
+        script = self._scripts.take(destination)
+        call = Call(
+            request=request,
+            sub_account=asked.sub_account,
+            accepted_at=entry.at,
+            plan=self._outcomes.plan(destination.lstrip("+"), request.actions, script=script),
+            entry=entry,
+            script=script,
+        )
+        entry.session_id = call.session_id
+        self._exchange.place(call)
+        return call
+
+
+_UNREADABLE = object()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """One POST that is in."""
+
+    sub_account: str
+    authorization: bytes | None
+    body: object
+    request: CallRequest
+    received_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """What became of one POST; `call` None if it was refused."""
+
+    answer: Answer
+    entry: LedgerEntry
+    call: Call | None
+
+
+def _asked(content: bytes, sub_account: str, scope: Scope) -> _Asked:
+    received_at = time.time()
+    try:
+        body = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        body = _UNREADABLE
+    return _Asked(
+        sub_account=sub_account,
+        authorization=next((value for name, value in scope["headers"] if name == b"authorization"), None),
+        body=body,
+        request=read_request(body),
+        received_at=received_at,
+    )
+
+
+def _entry(asked: _Asked) -> LedgerEntry:
+    request = asked.request
+    return LedgerEntry(
+        at=time.time(),
+        received_at=asked.received_at,
+        source=request.source,
+        destination=request.destination,
+        client_request_id=request.client_request_id,
+        client_batch_id=request.client_batch_id,
+        valid_until=request.valid_until_text,
+        sub_account=asked.sub_account,
+    )
+
+
+async def _read(receive: Receive) -> bytes | None:
+    """The whole body, cut where it is longer than any the service takes; None when the client left in the middle."""
+    content = b""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        if len(content) <= _LONGEST_BODY:
+            content += message.get("body", b"")
+        if not message.get("more_body", False):
+            return content

@@ -1,0 +1,74 @@
+"""The socket under a request, for answers that are none: resets, cuts, bytes that are no HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from typing import cast
+
+from starlette.types import Receive, Scope
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from voiceflow_worker.sandbox.orders.faults import Fault
+
+IN_STATE = "sandbox.connection"
+_LINGER_NOT = struct.pack("ii", 1, 0)
+
+
+class Connection:
+    """One TCP connection of a client."""
+
+    __slots__ = ("_transport", "surplus")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self.surplus: Fault | None = None
+        """The order for an answer that nobody asked for, to be sent when the next request has come."""
+
+    def write(self, data: bytes) -> None:
+        """Send bytes as they are, past the HTTP machinery."""
+        self._transport.write(data)
+
+    def take_surplus(self) -> Fault | None:
+        """The order for a surplus answer, once."""
+        surplus, self.surplus = self.surplus, None
+        return surplus
+
+    def reset(self) -> None:
+        """End the connection with a TCP reset: the client's next read fails."""
+        # Without lingering, close() discards what is unsent and sends RST instead of FIN (socket(7), SO_LINGER).
+        opened = self._transport.get_extra_info("socket")
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+        self._transport.abort()
+
+    def close(self) -> None:
+        """End the connection in order: the client reads what was written, then the end of the stream."""
+        self._transport.close()
+
+
+class ConnectionTellingProtocol(H11Protocol):
+    """uvicorn's HTTP protocol that hands the connection to the app, in the state of each request's scope."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember the connection for all its requests."""
+        transport = cast("asyncio.Transport", transport)
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, IN_STATE: Connection(transport)}
+
+
+def connection_of(scope: Scope) -> Connection:
+    """The connection that a request came by.
+
+    Raises ConnectionResetError where there is none to misuse: under another server, or a client without a socket.
+    """
+    connection = scope.get("state", {}).get(IN_STATE)
+    if not isinstance(connection, Connection):
+        raise ConnectionResetError("the sandbox was ordered to break a connection, and there is no socket to break")
+    return connection
+
+
+async def until_disconnected(receive: Receive) -> None:
+    """Wait until the client is gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

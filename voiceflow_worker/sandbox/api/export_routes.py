@@ -1,0 +1,132 @@
+"""The endpoints of the log export, and of the files that it makes."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from http import HTTPStatus
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from voiceflow_worker.model.flows.values import is_object
+from voiceflow_worker.sandbox.api.account_routes import turned_away
+from voiceflow_worker.sandbox.api.exports import Export, Exports
+from voiceflow_worker.sandbox.events.account import Account
+from voiceflow_worker.sandbox.orders.export_orders import At
+
+_EXPORTS = "/api/v1/subaccounts/{sub_account}/messages/exports"
+_FILES = "/_sandbox/files"
+
+
+class ExportRoutes:
+    """Begin an export, ask how far it is, call it off; download a file by its signed link."""
+
+    def __init__(self, account: Account, exports: Exports) -> None:
+        self._account = account
+        self._exports = exports
+
+    def routes(self) -> list[Route]:
+        """All of it."""
+        return [
+            Route(_EXPORTS, self._begin, methods=["POST"]),
+            self._of_one("GET", self._state),
+            self._of_one("DELETE", self._cancel),
+            Route(_FILES + "/{job_id}/{place:int}", self._file, methods=["GET"]),
+        ]
+
+    def _of_one(self, method: str, answer: Callable[[Request, Export], Response]) -> Route:
+        async def endpoint(request: Request) -> Response:
+            refused = turned_away(self._account, request)
+            if refused is not None:
+                return refused
+            found = self._exports.find(request.path_params["sub_account"], request.path_params["job_id"])
+            if found is None:
+                return _error(404, 4018, "Invalid jobId")
+            return answer(request, found)
+
+        return Route(_EXPORTS + "/{job_id}", endpoint, methods=[method])
+
+    async def _begin(self, request: Request) -> Response:
+        refused = turned_away(self._account, request) or self._broken(At.START)
+        if refused is not None:
+            return refused
+        content = await request.body()
+        try:
+            given: object = orjson.loads(content) if content else {}
+            if not is_object(given):
+                raise ValueError("Invalid JSON request body")
+            limit = given.get("limit") or 0
+            if not isinstance(limit, int) or limit < 0:
+                raise ValueError("limit should be a positive number")
+            made = self._exports.begin(
+                request.path_params["sub_account"],
+                since=_moment(given.get("from")),
+                until=_moment(given.get("to")),
+                limit=limit,
+            )
+        except ValueError as error:
+            return _error(400, 1002, str(error))
+        return JSONResponse({"jobId": made.job_id}, status_code=202)
+
+    def _state(self, request: Request, export: Export) -> Response:
+        broken = self._broken(At.POLL)
+        if broken is not None:
+            return broken
+        export.polls += 1
+        told: dict[str, object] = {"status": export.status}
+        if export.status == "succeeded":
+            base = str(request.base_url).rstrip("/")
+            told["data"] = [
+                f"{base}{_FILES}/{export.job_id}/{place}?signature={export.signature}"
+                for place in range(len(export.files))
+            ]
+            told["expires"] = export.expires.isoformat()
+        return JSONResponse(told)
+
+    def _cancel(self, _request: Request, export: Export) -> Response:
+        export.is_cancelled = True
+        return Response(status_code=204)
+
+    async def _file(self, request: Request) -> Response:
+        broken = self._broken(At.FILE)
+        if broken is not None:
+            return broken
+        if "authorization" in request.headers:
+            # As the stores do that such links lead to: a link is signed, and whoever sends a key too gave it away.
+            return Response("Only one auth mechanism allowed", status_code=400)
+        found = self._exports.file(
+            request.path_params["job_id"], request.path_params["place"], request.query_params.get("signature")
+        )
+        return Response(status_code=403) if found is None else Response(found, media_type="text/csv")
+
+    def _broken(self, at: At) -> Response | None:
+        order = self._exports.broken(at)
+        if order is None or order.http_status is None:
+            return None
+        answer = _error(order.http_status, order.http_status, HTTPStatus(order.http_status).phrase)
+        if order.retry_after is not None:
+            after = order.retry_after
+            answer.headers["retry-after"] = after if isinstance(after, str) else f"{after:g}"
+        return answer
+
+
+def _moment(value: object) -> datetime | None:
+    """A time or a day, of UTC where it has no zone. Raises ValueError for anything else."""
+    if value is None:
+        return None
+    moment = datetime.fromisoformat(str(value))
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+
+
+def _error(status: int, code: int, message: str) -> JSONResponse:
+    told = {
+        "code": code,
+        "message": message,
+        "errorId": str(uuid.uuid4()),
+        "timestamp": datetime.now(UTC).isoformat(),
+    }
+    return JSONResponse(told, status_code=status)

@@ -1,0 +1,124 @@
+"""Exports of the log: begun, waited for, downloaded (8x8 voice log export reference)."""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from voiceflow_worker.sandbox.calls.call_log import CallLog, as_csv
+from voiceflow_worker.sandbox.orders.export_orders import At, ExportOrder
+from voiceflow_worker.sandbox.orders.orders import OrderBook
+
+_KEPT = timedelta(days=30)
+Row = Mapping[str, str]
+
+
+@dataclass(slots=True, kw_only=True)
+class Export:
+    """One export. Its rows are those that the log had when it was begun."""
+
+    sub_account: str
+    since: datetime
+    until: datetime
+    order: ExportOrder
+    rows: Sequence[Row]
+    expires: datetime
+    job_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    signature: str = field(default_factory=lambda: secrets.token_urlsafe(12))
+    polls: int = 0
+    downloads: int = 0
+    is_cancelled: bool = False
+
+    @property
+    def status(self) -> str:
+        """How far it is, after the polls that came."""
+        if self.is_cancelled:
+            return "cancelled"
+        if self.polls <= self.order.polls:
+            return "queued" if self.polls <= 1 < self.order.polls else "running"
+        return self.order.status or ("succeeded" if self.rows else "empty")
+
+    @property
+    def files(self) -> list[Sequence[Row]]:
+        """The rows, file by file; one file at least."""
+        step = self.order.rows_per_file
+        return [self.rows[start : start + step] for start in range(0, max(len(self.rows), 1), step)]
+
+    def as_json(self) -> dict[str, object]:
+        """The export for scripts."""
+        return {
+            "job_id": self.job_id,
+            "sub_account": self.sub_account,
+            "from": self.since.isoformat(),
+            "to": self.until.isoformat(),
+            "rows": len(self.rows),
+            "status": self.status,
+            "polls": self.polls,
+            "downloads": self.downloads,
+        }
+
+
+class Exports:
+    """All exports, by their ids. `now` gives the sandbox's own time."""
+
+    def __init__(self, log: CallLog, *, now: Callable[[], datetime]) -> None:
+        self._log = log
+        self._now = now
+        self._exports: dict[str, Export] = {}
+        self._orders: OrderBook[ExportOrder] = OrderBook()
+        self._broken: dict[At, OrderBook[ExportOrder]] = {at: OrderBook() for at in At}
+
+    def add(self, order: ExportOrder) -> None:
+        """Give an order."""
+        (self._orders if order.at is None else self._broken[order.at]).add(order)
+
+    def broken(self, at: At) -> ExportOrder | None:
+        """The order to answer this request otherwise."""
+        return self._broken[at].take(None)
+
+    def begin(
+        self, sub_account: str, *, since: datetime | None = None, until: datetime | None = None, limit: int = 0
+    ) -> Export:
+        """Begin an export: of the last seven days, unless told otherwise. Raises ValueError for no range."""
+        now = self._now()
+        since, until = since or now - timedelta(days=7), until or now
+        if since >= until:
+            raise ValueError("from should be before to")
+        rows = self._log.rows(sub_account, since=since, until=until)
+        made = Export(
+            sub_account=sub_account,
+            since=since,
+            until=until,
+            order=self._orders.take(None) or ExportOrder(),
+            rows=rows[:limit] if limit else rows,
+            expires=now + _KEPT,
+        )
+        self._exports[made.job_id] = made
+        return made
+
+    def find(self, sub_account: str, job_id: str) -> Export | None:
+        """The export of a sub-account with this id."""
+        found = self._exports.get(job_id)
+        return found if found is not None and found.sub_account == sub_account else None
+
+    def file(self, job_id: str, place: int, signature: str | None) -> bytes | None:
+        """A file of an export; None for whoever has not its signature."""
+        found = self._exports.get(job_id)
+        if found is None or signature != found.signature or not 0 <= place < len(found.files):
+            return None
+        found.downloads += 1
+        return as_csv(found.files[place])
+
+    def as_json(self) -> list[dict[str, object]]:
+        """All exports for scripts, in their order."""
+        return [export.as_json() for export in self._exports.values()]
+
+    def clear(self) -> None:
+        """Forget exports and orders."""
+        self._exports.clear()
+        self._orders.clear()
+        for book in self._broken.values():
+            book.clear()

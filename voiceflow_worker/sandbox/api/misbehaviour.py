@@ -1,0 +1,149 @@
+"""Carries out faults: another answer, a late one, half of one, or none."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from http import HTTPStatus
+
+import orjson
+from starlette.types import Receive, Scope, Send
+
+from voiceflow_worker.sandbox.api.connection import IN_STATE, Connection, connection_of, until_disconnected
+from voiceflow_worker.sandbox.events.account import NO_KEY
+from voiceflow_worker.sandbox.events.answers import Answer, DateHeader, not_created, platform_error
+from voiceflow_worker.sandbox.orders.faults import Fault, FaultKind, Within
+
+_GATEWAY_ERRORS = frozenset({502, 503, 504})
+_LATE = 0.5
+_NO_JSON = "<html><body><h1>It works!</h1></body></html>"
+_NO_HTTP = "\x15\x03\x03\x00\x02\x02\x16 this is no HTTP\r\n\r\n"
+
+
+def faulty_answer(fault: Fault) -> Answer | None:
+    """The answer that a fault gives instead of the true one; None for faults of the line."""
+    match fault.fault:
+        case FaultKind.STATUS:
+            return _other_status(fault, fault.status or 500)
+        case FaultKind.PLATFORM:
+            return platform_error(
+                fault.status or 403, code=fault.code, message=fault.message or "", headers=fault.headers
+            )
+        case FaultKind.THROTTLE:
+            return _other_status(fault, 429)
+        case FaultKind.SURPLUS:
+            return _other_status(fault, fault.status or 429)
+        case FaultKind.JUNK if not fault.raw:
+            body = _NO_JSON if fault.body is None else fault.body
+            return Answer(
+                status=fault.status or 200,
+                body=_bytes(body),
+                told="junk",
+                content_type="text/html" if fault.body is None else "application/json",
+                headers=fault.headers,
+            )
+        case _:
+            return None
+
+
+async def send_answer(answer: Answer, send: Send, *, date: DateHeader) -> None:
+    """Answer in order."""
+    headers = answer.header_list(date=date.now())
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})
+
+
+class Misbehaviour:
+    """Waits and broken connections, as faults order them, until they are called off."""
+
+    def __init__(self, date: DateHeader) -> None:
+        self._date = date
+        self._called_off = asyncio.Event()
+
+    async def pause(self, seconds: float) -> None:
+        """Wait so long, or until it is called off."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._called_off.wait(), seconds)
+
+    async def pause_until(self, event: asyncio.Event, *, at_most: float) -> None:
+        """Wait for this, so long at most, or until it is called off."""
+        waits = {asyncio.ensure_future(event.wait()), asyncio.ensure_future(self._called_off.wait())}
+        await asyncio.wait(waits, timeout=at_most, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+
+    def leave_surplus(self, fault: Fault, scope: Scope) -> None:
+        """Have the next request of this connection answered with what nobody asked for."""
+        connection_of(scope).surplus = fault
+
+    async def send_surplus(self, scope: Scope) -> None:
+        """Send what was left for this connection, and wait as long as its own answer is to be late."""
+        connection = scope.get("state", {}).get(IN_STATE)
+        fault = connection.take_surplus() if isinstance(connection, Connection) else None
+        answer = None if fault is None else faulty_answer(fault)
+        if fault is not None and answer is not None and isinstance(connection, Connection):
+            connection.write(b"".join(answer.on_the_wire(date=self._date.now())))
+            await self.pause(_LATE if fault.seconds is None else fault.seconds)
+
+    async def break_line(self, fault: Fault, true_answer: Answer, scope: Scope, receive: Receive) -> None:
+        """Carry out a fault of the line: as much of the true answer as is ordered, and then its end."""
+        connection = connection_of(scope)
+        head, body = true_answer.on_the_wire(date=self._date.now())
+        if fault.fault is FaultKind.JUNK:
+            connection.write(_bytes(_NO_HTTP if fault.body is None else fault.body))
+        elif fault.cut_within is Within.HEADERS:
+            connection.write(head[: len(head) // 2])
+        elif fault.cut_within is Within.BODY:
+            connection.write(head + body[: len(body) // 2])
+        gone = asyncio.ensure_future(until_disconnected(receive))
+        if fault.fault is FaultKind.STALL:
+            off = asyncio.ensure_future(self._called_off.wait())
+            await asyncio.wait({gone, off}, timeout=fault.seconds, return_when=asyncio.FIRST_COMPLETED)
+            off.cancel()
+        if fault.fault in {FaultKind.STALL, FaultKind.RESET}:
+            connection.reset()
+        else:
+            connection.close()
+        # An app that returns before its connection is gone would have uvicorn answer for it.
+        await gone
+
+    def call_off(self) -> None:
+        """End all waits, and reset the connections that stall, so that a server can stop."""
+        self._called_off.set()
+
+
+def _other_status(fault: Fault, status: int) -> Answer:
+    headers = dict(fault.headers)
+    if fault.retry_after is not None:
+        headers["retry-after"] = _seconds(fault.retry_after)
+    if fault.location is not None:
+        headers["location"] = fault.location
+    elif 300 <= status < 400:
+        headers.setdefault("location", "http://127.0.0.1:9/moved")
+    if fault.body is not None:
+        return Answer(status=status, body=_bytes(fault.body), told=str(status), headers=headers)
+    if fault.code is not None or status not in _GATEWAY_ERRORS:
+        code = status if fault.code is None else fault.code
+        return not_created(status, code, fault.message or _usual_message(status), headers=headers)
+    page = f"<html><body><h1>{status} {HTTPStatus(status).phrase}</h1></body></html>"
+    return Answer(status=status, body=page.encode(), told=str(status), content_type="text/html", headers=headers)
+
+
+def _usual_message(status: int) -> str:
+    match status:
+        case 401:
+            return NO_KEY
+        case 500:
+            return "Internal server error"
+        case _:
+            return HTTPStatus(status).phrase if status in set(HTTPStatus) else "An unknown error has occurred"
+
+
+def _seconds(retry_after: float | str) -> str:
+    if isinstance(retry_after, str):
+        return retry_after
+    return str(int(retry_after)) if retry_after == int(retry_after) else str(retry_after)
+
+
+def _bytes(body: object) -> bytes:
+    return body.encode("utf-8", "surrogateescape") if isinstance(body, str) else orjson.dumps(body)

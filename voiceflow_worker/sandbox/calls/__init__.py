@@ -1,0 +1,1 @@
+"""Calls of the sandbox: what each one is, says and reports, and the ledger of all that rang."""

@@ -1,0 +1,101 @@
+"""The events of a call that goes on: what to do next (VCA), a leg's new state (VCS), a recording (VRU).
+
+As the service words them (8x8 voice call action, call status and recording webhook guides).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from voiceflow_worker.model.numbers import phone
+from voiceflow_worker.model.reports.events import ActionStatus
+from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.sandbox.calls.call import Call, Leg, new_id
+from voiceflow_worker.sandbox.calls.summary import NO_REFERENCE, event, wire_time
+from voiceflow_worker.sandbox.orders.orders import same_number
+from voiceflow_worker.sandbox.orders.recordings import RecordingOrder
+
+_SIP_OK = 200
+_SIP_CODES = {
+    SessionStatus.COMPLETED: _SIP_OK,
+    SessionStatus.BUSY: 486,
+    SessionStatus.NO_ANSWER: 480,
+    SessionStatus.CANCELED: 487,
+}
+
+
+class LegState(StrEnum):
+    """The states of a leg that the call status guide lists; it names none for ringing."""
+
+    INITIATED = "CALL_INITIATED"
+    RECEIVED = "CALL_RECEIVED"
+    CONNECTED = "CALL_CONNECTED"
+    DISCONNECTED = "CALL_DISCONNECTED"
+
+
+def action_event(
+    call: Call, status: ActionStatus, *, dtmf: str | None, at: float, sip_code: int = 200
+) -> dict[str, object]:
+    """VCA: the service asks what to do next. `at` in the person's seconds since the dialling."""
+    payload = _of_leg(call, call.first_leg, status.value, at=at, sip_code=sip_code)
+    payload["eventData"] = {"dtmf": dtmf}
+    if call.client_action_id is not None:
+        payload["clientActionId"] = call.client_action_id
+    return event("CALL_ACTION", "Action request of a call", payload)
+
+
+def status_event(call: Call, leg: Leg, state: LegState, *, at: float) -> dict[str, object]:
+    """VCS: a leg changed its state."""
+    broke_off = state is LegState.DISCONNECTED and leg.connected is None
+    payload = _of_leg(call, leg, state.value, at=at, sip_code=sip_code_of(leg.status) if broke_off else _SIP_OK)
+    return event("CALL_STATUS", "Status update of a call", payload)
+
+
+def sip_code_of(status: SessionStatus) -> int:
+    """How the network says that a leg ended like this (RFC 3261 §21)."""
+    return _SIP_CODES.get(status, 503)
+
+
+def recording_event(call: Call, recording: RecordingOrder) -> dict[str, object]:
+    """VRU: a recording was uploaded."""
+    payload = {
+        "sessionId": call.session_id,
+        "recordingId": recording.recording_id,
+        "subAccountId": call.sub_account,
+        "durationSeconds": round(recording.seconds),
+        "filePath": recording.url,
+        "status": recording.status,
+    }
+    return event("CALL_RECORDING_STATUS", "Call recording status updated", payload)
+
+
+def _of_leg(call: Call, leg: Leg, status: str, *, at: float, sip_code: int) -> dict[str, object]:
+    return {
+        "eventId": new_id(),
+        "callId": leg.call_id,
+        "sessionId": call.session_id,
+        "subAccountId": call.sub_account,
+        "callStatus": status,
+        "callDirection": leg.direction.value,
+        "callType": "PSTN",
+        "source": _number(leg.source),
+        "destination": _number(leg.destination),
+        "sourceFormat": "MSISDN",
+        "destinationFormat": "MSISDN",
+        "sourceCountryCode": _country(leg.source),
+        "destinationCountryCode": _country(leg.destination),
+        "callDuration": 0 if leg.connected is None else max(0, round(at - leg.connected)),
+        "sourceRefId": NO_REFERENCE,
+        "destinationRefId": NO_REFERENCE,
+        "sipCode": sip_code,
+        "timestamp": wire_time(call.moment(at)),
+    }
+
+
+def _number(number: str | None) -> str | None:
+    """With its plus, as the guides print these events, whether the request had one or not."""
+    return None if number is None else same_number(number)
+
+
+def _country(number: str | None) -> str | None:
+    return None if number is None else phone.country_of(number)

@@ -1,0 +1,160 @@
+"""The log of calls that ended, as the export tells it: one row for each leg (8x8 voice log export reference)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from voiceflow_worker.model.flows.values import is_object
+from voiceflow_worker.model.numbers import phone
+from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.sandbox.calls.call import Call, Leg
+from voiceflow_worker.sandbox.orders.export_orders import RowOrder
+from voiceflow_worker.sandbox.orders.orders import OrderBook
+
+COLUMNS: tuple[str, ...] = (
+    "SessionId", "CallId", "AccountId", "SubAccountId", "Direction", "SourceCountryCode", "SourceCountry",
+    "SourceOperator", "SourceMCC", "SourceMNC", "SourceEndpoint", "DestinationCountryCode", "DestinationCountry",
+    "DestinationOperator", "DestinationMCC", "DestinationMNC", "DestinationEndpoint", "InitiatedAt", "ConnectedAt",
+    "DisconnectedAt", "DurationInSec", "Product", "BillingUnit", "BillingIncrement", "BillableDurationInSec",
+    "UnitPrice", "UnitPriceCurrency", "TotalPriceOfCall", "CallType", "SipStatus", "SessionStatus", "CallStatus",
+    "TTSLength", "MOS", "Content",
+)  # fmt: skip
+_SIP = {SessionStatus.BUSY: "486", SessionStatus.NO_ANSWER: "480", SessionStatus.CANCELED: "487"}
+_SHOWN_DIGITS = 6
+_ACCOUNT = "sandbox"
+_MINUTE = 60
+PRICE_OF_A_MINUTE = Decimal("0.0400")
+"""What a begun minute of a leg costs."""
+CURRENCY = "USD"
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedRow:
+    """One row; `dialled_at` is of its session, `known_at` when the log has it, in seconds since the epoch."""
+
+    sub_account: str
+    dialled_at: datetime
+    known_at: float
+    cells: Mapping[str, str]
+
+
+class CallLog:
+    """All rows, in the order in which their calls ended. `speed` is the sandbox's."""
+
+    def __init__(self, orders: OrderBook[RowOrder], *, speed: float) -> None:
+        self._orders = orders
+        self._speed = speed
+        self._rows: list[LoggedRow] = []
+
+    def add(self, call: Call) -> None:
+        """A call has ended. One that was never dialled has no row."""
+        dialled = call.dialled_at
+        if dialled is None or not call.entry.rang:
+            return
+        order = self._orders.take(call.request.destination) or RowOrder()
+        if order.never:
+            return
+        known_at = time.time() + order.late_seconds / self._speed
+        for cells in (_row(call, leg, dialled) for leg in call.legs):
+            told = {**cells, **{name: _masked(cells[name]) for name in _NUMBERS}} if order.masked else cells
+            self._rows.append(LoggedRow(call.sub_account, dialled, known_at, told))
+
+    def rows(self, sub_account: str, *, since: datetime, until: datetime) -> list[Mapping[str, str]]:
+        """What the log has by now of calls that were dialled in this range."""
+        now = time.time()
+        return [
+            row.cells
+            for row in self._rows
+            if row.sub_account == sub_account and row.known_at <= now and since <= row.dialled_at <= until
+        ]
+
+    def clear(self) -> None:
+        """Begin a new log."""
+        self._rows.clear()
+
+
+def as_csv(rows: Sequence[Mapping[str, str]]) -> bytes:
+    """Rows as a file."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS)
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+_NUMBERS = ("SourceEndpoint", "DestinationEndpoint")
+
+
+def _row(call: Call, leg: Leg, dialled: datetime) -> dict[str, str]:
+    def at(seconds: float) -> str:
+        return _time(dialled + timedelta(seconds=seconds))
+
+    connected = leg.connected
+    seconds = 0 if connected is None else round(leg.ended - connected)
+    minutes = -(-seconds // _MINUTE)
+    source, destination = ((number or "").removeprefix("+") for number in (leg.source, leg.destination))
+    content = _spoken(call) if leg is call.first_leg else ""
+    return {
+        "SessionId": call.session_id,
+        "CallId": leg.call_id,
+        "AccountId": _ACCOUNT,
+        "SubAccountId": call.sub_account,
+        "Direction": leg.direction.value,
+        **_place("Source", source),
+        "SourceEndpoint": source,
+        **_place("Destination", destination),
+        "DestinationEndpoint": destination,
+        "InitiatedAt": at(leg.dialled),
+        "ConnectedAt": "" if connected is None else at(connected),
+        "DisconnectedAt": at(leg.ended),
+        "DurationInSec": str(seconds),
+        "Product": "VOICE",
+        "BillingUnit": "Minute",
+        "BillingIncrement": f"{_MINUTE}+{_MINUTE}",
+        "BillableDurationInSec": str(minutes * _MINUTE),
+        "UnitPrice": str(PRICE_OF_A_MINUTE),
+        "UnitPriceCurrency": CURRENCY,
+        "TotalPriceOfCall": str(PRICE_OF_A_MINUTE * minutes),
+        "CallType": "PSTN",
+        "SipStatus": _SIP.get(leg.status, "503") if connected is None else "200",
+        "SessionStatus": call.plan.status.value,
+        "CallStatus": leg.status.value if connected is None else "COMPLETED",
+        "TTSLength": str(len(content)),
+        "MOS": "" if connected is None else str(call.plan.mos),
+        "Content": content,
+    }
+
+
+def _place(side: str, number: str) -> dict[str, str]:
+    country = phone.country_of("+" + number) if phone.is_e164(number) else None
+    return {
+        f"{side}CountryCode": country or "",
+        f"{side}Country": country or "",
+        f"{side}Operator": "",
+        f"{side}MCC": "",
+        f"{side}MNC": "",
+    }
+
+
+def _spoken(call: Call) -> str:
+    """The texts that the call's own actions speak."""
+    texts: list[str] = []
+    for entry in call.request.actions:
+        params = entry.get("params") if is_object(entry) else None
+        told = [params.get(name) for name in ("text", "promptMessage")] if is_object(params) else []
+        texts += [each for each in told if isinstance(each, str)]
+    return " ".join(texts)
+
+
+def _masked(number: str) -> str:
+    return number[:_SHOWN_DIGITS] + "*" * len(number[_SHOWN_DIGITS:])
+
+
+def _time(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"

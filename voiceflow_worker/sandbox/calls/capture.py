@@ -1,0 +1,79 @@
+"""How a sayAndCapture goes: what is heard of the keys that a person presses (8x8 callflow actions guide)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from voiceflow_worker.sandbox.calls.speech import number
+from voiceflow_worker.sandbox.orders.caller import Press
+
+_BETWEEN_KEYS = 0.3
+# The guide's defaults; the OpenAPI description has others, and callers are wise to rely on neither.
+_MAX_DIGITS, _OVERALL, _TRIES = 25, 30_000, 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """The rules of one question; times in seconds from the end of its prompt.
+
+    `digit_seconds` is how long to wait for each key, None for as long as `overall_seconds` allows.
+    """
+
+    min_digits: int
+    max_digits: int
+    complete_on_hash: bool
+    digit_seconds: float | None
+    overall_seconds: float
+    tries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What came of one try: the digits, None for none or too few; `seconds` after the prompt."""
+
+    digits: str | None
+    seconds: float
+    hung_up: bool = False
+
+
+def read_question(params: Mapping[str, object]) -> Question:
+    """The rules that a sayAndCapture sets; what is absent, or null, is the guide's default."""
+    digit = params.get("digitTimeout")
+    return Question(
+        min_digits=int(number(params.get("minDigits"), 1)),
+        max_digits=int(number(params.get("maxDigits"), _MAX_DIGITS)) or _MAX_DIGITS,
+        complete_on_hash=params.get("completeOnHash") is not False,
+        digit_seconds=None if digit is None else number(digit, 0) / 1000,
+        overall_seconds=number(params.get("overallTimeout"), _OVERALL) / 1000,
+        tries=max(1, int(number(params.get("noOfTries"), _TRIES))),
+    )
+
+
+def listen(question: Question, press: Press) -> Heard:
+    """What is heard of a person's keys. Those that come too late, or after the last one wanted, are not."""
+    digits, now = "", 0.0
+    if press.hangs_up:
+        return Heard(None, min(press.after, question.overall_seconds), hung_up=True)
+    for place, key in enumerate(press.digits):
+        at = press.after + place * _BETWEEN_KEYS
+        if at > _until(question, now):
+            break
+        now = at
+        if key == "#" and question.complete_on_hash:
+            return _judged(question, digits, now)
+        digits += key
+        if len(digits) == question.max_digits:
+            return _judged(question, digits, now)
+    return _judged(question, digits, _until(question, now))
+
+
+def _until(question: Question, now: float) -> float:
+    """When it is given up to wait for the next key."""
+    if question.digit_seconds is None:
+        return question.overall_seconds
+    return min(question.overall_seconds, now + question.digit_seconds)
+
+
+def _judged(question: Question, digits: str, seconds: float) -> Heard:
+    return Heard(digits if digits and len(digits) >= question.min_digits else None, seconds)

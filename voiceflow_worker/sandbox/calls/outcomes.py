@@ -1,0 +1,175 @@
+"""What becomes of a call: chosen by a seed and the destination, so that the same run ends the same, or by a script."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from random import Random
+
+from voiceflow_worker.model.flows.actions import Action
+from voiceflow_worker.model.flows.values import is_object
+from voiceflow_worker.model.reports.status import SESSION_VALIDITY_EXPIRED, SessionStatus, session_error
+from voiceflow_worker.sandbox.calls.speech import read_action, repetitions, seconds_of
+from voiceflow_worker.sandbox.orders.script import Script
+
+# Of a hundred calls, in the order of the draw.
+_SHARES = (
+    (SessionStatus.COMPLETED, 72),
+    (SessionStatus.NO_ANSWER, 13),
+    (SessionStatus.BUSY, 8),
+    (SessionStatus.FAILED, 5),
+    (SessionStatus.ERROR, 2),
+)
+_FAILED_CODES = (-2004, -2010, -2002)
+_NEVER_RINGS = frozenset({SessionStatus.UNSUBSCRIBED_CONTACT})
+_ANSWERED = frozenset(
+    {SessionStatus.COMPLETED, SessionStatus.COMPLETED_UNSUBSCRIBED, SessionStatus.COMPLETED_UNSUB_ERROR}
+)
+_SUMMARY_LAG = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallPlan:
+    """The course of one call. All durations are in seconds of the people on the phone, not of the sandbox's clock."""
+
+    status: SessionStatus
+    code: int | None = None
+    message: str | None = None
+    dial_seconds: float = 0.0
+    ring_seconds: float = 0.0
+    talk_seconds: float = 0.0
+    lag_seconds: float = _SUMMARY_LAG
+    mos: float = 4.3
+    packet_loss: float = 0.0
+    jitter: float = 1.0
+    luck: int = 0
+    """What the dice of the person on the phone begin with."""
+
+    @property
+    def rings(self) -> bool:
+        """Whether the number is dialled at all."""
+        return self.status not in _NEVER_RINGS
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether somebody takes the call."""
+        return self.status in _ANSWERED
+
+
+class Outcomes:
+    """Chooses the course of calls. The n-th call to a destination always goes the same way under the same seed."""
+
+    def __init__(self, seed: int | str) -> None:
+        self._seed = seed
+        self._calls: dict[str, int] = {}
+
+    def plan(self, destination: str, actions: Sequence[object], *, script: Script | None = None) -> CallPlan:
+        """The course of the next call to `destination`, which goes through `actions` if it is answered."""
+        nth = self._calls.get(destination, 0)
+        self._calls[destination] = nth + 1
+        luck = self._luck(f"{destination}/{nth}")
+        dice = Random(luck)
+        status = _drawn(dice)
+        code = _code(status, dice, actions)
+        if script is not None and script.outcome is not None:
+            status, code = script.outcome, script.error_code
+        elif script is not None and script.error_code is not None:
+            code = script.error_code
+        planned = CallPlan(
+            status=status,
+            code=code,
+            message=_message(code, script),
+            ring_seconds=_ringing(status, dice),
+            talk_seconds=_talking(actions) * dice.uniform(0.8, 1.1) if status in _ANSWERED else 0.0,
+            mos=round(dice.uniform(3.9, 4.5), 2),
+            packet_loss=round(dice.uniform(0, 0.8), 2),
+            jitter=round(dice.uniform(0.2, 9), 2),
+            luck=luck,
+        )
+        return planned if script is None else _as_scripted(planned, script)
+
+    def inbound(self, source: str) -> CallPlan:
+        """The course of the next call that `source` makes to one of the account's numbers."""
+        caller = f"from {source}"
+        nth = self._calls.get(caller, 0)
+        self._calls[caller] = nth + 1
+        return CallPlan(status=SessionStatus.COMPLETED, luck=self._luck(f"{caller}/{nth}"))
+
+    def _luck(self, call: str) -> int:
+        return int.from_bytes(hashlib.blake2b(f"{self._seed}/{call}".encode(), digest_size=8).digest())
+
+    def reset(self) -> None:
+        """Begin again: the next call to each destination is its first."""
+        self._calls.clear()
+
+
+def too_late(plan: CallPlan) -> CallPlan:
+    """The course of a call whose validity passed before it was dialled."""
+    return CallPlan(
+        status=SessionStatus.ERROR,
+        code=SESSION_VALIDITY_EXPIRED,
+        message=_message(SESSION_VALIDITY_EXPIRED, None),
+        dial_seconds=plan.dial_seconds,
+        lag_seconds=plan.lag_seconds,
+    )
+
+
+def _as_scripted(plan: CallPlan, script: Script) -> CallPlan:
+    def chosen(scripted: float | None, otherwise: float) -> float:
+        return otherwise if scripted is None else scripted
+
+    return replace(
+        plan,
+        dial_seconds=chosen(script.dial_seconds, plan.dial_seconds),
+        ring_seconds=chosen(script.ring_seconds, plan.ring_seconds),
+        talk_seconds=chosen(script.talk_seconds, plan.talk_seconds) if plan.is_answered else 0.0,
+        lag_seconds=chosen(script.delay_seconds, plan.lag_seconds),
+    )
+
+
+def _drawn(dice: Random) -> SessionStatus:
+    drawn = dice.uniform(0, 100)
+    for status, share in _SHARES:
+        drawn -= share
+        if drawn < 0:
+            return status
+    return SessionStatus.COMPLETED
+
+
+def _code(status: SessionStatus, dice: Random, actions: Sequence[object]) -> int | None:
+    if status is SessionStatus.FAILED:
+        return dice.choice(_FAILED_CODES)
+    if status is SessionStatus.ERROR:
+        plays = any(is_object(entry) and entry.get("action") == Action.PLAY_FILE for entry in actions)
+        return -2006 if plays else -2005
+    return None
+
+
+def _message(code: int | None, script: Script | None) -> str | None:
+    if script is not None and script.error_message is not None:
+        return script.error_message
+    return None if code is None else session_error(code).meaning
+
+
+def _ringing(status: SessionStatus, dice: Random) -> float:
+    match status:
+        case SessionStatus.NO_ANSWER:
+            return dice.uniform(28, 45)
+        case SessionStatus.BUSY:
+            return dice.uniform(0.5, 3)
+        case SessionStatus.FAILED | SessionStatus.ERROR:
+            return dice.uniform(0.2, 2)
+        case SessionStatus.UNSUBSCRIBED_CONTACT:
+            return 0.0
+        case _:
+            return dice.uniform(3, 20)
+
+
+def _talking(actions: Sequence[object]) -> float:
+    """How long it takes to go through the actions, for somebody who listens to the end."""
+    seconds = 1.0
+    for entry in actions:
+        action, params = read_action(entry)
+        seconds += seconds_of(action, params) * repetitions(params)
+    return seconds

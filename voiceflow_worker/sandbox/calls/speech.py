@@ -1,0 +1,81 @@
+"""What actions say to the person on the phone, and how long that takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
+
+from voiceflow_worker.model.flows.actions import Action
+
+_CHARACTERS_PER_SECOND = 15.0
+_SECONDS_OF_A_FILE = 12.0
+_ACTIONS = {action.value: action for action in Action}
+
+
+def read_action(entry: object) -> tuple[Action | None, Mapping[str, object]]:
+    """Which action it is, None for one that the sandbox does not know; and its parameters, if they are an object."""
+    given = _decoded(entry)
+    name = given.get("action")
+    return _ACTIONS.get(name) if isinstance(name, str) else None, _decoded(given.get("params"))
+
+
+def _decoded(value: object) -> Mapping[str, object]:
+    """The object that was decoded from JSON; an empty one if it is none."""
+    # Its keys need no look: this runs several times for every call, and they were text in the JSON.
+    return cast("Mapping[str, object]", value) if isinstance(value, dict) else {}
+
+
+def wording(action: Action | None, params: Mapping[str, object]) -> str | None:
+    """What the person hears by this action: the text, or the address of the file; None if nothing."""
+    match action:
+        case Action.SAY:
+            return text(params, "text")
+        case Action.PLAY_FILE:
+            return text(params, "fileUrl")
+        case Action.SAY_AND_CAPTURE:
+            return text(params, "promptMessage")
+        case _:
+            return None
+
+
+def heard_of(actions: Sequence[object]) -> Iterator[str]:
+    """All that somebody hears who listens to actions without a question."""
+    for entry in actions:
+        action, params = read_action(entry)
+        said = wording(action, params)
+        if said is not None:
+            yield from (said,) * repetitions(params)
+
+
+def is_interactive(actions: Sequence[object]) -> bool:
+    """Whether the course of the call cannot be told beforehand: it asks a question, or calls a second party."""
+    names = [_decoded(entry).get("action") for entry in actions]
+    return Action.SAY_AND_CAPTURE in names or names.count(Action.MAKE_CALL) > 1
+
+
+def repetitions(params: Mapping[str, object]) -> int:
+    """How many times it is played."""
+    return max(1, int(number(params.get("repetition"), 1)))
+
+
+def speech_seconds(said: str, params: Mapping[str, object]) -> float:
+    """How long it takes to say this once, at the speed that the action asks for."""
+    return len(said) / _CHARACTERS_PER_SECOND / (number(params.get("speed"), 1.0) or 1.0)
+
+
+def seconds_of(action: Action | None, params: Mapping[str, object]) -> float:
+    """How long the action plays once, the caller's keys not counted."""
+    if action is Action.PLAY_FILE:
+        return _SECONDS_OF_A_FILE
+    return speech_seconds(wording(action, params) or "", params)
+
+
+def number(value: object, otherwise: float) -> float:
+    """The value as a number; `otherwise` if it is none."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else otherwise
+
+
+def text(params: Mapping[str, object], key: str) -> str | None:
+    """A parameter that is text; None if it is missing, or no text."""
+    value = params.get(key)
+    return value if isinstance(value, str) else None

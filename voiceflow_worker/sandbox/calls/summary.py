@@ -1,0 +1,101 @@
+"""The session summary (VSS) of a call that ended, as the service words it (8x8 session summary guide)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from voiceflow_worker.model.flows.actions import Action
+from voiceflow_worker.model.numbers import phone
+from voiceflow_worker.model.reports.status import SESSION_VALIDITY_EXPIRED, SessionStatus
+from voiceflow_worker.sandbox.calls.call import Call, Leg
+
+NO_REFERENCE = "null"
+"""Stands where a number has no reference: the service sends the word, not the value."""
+_LAST_ACTIONS = {
+    Action.MAKE_CALL: "MAKE_CALL",
+    Action.SAY: "SAY",
+    Action.PLAY_FILE: "PLAY_FILE",
+    Action.SAY_AND_CAPTURE: "SAY_AND_CAPTURE",
+    Action.HANGUP: "HANGUP",
+}
+_LEG_STATUS = {
+    SessionStatus.COMPLETED_UNSUBSCRIBED: SessionStatus.COMPLETED,
+    SessionStatus.COMPLETED_UNSUB_ERROR: SessionStatus.COMPLETED,
+}
+
+_VERSION = 1
+
+# The guide has two: of a third party only the log of calls tells.
+_LEG_NAMES = ("callA", "callB")
+
+
+def session_summary(call: Call) -> dict[str, object]:
+    """The event that tells how the call ended.
+
+    Its times begin when the call was accepted and run at the pace of the people on the phone, so that times and
+    durations agree; in a sandbox that is sped up they are ahead of the clock.
+    """
+    plan, request, script = call.plan, call.request, call.summary_script
+    legs = [] if plan.code == SESSION_VALIDITY_EXPIRED else call.legs
+    payload: dict[str, object] = {
+        "sessionId": call.session_id,
+        "subAccountId": call.sub_account,
+        "sessionStatus": plan.status.value,
+        "startTime": wire_time(datetime.fromtimestamp(call.accepted_at, UTC)),
+        "endTime": wire_time(call.moment(plan.ring_seconds + plan.talk_seconds)),
+        "lastAction": _LAST_ACTIONS[call.last_action],
+        "callCount": len(legs),
+    }
+    if request.client_request_id is not None and not (script is not None and script.no_client_request_id):
+        payload["clientRequestId"] = request.client_request_id
+    if request.client_batch_id is not None:
+        payload["clientBatchId"] = request.client_batch_id
+    if plan.code is not None:
+        payload["errorDetails"] = {"errorMsg": plan.message or "", "errorCode": plan.code}
+    payload["details"] = {name: _leg(call, leg) for name, leg in zip(_LEG_NAMES, legs, strict=False)}
+    return event("SESSION_SUMMARY", "Summary of a session that has ended", payload)
+
+
+def event(event_type: str, description: str, payload: Mapping[str, object]) -> dict[str, object]:
+    """The envelope that every event of the service has."""
+    return {
+        "namespace": "VOICE",
+        "eventType": event_type,
+        "description": description,
+        "version": _VERSION,
+        "payload": payload,
+    }
+
+
+def _leg(call: Call, leg: Leg) -> dict[str, object]:
+    plan = call.plan
+    told: dict[str, object] = {
+        "callId": leg.call_id,
+        "callDirection": leg.direction.value,
+        "callType": "PSTN",
+        "initiatedTimestamp": wire_time(call.moment(leg.dialled)),
+        "disconnectedTimestamp": wire_time(call.moment(leg.ended)),
+        "source": leg.source,
+        "destination": leg.destination,
+        "sourceFormat": "MSISDN",
+        "destinationFormat": "MSISDN",
+        "sourceCountryCode": _country(leg.source),
+        "destinationCountryCode": _country(leg.destination),
+        "sourceRefId": NO_REFERENCE,
+        "callStatus": _LEG_STATUS.get(leg.status, leg.status).value,
+        "callDuration": 0 if leg.connected is None else round(leg.ended - leg.connected),
+    }
+    if leg.connected is not None:
+        told["connectedTimestamp"] = wire_time(call.moment(leg.connected))
+        told["callQuality"] = {"mos": plan.mos, "packetLossRate": plan.packet_loss, "jitter": plan.jitter}
+    return told
+
+
+def _country(number: str | None) -> str | None:
+    return phone.country_of(number) if number is not None else None
+
+
+def wire_time(moment: datetime) -> str:
+    """A moment as the service writes it, to the millisecond."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"

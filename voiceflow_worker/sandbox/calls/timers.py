@@ -1,0 +1,37 @@
+"""What is to happen later, on the event loop's clock, and can be called off altogether."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from voiceflow_worker.sandbox.calls.activity import Activity
+
+
+class Timers:
+    """Steps that wait for their time."""
+
+    def __init__(self, activity: Activity) -> None:
+        self._activity = activity
+        self._waiting: set[asyncio.TimerHandle] = set()
+
+    def after(self, seconds: float, step: Callable[[], None]) -> None:
+        """Take `step` in so many seconds, from the event loop; not before this returns."""
+
+        def take() -> None:
+            self._waiting.discard(handle)
+            try:
+                step()
+            finally:
+                self._activity.end()
+
+        handle = asyncio.get_running_loop().call_later(seconds, take)
+        self._waiting.add(handle)
+        self._activity.begin()
+
+    def clear(self) -> None:
+        """Call off everything that waits."""
+        for handle in self._waiting:
+            handle.cancel()
+            self._activity.end()
+        self._waiting.clear()

@@ -1,0 +1,136 @@
+"""The sandbox's account: who may come in, and what belongs to the sub-accounts."""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Collection, Mapping, Sequence
+
+from voiceflow_worker.sandbox.events.delivery import Hook
+from voiceflow_worker.sandbox.orders.orders import same_number
+
+HOOK_TYPES = ("VSS", "VCA", "VCS", "VRU", "VNU")
+NO_KEY = "Authentication header not found or token invalid"
+
+_SUB_ACCOUNT = re.compile(r"[A-Za-z0-9\-._&]{3,50}")
+
+# Names of the voices that the guides use, and some of the neural voices behind them.
+SPEECH_PROFILES: Sequence[Mapping[str, str]] = tuple(
+    {"speechProfileCode": code, "localeCode": locale, "localeDescription": description, "gender": gender}
+    for code, locale, description, gender in (
+        ("en-US-BenjaminRUS", "en-US", "English (United States)", "Male"),
+        ("en-US-JennyNeural", "en-US", "English (United States)", "Female"),
+        ("en-IE-EmilyNeural", "en-IE", "English (Ireland)", "Female"),
+        ("en-GB-SoniaNeural", "en-GB", "English (United Kingdom)", "Female"),
+        ("en-SG-LunaNeural", "en-SG", "English (Singapore)", "Female"),
+        ("id-ID-GadisNeural", "id-ID", "Indonesian (Indonesia)", "Female"),
+        ("fil-PH-BlessicaNeural", "fil-PH", "Filipino (Philippines)", "Female"),
+        ("ms-MY-YasminNeural", "ms-MY", "Malay (Malaysia)", "Female"),
+        ("th-TH-PremwadeeNeural", "th-TH", "Thai (Thailand)", "Female"),
+        ("zh-CN-XiaoxiaoNeural", "zh-CN", "Chinese (Mandarin, China)", "Female"),
+        ("de-DE-KatjaNeural", "de-DE", "German (Germany)", "Female"),
+    )
+)
+# Whose calls come in as long as nobody has used or registered anything.
+_ANY = "sandbox"
+_SAMPLE_NUMBERS = ("6531234567",)
+
+
+class Account:
+    """Keys, sub-accounts, numbers, voices and registered webhooks.
+
+    What is None is not checked: any key that is not empty, any well-formed sub-account, any source, any voice.
+    """
+
+    def __init__(
+        self,
+        *,
+        api_key: str | None,
+        sub_accounts: Collection[str] | None,
+        numbers: Sequence[str] | None,
+        voices: Collection[str] | None,
+        hook: Hook | None,
+    ) -> None:
+        self._api_key = None if api_key is None else api_key.encode()
+        self._sub_accounts = None if sub_accounts is None else frozenset(sub_accounts)
+        self._numbers = None if numbers is None else tuple(map(same_number, numbers))
+        self._voices = None if voices is None else frozenset(voices)
+        self._hook_for_all = hook
+        self._hooks: dict[str, dict[str, Hook]] = {}
+        self._push_configs: dict[str, Mapping[str, object]] = {}
+
+    # -- coming in ---------------------------------------------------------------------------------------------------
+
+    def refusal(self, authorization: bytes | None, sub_account: str) -> tuple[int, str] | None:
+        """Why a request is turned away before it is looked at, as an HTTP status and the service's sentence."""
+        scheme, _, token = (authorization or b"").partition(b" ")
+        token = token.strip()
+        if scheme.lower() != b"bearer" or not token:
+            return 401, NO_KEY
+        if self._api_key is not None and not hmac.compare_digest(token, self._api_key):
+            return 401, NO_KEY
+        known = _SUB_ACCOUNT.fullmatch(sub_account) is not None
+        if not known or (self._sub_accounts is not None and sub_account not in self._sub_accounts):
+            return 404, f"SubAccount not found by Id : {sub_account}"
+        return None
+
+    # -- what belongs to it ------------------------------------------------------------------------------------------
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """The account's numbers; a sample of them if any source is taken."""
+        return tuple(map(same_number, _SAMPLE_NUMBERS)) if self._numbers is None else self._numbers
+
+    def owns(self, number: str) -> bool:
+        """Whether calls may show this number."""
+        return self._numbers is None or same_number(number) in self._numbers
+
+    @property
+    def profiles(self) -> Sequence[Mapping[str, str]]:
+        """The account's speech profiles."""
+        if self._voices is None:
+            return SPEECH_PROFILES
+        known = {profile["speechProfileCode"]: profile for profile in SPEECH_PROFILES}
+        return [known.get(voice, {"speechProfileCode": voice}) for voice in sorted(self._voices)]
+
+    def speaks(self, voice: str) -> bool:
+        """Whether this is one of the account's voices."""
+        return self._voices is None or voice in self._voices
+
+    # -- webhooks ----------------------------------------------------------------------------------------------------
+
+    def hooks(self, sub_account: str) -> dict[str, Hook]:
+        """Where this sub-account's events are sent, by their type; at first all to the hook that was given for all."""
+        if sub_account not in self._hooks:
+            given = self._hook_for_all
+            self._hooks[sub_account] = {} if given is None else dict.fromkeys(HOOK_TYPES, given)
+        return self._hooks[sub_account]
+
+    def hook(self, sub_account: str, hook_type: str) -> Hook | None:
+        """Where events of a type are sent; None if nowhere."""
+        found = self.hooks(sub_account).get(hook_type)
+        return found if found is not None and found.enabled else None
+
+    def is_for_all(self, hook: Hook) -> bool:
+        """Whether this is the hook that was given for all events, not one that was registered for some."""
+        return hook is self._hook_for_all
+
+    def push_config(self, sub_account: str) -> Mapping[str, object] | None:
+        """Where recordings of a sub-account are uploaded to; None if nowhere."""
+        return self._push_configs.get(sub_account)
+
+    def set_push_config(self, sub_account: str, config: Mapping[str, object] | None) -> None:
+        """Have recordings of a sub-account uploaded elsewhere; None: nowhere."""
+        if config is None:
+            self._push_configs.pop(sub_account, None)
+        else:
+            self._push_configs[sub_account] = config
+
+    def answering(self) -> str | None:
+        """The first sub-account that has a webhook for call actions, which a call that comes in would be for."""
+        return self.first_with("VCA")
+
+    def first_with(self, hook_type: str) -> str | None:
+        """The first sub-account that has a webhook for events of a type."""
+        known = sorted(self._sub_accounts or ()) or [*self._hooks, _ANY]
+        return next((name for name in known if self.hook(name, hook_type) is not None), None)

@@ -1,0 +1,172 @@
+"""What the callflows endpoint says, in the service's words (8x8 voice status codes guide)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import formatdate
+from http import HTTPStatus
+from uuid import uuid4
+
+import orjson
+
+from voiceflow_worker.finding import Finding
+from voiceflow_worker.model.flows.actions import Action
+from voiceflow_worker.model.flows.callflow import find_problems
+from voiceflow_worker.model.reports.status import VALIDITY_EXPIRED, api_code
+from voiceflow_worker.sandbox.calls.call import Call, CallRequest, new_id
+from voiceflow_worker.sandbox.calls.speech import read_action
+from voiceflow_worker.sandbox.events.account import Account
+
+# The guides print 400 with -1007, a field that is wrong, and 422 with -1013, a flow that cannot be run: so the rest.
+_UNPROCESSABLE = frozenset({-1002, -1010, -1012, -1013, -1014, -1015, -1018, -1019, -1020})
+_WORDS = {
+    -1001: "Invalid JSON request body",
+    -1002: "Speech profile or language parameter invalid",
+    -1003: "Valid maxDigits required when minDigits provided",
+    -1005: "Valid overallTimeout is required when digitTimeout provided",
+    -1006: "OverallTimeout should be greater than digitTimeout",
+    -1008: "Valid maxDigits is required when completeOnHash is false",
+    -1010: "Some actions are provided beyond the allowed count",
+    -1011: "Multiple destination phone numbers found in the request",
+    -1012: "Invalid Callflow : Incorrect use of action Hangup",
+    -1013: "Invalid Callflow : First action should be a MakeCall action",
+    -1014: "Source or caller ID is not allowed",
+    -1015: "The validity period of the call flow request has expired",
+    -1016: "Invalid Callflow Content: Some special characters are invalid/unaccepted",
+    -1017: "Invalid MSISDN format in Destination",
+    -1018: "Invalid Callflow: Execute Scenario cannot be processed together with other actions",
+    -1019: "Invalid Callflow Content: scenarioName is null or empty",
+    -1020: "Invalid Callflow: Invalid scenarioName or the account doesn't have permission to execute this scenario",
+}
+JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """An HTTP answer, with what the ledger is to say about it; `code` is the 8x8 status code, if it has one."""
+
+    status: int
+    body: bytes
+    told: str
+    code: int | None = None
+    content_type: str = JSON
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def header_list(self, *, date: str) -> list[tuple[bytes, bytes]]:
+        """The headers as ASGI takes them."""
+        return [
+            (b"date", date.encode()),
+            (b"content-type", self.content_type.encode()),
+            (b"content-length", str(len(self.body)).encode()),
+            *((name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in self.headers.items()),
+        ]
+
+    def on_the_wire(self, *, date: str) -> tuple[bytes, bytes]:
+        """Head and body as HTTP/1.1 bytes."""
+        phrase = HTTPStatus(self.status).phrase if self.status in set(HTTPStatus) else ""
+        lines = [f"HTTP/1.1 {self.status} {phrase}".encode()]
+        lines += [name + b": " + value for name, value in self.header_list(date=date)]
+        return b"\r\n".join(lines) + b"\r\n\r\n", self.body
+
+
+def created(call: Call) -> Answer:
+    """Accepted, which is not answered yet."""
+    said = {
+        "sessionId": call.session_id,
+        "sessionStatus": "CREATED",
+        "callFlowRequestId": call.call_flow_request_id,
+        "statusCode": 1,
+        "statusMessage": "Created",
+    }
+    if call.request.valid_until_text is not None:
+        said["validUntil"] = call.request.valid_until_text
+    return Answer(status=200, body=orjson.dumps(said), told="200 CREATED", code=1)
+
+
+def not_created(status: int, code: int, message: str, *, headers: Mapping[str, str] | None = None) -> Answer:
+    """Refused; `code` is the 8x8 code or, where it has none, the HTTP status."""
+    said = {
+        "sessionStatus": "NOT_CREATED",
+        "callFlowRequestId": new_id(),
+        "statusCode": code,
+        "statusMessage": message,
+    }
+    body = orjson.dumps(said)
+    told = f"{status} NOT_CREATED" + (f" ({code})" if code < 0 else "")
+    return Answer(status=status, body=body, told=told, code=code if code < 0 else None, headers=headers or {})
+
+
+def platform_error(
+    status: int, *, code: int | None = None, message: str = "", headers: Mapping[str, str] | None = None
+) -> Answer:
+    """An error of the platform that stands before the API: nothing of a call is in it."""
+    body = orjson.dumps(
+        {
+            "code": 1000 + status if code is None else code,
+            "message": message or HTTPStatus(status).phrase,
+            "errorId": str(uuid4()),
+            "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        }
+    )
+    return Answer(status=status, body=body, told=f"{status} platform error", headers=headers or {})
+
+
+def unreadable() -> Answer:
+    """The body is no JSON."""
+    return _refused(Finding(message=_WORDS[-1001], code=-1001))
+
+
+def judged(body: object, request: CallRequest, account: Account, *, now: datetime) -> Answer | None:
+    """The refusal of a body, by the first thing that is wrong with it; None when the call is accepted."""
+    findings = find_problems(body, now=now)
+    errors = [found for found in findings if found.is_error or found.code == VALIDITY_EXPIRED]
+    errors += against_account(request.actions, account)
+    if not errors:
+        return None
+    # Each field is checked before the flow as a whole: an unknown first action is -1007 at 8x8, not -1013.
+    return _refused(min(errors, key=lambda found: found.code in _UNPROCESSABLE))
+
+
+def against_account(actions: Sequence[object], account: Account) -> Sequence[Finding]:
+    """What of a flow's numbers and voices is not the account's."""
+    found: list[Finding] = []
+    for entry in actions:
+        action, params = read_action(entry)
+        source, voice = params.get("source"), params.get("voiceProfile")
+        if action is Action.MAKE_CALL and isinstance(source, str) and not account.owns(source):
+            found.append(Finding(message=_WORDS[-1014], code=-1014))
+        if isinstance(voice, str) and not account.speaks(voice):
+            found.append(Finding(message=_WORDS[-1002], code=-1002))
+    return found
+
+
+def _refused(found: Finding) -> Answer:
+    code = -9999 if found.code is None else found.code
+    match code:
+        case -1007:
+            message = f"{found.path} should be one of: say,playFile,sayAndCapture"
+        case -1009:
+            # Our findings go on with what to do about it; the service ends before that.
+            message = f"Invalid call flow entry provided. {found.path}: {found.message.partition(';')[0]}"
+        case _:
+            message = _WORDS.get(code) or api_code(code).meaning
+    return not_created(422 if code in _UNPROCESSABLE else 400, code, message)
+
+
+class DateHeader:
+    """The value of the Date header (RFC 9110 §6.6.1), made once a second."""
+
+    def __init__(self, *, offset: float = 0.0) -> None:
+        self.offset = offset
+        self._second = -1
+        self._text = ""
+
+    def now(self) -> str:
+        """The sandbox's time, which `offset` seconds may set off from the true one."""
+        second = int(time.time() + self.offset)
+        if second != self._second:
+            self._second, self._text = second, formatdate(second, usegmt=True)
+        return self._text

@@ -1,0 +1,212 @@
+"""Webhooks on their way: each event is POSTed to where it was registered, and what came of it is written down."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import aiohttp
+import orjson
+
+from voiceflow_worker.model.flows.values import is_object
+from voiceflow_worker.sandbox.calls.activity import Activity
+from voiceflow_worker.sandbox.calls.ledger import moment
+
+# A receiver is on the other end of one machine's loopback: more at once only wait in its backlog.
+_AT_ONCE = 64
+_FIRST_RETRY, _LONGEST_RETRY = 1.0, 60.0
+_QUESTION = "CALL_ACTION"
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """Where events of a type are sent, and the Authorization value they carry."""
+
+    url: str
+    authorization: str | None = None
+    enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryEntry:
+    """One try to deliver an event: the receiver's HTTP status, or what kept it from answering.
+
+    `seconds` is how long the answer took; `answer` what the receiver said to a question (a VCA), None to other events.
+    """
+
+    at: float
+    event_type: str
+    url: str
+    session_id: str | None
+    client_request_id: str | None
+    status: int | None
+    error: str | None = None
+    event_id: str | None = None
+    seconds: float = 0.0
+    answer: bytes | None = None
+
+    def as_json(self) -> dict[str, object]:
+        """The entry for scripts."""
+        return {
+            "at": moment(self.at),
+            "event_type": self.event_type,
+            "url": self.url,
+            "session_id": self.session_id,
+            "client_request_id": self.client_request_id,
+            "status": self.status,
+            "error": self.error,
+            "event_id": self.event_id,
+            "seconds": self.seconds,
+            "answer": None if self.answer is None else self.answer.decode("utf-8", "replace"),
+        }
+
+
+def _nothing() -> None:
+    """Nobody waits for the end."""
+
+
+class Delivery:
+    """Sends events. `speed` shortens the waits between retries; the newest 10,000 tries are remembered."""
+
+    def __init__(self, activity: Activity, *, speed: float, retries: int = 0, timeout: float = 10.0) -> None:
+        self._activity = activity
+        self._speed = speed
+        self._retries = retries
+        self._timeout = timeout
+        self._session: aiohttp.ClientSession | None = None
+        self._asking: aiohttp.ClientSession | None = None
+        self._under_way: set[asyncio.Task[None]] = set()
+        self.entries: deque[DeliveryEntry] = deque(maxlen=10_000)
+
+    def send(
+        self,
+        hook: Hook,
+        event: Mapping[str, object],
+        *,
+        copies: int = 1,
+        retries: int | None = None,
+        then: Callable[[], None] = _nothing,
+    ) -> None:
+        """Send an event, `copies` times, each tried again up to `retries` times until it is answered with 2xx.
+
+        `then` is called when all that was done.
+        """
+        task = asyncio.create_task(
+            self._deliver(hook, event, copies, self._retries if retries is None else retries, then)
+        )
+        self._under_way.add(task)
+        self._activity.begin()
+        task.add_done_callback(self._ended)
+
+    async def ask(self, hook: Hook, event: Mapping[str, object], *, within: float, retries: int = 0) -> DeliveryEntry:
+        """Send an event that is a question, and wait for its answer, up to `within` seconds.
+
+        What was not answered with 200 is asked again, up to `retries` times; gives the last try.
+        """
+        body = orjson.dumps(event)
+        if self._asking is None:
+            # Callers wait for these: they do not queue up behind summaries, nor behind each other.
+            self._asking = _session(at_once=0)
+        for _ in range(retries):
+            entry = await self._post(self._asking, hook, event, body, within=within, asks=True)
+            if entry.status == HTTPStatus.OK:
+                return entry
+            await asyncio.sleep(_FIRST_RETRY / self._speed)
+        return await self._post(self._asking, hook, event, body, within=within, asks=True)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        self._activity.end()
+
+    async def _deliver(
+        self, hook: Hook, event: Mapping[str, object], copies: int, retries: int, then: Callable[[], None]
+    ) -> None:
+        body = orjson.dumps(event)
+        asks = event.get("eventType") == _QUESTION
+        for _ in range(copies):
+            wait = _FIRST_RETRY
+            for left in range(retries, -1, -1):
+                entry = await self._post(self._client(), hook, event, body, within=self._timeout, asks=asks)
+                if left == 0 or (entry.status is not None and 200 <= entry.status < 300):
+                    break
+                await asyncio.sleep(wait / self._speed)
+                wait = min(wait * 2, _LONGEST_RETRY)
+        then()
+
+    async def _post(
+        self,
+        client: aiohttp.ClientSession,
+        hook: Hook,
+        event: Mapping[str, object],
+        body: bytes,
+        *,
+        within: float,
+        asks: bool,
+    ) -> DeliveryEntry:
+        headers = {"Content-Type": "application/json"}
+        if hook.authorization is not None:
+            headers["Authorization"] = hook.authorization
+        status, error, content = None, None, b""
+        at, began = time.time(), time.perf_counter()
+        try:
+            async with client.post(
+                hook.url,
+                data=body,
+                headers=headers,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=within),
+            ) as answer:
+                content = await answer.read()
+                status = answer.status
+        except (aiohttp.ClientError, OSError, ValueError) as failure:
+            error = f"{type(failure).__name__}: {failure}"
+        payload = event.get("payload")
+        ids: Mapping[str, object] = payload if is_object(payload) else {}
+        entry = DeliveryEntry(
+            at=at,
+            event_type=str(event.get("eventType")),
+            url=hook.url,
+            session_id=_text(ids.get("sessionId")),
+            client_request_id=_text(ids.get("clientRequestId")),
+            status=status,
+            error=error,
+            event_id=_text(ids.get("eventId")),
+            seconds=time.perf_counter() - began,
+            answer=content if asks and status is not None else None,
+        )
+        self.entries.append(entry)
+        return entry
+
+    def _client(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = _session(at_once=_AT_ONCE)
+        return self._session
+
+    def clear(self) -> None:
+        """Call off what is on its way, and forget what was sent."""
+        for task in self._under_way:
+            task.cancel()
+        self.entries.clear()
+
+    async def aclose(self) -> None:
+        """Call off what is on its way, and close the connections."""
+        self.clear()
+        if self._under_way:
+            await asyncio.wait(list(self._under_way))
+        for session in (self._session, self._asking):
+            if session is not None:
+                await session.close()
+        self._session = self._asking = None
+
+
+def _session(*, at_once: int) -> aiohttp.ClientSession:
+    # A proxy of this machine's environment is not between the sandbox and a receiver beside it.
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=at_once), trust_env=False)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

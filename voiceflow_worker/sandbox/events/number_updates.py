@@ -1,0 +1,129 @@
+"""Updates of the account's numbers (VNU), as they are ordered: nothing in the sandbox changes a number by itself."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from functools import partial
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from voiceflow_worker.model.numbers import phone
+from voiceflow_worker.sandbox.calls.summary import NO_REFERENCE, event, wire_time
+from voiceflow_worker.sandbox.calls.timers import Timers
+from voiceflow_worker.sandbox.events.account import Account
+from voiceflow_worker.sandbox.events.delivery import Delivery
+from voiceflow_worker.sandbox.orders.event_orders import EventKind, EventOrders
+from voiceflow_worker.sandbox.orders.orders import same_number
+
+
+class UpdateKind(StrEnum):
+    """What an update lists."""
+
+    SNAPSHOT = "SNAPSHOT"
+    """All numbers."""
+    UPDATES = "UPDATES"
+    """Those that have changed."""
+
+
+class NumberChange(BaseModel):
+    """One number in an update. `operational_status` is Active, Unhealthy, Expiring, Inactive or any other text."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    msisdn: str
+    operational_status: str = "Active"
+    update_status: str = "UPDATED"
+    reference_id: str = NO_REFERENCE
+    rental_price: float = Field(default=0.0, ge=0)
+    incoming_rate: float = Field(default=0.0, ge=0)
+    billing_unit: str = "MINUTE"
+    billing_currency: str = "USD"
+    updated_at: datetime | None = None
+
+    @field_validator("msisdn")
+    @classmethod
+    def _is_number(cls, number: str) -> str:
+        if not phone.is_e164(number):
+            raise ValueError(f"{number!r} is no phone number: give 7 to 15 digits with the country code")
+        return same_number(number)
+
+
+class NumberUpdateOrder(BaseModel):
+    """An update to be sent now, to the VNU webhook of `sub_account`, or of the first one that has such a webhook.
+
+    A SNAPSHOT without `numbers` lists the account's numbers, all Active and unchanged.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: UpdateKind = UpdateKind.UPDATES
+    sub_account: str | None = None
+    numbers: tuple[NumberChange, ...] = ()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.kind is UpdateKind.UPDATES and not self.numbers:
+            raise ValueError("UPDATES needs numbers: give those that have changed")
+        return self
+
+
+class NumberUpdates:
+    """Sends updates. `speed` is the sandbox's."""
+
+    def __init__(
+        self, account: Account, *, delivery: Delivery, orders: EventOrders, timers: Timers, speed: float
+    ) -> None:
+        self._account = account
+        self._delivery = delivery
+        self._orders = orders
+        self._timers = timers
+        self._speed = speed
+
+    def send(self, order: NumberUpdateOrder) -> None:
+        """Send an update. Raises ValueError if nobody has registered for updates."""
+        sub_account = self.sub_account_of(order)
+        hook = self._account.hook(sub_account, EventKind.VNU)
+        how = self._orders.take(EventKind.VNU, None)
+        if hook is None or how.drop:
+            return
+        told = _update(order, sub_account, self._account)
+        send = partial(self._delivery.send, hook, told)
+        self._timers.after(how.delay_seconds / self._speed, partial(send, retries=how.retries))
+        if how.duplicates and how.duplicate_after != "VSS":
+            after = how.delay_seconds + how.duplicate_after
+            self._timers.after(after / self._speed, partial(send, copies=how.duplicates, retries=0))
+
+    def sub_account_of(self, order: NumberUpdateOrder) -> str:
+        """Whose numbers it is about. Raises ValueError as `send` does."""
+        sub_account = order.sub_account or self._account.first_with(EventKind.VNU)
+        if sub_account is None or self._account.hook(sub_account, EventKind.VNU) is None:
+            raise ValueError("nobody wants updates of numbers: register a VNU webhook, or give --webhook")
+        return sub_account
+
+
+def _update(order: NumberUpdateOrder, sub_account: str, account: Account) -> dict[str, object]:
+    now = datetime.now(UTC)
+    numbers = order.numbers or [NumberChange(msisdn=each, update_status="NO_CHANGE") for each in account.numbers]
+    payload = {
+        "subAccountId": sub_account,
+        "totalNumbers": len(numbers),
+        "updateEventType": order.kind.value,
+        "virtualNumbers": [
+            {
+                "msisdn": number.msisdn.removeprefix("+"),
+                "countryCode": phone.country_of(number.msisdn),
+                "operationalStatus": number.operational_status,
+                "updateStatus": number.update_status,
+                "referenceId": number.reference_id,
+                "rentalPrice": number.rental_price,
+                "incomingRate": number.incoming_rate,
+                "billingUnit": number.billing_unit,
+                "billingCurrency": number.billing_currency,
+                "updatedTimestamp": wire_time((number.updated_at or now).astimezone(UTC)),
+            }
+            for number in numbers
+        ],
+    }
+    return event("VIRTUAL_NUMBER_UPDATE", "Update of virtual numbers", payload)

@@ -1,0 +1,64 @@
+"""What the receiver of a call action event answered, judged as the service would (8x8 call action handling guide)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from voiceflow_worker.model.flows.callflow import find_problems
+from voiceflow_worker.model.flows.values import is_list, is_object
+from voiceflow_worker.sandbox.events.account import Account
+from voiceflow_worker.sandbox.events.answers import against_account
+from voiceflow_worker.sandbox.events.delivery import DeliveryEntry
+
+_INVALID_FLOW = -2003
+_SOURCE_NOT_ALLOWED = -2008
+_API_SOURCE_NOT_ALLOWED = -1014
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What to do next; `client_action_id` None if the answer gave none."""
+
+    actions: Sequence[object]
+    client_action_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why the session cannot go on, as its summary is to tell."""
+
+    code: int
+    message: str
+
+
+def judged_reply(answer: DeliveryEntry | None, account: Account) -> Reply | Refusal:
+    """The actions that were answered, or what is wrong with the answer. None is a question that got none."""
+    if answer is None:
+        return Refusal(_INVALID_FLOW, "the call action event was not answered")
+    if answer.status is None:
+        return Refusal(_INVALID_FLOW, f"the call action event was not answered: {answer.error}")
+    if answer.status != 200:
+        return Refusal(_INVALID_FLOW, f"the call action event was answered with HTTP status {answer.status}")
+    try:
+        body: object = orjson.loads(answer.answer or b"")
+    except orjson.JSONDecodeError:
+        return Refusal(_INVALID_FLOW, "the answer to the call action event is no JSON")
+    problem = next((found for found in find_problems(body, reply=True) if found.is_error), None)
+    if problem is not None:
+        return Refusal(_INVALID_FLOW, f"the answer to the call action event is invalid: {problem}")
+    flow, action_id = _read(body)
+    if not flow:
+        return Refusal(_INVALID_FLOW, "the answer to the call action event has no actions")
+    for found in against_account(flow, account):
+        code = _SOURCE_NOT_ALLOWED if found.code == _API_SOURCE_NOT_ALLOWED else _INVALID_FLOW
+        return Refusal(code, found.message)
+    return Reply(flow, action_id)
+
+
+def _read(body: object) -> tuple[Sequence[object], str | None]:
+    given: Mapping[str, object] = body if is_object(body) else {}
+    flow, action_id = given.get("callflow"), given.get("clientActionId")
+    return flow if is_list(flow) else (), action_id if isinstance(action_id, str) else None

@@ -1,0 +1,169 @@
+"""Tells the account's webhooks what goes on in a call: each kind of event where it is registered, as ordered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
+
+from voiceflow_worker.model.reports.events import ActionStatus
+from voiceflow_worker.sandbox.calls.call import Call, Leg
+from voiceflow_worker.sandbox.calls.call_events import LegState, action_event, recording_event, status_event
+from voiceflow_worker.sandbox.calls.summary import session_summary
+from voiceflow_worker.sandbox.calls.timers import Timers
+from voiceflow_worker.sandbox.events.account import Account
+from voiceflow_worker.sandbox.events.delivery import Delivery, DeliveryEntry, Hook
+from voiceflow_worker.sandbox.orders.event_orders import EventKind, EventOrder, EventOrders
+from voiceflow_worker.sandbox.orders.recordings import RecordingOrder
+
+Worded: TypeAlias = Callable[[], Mapping[str, object]]
+"""Words an event: only for somebody, for it takes longer than all else about a call."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """One event, and how it is to go."""
+
+    hook: Hook
+    event: Mapping[str, object]
+    order: EventOrder
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question that was asked: its answer, None if it was lost, and how many seconds the caller waited for it."""
+
+    answer: DeliveryEntry | None
+    seconds: float
+
+
+class Reports:
+    """Words events and hands them over for delivery.
+
+    `speed` is the sandbox's; `within` how many true seconds the answer to a call action event may take; with
+    `statuses` call status events go to the webhook for all events too.
+    """
+
+    def __init__(
+        self,
+        *,
+        account: Account,
+        delivery: Delivery,
+        orders: EventOrders,
+        timers: Timers,
+        speed: float,
+        within: float,
+        statuses: bool,
+    ) -> None:
+        self._account = account
+        self._delivery = delivery
+        self._orders = orders
+        self._timers = timers
+        self._speed = speed
+        self._within = within
+        self._statuses = statuses
+
+    # -- what to do next? --------------------------------------------------------------------------------------------
+
+    def can_ask(self, call: Call) -> bool:
+        """Whether anybody is there to be asked what to do next."""
+        return self._account.hook(call.sub_account, EventKind.VCA) is not None
+
+    async def ask(self, call: Call, status: ActionStatus, *, dtmf: str | None, at: float, sip_code: int = 200) -> Asked:
+        """Ask what to do next, and wait for the answer."""
+        sent = self._prepared(
+            call, EventKind.VCA, partial(action_event, call, status, dtmf=dtmf, at=at, sip_code=sip_code)
+        )
+        if sent is None:
+            await asyncio.sleep(self._within / self._speed)
+            return Asked(None, self._within)
+        delay = sent.order.delay_seconds
+        if delay:
+            await asyncio.sleep(delay / self._speed)
+        self._repeat(call, sent)
+        answer = await self._delivery.ask(sent.hook, sent.event, within=self._within, retries=sent.order.retries or 0)
+        call.has_told(EventKind.VCA)
+        return Asked(answer, delay + answer.seconds)
+
+    # -- what happened -----------------------------------------------------------------------------------------------
+
+    def tells_statuses(self, call: Call) -> bool:
+        """Whether anybody wants to know each state of the call."""
+        hook = self._account.hook(call.sub_account, EventKind.VCS)
+        if hook is None:
+            return False
+        wanted = None if call.script is None else call.script.statuses
+        if wanted is not None:
+            return wanted
+        return self._statuses or not self._account.is_for_all(hook)
+
+    def status(self, call: Call, leg: Leg, state: LegState, *, at: float) -> None:
+        """A leg has changed its state."""
+        if self.tells_statuses(call):
+            self._tell(call, EventKind.VCS, partial(status_event, call, leg, state, at=at))
+
+    def recording(self, call: Call, recording: RecordingOrder) -> None:
+        """A recording is ready."""
+        self._tell(call, EventKind.VRU, partial(recording_event, call, recording))
+
+    def summary(self, call: Call) -> None:
+        """The session has ended."""
+        script = call.summary_script
+        sent = None
+        if script is None or not script.drop:
+            sent = self._prepared(call, EventKind.VSS, partial(session_summary, call))
+        if sent is None:
+            self._summed_up(call)
+            return
+        retries = script.retries if script is not None and sent.order.retries is None else sent.order.retries
+        copies = 1 if script is None else 1 + script.duplicates
+        self._later(sent.order.delay_seconds, partial(self._send_summary, call, sent, copies, retries))
+
+    def _send_summary(self, call: Call, sent: _Sent, copies: int, retries: int | None) -> None:
+        self._repeat(call, sent)
+        self._delivery.send(sent.hook, sent.event, copies=copies, retries=retries, then=partial(self._summed_up, call))
+
+    def _summed_up(self, call: Call) -> None:
+        call.has_told(EventKind.VSS)
+        waiting, call.after_summary = call.after_summary, ()
+        for send in waiting:
+            send()
+
+    # -- on its way --------------------------------------------------------------------------------------------------
+
+    def _tell(self, call: Call, kind: EventKind, worded: Worded) -> None:
+        sent = self._prepared(call, kind, worded)
+        if sent is not None:
+            self._later(sent.order.delay_seconds, partial(self._send, call, sent))
+
+    def _send(self, call: Call, sent: _Sent) -> None:
+        self._repeat(call, sent)
+        kind = sent.order.event
+        self._delivery.send(sent.hook, sent.event, retries=sent.order.retries, then=partial(call.has_told, kind))
+
+    def _prepared(self, call: Call, kind: EventKind, worded: Worded) -> _Sent | None:
+        """The event with its order; None if it is for nobody, or shall be lost."""
+        hook = self._account.hook(call.sub_account, kind)
+        if hook is None:
+            return None
+        order = self._orders.take(kind, call.request.destination)
+        return None if order.drop else _Sent(hook, worded(), order)
+
+    def _repeat(self, call: Call, sent: _Sent) -> None:
+        """Send the copies that were ordered, when they were ordered for."""
+        order = sent.order
+        if not order.duplicates:
+            return
+        send = partial(self._delivery.send, sent.hook, sent.event, copies=order.duplicates, retries=0)
+        if order.duplicate_after == "VSS":
+            call.after_summary += (send,)
+        else:
+            self._later(order.duplicate_after, send)
+
+    def _later(self, seconds: float, step: partial[None]) -> None:
+        if seconds:
+            self._timers.after(seconds / self._speed, step)
+        else:
+            step()

@@ -1,0 +1,1 @@
+"""The exchange: calls dialled, put through, and carried out action by action."""

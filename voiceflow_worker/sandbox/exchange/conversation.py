@@ -1,0 +1,228 @@
+"""One call that was answered, action by action: what is said, what keys are pressed, who else is called."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from random import Random
+
+from voiceflow_worker.model.flows.actions import Action
+from voiceflow_worker.model.reports.events import ActionStatus
+from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.sandbox.calls.call import Call, Leg
+from voiceflow_worker.sandbox.calls.call_events import LegState, sip_code_of
+from voiceflow_worker.sandbox.calls.capture import Question, listen, read_question
+from voiceflow_worker.sandbox.calls.speech import read_action, repetitions, seconds_of, speech_seconds, text, wording
+from voiceflow_worker.sandbox.events.account import Account
+from voiceflow_worker.sandbox.events.replies import Refusal, judged_reply
+from voiceflow_worker.sandbox.events.reports import Reports
+from voiceflow_worker.sandbox.orders.caller import Caller
+from voiceflow_worker.sandbox.orders.recordings import RecordingOrder, Recordings
+from voiceflow_worker.sandbox.orders.script import Script
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """What every conversation has around it; `speed` is how much quicker than life it goes."""
+
+    account: Account
+    reports: Reports
+    recordings: Recordings
+    speed: float
+
+
+class _End(Enum):
+    """How the actions came to their end."""
+
+    IN_ORDER = auto()
+    HUNG_UP = auto()
+
+
+class Conversation:
+    """Plays one call from its being answered to its end, and leaves in the call what happened.
+
+    Its clock runs at the pace of the people on the phone, in seconds since the dialling.
+    """
+
+    def __init__(self, call: Call, stage: Stage) -> None:
+        script = call.script
+        self._call = call
+        self._stage = stage
+        self._now = call.plan.ring_seconds
+        self._dice = Random(f"{call.plan.luck}/conversation")
+        self._caller = Caller(Random(f"{call.plan.luck}/keys"), None if script is None else script.keys)
+        self._action_seconds = None if script is None else script.action_seconds
+        self._heard: list[str] = []
+        self._pressed: list[str | None] = []
+        self._second: Leg | None = None
+        call.entry.heard, call.entry.pressed = self._heard, self._pressed
+
+    async def play(self) -> None:
+        """Go through it."""
+        call, leg = self._call, self._call.first_leg
+        leg.connected, leg.status = self._now, SessionStatus.COMPLETED
+        self._stage.reports.status(call, leg, LegState.CONNECTED, at=self._now)
+        end = await self._course()
+        if self._second is not None:
+            await self._hang_up_second(self._second, talks=end is _End.IN_ORDER)
+        leg.ended = self._now
+        leg.ends()
+        self._stage.reports.status(call, leg, LegState.DISCONNECTED, at=self._now)
+        call.plan = replace(call.plan, talk_seconds=leg.ended - leg.connected)
+        if call.plan.status is SessionStatus.COMPLETED:
+            # With two legs the session's status is that of the second (8x8 number masking guide, "Session statuses").
+            call.plan = replace(call.plan, status=call.legs[-1].status)
+        if isinstance(end, Refusal):
+            call.plan = replace(call.plan, status=SessionStatus.ERROR, code=end.code, message=end.message)
+        for recorded in call.legs:
+            if recorded.is_recorded and recorded.connected is not None:
+                self._record(recorded, recorded.ended - recorded.connected)
+
+    async def _course(self) -> _End | Refusal:
+        """Action after action, to the hang-up, the end of the actions, or an error."""
+        actions = list(self._call.request.actions[1:])
+        if not self._call.request.actions:
+            reply = await self._ask(ActionStatus.CALL_RECEIVED, None)
+            if isinstance(reply, Refusal):
+                return reply
+            actions = reply
+        while actions:
+            entry = actions.pop(0)
+            action, params = read_action(entry)
+            if action is Action.MAKE_CALL and self._second is not None:
+                break  # two parties are all that can talk; a third waits for nobody
+            self._call.last_action = action or self._call.last_action
+            match action:
+                case Action.HANGUP:
+                    break
+                case Action.SAY_AND_CAPTURE:
+                    question = read_question(params)
+                    digits, hung_up = await self._question(question, params)
+                    if hung_up:
+                        return _End.HUNG_UP
+                    if self._stage.reports.can_ask(self._call):
+                        reply = await self._ask(ActionStatus.ACTION_COMPLETED, digits)
+                        if isinstance(reply, Refusal):
+                            return reply
+                        actions = reply
+                case _:
+                    following = await self._step(action, params)
+                    if isinstance(following, Refusal):
+                        return following
+                    actions = actions if following is None else following
+        return _End.IN_ORDER
+
+    async def _step(self, action: Action | None, params: Mapping[str, object]) -> list[object] | Refusal | None:
+        """An action that is no question; what the receiver says is to be done next, None where it is not asked."""
+        script = self._call.script
+        asks = script is not None and script.steps and self._stage.reports.can_ask(self._call)
+        sip_code = 200
+        if action is Action.MAKE_CALL:
+            await self._call_second(params)
+            sip_code = sip_code_of(self._call.legs[-1].status)
+            if asks and self._second is not None:
+                await self._hang_up_second(self._second, talks=True)
+                self._second = None
+        else:
+            await self._play(action, params)
+        return await self._ask(ActionStatus.ACTION_COMPLETED, None, sip_code=sip_code) if asks else None
+
+    # -- actions -----------------------------------------------------------------------------------------------------
+
+    async def _play(self, action: Action | None, params: Mapping[str, object]) -> None:
+        said = wording(action, params)
+        for _ in range(repetitions(params)):
+            if said is not None:
+                await self._say(said, seconds_of(action, params))
+
+    async def _question(self, question: Question, params: Mapping[str, object]) -> tuple[str | None, bool]:
+        """The digits that were heard, None if there were none or too few each time; and whether the person hung up."""
+        presses = self._caller.answer(fewest=question.min_digits)
+        for attempt in range(question.tries):
+            await self._play(Action.SAY_AND_CAPTURE, params)
+            heard = listen(question, presses[min(attempt, len(presses) - 1)])
+            await self._pass(heard.seconds)
+            if heard.hung_up:
+                return None, True
+            message = text(params, "failureMessage" if heard.digits is None else "successMessage")
+            if message:
+                await self._say(message, speech_seconds(message, params))
+            if heard.digits is not None:
+                self._pressed.append(heard.digits)
+                return heard.digits, False
+        self._pressed.append(None)
+        return None, False
+
+    async def _ask(self, status: ActionStatus, dtmf: str | None, *, sip_code: int = 200) -> list[object] | Refusal:
+        """What the receiver says is to be done next."""
+        asked = await self._stage.reports.ask(self._call, status, dtmf=dtmf, at=self._now, sip_code=sip_code)
+        self._now += asked.seconds
+        reply = judged_reply(asked.answer, self._stage.account)
+        if isinstance(reply, Refusal):
+            return reply
+        # What was given once stays: the service sends back the last one (8x8 voice call action guide).
+        self._call.client_action_id = reply.client_action_id or self._call.client_action_id
+        return list(reply.actions)
+
+    async def _call_second(self, params: Mapping[str, object]) -> None:
+        script, reports = self._call.script, self._stage.reports
+        wanted = None if script is None else script.bridge_outcome
+        leg = Leg(
+            source=text(params, "source"),
+            destination=text(params, "destination"),
+            dialled=self._now,
+            status=SessionStatus(wanted or "COMPLETED"),
+            is_recorded=params.get("callRecording") is True,
+        )
+        self._call.legs.append(leg)
+        leg.rings(self._call.entry)
+        reports.status(self._call, leg, LegState.INITIATED, at=self._now)
+        await self._pass(self._dice.uniform(20, 40) if wanted == "NO_ANSWER" else self._dice.uniform(2, 10))
+        if leg.status is SessionStatus.COMPLETED:
+            leg.connected = self._now
+            self._second = leg
+            self._call.entry.bridged_to = leg.destination
+            reports.status(self._call, leg, LegState.CONNECTED, at=self._now)
+        else:
+            leg.ended = self._now
+            leg.ends()
+            reports.status(self._call, leg, LegState.DISCONNECTED, at=self._now)
+
+    async def _hang_up_second(self, leg: Leg, *, talks: bool) -> None:
+        """The two have talked, unless the call broke off, and then both lines are free."""
+        script = self._call.script
+        seconds = self._dice.uniform(20, 90)
+        if script is not None and script.bridge_seconds is not None:
+            seconds = script.bridge_seconds
+        elif isinstance(script, Script) and script.talk_seconds is not None:
+            seconds = script.talk_seconds
+        if talks:
+            await self._pass(seconds)
+        leg.ended = self._now
+        leg.ends()
+        self._stage.reports.status(self._call, leg, LegState.DISCONNECTED, at=self._now)
+
+    def _record(self, leg: Leg, seconds: float) -> None:
+        name = f"recordings/{self._call.session_id}/{leg.call_id}.mp3"
+        recording = RecordingOrder(
+            session_id=self._call.session_id,
+            url=name,
+            seconds=round(seconds, 3),
+            started_at=self._call.moment(leg.connected or 0.0),
+        )
+        self._stage.recordings.add(recording)
+        self._stage.reports.recording(self._call, recording)
+
+    # -- time --------------------------------------------------------------------------------------------------------
+
+    async def _say(self, said: str, seconds: float) -> None:
+        self._heard.append(said)
+        await self._pass(seconds if self._action_seconds is None else self._action_seconds)
+
+    async def _pass(self, seconds: float) -> None:
+        """So much time passes for the people on the phone."""
+        self._now += seconds
+        if seconds > 0:
+            await asyncio.sleep(seconds / self._stage.speed)

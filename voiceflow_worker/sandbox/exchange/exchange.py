@@ -1,0 +1,138 @@
+"""The exchange: dials what was accepted, puts through what comes in, lets it take its course, tells how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+
+from voiceflow_worker.model.reports.events import Direction
+from voiceflow_worker.sandbox.calls.activity import Activity
+from voiceflow_worker.sandbox.calls.call import Call, Leg
+from voiceflow_worker.sandbox.calls.call_events import LegState
+from voiceflow_worker.sandbox.calls.call_log import CallLog
+from voiceflow_worker.sandbox.calls.outcomes import too_late
+from voiceflow_worker.sandbox.calls.speech import heard_of, is_interactive, read_action
+from voiceflow_worker.sandbox.calls.timers import Timers
+from voiceflow_worker.sandbox.exchange.conversation import Conversation, Stage
+
+
+class Exchange:
+    """Calls under way. `now` gives the sandbox's own time; the stage's speed is how much quicker than life it goes.
+
+    A call whose course is told by its plan is two timers; one with questions, or a second party, is a task of its own.
+    """
+
+    def __init__(
+        self,
+        activity: Activity,
+        *,
+        timers: Timers,
+        stage: Stage,
+        log: CallLog,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._activity = activity
+        self._timers = timers
+        self._stage = stage
+        self._log = log
+        self._now = now
+        self._conversations: set[asyncio.Task[None]] = set()
+
+    def place(self, call: Call) -> None:
+        """Take an accepted call: dial it now, or when its plan says so."""
+        if call.plan.dial_seconds > 0:
+            self._after(call.plan.dial_seconds, partial(self._dial, call))
+        else:
+            self._dial(call)
+
+    def put_through(self, call: Call) -> None:
+        """Take a call that comes in: the account's receiver says what is to be done with it."""
+        call.dialled_at = self._now()
+        leg = Leg(source=call.request.source, destination=call.request.destination, direction=Direction.INBOUND)
+        call.legs.append(leg)
+        self._stage.reports.status(call, leg, LegState.RECEIVED, at=0.0)
+        self._converse(call)
+
+    def _dial(self, call: Call) -> None:
+        valid_until = call.request.valid_until
+        now = self._now()
+        if valid_until is not None and now >= valid_until:
+            call.plan = too_late(call.plan)
+        else:
+            call.dialled_at = now
+            call.entry.rang = call.plan.rings
+        plan = call.plan
+        if call.entry.rang:
+            converses = plan.is_answered and is_interactive(call.request.actions)
+            self._ring(call, converses=converses)
+            if converses:
+                self._after(plan.ring_seconds, partial(self._converse, call))
+                return
+        self._after(plan.ring_seconds + plan.talk_seconds + plan.lag_seconds, partial(self._end_as_planned, call))
+
+    def _ring(self, call: Call, *, converses: bool) -> None:
+        """The call as its plan tells it; who `converses` will tell the rest."""
+        plan, request, reports = call.plan, call.request, self._stage.reports
+        ended = plan.ring_seconds + plan.talk_seconds
+        leg = Leg(
+            source=request.source,
+            destination=request.destination,
+            connected=plan.ring_seconds if plan.is_answered else None,
+            ended=ended,
+            status=plan.status,
+        )
+        call.legs.append(leg)
+        leg.rings(call.entry)
+        if not reports.tells_statuses(call):
+            return
+        reports.status(call, leg, LegState.INITIATED, at=0.0)
+        if not converses:
+            if leg.connected is not None:
+                self._after(leg.connected, partial(reports.status, call, leg, LegState.CONNECTED, at=leg.connected))
+            self._after(ended, partial(reports.status, call, leg, LegState.DISCONNECTED, at=ended))
+
+    def _converse(self, call: Call) -> None:
+        task = asyncio.get_running_loop().create_task(self._conversation(call))
+        self._activity.begin()
+        self._conversations.add(task)
+        task.add_done_callback(self._conversation_ended)
+
+    async def _conversation(self, call: Call) -> None:
+        await Conversation(call, self._stage).play()
+        self._after(call.plan.lag_seconds, partial(self._end, call))
+
+    def _conversation_ended(self, task: asyncio.Task[None]) -> None:
+        self._conversations.discard(task)
+        self._activity.end()
+
+    def _end_as_planned(self, call: Call) -> None:
+        """A call without questions was heard to its end, if it was answered."""
+        actions = call.request.actions
+        for leg in call.legs:
+            leg.ends(ago=call.plan.lag_seconds / self._stage.speed)
+        if call.plan.is_answered:
+            call.entry.heard = tuple(heard_of(actions))
+            call.last_action = read_action(actions[-1])[0] or call.last_action
+        self._end(call)
+
+    def _end(self, call: Call) -> None:
+        call.entry.outcome = call.plan.status.value
+        self._log.add(call)
+        self._stage.reports.summary(call)
+
+    def _after(self, seconds: float, step: Callable[[], None]) -> None:
+        self._timers.after(seconds / self._stage.speed, step)
+
+    def clear(self) -> None:
+        """Let calls under way end without a word."""
+        self._timers.clear()
+        for task in self._conversations:
+            task.cancel()
+
+    async def aclose(self) -> None:
+        """The same, and wait until they have ended."""
+        self.clear()
+        if self._conversations:
+            await asyncio.wait(list(self._conversations))

@@ -1,0 +1,1 @@
+"""Orders to the sandbox: how calls end, how events arrive, which faults it shows."""

@@ -1,0 +1,198 @@
+"""Faults to order: how the sandbox shall misbehave, towards whom, and how often."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from voiceflow_worker.sandbox.orders.orders import OrderBook, same_number
+
+
+class FaultKind(StrEnum):
+    """What goes wrong."""
+
+    DELAY = "delay"
+    """The answer comes `seconds` late; or when an event of the call was answered (`until`), a minute late at most."""
+    STATUS = "status"
+    """Another answer: `status`, with `code` and `message` as the service words refusals, or any `body`."""
+    PLATFORM = "platform"
+    """An error of 8x8's platform, which stands before the API: `status` (400, 401, 403, 404, 410 or 426; 403 unless
+    given), with `code` and `message` in its own form."""
+    THROTTLE = "throttle"
+    """429, with `retry_after` if it is given."""
+    RESET = "reset"
+    """The connection is reset (TCP RST), after as much of the answer as `within` says."""
+    CLOSE = "close"
+    """The connection is closed in order, without an answer."""
+    CUT = "cut"
+    """The connection is closed in order in the middle of the answer: `within` its headers or its body."""
+    STALL = "stall"
+    """No answer, or only a part of it (`within`), and the connection stays open; with `seconds`, is then reset."""
+    JUNK = "junk"
+    """200 with a `body` that is no JSON; with `raw`, bytes that are no HTTP."""
+    SURPLUS = "surplus"
+    """The answer is true, but the next POST on the same connection is first answered with one that nobody asked for,
+    `status` (429 unless given), and with its own `seconds` (0.5 unless given) later."""
+
+
+class Until(StrEnum):
+    """What a delayed answer waits for."""
+
+    VCA = "VCA"
+    """The receiver has answered the call's first call action event."""
+    VSS = "VSS"
+    """The session's summary was delivered."""
+
+
+class Place(StrEnum):
+    """When it goes wrong."""
+
+    ARRIVAL = "arrival"
+    """The request's headers are in, its body is unread; the call is not placed."""
+    BEFORE = "before"
+    """The request is in; the call is not placed (a delay: not placed yet)."""
+    AFTER = "after"
+    """The call is placed."""
+
+
+class Within(StrEnum):
+    """How much of the answer is sent before it ends."""
+
+    NOTHING = "nothing"
+    HEADERS = "headers"
+    BODY = "body"
+
+
+_TAKES: dict[FaultKind, frozenset[str]] = {
+    FaultKind.DELAY: frozenset({"seconds", "until"}),
+    FaultKind.STATUS: frozenset({"status", "code", "message", "body", "headers", "retry_after", "location"}),
+    FaultKind.PLATFORM: frozenset({"status", "code", "message", "headers"}),
+    FaultKind.THROTTLE: frozenset({"retry_after", "body", "headers"}),
+    FaultKind.RESET: frozenset({"within"}),
+    FaultKind.CLOSE: frozenset(),
+    FaultKind.CUT: frozenset({"within"}),
+    FaultKind.STALL: frozenset({"within", "seconds"}),
+    FaultKind.JUNK: frozenset({"body", "raw", "status", "headers"}),
+    FaultKind.SURPLUS: frozenset({"status", "code", "message", "body", "headers", "retry_after", "seconds"}),
+}
+_FOR_ALL = frozenset({"fault", "destination", "next_calls", "times", "place"})
+# What the service says by itself is decided before a call is placed; what goes wrong on the line is worst after it.
+_TURNS_AWAY = frozenset({FaultKind.STATUS, FaultKind.PLATFORM, FaultKind.THROTTLE})
+_OF_THE_PLATFORM = frozenset({400, 401, 403, 404, 410, 426})
+
+_LONGEST_WAIT = 60.0
+
+
+class Fault(BaseModel):
+    """One fault: its kind, its parameters, and which POSTs to the callflows endpoint it is for.
+
+    For POSTs to `destination`, or else for any; `times` of them, once unless given, always if null. `next` n is any n
+    POSTs. `place` is "before" for status, platform and throttle, else "after", unless given.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    fault: FaultKind
+    destination: str | None = None
+    next_calls: int | None = Field(default=None, alias="next", ge=1)
+    times: int | None = Field(default=None, ge=1)
+    place: Place = Place.AFTER
+    seconds: float | None = Field(default=None, ge=0)
+    until: Until | None = None
+    status: int | None = Field(default=None, ge=200, le=599)
+    code: int | None = None
+    message: str | None = None
+    body: Any = None
+    headers: dict[str, str] = Field(default_factory=dict[str, str])
+    retry_after: float | str | None = None
+    location: str | None = None
+    within: Within = Within.NOTHING
+    raw: bool = False
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        given = self.model_fields_set
+        strange = sorted(given - _FOR_ALL - _TAKES[self.fault])
+        if strange:
+            raise ValueError(
+                f"{self.fault} takes {', '.join(sorted(_TAKES[self.fault])) or 'nothing'}, not {', '.join(strange)}"
+            )
+        if self.destination is not None and self.next_calls is not None:
+            raise ValueError("give destination or next, not both; times says how often a destination's calls are meant")
+        if self.next_calls is not None and "times" in given:
+            raise ValueError("next says how often already; leave times out")
+        if self.place is Place.ARRIVAL and self.destination is not None:
+            raise ValueError("on arrival nobody knows the destination: the body is unread; use next")
+        if self.fault is FaultKind.DELAY and self.seconds is None and self.until is None:
+            raise ValueError("delay needs seconds, or until")
+        if self.until is not None and self.happens is not Place.AFTER:
+            raise ValueError("until is for a call that was placed; leave place out")
+        if self.fault is FaultKind.STATUS and self.status is None:
+            raise ValueError("status needs a status")
+        if self.fault is FaultKind.PLATFORM and self.status not in _OF_THE_PLATFORM | {None}:
+            raise ValueError(f"the platform's errors come with {', '.join(map(str, sorted(_OF_THE_PLATFORM)))}")
+        if self.fault is FaultKind.SURPLUS and self.happens is not Place.AFTER:
+            raise ValueError("a surplus comes after a true answer; leave place out")
+        if self.fault is FaultKind.CUT and self.within is Within.NOTHING and "within" in given:
+            raise ValueError("cut is within headers or body; close sends nothing at all")
+        return self
+
+    @property
+    def longest(self) -> float:
+        """How many seconds late the answer is at most."""
+        return self.seconds if self.seconds is not None else _LONGEST_WAIT
+
+    @property
+    def happens(self) -> Place:
+        """When it goes wrong."""
+        if "place" in self.model_fields_set:
+            return self.place
+        return Place.BEFORE if self.fault in _TURNS_AWAY else Place.AFTER
+
+    @property
+    def cut_within(self) -> Within:
+        """How much of the answer is sent."""
+        if self.fault is FaultKind.SURPLUS and self.happens is not Place.AFTER:
+            raise ValueError("a surplus comes after a true answer; leave place out")
+        if self.fault is FaultKind.CUT and "within" not in self.model_fields_set:
+            return Within.BODY
+        return self.within
+
+    @property
+    def for_destination(self) -> str | None:
+        """The destination it is for; None for every one."""
+        return None if self.destination is None else same_number(self.destination)
+
+    @property
+    def count(self) -> int | None:
+        """For how many POSTs it stands; None for all."""
+        if self.next_calls is not None:
+            return self.next_calls
+        return self.times if "times" in self.model_fields_set else 1
+
+
+class Faults:
+    """The faults that were ordered."""
+
+    def __init__(self) -> None:
+        self._on_arrival: OrderBook[Fault] = OrderBook()
+        self._others: OrderBook[Fault] = OrderBook()
+
+    def add(self, fault: Fault) -> None:
+        """Order a fault."""
+        (self._on_arrival if fault.happens is Place.ARRIVAL else self._others).add(fault)
+
+    def on_arrival(self) -> Fault | None:
+        """The fault for a request whose headers are in."""
+        return self._on_arrival.take(None)
+
+    def for_call(self, destination: str | None) -> Fault | None:
+        """The fault for a call to this destination."""
+        return self._others.take(destination)
+
+    def clear(self) -> None:
+        """Forget all faults."""
+        self._on_arrival.clear()
+        self._others.clear()

@@ -1,0 +1,1 @@
+"""Menus over webhooks: call action events answered once, whichever receivers get them."""

@@ -1,0 +1,174 @@
+"""Call action events (VCA) answered by menus: found, planned, run once, stored, answered."""
+
+from __future__ import annotations
+
+import hashlib
+import traceback
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from voiceflow_worker.core.events.bridges import Bridges
+from voiceflow_worker.core.events.callers import Callers, Line
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.together import together
+from voiceflow_worker.ivr.answer import Answer, Result
+from voiceflow_worker.ivr.approval import approval
+from voiceflow_worker.ivr.caller import Caller
+from voiceflow_worker.ivr.menu import Menu
+from voiceflow_worker.ivr.menus import HANDLER_LIMIT, Menus
+from voiceflow_worker.model.flows.callflow import CallFlow
+from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction
+from voiceflow_worker.webhooks.menus.journal import Entry, MenuJournal
+from voiceflow_worker.webhooks.menus.metrics import MenuMetrics
+from voiceflow_worker.webhooks.menus.once import AnswersOnce
+from voiceflow_worker.webhooks.ports import EventAnswer, OtherEvent
+
+_log = structlog.get_logger("voiceflow.ivr")
+
+STORING = timedelta(seconds=1)
+"""How much longer than its handler may take an event is claimed: for storing what came of it."""
+IN_ALL = timedelta(seconds=4, milliseconds=500)
+"""What a handler has left when its event was claimed by another receiver before, which died."""
+AT_LEAST = timedelta(seconds=1)
+FRAMES = 4
+"""Frames of a handler's failure that are logged."""
+
+
+_NO_FAULT = frozenset({Result.NO_MENU, Result.NOT_BRIDGED})
+_NOBODY = Caller(now=datetime.min.replace(tzinfo=UTC))
+
+
+class MenuEvents:
+    """Answers call action events by menus: `webhook_app(…, on_event=MenuEvents(store, menu))`.
+
+    `menus` are first menus; the first takes calls whose job names none. The menu `approval` is always served beside
+    them. `policy` must be that of the workers. A handler may take `handler_limit`. `registry` takes the metrics.
+
+    Any number of receivers may answer for one store: nothing is remembered here. The same event gets the same answer,
+    byte for byte, and its handler runs once; after a crash in mid-handler, or when the store failed, it may run again.
+    What was pressed is stored before the answer is given. Raises InvalidInputError when two menus have one name.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *menus: Menu,
+        policy: CallPolicy | None = None,
+        handler_limit: timedelta = HANDLER_LIMIT,
+        registry: CollectorRegistry | None = None,
+    ) -> None:
+        self.menu_names = tuple(menu.name for menu in menus)
+        own: Sequence[Menu] = () if any(menu.name == approval.name for menu in menus) else (approval,)
+        self.menus = Menus(*menus, beside=own, handler_limit=handler_limit)
+        self._store = store
+        policy = policy or CallPolicy()
+        self._callers = Callers(store, policy)
+        self._bridges = Bridges(store, policy)
+        self._once = AnswersOnce(store.records, store.clock, claim_for=handler_limit + STORING)
+        self._journal = MenuJournal(self._callers, self._once)
+        self._metrics = MenuMetrics(CollectorRegistry() if registry is None else registry)
+        self._limit = handler_limit
+        _loaded()
+
+    async def __call__(self, event: OtherEvent) -> EventAnswer:
+        """The answer to a call action event, as bytes; None for other events. Raises StoreError, StaleJobError."""
+        return await self._answer(event) if isinstance(event, CallAction) else None
+
+    async def _answer(self, event: CallAction) -> bytes:
+        key = key_of(event)
+        lines: list[Line] = []
+        answers: list[bytes | None] = []
+
+        async def look() -> None:
+            lines.append(await self._callers.find(event))
+
+        async def recall() -> None:
+            answers.append(await (self._once.turn(key) if claims else self._once.known(key)))
+
+        # Where the event itself tells that a handler will run, its claim need not wait for the job.
+        claims = event.client_action_id is not None and self.menus.plan(event, _NOBODY).runs_code
+        began = self._store.clock.monotonic()
+        await together(look, recall)
+        line, given = lines[0], answers[0]
+        plan = self.menus.plan(event, self._caller(event, line, key))
+        if given is None and plan.runs_code and not claims:
+            given = await self._once.turn(key)
+        waited = timedelta(seconds=self._store.clock.monotonic() - began)
+        limit = min(self._limit, max(IN_ALL - waited, AT_LEAST))
+        if given is not None:
+            self._metrics.answered(Result.REPEATED)
+            if plan.press is not None:
+                # Whoever answered first may have died between storing the two.
+                await self._callers.pressed(line, plan.press, session_id=event.session_id)
+            return given
+        answer = await self.menus.answer(plan, limit=limit)
+        if called := answer.flow.destinations:
+            refusal = await self._bridges.refusal(called, line=line, session_id=event.session_id)
+            if refusal is not None:
+                answer = replace(await self.menus.not_bridged(plan, refusal), seconds=answer.seconds)
+        self._tell(answer, line, event)
+        given = await self._journal.write(
+            Entry(key=key, body=answer.body, line=line, session_id=event.session_id, press=answer.press)
+        )
+        self._metrics.answered(answer.result, seconds=answer.seconds)
+        return given
+
+    def _caller(self, event: CallAction, line: Line, key: str) -> Caller:
+        received = event.direction is None and event.call_status is ActionStatus.CALL_RECEIVED
+        is_inbound = event.direction is Direction.INBOUND or received
+        number, ours = (event.source, event.destination) if is_inbound else (event.destination, event.source)
+        job = line.job
+        return Caller(
+            now=self._store.clock.now(),
+            number=number if job is None else job.destination,
+            our_number=ours if job is None else job.source,
+            is_inbound=is_inbound,
+            data=(None if job is None else job.data) or {},
+            presses=line.presses,
+            session_id=event.session_id,
+            event_id=event.event_id or key,
+            job=job,
+            store=self._store,
+        )
+
+    def _tell(self, answer: Answer, line: Line, event: CallAction) -> None:
+        if answer.trouble is None:
+            return
+        job_id = None if line.job is None else line.job.id
+        tell = _log.info if answer.result in _NO_FAULT else _log.error
+        tell(
+            "a caller was given the fallback",
+            job=job_id,
+            session=event.session_id,
+            menu=answer.menu or None,
+            result=answer.result.value,
+            reason=answer.trouble,
+            where=None if answer.error is None else _where(answer.error),
+        )
+
+
+def _loaded() -> None:
+    """Have loaded what is loaded when it is first used (numbering plans: 30 ms), which the first caller waits for."""
+    CallFlow.bridge(source="+6531234567", destination="+6587654321").problems()
+
+
+def _where(error: BaseException) -> str:
+    """The way to where something was raised, innermost first.
+
+    No traceback: some log renderers write out the variables of each frame, and among them are what was typed at a
+    secret menu, and the person's number.
+    """
+    frames = traceback.extract_tb(error.__traceback__)[-FRAMES:]
+    return " < ".join(f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in reversed(frames))
+
+
+def key_of(event: CallAction) -> str:
+    """What tells an event from all others; one without an id is known by its session, its place and its keys."""
+    told = ("id", event.event_id) if event.event_id else ("at", event.client_action_id, event.call_status, event.dtmf)
+    parts = "\0".join(str(part) for part in (event.session_id, *told))
+    return hashlib.blake2b(parts.encode(), digest_size=16).hexdigest()
