@@ -48,8 +48,8 @@ async def write_html_report(path: Path, store: Store, queue: str, batch_id: str 
             lines.append(report_line(job))
             if len(lines) == MOST_ROWS:
                 break
-    file = resources.files("voiceflow_worker.campaigns.reports").joinpath("report.html.jinja")
-    source = file.read_text(encoding="utf-8")
+    page_file = resources.files("voiceflow_worker.campaigns.reports").joinpath("report.html.jinja")
+    source = page_file.read_text(encoding="utf-8")
     template = Environment(autoescape=True, undefined=StrictUndefined, finalize=shown_in_page).from_string(source)
     page = template.render(
         report=report,
