@@ -21,7 +21,7 @@ from voiceflow_worker import open_store
 from voiceflow_worker.cli.checks import storage, webhook
 from voiceflow_worker.cli.checks.diagnosis import Found, Level, ok
 from voiceflow_worker.cli.checks.surroundings import Account, Surroundings, surroundings
-from voiceflow_worker.core.guard.witness import HELD as SET_BACK
+from voiceflow_worker.core.guard.rollback import HELD as SET_BACK
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.gateway.account.resources import Webhook

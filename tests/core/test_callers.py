@@ -11,7 +11,7 @@ from tests.support.flows import SOURCE
 from tests.support.voices import ScriptedVoice, created, unknown
 from voiceflow_worker import CallPolicy, Job, JobState, KeyPress, PostVerdict, Settler, Store
 from voiceflow_worker.backends.contract.clock import ManualClock
-from voiceflow_worker.core.events.callers import MOST_PRESSES, VISIT_KEPT, Callers, Line, with_press
+from voiceflow_worker.core.events.callers import MOST_PRESSES, VISIT_KEPT, Callers, MenuCall, with_press
 from voiceflow_worker.core.ports import Jobs
 from voiceflow_worker.core.settling.sessions import Sessions
 from voiceflow_worker.core.settling.settle import SummaryResult
@@ -82,7 +82,7 @@ class TestAPress:
 
 async def test_a_call_is_found_by_its_session(store: Store, callers: Callers, submitted: Job) -> None:
     found = await callers.find(event(submitted, submitted.session_id))
-    assert found == Line(submitted, 1, ())
+    assert found == MenuCall(submitted, 1, ())
     await callers.pressed(found, press("1"), session_id=submitted.session_id)
     again = await callers.find(event(submitted, submitted.session_id))
     assert [each.digits for each in again.presses] == ["1"]
@@ -140,7 +140,7 @@ async def test_what_does_not_fit_the_open_post_binds_nothing(
     store: Store, callers: Callers, in_doubt: Job, changes: dict[str, object]
 ) -> None:
     found = await callers.find(replace(event(in_doubt, "s"), **changes))  # type: ignore[arg-type]
-    assert found == Line(None, None, ())
+    assert found == MenuCall(None, None, ())
     assert (await store.jobs.get([in_doubt.id]))[in_doubt.id] == in_doubt
 
 

@@ -12,7 +12,7 @@ from tests.support.troubled import passing
 from voiceflow_worker import open_store
 from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.core.ports import Limits
-from voiceflow_worker.core.sending.departures import CLOCKS_DIFFER, HORIZON, PATIENCE, STALE, Departures, Turn
+from voiceflow_worker.core.sending.departures import CLOCKS_DIFFER, HORIZON, PATIENCE, STALE, Departure, Departures
 
 pytestmark = pytest.mark.anyio
 
@@ -45,7 +45,7 @@ async def test_a_turn_from_before_the_clock_was_set_back_is_not_waited_for_as_lo
         clock.jump(timedelta(hours=-1))
         left = anyio.Event()
 
-        async def leave(turn: Turn) -> None:
+        async def leave(turn: Departure) -> None:
             await turn.near()
             assert await turn.depart(until=clock.now() + timedelta(hours=2))
             left.set()
@@ -91,7 +91,7 @@ async def test_departures_that_were_missed_do_not_come_out_in_a_bunch(stall: tim
         clock.advance(stall)
         kept = [at for at in missed if clock.now() - at <= STALE]
 
-        async def leave(turn: Turn) -> None:
+        async def leave(turn: Departure) -> None:
             assert await turn.depart(until=clock.now() + timedelta(minutes=1))
             left.append(clock.now())
 

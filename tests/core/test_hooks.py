@@ -16,11 +16,11 @@ from tests.support.telling import AwayStore, Calls, time_passing, until
 from voiceflow_worker import JobState, RedialPolicy, SessionStatus
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.outcomes.hook import HookOptions
-from voiceflow_worker.core.outcomes.hook_book import HookBook, Waiting
+from voiceflow_worker.core.outcomes.hook_backlog import HookBacklog, PendingOutcome
 from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.leader_lease import LENGTH
 from voiceflow_worker.core.ports.queue_names import QueueNames
-from voiceflow_worker.core.ports.turns import LENGTH
 from voiceflow_worker.errors import HookGoneError, InvalidInputError, TellAgainError
 from voiceflow_worker.model.records.call_outcome import CallOutcome
 
@@ -210,7 +210,7 @@ async def test_what_was_kept_before_a_crash_and_not_passed_by_the_cursor_is_told
         pass
     job = await calls.ended()
     [event] = await store.jobs.events("default")
-    await HookBook(store, hook="billing", queue="default").keep([Waiting(event=event, failures=1)])
+    await HookBacklog(store, hook="billing", queue="default").keep([PendingOutcome(event=event, failures=1)])
     async with running(hooks_for(store, heard), clock):
         await until(lambda: len(heard.told) >= 1)
         await calls.ended()

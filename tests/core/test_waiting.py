@@ -13,7 +13,7 @@ from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallRequest, open_store
 from voiceflow_worker.core.overview import waiting as module
 from voiceflow_worker.core.overview.heartbeat import Heartbeats, WorkerBeat
-from voiceflow_worker.core.overview.waiting import Waiting
+from voiceflow_worker.core.overview.waiting import WaitingCounts
 from voiceflow_worker.core.ports import Limits, Move
 from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.jobs.job import RedialPolicy
@@ -115,8 +115,8 @@ async def test_of_a_longer_queue_the_figures_are_told_as_least(monkeypatch: pyte
 
 
 def test_in_words() -> None:
-    found = Waiting(number_busy=2, window=1, redial=3, rate=4, hold=5)
+    found = WaitingCounts(number_busy=2, window=1, redial=3, rate=4, hold=5)
     assert found.in_words() == (
         "2 for a busy number, 1 for their calling window, 3 for a redial, 4 for the rate, 5 behind a hold"
     )
-    assert Waiting().in_words() == ""
+    assert WaitingCounts().in_words() == ""

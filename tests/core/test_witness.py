@@ -25,8 +25,8 @@ from voiceflow_worker import CallPolicy, JobState, PostVerdict, Worker, WorkerOp
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.memory.store import MemoryStore
 from voiceflow_worker.backends.witness import JournalFiles, journal_folder
-from voiceflow_worker.core.guard import testimony
-from voiceflow_worker.core.guard.witness import HELD
+from voiceflow_worker.core.guard import journal_check
+from voiceflow_worker.core.guard.rollback import HELD
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.moves import move
 from voiceflow_worker.errors import SettingsError, StoreReadOnlyError
@@ -355,7 +355,7 @@ async def test_jobs_that_another_process_lets_be_pruned_sooner_are_no_alarm(lab:
         later = await engine.enqueue(number(1))
         assert [each.id for each in await engine.send()] == [later.id]
         assert await hold_of(store) is None
-        told = await testimony.testimony(store, lab.files, queue="default", policy=CallPolicy())
+        told = await journal_check.check_journals(store, lab.files, queue="default", policy=CallPolicy())
         assert (told.set_back, told.forgotten) == (False, ())
     async with lab.store() as store, lab.worker(store, policy=CallPolicy()).at_work():
         assert await hold_of(store) is None
@@ -455,11 +455,11 @@ async def test_the_worker_holds_and_sends_nothing(tmp_path: Path) -> None:
         (tmp_path / f"calls.db{extra}").unlink(missing_ok=True)
     shutil.copy(tmp_path / "backup.db", tmp_path / "calls.db")
     async with open_store(url) as store:
-        told = await testimony.testimony(store, files, queue="default", policy=POLICY)
+        told = await journal_check.check_journals(store, files, queue="default", policy=POLICY)
         assert (told.files, told.calls, len(told.forgotten), told.set_back) == (1, 20, 20, True)
         result = await Worker(store, voice, rate=None, options=options, witness=files).drain()
         assert (result.doubts, [gate.reason for gate in result.holds]) == (20, [HELD])
-        told = await testimony.testimony(store, files, queue="default", policy=POLICY)
+        told = await journal_check.check_journals(store, files, queue="default", policy=POLICY)
         assert (told.calls, told.forgotten, told.set_back) == (20, (), False)
     assert len(voice.placed) == 20
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from voiceflow_worker.core.events.callers import Callers
-from voiceflow_worker.core.guard.witness import RollbackGuard
+from voiceflow_worker.core.guard.rollback import RollbackGuard
 from voiceflow_worker.core.numbers.locks import NumberLocks
 from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.sweep import Sweeper

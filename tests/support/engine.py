@@ -9,7 +9,7 @@ from typing import Self
 
 from tests.support.flows import flow
 from voiceflow_worker import CallPolicy, CallQueue, Job
-from voiceflow_worker.core.guard.witness import RollbackGuard, at_work
+from voiceflow_worker.core.guard.rollback import RollbackGuard, at_work
 from voiceflow_worker.core.ports import Store, Voice
 from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.core.ports.journal_files import Witness

@@ -19,9 +19,9 @@ from tests.support.voices import ScriptedVoice
 from voiceflow_worker import Job, JobState, Store, StoreVersionError, SuppressionList
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.witness import JournalFiles
-from voiceflow_worker.core.guard.testimony import Told, forgotten_of
+from voiceflow_worker.core.guard.journal_check import JournalledCall, forgotten_of
 from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
-from voiceflow_worker.core.outcomes.hook_book import WAITING, HookBook
+from voiceflow_worker.core.outcomes.hook_backlog import WAITING, HookBacklog
 from voiceflow_worker.core.outcomes.outbox import CURSORS, Cursors
 from voiceflow_worker.core.overview.heartbeat import WORKERS, Heartbeats, WorkerBeat
 from voiceflow_worker.core.overview.status import read_status
@@ -116,8 +116,8 @@ async def test_a_store_that_holds_a_newer_job_has_not_forgotten_it(here: Engine)
     await three(here)
     sent = await here.send()
     newer = (await here.enqueue(NEW)).id
-    posted = [Told.of(sent[0], retention=timedelta(days=1))]
-    posted.append(Told(job=replace(sent[0], id=newer), pruned_from=posted[0].pruned_from))
+    posted = [JournalledCall.of(sent[0], retention=timedelta(days=1))]
+    posted.append(JournalledCall(job=replace(sent[0], id=newer), pruned_from=posted[0].pruned_from))
     assert await forgotten_of(here.store, posted, now=here.store.clock.now()) == []
 
 
@@ -163,7 +163,7 @@ async def test_what_hooks_have_to_tell_stays_for_who_can_read_it(store: Store) -
     event = ["default.1", "ended", "2026-01-05T12:00:00+00:00", "completed", "r", 2, 7, "more"]
     fine = {"event": event, "failures": 1, "first_failed_at": None, "due_at": None, "error": "", "mood": "sunny"}
     await put(store, WAITING, **{"crm/default/1": fine, "crm/default/2": {"mood": "sunny"}, "crm/default/3": "no JSON"})
-    book = HookBook(store, hook="crm", queue="default")
+    book = HookBacklog(store, hook="crm", queue="default")
     assert [entry.event.sequence for entry in await book.waiting()] == [7]
     assert len(await store.records.scan(WAITING, now=store.clock.now())) == 3
 

@@ -9,7 +9,7 @@ from typing import Any
 from voiceflow_worker.backends.record import head_of, job_from, record_of
 from voiceflow_worker.backends.redis.connection import codec
 from voiceflow_worker.core.numbers import suppression
-from voiceflow_worker.core.outcomes import hook_book
+from voiceflow_worker.core.outcomes import hook_backlog
 from voiceflow_worker.core.overview import heartbeat
 from voiceflow_worker.core.ports import EventKind
 from voiceflow_worker.core.settling import sessions
@@ -47,6 +47,6 @@ def test_records() -> None:
     beat = heartbeat._beat(RECORDED["heartbeat"])
     assert beat is not None
     assert (beat.worker_id, beat.in_flight) == ("w", 3)
-    waiting = hook_book._read("hook/default/7", RECORDED["hook"])
+    waiting = hook_backlog._read("hook/default/7", RECORDED["hook"])
     assert waiting is not None
-    assert hook_book._written(waiting) == RECORDED["hook"]
+    assert hook_backlog._written(waiting) == RECORDED["hook"]

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from voiceflow_worker.cli.checks.diagnosis import Level
 from voiceflow_worker.core.events.progress import Heard
-from voiceflow_worker.core.overview.heard import heard_in_words
+from voiceflow_worker.core.overview.progress_text import progress_in_words
 from voiceflow_worker.core.overview.story import ending
 from voiceflow_worker.model.jobs.job import Job, JobState, Post, PostVerdict
 from voiceflow_worker.model.records.call_json import rfc3339
@@ -60,7 +60,7 @@ def steps_of(job: Job, *, heard: Heard, now: datetime) -> list[Step]:
     steps = [_enqueued(job)]
     for post in job.posts:
         steps += _sent(post)
-    steps += [Step(name="phone", at=at, message=line) for at, line in heard_in_words(heard)]
+    steps += [Step(name="phone", at=at, message=line) for at, line in progress_in_words(heard)]
     steps.sort(key=lambda step: step.at)
     steps += _standing(job, now=now)
     return steps

@@ -110,14 +110,14 @@ async def show(
 ) -> ExitCode:
     """Tell the whole story of one call: every POST, what came of it, what 8x8 told of it, and why it stands there."""
     from voiceflow_worker.core.events.progress import CallProgress
-    from voiceflow_worker.core.overview.heard import heard_as_json
+    from voiceflow_worker.core.overview.progress_text import progress_as_json
 
     output = Output(as_json=json)
     async with opened_queue(settings_from(store=store, queue=queue, wait_for_store=wait_for_store)) as calls:
         job = await calls.get(job_id)
         heard = await CallProgress(calls.store).of_job(job)
         now = calls.store.clock.now()
-    output.document({**call_as_json(job), **heard_as_json(heard)})
+    output.document({**call_as_json(job), **progress_as_json(heard)})
     if not json:
         for line in story(job, at=now, heard=heard).lines():
             output.say(line)

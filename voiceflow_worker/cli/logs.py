@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, MutableMapping
 from io import StringIO
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from voiceflow_worker.core.ports.seldom import Seldom
+from voiceflow_worker.core.ports.rate_limited_log import RateLimitedLog
 from voiceflow_worker.model.text.hiding import without_secrets_in
 from voiceflow_worker.model.text.printable import printable, printable_json, printable_line
 
@@ -62,12 +62,12 @@ def log_to_stderr(*, form: str, level: str, process: int | None = None, secrets:
 
 def _once_a_second() -> Callable[[logging.LogRecord], bool]:
     """Leaves out what a library repeats within a second: strangers can make it say the same thing very often."""
-    seldom = Seldom()
+    seldom = RateLimitedLog()
 
     def is_told(record: logging.LogRecord) -> bool:
         # What is said stands in the first line; asyncio names sockets and tasks in those that follow.
         kind = (record.name, record.levelno, str(record.msg).partition("\n")[0])
-        untold = seldom.untold(kind)
+        untold = seldom.admit(kind)
         if untold:
             record.msg = f"{record.msg} ({untold} more)"
         return untold is not None

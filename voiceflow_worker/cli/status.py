@@ -51,7 +51,7 @@ async def status(
         advice = "renew it with 8x8" if number.is_usable else "use another source for new calls"
         output.say(f"{number.in_words()}: {advice}")
     if found.lost.total:
-        from voiceflow_worker.core.guard.losses import in_words
+        from voiceflow_worker.core.guard.lost_jobs import in_words
 
         output.say(f"dropped by the store: {in_words(found.lost)}; see `voiceflow doctor`")
     return ExitCode.DONE

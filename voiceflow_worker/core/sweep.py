@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from functools import partial
 
-from voiceflow_worker.core.guard.losses import LossWatch
-from voiceflow_worker.core.guard.pruned import remember_pruned
+from voiceflow_worker.core.guard.lost_jobs import LossWatch
+from voiceflow_worker.core.guard.tombstones import remember_pruned
 from voiceflow_worker.core.outcomes.outbox import remember_forgotten
 from voiceflow_worker.core.ports import Order, Query, Store
 from voiceflow_worker.core.settling.changes import Changes

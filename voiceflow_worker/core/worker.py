@@ -12,7 +12,7 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from voiceflow_worker.core.guard.witness import RollbackGuard, at_work
+from voiceflow_worker.core.guard.rollback import RollbackGuard, at_work
 from voiceflow_worker.core.options import WorkerOptions
 from voiceflow_worker.core.overview.drain import DrainCheck, DrainResult
 from voiceflow_worker.core.overview.heartbeat import EVERY, Heartbeats, WorkerBeat
@@ -25,7 +25,7 @@ from voiceflow_worker.core.sending.submit import Flight, Submitter
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import Holds
 from voiceflow_worker.core.settling.reconcile import PATIENCE, Reconciler
-from voiceflow_worker.core.settling.voice_names import VoiceList
+from voiceflow_worker.core.settling.voice_check import VoiceList
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import (
     CallLogError,

@@ -11,7 +11,7 @@ import orjson
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from voiceflow_worker.core.ports.seldom import Seldom
+from voiceflow_worker.core.ports.rate_limited_log import RateLimitedLog
 from voiceflow_worker.errors import StaleJobError, StoreError
 from voiceflow_worker.model.reports.events import (
     CallAction,
@@ -75,7 +75,7 @@ class Receiver:
         self._on_event = on_event
         self._store_limit = store_limit.total_seconds()
         self._event_limit = event_limit.total_seconds()
-        self._seldom = Seldom()
+        self._seldom = RateLimitedLog()
         self._late = 0
         self._keeping = 0
 
@@ -160,7 +160,7 @@ class Receiver:
             # A job that others keep moving is no better than a store that is away: the event is not stored.
             return self._not_stored(event, str(error))
         except Exception:  # noqa: BLE001 - whatever it is, a 200 would be false, and one event must not take others with it
-            if (untold := self._seldom.untold(500)) is not None:
+            if (untold := self._seldom.admit(500)) is not None:
                 _log.exception("an event could not be taken, its sender was told 500", kind=_kind(event), more=untold)
             return Answer.refused(500, "failure", "the event could not be taken", odd=OddReason.FAILURE)
 
@@ -184,7 +184,7 @@ class Receiver:
 
     def _not_stored(self, event: Event, why: str) -> Answer:
         self._metrics.store_failures.inc()
-        if (untold := self._seldom.untold(503)) is not None:
+        if (untold := self._seldom.admit(503)) is not None:
             # One line a second: what is more is counted in the metrics.
             _log.warning("an event was not stored, its sender was told 503", kind=_kind(event), error=why, more=untold)
         return Answer.refused(503, "store", "the event could not be stored; send it again later")
@@ -206,7 +206,7 @@ class Receiver:
             try:
                 kept = await self._kept.keep(odd)
             except Exception as error:  # noqa: BLE001 - its sender has its answer, and nothing hangs on this
-                if (untold := self._seldom.untold("kept")) is not None:
+                if (untold := self._seldom.admit("kept")) is not None:
                     _log.warning("an odd event was not kept", reason=reason.value, error=str(error), more=untold)
             finally:
                 self._keeping -= 1

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from tests.support.redis_server import RedisServer
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, ManualClock, moved, sample_job
-from voiceflow_worker.core.guard.losses import Losses, in_words, read_losses
+from voiceflow_worker.core.guard.lost_jobs import Losses, in_words, read_losses
 from voiceflow_worker.core.overview.status import read_status
 from voiceflow_worker.core.ports import Order, Query, Store
 from voiceflow_worker.core.sweep import Sweeper

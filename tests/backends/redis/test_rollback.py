@@ -18,7 +18,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, Worker, WorkerOptions, open_store
 from voiceflow_worker.backends.witness import JournalFiles
-from voiceflow_worker.core.guard.witness import HELD
+from voiceflow_worker.core.guard.rollback import HELD
 from voiceflow_worker.core.ports import Restartable, Store
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.policy import Outcomes

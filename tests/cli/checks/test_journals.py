@@ -3,8 +3,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from voiceflow_worker.cli.checks.diagnosis import Level
-from voiceflow_worker.cli.checks.journals import judged_testimony
-from voiceflow_worker.core.guard import testimony
+from voiceflow_worker.cli.checks.journals import judged_journals
+from voiceflow_worker.core.guard import journal_check
 from voiceflow_worker.model.jobs.job import Job, JobState
 
 
@@ -17,8 +17,8 @@ def job() -> Job:
 
 
 def test_a_store_that_has_forgotten_calls_is_a_failure() -> None:
-    found = judged_testimony(
-        testimony.Testimony(files=1, calls=7, forgotten=(job(),), set_back=True), queue="reminders"
+    found = judged_journals(
+        journal_check.JournalCheck(files=1, calls=7, forgotten=(job(),), set_back=True), queue="reminders"
     )
     assert found.level is Level.FAILURE
     assert "it has forgotten 1 call that 1 journal file of this machine tells of" in found.message
@@ -26,7 +26,7 @@ def test_a_store_that_has_forgotten_calls_is_a_failure() -> None:
 
 
 def test_a_store_that_knows_what_was_sent_is_well() -> None:
-    told = judged_testimony(testimony.Testimony(files=2, calls=7, forgotten=(), set_back=False), queue="default")
+    told = judged_journals(journal_check.JournalCheck(files=2, calls=7, forgotten=(), set_back=False), queue="default")
     assert (told.level, told.message) == (Level.OK, "2 journal files of this machine; the store knows their 7 calls")
-    none = judged_testimony(testimony.Testimony(files=0, calls=0, forgotten=(), set_back=False), queue="default")
+    none = judged_journals(journal_check.JournalCheck(files=0, calls=0, forgotten=(), set_back=False), queue="default")
     assert (none.level, none.message) == (Level.OK, "there are none")

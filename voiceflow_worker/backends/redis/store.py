@@ -10,7 +10,7 @@ from voiceflow_worker.backends.redis.connection.link import Link
 from voiceflow_worker.backends.redis.control import RedisControl
 from voiceflow_worker.backends.redis.jobs import RedisJobs
 from voiceflow_worker.backends.redis.records import RedisRecords
-from voiceflow_worker.core.guard.losses import Losses
+from voiceflow_worker.core.guard.lost_jobs import Losses
 from voiceflow_worker.core.ports import Clock
 from voiceflow_worker.model.jobs.job import JobState
 

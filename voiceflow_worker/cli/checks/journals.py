@@ -6,7 +6,7 @@ from voiceflow_worker.cli.checks.diagnosis import Found, failure, ok
 from voiceflow_worker.cli.checks.surroundings import Surroundings
 from voiceflow_worker.cli.journals import journal_files
 from voiceflow_worker.cli.output import count_of
-from voiceflow_worker.core.guard.testimony import Testimony, testimony
+from voiceflow_worker.core.guard.journal_check import JournalCheck, check_journals
 
 
 async def journals(looked: Surroundings) -> Found | None:
@@ -15,12 +15,13 @@ async def journals(looked: Surroundings) -> Found | None:
     witness = journal_files(settings)
     if witness is None:
         return None
-    return judged_testimony(
-        await testimony(looked.store, witness, queue=settings.queue, policy=settings.policy()), queue=settings.queue
+    return judged_journals(
+        await check_journals(looked.store, witness, queue=settings.queue, policy=settings.policy()),
+        queue=settings.queue,
     )
 
 
-def judged_testimony(found: Testimony, *, queue: str) -> Found:
+def judged_journals(found: JournalCheck, *, queue: str) -> Found:
     """What the journal files mean."""
     files = f"{count_of(found.files, 'journal file')} of this machine"
     if not found.set_back:

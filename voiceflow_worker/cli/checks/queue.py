@@ -8,9 +8,9 @@ from voiceflow_worker.cli.checks.diagnosis import Found, failure, ok, warning
 from voiceflow_worker.cli.checks.surroundings import Surroundings
 from voiceflow_worker.cli.hold import resume_of
 from voiceflow_worker.cli.output import count_of
-from voiceflow_worker.core.guard.losses import in_words as losses_in_words
-from voiceflow_worker.core.guard.losses import read_losses
-from voiceflow_worker.core.guard.witness import HELD as SET_BACK
+from voiceflow_worker.core.guard.lost_jobs import in_words as losses_in_words
+from voiceflow_worker.core.guard.lost_jobs import read_losses
+from voiceflow_worker.core.guard.rollback import HELD as SET_BACK
 from voiceflow_worker.core.numbers.health import NumberHealth
 from voiceflow_worker.core.overview.gate_story import gate_in_words
 from voiceflow_worker.core.overview.status import read_status

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from voiceflow_worker.core.events.callers import Line
+from voiceflow_worker.core.events.callers import MenuCall
 from voiceflow_worker.core.numbers.locks import NAMESPACE
 from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports import Store
@@ -29,7 +29,7 @@ class Bridges:
         self._suppression = SuppressionList(store)
         self._shared = all_spellings(policy.shared_numbers).keys()
 
-    async def refusal(self, numbers: Sequence[str], *, line: Line, session_id: str | None) -> str | None:
+    async def refusal(self, numbers: Sequence[str], *, line: MenuCall, session_id: str | None) -> str | None:
         """Why these may not be rung, as a clause; None if they may be, and are locked. Raises StoreError."""
         listed = await self._suppression.standing(numbers)
         for number in numbers:
@@ -51,12 +51,12 @@ class Bridges:
         )
         return called
 
-    def _owner(self, line: Line, session_id: str | None) -> tuple[str, timedelta]:
+    def _owner(self, line: MenuCall, session_id: str | None) -> tuple[str, timedelta]:
         if line.job is None or line.number is None:
             return f"session {session_id}", self._policy.ringing
         return f"{line.job.id}.{line.number}", self._policy.ringing + self._policy.longest_call
 
-    async def _called(self, held: dict[str, str], line: Line) -> str | None:
+    async def _called(self, held: dict[str, str], line: MenuCall) -> str | None:
         """The first number that is itself the destination of another job's open call, with that job."""
         owners = {number: job_of(owner) for number, owner in held.items()}
         holders: dict[str, str] = {number: post[0] for number, post in owners.items() if post is not None}

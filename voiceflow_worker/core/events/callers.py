@@ -30,7 +30,7 @@ MOST_PRESSES = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class MenuCall:
     """One call in its menu: its job and the number of its POST, if this store made it, and what was pressed so far."""
 
     job: Job | None
@@ -47,7 +47,7 @@ class Callers:
         self._changes = changes or Changes(store, policy)
         self._sessions = Sessions(store.records)
 
-    async def find(self, event: CallAction) -> Line:
+    async def find(self, event: CallAction) -> MenuCall:
         """The call that an event comes from: by its session, else by the one open POST between its two numbers.
 
         A match by numbers is evidence that this POST was placed, and is stored before this returns: a job in doubt is
@@ -62,16 +62,16 @@ class Callers:
                 job = (await self._store.jobs.get([job_id])).get(job_id)
                 post = None if job is None else job.post(number)
                 if job is not None and post is not None and post.session_id in {None, session}:
-                    return Line(job, number, post.presses)
+                    return MenuCall(job, number, post.presses)
                 if job is None:
                     # It was pruned, or the session proved to be of another program's call: of no other job, then.
-                    return Line(None, None, await self._visit(session))
+                    return MenuCall(None, None, await self._visit(session))
         bound = await self._by_numbers(event)
         if bound is not None:
             return bound
-        return Line(None, None, () if session is None else await self._visit(session))
+        return MenuCall(None, None, () if session is None else await self._visit(session))
 
-    async def pressed(self, line: Line, press: KeyPress, *, session_id: str | None) -> None:
+    async def pressed(self, line: MenuCall, press: KeyPress, *, session_id: str | None) -> None:
         """Keep a key press with its call, whatever has become of the job meanwhile; the same event again adds nothing.
 
         When this returns it is durable. Raises StoreUnavailableError, and StaleJobError when others moved the job all
@@ -87,7 +87,7 @@ class Callers:
         except JobNotFoundError:
             return  # it was pruned meanwhile
 
-    async def _by_numbers(self, event: CallAction) -> Line | None:
+    async def _by_numbers(self, event: CallAction) -> MenuCall | None:
         """The open POST that holds the lock of the number that was called: one number has one open call."""
         if event.direction is Direction.INBOUND or event.destination is None or event.session_id is None:
             return None
@@ -114,7 +114,7 @@ class Callers:
             post = job.post(number)
         if post is None or post.session_id != event.session_id:
             return None  # the answer of the POST came meanwhile, and named another session
-        return Line(job, number, post.presses)
+        return MenuCall(job, number, post.presses)
 
     async def _visit(self, session_id: str) -> tuple[KeyPress, ...]:
         found = await self._store.records.get(VISITS, [session_id], now=self._store.clock.now())

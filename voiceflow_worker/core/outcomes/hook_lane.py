@@ -13,12 +13,12 @@ import structlog
 from anyio.abc import TaskGroup
 
 from voiceflow_worker.core.outcomes.hook import Hook, Told
-from voiceflow_worker.core.outcomes.hook_book import HookBook, Waiting
+from voiceflow_worker.core.outcomes.hook_backlog import HookBacklog, PendingOutcome
 from voiceflow_worker.core.outcomes.outbox import Cursor, Cursors, OutboxReader, cursor_since, told_by
 from voiceflow_worker.core.ports import Event, Store
-from voiceflow_worker.core.ports.patience import patiently
+from voiceflow_worker.core.ports.leader_lease import RENEW, LeaderLease
 from voiceflow_worker.core.ports.reading import read_each
-from voiceflow_worker.core.ports.turns import RENEW, Turn
+from voiceflow_worker.core.ports.retrying import retry_until_available
 from voiceflow_worker.errors import StoreError, StoreReadOnlyError, StoreUnavailableError
 from voiceflow_worker.model.jobs.backoff import backoff
 from voiceflow_worker.model.text.moment import in_words
@@ -53,8 +53,8 @@ class HookLane:
         self._since = since
         self._grace = grace
         self._name = reader_name(hook.name, queue)
-        self._turn = Turn(store, self._name)
-        self._book = HookBook(store, hook=hook.name, queue=queue)
+        self._turn = LeaderLease(store, self._name)
+        self._book = HookBacklog(store, hook=hook.name, queue=queue)
         self._cursors = Cursors(store)
         self._slots = anyio.Semaphore(hook.options.concurrency)
         self._is_stopping = False
@@ -63,7 +63,7 @@ class HookLane:
 
     def _forget(self) -> None:
         """Begin a turn with nothing in mind: what counts is in the records."""
-        self._chains: dict[str, deque[Waiting]] = {}
+        self._chains: dict[str, deque[PendingOutcome]] = {}
         self._unsettled: dict[int, Event] = {}  # read, and neither told nor kept; in order
         self._held: set[int] = set()  # sequences that are in chains
         self._told_lately: set[int] = set()  # of those that were kept: a look at the book may still show them
@@ -151,7 +151,7 @@ class HookLane:
             self._unsettled.update((event.sequence, event) for event in events)
             self._moved.set()
             for event in events:
-                await self._add(Waiting(event=event), group)
+                await self._add(PendingOutcome(event=event), group)
             if not reader.is_behind:
                 await self._sleep(LOOK_EVERY)
 
@@ -161,7 +161,7 @@ class HookLane:
             self.hook.counts.behind += 1
             _log.error("outcomes were forgotten before a hook was told", **self._told(), before=in_words(until))
 
-    async def _add(self, entry: Waiting, group: TaskGroup) -> None:
+    async def _add(self, entry: PendingOutcome, group: TaskGroup) -> None:
         chain = self._chains.get(entry.event.job_id)
         self._held.add(entry.event.sequence)
         self.hook.counts.waiting += 1
@@ -199,13 +199,13 @@ class HookLane:
                     self._has_moved()
         del self._chains[job_id]
 
-    async def _put_off(self, chain: deque[Waiting]) -> None:
+    async def _put_off(self, chain: deque[PendingOutcome]) -> None:
         """Keep the first of a chain, which failed, and what waits behind it; more may come while they are stored."""
         await self._keep([chain[0]])
         while new := [entry for entry in chain if not entry.is_kept]:
             await self._keep(new)
 
-    async def _tell(self, entry: Waiting, group: TaskGroup) -> bool:
+    async def _tell(self, entry: PendingOutcome, group: TaskGroup) -> bool:
         """Tell one outcome; False when it must be told again."""
         event, counts = entry.event, self.hook.counts
         read = await self._patiently(partial(read_each, self._store.jobs, [event.job_id]))
@@ -237,7 +237,7 @@ class HookLane:
             case Told.FAILED:
                 return await self._failed(entry, answer.error, answer.after)
 
-    async def _failed(self, entry: Waiting, error: str, after: timedelta | None) -> bool:
+    async def _failed(self, entry: PendingOutcome, error: str, after: timedelta | None) -> bool:
         """Put an outcome off; True when it is given up."""
         options, now = self.hook.options, self._clock.now()
         self.hook.counts.failures += 1
@@ -261,7 +261,7 @@ class HookLane:
         )
         return False
 
-    async def _park(self, entry: Waiting) -> None:
+    async def _park(self, entry: PendingOutcome) -> None:
         await self._patiently(partial(self._book.park, entry))
         self._told_lately.discard(entry.event.sequence)
         self._unsettled.pop(entry.event.sequence, None)
@@ -274,7 +274,7 @@ class HookLane:
             error=entry.error,
         )
 
-    async def _keep(self, entries: list[Waiting]) -> None:
+    async def _keep(self, entries: list[PendingOutcome]) -> None:
         await self._patiently(partial(self._book.keep, entries))
         for entry in entries:
             self._unsettled.pop(entry.event.sequence, None)
@@ -339,7 +339,7 @@ class HookLane:
                 await self._clock.sleep(duration.total_seconds())
 
     async def _patiently(self, trip: Callable[[], Awaitable[T]]) -> T:
-        return await patiently(trip, clock=self._clock, what=f"hook {self.hook.name}")
+        return await retry_until_available(trip, clock=self._clock, what=f"hook {self.hook.name}")
 
     def _told(self) -> dict[str, str]:
         return {"hook": self.hook.name, "queue": self.queue}

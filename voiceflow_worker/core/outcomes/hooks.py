@@ -13,13 +13,13 @@ import anyio
 from anyio.abc import TaskGroup
 
 from voiceflow_worker.core.outcomes.hook import Handler, Hook, HookCounts, HookOptions, made_hook
-from voiceflow_worker.core.outcomes.hook_book import SINCE, HookBook
+from voiceflow_worker.core.outcomes.hook_backlog import SINCE, HookBacklog
 from voiceflow_worker.core.outcomes.hook_lane import LEAVING, HookLane, reader_name
 from voiceflow_worker.core.outcomes.outbox import Cursors, last_sequence
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import checked_queue, checked_reader
-from voiceflow_worker.core.ports.patience import patiently
 from voiceflow_worker.core.ports.queue_names import QueueNames
+from voiceflow_worker.core.ports.retrying import retry_until_available
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.job import JobState
 
@@ -130,7 +130,7 @@ class OutcomeHooks:
 
     async def parked(self, name: str, *, queue: str = "default") -> list[ParkedOutcome]:
         """The outcomes that a hook was not told, for ninety days. Raises StoreError."""
-        found = await HookBook(self._store, hook=name, queue=queue).parked()
+        found = await HookBacklog(self._store, hook=name, queue=queue).parked()
         return [
             ParkedOutcome(
                 job_id=entry.event.job_id,
@@ -145,7 +145,7 @@ class OutcomeHooks:
 
     async def tell_parked_again(self, name: str, *, queue: str = "default") -> int:
         """Have a hook told again what it was not told; says how many. It begins within a minute. Raises StoreError."""
-        book = HookBook(self._store, hook=name, queue=queue)
+        book = HookBacklog(self._store, hook=name, queue=queue)
         found = await book.parked()
         if found:
             await book.unpark(found)
@@ -197,4 +197,4 @@ class OutcomeHooks:
         everything.cancel_scope.cancel()
 
     async def _patiently(self, trip: Callable[[], Awaitable[T]]) -> T:
-        return await patiently(trip, clock=self._store.clock, what="the hooks")
+        return await retry_until_available(trip, clock=self._store.clock, what="the hooks")

@@ -14,9 +14,9 @@ import structlog
 
 from voiceflow_worker.core.outcomes.outbox import Cursor, Cursors, OutboxReader, cursor_since, told_by
 from voiceflow_worker.core.ports import Event, EventKind, Store
-from voiceflow_worker.core.ports.patience import patiently
+from voiceflow_worker.core.ports.leader_lease import LeaderLease
 from voiceflow_worker.core.ports.reading import ReadJobs, read_each
-from voiceflow_worker.core.ports.turns import Turn
+from voiceflow_worker.core.ports.retrying import retry_until_available
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.records.call_outcome import CallOutcome
 from voiceflow_worker.model.text.moment import in_words
@@ -46,7 +46,7 @@ class OutcomeStream:
         self._attempts = attempts
         self._name = None if consumer is None else f"stream/{consumer}/{queue}"
         self._cursors = Cursors(store)
-        self._turn = None if self._name is None else Turn(store, self._name)
+        self._turn = None if self._name is None else LeaderLease(store, self._name)
         self._reader: OutboxReader | None = None
         self._page: deque[Event] = deque()
         self._jobs = ReadJobs({}, {})
@@ -161,4 +161,4 @@ class OutcomeStream:
         return told_by(event, job)
 
     async def _patiently(self, trip: Callable[[], Awaitable[T]]) -> T:
-        return await patiently(trip, clock=self._store.clock, what=f"the outcomes of {self._queue}")
+        return await retry_until_available(trip, clock=self._store.clock, what=f"the outcomes of {self._queue}")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from voiceflow_worker.core.guard.losses import Losses, read_losses
+from voiceflow_worker.core.guard.lost_jobs import Losses, read_losses
 from voiceflow_worker.core.numbers.health import NumberHealth, OddNumber
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
-from voiceflow_worker.core.overview.waiting import Waiting, read_waiting
+from voiceflow_worker.core.overview.waiting import WaitingCounts, read_waiting
 from voiceflow_worker.core.ports import Limits, Order, Query, Store
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.job import JobState
@@ -28,7 +28,7 @@ class QueueStatus:
     workers: int
     holds: tuple[Gate, ...]
     lost: Losses = field(default_factory=Losses)
-    waiting: Waiting = field(default_factory=Waiting)
+    waiting: WaitingCounts = field(default_factory=WaitingCounts)
     has_receiver: bool = False
     odd_numbers: tuple[OddNumber, ...] = ()
 

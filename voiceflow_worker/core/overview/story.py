@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from voiceflow_worker.core.events.progress import Heard
-from voiceflow_worker.core.overview.heard import heard_in_words
+from voiceflow_worker.core.overview.progress_text import progress_in_words
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import api_code, session_error, session_status
@@ -65,7 +65,7 @@ def story(job: Job, *, at: datetime, heard: Heard | None = None) -> Story:
         happenings.append(Happening(post.began_at, line, tuple(more)))
         happenings += [Happening(press.at, _press(press)) for press in post.presses]
     happenings += [Happening(note.at, f"{note.kind.value}: {note.text}") for note in job.notes]
-    happenings += [Happening(when, line) for when, line in heard_in_words(heard or Heard())]
+    happenings += [Happening(when, line) for when, line in progress_in_words(heard or Heard())]
     return Story(
         standing=f"{job.id} is {job.state.value}{': ' + job.reason if job.reason else ''}",
         facts=tuple(_facts(job, at=at)),

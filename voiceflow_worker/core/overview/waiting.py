@@ -19,7 +19,7 @@ _QUEUED = frozenset({JobState.QUEUED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
+class WaitingCounts:
     """How many queued calls wait for what; each counts once.
 
     `hold` and `rate` are counted by the store. `number_busy`, `window` and `redial` are seen in the first `MOST_READ`
@@ -61,12 +61,14 @@ class Waiting:
         )
 
 
-async def read_waiting(store: Store, queue: str, *, holds: tuple[Gate, ...], sending: bool, limited: bool) -> Waiting:
+async def read_waiting(
+    store: Store, queue: str, *, holds: tuple[Gate, ...], sending: bool, limited: bool
+) -> WaitingCounts:
     """Count what waits. `holds` are the closed gates; `sending`: a worker lives; `limited`: the queue has a rate."""
     now = store.clock.now()
     queued = (await store.jobs.count(queue))[JobState.QUEUED]
     if not queued:
-        return Waiting()
+        return WaitingCounts()
     due = await _due(store, queue, now)
     hold = await _held(store, queue, holds, now, due=due)
     jobs = await store.jobs.find(Query(queue=queue, states=_QUEUED, order=Order.DUE, limit=MOST_READ))
@@ -78,7 +80,7 @@ async def read_waiting(store: Store, queue: str, *, holds: tuple[Gate, ...], sen
             seen[why] += 1
             explained += job.due_at <= now
     rate = max(due - hold - explained, 0) if sending and limited else 0
-    return Waiting(
+    return WaitingCounts(
         number_busy=seen["number_busy"],
         window=seen["window"],
         redial=seen["redial"],

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from voiceflow_worker.core.ports import Clock, Control
 from voiceflow_worker.core.ports.batching import Batcher
-from voiceflow_worker.core.sending.lead import Lead
+from voiceflow_worker.core.sending.latency import PeakLatency
 
 HORIZON = timedelta(milliseconds=100)
 """How far ahead departure times are taken, beyond the time that it takes to get a call ready.
@@ -75,9 +75,9 @@ class Departures:
         self._next_at: datetime | None = None
         self._told_at = clock.now()
         self._batcher: Batcher[datetime, _Slot] = Batcher(self._take_anew)
-        self._asking = Lead(clock)
-        self.preparing = Lead(clock)
-        self.journalling = Lead(clock)
+        self._asking = PeakLatency(clock)
+        self.preparing = PeakLatency(clock)
+        self.journalling = PeakLatency(clock)
 
     @property
     def is_paced(self) -> bool:
@@ -103,16 +103,16 @@ class Departures:
         now = self._clock.now()
         return now if self._next_at is None else max(now, self._next_at - self._reach - self._prepared_in)
 
-    async def take(self, count: int) -> list[Turn]:
+    async def take(self, count: int) -> list[Departure]:
         """Turns for at most `count` calls, none later than the horizon: other workers may have taken the rest."""
         if self._rate is None:
-            return [Turn(self, None)] * count
+            return [Departure(self, None)] * count
         if not count:
             return []
         now = self._clock.now()
         # Those that were leased for times which lay ahead then find them, however quickly they were prepared.
         until = now + self._reach + self._prepared_in + _A_MOMENT
-        return [Turn(self, slot) for slot in await self._slots(count, soonest=now + self._ready_in, until=until)]
+        return [Departure(self, slot) for slot in await self._slots(count, soonest=now + self._ready_in, until=until)]
 
     async def near(self, slot: _Slot) -> None:
         """Wait until a slot is so near that its call has to be journalled."""
@@ -183,7 +183,7 @@ class Departures:
         ]
 
 
-class Turn:
+class Departure:
     """One call's turn to leave."""
 
     __slots__ = ("_departures", "_slot")

@@ -8,12 +8,12 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from voiceflow_worker.core.guard.witness import RollbackGuard
+from voiceflow_worker.core.guard.rollback import RollbackGuard
 from voiceflow_worker.core.numbers.locks import NumberLocks
 from voiceflow_worker.core.ports import Move, Store
 from voiceflow_worker.core.ports.batching import Batcher
+from voiceflow_worker.core.ports.gather import gather
 from voiceflow_worker.core.ports.moves import move
-from voiceflow_worker.core.ports.together import together
 from voiceflow_worker.errors import StoreError, StoreUnavailableError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.evidence import answered
@@ -129,7 +129,7 @@ class Journal:
             written = True
 
         try:
-            await together(write, commit)
+            await gather(write, commit)
         except StoreError:
             if committed:
                 await self._take_back([made.new for made, done in zip(moves, committed, strict=True) if done])

@@ -10,18 +10,18 @@ from itertools import zip_longest
 import anyio
 import structlog
 
-from voiceflow_worker.core.guard.witness import RollbackGuard
+from voiceflow_worker.core.guard.rollback import RollbackGuard
 from voiceflow_worker.core.numbers.locks import NumberLocks
 from voiceflow_worker.core.numbers.suppression import SuppressionList, why_refused
 from voiceflow_worker.core.ports import Placement, Store, Voice
-from voiceflow_worker.core.sending.departures import Departures, Turn
+from voiceflow_worker.core.sending.departures import Departure, Departures
 from voiceflow_worker.core.sending.early_hold import EarlyHold
 from voiceflow_worker.core.sending.journal import OUTSIDE_WINDOW, Journal
 from voiceflow_worker.core.sending.reply import Reply, hold_of
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import Holds
 from voiceflow_worker.core.settling.settle import Settler
-from voiceflow_worker.core.settling.voice_names import VoiceCheck, VoiceList
+from voiceflow_worker.core.settling.voice_check import VoiceCheck, VoiceList
 from voiceflow_worker.errors import IllegalMoveError, JobNotFoundError, StaleJobError, StoreError, StoreVersionError
 from voiceflow_worker.model.jobs.backoff import spread
 from voiceflow_worker.model.jobs.job import Job
@@ -49,7 +49,7 @@ class Flight:
     """
 
     job: Job
-    turn: Turn | None
+    turn: Departure | None
     leased_at: float
     locked_at: datetime
 
@@ -152,7 +152,7 @@ class Submitter:
         if job is not None:
             await self._send(flight, job, flight.turn)
 
-    async def _send(self, flight: Flight, job: Job, turn: Turn) -> None:
+    async def _send(self, flight: Flight, job: Job, turn: Departure) -> None:
         early = EarlyHold(self._holds)
         progress = PostProgress(on_hold=early.order)
         try:
@@ -171,7 +171,7 @@ class Submitter:
         with anyio.move_on_after(LAST_WORD, shield=True):
             await self._settle(job, reply)
 
-    async def _post(self, flight: Flight, job: Job, turn: Turn, progress: PostProgress, early: EarlyHold) -> Reply:
+    async def _post(self, flight: Flight, job: Job, turn: Departure, progress: PostProgress, early: EarlyHold) -> Reply:
         post = job.posts[-1]
         try:
             leaves = await turn.depart(until=post.valid_until)

@@ -14,10 +14,10 @@ from voiceflow_worker.core.numbers.locks import NumberLocks
 from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports import Move, Store
 from voiceflow_worker.core.ports.batching import Batcher
+from voiceflow_worker.core.ports.gather import gather
 from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.moves import move
 from voiceflow_worker.core.ports.reading import ReadJobs, read_each
-from voiceflow_worker.core.ports.together import together
 from voiceflow_worker.core.settling.sessions import Sessions
 from voiceflow_worker.errors import JobError, JobNotFoundError, StaleJobError, StoreError
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -165,7 +165,7 @@ class Changes:
             taken.extend(each for each, done in zip(queue_moves, results, strict=True) if done)
 
         # A session belongs to its POST whether the commit is taken or not, so the two may travel together.
-        await together(
+        await gather(
             partial(self._remember, sessions),
             *(partial(commit, queue_moves) for queue_moves in _by_queue(moves).values()),
         )

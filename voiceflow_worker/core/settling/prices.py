@@ -16,7 +16,7 @@ from functools import partial
 from anyio import to_thread
 
 from voiceflow_worker.core.ports import CallLog, Query, Store
-from voiceflow_worker.core.ports.together import together
+from voiceflow_worker.core.ports.gather import gather
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.reconcile import MARGIN, PAGE, SPAN, Look
 from voiceflow_worker.errors import JobError
@@ -87,7 +87,7 @@ class Prices:
             log = await self._call_log.logged_calls(since=asked.since, until=asked.until)
             book = await to_thread.run_sync(SessionBook, log.rows)
             for start in range(0, len(group), PAGE):
-                await together(
+                await gather(
                     *(
                         partial(self._price, case, book.get(case.session_id), total)
                         for case in group[start : start + PAGE]

@@ -18,9 +18,9 @@ from anyio import to_thread
 from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.core.ports import CallLog, Order, Query, Store
+from voiceflow_worker.core.ports.gather import gather
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.core.ports.queue_names import QueueNames
-from voiceflow_worker.core.ports.together import together
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.sessions import KEPT, Sessions
 from voiceflow_worker.core.settling.settle import Settler
@@ -177,7 +177,7 @@ class Reconciler:
         async def look(job: Job) -> None:
             looked.append(await self._settler.apply_parked(job))
 
-        await together(*(partial(look, job) for job in jobs))
+        await gather(*(partial(look, job) for job in jobs))
         return [job for job in looked if job.state is JobState.SUBMITTED]
 
     def _cases(self, jobs: Sequence[Job]) -> list[_Case]:
@@ -280,7 +280,7 @@ class Reconciler:
             with contextlib.suppress(JobError):  # it was deleted meanwhile
                 results.append(_counted(await self._conclude(each, log, unnamed), each.case.post.number))
 
-        await together(*(partial(conclude, each) for each in found))
+        await gather(*(partial(conclude, each) for each in found))
         return sum(results, Reconciled())
 
     async def _conclude(self, found: _Found, log: LoggedCalls, unnamed: Sequence[Outcome | None]) -> Job:

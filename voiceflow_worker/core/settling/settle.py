@@ -10,9 +10,9 @@ from functools import partial
 
 from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports import Query, Store
+from voiceflow_worker.core.ports.gather import gather
 from voiceflow_worker.core.ports.identity import job_of
 from voiceflow_worker.core.ports.queue_names import QueueNames
-from voiceflow_worker.core.ports.together import together
 from voiceflow_worker.core.ports.versions import tell_left_out
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.refusals import ANSWER_CODES, SUMMARY_CODES, RefusalRuns
@@ -228,7 +228,7 @@ class Settler:
             with contextlib.suppress(JobError):
                 await self._changes.change(found.id, cancel, base=found)
 
-        await together(*(partial(end, found) for found in waiting))
+        await gather(*(partial(end, found) for found in waiting))
 
 
 def outcome_of(summary: SessionSummary) -> Outcome:

@@ -9,7 +9,7 @@ from functools import partial
 import anyio
 from anyio.lowlevel import checkpoint
 
-from voiceflow_worker.core.events.callers import Callers, Line
+from voiceflow_worker.core.events.callers import Callers, MenuCall
 from voiceflow_worker.core.ports.batching import Batcher
 from voiceflow_worker.errors import StoreError, VoiceflowError
 from voiceflow_worker.model.jobs.job import KeyPress
@@ -26,7 +26,7 @@ class Entry:
 
     key: str
     body: bytes
-    line: Line
+    line: MenuCall
     session_id: str | None
     press: KeyPress | None
 

@@ -12,9 +12,9 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from voiceflow_worker.core.events.bridges import Bridges
-from voiceflow_worker.core.events.callers import Callers, Line
+from voiceflow_worker.core.events.callers import Callers, MenuCall
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.together import together
+from voiceflow_worker.core.ports.gather import gather
 from voiceflow_worker.ivr.answer import Answer, Result
 from voiceflow_worker.ivr.approval import approval
 from voiceflow_worker.ivr.caller import Caller
@@ -81,7 +81,7 @@ class MenuEvents:
 
     async def _answer(self, event: CallAction) -> bytes:
         key = key_of(event)
-        lines: list[Line] = []
+        lines: list[MenuCall] = []
         answers: list[bytes | None] = []
 
         async def look() -> None:
@@ -93,7 +93,7 @@ class MenuEvents:
         # Where the event itself tells that a handler will run, its claim need not wait for the job.
         claims = event.client_action_id is not None and self.menus.plan(event, _NOBODY).runs_code
         began = self._store.clock.monotonic()
-        await together(look, recall)
+        await gather(look, recall)
         line, given = lines[0], answers[0]
         plan = self.menus.plan(event, self._caller(event, line, key))
         if given is None and plan.runs_code and not claims:
@@ -118,7 +118,7 @@ class MenuEvents:
         self._metrics.answered(answer.result, seconds=answer.seconds)
         return given
 
-    def _caller(self, event: CallAction, line: Line, key: str) -> Caller:
+    def _caller(self, event: CallAction, line: MenuCall, key: str) -> Caller:
         received = event.direction is None and event.call_status is ActionStatus.CALL_RECEIVED
         is_inbound = event.direction is Direction.INBOUND or received
         number, ours = (event.source, event.destination) if is_inbound else (event.destination, event.source)
@@ -136,7 +136,7 @@ class MenuEvents:
             store=self._store,
         )
 
-    def _tell(self, answer: Answer, line: Line, event: CallAction) -> None:
+    def _tell(self, answer: Answer, line: MenuCall, event: CallAction) -> None:
         if answer.trouble is None:
             return
         job_id = None if line.job is None else line.job.id

@@ -10,7 +10,7 @@ _MOST = 1000
 """Kinds that are remembered: beyond, all are forgotten, and told again."""
 
 
-class Seldom:
+class RateLimitedLog:
     """Says whether something is to be told now: each kind once in `every` seconds."""
 
     def __init__(self, *, every: float = EVERY, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -18,7 +18,7 @@ class Seldom:
         self._monotonic = monotonic
         self._told: dict[object, tuple[float, int]] = {}
 
-    def untold(self, kind: object) -> int | None:
+    def admit(self, kind: object) -> int | None:
         """How many of this kind were not told since the last that was; None when this one is not to be told either."""
         now = self._monotonic()
         at, left_out = self._told.get(kind, (float("-inf"), 0))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from voiceflow_worker.core.guard.pruned import known_as_pruned
+from voiceflow_worker.core.guard.tombstones import known_as_pruned
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.journal_files import Witness
 from voiceflow_worker.core.ports.reading import read_each
@@ -18,20 +18,20 @@ PAGE = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class JournalledCall:
     """One job as a journal file tells it; after `pruned_from` the store may have deleted it in good order."""
 
     job: Job
     pruned_from: datetime
 
     @classmethod
-    def of(cls, job: Job, *, retention: timedelta) -> Told:
+    def of(cls, job: Job, *, retention: timedelta) -> JournalledCall:
         """A job ends after its POST began, and is kept for the retention from then on."""
         return cls(job, job.posts[-1].began_at + retention)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Testimony:
+class JournalCheck:
     """What the journal files of this host say about a store.
 
     `files` read, `calls` that they tell of, and the `forgotten` ones among them; `set_back` is whether the store is
@@ -44,7 +44,7 @@ class Testimony:
     set_back: bool
 
 
-async def testimony(store: Store, witness: Witness, *, queue: str, policy: CallPolicy) -> Testimony:
+async def check_journals(store: Store, witness: Witness, *, queue: str, policy: CallPolicy) -> JournalCheck:
     """Compare every journal file of this host with the store, changing nothing."""
     now = store.clock.now()
     files = await witness.files(queue)
@@ -54,23 +54,25 @@ async def testimony(store: Store, witness: Witness, *, queue: str, policy: CallP
     for file in files:
         retention = min(file.retention, policy.retention)
         if file.kept is not None:
-            known = await forgotten_of(store, [Told.of(file.kept, retention=retention)], now=now)
+            known = await forgotten_of(store, [JournalledCall.of(file.kept, retention=retention)], now=now)
             kept |= {told.job.id for told, _ in known}
-        told = [Told.of(job, retention=retention) for job in await witness.entries(queue, file.name)]
+        told = [JournalledCall.of(job, retention=retention) for job in await witness.entries(queue, file.name)]
         calls |= {each.job.id for each in told}
         for start in range(0, len(told), PAGE):
             found = await forgotten_of(store, told[start : start + PAGE], now=now)
             forgotten |= {each.job.id: each.job for each, _ in found}
     # A file whose worker is just writing is ahead of the store by what is on its way: that alone means nothing.
-    return Testimony(
+    return JournalCheck(
         files=len(files), calls=len(calls), forgotten=tuple(forgotten.values()) if kept else (), set_back=bool(kept)
     )
 
 
-async def forgotten_of(store: Store, told: Sequence[Told], *, now: datetime) -> list[tuple[Told, Job | None]]:
+async def forgotten_of(
+    store: Store, told: Sequence[JournalledCall], *, now: datetime
+) -> list[tuple[JournalledCall, Job | None]]:
     """Those of which the store knows less than it is told, with what it has of them."""
     stored = await read_each(store.jobs, [each.job.id for each in told])
-    found: list[tuple[Told, Job | None]] = []
+    found: list[tuple[JournalledCall, Job | None]] = []
     for each in told:
         job = stored.jobs.get(each.job.id)
         if each.job.id in stored.unreadable:

@@ -18,7 +18,7 @@ _log = structlog.get_logger("voiceflow.outcomes")
 T = TypeVar("T")
 
 
-async def patiently(trip: Callable[[], Awaitable[T]], *, clock: Clock, what: str) -> T:
+async def retry_until_available(trip: Callable[[], Awaitable[T]], *, clock: Clock, what: str) -> T:
     """Make a trip until the store can be used, a second apart; the first failure is told, saying `what` waits."""
     told = False
     while True:

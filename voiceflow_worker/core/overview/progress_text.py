@@ -10,7 +10,7 @@ from voiceflow_worker.core.events.progress import Heard, LegState, Recording
 from voiceflow_worker.model.records.call_json import rfc3339
 
 
-def heard_as_json(heard: Heard) -> dict[str, object]:
+def progress_as_json(heard: Heard) -> dict[str, object]:
     """The states of a call's legs and its recordings, as they stand beside the call."""
     return {
         "progress": [{**asdict(state), "at": rfc3339(state.at)} for state in heard.states],
@@ -18,7 +18,7 @@ def heard_as_json(heard: Heard) -> dict[str, object]:
     }
 
 
-def heard_in_words(heard: Heard) -> Iterator[tuple[datetime, str]]:
+def progress_in_words(heard: Heard) -> Iterator[tuple[datetime, str]]:
     """A line for each, with its time."""
     for state in heard.states:
         yield state.at, _state(state)

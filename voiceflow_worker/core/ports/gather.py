@@ -9,7 +9,7 @@ import anyio
 from voiceflow_worker.errors import VoiceflowError
 
 
-async def together(*trips: Callable[[], Awaitable[object]]) -> None:
+async def gather(*trips: Callable[[], Awaitable[object]]) -> None:
     """Run all trips at the same time and wait for all of them.
 
     When some fail with errors of this library, the first of those is raised once all have ended: callers name the error

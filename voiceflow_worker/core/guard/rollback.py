@@ -17,10 +17,10 @@ from functools import partial
 import anyio
 import structlog
 
-from voiceflow_worker.core.guard.testimony import PAGE, Told, forgotten_of
+from voiceflow_worker.core.guard.journal_check import PAGE, JournalledCall, forgotten_of
 from voiceflow_worker.core.ports import Restartable, Store
+from voiceflow_worker.core.ports.gather import gather
 from voiceflow_worker.core.ports.journal_files import Witness, WitnessJournal
-from voiceflow_worker.core.ports.together import together
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import Holds
 from voiceflow_worker.errors import JobError, StoreError
@@ -69,7 +69,7 @@ class RollbackGuard:
         self._changes = changes
         self._file: WitnessJournal | None = None
         self._appended: Sequence[Job] = ()
-        self._newest: Told | None = None
+        self._newest: JournalledCall | None = None
         self._incarnation: str | None = None
         self._quiet_until = float("-inf")
         self._recovering = anyio.Lock()
@@ -83,7 +83,7 @@ class RollbackGuard:
         self._file = await self._witness.begin(self._queue, self._worker_id, retention=self._policy.retention)
         await self._witness.prune(self._queue, before=now - max(self._policy.retention, LEAST_KEPT))
         kept = [
-            Told.of(file.kept, retention=min(file.retention, self._policy.retention))
+            JournalledCall.of(file.kept, retention=min(file.retention, self._policy.retention))
             for file in await self._witness.files(self._queue)
             if file.kept is not None
         ]
@@ -110,7 +110,7 @@ class RollbackGuard:
         self._file.judge(kept)
         newest = next((job for job, done in zip(self._appended, kept, strict=True) if done), None)
         if newest is not None:
-            self._newest = Told.of(newest, retention=self._policy.retention)
+            self._newest = JournalledCall.of(newest, retention=self._policy.retention)
 
     async def vet(self) -> bool:
         """Whether jobs that were just leased may be sent: the store that gave them has not been set back.
@@ -150,7 +150,7 @@ class RollbackGuard:
 
     async def recall(self, job: Job) -> bool:
         """A verdict found no POST of `job`, which was sent: whether the store was set back, and has been put right."""
-        return await self._check([Told.of(job, retention=self._policy.retention)])
+        return await self._check([JournalledCall.of(job, retention=self._policy.retention)])
 
     async def _look(self) -> bool:
         """Whether the store still knows what it took; whether it was restarted is found out by the way."""
@@ -160,7 +160,7 @@ class RollbackGuard:
             nonlocal known
             known = not await self.check()
 
-        await together(check, self._notice)
+        await gather(check, self._notice)
         return known
 
     async def _notice(self) -> None:
@@ -171,7 +171,7 @@ class RollbackGuard:
             self._quiet_until = self._clock.monotonic() + OTHERS_FIRST.total_seconds()
         self._incarnation = current
 
-    async def _check(self, told: Sequence[Told]) -> bool:
+    async def _check(self, told: Sequence[JournalledCall]) -> bool:
         if not await forgotten_of(self._store, told, now=self._clock.now()):
             return False
         async with self._recovering:
@@ -187,12 +187,15 @@ class RollbackGuard:
         known, unknown = 0, 0
         for file in await self._witness.files(self._queue):
             retention = min(file.retention, self._policy.retention)
-            told = [Told.of(job, retention=retention) for job in await self._witness.entries(self._queue, file.name)]
+            told = [
+                JournalledCall.of(job, retention=retention)
+                for job in await self._witness.entries(self._queue, file.name)
+            ]
             for start in range(0, len(told), PAGE):
                 found = await forgotten_of(self._store, told[start : start + PAGE], now=self._clock.now())
                 gone = [each.job for each, job in found if job is None]
                 await self._make_again(gone)
-                await together(*(partial(self._remember, each.job) for each, job in found if job is not None))
+                await gather(*(partial(self._remember, each.job) for each, job in found if job is not None))
                 known, unknown = known + len(found) - len(gone), unknown + len(gone)
         _log.error("calls that the store had forgotten are in doubt now", calls=known, made_again=unknown)
 
@@ -217,7 +220,7 @@ class RollbackGuard:
             [replace(job, unique_key=None) if job.id in others else job for job in jobs], now=now
         )
         doubted = partial(made_again, at=now, policy=self._policy)
-        await together(*(partial(self._changes.change, job.id, doubted) for job in jobs))
+        await gather(*(partial(self._changes.change, job.id, doubted) for job in jobs))
 
     def _cancelled(self, job: Job, *, sent_as: str) -> Job:
         if job.state not in {JobState.QUEUED, JobState.LEASED} or job.id == sent_as:

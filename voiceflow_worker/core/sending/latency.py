@@ -10,7 +10,7 @@ FORGET = 15.0
 """Seconds after which half of a slow time is forgotten, once trips are faster again."""
 
 
-class Lead:
+class PeakLatency:
     """How long something takes: the longest of late.
 
     A slow time counts at once, for the next one may be as slow, and is then forgotten by halves: a disk that stalls now

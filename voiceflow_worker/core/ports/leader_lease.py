@@ -13,7 +13,7 @@ LENGTH = timedelta(seconds=30)
 RENEW = timedelta(seconds=10)
 
 
-class Turn:
+class LeaderLease:
     """One process's claim to a turn of this name.
 
     A lease, and no lock: a holder that stands still for longer than `LENGTH` has lost it and does not know yet. What is
