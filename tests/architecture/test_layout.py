@@ -5,9 +5,12 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
+
+from tests.architecture.imports import circles, module_graph, modules, room_graph
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [
@@ -16,6 +19,8 @@ SOURCES = [
 WRITTEN = [path for path in (ROOT / "examples", ROOT / "tests") for path in sorted(path.rglob("*.py"))] + SOURCES
 
 LONGEST_FILE = 400
+MOST_FILES = 15
+ONE_FILE_A_COMMAND = {"voiceflow_worker/cli"}
 NAMES_THAT_SAY_NOTHING = {"base", "common", "helper", "helpers", "manager", "misc", "types", "util", "utils"}
 
 
@@ -27,6 +32,44 @@ def place(path: Path) -> str:
 def test_a_file_holds_one_thing(path: Path) -> None:
     lines = len(path.read_text(encoding="utf-8").splitlines())
     assert lines <= LONGEST_FILE, f"{place(path)} has {lines} lines: it holds more than one thing; divide it by role"
+
+
+def test_a_room_has_about_a_dozen_files() -> None:
+    rooms = Counter(place(path.parent) for path in SOURCES)
+    crowded = {room: count for room, count in rooms.items() if count > MOST_FILES and room not in ONE_FILE_A_COMMAND}
+    assert not crowded, "divide these rooms by subject"
+
+
+def test_every_room_says_what_it_is_for() -> None:
+    doors = [path for path in SOURCES if path.name == "__init__.py"]
+    silent = [place(path) for path in doors if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))]
+    assert not silent
+    assert {path.parent for path in doors} == {path.parent for path in SOURCES}
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert circles(module_graph()) == []
+
+
+def test_no_rooms_import_each_other_in_a_circle() -> None:
+    assert circles(room_graph()) == []
+
+
+def test_a_circle_would_be_found() -> None:
+    graph = {"a": frozenset({"b"}), "b": frozenset({"c"}), "c": frozenset({"b"}), "d": frozenset({"a"})}
+    assert circles(graph) == [["b", "c"]]
+
+
+def test_the_name_of_a_public_class_stands_once() -> None:
+    """The sandbox is another program's world, whose words may be those of the product."""
+    homes: defaultdict[str, list[str]] = defaultdict(list)
+    for name, path in modules().items():
+        if name.startswith("voiceflow_worker.sandbox."):
+            continue
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes[node.name].append(name)
+    assert {name: places for name, places in homes.items() if len(places) > 1} == {}
 
 
 @pytest.mark.parametrize("path", WRITTEN, ids=place)

@@ -107,6 +107,19 @@ class TestAnOptOut:
             await here.submitter.fly(each)
         assert len(voice.placed) == 1
 
+    async def test_ends_a_call_that_waits_long_for_its_departure(
+        self, here: Engine, listed: SuppressionList, voice: ScriptedVoice, clock: ManualClock
+    ) -> None:
+        job = await here.enqueue(ANA)
+        (flight,) = await here.prepare()
+        await listed.add(ANA, reason="asked us")
+        clock.advance(timedelta(seconds=1.1))
+        await here.submitter.fly(flight)
+        assert voice.placed == []
+        ended = await here.queue.get(job.id)
+        assert ended.state is JobState.CANCELLED
+        assert "asked us" in str(ended.reason)
+
     async def test_leaves_asking_again_with_the_key_of_the_call_safe(self, here: Engine) -> None:
         made = await here.enqueue(ANA, unique_key="order-42")
         await here.send()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from voiceflow_worker import CallRequest, RedialPolicy
@@ -64,7 +64,7 @@ class Register:
         self._standing: set[str] = set()
         """Those of them that the store has named since it was last set back."""
         self._dropped: set[str] = set()
-        self._suppressed = set(suppressed)
+        self._suppressed = dict.fromkeys(suppressed, datetime.min.replace(tzinfo=UTC))
         self.forgotten: list[tuple[datetime, datetime]] = []
         """Between which times the store has forgotten what happened."""
         self.other_jobs: list[tuple[str, str, str]] = []
@@ -101,9 +101,10 @@ class Register:
             self._dropped |= set(keys)
 
     def suppress(self, numbers: Iterable[str]) -> None:
-        """From before their calls are due these numbers are on the suppression list."""
+        """From now on these numbers are on the suppression list."""
+        now = datetime.now(UTC)
         with self._lock:
-            self._suppressed |= set(numbers)
+            self._suppressed = {**dict.fromkeys(numbers, now), **self._suppressed}
 
     @property
     def calls(self) -> Sequence[Asked]:
@@ -112,9 +113,10 @@ class Register:
             return list(self._calls.values())
 
     @property
-    def suppressed(self) -> set[str]:
+    def suppressed(self) -> Mapping[str, datetime]:
+        """The numbers on the suppression list, and since when the store has had each."""
         with self._lock:
-            return set(self._suppressed)
+            return dict(self._suppressed)
 
     @property
     def confirmed(self) -> set[str]:

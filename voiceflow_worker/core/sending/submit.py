@@ -37,6 +37,8 @@ BUSY_WORDS = "is busy with another call"
 """Stands in the reason of every job that waits for a number."""
 LONGEST_LINE = timedelta(minutes=1)
 """The longest that a job waits behind others of its worker whose number is busy too."""
+LIST_AGE = timedelta(seconds=1)
+"""The suppression list is read again before a call is journalled when it was read longer ago than this."""
 LAST_WORD = 5.0
 """Seconds that a stopping worker gives the store to take what is known of a call."""
 
@@ -144,6 +146,8 @@ class Submitter:
             return
         began = self._departures.journalling.began()
         try:
+            if self._is_list_old(flight) and not await self._not_suppressed([flight.job]):
+                return
             job = (await self._journal.begin(flight.job, locked_at=flight.locked_at)).job
             self._departures.journalling.ended(began)
         except StoreError as error:
@@ -151,6 +155,10 @@ class Submitter:
             return
         if job is not None:
             await self._send(flight, job, flight.turn)
+
+    def _is_list_old(self, flight: Flight) -> bool:
+        """Whether the suppression list has to be read again: the store is slow, or the departure was far ahead."""
+        return self._store.clock.now() - flight.locked_at > LIST_AGE
 
     async def _send(self, flight: Flight, job: Job, turn: Departure) -> None:
         early = EarlyHold(self._holds)
