@@ -15,8 +15,8 @@ import apsw
 import pytest
 
 from tests.support.processes import Process
-from tests.support.redis_server import until
 from tests.support.stage import Stage, stage
+from tests.support.waiting import wait_until
 
 CALLS = 200
 ROUNDS = 2
@@ -26,7 +26,7 @@ OPTIONS = ("--rate", "40", "--concurrency", "8")
 
 def reaches(on: Stage, count: int) -> None:
     """Wait until so many POSTs have come."""
-    until(lambda: len(on.ledger()) >= count, f"{count} POSTs")
+    wait_until(lambda: len(on.ledger()) >= count, f"{count} POSTs")
 
 
 def stop_outside_a_commit(worker: Process, store_url: str) -> None:
@@ -65,14 +65,14 @@ def test_frozen_past_its_leases_and_continued_it_calls_nobody_whom_another_has_c
                 before = len(on.ledger())
                 reaches(on, before + 10)
                 stop_outside_a_commit(frozen, store_url)
-                time.sleep(LEASE + 0.2)
+                time.sleep(LEASE + 0.2)  # the leases of a frozen process run out with time alone
                 at_first = len(on.ledger())
                 with on.worker(*OPTIONS) as another:
                     reaches(on, at_first + 20)
                     taken_over += len(on.ledger()) - at_first
                     frozen.signal(signal.SIGCONT)
                     assert another.end() == 0
-            until(lambda: on.states() == {"accepted": CALLS}, "end of the campaign")
+            wait_until(lambda: on.states() == {"accepted": CALLS}, "end of the campaign")
             assert frozen.end() == 0
         print(f"{CALLS} rang, {taken_over} of them through the other while the first was frozen")  # noqa: T201
         rang = on.rang()

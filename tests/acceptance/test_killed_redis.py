@@ -16,8 +16,9 @@ import pytest
 
 from tests.acceptance.door import Door, door_before
 from tests.support.processes import running
-from tests.support.redis_server import RedisServer, until
+from tests.support.redis_server import RedisServer
 from tests.support.stage import stage
+from tests.support.waiting import wait_until
 
 KILLS = int(os.environ.get("ACCEPTANCE_KILLS", "2"))
 RATE = 40
@@ -34,7 +35,7 @@ def arrived_after(doors: list[Door], moment: float) -> list[float]:
 
 def wait_for_both(doors: list[Door], *, after: float) -> None:
     """Wait until each worker has sent a call after this moment."""
-    until(lambda: len(arrived_after(doors, after)) == len(doors), "call by each worker")
+    wait_until(lambda: len(arrived_after(doors, after)) == len(doors), "call by each worker")
 
 
 @pytest.mark.slow
@@ -69,7 +70,7 @@ def test_workers_go_on_within_five_seconds_of_its_return_and_call_each_person_on
         print(f"seconds from the return of Redis to a call of each of two workers: {told}")  # noqa: T201
         assert max(took) < WITHIN
 
-        until(lambda: not {"queued", "leased", "sending"} & on.states().keys(), "end of the campaign")
+        wait_until(lambda: not {"queued", "leased", "sending"} & on.states().keys(), "end of the campaign")
         rang = Counter(on.rang())
         doubts = {call["destination"] for call in on.calls("--state", "in_doubt")}
         print(f"{len(rang)} of {calls} rang, {len(doubts)} are in doubt")  # noqa: T201

@@ -12,8 +12,9 @@ import pytest
 
 from tests.backends.redis.test_rollback import back_up, restore
 from tests.support.processes import voiceflow
-from tests.support.redis_server import RedisServer, until
+from tests.support.redis_server import RedisServer
 from tests.support.stage import Stage, stage
+from tests.support.waiting import wait_until
 
 SENT = 20
 NEW = 5
@@ -44,7 +45,7 @@ def test_a_redis_restored_to_an_older_aof_is_held_and_told_and_nobody_is_called_
         on.campaign(SENT)
         back_up(own_server, backup)
         with on.worker("--rate", "unlimited") as worker:
-            until(lambda: on.states() == {"accepted": SENT}, "end of the campaign")
+            wait_until(lambda: on.states() == {"accepted": SENT}, "end of the campaign")
             _, well = doctor(on)
             assert well["journal files"]["level"] == "ok"
             if not under_a_running_worker:
@@ -56,10 +57,10 @@ def test_a_redis_restored_to_an_older_aof_is_held_and_told_and_nobody_is_called_
                 assert f"has forgotten {SENT} calls" in lines["journal files"]["message"]
                 assert "do not resume" in failures(lines)["journal files"]
             with on.worker("--rate", "unlimited") as another:
-                until(lambda: bool(on.status()["holds"]), "hold")
-                until(lambda: on.states() == {"in_doubt": SENT}, "doubts")
+                wait_until(lambda: bool(on.status()["holds"]), "hold")
+                wait_until(lambda: on.states() == {"in_doubt": SENT}, "doubts")
                 on.campaign(NEW, name="new", first=SENT)
-                time.sleep(EVERY_CHANCE)
+                time.sleep(EVERY_CHANCE)  # no event says that nothing is sent: it has this long to go wrong
                 assert Counter(on.rang()).most_common(1)[0][1] == 1
                 assert len(on.rang()) == SENT, "nothing rings while the queue is held"
                 [hold] = on.status()["holds"]
@@ -75,7 +76,7 @@ def test_a_redis_restored_to_an_older_aof_is_held_and_told_and_nobody_is_called_
                     reconciled.told
                 )
                 assert voiceflow("resume", env=on.env).wait() == 0
-                until(lambda: not {"queued", "leased", "sending"} & on.states().keys(), "end of what is new")
+                wait_until(lambda: not {"queued", "leased", "sending"} & on.states().keys(), "end of what is new")
                 assert another.end() == 0
         assert set(Counter(on.rang()).values()) == {1}
         assert len(on.rang()) == SENT + NEW

@@ -20,8 +20,9 @@ import pytest
 from tests.acceptance.door import Door, door_before
 from tests.acceptance.pace_given import watched
 from tests.support.processes import Process
-from tests.support.redis_server import RedisServer, until
+from tests.support.redis_server import RedisServer
 from tests.support.stage import stage
+from tests.support.waiting import wait_until
 
 SECONDS = float(os.environ.get("ACCEPTANCE_SECONDS", "30"))
 RATE = 50
@@ -53,7 +54,7 @@ def waited(pids: Sequence[int]) -> float:
 
 
 def left_alone(workers: Sequence[Process]) -> None:
-    time.sleep(SECONDS)
+    time.sleep(SECONDS)  # the rate is measured over this time
 
 
 def frozen_now_and_then(workers: Sequence[Process]) -> None:
@@ -65,7 +66,7 @@ def frozen_now_and_then(workers: Sequence[Process]) -> None:
         frozen.signal(signal.SIGSTOP)
         time.sleep(FROZEN_FOR)  # the length of the stall is the point: nothing is awaited
         frozen.signal(signal.SIGCONT)
-        time.sleep(chance.uniform(0.7, 1.7))
+        time.sleep(chance.uniform(0.7, 1.7))  # the moment of the next stall is the point too
 
 
 @pytest.mark.slow
@@ -107,4 +108,4 @@ def test_four_workers_keep_to_one_rate_in_every_second_and_use_it(
 def all_are_at_work(workers: Sequence[Process], door: Door) -> None:
     for worker in workers:
         worker.wait_for("sends queue")
-    until(lambda: len(door.arrivals()) >= RATE, "first second of calls")
+    wait_until(lambda: len(door.arrivals()) >= RATE, "first second of calls")

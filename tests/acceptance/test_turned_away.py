@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.processes import voiceflow
-from tests.support.redis_server import until
 from tests.support.stage import Stage, stage
+from tests.support.waiting import wait_until
 
 CALLS = 120
 GOOD = 40
@@ -42,7 +42,7 @@ def test_401_in_mid_campaign_is_seen_by_those_in_flight_and_resume_finishes_the_
         on.order("faults", {"fault": "status", "status": 401, "times": None})
         options = ("--rate", "unlimited", "--concurrency", str(CONCURRENCY))
         workers = [stack.enter_context(on.worker(*options)) for _ in range(WORKERS)]
-        until(lambda: bool(on.status()["holds"]) and at_rest(on), "hold with nothing on its way")
+        wait_until(lambda: bool(on.status()["holds"]) and at_rest(on), "hold with nothing on its way")
 
         # Given every chance, a third worker sends nothing either: it is told of the hold and exits 1.
         before = len(on.ledger())
@@ -62,7 +62,7 @@ def test_401_in_mid_campaign_is_seen_by_those_in_flight_and_resume_finishes_the_
         on.order("reset", {})
         on.order("script", {"drop": True})
         assert voiceflow("resume", env=on.env).wait() == 0
-        until(lambda: on.states() == {"accepted": CALLS}, "end of the campaign")
+        wait_until(lambda: on.states() == {"accepted": CALLS}, "end of the campaign")
         assert [worker.end() for worker in workers] == [0] * WORKERS
         assert set(Counter([*rang, *on.rang()]).values()) == {1}
         assert len(on.rang()) == CALLS - GOOD

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.stage import Stage, stage
+from tests.support.waiting import wait_until
 
 BIN = Path(sys.executable).parent
 DAGS = Path(__file__).parent / "dags"
@@ -145,11 +146,7 @@ class Airflow:
 
     def wait(self, is_so: Callable[[], bool], what: str, *, seconds: float) -> None:
         """Wait for something that the database or the ledger tells."""
-        deadline = time.monotonic() + seconds
-        while not is_so():
-            if time.monotonic() > deadline:
-                raise AssertionError(f"waited {seconds} s for {what}\n{self.told()}")
-            time.sleep(0.25)
+        wait_until(is_so, lambda: f"{what}\n{self.told()}", within=seconds, every=0.25)
 
     def told(self) -> str:
         """The ends of all logs, of components and of tasks."""

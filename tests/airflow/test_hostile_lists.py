@@ -161,7 +161,7 @@ def test_campaigns_that_share_a_batch_are_killed_changed_and_cleared(airflow: Ai
     for _ in range(ROUNDS):
         for run in runs:
             airflow.wait(lambda run=run: run.is_running() or run.is_over(), f"a try of {run.run_id}", seconds=120)  # type: ignore[misc]
-            time.sleep(rng.uniform(0, 2))
+            time.sleep(rng.uniform(0, 2))  # the moment of the kill is the point
             # The list first: the next try may begin at once.
             if not run.is_over():
                 run.change()

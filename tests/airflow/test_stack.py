@@ -147,7 +147,7 @@ def test_a_campaign_ends_with_its_report(airflow: Airflow) -> None:
 @modern
 def test_a_finished_batch_runs_a_dag_once(airflow: Airflow) -> None:
     airflow.wait(lambda: bool(_watched(airflow)), "the run of the finished campaign", seconds=90)
-    time.sleep(6)  # several looks of the trigger, which must not fire again
+    time.sleep(6)  # several looks of the trigger, which must not fire again; no event says that it did not
     assert len(_watched(airflow)) == 1
 
 

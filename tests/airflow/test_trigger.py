@@ -55,7 +55,7 @@ async def test_it_fires_when_the_call_is_over(on: Stage, hasty: None) -> None:
     ids = await enqueued(on, "+6587661001")
     waiting = asyncio.create_task(fired(VoiceOutcomeTrigger(job_ids=ids, poll_interval=0.1)))
     twin = asyncio.create_task(fired(VoiceOutcomeTrigger(job_ids=ids, poll_interval=0.1)))
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(0.5)  # several looks of the trigger, which must not fire; no event says that it did not
     assert not waiting.done(), "nobody has sent it yet"
     assert not on.ledger(), "a trigger sends nothing"
     await sent(on)
@@ -80,7 +80,7 @@ async def test_enough_of_several_is_enough(on: Stage, hasty: None) -> None:
     trigger = VoiceOutcomeTrigger(job_ids=ids, enough={"at_least": 2}, poll_interval=0.1)
     assert (await asyncio.wait_for(fired(trigger), 30))["status"] == "over"
     waiting = asyncio.create_task(fired(VoiceOutcomeTrigger(job_ids=ids, poll_interval=0.1)))
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(0.5)  # several looks of the trigger, which must not fire; no event says that it did not
     assert not waiting.done()
     await sent(on)
     await asyncio.wait_for(waiting, 30)
@@ -138,7 +138,7 @@ async def test_many_triggers_share_one_store_and_the_last_one_closes_it(tmp_path
     async def use() -> None:
         async with shared_store(url) as store:
             seen.add(id(store))
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.1)  # all others come to share the store meanwhile
 
     await asyncio.gather(*(use() for _ in range(50)))
     assert len(seen) == 1

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from tests.support.waiting import until
 from voiceflow_worker.asgi.descriptors import connections_that_fit, raise_limit
 from voiceflow_worker.asgi.door import Limits
 from voiceflow_worker.asgi.refusal import Refusal
@@ -79,9 +80,10 @@ async def test_who_never_sends_a_whole_request_makes_room_for_who_does(protocol:
 
 
 async def test_a_request_that_is_being_answered_is_not_given_up(protocol: type) -> None:
-    let = anyio.Event()
+    let, begun = anyio.Event(), list[Request]()
 
-    async def slow(_request: Request) -> Response:
+    async def slow(request: Request) -> Response:
+        begun.append(request)
         await let.wait()
         return PlainTextResponse("done")
 
@@ -89,7 +91,7 @@ async def test_a_request_that_is_being_answered_is_not_given_up(protocol: type) 
     app = Starlette(routes=[Route("/", hello), Route("/slow", slow, methods=["POST"])])
     async with serving(app, protocol=protocol, limits=limits) as address:
         working = [connected(address.port, POST) for _ in range(3)]
-        await anyio.sleep(0.3)
+        await until(lambda: len(begun) == 3)
         held = [connected(address.port, HEAD) for _ in range(20)]
         asking = connected(address.port, GET)
         assert (await answer_on(asking)).endswith(b"hello")
@@ -103,10 +105,16 @@ async def test_a_request_that_is_being_answered_is_not_given_up(protocol: type) 
 async def test_preferred_connections_go_last() -> None:
     limits = Limits(most=4, grace=SOON, patience=SOON)
     app = Starlette(routes=[Route("/", hello)])
-    async with serving(app, limits=limits, is_preferred=lambda peer: peer == "127.0.0.2") as address:
+    met: list[str] = []
+
+    def is_preferred(peer: str) -> bool:
+        met.append(peer)
+        return peer == "127.0.0.2"
+
+    async with serving(app, limits=limits, is_preferred=is_preferred) as address:
         kept = socket.create_connection(("127.0.0.1", address.port), timeout=20, source_address=("127.0.0.2", 0))
         kept.sendall(HEAD)
-        await anyio.sleep(0.3)
+        await until(lambda: met == ["127.0.0.2"])
         held = [connected(address.port, HEAD) for _ in range(20)]
         asking = connected(address.port, GET)
         assert (await answer_on(asking)).endswith(b"hello")
@@ -126,9 +134,10 @@ async def test_a_head_and_a_body_have_a_time_limit(protocol: type) -> None:
 
 
 async def test_when_there_is_too_much_to_do_events_are_turned_away_and_questions_let_in(protocol: type) -> None:
-    let, counted = anyio.Event(), list[int]()
+    let, counted, begun = anyio.Event(), list[int](), list[Request]()
 
-    async def slow(_request: Request) -> Response:
+    async def slow(request: Request) -> Response:
+        begun.append(request)
         await let.wait()
         return PlainTextResponse("done")
 
@@ -136,7 +145,7 @@ async def test_when_there_is_too_much_to_do_events_are_turned_away_and_questions
     app = Starlette(routes=[Route("/", hello), Route("/slow", slow, methods=["POST"])])
     async with serving(app, protocol=protocol, refusal=refusal) as address:
         working = [connected(address.port, POST) for _ in range(2)]
-        await anyio.sleep(0.3)
+        await until(lambda: len(begun) == 2)
         refused = [connected(address.port, POST) for _ in range(10)]
         asking = connected(address.port, GET)
         assert (await answer_on(asking)).endswith(b"hello")

@@ -61,7 +61,7 @@ async def talk(
     """One person: thinks, presses a key, hears the answer, and calls again when the call is over."""
     dice = Random(job.id)
     line = Line.of(job)
-    await asyncio.sleep(dice.uniform(0, think))
+    await asyncio.sleep(dice.uniform(0, think))  # persons do not all begin at once
     while time.perf_counter() < until:
         content = json.dumps(line.event(dice.choice(KEYS))).encode()
         began = time.perf_counter()
@@ -71,7 +71,7 @@ async def talk(
         assert response.status == 200, body
         if not line.took(body).asks:
             line.token = None  # the next event begins again at the first menu, as the first of a call does
-        await asyncio.sleep(dice.uniform(0.5 * think, 1.5 * think))
+        await asyncio.sleep(dice.uniform(0.5 * think, 1.5 * think))  # a person thinks
 
 
 async def one_run(store_url: str, url: str, *, calls: int, seconds: float, think: float) -> dict[str, float]:

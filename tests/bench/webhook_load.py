@@ -145,7 +145,7 @@ async def _on_schedule(load: Load, began: float) -> None:
             else:
                 load.due.append(scheduled)
         sent = due
-        await asyncio.sleep(max(0.0, began + sent / load.rate - time.perf_counter()))
+        await asyncio.sleep(max(0.0, began + sent / load.rate - time.perf_counter()))  # the rate is measured
 
 
 def main() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import signal
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -20,6 +19,7 @@ from tests.cli.running import Ended, Program, Spawned
 from tests.cli.stored import url_of, within
 from tests.support.engine import Engine
 from tests.support.flows import SOURCE, flow
+from tests.support.waiting import wait_until
 from voiceflow_worker import Job
 from voiceflow_worker.core.numbers.locks import NumberLocks
 from voiceflow_worker.core.numbers.suppression import SuppressionList
@@ -349,10 +349,9 @@ async def busy(engine: Engine) -> None:
 
 def until_told(spawned: Spawned, step: str) -> None:
     """The line of a step on stdout, which is written when it happens."""
-    ends = time.monotonic() + 60
-    while not any(f'"step": "{step}"' in line for line in list(spawned._out)):
-        assert time.monotonic() < ends, spawned._out
-        time.sleep(0.02)  # the reader of its stdout is a thread that tells nobody
+    wait_until(
+        lambda: any(f'"step": "{step}"' in line for line in list(spawned._out)), lambda: f"{step} in {spawned._out}"
+    )
 
 
 def test_ctrl_c_takes_back_a_call_that_has_not_left(voiceflow: Program, eight: EightByEight) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 from tests.cli.running import Program
 from tests.support.processes import voiceflow as process
 from tests.support.stage import stage
+from tests.support.waiting import wait_until
 from voiceflow_worker.notify.signature import verify_notification
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -79,7 +79,7 @@ def test_a_receiver_alone_tells_too(tmp_path: Path, crm: Crm) -> None:
         done = process("worker", "--drain", env={**on.env, "VOICEFLOW_NOTIFY_URL": ""})
         assert done.wait() == 0, done.told
         assert "is told" not in done.told
-        eventually(lambda: len(crm.told) == 3)
+        wait_until(lambda: len(crm.told) == 3, "three outcomes")
 
 
 def test_a_worker_counts_what_it_told(tmp_path: Path, crm: Crm) -> None:
@@ -88,16 +88,8 @@ def test_a_worker_counts_what_it_told(tmp_path: Path, crm: Crm) -> None:
         with on.worker("--metrics-port", "0", "--notify", crm.url) as worker:
             metrics = worker.wait_for(r"metrics are on (http://\S+/metrics)")[1]
             counted = 'voiceflow_hook_told_total{hook="notify"} 3.0'
-            eventually(lambda: counted in httpx.get(metrics, trust_env=False).text)
+            wait_until(lambda: counted in httpx.get(metrics, trust_env=False).text, counted)
             assert worker.end() == 0
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    """Wait until something holds in another process."""
-    ends = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < ends
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("command", [("worker",), ("serve", "--port", "0")])

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -12,6 +11,7 @@ from tests.cli.running import Program, Spawned
 from tests.cli.stored import enqueued, url_of, within
 from tests.support.engine import Engine
 from tests.support.flows import number
+from tests.support.waiting import wait_until
 from voiceflow_worker import CallPolicy, Job, JobState, VoiceClient
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
@@ -46,13 +46,13 @@ def doubted(voiceflow: Program, eight: EightByEight, count: int = 1) -> list[Job
 
     jobs = within(voiceflow.folder, work)
     assert {job.state for job in jobs} == {JobState.IN_DOUBT}
-    asyncio.run(asyncio.wait_for(_ended(eight, count), 30))
+    wait_until_ended(eight, count)
     return jobs
 
 
-async def _ended(eight: EightByEight, count: int) -> None:
-    while sum(1 for entry in eight.sandbox.ledger if entry.outcome is not None) < count:  # noqa: ASYNC110 (a thread)
-        await asyncio.sleep(0.01)
+def wait_until_ended(eight: EightByEight, count: int) -> None:
+    ledger = eight.sandbox.ledger
+    wait_until(lambda: sum(entry.outcome is not None for entry in ledger) >= count, "the end of the calls")
 
 
 def state_of(voiceflow: Program, job: Job) -> Job:
@@ -161,7 +161,7 @@ def test_a_summary_that_never_came_is_made_up_for(
 
     job = within(voiceflow.folder, work)
     assert job.state is JobState.SUBMITTED
-    asyncio.run(asyncio.wait_for(_ended(eight, 1), 30))
+    wait_until_ended(eight, 1)
     assert voiceflow(*reconcile(voiceflow, "--json")).document["placed"] == 1
     assert state_of(voiceflow, job).state is JobState.COMPLETED
 

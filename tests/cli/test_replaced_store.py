@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from tests.cli.eight_by_eight import running
 from tests.cli.running import Program, Spawned
 from tests.cli.stored import enqueued, url_of
+from tests.support.waiting import wait_until
 from voiceflow_worker.sandbox import Sandbox
 
 COUNT = 40
@@ -24,10 +24,7 @@ def test_a_worker_sends_nothing_more(voiceflow: Program, processes: int) -> None
     with running(Sandbox(api_key="key-1")) as eight:
         options = ["worker", "--store", store, "--rate", "10", "--processes", str(processes)]
         with Spawned(options, folder, eight.environment) as worker:
-            until = time.monotonic() + 60
-            while len(eight.sandbox.ledger) < 5:
-                assert time.monotonic() < until
-                time.sleep(0.01)
+            wait_until(lambda: len(eight.sandbox.ledger) >= 5, "5 POSTs")
             (folder / "copy.db").rename(folder / "calls.db")  # as the documentation told until now
             replaced_at = len(eight.sandbox.ledger)
             ended = worker.end()

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -15,12 +14,13 @@ from pathlib import Path
 import apsw
 import pytest
 
-from tests.cli.running import TIMEOUT, Program, Spawned
+from tests.cli.running import Program, Spawned
 from tests.cli.stored import enqueued, url_of, within
 from tests.support.engine import Engine
 from tests.support.flows import number
 from tests.support.killed import sent_and_killed
 from tests.support.voices import ScriptedVoice
+from tests.support.waiting import wait_until
 from voiceflow_worker.core.numbers.suppression import SuppressionList
 
 COUNT = 12
@@ -358,10 +358,7 @@ def test_a_frozen_worker_or_receiver_is_noticed_and_a_killed_one_is_waited_out(
 def wait_for_heartbeat(path: Path) -> None:
     db = apsw.Connection(str(path))
     try:
-        until = time.monotonic() + TIMEOUT
-        while not db.execute(HEARTBEATS).fetchall():
-            assert time.monotonic() < until, "no heartbeat came"
-            time.sleep(0.05)
+        wait_until(lambda: bool(db.execute(HEARTBEATS).fetchall()), "a heartbeat")
     finally:
         db.close()
 

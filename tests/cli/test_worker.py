@@ -16,6 +16,7 @@ from tests.cli.running import TIMEOUT, Program, Spawned
 from tests.cli.stored import enqueued, in_doubt, url_of, within
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
+from tests.support.waiting import wait_until
 from voiceflow_worker import Job, JobState
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.orders.faults import Fault, FaultKind
@@ -38,10 +39,7 @@ def states(folder: Path) -> dict[str, int]:
 
 
 def wait_until_posted(eight: EightByEight, count: int) -> None:
-    until = time.monotonic() + TIMEOUT
-    while len(eight.sandbox.ledger) < count:
-        assert time.monotonic() < until, "the calls were not posted"
-        time.sleep(0.02)
+    wait_until(lambda: len(eight.sandbox.ledger) >= count, f"{count} POSTs")
 
 
 def children_of(pid: int) -> list[int]:
@@ -200,10 +198,7 @@ def wait_until_in_flight(folder: Path, job: Job) -> None:
     async def work(engine: Engine) -> str:
         return await engine.state(job)
 
-    until = time.monotonic() + TIMEOUT
-    while within(folder, work) != "sending":
-        assert time.monotonic() < until, "the call was not sent"
-        time.sleep(0.02)
+    wait_until(lambda: within(folder, work) == "sending", "a call that is being sent")
 
 
 def test_a_second_signal_stops_at_once(folder: Path, eight: EightByEight) -> None:
@@ -304,13 +299,11 @@ def test_processes_whose_leader_is_killed_stop_by_themselves(folder: Path, eight
         wait_for_workers(folder, 2)
         children = children_of(leader.process.pid)
         leader.tell(signal.SIGKILL)
-        until = time.monotonic() + TIMEOUT
-        while any(map(is_running, children)) and time.monotonic() < until:
-            time.sleep(0.05)
-    left = [child for child in children if is_running(child)]
-    for child in left:
-        os.kill(child, signal.SIGKILL)  # nobody else will
-    assert not left, "the workers did not notice that they are alone"
+        try:
+            wait_until(lambda: not any(map(is_running, children)), "the end of workers that have no leader")
+        finally:
+            for child in filter(is_running, children):
+                os.kill(child, signal.SIGKILL)  # nobody else will
     assert workers_of(folder) == 0  # each said goodbye
 
 
@@ -322,10 +315,7 @@ def workers_of(folder: Path) -> int:
 
 
 def wait_for_workers(folder: Path, count: int) -> None:
-    until = time.monotonic() + TIMEOUT
-    while workers_of(folder) < count:
-        assert time.monotonic() < until, "the workers did not come"
-        time.sleep(0.05)
+    wait_until(lambda: workers_of(folder) >= count, f"{count} workers")
 
 
 # -- metrics -----------------------------------------------------------------------------------------------------------

@@ -11,7 +11,8 @@ import anyio
 import pytest
 
 from tests.support.flows import flow, number
-from tests.support.telling import AwayStore, Calls, time_passing, until
+from tests.support.telling import AwayStore, Calls, time_passing
+from tests.support.waiting import until
 from voiceflow_worker import CallQueue, CallRequest, Job, JobState, RedialPolicy, SessionStatus
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.ports import Store

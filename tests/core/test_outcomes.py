@@ -8,8 +8,9 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support.telling import AwayStore, Calls, time_passing, until
+from tests.support.telling import AwayStore, Calls, time_passing
 from tests.support.voices import created
+from tests.support.waiting import until
 from voiceflow_worker import CallQueue, RedialPolicy, SessionStatus
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.outcomes.stream import OutcomeStream
@@ -43,7 +44,7 @@ async def is_silent(stream: OutcomeStream, clock: ManualClock) -> bool:
     async with anyio.create_task_group() as group:
         group.start_soon(listen)
         for _ in range(20):
-            await anyio.sleep(0.002)
+            await anyio.sleep(0.002)  # whom the clock has woken acts before the next step
             await until(lambda: bool(clock.sleepers or found))
             clock.advance(timedelta(milliseconds=200))
         group.cancel_scope.cancel()
@@ -212,7 +213,7 @@ async def test_of_two_consumers_of_one_name_one_is_served(store: Store, clock: M
         async with time_passing(clock):
             jobs = [await calls.ended() for _ in range(10)]
             await until(lambda: len(told) >= 10)
-            await anyio.sleep(0.1)
+            await anyio.sleep(0.1)  # time for the other to be served too; no event says that it was not
         group.cancel_scope.cancel()
     assert told == [job.id for job in jobs]
 

@@ -12,7 +12,9 @@ import pytest
 
 from tests.support.engine import Engine
 from tests.support.flows import SOURCE
+from tests.support.telling import time_passing
 from tests.support.voices import ScriptedVoice, created, unknown
+from tests.support.waiting import until
 from voiceflow_worker import CallPolicy, Job, JobState, Worker, WorkerOptions
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.ports import Clock, Store
@@ -616,18 +618,18 @@ class TestWorkers:
         policy = CallPolicy(first_look=SECOND)
         return Worker(store, voice, rate=None, options=WorkerOptions(policy=policy), call_log=log)
 
-    async def until(self, clock: ManualClock, condition: Callable[[], bool]) -> None:
+    async def passing(self, clock: ManualClock, condition: Callable[[], bool]) -> None:
         """Let time pass, second by second, whenever everybody sleeps."""
-        with anyio.fail_after(30):
-            while not condition():
-                await anyio.sleep(0.01)
-                clock.advance(SECOND)
+        async with time_passing(clock, step=SECOND):
+            await until(condition)
 
     async def state(self, engine: Engine, job: Job, state: str) -> None:
         """Wait until a job is in a state."""
-        with anyio.fail_after(30):
-            while await engine.state(job) != state:  # noqa: ASYNC110 (a store tells only those who lease)
-                await anyio.sleep(0.01)
+
+        async def is_reached() -> bool:
+            return await engine.state(job) == state
+
+        await until(is_reached)
 
     async def test_a_worker_with_a_log_settles_doubts(
         self, engine: Engine, worker: Worker, log: WrittenLog, clock: ManualClock
@@ -636,7 +638,7 @@ class TestWorkers:
         log.write()
         async with anyio.create_task_group() as group:
             group.start_soon(worker.run)
-            await self.until(clock, lambda: bool(log.asked))
+            await self.passing(clock, lambda: bool(log.asked))
             await self.state(engine, job, "completed")
             worker.stop()
 
@@ -647,10 +649,10 @@ class TestWorkers:
         log.error = CallLogError("the export failed")
         async with anyio.create_task_group() as group:
             group.start_soon(worker.run)
-            await self.until(clock, lambda: bool(log.asked))
+            await self.passing(clock, lambda: bool(log.asked))
             voice.answers = [created("s-2")]
             sent = await engine.enqueue(BEN)
-            await self.until(clock, lambda: len(voice.placed) == 2)
+            await self.passing(clock, lambda: len(voice.placed) == 2)
             await self.state(engine, sent, "submitted")
             worker.stop()
 

@@ -13,8 +13,11 @@ import pytest
 from tests.support.flaky import FlakyStore
 from tests.support.flows import flow, number
 from tests.support.stores import BACKENDS, url_for
+from tests.support.troubled import TroubledStore
 from tests.support.voices import GatedVoice, ScriptedVoice, created, not_sent, unknown
+from tests.support.waiting import until
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, Worker, WorkerOptions, open_store
+from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.overview.drain import DrainCheck
 from voiceflow_worker.core.ports import Store, Voice
 from voiceflow_worker.errors import InvalidInputError
@@ -46,6 +49,10 @@ def worker_for(store: Store, voice: Voice, **settings: object) -> Worker:
 
 async def states(queue: CallQueue) -> dict[str, int]:
     return {state.value: count for state, count in (await queue.status()).states.items() if count}
+
+
+async def is_held(queue: CallQueue) -> bool:
+    return bool((await queue.status()).holds)
 
 
 async def test_a_drain_places_every_call_once(store: Store) -> None:
@@ -140,26 +147,45 @@ class TestStop:
                 worker.stop()
         assert await states(queue) == {"in_doubt": 2}
 
-    async def test_an_idle_worker_stops_at_once(self, store: Store) -> None:
-        worker = worker_for(store, ScriptedVoice())
-        with anyio.fail_after(5):
-            async with anyio.create_task_group() as group:
-                group.start_soon(worker.run)
-                await anyio.sleep(0.05)
-                worker.stop()
+
+@pytest.mark.parametrize("backend", BACKENDS)
+class TestIdle:
+    """On a clock that stands still: only an event ends the wait of an idle worker, never its next look."""
+
+    async def test_it_stops_at_once(self, backend: str, tmp_path: Path) -> None:
+        async with open_store(url_for(backend, tmp_path), clock=ManualClock()) as store:
+            waiting = Waiting(store)
+            worker = worker_for(waiting.store, ScriptedVoice())
+            with anyio.fail_after(30):
+                async with anyio.create_task_group() as group:
+                    group.start_soon(worker.run)
+                    await waiting.begun.wait()
+                    worker.stop()
+
+    async def test_it_wakes_for_a_new_call(self, backend: str, tmp_path: Path) -> None:
+        async with open_store(url_for(backend, tmp_path), clock=ManualClock()) as store:
+            waiting, voice = Waiting(store), GatedVoice(bytes_left=True)
+            voice.open.set()
+            worker = worker_for(waiting.store, voice)
+            with anyio.fail_after(30):
+                async with anyio.create_task_group() as group:
+                    group.start_soon(worker.run)
+                    await waiting.begun.wait()
+                    await CallQueue(store, policy=NO_WEBHOOKS).enqueue(flow())
+                    await voice.arrived.wait()
+                    worker.stop()
 
 
-async def test_an_idle_worker_wakes_for_a_new_call(store: Store) -> None:
-    queue, voice = CallQueue(store, policy=NO_WEBHOOKS), GatedVoice(bytes_left=True)
-    voice.open.set()
-    worker = worker_for(store, voice)
-    with anyio.fail_after(10):
-        async with anyio.create_task_group() as group:
-            group.start_soon(worker.run)
-            await anyio.sleep(0.2)
-            await queue.enqueue(flow())
-            await voice.arrived.wait()
-            worker.stop()
+class Waiting:
+    """A store that says when a worker has begun to wait for a change; its first wait returns at once."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = TroubledStore(store, before=self._before)
+        self.begun = anyio.Event()
+
+    async def _before(self, trip: str) -> None:
+        if trip == "jobs.wait" and self.store.made[trip]:
+            self.begun.set()
 
 
 class TestAnswersThatHold:
@@ -215,9 +241,7 @@ class TestAnswersThatHold:
         async with anyio.create_task_group() as group:
             worker = worker_for(store, voice, concurrency=1)
             group.start_soon(worker.run)
-            with anyio.fail_after(10):
-                while not (await queue.status()).holds:  # noqa: ASYNC110 - the store tells no event for a gate
-                    await anyio.sleep(0.01)
+            await until(lambda: is_held(queue))
             assert not await check.is_done()
             worker.stop()
         left = await check.result()
@@ -231,11 +255,11 @@ async def test_workers_that_share_a_slow_rate_hold_no_more_than_a_call_or_two_ea
         for worker in workers:
             group.start_soon(worker.run)
         for _ in range(12):
-            await anyio.sleep(0.25)  # what lies in the workers' hands is looked at now and then
+            await anyio.sleep(0.25)  # what the workers hold is looked at now and then, on the real clock of the rate
             assert sum(worker.in_flight for worker in workers) <= 6
         await queue.hold(reason="stop")
         before = len(voice.placed)
-        await anyio.sleep(1.5)
+        await anyio.sleep(1.5)  # at this rate, six calls would be sent
         assert len(voice.placed) - before <= 3
         for worker in workers:
             worker.stop()
@@ -273,7 +297,7 @@ async def test_an_outage_is_probed_by_one_call_at_a_time_and_then_all_go(store: 
     voice = ScriptedVoice(answer=answer)
     async with anyio.create_task_group() as group:
         group.start_soon(worker_for(store, voice, concurrency=20).drain)
-        await anyio.sleep(1.6)
+        await anyio.sleep(1.6)  # the length of the outage
         tries = len(voice.placed)
         down = False
     assert tries <= 20 + 4

@@ -51,7 +51,8 @@ def aftermath(lab: Laboratory, *, lease: timedelta, concurrency: int, tell: Call
             lab.come_to_rest()
             overdue = [job.due_at for job in lab.jobs() if job.state is JobState.SUBMITTED]
             if overdue:
-                time.sleep(max((max(overdue) - datetime.now(UTC)).total_seconds() + 0.1, 0))
+                left = max(overdue) - datetime.now(UTC)
+                time.sleep(max(left.total_seconds() + 0.1, 0))  # the deadline of the summaries passes
             told += anyio.run(_look_at_the_log, lab)
             if lab.states().keys() <= AT_REST:
                 break
@@ -108,5 +109,5 @@ async def _say_not_placed(lab: Laboratory, job_ids: tuple[str, ...]) -> None:
             if post is None:
                 raise AssertionError(f"{job_id} is in doubt and has no open POST")
             wait = post.valid_until + lab.policy.clock_skew - datetime.now(UTC)
-            await anyio.sleep(max(wait.total_seconds() + 0.01, 0))
+            await anyio.sleep(max(wait.total_seconds() + 0.01, 0))  # until the POST is too late for 8x8
             await queue.resolve(job_id, placed=False, note="not in the ledger")

@@ -164,7 +164,8 @@ class Laboratory:
         states. What `drain` does waits for the same, a second at a time.
         """
         leases = [job.due_at for job in self.jobs() if job.state in {JobState.LEASED, JobState.SENDING}]
-        time.sleep(max((max(leases) - datetime.now(UTC)).total_seconds(), 0) if leases else 0)
+        left = max(leases) - datetime.now(UTC) if leases else timedelta(0)
+        time.sleep(max(left.total_seconds(), 0))  # the leases of killed workers run out with time alone
         worker = self.worker(**fields)
         worker.wait_for("ready")
         rest = AT_REST if and_wait_for_summaries else AT_REST | {JobState.SUBMITTED.value}
@@ -232,7 +233,7 @@ class Laboratory:
         while not holds():
             if time.monotonic() > ends:
                 raise AssertionError(f"in {seconds:.0f} s there was no {what}; the jobs are {self.states()}")
-            time.sleep(0.01)
+            time.sleep(0.01)  # between two looks at another process
 
     def wait_for_posts(self, count: int) -> None:
         """Wait until the sandbox has so many POSTs."""

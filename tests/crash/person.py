@@ -50,7 +50,7 @@ class Person:
             with contextlib.suppress(Exception):  # the store may be on its way back
                 if any(word in self._lab.holds() for word in ("set back", "restored")):
                     return True
-            time.sleep(0.1)
+            time.sleep(0.1)  # between two looks at a store that may be away
         return False
 
     def settles(self) -> None:
@@ -87,6 +87,6 @@ class Person:
                 placed = post.client_request_id in rang
                 if not placed:
                     wait = post.valid_until + self._lab.policy.clock_skew - datetime.now(UTC)
-                    await anyio.sleep(max(wait.total_seconds() + 0.01, 0))
+                    await anyio.sleep(max(wait.total_seconds() + 0.01, 0))  # until the POST is too late for 8x8
                 with contextlib.suppress(IllegalMoveError):  # its summary came meanwhile
                     await queue.resolve(job.id, placed=placed, note="by the ledger")

@@ -39,7 +39,7 @@ def _hold_the_lock(path: Path, seconds: float) -> bool:
             holder.execute("BEGIN IMMEDIATE")
         except apsw.BusyError:
             return False
-        time.sleep(seconds)
+        time.sleep(seconds)  # the lock is held for so long: time is what is tested
         holder.execute("ROLLBACK")
     return True
 
@@ -49,5 +49,5 @@ def _pause_writes(port: int, seconds: float) -> bool:
         ask(port, "CLIENT", "PAUSE", round(seconds * 1000), "WRITE")
     except (OSError, RuntimeError):
         return False
-    time.sleep(seconds)
+    time.sleep(seconds)  # the writes are paused for so long: time is what is tested
     return True

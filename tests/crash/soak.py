@@ -299,7 +299,7 @@ class Soak:
             with self._lights.switched(setback.light):
                 if setback.must_end:
                     # Who is about to open the store does so before: SQLite would read the log of one into the other.
-                    time.sleep(OPENED_WITHIN)
+                    time.sleep(OPENED_WITHIN)  # a process that opens the store gives no sign of it
                     for child in self._lab.workers:
                         if not child.has_ended:
                             child.wait_for("ready")
@@ -328,7 +328,7 @@ class Soak:
             if time.monotonic() > ends:
                 self._found.append(Violation(f"GOES ON: {setback.name}: {len(alive)} workers did not end", None, ()))
                 return
-            time.sleep(0.05)
+            time.sleep(0.05)  # between two looks at other processes
 
 
 def soak(

@@ -87,7 +87,7 @@ async def _say_not_placed(lab: Laboratory) -> None:
         post = doubt.open_post
         assert post is not None
         left = post.valid_until + lab.policy.clock_skew - store.clock.now()
-        await anyio.sleep(max(left.total_seconds(), 0) + 0.1)
+        await anyio.sleep(max(left.total_seconds(), 0) + 0.1)  # until the POST is too late for 8x8
         await queue.resolve(doubt.id, placed=False, note="not in the ledger")
 
 

@@ -181,7 +181,7 @@ async def _open_at_last(stack: contextlib.AsyncExitStack, url: str, clock: Clock
         except StoreUnavailableError:
             if time.monotonic() > ends:
                 raise
-        await anyio.sleep(0.1)
+        await anyio.sleep(0.1)  # between two tries to open the store
 
 
 async def _until(told: anyio.Event) -> None:
@@ -195,7 +195,7 @@ async def _end_with_parent() -> None:
     """Nobody waits for what an orphan does."""
     parent = os.getppid()
     while os.getppid() == parent:  # noqa: ASYNC110 - nothing tells an orphan that it is one
-        await anyio.sleep(1)
+        await anyio.sleep(1)  # between two looks: no event announces the end of the parent
     os._exit(3)
 
 

@@ -8,13 +8,13 @@ import re
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.docs.pages import DOCS
+from tests.support.waiting import wait_until
 
 PAGE = DOCS / "tutorial.md"
 
@@ -72,12 +72,11 @@ def free_port() -> int:
 
 
 def wait_for(port: int) -> None:
-    for _ in range(600):
+    def is_listening() -> bool:
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)  # another process is starting, and tells nobody
-    pytest.fail(f"nothing listens on port {port}")
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    wait_until(is_listening, f"a process that listens on port {port}")
 
 
 @pytest.mark.slow

@@ -124,7 +124,7 @@ class Turnstile:
 
     async def acquire(self) -> None:
         self.asked += 1
-        await anyio.sleep(self.takes)
+        await anyio.sleep(self.takes)  # the limiter is slow: the validity passes in it
 
 
 async def test_each_post_takes_its_turn(kind: Kind) -> None:

@@ -156,14 +156,14 @@ async def test_it_does_not_matter_in_which_pieces_the_true_answer_follows(kind: 
                 connection.send(surplus + true)
             case "head first":
                 connection.send(surplus + true[:20])
-                time.sleep(0.2)
+                time.sleep(0.2)  # the rest of the answer comes later
                 connection.send(true[20:])
             case _:
                 connection.send(surplus)
                 with suppress(OSError):
                     for byte in true:
                         connection.send(bytes([byte]))
-                        time.sleep(0.001)
+                        time.sleep(0.001)  # each byte in a packet of its own
         connection.stall()
 
     assert_in_doubt(kind, await second_verdict(kind, act, tls=tls))
@@ -173,7 +173,7 @@ async def test_it_does_not_matter_in_which_pieces_the_true_answer_follows(kind: 
 async def test_through_a_proxys_tunnel_it_is_the_same(kind: Kind) -> None:
     def act(connection: Connection, true: bytes) -> None:
         connection.send(answer(429))
-        time.sleep(0.2)
+        time.sleep(0.2)  # the true answer comes while the client listens
         with suppress(OSError):
             connection.send(true)
 
@@ -208,7 +208,7 @@ async def test_a_surplus_that_came_before_the_post_closes_the_connection(kind: K
             assert (await place(client)).kind is K.CREATED
             asked.set()
             assert await anyio.to_thread.run_sync(came.wait, LONGEST)
-            await anyio.sleep(0.05)  # the client reads it while it is idle
+            await anyio.sleep(0.05)  # the idle client reads it; no event says when it has
             assert (await place(client)).kind is K.CREATED
         assert (server.connections, len(server.posts)) == (2, 2)
 
@@ -254,7 +254,7 @@ async def test_the_wait_is_twice_as_long_as_the_slowest_answer_of_late(kind: Kin
         while connection.read_request():
             number = len(connection.server.bodies)
             if number == 1:
-                time.sleep(slow)
+                time.sleep(slow)  # the slow answer, whose length the client measures
             connection.send(answer(429) if number == 2 else answer(200, created(f"s-{number}")))
 
     with MisbehavingServer(behave) as server:
@@ -273,7 +273,7 @@ async def test_while_answers_are_slow_each_post_has_its_own_connection_and_no_re
         while connection.read_request():
             place_of_it = len(connection.server.bodies)
             if place_of_it == 1:
-                time.sleep(slow)
+                time.sleep(slow)  # the slow answer, whose length the client measures
             refused = place_of_it in (2, 4)
             connection.send(answer(400, NOT_CREATED % -1017) if refused else answer(200, created(f"s-{place_of_it}")))
 
@@ -313,7 +313,7 @@ async def test_no_other_post_gets_the_connection_meanwhile(kind: Kind) -> None:
                 server.seen.clear()
                 tasks.start_soon(second)
                 assert await anyio.to_thread.run_sync(server.seen.wait, LONGEST)
-                await anyio.sleep(0.2)
+                await anyio.sleep(0.2)  # the client has the answer by now and listens; no event says so
                 assert verdicts == [], "its answer is here, and is not believed yet"
                 assert (await place(client)).kind is K.CREATED
                 assert server.connections == 2
@@ -365,11 +365,11 @@ async def test_any_other_end_proves_nothing(kind: Kind, how: str) -> None:
                 connection.send(answer(429))
             case "reset":
                 connection.send(answer(429))
-                time.sleep(0.1)
+                time.sleep(0.1)  # the reset comes while the client listens
                 connection.reset()
             case "announced and reset":
                 connection.send(answer(429, b"", "Connection: close"))
-                time.sleep(0.1)
+                time.sleep(0.1)  # the reset comes while the client listens
                 connection.reset()
             case "announced and more":
                 connection.send(answer(429, b"", "Connection: close") + true)
@@ -385,7 +385,7 @@ async def test_after_an_answer_that_leaves_a_doubt_the_connection_is_closed(kind
 
     def act(connection: Connection, true: bytes) -> None:
         connection.send(answer(200, b"junk"))
-        time.sleep(0.2)
+        time.sleep(0.2)  # the true answer comes while the client listens
         with suppress(OSError):
             connection.send(true)
         connection.stall()
@@ -404,7 +404,7 @@ async def test_after_an_answer_that_leaves_a_doubt_the_connection_is_closed(kind
 async def test_the_session_of_an_earlier_call_is_not_given_to_the_next(kind: Kind) -> None:
     def act(connection: Connection, true: bytes) -> None:
         connection.send(answer(200, created("s-1")))
-        time.sleep(0.3)
+        time.sleep(0.3)  # the true answer comes while the client listens
         with suppress(OSError):
             connection.send(true)
 
@@ -417,7 +417,7 @@ async def test_a_doubt_keeps_no_session_of_an_earlier_call(kind: Kind) -> None:
 
     def act(connection: Connection, true: bytes) -> None:
         connection.send(answer(500, created("s-1")))
-        time.sleep(0.1)
+        time.sleep(0.1)  # the true answer comes while the client listens
         with suppress(OSError):
             connection.send(true)
 
@@ -497,7 +497,7 @@ async def test_who_is_cancelled_believes_nothing_and_leaves_no_connection(kind: 
             if raw:
                 task = asyncio.create_task(second())
                 assert await anyio.to_thread.run_sync(sent.wait, LONGEST)
-                await anyio.sleep(0.1)  # the head is read, and the body waited for
+                await anyio.sleep(0.1)  # the client reads what was sent; no event says when it has
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await task
@@ -505,7 +505,7 @@ async def test_who_is_cancelled_believes_nothing_and_leaves_no_connection(kind: 
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(second)
                     assert await anyio.to_thread.run_sync(sent.wait, LONGEST)
-                    await anyio.sleep(0.1)
+                    await anyio.sleep(0.1)  # the client reads what was sent; no event says when it has
                     tasks.cancel_scope.cancel()
             assert await anyio.to_thread.run_sync(server.ended.wait, LONGEST), "its connection is closed"
             assert (await place(client)).session_id == "s-3"

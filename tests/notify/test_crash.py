@@ -14,7 +14,8 @@ from anyio.abc import SocketStream
 from tests.support.endpoint import Endpoint, Received, answering
 from tests.support.processes import Process
 from tests.support.redis_server import standalone
-from tests.support.telling import Calls, until
+from tests.support.telling import Calls
+from tests.support.waiting import until
 from voiceflow_worker import open_store
 from voiceflow_worker.core.ports import Store
 
@@ -67,7 +68,7 @@ async def test_killed_between_the_call_and_its_acknowledgement(store: Store) -> 
             before = await calls.ended()
             await until(lambda: len(endpoint.received) == 1)
             # Only what was saved is not told again: the next outcome comes after that.
-            await anyio.sleep(0.5)
+            await anyio.sleep(0.5)  # another process saves what it told; no event says so
             endpoint.answers = [kill_the_sender]
             job = await calls.placed()
             for _ in range(5):
@@ -76,7 +77,7 @@ async def test_killed_between_the_call_and_its_acknowledgement(store: Store) -> 
             processes.append(await begun(store, endpoint))
             after = await calls.ended()
             await until(lambda: len(endpoint.received) >= 4)
-            await anyio.sleep(0.5)
+            await anyio.sleep(0.5)  # time for one to come twice, which must not; no event says that none did
         finally:
             for process in processes:
                 await anyio.to_thread.run_sync(lambda each=process: each.end(signal.SIGKILL))  # type: ignore[misc]

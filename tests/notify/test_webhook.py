@@ -11,7 +11,8 @@ import pytest
 from anyio.abc import SocketStream
 
 from tests.support.endpoint import Endpoint, Received, answering
-from tests.support.telling import Calls, time_passing, until
+from tests.support.telling import Calls, time_passing
+from tests.support.waiting import until
 from voiceflow_worker import open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
@@ -134,7 +135,7 @@ async def test_no_answer_in_time_is_a_failure(outcome: CallOutcome) -> None:
         await stream.send(b"HTTP/1.1 200 OK\r\n")
         for _ in range(1000):
             await stream.send(b"X-More: yes\r\n")
-            await anyio.sleep(0.05)
+            await anyio.sleep(0.05)  # an answer whose lines come slowly
 
     async with Endpoint().running() as endpoint, webhook_to(endpoint, deadline=timedelta(seconds=0.3)) as webhook:
         for answer in (silence, slowly):
@@ -149,7 +150,7 @@ async def test_an_answer_that_goes_on_for_ever_is_one_all_the_same(
         await stream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
         while True:
             await stream.send(b"x" * 1000)
-            await anyio.sleep(0.01)
+            await anyio.sleep(0.01)  # an answer whose bytes come slowly
 
     monkeypatch.setattr("voiceflow_worker.notify.webhook.READING", 0.1)
     async with Endpoint().running() as endpoint, webhook_to(endpoint) as webhook:

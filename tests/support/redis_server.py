@@ -11,12 +11,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+from tests.support.waiting import wait_until
 
 WITHIN = 30.0
 """Seconds that a server may take for what it does in a fraction of one."""
@@ -72,17 +73,16 @@ def _read(line: Callable[[], bytes], take: Callable[[int], bytes]) -> object:
             raise ValueError(head)
 
 
-def until(ready: Callable[[], bool], what: str) -> None:
-    """Wait until something holds; servers tell nobody when they are ready."""
-    ends = time.monotonic() + WITHIN
-    while time.monotonic() < ends:
+def wait_for(ready: Callable[[], bool], what: str) -> None:
+    """Wait until a server is ready; as long as it refuses connections or commands, it is not."""
+
+    def is_ready() -> bool:
         try:
-            if ready():
-                return
+            return ready()
         except (OSError, RuntimeError):
-            pass
-        time.sleep(0.02)
-    raise TimeoutError(f"in {WITHIN:.0f} s there was no {what}")
+            return False
+
+    wait_until(is_ready, what, within=WITHIN)
 
 
 def free_port(*, bus: bool = False) -> int:
@@ -126,7 +126,7 @@ class RedisServer:
             "--save", "", "--logfile", self.folder / "server.log", *self._options[1:],
         ]  # fmt: skip
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        until(lambda: ask(self.port, "PING") == "PONG", f"answer from the server on port {self.port}")
+        wait_for(lambda: ask(self.port, "PING") == "PONG", f"answer from the server on port {self.port}")
         return self
 
     def ask(self, *words: str | int) -> object:
@@ -202,7 +202,7 @@ class RedisCluster:
             node.ask("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
         for node in self.nodes[1:]:
             node.ask("CLUSTER", "MEET", "127.0.0.1", self.nodes[0].port)
-        until(self._agrees, "cluster that agrees on its slots")
+        wait_for(self._agrees, "cluster that agrees on its slots")
         return self
 
     def _agrees(self) -> bool:
@@ -247,9 +247,9 @@ class WatchedPair:
         """Start all three and wait until the sentinel knows of the replica."""
         self.primary.start()
         self.replica.start()
-        until(lambda: "master_link_status:up" in str(self.replica.ask("INFO", "replication")), "replica in step")
+        wait_for(lambda: "master_link_status:up" in str(self.replica.ask("INFO", "replication")), "replica in step")
         self.sentinel.start()
-        until(lambda: "slaves=1" in str(self.sentinel.ask("INFO", "sentinel")), "sentinel that knows the replica")
+        wait_for(lambda: "slaves=1" in str(self.sentinel.ask("INFO", "sentinel")), "sentinel that knows the replica")
         return self
 
     def named_port(self) -> int:
@@ -277,5 +277,5 @@ class _Sentinel(RedisServer):
             "--dir", self.folder, "--logfile", self.folder / "server.log",
         ]  # fmt: skip
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        until(lambda: ask(self.port, "PING") == "PONG", f"answer from the sentinel on port {self.port}")
+        wait_for(lambda: ask(self.port, "PING") == "PONG", f"answer from the sentinel on port {self.port}")
         return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -84,7 +84,7 @@ async def time_passing(clock: ManualClock, *, step: timedelta = STEP) -> AsyncIt
 
     async def pass_time() -> None:
         while True:
-            await anyio.sleep(0.002)
+            await anyio.sleep(0.002)  # the pace of the clock: so much real time for each step
             if clock.sleepers:
                 clock.advance(step)
 
@@ -92,10 +92,3 @@ async def time_passing(clock: ManualClock, *, step: timedelta = STEP) -> AsyncIt
         group.start_soon(pass_time)
         yield
         group.cancel_scope.cancel()
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    """Wait until something holds that nobody tells of."""
-    with anyio.fail_after(60):
-        while not holds():  # noqa: ASYNC110 - there is no event to wait for
-            await anyio.sleep(0.002)

@@ -11,6 +11,7 @@ from anyio import to_thread
 
 from tests.gateway.misbehaving import LONGEST, MisbehavingServer
 from tests.support.flows import number
+from tests.support.waiting import until
 from tests.verdicts.conftest import Ground
 from tests.verdicts.playing import (
     OPTIONS,
@@ -36,15 +37,6 @@ MOMENT = timedelta(milliseconds=100)
 async def passed(ground: Ground, moment: timedelta = MOMENT) -> None:
     """Let a moment pass on the clock of the store."""
     await ground.store.clock.sleep(moment.total_seconds() * 1.1)
-
-
-async def eventually(look: Callable[[], Awaitable[bool]]) -> None:
-    """Wait until something holds: nobody tells when a worker has come so far."""
-    with anyio.fail_after(WITHIN):
-        while True:
-            if await look():
-                return
-            await anyio.sleep(0.01)
 
 
 # -- before the POST ---------------------------------------------------------------------------------------------------
@@ -100,7 +92,7 @@ async def test_no_connection_from_the_pool_sends_nothing_and_is_tried_again(grou
                 found = (await ground.store.jobs.get([each.job.id for each in jobs])).values()
                 return any(post.verdict for job in found for post in job.posts)
 
-            await eventually(one_is_over)
+            await until(one_is_over)
             # Twice: at once. The other POST is still waiting for its answer.
             worker.stop()
             worker.stop()
@@ -135,7 +127,7 @@ async def test_cancelled_before_it_has_a_connection_it_is_queued_again(ground: G
         async def is_sending() -> bool:
             return (await only_job(ground)).state is JobState.SENDING
 
-        await stopped_at_once(ground, Scene(scene.url), lambda: eventually(is_sending))
+        await stopped_at_once(ground, Scene(scene.url), lambda: until(is_sending))
     job = await only_job(ground)
     assert (job.state, job.attempt, job.posts[-1].verdict) == (JobState.QUEUED, 0, PostVerdict.NOT_SENT)
     assert (await mended(ground))[1] == 1

@@ -64,7 +64,7 @@ async def test_nobody_rings_twice_or_fails_for_an_answer_that_was_left_over(grou
     def second(connection: Connection, true: bytes) -> None:
         refusal = b'{"sessionStatus":"NOT_CREATED","statusCode":-1014,"statusMessage":"No"}'
         connection.send(answer(429, b"", "Retry-After: 1") if surplus == 429 else answer(400, refusal))
-        time.sleep(0.4)
+        time.sleep(0.4)  # the true answer comes while the client listens
         with suppress(OSError):
             connection.send(true)
 

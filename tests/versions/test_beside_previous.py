@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import tarfile
-import time
 from collections import Counter
 from io import BytesIO
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 
 from tests.support.processes import ROOT, running, voiceflow
 from tests.support.stage import SECRET
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -91,10 +91,11 @@ def test_both_send_settle_and_show_each_others_calls(
             running("worker", "--rate", "10", env=env, folder=ROOT) as ours,
             running("worker", "--rate", "10", env=env, folder=previous) as theirs,
         ):
-            ends = time.monotonic() + 90
-            while not is_done(states := said("status", env=env, folder=sender_of)[0]["states"]):
-                assert time.monotonic() < ends, (states, ours.told, theirs.told)
-                time.sleep(0.2)
+            wait_until(
+                lambda: is_done(said("status", env=env, folder=sender_of)[0]["states"]),
+                lambda: f"the end of all calls\n{ours.told}\n{theirs.told}",
+                within=90,
+            )
             both = [said("status", env=env, folder=folder)[0] for folder in (ROOT, previous)]
             assert [status["workers"] for status in both] == [2, 2]
             assert (ours.end(), theirs.end()) == (0, 0)

@@ -119,7 +119,7 @@ def main() -> None:
     orders = json.loads(sys.stdin.readline())
     port, secret = orders["port"], orders["secret"]
     held = hold(port, orders["half_open"])
-    time.sleep(orders["holding"])
+    time.sleep(orders["holding"])  # for so long strangers hold connections: time is what is tested
     first, rounds = Counter[str](), 0
     left = [Try(place, _request(secret, *post)) for place, post in enumerate(orders["posts"])]
     tries: Counter[str] = Counter()
@@ -132,7 +132,7 @@ def main() -> None:
         left = [Try(each.post, each.request) for each in left if each.answer[9:12] != b"200"]
         rounds += 1
         held += hold(port, orders["half_open"] - sum(_stands(each) for each in held))
-        time.sleep(0.5)
+        time.sleep(0.5)  # a sender waits before it comes again
     took = time.monotonic() - began
     told = {
         "first": first,

@@ -23,6 +23,7 @@ import pytest
 
 from tests.bench.webhooks import seed, settled
 from tests.support.redis_server import standalone
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "Basic c2VjcmV0"
@@ -54,11 +55,9 @@ def receiver(url: str, log: Path, *, descriptors: int, env: Mapping[str, str] | 
             stderr=stderr,
         )
     try:
-        ends = time.monotonic() + 60
-        while not (found := re.search(r"http://127\.0\.0\.1:(\d+)/webhooks", log.read_text())):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < ends, log.read_text()
-            time.sleep(0.05)
+        wait_until(lambda: process.poll() is not None or "/webhooks" in log.read_text(), log.read_text)
+        found = re.search(r"http://127\.0\.0\.1:(\d+)/webhooks", log.read_text())
+        assert found is not None, log.read_text()
         yield int(found[1])
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0

@@ -15,6 +15,7 @@ import orjson
 import pytest
 
 from tests.support.redis_server import RedisServer, standalone
+from tests.support.waiting import until
 from tests.webhooks.payload_forms import whole
 from tests.webhooks.receiving import SECRET, Sender, Settling, other, posting, receiving, summary
 from tests.webhooks.test_payload_forms import named, now, submitted
@@ -67,9 +68,11 @@ async def test_a_store_that_hangs_is_told_as_503_and_the_event_is_not_cut_off(ev
         assert await sender.metric("in_store") == 1
         assert hanging.taken == []
         hanging.let.set()
-        with anyio.fail_after(20):
-            while await sender.metric("in_store"):  # noqa: ASYNC110 - a metric wakes nobody
-                await anyio.sleep(0.01)
+
+        async def is_free() -> bool:
+            return await sender.metric("in_store") == 0
+
+        await until(is_free)
         assert len(hanging.taken) == 1, "what was under way has come to its end"
         assert (await sender.send(event)).status_code == 200, "the sender comes again, as it was told"
 
@@ -90,7 +93,7 @@ async def test_while_too_many_are_with_a_store_that_hangs_the_next_are_not_hande
 
 async def test_a_menu_that_hangs_has_a_limit_of_its_own() -> None:
     async def menu(_event: OtherEvent) -> Mapping[str, object] | None:
-        await anyio.sleep(0.5)
+        await anyio.sleep(2 * SHORT.total_seconds())  # longer than one limit and shorter than the other
         return {"callflow": []}
 
     event = other("CALL_ACTION", eventData={"dtmf": "1"})
@@ -122,9 +125,11 @@ async def test_a_redis_that_stands_still_is_a_503_in_seconds_and_the_summary_is_
                 assert (await sender.send(whole(named(job)))).status_code == 503
                 assert time.monotonic() - began < 10
                 server.go_on()
-                with anyio.fail_after(60):
-                    while (await sender.send(whole(named(job)))).status_code != 200:  # noqa: ASYNC110 - as a sender does
-                        await anyio.sleep(0.1)
+
+                async def is_taken() -> bool:
+                    return (await sender.send(whole(named(job)))).status_code == 200
+
+                await until(is_taken)
             assert (await now(store, job)).state is JobState.COMPLETED
     finally:
         server.go_on()

@@ -31,7 +31,7 @@ with contextlib.suppress(ImportError):
             """Take longer than the deadline."""
             import time
 
-            time.sleep(8)
+            time.sleep(8)  # longer than the deadline of the DAG, which is what is tested
 
         be_slow()
 

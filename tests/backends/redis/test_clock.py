@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.redis_server import RedisServer
 from tests.support.scripted_redis import ScriptedRedis
+from tests.support.waiting import until
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import ManualClock
 
@@ -33,9 +34,7 @@ async def test_a_clock_that_is_set_is_followed(scripted: ScriptedRedis, monkeypa
     scripted.scripts["clock"] = ["2000000000", "0"]
     async with open_store(scripted.url) as store:
         scripted.scripts["clock"] = ["1900000000", "0"]
-        with anyio.fail_after(10):
-            while store.clock.now().year != 2030:  # noqa: ASYNC110 - nobody tells when a clock was set
-                await anyio.sleep(0.01)
+        await until(lambda: store.clock.now().year == 2030)
 
 
 async def test_two_stores_have_the_same_time(redis_server: RedisServer) -> None:
@@ -56,6 +55,5 @@ async def test_a_clock_that_is_handed_in_is_used(redis_server: RedisServer) -> N
 
 
 async def _advance_when_asleep(clock: ManualClock) -> None:
-    while not clock.sleepers:  # noqa: ASYNC110 - nobody tells when somebody has gone to sleep
-        await anyio.sleep(0.005)
+    await until(lambda: bool(clock.sleepers))
     clock.advance(timedelta(seconds=5))

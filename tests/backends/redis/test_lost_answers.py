@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.redis_server import RedisServer
+from tests.support.waiting import once_available
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job, sample_jobs
 from voiceflow_worker.backends.redis.connection.scripts import script
@@ -151,13 +152,7 @@ async def test_connections_that_were_cut_are_replaced(store: Store, proxy: Cutti
     await store.jobs.enqueue([sample_job()], now=NOW)
     for _ in range(5):
         proxy.close_all()
-        with anyio.fail_after(10):
-            while True:
-                try:
-                    assert sample_job().id in await store.jobs.get([sample_job().id])
-                    break
-                except StoreUnavailableError:
-                    continue
+        assert sample_job().id in await once_available(lambda: store.jobs.get([sample_job().id]))
 
 
 async def test_a_waiting_task_hears_of_a_change_made_while_its_connection_was_cut(
@@ -168,10 +163,9 @@ async def test_a_waiting_task_hears_of_a_change_made_while_its_connection_was_cu
 
     async def wait() -> None:
         while not counts or counts[-1] == seen:
-            try:
-                counts.append(await store.jobs.wait(QUEUE, seen=seen, until=store.clock.now() + MINUTE))
-            except StoreUnavailableError:
-                await anyio.sleep(0.01)
+            counts.append(
+                await once_available(lambda: store.jobs.wait(QUEUE, seen=seen, until=store.clock.now() + MINUTE))
+            )
 
     with anyio.fail_after(10):
         async with anyio.create_task_group() as group:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import TypeVar
 
 import anyio
 import pytest
 from anyio import to_thread
 
-from tests.support.redis_server import RedisCluster, RedisServer, WatchedPair, free_port, until
+from tests.support.redis_server import RedisCluster, RedisServer, WatchedPair, free_port, wait_for
+from tests.support.waiting import once_available
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, moved, sample_job, sample_jobs
 from voiceflow_worker.core.ports import Store
@@ -20,20 +19,9 @@ from voiceflow_worker.model.jobs.job import JobState
 
 pytestmark = pytest.mark.anyio
 MINUTE = timedelta(minutes=1)
-T = TypeVar("T")
 FORGETS_STREAMS = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 """coredis 6.9 looks for the nodes of a cluster over connections whose in-process streams it forgets to close where they
 are refused; of its other connections `clients.py` closes them."""
-
-
-async def once_it_is_back(ask: Callable[[], Awaitable[T]], *, within: float = 30) -> T:
-    """Ask again until the store answers."""
-    with anyio.fail_after(within):
-        while True:
-            try:
-                return await ask()
-            except StoreUnavailableError:
-                await anyio.sleep(0.02)
 
 
 async def answers(store: Store, queue: str) -> bool:
@@ -61,7 +49,7 @@ async def test_a_killed_server_is_said_to_be_away_and_found_again(own_server: Re
         await to_thread.run_sync(own_server.start)
 
         started = time.monotonic()
-        assert await once_it_is_back(lambda: store.jobs.commit(moves)) == [True] * 20
+        assert await once_available(lambda: store.jobs.commit(moves)) == [True] * 20
         assert time.monotonic() - started < 5
         assert await states(store) == {JobState.QUEUED: 30, JobState.SENDING: 20}
 
@@ -91,7 +79,7 @@ async def test_every_commit_that_was_answered_survives_a_kill(own_server: RedisS
             await enough.wait()
             own_server.kill()
         await to_thread.run_sync(own_server.start)
-        found = await once_it_is_back(lambda: store.jobs.get([job.id for job in jobs]))
+        found = await once_available(lambda: store.jobs.get([job.id for job in jobs]))
     assert len(found) == 400
     assert told <= {job.id for job in found.values() if job.state is JobState.SENDING}
 
@@ -104,7 +92,7 @@ async def test_a_waiting_task_goes_on_after_a_restart(own_server: RedisServer) -
         async def wait() -> None:
             while not counts or counts[-1] == seen:
                 counts.append(
-                    await once_it_is_back(lambda: store.jobs.wait(QUEUE, seen=seen, until=store.clock.now() + MINUTE))
+                    await once_available(lambda: store.jobs.wait(QUEUE, seen=seen, until=store.clock.now() + MINUTE))
                 )
 
         with anyio.fail_after(30):
@@ -113,7 +101,7 @@ async def test_a_waiting_task_goes_on_after_a_restart(own_server: RedisServer) -
                 await anyio.wait_all_tasks_blocked()
                 await to_thread.run_sync(own_server.kill)
                 await to_thread.run_sync(own_server.start)
-                await once_it_is_back(lambda: store.jobs.enqueue([sample_job()], now=NOW))
+                await once_available(lambda: store.jobs.enqueue([sample_job()], now=NOW))
         assert counts[-1] > seen
 
 
@@ -142,7 +130,7 @@ async def test_a_paused_server_is_given_up_and_found_again(
             await store.jobs.commit([move])
         own_server.go_on()
         # Whether the paused server made it or not: asked again, it is made once.
-        assert await once_it_is_back(lambda: store.jobs.commit([move])) == [True]
+        assert await once_available(lambda: store.jobs.commit([move])) == [True]
 
 
 async def test_a_full_server_takes_nothing_and_says_what_to_do(own_server: RedisServer) -> None:
@@ -170,7 +158,7 @@ async def test_a_primary_that_becomes_a_replica_is_not_written_to(own_server: Re
         with pytest.raises(StoreUnavailableError, match="replica"):
             await store.jobs.commit([moved(job, state=JobState.LEASED)])
         own_server.ask("REPLICAOF", "NO", "ONE")
-        assert await once_it_is_back(lambda: store.jobs.commit([moved(job, state=JobState.CANCELLED)])) == [True]
+        assert await once_available(lambda: store.jobs.commit([moved(job, state=JobState.CANCELLED)])) == [True]
 
 
 @pytest.mark.slow
@@ -182,7 +170,7 @@ async def test_a_failover_is_followed(watched_pair: WatchedPair) -> None:
         assert all(await store.jobs.commit(moves))
 
         await to_thread.run_sync(watched_pair.primary.kill)
-        found = await once_it_is_back(lambda: store.jobs.get([job.id for job in leased]))
+        found = await once_available(lambda: store.jobs.get([job.id for job in leased]))
         assert all(job.state is JobState.SENDING for job in found.values())
         assert watched_pair.named_port() == watched_pair.replica.port
 
@@ -192,7 +180,7 @@ async def test_a_failover_is_followed(watched_pair: WatchedPair) -> None:
         # … until the old primary has come back as one.
         await to_thread.run_sync(watched_pair.primary.start)
         second = moved(found[leased[1].id], state=JobState.IN_DOUBT)
-        assert await once_it_is_back(lambda: store.jobs.commit([second])) == [True]
+        assert await once_available(lambda: store.jobs.commit([second])) == [True]
 
 
 @pytest.mark.slow
@@ -201,10 +189,10 @@ async def test_a_primary_that_is_replaced_while_alive_is_left(watched_pair: Watc
     async with open_store(f"{watched_pair.url}?replicas=1") as store:
         await store.jobs.enqueue([sample_job()], now=NOW)
         old = watched_pair.named_port()
-        await to_thread.run_sync(until, watched_pair.fail_over, "replica that the sentinel would take")
-        await to_thread.run_sync(until, lambda: watched_pair.named_port() != old, "other primary")
+        await to_thread.run_sync(wait_for, watched_pair.fail_over, "replica that the sentinel would take")
+        await to_thread.run_sync(wait_for, lambda: watched_pair.named_port() != old, "other primary")
         move = moved(sample_job(), state=JobState.CANCELLED)
-        assert await once_it_is_back(lambda: store.jobs.commit([move])) == [True]
+        assert await once_available(lambda: store.jobs.commit([move])) == [True]
         assert watched_pair.replica.ask("ZCARD", "voiceflow:{default}:state:cancelled") == 1
 
 
@@ -223,7 +211,7 @@ async def test_a_cluster_goes_on_when_its_nodes_were_restarted(cluster: RedisClu
             for node in killed:
                 await to_thread.run_sync(node.start)
             for queue in ("a", "b", "c", "default"):
-                counts = await once_it_is_back(lambda queue=queue: store.jobs.count(queue))  # type: ignore[misc]
+                counts = await once_available(lambda queue=queue: store.jobs.count(queue))  # type: ignore[misc]
                 assert counts[JobState.QUEUED] == 1
 
 
@@ -243,7 +231,7 @@ async def test_a_paused_cluster_is_given_up_and_found_again(
             while True:
                 with pytest.raises(StoreUnavailableError):
                     await store.jobs.count(QUEUE)
-                await anyio.sleep(0.05)
+                await anyio.sleep(0.05)  # between two commands of an outage that lasts for three seconds
         for node in cluster.nodes:
             node.go_on()
-        assert (await once_it_is_back(lambda: store.jobs.count(QUEUE)))[JobState.QUEUED] == 1
+        assert (await once_available(lambda: store.jobs.count(QUEUE)))[JobState.QUEUED] == 1

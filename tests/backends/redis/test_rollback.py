@@ -5,9 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
 
 import anyio
 import pytest
@@ -16,15 +14,14 @@ from anyio import to_thread
 from tests.support.flows import flow, number
 from tests.support.redis_server import RedisServer
 from tests.support.voices import ScriptedVoice
+from tests.support.waiting import once_available, until
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, Worker, WorkerOptions, open_store
 from voiceflow_worker.backends.witness import JournalFiles
 from voiceflow_worker.core.guard.rollback import HELD
 from voiceflow_worker.core.ports import Restartable, Store
-from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.policy import Outcomes
 
 pytestmark = pytest.mark.anyio
-T = TypeVar("T")
 POLICY = CallPolicy(outcomes=Outcomes.NONE)
 AOF = "appendonly*"
 """One file up to 6.2, a folder of files from 7.0 on."""
@@ -63,43 +60,22 @@ async def enqueued(store: Store, first: int, count: int) -> CallQueue:
     return queue
 
 
-async def eventually(look: Callable[[], Awaitable[bool]]) -> None:
-    """Wait until something holds, also while the store is away: nobody tells when a worker has done it."""
-    with anyio.fail_after(30):
-        while True:
-            if await once_it_is_back(look):
-                return
-            await anyio.sleep(0.02)
-
-
-async def once_it_is_back(ask: Callable[[], Awaitable[T]]) -> T:
-    with anyio.fail_after(30):
-        while True:
-            try:
-                return await ask()
-            except StoreUnavailableError:
-                await anyio.sleep(0.02)
-
-
-async def until(voice: ScriptedVoice, count: int) -> None:
-    async def reached() -> bool:
-        return len(voice.placed) >= count
-
-    await eventually(reached)
+async def placed(voice: ScriptedVoice, count: int) -> None:
+    await until(lambda: len(voice.placed) >= count)
 
 
 async def in_state(store: Store, state: JobState, count: int) -> None:
     async def reached() -> bool:
         return (await store.jobs.count("default"))[state] == count
 
-    await eventually(reached)
+    await until(lambda: once_available(reached))
 
 
 async def held(store: Store) -> None:
     async def is_held() -> bool:
         return any(gate.reason == HELD for gate in await store.control.gates("default"))
 
-    await eventually(is_held)
+    await until(lambda: once_available(is_held))
 
 
 @pytest.mark.slow
@@ -117,7 +93,7 @@ async def test_an_older_aof_under_a_running_worker(own_server: RedisServer, tmp_
         await held(store)
         await in_state(store, JobState.IN_DOUBT, 40)
         # Given every chance to send them again, it does not.
-        await anyio.sleep(3)
+        await anyio.sleep(3)  # no event says that nothing is sent: it has this long to go wrong
         assert Counter(voice.client_request_ids).most_common(1)[0][1] == 1
         assert len(voice.placed) == 40
         # Once a person has settled them and resumed, what is new goes out.
@@ -125,7 +101,7 @@ async def test_an_older_aof_under_a_running_worker(own_server: RedisServer, tmp_
             await queue.resolve(job.id, placed=True, note="seen in the log")
         await enqueued(store, 40, 5)
         await queue.resume()
-        await until(voice, 45)
+        await placed(voice, 45)
         worker.stop()
     assert Counter(voice.client_request_ids).most_common(1)[0][1] == 1
 
@@ -145,10 +121,10 @@ async def test_a_worker_that_knows_nothing_waits_for_one_that_does(own_server: R
         async with anyio.create_task_group() as group:
             group.start_soon(unknowing.run)
             group.start_soon(knowing.run)
-            await anyio.sleep(0.5)
+            await anyio.sleep(0.5)  # both workers have looked at the store; no event says so
             await to_thread.run_sync(restore, own_server, backup)
             await held(first)
-            await anyio.sleep(3)
+            await anyio.sleep(3)  # no event says that nothing is sent: it has this long to go wrong
             knowing.stop()
             unknowing.stop()
         assert (await queue.status()).states[JobState.IN_DOUBT] == 30
@@ -162,13 +138,13 @@ async def test_after_a_plain_restart_it_goes_on_within_five_seconds(own_server: 
         await enqueued(store, 0, 10)
         worker = worker_on(store, voice, tmp_path / "journals")
         group.start_soon(worker.run)
-        await until(voice, 10)
+        await placed(voice, 10)
         await to_thread.run_sync(own_server.kill)
-        await anyio.sleep(1.5)
+        await anyio.sleep(1.5)  # the length of the outage
         await to_thread.run_sync(own_server.start)
         back = time.monotonic()
-        await once_it_is_back(lambda: enqueued(store, 10, 5))
-        await until(voice, 15)
+        await once_available(lambda: enqueued(store, 10, 5))
+        await placed(voice, 15)
         took = time.monotonic() - back
         assert list(await store.control.gates("default")) == []
         worker.stop()
@@ -183,4 +159,4 @@ async def test_a_restarted_server_is_another_incarnation(own_server: RedisServer
         assert before == own_server.ask("INFO", "server").split("run_id:")[1][:40]  # type: ignore[attr-defined]
         await to_thread.run_sync(own_server.kill)
         await to_thread.run_sync(own_server.start)
-        assert await once_it_is_back(lambda: store.incarnation("default")) != before
+        assert await once_available(lambda: store.incarnation("default")) != before

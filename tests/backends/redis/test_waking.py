@@ -31,7 +31,7 @@ async def test_a_waiting_worker_hears_of_a_job_within_50_ms(redis_server: RedisS
 
             async with anyio.create_task_group() as group:
                 group.start_soon(wait)
-                await anyio.sleep(0.02)
+                await anyio.sleep(0.02)  # the server has its question; no event says so
                 started = time.monotonic()
                 await handing_in.jobs.enqueue([sample_job(number)], now=NOW)
                 await woken.wait()
@@ -66,6 +66,6 @@ async def test_a_server_that_was_set_back_wakes_who_waits(redis_server: RedisSer
 
 
 async def _set_back(server: RedisServer) -> None:
-    await anyio.sleep(0.1)
+    await anyio.sleep(0.1)  # the server has the question; no event says so
     server.ask("FLUSHALL")
     server.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")

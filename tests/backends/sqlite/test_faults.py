@@ -75,7 +75,7 @@ async def test_who_waits_for_the_lock_gets_it_when_it_is_free(path: Path) -> Non
         async with anyio.create_task_group() as group:
             for number in range(5):
                 group.start_soon(enqueue, store, number)
-            await anyio.sleep(0.02)
+            await anyio.sleep(0.02)  # the writers come to the locked file; no event says when
             assert sum((await store.jobs.count(QUEUE)).values()) == 0
             intruder.execute("ROLLBACK")
         assert sum((await store.jobs.count(QUEUE)).values()) == 5

@@ -129,7 +129,7 @@ async def test_a_long_write_lets_others_on_the_loop_have_their_turn(store: Sqlit
         group.start_soon(enqueue_many)
         while not done.is_set():
             turns += 1
-            await anyio.sleep(0.001)
+            await anyio.sleep(0.001)  # how often a task has its turn is what is counted
     assert turns > 10
 
 
@@ -202,7 +202,7 @@ class TestNativeCancellation:
         await store.jobs.enqueue(sample_jobs(3000), now=NOW)
         for _ in range(20):
             scan = asyncio.ensure_future(store.jobs.find(Query(queue=QUEUE, limit=None)))
-            await asyncio.sleep(0.0005)
+            await asyncio.sleep(0.0005)  # the moment is the point: in the middle of the scan
             scan.cancel()
         assert len(await store.jobs.find(Query(queue=QUEUE, limit=None))) == 3000
 
