@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider.calls.batch import BatchStanding, batch_standing
+from airflow_provider.calls.expansion import Expansion
 from airflow_provider.calls.handing_in_rows import HandedIn, hand_in_rows
 from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.memory import Memory, recall
@@ -53,10 +54,13 @@ class CampaignErrand:
         *,
         skip_bad: bool,
         recalled: Mapping[str, Any] | None,
+        expansion: Expansion,
     ) -> HandedIn:
         """Call for the rows that have no call yet, and take back what has no row; raises as `hand_in_rows` does."""
         async with self.hook.opened_queue() as queue:
-            return await hand_in_rows(queue, rows, options, self.identity, skip_bad=skip_bad, recalled=recalled)
+            return await hand_in_rows(
+                queue, rows, options, self.identity, skip_bad=skip_bad, recalled=recalled, expansion=expansion
+            )
 
     async def send(self) -> BatchStanding:
         """Send what is to be sent now, if it is this task that sends; then say where the batch stands."""

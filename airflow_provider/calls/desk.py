@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import conf
 
+from airflow_provider.calls.expansion import Expansion
 from airflow_provider.calls.guard import executor_of, is_relative, require_lasting
 from airflow_provider.calls.handing_in import OnClear, hand_in
 from airflow_provider.calls.identity import TaskIdentity
@@ -64,6 +65,7 @@ def hand_in_at_desk(
         identity=TaskIdentity.of(context),
         on_clear=on_clear,
         recalled=witness.recall(),
+        expansion=Expansion.of(context),
     )
     job = run(partial(errand.hand_in, handing_in))
     witness.remember({"job_id": job.id, "store": hook.store_url()})

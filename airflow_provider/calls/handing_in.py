@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
+from airflow_provider.calls.expansion import Expansion
 from airflow_provider.calls.failures import never_rang
+from airflow_provider.calls.generations import MOST_GENERATIONS, KeyOf, newest_call
 from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.mapped import mapped_keys
 from airflow_provider.calls.request import WantedCall
 from airflow_provider.calls.slots import Condition, condition_of
-from airflow_provider.calls.taken_back import CORRECTED, REPLACED, STOPPED_BY_AIRFLOW, was_taken_back
+from airflow_provider.calls.taken_back import CORRECTED, REPLACED, was_taken_back
 from airflow_provider.calls.witness import refuse_amnesia
 from voiceflow_worker import CallQueue, InvalidInputError, Job, KeyConflictError, TooLateError
 
-__all__ = ["MOST_GENERATIONS", "STOPPED_BY_AIRFLOW", "OnClear", "hand_in"]
-
 log = logging.getLogger(__name__)
-
-MOST_GENERATIONS = 64
-"""How often one task instance may be asked for anew: more clears than a person makes."""
-
-KeyOf = Callable[[int], str]
-"""The unique key of the call of a task instance that is the so-manieth it asked for anew."""
 
 
 class OnClear(StrEnum):
@@ -43,6 +37,7 @@ async def hand_in(
     *,
     on_clear: OnClear = OnClear.SAME_CALL,
     recalled: Mapping[str, Any] | None = None,
+    expansion: Expansion | None = None,
 ) -> Job:
     """The one job of this task instance: the one that was handed in before, else a new one.
 
@@ -56,8 +51,10 @@ async def hand_in(
     """
     key_of = _own_keys(identity)
     if identity.is_mapped:
-        key_of = await mapped_keys(queue, identity, wanted.number, recalled=recalled)
-    generation, job = await _last(queue, key_of)
+        key_of = await mapped_keys(
+            queue, identity, wanted.number, recalled=recalled, expansion=expansion or Expansion()
+        )
+    generation, job = await newest_call(queue, key_of)
     if job is None:
         if not identity.is_mapped:
             refuse_amnesia(recalled, store=queue.store.url)
@@ -80,35 +77,6 @@ async def hand_in(
 
 def _own_keys(identity: TaskIdentity) -> KeyOf:
     return lambda generation: identity.key(generation=generation)
-
-
-async def _last(queue: CallQueue, key_of: KeyOf) -> tuple[int, Job | None]:
-    """The newest job of this task instance with its generation; for a pruned one, what its key remembers."""
-    keys = [key_of(number) for number in range(MOST_GENERATIONS)]
-    jobs, now = queue.store.jobs, queue.store.clock.now()
-    owners = await jobs.owners(queue.name, keys[:4], now=now)
-    if keys[3] in owners:
-        owners = await jobs.owners(queue.name, keys, now=now)
-    generation = next((number for number, key in enumerate(keys) if key not in owners), MOST_GENERATIONS) - 1
-    if generation < 0:
-        return 0, None
-    owner = owners[keys[generation]]
-    found = await jobs.get([owner.job_id])
-    if owner.job_id in found:
-        return generation, found[owner.job_id]
-    now = queue.store.clock.now()
-    pruned = Job(
-        id=owner.job_id,
-        queue=queue.name,
-        state=owner.state,
-        due_at=now,
-        destination="",
-        body="",
-        body_digest=owner.body_digest,
-        source="",
-        created_at=now,
-    )
-    return generation, pruned
 
 
 def _begins_anew(job: Job, identity: TaskIdentity, on_clear: OnClear) -> bool:

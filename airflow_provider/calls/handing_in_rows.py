@@ -13,12 +13,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider.calls.expansion import Expansion
 from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.memory import Memory, recall, remember
 from airflow_provider.calls.places import places
 from airflow_provider.calls.rows import AskedRow, ReadRows, called_number, older_key, read_rows, written
 from airflow_provider.calls.slots import MARGIN, Condition, Fate, Slot, assigned, condition_of, owned, slots_of
-from airflow_provider.calls.taken_back import PAGE, REMOVED, REPLACED, arm_calls, cancel_calls, take_back_calls
+from airflow_provider.calls.taken_back import PAGE, REMOVED, REPLACED, cancel_calls, unsent_calls
 from airflow_provider.calls.witness import refuse_amnesia
 from voiceflow_worker import CallQueue, Finding, Job, VoiceflowError
 
@@ -50,8 +51,7 @@ class _Plan:
     """What is to be done for the rows of this try."""
 
     kept: set[str] = field(default_factory=set[str])
-    """The calls that stay as they are, and those that are queued again."""
-    to_arm: list[tuple[AskedRow, Slot]] = field(default_factory=list[tuple[AskedRow, Slot]])
+    """The newest calls of the rows: those that stay as they are, and those that are replaced."""
     to_replace: list[tuple[AskedRow, Slot]] = field(default_factory=list[tuple[AskedRow, Slot]])
     to_make: list[tuple[AskedRow, Slot]] = field(default_factory=list[tuple[AskedRow, Slot]])
     differing: int = 0
@@ -66,6 +66,7 @@ async def hand_in_rows(
     *,
     skip_bad: bool,
     recalled: Mapping[str, Any] | None = None,
+    expansion: Expansion | None = None,
 ) -> HandedIn:
     """Call for the rows that have no call yet, all or, with `skip_bad`, the good ones; take back what has no row.
 
@@ -77,11 +78,16 @@ async def hand_in_rows(
         read = ReadRows(asked=(), duplicates=0, rejected=0, errors=())
         if rows:
             read = read_rows(written(rows, folder), options, now=queue.store.clock.now())
-        intake = _Intake(queue, identity, batch_id=options.batch_id or identity.batch_id())
+        expansion = expansion or Expansion()
+        intake = _Intake(queue, identity, batch_id=options.batch_id or identity.batch_id(), expansion=expansion)
         memory = await intake.remembered(rows, recalled)
+        # Before the plan: what another try of this task hands in from here on is unknown to the plan, and not removed.
+        unsent = await unsent_calls(queue, memory.batches, identity)
         plan = await intake.plan(rows, read.asked, memory)
         # Before bad rows keep the others out: who is taken back in vain is called by the try that has them corrected.
-        removed = await take_back_calls(queue, memory.batches, identity, reason=REMOVED, keep=plan.kept)
+        unwanted = [job_id for job_id in unsent if job_id not in plan.kept]
+        removed = len(await cancel_calls(queue, unwanted, reason=REMOVED))
+        removed += await expansion.take_back_removed(queue, identity)
         if removed:
             log.info("%s calls were taken back, for no row asks for them any more", removed)
         _tell(read.errors)
@@ -104,6 +110,7 @@ class _Intake:
     queue: CallQueue
     identity: TaskIdentity
     batch_id: str
+    expansion: Expansion
 
     async def remembered(self, rows: Sequence[Mapping[str, Any]], recalled: Mapping[str, Any] | None) -> Memory:
         """What earlier tries left, with this batch in it; of an older release, what can be found out."""
@@ -131,8 +138,6 @@ class _Intake:
                 match slot.fate(row.digest):
                     case Fate.KEEP:
                         plan.differing += slot.digest != row.digest
-                    case Fate.ARM:
-                        plan.to_arm.append((row, slot))
                     case Fate.REPLACE:
                         plan.to_replace.append((row, slot))
                     case Fate.MAKE:
@@ -144,8 +149,7 @@ class _Intake:
     async def carry_out(
         self, plan: _Plan, rows: Sequence[Mapping[str, Any]], options: CampaignOptions, folder: Path
     ) -> EnqueueReport | None:
-        """Take back what is replaced, make what is missing, queue again what was taken back."""
-        await self._arm(plan)
+        """Take back what is replaced, and make what is missing."""
         await self._replace(plan)
         if plan.differing:
             log.warning(
@@ -164,13 +168,6 @@ class _Intake:
         by_called: Mapping[str, Sequence[AskedRow]],
         older: Mapping[str, Sequence[Job]],
     ) -> dict[str, list[Slot]]:
-        if self.identity.is_mapped:
-            taken: dict[str, set[int]] = {called: set() for called in by_called}
-            for row, ordinal in zip(
-                asked, await places(self.queue, self.identity, [row.called for row in asked]), strict=True
-            ):
-                taken[row.called].add(ordinal)
-            return await self._look_up(taken, older)
         wanted = {
             called: range(max(len(alike), len(older.get(called, ()))) + MARGIN) for called, alike in by_called.items()
         }
@@ -182,7 +179,14 @@ class _Intake:
         }:
             for called, found in (await self._look_up(more, older)).items():
                 slots[called] += found
-        return slots
+        if not self.identity.is_mapped:
+            return slots
+        in_order = [row.called for row in asked]
+        ordinals = await places(self.queue, self.identity, in_order, slots, self.expansion)
+        own: dict[str, set[int]] = {called: set() for called in by_called}
+        for called, ordinal in zip(in_order, ordinals, strict=True):
+            own[called].add(ordinal)
+        return await self._look_up(own, older)
 
     async def _look_up(
         self, wanted: Mapping[str, range | set[int]], older: Mapping[str, Sequence[Job]]
@@ -217,11 +221,6 @@ class _Intake:
         return {called: [by_id[job_id] for job_id in sorted(by_id)] for called, by_id in found.items()}
 
     # -- what is changed ---------------------------------------------------------------------------------------------
-
-    async def _arm(self, plan: _Plan) -> None:
-        """Queue those calls again that an earlier try took back: nothing of them was ever sent."""
-        refused = await arm_calls(self.queue, [str(slot.job_id) for _, slot in plan.to_arm])
-        plan.to_replace += [(row, slot) for row, slot in plan.to_arm if slot.job_id in refused]
 
     async def _replace(self, plan: _Plan) -> None:
         """Take back calls that wait and are other ones now; those that have left meanwhile stay as they are."""

@@ -42,8 +42,6 @@ class Fate(Enum):
 
     KEEP = auto()
     """Its call is there."""
-    ARM = auto()
-    """Its call was taken back, and is queued again as it is."""
     REPLACE = auto()
     """Its call waits, and is another one now: taken back, and made anew."""
     MAKE = auto()
@@ -62,14 +60,14 @@ class Slot:
     condition: Condition = Condition.FREE
     is_in_place: bool = False
     """Whether it was handed in by this very task instance, into the batch that it names now."""
-    is_due: bool = True
-    """Whether the time before which it must not ring has come; without one, always."""
+    map_index: int | None = None
+    """The index of the instance that handed it in, if it is known."""
 
     def fate(self, digest: str) -> Fate:
         """What becomes of a row with this slot and this digest of what it says."""
         same = self.digest == digest
         match self.condition:
-            case Condition.FREE:
+            case Condition.FREE | Condition.TAKEN_BACK:
                 return Fate.MAKE
             case Condition.RANG | Condition.CANCELLED:
                 return Fate.KEEP
@@ -77,8 +75,6 @@ class Slot:
                 return Fate.KEEP if same and self.is_in_place else Fate.REPLACE
             case Condition.ENDED:
                 return Fate.KEEP if same else Fate.MAKE
-            case Condition.TAKEN_BACK:
-                return Fate.ARM if same and self.is_in_place and self.is_due else Fate.MAKE
 
 
 def assigned(digests: Sequence[str], slots: Iterable[Slot]) -> list[Slot]:
@@ -97,13 +93,6 @@ def assigned(digests: Sequence[str], slots: Iterable[Slot]) -> list[Slot]:
     return [slot if slot is not None else left.pop(0) for slot in found]
 
 
-@dataclass(frozen=True, slots=True)
-class _Newest:
-    generation: int
-    job_id: str
-    digest: str
-
-
 async def slots_of(
     queue: CallQueue,
     identity: TaskIdentity,
@@ -117,45 +106,72 @@ async def slots_of(
     `older` are calls that an older release made for this task under other keys: they hold the first ordinals.
     """
     places = [(called, ordinal) for called, ordinals in wanted.items() for ordinal in ordinals]
-    newest: dict[tuple[str, int], _Newest] = {}
-    for called, ordinal in places:
-        if ordinal < len(first := older.get(called, ())):
-            newest[called, ordinal] = _Newest(0, first[ordinal].id, first[ordinal].body_digest)
+    generations: dict[tuple[str, int], list[_Call]] = {
+        (called, ordinal): [_Call(job.id, job.body_digest) for job in older.get(called, ())[ordinal : ordinal + 1]]
+        for called, ordinal in places
+    }
     asked = places
     while asked:
-        keys = {
-            place: identity.call_key(*place, generation=newest[place].generation + 1 if place in newest else 0)
-            for place in asked
-        }
+        keys = {place: identity.call_key(*place, generation=len(generations[place])) for place in asked}
         owners = await owned(queue, list(keys.values()))
         asked = [place for place in asked if keys[place] in owners]
         for place in asked:
-            generation = newest[place].generation + 1 if place in newest else 0
-            newest[place] = _Newest(generation, *owners[keys[place]])
+            generations[place].append(_Call(*owners[keys[place]]))
     slots: dict[str, list[Slot]] = {called: [] for called in wanted}
     for start in range(0, len(places), AT_ONCE):
         some = places[start : start + AT_ONCE]
-        jobs = await queue.store.jobs.get([newest[place].job_id for place in some if place in newest])
-        now = queue.store.clock.now()
+        jobs = await queue.store.jobs.get([call.job_id for place in some for call in generations[place]])
         for called, ordinal in some:
-            last = newest.get((called, ordinal))
-            if last is None:
-                slots[called].append(Slot(called=called, ordinal=ordinal))
-                continue
-            job = jobs.get(last.job_id)
             slots[called].append(
-                Slot(
-                    called=called,
-                    ordinal=ordinal,
-                    generation=last.generation,
-                    job_id=last.job_id,
-                    digest=last.digest,
-                    condition=condition_of(job),
-                    is_in_place=job is not None and is_in_place(job, identity, batch_id),
-                    is_due=job is None or job.not_before is None or job.not_before <= now,
-                )
+                _slot(called, ordinal, generations[called, ordinal], jobs, identity=identity, batch_id=batch_id)
             )
     return slots
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One generation of a slot."""
+
+    job_id: str
+    digest: str
+
+
+def _slot(
+    called: str,
+    ordinal: int,
+    generations: Sequence[_Call],
+    jobs: Mapping[str, Job],
+    *,
+    identity: TaskIdentity,
+    batch_id: str,
+) -> Slot:
+    """The slot with the call that counts: the newest, unless an older one rang or waits again (by a redial)."""
+    if not generations:
+        return Slot(called=called, ordinal=ordinal)
+    alive = [
+        each
+        for condition in (Condition.RANG, Condition.WAITING)
+        for each in reversed(generations)
+        if (job := jobs.get(each.job_id)) is not None and condition_of(job) is condition
+    ]
+    call = (alive or generations[-1:])[0]
+    job = jobs.get(call.job_id)
+    return Slot(
+        called=called,
+        ordinal=ordinal,
+        generation=len(generations) - 1,
+        job_id=call.job_id,
+        digest=call.digest,
+        condition=condition_of(job),
+        is_in_place=job is not None and is_in_place(job, identity, batch_id),
+        map_index=None if job is None else map_index_of(job),
+    )
+
+
+def map_index_of(job: Job) -> int | None:
+    """The index of the task instance that handed the call in; None if its data do not have one."""
+    index = (job.data or {}).get("airflow_map_index")
+    return index if isinstance(index, int) else None
 
 
 def condition_of(job: Job | None) -> Condition:

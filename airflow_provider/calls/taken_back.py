@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 
 from airflow_provider.calls.failures import never_rang
 from airflow_provider.calls.identity import TaskIdentity
-from voiceflow_worker import CallQueue, IllegalMoveError, Job, JobState, TooLateError, VoiceflowError
+from voiceflow_worker import CallQueue, Job, JobState, TooLateError, VoiceflowError
 
 log = logging.getLogger(__name__)
 
@@ -59,31 +59,17 @@ async def cancel_calls(queue: CallQueue, job_ids: Sequence[str], *, reason: str)
     return cancelled
 
 
-async def arm_calls(queue: CallQueue, job_ids: Sequence[str]) -> set[str]:
-    """Queue calls again that were taken back; gives the ids of those that cannot be: their validity has passed."""
-
-    async def arm(job_id: str) -> str | None:
-        try:
-            await queue.redial(job_id, note="its Airflow task runs again; it had not been sent")
-        except IllegalMoveError:
-            return job_id
-        return None
-
-    refused: set[str] = set()
-    for start in range(0, len(job_ids), TOGETHER):
-        done = await asyncio.gather(*(arm(job_id) for job_id in job_ids[start : start + TOGETHER]))
-        refused |= {job_id for job_id in done if job_id is not None}
-    return refused
-
-
-async def unsent_calls(queue: CallQueue, batch_id: str, identity: TaskIdentity | None) -> AsyncIterator[Job]:
-    """The calls of a batch that have not been sent: those of one task instance, or all for None.
+async def unsent_calls(queue: CallQueue, batch_ids: Collection[str], identity: TaskIdentity | None) -> list[str]:
+    """The ids of the calls in these batches that have not been sent: those of one task instance, or all for None.
 
     The batch that a task instance names after itself holds no calls of others, whichever release made them.
     """
-    async for job in _pages(queue, batch_id, {JobState.QUEUED, JobState.LEASED}):
-        if identity is None or batch_id == identity.batch_id() or identity.owns(job.data):
-            yield job
+    return [
+        job.id
+        for batch_id in batch_ids
+        async for job in _pages(queue, batch_id, {JobState.QUEUED, JobState.LEASED})
+        if identity is None or batch_id == identity.batch_id() or identity.owns(job.data)
+    ]
 
 
 async def take_back_calls(
@@ -92,16 +78,12 @@ async def take_back_calls(
     identity: TaskIdentity | None,
     *,
     reason: str = STOPPED_BY_AIRFLOW,
-    keep: Collection[str] = (),
 ) -> int:
-    """Cancel what a task instance (None: anybody) has in these batches and has not been sent, but for `keep`.
+    """Cancel what a task instance (None: anybody) has in these batches and has not been sent.
 
     Says how many. The batches stay open: the next try goes on with them.
     """
-    unwanted: list[str] = []
-    for batch_id in batch_ids:
-        unwanted += [job.id async for job in unsent_calls(queue, batch_id, identity) if job.id not in keep]
-    return len(await cancel_calls(queue, unwanted, reason=reason))
+    return len(await cancel_calls(queue, await unsent_calls(queue, batch_ids, identity), reason=reason))
 
 
 async def count_taken_back(queue: CallQueue, batch_id: str) -> int:

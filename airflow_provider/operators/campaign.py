@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 from airflow_provider.calls.campaign import CampaignErrand
 from airflow_provider.calls.desk import require_lasting_store
 from airflow_provider.calls.errand import terms
+from airflow_provider.calls.expansion import Expansion
 from airflow_provider.calls.failures import checked_fail_on, doubt, told_to_airflow
 from airflow_provider.calls.handing_in_rows import HandedIn
 from airflow_provider.calls.identity import TaskIdentity
@@ -204,6 +205,7 @@ class VoiceCampaignOperator(BaseOperator):
                 self._options(errand.batch_id),
                 skip_bad=self.skip_bad,
                 recalled=witness.recall(),
+                expansion=Expansion.of(context),
             )
         )
         if rows:

@@ -88,7 +88,7 @@ def test_who_was_removed_and_comes_back_is_called_once(on: Stage, number: Callab
     assert states(on, other) == ["cancelled"]
     campaign([row(one), row(other)]).execute(here)
     assert rings(on, one, other) == [1, 1]
-    assert states(on, other) == ["completed"], "the call that was taken back is queued again, and no other one is made"
+    assert states(on, other) == ["cancelled", "completed"]
 
 
 def test_without_any_row_nobody_is_called(on: Stage, number: Callable[[], str]) -> None:
@@ -321,6 +321,27 @@ def test_a_chunk_that_waits_goes_with_its_rows(on: Stage, number: Callable[[], s
     with on.worker("--drain") as worker:
         worker.wait()
     assert rings(on, a, b, x) == [1, 0, 1]
+
+
+def test_fewer_chunks_of_a_mapped_campaign_call_nobody_again_and_nobody_who_was_removed(
+    on: Stage, number: Callable[[], str]
+) -> None:
+    a, b = number(), number()
+
+    def here(index: int, cleared: int, states: dict[int, str]) -> dict[str, Any]:
+        found = context("fewer", map_index=index, dag_run=SimpleNamespace(clear_number=cleared))
+        told = {f"fewer_{place}": state for place, state in states.items()}
+        found["ti"].get_task_states = lambda **_: {"run": told}
+        return found
+
+    left_waiting([row(a)], here(0, 0, {}))
+    campaign([row(a)]).execute(here(1, 0, {}))
+    left_waiting([row(b)], here(2, 0, {}))
+    campaign([row(a)]).execute(here(0, 1, {0: "running", 1: "removed", 2: "removed"}))
+    with on.worker("--drain") as worker:
+        worker.wait()
+    assert rings(on, a, b) == [1, 0]
+    assert (states(on, a), states(on, b)) == (["cancelled", "completed"], ["cancelled"])
 
 
 def test_a_stop_that_comes_while_rows_are_handed_in_takes_them_back(

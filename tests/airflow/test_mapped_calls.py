@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from airflow_provider.calls.expansion import Expansion
 from airflow_provider.calls.handing_in import OnClear, hand_in
 from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.request import WantedCall, flow_of
@@ -43,11 +44,14 @@ class Scene:
         say: str = "Hello.",
         recalled: dict[str, str] | None = None,
         on_clear: OnClear = OnClear.SAME_CALL,
+        states: Mapping[int, str | None] | None = None,
     ) -> Job:
         identity = replace(TASK, map_index=index, clear_number=cleared, max_tries=1 + cleared)
         flow = flow_of(destination=number, say=say, flow=None, voice_profile="en-IE-EmilyNeural", source="+6531234567")
         wanted = WantedCall(flow=flow, batch_id=identity.batch_id())
-        return await hand_in(self.queue, wanted, identity, recalled=recalled, on_clear=on_clear)
+        return await hand_in(
+            self.queue, wanted, identity, recalled=recalled, on_clear=on_clear, expansion=Expansion(states)
+        )
 
     async def expanded(
         self, numbers: Sequence[str], *, cleared: int = 0, order: Sequence[int] | None = None
@@ -57,6 +61,16 @@ class Scene:
         for index in order if order is not None else range(len(numbers)):
             jobs[index] = await self.instance(index, numbers[index], cleared=cleared)
         return [jobs[index] for index in sorted(jobs)]
+
+    async def ring_only(self, job: Job) -> None:
+        """Send this call alone; the others stay where they are."""
+        leased_at = self.clock.monotonic()
+        chosen = [each for each in await self.engine.lease() if each.id == job.id]
+        (flight,) = await self.engine.submitter.prepare(chosen, leased_at=leased_at)
+        await self.engine.submitter.fly(flight)
+        await self.engine.summarise(await self.queue.get(job.id))
+        self.clock.advance(timedelta(minutes=2))
+        await self.engine.sweeper.sweep()
 
     async def rings(self, *numbers: str) -> list[int]:
         for _ in range(4):  # a second call to one number waits until the first has ended
@@ -178,4 +192,50 @@ async def test_call_again_calls_a_number_again_after_a_clear(scene: Scene) -> No
     again = await scene.instance(0, A, cleared=1, on_clear=OnClear.CALL_AGAIN)
     assert again.id != first.id
     assert (await scene.instance(0, A, cleared=1, on_clear=OnClear.CALL_AGAIN)).id == again.id
+    assert await scene.rings(A) == [2]
+
+
+@pytest.mark.parametrize("rang", [0, 1, 2])
+@pytest.mark.parametrize("left", [1, 2])
+async def test_fewer_instances_of_a_number_go_on_with_the_calls_that_rang(scene: Scene, rang: int, left: int) -> None:
+    first = await scene.expanded([A, A, A])
+    await scene.ring_only(first[rang])
+    states = {index: None if index < left else "removed" for index in range(3)}
+    for index in range(left):
+        await scene.instance(index, A, cleared=1, states=states)
+    assert await scene.rings(A) == [left]
+
+
+async def test_a_number_that_stands_there_once_instead_of_twice_is_not_called_again(scene: Scene) -> None:
+    first = await scene.expanded([A, A])
+    await scene.ring_only(first[0])
+    await scene.instance(1, A, cleared=1, states={0: None, 1: "running"})
+    await scene.instance(0, X, cleared=1, states={0: "running", 1: "success"})
+    assert await scene.rings(A, X) == [1, 1]
+
+
+async def test_whoever_ran_with_another_number_gives_up_the_call_that_rang(scene: Scene) -> None:
+    first = await scene.expanded([A, A])
+    await scene.ring_only(first[0])
+    await scene.instance(0, X, cleared=1, states={0: "running", 1: None})
+    await scene.instance(1, A, cleared=1, states={0: "success", 1: "running"})
+    assert await scene.rings(A, X) == [1, 1]
+
+
+async def test_an_instance_that_is_cleared_alone_makes_its_own_call_though_another_rang(scene: Scene) -> None:
+    first = await scene.expanded([A, A])
+    await scene.ring_only(first[0])
+    await scene.instance(1, A, cleared=1, states={0: "success", 1: "running"})
+    assert await scene.rings(A) == [2]
+
+
+async def test_who_waited_behind_an_instance_that_was_removed_is_not_called(scene: Scene) -> None:
+    await scene.expanded([A, B, C])
+    await scene.instance(0, A, cleared=1, states={0: "running", 1: "removed", 2: "removed"})
+    assert await scene.rings(A, B, C) == [1, 0, 0]
+
+
+async def test_a_waiting_call_of_an_instance_that_was_not_cleared_is_left_alone(scene: Scene) -> None:
+    await scene.expanded([A, A])
+    await scene.instance(0, A, cleared=1, states={0: "running", 1: "deferred"})
     assert await scene.rings(A) == [2]

@@ -1,0 +1,177 @@
+"""Two tries of one campaign task at the same time, stopped at each of their store operations."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from airflow_provider.calls.handing_in import hand_in as hand_in_one
+from airflow_provider.calls.handing_in_rows import hand_in_rows
+from airflow_provider.calls.identity import TaskIdentity
+from airflow_provider.calls.request import WantedCall
+from airflow_provider.calls.taken_back import take_back_calls
+from tests.support.engine import Engine
+from tests.support.voices import ScriptedVoice
+from voiceflow_worker import CallFlow, CallQueue, CampaignOptions, FlowTemplate, VoiceflowError, open_store
+
+pytestmark = pytest.mark.anyio
+
+TASK = TaskIdentity(dag_id="d", run_id="r", task_id="t")
+PERSON = "+6587654321"
+MOST_OPERATIONS = 40
+
+
+HandIn = Callable[[CallQueue, str], Awaitable[None]]
+
+
+async def campaign(queue: CallQueue, name: str) -> None:
+    """A try of a campaign task that asks for one row."""
+    options = CampaignOptions(
+        template=FlowTemplate.speaking("Hello {{ name }}."),
+        voice_profile="en-IE-EmilyNeural",
+        source="+6531234567",
+        batch_id=TASK.batch_id(),
+    )
+    await hand_in_rows(queue, [{"destination": PERSON, "name": name}], options, TASK, skip_bad=False)
+
+
+async def call(queue: CallQueue, name: str) -> None:
+    """A try of a task that makes one call."""
+    flow = CallFlow.call(PERSON, source="+6531234567").say(f"Hello {name}.", voice_profile="en-IE-EmilyNeural")
+    await hand_in_one(queue, WantedCall(flow=flow.hangup(), batch_id=TASK.batch_id()), TASK)
+
+
+class Turns:
+    """Lets one try pass its store operations one by one."""
+
+    def __init__(self) -> None:
+        self.permits = asyncio.Semaphore(0)
+        self.arrived = asyncio.Event()
+
+    async def pass_one(self) -> None:
+        self.arrived.set()
+        await self.permits.acquire()
+
+
+class Stepped:
+    """A part of a store; each of its operations waits for its turn."""
+
+    def __init__(self, part: Any, turns: Turns) -> None:
+        self._part = part
+        self._turns = turns
+
+    def __getattr__(self, name: str) -> Any:
+        operation = getattr(self._part, name)
+
+        async def stepped(*given: Any, **more: Any) -> Any:
+            await self._turns.pass_one()
+            return await operation(*given, **more)
+
+        return stepped
+
+
+class SteppedStore:
+    """A store as one try sees it."""
+
+    def __init__(self, store: Any, turns: Turns) -> None:
+        self.url, self.clock = store.url, store.clock
+        self.jobs, self.control, self.records = (
+            Stepped(part, turns) for part in (store.jobs, store.control, store.records)
+        )
+
+
+class Try:
+    """One try, as far as it may go."""
+
+    def __init__(self, hand_in: HandIn, store: Any, name: str) -> None:
+        self.has_succeeded = False
+        self._turns = Turns()
+        queue = CallQueue(SteppedStore(store, self._turns))
+        self._task = asyncio.create_task(self._tried(hand_in(queue, name)))
+
+    async def _tried(self, handing_in: Awaitable[None]) -> None:
+        with suppress(VoiceflowError):  # another try changed its calls: a retry looks again
+            await handing_in
+            self.has_succeeded = True
+
+    async def go(self, operations: int) -> int:
+        """Let it pass so many operations; returns how many it made before its end."""
+        for passed in range(operations):
+            arrival = asyncio.create_task(self._turns.arrived.wait())
+            await asyncio.wait({self._task, arrival}, return_when=asyncio.FIRST_COMPLETED)
+            arrival.cancel()
+            if self._task.done():
+                await self._task
+                return passed
+            self._turns.arrived.clear()
+            self._turns.permits.release()
+        return operations
+
+    async def end(self) -> None:
+        assert await self.go(MOST_OPERATIONS * 4) < MOST_OPERATIONS * 4
+
+
+class Scene:
+    """A store in which the first try of the task left a call, and a worker."""
+
+    def __init__(self, hand_in: HandIn, store: Any) -> None:
+        self._hand_in = hand_in
+        self.store = store
+        self.engine = Engine(store, ScriptedVoice())
+
+    async def left(self, *, is_taken_back: bool) -> None:
+        await self._hand_in(self.engine.queue, "Anm")
+        if is_taken_back:
+            await take_back_calls(self.engine.queue, [TASK.batch_id()], TASK)
+
+    async def send(self) -> None:
+        for job in await self.engine.send():
+            await self.engine.summarise(job)
+
+    async def rings(self) -> int:
+        for _ in range(3):  # a second call to one number waits until the first has ended
+            await self.send()
+        jobs = await self.engine.queue.find(limit=None)
+        return sum(post.may_have_rung for job in jobs for post in job.posts)
+
+
+@pytest.fixture
+async def scene() -> AsyncIterator[Callable[[HandIn], Any]]:
+    async with open_store("memory://") as first:
+        yield lambda hand_in: Scene(hand_in, type(first)())
+
+
+@pytest.mark.parametrize("names", [("Anm", "Ann"), ("Ann", "Anm")], ids=["old-first", "corrected-first"])
+@pytest.mark.parametrize("is_taken_back", [True, False], ids=["taken-back", "waiting"])
+@pytest.mark.parametrize("hand_in", [campaign, call])
+async def test_two_tries_at_once_leave_one_call(
+    scene: Callable[[HandIn], Any], names: Sequence[str], is_taken_back: bool, hand_in: HandIn
+) -> None:
+    """One goes on for so many operations, then the other, then a worker sends, then both go on to their ends."""
+    wrong: list[tuple[int, int, int]] = []
+    passed = 0
+    for before in range(MOST_OPERATIONS):
+        for meanwhile in range(1, MOST_OPERATIONS):
+            staged = scene(hand_in)
+            await staged.left(is_taken_back=is_taken_back)
+            one, other = (Try(hand_in, staged.store, name) for name in names)
+            passed = await one.go(before)
+            made = await other.go(meanwhile)
+            await staged.send()
+            await one.end()
+            await other.end()
+            rings = await staged.rings()
+            with suppress(VoiceflowError):
+                await hand_in(staged.engine.queue, names[1])  # the next try
+            too_few = rings == 0 and (one.has_succeeded or other.has_succeeded)
+            if rings > 1 or too_few or await staged.rings() != 1:
+                wrong.append((before, meanwhile, rings))
+            if made < meanwhile:
+                break
+        if passed < before:
+            break
+    assert wrong == []
