@@ -22,6 +22,8 @@ from functools import partial
 from pathlib import Path
 from signal import Signals
 
+import structlog
+
 from tests.crash import slow
 from tests.crash.aftermath import aftermath
 from tests.crash.children import Children, zygote
@@ -38,6 +40,7 @@ from tests.crash.slow import stall_of
 from tests.crash.weather import odd_summaries, weather
 from tests.support.redis_server import standalone
 from voiceflow_worker import CallPolicy, JobState, StoreUnavailableError
+from voiceflow_worker.errors import StoreReplacedError
 
 LEASE = timedelta(seconds=1.5)
 POLICY = CallPolicy(
@@ -168,7 +171,8 @@ class Soak:
         self._rang += sum(bool(row["rang"]) for row in rows)
         if self._lights.may_start_now():
             try:
-                with contextlib.suppress(StoreUnavailableError):
+                # The file may be replaced while all its calls are read.
+                with contextlib.suppress(StoreUnavailableError, StoreReplacedError):
                     self._doubts = self._lab.states().get(JobState.IN_DOUBT.value, 0)
             finally:
                 self._lights.ended()
@@ -406,6 +410,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sabotage=given.sabotage,
     )
     began = time.monotonic()
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout is for the report
 
     def told(text: str) -> None:
         sys.stderr.write(f"soak: {time.monotonic() - began:6.0f} s  {text}\n")
