@@ -185,6 +185,7 @@ class Soak:
         )
 
     _doubts = 0
+    _carried_out = 0
 
     def _kill_workers(self, seat: int) -> None:
         dice = self._dice(f"worker {seat}")
@@ -278,7 +279,7 @@ class Soak:
         if not self._setbacks or self._plan.minutes is not None:
             return 0
         wanted = self._plan.setbacks
-        return (max(self._plan.kills // SETBACK_EVERY, 1) if wanted is None else wanted) - self._strikes.setbacks
+        return (max(self._plan.kills // SETBACK_EVERY, 1) if wanted is None else wanted) - self._carried_out
 
     def _set_back_on(self) -> None:
         dice = self._dice("set-backs")
@@ -288,6 +289,7 @@ class Soak:
             if self._strikes.kills < every * (self._strikes.setbacks + 1) or (owed and not self._owed()):
                 continue
             self._set_back(self._setbacks[self._strikes.setbacks % len(self._setbacks)], dice)
+            self._carried_out += 1  # the run does not end before it: what is left of the tasks would open the store
 
     def _set_back(self, setback: Setback, dice: random.Random) -> None:
         """Copy, go on for a while, strike, and let the person put it right, who alone hands calls in meanwhile."""
