@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from voiceflow_worker.errors import SettingsError
-from voiceflow_worker.model.jobs.policy import CallPolicy, MissingMeans, Outcomes
+from voiceflow_worker.model.jobs.policy import CallPolicy, MissingMeans, OutcomeSource
 from voiceflow_worker.settings import Settings, load_settings, parse_duration, parse_rate, unknown_variables
 
 DOCUMENTED = """
@@ -298,7 +298,7 @@ def test_the_policy_has_the_limits_that_were_set() -> None:
         submit_window=timedelta(seconds=90),
         clock_skew=timedelta(seconds=5),
         summary_deadline=timedelta(hours=1),
-        outcomes=Outcomes.NONE,
+        outcomes=OutcomeSource.NONE,
         export_settle=timedelta(hours=2),
         missing_means=MissingMeans.NOT_PLACED,
     )

@@ -272,7 +272,7 @@ class Settings(BaseSettings):
 
     def policy(self) -> CallPolicy:
         """The time limits that the life of a call goes by."""
-        from voiceflow_worker.model.jobs.policy import CallPolicy, MissingMeans, Outcomes
+        from voiceflow_worker.model.jobs.policy import CallPolicy, MissingMeans, OutcomeSource
 
         return CallPolicy(
             submit_window=self.submit_window,
@@ -280,7 +280,7 @@ class Settings(BaseSettings):
             summary_deadline=self.summary_deadline,
             retention=self.retention,
             key_retention=self.key_retention,
-            outcomes=Outcomes(self.outcomes),
+            outcomes=OutcomeSource(self.outcomes),
             export_settle=self.export_settle,
             missing_means=MissingMeans(self.export_missing_means),
             shared_numbers=frozenset(self.shared_numbers),

@@ -15,7 +15,7 @@ from voiceflow_worker import CallPolicy, open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.sqlite.store import SqliteStore
 from voiceflow_worker.errors import StoreReadOnlyError
-from voiceflow_worker.model.jobs.policy import Outcomes
+from voiceflow_worker.model.jobs.policy import OutcomeSource
 
 pytestmark = pytest.mark.anyio
 CALLS = 8
@@ -31,7 +31,7 @@ async def test_a_full_file_sends_nothing_unjournalled_and_goes_on_with_room(tmp_
     clock, voice = ManualClock(), ScriptedVoice()
     async with open_store(f"sqlite:///{tmp_path / 'calls.db'}", clock=clock) as store:
         assert isinstance(store, SqliteStore)
-        engine = Engine(store, voice, policy=CallPolicy(outcomes=Outcomes.NONE))
+        engine = Engine(store, voice, policy=CallPolicy(outcomes=OutcomeSource.NONE))
         jobs = [await engine.enqueue(number(place)) for place in range(CALLS)]
         database = store.jobs._writer._db
         database.pragma("max_page_count", database.pragma("page_count"))

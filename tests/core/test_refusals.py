@@ -18,12 +18,12 @@ from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, Worke
 from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.settling.refusals import BatchLimits
 from voiceflow_worker.model.jobs.gate import GateScope, GateState
-from voiceflow_worker.model.jobs.policy import Outcomes
+from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.reports.status import SessionStatus, api_code
 
 pytestmark = pytest.mark.anyio
 
-NO_WEBHOOKS = CallPolicy(outcomes=Outcomes.NONE)
+NO_WEBHOOKS = CallPolicy(outcomes=OutcomeSource.NONE)
 NO_VOICE, NO_SOURCE, BAD_NUMBER, SOURCE_NOT_LISTED = -1002, -1014, -1017, -2008
 
 

@@ -20,7 +20,7 @@ from voiceflow_worker.core.sending.submit import Flight
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.job import PostVerdict
-from voiceflow_worker.model.jobs.policy import Outcomes
+from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.reports.verdict import Hold, NotSentCause, Verdict, VerdictKind
 
 pytestmark = pytest.mark.anyio
@@ -172,7 +172,7 @@ async def test_only_a_way_to_8x8_that_fails_makes_a_worker_pause(
     store: TroubledStore, clock: ManualClock, cause: NotSentCause | None
 ) -> None:
     """With a slow limiter calls are late, and there is nothing to wait for."""
-    policy = CallPolicy(outcomes=Outcomes.NONE)
+    policy = CallPolicy(outcomes=OutcomeSource.NONE)
     queue = CallQueue(store, policy=policy)
     await queue.enqueue_many(CallRequest(flow=flow(number(place))) for place in range(2))
     voice = ScriptedVoice(answers=[Verdict(kind=VerdictKind.NOT_SENT, cause=cause, message="not sent")])

@@ -565,9 +565,9 @@ class TestPruning:
 
 
 async def test_without_webhooks_created_is_the_end(store: Store, voice: ScriptedVoice) -> None:
-    from voiceflow_worker.model.jobs.policy import Outcomes
+    from voiceflow_worker.model.jobs.policy import OutcomeSource
 
-    engine = Engine(store, voice, policy=CallPolicy(outcomes=Outcomes.NONE))
+    engine = Engine(store, voice, policy=CallPolicy(outcomes=OutcomeSource.NONE))
     job = await engine.enqueue()
     await engine.send()
     assert await engine.state(job) == "accepted"

@@ -13,7 +13,7 @@ from tests.support.troubled import TroubledStore, passing
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, Worker, WorkerOptions, open_store
 from voiceflow_worker.backends.contract import ManualClock
-from voiceflow_worker.model.jobs.policy import Outcomes
+from voiceflow_worker.model.jobs.policy import OutcomeSource
 
 pytestmark = pytest.mark.anyio
 
@@ -26,7 +26,7 @@ def anyio_backend() -> str:
 
 MOMENT = timedelta(microseconds=100)
 LEARNING = 5
-POLICY = CallPolicy(outcomes=Outcomes.NONE)
+POLICY = CallPolicy(outcomes=OutcomeSource.NONE)
 COMMITS = frozenset({"jobs.commit"})
 WRITES = COMMITS | {"jobs.lease", "control.take", "records.put_if_absent", "records.delete", "records.put"}
 
@@ -110,6 +110,6 @@ async def test_any_rate_is_used_and_kept_however_slow_the_journal_is(
 
 async def test_a_rate_with_more_time_between_two_calls_than_the_submit_window_has_is_used(clock: ManualClock) -> None:
     """The journal of the first call takes too long for its departure, and the next one is after its window."""
-    policy = CallPolicy(outcomes=Outcomes.NONE, submit_window=timedelta(seconds=5))
+    policy = CallPolicy(outcomes=OutcomeSource.NONE, submit_window=timedelta(seconds=5))
     times = await departures(clock, rate=0.15, takes=milliseconds(1000), trips=COMMITS, calls=10, policy=policy)
     assert times[-1] - times[0] == pytest.approx(9 / 0.15, abs=1.5)

@@ -17,11 +17,11 @@ from voiceflow_worker import CallPolicy, JobState
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.memory.store import MemoryStore
 from voiceflow_worker.core.ports import Placement
-from voiceflow_worker.model.jobs.policy import Outcomes
+from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
 
 pytestmark = pytest.mark.anyio
-POLICY = CallPolicy(outcomes=Outcomes.NONE)
+POLICY = CallPolicy(outcomes=OutcomeSource.NONE)
 CALLS = 2
 STILLS = [LEASE + timedelta(seconds=5), POLICY.submit_window + timedelta(seconds=5), timedelta(minutes=20)]
 

@@ -15,11 +15,11 @@ from voiceflow_worker import CallFlow, CallPolicy, CallQueue, Job, JobState, Wor
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.gateway.wire import body_of
 from voiceflow_worker.model.flows.canonical import body_digest, canonical_body
-from voiceflow_worker.model.jobs.policy import Outcomes
+from voiceflow_worker.model.jobs.policy import OutcomeSource
 
 pytestmark = pytest.mark.anyio
 
-NO_WEBHOOKS = CallPolicy(outcomes=Outcomes.NONE)
+NO_WEBHOOKS = CallPolicy(outcomes=OutcomeSource.NONE)
 
 
 @pytest.fixture(params=BACKENDS)

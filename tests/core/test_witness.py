@@ -32,11 +32,11 @@ from voiceflow_worker.core.ports.moves import move
 from voiceflow_worker.errors import SettingsError, StoreReadOnlyError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.job import NoteKind
-from voiceflow_worker.model.jobs.policy import Outcomes
+from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.jobs.setback import REASON
 
 pytestmark = pytest.mark.anyio
-POLICY = CallPolicy(outcomes=Outcomes.NONE)
+POLICY = CallPolicy(outcomes=OutcomeSource.NONE)
 
 
 class Lab:

@@ -22,12 +22,12 @@ from voiceflow_worker.core.overview.drain import DrainCheck
 from voiceflow_worker.core.ports import Store, Voice
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
-from voiceflow_worker.model.jobs.policy import Outcomes
+from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.reports.verdict import Hold, Verdict, VerdictKind
 
 pytestmark = pytest.mark.anyio
 
-NO_WEBHOOKS = CallPolicy(outcomes=Outcomes.NONE)
+NO_WEBHOOKS = CallPolicy(outcomes=OutcomeSource.NONE)
 
 
 @pytest.fixture(params=BACKENDS)

@@ -15,12 +15,12 @@ from tests.support.voices import ScriptedVoice, created, not_sent
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, Worker, WorkerOptions, open_store
 from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.core.ports import Placement, Store
-from voiceflow_worker.model.jobs.policy import Outcomes
+from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
 
 pytestmark = pytest.mark.anyio
 
-POLICY = CallPolicy(outcomes=Outcomes.NONE)
+POLICY = CallPolicy(outcomes=OutcomeSource.NONE)
 OPTIONS = WorkerOptions(policy=POLICY)
 
 

@@ -16,7 +16,7 @@ from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.evidence import answered, found_placed, mismatched, summarised
 from voiceflow_worker.model.jobs.job import Job, JobState, NoteKind, PostVerdict, RedialPolicy
 from voiceflow_worker.model.jobs.lifecycle import redial_at
-from voiceflow_worker.model.jobs.policy import CallPolicy, Outcomes
+from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
@@ -226,7 +226,7 @@ class TestAnswers:
         assert (after.state, after.due_at, after.reason) == (S.IN_DOUBT, doubted.due_at, "lost")
 
     def test_where_nobody_listens_created_ends_the_job(self) -> None:
-        deaf = replace(POLICY, outcomes=Outcomes.NONE)
+        deaf = replace(POLICY, outcomes=OutcomeSource.NONE)
         for job in (sending(), in_doubt(), not_placed(in_doubt())):
             assert answered(job, 1, CREATED, at=NOW, policy=deaf).state is S.ACCEPTED
 

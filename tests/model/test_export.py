@@ -27,7 +27,7 @@ from voiceflow_worker.model.jobs.call_log import (
 from voiceflow_worker.model.jobs.evidence import answered, found_placed, summarised
 from voiceflow_worker.model.jobs.job import Post, PostVerdict, RedialPolicy
 from voiceflow_worker.model.jobs.lifecycle import look_again, resolve
-from voiceflow_worker.model.jobs.policy import Outcomes
+from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.reports.events import Direction
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -358,7 +358,7 @@ class TestFoundPlaced:
         assert job.posts[0].verdict is PostVerdict.PLACED
 
     def test_where_nobody_listens_for_summaries_that_is_the_end(self) -> None:
-        policy = CallPolicy(outcomes=Outcomes.NONE)
+        policy = CallPolicy(outcomes=OutcomeSource.NONE)
         job = found_placed(a_job(), 1, session_id="s-1", outcome=None, at=NOW, policy=policy)
         assert job.state is JobState.ACCEPTED
 

@@ -25,7 +25,7 @@ from voiceflow_worker.model.jobs.job import (
     RedialPolicy,
 )
 from voiceflow_worker.model.jobs.lifecycle import MOVES, MoveName
-from voiceflow_worker.model.jobs.policy import CallPolicy, Outcomes
+from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
@@ -345,7 +345,7 @@ class TestWaitingForASummary:
         assert lifecycle.give_up_waiting(submitted, at=submitted.due_at, policy=POLICY).state is S.ACCEPTED
 
     def test_where_nobody_listens_created_is_the_end(self) -> None:
-        deaf = replace(POLICY, outcomes=Outcomes.NONE)
+        deaf = replace(POLICY, outcomes=OutcomeSource.NONE)
         assert answered(sending(), 1, CREATED, at=NOW, policy=deaf).state is S.ACCEPTED
 
 

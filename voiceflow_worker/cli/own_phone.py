@@ -23,7 +23,7 @@ from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError, To
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
-from voiceflow_worker.model.jobs.policy import Outcomes
+from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.numbers.phone import is_e164, normalise
 from voiceflow_worker.model.text.duration import write_duration
 
@@ -66,7 +66,7 @@ async def call_own_phone(settings: Settings, number: str, *, tell: Tell, without
     The first SIGINT or SIGTERM takes the call back, unless it has left; the second does not wait for a POST in flight.
     Raises StoreError, VoiceError, SettingsError.
     """
-    listens = settings.policy().outcomes is Outcomes.WEBHOOK and not without_outcome
+    listens = settings.policy().outcomes is OutcomeSource.WEBHOOK and not without_outcome
     voice = voice_client(settings)
     async with opened_queue(settings, makes=True) as calls, voice:
         gates = await calls.store.control.gates(calls.name)

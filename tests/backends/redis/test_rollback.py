@@ -19,10 +19,10 @@ from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, Worke
 from voiceflow_worker.backends.witness import JournalFiles
 from voiceflow_worker.core.guard.rollback import HELD
 from voiceflow_worker.core.ports import Restartable, Store
-from voiceflow_worker.model.jobs.policy import Outcomes
+from voiceflow_worker.model.jobs.policy import OutcomeSource
 
 pytestmark = pytest.mark.anyio
-POLICY = CallPolicy(outcomes=Outcomes.NONE)
+POLICY = CallPolicy(outcomes=OutcomeSource.NONE)
 AOF = "appendonly*"
 """One file up to 6.2, a folder of files from 7.0 on."""
 

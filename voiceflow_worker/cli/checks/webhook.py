@@ -13,7 +13,7 @@ from voiceflow_worker.core.ports import Query
 from voiceflow_worker.gateway.account.resources import Webhook, WebhookType
 from voiceflow_worker.gateway.answers.verdict import describe
 from voiceflow_worker.model.jobs.job import JobState
-from voiceflow_worker.model.jobs.policy import Outcomes
+from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.text.duration import write_duration
 from voiceflow_worker.model.text.web_address import is_this_machine, why_not_from_outside
 from voiceflow_worker.webhooks.app import PATH
@@ -158,7 +158,7 @@ def _out_of_reach(looked: Surroundings, webhook: Webhook) -> Found | None:
 
 
 def _awaits_outcomes(looked: Surroundings) -> bool:
-    return looked.settings.policy().outcomes is Outcomes.WEBHOOK
+    return looked.settings.policy().outcomes is OutcomeSource.WEBHOOK
 
 
 async def _webhook(looked: Surroundings, kind: WebhookType = WebhookType.SESSION_SUMMARY) -> Webhook | None:

@@ -9,7 +9,7 @@ from voiceflow_worker.core.overview.heartbeat import Heartbeats
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import JobState
-from voiceflow_worker.model.jobs.policy import CallPolicy, Outcomes
+from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource
 
 SOON = timedelta(seconds=15)
 """What is due this soon is waited for: retries after a refused connection, and numbers that are busy."""
@@ -57,7 +57,7 @@ class DrainCheck:
         short = [gate for gate in closed if gate.until is not None and gate.until - now <= SHORT_HOLD]
         if short and await self._held(short, soon):
             return False
-        awaited = counts[JobState.SUBMITTED] and self._policy.outcomes is Outcomes.WEBHOOK
+        awaited = counts[JobState.SUBMITTED] and self._policy.outcomes is OutcomeSource.WEBHOOK
         return not (awaited and await self._heartbeats.has_receiver())
 
     async def result(self) -> DrainResult:

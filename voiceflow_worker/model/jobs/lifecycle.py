@@ -22,7 +22,7 @@ from voiceflow_worker.model.jobs.job import (
     Post,
     PostVerdict,
 )
-from voiceflow_worker.model.jobs.policy import CallPolicy, Outcomes
+from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
 from voiceflow_worker.model.text.moment import in_words
@@ -245,7 +245,7 @@ def redial(job: Job, *, at: datetime, note: str, force: bool = False) -> Job:
 
 def submitted(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
     """The job of a placed call: its summary is waited for, or, where nobody listens for one, this is the end."""
-    if policy.outcomes is Outcomes.NONE:
+    if policy.outcomes is OutcomeSource.NONE:
         return ended(job, S.ACCEPTED, at=at, reason=None, policy=policy)
     deadline = at + policy.summary_deadline
     return replace(

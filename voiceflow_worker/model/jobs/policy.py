@@ -7,13 +7,17 @@ from datetime import timedelta
 from enum import StrEnum
 
 
-class Outcomes(StrEnum):
+class OutcomeSource(StrEnum):
     """Where outcomes come from."""
 
     WEBHOOK = "webhook"
     """8x8 sends a session summary (VSS) for each call."""
     NONE = "none"
-    """Nobody listens: CREATED is the end, and such a job is `accepted`."""
+    """No receiver runs: a job ends as `accepted` when 8x8 answers CREATED."""
+
+
+Outcomes = OutcomeSource
+"""The public name of `OutcomeSource`."""
 
 
 class MissingMeans(StrEnum):
@@ -42,7 +46,7 @@ class CallPolicy:
     summary_deadline: timedelta = timedelta(hours=2)
     retention: timedelta = timedelta(days=30)
     key_retention: timedelta = timedelta(days=400)
-    outcomes: Outcomes = Outcomes.WEBHOOK
+    outcomes: OutcomeSource = OutcomeSource.WEBHOOK
     missed_windows: int = 3
     longest_call: timedelta = timedelta(hours=1)
     export_settle: timedelta = timedelta(seconds=60)
