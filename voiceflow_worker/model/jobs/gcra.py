@@ -1,6 +1,6 @@
 """Departure times at a steady rate: the generic cell rate algorithm (ITU-T I.371), as a pure function.
 
-The state is one number, the theoretical arrival time (TAT): when the next departure would be exactly on schedule.
+The state is one number, the theoretical arrival time (TAT): the time at which the next departure is exactly on schedule.
 """
 
 from __future__ import annotations
@@ -8,12 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 CLOCKS_DIFFER = 10.0
-"""Seconds by which the clocks of those who take may differ. Who is behind by more than that has no colleague who is
-ahead: the clock was set back."""
+"""Largest difference between the clocks of two workers, in seconds. A larger one means that a clock was set back."""
 
 
 @dataclass(frozen=True, slots=True)
-class Departures:
+class DepartureTimes:
     """Departure times in epoch seconds, the state after them, and when the next one would be free."""
 
     times: tuple[float, ...]
@@ -21,16 +20,16 @@ class Departures:
     next_at: float
 
 
-def departures(*, tat: float, wanted: int, rate: float, burst: int, now: float, horizon: float) -> Departures:
+def departures(*, tat: float, wanted: int, rate: float, burst: int, now: float, horizon: float) -> DepartureTimes:
     """Up to `wanted` departure times, none later than `now + horizon`, at `rate` per second.
 
-    `burst` is how many may leave at once after a pause; 1 is smooth. An unused time is not saved up beyond that, so any
-    sliding second holds at most `rate + burst` departures. All times are in seconds on one clock. Those who take may
-    differ in `now + horizon` by less than `CLOCKS_DIFFER`, the differences of their clocks included.
+    `burst` is how many may leave at once after a pause; 1 gives even spacing. Unused time beyond the burst is lost, so
+    any sliding second holds at most `rate + burst` departures. All times are in seconds on one clock. The values of
+    `now + horizon` of two callers may differ by less than `CLOCKS_DIFFER`, differences between their clocks included.
 
-    A TAT further ahead than takers could have brought it comes from before a clock was set back. It is brought down to
-    the furthest that they could, or nothing would leave for as long as the jump was: keep the new one, also where no
-    departure was given.
+    A TAT too far ahead for any caller was stored before a clock was set back. Without a limit, nothing would leave for
+    as long as the jump. So it is reduced to the furthest TAT that a caller can reach. Store the returned `tat` even if
+    `times` is empty.
     """
     interval = 1.0 / rate
     tolerance = (burst - 1) * interval
@@ -44,4 +43,4 @@ def departures(*, tat: float, wanted: int, rate: float, burst: int, now: float, 
             break
         times.append(departure)
         tat = max(tat, departure) + interval
-    return Departures(tuple(times), tat, max(now, tat - tolerance))
+    return DepartureTimes(tuple(times), tat, max(now, tat - tolerance))
