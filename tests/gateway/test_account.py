@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from voiceflow_worker.gateway.account.resources import (
     OwnedNumber,
-    Recording,
+    SessionRecording,
     SpeechProfile,
     Webhook,
     read_number,
@@ -105,7 +105,7 @@ def test_a_recording_is_read() -> None:
         "startRecordingTime": "2026-11-20T09:00:00Z",
     }
     (found,) = read_recordings({"recordings": [fields]})
-    assert found == Recording(
+    assert found == SessionRecording(
         recording_id="r-1",
         session_id="s-1",
         status="UPLOAD_COMPLETED",
@@ -117,7 +117,9 @@ def test_a_recording_is_read() -> None:
 
 @pytest.mark.parametrize("fields", [{"duration": "soon", "startRecordingTime": "today"}, {"duration": True}, {}])
 def test_what_cannot_be_read_is_left_out(fields: dict[str, object]) -> None:
-    assert read_recordings({"recordings": [{"recordingId": "r-1", **fields}]}) == (Recording(recording_id="r-1"),)
+    assert read_recordings({"recordings": [{"recordingId": "r-1", **fields}]}) == (
+        SessionRecording(recording_id="r-1"),
+    )
 
 
 def test_an_entry_without_its_name_is_none() -> None:

@@ -18,9 +18,9 @@ from voiceflow_worker.campaigns.calls.values import CsvValues, RowValues, is_use
 from voiceflow_worker.campaigns.files.columns import DESTINATION, REASON, RESERVED
 from voiceflow_worker.campaigns.files.rows import FileKind, RawRow
 from voiceflow_worker.campaigns.files.source import open_source
-from voiceflow_worker.core.queue import LONGEST_ID
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Severity
+from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.jobs.admission import checked_time, priority_problem
 from voiceflow_worker.model.numbers.phone import parse_number
 from voiceflow_worker.model.text.duration import LONGEST
@@ -181,10 +181,10 @@ def open_campaign(
 
 def _batch_of(path: Path) -> str:
     stem = path.stem.strip()
-    if len(stem) > LONGEST_ID:
+    if len(stem) > MAX_ID_CHARACTERS:
         raise CampaignFileError(
             f"{path}: its name has {len(stem)} characters, and the batch would be called so; give --batch a name of at "
-            f"most {LONGEST_ID}"
+            f"most {MAX_ID_CHARACTERS}"
         )
     return stem
 
@@ -195,8 +195,8 @@ def _judge_options(options: CampaignOptions) -> None:
         parse_number(PLACEHOLDER, country=options.country)
     if options.source is not None:
         parse_number(options.source, country=options.country)
-    if options.batch_id is not None and not 0 < len(options.batch_id.strip()) <= LONGEST_ID:
-        raise InvalidInputError(f"the batch id {options.batch_id!r} should have 1 to {LONGEST_ID} characters")
+    if options.batch_id is not None and not 0 < len(options.batch_id.strip()) <= MAX_ID_CHARACTERS:
+        raise InvalidInputError(f"the batch id {options.batch_id!r} should have 1 to {MAX_ID_CHARACTERS} characters")
     if options.time_zone is not None:
         try:
             read_zone(options.time_zone)

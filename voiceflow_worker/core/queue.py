@@ -24,6 +24,7 @@ from voiceflow_worker.errors import (
     SuppressedNumberError,
 )
 from voiceflow_worker.finding import Finding
+from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.flows.canonical import body_digest, canonical_body, stored_body
 from voiceflow_worker.model.hours.opening import first_opening
@@ -35,9 +36,6 @@ from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import usual_form
 from voiceflow_worker.model.records.data import checked_data
-
-LONGEST_ID = 50
-"""`clientBatchId` is at most 50 characters (8x8 callflows guide)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -325,8 +323,8 @@ def new_job(request: CallRequest, *, job_id: str, queue: str, at: datetime) -> J
     valid_until = request.valid_until or flow.valid_until
     batch_id = request.batch_id or flow.client_batch_id
     findings = admission_findings(request.priority, not_before=request.not_before, valid_until=valid_until, at=at)
-    if batch_id is not None and len(batch_id) > LONGEST_ID:
-        message = f"the batch id {batch_id!r} has {len(batch_id)} characters; 8x8 takes at most {LONGEST_ID}"
+    if batch_id is not None and len(batch_id) > MAX_ID_CHARACTERS:
+        message = f"the batch id {batch_id!r} has {len(batch_id)} characters; 8x8 takes at most {MAX_ID_CHARACTERS}"
         findings.append(Finding(message=message, code=-1009, path="$.clientBatchId"))
     if findings:
         raise CallFlowError(findings)

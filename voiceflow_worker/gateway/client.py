@@ -19,8 +19,8 @@ from voiceflow_worker.errors import CallInDoubtError, CallNotSentError, CallRefu
 from voiceflow_worker.gateway import wire
 from voiceflow_worker.gateway.account.resources import (
     OwnedNumber,
-    Recording,
     RecordingPush,
+    SessionRecording,
     SpeechProfile,
     Webhook,
     WebhookType,
@@ -308,7 +308,7 @@ class VoiceClient:
         """Have recordings uploaded nowhere; False if they were not uploaded anywhere before. Sent once."""
         return await self._account().delete_recording_push_config()
 
-    async def recordings(self, session_id: str) -> tuple[Recording, ...]:
+    async def recordings(self, session_id: str) -> tuple[SessionRecording, ...]:
         """The recordings of a session; none if it was not recorded, or is not known."""
         return await self._account().recordings(session_id)
 

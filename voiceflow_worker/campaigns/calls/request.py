@@ -16,9 +16,10 @@ from voiceflow_worker.campaigns.calls.template import PLACEHOLDER
 from voiceflow_worker.campaigns.calls.values import RowValues
 from voiceflow_worker.campaigns.files.columns import DESTINATION
 from voiceflow_worker.campaigns.files.rows import RawRow
-from voiceflow_worker.core.queue import LONGEST_ID, CallRequest
+from voiceflow_worker.core.queue import CallRequest
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Severity
+from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.flows.canonical import PER_POST, body_digest, canonical_body
 from voiceflow_worker.model.flows.meaning import copy_of
@@ -195,8 +196,8 @@ class _Work:
         batch_id = self.values.reserved.get("batch_id") or self.options.batch_id
         if batch_id is None:
             return own if isinstance(own, str) and own.strip() else None
-        if len(batch_id) > LONGEST_ID:
-            message = f"is {len(batch_id)} characters long, and {LONGEST_ID} are allowed; shorten it"
+        if len(batch_id) > MAX_ID_CHARACTERS:
+            message = f"is {len(batch_id)} characters long, and {MAX_ID_CHARACTERS} are allowed; shorten it"
             self._error(message, column="batch_id", code=-1009)
         elif problem := unspeakable(batch_id):
             self._error(f"has {problem}; remove it", column="batch_id", code=-1016)

@@ -19,8 +19,8 @@ from voiceflow_worker.errors import InvalidInputError, RequestFailedError, Voice
 from voiceflow_worker.gateway.account.resources import (
     Fields,
     OwnedNumber,
-    Recording,
     RecordingPush,
+    SessionRecording,
     SpeechProfile,
     Webhook,
     WebhookType,
@@ -121,7 +121,7 @@ class AccountApi:
         """Have events of a type sent nowhere; False if they were not sent anywhere before."""
         return (await self._ask("DELETE", "webhooks", webhook_type(kind).value, absent=True)).status != 404
 
-    async def recordings(self, session_id: str) -> tuple[Recording, ...]:
+    async def recordings(self, session_id: str) -> tuple[SessionRecording, ...]:
         """The recordings of a session; none if it was not recorded, or is not known."""
         if not session_id.strip(". "):
             raise InvalidInputError(f"{session_id!r} is no session id")

@@ -103,7 +103,7 @@ class Webhook:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recording:
+class SessionRecording:
     """A recording of a session; `url` is where it was uploaded to, `duration` is told in seconds."""
 
     recording_id: str
@@ -112,6 +112,10 @@ class Recording:
     url: str | None = None
     duration: timedelta | None = None
     started_at: datetime | None = None
+
+
+Recording = SessionRecording
+"""The public name of `SessionRecording`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +193,7 @@ def read_webhooks(answer: Fields) -> tuple[Webhook, ...]:
     return _each(answer.get("webhooks"), _webhook)
 
 
-def read_recordings(answer: Fields) -> tuple[Recording, ...]:
+def read_recordings(answer: Fields) -> tuple[SessionRecording, ...]:
     """The recordings in an answer of `GET …/recordings/{sessionId}`."""
     return _each(answer.get("recordings"), _recording)
 
@@ -219,11 +223,11 @@ def _webhook(fields: Fields) -> Webhook | None:
     )
 
 
-def _recording(fields: Fields) -> Recording | None:
+def _recording(fields: Fields) -> SessionRecording | None:
     recording_id = _text(fields, "recordingId")
     if recording_id is None:
         return None
-    return Recording(
+    return SessionRecording(
         recording_id=recording_id,
         session_id=_text(fields, "sessionid", "sessionId"),
         status=_text(fields, "status"),

@@ -8,6 +8,7 @@ from enum import Enum, StrEnum, auto
 
 MAX_TEXT_CHARACTERS = 3000
 MAX_ID_CHARACTERS = 50
+"""Of a `clientRequestId` or a `clientBatchId`."""
 MAX_CALLS = 2
 MAX_DIGITS = 25
 

@@ -21,8 +21,8 @@ _SECONDS_END = 10**11
 
 LONGEST_TEXT = 4000
 """Characters of a text that are kept: far more than any the guides print, and no burden to a job's record."""
-LONGEST_ID = 200
-"""Characters of an identifier: those of 8x8 have 36, those given to it at most 50. A longer one is none."""
+LONGEST_EVENT_ID = 200
+"""Characters of an identifier in an event. Those of 8x8 have 36, and ours at most 50; longer ones are ignored."""
 _LONGEST_NAME = 64
 """Characters of a name that is remembered as folded: what a stranger invents must not fill the memory."""
 
@@ -63,7 +63,7 @@ class Payload:
     def identifier(self, name: str) -> str | None:
         """As `text`; but one of more than 200 characters is no identifier: it is left over, not cut into another."""
         value = self._value(name)
-        if isinstance(value, str) and len(value) > LONGEST_ID:
+        if isinstance(value, str) and len(value) > LONGEST_EVENT_ID:
             return None
         return self.text(name)
 
