@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.numbers.spellings import read_numbers
 from voiceflow_worker.model.text.duration import read_duration
+from voiceflow_worker.model.text.names import QUEUE_NAME, SUB_ACCOUNT_ID
 from voiceflow_worker.model.text.networks import Network, read_networks
 from voiceflow_worker.model.text.rate import read_rate
 
@@ -50,9 +51,9 @@ def yes_or_no(value: object) -> object:
     return {"true": "yes", "1": "yes", "false": "no", "0": "no"}.get(text, text)
 
 
-def _in_form(pattern: str, expected: str) -> AfterValidator:
+def _in_form(pattern: re.Pattern[str], expected: str) -> AfterValidator:
     def judged(text: str) -> str:
-        if re.fullmatch(pattern, text.strip()) is None:
+        if pattern.fullmatch(text.strip()) is None:
             raise ValueError(expected)
         return text.strip()
 
@@ -77,6 +78,6 @@ Count = Annotated[int, Field(ge=1)]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
 Networks = Annotated[tuple[Network, ...], BeforeValidator(read_networks)]
 Numbers = Annotated[tuple[str, ...], BeforeValidator(read_numbers)]
-Queue = Annotated[str, _in_form(r"[a-z0-9][a-z0-9-]{0,15}", "give 1 to 16 of a-z, 0-9 and -, not beginning with -")]
+Queue = Annotated[str, _in_form(QUEUE_NAME, "give 1 to 16 of a-z, 0-9 and -, not beginning with -")]
 # 8x8 documents this form of a sub-account id.
-SubAccount = Annotated[str, _in_form(r"[A-Za-z0-9\-._&]{3,50}", "give 3 to 50 letters, digits, -, ., _ or &")]
+SubAccount = Annotated[str, _in_form(SUB_ACCOUNT_ID, "give 3 to 50 letters, digits, -, ., _ or &")]

@@ -13,6 +13,7 @@ from voiceflow_worker.core.queue import CallQueue, CallRequest
 from voiceflow_worker.core.settling.refusals import BatchLimits
 from voiceflow_worker.errors import CallFlowError, KeyConflict, KeyConflictError, SuppressedNumberError
 from voiceflow_worker.finding import Finding, Severity
+from voiceflow_worker.model.flows.validity import VALIDITY_EXPIRED
 from voiceflow_worker.model.hours.opening import first_opening
 from voiceflow_worker.model.text.moment import in_words
 
@@ -153,7 +154,9 @@ class Intake:
             message = (
                 f"the validity period has expired, at {in_words(until)}, while the file was read; give a later time"
             )
-            taken.refused.append(self._refused(row, Finding(column="valid_until", code=-1015, message=message)))
+            taken.refused.append(
+                self._refused(row, Finding(column="valid_until", code=VALIDITY_EXPIRED, message=message))
+            )
         return good
 
     def _without_conflicting(

@@ -15,12 +15,12 @@ from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.flows.validity import write_valid_until
 from voiceflow_worker.model.text.hiding import without_secrets
+from voiceflow_worker.model.text.names import SUB_ACCOUNT_ID
 from voiceflow_worker.model.text.web_address import is_plain_and_remote
 
 BASE_URL = "https://voice.8x8.com"
 """The address of the API (8x8 voice API reference, "Base URL"); no other one is documented for voice."""
 
-_SUB_ACCOUNT = re.compile(r"[A-Za-z0-9\-._&]{3,50}", re.ASCII)
 _KEY = re.compile(r"[\x21-\x7e]+")
 
 
@@ -34,7 +34,7 @@ class Wire:
 
     def __init__(self, api_key: str, sub_account: str, *, base_url: str, allow_plain_http: bool = False) -> None:
         base = _checked_base(base_url, allow_plain_http=allow_plain_http)
-        if not _SUB_ACCOUNT.fullmatch(sub_account):
+        if not SUB_ACCOUNT_ID.fullmatch(sub_account):
             raise SettingsError(
                 f"{sub_account!r} is no sub-account id (3 to 50 letters, digits, and - . _ &); check"
                 " VOICEFLOW_SUB_ACCOUNT"

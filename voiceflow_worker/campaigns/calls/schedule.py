@@ -10,13 +10,11 @@ from zoneinfo import ZoneInfo
 from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
 from voiceflow_worker.campaigns.calls.times import read_time, read_zone
 from voiceflow_worker.finding import Finding, Severity
-from voiceflow_worker.model.flows.validity import read_valid_until
+from voiceflow_worker.model.flows.validity import VALIDITY_EXPIRED, read_valid_until
 from voiceflow_worker.model.hours.opening import first_opening
 from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.jobs.admission import time_problem
 from voiceflow_worker.model.text.moment import in_words
-
-_EXPIRED = -1015
 
 
 @dataclass(slots=True)
@@ -51,7 +49,7 @@ def read_schedule(
     problem = time_problem("the validity's end", own)
     if problem is not None:
         path = "$.validUntil" if column is None else None
-        schedule.findings.append(Finding(column=column, path=path, code=_EXPIRED, message=problem))
+        schedule.findings.append(Finding(column=column, path=path, code=VALIDITY_EXPIRED, message=problem))
     else:
         _settle_validity(schedule, own, column, options, now=now, purpose=purpose)
     return schedule
@@ -125,7 +123,7 @@ def _settle_validity(
                 Finding(
                     column=column,
                     path=path,
-                    code=_EXPIRED,
+                    code=VALIDITY_EXPIRED,
                     severity=Severity.WARNING if purpose is Purpose.CHECK else Severity.ERROR,
                     message=f"the validity period has expired, at {in_words(own)}; give a later time, or --valid-for",
                 )
@@ -136,7 +134,7 @@ def _settle_validity(
             Finding(
                 column=column,
                 path=path,
-                code=_EXPIRED,
+                code=VALIDITY_EXPIRED,
                 message=(
                     f"its validity ends at {in_words(schedule.valid_until)}, and it may be called only from "
                     f"{in_words(schedule.not_before)} on; give a later valid_until or an earlier not_before"

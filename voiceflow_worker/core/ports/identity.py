@@ -11,9 +11,9 @@ from datetime import datetime
 from ulid import ULID
 
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.text.names import QUEUE_NAME
 
 _READER = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_QUEUE = re.compile(r"[a-z0-9][a-z0-9-]{0,15}")
 
 
 def checked_queue(name: str) -> str:
@@ -22,7 +22,7 @@ def checked_queue(name: str) -> str:
     `[a-z0-9][a-z0-9-]{0,15}`, so that a job id with its POST number fits the 50 characters of a `clientRequestId`.
     Raises `InvalidInputError`.
     """
-    if not _QUEUE.fullmatch(name):
+    if not QUEUE_NAME.fullmatch(name):
         raise InvalidInputError(
             f"{name!r} is no name for a queue: use 1 to 16 small letters, digits and hyphens, no hyphen first"
         )
@@ -63,7 +63,7 @@ def job_of(client_request_id: str) -> tuple[str, int] | None:
     """The job id and POST number in a `clientRequestId` of ours; None for anybody else's."""
     job_id, _, number = client_request_id.rpartition(".")
     queue, _, _ulid = job_id.partition(".")
-    if not number.isdigit() or len(number) > 6 or not _QUEUE.fullmatch(queue) or not _ulid:
+    if not number.isdigit() or len(number) > 6 or not QUEUE_NAME.fullmatch(queue) or not _ulid:
         return None
     return job_id, int(number)
 

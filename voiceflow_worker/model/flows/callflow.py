@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol, Self
 
 import orjson
 
 from voiceflow_worker.errors import CallFlowError
-from voiceflow_worker.finding import Finding
+from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.flows.meaning import copy_of, meaning_of
 from voiceflow_worker.model.flows.parties import destinations
 from voiceflow_worker.model.flows.rules import find_problems
-from voiceflow_worker.model.flows.validity import read_valid_until, write_valid_until
+from voiceflow_worker.model.flows.validity import VALIDITY_EXPIRED, read_valid_until, write_valid_until
 from voiceflow_worker.model.flows.values import is_list, is_object
 from voiceflow_worker.model.numbers import phone
 
 __all__ = ["CallFlow", "find_problems"]
-
-_EXPIRED = -1015
 
 
 class _Bridge(Protocol):
@@ -234,10 +232,10 @@ class CallFlow:
 
         With `now`, a `validUntil` that has passed is an error too.
         """
+        findings = self.problems(now=now)
         _raise_errors(
             tuple(
-                Finding(path=found.path, code=found.code, message=found.message) if found.code == _EXPIRED else found
-                for found in self.problems(now=now)
+                replace(each, severity=Severity.ERROR) if each.code == VALIDITY_EXPIRED else each for each in findings
             )
         )
         return self

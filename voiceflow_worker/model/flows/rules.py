@@ -20,7 +20,7 @@ from voiceflow_worker.model.flows.actions import (
     Param,
     ParamKind,
 )
-from voiceflow_worker.model.flows.validity import read_valid_until
+from voiceflow_worker.model.flows.validity import VALIDITY_EXPIRED, read_valid_until
 from voiceflow_worker.model.flows.values import (
     describe,
     file_warning,
@@ -273,7 +273,9 @@ def _valid_until(value: object, now: datetime | None) -> Iterator[Finding]:
         )
     elif now is not None and moment <= now:
         yield _warning(
-            "$.validUntil", f"the validity period has expired, at {value}; give a later time or remove it", code=-1015
+            "$.validUntil",
+            f"the validity period has expired, at {value}; give a later time or remove it",
+            code=VALIDITY_EXPIRED,
         )
 
 

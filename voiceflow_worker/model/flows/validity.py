@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
+VALIDITY_EXPIRED = -1015
+"""The 8x8 code for a `validUntil` that has passed."""
+
 # The documented form has milliseconds; any number of decimals names a moment just as well. A zone other than Z does
 # not: the service documents UTC only.
 _VALID_UNTIL = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?Z", re.ASCII)

@@ -7,11 +7,11 @@ from datetime import datetime
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding
+from voiceflow_worker.model.flows.validity import VALIDITY_EXPIRED
 from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.numbers.time_zone import zone_named, zone_of_number
 from voiceflow_worker.model.text.moment import in_words
 
-_EXPIRED = -1015
 _MOST_NAMES = 3
 
 
@@ -50,7 +50,7 @@ def first_opening(
             f"its calling window ({window}) opens in {name} at {in_words(opens)}, and its validity ends before, at "
             f"{in_words(valid_until)}; give a later valid_until or --valid-for, or a wider window"
         )
-        return Opening(at=opens, time_zone=name, problem=Finding(message=message, code=_EXPIRED))
+        return Opening(at=opens, time_zone=name, problem=Finding(message=message, code=VALIDITY_EXPIRED))
     return Opening(at=opens, time_zone=name)
 
 

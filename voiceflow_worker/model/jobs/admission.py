@@ -6,13 +6,13 @@ from datetime import UTC, datetime, timedelta
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding
+from voiceflow_worker.model.flows.validity import VALIDITY_EXPIRED
 from voiceflow_worker.model.text.moment import in_words
 
 PRIORITIES = range(-1_000_000, 1_000_001)
 """Redis orders by floating-point numbers, SQLite by 64-bit integers: both order these exactly."""
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 """Microseconds until then are whole in a floating-point number, and no zone takes them out of the calendar."""
-_EXPIRED = -1015
 
 
 def priority_problem(priority: object) -> str | None:
@@ -64,16 +64,16 @@ def admission_findings(
     if problem := time_problem("not_before", not_before):
         findings.append(Finding(message=problem, column="not_before"))
     if problem := time_problem("valid_until", valid_until):
-        findings.append(Finding(message=problem, code=_EXPIRED, path="$.validUntil"))
+        findings.append(Finding(message=problem, code=VALIDITY_EXPIRED, path="$.validUntil"))
     if findings or valid_until is None:
         return findings
     if valid_until <= at:
         passed = f"validity period has expired: {in_words(valid_until)} is not in the future; give a later time"
-        findings.append(Finding(message=passed, code=_EXPIRED, path="$.validUntil"))
+        findings.append(Finding(message=passed, code=VALIDITY_EXPIRED, path="$.validUntil"))
     elif not_before is not None and not_before >= valid_until:
         never = (
             f"its validity ends at {in_words(valid_until)}, and it may be called only from {in_words(not_before)} on; "
             "give a later valid_until or an earlier not_before"
         )
-        findings.append(Finding(message=never, code=_EXPIRED, path="$.validUntil"))
+        findings.append(Finding(message=never, code=VALIDITY_EXPIRED, path="$.validUntil"))
     return findings

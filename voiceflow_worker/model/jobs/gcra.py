@@ -1,6 +1,6 @@
 """Departure times at a steady rate: the generic cell rate algorithm (ITU-T I.371), as a pure function.
 
-The state is one number, the theoretical arrival time (TAT): the time at which the next departure is exactly on schedule.
+The state is one number, the theoretical arrival time (TAT): when the next departure is exactly on schedule.
 """
 
 from __future__ import annotations

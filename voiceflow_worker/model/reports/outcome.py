@@ -5,11 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from voiceflow_worker.model.flows.validity import VALIDITY_EXPIRED
 from voiceflow_worker.model.numbers.phone import usual_form
 from voiceflow_worker.model.numbers.spellings import spellings
-from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus, fold_session_status
+from voiceflow_worker.model.reports.status import (
+    OPT_OUTS,
+    REACHED,
+    SESSION_VALIDITY_EXPIRED,
+    SessionStatus,
+    fold_session_status,
+)
 
-MISSED_WINDOW_CODES = frozenset({-1015, -2007})
+MISSED_WINDOW_CODES = frozenset({VALIDITY_EXPIRED, SESSION_VALIDITY_EXPIRED})
 """8x8 codes that say the POST's own `validUntil` had passed: nobody was called."""
 
 _NOT_ANSWERED = frozenset({SessionStatus.NO_ANSWER, SessionStatus.BUSY})

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
+from voiceflow_worker.model.flows.validity import VALIDITY_EXPIRED
+
 
 class SessionStatus(StrEnum):
     """How a session ended, as its summary tells."""
@@ -69,7 +71,6 @@ class StatusEntry:
 
 
 CREATED = 1
-VALIDITY_EXPIRED = -1015
 SESSION_VALIDITY_EXPIRED = -2007
 UNKNOWN_ERROR = -9999
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hmac
-import re
 from collections.abc import Collection, Mapping, Sequence
 
+from voiceflow_worker.model.text.names import SUB_ACCOUNT_ID
 from voiceflow_worker.sandbox.events.delivery import Hook
 from voiceflow_worker.sandbox.orders.orders import same_number
 
 HOOK_TYPES = ("VSS", "VCA", "VCS", "VRU", "VNU")
 NO_KEY = "Authentication header not found or token invalid"
-
-_SUB_ACCOUNT = re.compile(r"[A-Za-z0-9\-._&]{3,50}")
 
 # Names of the voices that the guides use, and some of the neural voices behind them.
 SPEECH_PROFILES: Sequence[Mapping[str, str]] = tuple(
@@ -69,7 +67,7 @@ class Account:
             return 401, NO_KEY
         if self._api_key is not None and not hmac.compare_digest(token, self._api_key):
             return 401, NO_KEY
-        known = _SUB_ACCOUNT.fullmatch(sub_account) is not None
+        known = SUB_ACCOUNT_ID.fullmatch(sub_account) is not None
         if not known or (self._sub_accounts is not None and sub_account not in self._sub_accounts):
             return 404, f"SubAccount not found by Id : {sub_account}"
         return None

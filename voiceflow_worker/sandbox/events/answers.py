@@ -15,7 +15,8 @@ import orjson
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.flows.callflow import find_problems
-from voiceflow_worker.model.reports.status import VALIDITY_EXPIRED, api_code
+from voiceflow_worker.model.flows.validity import VALIDITY_EXPIRED
+from voiceflow_worker.model.reports.status import api_code
 from voiceflow_worker.sandbox.calls.call import Call, CallRequest, new_id
 from voiceflow_worker.sandbox.calls.speech import read_action
 from voiceflow_worker.sandbox.events.account import Account
