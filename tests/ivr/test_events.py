@@ -29,7 +29,10 @@ from voiceflow_worker import (
     open_store,
 )  # fmt: skip
 from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.ivr.answer import Answer
+from voiceflow_worker.ivr.menus import HANDLER_LIMIT, Plan
 from voiceflow_worker.model.reports.events import SessionSummary
+from voiceflow_worker.webhooks.menus import menu_events
 from voiceflow_worker.webhooks.menus.once import CLAIMS
 
 pytestmark = pytest.mark.anyio
@@ -356,6 +359,49 @@ class TestFailures:
         monkeypatch.setattr(type(store.records), "put_if_absent", away)
         assert (await receiver.post(event))[0] == 503
         assert counting.ran == []
+
+
+async def test_a_handler_has_its_whole_limit_when_the_store_was_quick(
+    store: Store, counting: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await called(store, counting.main)
+    receiver, limits = Receiver.of(store, counting.main), list[timedelta]()
+    answer = receiver.events.menus.answer
+
+    async def limited(plan: Plan, *, limit: timedelta) -> Answer:
+        limits.append(limit)
+        return await answer(plan, limit=limit)
+
+    monkeypatch.setattr(receiver.events.menus, "answer", limited)
+    monkeypatch.setattr(menu_events, "IN_ALL", timedelta(seconds=4000))
+    await Line.of(job).press(receiver, "1")
+    assert limits == [HANDLER_LIMIT]
+
+
+@pytest.mark.parametrize(
+    ("given", "number"),
+    [
+        ({"callStatus": "CALL_RECEIVED"}, "+6591112222"),
+        ({"callStatus": "CALL_RECEIVED", "callDirection": "OUTBOUND"}, OURS),
+        ({"callStatus": "CALL_RECEIVED", "callDirection": "INBOUND"}, "+6591112222"),
+    ],
+    ids=["no direction", "outbound", "inbound"],
+)
+async def test_the_caller_of_an_event_without_direction_is_its_source_when_the_call_was_received(
+    store: Store, given: Mapping[str, str], number: str
+) -> None:
+    callers: list[Caller] = []
+
+    async def door(caller: Caller) -> End:
+        callers.append(caller)
+        return End("We are closed.")
+
+    main = Menu("door", opening=door, inbound=True, voice_profile="v", fallback=End("Goodbye."))
+    event = Line(source="+6591112222", destination=OURS).event(None)
+    del event["payload"]["callDirection"]
+    event["payload"].update(given)
+    await Receiver.of(store, main).post(event)
+    assert [(each.number, each.is_inbound) for each in callers] == [(number, number != OURS)]
 
 
 async def test_the_menu_approval_is_always_served(store: Store, counting: Counting) -> None:
