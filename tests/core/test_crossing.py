@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.support.engine import Engine
-from tests.support.troubled import TroubledStore
+from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.voices import ScriptedVoice, created
 from voiceflow_worker import CallPolicy, JobState, open_store
 from voiceflow_worker.backends.contract import ManualClock
@@ -19,13 +19,13 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def store(clock: ManualClock) -> AsyncIterator[TroubledStore]:
+async def store(clock: ManualClock) -> AsyncIterator[FaultyStore]:
     async with open_store("memory://", clock=clock) as opened:
-        yield TroubledStore(opened)
+        yield FaultyStore(opened)
 
 
 async def test_an_answer_that_its_bearer_takes_for_stored_is_compared_with_what_the_store_has(
-    store: TroubledStore, clock: ManualClock
+    store: FaultyStore, clock: ManualClock
 ) -> None:
     """A worker whose commit was rolled back remembers a job that knows the answer; the store does not."""
     engine = Engine(store, ScriptedVoice())
@@ -39,20 +39,20 @@ async def test_an_answer_that_its_bearer_takes_for_stored_is_compared_with_what_
 
 
 async def test_a_summary_that_is_parked_while_its_session_is_being_named_settles_its_call_at_once(
-    store: TroubledStore,
+    store: FaultyStore,
 ) -> None:
     """The answer is stored between the look and the parking: nobody would look again before the sweep."""
     engine = Engine(store, ScriptedVoice())
     job = await engine.enqueue()
     (sending,) = await engine.journal()
 
-    async def answer_is_stored(trip: str) -> None:
-        if trip == "records.put_if_absent":
+    async def answer_is_stored(call: StoreCall) -> None:
+        if call.name == "records.put_if_absent":
             store.before = nothing_more
             await engine.settler.verdict(sending, 1, created(f"session-{job.id}.1"))
 
-    async def nothing_more(trip: str) -> None:
-        """The other trips go as they go."""
+    async def nothing_more(call: StoreCall) -> None:
+        """Let the other calls be."""
 
     store.before = answer_is_stored
     result = await engine.summarise(job, SessionStatus.COMPLETED, with_client_request_id=False)

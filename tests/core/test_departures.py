@@ -8,7 +8,7 @@ from itertools import pairwise
 import anyio
 import pytest
 
-from tests.support.troubled import passing
+from tests.support.manual_time import passing
 from voiceflow_worker import open_store
 from voiceflow_worker.backends.contract import ManualClock
 from voiceflow_worker.core.ports import Limits

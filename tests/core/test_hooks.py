@@ -12,7 +12,9 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support.telling import AwayStore, Calls, time_passing
+from tests.support.calls import Calls
+from tests.support.faulty_store import FaultyStore, Loss
+from tests.support.manual_time import time_passing
 from tests.support.waiting import until
 from voiceflow_worker import JobState, RedialPolicy, SessionStatus
 from voiceflow_worker.backends.contract.clock import ManualClock
@@ -440,7 +442,7 @@ async def test_of_two_processes_one_tells_and_the_other_follows_it(store: Store,
 async def test_one_whose_process_was_killed_is_followed(store: Store, clock: ManualClock) -> None:
     """Killed between the handler's call and its acknowledgement: told again, under the same id."""
     calls, lost, heard = Calls(store), Heard(), Heard()
-    dying = AwayStore(store)
+    dying = FaultyStore(store)
     killed = hooks_for(dying, lost)
     async with anyio.create_task_group() as process, time_passing(clock):
         process.start_soon(killed.run)
@@ -448,8 +450,8 @@ async def test_one_whose_process_was_killed_is_followed(store: Store, clock: Man
         told_before = await calls.ended()
         await until(lambda: len(lost.told) == 1)
         await killed.caught_up()
-        dying.trips = 1_000_000  # from here on nothing that this process says is heard: neither a cursor nor a goodbye
-        dying.is_open_for = {"events", "get"}
+        # From here on nothing that this process says is heard: neither a cursor nor a goodbye.
+        dying.lose(Loss.BEFORE, "jobs.", "records.", times=1_000_000, unless=("jobs.events", "jobs.get", "records.get"))
         job = await calls.ended()
         await until(lambda: len(lost.told) == 2)
         process.cancel_scope.cancel()
@@ -462,15 +464,15 @@ async def test_one_whose_process_was_killed_is_followed(store: Store, clock: Man
 
 
 async def test_a_store_that_goes_away_and_comes_back_costs_no_outcome(store: Store, clock: ManualClock) -> None:
-    away = AwayStore(store)
+    away = FaultyStore(store)
     calls, heard = Calls(store), Heard()
     async with running(hooks_for(away, heard), clock):
         for _ in range(10):
             job = await calls.placed()
             heard.fails = {job.id} if len(heard.told) % 3 == 0 else set()
-            away.trips = 4
+            away.lose(Loss.BEFORE, "jobs.", "records.", times=4)
             await calls.end(job)
-            await until(lambda: not away.trips)
+            await until(lambda: not away.still_to_lose)
         heard.fails.clear()
         await until(lambda: len(set(heard.jobs)) == 10)
     assert len(heard.told) == 10

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any
 
 import anyio
 import pytest
 
+from tests.support.calls import Calls
+from tests.support.faulty_store import FaultyStore, Loss, StoreCall
 from tests.support.flows import flow, number
-from tests.support.telling import AwayStore, Calls, time_passing
+from tests.support.manual_time import time_passing
 from tests.support.waiting import until
 from voiceflow_worker import CallQueue, CallRequest, Job, JobState, RedialPolicy, SessionStatus
 from voiceflow_worker.backends.contract.clock import ManualClock
@@ -21,25 +21,6 @@ from voiceflow_worker.errors import JobNotFoundError, OutcomeTimeoutError, Store
 pytestmark = pytest.mark.anyio
 
 SECOND = timedelta(seconds=1)
-
-
-class CountingStore(AwayStore):
-    """Counts the looks at jobs, and how many were asked for in each."""
-
-    def __init__(self, store: Store) -> None:
-        super().__init__(store)
-        self.looks: list[int] = []
-        self.error: Exception | None = None
-        self.jobs = self
-
-    async def get(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
-        self.looks.append(len(job_ids))
-        if self.error is not None:
-            raise self.error
-        return await self.store.jobs.get(job_ids)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.store.jobs, name)
 
 
 async def test_a_call_that_has_ended_is_given_at_once(store: Store) -> None:
@@ -104,17 +85,17 @@ async def test_an_unknown_call_is_an_error(store: Store) -> None:
 
 
 async def test_a_store_that_is_away_is_waited_for(store: Store, clock: ManualClock) -> None:
-    away = AwayStore(store)
+    away = FaultyStore(store)
     job = await Calls(store).ended()
-    away.trips = 5
+    away.lose(Loss.BEFORE, "jobs.", "records.", times=5)
     async with time_passing(clock):
         assert (await CallQueue(away).wait_for_outcome(job.id)).state is JobState.COMPLETED
-    assert away.trips == 0
+    assert away.still_to_lose == 0
 
 
 async def test_a_store_that_stays_away_times_out(store: Store, clock: ManualClock) -> None:
-    away = AwayStore(store)
-    away.trips = 1000
+    away = FaultyStore(store)
+    away.lose(Loss.BEFORE, "jobs.", "records.", times=1000)
     async with time_passing(clock):
         with pytest.raises(OutcomeTimeoutError, match="the store could not be reached") as caught:
             await CallQueue(away).wait_for_outcome("default.1", timeout=3 * SECOND)
@@ -122,8 +103,13 @@ async def test_a_store_that_stays_away_times_out(store: Store, clock: ManualCloc
 
 
 async def test_a_thousand_waiters_share_each_look(store: Store, clock: ManualClock) -> None:
-    counting = CountingStore(store)
-    queue, calls = CallQueue(counting), Calls(store)
+    looks: list[int] = []
+
+    async def count(call: StoreCall) -> None:
+        if call.name == "jobs.get":
+            looks.append(len(call.arguments[0]))
+
+    queue, calls = CallQueue(FaultyStore(store, before=count)), Calls(store)
     await queue.enqueue_many(CallRequest(flow=flow(number(5000 + place))) for place in range(1000))
     jobs = await queue.find(limit=None)
     ended: Counter[str] = Counter()
@@ -135,15 +121,15 @@ async def test_a_thousand_waiters_share_each_look(store: Store, clock: ManualClo
         for job in jobs:
             group.start_soon(wait, job)
         await until(lambda: clock.sleepers == 1)
-        assert len(counting.looks) == 1
+        assert len(looks) == 1
         clock.advance(timedelta(minutes=1))
-        await until(lambda: len(counting.looks) == 2 and clock.sleepers == 1)
-        assert counting.looks[1] == 1000
+        await until(lambda: len(looks) == 2 and clock.sleepers == 1)
+        assert looks[1] == 1000
         for job in jobs:
             await calls.queue.cancel(job.id)
         clock.advance(timedelta(minutes=1))
     assert ended == {"cancelled": 1000}
-    assert len(counting.looks) == 3
+    assert len(looks) == 3
 
 
 async def test_who_leaves_does_not_leave_the_others_waiting(store: Store, clock: ManualClock) -> None:
@@ -177,9 +163,11 @@ async def test_who_leaves_does_not_leave_the_others_waiting(store: Store, clock:
 
 
 async def test_a_store_that_cannot_be_read_ends_every_wait(store: Store, clock: ManualClock) -> None:
-    counting = CountingStore(store)
-    queue = CallQueue(counting)
-    counting.error = StoreCorruptError("damaged")
+    async def damaged(call: StoreCall) -> None:
+        if call.name == "jobs.get":
+            raise StoreCorruptError("damaged")
+
+    queue = CallQueue(FaultyStore(store, before=damaged))
     failed: list[str] = []
 
     async def wait() -> None:

@@ -8,7 +8,9 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support.telling import AwayStore, Calls, time_passing
+from tests.support.calls import Calls
+from tests.support.faulty_store import FaultyStore, Loss
+from tests.support.manual_time import time_passing
 from tests.support.voices import created
 from tests.support.waiting import until
 from voiceflow_worker import CallQueue, RedialPolicy, SessionStatus
@@ -242,15 +244,15 @@ async def test_a_consumer_whose_turn_went_to_another_goes_on_where_that_one_is(
 
 
 async def test_a_store_that_is_away_is_waited_for(store: Store, clock: ManualClock) -> None:
-    away_store = AwayStore(store)
+    away_store = FaultyStore(store)
     calls = Calls(store)
     stream = CallQueue(away_store).outcomes(consumer="billing")
     job = await calls.ended()
-    away_store.trips = 7
+    away_store.lose(Loss.BEFORE, "jobs.", "records.", times=7)
     async with time_passing(clock):
         [told] = await taken(stream, 1)
     assert told.job.id == job.id
-    assert away_store.trips == 0
+    assert away_store.still_to_lose == 0
 
 
 async def test_a_consumer_that_comes_too_late_is_told_so(store: Store, clock: ManualClock) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.engine import Engine
 from tests.support.flows import SOURCE
-from tests.support.telling import time_passing
+from tests.support.manual_time import time_passing
 from tests.support.voices import ScriptedVoice, created, unknown
 from tests.support.waiting import until
 from voiceflow_worker import CallPolicy, Job, JobState, Worker, WorkerOptions

@@ -9,8 +9,9 @@ import anyio
 import pytest
 
 from tests.support.engine import Engine
+from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import flow, number
-from tests.support.troubled import TroubledStore, passing
+from tests.support.manual_time import passing
 from tests.support.voices import ScriptedVoice, created
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, Worker, WorkerOptions, open_store
 from voiceflow_worker.backends.contract import ManualClock
@@ -29,17 +30,15 @@ AWAY = timedelta(seconds=12)
 
 
 @pytest.fixture
-async def store(clock: ManualClock) -> AsyncIterator[TroubledStore]:
+async def store(clock: ManualClock) -> AsyncIterator[FaultyStore]:
     async with open_store("memory://", clock=clock) as opened:
-        yield TroubledStore(opened)
+        yield FaultyStore(opened)
 
 
 class Answers(ScriptedVoice):
     """A voice with whose first answer the store goes away, for twelve seconds."""
 
-    def __init__(
-        self, store: TroubledStore, verdict: Verdict, *, trips: tuple[str, ...] = ("jobs.", "control.")
-    ) -> None:
+    def __init__(self, store: FaultyStore, verdict: Verdict, *, trips: tuple[str, ...] = ("jobs.", "control.")) -> None:
         super().__init__(answer=self._answered)
         self._store = store
         self._verdict = verdict
@@ -53,18 +52,18 @@ class Answers(ScriptedVoice):
             return self._verdict
         return created(f"session-{placement.client_request_id}")
 
-    async def _away(self, trip: str) -> None:
+    async def _away(self, call: StoreCall) -> None:
         assert self.answered_at is not None
-        if trip.startswith(self._trips) and self._store.clock.now() < self.answered_at + AWAY:
-            raise StoreUnavailableError(f"away: {trip}")
+        if call.name.startswith(self._trips) and self._store.clock.now() < self.answered_at + AWAY:
+            raise StoreUnavailableError(f"away: {call.name}")
 
 
-async def gates(store: TroubledStore) -> list[Gate]:
+async def gates(store: FaultyStore) -> list[Gate]:
     return list(await store.control.gates("default"))
 
 
 async def test_a_missed_window_is_no_clock_that_is_off_when_the_store_was_away_with_the_answer(
-    store: TroubledStore, clock: ManualClock
+    store: FaultyStore, clock: ManualClock
 ) -> None:
     verdict = Verdict(kind=VerdictKind.REFUSED, message="expired", code=-1015, http_status=400, server_date=clock.now())
     engine = Engine(store, Answers(store, verdict))
@@ -77,7 +76,7 @@ async def test_a_missed_window_is_no_clock_that_is_off_when_the_store_was_away_w
 
 @pytest.mark.parametrize(("off", "held"), [(-30, True), (-3, False), (3, False), (12, False), (30, True)])
 async def test_a_date_between_the_post_and_its_answer_is_right_however_slow_the_answer_was(
-    store: TroubledStore, clock: ManualClock, off: float, held: bool
+    store: FaultyStore, clock: ManualClock, off: float, held: bool
 ) -> None:
     """The answer takes 12 s: a Date from any moment of these proves nothing against this clock."""
 
@@ -93,7 +92,7 @@ async def test_a_date_between_the_post_and_its_answer_is_right_however_slow_the_
     assert ["clock" in gate.reason for gate in await gates(store)] == [True] * held
 
 
-async def test_a_retry_after_counts_from_its_answer(store: TroubledStore, clock: ManualClock) -> None:
+async def test_a_retry_after_counts_from_its_answer(store: FaultyStore, clock: ManualClock) -> None:
     hold = Hold(reason="429", retry_after=timedelta(seconds=60))
     voice = Answers(store, Verdict(kind=VerdictKind.TURNED_AWAY, message="429", http_status=429, hold=hold))
     engine = Engine(store, voice)
@@ -107,7 +106,7 @@ async def test_a_retry_after_counts_from_its_answer(store: TroubledStore, clock:
 
 
 async def test_a_429_without_a_time_doubles_the_pause_once_however_often_it_is_offered(
-    store: TroubledStore, clock: ManualClock
+    store: FaultyStore, clock: ManualClock
 ) -> None:
     verdict = Verdict(kind=VerdictKind.TURNED_AWAY, message="429", http_status=429, hold=Hold(reason="429"))
     engine = Engine(store, Answers(store, verdict))
@@ -119,7 +118,7 @@ async def test_a_429_without_a_time_doubles_the_pause_once_however_often_it_is_o
 
 
 async def test_a_queue_that_a_person_opened_is_not_held_again_by_an_answer_that_waits_to_be_stored(
-    store: TroubledStore, clock: ManualClock
+    store: FaultyStore, clock: ManualClock
 ) -> None:
     hold = Hold(reason="8x8 answered 401", until_opened=True)
     verdict = Verdict(kind=VerdictKind.TURNED_AWAY, message="401", http_status=401, hold=hold)
@@ -141,7 +140,7 @@ async def test_a_queue_that_a_person_opened_is_not_held_again_by_an_answer_that_
 
 
 async def test_a_call_that_misses_its_departure_while_the_store_is_away_is_not_sent_and_in_no_doubt(
-    store: TroubledStore, clock: ManualClock
+    store: FaultyStore, clock: ManualClock
 ) -> None:
     voice = ScriptedVoice()
     engine = Engine(store, voice)
@@ -151,12 +150,12 @@ async def test_a_call_that_misses_its_departure_while_the_store_is_away_is_not_s
     flight = (await engine.prepare())[0]
     (turn,) = await departures.take(1)
 
-    async def stalls(trip: str) -> None:
-        if trip == "jobs.commit":
+    async def stalls(call: StoreCall) -> None:
+        if call.name == "jobs.commit":
             clock.advance(timedelta(seconds=1))
 
-    async def away(trip: str) -> None:
-        if trip == "control.take":
+    async def away(call: StoreCall) -> None:
+        if call.name == "control.take":
             raise StoreUnavailableError("away")
 
     store.before, store.after = away, stalls
@@ -169,7 +168,7 @@ async def test_a_call_that_misses_its_departure_while_the_store_is_away_is_not_s
 
 @pytest.mark.parametrize("cause", [*NotSentCause, None])
 async def test_only_a_way_to_8x8_that_fails_makes_a_worker_pause(
-    store: TroubledStore, clock: ManualClock, cause: NotSentCause | None
+    store: FaultyStore, clock: ManualClock, cause: NotSentCause | None
 ) -> None:
     """With a slow limiter calls are late, and there is nothing to wait for."""
     policy = CallPolicy(outcomes=OutcomeSource.NONE)

@@ -8,8 +8,9 @@ from datetime import timedelta
 import anyio
 import pytest
 
+from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import flow, number
-from tests.support.troubled import TroubledStore, passing
+from tests.support.manual_time import passing
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, Worker, WorkerOptions, open_store
 from voiceflow_worker.backends.contract import ManualClock
@@ -57,10 +58,10 @@ async def departures(
         queue = CallQueue(opened, policy=policy)
         await queue.enqueue_many(CallRequest(flow=flow(number(place))) for place in range(calls))
 
-        async def slowly(trip: str) -> None:
-            await clock.sleep((takes if trip in trips else MOMENT).total_seconds())
+        async def slowly(call: StoreCall) -> None:
+            await clock.sleep((takes if call.name in trips else MOMENT).total_seconds())
 
-        store, voice = TroubledStore(opened, before=slowly), ScriptedVoice()
+        store, voice = FaultyStore(opened, before=slowly), ScriptedVoice()
         options = WorkerOptions(policy=policy)
 
         async def drained() -> None:

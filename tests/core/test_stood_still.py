@@ -10,8 +10,8 @@ from datetime import timedelta
 import pytest
 
 from tests.support.engine import LEASE, Engine
+from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import number
-from tests.support.troubled import TroubledStore
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallPolicy, JobState
 from voiceflow_worker.backends.contract.clock import ManualClock
@@ -37,11 +37,11 @@ class Still:
         self.reached = 0
         self._at = at
         self._still = still
-        troubled = TroubledStore(self.store, before=self.stand, after=self.stand)
-        self.worker = Engine(troubled, StandingVoice(self), policy=POLICY)
+        watched = FaultyStore(self.store, before=self.stand, after=self.stand)
+        self.worker = Engine(watched, StandingVoice(self), policy=POLICY)
         self.other = Engine(self.store, Ledger(self), policy=POLICY)
 
-    async def stand(self, _: str = "") -> None:
+    async def stand(self, _: StoreCall | None = None) -> None:
         self.reached += 1
         if self.reached == self._at:
             self.clock.advance(self._still)

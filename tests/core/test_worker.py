@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import anyio
 import pytest
 
-from tests.support.flaky import FlakyStore
+from tests.support.faulty_store import FaultyStore, Loss, StoreCall
 from tests.support.flows import flow, number
 from tests.support.stores import BACKENDS, url_for
-from tests.support.troubled import TroubledStore
 from tests.support.voices import GatedVoice, ScriptedVoice, created, not_sent, unknown
 from tests.support.waiting import until
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, Worker, WorkerOptions, open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.overview.drain import DrainCheck
-from voiceflow_worker.core.ports import Store, Voice
+from voiceflow_worker.core.ports import Move, Store, Voice
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.policy import OutcomeSource
@@ -180,11 +179,11 @@ class Waiting:
     """A store that says when a worker has begun to wait for a change; its first wait returns at once."""
 
     def __init__(self, store: Store) -> None:
-        self.store = TroubledStore(store, before=self._before)
+        self.store = FaultyStore(store, before=self._before)
         self.begun = anyio.Event()
 
-    async def _before(self, trip: str) -> None:
-        if trip == "jobs.wait" and self.store.made[trip]:
+    async def _before(self, call: StoreCall) -> None:
+        if call.name == "jobs.wait" and self.store.made[call.name]:
             self.begun.set()
 
 
@@ -321,24 +320,34 @@ async def test_a_gateway_that_raises_leaves_a_doubt_and_stops_nothing_else(store
     assert await states(queue) == {"accepted": 4, "in_doubt": 1}
 
 
+def is_journal(call: StoreCall) -> bool:
+    moves: Sequence[Move] = call.arguments[0]
+    return any(move.new.state is JobState.SENDING for move in moves)
+
+
+def is_verdict(call: StoreCall) -> bool:
+    moves: Sequence[Move] = call.arguments[0]
+    return any(move.old.state is JobState.SENDING for move in moves)
+
+
 class TestStoreThatGoesAway:
-    @pytest.mark.parametrize("when", ["lose_before", "lose_after"])
-    async def test_a_lost_journal_entry_sends_nothing_twice(self, store: Store, when: str) -> None:
-        flaky = FlakyStore(store)
-        queue, voice = await enqueued(flaky, 30), ScriptedVoice()
-        setattr(flaky, when, (2, lambda move: move.new.state is JobState.SENDING))
-        await worker_for(flaky, voice).drain()
-        assert flaky.lost[when] == 2
+    @pytest.mark.parametrize("loss", [Loss.BEFORE, Loss.AFTER], ids=["before", "after"])
+    async def test_a_lost_journal_entry_sends_nothing_twice(self, store: Store, loss: Loss) -> None:
+        faulty = FaultyStore(store)
+        queue, voice = await enqueued(faulty, 30), ScriptedVoice()
+        faulty.lose(loss, "jobs.commit", times=2, when=is_journal)
+        await worker_for(faulty, voice).drain()
+        assert faulty.lost[loss] == 2
         assert len(voice.placed) == len(set(voice.client_request_ids)) == 30
         assert await states(queue) == {"accepted": 30}
 
-    @pytest.mark.parametrize("when", ["lose_before", "lose_after"])
-    async def test_a_verdict_is_offered_until_the_store_takes_it(self, store: Store, when: str) -> None:
-        flaky = FlakyStore(store)
-        queue, voice = await enqueued(flaky, 30), ScriptedVoice()
-        setattr(flaky, when, (3, lambda move: move.old.state is JobState.SENDING))
-        await worker_for(flaky, voice).drain()
-        assert flaky.lost[when] == 3
+    @pytest.mark.parametrize("loss", [Loss.BEFORE, Loss.AFTER], ids=["before", "after"])
+    async def test_a_verdict_is_offered_until_the_store_takes_it(self, store: Store, loss: Loss) -> None:
+        faulty = FaultyStore(store)
+        queue, voice = await enqueued(faulty, 30), ScriptedVoice()
+        faulty.lose(loss, "jobs.commit", times=3, when=is_verdict)
+        await worker_for(faulty, voice).drain()
+        assert faulty.lost[loss] == 3
         assert len(voice.placed) == 30
         assert await states(queue) == {"accepted": 30}
 

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.support.flows import flow, number
-from tests.support.troubled import all_blocked, passing
+from tests.support.manual_time import all_blocked, passing
 from tests.support.voices import ScriptedVoice, created, not_sent
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, Worker, WorkerOptions, open_store
 from voiceflow_worker.backends.contract import ManualClock

@@ -20,7 +20,7 @@ from tests.crash.orders import Order, ReceiverOrder, SandboxOrder, TaskOrder, Wo
 from tests.crash.phases import Board, Phase, Seat, SeatOrder
 from tests.crash.points import Act, Fuse, Trigger
 from tests.crash.sabotage import sabotaged
-from tests.crash.wrapped import WatchedSettler, WatchedStore, WatchedVoice, WatchedWitness
+from tests.crash.watched import WatchedSettler, WatchedStore, WatchedVoice, WatchedWitness
 from voiceflow_worker import (
     CallQueue,
     IllegalMoveError,

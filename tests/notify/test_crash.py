@@ -11,10 +11,10 @@ import anyio.to_thread
 import pytest
 from anyio.abc import SocketStream
 
+from tests.support.calls import Calls
 from tests.support.endpoint import Endpoint, Received, answering
 from tests.support.processes import Process
 from tests.support.redis_server import standalone
-from tests.support.telling import Calls
 from tests.support.waiting import until
 from voiceflow_worker import open_store
 from voiceflow_worker.core.ports import Store

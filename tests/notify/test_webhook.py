@@ -10,8 +10,9 @@ import httpx
 import pytest
 from anyio.abc import SocketStream
 
+from tests.support.calls import Calls
 from tests.support.endpoint import Endpoint, Received, answering
-from tests.support.telling import Calls, time_passing
+from tests.support.manual_time import time_passing
 from tests.support.waiting import until
 from voiceflow_worker import open_store
 from voiceflow_worker.backends.contract.clock import ManualClock

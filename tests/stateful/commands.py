@@ -14,7 +14,8 @@ from typing import TypeVar
 from anyio.from_thread import BlockingPortal
 
 from tests.stateful.facts import STATUS, WAITING, Call, Calls, End, Fate, Post, Told
-from tests.stateful.sides import POLICY, QUEUE, Loss, Side, StandingClock, comparable
+from tests.stateful.sides import POLICY, QUEUE, Side, StandingClock, comparable
+from tests.support.faulty_store import Loss
 from tests.support.voices import created, not_sent, refused, unknown
 from voiceflow_worker import CallRequest, Job, open_store
 from voiceflow_worker.core.ports import EventKind
@@ -354,12 +355,12 @@ class Commands:
         """Give a command on every side; gives what each answered, or raised."""
         answers: list[T | VoiceflowError] = []
         for side in self._sides:
-            side.store.next = loss
+            side.store.lose(loss, "jobs.commit", "jobs.lease")
             try:
                 answers.append(self._portal.call(_awaited, command, side))
             except VoiceflowError as error:
                 answers.append(error)
-            side.store.next = Loss.NOTHING
+            side.store.lose(Loss.NOTHING)
         return answers
 
     def _all(self, command: Callable[[Side], Awaitable[T]], *, loss: Loss = Loss.NOTHING) -> list[T]:

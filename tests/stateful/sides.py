@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
-from enum import StrEnum
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from anyio.lowlevel import checkpoint
 
+from tests.support.faulty_store import FaultyStore
 from voiceflow_worker import CallPolicy, CallQueue, Job
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.numbers.locks import NumberLocks
-from voiceflow_worker.core.ports import Clock, Control, Event, Jobs, Move, Query, Records, Store
+from voiceflow_worker.core.ports import Event, Query, Store
 from voiceflow_worker.core.sending.journal import Journal
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.core.sweep import Sweeper
@@ -28,14 +28,6 @@ POLICY = CallPolicy(
 T = TypeVar("T")
 
 
-class Loss(StrEnum):
-    """What is lost of the next trip to the store."""
-
-    NOTHING = "nothing"
-    BEFORE = "the store goes away before it does what it was asked"
-    AFTER = "the store does it, and its answer is lost"
-
-
 class StandingClock(ManualClock):
     """A clock that only a command moves; who sleeps on it goes on at once."""
 
@@ -43,61 +35,12 @@ class StandingClock(ManualClock):
         await checkpoint()
 
 
-class LossyStore:
-    """A store whose next commit, or lease, is lost when `next` says so."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self.next = Loss.NOTHING
-        self.jobs: Jobs = _LossyJobs(self, store.jobs)
-
-    @property
-    def url(self) -> str:
-        return self._store.url
-
-    @property
-    def control(self) -> Control:
-        return self._store.control
-
-    @property
-    def records(self) -> Records:
-        return self._store.records
-
-    @property
-    def clock(self) -> Clock:
-        return self._store.clock
-
-    async def trip(self, trip: Callable[[], Awaitable[T]]) -> T:
-        loss, self.next = self.next, Loss.NOTHING
-        if loss is Loss.BEFORE:
-            raise StoreUnavailableError("the store went away before it took this")
-        result = await trip()
-        if loss is Loss.AFTER:
-            raise StoreUnavailableError("the store took this, and its answer was lost")
-        return result
-
-
-class _LossyJobs:
-    def __init__(self, lossy: LossyStore, jobs: Jobs) -> None:
-        self._lossy = lossy
-        self._jobs = jobs
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._jobs, name)
-
-    async def commit(self, moves: Sequence[Move]) -> Sequence[bool]:
-        return await self._lossy.trip(lambda: self._jobs.commit(moves))
-
-    async def lease(self, queue: str, **given: Any) -> Sequence[Job]:
-        return await self._lossy.trip(lambda: self._jobs.lease(queue, **given))
-
-
 class Side:
     """One store, and the engine's parts on it."""
 
     def __init__(self, name: str, store: Store) -> None:
         self.name = name
-        self.store = LossyStore(store)
+        self.store = FaultyStore(store)
         self.queue = CallQueue(self.store, QUEUE, policy=POLICY)
         self.settler = Settler(self.store, POLICY)
         self.sweeper = Sweeper(self.store, queue=QUEUE, policy=POLICY)

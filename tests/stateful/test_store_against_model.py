@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from tests.stateful.commands import Commands
 from tests.stateful.facts import WAITING, Call, End, Fate
-from tests.stateful.sides import Loss
+from tests.support.faulty_store import Loss
 from tests.support.flows import flow
 from tests.support.redis_server import standalone
 from voiceflow_worker import CallRequest

@@ -7,13 +7,13 @@ import hashlib
 import subprocess
 import sys
 import zipfile
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import quote, urljoin
 
 import anyio
@@ -24,13 +24,14 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp
 
 from tests.support.engine import Engine
+from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice, unknown
 from tests.webhooks.test_servers import SERVERS, served
 from voiceflow_worker import CallQueue, CallRequest, Job, SettingsError, open_store
 from voiceflow_worker.asgi.server import fast_protocol, serving
 from voiceflow_worker.core.events.progress import CallProgress
-from voiceflow_worker.core.ports import Clock, Store
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.queue_names import QueueNames
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.job import JobState, KeyPress, Note, NoteKind, Post, PostVerdict
@@ -177,29 +178,15 @@ async def test_the_secret_of_the_pages_opens_nothing_else(memory: Store) -> None
 # -- what every answer is like -----------------------------------------------------------------------------------------
 
 
-class Broken:
-    """A store of which every question fails with `error`, or is never answered."""
+def broken(store: Store, error: Exception | None) -> FaultyStore:
+    """A store whose every call fails with `error`, or is never answered."""
 
-    def __init__(self, store: Store, error: Exception | None) -> None:
-        self.url = store.url
-        self.clock: Clock = store.clock
-        self.jobs: Any = _Failing(error)
-        self.control: Any = _Failing(error)
-        self.records: Any = _Failing(error)
+    async def fail(_: StoreCall) -> None:
+        if error is not None:
+            raise error
+        await anyio.sleep_forever()
 
-
-class _Failing:
-    def __init__(self, error: Exception | None) -> None:
-        self._error = error
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        async def ask(*_: object, **__: object) -> NoReturn:
-            if self._error is not None:
-                raise self._error
-            await anyio.sleep_forever()
-            raise AssertionError
-
-        return ask
+    return FaultyStore(store, before=fail)
 
 
 def assert_strict(answer: httpx.Response) -> None:
@@ -223,8 +210,8 @@ async def test_every_answer_has_the_strict_headers(memory: Store) -> None:
             405: await client.post("/ui"),
         }
         others = [await client.get(f"/ui/calls/{job.id}"), await client.get("/ui/batches/march")]
-    away = Pages(Broken(memory, StoreUnavailableError("gone")), secret=SECRET)
-    failing = Pages(Broken(memory, RuntimeError("a fault")), secret=SECRET)
+    away = Pages(broken(memory, StoreUnavailableError("gone")), secret=SECRET)
+    failing = Pages(broken(memory, RuntimeError("a fault")), secret=SECRET)
     async with reading(away) as client:
         answers[503] = await client.get("/ui")
     async with reading(failing) as client:
@@ -266,7 +253,7 @@ async def test_head_is_get_without_the_page(memory: Store) -> None:
 
 @pytest.mark.parametrize("path", ["/ui", "/ui?find=x", "/ui/calls/default.01J", "/ui/batches/march"])
 async def test_a_store_that_is_away_is_told(memory: Store, path: str) -> None:
-    async with reading(shown_by(Broken(memory, StoreUnavailableError("redis://:hush@x is gone")))) as client:
+    async with reading(shown_by(broken(memory, StoreUnavailableError("redis://:hush@x is gone")))) as client:
         answer = await client.get(path)
     assert answer.status_code == 503
     assert "The store is away" in answer.text
@@ -274,31 +261,20 @@ async def test_a_store_that_is_away_is_told(memory: Store, path: str) -> None:
 
 
 async def test_a_store_that_does_not_answer_is_away(memory: Store) -> None:
-    pages = Pages(Broken(memory, None), secret=SECRET, store_limit=timedelta(milliseconds=20))
+    pages = Pages(broken(memory, None), secret=SECRET, store_limit=timedelta(milliseconds=20))
     async with reading(pages) as client:
         answer = await client.get("/ui")
     assert (answer.status_code, "The store is away" in answer.text) == (503, True)
 
 
-class Reader:
-    """A store of which nothing but questions may be asked."""
-
-    def __init__(self, store: Store) -> None:
-        self.url = store.url
-        self.clock: Clock = store.clock
-        self.jobs: Any = _Asked(store.jobs, {"get", "find", "count", "owners", "events"})
-        self.control: Any = _Asked(store.control, {"limits", "gates"})
-        self.records: Any = _Asked(store.records, {"get", "scan"})
+READING = {
+    "jobs.get", "jobs.find", "jobs.count", "jobs.owners", "jobs.events", "control.limits", "control.gates",
+    "records.get", "records.scan",
+}  # fmt: skip
 
 
-class _Asked:
-    def __init__(self, port: object, questions: set[str]) -> None:
-        self._port = port
-        self._questions = questions
-
-    def __getattr__(self, name: str) -> Any:
-        assert name in self._questions, f"a page called {name}"
-        return getattr(self._port, name)
+async def only_reads(call: StoreCall) -> None:
+    assert call.name in READING, f"a page called {call.name}"
 
 
 async def test_looking_asks_the_store_only_questions(store: Store) -> None:
@@ -306,7 +282,7 @@ async def test_looking_asks_the_store_only_questions(store: Store) -> None:
     await engine.enqueue(batch_id="march")
     (doubt,) = await engine.send()
     await engine.queue.hold(batch_id="march", reason="a wrong date")
-    async with reading(shown_by(Reader(store))) as client:
+    async with reading(shown_by(FaultyStore(store, before=only_reads))) as client:
         for path in ("/ui", f"/ui?find={quote(doubt.destination)}&queue=other", "/ui?find=x", "/ui/batches/march"):
             assert (await client.get(path, follow_redirects=True)).status_code == 200
         assert (await client.get(f"/ui/calls/{doubt.id}")).status_code == 200

@@ -1,4 +1,4 @@
-"""The engine's ports, wrapped: each boundary is told to the fuse, and where each call is to the board."""
+"""The engine's ports, watched: each boundary is reported to the fuse, and where each job is to the board."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 
 from tests.crash.phases import Phase, Seat
 from tests.crash.points import Fuse, Point
+from tests.support.faulty_store import FaultyStore, StoreCall
 from voiceflow_worker.core.numbers.locks import NAMESPACE as NUMBERS
-from voiceflow_worker.core.ports import Clock, Control, Jobs, Move, Placement, Records, Store, Voice
+from voiceflow_worker.core.ports import Move, Placement, Store, Voice
 from voiceflow_worker.core.ports.identity import job_of
 from voiceflow_worker.core.ports.journal_files import Witness, WitnessJournal
 from voiceflow_worker.core.settling.sessions import SESSIONS
@@ -48,55 +49,35 @@ def _outcomes(job: Job) -> int:
     return sum(post.outcome is not None for post in job.posts)
 
 
-class WatchedStore:
-    """A store whose jobs and records are watched."""
+class WatchedStore(FaultyStore):
+    """A store that reports each boundary to the fuse, and where each job is to the board."""
 
     def __init__(self, store: Store, fuse: Fuse, seat: Seat) -> None:
-        self._store = store
-        self.jobs: Jobs = _WatchedJobs(store.jobs, fuse, seat)
-        self.records: Records = _WatchedRecords(store.records, fuse, seat)
-
-    @property
-    def url(self) -> str:
-        return self._store.url
-
-    @property
-    def control(self) -> Control:
-        return self._store.control
-
-    @property
-    def clock(self) -> Clock:
-        return self._store.clock
-
-
-class _WatchedJobs:
-    def __init__(self, jobs: Jobs, fuse: Fuse, seat: Seat) -> None:
-        self._jobs = jobs
+        super().__init__(store)
         self._fuse = fuse
         self._seat = seat
         self._starts = True
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._jobs, name)
+    async def call(self, call: StoreCall) -> Any:
+        match call.name:
+            case "jobs.lease":
+                return await self._lease(call)
+            case "jobs.commit":
+                return await self._commit(call)
+            case "records.put_if_absent" if call.arguments[0] == NUMBERS:
+                return await self._lock(call)
+        answer = await call.carry_out()
+        if call.name == "records.put" and call.arguments[0] == SESSIONS:
+            self._fuse.hit(Point.AFTER_SESSION)
+        return answer
 
-    async def lease(
-        self,
-        queue: str,
-        *,
-        worker_id: str,
-        limit: int,
-        lease_for: timedelta,
-        now: datetime,
-        batch_id: str | None = None,
-    ) -> Sequence[Job]:
+    async def _lease(self, call: StoreCall) -> Sequence[Job]:
         if self._starts:
             self._starts = False
             self._seat.add(Phase.STARTING, -1)
         self._seat.add(Phase.LEASING, 1)
         try:
-            leased = await self._jobs.lease(
-                queue, worker_id=worker_id, limit=limit, lease_for=lease_for, now=now, batch_id=batch_id
-            )
+            leased: Sequence[Job] = await call.carry_out()
         finally:
             self._seat.add(Phase.LEASING, -1)
         for job in leased:
@@ -105,7 +86,8 @@ class _WatchedJobs:
             self._fuse.hit(Point.AFTER_LEASE)
         return leased
 
-    async def commit(self, moves: Sequence[Move]) -> Sequence[bool]:
+    async def _commit(self, call: StoreCall) -> Sequence[bool]:
+        moves: Sequence[Move] = call.arguments[0]
         kinds = [kind_of(move) for move in moves]
         points = [kind.value for kind in dict.fromkeys(kinds) if kind.value is not None]
         during = [_DURING.get(kind) for kind in kinds]
@@ -115,7 +97,7 @@ class _WatchedJobs:
             self._fuse.hit(before)
         done: Sequence[bool] = []
         try:
-            done = await self._jobs.commit(moves)
+            done = await call.carry_out()
         finally:
             for place, move in enumerate(moves):
                 flies = kinds[place] is Kind.JOURNAL and place < len(done) and done[place]
@@ -124,6 +106,17 @@ class _WatchedJobs:
             self._fuse.hit(after)
         return done
 
+    async def _lock(self, call: StoreCall) -> Mapping[str, str]:
+        values: Mapping[str, str] = call.arguments[1]
+        jobs = [post[0] for post in map(job_of, values.values()) if post is not None]
+        for job_id in jobs:
+            self._seat.put(job_id, Phase.LOCKING)
+        standing: Mapping[str, str] = await call.carry_out()
+        for job_id in jobs:
+            self._seat.put(job_id, Phase.LOCKED)
+        self._fuse.hit(Point.AFTER_LOCK)
+        return standing
+
 
 _DURING = {
     Kind.JOURNAL: Phase.JOURNALLING,
@@ -131,37 +124,6 @@ _DURING = {
     Kind.SUMMARY: Phase.SUMMARY_SETTLING,
     Kind.SWEEP: Phase.SWEEPING,
 }
-
-
-class _WatchedRecords:
-    def __init__(self, records: Records, fuse: Fuse, seat: Seat) -> None:
-        self._records = records
-        self._fuse = fuse
-        self._seat = seat
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._records, name)
-
-    async def put_if_absent(
-        self, namespace: str, values: Mapping[str, str], *, expires_at: datetime | None, now: datetime
-    ) -> Mapping[str, str]:
-        if namespace != NUMBERS:
-            return await self._records.put_if_absent(namespace, values, expires_at=expires_at, now=now)
-        jobs = [post[0] for post in map(job_of, values.values()) if post is not None]
-        for job_id in jobs:
-            self._seat.put(job_id, Phase.LOCKING)
-        standing = await self._records.put_if_absent(namespace, values, expires_at=expires_at, now=now)
-        for job_id in jobs:
-            self._seat.put(job_id, Phase.LOCKED)
-        self._fuse.hit(Point.AFTER_LOCK)
-        return standing
-
-    async def put(
-        self, namespace: str, values: Mapping[str, str], *, expires_at: datetime | None, now: datetime
-    ) -> None:
-        await self._records.put(namespace, values, expires_at=expires_at, now=now)
-        if namespace == SESSIONS:
-            self._fuse.hit(Point.AFTER_SESSION)
 
 
 class WatchedVoice:
@@ -188,7 +150,7 @@ class WatchedVoice:
 
 
 class _WatchedProgress(PostProgress):
-    """Tells the board when the first byte may leave, and the engine as before."""
+    """Reports to the board when the first byte may leave, and to the engine as before."""
 
     def __init__(self, told: PostProgress, job_id: str, seat: Seat) -> None:
         self._told = told

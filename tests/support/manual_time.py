@@ -1,0 +1,79 @@
+"""Time that passes on a manual clock while a test waits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import anyio
+import sniffio
+
+from voiceflow_worker.backends.contract.clock import ManualClock
+
+STEP = timedelta(milliseconds=100)
+
+
+@asynccontextmanager
+async def time_passing(clock: ManualClock, *, step: timedelta = STEP) -> AsyncIterator[None]:
+    """Let time pass while the block lasts, whenever somebody sleeps: fifty times as quick as in life, or slower."""
+
+    async def pass_time() -> None:
+        while True:
+            await anyio.sleep(0.002)  # the pace of the clock: so much real time for each step
+            if clock.sleepers:
+                clock.advance(step)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(pass_time)
+        yield
+        group.cancel_scope.cancel()
+
+
+async def all_blocked() -> None:
+    """Return when no task of this event loop has anything left to do.
+
+    As `anyio.wait_all_tasks_blocked`, which on asyncio looks every 100 ms of real time only.
+    """
+    if sniffio.current_async_library() != "asyncio":
+        return await anyio.wait_all_tasks_blocked()
+    ready = asyncio.get_running_loop()._ready  # type: ignore[attr-defined]
+    while True:
+        await asyncio.sleep(0)
+        if not ready:
+            return None
+
+
+async def passing(
+    clock: ManualClock,
+    during: Callable[[], Awaitable[object]],
+    *,
+    within: timedelta = timedelta(hours=1),
+    at_least: timedelta = timedelta(microseconds=1),
+) -> None:
+    """Let time pass until something is done: whenever nobody has anything left to do, until the next one wakes.
+
+    What takes longer than `within` on this clock is cancelled, and raises TimeoutError.
+    """
+    is_done, ends = False, clock.now() + within
+    async with anyio.create_task_group() as group:
+
+        async def run() -> None:
+            nonlocal is_done
+            try:
+                await during()
+            finally:
+                is_done = True
+
+        group.start_soon(run)
+        # Time goes on for those that are cancelled, or a store's trip would never end.
+        with anyio.CancelScope(shield=True):
+            while not is_done:
+                await all_blocked()
+                # A sleep is rounded to microseconds: without a least step it may have a nanosecond left for ever.
+                clock.advance(max(clock.next_wake or at_least, at_least))
+                if clock.now() > ends:
+                    group.cancel_scope.cancel()
+    if clock.now() > ends:
+        raise TimeoutError(f"not done within {within}")
