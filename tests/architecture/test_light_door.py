@@ -35,6 +35,24 @@ def test_importing_the_front_door_is_quick() -> None:
     assert fastest < 0.25
 
 
+def test_every_public_name_is_there_and_listed_by_dir() -> None:
+    code = (
+        "import voiceflow_worker as door\n"
+        "missing = [name for name in door.__all__ if getattr(door, name, None) is None]\n"
+        "print(missing, sorted(door.__all__) == dir(door), len(door.__all__) > 100, hasattr(door, 'CallQ'))"
+    )
+    assert python(code).split() == ["[]", "True", "True", "False"]
+
+
+def test_help_describes_the_public_names() -> None:
+    shown = python(
+        "import pydoc, voiceflow_worker; print(pydoc.render_doc(voiceflow_worker, renderer=pydoc.plaintext))"
+    )
+    assert "Phone people through the 8x8 Voice API" in shown
+    assert "class CallQueue(" in shown
+    assert "open_store(" in shown
+
+
 def test_importing_the_front_door_starts_nothing() -> None:
     """No threads, no files opened for writing, no environment variables set."""
     code = (

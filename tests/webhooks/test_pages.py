@@ -630,13 +630,15 @@ def test_a_receiver_without_pages_loads_no_templates() -> None:
     assert run.stdout.split() == ["False", "True"]
 
 
-def test_the_wheel_carries_the_templates(tmp_path: Path) -> None:
+def test_the_wheel_carries_the_templates_and_the_public_names(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(build, cwd=root, capture_output=True, timeout=100, check=True)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as packed:
-        carried = {name.rpartition("/")[2] for name in packed.namelist() if "webhooks/pages/" in name}
+        names = packed.namelist()
+    carried = {name.rpartition("/")[2] for name in names if "webhooks/pages/" in name}
     there = {path.name for path in (root / "voiceflow_worker/webhooks/pages").iterdir() if path.is_file()}
     assert there <= carried
     assert {"layout.html", "front.html", "call.html", "batch.html", "problem.html", "style.css"} <= carried
+    assert {"voiceflow_worker/__init__.pyi", "voiceflow_worker/py.typed"} <= set(names)
