@@ -89,7 +89,7 @@ async def seed(url: str, count: int) -> Posts:
         for start in range(0, count, 1000):
             part = jobs[start : start + 1000]
             await store.jobs.enqueue(part, now=now)
-            await Sessions(store.records).remember({f"s-{job.id}": f"{job.id}.1" for job in part}, now=now)
+            await Sessions(store).remember({f"s-{job.id}": f"{job.id}.1" for job in part})
             locks = {job.destination: f"{job.id}.1" for job in part}
             await store.records.put(NAMESPACE, locks, expires_at=now + timedelta(minutes=10), now=now)
     return [(f"{job.id}.1", f"s-{job.id}") for job in jobs]

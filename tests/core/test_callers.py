@@ -99,9 +99,7 @@ async def test_a_call_in_doubt_is_found_by_its_numbers_and_settled(
         JobState.SUBMITTED, PostVerdict.PLACED, "session-of-8x8",
     )  # fmt: skip
     assert post.message == "a call action event came from it"
-    assert await Sessions(store.records).find(["session-of-8x8"], now=store.clock.now()) == {
-        "session-of-8x8": (in_doubt.id, 1)
-    }
+    assert await Sessions(store).find(["session-of-8x8"]) == {"session-of-8x8": (in_doubt.id, 1)}
     revision = found.job.revision
     assert (await callers.find(event(in_doubt, "session-of-8x8"))).job == found.job
     assert (await store.jobs.get([in_doubt.id]))[in_doubt.id].revision == revision
@@ -249,7 +247,7 @@ class TestACallOfAnotherProgramToTheSamePerson:
         # Neither a late event nor the log of 8x8 takes it for ours again.
         assert (await callers.find(event(in_doubt, "theirs"))).job is None
         assert await engine.state(in_doubt) == "in_doubt"
-        owners = await Sessions(store.records).find(["theirs"], now=store.clock.now())
+        owners = await Sessions(store).find(["theirs"])
         assert owners.keys() == {"theirs"}
         assert in_doubt.id not in {job_id for job_id, _ in owners.values()}
 

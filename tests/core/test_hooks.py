@@ -495,13 +495,13 @@ async def test_too_many_that_wait_hold_up_what_is_new_and_lose_nothing(store: St
 async def test_hooks_of_all_queues_are_told_of_a_queue_from_its_first_call_on(store: Store, clock: ManualClock) -> None:
     heard = Heard()
     first, second = Calls(store), Calls(store, queue="reminders")
-    names = QueueNames(store.records)
-    await names.remember("default", now=clock.now())
+    names = QueueNames(store)
+    await names.remember("default")
     async with running(hooks_for(store, heard, queue=None), clock):
         one = await first.ended()
         other = await second.ended()
         await until(lambda: len(heard.told) == 1)
-        await names.remember("reminders", now=clock.now())
+        await names.remember("reminders")
         await until(lambda: len(heard.told) == 2)
     assert heard.jobs == [one.id, other.id]
 

@@ -282,11 +282,11 @@ async def test_a_sweep_that_is_cut_short_leaves_no_gap_that_nobody_is_told_of(
     await stream.aclose()
     clock.advance(timedelta(days=31))
 
-    async def away(*_: object, **__: object) -> None:
+    def away(_: Store) -> None:
         raise StoreUnavailableError("away")
 
     with monkeypatch.context() as broken:
-        broken.setattr("voiceflow_worker.core.sweep.remember_forgotten", away)
+        broken.setattr("voiceflow_worker.core.sweep.forgotten_before", away)
         with pytest.raises(StoreUnavailableError):
             await calls.engine.sweeper.prune()
     await calls.engine.sweeper.prune()

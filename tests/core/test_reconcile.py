@@ -298,7 +298,7 @@ class TestWhatStaysOpen:
     ) -> None:
         other = Engine(store, voice, queue="other")
         for name in ("default", "other"):
-            await QueueNames(store.records).remember(name, now=clock.now())
+            await QueueNames(store).remember(name)
         mine = await a_doubt(engine)
         # Locks keep two calls to a number apart; here one was lost with its store.
         await store.records.delete("number", {ANA: None})
@@ -460,10 +460,10 @@ class TestSummariesThatNeverCame:
         assert await engine.state(overdue) == "accepted"
 
     async def test_a_summary_that_waited_unseen_comes_first(
-        self, engine: Engine, overdue: Job, log: WrittenLog, clock: ManualClock
+        self, engine: Engine, overdue: Job, log: WrittenLog
     ) -> None:
         busy = Outcome(status=SessionStatus.BUSY, status_text="BUSY", session_id="s-1")
-        await reconciler(engine, log)._sessions.park("s-1", busy, now=clock.now())
+        await reconciler(engine, log)._sessions.park("s-1", busy)
         assert await look(engine, log) == Reconciled()
         assert (await engine.queue.get(overdue.id)).reason == "BUSY"
         assert log.asked == []
@@ -656,11 +656,9 @@ class TestWorkers:
             await self.state(engine, sent, "submitted")
             worker.stop()
 
-    async def test_its_queue_is_known_to_those_who_look_for_other_owners(
-        self, worker: Worker, store: Store, clock: ManualClock
-    ) -> None:
+    async def test_its_queue_is_known_to_those_who_look_for_other_owners(self, worker: Worker, store: Store) -> None:
         await worker.drain()
-        assert await QueueNames(store.records).known(now=clock.now()) == ["default"]
+        assert await QueueNames(store).known() == ["default"]
 
 
 # -- a log in local time -------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ from datetime import timedelta
 import anyio
 
 from voiceflow_worker import open_store
-from voiceflow_worker.core.outcomes import hook_lane
 from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
 from voiceflow_worker.core.ports import leader_lease
 from voiceflow_worker.notify.webhook import OutcomeWebhook
@@ -17,7 +16,6 @@ from voiceflow_worker.notify.webhook import OutcomeWebhook
 async def main(store_url: str, url: str, secret: str) -> None:
     # As in life, but quicker: who follows one that was killed waits until its turn is over.
     leader_lease.LENGTH, leader_lease.RENEW = timedelta(seconds=3), timedelta(seconds=1)
-    vars(hook_lane)["RENEW"] = leader_lease.RENEW
     async with open_store(store_url) as store, OutcomeWebhook(url, secret=secret) as webhook:
         hooks = OutcomeHooks(store)
         hooks.on_outcome(name="notify")(webhook)

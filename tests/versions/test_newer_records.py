@@ -22,7 +22,7 @@ from voiceflow_worker.backends.witness import JournalFiles
 from voiceflow_worker.core.guard.journal_check import JournalledCall, forgotten_of
 from voiceflow_worker.core.numbers.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.outcomes.hook_backlog import WAITING, HookBacklog
-from voiceflow_worker.core.outcomes.outbox import CURSORS, Cursors
+from voiceflow_worker.core.outcomes.outbox import CURSORS, cursors
 from voiceflow_worker.core.overview.heartbeat import WORKERS, Heartbeats, WorkerBeat
 from voiceflow_worker.core.overview.status import read_status
 from voiceflow_worker.core.ports import Event, EventKind, Move, Query, versions
@@ -51,7 +51,7 @@ class NewState(StrEnum):
 
 @pytest.fixture(autouse=True)
 def _nothing_was_told() -> None:
-    versions._tell.cache_clear()  # pyright: ignore[reportPrivateUsage]
+    versions._report.cache_clear()  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.fixture
@@ -128,13 +128,13 @@ async def test_a_parked_summary_of_a_newer_version_is_left_and_others_are_applie
         session = f"session-{job.id}.1"
         await here.store.records.delete("session", {session: None})
         await here.summarise(job, SessionStatus.BUSY, with_client_request_id=False, session_id=session)
-        await Sessions(here.store.records).remember({session: f"{job.id}.1"}, now=here.store.clock.now())
+        await Sessions(here.store).remember({session: f"{job.id}.1"})
     newer = {"status": "BUSY", "status_text": "BUSY", "mood": "sunny"}
     await put(here.store, PARKED, **{f"session-{ana.id}.1": newer, "session-x": "no JSON"})
     for _ in range(2):
         await here.sweeper.sweep()
     assert (await here.state(ana), await here.state(ben)) == ("submitted", "unreached")
-    kept = await Sessions(here.store.records).all_parked(after="", limit=9, now=here.store.clock.now())
+    kept = await Sessions(here.store).all_parked()
     assert kept == [(f"session-{ana.id}.1", None), ("session-x", None)]
 
 
@@ -171,7 +171,7 @@ async def test_what_hooks_have_to_tell_stays_for_who_can_read_it(store: Store) -
 async def test_a_reader_whose_place_cannot_be_read_stands_still(store: Store) -> None:
     await put(store, CURSORS, hook={"place": 7})
     with pytest.raises(StoreVersionError, match="Upgrade"):
-        await Cursors(store).load("hook")
+        await cursors(store).get(["hook"])
 
 
 async def test_a_gate_in_an_unknown_state_lets_nothing_pass(here: Engine, store: Store) -> None:

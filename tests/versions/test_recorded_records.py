@@ -12,8 +12,8 @@ from voiceflow_worker.core.numbers import suppression
 from voiceflow_worker.core.outcomes import hook_backlog
 from voiceflow_worker.core.overview import heartbeat
 from voiceflow_worker.core.ports import EventKind
-from voiceflow_worker.core.settling import sessions
 from voiceflow_worker.model.jobs.gate import GateState
+from voiceflow_worker.model.records.outcome_record import outcome_from, outcome_record
 
 RECORDED: dict[str, Any] = json.loads(Path(__file__).with_name("recorded.json").read_text(encoding="utf-8"))
 # What the codecs of single records are called is nobody's business but theirs and this test's.
@@ -39,14 +39,11 @@ def test_tombstones_events_and_gates_of_redis() -> None:
 
 
 def test_records() -> None:
-    outcome = sessions._read("session-1", RECORDED["parked"])
-    assert outcome is not None
-    assert json.loads(sessions._written(outcome)) == json.loads(RECORDED["parked"])
+    outcome = outcome_from(json.loads(RECORDED["parked"]))
+    assert outcome_record(outcome) == json.loads(RECORDED["parked"])
     entry = suppression._entry("+6587654321", RECORDED["suppressed"])
     assert suppression._text(entry) == RECORDED["suppressed"]
-    beat = heartbeat._beat(RECORDED["heartbeat"])
-    assert beat is not None
+    beat = heartbeat._beat("default/w", RECORDED["heartbeat"])
     assert (beat.worker_id, beat.in_flight) == ("w", 3)
     waiting = hook_backlog._read("hook/default/7", RECORDED["hook"])
-    assert waiting is not None
     assert hook_backlog._written(waiting) == RECORDED["hook"]

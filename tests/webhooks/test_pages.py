@@ -296,7 +296,7 @@ async def test_the_front_page_tells_of_every_queue(store: Store) -> None:
     await enqueued(store, 3)
     await enqueued(store, 2, queue="reminders")
     await enqueued(store, 1, queue="unworked")
-    await QueueNames(store.records).remember("reminders", now=store.clock.now())
+    await QueueNames(store).remember("reminders")
     await CallQueue(store, "reminders").hold(reason="the text has a wrong date")
     engine = Engine(store, ScriptedVoice(answer=lambda _: unknown()))
     (first, *_) = await engine.send()
@@ -314,7 +314,7 @@ async def test_the_front_page_tells_of_every_queue(store: Store) -> None:
 async def test_a_call_is_found_by_its_id_its_number_or_its_key(store: Store) -> None:
     (job,) = await enqueued(store, unique_key="order 42/a")
     (far,) = await enqueued(store, queue="far", unique_key="far-1")
-    await QueueNames(store.records).remember("far", now=store.clock.now())
+    await QueueNames(store).remember("far")
     async with reading(shown_by(store)) as client:
         for text, led_to in (
             (job.id, job),

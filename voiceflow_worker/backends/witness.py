@@ -27,7 +27,7 @@ from anyio import to_thread
 
 from voiceflow_worker.backends.record import head_of, job_from, record_of
 from voiceflow_worker.core.ports.journal_files import WitnessFile
-from voiceflow_worker.core.ports.versions import tell_left_out
+from voiceflow_worker.core.ports.versions import report_unreadable
 from voiceflow_worker.errors import SettingsError, StoreReadOnlyError, StoreVersionError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.hiding import HIDDEN, without_secrets
@@ -128,7 +128,7 @@ class JournalFiles:
             except OSError as error:
                 raise _unreadable(path, error) from error
             except StoreVersionError as error:
-                tell_left_out(f"the journal file {path.name}", error)
+                report_unreadable(f"the journal file {path.name}", error)
                 continue
             kept = content.entries.get(content.kept)
             found.append(
@@ -150,7 +150,7 @@ class JournalFiles:
         except OSError as error:
             raise _unreadable(path, error) from error
         except StoreVersionError as error:
-            tell_left_out(f"the journal file {path.name}", error)
+            report_unreadable(f"the journal file {path.name}", error)
             return []
         newest: dict[str, Job] = {}
         for number, entry in content.entries.items():
@@ -181,7 +181,7 @@ class JournalFiles:
                 continue
             except StoreVersionError as error:
                 # Whoever can read it knows when it may go.
-                tell_left_out(f"the journal file {path.name}", error)
+                report_unreadable(f"the journal file {path.name}", error)
             except OSError as error:
                 raise _unreadable(path, error) from error
         for began, path, size in sorted(ended):
@@ -364,7 +364,7 @@ def _readable(entry: Mapping[str, Any], path: Path) -> Job | None:
     try:
         return _job_of(entry)
     except StoreVersionError as error:
-        tell_left_out(f"entry {entry['n']} of the journal file {path.name}", error)
+        report_unreadable(f"entry {entry['n']} of the journal file {path.name}", error)
         return None
 
 

@@ -9,7 +9,7 @@ from functools import partial
 
 from voiceflow_worker.core.guard.lost_jobs import LossWatch
 from voiceflow_worker.core.guard.tombstones import remember_pruned
-from voiceflow_worker.core.outcomes.outbox import remember_forgotten
+from voiceflow_worker.core.outcomes.outbox import forgotten_before
 from voiceflow_worker.core.ports import Order, Query, Store
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.settle import Settler
@@ -99,8 +99,8 @@ class Sweeper:
         before = now - self._policy.retention
         oldest = await self._store.jobs.events(self._queue, limit=1)
         if oldest and oldest[0].at < before:
-            # Readers are told first: a sweep that dies between the two must not leave a gap that nobody hears of.
-            await remember_forgotten(self._store.records, self._queue, before=before, now=now)
+            # Recorded first: a sweep that dies between the two must not leave a gap that no reader notices.
+            await forgotten_before(self._store).put({self._queue: before})
             await self._store.jobs.forget_events(self._queue, before=before)
         await self._store.control.forget_gates(self._queue, before=before)
         await self._store.records.prune(now=now)

@@ -160,7 +160,7 @@ class Worker:
         await self._store.control.configure(self.queue, self._limits)
         if before is not None and before != self._limits:
             _log.info("the limits of the queue were changed", queue=self.queue, old=before, new=self._limits)
-        await QueueNames(self._store.records).remember(self.queue, now=self._clock.now())
+        await QueueNames(self._store).remember(self.queue)
         async with at_work(self._guard), anyio.create_task_group() as background:
             background.start_soon(self._sweep)
             background.start_soon(self._prune)

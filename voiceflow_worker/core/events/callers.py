@@ -1,4 +1,4 @@
-"""Callers: which job a call that asks what to do next belongs to, and what was pressed in it."""
+"""Calls in a menu: the job that a call action event belongs to, and the keys that were pressed in the call."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import orjson
 from voiceflow_worker.core.numbers.locks import NAMESPACE as NUMBERS
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import job_of
+from voiceflow_worker.core.ports.record_set import RecordSet
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.sessions import Sessions
 from voiceflow_worker.errors import IllegalMoveError, JobNotFoundError
@@ -24,14 +25,14 @@ from voiceflow_worker.model.reports.events import CallAction, Direction
 
 VISITS = "ivr-visit"
 VISIT_KEPT = timedelta(hours=4)
-"""What was pressed in a call that is no job is only of use to the menus of that call."""
+"""Key presses of a call that has no job are kept for the menus of that call only."""
 MOST_PRESSES = 200
-"""Key presses that are kept of one call."""
+"""The most key presses that are kept of one call."""
 
 
 @dataclass(frozen=True, slots=True)
 class MenuCall:
-    """One call in its menu: its job and the number of its POST, if this store made it, and what was pressed so far."""
+    """One call in a menu: its job and the number of its POST, if this store made the call, and the keys pressed."""
 
     job: Job | None
     number: int | None
@@ -39,24 +40,25 @@ class MenuCall:
 
 
 class Callers:
-    """Finds the calls of events and keeps their key presses, for any number of receivers of one store."""
+    """Finds the calls of events and stores their key presses. Any number of receivers may share a store."""
 
     def __init__(self, store: Store, policy: CallPolicy, *, changes: Changes | None = None) -> None:
         self._store = store
         self._policy = policy
         self._changes = changes or Changes(store, policy)
-        self._sessions = Sessions(store.records)
+        self._sessions = Sessions(store)
+        self._visits = RecordSet(store, VISITS, write=_written, read=_read, keep_for=VISIT_KEPT)
 
     async def find(self, event: CallAction) -> MenuCall:
         """The call that an event comes from: by its session, else by the one open POST between its two numbers.
 
-        A match by numbers is evidence that this POST was placed, and is stored before this returns: a job in doubt is
-        so settled, and the session known to whoever comes next. An event in a call that nothing here made belongs to no
-        job. Raises StoreUnavailableError.
+        A match by numbers is evidence that this POST was placed. It is stored before this returns: it settles a job in
+        doubt, and later events are found by their session. An event of a call that this store did not make has no job.
+        Raises StoreUnavailableError.
         """
         session = event.session_id
         if session is not None:
-            found = await self._sessions.find([session], now=self._store.clock.now())
+            found = await self._sessions.find([session])
             if session in found:
                 job_id, number = found[session]
                 job = (await self._store.jobs.get([job_id])).get(job_id)
@@ -64,7 +66,7 @@ class Callers:
                 if job is not None and post is not None and post.session_id in {None, session}:
                     return MenuCall(job, number, post.presses)
                 if job is None:
-                    # It was pruned, or the session proved to be of another program's call: of no other job, then.
+                    # The job was pruned, or the session is of another program's call: no other job fits either.
                     return MenuCall(None, None, await self._visit(session))
         bound = await self._by_numbers(event)
         if bound is not None:
@@ -72,20 +74,20 @@ class Callers:
         return MenuCall(None, None, () if session is None else await self._visit(session))
 
     async def pressed(self, line: MenuCall, press: KeyPress, *, session_id: str | None) -> None:
-        """Keep a key press with its call, whatever has become of the job meanwhile; the same event again adds nothing.
+        """Store a key press with its call, in whatever state the job is; a repeated event adds nothing.
 
-        When this returns it is durable. Raises StoreUnavailableError, and StaleJobError when others moved the job all
-        the time: it is then not kept, and the event must not be answered as taken.
+        When this returns it is durable. Raises StoreUnavailableError, and StaleJobError when other writers kept moving
+        the job: the key press is then not stored, and the event must not be answered as taken.
         """
         if line.job is None:
-            if session_id is not None:
-                await self._keep_visit(session_id, line.presses, press)
+            if session_id is not None and not _has(line.presses, press):
+                await self._visits.put({session_id: (*line.presses, press)[-MOST_PRESSES:]})
             return
         number = line.number
         try:
             await self._changes.change(line.job.id, lambda job: with_press(job, number, press), base=line.job)
         except JobNotFoundError:
-            return  # it was pruned meanwhile
+            return  # it has been pruned
 
     async def _by_numbers(self, event: CallAction) -> MenuCall | None:
         """The open POST that holds the lock of the number that was called: one number has one open call."""
@@ -113,23 +115,15 @@ class Callers:
             job = changed.new
             post = job.post(number)
         if post is None or post.session_id != event.session_id:
-            return None  # the answer of the POST came meanwhile, and named another session
+            return None  # the answer of the POST has come, and named another session
         return MenuCall(job, number, post.presses)
 
     async def _visit(self, session_id: str) -> tuple[KeyPress, ...]:
-        found = await self._store.records.get(VISITS, [session_id], now=self._store.clock.now())
-        return _read(found[session_id]) if session_id in found else ()
-
-    async def _keep_visit(self, session_id: str, before: tuple[KeyPress, ...], press: KeyPress) -> None:
-        if _has(before, press):
-            return
-        now = self._store.clock.now()
-        kept = (*before, press)[-MOST_PRESSES:]
-        await self._store.records.put(VISITS, {session_id: _written(kept)}, expires_at=now + VISIT_KEPT, now=now)
+        return (await self._visits.get([session_id])).get(session_id) or ()
 
 
 def with_press(job: Job, number: int | None, press: KeyPress) -> Job:
-    """The job with a key press in its POST `number`, in the order of time; unchanged if it has this event's already."""
+    """The job with a key press added to its POST `number`, sorted by time; unchanged if it has this event already."""
     post = None if number is None else job.post(number)
     if post is None or _has(post.presses, press) or len(post.presses) >= MOST_PRESSES:
         return job
@@ -153,9 +147,9 @@ def _fits(job: Job, post: Post, event: CallAction) -> bool:
 
 
 def _bound(job: Job, number: int, session_id: str, *, at: datetime, policy: CallPolicy) -> Job:
-    """The job once its POST is known to have been placed as this session.
+    """The job, its POST placed as this session.
 
-    The match rests on numbers: like a row of the log, a definite answer of this very POST outweighs it.
+    The match is by numbers: like a row of the log, it gives way to a definite answer of this POST.
     """
     after = found_placed(job, number, session_id=session_id, outcome=None, at=at, policy=policy)
     post, before = after.post(number), job.post(number)
@@ -170,7 +164,7 @@ def _written(presses: tuple[KeyPress, ...]) -> str:
     ).decode()
 
 
-def _read(text: str) -> tuple[KeyPress, ...]:
+def _read(_: str, text: str) -> tuple[KeyPress, ...]:
     kept: list[Mapping[str, str]] = orjson.loads(text)
     return tuple(
         KeyPress(

@@ -1,15 +1,16 @@
-"""Progress: what 8x8 tells of a call beside its summary. States of its legs (VCS), and recordings that are ready (VRU).
+"""Progress of calls: the states of their legs (VCS) and their recordings (VRU), as 8x8 reports them.
 
-Kept as records beside the job, by session: no event of these commits a job, so a call whose phone is ringing is not
-moved by it, and a session that no POST has named yet is told of all the same.
+They are records beside the job, by session: none of these events moves a job, and events of a session that no POST has
+named yet are kept too.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from hashlib import blake2b
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -17,6 +18,7 @@ from urllib.parse import quote
 from voiceflow_worker.core.numbers.health import NumberHealth
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.batching import Batcher
+from voiceflow_worker.core.ports.record_set import RecordSet
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.reports.events import CallStatus, NumberUpdate, RecordingReady
 
@@ -26,12 +28,12 @@ RECORDINGS = "recording"
 STATES_KEPT = timedelta(days=7)
 RECORDINGS_KEPT = timedelta(days=30)
 MOST_OF_A_SESSION = 500
-"""How many events of one session are read; a call has a dozen."""
+"""The most events of one session that are read; a call has a dozen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LegState:
-    """A leg of a call has changed its state. `status` is 8x8's own spelling, `at` its time, or else ours of hearing."""
+    """A new state of a leg of a call. `status` is in 8x8's spelling; `at` is its time, else when the event arrived."""
 
     session_id: str
     at: datetime
@@ -58,42 +60,42 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What was heard of some sessions: states in order of their time, and one entry for each recording."""
+    """The progress of some sessions: states in order of their time, and one entry for each recording."""
 
     states: tuple[LegState, ...] = ()
     recordings: tuple[Recording, ...] = ()
 
 
-Told = TypeVar("Told", LegState, Recording)
+Progress = TypeVar("Progress", LegState, Recording)
 
 
 @dataclass(frozen=True, slots=True)
-class _Record:
-    namespace: str
+class _Event:
+    records: RecordSet[Any]
     key: str
-    value: str
+    value: LegState | Recording
 
 
 class CallProgress:
-    """Keeps the events of sessions and finds them again. The same event again, and any order, are harmless.
+    """Stores the events of sessions and finds them again. Repeated events, and events in any order, are harmless.
 
-    States are kept for `states_for`, recordings for `recordings_for`. Events that come together are written together.
+    States are kept for `states_for`, recordings for `recordings_for`. Events that arrive together share a trip to the
+    store. Methods raise StoreError; repeating them is safe.
     """
 
     def __init__(
         self, store: Store, *, states_for: timedelta = STATES_KEPT, recordings_for: timedelta = RECORDINGS_KEPT
     ) -> None:
-        self._records = store.records
         self._number_health = NumberHealth(store)
         self._clock = store.clock
-        self._kept_for = {STATES: states_for, RECORDINGS: recordings_for}
-        self._batcher: Batcher[_Record, bool] = Batcher(self._write)
+        self._states = RecordSet(store, STATES, write=_written, read=partial(_read, LegState), keep_for=states_for)
+        self._recordings = RecordSet(
+            store, RECORDINGS, write=_written, read=partial(_read, Recording), keep_for=recordings_for
+        )
+        self._batcher: Batcher[_Event, bool] = Batcher(self._write)
 
     async def status(self, event: CallStatus) -> bool:
-        """Keep what a call status event (VCS) tells; False if it names no session, and so cannot be found again.
-
-        Raises StoreError; asking again is safe.
-        """
+        """Store a call status event (VCS); False if it names no session, and so cannot be found again."""
         if event.session_id is None:
             return False
         state = LegState(
@@ -108,10 +110,10 @@ class CallProgress:
             sip_code=event.sip_code,
         )
         same = (event.event_id, event.call_id, event.call_status, event.timestamp)
-        return await self._keep(STATES, event.session_id, same, asdict(state))
+        return await self._keep(self._states, state, same)
 
     async def recording(self, event: RecordingReady) -> bool:
-        """Keep what a recording event (VRU) tells; False if it names no session. Raises StoreError."""
+        """Store a recording event (VRU); False if it names no session."""
         if event.session_id is None:
             return False
         recording = Recording(
@@ -123,68 +125,70 @@ class CallProgress:
             file_path=event.file_path,
         )
         same = (event.recording_id, event.status, event.file_path)
-        return await self._keep(RECORDINGS, event.session_id, same, asdict(recording))
+        return await self._keep(self._recordings, recording, same)
 
     async def numbers(self, event: NumberUpdate) -> None:
-        """Keep which numbers of the account are not Active (VNU). Raises StoreError."""
+        """Store the numbers of the account that are not Active (VNU)."""
         await self._number_health.note(event)
 
     async def of(self, session_ids: Iterable[str]) -> Heard:
-        """What was heard of these sessions. Raises StoreError."""
+        """The progress of these sessions."""
         states: list[LegState] = []
         recordings: list[Recording] = []
         for session_id in dict.fromkeys(session_ids):
-            states += [_read_as(LegState, text) for text in await self._read(STATES, session_id)]
-            recordings += [_read_as(Recording, text) for text in await self._read(RECORDINGS, session_id)]
+            states += await _of_session(self._states, session_id)
+            recordings += await _of_session(self._recordings, session_id)
         states.sort(key=lambda state: state.at)
         return Heard(tuple(states), _one_each(recordings))
 
     async def of_job(self, job: Job) -> Heard:
-        """What was heard of all sessions of a job. Raises StoreError."""
+        """The progress of all sessions of a job."""
         named = [(post.session_id, post.outcome.session_id if post.outcome else None) for post in job.posts]
         return await self.of(session_id for pair in named for session_id in pair if session_id)
 
-    async def _keep(self, namespace: str, session_id: str, same: Sequence[object], told: Mapping[str, object]) -> bool:
-        """Events in which `same` is the same are one."""
+    async def _keep(self, records: RecordSet[Any], value: LegState | Recording, same: Sequence[object]) -> bool:
+        """Store an event once: events with an equal `same` are one."""
         mark = blake2b(json.dumps(same, default=str).encode(), digest_size=12).hexdigest()
-        value = json.dumps({name: each for name, each in told.items() if each is not None}, default=datetime.isoformat)
-        return await self._batcher.submit(_Record(namespace, _prefix(session_id) + mark, value))
+        return await self._batcher.submit(_Event(records, _prefix(value.session_id) + mark, value))
 
-    async def _write(self, told: Sequence[_Record]) -> list[bool | BaseException]:
-        now = self._clock.now()
-        for namespace, kept_for in self._kept_for.items():
-            values: dict[str, str] = {}
-            for each in told:
-                if each.namespace == namespace:
+    async def _write(self, events: Sequence[_Event]) -> list[bool | BaseException]:
+        for records in (self._states, self._recordings):
+            values: dict[str, Any] = {}
+            for each in events:
+                if each.records is records:
                     values.setdefault(each.key, each.value)
-            if values:
-                await self._records.put_if_absent(namespace, values, expires_at=now + kept_for, now=now)
-        return [True] * len(told)
+            await records.add(values)
+        return [True] * len(events)
 
-    async def _read(self, namespace: str, session_id: str) -> list[str]:
-        found = await self._records.scan(
-            namespace, now=self._clock.now(), prefix=_prefix(session_id), limit=MOST_OF_A_SESSION
-        )
-        return [text for _, text in found]
+
+async def _of_session(records: RecordSet[Progress], session_id: str) -> list[Progress]:
+    page = await records.page(prefix=_prefix(session_id), limit=MOST_OF_A_SESSION)
+    return [value for _, value in page if value is not None]
 
 
 def _prefix(session_id: str) -> str:
-    """What the keys of a session begin with, and those of no other."""
+    """The prefix of the keys of a session, and of no other."""
     return f"{quote(session_id, safe='')}/"
 
 
-def _read_as(kind: type[Told], text: str) -> Told:
-    """What was kept; fields that a newer version has added are left out."""
-    told: dict[str, Any] = json.loads(text)
-    known: dict[str, Any] = {each.name: told[each.name] for each in fields(kind) if each.name in told}
-    known["at"] = datetime.fromisoformat(told["at"]).astimezone(UTC)
+def _written(value: LegState | Recording) -> str:
+    return json.dumps(
+        {name: each for name, each in asdict(value).items() if each is not None}, default=datetime.isoformat
+    )
+
+
+def _read(kind: type[Progress], _: str, text: str) -> Progress:
+    """The stored event, without fields that a newer version has added."""
+    stored: dict[str, Any] = json.loads(text)
+    known: dict[str, Any] = {each.name: stored[each.name] for each in fields(kind) if each.name in stored}
+    known["at"] = datetime.fromisoformat(stored["at"]).astimezone(UTC)
     return kind(**known)
 
 
-def _one_each(told: Iterable[Recording]) -> tuple[Recording, ...]:
-    """One entry a recording. Order is not promised: one that says where the file is stands before one that does not."""
+def _one_each(recordings: Iterable[Recording]) -> tuple[Recording, ...]:
+    """One entry for each recording, in any order; one with a file path comes before one without."""
     found: dict[tuple[str, str | None], Recording] = {}
-    for each in sorted(told, key=lambda recording: recording.at):
+    for each in sorted(recordings, key=lambda recording: recording.at):
         name = (each.session_id, each.recording_id)
         before = found.get(name)
         if before is None or each.file_path is not None or before.file_path is None:

@@ -1,4 +1,4 @@
-"""Jobs that a store deleted in good order: what tells them from those that it has forgotten."""
+"""Tombstones: records of jobs that the sweep deleted, which tell those from jobs that the store has lost."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job
 from voiceflow_worker.model.jobs.policy import CallPolicy
 
@@ -13,25 +14,20 @@ NAMESPACE = "pruned"
 
 
 async def remember_pruned(store: Store, jobs: Sequence[Job], *, now: datetime, policy: CallPolicy) -> None:
-    """Leave a trace of jobs that are about to be deleted.
+    """Leave tombstones of jobs that are about to be deleted.
 
-    A job with a unique key leaves one by itself, its tombstone. A job of which nothing was sent needs none: no journal
-    file tells of it.
+    A job with a unique key leaves one by itself. A job of which nothing was sent needs none: it is in no journal file.
     """
-    values = {job.id: "1" for job in jobs if job.unique_key is None and job.post_count}
-    if values:
-        ends = now + max(policy.key_retention, policy.retention)
-        await store.records.put(NAMESPACE, values, expires_at=ends, now=now)
+    tombstones = {job.id: "1" for job in jobs if job.unique_key is None and job.post_count}
+    await text_records(store, NAMESPACE).put(tombstones, until=now + max(policy.key_retention, policy.retention))
 
 
 async def known_as_pruned(store: Store, jobs: Sequence[Job], *, now: datetime) -> set[str]:
-    """The ids of those jobs that the store remembers to have deleted. It no longer has any of them.
+    """The ids of those jobs that the store has a tombstone of. It no longer has any of the jobs themselves.
 
-    A store that was set back to a time before it deleted a job remembers nothing of the kind.
+    A store that was set back to a time before it deleted a job has no tombstone of it.
     """
-    if not jobs:
-        return set()
-    known = set(await store.records.get(NAMESPACE, [job.id for job in jobs], now=now))
+    known = set(await text_records(store, NAMESPACE).get(job.id for job in jobs))
     left = [job for job in jobs if job.id not in known and job.unique_key is not None]
     for queue in {job.queue for job in left}:
         keys = {job.unique_key: job.id for job in left if job.queue == queue and job.unique_key is not None}

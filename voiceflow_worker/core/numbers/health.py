@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.record_set import RecordSet
 from voiceflow_worker.model.records.call_json import rfc3339
 from voiceflow_worker.model.reports.events import NumberUpdate
 from voiceflow_worker.model.text.moment import in_words
 
 NAMESPACE = "number-health"
 KEPT = timedelta(days=30)
-"""A number of which nothing is heard for so long is not spoken of any more."""
+"""A number of which 8x8 has sent nothing for so long is no longer shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,40 +41,38 @@ class OddNumber:
 
 
 class NumberHealth:
-    """Keeps what 8x8 tells of the account's numbers, until it says that they are Active again."""
+    """The numbers that 8x8 has reported, until it reports that they are Active again. Methods raise StoreError."""
 
     def __init__(self, store: Store) -> None:
-        self._records = store.records
         self._clock = store.clock
+        self._numbers = RecordSet(
+            store, NAMESPACE, write=_written, read=_read, keep_for=KEPT, unreadable=lambda _number, _error: None
+        )
 
     async def note(self, update: NumberUpdate) -> None:
-        """Take an event. Raises StoreUnavailableError."""
-        now = self._clock.now()
-        odd: dict[str, str] = {}
-        active: dict[str, None] = {}
+        """Store the numbers of an event."""
+        odd: dict[str, OddNumber] = {}
+        active: list[str] = []
         for each in update.numbers:
             number, status = each.msisdn, each.operational_status
             if number is None or status is None:
                 continue
             if status.casefold() == "active":
-                active[number] = None
+                active.append(number)
             else:
-                odd[number] = json.dumps({"status": status, "since": (each.updated_at or now).isoformat()})
-        if odd:
-            await self._records.put(NAMESPACE, odd, expires_at=now + KEPT, now=now)
-        if active:
-            await self._records.delete(NAMESPACE, active)
+                odd[number] = OddNumber(number=number, status=status, since=each.updated_at or self._clock.now())
+        await self._numbers.put(odd)
+        await self._numbers.remove(active)
 
     async def standing(self) -> list[OddNumber]:
-        """The numbers that are not Active, as far as anybody told."""
-        found = await self._records.scan(NAMESPACE, now=self._clock.now())
-        return [odd for number, text in found if (odd := _read(number, text)) is not None]
+        """The numbers that are not Active, as far as 8x8 has reported."""
+        return await self._numbers.values()
 
 
-def _read(number: str, text: str) -> OddNumber | None:
-    """A record; None for one that cannot be read. What a newer version added is not looked at: it is only shown."""
-    try:
-        fields: Mapping[str, str] = json.loads(text)
-        return OddNumber(number=number, status=fields["status"], since=datetime.fromisoformat(fields["since"]))
-    except (ValueError, TypeError, KeyError):
-        return None
+def _written(odd: OddNumber) -> str:
+    return json.dumps({"status": odd.status, "since": odd.since.isoformat()})
+
+
+def _read(number: str, text: str) -> OddNumber:
+    fields: Mapping[str, str] = json.loads(text)
+    return OddNumber(number=number, status=fields["status"], since=datetime.fromisoformat(fields["since"]))

@@ -1,4 +1,4 @@
-"""The suppression list: numbers that are not called, in any queue of a store."""
+"""The suppression list: numbers that no queue of a store calls."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from voiceflow_worker.core.ports import Move, Store
-from voiceflow_worker.core.ports.versions import tell_left_out
+from voiceflow_worker.core.ports.record_set import RecordSet
+from voiceflow_worker.core.ports.versions import report_unreadable
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.numbers.phone import parse_number
@@ -19,13 +20,13 @@ from voiceflow_worker.model.text.moment import in_words
 
 NAMESPACE = "suppressed"
 CHUNK = 1000
-"""Numbers of one trip to the store."""
+"""The most numbers in one trip to the store."""
 _TRIES = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suppression:
-    """One number on the list: since when, why, and by which job if a call put it there; `until` None is for good."""
+    """One number on the list, with the reason, and the job if a call put it there; `until` None is for good."""
 
     number: str
     since: datetime
@@ -34,7 +35,7 @@ class Suppression:
     until: datetime | None = None
 
     def holds(self, at: datetime) -> bool:
-        """Whether it still stands then."""
+        """Whether the number is on the list at this time."""
         return self.until is None or at < self.until
 
     def as_json(self) -> dict[str, object]:
@@ -48,7 +49,7 @@ class Suppression:
         }
 
     def in_words(self) -> str:
-        """Why a call to the number is not made, as the reason of its job."""
+        """The reason of a job whose call is not made."""
         return f"its number is {self._standing()}"
 
     def in_words_of(self, number: str) -> str:
@@ -63,32 +64,31 @@ class Suppression:
 
 
 class SuppressionList:
-    """The numbers of a store that are not called: each is looked up before anything is sent to it, in every queue.
+    """The numbers that are not called; every queue looks a number up before anything is sent to it.
 
-    Numbers are taken as people write them (`country`, ISO 3166, is where national ones belong) and held in E.164 form,
-    as calls hold their destinations. All methods raise PhoneNumberError for what is not one number, before anything is
-    changed, and StoreUnavailableError.
+    Numbers are taken as people write them (`country`, ISO 3166, is for national ones) and stored in E.164 form. Methods
+    raise PhoneNumberError for an argument that is not a number, before anything is changed, and StoreUnavailableError.
     """
 
     def __init__(self, store: Store) -> None:
         self._records = store.records
         self._clock = store.clock
+        self._entries = RecordSet(store, NAMESPACE, write=_text, read=_entry)
 
     async def add(
         self, *numbers: str, reason: str = "", until: datetime | None = None, country: str | None = None
     ) -> Mapping[str, Suppression]:
-        """Put numbers on the list, for good or until a time; gives the entries that stand now, by number in E.164 form.
+        """Put numbers on the list, for good or until a time; gives their entries by number in E.164 form.
 
-        A number that is on it stays as it is, unless this is for longer. Calls that wait for these numbers end when
-        their turn comes, and none is sent; one whose POST is on its way is not stopped. Raises InvalidInputError for an
-        `until` that has passed.
+        An entry that lasts longer stays as it is. Waiting calls to these numbers end when they come up for sending; a
+        call whose POST is on its way is not stopped. Raises InvalidInputError for an `until` that has passed.
         """
         now = self._clock.now()
         if until is not None and (until.tzinfo is None or until <= now):
-            raise InvalidInputError(f"a number cannot be suppressed until {until}: give a time to come, with its zone")
+            raise InvalidInputError(f"a number cannot be suppressed until {until}: give a future time, with its zone")
         wanted = {
             number: Suppression(number=number, since=now, reason=reason, until=until)
-            for number in _read(numbers, country)
+            for number in _parsed(numbers, country)
         }
         standing: dict[str, Suppression] = {}
         for chunk in _chunks(list(wanted)):
@@ -96,49 +96,44 @@ class SuppressionList:
         return standing
 
     async def remove(self, *numbers: str, country: str | None = None) -> Sequence[str]:
-        """Take numbers off the list; gives those that were on it. What ended because of it stays ended."""
-        now = self._clock.now()
+        """Take numbers off the list; gives those that were on it. Calls that have ended stay ended."""
         gone: list[str] = []
-        for chunk in _chunks(list(all_spellings(_read(numbers, country)))):
-            gone += await self._records.get(NAMESPACE, chunk, now=now)
+        for chunk in _chunks(list(all_spellings(_parsed(numbers, country)))):
+            gone += await self._entries.get(chunk)
         for chunk in _chunks(gone):
-            await self._records.delete(NAMESPACE, dict.fromkeys(chunk))
+            await self._entries.remove(chunk)
         return gone
 
     async def find(self, *numbers: str, country: str | None = None) -> Mapping[str, Suppression]:
-        """Which of these numbers are on the list, by number in E.164 form."""
+        """The entries of those numbers that are on the list, by number in E.164 form."""
         found: dict[str, Suppression] = {}
-        for chunk in _chunks(_read(numbers, country)):
+        for chunk in _chunks(_parsed(numbers, country)):
             found.update(await self.standing(chunk))
         return found
 
     async def scan(self, *, after: str = "", limit: int = 1000) -> Sequence[Suppression]:
-        """The list in the order of its numbers, from behind `after`."""
-        found = await self._records.scan(NAMESPACE, now=self._clock.now(), after=after, limit=limit)
-        return [_entry(number, text) for number, text in found]
+        """One page of the list, in the order of its numbers, from behind `after`."""
+        page = await self._entries.page(after=after, limit=limit)
+        return [entry for _, entry in page if entry is not None]
 
     async def standing(self, numbers: Iterable[str]) -> Mapping[str, Suppression]:
-        """Which of these are on the list, in one read; they are in E.164 form already, as jobs hold them.
+        """The entries of those numbers that are on the list, in one read; `numbers` are in E.164 form, as in jobs.
 
         A number is on the list in every spelling that reaches its telephone.
         """
         wanted = list(dict.fromkeys(numbers))
-        if not wanted:
-            return {}
-        found = await self._records.get(NAMESPACE, list(all_spellings(wanted)), now=self._clock.now())
-        entries = {number: _entry(number, text) for number, text in found.items()}
+        entries = await self._entries.get(all_spellings(wanted))
         standing: dict[str, Suppression] = {}
         for number in wanted if entries else ():
-            of_it = [entries[each] for each in spellings(number) if each in entries]
+            of_it = [entry for each in spellings(number) if (entry := entries.get(each)) is not None]
             if of_it:
                 standing[number] = max(of_it, key=lambda entry: (entry.until is None, entry.until or entry.since))
         return standing
 
     async def remember_opt_outs(self, moves: Sequence[Move]) -> None:
-        """Put on the list, for good, who asked in one of these moves to be left alone.
+        """Put the numbers of people who opted out in one of these moves on the list, for good.
 
-        To be called before they are committed: who stands on the list and is no opt-out of any job yet is not called;
-        the other way round a crash would forget them.
+        Called before the moves are committed, so that a crash between the two loses no opt-out.
         """
         found = _opt_outs(moves, now=self._clock.now())
         if found:
@@ -147,7 +142,7 @@ class SuppressionList:
     async def _put(
         self, wanted: Mapping[str, Suppression], *, until: datetime | None, now: datetime
     ) -> Mapping[str, Suppression]:
-        """Store what is for longer than what stands; gives what stands then."""
+        """Store entries that last longer than those on the list; gives the entries on the list afterwards."""
         texts = {number: _text(entry) for number, entry in wanted.items()}
         entries: dict[str, Suppression] = {}
         for _ in range(_TRIES):
@@ -157,7 +152,7 @@ class SuppressionList:
             if not shorter:
                 break
             if until is None:
-                # For good outweighs whatever stands; nothing can be lost by replacing it.
+                # For good lasts longer than any other entry, so replacing one loses nothing.
                 await self._records.put(NAMESPACE, {each: texts[each] for each in shorter}, expires_at=None, now=now)
                 return {**entries, **{each: wanted[each] for each in shorter}}
             await self._records.delete(NAMESPACE, {each: standing[each] for each in shorter})
@@ -165,9 +160,9 @@ class SuppressionList:
 
 
 def why_refused(job: Job, listed: Mapping[str, Suppression], *, at: datetime | None = None) -> tuple[str, str] | None:
-    """The first number for which a job is not sent, and why, given what stands of its numbers; None if it may be.
+    """The first number for which a job is not sent, and the reason; None if it may be sent.
 
-    With `at` only what stands at that time counts.
+    `listed` are the entries of its numbers. With `at` only entries that hold at that time count.
     """
     for place, number in enumerate(job.parties):
         entry = listed.get(number)
@@ -193,7 +188,7 @@ def _opt_outs(moves: Sequence[Move], *, now: datetime) -> dict[str, Suppression]
     return found
 
 
-def _read(numbers: Iterable[str], country: str | None) -> list[str]:
+def _parsed(numbers: Iterable[str], country: str | None) -> list[str]:
     return list(dict.fromkeys(parse_number(number, country=country).e164 for number in numbers))
 
 
@@ -218,7 +213,7 @@ def _text(entry: Suppression) -> str:
 
 
 def _entry(number: str, text: str) -> Suppression:
-    """The entry that was kept; of one that another version wrote in a form of its own the number alone counts."""
+    """The stored entry. Of one in another version's form only the number counts, for good."""
     try:
         fields = json.loads(text)
         until = fields["until"]
@@ -230,6 +225,6 @@ def _entry(number: str, text: str) -> Suppression:
             until=datetime.fromisoformat(until) if until else None,
         )
     except (ValueError, KeyError, TypeError) as error:
-        tell_left_out(f"the entry of {number} on the suppression list", error)
+        report_unreadable(f"the entry of {number} on the suppression list", error)
         reason = "its entry was written by another version of voiceflow-worker"
         return Suppression(number=number, since=datetime.fromtimestamp(0, UTC), reason=reason)

@@ -1,12 +1,11 @@
-"""A hook: a handler that is told outcomes, which ones, and how it is treated when it fails."""
+"""Hooks: handlers with a name, the outcomes they want, and how their failures are treated."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
-from enum import Enum, auto
 from typing import TypeAlias
 
 import anyio
@@ -18,17 +17,17 @@ from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.records.call_outcome import CallOutcome
 
 Handler: TypeAlias = Callable[[CallOutcome], Awaitable[object] | object]
-"""Takes one outcome; what it returns is not looked at. One that is no coroutine function is run in a thread."""
+"""Takes one outcome; its result is ignored. A function that is not async runs in a thread."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HookOptions:
-    """How a hook is treated.
+    """Limits and retries of a hook.
 
-    `limit`: how long a handler may take over one outcome. `concurrency`: how many calls it is told of at the same time;
-    the outcomes of one call are told one after the other. After a failure it is told again, at first after `first_wait`
-    and then after waits that double up to `longest_wait`, until `give_up_after` has passed since the first failure: the
-    outcome is then parked. With `most_waiting` outcomes unsettled, none that is new is read.
+    `limit`: how long the handler may take over one outcome. `concurrency`: how many calls it handles at the same time;
+    the outcomes of one call come one after the other. A failed outcome is delivered again after `first_wait`, and then
+    after waits that double up to `longest_wait`, until `give_up_after` has passed since the first failure: it is then
+    parked. While `most_waiting` outcomes are unsettled, no new ones are read.
     """
 
     limit: timedelta = timedelta(seconds=30)
@@ -45,10 +44,10 @@ class HookOptions:
 
 @dataclass(slots=True, kw_only=True)
 class HookCounts:
-    """What a hook was told by this process.
+    """Counts of one hook in this process.
 
     `told` and `failures` count calls of the handler, `parked` outcomes that were given up, `behind` how often events
-    were forgotten before they could be told. `waiting` is how many outcomes are unsettled now.
+    were deleted before they were read. `waiting` is how many outcomes are unsettled now.
     """
 
     told: int = 0
@@ -59,83 +58,60 @@ class HookCounts:
     is_stopped: bool = False
 
 
-class Told(Enum):
-    """What came of telling a handler."""
-
-    TAKEN = auto()
-    FAILED = auto()
-    GONE = auto()
-
-
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What came of telling a handler, why, and how long it asks to be left alone."""
+class HookFailure:
+    """A failure of a handler, and the wait that it asked for."""
 
-    told: Told
-    error: str = ""
-    after: timedelta | None = None
+    error: str
+    wait: timedelta | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Hook:
-    """A handler by its name, and which outcomes it is told."""
+    """A handler with its name and options. `only` are the states whose outcomes it receives, None is all of them."""
 
-    name: str
-    handler: Handler
-    only: frozenset[JobState] | None = None
-    attempts: bool = True
-    options: HookOptions = field(default_factory=HookOptions)
-    counts: HookCounts = field(default_factory=HookCounts)
-    threads: HookThreads = field(default_factory=lambda: HookThreads(HookOptions().concurrency))
+    def __init__(
+        self,
+        name: str,
+        handler: Handler,
+        *,
+        only: Iterable[JobState] | None = None,
+        attempts: bool = True,
+        options: HookOptions | None = None,
+    ) -> None:
+        self.name = name
+        self.options = options or HookOptions()
+        self.counts = HookCounts()
+        self._handler = handler
+        self._only = None if only is None else frozenset(only)
+        self._attempts = attempts
+        self._threads = HookThreads(self.options.concurrency)
 
     def wants(self, event: Event) -> bool:
-        """Whether this hook is told this outcome."""
-        if event.kind is EventKind.ATTEMPTED and not self.attempts:
+        """Whether this hook receives the outcome of an event."""
+        if event.kind is EventKind.ATTEMPTED and not self._attempts:
             return False
-        return self.only is None or event.state in self.only
+        return self._only is None or event.state in self._only
 
-    async def tell(self, outcome: CallOutcome) -> Answer:
-        """Tell the handler, within its limit. Whatever it raises is an answer."""
+    async def deliver(self, outcome: CallOutcome) -> HookFailure | None:
+        """Call the handler, within its limit; gives its failure, if it failed. Raises `HookGoneError` if it does."""
         limit = self.options.limit.total_seconds()
-        with anyio.move_on_after(limit) as scope:
+        with anyio.move_on_after(limit):
             try:
-                await _run(self.handler, outcome, self.threads)
+                await self._call(outcome)
+            except HookGoneError:
+                raise
             except TellAgainError as error:
-                return Answer(Told.FAILED, str(error), error.after)
-            except HookGoneError as error:
-                return Answer(Told.GONE, str(error))
-            except Exception as error:  # noqa: BLE001 - a handler is somebody else's code: no fault of it ends the others
-                return Answer(Told.FAILED, f"{type(error).__name__}: {error}")
-            return Answer(Told.TAKEN)
-        if scope.cancelled_caught:
-            return Answer(Told.FAILED, f"it took longer than {limit:g} s")
-        raise AssertionError("a handler ended in no way")  # pragma: no cover
+                return HookFailure(str(error), error.after)
+            except Exception as error:  # noqa: BLE001 - a fault of one handler must not end the others
+                return HookFailure(f"{type(error).__name__}: {error}")
+            return None
+        return HookFailure(f"it took longer than {limit:g} s")
 
-
-def made_hook(
-    name: str,
-    handler: Handler,
-    *,
-    only: Iterable[JobState] | None,
-    attempts: bool,
-    options: HookOptions | None,
-) -> Hook:
-    """A hook of these parts."""
-    given = options or HookOptions()
-    return Hook(
-        name=name,
-        handler=handler,
-        only=None if only is None else frozenset(only),
-        attempts=attempts,
-        options=given,
-        threads=HookThreads(given.concurrency),
-    )
-
-
-async def _run(handler: Handler, outcome: CallOutcome, threads: HookThreads) -> None:
-    if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None)):  # noqa: B004 - an object with an async __call__
-        answer = handler(outcome)
-    else:
-        answer = await threads.run(handler, outcome)  # it may block
-    if inspect.isawaitable(answer):
-        await answer
+    async def _call(self, outcome: CallOutcome) -> None:
+        handler = self._handler
+        if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None)):  # noqa: B004 - an object with an async __call__
+            result = handler(outcome)
+        else:
+            result = await self._threads.run(handler, outcome)
+        if inspect.isawaitable(result):
+            await result

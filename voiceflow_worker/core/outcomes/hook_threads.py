@@ -1,4 +1,4 @@
-"""The threads of handlers that are no coroutines: so many at most, also of those that hang."""
+"""Threads for handlers that are not async, limited in number even when handlers hang."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Got = TypeVar("Got")
 
 
 class HookThreads:
-    """Runs functions in threads, while fewer than `most` of them run.
+    """Runs functions in threads, at most `most` at a time.
 
-    A thread cannot be ended. One that hangs is left behind when its time is over, and still counts: or each try of each
+    A thread cannot be ended. One that hangs is left behind after its time limit and still counts, or each retry of each
     outcome would leave one more.
     """
 
@@ -28,10 +28,10 @@ class HookThreads:
         self._lock = threading.Lock()
 
     async def run(self, function: Callable[[Given], Got], given: Given) -> Got:
-        """What the function gives. Raises what it raises, and TellAgainError while too many hang."""
+        """The result of the function. Raises what it raises, and TellAgainError while too many threads hang."""
         if self._running >= self._most:
             raise TellAgainError(f"all {self._most} threads of this hook still run: its handler hangs")
-        # A limiter of its own: the others' threads, the store's among them, are not to wait for a handler.
+        # A limiter of its own, so that other threads, such as the store's, do not wait for a handler.
         return await anyio.to_thread.run_sync(
             self._counted, function, given, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
         )

@@ -1,8 +1,8 @@
-"""Hooks: your own functions, told what becomes of calls, at least once and beside everything else."""
+"""Hooks of a program: its own functions, called with each outcome at least once."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -12,14 +12,15 @@ from typing import TypeVar
 import anyio
 from anyio.abc import TaskGroup
 
-from voiceflow_worker.core.outcomes.hook import Handler, Hook, HookCounts, HookOptions, made_hook
+from voiceflow_worker.core.outcomes.hook import Handler, Hook, HookCounts, HookOptions
 from voiceflow_worker.core.outcomes.hook_backlog import SINCE, HookBacklog
 from voiceflow_worker.core.outcomes.hook_lane import LEAVING, HookLane, reader_name
-from voiceflow_worker.core.outcomes.outbox import Cursors, last_sequence
+from voiceflow_worker.core.outcomes.outbox import cursors, last_sequence
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import checked_queue, checked_reader
 from voiceflow_worker.core.ports.queue_names import QueueNames
-from voiceflow_worker.core.ports.retrying import retry_until_available
+from voiceflow_worker.core.ports.record_set import RecordSet
+from voiceflow_worker.core.ports.retrying import Retry
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.job import JobState
 
@@ -27,12 +28,11 @@ LOOK_FOR_QUEUES = timedelta(seconds=5)
 LOOK_EVERY = timedelta(milliseconds=100)
 
 AnyHandler = TypeVar("AnyHandler", bound=Handler)
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParkedOutcome:
-    """An outcome that a hook was not told, after `failures` tries, and will not be. `error` is the last failure."""
+    """An outcome that was given up for a hook after `failures` tries. `error` is the last failure."""
 
     job_id: str
     state: JobState
@@ -43,12 +43,12 @@ class ParkedOutcome:
 
 
 class OutcomeHooks:
-    """Handlers that are told what becomes of calls: of the queue `queue`, or with None of all queues that have workers.
+    """Handlers that receive the outcomes of the queue `queue`, or with None of all queues that have workers.
 
     Each outcome reaches each hook at least once, the outcomes of one call in order; `CallOutcome.id` is the same each
-    time. What a hook still has to be told stands in the store under the hook's name: it goes on after a restart, and of
-    several processes with a hook of that name one tells it at a time. A hook that is new begins with what happens from
-    when this was made. `grace` is how long `stop` lets handlers finish.
+    time. Outcomes that wait are kept in the store under the hook's name: it goes on after a restart, and of several
+    processes with a hook of that name one delivers at a time. A new hook begins with outcomes from the time this object
+    was made. `grace` is how long `stop` lets handlers finish.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class OutcomeHooks:
         self._stopped = anyio.Event()
         self._nap = anyio.CancelScope()
         self._since = store.clock.now()
+        self._retry = Retry(store.clock, what="the hooks")
 
     def on_outcome(
         self,
@@ -72,32 +73,32 @@ class OutcomeHooks:
         attempts: bool = True,
         options: HookOptions | None = None,
     ) -> Callable[[AnyHandler], AnyHandler]:
-        """Tell the decorated function outcomes, under this name, which must stay the same from one start to the next.
+        """Call the decorated function with outcomes, under this name, which must be the same at every start.
 
-        It takes a `CallOutcome`, and may be async or not (it is then run in a thread). Whatever it raises is a failure:
-        the outcome is told again, after waits that grow (`HookOptions`); meanwhile those of other calls go on. It may
-        raise `TellAgainError` to name the wait, and `HookGoneError` to be told no more. `only` are the states that it
-        is told of, `attempts=False` leaves out attempts that are followed by a redial. Raises `InvalidInputError` for a
-        name that is taken or cannot be one, and once these hooks run.
+        It takes a `CallOutcome`, and may be async or not (it then runs in a thread). Any exception is a failure: the
+        outcome is delivered again after waits that grow (`HookOptions`); those of other calls go on meanwhile. The
+        function may raise `TellAgainError` to set the wait, and `HookGoneError` to receive no more. `only` are the
+        states that it receives; `attempts=False` leaves out attempts that are followed by a redial. Raises
+        `InvalidInputError` for a name that is taken or invalid, and once these hooks run.
         """
 
         def register(handler: AnyHandler) -> AnyHandler:
             if checked_reader(name) in self._hooks:
-                raise InvalidInputError(f"there is a hook {name} already: each has a name of its own")
+                raise InvalidInputError(f"there is a hook {name} already: give each hook a name of its own")
             if self._runs:
                 raise InvalidInputError(f"hook {name} comes too late: register hooks before they run")
-            self._hooks[name] = made_hook(name, handler, only=only, attempts=attempts, options=options)
+            self._hooks[name] = Hook(name, handler, only=only, attempts=attempts, options=options)
             return handler
 
         return register
 
     @property
     def counts(self) -> Mapping[str, HookCounts]:
-        """What each hook was told by this process, by its name."""
+        """The counts of each hook in this process, by its name."""
         return MappingProxyType({name: hook.counts for name, hook in self._hooks.items()})
 
     async def run(self) -> None:
-        """Tell the hooks until `stop` is called. A store that is away is waited for."""
+        """Deliver outcomes until `stop` is called; wait while the store is away."""
         self._runs = True
         async with anyio.create_task_group() as everything:
             everything.start_soon(self._end, everything)
@@ -109,27 +110,27 @@ class OutcomeHooks:
             everything.cancel_scope.cancel()
 
     def stop(self) -> None:
-        """Begin nothing new; `run` returns once what is being told has ended, or the grace has."""
+        """Begin no new delivery; `run` returns once those under way have ended, or the grace has."""
         self._stopped.set()
         self._nap.cancel()
         for lane in self._lanes:
             lane.stop()
 
     async def caught_up(self) -> None:
-        """Return when every hook was told what had happened by now, whichever process tells it.
+        """Return when every hook has received the outcomes that are there now, from any process.
 
-        What failed and is told again later does not count, nor do hooks that have stopped. A store that is away is
-        waited for.
+        Outcomes that failed and wait for another try do not count, nor do hooks that have stopped. Waits while the
+        store is away.
         """
         names = [self._queue] if self._queue is not None else await self._known_queues()
         for name in names:
-            end = await self._patiently(partial(last_sequence, self._store.jobs, name))
+            end = await self._retry(partial(last_sequence, self._store.jobs, name))
             for hook in self._hooks.values():
                 while not (hook.counts.is_stopped or await self._has_passed(hook, name, end)):
                     await self._store.clock.sleep(LOOK_EVERY.total_seconds())
 
     async def parked(self, name: str, *, queue: str = "default") -> list[ParkedOutcome]:
-        """The outcomes that a hook was not told, for ninety days. Raises StoreError."""
+        """The outcomes that were given up for a hook, kept for ninety days. Raises StoreError."""
         found = await HookBacklog(self._store, hook=name, queue=queue).parked()
         return [
             ParkedOutcome(
@@ -144,7 +145,7 @@ class OutcomeHooks:
         ]
 
     async def tell_parked_again(self, name: str, *, queue: str = "default") -> int:
-        """Have a hook told again what it was not told; says how many. It begins within a minute. Raises StoreError."""
+        """Deliver parked outcomes again, beginning within a minute; gives their number. Raises StoreError."""
         book = HookBacklog(self._store, hook=name, queue=queue)
         found = await book.parked()
         if found:
@@ -161,8 +162,8 @@ class OutcomeHooks:
             lanes.start_soon(lane.run)
 
     async def _open_each(self, lanes: TaskGroup) -> None:
-        """Tell of every queue, as they come to be known. A queue that is new is told of from its first call on."""
-        since = await self._patiently(self._registered)
+        """Open every queue as it becomes known. A new queue is read from its first call on."""
+        since = await self._retry(self._registered)
         opened: set[str] = set()
         while not self._stopped.is_set():
             for queue in sorted(set(await self._known_queues()) - opened):
@@ -174,27 +175,23 @@ class OutcomeHooks:
                 await self._store.clock.sleep(LOOK_FOR_QUEUES.total_seconds())
 
     async def _registered(self) -> Mapping[str, datetime]:
-        """Since when each hook is told of all queues."""
-        if not self._hooks:
-            return {}
-        now = self._store.clock.now()
-        values = dict.fromkeys(self._hooks, self._since.isoformat())
-        stands = await self._store.records.put_if_absent(SINCE, values, expires_at=None, now=now)
-        return {name: datetime.fromisoformat(text) for name, text in stands.items()}
+        """The time from which each hook receives the outcomes of all queues."""
+        since = RecordSet(
+            self._store, SINCE, write=datetime.isoformat, read=lambda _, text: datetime.fromisoformat(text)
+        )
+        standing = await since.add(dict.fromkeys(self._hooks, self._since))
+        return {name: at or self._since for name, at in standing.items()}
 
     async def _known_queues(self) -> list[str]:
-        return await self._patiently(lambda: QueueNames(self._store.records).known(now=self._store.clock.now()))
+        return await self._retry(QueueNames(self._store).known)
 
     async def _has_passed(self, hook: Hook, queue: str, sequence: int) -> bool:
         name = reader_name(hook.name, queue)
-        cursor = await self._patiently(partial(Cursors(self._store).load, name))
+        cursor = (await self._retry(partial(cursors(self._store).get, [name]))).get(name)
         return cursor is not None and cursor.sequence >= sequence
 
     async def _end(self, everything: TaskGroup) -> None:
-        """A stop is not held up: neither by a handler that never ends, nor by a store that is away."""
+        """End `run` in time after a stop, also when a handler never ends or the store is away."""
         await self._stopped.wait()
         await anyio.sleep(self._grace.total_seconds() + LEAVING)
         everything.cancel_scope.cancel()
-
-    async def _patiently(self, trip: Callable[[], Awaitable[T]]) -> T:
-        return await retry_until_available(trip, clock=self._store.clock, what="the hooks")

@@ -1,124 +1,136 @@
-"""The outbox of a queue as its readers see it: where to begin, what comes next, and what nobody can read any more.
+"""The outbox of a queue: the events of its outcomes, and the place of each reader in them.
 
-Events are kept as long as ended jobs are (`CallPolicy.retention`, 30 days); then the sweep forgets them, read or not.
-It leaves a record of that, so that a reader who comes too late is told instead of missing something silently.
+Events are kept as long as ended jobs (`CallPolicy.retention`, 30 days). Then the sweep deletes them, read or not, and
+records until when, so that a reader that comes too late can report the gap.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from voiceflow_worker.core.ports import Event, EventKind, Jobs, Records, Store
+import structlog
+
+from voiceflow_worker.core.ports import Event, EventKind, Jobs, Store
+from voiceflow_worker.core.ports.record_set import RecordSet
 from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.records.call_outcome import CallOutcome, OutcomeKind
+from voiceflow_worker.model.text.moment import in_words
 
 FORGOTTEN = "forgotten-events"
 CURSORS = "outcome-cursor"
+LOOK_EVERY = timedelta(milliseconds=200)
 LOOK_FOR_FORGOTTEN = timedelta(minutes=1)
+SAVE_IDLE = timedelta(hours=1)
+"""How often a reader without new outcomes stores that it has missed nothing."""
 
-_TELLS = {EventKind.ENDED: OutcomeKind.ENDED, EventKind.ATTEMPTED: OutcomeKind.ATTEMPTED}
+_KINDS = {EventKind.ENDED: OutcomeKind.ENDED, EventKind.ATTEMPTED: OutcomeKind.ATTEMPTED}
+
+_log = structlog.get_logger("voiceflow.outcomes")
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Where a reader is: behind the event `sequence`; of what happened before `at` it has missed nothing."""
+    """The place of a reader: behind the event `sequence`. It has missed nothing that happened before `at`."""
 
     sequence: int
     at: datetime
 
 
-class Cursors:
-    """Cursors of readers, kept by their name for good."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    async def load(self, name: str) -> Cursor | None:
-        """Where this reader is; None if it never began."""
-        found = await self._store.records.get(CURSORS, [name], now=self._store.clock.now())
-        if name not in found:
-            return None
-        try:
-            told = json.loads(found[name])
-            return Cursor(int(told["sequence"]), datetime.fromisoformat(told["at"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoreVersionError(
-                f"where reader {name} is cannot be read by this version of voiceflow-worker ({error}): a newer one "
-                "wrote it. Upgrade this installation; nothing was told."
-            ) from error
-
-    async def save(self, name: str, cursor: Cursor) -> None:
-        """Where this reader is from now on."""
-        text = json.dumps({"sequence": cursor.sequence, "at": cursor.at.isoformat()})
-        await self._store.records.put(CURSORS, {name: text}, expires_at=None, now=self._store.clock.now())
-
-
 class OutboxReader:
-    """Reads the outcomes of one queue from a cursor on."""
+    """Reads the outcomes of one queue, from its place on.
 
-    def __init__(self, store: Store, queue: str, cursor: Cursor) -> None:
+    With a name the place is kept in the store; whoever reads under that name must hold its lease. A reader without a
+    stored place begins with the first event at `since` or later. Methods raise StoreError.
+    """
+
+    def __init__(self, store: Store, queue: str, *, name: str | None, since: datetime) -> None:
         self._store = store
         self._queue = queue
+        self._name = name
+        self._since = since
+        self._cursors = cursors(store)
+        self._saved: Cursor | None = None
         self._looked_for_forgotten: float | None = None
-        self.cursor = cursor
-        """Behind what was read last."""
+        self.cursor = Cursor(0, since)
+        """Behind the last event that was read."""
+        self.is_behind = True
+        """Whether there was more to read at the last look."""
+        self.gaps = 0
+        """How often events were deleted before they were read."""
 
-    async def page(self, *, limit: int = 100) -> Sequence[Event]:
-        """The next events that tell outcomes; none may also mean that others were read. Raises StoreError."""
+    async def open(self) -> None:
+        """Go to the stored place; a new reader stores where it begins."""
+        saved = await self._load()
+        if saved is None:
+            saved = await _cursor_since(self._store, self._queue, self._since)
+            await self._store_place(saved)
+        self.cursor = self._saved = saved
+
+    async def is_overtaken(self) -> bool:
+        """Whether the stored place is another than this reader stored last; True before `open`."""
+        return self._saved is None or await self._load() != self._saved
+
+    async def page(self, *, limit: int = 100) -> list[Event]:
+        """The next events with outcomes. An empty page may also mean that events of other kinds were read."""
+        await self._look_for_gap()
         before = self._store.clock.now()
         events = await self._store.jobs.events(self._queue, after=self.cursor.sequence, limit=limit)
         self.is_behind = len(events) == limit
         at = max(self.cursor.at, events[-1].at if self.is_behind else before)
         self.cursor = Cursor(events[-1].sequence if events else self.cursor.sequence, at)
-        return [event for event in events if event.kind in _TELLS]
+        return [event for event in events if event.kind in _KINDS]
 
-    is_behind = True
-    """Whether there was more to read when it looked last."""
+    async def save(self, cursor: Cursor) -> None:
+        """Store a place up to which everything is done, if it has moved; where only time has passed, once an hour."""
+        saved = self._saved
+        if saved is None or cursor.sequence != saved.sequence or cursor.at - saved.at >= SAVE_IDLE:
+            await self._store_place(cursor)
 
-    async def missed_until(self) -> datetime | None:
-        """If events were forgotten that this reader had not read: until when. Told once; looks once a minute."""
-        now = self._store.clock.monotonic()
-        last = self._looked_for_forgotten
+    async def _load(self) -> Cursor | None:
+        return None if self._name is None else (await self._cursors.get([self._name])).get(self._name)
+
+    async def _store_place(self, cursor: Cursor) -> None:
+        if self._name is not None:
+            await self._cursors.put({self._name: cursor})
+        self._saved = cursor
+
+    async def _look_for_gap(self) -> None:
+        now, last = self._store.clock.monotonic(), self._looked_for_forgotten
         if last is not None and now - last < LOOK_FOR_FORGOTTEN.total_seconds():
-            return None
+            return
+        forgotten = (await forgotten_before(self._store).get([self._queue])).get(self._queue)
         self._looked_for_forgotten = now
-        forgotten = await forgotten_before(self._store, self._queue)
         if forgotten is None or forgotten <= self.cursor.at:
-            return None
+            return
         self.cursor = replace(self.cursor, at=forgotten)
-        return forgotten
+        self.gaps += 1
+        _log.error(
+            "outcomes were forgotten before they were read; look at the calls themselves for those",
+            reader=self._name or "a stream",
+            queue=self._queue,
+            before=in_words(forgotten),
+        )
 
 
-def told_by(event: Event, job: Job) -> CallOutcome:
-    """The outcome that an event tells of its job."""
+def cursors(store: Store) -> RecordSet[Cursor]:
+    """The places of readers by their names, kept for good."""
+    return RecordSet(store, CURSORS, write=_cursor_text, read=_cursor, unreadable=_refused_cursor)
+
+
+def forgotten_before(store: Store) -> RecordSet[datetime]:
+    """By queue, the time before which its events were deleted."""
+    return RecordSet(store, FORGOTTEN, write=datetime.isoformat, read=lambda _, text: datetime.fromisoformat(text))
+
+
+def outcome_of(event: Event, job: Job) -> CallOutcome:
+    """The outcome that an event reports of its job."""
     return CallOutcome(
-        job=job, kind=_TELLS[event.kind], state=event.state, post=event.post, at=event.at, sequence=event.sequence
+        job=job, kind=_KINDS[event.kind], state=event.state, post=event.post, at=event.at, sequence=event.sequence
     )
-
-
-async def forgotten_before(store: Store, queue: str) -> datetime | None:
-    """The time before which events of the queue were forgotten; None if none ever were."""
-    found = await store.records.get(FORGOTTEN, [queue], now=store.clock.now())
-    return datetime.fromisoformat(found[queue]) if queue in found else None
-
-
-async def remember_forgotten(records: Records, queue: str, *, before: datetime, now: datetime) -> None:
-    """Tell readers that events from before this time are gone."""
-    await records.put(FORGOTTEN, {queue: before.isoformat()}, expires_at=None, now=now)
-
-
-async def cursor_since(store: Store, queue: str, since: datetime) -> Cursor:
-    """The cursor in front of the first event that happened at this time or later."""
-
-    async def is_in_front(sequence: int) -> bool:
-        found = await store.jobs.events(queue, after=sequence, limit=1)
-        return not found or found[0].at >= since
-
-    return Cursor(await _least(is_in_front), since)
 
 
 async def last_sequence(jobs: Jobs, queue: str) -> int:
@@ -130,8 +142,18 @@ async def last_sequence(jobs: Jobs, queue: str) -> int:
     return await _least(is_last)
 
 
+async def _cursor_since(store: Store, queue: str, since: datetime) -> Cursor:
+    """The cursor in front of the first event that happened at this time or later."""
+
+    async def is_in_front(sequence: int) -> bool:
+        found = await store.jobs.events(queue, after=sequence, limit=1)
+        return not found or found[0].at >= since
+
+    return Cursor(await _least(is_in_front), since)
+
+
 async def _least(holds: Callable[[int], Awaitable[bool]]) -> int:
-    """The smallest number from 0 on for which `holds`, which then holds for all larger ones: some 40 looks at most.
+    """The smallest number from 0 on for which `holds`, which then holds for all larger ones, in some 40 looks at most.
 
     Sequences only grow, and events are stored in about the order of their times, so a place among millions of events is
     found without reading them.
@@ -148,3 +170,19 @@ async def _least(holds: Callable[[int], Awaitable[bool]]) -> int:
         else:
             low = middle
     return high
+
+
+def _cursor_text(cursor: Cursor) -> str:
+    return json.dumps({"sequence": cursor.sequence, "at": cursor.at.isoformat()})
+
+
+def _cursor(_: str, text: str) -> Cursor:
+    fields = json.loads(text)
+    return Cursor(int(fields["sequence"]), datetime.fromisoformat(fields["at"]))
+
+
+def _refused_cursor(name: str, error: Exception) -> Cursor:
+    raise StoreVersionError(
+        f"the place of reader {name} cannot be read by this version of voiceflow-worker ({error}): a newer one wrote "
+        "it. Upgrade this installation; nothing was delivered."
+    ) from error

@@ -1,4 +1,4 @@
-"""Heartbeats: who works and who listens, as records that end by themselves."""
+"""Heartbeats of workers and webhook receivers: records that end by themselves."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.record_set import RecordSet
 
 FRESH = timedelta(seconds=30)
 EVERY = timedelta(seconds=5)
@@ -19,7 +20,7 @@ RECEIVERS = "receiver"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerBeat:
-    """What a worker tells of itself: `rate` in calls per second over the last seconds, `in_flight` POSTs."""
+    """One heartbeat of a worker: `rate` in calls per second over the last seconds, `in_flight` POSTs."""
 
     worker_id: str
     queue: str
@@ -27,65 +28,72 @@ class WorkerBeat:
     in_flight: int
 
 
-def _beat(text: str) -> WorkerBeat | None:
-    """What was told. It is only shown: what another version tells besides is left out, and what is no beat, too."""
-    try:
-        told: dict[str, Any] = json.loads(text)
-        return WorkerBeat(
-            worker_id=told["worker_id"], queue=told["queue"], rate=float(told["rate"]), in_flight=int(told["in_flight"])
-        )
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _menus(text: str) -> Sequence[str]:
-    """The menus that a receiver told of; none for one of an older version."""
-    try:
-        told: dict[str, Any] = json.loads(text)
-        return [str(name) for name in told.get("menus", ())]
-    except (ValueError, AttributeError, TypeError):
-        return []
-
-
 class Heartbeats:
-    """Writes and reads heartbeats in a store. `menus` are the names of those that this receiver answers calls by."""
+    """Writes and reads heartbeats in a store. `menus` are the names of the menus of this receiver.
+
+    A heartbeat is only shown: fields of other versions, and heartbeats that cannot be read, are ignored.
+    """
 
     def __init__(self, store: Store, *, menus: Sequence[str] = ()) -> None:
-        self._store = store
-        self._told = json.dumps({"menus": list(menus)} if menus else {})
+        self._menus = list(menus)
+        self._workers = RecordSet(
+            store, WORKERS, write=_beat_text, read=_beat, keep_for=FRESH, unreadable=lambda _key, _error: None
+        )
+        self._receivers = RecordSet(
+            store, RECEIVERS, write=_menus_text, read=_menus, keep_for=FRESH, unreadable=lambda _key, _error: []
+        )
 
     async def worker(self, beat: WorkerBeat) -> None:
-        """Tell that a worker is alive."""
-        await self._put(WORKERS, f"{beat.queue}/{beat.worker_id}", json.dumps(asdict(beat)))
+        """Store the heartbeat of a worker."""
+        await self._workers.put({_key(beat): beat})
 
     async def worker_left(self, beat: WorkerBeat) -> None:
-        """Tell that a worker stopped in order."""
-        await self._store.records.delete(WORKERS, {f"{beat.queue}/{beat.worker_id}": None})
+        """Delete the heartbeat of a worker that has stopped."""
+        await self._workers.remove([_key(beat)])
 
     async def workers(self, queue: str) -> Sequence[WorkerBeat]:
         """The workers of a queue that are alive."""
-        now = self._store.clock.now()
-        found = await self._store.records.scan(WORKERS, now=now, prefix=f"{queue}/")
-        beats = [_beat(text) for _, text in found]
-        return [beat for beat in beats if beat is not None]
+        return await self._workers.values(prefix=f"{queue}/")
 
     async def receiver(self, name: str) -> None:
-        """Tell that a webhook receiver listens for this store."""
-        await self._put(RECEIVERS, name, self._told)
+        """Store the heartbeat of a webhook receiver."""
+        await self._receivers.put({name: self._menus})
 
     async def receiver_left(self, name: str) -> None:
-        """Tell that a receiver stopped in order."""
-        await self._store.records.delete(RECEIVERS, {name: None})
+        """Delete the heartbeat of a receiver that has stopped."""
+        await self._receivers.remove([name])
 
     async def has_receiver(self) -> bool:
         """Whether any receiver listens: its heartbeat is younger than 30 s."""
-        return bool(await self._store.records.scan(RECEIVERS, now=self._store.clock.now(), limit=1))
+        return bool(await self._receivers.page(limit=1))
 
     async def menus(self) -> Sequence[str]:
-        """The menus that receivers which listen answer calls by, sorted."""
-        found = await self._store.records.scan(RECEIVERS, now=self._store.clock.now())
-        return sorted({menu for _, text in found for menu in _menus(text)})
+        """The menus of all receivers that listen, sorted."""
+        return sorted({menu for menus in await self._receivers.values() for menu in menus})
 
-    async def _put(self, namespace: str, key: str, value: str) -> None:
-        now = self._store.clock.now()
-        await self._store.records.put(namespace, {key: value}, expires_at=now + FRESH, now=now)
+
+def _key(beat: WorkerBeat) -> str:
+    return f"{beat.queue}/{beat.worker_id}"
+
+
+def _beat_text(beat: WorkerBeat) -> str:
+    return json.dumps(asdict(beat))
+
+
+def _beat(_: str, text: str) -> WorkerBeat:
+    fields: dict[str, Any] = json.loads(text)
+    return WorkerBeat(
+        worker_id=fields["worker_id"],
+        queue=fields["queue"],
+        rate=float(fields["rate"]),
+        in_flight=int(fields["in_flight"]),
+    )
+
+
+def _menus_text(menus: Sequence[str]) -> str:
+    return json.dumps({"menus": menus} if menus else {})
+
+
+def _menus(_: str, text: str) -> Sequence[str]:
+    fields: dict[str, Any] = json.loads(text)
+    return [str(name) for name in fields.get("menus", ())]

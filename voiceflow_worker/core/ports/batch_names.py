@@ -1,4 +1,4 @@
-"""The names of a queue's batches, kept when calls are enqueued: a typing error can be answered with near ones."""
+"""Names of the batches of a queue, from which near ones are suggested for a mistyped name."""
 
 from __future__ import annotations
 
@@ -8,61 +8,43 @@ from difflib import get_close_matches
 from urllib.parse import quote, unquote
 
 from voiceflow_worker.core.ports import Query, Store
+from voiceflow_worker.core.ports.record_set import text_records
 
 NAMES = "batch-name"
 KEPT_FOR = timedelta(days=400)
 MOST_READ = 5000
-"""How many names are looked through for near ones."""
-_PAGE = 1000
+"""How many names are searched for near ones."""
 
 
 class BatchNames:
-    """Knows which batches of a queue have calls. Names are hints: only the jobs themselves say that a batch is there.
+    """The names of a queue's batches.
 
-    A batch that an older version enqueued has no name here, and is found all the same.
+    They are hints: only the jobs prove that a batch exists. A batch enqueued by an older version has no name here.
     """
 
     def __init__(self, store: Store, queue: str) -> None:
         self._store = store
         self._queue = queue
+        self._names = text_records(store, NAMES, keep_for=KEPT_FOR)
+        self._prefix = f"{queue}/"
         self._kept: set[str] = set()
 
     async def keep(self, batch_ids: Iterable[str | None]) -> None:
-        """Keep these names, each once in the life of this object. Raises StoreError."""
+        """Store these names, each once in the life of this object. Raises StoreError."""
         new = {batch_id for batch_id in batch_ids if batch_id is not None} - self._kept
-        if not new:
-            return
-        now = self._store.clock.now()
-        values = {self._prefix + quote(batch_id, safe=""): "" for batch_id in new}
-        await self._store.records.put(NAMES, values, expires_at=now + KEPT_FOR, now=now)
+        await self._names.put({self._prefix + quote(batch_id, safe=""): "" for batch_id in new})
         self._kept |= new
 
     async def has_calls(self, batch_id: str) -> bool:
-        """Whether the queue holds a call of this batch."""
+        """Whether the queue has a call of this batch."""
         return bool(await self._store.jobs.find(Query(queue=self._queue, batch_id=batch_id, limit=1)))
 
     async def near(self, batch_id: str) -> list[str]:
         """At most three batches with calls whose names resemble this one, the likeliest first."""
         spelled: dict[str, list[str]] = {}
-        for name in await self._names():
+        for key, _ in await self._names.page(prefix=self._prefix, limit=MOST_READ):
+            name = unquote(key.removeprefix(self._prefix))
             spelled.setdefault(name.casefold(), []).append(name)
         near = get_close_matches(batch_id.casefold(), spelled, n=3)
         found = [name for each in near for name in spelled[each] if name != batch_id]
         return [name for name in found[:3] if await self.has_calls(name)]
-
-    async def _names(self) -> list[str]:
-        names: list[str] = []
-        after = ""
-        while len(names) < MOST_READ:
-            page = await self._store.records.scan(
-                NAMES, now=self._store.clock.now(), prefix=self._prefix, after=after, limit=_PAGE
-            )
-            names += [unquote(key.removeprefix(self._prefix)) for key, _ in page]
-            if len(page) < _PAGE:
-                break
-            after = page[-1][0]
-        return names
-
-    @property
-    def _prefix(self) -> str:
-        return f"{self._queue}/"

@@ -1,4 +1,4 @@
-"""Turns: of several processes that could do the same thing, one does it at a time."""
+"""Leases by which one of several processes does a task at a time."""
 
 from __future__ import annotations
 
@@ -6,50 +6,74 @@ from datetime import timedelta
 
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_worker_id
+from voiceflow_worker.errors import StoreReadOnlyError, StoreUnavailableError
 
 NAMESPACE = "turn"
 LENGTH = timedelta(seconds=30)
-"""How long a turn lasts that is not renewed: so long does nothing happen after its holder was killed."""
+"""How long a lease lasts that is not renewed: after its holder was killed, nothing happens for so long."""
 RENEW = timedelta(seconds=10)
+RETRY = timedelta(seconds=1)
 
 
 class LeaderLease:
-    """One process's claim to a turn of this name.
+    """One process's claim to a task of this name.
 
-    A lease, and no lock: a holder that stands still for longer than `LENGTH` has lost it and does not know yet. What is
-    done under a turn must bear being done twice.
+    A process that stands still for longer than `length` loses the lease without noticing. What is done under a lease
+    must therefore be safe to do twice.
     """
 
-    def __init__(self, store: Store, name: str) -> None:
-        self._store = store
+    def __init__(self, store: Store, name: str, *, namespace: str = NAMESPACE, length: timedelta | None = None) -> None:
+        self._records = store.records
+        self._clock = store.clock
         self._name = name
+        self._namespace = namespace
+        self._length = length or LENGTH
         self._token = new_worker_id()
         self._taken_at: float | None = None
 
     @property
     def is_fresh(self) -> bool:
-        """Whether it was taken or renewed so lately that nobody asks again yet."""
-        taken = self._taken_at
-        return taken is not None and self._store.clock.monotonic() - taken < RENEW.total_seconds()
+        """Whether it was taken or renewed so recently that it need not be renewed yet."""
+        return self._age < RENEW.total_seconds()
 
     @property
     def is_over(self) -> bool:
-        """Whether it may be another's by now: it was never taken, or not renewed for too long."""
-        taken = self._taken_at
-        return taken is None or self._store.clock.monotonic() - taken >= LENGTH.total_seconds()
+        """Whether another process may have it: it was never taken, or not renewed in time."""
+        return self._age >= self._length.total_seconds()
+
+    async def is_free(self) -> bool:
+        """Whether no process has it, this one included. Raises StoreError."""
+        return not await self._records.get(self._namespace, [self._name], now=self._clock.now())
 
     async def take(self) -> bool:
-        """Take the turn, or renew it; False while it is another's. Raises StoreError."""
-        clock = self._store.clock
-        asked, now = clock.monotonic(), clock.now()
-        stands = await self._store.records.put_if_absent(
-            NAMESPACE, {self._name: self._token}, expires_at=now + LENGTH, now=now
+        """Take the lease, or renew it; False while another process has it. Raises StoreError."""
+        asked, now = self._clock.monotonic(), self._clock.now()
+        standing = await self._records.put_if_absent(
+            self._namespace, {self._name: self._token}, expires_at=now + self._length, now=now
         )
-        is_ours = stands.get(self._name) == self._token
+        is_ours = standing.get(self._name) == self._token
         self._taken_at = asked if is_ours else None
         return is_ours
 
+    async def keep(self) -> None:
+        """Renew the lease until another process has it, or until it may be over because the store is away."""
+        pause = RENEW
+        while True:
+            await self._clock.sleep(pause.total_seconds())
+            pause = RENEW
+            try:
+                if not await self.take():
+                    return
+            except (StoreUnavailableError, StoreReadOnlyError):
+                pause = RETRY
+                if self.is_over:
+                    return
+
     async def give_back(self) -> None:
-        """End the turn, if it is ours. Raises StoreError."""
+        """End the lease, if this process has it. Raises StoreError."""
         self._taken_at = None
-        await self._store.records.delete(NAMESPACE, {self._name: self._token})
+        await self._records.delete(self._namespace, {self._name: self._token})
+
+    @property
+    def _age(self) -> float:
+        return float("inf") if self._taken_at is None else self._clock.monotonic() - self._taken_at

@@ -1,27 +1,23 @@
-"""The queues of a store, by name: what was asked of one queue may have been done by another."""
+"""Names of the queues of a store that ever had a worker."""
 
 from __future__ import annotations
 
-from datetime import datetime
-
-from voiceflow_worker.core.ports import Records
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.record_set import text_records
 
 NAMESPACE = "queue"
 
 
 class QueueNames:
-    """Remembers, for good, which queues ever had a worker: only those have POSTs."""
+    """The queues that ever had a worker, kept for good: only those have POSTs."""
 
-    def __init__(self, records: Records) -> None:
-        self._records = records
+    def __init__(self, store: Store) -> None:
+        self._names = text_records(store, NAMESPACE)
 
-    async def remember(self, queue: str, *, now: datetime) -> None:
-        """A worker of this queue begins."""
-        await self._records.put(NAMESPACE, {queue: ""}, expires_at=None, now=now)
+    async def remember(self, queue: str) -> None:
+        """Add a queue, when a worker of it starts."""
+        await self._names.put({queue: ""})
 
-    async def known(self, *, now: datetime) -> list[str]:
-        """All names."""
-        names: list[str] = []
-        while page := await self._records.scan(NAMESPACE, now=now, after=names[-1] if names else ""):
-            names += [name for name, _ in page]
-        return names
+    async def known(self) -> list[str]:
+        """All names, sorted."""
+        return [name for name, _ in await self._names.all()]

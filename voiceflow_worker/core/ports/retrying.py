@@ -1,4 +1,4 @@
-"""Trips to the store that are made again until they succeed."""
+"""Trips to the store that are repeated until they succeed."""
 
 from __future__ import annotations
 
@@ -18,14 +18,21 @@ _log = structlog.get_logger("voiceflow.outcomes")
 T = TypeVar("T")
 
 
-async def retry_until_available(trip: Callable[[], Awaitable[T]], *, clock: Clock, what: str) -> T:
-    """Make a trip until the store can be used, a second apart; the first failure is told, saying `what` waits."""
-    told = False
-    while True:
-        try:
-            return await trip()
-        except (StoreUnavailableError, StoreReadOnlyError) as error:
-            if not told:
-                _log.warning("the store cannot be used; trying again", what=what, error=str(error))
-            told = True
-            await clock.sleep(STORE_AWAY.total_seconds())
+class Retry:
+    """Repeats a trip every second until the store can be used. The first failure is logged, naming `what` waits."""
+
+    def __init__(self, clock: Clock, *, what: str) -> None:
+        self._clock = clock
+        self._what = what
+
+    async def __call__(self, trip: Callable[[], Awaitable[T]]) -> T:
+        """The result of the trip. Raises what waiting does not mend."""
+        is_logged = False
+        while True:
+            try:
+                return await trip()
+            except (StoreUnavailableError, StoreReadOnlyError) as error:
+                if not is_logged:
+                    _log.warning("the store cannot be used; trying again", what=self._what, error=str(error))
+                is_logged = True
+                await self._clock.sleep(STORE_AWAY.total_seconds())

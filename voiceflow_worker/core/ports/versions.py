@@ -1,4 +1,4 @@
-"""Records of another version: what cannot be read is left out, and told once."""
+"""Reports of stored values that only a newer version can read."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import structlog
 _log = structlog.get_logger("voiceflow.store")
 
 
-def tell_left_out(what: str, why: Exception) -> None:
-    """Tell, once in this process, that `what` was left out because this version cannot read it."""
-    _tell(what, str(why))
+def report_unreadable(record: str, error: Exception) -> None:
+    """Log, once in this process, that a record was left out because this version cannot read it."""
+    _report(record, str(error))
 
 
 @lru_cache(maxsize=1024)
-def _tell(what: str, why: str) -> None:
+def _report(record: str, reason: str) -> None:
     _log.error(
         "a record is left out: a newer version of voiceflow-worker wrote it; upgrade this installation",
-        record=what,
-        reason=why,
+        record=record,
+        reason=reason,
     )

@@ -59,7 +59,7 @@ class Changes:
 
     def __init__(self, store: Store, policy: CallPolicy) -> None:
         self._store = store
-        self._sessions = Sessions(store.records)
+        self._sessions = Sessions(store)
         self._suppression = SuppressionList(store)
         self._numbers = NumberLocks(store.records, policy)
         self._batcher: Batcher[_Change, Changed] = Batcher(self._flush)
@@ -177,7 +177,7 @@ class Changes:
     async def _remember(self, sessions: Mapping[str, str]) -> None:
         for wait in REMEMBER_RETRIES:
             try:
-                return await self._sessions.remember(sessions, now=self._store.clock.now())
+                return await self._sessions.remember(sessions)
             except StoreError as error:
                 _log.warning("the store did not take sessions; they are offered again", error=str(error))
                 await self._store.clock.sleep(wait)

@@ -24,7 +24,6 @@ from voiceflow_worker.model.jobs.call_log import LoggedSession, SessionBook, Win
 from voiceflow_worker.model.jobs.evidence import charged, session_of
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, Post
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.reports.charge import Charge
 
 
 @dataclass(slots=True, kw_only=True)
@@ -100,7 +99,7 @@ class Prices:
         charge = session.charge if session is not None and len(session.legs) >= case.legs else None
         if charge is None:
             return
-        apply = partial(_charged, number=case.number, session_id=case.session_id, charge=charge)
+        apply = partial(charged, number=case.number, session_id=case.session_id, charge=charge)
         with contextlib.suppress(JobError):  # it was deleted meanwhile
             await self._changes.change(case.job_id, apply)
             total.priced += 1
@@ -133,10 +132,6 @@ class Prices:
     def _range(self, group: Sequence[_Case]) -> Window:
         until = max(case.window.until for case in group) + self._policy.longest_call
         return Window(group[0].window.since - MARGIN, min(until, self._store.clock.now() + timedelta(seconds=1)))
-
-
-def _charged(job: Job, *, number: int, session_id: str, charge: Charge) -> Job:
-    return charged(job, number, session_id=session_id, charge=charge)
 
 
 def _legs(post: Post) -> int:

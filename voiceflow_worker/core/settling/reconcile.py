@@ -19,7 +19,7 @@ from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.core.ports import CallLog, Order, Query, Store
 from voiceflow_worker.core.ports.gather import gather
-from voiceflow_worker.core.ports.identity import new_revision
+from voiceflow_worker.core.ports.leader_lease import LeaderLease
 from voiceflow_worker.core.ports.queue_names import QueueNames
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.sessions import KEPT, Sessions
@@ -109,8 +109,9 @@ class Reconciler:
         self._policy = policy
         self._changes = changes or Changes(store, policy)
         self._settler = Settler(store, policy, changes=self._changes)
-        self._sessions = Sessions(store.records)
-        self._queues = QueueNames(store.records)
+        self._sessions = Sessions(store)
+        self._queues = QueueNames(store)
+        self._lease = LeaderLease(store, queue, namespace=TURNS, length=EVERY)
         self._turns = 0
 
     async def due(self) -> Reconciled:
@@ -118,11 +119,12 @@ class Reconciler:
 
         Raises `CallLogError`, having changed nothing: the next turn tries again. Raises `StoreError`.
         """
-        now = self._store.clock.now()
-        if await self._store.records.get(TURNS, [self._queue], now=now):
+        if not await self._lease.is_free():
             return Reconciled()
+        now = self._store.clock.now()
         groups = _spans(self._cases(await self._overdue(now)))
-        if not groups or not await self._takes_turn(now):
+        # The lease is never given back, and so used up also when the log fails: it is not asked for in a loop.
+        if not groups or not await self._lease.take():
             return Reconciled()
         # One after the other: calls of a time of which there is no log to be had must not keep the others waiting.
         self._turns += 1
@@ -185,12 +187,6 @@ class Reconciler:
         skew = self._policy.clock_skew
         return [_Case(job, post, window_of(post, skew=skew)) for job, post in posts if post is not None]
 
-    async def _takes_turn(self, now: datetime) -> bool:
-        # A turn is used up when it was taken, not when it went well: a log that fails is not asked for in a loop.
-        token = new_revision()
-        standing = await self._store.records.put_if_absent(TURNS, {self._queue: token}, expires_at=now + EVERY, now=now)
-        return standing[self._queue] == token
-
     def _range(self, group: Sequence[_Case], now: datetime) -> Window:
         # To the end of the longest call: which of a row's times the range is of is not documented.
         until = max(case.window.until for case in group) + self._policy.longest_call
@@ -225,7 +221,7 @@ class Reconciler:
             return Match(reason="too long ago to know which other calls the log of 8x8 may mean")
         # The other POSTs first: one that learns its session after this look is in it without one, and so a rival.
         others = await self._others(case)
-        owners = await self._sessions.find([each.session_id for each, _ in looks if each.session_id], now=now)
+        owners = await self._sessions.find([each.session_id for each, _ in looks if each.session_id])
         for session_id, owner in owners.items():
             if owner == (case.job.id, case.post.number):
                 return Match(session=book.get(session_id))
@@ -240,7 +236,7 @@ class Reconciler:
             return match
         shifted = {each.session_id for each in book.at_another_hour(case.job, case.window)}
         if shifted:
-            known = await self._sessions.find([each for each in shifted if each], now=self._store.clock.now())
+            known = await self._sessions.find([each for each in shifted if each])
             shifted -= {*known, *(post.session_id for post in await self._others(case) if post.session_id is not None)}
         if not shifted:
             return match
@@ -248,7 +244,7 @@ class Reconciler:
 
     async def _others(self, case: _Case) -> list[Post]:
         """All other POSTs of the store with the same source and destination."""
-        names = {self._queue, *await self._queues.known(now=self._store.clock.now())}
+        names = {self._queue, *await self._queues.known()}
         posts: list[Post] = []
         for name, number in product(sorted(names), spellings(case.job.destination)):
             query = Query(queue=name, destination=number, limit=None)
@@ -261,13 +257,8 @@ class Reconciler:
         """Summaries that name no call, of sessions that are not in the log: one may be of a call that has no row."""
         if self._policy.missing_means is not MissingMeans.NOT_PLACED:
             return []
-        unnamed: list[Outcome | None] = []
-        now = self._store.clock.now()
-        after = ""
-        while page := await self._sessions.all_parked(after=after, limit=PAGE, now=now):
-            unnamed += [outcome for session_id, outcome in page if book.get(session_id) is None]
-            after = page[-1][0]
-        return unnamed
+        parked = await self._sessions.all_parked()
+        return [outcome for session_id, outcome in parked if book.get(session_id) is None]
 
     # -- what follows ------------------------------------------------------------------------------------------------
 
@@ -312,7 +303,7 @@ class Reconciler:
     async def _place(self, case: _Case, session: LoggedSession, session_id: str) -> Job:
         now = self._store.clock.now()
         # A summary that waits for the session tells more than its rows do: the error code, for one.
-        is_parked = bool(await self._sessions.parked([session_id], now=now))
+        is_parked = bool(await self._sessions.parked([session_id]))
         apply = partial(
             found_placed,
             number=case.post.number,

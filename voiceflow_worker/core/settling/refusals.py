@@ -15,6 +15,7 @@ import structlog
 
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_worker_id
+from voiceflow_worker.core.ports.record_set import RecordSet
 from voiceflow_worker.core.settling.voice_check import voices_of
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
@@ -38,32 +39,40 @@ _log = structlog.get_logger("voiceflow.refusals")
 
 
 class BatchLimits:
-    """What was set for a batch when it was enqueued: after how many refusals in a row it is held."""
+    """The number of refusals in a row that holds a batch, set when it is enqueued. Methods raise StoreError."""
 
     def __init__(self, store: Store) -> None:
-        self._records = store.records
-        self._clock = store.clock
+        self._limits = RecordSet(
+            store, LIMITS, write=_limit_text, read=_limit, keep_for=LIMITS_KEPT, unreadable=_default_limit
+        )
 
     async def put(self, queue: str, batch_id: str, *, stop_after_refused: int) -> None:
-        """Set the number for a batch; 0 is never."""
-        now = self._clock.now()
-        text = json.dumps({"stop_after_refused": stop_after_refused})
-        await self._records.put(LIMITS, {f"{queue}/{batch_id}": text}, expires_at=now + LIMITS_KEPT, now=now)
+        """Set the number of a batch; 0 is never."""
+        await self._limits.put({f"{queue}/{batch_id}": stop_after_refused})
 
     async def stop_after_refused(self, queue: str, batch_id: str | None) -> int:
-        """The number for this batch; the default where none was set, or where it cannot be read."""
+        """The number of this batch; the default where none was set, or where it cannot be read."""
         if batch_id is None:
             return DEFAULT_LIMIT
         key = f"{queue}/{batch_id}"
-        text = (await self._records.get(LIMITS, [key], now=self._clock.now())).get(key)
-        try:
-            number = DEFAULT_LIMIT if text is None else json.loads(text).get("stop_after_refused", DEFAULT_LIMIT)
-        except (ValueError, AttributeError):
-            number = None
-        if isinstance(number, int) and not isinstance(number, bool):
-            return number
-        _log.warning("the limits of a batch cannot be read; the default counts", queue=queue, batch=batch_id)
-        return DEFAULT_LIMIT
+        limit = (await self._limits.get([key])).get(key)
+        return DEFAULT_LIMIT if limit is None else limit
+
+
+def _limit_text(limit: int) -> str:
+    return json.dumps({"stop_after_refused": limit})
+
+
+def _limit(_: str, text: str) -> int:
+    limit = json.loads(text).get("stop_after_refused", DEFAULT_LIMIT)
+    if not isinstance(limit, int) or isinstance(limit, bool):
+        raise TypeError(f"stop_after_refused is {limit!r}")
+    return limit
+
+
+def _default_limit(key: str, _: Exception) -> int:
+    _log.warning("the limits of a batch cannot be read; the default counts", batch=key)
+    return DEFAULT_LIMIT
 
 
 class RefusalRuns:
@@ -76,6 +85,7 @@ class RefusalRuns:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._limits = BatchLimits(store)
+        self._runs = RecordSet(store, RUNS, write=str, read=_number, keep_for=KEPT)
         self._me = new_worker_id()
         self._ours: set[str] = set()
         self._one_at_a_time = anyio.Lock()
@@ -96,7 +106,7 @@ class RefusalRuns:
         if not over:
             return
         try:
-            await self._store.records.delete(RUNS, dict.fromkeys(over))
+            await self._runs.remove(over)
         except StoreError as error:
             _log.warning("a run of refusals was not ended: the store is away", job=job.id, error=str(error))
         else:
@@ -106,14 +116,13 @@ class RefusalRuns:
         limit = await self._limits.stop_after_refused(job.queue, job.batch_id)
         if limit <= 0:
             return
-        records, now = self._store.records, self._store.clock.now()
         prefix = _prefix(job, code)
         ours = prefix + self._me
-        runs = {key: _number(text) for key, text in await records.scan(RUNS, now=now, prefix=prefix)}
+        runs = {key: run or 0 for key, run in await self._runs.page(prefix=prefix)}
         runs[ours] = runs.get(ours, 0) + 1
         if sum(runs.values()) < limit:
             self._ours.add(ours)
-            await records.put(RUNS, {ours: str(runs[ours])}, expires_at=now + KEPT, now=now)
+            await self._runs.put({ours: runs[ours]})
             return
         gate = Gate(
             queue=job.queue,
@@ -121,12 +130,12 @@ class RefusalRuns:
             name=job.batch_id or job.queue,
             state=GateState.HELD,
             reason=_reason(job, code, count=limit, message=message),
-            since=now,
+            since=self._store.clock.now(),
         )
         await self._store.control.gate(gate)
         _log.error("held: calls are refused for one reason", scope=gate.scope.value, name=gate.name, reason=gate.reason)
-        # Whoever resumes begins a new run.
-        await records.delete(RUNS, dict.fromkeys(runs))
+        # After `resume` a new run begins.
+        await self._runs.remove(runs)
         self._ours.discard(ours)
 
 
@@ -136,7 +145,7 @@ def _prefix(job: Job, code: int) -> str:
     return f"{job.queue}/{code}/{len(batch)}/{batch}/"
 
 
-def _number(text: str) -> int:
+def _number(_: str, text: str) -> int:
     return int(text) if text.isdecimal() else 0
 
 

@@ -1,78 +1,76 @@
-"""Sessions: which POST a session of 8x8 belongs to, and summaries that came before anybody knew."""
+"""Sessions of 8x8: the POST that each belongs to, and summaries that arrived before their session was known."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 
-from voiceflow_worker.core.ports import Records
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import job_of
-from voiceflow_worker.core.ports.versions import tell_left_out
+from voiceflow_worker.core.ports.record_set import RecordSet, text_records
 from voiceflow_worker.model.records.outcome_record import outcome_from, outcome_record
 from voiceflow_worker.model.reports.outcome import Outcome
 
 KEPT = timedelta(days=7)
 SESSIONS = "session"
-_OF_NOBODY_HERE = "elsewhere.unknown.0"  # reads as a POST, of a job that there is not
+_OF_NOBODY_HERE = "elsewhere.unknown.0"
+"""Reads as a POST of a job that does not exist."""
 PARKED = "parked-summary"
 
 
 class Sessions:
-    """Session id to POST, and the parked summaries of sessions that no POST has named yet; both for seven days."""
+    """The POST of each session, and the parked summaries of sessions that no POST has named yet; both for seven days.
 
-    def __init__(self, records: Records) -> None:
-        self._records = records
+    A parked summary that a newer version wrote is None. Every method raises StoreError.
+    """
 
-    async def remember(self, posts: Mapping[str, str], *, now: datetime) -> None:
-        """Remember `{session id: client request id}`."""
-        if posts:
-            await self._records.put(SESSIONS, posts, expires_at=now + KEPT, now=now)
+    def __init__(self, store: Store) -> None:
+        self._records = store.records
+        self._posts = text_records(store, SESSIONS, keep_for=KEPT)
+        self._parked = RecordSet(
+            store,
+            PARKED,
+            write=lambda outcome: json.dumps(outcome_record(outcome)),
+            read=lambda _, text: outcome_from(json.loads(text)),
+            keep_for=KEPT,
+        )
 
-    async def disown(self, session_id: str, *, now: datetime) -> None:
-        """Remember that a session is of no call of this store, so that it is not taken for one by its numbers again."""
-        await self._records.put(SESSIONS, {session_id: _OF_NOBODY_HERE}, expires_at=now + KEPT, now=now)
+    async def remember(self, posts: Mapping[str, str]) -> None:
+        """Store `{session id: client request id}`."""
+        await self._posts.put(posts)
+
+    async def disown(self, session_id: str) -> None:
+        """Store that a session is of no call of this store, so that it is not matched by its numbers again."""
+        await self._posts.put({session_id: _OF_NOBODY_HERE})
 
     async def forget(self, posts: Mapping[str, str]) -> None:
-        """Forget `{session id: client request id}` where that is what is remembered."""
+        """Delete `{session id: client request id}` where that is what is stored."""
         if posts:
             await self._records.delete(SESSIONS, posts)
 
-    async def find(self, session_ids: Sequence[str], *, now: datetime) -> dict[str, tuple[str, int]]:
+    async def find(self, session_ids: Iterable[str]) -> dict[str, tuple[str, int]]:
         """The job id and POST number of each session that is known."""
-        found = await self._records.get(SESSIONS, session_ids, now=now)
-        known = {session: job_of(client_request_id) for session, client_request_id in found.items()}
+        found = await self._posts.get(session_ids)
+        known = {session: job_of(request_id) for session, request_id in found.items() if request_id is not None}
         return {session: post for session, post in known.items() if post is not None}
 
-    async def park(self, session_id: str, outcome: Outcome, *, now: datetime) -> None:
-        """Keep a summary until its session is named. The first one wins."""
-        await self._records.put_if_absent(PARKED, {session_id: _written(outcome)}, expires_at=now + KEPT, now=now)
+    async def park(self, session_id: str, outcome: Outcome) -> None:
+        """Keep a summary until its session is known. The first one counts."""
+        await self._parked.add({session_id: outcome})
 
-    async def parked(self, session_ids: Sequence[str], *, now: datetime) -> dict[str, Outcome | None]:
-        """The summaries that wait for these sessions; None for one that a newer version has written."""
-        if not session_ids:
-            return {}
-        found = await self._records.get(PARKED, session_ids, now=now)
-        return {session: _read(session, text) for session, text in found.items()}
+    async def parked(self, session_ids: Iterable[str]) -> dict[str, Outcome | None]:
+        """The parked summaries of these sessions."""
+        return await self._parked.get(session_ids)
 
-    async def all_parked(self, *, after: str, limit: int, now: datetime) -> list[tuple[str, Outcome | None]]:
-        """Sessions with a parked summary behind `after`, in order; None for one that a newer version has written."""
-        found = await self._records.scan(PARKED, now=now, after=after, limit=limit)
-        return [(session_id, _read(session_id, text)) for session_id, text in found]
+    async def page_of_parked(self, *, after: str, limit: int) -> list[tuple[str, Outcome | None]]:
+        """One page of the parked summaries with their sessions, in order."""
+        return await self._parked.page(after=after, limit=limit)
+
+    async def all_parked(self) -> list[tuple[str, Outcome | None]]:
+        """All parked summaries with their sessions, in order."""
+        return await self._parked.all()
 
     async def unpark(self, session_ids: Sequence[str]) -> None:
-        """Drop summaries that were applied."""
-        if session_ids:
-            await self._records.delete(PARKED, dict.fromkeys(session_ids))
-
-
-def _written(outcome: Outcome) -> str:
-    return json.dumps(outcome_record(outcome))
-
-
-def _read(session_id: str, text: str) -> Outcome | None:
-    try:
-        return outcome_from(json.loads(text))
-    except (ValueError, TypeError, AttributeError) as error:
-        tell_left_out(f"the parked summary of session {session_id}", error)
-        return None
+        """Delete summaries that were applied."""
+        await self._parked.remove(session_ids)

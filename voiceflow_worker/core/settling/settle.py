@@ -1,4 +1,4 @@
-"""Settle: what an answer, a summary or a person says about a POST becomes the job's next state."""
+"""Settling of POSTs: the evidence of answers and session summaries, applied to jobs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.core.ports.gather import gather
 from voiceflow_worker.core.ports.identity import job_of
 from voiceflow_worker.core.ports.queue_names import QueueNames
-from voiceflow_worker.core.ports.versions import tell_left_out
+from voiceflow_worker.core.ports.versions import report_unreadable
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.refusals import ANSWER_CODES, SUMMARY_CODES, RefusalRuns
 from voiceflow_worker.core.settling.sessions import Sessions
@@ -33,18 +33,18 @@ _NOT_BEGUN = frozenset({JobState.QUEUED, JobState.LEASED})
 
 
 class SummaryResult(StrEnum):
-    """What a session summary did."""
+    """The effect of a session summary."""
 
     SETTLED = "settled"
     """It was the first for its POST."""
     REPEATED = "repeated"
     """Its POST had one already: nothing changed."""
     PARKED = "parked"
-    """Nobody knows its session yet: kept for seven days, and applied when a POST names the session."""
+    """Its session is not known yet: kept for seven days, and applied when a POST names the session."""
     INCONCLUSIVE = "inconclusive"
-    """Its status is none that is known: it proves that the call was placed, and waits for a clear one."""
+    """Its status is unknown: it proves that the call was placed, and a clear summary is still awaited."""
     UNKNOWN = "unknown"
-    """It carries a `clientRequestId` that is not of this store."""
+    """It belongs to no call of this store."""
 
 
 class Settler:
@@ -54,9 +54,9 @@ class Settler:
         self._store = store
         self._policy = policy
         self._changes = changes or Changes(store, policy)
-        self._sessions = Sessions(store.records)
+        self._sessions = Sessions(store)
         self._suppression = SuppressionList(store)
-        self._queues = QueueNames(store.records)
+        self._queues = QueueNames(store)
         self._refusals = RefusalRuns(store)
 
     async def verdict(
@@ -64,10 +64,10 @@ class Settler:
     ) -> Job:
         """Settle one POST by its answer, which came at `at` (None: now). `job` is the job as the caller last saw it.
 
-        Raises `StoreUnavailableError`: ask again, the answer is taken once.
+        Raises `StoreUnavailableError`; repeating it is safe.
         """
         at = at or self._store.clock.now()
-        apply = partial(_answered, number=number, verdict=verdict, at=at, policy=self._policy, held_until=held_until)
+        apply = partial(answered, number=number, verdict=verdict, at=at, policy=self._policy, held_until=held_until)
         changed = await self._changes.change(job.id, apply, base=job)
         if verdict.kind is VerdictKind.REFUSED and verdict.code in ANSWER_CODES:
             if changed.new is not changed.old:
@@ -79,9 +79,8 @@ class Settler:
     async def summary(self, summary: SessionSummary) -> SummaryResult:
         """Settle the POST that a session summary (VSS) belongs to: by its `clientRequestId`, else by its session.
 
-        Raises `StoreUnavailableError`: the summary is then not taken, and its sender must hear so.
+        Raises `StoreUnavailableError`: the summary is then not taken, and its sender must be answered so.
         """
-        now = self._store.clock.now()
         post = job_of(summary.client_request_id) if summary.client_request_id else None
         if post is not None:
             result = await self._summarise(post, summary)
@@ -89,13 +88,13 @@ class Settler:
                 return result
         if not summary.session_id:
             return SummaryResult.UNKNOWN
-        post = (await self._sessions.find([summary.session_id], now=now)).get(summary.session_id)
+        post = (await self._sessions.find([summary.session_id])).get(summary.session_id)
         if post is None and not summary.client_request_id:
             if summary.status is None:
                 return SummaryResult.UNKNOWN
-            await self._sessions.park(summary.session_id, outcome_of(summary), now=now)
+            await self._sessions.park(summary.session_id, outcome_of(summary))
             # The answer that names this session may have been stored between the look and the parking.
-            post = (await self._sessions.find([summary.session_id], now=now)).get(summary.session_id)
+            post = (await self._sessions.find([summary.session_id])).get(summary.session_id)
             if post is None:
                 return SummaryResult.PARKED
             await self._sessions.unpark([summary.session_id])
@@ -104,10 +103,10 @@ class Settler:
         return await self._summarise(post, summary)
 
     async def _is_of_another(self, post: tuple[str, int], summary: SessionSummary) -> bool:
-        """Whether a summary shows that its session is not of the POST that it was taken to be of.
+        """Whether a summary shows that its session is not of the POST to which it was matched.
 
-        A session may have been matched to a POST by numbers: another program called the same person at the same time.
-        Its summary must not settle our call; a BUSY of theirs would have a phone rung again that rings already.
+        A match by numbers may be wrong: another program called the same person at the same time. Its summary must not
+        settle our call; a BUSY of the other call would redial a phone that is ringing.
         """
         job_id, number = post
         session_id = summary.session_id
@@ -121,17 +120,17 @@ class Settler:
         if is_named or summary.client_request_id in {None, "", ours.client_request_id}:
             return False
         apply = partial(
-            _mismatched, number=number, session_id=session_id, at=self._store.clock.now(), policy=self._policy
+            mismatched, number=number, session_id=session_id, at=self._store.clock.now(), policy=self._policy
         )
         with contextlib.suppress(JobNotFoundError):
             await self._changes.change(job_id, apply, base=job)
-        await self._sessions.disown(session_id, now=self._store.clock.now())
+        await self._sessions.disown(session_id)
         return True
 
     async def apply_parked(self, job: Job) -> Job:
-        """Apply summaries that were parked for the sessions of this job, if there are any."""
+        """Apply the summaries that are parked for the sessions of this job."""
         open_sessions = {post.session_id: post.number for post in job.posts if post.session_id and post.outcome is None}
-        parked = await self._sessions.parked(list(open_sessions), now=self._store.clock.now())
+        parked = await self._sessions.parked(list(open_sessions))
         for session_id, outcome in parked.items():
             if outcome is None:
                 continue
@@ -139,14 +138,13 @@ class Settler:
         return job
 
     async def apply_all_parked(self, *, after: str = "", limit: int = 500) -> str:
-        """Apply parked summaries whose session has become known, one page of them; gives where the next page begins.
+        """Apply one page of parked summaries whose session has become known; gives where the next page begins.
 
-        A look at each answer would cost every call a read, for what hardly ever happens: the sweep looks instead.
+        The sweep does this, because a look at each answer would cost every call a read for a rare case.
         """
-        now = self._store.clock.now()
-        page = await self._sessions.all_parked(after=after, limit=limit, now=now)
+        page = await self._sessions.page_of_parked(after=after, limit=limit)
         if page:
-            posts = await self._sessions.find([session_id for session_id, _ in page], now=now)
+            posts = await self._sessions.find([session_id for session_id, _ in page])
             for session_id, outcome in page:
                 if session_id in posts and outcome is not None:
                     await self._unpark(posts[session_id], session_id, outcome)
@@ -154,13 +152,13 @@ class Settler:
 
     async def _unpark(self, post: tuple[str, int], session_id: str, outcome: Outcome) -> Job | None:
         job_id, number = post
-        apply = partial(_summarised, number=number, outcome=outcome, at=self._store.clock.now(), policy=self._policy)
+        apply = partial(summarised, number=number, outcome=outcome, at=self._store.clock.now(), policy=self._policy)
         try:
             changed = await self._changes.change(job_id, apply)
         except (JobNotFoundError, IllegalMoveError):
             return None
         except StoreVersionError as error:
-            tell_left_out(f"job {job_id}", error)
+            report_unreadable(f"job {job_id}", error)
             return None
         await self._leave_alone(changed.new, outcome)
         await self._sessions.unpark([session_id])
@@ -178,13 +176,13 @@ class Settler:
                 message=f"a summary with the unknown status {summary.status_text!r} came for it",
                 session_id=summary.session_id,
             )
-            apply = partial(_answered, number=number, verdict=verdict, at=now, policy=self._policy, held_until=None)
+            apply = partial(answered, number=number, verdict=verdict, at=now, policy=self._policy)
         else:
-            apply = partial(_summarised, number=number, outcome=outcome, at=now, policy=self._policy)
+            apply = partial(summarised, number=number, outcome=outcome, at=now, policy=self._policy)
         try:
             changed = await self._changes.change(job_id, apply)
         except (JobNotFoundError, IllegalMoveError):
-            # The job was pruned, or its store was set back: nothing here can be settled by this summary.
+            # The job was pruned, or its store was set back.
             return SummaryResult.UNKNOWN
         await self._leave_alone(changed.new, outcome)
         if not is_clear:
@@ -198,17 +196,16 @@ class Settler:
         return SummaryResult.SETTLED
 
     async def _is_clear(self, job_id: str, outcome: Outcome) -> bool:
-        """Whether the person's own leg says how the call ended, in a summary whose session status is not known."""
+        """Whether the person's own leg shows how the call ended, in a summary whose session status is unknown."""
         job = (await self._store.jobs.get([job_id])).get(job_id)
         return job is not None and outcome.status_of(job.destination) is not None
 
     async def _leave_alone(self, job: Job, outcome: Outcome) -> None:
-        """End the calls that wait for the number of a person who asked to be left alone, in every queue that is known.
+        """After an opt-out, end the calls that wait for this number, in every known queue.
 
-        Those of a queue that never had a worker, and those that bridge to the number, end before they are sent: whoever
-        sends looks at the list. A summary
-        that is repeated does this again, for the first may have been cut short; not once a person has taken the number
-        off the list.
+        Calls of a queue without a worker, and calls that bridge to the number, end when they come up for sending. A
+        repeated summary does this again, because the first may have been cut short, unless the number has been taken
+        off the list since.
         """
         if outcome.status_of(job.destination) not in OPT_OUTS:
             return
@@ -217,14 +214,14 @@ class Settler:
             return
         now, reason = self._store.clock.now(), listed.in_words()
         waiting: list[Job] = []
-        for queue in {job.queue, *await self._queues.known(now=now)}:
+        for queue in {job.queue, *await self._queues.known()}:
             for number in spellings(job.destination):
                 wanted = Query(queue=queue, states=_NOT_BEGUN, destination=number, limit=None)
                 waiting += await self._store.jobs.find(wanted)
         cancel = partial(lifecycle.cancel, at=now, reason=reason, policy=self._policy)
 
         async def end(found: Job) -> None:
-            # One that was begun meanwhile is too late to end, and settles by itself.
+            # A call that has begun since can no longer be ended.
             with contextlib.suppress(JobError):
                 await self._changes.change(found.id, cancel, base=found)
 
@@ -232,7 +229,7 @@ class Settler:
 
 
 def outcome_of(summary: SessionSummary) -> Outcome:
-    """The outcome that a session summary tells."""
+    """The outcome in a session summary."""
     seconds = None
     if summary.started_at is not None and summary.ended_at is not None:
         seconds = (summary.ended_at - summary.started_at).total_seconds()
@@ -266,17 +263,3 @@ def _leg(leg: Leg) -> CallLeg:
         packet_loss_rate=quality.packet_loss_rate if quality is not None else None,
         jitter_ms=quality.jitter / _MILLISECOND if quality is not None and quality.jitter is not None else None,
     )
-
-
-def _answered(
-    job: Job, *, number: int, verdict: Verdict, at: datetime, policy: CallPolicy, held_until: datetime | None
-) -> Job:
-    return answered(job, number, verdict, at=at, policy=policy, held_until=held_until)
-
-
-def _mismatched(job: Job, *, number: int, session_id: str, at: datetime, policy: CallPolicy) -> Job:
-    return mismatched(job, number, session_id=session_id, at=at, policy=policy)
-
-
-def _summarised(job: Job, *, number: int, outcome: Outcome, at: datetime, policy: CallPolicy) -> Job:
-    return summarised(job, number, outcome, at=at, policy=policy)

@@ -162,7 +162,7 @@ class Lookout:
         return (await self._store.jobs.get([job_id])).get(job_id)
 
     async def _names(self, also: str | None) -> list[str]:
-        known = await QueueNames(self._store.records).known(now=self._store.clock.now())
+        known = await QueueNames(self._store).known()
         named = {also} if also is not None and _is_queue(also) else set[str]()
         return sorted({DEFAULT_QUEUE, *known, *named})
 

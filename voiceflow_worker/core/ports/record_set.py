@@ -1,0 +1,107 @@
+"""Typed records: one namespace of a store, with its codec, its time to live and its rule for unreadable values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Generic, TypeVar
+
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.versions import report_unreadable
+
+PAGE = 1000
+
+Value = TypeVar("Value")
+
+
+class RecordSet(Generic[Value]):
+    """The records of one namespace.
+
+    `write` and `read` are the codec; `read` is given the key too. A record lives for `keep_for`, by default for good.
+    A value that `read` cannot read was written by another version: `unreadable` returns what counts instead, or raises.
+    By default that is None, and the record is reported in the log and stays for newer processes. Every method raises
+    `StoreError`; without keys none makes a trip to the store.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        namespace: str,
+        *,
+        write: Callable[[Value], str],
+        read: Callable[[str, str], Value],
+        keep_for: timedelta | None = None,
+        unreadable: Callable[[str, Exception], Value | None] | None = None,
+    ) -> None:
+        self._records = store.records
+        self._clock = store.clock
+        self._namespace = namespace
+        self._write = write
+        self._read = read
+        self._keep_for = keep_for
+        self._unreadable = unreadable or self._reported
+
+    async def put(self, values: Mapping[str, Value], *, until: datetime | None = None) -> None:
+        """Store values, replacing what is there; `until` replaces the usual time to live."""
+        if values:
+            now = self._clock.now()
+            texts = {key: self._write(value) for key, value in values.items()}
+            await self._records.put(self._namespace, texts, expires_at=until or self._end(now), now=now)
+
+    async def add(self, values: Mapping[str, Value]) -> dict[str, Value | None]:
+        """Store the values whose keys are absent; returns what each key has now."""
+        if not values:
+            return {}
+        now = self._clock.now()
+        texts = {key: self._write(value) for key, value in values.items()}
+        found = await self._records.put_if_absent(self._namespace, texts, expires_at=self._end(now), now=now)
+        return {key: self._value(key, text) for key, text in found.items()}
+
+    async def get(self, keys: Iterable[str]) -> dict[str, Value | None]:
+        """The values of these keys; absent ones are left out."""
+        wanted = list(keys)
+        if not wanted:
+            return {}
+        found = await self._records.get(self._namespace, wanted, now=self._clock.now())
+        return {key: self._value(key, text) for key, text in found.items()}
+
+    async def page(self, *, prefix: str = "", after: str = "", limit: int = PAGE) -> list[tuple[str, Value | None]]:
+        """One page of keys and values, in the order of the keys."""
+        found = await self._records.scan(
+            self._namespace, now=self._clock.now(), prefix=prefix, after=after, limit=limit
+        )
+        return [(key, self._value(key, text)) for key, text in found]
+
+    async def all(self, *, prefix: str = "") -> list[tuple[str, Value | None]]:
+        """All keys and values, page by page, in the order of the keys."""
+        found = page = await self.page(prefix=prefix, limit=PAGE)
+        while len(page) == PAGE:
+            page = await self.page(prefix=prefix, after=page[-1][0], limit=PAGE)
+            found = found + page
+        return found
+
+    async def values(self, *, prefix: str = "") -> list[Value]:
+        """All values that can be read, in the order of their keys."""
+        return [value for _, value in await self.all(prefix=prefix) if value is not None]
+
+    async def remove(self, keys: Iterable[str]) -> None:
+        """Delete records."""
+        if gone := dict.fromkeys(keys):
+            await self._records.delete(self._namespace, gone)
+
+    def _end(self, now: datetime) -> datetime | None:
+        return None if self._keep_for is None else now + self._keep_for
+
+    def _value(self, key: str, text: str) -> Value | None:
+        try:
+            return self._read(key, text)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            return self._unreadable(key, error)
+
+    def _reported(self, key: str, error: Exception) -> None:
+        report_unreadable(f"{self._namespace} {key}", error)
+
+
+def text_records(store: Store, namespace: str, *, keep_for: timedelta | None = None) -> RecordSet[str]:
+    """Records whose values are plain text."""
+    return RecordSet(store, namespace, write=str, read=lambda _, text: text, keep_for=keep_for)
