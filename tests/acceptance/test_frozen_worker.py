@@ -51,6 +51,7 @@ def can_be_written(store_url: str) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # on a busy machine the processes take long to start
 def test_frozen_past_its_leases_and_continued_it_calls_nobody_whom_another_has_called(
     store_url: str, tmp_path: Path
 ) -> None:

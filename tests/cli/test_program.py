@@ -1,8 +1,8 @@
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -153,13 +153,19 @@ def test_names_that_the_terminal_cannot_print_do_not_end_it(folder: Path) -> Non
     assert "Fr\\xfchling" in ended.out
 
 
+def processor_seconds() -> float:
+    """What ended child processes have used: it hardly depends on what else the machine does."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def test_help_is_there_at_once(folder: Path) -> None:
     def seconds() -> float:
-        began = time.perf_counter()
+        began = processor_seconds()
         subprocess.run(
             [sys.executable, "-m", "voiceflow_worker", "--help"], cwd=folder, capture_output=True, check=True
         )
-        return time.perf_counter() - began
+        return processor_seconds() - began
 
     assert min(seconds() for _ in range(3)) < 0.5  # the best of three: other processes only make it slower
 

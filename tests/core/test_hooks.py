@@ -67,9 +67,9 @@ def hooks_for(
 
 
 @asynccontextmanager
-async def running(hooks: OutcomeHooks, clock: ManualClock) -> AsyncIterator[None]:
+async def running(hooks: OutcomeHooks, clock: ManualClock, *, store: FaultyStore | None = None) -> AsyncIterator[None]:
     """The hooks at work, from their first cursor on, while time passes; stopped in order with the block."""
-    async with anyio.create_task_group() as group, time_passing(clock):
+    async with anyio.create_task_group() as group, time_passing(clock, store=store):
         group.start_soon(hooks.run)
         with anyio.fail_after(60):
             await hooks.caught_up()
@@ -441,10 +441,11 @@ async def test_of_two_processes_one_tells_and_the_other_follows_it(store: Store,
 
 async def test_one_whose_process_was_killed_is_followed(store: Store, clock: ManualClock) -> None:
     """Killed between the handler's call and its acknowledgement: told again, under the same id."""
-    calls, lost, heard = Calls(store), Heard(), Heard()
-    dying = FaultyStore(store)
+    watched = FaultyStore(store)
+    calls, lost, heard = Calls(watched), Heard(), Heard()
+    dying = FaultyStore(watched)
     killed = hooks_for(dying, lost)
-    async with anyio.create_task_group() as process, time_passing(clock):
+    async with anyio.create_task_group() as process, time_passing(clock, store=watched):
         process.start_soon(killed.run)
         await killed.caught_up()
         told_before = await calls.ended()
@@ -456,7 +457,7 @@ async def test_one_whose_process_was_killed_is_followed(store: Store, clock: Man
         await until(lambda: len(lost.told) == 2)
         process.cancel_scope.cancel()
     began = clock.now()
-    async with running(hooks_for(store, heard), clock):
+    async with running(hooks_for(watched, heard), clock, store=watched):
         await until(lambda: len(heard.told) >= 1)
     assert LENGTH - timedelta(seconds=11) < clock.now() - began < 2 * LENGTH
     assert heard.ids == lost.ids[1:]

