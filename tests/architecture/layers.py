@@ -1,0 +1,23 @@
+"""The layers of the product, as the import contracts in pyproject.toml name them."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from functools import cache
+
+from tests.architecture.imports import ROOT
+
+
+@cache
+def layer_contracts() -> Mapping[str, Sequence[str]]:
+    """The layers below each package that has some, the highest first, spelled as in the contract."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        contracts = tomllib.load(file)["tool"]["importlinter"]["contracts"]
+    return {contract["containers"][0]: contract["layers"] for contract in contracts if contract["type"] == "layers"}
+
+
+def rooms_of(layer: str) -> Sequence[str]:
+    """The rooms of one layer: `a | b` may not import each other, `a : b` may, `(a)` may be missing."""
+    return re.findall(r"\w+", layer)
