@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from tests.support.killed import sent_and_killed
 from tests.support.voices import ScriptedVoice
 from tests.support.waiting import wait_until
 from voiceflow_worker.core.numbers.suppression import SuppressionList
+from voiceflow_worker.model.jobs.job import Job, RedialPolicy
+from voiceflow_worker.model.reports.status import SessionStatus
 
 COUNT = 12
 
@@ -176,6 +179,21 @@ def test_two_copies_that_went_separate_ways_say_who_may_have_been_called_twice(v
         return [note.kind.value for job in await engine.queue.find(limit=None) for note in job.notes]
 
     assert within(voiceflow.folder, work) == ["rang_twice"] * 3
+
+
+def test_a_redial_that_a_busy_line_granted_after_the_backup_is_kept(voiceflow: Program) -> None:
+    redial = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=1, after=timedelta(minutes=30))
+
+    async def send(engine: Engine) -> Job:
+        await engine.enqueue(redial=redial)
+        return (await engine.send())[0]
+
+    job = within(voiceflow.folder, send)
+    assert voiceflow("backup", "copy.db").code == 0
+    within(voiceflow.folder, lambda engine: engine.summarise(job, SessionStatus.BUSY))
+    assert voiceflow("restore", "copy.db").code == 0
+    waits = within(voiceflow.folder, lambda engine: engine.queue.get(job.id))
+    assert (waits.state.value, waits.redials, waits.outcome_status) == ("queued", 1, SessionStatus.BUSY)
 
 
 def test_readers_of_outcomes_miss_nothing_and_begin_nowhere_anew(voiceflow: Program) -> None:

@@ -22,8 +22,8 @@ def is_forgotten(told: Job, stored: Job) -> bool:
     if stored.post_count < post.number:
         return True
     known = stored.post(post.number)
-    if known is not None and any(note.text == _twice(known, post) for note in stored.notes):
-        return False  # that there were two is noted
+    if known is not None and is_noted(stored, known, post):
+        return False
     # A POST that is recorded no more was dropped, as one of many that sent nothing. One that began at another moment
     # was made by a worker that did not know of the first.
     return known is not None and known.began_at != post.began_at
@@ -49,7 +49,16 @@ def remembered(job: Job, told: Job, *, at: datetime, policy: CallPolicy) -> Job:
         return into_doubt(knows, at=at, reason=REASON, policy=policy)
     if not known.may_have_rung:
         return into_doubt(with_post(job, post), at=at, reason=REASON, policy=policy)
-    # One number for two POSTs: their evidence can no longer be told apart, so the record spans both.
+    return spanning(job, known, post, at=at)
+
+
+def is_noted(job: Job, known: Post, post: Post) -> bool:
+    """Whether a note says that there were two POSTs of this number."""
+    return any(note.text == _twice(known, post) for note in job.notes)
+
+
+def spanning(job: Job, known: Post, post: Post, *, at: datetime) -> Job:
+    """The job with one record for two POSTs of one number, whose evidence can no longer be separated, and a note."""
     merged = with_post(job, replace(known, began_at=min(known.began_at, post.began_at)))
     note = Note(at=at, kind=NoteKind.RANG_TWICE, text=_twice(known, post))
     return replace(merged, notes=(*merged.notes, note))

@@ -1,14 +1,40 @@
-"""Two records of one job, from two copies of a store: which one says more of what has happened to it."""
+"""Two records of one job, from two copies of a store, merged into one that has the evidence of both."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
-from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.evidence import answered, summarised
+from voiceflow_worker.model.jobs.job import Job, JobState, NoteKind, Post, PostVerdict
+from voiceflow_worker.model.jobs.lifecycle import (
+    by_placed_post,
+    ended,
+    into_doubt,
+    requeued,
+    unless_placed,
+    with_post,
+)
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.jobs.setback import remembered
+from voiceflow_worker.model.jobs.setback import REASON, is_noted, spanning
+from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 
-_WAITS = frozenset({JobState.QUEUED, JobState.LEASED})
+S = JobState
+
+_WAITS = frozenset({S.QUEUED, S.LEASED})
+_NOT_CALLED = _WAITS | {S.FAILED, S.EXPIRED, S.CANCELLED}
+_ANSWERS = frozenset(VerdictKind)
+_WEIGHT = {
+    None: 0,
+    PostVerdict.UNKNOWN: 1,
+    PostVerdict.NOT_PLACED: 2,
+    PostVerdict.PLACED: 3,
+    PostVerdict.REFUSED: 4,
+    PostVerdict.NOT_SENT: 4,
+    PostVerdict.TURNED_AWAY: 4,
+    PostVerdict.CREATED: 5,
+}
+"""An answer to the POST outweighs what others say of it, and CREATED outweighs everything."""
 
 
 def was_ever_moved_on(job: Job) -> bool:
@@ -17,24 +43,120 @@ def was_ever_moved_on(job: Job) -> bool:
 
 
 def further(kept: Job, other: Job, *, at: datetime, policy: CallPolicy) -> Job:
-    """The record that is further on its way; `kept` itself where the other one tells nothing new.
+    """The record with the evidence of both; `kept` itself where the other one adds nothing.
 
-    More POSTs are further; with equally many, what has ended before what is under way, and that before what waits to
-    be sent: a record that could be sent again never replaces one that could not. Where the two copies went separate
-    ways, and each began another POST of the same number, the person may have been called twice, and it says so.
+    A record that has all the evidence of the other one stands as it is: its state follows from what it knows. With the
+    same evidence in both, the one that is further stands, so a record that could be sent again never replaces one that
+    could not. Where each has evidence that the other lacks, the copies went separate ways: the further record gets the
+    evidence of the other one. If both began a POST of the same number, the person may have been called twice, and a
+    note says so.
     """
-    if _went_separate_ways(kept, other):
-        return remembered(kept, other, at=at, policy=policy)
-    if _distance(other) > _distance(kept):
-        return other
-    return kept
+    adds, lacks = _adds(other, kept), _adds(kept, other)
+    is_further = _distance(other) > _distance(kept)
+    if adds and lacks:
+        base, rest = (other, kept) if is_further else (kept, other)
+        return _with_evidence_of(base, rest, at=at, policy=policy)
+    return other if adds or (is_further and not lacks) else kept
 
 
-def _distance(job: Job) -> tuple[int, int, int]:
-    known = sum(post.outcome is not None or post.verdict is not None for post in job.posts)
-    way = 0 if job.state in _WAITS else 2 if job.state.is_final else 1
-    return job.post_count, way, known
+def _adds(job: Job, known: Job) -> bool:
+    """Whether a record has evidence that the other one lacks."""
+    return (
+        job.post_count > known.post_count
+        or not set(job.notes) <= set(known.notes)
+        or any(_is_news(post, known) for post in job.posts)
+    )
 
 
-def _went_separate_ways(kept: Job, other: Job) -> bool:
-    return any(known.began_at != post.began_at for post in other.posts if (known := kept.post(post.number)) is not None)
+def _is_news(post: Post, job: Job) -> bool:
+    known = job.post(post.number)
+    if known is None:
+        return post.may_have_rung  # a POST that sent nothing may have been dropped
+    if not _is_same(known, post, job):
+        return post.may_have_rung
+    return _merged(known, post) != known
+
+
+def _is_same(known: Post, post: Post, job: Job) -> bool:
+    """Whether the records tell of one POST, or of two of one number that are noted as such."""
+    return known.began_at == post.began_at or is_noted(job, known, post)
+
+
+def _distance(job: Job) -> tuple[int, int]:
+    return job.post_count, 0 if job.state in _WAITS else 2 if job.state.is_final else 1
+
+
+def _merged(known: Post, post: Post) -> Post:
+    """One POST with the evidence of both records of it. The first outcome stands, as for a second summary."""
+    best, less = (post, known) if _WEIGHT[post.verdict] > _WEIGHT[known.verdict] else (known, post)
+    # A session that was matched to the POST yields to an answer that says it was not placed.
+    is_denied = less.verdict is PostVerdict.PLACED and not best.was_placed
+    return replace(
+        known,
+        verdict=best.verdict,
+        answered_at=best.answered_at,
+        code=best.code,
+        message=best.message,
+        session_id=best.session_id or (None if is_denied else less.session_id),
+        outcome=known.outcome or post.outcome,
+        presses=(*known.presses, *(press for press in post.presses if press not in known.presses)),
+        charge=known.charge or post.charge,
+    )
+
+
+def _with_evidence_of(job: Job, other: Job, *, at: datetime, policy: CallPolicy) -> Job:
+    notes = tuple(note for note in other.notes if note not in job.notes)
+    for post in other.posts:
+        job = _with_post_of(job, post, at=at, policy=policy)
+    job = replace(job, notes=(*job.notes, *(note for note in notes if note not in job.notes)))
+    job = _settled(job, at=at, policy=policy)
+    if notes and notes[-1].kind is NoteKind.CANCELLED and job.state in _WAITS:
+        return ended(job, unless_placed(job, S.CANCELLED), at=at, reason=notes[-1].text, policy=policy)
+    return job
+
+
+def _with_post_of(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> Job:
+    """The job with the evidence of the other record about one POST."""
+    known = job.post(post.number)
+    if known is None:
+        is_kept = post.may_have_rung
+        return replace(job, posts=tuple(sorted((*job.posts, post), key=_number))) if is_kept else job
+    if not _is_same(known, post, job):
+        if not (known.may_have_rung and post.may_have_rung):
+            return with_post(job, post) if post.may_have_rung else job
+        job = spanning(job, known, post, at=at)
+        known = job.post(post.number) or known
+    merged = _merged(known, post)
+    if merged.verdict is not known.verdict and merged.verdict is not None and merged.verdict.value in _ANSWERS:
+        verdict = Verdict(
+            kind=VerdictKind(merged.verdict.value),
+            message=merged.message or "",
+            code=merged.code,
+            session_id=merged.session_id,
+        )
+        job = answered(job, post.number, verdict, at=merged.answered_at or at, policy=policy)
+    job = with_post(job, replace(merged, outcome=known.outcome))
+    if merged.outcome is not None:
+        job = summarised(job, post.number, merged.outcome, at=at, policy=policy)
+    return job
+
+
+def _settled(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
+    """The job in a state that its POSTs allow: it is not sent again while one of its attempt may have rung."""
+    current = job.open_post
+    if job.state in _NOT_CALLED:
+        placed = job.placed_post
+        if placed is not None:
+            return by_placed_post(job, placed, at=at, policy=policy)
+        if current is not None and current.redial == job.redials:
+            return into_doubt(job, at=at, reason=REASON, policy=policy)
+    elif job.state in {S.SENDING, S.IN_DOUBT}:
+        if current is not None and current.was_placed:
+            return by_placed_post(job, current, at=at, policy=policy)
+        if current is None:
+            return requeued(job, due_at=at, reason=job.posts[-1].message)
+    return job
+
+
+def _number(post: Post) -> int:
+    return post.number

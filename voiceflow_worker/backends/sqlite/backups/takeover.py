@@ -156,7 +156,7 @@ class _Taking:
         kept = self._here(number)
         now = further(kept, told, at=self.at, policy=self.policy)
         if now is not kept:
-            self._put(number, kept, now)
+            self._put(number, kept, now, is_whole=now is told)
             self.found.advanced += 1
 
     def _add(self, told: Job) -> None:
@@ -181,10 +181,9 @@ class _Taking:
     def _here(self, number: int) -> Job:
         return job_of(self.new.rows(statements("jobs")["job_by_number"], (number,))[0])
 
-    def _put(self, number: int, kept: Job, now: Job) -> None:
-        # The record of the replaced file as it is, with its events, which are taken over too; a change made here as a
-        # move of its own.
-        made = None if now.revision != kept.revision else move(kept, now, at=self.at)
+    def _put(self, number: int, kept: Job, now: Job, *, is_whole: bool = False) -> None:
+        # The record of the replaced file is stored as it is: its events are taken over too. Any other change is a move.
+        made = None if is_whole else move(kept, now, at=self.at)
         stands = now if made is None else made.new
         self.new.run(statements("takeover")["put_job"], (number, *head_of(stands), record_of(stands)))
         for event in () if made is None else made.events:
