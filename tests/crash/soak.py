@@ -59,7 +59,7 @@ ODD_SUMMARIES = 0.1
 """How often, ten times a second, the summary of the next call is ordered never to come, or to come several times."""
 PACED = 0.3
 """The share of workers with a rate: they journal calls some time before these may leave."""
-OPENED_WITHIN = 2.0
+OPENED_WITHIN = 5.0
 ENDS_WITHIN = 20.0
 """Seconds within which workers must end whose store was taken away."""
 RATES = (60.0, 300.0)

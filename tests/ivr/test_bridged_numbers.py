@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 from structlog.testing import capture_logs
 
@@ -10,7 +13,7 @@ from tests.support.engine import Engine
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallFlow, CallPolicy, End, Job, Menu, Store, SuppressionList
-from voiceflow_worker.core.numbers.locks import NAMESPACE
+from voiceflow_worker.core.numbers.locks import BESIDE, NAMESPACE
 from voiceflow_worker.model.reports.events import Leg, SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus
 
@@ -72,22 +75,54 @@ async def test_nobody_is_put_through_to_somebody_whom_a_queue_calls(store: Store
     assert await store.records.get(NAMESPACE, [DESK], now=store.clock.now()) == {DESK: f"{other.id}.1"}
 
 
-async def test_two_callers_reach_one_desk_at_a_time_and_queues_leave_it_alone(store: Store) -> None:
-    menu = put_through()
-    receiver = Receiver.of(store, menu)
-    job = await called(store, menu, ANA)
-    assert (await Line.of(job).press(receiver, "1")).connected_to == DESK
-    assert (await pressed_1(store, menu, receiver, BEN)).connected_to == DESK
-    assert await waits_for(store, DESK) == "its number is busy with another call"
+async def settled(store: Store, job: Job) -> None:
+    """The summary of a call that was put through to the desk comes."""
     summary = SessionSummary(
         session_id=job.session_id,
         status=SessionStatus.COMPLETED,
         client_request_id=f"{job.id}.1",
-        call_a=Leg(destination=ANA),
+        call_a=Leg(destination=job.destination),
         call_b=Leg(destination=DESK),
     )
     await Engine(store, ScriptedVoice()).settler.summary(summary)
-    assert DESK not in await store.records.get(NAMESPACE, [DESK], now=store.clock.now())
+
+
+async def test_callers_reach_one_desk_at_a_time_and_queues_leave_it_alone_until_the_last_has_hung_up(
+    store: Store,
+) -> None:
+    menu = put_through()
+    receiver = Receiver.of(store, menu)
+    jobs = [await called(store, menu, destination) for destination in (ANA, BEN, number(4), number(5))]
+    for job in jobs:
+        assert (await Line.of(job).press(receiver, "1")).connected_to == DESK
+    for job in jobs:
+        assert await waits_for(store, DESK) == "its number is busy with another call"
+        await settled(store, job)
+    for namespace in (NAMESPACE, BESIDE):
+        assert await store.records.scan(namespace, now=store.clock.now()) == []
+    assert await waits_for(store, DESK) is None
+
+
+async def test_a_call_of_a_queue_that_has_the_number_first_is_not_joined(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first bridge ends, and a queue takes the number, while a second bridge finds it held by the first."""
+    menu = put_through()
+    receiver = Receiver.of(store, menu)
+    first, second = [await called(store, menu, destination) for destination in (ANA, BEN)]
+    assert (await Line.of(first).press(receiver, "1")).connected_to == DESK
+    put, sent = store.records.put_if_absent, list[Job]()
+
+    async def late(namespace: str, values: Mapping[str, str], **times: Any) -> Mapping[str, str]:
+        if namespace == BESIDE and not sent:
+            await settled(store, first)
+            sent.append(await called(store, menu, DESK))
+        return await put(namespace, values, **times)
+
+    monkeypatch.setattr(store.records, "put_if_absent", late)
+    assert (await Line.of(second).press(receiver, "1")).connected_to is None
+    assert [job.post_count for job in sent] == [1]
+    assert await store.records.scan(BESIDE, now=store.clock.now()) == []
 
 
 async def test_a_shared_number_is_not_locked_by_a_bridge(store: Store) -> None:

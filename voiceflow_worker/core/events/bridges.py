@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 
 from voiceflow_worker.core.events.callers import MenuCall
-from voiceflow_worker.core.numbers.locks import NAMESPACE
+from voiceflow_worker.core.numbers.locks import BESIDE, NAMESPACE, PLACES, beside
 from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import job_of
@@ -19,8 +19,9 @@ class Bridges:
 
     A call of a queue can wait for a number; a person on the line cannot. So a bridge is refused only for a number that
     is on the suppression list, or that a call of a queue is open to. Where other bridges hold the number, as a desk's
-    often is, this one goes on beside them. While it lasts, calls of queues leave the number alone: until the summary of
-    a call of this store, or as long as a phone rings for a call that is no job.
+    often is, this one goes on beside them, with a lock of its own; four at a time have one. While it lasts, calls of
+    queues leave the number alone: until the summary of a call of this store, or as long as a phone rings for a call
+    that has no job.
     """
 
     def __init__(self, store: Store, policy: CallPolicy) -> None:
@@ -40,23 +41,44 @@ class Bridges:
             return None
         owner, lasts = self._owner(line, session_id)
         now = self._store.clock.now()
-        standing = await self._store.records.put_if_absent(
-            NAMESPACE, dict.fromkeys(wanted, owner), expires_at=now + lasts, now=now
-        )
-        called = await self._called({number: held for number, held in standing.items() if held != owner}, line)
+        standing = await self._put(NAMESPACE, dict.fromkeys(wanted, owner), until=now + lasts, now=now)
+        others = _others(standing, owner)
+        called = await self._called(others, line)
+        if called is None and others:
+            await self._beside(others, owner, until=now + lasts, now=now)
+            # A call of a queue may have locked a number meanwhile: it reads these locks after it has its own.
+            held = await self._store.records.get(NAMESPACE, list(others), now=now)
+            called = await self._called(_others(held, owner), line)
         if called is None:
             return None
         await self._store.records.delete(
             NAMESPACE, {number: held for number, held in standing.items() if held == owner}
         )
+        if others:
+            await self._store.records.delete(BESIDE, dict.fromkeys(beside(others), owner))
         return called
+
+    async def _beside(self, numbers: Iterable[str], owner: str, *, until: datetime, now: datetime) -> None:
+        """Lock numbers that have a holder already. Where all places are taken too, the bridge goes on without."""
+        left = list(numbers)
+        for place in PLACES:
+            keys = {number: f"{number} {place}" for number in left}
+            standing = await self._put(BESIDE, dict.fromkeys(keys.values(), owner), until=until, now=now)
+            left = [number for number, key in keys.items() if standing[key] != owner]
+            if not left:
+                return
+
+    async def _put(
+        self, namespace: str, values: Mapping[str, str], *, until: datetime, now: datetime
+    ) -> Mapping[str, str]:
+        return await self._store.records.put_if_absent(namespace, values, expires_at=until, now=now)
 
     def _owner(self, line: MenuCall, session_id: str | None) -> tuple[str, timedelta]:
         if line.job is None or line.number is None:
             return f"session {session_id}", self._policy.ringing
         return f"{line.job.id}.{line.number}", self._policy.ringing + self._policy.longest_call
 
-    async def _called(self, held: dict[str, str], line: MenuCall) -> str | None:
+    async def _called(self, held: Mapping[str, str], line: MenuCall) -> str | None:
         """The first number that is itself the destination of another job's open call, with that job."""
         owners = {number: job_of(owner) for number, owner in held.items()}
         holders: dict[str, str] = {number: post[0] for number, post in owners.items() if post is not None}
@@ -69,3 +91,7 @@ class Bridges:
             if job is not None and holder != own and number in spellings(job.destination):
                 return f"{number}, which it bridges to, is in a call of its own ({holder})"
         return None
+
+
+def _others(standing: Mapping[str, str], owner: str) -> dict[str, str]:
+    return {number: held for number, held in standing.items() if held != owner}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,6 +14,9 @@ from voiceflow_worker.model.numbers.phone import is_e164, normalise, usual_form
 from voiceflow_worker.model.numbers.spellings import all_spellings, spellings
 
 NAMESPACE = "number"
+BESIDE = "number-beside"
+"""Further locks of numbers that are locked already: `<number> <place>`, for bridges of menus."""
+PLACES = range(2, 5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +80,20 @@ class NumberLocks:
         await self._prolong(locked, now=now)
         return Locked(locked, [(job, busy[job.id]) for job in jobs if job.id in busy])
 
+    async def bridged(self, jobs: Sequence[Job], *, now: datetime) -> Sequence[tuple[Job, str]]:
+        """Those of the locked jobs one of whose numbers is in a menu's bridge beside another holder, with that number.
+
+        Read after the lock is held, as a bridge writes its own and then reads the lock: one of the two sees the other.
+        """
+        held = await self._records.get(BESIDE, [key for job in jobs for key in beside(self._numbers(job))], now=now)
+        numbers = {key.partition(" ")[0] for key in held}
+        return [(job, found) for job in jobs if (found := next((n for n in self._numbers(job) if n in numbers), None))]
+
     async def release_unsent(self, jobs: Iterable[Job]) -> None:
         """Give back the numbers of leased jobs whose next POST was not begun."""
         await self._release([(number, _next(job)) for job in jobs for number in all_spellings(job.parties)])
 
-    async def release_settled(self, jobs: Iterable[Job]) -> None:
+    async def release_settled(self, jobs: Collection[Job]) -> None:
         """Give back the numbers of jobs whose newest POST is settled, with those that a menu bridged to it."""
         await self._release(
             [
@@ -90,6 +102,14 @@ class NumberLocks:
                 for number in all_spellings([*job.parties, *_legs(job)])
             ]
         )
+        places = {
+            key: f"{job.id}.{job.post_count}"
+            for job in jobs
+            if job.menu is not None
+            for key in beside(all_spellings(_legs(job)))
+        }
+        if places:
+            await self._records.delete(BESIDE, places)
 
     def _numbers(self, job: Job) -> list[str]:
         """All that a job must have, in a fixed order."""
@@ -141,6 +161,11 @@ class NumberLocks:
                     trip[number] = owner
             await self._records.delete(NAMESPACE, trip)
             held = left
+
+
+def beside(numbers: Iterable[str]) -> list[str]:
+    """The keys under which further locks of these numbers are kept."""
+    return [f"{number} {place}" for number in numbers for place in PLACES]
 
 
 def _next(job: Job) -> str:

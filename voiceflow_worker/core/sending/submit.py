@@ -14,6 +14,7 @@ from voiceflow_worker.core.guard.rollback import RollbackGuard
 from voiceflow_worker.core.numbers.locks import NumberLocks
 from voiceflow_worker.core.numbers.suppression import SuppressionList, why_refused
 from voiceflow_worker.core.ports import Placement, Store, Voice
+from voiceflow_worker.core.ports.gather import gather
 from voiceflow_worker.core.sending.departures import Departure, Departures
 from voiceflow_worker.core.sending.early_hold import EarlyHold
 from voiceflow_worker.core.sending.journal import OUTSIDE_WINDOW, Journal
@@ -105,12 +106,29 @@ class Submitter:
             await self._journal.put_back(closed, reason=OUTSIDE_WINDOW)
             jobs = [job for job in jobs if job not in closed]
         locked = await self._numbers.lock(jobs, now=locked_at)
-        ready = await self._not_suppressed(locked.jobs)
+        ready, bridged = await self._free(locked.jobs, now=locked_at)
         await self._voices.look(ready)
-        await self._journal.put_back_each(_in_line(locked.busy, leased_at=leased_at))
+        await self._journal.put_back_each(_in_line([*locked.busy, *bridged], leased_at=leased_at))
         turns = await self._departures.take(len(ready))
         self._departures.preparing.ended(leased_at)
         return [Flight(job, turn, leased_at, locked_at) for job, turn in zip_longest(ready, turns)]
+
+    async def _free(self, jobs: Sequence[Job], *, now: datetime) -> tuple[Sequence[Job], Sequence[tuple[Job, str]]]:
+        """The locked jobs that may be sent, and those of whose numbers a menu's bridge has one, with that number."""
+        ready: list[Job] = []
+        bridged: list[tuple[Job, str]] = []
+
+        async def look() -> None:
+            ready.extend(await self._not_suppressed(jobs))
+
+        async def ask() -> None:
+            bridged.extend(await self._numbers.bridged(jobs, now=now))
+
+        if jobs:
+            await gather(look, ask)
+        taken = {job.id for job, _ in bridged}
+        left = {job.id for job in ready}
+        return [job for job in ready if job.id not in taken], [each for each in bridged if each[0].id in left]
 
     async def _not_suppressed(self, jobs: Sequence[Job]) -> Sequence[Job]:
         """The jobs none of whose numbers is on the suppression list; the others end. Their numbers are locked.
