@@ -14,9 +14,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from tests.support.waiting import until
+from voiceflow_worker.asgi.connections import ConnectionLimits
 from voiceflow_worker.asgi.descriptors import connections_that_fit, raise_limit
-from voiceflow_worker.asgi.door import Limits
-from voiceflow_worker.asgi.refusal import Refusal
+from voiceflow_worker.asgi.load_shedding import LoadShedding
 from voiceflow_worker.asgi.server import fast_protocol, serving, uvicorn_protocol
 
 pytestmark = pytest.mark.anyio
@@ -66,7 +66,7 @@ async def answer_on(connection: socket.socket) -> bytes:
 
 async def test_who_never_sends_a_whole_request_makes_room_for_who_does(protocol: type) -> None:
     hours = timedelta(hours=1)  # it is the crowd that closes them, and no time limit
-    limits = Limits(most=5, grace=SOON, patience=SOON, head=hours, whole=hours)
+    limits = ConnectionLimits(most=5, grace=SOON, patience=SOON, head=hours, whole=hours)
     async with serving(Starlette(routes=[Route("/", hello)]), protocol=protocol, limits=limits) as address:
         held = [connected(address.port, HEAD) for _ in range(20)]
         for _ in range(3):
@@ -87,7 +87,7 @@ async def test_a_request_that_is_being_answered_is_not_given_up(protocol: type) 
         await let.wait()
         return PlainTextResponse("done")
 
-    limits = Limits(most=4, grace=SOON, patience=SOON)
+    limits = ConnectionLimits(most=4, grace=SOON, patience=SOON)
     app = Starlette(routes=[Route("/", hello), Route("/slow", slow, methods=["POST"])])
     async with serving(app, protocol=protocol, limits=limits) as address:
         working = [connected(address.port, POST) for _ in range(3)]
@@ -103,7 +103,7 @@ async def test_a_request_that_is_being_answered_is_not_given_up(protocol: type) 
 
 
 async def test_preferred_connections_go_last() -> None:
-    limits = Limits(most=4, grace=SOON, patience=SOON)
+    limits = ConnectionLimits(most=4, grace=SOON, patience=SOON)
     app = Starlette(routes=[Route("/", hello)])
     met: list[str] = []
 
@@ -125,7 +125,7 @@ async def test_preferred_connections_go_last() -> None:
 
 
 async def test_a_head_and_a_body_have_a_time_limit(protocol: type) -> None:
-    limits = Limits(most=100, head=SOON, whole=SOON)
+    limits = ConnectionLimits(most=100, head=SOON, whole=SOON)
     async with serving(Starlette(routes=[Route("/", hello)]), protocol=protocol, limits=limits) as address:
         with anyio.fail_after(20):
             slow = connected(address.port, HEAD)
@@ -141,9 +141,9 @@ async def test_when_there_is_too_much_to_do_events_are_turned_away_and_questions
         await let.wait()
         return PlainTextResponse("done")
 
-    refusal = Refusal(answer=BUSY, busy_at=2, count=lambda: counted.append(1), patience=SOON)
+    shedding = LoadShedding(answer=BUSY, busy_at=2, count=lambda: counted.append(1), patience=SOON)
     app = Starlette(routes=[Route("/", hello), Route("/slow", slow, methods=["POST"])])
-    async with serving(app, protocol=protocol, refusal=refusal) as address:
+    async with serving(app, protocol=protocol, shedding=shedding) as address:
         working = [connected(address.port, POST) for _ in range(2)]
         await until(lambda: len(begun) == 2)
         refused = [connected(address.port, POST) for _ in range(10)]

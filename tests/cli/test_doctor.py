@@ -19,8 +19,8 @@ from tests.support.engine import Engine
 from tests.support.flows import flow
 from voiceflow_worker import open_store
 from voiceflow_worker.cli.checks import storage, webhook
+from voiceflow_worker.cli.checks.context import Account, CheckContext, open_context
 from voiceflow_worker.cli.checks.diagnosis import Found, Level, ok
-from voiceflow_worker.cli.checks.surroundings import Account, Surroundings, surroundings
 from voiceflow_worker.core.guard.rollback import HELD as SET_BACK
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
 from voiceflow_worker.core.ports import Limits
@@ -73,11 +73,11 @@ def lines(ended: Ended) -> dict[str, dict[str, Any]]:
     return found
 
 
-def found_by(check: Callable[[Surroundings], Awaitable[Found | None]]) -> Found:
+def found_by(check: Callable[[CheckContext], Awaitable[Found | None]]) -> Found:
     """What one check finds in the surroundings that the settings describe."""
 
     async def look() -> Found:
-        async with surroundings(load_settings()) as looked:
+        async with open_context(load_settings()) as looked:
             found = await check(looked)
             assert found is not None
             return found
@@ -272,7 +272,7 @@ class Elsewhere:
     ids=lambda value: value.promise if isinstance(value, Durability) else "",
 )
 def test_a_store_of_another_kind_tells_what_it_guarantees(told: Durability, level: Level, remedy: str | None) -> None:
-    looked = Surroundings(
+    looked = CheckContext(
         settings=load_settings(store="redis://127.0.0.1/0"),
         opening=ok("it opens"),
         opened=Elsewhere(told),  # type: ignore[arg-type]
@@ -478,9 +478,9 @@ def hook(url: str, kind: str = "VSS") -> Webhook:
     return Webhook(type=kind, url=url, enabled=True, has_auth_header=True)
 
 
-def at_8x8(check: Callable[[Surroundings], Awaitable[Found | None]], *hooks: Webhook, **settings: object) -> Found:
+def at_8x8(check: Callable[[CheckContext], Awaitable[Found | None]], *hooks: Webhook, **settings: object) -> Found:
     """What a check finds when 8x8 itself is asked, and not a sandbox of this machine."""
-    looked = Surroundings(
+    looked = CheckContext(
         settings=load_settings(**settings),
         opening=ok("it opens"),
         opened=None,

@@ -20,7 +20,7 @@ from voiceflow_worker.cli.logs import log_to_stderr
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus
-from voiceflow_worker.webhooks.quarantine import KeptEvents, OddEvent, OddReason
+from voiceflow_worker.webhooks.kept_events import KeptEvents, OddEvent, OddReason
 
 STEERING = "\x1b]0;owned\x07\x1b[2J\x9b31m\x7f\r\x08\u202eevil\u2066\u2069\u2028"
 """A window title, a cleared screen, a colour in its 8-bit form, overwriting, and a line turned around."""

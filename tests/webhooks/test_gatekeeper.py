@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voiceflow_worker.errors import SettingsError
-from voiceflow_worker.webhooks.gatekeeper import Gatekeeper, Refusal
+from voiceflow_worker.webhooks.gatekeeper import Gatekeeper, RefusalReason
 
 SECRET = "Basic c2VjcmV0"
 EIGHT = "18.140.80.2"
@@ -29,19 +29,19 @@ def forwarded(value: str) -> tuple[bytes, bytes]:
     ("shown", "refusal"),
     [
         ([authorization(SECRET)], None),
-        ([], Refusal.SECRET),
-        ([authorization("")], Refusal.SECRET),
-        ([authorization("Basic c2VjcmV1")], Refusal.SECRET),
-        ([authorization(SECRET + "x")], Refusal.SECRET),
-        ([authorization(SECRET[:-1])], Refusal.SECRET),
-        ([authorization(SECRET.lower())], Refusal.SECRET),
-        ([authorization("s\u00e9cret")], Refusal.SECRET),
-        ([(b"x-authorization", SECRET.encode())], Refusal.SECRET),
-        ([authorization("wrong"), authorization(SECRET)], Refusal.SECRET),
-        ([authorization(SECRET), authorization(SECRET)], Refusal.SECRET),
+        ([], RefusalReason.SECRET),
+        ([authorization("")], RefusalReason.SECRET),
+        ([authorization("Basic c2VjcmV1")], RefusalReason.SECRET),
+        ([authorization(SECRET + "x")], RefusalReason.SECRET),
+        ([authorization(SECRET[:-1])], RefusalReason.SECRET),
+        ([authorization(SECRET.lower())], RefusalReason.SECRET),
+        ([authorization("s\u00e9cret")], RefusalReason.SECRET),
+        ([(b"x-authorization", SECRET.encode())], RefusalReason.SECRET),
+        ([authorization("wrong"), authorization(SECRET)], RefusalReason.SECRET),
+        ([authorization(SECRET), authorization(SECRET)], RefusalReason.SECRET),
     ],
 )
-def test_only_the_registered_header_lets_in(shown: list[tuple[bytes, bytes]], refusal: Refusal | None) -> None:
+def test_only_the_registered_header_lets_in(shown: list[tuple[bytes, bytes]], refusal: RefusalReason | None) -> None:
     assert Gatekeeper(secret=SECRET).refusal(shown, EIGHT) is refusal
 
 
@@ -54,7 +54,7 @@ def test_without_a_secret_any_header_and_none_lets_in() -> None:
 def test_a_secret_may_have_letters_beyond_ascii() -> None:
     keeper = Gatekeeper(secret="cl\u00e9")
     assert keeper.refusal([authorization("cl\u00e9")], None) is None
-    assert keeper.refusal([authorization("cle")], None) is Refusal.SECRET
+    assert keeper.refusal([authorization("cle")], None) is RefusalReason.SECRET
 
 
 @pytest.mark.parametrize("secret", ["", " ", "\n"])
@@ -72,25 +72,25 @@ def test_white_space_around_a_secret_is_not_part_of_it() -> None:
     ("peer", "refusal"),
     [
         (EIGHT, None),
-        ("18.140.80.3", Refusal.NETWORK),
+        ("18.140.80.3", RefusalReason.NETWORK),
         ("::ffff:18.140.80.2", None),
         ("2001:db8::1", None),
-        ("2001:db9::1", Refusal.NETWORK),
-        (None, Refusal.NETWORK),
-        ("", Refusal.NETWORK),
-        ("unix:/run/x", Refusal.NETWORK),
+        ("2001:db9::1", RefusalReason.NETWORK),
+        (None, RefusalReason.NETWORK),
+        ("", RefusalReason.NETWORK),
+        ("unix:/run/x", RefusalReason.NETWORK),
     ],
 )
-def test_only_allowed_networks_are_let_in(peer: str | None, refusal: Refusal | None) -> None:
+def test_only_allowed_networks_are_let_in(peer: str | None, refusal: RefusalReason | None) -> None:
     keeper = Gatekeeper(secret=None, allow=[ip_network("18.140.80.2/32"), ip_network("2001:db8::/32")])
     assert keeper.refusal([], peer) is refusal
 
 
 def test_the_network_is_judged_before_the_secret() -> None:
     keeper = Gatekeeper(secret=SECRET, allow=[ip_network(f"{EIGHT}/32")])
-    assert keeper.refusal([authorization("wrong")], STRANGER) is Refusal.NETWORK
-    assert keeper.refusal([authorization(SECRET)], STRANGER) is Refusal.NETWORK
-    assert keeper.refusal([authorization("wrong")], EIGHT) is Refusal.SECRET
+    assert keeper.refusal([authorization("wrong")], STRANGER) is RefusalReason.NETWORK
+    assert keeper.refusal([authorization(SECRET)], STRANGER) is RefusalReason.NETWORK
+    assert keeper.refusal([authorization("wrong")], EIGHT) is RefusalReason.SECRET
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_only_trusted_proxies_may_say_where_a_request_came_from(
 
 def test_without_trusted_proxies_nobodys_word_counts() -> None:
     keeper = Gatekeeper(secret=None, allow=[ip_network(f"{EIGHT}/32")])
-    assert keeper.refusal([forwarded(EIGHT)], "127.0.0.1") is Refusal.NETWORK
+    assert keeper.refusal([forwarded(EIGHT)], "127.0.0.1") is RefusalReason.NETWORK
 
 
 @given(st.lists(st.tuples(st.sampled_from([b"x-forwarded-for", b"authorization"]), st.binary(max_size=60)), max_size=6))
@@ -134,4 +134,4 @@ def test_headers_of_any_bytes_are_judged_and_never_let_a_stranger_in(headers: li
         trusted_proxies=[ip_network("10.0.0.0/8")],
     )
     assert keeper.refusal(headers, PROXY) is not None
-    assert keeper.refusal(headers, STRANGER) is Refusal.NETWORK
+    assert keeper.refusal(headers, STRANGER) is RefusalReason.NETWORK

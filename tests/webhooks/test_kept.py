@@ -21,7 +21,7 @@ from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.webhooks import KeptEvents, KeptLabel, OddEvent, OddReason, receiver_app, webhook_app
-from voiceflow_worker.webhooks import quarantine as kept_module
+from voiceflow_worker.webhooks import kept_events as kept_module
 
 pytestmark = pytest.mark.anyio
 

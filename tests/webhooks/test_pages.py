@@ -38,7 +38,7 @@ from voiceflow_worker.model.jobs.job import JobState, KeyPress, Note, NoteKind, 
 from voiceflow_worker.model.reports.events import CallStatus, RecordingReady
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.webhooks import receiver_app
-from voiceflow_worker.webhooks.pages import looking
+from voiceflow_worker.webhooks.pages import queries
 from voiceflow_worker.webhooks.pages.site import Pages
 
 pytestmark = pytest.mark.anyio
@@ -389,7 +389,7 @@ async def test_there_is_no_other_page(memory: Store, path: str) -> None:
 async def test_the_page_of_a_batch_counts_and_lists_100_calls_at_a_time(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(looking, "_READ_AT_ONCE", 60)
+    monkeypatch.setattr(queries, "_READ_AT_ONCE", 60)
     jobs = await enqueued(store, 230, batch_id="a/b ?")
     await enqueued(store, 5, batch_id="other")
     listed: list[str] = []
@@ -429,8 +429,8 @@ async def test_the_page_of_a_batch_tells_outcomes_and_keys(store: Store, monkeyp
         "Answered: 3.", "batch march is held until somebody resumes it: wait for legal",
     ):  # fmt: skip
         assert told in found.text
-    monkeypatch.setattr(looking, "_READ_AT_ONCE", 1)
-    monkeypatch.setattr(looking, "MOST_COUNTED", 2)
+    monkeypatch.setattr(queries, "_READ_AT_ONCE", 1)
+    monkeypatch.setattr(queries, "MOST_COUNTED", 2)
     assert "those of the first 2 calls" in (await page(shown_by(store), "/ui/batches/march")).text
 
 

@@ -14,14 +14,14 @@ from collections.abc import Callable
 
 import structlog
 
-from voiceflow_worker.asgi.door import LOOK_EVERY, Door
-from voiceflow_worker.asgi.refusal import Judged, Refusal, is_crowded, judge
+from voiceflow_worker.asgi.connections import CHECK_EVERY, ConnectionLimiter
+from voiceflow_worker.asgi.load_shedding import LoadShedding, ShedDecision, decide, is_crowded
 
 _log = structlog.get_logger("voiceflow.asgi")
 
 AT_ONCE = 64
 """Connections that are taken before others are read and answered again."""
-TURNED_AWAY_AT_ONCE = 512
+SHED_AT_ONCE = 512
 SHORT_PAUSE = 0.01
 """Seconds until it is looked again whether a request that waits has waited too long."""
 PAUSE = 0.05
@@ -38,13 +38,13 @@ class Listener:
         listening: socket.socket,
         make_protocol: Callable[[], asyncio.Protocol],
         *,
-        door: Door,
-        refusal: Refusal | None = None,
+        limiter: ConnectionLimiter,
+        shedding: LoadShedding | None = None,
     ) -> None:
-        self._refusal = refusal
+        self._shedding = shedding
         self._listening = listening
         self._make_protocol = make_protocol
-        self._door = door
+        self._limiter = limiter
         self._loop = asyncio.get_running_loop()
         self._opening: set[asyncio.Task[None]] = set()
         self._is_open = self._is_reading = False
@@ -58,14 +58,14 @@ class Listener:
         """Begin."""
         self._listening.setblocking(False)  # noqa: FBT003 (its own signature)
         self._is_open = True
-        self._door.on_room = self._room
+        self._limiter.on_room = self._room
         self._resume()
         self._look()
 
     def close(self) -> None:
         """Take no more connections. Those that stand are not touched."""
         self._is_open = False
-        self._door.on_room = lambda: None
+        self._limiter.on_room = lambda: None
         self._stop_reading()
         for timer in (self._timer, self._looks):
             if timer is not None:
@@ -81,29 +81,29 @@ class Listener:
 
     def _take(self) -> None:
         let_in = turned_away = 0
-        crowded = self._refusal is not None and is_crowded(self._listening)
-        while let_in < AT_ONCE and turned_away < TURNED_AWAY_AT_ONCE:
+        crowded = self._shedding is not None and is_crowded(self._listening)
+        while let_in < AT_ONCE and turned_away < SHED_AT_ONCE:
             connection = self._next()
             if connection is None:
                 return
-            if self._refusal is not None and self._door.at_work + let_in >= self._refusal.busy_at:
-                match judge(connection, self._refusal, crowded=crowded):
-                    case Judged.TURNED_AWAY:
+            if self._shedding is not None and self._limiter.at_work + let_in >= self._shedding.busy_at:
+                match decide(connection, self._shedding, crowded=crowded):
+                    case ShedDecision.SHED:
                         turned_away += 1
                         continue
-                    case Judged.WAITS:
+                    case ShedDecision.WAIT:
                         self._held = connection
                         self._pause(SHORT_PAUSE)
                         return
-                    case Judged.LET_IN:
+                    case ShedDecision.ADMIT:
                         pass
-            if self._door.is_full:
+            if self._limiter.is_full:
                 self._held = connection
                 # What is closed now for its sake is gone after this turn of the loop.
-                self._pause(self._door.make_room())
+                self._pause(self._limiter.make_room())
                 return
             let_in += 1
-            self._door.expect()
+            self._limiter.accepted()
             task = self._loop.create_task(self._set_up(connection))
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)
@@ -129,11 +129,11 @@ class Listener:
         try:
             await self._loop.connect_accepted_socket(self._make_protocol, connection)
         except OSError:  # it went away meanwhile
-            self._door.given_up()
+            self._limiter.setup_failed()
             connection.close()
 
     def _no_descriptor(self, error: OSError) -> None:
-        self._door.make_room()
+        self._limiter.make_room()
         self._pause(PAUSE)
         if self._loop.time() - self._told_at >= 1:
             self._told_at = self._loop.time()
@@ -163,5 +163,5 @@ class Listener:
             self._loop.remove_reader(self._listening.fileno())
 
     def _look(self) -> None:
-        self._door.look()
-        self._looks = self._loop.call_later(LOOK_EVERY, self._look)
+        self._limiter.close_stuck()
+        self._looks = self._loop.call_later(CHECK_EVERY, self._look)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, cast
 import anyio
 import uvicorn
 
+from voiceflow_worker.asgi.connections import ConnectionLimiter, ConnectionLimits, IsPreferred
 from voiceflow_worker.asgi.descriptors import connections_that_fit
-from voiceflow_worker.asgi.door import Door, IsPreferred, Limits
-from voiceflow_worker.asgi.guarded import guarded
+from voiceflow_worker.asgi.limited_protocol import limited_protocol
 from voiceflow_worker.asgi.listener import Listener
-from voiceflow_worker.asgi.refusal import Refusal
+from voiceflow_worker.asgi.load_shedding import LoadShedding
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -54,9 +54,9 @@ async def serving(
     grace: timedelta = timedelta(seconds=5),
     protocol: type[asyncio.Protocol] | None = None,
     date_header: bool = True,
-    limits: Limits | None = None,
+    limits: ConnectionLimits | None = None,
     is_preferred: IsPreferred | None = None,
-    refusal: Refusal | None = None,
+    shedding: LoadShedding | None = None,
 ) -> AsyncGenerator[Address]:
     """Serve `app` on `host` and `port` (0: any free one) until the block ends, on the running asyncio event loop.
 
@@ -69,10 +69,10 @@ async def serving(
     Raises OSError if the port cannot be bound, RuntimeError if the app's lifespan fails to start.
     """
     # The peer address is told as it is: who may speak for others (X-Forwarded-For) is for the app to judge.
-    door = Door(limits or Limits(most=connections_that_fit()), is_preferred=is_preferred)
+    limiter = ConnectionLimiter(limits or ConnectionLimits(most=connections_that_fit()), is_preferred=is_preferred)
     config = uvicorn.Config(
         app,
-        http=guarded(uvicorn_protocol() if protocol is None else protocol, door),
+        http=limited_protocol(uvicorn_protocol() if protocol is None else protocol, limiter),
         interface="asgi3",  # its guess takes a bound method for ASGI 2
         ws="none",
         lifespan="auto",
@@ -83,7 +83,7 @@ async def serving(
         date_header=date_header,
         timeout_graceful_shutdown=max(0, round(grace.total_seconds())),
     )
-    server = _Server(config, door, refusal)
+    server = _Server(config, limiter, shedding)
     with _bound(host, port) as listening:
         bound = listening.getsockname()
         task = asyncio.create_task(server.run_until_told(listening), name=f"serving {host}:{bound[1]}")
@@ -143,11 +143,11 @@ def fast_protocol() -> type[asyncio.Protocol]:
 class _Server(uvicorn.Server):
     """A server that leaves the signals alone and tells when it has begun, or has failed to."""
 
-    def __init__(self, config: uvicorn.Config, door: Door, refusal: Refusal | None) -> None:
+    def __init__(self, config: uvicorn.Config, limiter: ConnectionLimiter, shedding: LoadShedding | None) -> None:
         super().__init__(config)
         self.begun = asyncio.Event()
-        self._door = door
-        self._refusal = refusal
+        self._limiter = limiter
+        self._shedding = shedding
 
     async def run_until_told(self, listening: socket.socket) -> None:
         # uvicorn ends the process when the app's lifespan fails: in somebody else's process that is not for it to do.
@@ -161,7 +161,7 @@ class _Server(uvicorn.Server):
         # uvicorn starts the app, and a listener of ours does the listening.
         await super().startup([])
         for listening in sockets or []:
-            listener = Listener(listening, self._new_protocol, door=self._door, refusal=self._refusal)
+            listener = Listener(listening, self._new_protocol, limiter=self._limiter, shedding=self._shedding)
             listener.open()
             self.servers.append(cast("asyncio.base_events.Server", listener))
         self.begun.set()

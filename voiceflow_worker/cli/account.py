@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
+from voiceflow_worker.cli.confirmation import YesOption, is_sure
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.opening import settings_from
 from voiceflow_worker.cli.options import JsonOption
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.recording_push import recording_push_group
 from voiceflow_worker.cli.registering import add_command, add_group
-from voiceflow_worker.cli.sureness import YesOption, is_sure
 
 if TYPE_CHECKING:
     from decimal import Decimal

@@ -50,8 +50,8 @@ async def doctor(
             phone was answered. The number has a plus and its country code.
         without_outcome: With --call: call also while no receiver listens. Nobody hears how the call ends, so exit 1.
     """
+    from voiceflow_worker.cli.checks.all_checks import examine
     from voiceflow_worker.cli.checks.diagnosis import Level
-    from voiceflow_worker.cli.checks.examination import examine
     from voiceflow_worker.cli.own_phone import number_to_call
 
     if without_outcome and call is None:

@@ -18,7 +18,7 @@ from voiceflow_worker.model.records.call_json import rfc3339
 from voiceflow_worker.model.text.moment import in_words
 
 if TYPE_CHECKING:
-    from voiceflow_worker.webhooks.quarantine import KeptEvent, KeptLabel
+    from voiceflow_worker.webhooks.kept_events import KeptEvent, KeptLabel
 
 LIST_EXAMPLES = """Examples:
   voiceflow kept list
@@ -62,7 +62,7 @@ async def list_kept(
     Args:
         limit: At most so many; 0 is all.
     """
-    from voiceflow_worker.webhooks.quarantine import KeptEvents
+    from voiceflow_worker.webhooks.kept_events import KeptEvents
 
     if limit < 0:
         raise InvalidInputError(f"--limit {limit}: give a number of events, or 0 for all")
@@ -95,7 +95,7 @@ async def show(
     queue: AnyQueue = None,
 ) -> ExitCode:
     """Show one event as it came. Of its body, the first 16 KB were kept; of its headers, only the content type."""
-    from voiceflow_worker.webhooks.quarantine import KeptEvents
+    from voiceflow_worker.webhooks.kept_events import KeptEvents
 
     output = Output(as_json=json)
     async with opened_queue(settings_from(store=store, queue=queue, wait_for_store=wait_for_store)) as calls:
@@ -120,7 +120,7 @@ async def clear(
     *, json: JsonOption = False, store: StoreOption = None, wait_for_store: WaitOption = None, queue: AnyQueue = None
 ) -> ExitCode:
     """Forget all events that were kept."""
-    from voiceflow_worker.webhooks.quarantine import KeptEvents
+    from voiceflow_worker.webhooks.kept_events import KeptEvents
 
     output = Output(as_json=json)
     async with opened_queue(settings_from(store=store, queue=queue, wait_for_store=wait_for_store)) as calls:

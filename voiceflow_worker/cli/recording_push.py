@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from anyio import to_thread
 from cyclopts import App, Parameter
 
+from voiceflow_worker.cli.confirmation import YesOption, is_sure
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.opening import settings_from
 from voiceflow_worker.cli.options import Flag, JsonOption
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.registering import add_command
-from voiceflow_worker.cli.sureness import YesOption, is_sure
 from voiceflow_worker.errors import InvalidInputError
 
 if TYPE_CHECKING:

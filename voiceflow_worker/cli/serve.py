@@ -69,9 +69,9 @@ async def serve(
     from voiceflow_worker.cli.webhook_registration import register as register_webhook
     from voiceflow_worker.gateway.account.resources import WebhookType
     from voiceflow_worker.webhooks.app import PATH, receiver_app
-    from voiceflow_worker.webhooks.crowd import preferred, refusal
     from voiceflow_worker.webhooks.loading import load_what_is_read_later
     from voiceflow_worker.webhooks.menus.menu_events import MenuEvents
+    from voiceflow_worker.webhooks.overload import load_shedding, preferred
 
     settings = settings_from(store=store, queue=queue, wait_for_store=wait_for_store, notify_url=notify)
     notifier = notifier_of(settings)
@@ -111,7 +111,7 @@ async def serve(
                 port=port,
                 protocol=fast_protocol(),
                 is_preferred=preferred(settings.webhook_allow, settings.trusted_proxies),
-                refusal=refusal(registry),
+                shedding=load_shedding(registry),
             ) as address,
             notifying(notifier, settings, calls.store, queue=None) as hooks,
             anyio.create_task_group() as group,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from voiceflow_worker.webhooks.app import PATH, receiver_app, webhook_app
+from voiceflow_worker.webhooks.kept_events import KeptEvent, KeptEvents, KeptLabel, OddEvent, OddReason
 from voiceflow_worker.webhooks.ports import (
     EventAnswer,
     KeepsOddEvents,
@@ -11,7 +12,6 @@ from voiceflow_worker.webhooks.ports import (
     TellsPresence,
 )
 from voiceflow_worker.webhooks.presence import present
-from voiceflow_worker.webhooks.quarantine import KeptEvent, KeptEvents, KeptLabel, OddEvent, OddReason
 from voiceflow_worker.webhooks.readiness import Probe, store_probe
 
 __all__ = [

@@ -20,6 +20,7 @@ from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.webhooks.gatekeeper import Gatekeeper, Network
+from voiceflow_worker.webhooks.kept_events import KeptEvents
 from voiceflow_worker.webhooks.metrics import Metrics
 from voiceflow_worker.webhooks.ports import (
     AnswersEvents,
@@ -29,7 +30,6 @@ from voiceflow_worker.webhooks.ports import (
     TellsPresence,
 )
 from voiceflow_worker.webhooks.presence import present
-from voiceflow_worker.webhooks.quarantine import KeptEvents
 from voiceflow_worker.webhooks.readiness import Probe, Readiness, store_probe
 from voiceflow_worker.webhooks.reading import RequestReader
 from voiceflow_worker.webhooks.receiver import Receiver

@@ -18,7 +18,7 @@ Network: TypeAlias = IPv4Network | IPv6Network
 Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
 
 
-class Refusal(StrEnum):
+class RefusalReason(StrEnum):
     """Why somebody may not come in."""
 
     NETWORK = "network"
@@ -43,17 +43,17 @@ class Gatekeeper:
         self._allow = tuple(allow)
         self._trusted = tuple(trusted_proxies)
 
-    def refusal(self, headers: Headers, peer: str | None) -> Refusal | None:
+    def refusal(self, headers: Headers, peer: str | None) -> RefusalReason | None:
         """Why a request from the address `peer` is not let in; None when it is. Header names are in lower case."""
         shown = list(headers)
         if self._allow:
             sender = self.sender(shown, peer)
             if sender is None or not is_within(sender, self._allow):
-                return Refusal.NETWORK
+                return RefusalReason.NETWORK
         if self._secret is not None:
             values = [value for name, value in shown if name == b"authorization"]
             if len(values) != 1 or not hmac.compare_digest(values[0], self._secret):
-                return Refusal.SECRET
+                return RefusalReason.SECRET
         return None
 
     def sender(self, headers: Headers, peer: str | None) -> IPv4Address | IPv6Address | None:

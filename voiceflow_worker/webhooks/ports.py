@@ -7,7 +7,7 @@ from typing import Protocol, TypeAlias
 
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.model.reports.events import CallAction, CallStatus, NumberUpdate, RecordingReady, SessionSummary
-from voiceflow_worker.webhooks.quarantine import OddEvent
+from voiceflow_worker.webhooks.kept_events import OddEvent
 
 
 class SettlesSummaries(Protocol):

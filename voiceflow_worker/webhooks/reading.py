@@ -12,8 +12,8 @@ from starlette.types import Receive, Scope
 from voiceflow_worker.errors import WebhookEventError
 from voiceflow_worker.model.reports.events import Event, parse_event
 from voiceflow_worker.webhooks.decoding import decoded
-from voiceflow_worker.webhooks.gatekeeper import Gatekeeper, Refusal
-from voiceflow_worker.webhooks.quarantine import OddReason
+from voiceflow_worker.webhooks.gatekeeper import Gatekeeper, RefusalReason
+from voiceflow_worker.webhooks.kept_events import OddReason
 
 DISCARDS_FOR = 2.0
 """Seconds for which the body of a request that is turned away is read, and thrown away."""
@@ -22,7 +22,7 @@ MOST_DISCARDED = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class WebhookAnswer:
     """What is answered. `odd` is why the event is kept for people to look at; None for one that is as it should be.
 
     `closes`: it is the last answer of its connection, for more of the body may come.
@@ -35,7 +35,7 @@ class Answer:
     closes: bool = False
 
     @classmethod
-    def refused(cls, status: int, refusal: str, sentence: str, *, odd: OddReason | None = None) -> Answer:
+    def refused(cls, status: int, refusal: str, sentence: str, *, odd: OddReason | None = None) -> WebhookAnswer:
         """An answer that says why an event was not taken."""
         return cls(status, orjson.dumps({"error": sentence}), odd, refusal)
 
@@ -61,17 +61,17 @@ class RequestReader:
         address = self._gatekeeper.sender(scope["headers"], client[0] if client else None)
         return None if address is None else str(address)
 
-    async def content(self, scope: Scope, receive: Receive) -> bytes | Answer:
+    async def content(self, scope: Scope, receive: Receive) -> bytes | WebhookAnswer:
         """The whole body of somebody who may hand in events. Raises ClientLeftError."""
         client = scope.get("client")
         match self._gatekeeper.refusal(scope["headers"], client[0] if client else None):
-            case Refusal.NETWORK:
+            case RefusalReason.NETWORK:
                 return await self._turned_away(
-                    Answer.refused(403, "network", "events are not taken from this network"), receive
+                    WebhookAnswer.refused(403, "network", "events are not taken from this network"), receive
                 )
-            case Refusal.SECRET:
+            case RefusalReason.SECRET:
                 return await self._turned_away(
-                    Answer.refused(401, "secret", "the Authorization header is missing or wrong"), receive
+                    WebhookAnswer.refused(401, "secret", "the Authorization header is missing or wrong"), receive
                 )
             case None:
                 pass
@@ -81,9 +81,9 @@ class RequestReader:
             async with asyncio.timeout(self._read_limit):
                 return await self._read(receive)
         except TimeoutError:
-            return replace(Answer.refused(408, "too_slow", "the body did not arrive in time"), closes=True)
+            return replace(WebhookAnswer.refused(408, "too_slow", "the body did not arrive in time"), closes=True)
 
-    async def _turned_away(self, given: Answer, receive: Receive) -> Answer:
+    async def _turned_away(self, given: WebhookAnswer, receive: Receive) -> WebhookAnswer:
         """The answer, once the rest of the body has come and was thrown away, within limits.
 
         A connection that is closed with something unread is reset, and the sender may never see why (RFC 9112 §9.6).
@@ -107,10 +107,10 @@ class RequestReader:
             left -= len(message.get("body", b""))
         return False
 
-    def _too_large(self) -> Answer:
-        return Answer.refused(413, "too_large", f"an event has at most {self._longest_body} bytes")
+    def _too_large(self) -> WebhookAnswer:
+        return WebhookAnswer.refused(413, "too_large", f"an event has at most {self._longest_body} bytes")
 
-    async def _read(self, receive: Receive) -> bytes | Answer:
+    async def _read(self, receive: Receive) -> bytes | WebhookAnswer:
         """The whole body, unless it is too long."""
         content = bytearray()
         while True:
@@ -125,14 +125,14 @@ class RequestReader:
                 return bytes(content)
 
 
-def understood(content: bytes) -> Event | Answer:
+def understood(content: bytes) -> Event | WebhookAnswer:
     """The event in a body."""
     try:
         return parse_event(decoded(content))
     except WebhookEventError as error:  # a ValueError too, so before it
-        return Answer.refused(400, "not_an_event", str(error), odd=OddReason.NOT_AN_EVENT)
+        return WebhookAnswer.refused(400, "not_an_event", str(error), odd=OddReason.NOT_AN_EVENT)
     except ValueError as error:
-        return Answer.refused(400, "not_json", f"no JSON: {error}", odd=OddReason.NOT_JSON)
+        return WebhookAnswer.refused(400, "not_json", f"no JSON: {error}", odd=OddReason.NOT_JSON)
 
 
 def _told_length(scope: Scope) -> int:

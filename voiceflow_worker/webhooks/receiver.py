@@ -22,6 +22,7 @@ from voiceflow_worker.model.reports.events import (
     SessionSummary,
     UnknownEvent,
 )
+from voiceflow_worker.webhooks.kept_events import OddEvent, OddReason
 from voiceflow_worker.webhooks.metrics import Metrics
 from voiceflow_worker.webhooks.ports import (
     AnswersEvents,
@@ -31,8 +32,7 @@ from voiceflow_worker.webhooks.ports import (
     OtherEvent,
     SettlesSummaries,
 )
-from voiceflow_worker.webhooks.quarantine import OddEvent, OddReason
-from voiceflow_worker.webhooks.reading import Answer, ClientLeftError, RequestReader, understood
+from voiceflow_worker.webhooks.reading import ClientLeftError, RequestReader, WebhookAnswer, understood
 
 _log = structlog.get_logger("voiceflow.webhooks")
 
@@ -80,10 +80,10 @@ class Receiver:
         self._keeping = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """WebhookAnswer one request."""
         began = time.perf_counter()
 
-        async def answer(given: Answer) -> None:
+        async def answer(given: WebhookAnswer) -> None:
             headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(given.body))]
             if given.closes:
                 headers.append((b"connection", b"close"))
@@ -98,11 +98,11 @@ class Receiver:
             content = await self._reader.content(scope, receive)
         except ClientLeftError:
             return
-        if isinstance(content, Answer):
+        if isinstance(content, WebhookAnswer):
             await answer(content)
             return
         event = understood(content)
-        if isinstance(event, Answer):
+        if isinstance(event, WebhookAnswer):
             given = event
             await answer(given)
         else:
@@ -112,10 +112,10 @@ class Receiver:
             # Behind the answer: whoever sent it does not wait for what is only for people to look at.
             await self._keep(given.odd, given.status, content, event, scope)
 
-    async def _take(self, event: Event, answer: Callable[[Answer], Awaitable[None]]) -> Answer:
+    async def _take(self, event: Event, answer: Callable[[WebhookAnswer], Awaitable[None]]) -> WebhookAnswer:
         """Hand an event on and answer it, at the latest when its time limit is over."""
         if isinstance(event, UnknownEvent):
-            given = Answer(200, _EMPTY, OddReason.UNKNOWN_EVENT)
+            given = WebhookAnswer(200, _EMPTY, OddReason.UNKNOWN_EVENT)
             await answer(given)
             return given
         if self._late >= MOST_LATE:
@@ -149,25 +149,25 @@ class Receiver:
                 taken.cancel()  # only where this request itself was cancelled: the server has ended
         return given
 
-    async def _handed_on(self, event: SessionSummary | OtherEvent) -> Answer:
+    async def _handed_on(self, event: SessionSummary | OtherEvent) -> WebhookAnswer:
         try:
             if isinstance(event, SessionSummary):
                 return await self._settled(event)
             found = await self._progressed(event)
             told = None if self._on_event is None else await self._on_event(event)
-            return Answer(200, _written(told, event), None if found else OddReason.NO_SESSION)
+            return WebhookAnswer(200, _written(told, event), None if found else OddReason.NO_SESSION)
         except (StoreError, StaleJobError) as error:
             # A job that others keep moving is no better than a store that is away: the event is not stored.
             return self._not_stored(event, str(error))
         except Exception:  # noqa: BLE001 - whatever it is, a 200 would be false, and one event must not take others with it
             if (untold := self._seldom.admit(500)) is not None:
                 _log.exception("an event could not be taken, its sender was told 500", kind=_kind(event), more=untold)
-            return Answer.refused(500, "failure", "the event could not be taken", odd=OddReason.FAILURE)
+            return WebhookAnswer.refused(500, "failure", "the event could not be taken", odd=OddReason.FAILURE)
 
-    async def _settled(self, summary: SessionSummary) -> Answer:
+    async def _settled(self, summary: SessionSummary) -> WebhookAnswer:
         result = await self._settle.summary(summary)
         self._metrics.summaries.labels(result.value).inc()
-        return Answer(200, _EMPTY, OddReason.UNKNOWN_STATUS if summary.status is None else None)
+        return WebhookAnswer(200, _EMPTY, OddReason.UNKNOWN_STATUS if summary.status is None else None)
 
     async def _progressed(self, event: OtherEvent) -> bool:
         """Keep what an event tells of a call; False if it does not say of which."""
@@ -182,15 +182,15 @@ class Receiver:
             case _:
                 return True
 
-    def _not_stored(self, event: Event, why: str) -> Answer:
+    def _not_stored(self, event: Event, why: str) -> WebhookAnswer:
         self._metrics.store_failures.inc()
         if (untold := self._seldom.admit(503)) is not None:
             # One line a second: what is more is counted in the metrics.
             _log.warning("an event was not stored, its sender was told 503", kind=_kind(event), error=why, more=untold)
-        return Answer.refused(503, "store", "the event could not be stored; send it again later")
+        return WebhookAnswer.refused(503, "store", "the event could not be stored; send it again later")
 
     async def _keep(
-        self, reason: OddReason, answered: int, content: bytes, event: Event | Answer, scope: Scope
+        self, reason: OddReason, answered: int, content: bytes, event: Event | WebhookAnswer, scope: Scope
     ) -> None:
         kept = False
         if self._kept is not None and self._keeping < MOST_KEEPING:
@@ -223,9 +223,9 @@ def _written(answer: EventAnswer, event: Event) -> bytes:
             return orjson.dumps(answer)
 
 
-def _told_type(event: Event | Answer) -> str | None:
+def _told_type(event: Event | WebhookAnswer) -> str | None:
     match event:
-        case Answer():
+        case WebhookAnswer():
             return None
         case UnknownEvent():
             return event.event_type

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from zoneinfo import ZoneInfo
 
+from voiceflow_worker.cli.checks.context import CheckContext
 from voiceflow_worker.cli.checks.diagnosis import Found, failure, ok, warning
-from voiceflow_worker.cli.checks.surroundings import Surroundings
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.gateway.wire import BASE_URL
@@ -15,9 +15,9 @@ from voiceflow_worker.settings import unknown_variables
 ZONE = "Asia/Singapore"
 
 
-async def settings(looked: Surroundings) -> Found:
+async def settings(context: CheckContext) -> Found:
     """Every setting can be read; where those that are set came from."""
-    given = [shown for shown in looked.settings.shown() if shown.place != "the default"]
+    given = [shown for shown in context.settings.shown() if shown.place != "the default"]
     if not given:
         return ok("nothing is set: all defaults (`voiceflow config show`)")
     places: dict[str, list[str]] = {}
@@ -43,21 +43,21 @@ async def unknown_settings() -> Found:
     )
 
 
-async def account(looked: Surroundings) -> Found:
+async def account(context: CheckContext) -> Found:
     """There is a key and a sub-account."""
-    missing = looked.settings.missing_for_calls()
+    missing = context.settings.missing_for_calls()
     if missing:
         return failure("; ".join(each.partition(":")[0] for each in missing), remedy="; ".join(_ways(missing)))
     try:
-        VoiceClient.from_settings(looked.settings)
+        VoiceClient.from_settings(context.settings)
     except SettingsError as error:
         return failure(str(error), remedy="mend VOICEFLOW_BASE_URL")
-    return ok(f"{looked.settings.sub_account}, at {looked.settings.base_url or BASE_URL}")
+    return ok(f"{context.settings.sub_account}, at {context.settings.base_url or BASE_URL}")
 
 
-async def time_limits(looked: Surroundings) -> Found:
+async def time_limits(context: CheckContext) -> Found:
     """A worker holds a call for longer than its POST can take."""
-    chosen = looked.settings
+    chosen = context.settings
     deadline = 2 * chosen.connect_timeout + chosen.read_timeout
     lease = write_duration(chosen.lease)
     told = f"a POST takes {write_duration(deadline)} at most, and a worker holds a call for {lease}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 
+from voiceflow_worker.cli.checks.context import CheckContext
 from voiceflow_worker.cli.checks.diagnosis import CannotLookError, Found, failure, ok, warning
-from voiceflow_worker.cli.checks.surroundings import Surroundings
 from voiceflow_worker.errors import PhoneNumberError, RequestFailedError, VoiceUnavailableError
 from voiceflow_worker.model.numbers.phone import normalise
 from voiceflow_worker.model.text.duration import write_duration
@@ -15,30 +15,30 @@ DATE_GRAIN = timedelta(seconds=1)
 """A Date header tells whole seconds, and cuts off the rest (RFC 9110 §5.6.7)."""
 
 
-async def credentials(looked: Surroundings) -> Found:
+async def credentials(context: CheckContext) -> Found:
     """8x8 accepts the key for this sub-account."""
     try:
-        await looked.account.webhooks()
+        await context.account.webhooks()
     except VoiceUnavailableError as error:
         return failure(error.message, remedy=error.remedy or "try again later")
     except RequestFailedError as error:
         return failure(error.message, remedy=error.remedy or "see the message")
-    return ok(f"8x8 accepts the API key for {looked.settings.sub_account}")
+    return ok(f"8x8 accepts the API key for {context.settings.sub_account}")
 
 
-async def clock(looked: Surroundings) -> Found:
+async def clock(context: CheckContext) -> Found:
     """The clock that calls are timed by agrees with that of 8x8."""
-    account = looked.account
+    account = context.account
     if account.is_out_of_reach:
         raise CannotLookError("credentials", "8x8 could not be asked")
-    now = looked.opened.clock.now if looked.opened is not None else _now
+    now = context.opened.clock.now if context.opened is not None else _now
     before = now()
     theirs = await account.voice.server_time()
     if theirs is None:
         return warning(
             "8x8 did not tell its time", remedy="try again; check that the clock of this machine is set (NTP)"
         )
-    return judged_clock(before, now(), theirs, allowed=looked.settings.clock_skew)
+    return judged_clock(before, now(), theirs, allowed=context.settings.clock_skew)
 
 
 def judged_clock(before: datetime, after: datetime, theirs: datetime, *, allowed: timedelta) -> Found:
@@ -58,12 +58,12 @@ def judged_clock(before: datetime, after: datetime, theirs: datetime, *, allowed
     return ok(f"{told}, within VOICEFLOW_CLOCK_SKEW")
 
 
-async def voice_profile(looked: Surroundings) -> Found | None:
+async def voice_profile(context: CheckContext) -> Found | None:
     """The voice of the settings is one of the sub-account's."""
-    wanted = looked.settings.voice_profile
+    wanted = context.settings.voice_profile
     if wanted is None:
         return None
-    codes = [profile.code for profile in await (await looked.account.usable()).speech_profiles()]
+    codes = [profile.code for profile in await (await context.account.usable()).speech_profiles()]
     if wanted in codes:
         return ok(f"{wanted} is a voice of the sub-account")
     folded = {code.casefold(): code for code in codes}
@@ -75,9 +75,9 @@ async def voice_profile(looked: Surroundings) -> Found | None:
     )
 
 
-async def source(looked: Surroundings) -> Found | None:
+async def source(context: CheckContext) -> Found | None:
     """The number of the settings belongs to the account, and is active."""
-    wanted = looked.settings.source
+    wanted = context.settings.source
     if wanted is None:
         return None
     remedy = (
@@ -87,7 +87,7 @@ async def source(looked: Surroundings) -> Found | None:
         number = normalise(wanted)
     except PhoneNumberError as error:
         return failure(str(error), remedy="write VOICEFLOW_SOURCE with its country code, such as +6531234567")
-    voice = await looked.account.usable()
+    voice = await context.account.usable()
     digits = number.removeprefix("+")
     # The list alone tells the status and the health of a number.
     found = next((each for each in await voice.numbers() if each.msisdn.removeprefix("+") == digits), None)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from voiceflow_worker.cli.checks.context import CheckContext
 from voiceflow_worker.cli.checks.diagnosis import Found, failure, ok
-from voiceflow_worker.cli.checks.surroundings import Surroundings
 from voiceflow_worker.cli.journals import journal_files
 from voiceflow_worker.cli.output import count_of
 from voiceflow_worker.core.guard.journal_check import JournalCheck, check_journals
 
 
-async def journals(looked: Surroundings) -> Found | None:
+async def journals(context: CheckContext) -> Found | None:
     """The store knows every call that the workers of this machine sent."""
-    settings = looked.settings
+    settings = context.settings
     witness = journal_files(settings)
     if witness is None:
         return None
     return judged_journals(
-        await check_journals(looked.store, witness, queue=settings.queue, policy=settings.policy()),
+        await check_journals(context.store, witness, queue=settings.queue, policy=settings.policy()),
         queue=settings.queue,
     )
 

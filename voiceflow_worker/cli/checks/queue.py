@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from voiceflow_worker.cli.checks.context import CheckContext
 from voiceflow_worker.cli.checks.diagnosis import Found, failure, ok, warning
-from voiceflow_worker.cli.checks.surroundings import Surroundings
 from voiceflow_worker.cli.hold import resume_of
 from voiceflow_worker.cli.output import count_of
 from voiceflow_worker.core.guard.lost_jobs import in_words as losses_in_words
@@ -22,9 +22,9 @@ from voiceflow_worker.model.numbers.phone import is_e164, normalise
 MOST_DOUBTS = 1000
 
 
-async def workers(looked: Surroundings) -> Found:
+async def workers(context: CheckContext) -> Found:
     """Somebody sends what is due."""
-    found = await read_status(looked.store, looked.settings.queue)
+    found = await read_status(context.store, context.settings.queue)
     if found.workers:
         return ok(f"{count_of(found.workers, 'worker')} of queue {found.queue}, {found.rate_now:g} calls/s now")
     if not found.due:
@@ -36,9 +36,9 @@ async def workers(looked: Surroundings) -> Found:
     )
 
 
-async def holds(looked: Surroundings) -> Found:
+async def holds(context: CheckContext) -> Found:
     """Nothing keeps calls from being sent."""
-    store, queue = looked.store, looked.settings.queue
+    store, queue = context.store, context.settings.queue
     now = store.clock.now()
     closed = [gate for gate in await store.control.gates(queue) if gate.is_closed(at=now)]
     held = [gate for gate in closed if gate.state is GateState.HELD]
@@ -54,9 +54,9 @@ async def holds(looked: Surroundings) -> Found:
     return warning(told, remedy=f"mend the reason, then {' and '.join(map(resume_of, held))}")
 
 
-async def doubts(looked: Surroundings) -> Found:
+async def doubts(context: CheckContext) -> Found:
     """No call waits for somebody to say whether it was placed."""
-    store, queue = looked.store, looked.settings.queue
+    store, queue = context.store, context.settings.queue
     count = (await store.jobs.count(queue))[JobState.IN_DOUBT]
     if not count:
         return ok("none")
@@ -70,9 +70,9 @@ async def doubts(looked: Surroundings) -> Found:
     )
 
 
-async def losses(looked: Surroundings) -> Found:
+async def losses(context: CheckContext) -> Found:
     """The store has dropped no job by itself."""
-    found = await read_losses(looked.store, looked.settings.queue)
+    found = await read_losses(context.store, context.settings.queue)
     if not found.total:
         return ok("none")
     told = f"the store has dropped {count_of(found.total, 'job')} by itself: {losses_in_words(found)}"
@@ -85,24 +85,24 @@ async def losses(looked: Surroundings) -> Found:
     )
 
 
-async def numbers(looked: Surroundings) -> Found:
+async def numbers(context: CheckContext) -> Found:
     """8x8 has said of no number that it should not be used."""
-    found = await NumberHealth(looked.store).standing()
+    found = await NumberHealth(context.store).standing()
     if not found:
         return ok("8x8 has reported none that is not Active")
     told = "; ".join(number.in_words() for number in found)
-    own = looked.settings.source
+    own = context.settings.source
     unusable = {each.number for each in found if not each.is_usable}
     judged = failure if own is not None and is_e164(own) and normalise(own) in unusable else warning
     remedy = "use another source for new calls, or ask 8x8; `voiceflow account numbers` shows their state"
     return judged(told, remedy=remedy)
 
 
-async def limits(looked: Surroundings) -> Found:
+async def limits(context: CheckContext) -> Found:
     """The rate that the store holds workers to is that of the settings."""
-    chosen = looked.settings
+    chosen = context.settings
     wanted = Limits(rate=chosen.rate, burst=chosen.burst, max_active=chosen.max_active)
-    stored = await looked.store.control.limits(chosen.queue)
+    stored = await context.store.control.limits(chosen.queue)
     if stored is None:
         return ok(f"{in_words(wanted)} once a worker starts")
     if stored == wanted:

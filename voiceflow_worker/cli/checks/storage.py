@@ -8,9 +8,9 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
+from voiceflow_worker.cli.checks.context import CheckContext
 from voiceflow_worker.cli.checks.diagnosis import Found, failure, in_thread, ok, warning
 from voiceflow_worker.cli.checks.mounts import IN_MEMORY, NETWORK, OF_CONTAINERS, mount_of, read_mounts
-from voiceflow_worker.cli.checks.surroundings import Surroundings
 from voiceflow_worker.cli.opening import file_of
 
 MEGABYTE = 1024 * 1024
@@ -23,15 +23,15 @@ SOUND_SQLITE = (3, 51, 3)
 _PATIENCE = timedelta(seconds=3)
 
 
-async def opens(looked: Surroundings) -> Found:
+async def opens(context: CheckContext) -> Found:
     """The store opens."""
-    return looked.opening
+    return context.opening
 
 
-async def durability(looked: Surroundings) -> Found | None:
+async def durability(context: CheckContext) -> Found | None:
     """What a commit returns is kept."""
-    store = looked.store
-    path = _file(looked)
+    store = context.store
+    path = _file(context)
     if path is not None:
         return await in_thread(partial(_durability_of_file, path))
     told = getattr(store, "durability", None)
@@ -47,9 +47,9 @@ async def durability(looked: Surroundings) -> Found | None:
     return ok(f"{promise}")
 
 
-async def sqlite(looked: Surroundings) -> Found | None:
+async def sqlite(context: CheckContext) -> Found | None:
     """The SQLite that is used does not damage a log that several connections write (sqlite.org/wal.html, WAL-reset)."""
-    if _file(looked) is None:
+    if _file(context) is None:
         return None
     import apsw
 
@@ -66,9 +66,9 @@ def judged_sqlite(version: str) -> Found:
     )
 
 
-async def file_system(looked: Surroundings) -> Found | None:
+async def file_system(context: CheckContext) -> Found | None:
     """The store's file is on a disk of this machine."""
-    path = _file(looked)
+    path = _file(context)
     if path is None:
         return None
     mounts = await in_thread(read_mounts)
@@ -99,22 +99,22 @@ def judged_mount(path: Path, mounts: str | None) -> Found:
     return ok(where)
 
 
-async def disk_space(looked: Surroundings) -> Found | None:
+async def disk_space(context: CheckContext) -> Found | None:
     """The disk has room."""
-    path = _file(looked)
+    path = _file(context)
     return None if path is None else await in_thread(partial(_space, _existing(path)))
 
 
-async def permissions(looked: Surroundings) -> Found | None:
+async def permissions(context: CheckContext) -> Found | None:
     """This user may write the store, and others may not read it."""
-    path = _file(looked)
+    path = _file(context)
     if path is None or not path.parent.is_dir():
         return None
     return await in_thread(partial(_permissions, path))
 
 
-def _file(looked: Surroundings) -> Path | None:
-    return file_of(looked.settings.store)
+def _file(context: CheckContext) -> Path | None:
+    return file_of(context.settings.store)
 
 
 def _durability_of_file(path: Path) -> Found:

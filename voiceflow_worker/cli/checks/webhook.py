@@ -6,8 +6,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
+from voiceflow_worker.cli.checks.context import CheckContext
 from voiceflow_worker.cli.checks.diagnosis import Found, failure, ok, warning
-from voiceflow_worker.cli.checks.surroundings import Surroundings
 from voiceflow_worker.core.overview.heartbeat import FRESH, Heartbeats
 from voiceflow_worker.core.ports import Query
 from voiceflow_worker.gateway.account.resources import Webhook, WebhookType
@@ -28,11 +28,11 @@ MOST_CALLS = 500
 _REGISTER = "`voiceflow serve --register URL` registers this receiver"
 
 
-async def registered(looked: Surroundings) -> Found | None:
+async def registered(context: CheckContext) -> Found | None:
     """8x8 sends session summaries somewhere."""
-    if not _awaits_outcomes(looked):
+    if not _awaits_outcomes(context):
         return ok("not needed: VOICEFLOW_OUTCOMES is none")
-    webhook = await _webhook(looked)
+    webhook = await _webhook(context)
     if webhook is None:
         return failure(
             "no webhook is registered for session summaries (VSS): nobody is told how calls end",
@@ -40,15 +40,15 @@ async def registered(looked: Surroundings) -> Found | None:
         )
     if not webhook.enabled:
         return failure(f"the webhook for session summaries, {webhook.url}, is off", remedy=_REGISTER)
-    return _out_of_reach(looked, webhook) or ok(f"session summaries (VSS) are sent to {webhook.url}")
+    return _out_of_reach(context, webhook) or ok(f"session summaries (VSS) are sent to {webhook.url}")
 
 
-async def call_actions(looked: Surroundings) -> Found | None:
+async def call_actions(context: CheckContext) -> Found | None:
     """8x8 asks somebody what to do next in a call, where menus are used."""
-    used = await _menus_used(looked)
+    used = await _menus_used(context)
     if used is None:
         return None
-    webhook = await _webhook(looked, WebhookType.CALL_ACTION)
+    webhook = await _webhook(context, WebhookType.CALL_ACTION)
     if webhook is None or not webhook.enabled:
         why = "none is registered" if webhook is None else f"the one registered, {webhook.url}, is off"
         return failure(
@@ -56,13 +56,13 @@ async def call_actions(looked: Surroundings) -> Found | None:
             "follows a key press",
             remedy="`voiceflow serve --ivr MODULE:MENU --register URL` registers it",
         )
-    return _out_of_reach(looked, webhook) or ok(f"call actions (VCA) are sent to {webhook.url}")
+    return _out_of_reach(context, webhook) or ok(f"call actions (VCA) are sent to {webhook.url}")
 
 
-async def reachable(looked: Surroundings) -> Found | None:
+async def reachable(context: CheckContext) -> Found | None:
     """Somebody answers at the address where summaries are sent."""
-    webhook = await _webhook(looked)
-    if webhook is None or not _awaits_outcomes(looked):
+    webhook = await _webhook(context)
+    if webhook is None or not _awaits_outcomes(context):
         return None
     health = health_url(webhook.url)
     try:
@@ -93,12 +93,12 @@ def health_url(url: str) -> str:
     return urlunsplit(parts._replace(path=f"{root}/healthz", query="", fragment=""))
 
 
-async def secret(looked: Surroundings) -> Found | None:
+async def secret(context: CheckContext) -> Found | None:
     """Both sides have a secret, or neither has."""
-    webhook = await _webhook(looked)
-    if webhook is None or not _awaits_outcomes(looked):
+    webhook = await _webhook(context)
+    if webhook is None or not _awaits_outcomes(context):
         return None
-    set_here, set_there = looked.settings.webhook_secret is not None, webhook.has_auth_header
+    set_here, set_there = context.settings.webhook_secret is not None, webhook.has_auth_header
     match set_here, set_there:
         case True, True:
             return ok("set here and at 8x8 (whether they are the same, 8x8 does not tell)")
@@ -112,7 +112,7 @@ async def secret(looked: Surroundings) -> Found | None:
                 "8x8 sends an Authorization header, but VOICEFLOW_WEBHOOK_SECRET is not set here: it is not looked at",
                 remedy="set VOICEFLOW_WEBHOOK_SECRET for the receiver, to the value that was registered",
             )
-        case _ if looked.settings.webhook_allow:
+        case _ if context.settings.webhook_allow:
             return ok("none, but events may come from VOICEFLOW_WEBHOOK_ALLOW only")
         case _:
             return warning(
@@ -121,11 +121,11 @@ async def secret(looked: Surroundings) -> Found | None:
             )
 
 
-async def receiver(looked: Surroundings) -> Found | None:
+async def receiver(context: CheckContext) -> Found | None:
     """A receiver listens for this store."""
-    if not _awaits_outcomes(looked):
+    if not _awaits_outcomes(context):
         return None
-    if await Heartbeats(looked.store).has_receiver():
+    if await Heartbeats(context.store).has_receiver():
         return ok("one was seen in the last 30 s")
     return warning(
         f"none was seen in the last {write_duration(FRESH)}: summaries are not taken",
@@ -133,21 +133,21 @@ async def receiver(looked: Surroundings) -> Found | None:
     )
 
 
-async def _menus_used(looked: Surroundings) -> str | None:
+async def _menus_used(context: CheckContext) -> str | None:
     """Who uses menus, in words: receivers that listen, or calls that wait; None for nobody."""
-    if looked.opened is None:
+    if context.opened is None:
         return None
-    served = await Heartbeats(looked.opened).menus()
+    served = await Heartbeats(context.opened).menus()
     if served:
         return f"a receiver answers by {', '.join(served)}"
-    query = Query(queue=looked.settings.queue, states=frozenset({JobState.QUEUED}), limit=MOST_CALLS)
-    named = sorted({job.menu for job in await looked.opened.jobs.find(query) if job.menu is not None})
+    query = Query(queue=context.settings.queue, states=frozenset({JobState.QUEUED}), limit=MOST_CALLS)
+    named = sorted({job.menu for job in await context.opened.jobs.find(query) if job.menu is not None})
     return f"calls that wait begin with {', '.join(named)}" if named else None
 
 
-def _out_of_reach(looked: Surroundings, webhook: Webhook) -> Found | None:
+def _out_of_reach(context: CheckContext, webhook: Webhook) -> Found | None:
     """A failure where 8x8 cannot send to this address. A sandbox on this machine can."""
-    asked = looked.settings.base_url
+    asked = context.settings.base_url
     why = why_not_from_outside(webhook.url)
     if why is None or (asked is not None and is_this_machine(asked)):
         return None
@@ -157,12 +157,12 @@ def _out_of_reach(looked: Surroundings, webhook: Webhook) -> Found | None:
     )
 
 
-def _awaits_outcomes(looked: Surroundings) -> bool:
-    return looked.settings.policy().outcomes is OutcomeSource.WEBHOOK
+def _awaits_outcomes(context: CheckContext) -> bool:
+    return context.settings.policy().outcomes is OutcomeSource.WEBHOOK
 
 
-async def _webhook(looked: Surroundings, kind: WebhookType = WebhookType.SESSION_SUMMARY) -> Webhook | None:
+async def _webhook(context: CheckContext, kind: WebhookType = WebhookType.SESSION_SUMMARY) -> Webhook | None:
     """The one for session summaries, or for another kind of event. Raises CannotLookError."""
-    await looked.account.usable()
-    found = await looked.account.webhooks()
+    await context.account.usable()
+    found = await context.account.webhooks()
     return next((each for each in found if each.type == kind.value), None)

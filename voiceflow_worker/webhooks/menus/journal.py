@@ -21,7 +21,7 @@ commit, and the callers wait for the disk once instead of twice. Where the two m
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class AnswerEntry:
     """One answer, under the key of its event, with what was pressed in the call at `line`, if anything was."""
 
     key: str
@@ -37,9 +37,9 @@ class MenuJournal:
     def __init__(self, callers: Callers, once: AnswersOnce) -> None:
         self._callers = callers
         self._once = once
-        self._batcher: Batcher[Entry, bytes] = Batcher(self._flush)
+        self._batcher: Batcher[AnswerEntry, bytes] = Batcher(self._flush)
 
-    async def write(self, entry: Entry) -> bytes:
+    async def write(self, entry: AnswerEntry) -> bytes:
         """Store an answer and its key press; gives the answer that stands, which somebody else may have given first.
 
         When this returns, both are durable. Raises StoreError and StaleJobError: one of the two may then be stored, and
@@ -47,11 +47,11 @@ class MenuJournal:
         """
         return await self._batcher.submit(entry)
 
-    async def _flush(self, entries: Sequence[Entry]) -> list[bytes | BaseException]:
+    async def _flush(self, entries: Sequence[AnswerEntry]) -> list[bytes | BaseException]:
         failed: dict[str, BaseException] = {}
         standing: dict[str, bytes] = {}
 
-        async def press(entry: Entry, press: KeyPress) -> None:
+        async def press(entry: AnswerEntry, press: KeyPress) -> None:
             try:
                 await self._callers.pressed(entry.line, press, session_id=entry.session_id)
             except VoiceflowError as error:  # the others' are not lost with it

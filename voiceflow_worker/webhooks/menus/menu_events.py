@@ -23,7 +23,7 @@ from voiceflow_worker.ivr.menus import HANDLER_LIMIT, Menus
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction
-from voiceflow_worker.webhooks.menus.journal import Entry, MenuJournal
+from voiceflow_worker.webhooks.menus.journal import AnswerEntry, MenuJournal
 from voiceflow_worker.webhooks.menus.metrics import MenuMetrics
 from voiceflow_worker.webhooks.menus.once import AnswersOnce
 from voiceflow_worker.webhooks.ports import EventAnswer, OtherEvent
@@ -113,7 +113,7 @@ class MenuEvents:
                 answer = replace(await self.menus.not_bridged(plan, refusal), seconds=answer.seconds)
         self._tell(answer, line, event)
         given = await self._journal.write(
-            Entry(key=key, body=answer.body, line=line, session_id=event.session_id, press=answer.press)
+            AnswerEntry(key=key, body=answer.body, line=line, session_id=event.session_id, press=answer.press)
         )
         self._metrics.answered(answer.result, seconds=answer.seconds)
         return given

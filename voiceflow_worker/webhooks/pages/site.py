@@ -13,9 +13,9 @@ from starlette.types import Receive, Scope, Send
 
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import StoreError
-from voiceflow_worker.webhooks.pages.door import CHALLENGE, Door
-from voiceflow_worker.webhooks.pages.drawing import Drawing
-from voiceflow_worker.webhooks.pages.looking import DEFAULT_QUEUE, LONGEST_NAME, Lookout
+from voiceflow_worker.webhooks.pages.basic_auth import CHALLENGE, BasicAuth
+from voiceflow_worker.webhooks.pages.queries import DEFAULT_QUEUE, LONGEST_NAME, PageQueries
+from voiceflow_worker.webhooks.pages.rendering import PageRenderer
 
 _log = structlog.get_logger("voiceflow.webhooks")
 
@@ -23,7 +23,7 @@ STORE_LIMIT = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _PageRequest:
     """What a request asks for. `home` leads from its address to `/ui`, so that links work wherever it is mounted."""
 
     path: str
@@ -45,14 +45,14 @@ class Pages:
     """
 
     def __init__(self, store: Store, *, secret: str, store_limit: timedelta = STORE_LIMIT) -> None:
-        self._door = Door(secret)
-        self._lookout = Lookout(store)
-        self._drawing = Drawing()
+        self._auth = BasicAuth(secret)
+        self._queries = PageQueries(store)
+        self._renderer = PageRenderer()
         self._store_limit = store_limit.total_seconds()
         self._headers = {
             "Content-Type": "text/html; charset=utf-8",
             "Content-Security-Policy": (
-                f"default-src 'none'; style-src {self._drawing.style_source}; "
+                f"default-src 'none'; style-src {self._renderer.style_source}; "
                 "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
             ),
             "X-Frame-Options": "DENY",
@@ -76,7 +76,7 @@ class Pages:
 
     async def _answer(self, scope: Scope) -> _Page:
         asked = _asked(scope)
-        if not self._door.opens_to(scope["headers"]):
+        if not self._auth.allows(scope["headers"]):
             what = "Type the secret of the pages (VOICEFLOW_UI_SECRET) as the password; any user name will do."
             return self._problem(401, asked, "Who is there?", what, headers={"WWW-Authenticate": CHALLENGE})
         if scope["method"] not in {"GET", "HEAD"}:
@@ -94,7 +94,7 @@ class Pages:
             return self._problem(500, asked, "This page failed", "The log of the receiver tells why.")
         return self._problem(503, asked, "The store is away", "No call was changed by this. Come back in a moment.")
 
-    async def _looked_up(self, asked: _Asked) -> _Page:
+    async def _looked_up(self, asked: _PageRequest) -> _Page:
         kind, _, name = asked.path.partition("/")
         if kind == "calls" and name:
             return await self._call(asked, name)
@@ -104,25 +104,25 @@ class Pages:
             return await self._front(asked)
         return self._problem(404, asked, "No such page", "There are queues, calls and batches here.")
 
-    async def _front(self, asked: _Asked) -> _Page:
+    async def _front(self, asked: _PageRequest) -> _Page:
         wanted = asked.query.get("find", "").strip()[:LONGEST_NAME]
         also = asked.query.get("queue")
-        found = await self._lookout.find(wanted, also=also) if wanted else []
+        found = await self._queries.find(wanted, also=also) if wanted else []
         if len(found) == 1:
             return _Page(303, b"", {"Location": f"{asked.home}/calls/{quote(found[0].id, safe='')}"})
-        queues = await self._lookout.queues(also=also)
+        queues = await self._queries.queues(also=also)
         return self._drawn(200, "front.html", asked, wanted=wanted, found=found, queues=queues)
 
-    async def _call(self, asked: _Asked, job_id: str) -> _Page:
-        look = await self._lookout.call(job_id)
+    async def _call(self, asked: _PageRequest, job_id: str) -> _Page:
+        look = await self._queries.call(job_id)
         if look is None:
             what = f"The store holds no call {job_id[:LONGEST_NAME]}: it has another id, or was deleted after its time."
             return self._problem(404, asked, "No such call", what)
         return self._drawn(200, "call.html", asked, job=look.job, story=look.story)
 
-    async def _batch(self, asked: _Asked, batch_id: str) -> _Page:
+    async def _batch(self, asked: _PageRequest, batch_id: str) -> _Page:
         queue = asked.query.get("queue") or DEFAULT_QUEUE
-        look = await self._lookout.batch(queue, batch_id, after=asked.query.get("after"))
+        look = await self._queries.batch(queue, batch_id, after=asked.query.get("after"))
         if look is None:
             what = (
                 f"Queue {queue[:LONGEST_NAME]} holds no calls of batch {batch_id[:LONGEST_NAME]}. Another queue is "
@@ -132,16 +132,16 @@ class Pages:
         return self._drawn(200, "batch.html", asked, batch=look)
 
     def _problem(
-        self, status: int, asked: _Asked, title: str, what: str, *, headers: Mapping[str, str] | None = None
+        self, status: int, asked: _PageRequest, title: str, what: str, *, headers: Mapping[str, str] | None = None
     ) -> _Page:
         page = self._drawn(status, "problem.html", asked, title=title, what=what)
         return _Page(status, page.body, headers or {})
 
-    def _drawn(self, status: int, template: str, asked: _Asked, **shown: object) -> _Page:
-        return _Page(status, self._drawing.draw(template, home=asked.home, **shown))
+    def _drawn(self, status: int, template: str, asked: _PageRequest, **shown: object) -> _Page:
+        return _Page(status, self._renderer.draw(template, home=asked.home, **shown))
 
 
-def _asked(scope: Scope) -> _Asked:
+def _asked(scope: Scope) -> _PageRequest:
     rest: str | None = scope.get("path_params", {}).get("rest")
     query = parse_qs(scope["query_string"].decode("latin-1"), errors="replace", max_num_fields=None)
     if rest is None:
@@ -151,4 +151,4 @@ def _asked(scope: Scope) -> _Asked:
         before = scope["path"][: len(scope["path"]) - len(rest)].count("/")
         sent = (scope.get("raw_path") or scope["path"].encode()).count(b"/")
         home = "../" * max(1, sent - before + 1) + "ui"
-    return _Asked(rest or "", {name: values[0] for name, values in query.items()}, home)
+    return _PageRequest(rest or "", {name: values[0] for name, values in query.items()}, home)

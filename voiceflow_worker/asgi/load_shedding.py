@@ -30,7 +30,7 @@ _QUESTIONS = (b"GET ", b"HEAD ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
+class LoadShedding:
     """When requests are turned away, and how.
 
     With `busy_at` requests in work, those that have waited for longer than `patience`, and all while the system's
@@ -43,12 +43,12 @@ class Refusal:
     patience: timedelta = timedelta(milliseconds=400)
 
 
-class Judged(Enum):
+class ShedDecision(Enum):
     """What becomes of a connection that comes at a busy time."""
 
-    LET_IN = auto()
-    TURNED_AWAY = auto()
-    WAITS = auto()
+    ADMIT = auto()
+    SHED = auto()
+    WAIT = auto()
 
 
 def is_crowded(listening: socket.socket) -> bool:
@@ -59,7 +59,7 @@ def is_crowded(listening: socket.socket) -> bool:
     return bool(waiting * _CROWDED > most)
 
 
-def judge(connection: socket.socket, refusal: Refusal, *, crowded: bool) -> Judged:
+def decide(connection: socket.socket, shedding: LoadShedding, *, crowded: bool) -> ShedDecision:
     """Look at what a connection has sent, and turn it away if that is a whole request that has waited too long.
 
     Where it is `crowded`, nothing may wait.
@@ -67,18 +67,18 @@ def judge(connection: socket.socket, refusal: Refusal, *, crowded: bool) -> Judg
     try:
         seen = connection.recv(_LONGEST, socket.MSG_PEEK)
     except OSError:  # nothing yet, or gone already, which whoever reads it finds out
-        return Judged.LET_IN
+        return ShedDecision.ADMIT
     if not _is_whole(seen):
-        return Judged.LET_IN
-    if not crowded and _waited(connection) < refusal.patience / timedelta(milliseconds=1):
-        return Judged.WAITS
+        return ShedDecision.ADMIT
+    if not crowded and _waited(connection) < shedding.patience / timedelta(milliseconds=1):
+        return ShedDecision.WAIT
     with contextlib.suppress(OSError):
         # Read to the end: what is closed with something unread is reset, and the answer may be lost (RFC 9112 §9.6).
         connection.recv(_LONGEST)
-        connection.send(refusal.answer)
+        connection.send(shedding.answer)
     connection.close()
-    refusal.count()
-    return Judged.TURNED_AWAY
+    shedding.count()
+    return ShedDecision.SHED
 
 
 def _is_whole(request: bytes) -> bool:

@@ -36,7 +36,7 @@ _READ_AT_ONCE = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QueueLook:
+class QueueView:
     """A queue, and the oldest of its calls in doubt."""
 
     status: QueueStatus
@@ -44,7 +44,7 @@ class QueueLook:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CallLook:
+class CallView:
     """A call and its story."""
 
     job: Job
@@ -52,7 +52,7 @@ class CallLook:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tally:
+class BatchOutcomes:
     """How the first `counted` calls of a batch ended, and what was pressed in them."""
 
     counted: int
@@ -62,7 +62,7 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BatchLook:
+class BatchView:
     """A batch and one page of its calls; `after` is where the next page goes on, None when there is none.
 
     `tally` is counted for the first page only.
@@ -72,7 +72,7 @@ class BatchLook:
     batch_id: str
     states: Mapping[JobState, int]
     gate: Gate | None
-    tally: Tally | None
+    tally: BatchOutcomes | None
     calls: tuple[Job, ...]
     after: str | None
 
@@ -87,7 +87,7 @@ class BatchLook:
         return [(state.value, self.states[state]) for state in JobState if self.states[state]]
 
 
-class Lookout:
+class PageQueries:
     """Looks into one store. Every method raises StoreError."""
 
     def __init__(self, store: Store) -> None:
@@ -95,9 +95,9 @@ class Lookout:
         # One at a time: twenty people who reload the page of a large batch must not take the receiver's time.
         self._counting = anyio.Lock()
 
-    async def queues(self, *, also: str | None = None) -> list[QueueLook]:
+    async def queues(self, *, also: str | None = None) -> list[QueueView]:
         """The queues that ever had a worker, the default one, and `also`."""
-        looks: list[QueueLook] = []
+        looks: list[QueueView] = []
         for name in await self._names(also):
             status = await read_status(self._store, name)
             doubts: Sequence[Job] = ()
@@ -105,16 +105,16 @@ class Lookout:
                 doubts = await self._store.jobs.find(
                     Query(queue=name, states=frozenset({JobState.IN_DOUBT}), limit=MOST_DOUBTS)
                 )
-            looks.append(QueueLook(status=status, doubts=tuple(doubts)))
+            looks.append(QueueView(status=status, doubts=tuple(doubts)))
         return looks
 
-    async def call(self, job_id: str) -> CallLook | None:
+    async def call(self, job_id: str) -> CallView | None:
         """The call with this id; None if there is none."""
         job = await self._job(job_id)
         if job is None:
             return None
         heard = await CallProgress(self._store).of_job(job)
-        return CallLook(job=job, story=story(job, at=self._store.clock.now(), heard=heard))
+        return CallView(job=job, story=story(job, at=self._store.clock.now(), heard=heard))
 
     async def find(self, text: str, *, also: str | None = None) -> list[Job]:
         """The calls with this id, `clientRequestId`, number or unique key, the newest first; `MOST_FOUND` at most."""
@@ -133,7 +133,7 @@ class Lookout:
                 found |= {job.id: job for job in await self._store.jobs.find(question)}
         return sorted(found.values(), key=lambda job: (job.created_at, job.id), reverse=True)[:MOST_FOUND]
 
-    async def batch(self, queue: str, batch_id: str, *, after: str | None) -> BatchLook | None:
+    async def batch(self, queue: str, batch_id: str, *, after: str | None) -> BatchView | None:
         """A batch, and its calls behind `after`; None if there is no such batch."""
         if not _is_queue(queue) or len(batch_id) > LONGEST_NAME:
             return None
@@ -145,7 +145,7 @@ class Lookout:
             return None
         calls = await self._store.jobs.find(Query(queue=queue, batch_id=batch_id, after=after, limit=CALLS_A_PAGE + 1))
         shown = tuple(calls[:CALLS_A_PAGE])
-        return BatchLook(
+        return BatchView(
             queue=queue,
             batch_id=batch_id,
             states=states,
@@ -173,7 +173,7 @@ class Lookout:
                 return gate
         return None
 
-    async def _tally(self, queue: str, batch_id: str) -> Tally:
+    async def _tally(self, queue: str, batch_id: str) -> BatchOutcomes:
         outcomes: Counter[str] = Counter()
         digits: Counter[str] = Counter()
         counted = answered = 0
@@ -194,7 +194,7 @@ class Lookout:
                     break
                 after = page[-1].id
                 await anyio.lowlevel.checkpoint()
-        return Tally(
+        return BatchOutcomes(
             counted=counted,
             outcomes=dict(outcomes.most_common()),
             answered=answered,

@@ -18,7 +18,7 @@ from voiceflow_worker.model.text.printable import shown_in_page
 _PACKAGE = "voiceflow_worker.webhooks.pages"
 
 
-class Drawing:
+class PageRenderer:
     """Draws pages. `style_source` is what a Content-Security-Policy must allow for their one style sheet."""
 
     def __init__(self) -> None:

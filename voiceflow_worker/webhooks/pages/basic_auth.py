@@ -12,7 +12,7 @@ from voiceflow_worker.errors import SettingsError
 CHALLENGE = 'Basic realm="voiceflow", charset="UTF-8"'
 
 
-class Door:
+class BasicAuth:
     """Compares the password that a request shows with `secret`; any user name will do.
 
     Raises SettingsError for an empty secret, which would let in everybody.
@@ -23,7 +23,7 @@ class Door:
             raise SettingsError("the secret of the pages is empty; give the password that people shall type")
         self._secret = secret.encode()
 
-    def opens_to(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    def allows(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
         """Whether a request with these headers may come in. Names are in lower case."""
         shown = [value for name, value in headers if name == b"authorization"]
         password = _password(shown[0]) if len(shown) == 1 else None

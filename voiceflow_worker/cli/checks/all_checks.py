@@ -7,8 +7,8 @@ from datetime import timedelta
 from functools import partial
 
 from voiceflow_worker.cli.checks import configuration, eight, journals, queue, storage, webhook
+from voiceflow_worker.cli.checks.context import CheckContext, open_context
 from voiceflow_worker.cli.checks.diagnosis import TIME_LIMIT, Diagnosis, Found, carried_out, diagnosis, failure
-from voiceflow_worker.cli.checks.surroundings import Surroundings, surroundings
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.settings import Settings
 
@@ -20,7 +20,7 @@ ALONE: tuple[tuple[str, Callable[[], Awaitable[Found]]], ...] = (
 )
 """Checks that need no settings."""
 
-CHECKS: tuple[tuple[str, Callable[[Surroundings], Awaitable[Found | None]]], ...] = (
+CHECKS: tuple[tuple[str, Callable[[CheckContext], Awaitable[Found | None]]], ...] = (
     ("settings", configuration.settings),
     ("account", configuration.account),
     ("time limits", configuration.time_limits),
@@ -55,7 +55,7 @@ LIMITS: Mapping[str, timedelta] = {"journal files": timedelta(minutes=1)}
 async def examine(load: Callable[[], Settings], tell: Tell) -> None:
     """Carry out every check, and tell each finding when it is there.
 
-    Settings that cannot be read are a finding too; then only what needs none is looked at.
+    Settings that cannot be read are a finding too; then only what needs none is context at.
     """
     for name, alone in ALONE:
         await _tell(name, alone, tell)
@@ -64,9 +64,9 @@ async def examine(load: Callable[[], Settings], tell: Tell) -> None:
     except SettingsError as error:
         tell(diagnosis("settings", failure(str(error), remedy="mend these; `voiceflow config show` tells the places")))
         return
-    async with surroundings(settings) as looked:
+    async with open_context(settings) as context:
         for name, check in CHECKS:
-            await _tell(name, partial(check, looked), tell)
+            await _tell(name, partial(check, context), tell)
 
 
 async def _tell(name: str, look: Callable[[], Awaitable[Found | None]], tell: Tell) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter
 
-from voiceflow_worker.asgi.refusal import Refusal
+from voiceflow_worker.asgi.load_shedding import LoadShedding
 from voiceflow_worker.webhooks.gatekeeper import Gatekeeper, Network, is_within
 
 BUSY_AT = 256
@@ -35,11 +35,11 @@ def preferred(allow: Sequence[Network], trusted_proxies: Sequence[Network]) -> C
     return is_preferred
 
 
-def refusal(registry: CollectorRegistry) -> Refusal:
+def load_shedding(registry: CollectorRegistry) -> LoadShedding:
     """How events are turned away while there is too much to do: 503, and a count of them in `registry`."""
     counter = Counter(
         "voiceflow_webhook_turned_away",
         "Requests answered with 503 unread: too many came at once.",
         registry=registry,
     )
-    return Refusal(answer=_ANSWER, busy_at=BUSY_AT, count=counter.inc)
+    return LoadShedding(answer=_ANSWER, busy_at=BUSY_AT, count=counter.inc)

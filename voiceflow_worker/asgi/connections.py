@@ -13,8 +13,8 @@ import structlog
 
 _log = structlog.get_logger("voiceflow.asgi")
 
-LOOK_EVERY = 1.0
-STUCK_LOOKS = 10
+CHECK_EVERY = 1.0
+STUCK_CHECKS = 10
 """Looks in a row at which a client has not read its answer, or not let itself be closed: then it is cut off."""
 
 AT_ONCE = 16
@@ -26,7 +26,7 @@ IsPreferred = Callable[[str], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class ConnectionLimits:
     """What a server grants its clients.
 
     `most` connections at once. A request has `head` until its head is complete, and `whole` until its body is; a
@@ -42,7 +42,7 @@ class Limits:
     patience: timedelta = timedelta(seconds=1)
 
 
-class Guest:
+class ClientConnection:
     """One connection as the door knows it: since when it is expected to send a request, and whether it has begun to."""
 
     __slots__ = ("begun", "preferred", "protocol", "queue", "since", "stuck")
@@ -53,7 +53,7 @@ class Guest:
         self.since = 0.0
         self.begun = False
         self.stuck = 0
-        self.queue: dict[Guest, None] | None = None
+        self.queue: dict[ClientConnection, None] | None = None
         """Where it waits; None while its request is being answered."""
 
     @property
@@ -62,24 +62,24 @@ class Guest:
         return cast("asyncio.Transport", self.protocol.transport)
 
 
-class Door:
+class ConnectionLimiter:
     """Counts connections and lets them in. `on_room` is called when one has left."""
 
-    def __init__(self, limits: Limits, *, is_preferred: IsPreferred | None = None) -> None:
+    def __init__(self, limits: ConnectionLimits, *, is_preferred: IsPreferred | None = None) -> None:
         self._limits = limits
         self._is_preferred = is_preferred
         self._grace = limits.grace.total_seconds()
         self._patience = limits.patience.total_seconds()
         self._head = limits.head.total_seconds()
         self._whole = limits.whole.total_seconds()
-        self._guests: set[Guest] = set()
+        self._connections: set[ClientConnection] = set()
         self._arriving = 0
         # In the order in which they have to go: strangers first, and of these who has not yet sent a whole request.
         # Within each the oldest stands first.
-        self._new: dict[Guest, None] = {}
-        self._idle: dict[Guest, None] = {}
-        self._preferred_new: dict[Guest, None] = {}
-        self._preferred_idle: dict[Guest, None] = {}
+        self._new: dict[ClientConnection, None] = {}
+        self._idle: dict[ClientConnection, None] = {}
+        self._preferred_new: dict[ClientConnection, None] = {}
+        self._preferred_idle: dict[ClientConnection, None] = {}
         self._queues = (self._new, self._idle, self._preferred_new, self._preferred_idle)
         self._dropped = 0
         self._too_slow = 0
@@ -88,51 +88,51 @@ class Door:
     @property
     def is_full(self) -> bool:
         """Whether there are as many connections as there may be."""
-        return len(self._guests) + self._arriving >= self._limits.most
+        return len(self._connections) + self._arriving >= self._limits.most
 
     @property
     def at_work(self) -> int:
         """How many connections have a whole request that is being answered."""
-        return len(self._guests) - sum(map(len, self._queues))
+        return len(self._connections) - sum(map(len, self._queues))
 
-    def expect(self) -> None:
+    def accepted(self) -> None:
         """A connection was taken, and is being set up."""
         self._arriving += 1
 
-    def given_up(self) -> None:
+    def setup_failed(self) -> None:
         """A connection that was expected will not come."""
         self._arriving -= 1
 
-    def enter(self, protocol: Any) -> Guest:
+    def connected(self, protocol: Any) -> ClientConnection:
         """A connection stands."""
         self._arriving -= 1
         client = protocol.client
         preferred = self._is_preferred is not None and client is not None and self._is_preferred(client[0])
-        guest = Guest(protocol, preferred=preferred)
-        self._guests.add(guest)
-        self._wait(guest, self._preferred_new if preferred else self._new)
-        return guest
+        connection = ClientConnection(protocol, preferred=preferred)
+        self._connections.add(connection)
+        self._wait(connection, self._preferred_new if preferred else self._new)
+        return connection
 
-    def heard(self, guest: Guest) -> None:
+    def received(self, connection: ClientConnection) -> None:
         """Something was read from a connection."""
-        cycle = guest.protocol.cycle
+        cycle = connection.protocol.cycle
         if cycle is not None and not cycle.response_complete and not cycle.more_body:
-            self._leave_queue(guest)  # a whole request: it is being answered
-        elif guest.queue is self._idle or guest.queue is self._preferred_idle:
-            self._wait(guest, self._preferred_new if guest.preferred else self._new)
-            guest.begun = True
+            self._leave_queue(connection)  # a whole request: it is being answered
+        elif connection.queue is self._idle or connection.queue is self._preferred_idle:
+            self._wait(connection, self._preferred_new if connection.preferred else self._new)
+            connection.begun = True
         else:
-            guest.begun = True
+            connection.begun = True
 
-    def answered(self, guest: Guest) -> None:
+    def answered(self, connection: ClientConnection) -> None:
         """A request was answered in full."""
-        self._wait(guest, self._preferred_idle if guest.preferred else self._idle)
-        self.heard(guest)  # the next one may have been read already
+        self._wait(connection, self._preferred_idle if connection.preferred else self._idle)
+        self.received(connection)  # the next one may have been read already
 
-    def leave(self, guest: Guest) -> None:
+    def disconnected(self, connection: ClientConnection) -> None:
         """A connection is gone."""
-        self._leave_queue(guest)
-        self._guests.discard(guest)
+        self._leave_queue(connection)
+        self._connections.discard(connection)
         self.on_room()
 
     def make_room(self) -> float:
@@ -143,16 +143,16 @@ class Door:
             if queue is self._preferred_new and (self._new or self._idle or self._arriving):
                 break  # a stranger's time will be over soon
             closed = 0
-            for guest in list(queue):
-                if guest.since + self._grace > now:
+            for connection in list(queue):
+                if connection.since + self._grace > now:
                     break
-                left = guest.since + (self._grace if guest.begun else self._patience) - now
+                left = connection.since + (self._grace if connection.begun else self._patience) - now
                 if left > 0:
                     soonest = min(soonest, left)
-                elif not guest.begun and _has_something_to_read(guest.transport):
-                    self._wait(guest, queue)  # it did send, and this process was too busy to read it
+                elif not connection.begun and _has_something_to_read(connection.transport):
+                    self._wait(connection, queue)  # it did send, and this process was too busy to read it
                 else:
-                    self._drop(guest)
+                    self._drop(connection)
                     closed += 1
                     if closed == AT_ONCE:
                         break
@@ -161,46 +161,46 @@ class Door:
                 return 0.0
         return max(soonest, _SHORTEST)
 
-    def look(self) -> None:
+    def close_stuck(self) -> None:
         """Close whom there is no hope for: requests that do not arrive, answers that are not read. Once a second."""
         now = asyncio.get_running_loop().time()
         for queue in (self._new, self._preferred_new):
-            for guest in [each for each in queue if now - each.since > self._head]:
-                cycle = guest.protocol.cycle
+            for connection in [each for each in queue if now - each.since > self._head]:
+                cycle = connection.protocol.cycle
                 has_head = cycle is not None and not cycle.response_complete
-                if not has_head or now - guest.since > self._whole:
-                    self._drop(guest)
+                if not has_head or now - connection.since > self._whole:
+                    self._drop(connection)
                     self._too_slow += 1
-        for guest in list(self._guests):
-            stands = guest.transport.is_closing() or guest.protocol.flow.write_paused
-            guest.stuck = guest.stuck + 1 if stands else 0
-            if guest.stuck >= STUCK_LOOKS:
-                guest.transport.abort()
+        for connection in list(self._connections):
+            stands = connection.transport.is_closing() or connection.protocol.flow.write_paused
+            connection.stuck = connection.stuck + 1 if stands else 0
+            if connection.stuck >= STUCK_CHECKS:
+                connection.transport.abort()
         if self._dropped or self._too_slow:
             _log.warning(
                 "connections without a whole request were closed",
                 for_room=self._dropped,
                 too_slow=self._too_slow,
-                open=len(self._guests),
+                open=len(self._connections),
                 most=self._limits.most,
             )
             self._dropped = self._too_slow = 0
 
-    def _wait(self, guest: Guest, queue: dict[Guest, None]) -> None:
-        self._leave_queue(guest)
-        guest.since = asyncio.get_running_loop().time()
-        guest.begun = False
-        guest.queue = queue
-        queue[guest] = None
+    def _wait(self, connection: ClientConnection, queue: dict[ClientConnection, None]) -> None:
+        self._leave_queue(connection)
+        connection.since = asyncio.get_running_loop().time()
+        connection.begun = False
+        connection.queue = queue
+        queue[connection] = None
 
-    def _leave_queue(self, guest: Guest) -> None:
-        if guest.queue is not None:
-            guest.queue.pop(guest, None)
-            guest.queue = None
+    def _leave_queue(self, connection: ClientConnection) -> None:
+        if connection.queue is not None:
+            connection.queue.pop(connection, None)
+            connection.queue = None
 
-    def _drop(self, guest: Guest) -> None:
-        self._leave_queue(guest)
-        guest.transport.abort()
+    def _drop(self, connection: ClientConnection) -> None:
+        self._leave_queue(connection)
+        connection.transport.abort()
 
 
 def _has_something_to_read(transport: asyncio.Transport) -> bool:

@@ -61,7 +61,7 @@ class Account:
 
 
 @dataclass(slots=True, kw_only=True)
-class Surroundings:
+class CheckContext:
     """Everything, for one run of the doctor. `opening` is what came of opening the store."""
 
     settings: Settings
@@ -85,7 +85,7 @@ class Surroundings:
 
 
 @asynccontextmanager
-async def surroundings(settings: Settings) -> AsyncGenerator[Surroundings]:
+async def open_context(settings: Settings) -> AsyncGenerator[CheckContext]:
     """Open what can be opened."""
     async with AsyncExitStack() as stack:
         account = None
@@ -94,7 +94,7 @@ async def surroundings(settings: Settings) -> AsyncGenerator[Surroundings]:
                 voice = VoiceClient.from_settings(settings, patience=PATIENCE)
                 account = Account(await stack.enter_async_context(voice))
         store, found = await stack.enter_async_context(_opened(settings))
-        yield Surroundings(settings=settings, opening=found, opened=store, asked=account)
+        yield CheckContext(settings=settings, opening=found, opened=store, asked=account)
 
 
 @asynccontextmanager
