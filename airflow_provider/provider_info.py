@@ -1,6 +1,6 @@
-"""What this provider brings, in the form of Airflow's `provider_info.schema.json` (2.11 and 3.x).
+"""The provider's description, by Airflow's `provider_info.schema.json` (2.11 and 3.x).
 
-Airflow reads it in every process, before any hook is loaded: nothing is imported here.
+Airflow reads it in every process, so nothing is imported here.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Calls of task instances: identity, cancellation, failures, the store and the event loop."""

@@ -1,10 +1,10 @@
-"""Who asks for a call: one task instance, the same through retries, lost workers and clears."""
+"""The identity of a task instance: the same through retries, lost workers and clears."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +14,11 @@ LONGEST_BATCH = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskIdentity:
-    """One task instance, as Airflow knows it by its key; `max_tries` grows with each clear by a user, and only then.
+    """The key of a task instance in Airflow.
 
-    `clear_number` counts the clears of its run: only a clear can give an instance of a mapped task another index.
-
-    Not in it, for they change while the task instance stays the same or are undefined: `try_number`, the id of a try
-    (`ti.id`), the logical date.
+    `max_tries` grows only when a user clears the instance. `clear_number` counts the clears of its run; only a clear
+    can give an instance of a mapped task another index. `try_number`, the id of a try (`ti.id`) and the logical date
+    are not part of it: they change, or are not defined, while the task instance stays the same.
     """
 
     dag_id: str
@@ -49,30 +48,26 @@ class TaskIdentity:
         return self.map_index >= 0
 
     def key(self, item: str = "", *, generation: int = 0) -> str:
-        """The unique key of one call of this task instance: a digest, the same for each try.
+        """The unique key of one call of this instance, the same for each try.
 
-        `item` tells the calls of one task instance apart. `generation` counts the calls that were asked for anew.
+        `item` distinguishes the calls of one instance. `generation` counts the calls that replaced each other.
         """
         return f"airflow-{self._digest(item, *([generation] if generation else []))[:40]}"
 
     def call_key(self, called: str, ordinal: int, *, generation: int) -> str:
-        """The unique key of the `ordinal`-th call to what is `called`: one for all instances of a mapped task.
-
-        `called` is a number or a row's own key. `generation` counts the calls that took the place of one another.
-        """
-        told = [self.dag_id, self.run_id, self.task_id, "calls", called, ordinal, generation]
-        return f"airflow-{_digest(told)[:40]}"
+        """The unique key of the `ordinal`-th call to a number (or for a row's own key), for all mapped instances."""
+        return f"airflow-{digest(*self._task, 'calls', called, ordinal, generation)[:40]}"
 
     def scope(self) -> str:
-        """A digest of the task in its run: all instances of a mapped task share it."""
-        return _digest([self.dag_id, self.run_id, self.task_id])[:40]
+        """A digest of the task in its run, shared by all instances of a mapped task."""
+        return digest(*self._task)[:40]
 
     def batch_id(self) -> str:
-        """A batch of this task instance alone, which people can recognize."""
+        """A readable batch id for the calls of this instance alone."""
         return f"{self.dag_id[:16]}.{self.task_id[:16]}.{self._digest('batch')[:16]}"[:LONGEST_BATCH]
 
     def data(self) -> dict[str, object]:
-        """What the call's job carries of it, for reports, menus and the next try."""
+        """The identity as data of a call, for reports, menus and the next try."""
         return {
             "airflow_dag_id": self.dag_id,
             "airflow_run_id": self.run_id,
@@ -82,22 +77,27 @@ class TaskIdentity:
         }
 
     def owns(self, data: Mapping[str, object] | None) -> bool:
-        """Whether a call with this data was handed in by this task instance, in whichever try."""
+        """Whether any try of this instance enqueued the call with this data."""
         mine = {name: value for name, value in self.data().items() if name != "airflow_max_tries"}
         return data is not None and mine.items() <= data.items()
 
     def as_json(self) -> dict[str, Any]:
-        """As a trigger carries it."""
+        """The identity as the argument of a trigger."""
         return {"dag_id": self.dag_id, "run_id": self.run_id, "task_id": self.task_id, "map_index": self.map_index}
 
+    @property
+    def _task(self) -> tuple[str, str, str]:
+        return self.dag_id, self.run_id, self.task_id
+
     def _digest(self, *more: object) -> str:
-        return _digest([self.dag_id, self.run_id, self.task_id, self.map_index, *more])
+        return digest(*self._task, self.map_index, *more)
 
     def __str__(self) -> str:
-        place = f"[{self.map_index}]" if self.map_index >= 0 else ""
-        return f"{self.dag_id}.{self.task_id}{place} of run {self.run_id}"
+        index = f"[{self.map_index}]" if self.is_mapped else ""
+        return f"{self.dag_id}.{self.task_id}{index} of run {self.run_id}"
 
 
-def _digest(told: Sequence[object]) -> str:
-    text = json.dumps(told, ensure_ascii=False)
+def digest(*parts: object) -> str:
+    """A digest of these parts as JSON."""
+    text = json.dumps(parts, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

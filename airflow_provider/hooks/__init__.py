@@ -1,0 +1,1 @@
+"""The connection to 8x8 and to the store of calls."""

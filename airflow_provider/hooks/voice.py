@@ -1,4 +1,4 @@
-"""The hook: an Airflow connection as a client of 8x8 and as a store of calls."""
+"""The hook: an Airflow connection to 8x8 and to the store of calls."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 DEFAULT_CONNECTION = "voiceflow_default"
 
 _OWN_EXTRAS = frozenset({"ui_url", "allow_local_store"})
-"""What the provider itself reads of the extra; everything else there is a setting of the library."""
+"""Fields of the extra for the provider. All others are settings of the library."""
 
 
 class VoiceFlowHook(BaseHook):
-    """One connection of type `voiceflow`: the base URL in its host, the API key in its password, the rest in its extra.
+    """A connection of type `voiceflow`: the base URL in its host, the API key in its password, the rest in its extra.
 
-    The extra may hold any setting of the library in lower case (`sub_account`, `store`, `queue`, `source`,
-    `voice_profile`, `rate`, …), and `ui_url` and `allow_local_store` for the provider. What is not there comes from the
-    environment (`VOICEFLOW_STORE`, …) of the process that asks, then from defaults.
+    The extra may have any setting of the library in lower case (`sub_account`, `store`, `queue`, `source`,
+    `voice_profile`, `rate`, …), and `ui_url` and `allow_local_store` for the provider. Missing settings come from the
+    environment of the process (`VOICEFLOW_STORE`, …), then from defaults.
 
-    `get_connection` is asked once, when something is first needed; the `a…` methods ask it on the event loop.
+    The connection is read once, at first use. The methods whose names begin with `a` read it on an event loop.
     """
 
     conn_name_attr = "voiceflow_conn_id"
@@ -47,42 +47,42 @@ class VoiceFlowHook(BaseHook):
     # -- the connection ----------------------------------------------------------------------------------------------
 
     def settings(self) -> Settings:
-        """The connection as settings. Raises SettingsError naming what is wrong in it."""
+        """The connection as settings. Raises SettingsError naming the wrong field."""
         if self._settings is None:
             connection = self.get_connection(self.voiceflow_conn_id)
             self._read(connection, dict(connection.extra_dejson))
         return self._require()
 
     async def asettings(self) -> Settings:
-        """As `settings`, on an event loop."""
+        """Like `settings`, on an event loop."""
         if self._settings is None:
             connection = await get_async_connection(self.voiceflow_conn_id, hook=self)
             self._read(connection, await _async_extra(connection))
         return self._require()
 
     def store_url(self) -> str:
-        """The store's URL for people: without a password."""
+        """The store's URL without its password."""
         return next(each.value for each in self.settings().shown() if each.variable == "VOICEFLOW_STORE")
 
     def ui_url(self) -> str | None:
-        """Where `voiceflow serve` shows calls to people, if the connection tells."""
+        """The address of the pages of `voiceflow serve`, if the connection has it."""
         self.settings()
         return str(self._own.get("ui_url") or "").strip().rstrip("/") or None
 
     def allows_local_store(self) -> bool:
-        """Whether the connection says that every worker sees the same file."""
+        """Whether the connection says that all workers share the file."""
         self.settings()
         return str(self._own.get("allow_local_store", "")).strip().lower() in {"true", "1", "yes"}
 
     def _read(self, connection: Connection, extra: Mapping[str, Any]) -> None:
-        # Airflow 2 forms used to prefix what they saved.
+        # Forms of Airflow 2 saved fields with a prefix.
         prefix = f"extra__{self.conn_type}__"
         given = {name.removeprefix(prefix): value for name, value in extra.items() if value not in (None, "")}
         self._own = {name: given.pop(name) for name in _OWN_EXTRAS & given.keys()}
         if "api_key" in given:
             raise SettingsError(
-                f"connection {self.voiceflow_conn_id}: api_key in its extra: it belongs into the password, where "
-                "Airflow hides it"
+                f"connection {self.voiceflow_conn_id}: api_key is in its extra; put it into the password, which "
+                "Airflow hides"
             )
         base_url = _base_url(connection) or given.pop("base_url", None)
         try:
@@ -97,26 +97,26 @@ class VoiceFlowHook(BaseHook):
             raise SettingsError(f"connection {self.voiceflow_conn_id} was not read")
         return self._settings
 
-    # -- what it opens -----------------------------------------------------------------------------------------------
+    # -- client and store --------------------------------------------------------------------------------------------
 
     def get_conn(self) -> VoiceClient:
-        """The client, as Airflow calls it."""
+        """The client, by Airflow's name for it."""
         return self.get_client()
 
     def get_client(self) -> VoiceClient:
-        """A client of 8x8, not opened yet: `async with hook.get_client() as voice`. Raises SettingsError."""
+        """A client of 8x8 to open: `async with hook.get_client() as voice`. Raises SettingsError."""
         return self._client(self.settings())
 
     async def aget_client(self) -> VoiceClient:
-        """As `get_client`, on an event loop."""
+        """Like `get_client`, on an event loop."""
         return self._client(await self.asettings())
 
     def get_store(self) -> AbstractAsyncContextManager[Store]:
-        """The store, not opened yet: `async with hook.get_store() as store`. Raises SettingsError, StoreError."""
+        """The store to open: `async with hook.get_store() as store`. Raises SettingsError, StoreError."""
         return open_store(self.settings().store)
 
     async def aget_store(self) -> AbstractAsyncContextManager[Store]:
-        """As `get_store`, on an event loop."""
+        """Like `get_store`, on an event loop."""
         return open_store((await self.asettings()).store)
 
     @asynccontextmanager
@@ -138,17 +138,17 @@ class VoiceFlowHook(BaseHook):
     # -- Airflow's connection page -----------------------------------------------------------------------------------
 
     def test_connection(self) -> tuple[bool, str]:
-        """Whether 8x8 takes the API key and the store can be opened. Calls nobody."""
+        """Check that 8x8 accepts the API key and that the store can be opened. Nobody is called."""
         from voiceflow_worker import RequestFailedError, VoiceflowError, VoiceUnavailableError
 
         try:
-            self.settings()  # before the loop runs: Airflow's own answer must not be waited for inside it
+            self.settings()  # reads the connection, which must not block the event loop
             return True, asyncio.run(self._look())
         except VoiceUnavailableError as error:
             return False, f"8x8 cannot be reached: {error}"
         except RequestFailedError as error:
             if error.status in {401, 403}:
-                return False, f"8x8 does not take the API key in the connection's password: {error}"
+                return False, f"8x8 does not accept the API key in the connection's password: {error}"
             if error.status == 404:
                 return False, f"8x8 does not know the sub-account in the connection's extra: {error}"
             return False, str(error)
@@ -160,12 +160,12 @@ class VoiceFlowHook(BaseHook):
             webhooks = await voice.webhooks()
         async with self.opened_queue() as queue:
             total = (await queue.status()).total
-            heard = "" if webhooks else "; no webhook is registered yet (voiceflow serve --register URL)"
+            webhook = "" if webhooks else "; no webhook is registered yet (voiceflow serve --register URL)"
             return (
-                f"8x8 takes the API key; the store {queue.store.url} holds {total} calls of queue {queue.name}{heard}"
+                f"8x8 accepts the API key; the store {queue.store.url} has {total} calls in queue {queue.name}{webhook}"
             )
 
-    # Airflow 2.11 builds its form from these two; 3.x from `provider_info`, and does not ask them.
+    # Airflow 2 builds its form from these two methods, Airflow 3 from `provider_info`.
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
@@ -186,7 +186,7 @@ class VoiceFlowHook(BaseHook):
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Which fields the form of Airflow 2 hides and how it names them."""
+        """The hidden fields and labels in the form of Airflow 2."""
         from airflow_provider.provider_info import PROVIDER_INFO
 
         behaviour = PROVIDER_INFO["connection-types"][0]["ui-field-behaviour"]
@@ -198,7 +198,7 @@ class VoiceFlowHook(BaseHook):
 
 
 def _base_url(connection: Connection) -> str | None:
-    """The base URL: the host as it is, or with the schema (https) and port that stand in fields of their own."""
+    """The host as a URL, with the schema (https if there is none) and port of the connection."""
     host = (connection.host or "").strip()
     if not host:
         return None
@@ -208,9 +208,9 @@ def _base_url(connection: Connection) -> str | None:
 
 
 async def _async_extra(connection: Connection) -> dict[str, Any]:
-    """The extra, read on an event loop: since Airflow 3.3.2 that is a matter of its own, for its secrets are masked."""
+    """The extra, read on an event loop: Airflow 3.3.2 masks its secrets."""
     try:
         from airflow.providers.common.compat.connection import get_async_extra_dejson
-    except ImportError:  # an older common-compat, which goes with an older Airflow
+    except ImportError:  # an older common-compat, for an older Airflow
         return dict(connection.extra_dejson)
     return dict(await get_async_extra_dejson(connection))

@@ -1,4 +1,4 @@
-"""The link from a task to its call."""
+"""The link from a task instance to the page of its call."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ XCOM_KEY = "voiceflow_call"
 
 
 class VoiceCallLink(BaseOperatorLink):
-    """Opens the page of a task's call, or of its batch, in the operations page of `voiceflow serve`.
+    """A link to a task's call or batch on the pages of `voiceflow serve`.
 
-    Where that is, is told by `ui_url` in the connection's extra; without it there is no link.
+    Their address is `ui_url` in the connection's extra; without it there is no link.
     """
 
     name = "Phone call"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 (Airflow's signature)
-        """The address that the task stored, empty for none."""
+        """The address that the task stored, or an empty text."""
         stored = XCom.get_value(key=XCOM_KEY, ti_key=ti_key)
         return str(stored or "")
 
@@ -37,10 +37,7 @@ def store_link(
     batch_id: str | None = None,
     queue: str = "default",
 ) -> None:
-    """Keep the address of a call, or of a batch in `queue`, for the link; nothing without `ui_url`.
-
-    The id of a call tells its queue, that of a batch does not.
-    """
+    """Store the address of a call, or of a batch in `queue`, for the link, if there is a `ui_url`."""
     if ui_url is None:
         return
     page = ui_url if ui_url.endswith("/ui") else f"{ui_url}/ui"

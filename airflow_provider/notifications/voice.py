@@ -1,4 +1,4 @@
-"""A notifier that phones: the first on call, then the next, until somebody acknowledges by key."""
+"""A notifier that phones the people on call, one after the other, until somebody acknowledges by key."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException, BaseNotifier
 
-from airflow_provider.calls.alarm import Alarm, occasion_of, raise_alarm
-from airflow_provider.calls.failures import told_to_airflow
-from airflow_provider.calls.running import run
+from airflow_provider.calls.event_loop import run
+from airflow_provider.calls.failures import as_airflow_errors
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
+from airflow_provider.notifications.escalation import Escalation, escalate, occasion_of
 from voiceflow_worker import InvalidInputError
 
 if TYPE_CHECKING:
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 class VoiceCallNotifier(BaseNotifier):
-    """Phones `numbers` in their order until somebody presses `acknowledge_key`.
+    """A notifier that phones `numbers` in their order until somebody presses `acknowledge_key`.
 
     For `on_failure_callback` of tasks and DAGs, `DeadlineAlert(callback=AsyncCallback(VoiceCallNotifier, kwargs=…))`
     (Airflow 3.1 and later), and as a notifier of `ApprovalOperator`. Each number has `answer_within` (a timedelta, or
     seconds) before the next one is called. One occasion (a failed try, a failed run, a missed deadline) calls each
-    number once, however often its callback fires. `say` is a template; without it the text tells what failed.
+    number once, however often its callback runs. `say` is a template; without it, the text names what failed.
     """
 
     template_fields: Sequence[str] = ("numbers", "say", "source", "voice_profile", "voiceflow_conn_id")
@@ -45,8 +45,8 @@ class VoiceCallNotifier(BaseNotifier):
     ) -> None:
         super().__init__()
         if send not in {"here", "worker"}:
-            raise ValueError(f"send={send!r}: use 'here' (whoever runs the callback sends) or 'worker'")
-        self.context = context or {}  # what `await notifier` works with (Airflow 3)
+            raise ValueError(f"send={send!r}: use 'here' (the process that runs the callback sends) or 'worker'")
+        self.context = context or {}  # the context of `await notifier` (Airflow 3)
         self.numbers = numbers
         self.say = say
         self.acknowledge_key = acknowledge_key
@@ -57,39 +57,39 @@ class VoiceCallNotifier(BaseNotifier):
         self.voiceflow_conn_id = voiceflow_conn_id
 
     def notify(self, context: Context) -> None:
-        """Phone, and wait for the acknowledgement. Raises AirflowException when nobody gave one."""
-        with told_to_airflow("the alarm by telephone"):
+        """Phone, and wait for the acknowledgement. Raises AirflowException if there is none."""
+        with as_airflow_errors("the notification by telephone"):
             hook = VoiceFlowHook(self.voiceflow_conn_id)
             hook.settings()
-            told = run(partial(raise_alarm, hook, self._alarm(hook, context)))
-        self._require_acknowledged(told)
+            result = run(partial(escalate, hook, self._escalation(hook, context)))
+        self._require_acknowledged(result)
 
     async def async_notify(self, context: Context) -> Any:
         """As `notify`, on the triggerer's event loop."""
-        with told_to_airflow("the alarm by telephone"):
+        with as_airflow_errors("the notification by telephone"):
             hook = VoiceFlowHook(self.voiceflow_conn_id)
             await hook.asettings()
-            told = await raise_alarm(hook, self._alarm(hook, context))
-        self._require_acknowledged(told)
-        return told
+            result = await escalate(hook, self._escalation(hook, context))
+        self._require_acknowledged(result)
+        return result
 
-    def _require_acknowledged(self, told: Mapping[str, Any]) -> None:
-        if told["acknowledged_by"] is None:
+    def _require_acknowledged(self, result: Mapping[str, Any]) -> None:
+        if result["acknowledged_by"] is None:
             raise AirflowException(
-                f"nobody of {', '.join(_listed(self.numbers))} acknowledged by key {self.acknowledge_key}; "
-                f"their calls: {', '.join(told['job_ids']) or 'none could be made'}"
+                f"none of {', '.join(_listed(self.numbers))} acknowledged by key {self.acknowledge_key}; "
+                f"their calls: {', '.join(result['job_ids']) or 'none could be made'}"
             )
 
-    def _alarm(self, hook: VoiceFlowHook, context: Mapping[str, Any]) -> Alarm:
+    def _escalation(self, hook: VoiceFlowHook, context: Mapping[str, Any]) -> Escalation:
         settings = hook.settings()
         source, voice = self.source or settings.source, self.voice_profile or settings.voice_profile
         if not source or not voice:
             raise InvalidInputError("source and voice_profile are needed: give them here or in the connection")
         within = self.answer_within
-        return Alarm(
+        return Escalation(
             occasion=occasion_of(context),
             numbers=_listed(self.numbers),
-            question=f"{self.say or said_of(context)} Press {self.acknowledge_key} to take it.",
+            question=f"{self.say or announcement(context)} Press {self.acknowledge_key} to take it.",
             source=source,
             voice_profile=voice,
             key=self.acknowledge_key,
@@ -98,8 +98,8 @@ class VoiceCallNotifier(BaseNotifier):
         )
 
 
-def said_of(context: Mapping[str, Any]) -> str:
-    """What happened, to be spoken: names are read out, ids and times are left to the screen."""
+def announcement(context: Mapping[str, Any]) -> str:
+    """A sentence on the failure to be spoken: with names, without ids and times."""
     kind, dag_id, *_ = occasion_of(context)
     dag = _spoken(dag_id)
     match kind:
@@ -122,4 +122,4 @@ def _listed(numbers: Sequence[str] | str) -> list[str]:
 
 
 send_voice_notification = VoiceCallNotifier
-"""As other providers name it."""
+"""The name that other providers use for theirs."""

@@ -1,8 +1,9 @@
-"""A campaign as a task: a file, a list of rows, or what an upstream task returned."""
+"""The operator that calls a list of people: a file, rows, or the output of an upstream task."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import timedelta
 from functools import cached_property, partial
 from pathlib import Path
@@ -10,18 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, BaseOperator, conf
 
-from airflow_provider.calls.campaign import CampaignErrand
-from airflow_provider.calls.desk import require_lasting_store
-from airflow_provider.calls.errand import terms
-from airflow_provider.calls.expansion import Expansion
-from airflow_provider.calls.failures import checked_fail_on, doubt, told_to_airflow
-from airflow_provider.calls.handing_in_rows import HandedIn
+from airflow_provider.calls.campaigns.rows import checked_rows, rows_of
+from airflow_provider.calls.campaigns.task_campaign import TaskCampaign
+from airflow_provider.calls.earlier.expansion import Expansion
+from airflow_provider.calls.event_loop import run, run_in_thread
+from airflow_provider.calls.failures import as_airflow_errors, checked_fail_on, doubt
 from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.rows import checked_rows, rows_of
-from airflow_provider.calls.running import run, run_aside
-from airflow_provider.calls.standing import Goal
-from airflow_provider.calls.waiting import StopFlag
-from airflow_provider.calls.witness import Witness
+from airflow_provider.calls.store_check import require_lasting_store
+from airflow_provider.calls.task_state import AirflowTaskState
+from airflow_provider.calls.waiting.polling import StopFlag
+from airflow_provider.calls.waiting.status import Goal, WaitOptions
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
 from airflow_provider.links.voice import VoiceCallLink, store_link
 from airflow_provider.triggers.voice import VoiceOutcomeTrigger
@@ -34,18 +33,18 @@ if TYPE_CHECKING:
 
 
 class VoiceCampaignOperator(BaseOperator):
-    """Calls everybody of a list, each row once per task instance.
+    """An operator that calls a list of people, each row once per task instance.
 
     `rows` (a list of mappings, such as the output of an upstream task) or `file` (a CSV with a header, or JSON lines).
-    `say` is a text with `{{ column }}` in it, `flow` an 8x8 body with such places, or the path of one; without either,
-    each row is a body itself. These two are filled per row by the library: Airflow's own templates do not touch them.
-    Rows may have the columns that campaign files have (`destination`, `source`, `not_before`, `priority`, …). A row is
-    known by its own `unique_key`, else by its number (and its place among the rows of that number): what an earlier try
-    called is not called again, whatever is said now. A call that waits is replaced by the text that is asked for now,
-    and taken back when no row asks for it any more. A bad row keeps all rows out, unless `skip_bad`.
+    `say` is a text with `{{ column }}` in it, `flow` an 8x8 body with such placeholders, or its path; without either,
+    each row is a body itself. The library fills these two for each row, not Airflow's templates. Rows may have the
+    columns of campaign files (`destination`, `source`, `not_before`, `priority`, …). A row is identified by its own
+    `unique_key`, else by its number (and its place among the rows with that number): a person whom an earlier try
+    called is not called again, even with another text. A waiting call is replaced if its text was changed, and
+    cancelled if its row was removed. A bad row keeps all rows out, unless `skip_bad`.
 
     `send`, `wait_for`, `deferrable`, `wait_timeout`, `doubt_patience`, `cancel_on_kill` as in `VoiceCallOperator`. The
-    task fails when more than `fail_ratio` of the calls end as `fail_on` says.
+    task fails if more than `fail_ratio` of the calls have outcomes in `fail_on`.
 
     The result is small: the batch id, counts of rows, states, outcomes and keys, and the answer rate.
     """
@@ -107,7 +106,7 @@ class VoiceCampaignOperator(BaseOperator):
         self.deferrable = deferrable
         self.cancel_on_kill = cancel_on_kill
         self.voiceflow_conn_id = voiceflow_conn_id
-        self._terms = terms(wait_for=wait_for, send=send, patience=doubt_patience)
+        self._options = WaitOptions.of(wait_for=wait_for, send=send, patience=doubt_patience)
         self._stop = StopFlag()
         self._identity: TaskIdentity | None = None
 
@@ -117,102 +116,86 @@ class VoiceCampaignOperator(BaseOperator):
         return VoiceFlowHook(self.voiceflow_conn_id)
 
     def execute(self, context: Context) -> Any:
-        """Hand in the rows that are not there yet, and send and wait as asked."""
+        """Enqueue the rows that have no call yet, then send and wait."""
         identity = TaskIdentity.of(context)
-        with told_to_airflow(f"task {identity}"):
-            errand = self._errand(identity)
-            handed_in = self._hand_in(context, errand)
+        with as_airflow_errors(f"task {identity}"):
+            campaign = self._campaign(identity)
+            counts = self._enqueue(context, campaign)
             self.log.info(
-                "batch %s: %s calls enqueued, %s were there before, %s bad rows left out",
-                handed_in.batch_id,
-                handed_in.enqueued,
-                handed_in.duplicates,
-                handed_in.rejected,
+                "batch %s: %s calls enqueued, %s existed before, %s bad rows left out",
+                campaign.batch_id,
+                *counts.values(),
             )
-            if self._stop.is_set:  # while the rows were handed in, and some were not there yet to be taken back
+            if self._stop.is_set:  # while the rows were enqueued, and some could not be cancelled yet
                 self.on_kill()
             self._stop.check()
-            store_link(
-                context,
-                ui_url=self.hook.ui_url(),
-                batch_id=handed_in.batch_id,
-                queue=self.hook.settings().queue,
-            )
-            told = {
-                "rows": {
-                    "enqueued": handed_in.enqueued,
-                    "duplicates": handed_in.duplicates,
-                    "rejected": handed_in.rejected,
-                }
-            }
-            if self._terms.goal is Goal.NOTHING or self.deferrable:
-                standing = run(errand.send)
-                if self._terms.goal is not Goal.NOTHING and standing.ended < standing.total:
-                    self._defer(errand, told)
-                return self._done(errand, told)
-            run(errand.send_and_wait)
-            return self._done(errand, told)
+            store_link(context, ui_url=self.hook.ui_url(), batch_id=campaign.batch_id, queue=self.hook.settings().queue)
+            told = {"rows": counts}
+            if self._options.goal is not Goal.NOTHING and not self.deferrable:
+                run(campaign.send_and_wait)
+            elif not run(campaign.send).has_ended and self._options.goal is not Goal.NOTHING:
+                self._defer(campaign, told)
+            return self._done(campaign, told)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any], told: Mapping[str, Any]) -> Any:
-        """Go on after the trigger fired: look again, send what fell due, defer again if it is not over."""
+        """Look again after the trigger fired, send calls that are due, and defer again if the batch has not ended."""
         identity = TaskIdentity.of(context)
-        with told_to_airflow(f"task {identity}"):
+        with as_airflow_errors(f"task {identity}"):
             self.hook.settings()
             if event["status"] == "error":
                 raise AirflowException(f"waiting for batch {event.get('batch_id')}: {event['error']}")
-            errand = self._errand(identity)
-            run(errand.look)
-            standing = run(errand.send)
-            if standing.ended < standing.total:
-                self._defer(errand, told)
-            return self._done(errand, told)
+            campaign = self._campaign(identity)
+            run(campaign.look)
+            if not run(campaign.send).has_ended:
+                self._defer(campaign, told)
+            return self._done(campaign, told)
 
     def on_kill(self) -> None:
-        """Take back the calls that have not been sent; what is in flight is finished."""
+        """Cancel the unsent calls; calls in flight are finished."""
         self._stop.set()
         if self.cancel_on_kill and self._identity is not None:
-            errand = self._errand(self._identity)
+            campaign = self._campaign(self._identity)
             try:
-                run_aside(errand.take_back, seconds=15)
+                run_in_thread(campaign.cancel, seconds=15)
             except Exception:
-                self.log.exception("batch %s could not be taken back; its calls may still be made", errand.batch_id)
+                self.log.exception("batch %s could not be cancelled; its calls may still be made", campaign.batch_id)
 
-    def _errand(self, identity: TaskIdentity) -> CampaignErrand:
+    def _campaign(self, identity: TaskIdentity) -> TaskCampaign:
         self._identity = identity
-        return CampaignErrand(
+        return TaskCampaign(
             hook=self.hook,
             identity=identity,
             batch_id=self.batch_id or identity.batch_id(),
-            terms=self._terms,
+            options=self._options,
             every=self.poll_interval,
             limit=self.wait_timeout,
             stop=self._stop,
         )
 
-    def _hand_in(self, context: Context, errand: CampaignErrand) -> HandedIn:
+    def _enqueue(self, context: Context, campaign: TaskCampaign) -> dict[str, int]:
         self.hook.settings()
         require_lasting_store(self.hook, executor=getattr(self, "executor", None))
-        if self._terms.sends:
+        if self._options.sends:
             self.hook.get_client()
         if (self.rows is None) == (self.file is None):
             raise InvalidInputError("give the operator rows=… or file=…, one of them")
         rows = rows_of(Path(self.file)) if self.file is not None else checked_rows(self.rows)
-        witness = Witness(context)
-        handed_in = run(
+        state = AirflowTaskState(context)
+        enqueued = run(
             partial(
-                errand.hand_in,
+                campaign.enqueue,
                 rows,
-                self._options(errand.batch_id),
+                self._campaign_options(campaign.batch_id),
                 skip_bad=self.skip_bad,
-                recalled=witness.recall(),
+                saved=state.load(),
                 expansion=Expansion.of(context),
             )
         )
         if rows:
-            witness.remember({"batch_id": errand.batch_id, "store": self.hook.store_url()})
-        return handed_in
+            state.save({"batch_id": campaign.batch_id, "store": self.hook.store_url()})
+        return asdict(enqueued)
 
-    def _options(self, batch_id: str) -> CampaignOptions:
+    def _campaign_options(self, batch_id: str) -> CampaignOptions:
         from voiceflow_worker import CampaignOptions, FlowTemplate
 
         settings = self.hook.settings()
@@ -235,50 +218,47 @@ class VoiceCampaignOperator(BaseOperator):
             redial=self.redial,
         )
 
-    def _defer(self, errand: CampaignErrand, told: Mapping[str, Any]) -> None:
+    def _defer(self, campaign: TaskCampaign, told: Mapping[str, Any]) -> None:
         self.defer(
             trigger=VoiceOutcomeTrigger(
                 voiceflow_conn_id=self.voiceflow_conn_id,
-                batch_id=errand.batch_id,
+                batch_id=campaign.batch_id,
                 wait_for=self.wait_for or "accepted",
-                sends=self._terms.sends,
+                sends=self._options.sends,
                 doubt_patience=self.doubt_patience.total_seconds(),
                 poll_interval=self.poll_interval,
                 cancel_on_kill=self.cancel_on_kill,
-                owner=errand.identity.as_json(),
+                owner=campaign.identity.as_json(),
             ),
             method_name="execute_complete",
             kwargs={"told": dict(told)},
             timeout=self.wait_timeout,
         )
 
-    def _done(self, errand: CampaignErrand, told: Mapping[str, Any]) -> Any:
-        report, doubts, taken_back = run(errand.report)
-        if self._terms.goal is not Goal.NOTHING:
-            bad = _ended_so(report, self.fail_on)
-            asked_for = report.total - taken_back
-            if bad and bad > asked_for * self.fail_ratio:
+    def _done(self, campaign: TaskCampaign, told: Mapping[str, Any]) -> Any:
+        report, doubts, cancelled = run(campaign.report)
+        if self._options.goal is not Goal.NOTHING:
+            batch, store = campaign.batch_id, self.hook.store_url()
+            bad, requested = _count(report, self.fail_on), report.total - cancelled
+            if bad and bad > requested * self.fail_ratio:
                 raise AirflowFailException(
-                    f"batch {errand.batch_id}: {bad} of {asked_for} calls ended as {', '.join(self.fail_on)}, more "
-                    f"than the {self.fail_ratio:.0%} that fail_ratio allows. `voiceflow calls list --batch "
-                    f"{errand.batch_id} --store {self.hook.store_url()}` tells which"
+                    f"batch {batch}: {bad} of {requested} calls ended as {', '.join(self.fail_on)}, more than the "
+                    f"{self.fail_ratio:.0%} that fail_ratio allows. `voiceflow calls list --batch {batch} --store "
+                    f"{store}` lists them"
                 )
             if doubts:
-                more = f" ({len(doubts)} calls of batch {errand.batch_id} are in doubt; this is the first)"
-                raise AirflowException(doubt(doubts[0], store=self.hook.store_url()) + more)
+                more = f" ({len(doubts)} calls of batch {batch} are in doubt; this is the first)"
+                raise AirflowException(doubt(doubts[0], store=store) + more)
         return {**report.as_json(), **told}
 
 
-def _ended_so(report: Report, fail_on: Iterable[str]) -> int:
-    """How many calls ended in one of these states or session statuses."""
+def _count(report: Report, fail_on: Iterable[str]) -> int:
+    """The number of calls that ended in one of these states or session statuses."""
     names = {name.casefold() for name in fail_on}
-    by_state = sum(count for state, count in report.states.items() if state.value in names)
-    # A call that is COMPLETED is in the state completed, one that FAILED in the state failed: it counts once.
-    states = {state.value for state in report.states}
+    states = {state.value: count for state, count in report.states.items()}
+    # A COMPLETED call is in the state completed, a FAILED one in the state failed: it counts once.
     outcomes = {name.casefold(): count for name, count in report.outcomes.items()}
-    by_outcome = sum(
-        count
-        for name, count in outcomes.items()
-        if name in names and name not in states and not (name == "error" and "failed" in names)
-    )
-    return by_state + by_outcome
+    counted = {name: count for name, count in outcomes.items() if name not in states}
+    if "failed" in names:
+        counted.pop("error", None)
+    return sum(count for each in (states, counted) for name, count in each.items() if name in names)

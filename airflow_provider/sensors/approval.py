@@ -1,4 +1,4 @@
-"""Asking a person by telephone, and waiting for the key they press."""
+"""The sensor that asks a person by telephone and waits for a key."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_provider.calls.desk import hand_in_at_desk
-from airflow_provider.calls.errand import Errand
-from airflow_provider.calls.failures import doubt, never_rang, story, told_to_airflow
-from airflow_provider.calls.handing_in import OnClear
+from airflow_provider.calls.cancellation import refuse_cancelled
+from airflow_provider.calls.event_loop import run, run_in_thread
+from airflow_provider.calls.failures import as_airflow_errors, doubt, ending, never_rang
 from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.request import WantedCall
-from airflow_provider.calls.running import run
-from airflow_provider.calls.standing import Goal, Standing, Terms, standing_of
-from airflow_provider.calls.taken_back import require_not_taken_back
-from airflow_provider.calls.waiting import StopFlag
+from airflow_provider.calls.single.enqueueing import OnClear
+from airflow_provider.calls.single.request import RequestedCall
+from airflow_provider.calls.single.task_call import TaskCall
+from airflow_provider.calls.waiting.polling import StopFlag
+from airflow_provider.calls.waiting.status import WaitOptions, WaitStatus, status_of
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
 from airflow_provider.links.voice import VoiceCallLink, store_link
 from airflow_provider.triggers.outcome import safe_after
@@ -44,14 +43,14 @@ _WAYS = ("fail", "skip", "return")
 
 
 class IvrApprovalSensor(BaseSensorOperator):
-    """Calls somebody once, asks `question`, and waits for a key. The result is the key that was pressed, such as "1".
+    """A sensor that calls a person once, asks `question`, and waits for a key. The result is that key, such as "1".
 
-    `choices` says what the keys mean and is read out after a question that names no key. A key of `approve` lets the
-    DAG go on; another one does what `on_reject` says: "fail", "skip", or "return" (the key, for a branch). When nobody
-    answers, or presses nothing, `on_silence` decides: "fail", "skip", or "return" (None).
+    `choices` names the meanings of the keys, and is read out after a question that names no key. With a key in
+    `approve` the DAG goes on. For another key `on_reject` decides: "fail", "skip", or "return" (the key, for a branch).
+    If nobody answers or presses a key, `on_silence` decides: "fail", "skip", or "return" (None).
 
-    The answer comes over `voiceflow serve` into the store: there is no webhook into Airflow, and the telephone system
-    has no credentials of Airflow. `send`, `valid_for`, `on_clear`, … as in `VoiceCallOperator`.
+    `voiceflow serve` stores the answer: there is no webhook into Airflow, and the telephone system has no credentials
+    of Airflow. `send`, `valid_for`, `on_clear`, … as in `VoiceCallOperator`.
     """
 
     template_fields: Sequence[str] = ("destination", "question", "source", "voice_profile", "voiceflow_conn_id")
@@ -85,12 +84,10 @@ class IvrApprovalSensor(BaseSensorOperator):
         self.choices = dict(choices or CHOICES)
         self.approve = tuple(approve)
         if unknown := [key for key in self.approve if key not in self.choices]:
-            raise ValueError(f"approve has {unknown}, which are no keys of the choices {list(self.choices)}")
+            raise ValueError(f"approve has {unknown}, which are not keys of the choices {list(self.choices)}")
         for name, way in (("on_reject", on_reject), ("on_silence", on_silence)):
             if way not in _WAYS:
                 raise ValueError(f"{name}={way!r}: use 'fail', 'skip' or 'return'")
-        if send not in {"here", "worker"}:
-            raise ValueError(f"send={send!r}: use 'here' (this task sends) or 'worker' (a voiceflow worker does)")
         self.on_reject = on_reject
         self.on_silence = on_silence
         self.voice_profile = voice_profile
@@ -102,7 +99,7 @@ class IvrApprovalSensor(BaseSensorOperator):
         self.deferrable = deferrable
         self.cancel_on_kill = cancel_on_kill
         self.voiceflow_conn_id = voiceflow_conn_id
-        self._terms = Terms(goal=Goal.OUTCOME, sends=send == "here", patience=doubt_patience)
+        self._options = WaitOptions.of(wait_for="outcome", send=send, patience=doubt_patience)
         self._stop = StopFlag()
         self._job_id: str | None = None
 
@@ -112,12 +109,11 @@ class IvrApprovalSensor(BaseSensorOperator):
         return VoiceFlowHook(self.voiceflow_conn_id)
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Hand in the call if it is not there yet, send it, and look whether a key was pressed."""
-        with told_to_airflow(f"task {TaskIdentity.of(context)}"):
-            job = self._job(context)
-            (job,) = run(partial(self._errand.send, [job.id], batch_id=job.batch_id))
-            (job,) = run(partial(self._errand.look, [job.id]))
-            return self._judged(job)
+        """Enqueue the call if there is none, send it if it is due, and look for a key."""
+        with as_airflow_errors(f"task {TaskIdentity.of(context)}"):
+            job_id = self._job_id or self._enqueue(context)
+            run(partial(self._call.send, job_id))
+            return self._judged(run(partial(self._call.look, job_id)))
 
     def execute(self, context: Context) -> Any:
         """Wait in this task, or in the triggerer."""
@@ -134,45 +130,36 @@ class IvrApprovalSensor(BaseSensorOperator):
         return self._poke_or_defer(context)
 
     def on_kill(self) -> None:
-        """Take the call back if it has not been sent."""
-        from airflow_provider.calls.running import run_aside
-
+        """Cancel the call if it has not been sent."""
         self._stop.set()
         if self.cancel_on_kill and self._job_id is not None:
             try:
-                run_aside(partial(self._errand.take_back, [self._job_id]), seconds=15)
+                run_in_thread(partial(self._call.cancel, self._job_id), seconds=15)
             except Exception:
-                self.log.exception("call %s could not be taken back; it may still be made", self._job_id)
+                self.log.exception("call %s could not be cancelled; it may still be made", self._job_id)
 
     @property
-    def _errand(self) -> Errand:
-        return Errand(hook=self.hook, terms=self._terms, every=self.poke_interval, limit=None, stop=self._stop)
+    def _call(self) -> TaskCall:
+        return TaskCall(hook=self.hook, options=self._options, every=self.poke_interval, limit=None, stop=self._stop)
 
-    def _job(self, context: Context) -> Job:
-        if self._job_id is not None:
-            (job,) = run(partial(self._errand.look, [self._job_id]))
-            return job
-        job = hand_in_at_desk(
-            context,
-            self._errand,
-            partial(self._wanted, identity=TaskIdentity.of(context)),
-            executor=getattr(self, "executor", None),
-            on_clear=OnClear(self.on_clear),
+    def _enqueue(self, context: Context) -> str:
+        job = self._call.enqueue(
+            context, self._requested, executor=getattr(self, "executor", None), on_clear=self.on_clear
         )
         self._job_id = job.id
-        if self._stop.is_set:  # while the call was handed in, and there was none yet to be taken back
+        if self._stop.is_set:  # while the call was enqueued, and could not be cancelled yet
             self.on_kill()
         self._stop.check()
         store_link(context, ui_url=self.hook.ui_url(), job_id=job.id)
-        return job
+        return job.id
 
-    def _wanted(self, settings: Settings, identity: TaskIdentity) -> WantedCall:
+    def _requested(self, settings: Settings, identity: TaskIdentity) -> RequestedCall:
         from voiceflow_worker import approval_call, approval_data
 
         source, voice = self.source or settings.source, self.voice_profile or settings.voice_profile
         if not source or not voice:
             raise InvalidInputError("source and voice_profile are needed: give them here or in the connection")
-        return WantedCall(
+        return RequestedCall(
             flow=approval_call(
                 self.destination, source=source, question=self.question, voice_profile=voice, choices=self.choices
             ),
@@ -183,21 +170,21 @@ class IvrApprovalSensor(BaseSensorOperator):
         )
 
     def _judged(self, job: Job) -> PokeReturnValue:
-        require_not_taken_back(job)
+        refuse_cancelled(job)
         key = pressed(job, self.choices)
         if key in self.approve:
             return PokeReturnValue(is_done=True, xcom_value=key)
         if key is not None:
             said = f"{job.destination} pressed {key} ({self.choices[key]}) in call {job.id}."
             return self._ended(self.on_reject, said, result=key)
-        match standing_of(job, self._terms, now=datetime.now(UTC)):
-            case Standing.DOUBTFUL:
-                raise AirflowException(doubt(job, store=self.hook.store_url()))
-            case Standing.OVER if never_rang(job):
-                raise AirflowFailException(story(job, store=self.hook.store_url()))
-            case Standing.OVER:
-                said = f"nobody pressed a key: {story(job, store=self.hook.store_url())}"
-                return self._ended(self.on_silence, said, result=None)
+        store = self.hook.store_url()
+        match status_of(job, self._options, now=datetime.now(UTC)):
+            case WaitStatus.DOUBTFUL:
+                raise AirflowException(doubt(job, store=store))
+            case WaitStatus.OVER if never_rang(job):
+                raise AirflowFailException(ending(job, store=store))
+            case WaitStatus.OVER:
+                return self._ended(self.on_silence, f"nobody pressed a key: {ending(job, store=store)}", result=None)
             case _:
                 return PokeReturnValue(is_done=False)
 
@@ -217,7 +204,7 @@ class IvrApprovalSensor(BaseSensorOperator):
             trigger=VoiceOutcomeTrigger(
                 voiceflow_conn_id=self.voiceflow_conn_id,
                 job_ids=[str(self._job_id)],
-                sends=self._terms.sends,
+                sends=self._options.sends,
                 doubt_patience=self.doubt_patience.total_seconds(),
                 poll_interval=self.poke_interval,
                 cancel_on_kill=self.cancel_on_kill,
@@ -229,6 +216,6 @@ class IvrApprovalSensor(BaseSensorOperator):
 
 
 def pressed(job: Job, choices: Mapping[str, str]) -> str | None:
-    """The last key that a person pressed in this call, if it is one of the choices."""
+    """The last key that was pressed in this call, if it is one of the choices."""
     last = (job.digits or "").rpartition(",")[2]
     return last if last in choices else None

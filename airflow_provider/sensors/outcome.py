@@ -1,4 +1,4 @@
-"""Waiting for calls that somebody else handed in."""
+"""The sensor that waits for calls of other tasks or programs."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 from airflow.providers.common.compat.sdk import AirflowException, BaseSensorOperator, PokeReturnValue, conf
 
-from airflow_provider.calls.batch import batch_standing
-from airflow_provider.calls.enough import Enough
-from airflow_provider.calls.failures import checked_fail_on, judge, told_to_airflow
+from airflow_provider.calls.event_loop import run
+from airflow_provider.calls.failures import as_airflow_errors, checked_fail_on, judge
 from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.running import run
-from airflow_provider.calls.standing import Goal, Standing, Terms, standing_of
-from airflow_provider.calls.sweeping import sweep, swept
-from airflow_provider.calls.waiting import jobs_of
+from airflow_provider.calls.waiting.batch_status import batch_status
+from airflow_provider.calls.waiting.polling import sweep, swept
+from airflow_provider.calls.waiting.status import Goal, WaitOptions, is_settled
+from airflow_provider.calls.waiting.threshold import CompletionThreshold
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
 from airflow_provider.triggers.outcome import safe_after
 from airflow_provider.triggers.voice import VoiceOutcomeTrigger
@@ -27,23 +26,25 @@ from voiceflow_worker import InvalidInputError, Job, JobState, call_as_json
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from voiceflow_worker import CallPolicy, CallQueue
+
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What a look found: whether it is enough, the calls to judge, and the result."""
+    """One look: whether the wait ends, the calls to judge, and the result."""
 
-    is_enough: bool
-    jobs: Sequence[Job]
-    result: Any
+    is_done: bool
+    jobs: Sequence[Job] = ()
+    result: Any = None
 
 
 class VoiceOutcomeSensor(BaseSensorOperator):
-    """Waits until calls are over: one (`job_id`), several (`job_ids`), or all of a batch (`batch_id`).
+    """A sensor that waits until calls are over: one (`job_id`), several (`job_ids`), or a batch (`batch_id`).
 
-    Ids may be given as they come out of a task: texts, or calls as JSON (`call.output`). `at_least` or `ratio` end the
-    wait when so many are over. `wait_for="accepted"` is content when 8x8 took the calls. Outcomes in `fail_on` fail the
-    task for good; a call in doubt for longer than `doubt_patience` fails it with a sentence that says what to do.
-    Works in the modes poke and reschedule, and `deferrable`.
+    Ids are texts, or the output of a task that made the calls (`call.output`). `at_least` or `ratio` end the wait when
+    so many are over. `wait_for="accepted"` waits until 8x8 accepted the calls. Outcomes in `fail_on` fail the task for
+    good. A call in doubt for longer than `doubt_patience` fails it too, and the error says how to resolve it. Works in
+    the modes poke and reschedule, and `deferrable`.
 
     The result: the call as JSON; for several `{"total", "states", "job_ids"}`; for a batch its report.
     """
@@ -73,7 +74,7 @@ class VoiceOutcomeSensor(BaseSensorOperator):
         self.job_id = job_id
         self.job_ids = job_ids
         self.batch_id = batch_id
-        self.enough = Enough(at_least=at_least, ratio=ratio)
+        self.threshold = CompletionThreshold(at_least=at_least, ratio=ratio)
         self.wait_for = wait_for
         self.fail_on = checked_fail_on(fail_on)
         self.doubt_patience = doubt_patience
@@ -82,7 +83,7 @@ class VoiceOutcomeSensor(BaseSensorOperator):
         goal = Goal.named(wait_for)
         if goal is Goal.NOTHING:
             raise ValueError("a sensor waits for 'outcome' or 'accepted'")
-        self._terms = Terms(goal=goal, sends=False, patience=doubt_patience)
+        self._options = WaitOptions(goal=goal, sends=False, patience=doubt_patience)
 
     @cached_property
     def hook(self) -> VoiceFlowHook:
@@ -90,11 +91,11 @@ class VoiceOutcomeSensor(BaseSensorOperator):
         return VoiceFlowHook(self.voiceflow_conn_id)
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Look once. Raises AirflowFailException for outcomes to fail on, AirflowException for doubts."""
-        with told_to_airflow(f"task {TaskIdentity.of(context)}"):
+        """Look once. Raises AirflowFailException for outcomes in `fail_on`, AirflowException for doubts."""
+        with as_airflow_errors(f"task {TaskIdentity.of(context)}"):
             self.hook.settings()
             look = run(self._look)
-            if not look.is_enough:
+            if not look.is_done:
                 return PokeReturnValue(is_done=False)
             judge(look.jobs, fail_on=self.fail_on, store=self.hook.store_url())
             return PokeReturnValue(is_done=True, xcom_value=look.result)
@@ -109,7 +110,7 @@ class VoiceOutcomeSensor(BaseSensorOperator):
         return first.xcom_value if first.is_done else self._defer()
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
-        """Go on after the trigger fired: look again, and defer again if it was too early."""
+        """Look again after the trigger fired, and defer again if it was too early."""
         if event["status"] == "error":
             raise AirflowException(f"waiting for calls: {event['error']}")
         found = self.poke(context)
@@ -124,7 +125,7 @@ class VoiceOutcomeSensor(BaseSensorOperator):
                 wait_for=self.wait_for,
                 doubt_patience=self.doubt_patience.total_seconds(),
                 poll_interval=self.poke_interval,
-                enough=self.enough.as_json(),
+                enough=self.threshold.as_json(),
             ),
             method_name="execute_complete",
             timeout=timedelta(seconds=self.timeout),
@@ -136,34 +137,30 @@ class VoiceOutcomeSensor(BaseSensorOperator):
 
     async def _look(self) -> _Look:
         async with self.hook.opened_queue() as queue:
+            policy = self.hook.settings().policy()
             if self.batch_id is not None:
-                from voiceflow_worker import build_report
-
-                standing = await batch_standing(
-                    queue, self.batch_id, goal=self._terms.goal, patience=self.doubt_patience
-                )
-                if standing.overdue:
-                    await sweep(queue, policy=self.hook.settings().policy())
-                if not standing.total or not self.enough.is_reached(standing.ended, standing.total):
-                    return _Look(is_enough=False, jobs=(), result=None)
-                states = [state for state in JobState if state.is_final or state is JobState.IN_DOUBT]
-                ended = await queue.find(states=states, batch_id=self.batch_id, limit=None)
-                report = await build_report(queue.store, queue.name, self.batch_id)
-                return _Look(is_enough=True, jobs=ended, result=report.as_json())
+                return await self._look_at_batch(queue, self.batch_id, policy)
             ids = self._ids()
-            jobs = await jobs_of(queue, ids) if ids else []
-            jobs = await swept(queue, jobs, self._terms, policy=self.hook.settings().policy())
+            jobs = await swept(queue, ids, self._options, policy=policy) if ids else []
             now = queue.store.clock.now()
-            ends = {Standing.OVER, Standing.DOUBTFUL}
-            ended_now = [job for job in jobs if standing_of(job, self._terms, now=now) in ends]
-            result: Any = {
-                "total": len(jobs),
-                "states": dict(Counter(job.state.value for job in jobs)),
-                "job_ids": ids,
-            }
-            if self.job_id is not None:
-                result = call_as_json(jobs[0])
-            return _Look(is_enough=self.enough.is_reached(len(ended_now), len(jobs)), jobs=ended_now, result=result)
+            ended = [job for job in jobs if is_settled(job, self._options, now=now)]
+            states = dict(Counter(job.state.value for job in jobs))
+            several: Any = {"total": len(jobs), "states": states, "job_ids": ids}
+            result = several if self.job_id is None else call_as_json(jobs[0])
+            return _Look(is_done=self.threshold.is_reached(len(ended), len(jobs)), jobs=ended, result=result)
+
+    async def _look_at_batch(self, queue: CallQueue, batch_id: str, policy: CallPolicy) -> _Look:
+        from voiceflow_worker import build_report
+
+        status = await batch_status(queue, batch_id, goal=self._options.goal, patience=self.doubt_patience)
+        if status.overdue:
+            await sweep(queue, policy=policy)
+        if not status.total or not self.threshold.is_reached(status.ended, status.total):
+            return _Look(is_done=False)
+        states = [state for state in JobState if state.is_final or state is JobState.IN_DOUBT]
+        ended = await queue.find(states=states, batch_id=batch_id, limit=None)
+        report = await build_report(queue.store, queue.name, batch_id)
+        return _Look(is_done=True, jobs=ended, result=report.as_json())
 
 
 def _are_several(given: object) -> TypeGuard[Iterable[object]]:
@@ -171,12 +168,12 @@ def _are_several(given: object) -> TypeGuard[Iterable[object]]:
 
 
 def _id_of(given: object) -> str:
-    """The id of a call: as it is, or out of the call as JSON."""
+    """The id of a call, given as text or within the call as JSON."""
     if isinstance(given, Mapping):
         given = cast("Mapping[str, object]", given).get("id")
     if not isinstance(given, str) or not given:
         raise InvalidInputError(
-            f"{given!r} is no job id; give texts such as default.01J…, or calls as JSON, as VoiceCallOperator "
+            f"{given!r} is not a job id; give texts such as default.01J…, or calls as JSON, as VoiceCallOperator "
             "returns them"
         )
     return given

@@ -1,4 +1,4 @@
-"""An event per finished batch, for `AssetWatcher`: a DAG can run when a campaign is over (Airflow 3)."""
+"""The trigger for `AssetWatcher` that fires for each finished batch, to run a DAG after a campaign (Airflow 3)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -21,27 +20,19 @@ log = logging.getLogger(__name__)
 CURSORS = "airflow-batch-cursor"
 TOLD = "airflow-batch-told"
 KEPT_FOR = timedelta(days=400)
-"""As long as unique keys: a batch id is not used again before."""
+"""As long as a store keeps unique keys."""
 PAGE = 1000
 
 
-@dataclass(slots=True)
-class _Pending:
-    """Batches that are finished, and since when nothing moved in them (by a clock that never jumps)."""
-
-    since: dict[str, float] = field(default_factory=dict[str, float])
-
-
 class VoiceBatchTrigger(BaseEventTrigger):
-    """Fires once for each batch of a queue that has finished: `{"batch_id", "queue", "total", "states"}`.
+    """A trigger that fires for each finished batch of a queue: `{"batch_id", "queue", "total", "states"}`.
 
-    It reads the store's own events behind a cursor that is kept in the store, under the name `watcher`, and marks there
-    which batches were told: a triggerer that is started again goes on where the last one was. A new watcher begins
-    with what finishes from then on. A batch counts as finished when all its calls have ended and nothing has moved for
-    `quiet_for` seconds, so that a campaign that is still being handed in is not told too early. `batch_prefix` watches
-    only batches whose id begins so.
+    It reads the events of the store after a cursor, which it keeps in the store with the batches that it has reported,
+    under the name `watcher`: a restarted triggerer goes on from there. A new watcher reports batches that finish from
+    then on. A batch is finished when all its calls have ended and nothing has changed for `quiet_for` seconds, so that
+    a campaign is not reported while it is being enqueued. `batch_prefix` restricts the batch ids.
 
-    At least once: a triggerer that dies in the moment after it fired may fire for that batch again.
+    A batch is reported at least once: a triggerer that dies right after it fired may fire again.
     """
 
     def __init__(
@@ -61,7 +52,7 @@ class VoiceBatchTrigger(BaseEventTrigger):
         self.quiet_for = quiet_for
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Everything needed to run it elsewhere; no secret."""
+        """The class path and the arguments, for another triggerer; no secret."""
         return (
             "airflow_provider.triggers.voice.VoiceBatchTrigger",
             {
@@ -74,7 +65,7 @@ class VoiceBatchTrigger(BaseEventTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Fire for finished batches until it is cancelled; a store that is away is waited for."""
+        """Fire for finished batches until it is cancelled; an unavailable store is read again later."""
         hook = VoiceFlowHook(self.voiceflow_conn_id)
         while True:
             try:
@@ -88,25 +79,25 @@ class VoiceBatchTrigger(BaseEventTrigger):
 
     async def _watch(self, queue: CallQueue) -> AsyncIterator[TriggerEvent]:
         position = await self._cursor(queue)
-        pending = _Pending()
+        pending: dict[str, float] = {}
         while True:
             position = await self._read(queue, position, pending)
             for batch_id in self._quiet(pending):
-                if await self._is_told(queue, batch_id):
+                if await self._is_reported(queue, batch_id):
                     continue
-                told = await _standing(queue, batch_id)
-                if told is None:  # somebody called again, or handed in more
+                report = await _finished(queue, batch_id)
+                if report is None:  # calls were added or redialled
                     continue
-                yield TriggerEvent(told)
-                # After a pause, in which Airflow stores the event: dying in between fires again, and loses nothing.
+                yield TriggerEvent(report)
+                # The pause lets Airflow store the event. If the triggerer dies before the mark, it fires again.
                 await asyncio.sleep(min(self.poll_interval, 5.0))
                 await self._mark(queue, batch_id)
-            if not pending.since:
+            if not pending:
                 await self._keep(queue, position)
             await asyncio.sleep(self.poll_interval)
 
-    async def _read(self, queue: CallQueue, position: int, pending: _Pending) -> int:
-        """Take note of what has happened behind `position`; gives the new position."""
+    async def _read(self, queue: CallQueue, position: int, pending: dict[str, float]) -> int:
+        """Update the finished batches, with their times, from the events after `position`; returns the new position."""
         now = asyncio.get_running_loop().time()
         while True:
             events = await queue.store.jobs.events(queue.name, after=position, limit=PAGE)
@@ -116,17 +107,17 @@ class VoiceBatchTrigger(BaseEventTrigger):
             jobs = await queue.store.jobs.get(list({event.job_id for event in events}))
             for batch_id in {job.batch_id for job in jobs.values() if job.batch_id is not None}:
                 if batch_id.startswith(self.batch_prefix):
-                    pending.since.pop(batch_id, None)
-                    if await _standing(queue, batch_id) is not None:
-                        pending.since[batch_id] = now
+                    pending.pop(batch_id, None)
+                    if await _finished(queue, batch_id) is not None:
+                        pending[batch_id] = now
             if len(events) < PAGE:
                 return position
 
-    def _quiet(self, pending: _Pending) -> list[str]:
+    def _quiet(self, pending: dict[str, float]) -> list[str]:
         now = asyncio.get_running_loop().time()
-        ripe = [batch_id for batch_id, since in pending.since.items() if now - since >= self.quiet_for]
+        ripe = [batch_id for batch_id, since in pending.items() if now - since >= self.quiet_for]
         for batch_id in ripe:
-            del pending.since[batch_id]
+            del pending[batch_id]
         return ripe
 
     async def _cursor(self, queue: CallQueue) -> int:
@@ -144,21 +135,21 @@ class VoiceBatchTrigger(BaseEventTrigger):
         place, now = f"{queue.name}/{self.watcher}", queue.store.clock.now()
         await queue.store.records.put(CURSORS, {place: str(position)}, expires_at=None, now=now)
 
-    async def _is_told(self, queue: CallQueue, batch_id: str) -> bool:
-        place = self._told_place(queue, batch_id)
-        return place in await queue.store.records.get(TOLD, [place], now=queue.store.clock.now())
+    async def _is_reported(self, queue: CallQueue, batch_id: str) -> bool:
+        key = self._mark_key(queue, batch_id)
+        return key in await queue.store.records.get(TOLD, [key], now=queue.store.clock.now())
 
     async def _mark(self, queue: CallQueue, batch_id: str) -> None:
         now = queue.store.clock.now()
-        mark = {self._told_place(queue, batch_id): "1"}
+        mark = {self._mark_key(queue, batch_id): "1"}
         await queue.store.records.put(TOLD, mark, expires_at=now + KEPT_FOR, now=now)
 
-    def _told_place(self, queue: CallQueue, batch_id: str) -> str:
+    def _mark_key(self, queue: CallQueue, batch_id: str) -> str:
         return json.dumps([queue.name, self.watcher, batch_id])
 
 
-async def _standing(queue: CallQueue, batch_id: str) -> dict[str, Any] | None:
-    """What is told of a finished batch; None while any of its calls has not ended."""
+async def _finished(queue: CallQueue, batch_id: str) -> dict[str, Any] | None:
+    """The event of a finished batch; None while any of its calls has not ended."""
     counts = await queue.store.jobs.count(queue.name, batch_id=batch_id)
     states = {state.value: count for state, count in counts.items() if count}
     if not states or any(count and not state.is_final for state, count in counts.items()):

@@ -1,4 +1,4 @@
-"""The trigger that waits for calls: it looks into the store and never sends anything."""
+"""The trigger that waits for calls. It reads the store and never sends."""
 
 from __future__ import annotations
 
@@ -11,32 +11,35 @@ from typing import Any
 from airflow.providers.common.compat.sdk import conf
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider.calls.enough import Enough
+from airflow_provider.calls.cancellation import STOPPED_BY_AIRFLOW, cancel_calls, cancel_unsent
 from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.standing import Goal, Standing, Terms, standing_of
+from airflow_provider.calls.waiting.batch_status import batch_status
+from airflow_provider.calls.waiting.polling import jobs_of
+from airflow_provider.calls.waiting.status import Goal, WaitOptions, WaitStatus, status_of
+from airflow_provider.calls.waiting.threshold import CompletionThreshold
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
 from airflow_provider.triggers.shared_store import shared_store
-from voiceflow_worker import CallQueue, Job, JobNotFoundError, StoreUnavailableError, VoiceflowError
+from voiceflow_worker import CallQueue, StoreUnavailableError, VoiceflowError
 
 log = logging.getLogger(__name__)
 
 FIRST_LOOK = 2.0
-"""Seconds before the first look: an event that comes at once can overtake the deferral of its own task."""
+"""Seconds before the first look: an earlier event could overtake the deferral of its task."""
 LAG_MARGIN = 1.0
 PATIENCE_WITH_STORE = 300.0
-"""Seconds for which a store may be away before the task is woken to fail or to be retried."""
+"""Seconds for which a store may be unavailable before the task is resumed to fail or to be retried."""
 
 
 class VoiceOutcomeTrigger(BaseTrigger):
-    """Fires once when the calls of a task need it: they are over, in doubt for too long, due to be sent, or overdue.
+    """A trigger that fires once when calls are over, in doubt for too long, due to be sent, or overdue.
 
-    Any number of copies may run, be killed and run again: a trigger only reads. It carries job ids and the id of a
-    connection, and no secret. The event: `{"status": "over" | "look", "job_ids": […]}`, with `"error"` when the store
-    cannot be asked.
+    Any number of copies may run, be killed and run again: a trigger only reads. It holds job ids and the id of a
+    connection, but no secret. The event is `{"status": "over" | "look" | "error", "job_ids": […]}`, with `"error"` if
+    the store cannot be read.
 
-    `sends`: it is the task who sends, so calls that fall due wake it. `enough` (`{"at_least": n}` or `{"ratio": r}`)
-    ends the wait when so many calls are over. `batch_id` waits for all calls of a batch instead of `job_ids`; `owner`
-    is the task instance whose calls of it are taken back when the task is stopped: others may share the batch.
+    `sends`: the task sends, so calls that become due resume it. `enough` (`{"at_least": n}` or `{"ratio": r}`) ends the
+    wait when so many calls are over. `batch_id` waits for all calls of a batch instead of `job_ids`. `owner` is the
+    task instance whose calls are cancelled if the task is stopped: others may share the batch.
     """
 
     def __init__(
@@ -66,7 +69,7 @@ class VoiceOutcomeTrigger(BaseTrigger):
         self.owner = owner
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Everything needed to run it elsewhere."""
+        """The class path and the arguments, for another triggerer."""
         return (
             "airflow_provider.triggers.voice.VoiceOutcomeTrigger",
             {
@@ -84,7 +87,7 @@ class VoiceOutcomeTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look until there is something to tell, then tell it once."""
+        """Look until there is an event, then fire once."""
         loop = asyncio.get_running_loop()
         safe_at = loop.time() + safe_after()
         await asyncio.sleep(FIRST_LOOK)
@@ -102,7 +105,7 @@ class VoiceOutcomeTrigger(BaseTrigger):
                 if now - away_since > PATIENCE_WITH_STORE:
                     event = self._event("error", error=str(error))
                 else:
-                    log.warning("the store is away; looking again: %s", error)
+                    log.warning("the store is unavailable; looking again: %s", error)
                     await asyncio.sleep(self.poll_interval)
             except VoiceflowError as error:
                 event = self._event("error", error=str(error))
@@ -110,60 +113,41 @@ class VoiceOutcomeTrigger(BaseTrigger):
         yield event
 
     async def on_kill(self) -> None:
-        """Take back what has not been sent: a user stopped the deferred task (Airflow 3.3)."""
+        """Cancel the unsent calls if a user stops the deferred task (Airflow 3.3)."""
         if not self.cancel_on_kill:
             return
-        from airflow_provider.calls.errand import take_back
-        from airflow_provider.calls.taken_back import take_back_calls
-
         settings = await VoiceFlowHook(self.voiceflow_conn_id).asettings()
         async with shared_store(settings.store) as store:
             queue = CallQueue(store, settings.queue, policy=settings.policy())
             if self.batch_id is not None:
-                cancelled = await take_back_calls(queue, [self.batch_id], self._identity())
+                owner = TaskIdentity(**self.owner) if self.owner is not None else None
+                cancelled = await cancel_unsent(queue, [self.batch_id], owner)
             else:
-                cancelled = await take_back(queue, self.job_ids)
-        log.info("the task was stopped: %s calls that had not been sent were taken back", cancelled)
-
-    def _identity(self) -> TaskIdentity | None:
-        return TaskIdentity(**self.owner) if self.owner is not None else None
+                cancelled = len(await cancel_calls(queue, self.job_ids, reason=STOPPED_BY_AIRFLOW))
+        log.info("the task was stopped: %s unsent calls were cancelled", cancelled)
 
     async def _watch(self, queue: CallQueue) -> TriggerEvent:
-        if self.batch_id is not None:
-            return await self._watch_batch(queue, self.batch_id)
-        terms = Terms(goal=Goal(self.wait_for), sends=self.sends, patience=timedelta(seconds=self.doubt_patience))
-        enough = Enough.of(self.enough)
         while True:
-            found = await queue.store.jobs.get(self.job_ids)
-            for job_id in self.job_ids:
-                if job_id not in found:
-                    raise JobNotFoundError(job_id)
-            status = self._status(list(found.values()), terms, enough, queue)
+            status = await self._status(queue)
             if status is not None:
                 return self._event(status)
             await asyncio.sleep(self.poll_interval)
 
-    def _status(self, jobs: Sequence[Job], terms: Terms, enough: Enough, queue: CallQueue) -> str | None:
-        now = queue.store.clock.now()
-        standings = [standing_of(job, terms, now=now) for job in jobs]
-        ended = sum(1 for standing in standings if standing in {Standing.OVER, Standing.DOUBTFUL})
-        if enough.is_reached(ended, len(jobs)):
+    async def _status(self, queue: CallQueue) -> str | None:
+        threshold, goal = CompletionThreshold.of(self.enough), Goal(self.wait_for)
+        patience = timedelta(seconds=self.doubt_patience)
+        if self.batch_id is not None:
+            batch = await batch_status(queue, self.batch_id, goal=goal, patience=patience)
+            if batch.total and threshold.is_reached(batch.ended, batch.total):
+                return "over"
+            return "look" if (self.sends and batch.due) or batch.overdue else None
+        options = WaitOptions(goal=goal, sends=self.sends, patience=patience)
+        jobs, now = await jobs_of(queue, self.job_ids), queue.store.clock.now()
+        found = [status_of(job, options, now=now) for job in jobs]
+        ended = sum(each in {WaitStatus.OVER, WaitStatus.DOUBTFUL} for each in found)
+        if threshold.is_reached(ended, len(jobs)):
             return "over"
-        return "look" if {Standing.UNSENT, Standing.OVERDUE} & set(standings) else None
-
-    async def _watch_batch(self, queue: CallQueue, batch_id: str) -> TriggerEvent:
-        from airflow_provider.calls.batch import batch_standing
-
-        enough = Enough.of(self.enough)
-        while True:
-            standing = await batch_standing(
-                queue, batch_id, goal=Goal(self.wait_for), patience=timedelta(seconds=self.doubt_patience)
-            )
-            if enough.is_reached(standing.ended, standing.total) and standing.total:
-                return self._event("over")
-            if (self.sends and standing.due) or standing.overdue:
-                return self._event("look")
-            await asyncio.sleep(self.poll_interval)
+        return "look" if {WaitStatus.UNSENT, WaitStatus.OVERDUE} & set(found) else None
 
     def _event(self, status: str, **more: str) -> TriggerEvent:
         subject = {"batch_id": self.batch_id} if self.batch_id is not None else {"job_ids": self.job_ids}
@@ -171,11 +155,11 @@ class VoiceOutcomeTrigger(BaseTrigger):
 
 
 def safe_after() -> float:
-    """How many seconds after its deferral, or a look that is to be repeated, a task may be queued again.
+    """Seconds after its deferral, or after a look, before which a task must not be queued again.
 
     The supervisor of an Airflow 3 task may notice its end only `[workers] min_heartbeat_interval` (5 s) later. If the
-    task is queued again by then, the scheduler takes the end of that run for the end of the task, and fails it:
-    seen on 3.3.2 with an event after 3.6 s, and with a look after 1 s.
+    task is queued again before that, the scheduler takes the end of the first run for the end of the task, and fails
+    it: seen on 3.3.2 with an event after 3.6 s, and with a look after 1 s.
     """
     try:
         lag = float(conf.get("workers", "min_heartbeat_interval", fallback="0") or 0)

@@ -1,4 +1,4 @@
-"""One opened store for all triggers of a triggerer that look into it, for as long as any of them does."""
+"""One opened store for all triggers of a triggerer that read it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class _Opened:
-    """A store held open by a task of its own: whoever opens one must close it, and triggers come and go."""
+    """A store, opened and closed by a task of its own, because triggers come and go."""
 
     opened: asyncio.Future[Store]
     last_left: asyncio.Event = field(default_factory=asyncio.Event)
@@ -25,12 +25,12 @@ class _Opened:
 
 
 _open: dict[tuple[int, str], _Opened] = {}
-"""By event loop and URL; touched on that loop only."""
+"""By event loop and URL; used on that loop only."""
 
 
 @asynccontextmanager
 async def shared_store(url: str) -> AsyncGenerator[Store]:
-    """The store at `url`, opened once for all who use it at a time on this event loop. Raises as `open_store` does."""
+    """The store at `url`, opened once for all its users on this event loop. Raises as `open_store` does."""
     loop = asyncio.get_running_loop()
     place = (id(loop), url)
     entry = _open.get(place)
@@ -43,7 +43,7 @@ async def shared_store(url: str) -> AsyncGenerator[Store]:
     finally:
         entry.users -= 1
         if entry.users == 0:
-            # A store whose last user has left is not handed out again: the next one opens anew.
+            # The next user opens the store again.
             if _open.get(place) is entry:
                 del _open[place]
             entry.last_left.set()
@@ -54,7 +54,7 @@ async def _keep(url: str, place: tuple[int, str], entry: _Opened) -> None:
         async with open_store(url) as store:
             entry.opened.set_result(store)
             await entry.last_left.wait()
-    except Exception as error:  # noqa: BLE001 - told to everybody who waits for the store
+    except Exception as error:  # noqa: BLE001 - raised to everybody who waits for the store
         if _open.get(place) is entry:
             del _open[place]
         if not entry.opened.done():

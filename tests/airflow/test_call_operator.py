@@ -120,15 +120,15 @@ def test_a_worker_sends_where_it_was_asked_to(on: Stage) -> None:
 def test_a_stop_that_comes_while_the_call_is_handed_in_takes_it_back(
     on: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from airflow_provider.calls.handing_in import hand_in
+    from airflow_provider.calls.single.enqueueing import enqueue_once
 
     task = call("+6587660016", send="worker", wait_for=None)
 
     async def stopped_first(*given: Any, **more: Any) -> Any:
         task.on_kill()
-        return await hand_in(*given, **more)
+        return await enqueue_once(*given, **more)
 
-    monkeypatch.setattr("airflow_provider.calls.desk.hand_in", stopped_first)
+    monkeypatch.setattr("airflow_provider.calls.single.task_call.enqueue_once", stopped_first)
     with pytest.raises(AirflowException, match="Airflow stopped this task"):
         task.execute(context("meanwhile"))
     assert [each["state"] for each in on.calls("--destination", "+6587660016")] == ["cancelled"]
@@ -219,7 +219,7 @@ def test_the_witness_in_airflow_remembers_what_a_lost_store_forgot(
 
 def test_a_call_that_nobody_answers_for_a_while_ends_the_wait_and_not_the_call(on: Stage) -> None:
     on.order("script", {"destination": "+6587660014", "outcome": "COMPLETED", "talk_seconds": 300})
-    with pytest.raises(AirflowException, match="they go on without this task") as raised:
+    with pytest.raises(AirflowException, match="it goes on without this task") as raised:
         call("+6587660014", wait_timeout=timedelta(seconds=0.5)).execute(context("slow"))
     assert not isinstance(raised.value, AirflowFailException), "a retry waits on"
     assert call("+6587660014").execute(context("slow"))["state"] == "completed"

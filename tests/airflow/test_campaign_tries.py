@@ -12,7 +12,7 @@ import anyio
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
 
-from airflow_provider.calls.handing_in_rows import hand_in_rows
+from airflow_provider.calls.campaigns.enqueueing import enqueue_rows
 from airflow_provider.operators.voice import VoiceCampaignOperator
 from tests.airflow.scene import TaskState, context, surroundings
 from tests.support.processes import voiceflow
@@ -352,9 +352,9 @@ def test_a_stop_that_comes_while_rows_are_handed_in_takes_them_back(
 
     async def stopped_first(*given: Any, **more: Any) -> Any:
         task.on_kill()
-        return await hand_in_rows(*given, **more)
+        return await enqueue_rows(*given, **more)
 
-    monkeypatch.setattr("airflow_provider.calls.campaign.hand_in_rows", stopped_first)
+    monkeypatch.setattr("airflow_provider.calls.campaigns.task_campaign.enqueue_rows", stopped_first)
     with pytest.raises(AirflowException, match="Airflow stopped this task"):
         task.execute(here)
     assert states(on, person) == ["cancelled"]

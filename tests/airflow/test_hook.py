@@ -125,14 +125,14 @@ def test_a_good_connection_is_told_so_and_nobody_is_called(connect: Connect, san
     connect(host=sandbox, password=KEY, extra=extra)
     good, told = VoiceFlowHook().test_connection()
     assert good, told
-    assert "8x8 takes the API key" in told
+    assert "8x8 accepts the API key" in told
 
 
 def test_a_bad_key_is_told_as_one(connect: Connect, sandbox: str) -> None:
     connect(host=sandbox, password="some-other-key", extra={"sub_account": "tests"})
     good, told = VoiceFlowHook().test_connection()
     assert not good
-    assert "does not take the API key" in told
+    assert "does not accept the API key" in told
     assert "some-other-key" not in told
 
 

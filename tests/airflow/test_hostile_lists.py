@@ -92,22 +92,22 @@ class Run:
         return self.airflow.run_state(self.dag_id, self.run_id) in {"success", "failed"}
 
     def tries(self) -> list[dict[str, Any]]:
-        """What each try told: when it began with which numbers, and when it had handed them in."""
+        """What each try told: when it began with which numbers, and when it had enqueued them."""
         with suppress(FileNotFoundError):
             return [json.loads(line) for line in self._file("tries").read_text(encoding="utf-8").splitlines()]
         return []
 
-    def handed_in(self) -> int:
-        return sum(1 for each in self.tries() if each["what"] == "has handed in")
+    def enqueued(self) -> int:
+        return sum(1 for each in self.tries() if each["what"] == "has enqueued")
 
-    def wait_until_handed_in(self, tries: int) -> None:
-        self.airflow.wait(lambda: self.handed_in() >= tries, f"try {tries} of {self.run_id}", seconds=120)
+    def wait_until_enqueued(self, tries: int) -> None:
+        self.airflow.wait(lambda: self.enqueued() >= tries, f"try {tries} of {self.run_id}", seconds=120)
 
     def asked_for(self, number: str, at: float) -> bool:
-        """Whether this number was in the last list that had been handed in well before this time, or in one since."""
+        """Whether this number was in the last list that had been enqueued well before this time, or in one since."""
         told = self.tries()
         whole = [
-            place for place, each in enumerate(told) if each["what"] == "has handed in" and each["at"] < at - IN_FLIGHT
+            place for place, each in enumerate(told) if each["what"] == "has enqueued" and each["at"] < at - IN_FLIGHT
         ]
         since = told[whole[-1] if whole else 0 :]
         return number in {plain(other) for each in since if each["at"] <= at for other in each["numbers"]}
@@ -147,11 +147,11 @@ def test_campaigns_that_share_a_batch_are_killed_changed_and_cleared(airflow: Ai
     rng = random.Random(SEED)
     monday = Run(airflow, "hostile_once", "monday", 0, rng)
     airflow.trigger("hostile_once", "monday")
-    monday.wait_until_handed_in(1)
+    monday.wait_until_enqueued(1)
     assert monday.kill(signal.SIGTERM)
     assert airflow.wait_for_run("hostile_once", "monday") == "failed"
     stopped = {call["destination"] for call in airflow.stage.calls("--state", "cancelled")}
-    assert stopped, "on_kill took back what had not been sent"
+    assert stopped, "on_kill cancelled the unsent calls"
     monday.rows = [row for row in monday.rows if row["destination"] not in stopped]
 
     runs = [Run(airflow, "hostile", f"run{place}", place, rng) for place in (1, 2, 3)]
@@ -172,10 +172,10 @@ def test_campaigns_that_share_a_batch_are_killed_changed_and_cleared(airflow: Ai
 
     for run in runs:
         run.change()
-    before = {run.run_id: run.handed_in() for run in runs}
+    before = {run.run_id: run.enqueued() for run in runs}
     airflow.cli("tasks", "clear", "hostile", "--yes")
     for run in runs:
-        run.wait_until_handed_in(before[run.run_id] + 1)
+        run.wait_until_enqueued(before[run.run_id] + 1)
         airflow.wait_for_run("hostile", run.run_id, seconds=400)
     print("cleared:", judge(airflow, [monday, *runs]))  # noqa: T201
     assert not stopped & set(airflow.stage.rang())

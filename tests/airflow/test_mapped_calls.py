@@ -9,10 +9,10 @@ from datetime import timedelta
 
 import pytest
 
-from airflow_provider.calls.expansion import Expansion
-from airflow_provider.calls.handing_in import OnClear, hand_in
+from airflow_provider.calls.earlier.expansion import Expansion
 from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.request import WantedCall, flow_of
+from airflow_provider.calls.single.enqueueing import OnClear, enqueue_once
+from airflow_provider.calls.single.request import RequestedCall, flow_of
 from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, InvalidInputError, Job, JobState, open_store
@@ -42,15 +42,15 @@ class Scene:
         *,
         cleared: int = 0,
         say: str = "Hello.",
-        recalled: dict[str, str] | None = None,
+        saved: dict[str, str] | None = None,
         on_clear: OnClear = OnClear.SAME_CALL,
         states: Mapping[int, str | None] | None = None,
     ) -> Job:
         identity = replace(TASK, map_index=index, clear_number=cleared, max_tries=1 + cleared)
         flow = flow_of(destination=number, say=say, flow=None, voice_profile="en-IE-EmilyNeural", source="+6531234567")
-        wanted = WantedCall(flow=flow, batch_id=identity.batch_id())
-        return await hand_in(
-            self.queue, wanted, identity, recalled=recalled, on_clear=on_clear, expansion=Expansion(states)
+        wanted = RequestedCall(flow=flow, batch_id=identity.batch_id())
+        return await enqueue_once(
+            self.queue, wanted, identity, saved=saved, on_clear=on_clear, expansion=Expansion(states)
         )
 
     async def expanded(
@@ -175,7 +175,7 @@ async def test_a_store_that_knows_nothing_of_the_instance_is_not_used_however_of
     told = {"job_id": "default.01JOLD", "store": "sqlite:////old.db"}
     for _ in range(3):
         with pytest.raises(InvalidInputError, match="does not know it"):
-            await scene.instance(0, A, recalled=told)
+            await scene.instance(0, A, saved=told)
     assert await scene.rings(A) == [0]
 
 
@@ -183,7 +183,7 @@ async def test_an_instance_that_has_another_number_than_its_witness_knows_calls(
     first = await scene.instance(0, A)
     await scene.rings()
     told = {"job_id": first.id, "store": "memory://"}
-    assert (await scene.instance(0, B, cleared=1, recalled=told)).state is JobState.QUEUED
+    assert (await scene.instance(0, B, cleared=1, saved=told)).state is JobState.QUEUED
 
 
 async def test_call_again_calls_a_number_again_after_a_clear(scene: Scene) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException
 
-from airflow_provider.calls.alarm import occasion_of
-from airflow_provider.notifications.voice import VoiceCallNotifier, said_of, send_voice_notification
+from airflow_provider.notifications.escalation import occasion_of
+from airflow_provider.notifications.voice import VoiceCallNotifier, announcement, send_voice_notification
 from tests.airflow.scene import context, surroundings
 from tests.support.stage import Stage
 
@@ -49,7 +49,7 @@ def test_another_failure_is_another_alarm(on: Stage) -> None:
 
 def test_nobody_taking_it_is_an_error(on: Stage) -> None:
     answers(on, "+6587662021", [None])
-    with pytest.raises(AirflowException, match=r"nobody of \+6587662021 acknowledged by key 1"):
+    with pytest.raises(AirflowException, match=r"none of \+6587662021 acknowledged by key 1"):
         VoiceCallNotifier(numbers=["+6587662021"], answer_within=30).notify(context("alone"))
 
 
@@ -96,7 +96,7 @@ def test_each_failed_try_is_an_occasion_of_its_own() -> None:
     ],
 )
 def test_it_says_what_happened(given: dict[str, Any], said: str) -> None:
-    assert said in said_of(given)
+    assert said in announcement(given)
 
 
 def test_it_has_the_name_that_other_providers_give_theirs() -> None:

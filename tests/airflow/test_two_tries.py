@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from airflow_provider.calls.handing_in import hand_in as hand_in_one
-from airflow_provider.calls.handing_in_rows import hand_in_rows
+from airflow_provider.calls.campaigns.enqueueing import enqueue_rows
+from airflow_provider.calls.cancellation import cancel_unsent
 from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.request import WantedCall
-from airflow_provider.calls.taken_back import take_back_calls
+from airflow_provider.calls.single.enqueueing import enqueue_once
+from airflow_provider.calls.single.request import RequestedCall
 from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallFlow, CallQueue, CampaignOptions, FlowTemplate, VoiceflowError, open_store
@@ -36,13 +36,13 @@ async def campaign(queue: CallQueue, name: str) -> None:
         source="+6531234567",
         batch_id=TASK.batch_id(),
     )
-    await hand_in_rows(queue, [{"destination": PERSON, "name": name}], options, TASK, skip_bad=False)
+    await enqueue_rows(queue, [{"destination": PERSON, "name": name}], options, TASK, skip_bad=False)
 
 
 async def call(queue: CallQueue, name: str) -> None:
     """A try of a task that makes one call."""
     flow = CallFlow.call(PERSON, source="+6531234567").say(f"Hello {name}.", voice_profile="en-IE-EmilyNeural")
-    await hand_in_one(queue, WantedCall(flow=flow.hangup(), batch_id=TASK.batch_id()), TASK)
+    await enqueue_once(queue, RequestedCall(flow=flow.hangup(), batch_id=TASK.batch_id()), TASK)
 
 
 class Turns:
@@ -126,7 +126,7 @@ class Scene:
     async def left(self, *, is_taken_back: bool) -> None:
         await self._hand_in(self.engine.queue, "Anm")
         if is_taken_back:
-            await take_back_calls(self.engine.queue, [TASK.batch_id()], TASK)
+            await cancel_unsent(self.engine.queue, [TASK.batch_id()], TASK)
 
     async def send(self) -> None:
         for job in await self.engine.send():

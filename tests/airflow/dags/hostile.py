@@ -29,17 +29,17 @@ def listed(run_id: str) -> list[Any]:
 
 
 class WatchedCampaignOperator(VoiceCampaignOperator):
-    """Tells the test which process runs a try, and what it had handed in when."""
+    """A campaign operator that writes down the process of each try, and what it enqueued when."""
 
     def execute(self, context: Any) -> Any:
         _file(f"{context['run_id']}.pid").write_text(str(os.getpid()), encoding="utf-8")
         return super().execute(context)
 
-    def _hand_in(self, context: Any, errand: Any) -> Any:
+    def _enqueue(self, context: Any, campaign: Any) -> Any:
         self._tell(context, "begins")
-        handed_in = super()._hand_in(context, errand)
-        self._tell(context, "has handed in")
-        return handed_in
+        counts = super()._enqueue(context, campaign)
+        self._tell(context, "has enqueued")
+        return counts
 
     def _tell(self, context: Any, what: str) -> None:
         told = {"at": time.time(), "what": what, "numbers": [row["destination"] for row in self.rows]}

@@ -1,4 +1,4 @@
-"""The call that a task asks for, from its rendered parameters."""
+"""The call that a task requests by its rendered parameters."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeGuard, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from voiceflow_worker import CallFlow, CallFlowError, Finding, InvalidInputError, usual_form
 
@@ -18,8 +18,8 @@ _NUMBER_AT = re.compile(r"\$\.callflow\[(\d+)\]\.params\.(source|destination)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WantedCall:
-    """One call with what the queue needs to know of it."""
+class RequestedCall:
+    """One call, with its parameters for the queue."""
 
     flow: CallFlow
     batch_id: str
@@ -32,7 +32,7 @@ class WantedCall:
 
     @property
     def number(self) -> str:
-        """The number to be called as its numbering plan writes it, and as its job will have it."""
+        """The number to call, in the form that its job will have."""
         return usual_form(self.flow.destination or "")
 
 
@@ -47,7 +47,7 @@ def flow_of(
         raise InvalidInputError("give the operator either say=… or flow=…, one of them")
     if destination is not None and not isinstance(cast("object", destination), str):
         raise InvalidInputError(
-            f"destination is a {type(destination).__name__}; one task instance calls one number. For several use "
+            f"destination is a {type(destination).__name__}; one task instance calls one number. For several, use "
             ".partial(…).expand(destination=[…]), or VoiceCampaignOperator"
         )
     if say is not None:
@@ -59,10 +59,10 @@ def flow_of(
         if missing:
             raise InvalidInputError(
                 f"{' and '.join(missing)} missing: give the operator {', '.join(f'{name}=…' for name in missing)}"
-                + ("" if missing == ["destination"] else ", or put what is the same for all calls into the connection")
+                + ("" if missing == ["destination"] else ", or set it in the connection for all calls")
             )
         said = CallFlow.call(str(destination).strip(), source=str(source).strip())
-        return _validated(said.say(say, voice_profile=str(voice_profile)).hangup())
+        return _validated(said.say(say, voice_profile=str(voice_profile)).hangup().to_body())
     return _given(flow, destination=destination, source=source)
 
 
@@ -73,26 +73,23 @@ def _given(flow: object, *, destination: str | None, source: str | None) -> Call
         try:
             body = json.loads(flow)
         except ValueError as error:
-            raise InvalidInputError(f"flow is no JSON: {error}") from None
+            raise InvalidInputError(f"flow is not JSON: {error}") from None
     else:
         body = flow
     if isinstance(body, Mapping):
         body = _with_numbers(dict(cast("Mapping[str, Any]", body)), destination=destination, source=source)
+    return _validated(body)
+
+
+def _validated(body: Any) -> CallFlow:
     try:
         return CallFlow.parse(body).validated()
     except CallFlowError as error:
         raise CallFlowError(_naming_numbers(error.findings, body)) from None
 
 
-def _validated(flow: CallFlow) -> CallFlow:
-    try:
-        return flow.validated()
-    except CallFlowError as error:
-        raise CallFlowError(_naming_numbers(error.findings, flow.to_body())) from None
-
-
 def _naming_numbers(findings: Sequence[Finding], body: object) -> list[Finding]:
-    """The findings, those about the number of a call with that number: in a mapped task it is one of many."""
+    """The findings; those about a number name it, because a mapped task has many."""
     named: list[Finding] = []
     for found in findings:
         place = _NUMBER_AT.fullmatch(found.path or "")
@@ -109,9 +106,9 @@ def _at(body: object, index: int, name: str) -> object:
 
 
 def _with_numbers(body: dict[str, Any], *, destination: str | None, source: str | None) -> dict[str, Any]:
-    """The body with its first call to `destination`, and from `source` where it names none."""
+    """The body with its first call to `destination`, and from `source` if it names none."""
     actions: Any = body.get("callflow")
-    if not _is_list(actions) or not actions:
+    if not isinstance(actions, list) or not actions:
         return body
     first, *others = actions
     if not isinstance(first, dict) or cast("dict[str, Any]", first).get("action") != "makeCall":
@@ -123,7 +120,3 @@ def _with_numbers(body: dict[str, Any], *, destination: str | None, source: str 
     if source and not params.get("source"):
         params["source"] = source.strip()
     return {**body, "callflow": [{**action, "params": params}, *others]}
-
-
-def _is_list(value: object) -> TypeGuard[list[Any]]:
-    return isinstance(value, list)

@@ -1,4 +1,4 @@
-"""How many of several calls must be over before a wait ends."""
+"""The number of calls that must be over before a wait ends."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Enough:
-    """`at_least` so many, or `ratio` (0 to 1) of all; with neither, all of them."""
+class CompletionThreshold:
+    """A number of calls (`at_least`), or a share (`ratio`, 0 to 1) of all; with neither, all of them."""
 
     at_least: int | None = None
     ratio: float | None = None
@@ -24,20 +24,20 @@ class Enough:
             raise ValueError(f"ratio={self.ratio}: give a share above 0, and 1 at most")
 
     @classmethod
-    def of(cls, told: Mapping[str, Any] | None) -> Enough:
-        """As a trigger carries it."""
-        return cls(**(told or {}))
+    def of(cls, saved: Mapping[str, Any] | None) -> CompletionThreshold:
+        """The threshold from the argument of a trigger."""
+        return cls(**(saved or {}))
 
     def as_json(self) -> dict[str, Any] | None:
-        """As a trigger carries it; None for all."""
-        told = {"at_least": self.at_least, "ratio": self.ratio}
-        return {name: value for name, value in told.items() if value is not None} or None
+        """The threshold as the argument of a trigger; None for all."""
+        values = {"at_least": self.at_least, "ratio": self.ratio}
+        return {name: value for name, value in values.items() if value is not None} or None
 
     def is_reached(self, ended: int, total: int) -> bool:
-        """Whether so many of so many are enough."""
+        """Whether `ended` of `total` calls are enough."""
         if self.at_least is not None:
             return ended >= min(self.at_least, total)
         if self.ratio is not None:
-            # Without the last digits of floating point: 0.1 of 30 calls are 3.
+            # Rounded, because of floating point: 0.1 of 30 calls are 3.
             return ended >= math.ceil(round(self.ratio * total, 9))
         return ended >= total

@@ -1,4 +1,4 @@
-"""The calls of a task instance that took each other's place: under the keys of one call, generation by generation."""
+"""Generations of one call: jobs that replaced each other, each under a unique key of its own."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Callable
 from voiceflow_worker import CallQueue, Job
 
 MOST_GENERATIONS = 64
-"""How often one call may be asked for anew: more clears than a person makes."""
+"""More than anybody clears a task."""
 
 KeyOf = Callable[[int], str]
 """The unique key of one call by its generation."""
 
 
 async def newest_call(queue: CallQueue, key_of: KeyOf) -> tuple[int, Job | None]:
-    """The newest job under these keys, with its generation; for a pruned one, what its key remembers."""
+    """The newest generation of a call and its job; a pruned job has only what its key still has."""
     keys = [key_of(number) for number in range(MOST_GENERATIONS)]
     jobs, now = queue.store.jobs, queue.store.clock.now()
     owners = await jobs.owners(queue.name, keys[:4], now=now)

@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from airflow_provider.calls.enough import Enough
-from airflow_provider.calls.standing import Goal, Standing, Terms, standing_of
+from airflow_provider.calls.waiting.status import Goal, WaitOptions, WaitStatus, status_of
+from airflow_provider.calls.waiting.threshold import CompletionThreshold
 from voiceflow_worker import Job, JobState, Post
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
-TERMS = Terms(goal=Goal.OUTCOME, sends=True, patience=timedelta(minutes=15))
+OPTIONS = WaitOptions(goal=Goal.OUTCOME, sends=True, patience=timedelta(minutes=15))
 
 
 def job(state: JobState, *, due: timedelta = timedelta(0)) -> Job:
@@ -31,24 +31,24 @@ def job(state: JobState, *, due: timedelta = timedelta(0)) -> Job:
 
 @pytest.mark.parametrize("state", [state for state in JobState if state.is_final])
 def test_what_has_ended_is_over(state: JobState) -> None:
-    assert standing_of(job(state), TERMS, now=NOW) is Standing.OVER
+    assert status_of(job(state), OPTIONS, now=NOW) is WaitStatus.OVER
 
 
 def test_what_8x8_took_is_over_only_for_those_who_wait_for_that() -> None:
     taken = job(JobState.SUBMITTED, due=timedelta(hours=1))
-    assert standing_of(taken, TERMS, now=NOW) is Standing.WAITING
-    assert standing_of(taken, replace(TERMS, goal=Goal.ACCEPTED), now=NOW) is Standing.OVER
+    assert status_of(taken, OPTIONS, now=NOW) is WaitStatus.WAITING
+    assert status_of(taken, replace(OPTIONS, goal=Goal.ACCEPTED), now=NOW) is WaitStatus.OVER
 
 
 def test_a_summary_that_never_came_is_overdue_after_a_grace() -> None:
-    assert standing_of(job(JobState.SUBMITTED, due=-timedelta(seconds=9)), TERMS, now=NOW) is Standing.WAITING
-    assert standing_of(job(JobState.SUBMITTED, due=-timedelta(seconds=10)), TERMS, now=NOW) is Standing.OVERDUE
+    assert status_of(job(JobState.SUBMITTED, due=-timedelta(seconds=9)), OPTIONS, now=NOW) is WaitStatus.WAITING
+    assert status_of(job(JobState.SUBMITTED, due=-timedelta(seconds=10)), OPTIONS, now=NOW) is WaitStatus.OVERDUE
 
 
 def test_what_is_due_is_unsent_only_for_the_task_that_sends() -> None:
-    assert standing_of(job(JobState.QUEUED), TERMS, now=NOW) is Standing.UNSENT
-    assert standing_of(job(JobState.QUEUED), replace(TERMS, sends=False), now=NOW) is Standing.WAITING
-    assert standing_of(job(JobState.QUEUED, due=timedelta(minutes=1)), TERMS, now=NOW) is Standing.WAITING
+    assert status_of(job(JobState.QUEUED), OPTIONS, now=NOW) is WaitStatus.UNSENT
+    assert status_of(job(JobState.QUEUED), replace(OPTIONS, sends=False), now=NOW) is WaitStatus.WAITING
+    assert status_of(job(JobState.QUEUED, due=timedelta(minutes=1)), OPTIONS, now=NOW) is WaitStatus.WAITING
 
 
 def test_the_patience_with_a_doubt_counts_from_its_post_and_not_from_the_task() -> None:
@@ -56,8 +56,8 @@ def test_the_patience_with_a_doubt_counts_from_its_post_and_not_from_the_task() 
         number=1, client_request_id="x.1", began_at=NOW - timedelta(minutes=15), valid_until=NOW + timedelta(minutes=1)
     )
     doubted = replace(job(JobState.IN_DOUBT, due=timedelta(minutes=1)), posts=(post,))
-    assert standing_of(doubted, TERMS, now=NOW) is Standing.DOUBTFUL
-    assert standing_of(doubted, TERMS, now=NOW - timedelta(seconds=1)) is Standing.WAITING
+    assert status_of(doubted, OPTIONS, now=NOW) is WaitStatus.DOUBTFUL
+    assert status_of(doubted, OPTIONS, now=NOW - timedelta(seconds=1)) is WaitStatus.WAITING
 
 
 @pytest.mark.parametrize(
@@ -77,10 +77,10 @@ def test_the_patience_with_a_doubt_counts_from_its_post_and_not_from_the_task() 
 def test_enough_is_as_many_as_was_asked_for(
     told: dict[str, float] | None, ended: int, total: int, reached: bool
 ) -> None:
-    assert Enough.of(told).is_reached(ended, total) is reached
+    assert CompletionThreshold.of(told).is_reached(ended, total) is reached
 
 
 @pytest.mark.parametrize("told", [{"at_least": 0}, {"ratio": 0}, {"ratio": 1.1}, {"at_least": 1, "ratio": 0.5}])
 def test_what_cannot_be_enough_is_refused(told: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"at_least|ratio"):
-        Enough.of(told)
+        CompletionThreshold.of(told)

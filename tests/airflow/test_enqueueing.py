@@ -8,10 +8,10 @@ from datetime import timedelta
 
 import pytest
 
-from airflow_provider.calls.handing_in import OnClear, hand_in
+from airflow_provider.calls.cancellation import STOPPED_BY_AIRFLOW
 from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.request import WantedCall, flow_of
-from airflow_provider.calls.taken_back import STOPPED_BY_AIRFLOW
+from airflow_provider.calls.single.enqueueing import OnClear, enqueue_once
+from airflow_provider.calls.single.request import RequestedCall, flow_of
 from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import (
@@ -49,11 +49,11 @@ class Scene:
         to: str = "+6587654321",
         say: str = "Hello.",
         on_clear: OnClear = OnClear.SAME_CALL,
-        recalled: dict[str, str] | None = None,
+        saved: dict[str, str] | None = None,
     ) -> Job:
         flow = flow_of(destination=to, say=say, flow=None, voice_profile="en-IE-EmilyNeural", source="+6531234567")
-        wanted = WantedCall(flow=flow, batch_id="b", valid_for=timedelta(hours=2))
-        return await hand_in(self.queue, wanted, identity, on_clear=on_clear, recalled=recalled)
+        wanted = RequestedCall(flow=flow, batch_id="b", valid_for=timedelta(hours=2))
+        return await enqueue_once(self.queue, wanted, identity, on_clear=on_clear, saved=saved)
 
     async def posts(self) -> int:
         await self.engine.send()
@@ -199,10 +199,10 @@ async def test_a_pruned_call_is_remembered_by_its_key(scene: Scene, status: Sess
 async def test_a_store_that_has_never_heard_of_a_call_that_airflow_knows_is_not_used(scene: Scene) -> None:
     told = {"job_id": "default.01JOLD", "store": "sqlite:////old.db"}
     with pytest.raises(InvalidInputError, match="does not know it"):
-        await scene.hand_in(recalled=told)
+        await scene.hand_in(saved=told)
     assert await scene.posts() == 0
     first = await scene.hand_in()
-    assert (await scene.hand_in(recalled=told)).id == first.id, "the store knows of a call of this task"
+    assert (await scene.hand_in(saved=told)).id == first.id, "the store knows of a call of this task"
 
 
 async def test_a_text_that_was_corrected_before_the_call_left_takes_its_place(scene: Scene) -> None:

@@ -1,4 +1,4 @@
-"""The rows of a campaign: where they come from, and what each of them calls."""
+"""The rows of a campaign, from a file or a list, and the calls that they request."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ import csv
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from airflow_provider.calls.earlier.prior_calls import called_key, called_number
 from airflow_provider.calls.identity import TaskIdentity
 from voiceflow_worker import Finding, InvalidInputError
 
 if TYPE_CHECKING:
     from voiceflow_worker import CampaignOptions
-
-_DELIMITERS = ",;\t|"
 
 
 def rows_of(file: Path) -> list[dict[str, Any]]:
@@ -27,17 +26,14 @@ def rows_of(file: Path) -> list[dict[str, Any]]:
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInputError(f"{file} cannot be read: {error}") from None
     if file.suffix.lower() in {".jsonl", ".ndjson", ".json"}:
+        is_list = text.lstrip()[:1] == "["
         try:
-            whole = (
-                json.loads(text)
-                if text.lstrip()[:1] == "["
-                else [json.loads(line) for line in text.splitlines() if line.strip()]
+            return checked_rows(
+                json.loads(text) if is_list else [json.loads(line) for line in text.splitlines() if line.strip()]
             )
         except ValueError as error:
-            raise InvalidInputError(f"{file} is no JSON: {error}") from None
-        return checked_rows(whole)
-    header = text.partition("\n")[0]
-    delimiter = max(_DELIMITERS, key=header.count)
+            raise InvalidInputError(f"{file} is not JSON: {error}") from None
+    delimiter = max(",;\t|", key=text.partition("\n")[0].count)
     return [
         {name: value for name, value in row.items() if name and value is not None}
         for row in csv.DictReader(text.splitlines(keepends=True), delimiter=delimiter)
@@ -45,7 +41,7 @@ def rows_of(file: Path) -> list[dict[str, Any]]:
 
 
 def checked_rows(rows: object) -> list[dict[str, Any]]:
-    """The rows, if each is a mapping. Raises InvalidInputError telling what was given instead."""
+    """The rows, if each is a mapping. Raises InvalidInputError otherwise."""
     if not isinstance(rows, Sequence) or isinstance(rows, str | bytes):
         raise InvalidInputError(
             f"rows are a list of mappings, such as [{{'destination': '+65…'}}], not {type(rows).__name__}"
@@ -58,70 +54,58 @@ def checked_rows(rows: object) -> list[dict[str, Any]]:
     return checked
 
 
-def called_number(number: str) -> str:
-    """What a row without a key of its own is known by: the number that it calls, in its usual form."""
-    return f"number {number}"
-
-
-def called_key(key: str) -> str:
-    """What a row with a key of its own is known by."""
-    return f"key {key}"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AskedRow:
-    """One row that can be called: its place in the list, what it is known by, and a digest of what it says."""
+class RequestedRow:
+    """A row that can be called: its index in the list, the number or key that it calls, and a digest of its content."""
 
     place: int
     called: str
     digest: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadRows:
-    """Rows, read: those that can be called, how many are the same call as an earlier one, and what is wrong."""
+@dataclass(slots=True)
+class CheckedRows:
+    """The rows that can be called, the number of duplicates and of bad rows, and the errors."""
 
-    asked: Sequence[AskedRow]
-    duplicates: int
-    rejected: int
-    errors: Sequence[Finding]
+    requested: list[RequestedRow] = field(default_factory=list[RequestedRow])
+    duplicates: int = 0
+    rejected: int = 0
+    errors: list[Finding] = field(default_factory=list[Finding])
 
 
 def written(rows: Sequence[Mapping[str, Any]], folder: Path) -> Path:
-    """The rows as a file that the library reads: one on each line."""
+    """The rows as a file of JSON lines for the library."""
     file = folder / "rows.jsonl"
     file.write_text("".join(f"{json.dumps(row, default=str)}\n" for row in rows), encoding="utf-8")
     return file
 
 
-def read_rows(file: Path, options: CampaignOptions, *, now: datetime) -> ReadRows:
-    """What the rows of this file call; nothing is stored. Raises CampaignFileError for a template that cannot be used.
+def check_rows(file: Path, options: CampaignOptions, *, now: datetime) -> CheckedRows:
+    """Check the rows of this file. Raises CampaignFileError for a template that cannot be used.
 
     The calls of a task are one batch: a row that names another one is bad.
     """
     from voiceflow_worker import open_campaign
 
-    asked: list[AskedRow] = []
-    errors: list[Finding] = []
-    duplicates = rejected = 0
+    checked = CheckedRows()
     for read in open_campaign(file, options, now=now):
-        found = [finding for finding in read.findings if finding.is_error]
+        errors = [replace(finding, file=None) for finding in read.findings if finding.is_error]
         if read.request is not None and read.request.batch_id != options.batch_id:
             message = f"names another batch than that of this task ({options.batch_id}); leave it out"
-            found.append(Finding(row=read.raw.number, column="batch_id", message=message))
-        if found:
-            errors += [replace(finding, file=None) for finding in found]
-            rejected += 1
+            errors.append(Finding(row=read.raw.number, column="batch_id", message=message))
+        if errors:
+            checked.errors += errors
+            checked.rejected += 1
         elif read.request is None or read.number is None:
-            duplicates += 1
+            checked.duplicates += 1
         else:
             called = called_key(read.own_key) if read.own_key is not None else called_number(read.number)
-            asked.append(AskedRow(place=read.raw.number - 1, called=called, digest=read.digest))
-    return ReadRows(asked=asked, duplicates=duplicates, rejected=rejected, errors=errors)
+            checked.requested.append(RequestedRow(place=read.raw.number - 1, called=called, digest=read.digest))
+    return checked
 
 
 def older_key(row: Mapping[str, Any], identity: TaskIdentity) -> str:
     """The unique key of a row in an older release: of its own key, else of all its columns."""
     own = row.get("unique_key")
-    told = json.dumps(row, sort_keys=True, ensure_ascii=False, default=str)
-    return identity.key(str(own) if own else hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest())
+    columns = json.dumps(row, sort_keys=True, ensure_ascii=False, default=str)
+    return identity.key(str(own) if own else hashlib.sha256(columns.encode("utf-8", "surrogatepass")).hexdigest())

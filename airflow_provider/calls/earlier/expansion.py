@@ -7,62 +7,50 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from airflow_provider.calls.cancellation import REMOVED, cancel_calls, unsent_ids, unsent_to
 from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.memory import recall
-from airflow_provider.calls.taken_back import REMOVED, cancel_calls, unsent_calls
-from voiceflow_worker import CallQueue, Job, JobState
+from airflow_provider.calls.task_record import load_record
+from voiceflow_worker import CallQueue
 
 log = logging.getLogger(__name__)
 
 _NOT_CLEARED = frozenset(
     {"success", "failed", "skipped", "upstream_failed", "deferred", "up_for_reschedule", "up_for_retry"}
 )
-"""States of instances that have run. One that was cleared passes through others first, and claims its call in them."""
+"""States of instances that have run. A cleared instance passes through others first, and then claims its call."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expansion:
-    """The states of the instances by map index; None where nothing is known of them."""
+    """The states of the instances by map index; None if they are unknown."""
 
     states: Mapping[int, str | None] | None = None
 
     @classmethod
     def of(cls, context: Mapping[str, Any]) -> Expansion:
-        """The expansion of the task that runs in this context; before the first clear nothing is asked."""
+        """The expansion of the task in this context. Airflow is asked only after a clear."""
         identity = TaskIdentity.of(context)
         if not identity.is_mapped or not identity.clear_number:
             return cls()
         try:
             return cls(_states(context))
         except Exception:
-            log.warning("Airflow does not give the states of the other instances of task %s", identity, exc_info=True)
+            log.warning("Airflow does not report the other instances of task %s", identity, exc_info=True)
             return cls()
-
-    def has_removed(self, index: int) -> bool:
-        """Whether the task no longer has this instance, for it was expanded over fewer items."""
-        return self.states is not None and self.states.get(index, "removed") == "removed"
 
     def has_run(self, index: int) -> bool:
         """Whether this instance ran before the clear and was not cleared: it keeps the call that it made."""
         return self.states is not None and self.states.get(index) in _NOT_CLEARED
 
-    async def take_back_removed(self, queue: CallQueue, identity: TaskIdentity) -> int:
-        """Cancel the unsent calls of the instances that were removed; returns how many."""
+    async def cancel_removed(self, queue: CallQueue, identity: TaskIdentity) -> int:
+        """Cancel the unsent calls of instances that were removed by a shorter list; returns how many."""
         unwanted: list[str] = []
-        for index in [each for each in self.states or () if self.has_removed(each)]:
+        for index in [index for index, state in (self.states or {}).items() if state == "removed"]:
             removed = replace(identity, map_index=index)
-            if (memory := await recall(queue, removed)) is None:
-                continue
-            unwanted += await unsent_calls(queue, memory.batches, removed)
-            for number in memory.numbers:
-                unwanted += [job.id for job in await unsent_to(queue, number, removed)]
+            if (record := await load_record(queue, removed)) is not None:
+                unwanted += await unsent_ids(queue, record.batches, removed)
+                unwanted += [job.id for number in record.numbers for job in await unsent_to(queue, number, removed)]
         return len(await cancel_calls(queue, unwanted, reason=REMOVED))
-
-
-async def unsent_to(queue: CallQueue, number: str, identity: TaskIdentity) -> list[Job]:
-    """The calls of a task instance to this number that have not been sent."""
-    found = await queue.find(states=[JobState.QUEUED, JobState.LEASED], destination=number, limit=None)
-    return [job for job in found if identity.owns(job.data)]
 
 
 def _states(context: Mapping[str, Any]) -> dict[int, str | None] | None:

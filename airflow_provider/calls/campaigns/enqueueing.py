@@ -1,0 +1,282 @@
+"""Enqueueing of a campaign's rows: each calls once per task instance, in all its tries.
+
+A row is identified by its own key, else by its number and its ordinal among the rows with this number. People who are
+in the list now and were not called are called; waiting calls of people who are no longer in it are cancelled.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider.calls.campaigns.rows import CheckedRows, RequestedRow, check_rows, older_key, written
+from airflow_provider.calls.cancellation import PAGE, REMOVED, REPLACED, cancel_calls, unsent_ids
+from airflow_provider.calls.earlier.expansion import Expansion
+from airflow_provider.calls.earlier.ordinals import claim_ordinals
+from airflow_provider.calls.earlier.prior_calls import (
+    MARGIN,
+    Condition,
+    PriorCall,
+    RowAction,
+    assigned,
+    called_number,
+    condition_of,
+    key_owners,
+    prior_calls,
+)
+from airflow_provider.calls.identity import TaskIdentity
+from airflow_provider.calls.task_record import TaskRecord, load_record, save_record
+from airflow_provider.calls.task_state import refuse_unknown_calls
+from voiceflow_worker import CallQueue, Finding, Job, VoiceflowError
+
+if TYPE_CHECKING:
+    from voiceflow_worker import CampaignOptions, EnqueueReport
+
+log = logging.getLogger(__name__)
+
+MOST_NAMED = 20
+"""Bad rows that an error names."""
+
+
+class RowsChangedError(VoiceflowError):
+    """Raised when another try of the same task changed its calls meanwhile: a retry looks again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnqueuedRows:
+    """Counts of new jobs, of rows whose call existed before, and of bad rows that were left out."""
+
+    enqueued: int
+    duplicates: int
+    rejected: int
+
+
+@dataclass(slots=True)
+class _Plans:
+    """The rows and their prior calls, by what is done for them. `kept` are the ids of all these calls."""
+
+    kept: set[str] = field(default_factory=set[str])
+    replace: list[tuple[RequestedRow, PriorCall]] = field(default_factory=list[tuple[RequestedRow, PriorCall]])
+    make: list[tuple[RequestedRow, PriorCall]] = field(default_factory=list[tuple[RequestedRow, PriorCall]])
+    differing: int = 0
+    """Rows whose call has another content and is kept."""
+
+
+async def enqueue_rows(
+    queue: CallQueue,
+    rows: Sequence[Mapping[str, Any]],
+    options: CampaignOptions,
+    identity: TaskIdentity,
+    *,
+    skip_bad: bool,
+    saved: Mapping[str, Any] | None = None,
+    expansion: Expansion | None = None,
+) -> EnqueuedRows:
+    """Make calls for the rows that have none, all or, with `skip_bad`, the good ones; cancel calls without a row.
+
+    `options` name the batch. Raises CampaignFileError naming the bad rows, and InvalidInputError if the store does not
+    know the calls that are `saved` in Airflow's task state.
+    """
+    expansion = expansion or Expansion()
+    enqueueing = _Enqueueing(queue, identity, batch_id=options.batch_id or identity.batch_id(), expansion=expansion)
+    with tempfile.TemporaryDirectory(prefix="voiceflow-") as name:
+        folder = Path(name)
+        checked = CheckedRows()
+        if rows:
+            checked = check_rows(written(rows, folder), options, now=queue.store.clock.now())
+        record = await enqueueing.record(rows, saved)
+        # Before the plan: calls that another try of this task enqueues from here on are unknown to it, and are left.
+        unsent = await unsent_ids(queue, record.batches, identity)
+        plans = await enqueueing.plan(rows, checked.requested, record)
+        # Before the check for bad rows: a call that is cancelled in vain is made by the try with the corrected rows.
+        unwanted = [job_id for job_id in unsent if job_id not in plans.kept]
+        removed = len(await cancel_calls(queue, unwanted, reason=REMOVED))
+        removed += await expansion.cancel_removed(queue, identity)
+        if removed:
+            log.info("%s calls were cancelled, because their rows were removed", removed)
+        _log_errors(checked.errors)
+        if checked.rejected and (not skip_bad or not checked.requested):
+            raise _bad_rows(checked, total=len(rows))
+        report = await enqueueing.carry_out(plans, rows, options, folder)
+        enqueued, duplicates, rejected = (report.enqueued, report.duplicates, report.rejected) if report else (0, 0, 0)
+        return EnqueuedRows(
+            enqueued=enqueued,
+            duplicates=len(checked.requested) - len(plans.make) + checked.duplicates + duplicates,
+            rejected=checked.rejected + rejected,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Enqueueing:
+    """One try of one task instance, in its queue."""
+
+    queue: CallQueue
+    identity: TaskIdentity
+    batch_id: str
+    expansion: Expansion
+
+    async def record(self, rows: Sequence[Mapping[str, Any]], saved: Mapping[str, Any] | None) -> TaskRecord:
+        """The record of this and earlier tries, saved."""
+        record = await load_record(self.queue, self.identity)
+        if record is None:
+            has_older = bool(
+                await self.queue.find(batch_id=self.identity.batch_id(), limit=1)
+                or await key_owners(self.queue, [older_key(row, self.identity) for row in rows])
+            )
+            if rows and not has_older:
+                refuse_unknown_calls(saved, store=self.queue.store.url)
+            record = TaskRecord(batches=(self.identity.batch_id(),) if has_older else (), has_older_calls=has_older)
+        record = record.with_batch(self.batch_id)
+        if rows:
+            await save_record(self.queue, self.identity, record)
+        return record
+
+    async def plan(
+        self, rows: Sequence[Mapping[str, Any]], requested: Sequence[RequestedRow], record: TaskRecord
+    ) -> _Plans:
+        """The plan for each row; nothing is changed yet."""
+        older = await self._older_calls(rows, requested) if record.has_older_calls else {}
+        by_called: defaultdict[str, list[RequestedRow]] = defaultdict(list)
+        for row in requested:
+            by_called[row.called].append(row)
+        made = await self._prior_calls(requested, by_called, older)
+        plans = _Plans()
+        for called, alike in by_called.items():
+            for row, call in zip(alike, assigned([row.digest for row in alike], made[called]), strict=True):
+                match call.action_for(row.digest):
+                    case RowAction.KEEP:
+                        plans.differing += call.digest != row.digest
+                    case RowAction.REPLACE:
+                        plans.replace.append((row, call))
+                    case RowAction.MAKE:
+                        plans.make.append((row, call))
+                if call.job_id is not None:
+                    plans.kept.add(call.job_id)
+        return plans
+
+    async def carry_out(
+        self, plans: _Plans, rows: Sequence[Mapping[str, Any]], options: CampaignOptions, folder: Path
+    ) -> EnqueueReport | None:
+        """Cancel the calls that are replaced, and make those that are missing."""
+        await self._replace(plans)
+        if plans.differing:
+            log.warning("%s rows differ from the calls that were made for them; these calls are kept", plans.differing)
+        return await self._make(plans.make, rows, options, folder) if plans.make else None
+
+    # -- earlier calls -----------------------------------------------------------------------------------------------
+
+    async def _prior_calls(
+        self,
+        requested: Sequence[RequestedRow],
+        by_called: Mapping[str, Sequence[RequestedRow]],
+        older: Mapping[str, Sequence[Job]],
+    ) -> dict[str, list[PriorCall]]:
+        async def look_up(wanted: Mapping[str, Collection[int]]) -> dict[str, list[PriorCall]]:
+            return await prior_calls(self.queue, self.identity, wanted, batch_id=self.batch_id, older=older)
+
+        made = await look_up(
+            {called: range(max(len(alike), len(older.get(called, ()))) + MARGIN) for called, alike in by_called.items()}
+        )
+        while more := {
+            called: range(len(found), len(found) + MARGIN)
+            for called, found in made.items()
+            if any(call.condition is not Condition.FREE for call in found[-MARGIN:])
+        }:
+            for called, found in (await look_up(more)).items():
+                made[called] += found
+        if not self.identity.is_mapped:
+            return made
+        in_order = [row.called for row in requested]
+        ordinals = await claim_ordinals(self.queue, self.identity, in_order, made, self.expansion)
+        own: dict[str, set[int]] = {called: set() for called in by_called}
+        for called, ordinal in zip(in_order, ordinals, strict=True):
+            own[called].add(ordinal)
+        return await look_up(own)
+
+    async def _older_calls(
+        self, rows: Sequence[Mapping[str, Any]], requested: Sequence[RequestedRow]
+    ) -> dict[str, list[Job]]:
+        """Calls that an older release made: by the keys of these rows, else by the numbers of their own batch."""
+        keys = [older_key(rows[row.place], self.identity) for row in requested]
+        owners = await key_owners(self.queue, keys)
+        jobs = await self.queue.store.jobs.get([job_id for job_id, _ in owners.values()])
+        found: defaultdict[str, dict[str, Job]] = defaultdict(dict)
+        for row, key in zip(requested, keys, strict=True):
+            if key in owners and (job := jobs.get(owners[key][0])) is not None:
+                found[row.called][job.id] = job
+        numbers = {row.called for row in requested}
+        after: str | None = None
+        while True:
+            page = await self.queue.find(batch_id=self.identity.batch_id(), after=after, limit=PAGE)
+            for job in page:
+                called = called_number(job.destination)
+                if called in numbers and job.id not in jobs and "airflow_task_id" not in (job.data or {}):
+                    found[called][job.id] = job
+            if len(page) < PAGE:
+                break
+            after = page[-1].id
+        return {called: [by_id[job_id] for job_id in sorted(by_id)] for called, by_id in found.items()}
+
+    # -- changes -----------------------------------------------------------------------------------------------------
+
+    async def _replace(self, plans: _Plans) -> None:
+        """Cancel the waiting calls of changed rows; those that have left meanwhile are kept."""
+        ids = [str(call.job_id) for _, call in plans.replace]
+        cancelled = await cancel_calls(self.queue, ids, reason=REPLACED)
+        left = await self.queue.store.jobs.get([job_id for job_id in ids if job_id not in cancelled])
+        never_called = {Condition.CANCELLED_BY_TASK, Condition.ENDED}
+        for row, call in plans.replace:
+            job = left.get(str(call.job_id))
+            if call.job_id in cancelled or (job is not None and condition_of(job) in never_called):
+                plans.make.append((row, call))
+            else:
+                plans.differing += 1
+
+    async def _make(
+        self,
+        make: Sequence[tuple[RequestedRow, PriorCall]],
+        rows: Sequence[Mapping[str, Any]],
+        options: CampaignOptions,
+        folder: Path,
+    ) -> EnqueueReport:
+        from voiceflow_worker import enqueue_file
+
+        in_order = sorted(make, key=lambda each: each[0].place)
+        keys = {
+            line: self.identity.call_key(row.called, call.ordinal, generation=call.generation + 1)
+            for line, (row, call) in enumerate(in_order, 1)
+        }
+        file = written([rows[row.place] for row, _ in in_order], folder)
+        options = replace(options, keys=keys, data={**(options.data or {}), **self.identity.data()})
+        report = await enqueue_file(self.queue, file, options, now=self.queue.store.clock.now(), skip_bad=True)
+        errors = [found for found in report.findings if found.is_error]
+        if errors:
+            _log_errors([replace(found, row=in_order[(found.row or 1) - 1][0].place + 1) for found in errors])
+            raise RowsChangedError(
+                f"{len(errors)} of {report.rows} rows passed the check and could not be enqueued. Another try of this "
+                f"task may have changed its calls meanwhile: {errors[0].message}. A retry looks again"
+            )
+        return report
+
+
+def _log_errors(errors: Sequence[Finding]) -> None:
+    for found in errors:
+        log.error("row %s: %s %s", found.row, found.column or "", found.message)
+
+
+def _bad_rows(checked: CheckedRows, *, total: int) -> Exception:
+    from voiceflow_worker import CampaignFileError
+
+    errors = checked.errors
+    lines = "; ".join(f"row {found.row}: {found.column or ''} {found.message}" for found in errors[:MOST_NAMED])
+    more = f" (and {len(errors) - MOST_NAMED} more)" if len(errors) > MOST_NAMED else ""
+    return CampaignFileError(
+        f"{checked.rejected} of {total} rows are bad, and nothing was enqueued: {lines}{more}. "
+        "Correct them, or give skip_bad=True to call the others",
+        errors,
+    )

@@ -1,0 +1,99 @@
+"""Cancellation of a task instance's unsent calls. A later try that requests them makes new ones."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Sequence
+
+from airflow_provider.calls.failures import never_rang
+from airflow_provider.calls.identity import TaskIdentity
+from voiceflow_worker import CallQueue, Job, JobState, TooLateError, VoiceflowError
+
+# The reasons are stored with the calls, and compared with those of earlier releases.
+STOPPED_BY_AIRFLOW = "its Airflow task was stopped"
+CORRECTED = "its Airflow task was corrected: it calls another number"
+REPLACED = "its Airflow task replaced it: the call that is asked for now is another one"
+REMOVED = "its Airflow task does not ask for it any more"
+
+PAGE = 1000
+TOGETHER = 200
+"""Cancellations requested at a time: the queue makes one commit of them."""
+
+
+class CancelledByTaskError(VoiceflowError):
+    """Raised when another try of a task cancelled the call that this one waits for."""
+
+
+def was_cancelled_by_task(job: Job) -> bool:
+    """Whether a task cancelled this call before it rang."""
+    ours = {STOPPED_BY_AIRFLOW, CORRECTED, REPLACED, REMOVED}
+    return job.state is JobState.CANCELLED and job.reason in ours and never_rang(job)
+
+
+def refuse_cancelled(job: Job) -> None:
+    """Raise CancelledByTaskError for a call that a task cancelled."""
+    if was_cancelled_by_task(job):
+        raise CancelledByTaskError(
+            f"call {job.id} to {job.destination} was cancelled ({job.reason}) while this task waited for it. Nobody "
+            "was called; a retry makes a new call"
+        )
+
+
+async def cancel_calls(queue: CallQueue, job_ids: Sequence[str], *, reason: str) -> set[str]:
+    """Cancel those of these calls that have not been sent; returns their ids."""
+
+    async def cancel(job_id: str) -> str | None:
+        try:
+            await queue.cancel(job_id, reason=reason)
+        except TooLateError:
+            return None
+        return job_id
+
+    cancelled: set[str] = set()
+    for start in range(0, len(job_ids), TOGETHER):
+        done = await asyncio.gather(*(cancel(job_id) for job_id in job_ids[start : start + TOGETHER]))
+        cancelled |= {job_id for job_id in done if job_id is not None}
+    return cancelled
+
+
+async def unsent_ids(queue: CallQueue, batch_ids: Collection[str], identity: TaskIdentity | None) -> list[str]:
+    """The ids of the unsent calls in these batches: those of one task instance, or all for None.
+
+    The batch that is named after a task instance holds no other calls, whichever release made them.
+    """
+    return [
+        job.id
+        for batch_id in batch_ids
+        async for job in _pages(queue, batch_id, {JobState.QUEUED, JobState.LEASED})
+        if identity is None or batch_id == identity.batch_id() or identity.owns(job.data)
+    ]
+
+
+async def unsent_to(queue: CallQueue, number: str, identity: TaskIdentity) -> list[Job]:
+    """The unsent calls of a task instance to this number."""
+    found = await queue.find(states=[JobState.QUEUED, JobState.LEASED], destination=number, limit=None)
+    return [job for job in found if identity.owns(job.data)]
+
+
+async def cancel_unsent(queue: CallQueue, batch_ids: Collection[str], identity: TaskIdentity | None) -> int:
+    """Cancel the unsent calls of a stopped task instance (None: of all) in these batches; returns how many.
+
+    The batches stay open for the next try.
+    """
+    return len(await cancel_calls(queue, await unsent_ids(queue, batch_ids, identity), reason=STOPPED_BY_AIRFLOW))
+
+
+async def count_cancelled(queue: CallQueue, batch_id: str) -> int:
+    """How many calls of a batch were cancelled by tasks."""
+    return sum([was_cancelled_by_task(job) async for job in _pages(queue, batch_id, {JobState.CANCELLED})])
+
+
+async def _pages(queue: CallQueue, batch_id: str, states: Collection[JobState]) -> AsyncIterator[Job]:
+    after: str | None = None
+    while True:
+        found = await queue.find(states=states, batch_id=batch_id, after=after, limit=PAGE)
+        for job in found:
+            yield job
+        if len(found) < PAGE:
+            return
+        after = found[-1].id

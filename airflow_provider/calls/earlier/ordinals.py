@@ -1,0 +1,134 @@
+"""The ordinals of a mapped task's calls to one number, claimed by its instances.
+
+A map index does not identify a call: after a clear, `expand` over [X, A, B] instead of [A, B] gives A and B other
+indexes. Nor does the number: two instances may call the same one. So each instance claims an ordinal of its number, and
+keeps it from try to try. After a clear the ordinals are claimed anew. Those whose calls rang come first, so that fewer
+instances than before do not call a number again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from airflow_provider.calls.earlier.expansion import Expansion
+from airflow_provider.calls.earlier.prior_calls import AT_ONCE, Condition, PriorCall
+from airflow_provider.calls.identity import TaskIdentity
+from voiceflow_worker import CallQueue
+
+NAMESPACE = "airflow-places"
+KEPT_FOR = timedelta(days=400)
+"""As long as a store keeps unique keys."""
+
+
+@dataclass(slots=True)
+class _Claim:
+    """A call without an ordinal, and the ordinals that it may have, best first."""
+
+    called: str
+    claimant: str
+    ordinals: list[int]
+
+    def next_ordinal(self, known: int) -> None:
+        """Go on to the next ordinal; behind the `known` ones all are new."""
+        last = self.ordinals.pop(0)
+        if not self.ordinals:
+            self.ordinals.append(max(last + 1, known))
+
+
+async def claim_ordinals(
+    queue: CallQueue,
+    identity: TaskIdentity,
+    called: Sequence[str],
+    made: Mapping[str, Sequence[PriorCall]],
+    expansion: Expansion,
+) -> list[int]:
+    """The ordinals of these calls of an instance, each among its task's calls to the same number (or row's key).
+
+    `made` are the calls that the task has made so far, with their ordinals from 0 on. No two instances of one expansion
+    get the same ordinal.
+    """
+    seen: Counter[str] = Counter()
+    claims: list[_Claim] = []
+    for each in called:
+        claims.append(_Claim(each, f"{identity.map_index}/{seen[each]}", []))
+        seen[each] += 1
+    for start in range(0, len(claims), AT_ONCE):
+        await _settle(queue, identity, claims[start : start + AT_ONCE], made, expansion)
+    return [claim.ordinals[0] for claim in claims]
+
+
+async def _settle(
+    queue: CallQueue,
+    identity: TaskIdentity,
+    claims: Sequence[_Claim],
+    made: Mapping[str, Sequence[PriorCall]],
+    expansion: Expansion,
+) -> None:
+    records, now = queue.store.records, queue.store.clock.now()
+    earlier = await records.get(NAMESPACE, [_own(identity, claim) for claim in claims], now=now)
+    known = {_place(identity, call.called, call.ordinal): call for claim in claims for call in made[claim.called]}
+    claimed = await records.get(NAMESPACE, list(known), now=now)
+    kept = await _kept(queue, identity, {call.map_index for call in known.values()}, expansion)
+    for claim in claims:
+        before = int(earlier.get(_own(identity, claim), -1))
+        holders = {
+            call.ordinal: claimed.get(_place(identity, claim.called, call.ordinal)) for call in made[claim.called]
+        }
+        own = [ordinal for ordinal, holder in holders.items() if holder == claim.claimant]
+        open_to_it = [
+            call.ordinal
+            for call in sorted(made[claim.called], key=lambda call: _rank(call, before))
+            if holders[call.ordinal] is None and (call.map_index not in kept or call.ordinal == before)
+        ]
+        claim.ordinals = own or open_to_it or [len(holders)]
+    waiting = list(claims)
+    while waiting:
+        wanted: dict[str, str] = {}
+        for claim in waiting:
+            wanted.setdefault(_place(identity, claim.called, claim.ordinals[0]), claim.claimant)
+        now = queue.store.clock.now()
+        claimed = await records.put_if_absent(NAMESPACE, wanted, expires_at=now + KEPT_FOR, now=now)
+        waiting = [
+            each for each in waiting if claimed[_place(identity, each.called, each.ordinals[0])] != each.claimant
+        ]
+        for claim in waiting:
+            claim.next_ordinal(len(made[claim.called]))
+    result = {_own(identity, claim): str(claim.ordinals[0]) for claim in claims}
+    result[_claimed_key(identity, identity.map_index)] = "1"
+    await records.put(NAMESPACE, result, expires_at=now + KEPT_FOR, now=now)
+
+
+async def _kept(
+    queue: CallQueue, identity: TaskIdentity, indexes: Collection[int | None], expansion: Expansion
+) -> set[int | None]:
+    """Those of these instances that keep their calls: they were not cleared with this one."""
+    others = [index for index in indexes if index is not None and index != identity.map_index]
+    keys = {_claimed_key(identity, index): index for index in others if expansion.has_run(index)}
+    cleared = await queue.store.records.get(NAMESPACE, list(keys), now=queue.store.clock.now())
+    return {index for key, index in keys.items() if key not in cleared}
+
+
+def _rank(call: PriorCall, before: int) -> tuple[bool, bool, int, int]:
+    """The order of calls for an instance that had the ordinal `before`: those that rang, its own, then by condition."""
+    return call.condition is not Condition.RANG, call.ordinal != before, call.condition.value, call.ordinal
+
+
+def _place(identity: TaskIdentity, called: str, ordinal: int) -> str:
+    return f"{identity.scope()}/{identity.clear_number}/{ordinal}/{_short(called)}"
+
+
+def _own(identity: TaskIdentity, claim: _Claim) -> str:
+    return f"{identity.scope()}/of/{claim.claimant}/{_short(claim.called)}"
+
+
+def _claimed_key(identity: TaskIdentity, index: int) -> str:
+    """The key of the record that an instance has claimed its calls since the last clear."""
+    return f"{identity.scope()}/{identity.clear_number}/claimed/{index}"
+
+
+def _short(called: str) -> str:
+    return hashlib.sha256(called.encode("utf-8", "surrogatepass")).hexdigest()[:32]

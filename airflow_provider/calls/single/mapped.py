@@ -1,0 +1,89 @@
+"""The call of an instance of a mapped task, identified by its number: a clear may change the indexes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from airflow_provider.calls.cancellation import REMOVED, cancel_calls, unsent_to
+from airflow_provider.calls.earlier.expansion import Expansion
+from airflow_provider.calls.earlier.generations import MOST_GENERATIONS, KeyOf, newest_call
+from airflow_provider.calls.earlier.ordinals import claim_ordinals
+from airflow_provider.calls.earlier.prior_calls import (
+    MARGIN,
+    Condition,
+    PriorCall,
+    called_number,
+    condition_of,
+    map_index_of,
+)
+from airflow_provider.calls.identity import TaskIdentity
+from airflow_provider.calls.task_record import TaskRecord, load_record, save_record
+from airflow_provider.calls.task_state import refuse_unknown_calls
+from voiceflow_worker import CallQueue
+
+
+async def mapped_keys(
+    queue: CallQueue, identity: TaskIdentity, number: str, *, saved: Mapping[str, Any] | None, expansion: Expansion
+) -> KeyOf:
+    """The unique keys of this instance's call to a number, by generation.
+
+    Each instance with the same number has a call of its own. The unsent calls that this instance made before the clear
+    and no longer requests, and those of removed instances, are cancelled. Raises InvalidInputError if the store does
+    not know the call that is `saved` in Airflow's task state, nor any other of this instance.
+    """
+    record = await load_record(queue, identity)
+    if record is None:
+        record = await _record_of_older_release(queue, identity)
+        if record is None:
+            refuse_unknown_calls(saved, store=queue.store.url)
+            record = TaskRecord()
+    record = record.with_number(number)
+    await save_record(queue, identity, record)
+    called = called_number(number)
+    older = await _older_indexes(queue, identity, number)
+
+    def keys_at(ordinal: int) -> KeyOf:
+        if ordinal < len(older):
+            was = replace(identity, map_index=older[ordinal])
+            return lambda generation: was.key(generation=generation)
+        return lambda generation: identity.call_key(called, ordinal, generation=generation)
+
+    made: list[PriorCall] = []
+    while len(made) < MARGIN or any(call.condition is not Condition.FREE for call in made[-MARGIN:]):
+        call = PriorCall(called=called, ordinal=len(made))
+        _, job = await newest_call(queue, keys_at(call.ordinal))
+        if job is not None:
+            call = replace(call, condition=condition_of(job), map_index=map_index_of(job))
+        made.append(call)
+    (ordinal,) = await claim_ordinals(queue, identity, [called], {called: made}, expansion)
+    key_of = keys_at(ordinal)
+    own = {key_of(generation) for generation in range(MOST_GENERATIONS)}
+    unsent = [job for each in record.numbers for job in await unsent_to(queue, each, identity)]
+    await cancel_calls(queue, [job.id for job in unsent if job.unique_key not in own], reason=REMOVED)
+    await expansion.cancel_removed(queue, identity)
+    return key_of
+
+
+async def _record_of_older_release(queue: CallQueue, identity: TaskIdentity) -> TaskRecord | None:
+    """The numbers that an older release, which saved no record, called for this index; None if there are none."""
+    keys = [identity.key(generation=generation) for generation in range(MOST_GENERATIONS)]
+    owners = await queue.store.jobs.owners(queue.name, keys, now=queue.store.clock.now())
+    if not owners:
+        return None
+    jobs = await queue.store.jobs.get([owner.job_id for owner in owners.values()])
+    return TaskRecord(numbers=tuple({job.destination for job in jobs.values()}))
+
+
+async def _older_indexes(queue: CallQueue, identity: TaskIdentity, number: str) -> list[int]:
+    """The map indexes under whose keys an older release enqueued calls to this number."""
+    found: set[int] = set()
+    for job in await queue.find(destination=number, limit=None):
+        index = map_index_of(job)
+        was = replace(identity, map_index=index) if index is not None else identity
+        if index is not None and was.owns(job.data):
+            found |= (
+                {index} if job.unique_key in {was.key(generation=each) for each in range(MOST_GENERATIONS)} else set()
+            )
+    return sorted(found)

@@ -1,0 +1,135 @@
+"""Polling of the store by a waiting task."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeVar
+
+import anyio
+
+from airflow_provider.calls.waiting.status import WaitOptions, WaitStatus, status_of
+from voiceflow_worker import CallQueue, InvalidInputError, Job, JobNotFoundError, StoreUnavailableError, VoiceflowError
+
+if TYPE_CHECKING:
+    from voiceflow_worker import CallPolicy
+
+T = TypeVar("T")
+
+FIRST_PAUSE = 0.2
+STOP_LOOK = 0.5
+"""Seconds between looks at the stop flag."""
+
+
+class TaskStoppedError(VoiceflowError):
+    """Raised inside a task that Airflow stops (`on_kill`)."""
+
+
+class WaitedTooLongError(VoiceflowError):
+    """Raised when a task's own time limit has passed."""
+
+
+class QueueHeldError(InvalidInputError):
+    """Raised when a task cannot send because its queue or batch is held until a person resumes it."""
+
+
+class StopFlag:
+    """A flag that `on_kill` sets in a signal handler, and that the task's event loop reads."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+        self.failure: BaseException | None = None
+
+    def set(self) -> None:
+        """Ask the task to stop."""
+        self.is_set = True
+
+    def check(self) -> None:
+        """Raise the error that ended the worker beside the task, or TaskStoppedError once the flag is set."""
+        if self.failure is not None:
+            raise self.failure
+        if self.is_set:
+            raise TaskStoppedError("Airflow stopped this task")
+
+
+async def jobs_of(queue: CallQueue, job_ids: Sequence[str]) -> list[Job]:
+    """These jobs, in this order. Raises JobNotFoundError for one that the store does not know."""
+    found = await queue.store.jobs.get(job_ids)
+    for job_id in job_ids:
+        if job_id not in found:
+            raise JobNotFoundError(job_id)
+    return [found[job_id] for job_id in job_ids]
+
+
+async def poll(
+    queue: CallQueue,
+    look: Callable[[], Awaitable[T]],
+    is_reached: Callable[[T], bool],
+    *,
+    subject: str,
+    every: float,
+    limit: timedelta | None,
+    stop: StopFlag,
+    otherwise: Callable[[T], Awaitable[None]] | None = None,
+) -> T:
+    """Look until `is_reached`, every so many seconds, the first times sooner; `otherwise` runs after other looks.
+
+    An unavailable store is polled again. Raises WaitedTooLongError after `limit`, and what `stop` and `otherwise`
+    raise.
+    """
+    clock = queue.store.clock
+    began, pause = clock.monotonic(), FIRST_PAUSE
+    while True:
+        stop.check()
+        away = ""
+        try:
+            found = await look()
+            if is_reached(found):
+                return found
+            if otherwise is not None:
+                await otherwise(found)
+        except StoreUnavailableError as error:
+            away = f" (the store is unavailable: {error})"
+        if limit is not None and clock.monotonic() - began > limit.total_seconds():
+            raise WaitedTooLongError(
+                f"{subject} has not ended within {limit}; it goes on without this task, and clearing the task waits "
+                f"for it again{away}"
+            )
+        rest = min(pause, every)
+        while rest > 0 and not stop.is_set:
+            await anyio.sleep(min(rest, STOP_LOOK))
+            rest -= STOP_LOOK
+        pause *= 1.5
+
+
+async def require_open(queue: CallQueue, *, batches: Collection[str | None]) -> None:
+    """Raise QueueHeldError if the queue, or one of these batches, is held until a person resumes it."""
+    now = queue.store.clock.now()
+    for gate in await queue.store.control.gates(queue.name):
+        scope = gate.scope.value
+        concerned = scope == "queue" or gate.name in batches
+        if concerned and gate.is_closed(at=now) and gate.until is None and gate.state.value == "held":
+            batch = "" if scope == "queue" else f" --batch {gate.name}"
+            raise QueueHeldError(
+                f"{scope} {gate.name} is held since {gate.since:%Y-%m-%d %H:%M:%S} UTC: "
+                f"{gate.reason or 'no reason given'}. Nothing of this task is being sent. Correct the cause, run "
+                f"`voiceflow resume --store {queue.store.url} --queue {queue.name}{batch}`, then clear this task: it "
+                "goes on with its calls"
+            )
+
+
+async def sweep(queue: CallQueue, *, policy: CallPolicy) -> None:
+    """Move overdue jobs of this queue on, as every worker does each second. Nothing is sent."""
+    from voiceflow_worker import Sweeper
+
+    await Sweeper(queue.store, queue=queue.name, policy=policy).sweep()
+
+
+async def swept(queue: CallQueue, job_ids: Sequence[str], options: WaitOptions, *, policy: CallPolicy) -> list[Job]:
+    """These jobs, after a sweep if one of them is overdue: its worker died, or its summary never came."""
+    jobs = await jobs_of(queue, job_ids)
+    now = queue.store.clock.now()
+    if not any(status_of(job, options, now=now) is WaitStatus.OVERDUE for job in jobs):
+        return jobs
+    await sweep(queue, policy=policy)
+    return await jobs_of(queue, job_ids)

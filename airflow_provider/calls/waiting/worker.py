@@ -1,0 +1,82 @@
+"""The worker beside a task that sends its own calls, at the rate of its queue."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from airflow_provider.calls.waiting.polling import StopFlag
+from voiceflow_worker import Worker, WorkerOptions
+
+if TYPE_CHECKING:
+    from airflow_provider.hooks.voice import VoiceFlowHook
+    from voiceflow_worker import CallQueue, Settings, VoiceClient
+
+
+@asynccontextmanager
+async def sending(
+    hook: VoiceFlowHook, queue: CallQueue, *, batch_id: str | None, stop: StopFlag, sends: bool
+) -> AsyncGenerator[None]:
+    """Run a worker for one batch beside the block, if the task sends; at its end, calls in flight are finished.
+
+    A worker that cannot go on gives its error to `stop`.
+    """
+    if not sends:
+        yield
+        return
+    async with hook.get_client() as voice:
+        worker = await worker_for(queue, voice, hook.settings(), batch_id=batch_id)
+        # Not a task group, which would wrap the errors of the block.
+        running = asyncio.create_task(worker.run())
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                stop.failure = error
+
+        running.add_done_callback(ended)
+        try:
+            yield
+        finally:
+            worker.stop()
+            while not running.done():
+                # If the task is killed, its flights are finished all the same, within the grace.
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait({running})
+        if stop.failure is not None:
+            raise stop.failure
+
+
+async def worker_for(queue: CallQueue, voice: VoiceClient, settings: Settings, *, batch_id: str | None) -> Worker:
+    """A worker for one batch. It sweeps the whole queue, and looks up doubts in the log of 8x8.
+
+    The queue keeps its rate, burst and limit of open calls, unless the connection sets them: a task that runs for a
+    moment must not change the rate of permanent workers.
+    """
+    rate, options = settings.rate, WorkerOptions(burst=settings.burst, max_active=settings.max_active)
+    limits = await queue.store.control.limits(queue.name)
+    if limits is not None:
+        if settings.place_of("rate") is None:
+            rate = limits.rate
+        if settings.place_of("burst") is None:
+            options = replace(options, burst=limits.burst)
+        if settings.place_of("max_active") is None:
+            options = replace(options, max_active=limits.max_active)
+    return Worker(
+        queue.store,
+        voice,
+        queue=queue.name,
+        rate=rate,
+        concurrency=settings.concurrency,
+        options=replace(
+            options,
+            lease=settings.lease,
+            shutdown_grace=settings.shutdown_grace,
+            batch_id=batch_id,
+            policy=settings.policy(),
+        ),
+        call_log=voice,
+    )

@@ -1,0 +1,134 @@
+"""An escalation: one person after the other is called until somebody acknowledges by key."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider.calls.identity import TaskIdentity, digest
+from airflow_provider.calls.waiting.polling import StopFlag, WaitedTooLongError, poll
+from airflow_provider.calls.waiting.worker import sending
+from voiceflow_worker import CallQueue, Job, TooLateError, VoiceflowError
+
+if TYPE_CHECKING:
+    from airflow_provider.hooks.voice import VoiceFlowHook
+
+log = logging.getLogger(__name__)
+
+MENU = "approval"
+RING = timedelta(seconds=90)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Escalation:
+    """The numbers in their order, the question, the key that acknowledges, and the time that each person has.
+
+    `occasion` identifies the event: a callback that runs twice for one occasion calls nobody twice.
+    """
+
+    occasion: tuple[object, ...]
+    numbers: Sequence[str]
+    question: str
+    source: str
+    voice_profile: str
+    key: str
+    answer_within: timedelta
+    send_here: bool
+
+    @property
+    def batch_id(self) -> str:
+        """The batch of these calls."""
+        return f"alarm.{digest(*self.occasion, 'batch')[:24]}"
+
+    def is_acknowledged(self, job: Job) -> bool:
+        """Whether the person pressed the key in this call."""
+        return self.key in (job.digits or "").split(",")
+
+
+def occasion_of(context: Mapping[str, Any]) -> tuple[object, ...]:
+    """The occasion of a callback: a deadline, a run of a DAG, or one try of a task instance."""
+    dag_run: Any = context.get("dag_run")
+    if "deadline" in context:  # both are plain mappings then
+        run_id = dag_run.get("dag_run_id") or dag_run.get("run_id")
+        return ("deadline", dag_run.get("dag_id"), run_id, context["deadline"].get("id"))
+    ti = context.get("ti") or context.get("task_instance")
+    if ti is None or "reason" in context:
+        # A whole run: the context has an arbitrary task instance of it. A run that is cleared may fail again.
+        dag_id = getattr(dag_run, "dag_id", None) or getattr(context.get("dag"), "dag_id", None)
+        run_id = context.get("run_id") or getattr(dag_run, "run_id", None)
+        return ("run", dag_id, run_id, getattr(dag_run, "clear_number", 0) or 0)
+    task = TaskIdentity.of({"ti": ti})
+    return ("task", task.dag_id, task.run_id, task.task_id, task.map_index, getattr(ti, "try_number", 0))
+
+
+async def escalate(hook: VoiceFlowHook, escalation: Escalation) -> dict[str, Any]:
+    """Call one number after the other until somebody acknowledges; returns `{"acknowledged_by", "job_ids"}`.
+
+    A number that cannot be called (wrong, refused, in doubt) is logged and skipped. Ask `hook.settings()` first.
+    """
+    job_ids: list[str] = []
+    stop = StopFlag()
+    async with (
+        hook.opened_queue() as queue,
+        sending(hook, queue, batch_id=escalation.batch_id, stop=stop, sends=escalation.send_here),
+    ):
+        for place, number in enumerate(escalation.numbers):
+            try:
+                job = await _call(queue, escalation, number, place)
+                job_ids.append(job.id)
+                job = await _answered(queue, escalation, job, stop)
+            except VoiceflowError as error:
+                log.warning("%s could not be called: %s", number, error)
+                continue
+            if escalation.is_acknowledged(job):
+                log.info("%s acknowledged by key %s in call %s", number, escalation.key, job.id)
+                return {"acknowledged_by": number, "job_ids": job_ids}
+            log.warning("%s did not acknowledge: call %s is %s", number, job.id, job.state.value)
+    log.error("none of %s acknowledged", ", ".join(escalation.numbers))
+    return {"acknowledged_by": None, "job_ids": job_ids}
+
+
+async def _call(queue: CallQueue, escalation: Escalation, number: str, place: int) -> Job:
+    from voiceflow_worker import approval_call, approval_data
+
+    unique_key = f"airflow-alarm-{digest(*escalation.occasion, place, number)[:40]}"
+    # A second callback may have another text (such as the time). The existing call is used.
+    found = await queue.find(unique_key=unique_key)
+    if found:
+        return found[0]
+    choices = {escalation.key: "acknowledged"}
+    question, voice_profile = escalation.question, escalation.voice_profile
+    return await queue.enqueue(
+        approval_call(
+            number, source=escalation.source, question=question, voice_profile=voice_profile, choices=choices
+        ),
+        unique_key=unique_key,
+        batch_id=escalation.batch_id,
+        priority=1_000,
+        valid_for=escalation.answer_within,
+        menu=MENU,
+        data=approval_data(question, voice_profile=voice_profile, choices=choices),
+    )
+
+
+async def _answered(queue: CallQueue, escalation: Escalation, job: Job, stop: StopFlag) -> Job:
+    """The job once it is acknowledged or over; a call that is not sent in time is cancelled."""
+    try:
+        return await poll(
+            queue,
+            partial(queue.get, job.id),
+            lambda job: job.state.is_final or escalation.is_acknowledged(job),
+            subject=f"call {job.id}",
+            every=1.0,
+            limit=escalation.answer_within + RING,
+            stop=stop,
+        )
+    except WaitedTooLongError:
+        with contextlib.suppress(TooLateError):
+            return await queue.cancel(job.id, reason="nobody answered in time; the next number is called")
+        return await queue.get(job.id)
