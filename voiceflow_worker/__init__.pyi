@@ -76,9 +76,9 @@ from .gateway.client import VoiceClient as VoiceClient
 from .ivr.approval import approval_call as approval_call
 from .ivr.approval import approval_data as approval_data
 from .ivr.approval import choice_of as choice_of
-from .ivr.bridging import AfterBridge as AfterBridge
 from .ivr.bridging import BridgeResult as BridgeResult
 from .ivr.caller import Caller as Caller
+from .ivr.menu import AfterBridge as AfterBridge
 from .ivr.menu import Menu as Menu
 from .ivr.opening_hours import OpeningHours as OpeningHours
 from .ivr.rehearsal import Rehearsal as Rehearsal

@@ -28,9 +28,9 @@ from voiceflow_worker import (
     build_report,
     open_store,
 )
-from voiceflow_worker.ivr.graph.leads import reachable
+from voiceflow_worker.ivr.edges import reachable
+from voiceflow_worker.ivr.graph.mermaid import mermaid
 from voiceflow_worker.ivr.graph.picture import picture_of
-from voiceflow_worker.ivr.graph.svg import svg
 from voiceflow_worker.sandbox.calls.ledger import LedgerEntry
 
 pytestmark = pytest.mark.anyio
@@ -321,13 +321,8 @@ PAGES = {name: DOCS / "examples" / f"{name.partition(':')[0].replace('_', '-')}.
 
 @pytest.mark.parametrize("name", MENUS)
 def test_the_picture_on_the_page_is_the_menu(name: str) -> None:
-    module = name.partition(":")[0]
-    picture = DOCS / "images" / f"{module.replace('_', '-')}.svg"
-    now = svg(picture_of(MENUS[name]), title=f"The menus of {name}")
-    assert picture.read_text(encoding="utf-8") == now, (
-        f"in examples/: voiceflow ivr draw {name} --svg ../docs/images/{picture.name}"
-    )
-    assert f"](../images/{picture.name})" in PAGES[name].read_text(encoding="utf-8")
+    (block,) = blocks(PAGES[name], language="mermaid")
+    assert block.text == mermaid(picture_of(MENUS[name])), f"in examples/: voiceflow ivr draw {name}"
 
 
 @pytest.mark.parametrize("name", MENUS)

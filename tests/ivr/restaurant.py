@@ -35,7 +35,7 @@ def fails(event_id: str | None) -> bool:
     return int(hashlib.sha256(str(event_id).encode()).hexdigest(), 16) % 100 < FAILS_IN_100
 
 
-@main.on("1")
+@main.on("1", leads_to=[reservations])
 async def book(caller: Caller) -> Menu:
     ran[caller.event_id] += 1
     if fails(caller.event_id):

@@ -6,6 +6,7 @@ import pytest
 
 from voiceflow_worker import BACK, END, Again, Caller, CallFlow, End, Menu
 from voiceflow_worker.ivr.approval import approval
+from voiceflow_worker.ivr.edges import reachable
 from voiceflow_worker.ivr.graph.check import check_menus
 
 OURS, DESK = "+6531234567", "+6587654322"
@@ -42,7 +43,7 @@ def test_menus_with_nothing_wrong_have_no_findings() -> None:
 def test_two_menus_of_one_name() -> None:
     main = ending()
     main.on("2", goto=ending("main"))
-    assert "error main: 2 menus have this name: a caller could be taken to the wrong one" in told(main)
+    assert "error main: 2 menus have this name: callers could get the wrong one; rename one" in told(main)
 
 
 def test_a_key_that_is_declared_twice_and_one_that_no_phone_has() -> None:
@@ -50,8 +51,8 @@ def test_a_key_that_is_declared_twice_and_one_that_no_phone_has() -> None:
     main.on("1", goto=END)
     main.on("x", goto=END)
     assert told(main) == [
-        "error main 1: is declared 2 times: only the first would be heard",
-        "error main x: is no key of a phone: use 0-9, * and #",
+        "error main 1: is declared 2 times: only the first would be used",
+        "error main x: is not a key of a phone: use 0-9, * and #",
     ]
 
 
@@ -98,14 +99,14 @@ def test_a_value_that_the_data_does_not_have() -> None:
 
 
 def test_texts_by_language_where_no_language_is_set() -> None:
-    assert any("no menu on the way sets one" in each for each in told(ending(prompt={"en": "Hello."})))
+    assert any("no menu on the path sets one" in each for each in told(ending(prompt={"en": "Hello."})))
     assert any("no text for the language 'zh'" in each for each in told(ending(prompt={"en": "Hello."}, language="zh")))
     assert told(ending(prompt={"en": "Hello."}, language="en-GB")) == []
 
 
 def test_a_menu_without_fallback() -> None:
     assert told(ending(fallback=None)) == [
-        "warning main: has no fallback: who presses nothing, or whose handler fails, is hung up on without a word"
+        "warning main: has no fallback: after silence, or when a handler fails, the call is hung up without a word"
     ]
 
 
@@ -119,7 +120,7 @@ def test_silence_that_never_ends() -> None:
     assert told(one) == []
     forever = ending("forever", fallback=BACK)
     (only,) = told(forever)
-    assert "who presses nothing is asked again without end" in only
+    assert "silence leads from menu to menu without an end" in only
 
 
 def test_a_menu_that_nothing_ends() -> None:
@@ -129,21 +130,41 @@ def test_a_menu_that_nothing_ends() -> None:
     inner.own = main.own
     assert [each for each in told(main) if "fallback" not in each] == []  # its fallback ends it
     main.own = inner.own = Menu("x", prompt="", voice_profile="v", fallback=main).own
-    assert any("no key ends the call from here" in each for each in told(main))
+    assert any("no key ends the call here" in each for each in told(main))
 
 
-def test_a_handler_of_which_nobody_can_tell_where_it_leads() -> None:
-    main = ending()
-    main.on("2")(lambda _: None)  # type: ignore[type-var]
-    main.on("4")(lambda _: END)
-    main.on("5")(lambda _: End("Bye."))
+def test_a_handler_that_does_not_declare_its_steps() -> None:
+    main, other = ending(), ending("other")
+    main.on("2")(lambda _: END)
+    main.on("4", leads_to=[END])(lambda _: END)
 
     @main.on("3")
     def somewhere(_: Caller):  # type: ignore[no-untyped-def] # noqa: ANN202 - what is tested
         return None
 
-    assert [each.split(":")[0] for each in told(main)] == ["warning main 2", "warning main 3"]
-    assert "handler somewhere leads cannot be told" in told(main)[1]
+    @main.on("5")
+    def elsewhere(_: Caller) -> Menu | End:
+        return other
+
+    @main.on("6", leads_to=[other])
+    def there(_: Caller) -> Menu:
+        return other
+
+    first, second, third = told(main)
+    assert first.startswith("warning main 2: the handler declares no steps")
+    assert second.startswith("warning main 3: the handler somewhere declares no steps")
+    assert third.startswith("warning main 5: the handler elsewhere returns a menu")
+
+
+def test_handlers_that_need_no_key_declare_their_menus_with_the_menu() -> None:
+    def door(_: Caller) -> Menu:
+        return inner
+
+    inner = ending("inner")
+    assert "warning front at first: the handler door returns a menu" in told(menu("front", opening=door))[1]
+    front = Menu("front", opening=door, voice_profile="v", fallback=END, leads_to=[inner])
+    assert told(front) == []
+    assert [each.name for each in reachable([front])] == ["front", "inner"]
 
 
 def test_menus_of_the_module_that_nothing_leads_to() -> None:
@@ -155,7 +176,7 @@ def test_menus_of_the_module_that_nothing_leads_to() -> None:
 
 def test_a_prompt_that_is_a_function_and_fails_is_told_as_a_warning() -> None:
     assert any(
-        each.startswith("warning main prompt: could not be tried: KeyError") and "--data" in each
+        each.startswith("warning main prompt: could not be tried: KeyError") and "give it data" in each
         for each in told(ending(prompt=lambda caller: str(caller.data["name"])))
     )
     assert told(ending(prompt=lambda caller: str(caller.data["name"])), data={"name": "Ana"}) == []

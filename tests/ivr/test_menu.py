@@ -539,7 +539,7 @@ class TestFailures:
 class TestDeclaring:
     @pytest.mark.parametrize("name", ["", "Main", "a b", "-a", "a" * 33, "a/b", "a.b"])
     def test_a_name_that_cannot_travel_is_refused(self, name: str) -> None:
-        with pytest.raises(InvalidInputError, match="no name for a menu"):
+        with pytest.raises(InvalidInputError, match="cannot be the name of a menu"):
             menu(name)
 
     def test_retries_without_end_are_refused(self) -> None:

@@ -14,7 +14,7 @@ from voiceflow_worker.ivr.answer import Answer, Result
 from voiceflow_worker.ivr.bridging import bridge_result
 from voiceflow_worker.ivr.graph.check import check_menus
 from voiceflow_worker.ivr.menus import Menus
-from voiceflow_worker.ivr.position import Position, Standing
+from voiceflow_worker.ivr.position import CallPhase, Position
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction
 
 pytestmark = pytest.mark.anyio
@@ -47,7 +47,7 @@ async def answered(menus: Menus, job: Job | None = None, *, to: str | None = Non
 
 def menu_asked(answer: Answer) -> str | None:
     position = Position.read(answer.flow.client_action_id or "")
-    return None if position is None or position.standing is not Standing.ASKED else position.path[-1]
+    return None if position is None or position.phase is not CallPhase.ASKED else position.path[-1]
 
 
 class TestTheFirstEventOfACall:
@@ -237,20 +237,16 @@ class TestWhereTheCallerIs:
 class TestRegistering:
     def test_all_menus_that_are_led_to_are_known(self) -> None:
         main, by_goto, by_text = made("main"), made("goto"), made("saying")
-        by_code, by_closure, by_list, by_fallback = made("code"), made("closure"), made("list"), made("fallback")
+        by_code, by_list, by_fallback = made("code"), made("list"), made("fallback")
         main.on("2", goto=by_goto)
         main.on("3", goto=by_text.saying("Hello."))
-        main.on("4")(lambda _: by_code)
-
-        @main.on("5")
-        async def nested(_: Caller) -> Menu:
-            return by_closure
+        main.on("4", leads_to=[by_code])(lambda _: by_code)
 
         table = {"list": by_list}
         main.on("6", leads_to=[by_list])(lambda _: table["list"])
         by_goto.own = replace(by_goto.own, fallback=by_fallback)
         names = {menu.name for menu in Menus(main).all}
-        assert names == {"main", "goto", "saying", "code", "closure", "list", "fallback"}
+        assert names == {"main", "goto", "saying", "code", "list", "fallback"}
 
     def test_two_menus_of_one_name_are_refused(self) -> None:
         with pytest.raises(InvalidInputError, match="two menus have the name main"):

@@ -53,7 +53,7 @@ def test_days_may_go_over_the_end_of_the_week() -> None:
     "hours", ["", "nine to five", "mon-fri", "xyz 09:00-10:00", "25:00-26:00", "09:60-10:00", "9-17"]
 )
 def test_hours_that_cannot_be_read_are_refused(hours: str) -> None:
-    with pytest.raises(InvalidInputError, match="no opening hours"):
+    with pytest.raises(InvalidInputError, match="not opening hours"):
         OpeningHours(hours, zone=ZONE)
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voiceflow_worker.ivr.position import LONGEST, Position, Standing
+from voiceflow_worker.ivr.position import LONGEST, CallPhase, Position
 
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,31}", fullmatch=True)
 
@@ -13,10 +13,10 @@ NAMES = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,31}", fullmatch=True)
     path=st.lists(NAMES, min_size=1, max_size=4),
     tries=st.integers(0, 20),
     asked=st.integers(0, 100),
-    standing=st.sampled_from(Standing),
+    phase=st.sampled_from(CallPhase),
 )
-def test_a_position_comes_back_as_it_was(path: list[str], tries: int, asked: int, standing: Standing) -> None:
-    position = Position(path=tuple(path), tries=tries, asked=asked, standing=standing)
+def test_a_position_comes_back_as_it_was(path: list[str], tries: int, asked: int, phase: CallPhase) -> None:
+    position = Position(path=tuple(path), tries=tries, asked=asked, phase=phase)
     token = position.write()
     assert Position.read(token) == position
     assert len(token) <= LONGEST

@@ -1,8 +1,7 @@
-"""`voiceflow ivr`: menus drawn, played in the terminal, and checked."""
+"""`voiceflow ivr`: draw, play and check menus."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
@@ -16,8 +15,7 @@ from voiceflow_worker.cli.registering import add_command
 from voiceflow_worker.errors import InvalidInputError
 
 DRAW_EXAMPLES = """Examples:
-  voiceflow ivr draw restaurant:main
-  voiceflow ivr draw restaurant:main --svg restaurant.svg"""
+  voiceflow ivr draw restaurant:main"""
 PLAY_EXAMPLES = """Examples:
   voiceflow ivr play restaurant:main
   voiceflow ivr play appointment:appointment --data name=Ana --data time="at ten" --data other_time="at two"
@@ -34,7 +32,7 @@ DataOption = Annotated[
 
 
 def ivr_group() -> App:
-    """`ivr` with its commands."""
+    """The group `ivr` with its commands."""
     group = App(name="ivr", help="Draw, play and check IVR menus that are written in Python.")
     add_command(group, draw, examples=DRAW_EXAMPLES)
     add_command(group, play, examples=PLAY_EXAMPLES)
@@ -42,23 +40,12 @@ def ivr_group() -> App:
     return group
 
 
-def draw(menu: MenuName, /, *, svg: Annotated[Path | None, Parameter(metavar="FILE")] = None) -> ExitCode:
-    """Draw a menu and all that it leads to: as Mermaid text on stdout, which GitHub and many wikis show as a picture.
-
-    Args:
-        svg: Write a picture (SVG) to this file instead.
-    """
+def draw(menu: MenuName, /) -> ExitCode:
+    """Draw a menu and all that it leads to: Mermaid text on stdout, which GitHub and many wikis show as a picture."""
     from voiceflow_worker.ivr.graph.mermaid import mermaid
     from voiceflow_worker.ivr.graph.picture import picture_of
-    from voiceflow_worker.ivr.graph.svg import svg as as_svg
 
-    picture = picture_of(load_menu(menu))
-    output = Output()
-    if svg is None:
-        output.say(mermaid(picture).rstrip("\n"))
-    else:
-        svg.write_text(as_svg(picture, title=f"The menus of {menu}"), encoding="utf-8")
-        output.note(f"{svg}: {count_of(len(picture.boxes), 'box').replace('boxs', 'boxes')} drawn")
+    Output().say(mermaid(picture_of(load_menu(menu))).rstrip("\n"))
     return ExitCode.DONE
 
 
@@ -68,16 +55,16 @@ def play(
     *,
     data: DataOption = None,
     keys: Annotated[str | None, Parameter(metavar="KEYS")] = None,
-    at: Annotated[MomentOption, Parameter(help="The time that the menus are told, instead of now.")] = None,
+    at: Annotated[MomentOption, Parameter(help="The time that the menus see, instead of now.")] = None,
 ) -> ExitCode:
-    """Play a menu in the terminal, with no phone and no store: prints what is said, and asks for keys.
+    """Play a menu in the terminal, without a phone or a store: prints the texts, and asks for keys.
 
-    Handlers run as they do in a call. Enter alone is a caller who presses nothing, Ctrl-D one who hangs up. Exit 1 when
-    a handler failed, or the keys were used up before the call ended.
+    Handlers run as they do in a call. Enter alone presses nothing, Ctrl-D hangs up. Exit 1 when a handler failed, or
+    the keys were used up before the call ended.
 
     Args:
-        keys: What is pressed at each question, with commas between, nothing for no key: 1,,4# presses 1, then none,
-            then 4 and #.
+        keys: The keys pressed at each question, with commas between; empty for no key: 1,,4# presses 1, then none, then
+            4 and #.
     """
     from voiceflow_worker.cli.playing import play_call
     from voiceflow_worker.ivr.rehearsal import Rehearsal
@@ -87,15 +74,15 @@ def play(
 
 
 def check(menu: MenuName, /, *, data: DataOption = None, json: JsonOption = False) -> ExitCode:
-    """Check a menu and all that it leads to: that every way ends, and what is said can be sent. Calls nobody.
+    """Check a menu and all that it leads to: every path should end, and every text be valid. Calls nobody.
 
-    Exit 0 when it can be served, 2 when not; warnings are told, and do not count. No handler is run. With --json, a
-    finding a line. Values that prompts need are made up, unless --data gives them.
+    Exit 0 if it can be served, also with warnings; 2 if not. No handler is run. With --json, one finding a line.
+    Prompts get placeholder values, unless --data gives values.
     """
     from dataclasses import replace
 
+    from voiceflow_worker.ivr.edges import reachable
     from voiceflow_worker.ivr.graph.check import check_menus
-    from voiceflow_worker.ivr.graph.leads import reachable
 
     root = load_menu(menu)
     found = check_menus([root], beside=menus_beside(menu), data=None if data is None else read_data(data))
@@ -116,7 +103,7 @@ def check(menu: MenuName, /, *, data: DataOption = None, json: JsonOption = Fals
 
 
 def read_data(given: list[str] | None) -> dict[str, object]:
-    """`name=value` as data. Raises InvalidInputError for what is none."""
+    """The data of `name=value` texts. Raises InvalidInputError for a malformed one."""
     data: dict[str, object] = {}
     for each in given or ():
         name, equals, value = each.partition("=")

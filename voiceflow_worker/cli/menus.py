@@ -32,19 +32,19 @@ IvrOption = Annotated[
 
 
 def load_menus(names: Sequence[str] | None) -> list[Menu]:
-    """The menus of these names. Raises InvalidInputError for one that is not there, or has errors."""
+    """The menus of these names. Raises InvalidInputError for a menu that does not exist, or has errors."""
     from voiceflow_worker.ivr.graph.check import check_menus
 
     menus = [load_menu(name) for name in names or ()]
     errors = [found for found in check_menus(menus) if found.is_error]
     if errors:
-        told = "\n".join(f"  {found}" for found in errors)
-        raise InvalidInputError(f"the menus of {', '.join(names or ())} cannot be served:\n{told}")
+        lines = "\n".join(f"  {found}" for found in errors)
+        raise InvalidInputError(f"the menus of {', '.join(names or ())} cannot be served:\n{lines}")
     return menus
 
 
 def load_menu(name: str) -> Menu:
-    """The menu that `module:menu` names. Raises InvalidInputError, saying what is wrong, for one that is not there."""
+    """The menu that `module:menu` names. Raises InvalidInputError if it does not exist."""
     from voiceflow_worker.ivr.menu import Menu
 
     module, attribute = _module(name)
@@ -53,10 +53,16 @@ def load_menu(name: str) -> Menu:
         found = getattr(found, part, None)
     if inspect.isroutine(found):
         # A handler: it answers calls to the account's numbers, which begin without a question.
-        return Menu(_name_of(attribute), opening=found, inbound=True, voice_profile=settings_from().voice_profile)
+        return Menu(
+            _name_of(attribute),
+            opening=found,
+            inbound=True,
+            voice_profile=settings_from().voice_profile,
+            leads_to=list(_menus_in(module).values()) or None,
+        )
     if not isinstance(found, Menu):
-        there = [key for key, value in vars(module).items() if isinstance(value, Menu)]
-        said = "is not there" if found is None else f"is {type(found).__name__}, and no Menu"
+        there = _menus_in(module)
+        said = "does not exist" if found is None else f"is {type(found).__name__}, not a Menu"
         near = f"; {module.__name__} has {', '.join(there)}" if there else ""
         raise InvalidInputError(f"{name}: {attribute} {said}{near}")
     return found
@@ -69,10 +75,13 @@ def _name_of(attribute: str) -> str:
 
 
 def menus_beside(name: str) -> dict[str, Menu]:
-    """All menus that stand in the module of `module:menu`, by the names they have there."""
+    """All menus in the module of `module:menu`, by their names in the code."""
+    return _menus_in(_module(name)[0])
+
+
+def _menus_in(module: ModuleType) -> dict[str, Menu]:
     from voiceflow_worker.ivr.menu import Menu
 
-    module, _ = _module(name)
     return {key: value for key, value in vars(module).items() if isinstance(value, Menu)}
 
 
@@ -82,8 +91,8 @@ def _module(name: str) -> tuple[ModuleType, str]:
         path = Path(module)
         hint = f"{'.'.join(path.with_suffix('').parts)}:{attribute or 'menu'}" if module.endswith(".py") else ""
         raise InvalidInputError(
-            f"{name!r} names no menu: write module:menu, such as {hint or 'restaurant:main'} for a menu of a module "
-            "that can be imported from this folder"
+            f"{name!r} does not name a menu: write module:menu, such as {hint or 'restaurant:main'}, for a menu of a "
+            "module that can be imported from this folder"
         )
     here = str(Path.cwd())
     if here not in sys.path:
@@ -93,7 +102,7 @@ def _module(name: str) -> tuple[ModuleType, str]:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise InvalidInputError(f"{name}: {module} needs {error.name}, which is not installed") from error
-        raise InvalidInputError(f"{name}: there is no module {module} in {here}, or installed") from error
+        raise InvalidInputError(f"{name}: module {module} is neither in {here} nor installed") from error
     except InvalidInputError as error:
         raise InvalidInputError(f"{name}: {error}") from error
     except Exception as error:

@@ -1,4 +1,4 @@
-"""A menu played in the terminal: the person at the keyboard is the one on the phone."""
+"""A menu played in the terminal, with the keyboard as the phone's keys."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 def play_call(rehearsal: Rehearsal, keys: Sequence[str] | None, *, output: Output) -> ExitCode:
-    """Play a call to its end, with these keys at its questions, or, for None, those that are typed."""
+    """Play a call to its end, with these keys at its questions; None: keys are read from the terminal."""
     from anyio.from_thread import start_blocking_portal
 
     left = None if keys is None else list(keys)
     went_wrong = False
-    # One event loop for the whole call: a handler may keep what belongs to it, such as a connection.
+    # One event loop for the whole call, because a handler may keep objects of it, such as a connection.
     with start_blocking_portal() as portal:
         heard = portal.call(rehearsal.begin)
         while True:
-            went_wrong = _tell(heard, output) or went_wrong
+            went_wrong = _show(heard, output) or went_wrong
             if heard.has_ended:
                 return ExitCode.UNDONE if went_wrong else ExitCode.DONE
             if left is None:
@@ -47,16 +47,16 @@ def _typed() -> str | None:
         return None
 
 
-def _tell(heard: Heard, output: Output) -> bool:
-    """Print what is heard; whether something went wrong."""
+def _show(heard: Heard, output: Output) -> bool:
+    """Print one answer; returns whether something went wrong."""
     if heard.trouble is not None:
         output.note(f"  ! menu {heard.answer.menu}: {heard.trouble}; the fallback follows")
     for entry in heard.answer.flow.actions:
-        output.say(f"  {_told(entry)}")
+        output.say(f"  {_words(entry)}")
     return heard.trouble is not None
 
 
-def _told(entry: Mapping[str, object]) -> str:
+def _words(entry: Mapping[str, object]) -> str:
     from voiceflow_worker.model.flows.actions import Action
     from voiceflow_worker.model.flows.values import is_object
 

@@ -1,1 +1,1 @@
-"""IVR menus as code: an event of a call in, what to do next out. Pure: no store, no network, no clock of its own."""
+"""IVR menus as code: they answer an event of a call with a call flow. No store, no network, no clock."""

@@ -1,4 +1,4 @@
-"""What a menu answers to one event."""
+"""The answer of a menu to one event."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from voiceflow_worker.model.jobs.job import KeyPress
 
 
 class Result(StrEnum):
-    """What came of an event, for metrics and logs."""
+    """The result of an event, for metrics and logs."""
 
     STARTED = "started"
     """The first question of a call was asked."""
     LED_ON = "led_on"
-    """What was pressed led on."""
+    """The keys led on."""
     ASKED_AGAIN = "asked_again"
-    """A wrong key, or none, with tries left."""
+    """A wrong key, or none, with tries left: the question again."""
     GAVE_UP = "gave_up"
     """A wrong key, or none, for the last time: the fallback."""
     FAILED = "failed"
-    """A handler or a prompt raised, or gave what cannot be sent: the fallback."""
+    """A handler or a prompt raised, or returned something that cannot be sent: the fallback."""
     TOO_SLOW = "too_slow"
     """A handler took longer than its limit: the fallback."""
     NOT_BRIDGED = "not_bridged"
-    """The number to bridge to is on the suppression list, or in a call of a queue: the fallback."""
+    """The other party is on the suppression list, or in a call of a queue: the fallback."""
     WENT_ON = "went_on"
-    """Something was said or played, or a bridge was over: what follows it."""
+    """A text, a recording or a bridge was over: the next action."""
     ENDED = "ended"
-    """Nothing was left to do: the call ends."""
+    """The menus were done: the call ends."""
     NO_MENU = "no_menu"
-    """No menu takes this call: it ends, with the default menu's fallback if there is one."""
+    """No menu takes this call: the fallback of the default menu, or a hang-up."""
     REPEATED = "repeated"
-    """The event was answered before: the same answer."""
+    """The event was answered before: the same answer again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """The flow to answer with, valid, with the next position in its `clientActionId`.
 
-    `menu` asked; `press` is what was pressed there, to be stored. `trouble` says in words what went wrong, and `error`
-    is what was raised, if anything was. `seconds` is how long the handler took, None if there was none.
+    `menu` is the menu that asked, `press` the keys pressed there, to be stored. `trouble` describes a failure, and
+    `error` is its exception, if any. `seconds` is the duration of the handler, None without one.
     """
 
     flow: CallFlow

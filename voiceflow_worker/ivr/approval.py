@@ -1,4 +1,4 @@
-"""The menu `approval`, which every receiver serves: a question, 1 to approve, 2 to reject, a confirmation."""
+"""The menu `approval`, served by every receiver: a question, 1 to approve, 2 to reject, a confirmation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from voiceflow_worker.model.records.data import checked_data
 Data: TypeAlias = Mapping[str, object]
 
 CHOICES: Mapping[str, str] = {"1": "approved", "2": "rejected"}
-"""What the keys mean, unless the job's data says otherwise."""
+"""The meanings of the keys, unless the job's data says otherwise."""
 CONFIRMATION = "Thank you. Your answer: {choice}."
 HOW = "Press 1 to approve, 2 to reject."
 
@@ -35,13 +35,13 @@ def approval_data(
 ) -> dict[str, object]:
     """The data of a job whose call begins in the menu `approval`.
 
-    `choices` maps keys (one digit each) to what they mean. `how` is said after the question and tells what to
-    press; give an empty text if the question does. `confirmation` is said with `{choice}` in it, and `goodbye` to
-    whoever pressed no right key. The texts that are made up where none is given are English. Raises InvalidInputError.
+    `choices` maps keys (one digit each) to their meanings. `how` is spoken after the question and names the keys; give
+    an empty text if the question names them. `confirmation` is spoken with `{choice}` filled in, `goodbye` after the
+    last wrong key. The default texts are English. Raises InvalidInputError.
     """
     for key, meaning in choices.items():
         if len(key) != 1 or key not in "0123456789" or not meaning.strip():
-            raise InvalidInputError(f"{key!r}: {meaning!r} is no choice: a key is one digit, with a meaning")
+            raise InvalidInputError(f"{key!r}: {meaning!r} is not a valid choice: a key is one digit, with a meaning")
     if not choices:
         raise InvalidInputError("an approval needs choices, such as {'1': 'approved', '2': 'rejected'}")
     data: dict[str, object] = {"question": question, "voice_profile": voice_profile}
@@ -70,8 +70,8 @@ def approval_call(
 ) -> CallFlow:
     """A call that asks for an approval: `queue.enqueue(approval_call(…), menu="approval", data=approval_data(…))`.
 
-    With choices and texts of its own the data must go with it; without, the call itself is enough. What was pressed is
-    the last of the job's `digits`; `choice_of` says what it means. The other parameters are those of `approval_data`.
+    The data is needed for choices and texts other than the defaults. The answer is the last of the job's `digits`;
+    `choice_of` gives its meaning. The other parameters are those of `approval_data`.
     """
     data = approval_data(
         question, voice_profile=voice_profile, choices=choices, how=how, confirmation=confirmation, goodbye=goodbye
@@ -80,7 +80,7 @@ def approval_call(
 
 
 def choice_of(digits: str | None, data: Data | None = None) -> str | None:
-    """What a job's `digits` mean by its data: such as `approved`; None if no choice was made."""
+    """The choice in a job's `digits`, such as `approved`; None if none was made."""
     last = (digits or "").rpartition(",")[2]
     return _choices(data or {}).get(last)
 
@@ -90,7 +90,7 @@ def _question(caller: Caller) -> str:
     question = _said(caller, "question", in_call=("promptMessage", "text"))
     how = caller.data.get("how")
     if question != own and not isinstance(how, str):
-        return question  # as the call itself began: it has said what to press
+        return question  # the question of the call itself, which has named the keys
     return joined(question, how if isinstance(how, str) else _how(_choices(caller.data)))
 
 
@@ -105,7 +105,7 @@ def _voice(caller: Caller) -> str:
 
 
 def _said(caller: Caller, name: str, *, in_call: Sequence[str]) -> str:
-    """A value of the job's data, else what the call itself began with."""
+    """A value of the job's data, else of the call's own flow."""
     value = caller.data.get(name)
     if isinstance(value, str) and value.strip():
         return value
@@ -119,16 +119,16 @@ def _said(caller: Caller, name: str, *, in_call: Sequence[str]) -> str:
 
 
 def _choices(data: Data) -> Mapping[str, str]:
-    """The choices of a job: `{"1": "approved"}` as a JSON text, for a job's data is flat; else the usual ones."""
-    told = data.get("choices")
-    if not isinstance(told, str):
+    """The choices of a job, a JSON text such as `{"1": "approved"}` because a job's data is flat; else the default."""
+    text = data.get("choices")
+    if not isinstance(text, str):
         return CHOICES
     try:
-        read: object = orjson.loads(told)
+        read: object = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise InvalidInputError(f"the choices of an approval are a JSON object as text: {error}") from error
+        raise InvalidInputError(f"the choices of an approval should be a JSON object as text: {error}") from error
     if not is_object(read) or not read:
-        raise InvalidInputError("the choices of an approval are a JSON object as text, with at least one key")
+        raise InvalidInputError("the choices of an approval should be a JSON object as text, with at least one key")
     return {str(key): str(choice) for key, choice in read.items()}
 
 

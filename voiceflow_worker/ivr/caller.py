@@ -1,4 +1,4 @@
-"""Who is on the phone: what handlers and prompts are told."""
+"""The caller: the argument of handlers and of prompts that are functions."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.ivr.bridging import BridgeResult
 from voiceflow_worker.model.jobs.job import Job, KeyPress
-
-if TYPE_CHECKING:
-    from voiceflow_worker.ivr.bridging import BridgeResult
 
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 
@@ -22,11 +19,11 @@ _NOTHING: Mapping[str, object] = MappingProxyType({})
 class Caller:
     """The person on the phone, at one moment of a call.
 
-    `digits` is what they have just pressed, `menu` the name of the menu that asked. `number` is theirs and `our_number`
-    the account's, in E.164 form with +, whoever called whom. `data` is what the job was enqueued with, empty for calls
-    that are no job of this store. `presses` is what they pressed before in this call; of secret menus it has `***`.
-    `bridge` is what became of the other party, after a bridge. `store` is the receiver's store; a rehearsal has none
-    unless it is given one.
+    `digits` are the keys just pressed, `menu` is the name of the menu that asked. `number` is the person's number and
+    `our_number` the account's, in E.164 form with +, for calls in either direction. `data` is the data of the job,
+    empty for calls that this store did not make. `presses` are the keys pressed earlier in this call; those of secret
+    menus are `***`. `bridge` is the result of a bridge, after one. `store` is the receiver's store; in a rehearsal it
+    is None unless given.
     """
 
     now: datetime
@@ -46,13 +43,13 @@ class Caller:
 
     @property
     def job_id(self) -> str | None:
-        """The id of the job that made this call, if one of this store did."""
+        """The id of the job that made this call, if it is in this store."""
         return None if self.job is None else self.job.id
 
     def pressed(self, menu: str) -> str | None:
-        """What they pressed last when the menu of this name asked, in this call before now; None for nothing."""
+        """The keys pressed last at the menu of this name, earlier in this call; None if there were none."""
         return next((press.digits for press in reversed(self.presses) if press.menu == menu), None)
 
     def local_time(self, zone: str) -> datetime:
-        """The time now in a zone such as `Asia/Singapore`. Raises ZoneInfoNotFoundError for one that there is not."""
+        """The time now in a zone such as `Asia/Singapore`. Raises ZoneInfoNotFoundError for an unknown zone."""
         return self.now.astimezone(ZoneInfo(zone))

@@ -1,4 +1,4 @@
-"""Handlers, run within a limit: async ones here, sync ones in a thread of their own."""
+"""Handlers run within a time limit: async ones in the event loop, sync ones in a thread."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from anyio import CapacityLimiter, to_thread
 from anyio.lowlevel import RunVar
 
 from voiceflow_worker.ivr.caller import Caller
-from voiceflow_worker.ivr.steps import Handler, Step
+from voiceflow_worker.ivr.menu import Handler, Step
 
 THREADS = 100
-"""Sync handlers at once. A handler that hangs is given up by its caller, and its thread is not waited for."""
+"""The sync handlers at one time. A handler that hangs is abandoned, and so is its thread."""
 
 
 class HandlerTooSlowError(Exception):
-    """Raised when a handler took longer than its limit. It is caught where answers are made, and told nobody else."""
+    """Raised when a handler took longer than its limit. Internal."""
 
 
 async def handled(handler: Handler, caller: Caller, *, limit: timedelta) -> Step:
-    """What a handler gives. Raises HandlerTooSlowError, and whatever the handler raises."""
+    """The step that a handler returns. Raises HandlerTooSlowError, and whatever the handler raises."""
     step: Step | None = None
     with anyio.move_on_after(limit.total_seconds()) as scope:
         if _is_async(handler):
@@ -44,7 +44,7 @@ _limiter: RunVar[CapacityLimiter] = RunVar("voiceflow-handler-threads")
 
 
 def _threads() -> CapacityLimiter:
-    """One for each event loop. The loop's own would let handlers that hang keep everybody else's work waiting."""
+    """The limiter of this event loop. Its default one would let handlers that hang block all other threads."""
     try:
         return _limiter.get()
     except LookupError:

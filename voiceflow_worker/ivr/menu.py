@@ -1,19 +1,20 @@
-"""A menu: a question to the person on the phone, and what each answer leads to."""
+"""A menu: a question to the caller, and the step that follows each answer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from typing import TypeVar, overload
+from typing import TypeAlias, TypeVar, overload
 
 from voiceflow_worker.core.ports.clock import SystemClock
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.ivr.bridging import AfterBridge
+from voiceflow_worker.ivr.bridging import BridgeResult
 from voiceflow_worker.ivr.caller import Caller
+from voiceflow_worker.ivr.captured import Captured
 from voiceflow_worker.ivr.position import NAME
-from voiceflow_worker.ivr.question import Captured, Manner, question
-from voiceflow_worker.ivr.steps import Go, Handler, Step, Text
+from voiceflow_worker.ivr.speech import Text, filled, joined, spoken
+from voiceflow_worker.ivr.steps import END, Again, Back, End
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.numbers import phone
 
@@ -21,40 +22,102 @@ H = TypeVar("H", bound="Handler")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """One way on from a menu: the `keys` that lead there, or for a capture what may be typed, and what follows.
+class AfterBridge:
+    """The step or handler that follows each result of a bridge; the default is a hang-up.
 
-    `action` is a step, or a handler that gives one; `leads_to` is what the handler is said to give.
+    Without `failed`, `no_answer` counts for it. A handler finds the result in `caller.bridge`.
     """
+
+    done: Step | Handler = END
+    busy: Step | Handler = END
+    no_answer: Step | Handler = END
+    failed: Step | Handler | None = None
+
+    def of(self, result: BridgeResult) -> Step | Handler:
+        """The step or handler for this result."""
+        match result:
+            case BridgeResult.DONE:
+                return self.done
+            case BridgeResult.BUSY:
+                return self.busy
+            case BridgeResult.NO_ANSWER:
+                return self.no_answer
+            case BridgeResult.FAILED:
+                return self.no_answer if self.failed is None else self.failed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """The settings of a menu that the menus it leads to inherit; None: inherited from the menu before it."""
+
+    voice_profile: Text | None = None
+    language: str | None = None
+    again: Text | None = None
+    retries: int | None = None
+    fallback: Step | Handler | None = None
+    overall_timeout: timedelta | None = None
+    digit_timeout: timedelta | None = None
+    speed: float | None = None
+    success_message: Text | None = None
+    failure_message: Text | None = None
+    tries: int | None = None
+    repetition: int | None = None
+    after_bridge: AfterBridge | None = None
+
+    @classmethod
+    def inherited(cls, manners: Iterable[Manner]) -> Manner:
+        """The settings of a menu from its own and those before it: the first value wins, the defaults come last."""
+        defaults = Manner(
+            retries=2, fallback=END, overall_timeout=timedelta(seconds=10), tries=1, after_bridge=AfterBridge()
+        )
+        given = [*manners, defaults]
+        return cls(
+            **{
+                each.name: next((value for one in given if (value := getattr(one, each.name)) is not None), None)
+                for each in fields(cls)
+            }
+        )
+
+    def voice(self, caller: Caller) -> str:
+        """The speech profile to speak with. Raises InvalidInputError when no menu on the path names one."""
+        if self.voice_profile is None:
+            raise InvalidInputError(
+                f"menu {caller.menu} has no voice: give it, or the menu that leads there, a voice_profile"
+            )
+        return spoken(self.voice_profile, caller)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The `keys`, or the digits `captured`, that lead on from a menu, and the step or handler that follows."""
 
     keys: tuple[str, ...] = ()
     captured: Captured | None = None
     action: Step | Handler
-    is_handler: bool
-    leads_to: tuple[Step, ...] | None = None
+    leads_to: Sequence[Step] | None = None
 
 
 class Menu:
-    """A question, and what follows each answer to it.
+    """A question, and the step that follows each answer.
 
     `prompt` is spoken: a text with `{name}` from the job's data, a text for each language, or a function of the caller.
-    `play` is the address of a recording that is played before it. `again` is said before the prompt when what was
-    pressed would not do, or nothing was; after `retries` such tries comes the `fallback`: a menu, a call flow, a text
-    to end with, `END`, or a handler. It comes too when a handler fails.
+    `play` is the address of a recording that is played before it. `again` is spoken before the prompt after a wrong
+    key, or none; after `retries` such tries comes the `fallback`: a menu, a call flow, a text to end with, `END`, or a
+    handler. The fallback also comes when a handler fails.
 
-    `opening` is what a call begins with where it does not begin with a question, as a call to one of the account's
-    numbers: a step, or a handler. Without it such a call begins with the prompt. `after_bridge` says what follows once
-    somebody else was called.
+    `opening`, a step or a handler, begins a call to one of the account's numbers; without it such a call begins with
+    the prompt. `after_bridge` says what follows a bridge. `leads_to` declares the steps that handlers of the opening,
+    the fallback and `after_bridge` may return.
 
-    `success_message`, `failure_message`, `tries` and `repetition` are 8x8's own parameters of a question: what it says
-    after keys that will do and after none, how often it asks before it reports, how often it speaks the prompt.
+    `success_message`, `failure_message`, `tries` and `repetition` are 8x8's own parameters of a question: the texts
+    after valid keys and after none, how often it asks before it reports, and how often it speaks the prompt.
 
-    `overall_timeout` is how long the person may take, `digit_timeout` how long between two keys. The keys pressed at a
-    `secret` menu are never stored. `inbound`: this menu answers calls to the account's numbers, to all of them or to
-    those named.
+    `overall_timeout` limits the whole answer, `digit_timeout` the time between two keys. The keys pressed at a `secret`
+    menu are never stored. `inbound`: this menu answers calls to the account's numbers, to all or to those named.
 
-    What is not given here is taken over from the menu that led here, and in the first one is: 2 retries, 10 s, hang up.
-    Raises InvalidInputError for a name that is not made of 1 to 32 small letters, digits, - and _, no sign first.
+    A setting that is missing is inherited from the menu that led here. The defaults of the first menu are 2 retries,
+    10 s, and a hang-up. Raises InvalidInputError for a name that is not made of 1 to 32 small letters, digits, - and _,
+    with a letter or digit first.
     """
 
     def __init__(
@@ -79,10 +142,12 @@ class Menu:
         speed: float | None = None,
         secret: bool = False,
         inbound: bool | Collection[str] = False,
+        leads_to: Sequence[Step] | None = None,
     ) -> None:
         if not NAME.fullmatch(name):
             raise InvalidInputError(
-                f"{name!r} is no name for a menu: use 1 to 32 small letters, digits, - and _, a letter or digit first"
+                f"{name!r} cannot be the name of a menu: use 1 to 32 small letters, digits, - and _, a letter or digit "
+                "first"
             )
         if retries is not None and not 0 <= retries <= 20:
             raise InvalidInputError(f"menu {name}: retries should be 0 to 20, not {retries}")
@@ -94,6 +159,7 @@ class Menu:
         self.play = play
         self.secret = secret
         self.inbound = _numbers(name, inbound)
+        self.leads_to = leads_to
         self.own = Manner(
             voice_profile=voice_profile,
             language=language,
@@ -113,17 +179,17 @@ class Menu:
 
     @property
     def choices(self) -> Sequence[Choice]:
-        """Every way on, in the order in which they were declared."""
+        """Every choice, in the order of declaration."""
         return tuple(self._choices)
 
     @property
     def asks(self) -> bool:
-        """Whether it has a question: a menu that only opens calls has none."""
+        """Whether it has a question; a menu that only opens calls has none."""
         return bool(self._choices or self.prompt)
 
     @property
     def captured(self) -> Captured:
-        """What may be typed at this menu, over all its choices."""
+        """The input that this menu takes, over all its choices."""
         captures = [choice.captured for choice in self._choices if choice.captured is not None]
         keys = [key for choice in self._choices for key in choice.keys]
         lengths = [len(key) for key in keys]
@@ -144,20 +210,20 @@ class Menu:
     def on(
         self, *keys: str, goto: Step | None = None, leads_to: Sequence[Step] | None = None
     ) -> Callable[[H], H] | None:
-        """What pressing any of these keys leads to: `goto`, or else what the decorated handler returns.
+        """Declare the step for any of these keys: `goto`, or the result of the decorated handler.
 
-        A key is one of 0-9, *, #, or several of them (`"42"`). A handler is told the `Caller` and returns a menu, a
-        call flow, a text to say before this menu is asked again, `End`, `Again` or `BACK`. `leads_to` tells which
-        menus, where they cannot be seen in the handler's own names: pictures and the other replicas need to know.
+        A key is one of 0-9, *, #, or several of them (`"42"`). A handler gets the `Caller` and returns a menu, a call
+        flow, a text to say before this menu is asked again, `End`, `Again` or `BACK`. `leads_to` declares the steps
+        that it may return. It must name every menu: a menu that nothing declares is not served.
         """
         if not keys:
             raise InvalidInputError(f"menu {self.name}: on() needs a key, such as on('1')")
         if goto is not None:
-            self._choices.append(Choice(keys=keys, action=goto, is_handler=False))
+            self._choices.append(Choice(keys=keys, action=goto))
             return None
 
         def register(handler: H) -> H:
-            self._choices.append(_handled(handler, keys=keys, leads_to=leads_to))
+            self._choices.append(Choice(keys=keys, action=handler, leads_to=leads_to))
             return handler
 
         return register
@@ -170,16 +236,16 @@ class Menu:
         complete_on_hash: bool = True,
         leads_to: Sequence[Step] | None = None,
     ) -> Callable[[H], H]:
-        """The decorated handler takes what is typed, as `caller.digits`: from `min_digits` to `max_digits` of them.
+        """Declare the decorated handler for typed input of `min_digits` to `max_digits`, found in `caller.digits`.
 
-        It returns what `on` handlers do; `Again("…")` asks once more. Keys of `on` come first, if they are typed
-        alone. With `complete_on_hash` the # key ends the input early, and is no part of it. What holds a * or another #
-        is a wrong key: the handler gets nothing but digits.
+        It returns the same steps as handlers of `on`; `Again("…")` asks once more. Keys of `on` are matched first. With
+        `complete_on_hash` the # key ends the input early, and is not part of it. Input with a * or another # is a wrong
+        key: the handler gets digits only.
         """
         captured = Captured(min_digits=min_digits, max_digits=max_digits, complete_on_hash=complete_on_hash)
 
         def register(handler: H) -> H:
-            self._choices.append(_handled(handler, captured=captured, leads_to=leads_to))
+            self._choices.append(Choice(captured=captured, action=handler, leads_to=leads_to))
             return handler
 
         return register
@@ -191,10 +257,10 @@ class Menu:
     def call(
         self, destination: str, *, source: str, data: Mapping[str, object] | None = None, at: datetime | None = None
     ) -> CallFlow:
-        """A call that begins with this menu's question; hand it in with the menu's name and the same data.
+        """A call that begins with this menu's question; enqueue it with the menu's name and the same data.
 
-        `queue.enqueue(menu.call(…, data=data), menu=menu.name, data=data)`. `at` is the time that a prompt which is a
-        function of the caller is told; now, unless given. Raises InvalidInputError when the menu names no voice, or a
+        `queue.enqueue(menu.call(…, data=data), menu=menu.name, data=data)`. `at` is the `caller.now` of a prompt that
+        is a function; the default is the current time. Raises InvalidInputError when the menu names no voice, or a
         value of its prompt is missing.
         """
         caller = Caller(
@@ -204,10 +270,42 @@ class Menu:
             our_number=source,
             data=data or {},
         )
-        return question(self, self.own.completed(), caller, begun=CallFlow.call(destination, source=source))
+        return self.question(Manner.inherited([self.own]), caller, begun=CallFlow.call(destination, source=source))
+
+    def question(
+        self, manner: Manner, caller: Caller, *, begun: CallFlow, before: str = "", plays: bool = True
+    ) -> CallFlow:
+        """The flow `begun` and then this menu's question, with the text `before` in front of its prompt.
+
+        Without `plays` the menu's recording is left out. Raises InvalidInputError for a prompt that cannot be spoken,
+        and whatever a prompt that is a function raises.
+        """
+        voice = manner.voice(caller)
+        if self.play is not None and plays:
+            if before:
+                begun = begun.say(before, voice_profile=voice, speed=manner.speed)
+                before = ""
+            begun = begun.play(filled(self.play, caller.data))
+        captured = self.captured
+        return begun.capture(
+            # One prompt with the text before it: keys that are pressed during a text of its own may be lost.
+            joined(before, spoken(self.prompt, caller)),
+            voice_profile=voice,
+            speed=manner.speed,
+            min_digits=captured.min_digits,
+            max_digits=captured.max_digits,
+            complete_on_hash=captured.complete_on_hash,
+            digit_timeout=manner.digit_timeout if captured.max_digits > 1 else None,
+            overall_timeout=manner.overall_timeout,
+            success_message=None if manner.success_message is None else spoken(manner.success_message, caller),
+            failure_message=None if manner.failure_message is None else spoken(manner.failure_message, caller),
+            # Always sent: 8x8's documents disagree about the default.
+            tries=manner.tries,
+            repetition=manner.repetition,
+        )
 
     def find(self, digits: str) -> Choice | None:
-        """The choice that these digits mean; None for a wrong key."""
+        """The choice for these digits; None for a wrong key."""
         for choice in self._choices:
             if digits in choice.keys:
                 return choice
@@ -220,20 +318,23 @@ class Menu:
         return f"<Menu {self.name}>"
 
 
-def _handled(
-    handler: Handler,
-    *,
-    keys: tuple[str, ...] = (),
-    captured: Captured | None = None,
-    leads_to: Sequence[Step] | None,
-) -> Choice:
-    return Choice(
-        keys=keys,
-        captured=captured,
-        action=handler,
-        is_handler=True,
-        leads_to=None if leads_to is None else tuple(leads_to),
-    )
+@dataclass(frozen=True, slots=True)
+class Go:
+    """Go to a menu, and say a text before its prompt; made by `Menu.saying`."""
+
+    menu: Menu
+    text: Text
+
+
+Step: TypeAlias = Menu | CallFlow | str | End | Again | Go | Back
+"""What a key leads to, and what handlers return.
+
+A menu is asked. A text is spoken, and then the same menu is asked again. A call flow is carried out; one that does not
+hang up, call or ask returns to the same menu, as a text does.
+"""
+
+Handler: TypeAlias = Callable[[Caller], Step | Awaitable[Step]]
+"""A function of the caller, sync (run in a thread) or async, that returns the next step."""
 
 
 def _numbers(name: str, inbound: bool | Collection[str]) -> bool | frozenset[str]:  # noqa: FBT001 - the parameter's own form
@@ -242,5 +343,5 @@ def _numbers(name: str, inbound: bool | Collection[str]) -> bool | frozenset[str
     given = (inbound,) if isinstance(inbound, str) else tuple(inbound)
     for number in given:
         if not phone.is_e164(number):
-            raise InvalidInputError(f"menu {name}: inbound {number!r} is no phone number in E.164 form")
+            raise InvalidInputError(f"menu {name}: inbound {number!r} is not a phone number in E.164 form")
     return frozenset(phone.normalise(number) for number in given)

@@ -1,4 +1,4 @@
-"""The menus of a receiver: which one takes an event, and what it answers."""
+"""The menus of a receiver: the answer to each event of a call."""
 
 from __future__ import annotations
 
@@ -11,32 +11,31 @@ from typing import TypeAlias, cast
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.answer import Answer, Result
-from voiceflow_worker.ivr.bridging import AfterBridge, bridge_result
+from voiceflow_worker.ivr.bridging import bridge_result
 from voiceflow_worker.ivr.caller import Caller
-from voiceflow_worker.ivr.graph.leads import is_handler, menu_of, reachable
+from voiceflow_worker.ivr.edges import is_handler, manner_of, menu_of, onto, reachable
 from voiceflow_worker.ivr.handling import HandlerTooSlowError, handled
-from voiceflow_worker.ivr.menu import Menu
-from voiceflow_worker.ivr.position import Position, Standing
-from voiceflow_worker.ivr.question import Manner, manner_of, onto, question, voice_for
-from voiceflow_worker.ivr.speech import literal, spoken
-from voiceflow_worker.ivr.steps import END, Again, Back, End, Go, Handler, Step, Text
+from voiceflow_worker.ivr.menu import AfterBridge, Go, Handler, Manner, Menu, Step
+from voiceflow_worker.ivr.position import CallPhase, Position
+from voiceflow_worker.ivr.speech import Text, literal, spoken
+from voiceflow_worker.ivr.steps import END, Again, Back, End
 from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.job import KeyPress
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction
 
 HANDLER_LIMIT = timedelta(seconds=3)
-"""How long a handler may take. How long 8x8 waits for an answer is not documented; a person waits a few seconds."""
+"""The time limit of a handler. 8x8 does not document how long it waits for an answer; a person waits a few seconds."""
 MOST_QUESTIONS = 100
-"""Questions of one call: a receiver that was left off the hook is not asked for ever."""
-SECRET = "***"  # noqa: S105 - what stands for a secret, and is none
+"""The questions of one call: a phone that was left off the hook is not asked for ever."""
+SECRET = "***"  # noqa: S105 - the text stored in place of a secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What an event will be answered with, before any handler has run.
+    """The answer to an event, before any handler has run.
 
-    `path` leads to the menu that asked; empty when there is none. `action` is what follows, a step or a handler.
+    `path` leads to the menu that asked; it is empty if there is none. `action` is the step or handler that follows.
     """
 
     path: tuple[Menu, ...]
@@ -49,17 +48,22 @@ class Plan:
     trouble: str | None = None
 
     @property
+    def menu(self) -> str:
+        """The name of the menu that asked; empty if there is none."""
+        return self.path[-1].name if self.path else ""
+
+    @property
     def runs_code(self) -> bool:
-        """Whether a handler will run, which must happen once."""
+        """Whether a handler will run; it must run once."""
         return is_handler(self.action)
 
 
 class Menus:
-    """Some first menus, and all that they lead to, ready to answer.
+    """The first menus of a receiver, and all menus that they lead to.
 
-    The first of `roots` is the default: it takes calls whose job names no menu. `beside` are further first menus, which
-    are found by name only. Two menus of one name are refused with InvalidInputError, as are handlers' menus that are
-    not found here when a caller is sent to them: the replica that hears the next key must know them.
+    The first of `roots` is the default: it takes calls whose job names no menu. `beside` are further first menus,
+    found by name only. Raises InvalidInputError for two menus of one name. A handler may return only menus that are
+    found here, because any replica of the receiver may get the next key.
     """
 
     def __init__(self, *roots: Menu, beside: Sequence[Menu] = (), handler_limit: timedelta = HANDLER_LIMIT) -> None:
@@ -82,7 +86,7 @@ class Menus:
         return self.roots[0] if self.roots else None
 
     def taking(self, number: str | None) -> Menu | None:
-        """The menu that takes calls to one of the account's numbers: one that names it, else one that takes all."""
+        """The menu for calls to one of the account's numbers: a menu that names the number, else one that takes all."""
         for menu in self.all:
             if isinstance(menu.inbound, frozenset) and number in menu.inbound:
                 return menu
@@ -91,12 +95,12 @@ class Menus:
     # -- an event in -------------------------------------------------------------------------------------------------
 
     def plan(self, event: CallAction, caller: Caller) -> Plan:
-        """What an event asks for: which menu asked, and what its answer leads to. Runs no handler, and never raises."""
+        """The plan for an event: the menu that asked, and the action that follows. Runs no handler; never raises."""
         position = None if event.client_action_id is None else Position.read(event.client_action_id)
-        if position is not None and position.standing is Standing.ENDED:
+        if position is not None and position.phase is CallPhase.ENDED:
             return Plan(path=(), caller=caller, action=END, result=Result.ENDED)
         path = self._path(position)
-        if position is not None and position.standing is Standing.BRIDGED:
+        if position is not None and position.phase is CallPhase.BRIDGED:
             return self._after_bridge(path, position, event, caller)
         if position is not None and path:
             return self._judged(path, position, event, caller)
@@ -111,12 +115,12 @@ class Menus:
 
     def begun(self, menu: Menu, caller: Caller) -> Plan:
         """The plan to begin a call with a menu: with its opening if it has one, else with its question."""
-        told = _at(caller, menu, self._manner((menu,)))
         action = menu if menu.opening is None else menu.opening
-        return Plan(path=(menu,), caller=told, action=action, result=Result.STARTED)
+        at_menu = _at(caller, menu, self._manner((menu,)))
+        return Plan(path=(menu,), caller=at_menu, action=action, result=Result.STARTED)
 
     async def answer(self, plan: Plan, *, limit: timedelta | None = None) -> Answer:
-        """Carry out a plan: run its handler, within `limit` or the usual one, and make a valid flow. Never raises."""
+        """Carry out a plan: run its handler, within `limit` or the default, and build a valid flow. Never raises."""
         began = time.perf_counter()
         ran = plan.runs_code
         result, trouble, error = plan.result, plan.trouble, None
@@ -125,36 +129,40 @@ class Menus:
             flow = await self._followed(plan, plan.action, limit or self._limit)
         except HandlerTooSlowError as failure:
             result, trouble = Result.TOO_SLOW, str(failure)
-        except Exception as failure:  # noqa: BLE001 - whatever a handler or a prompt does, a person waits on the line
-            result, trouble, error = Result.FAILED, _told(failure, plan), failure
+        except Exception as failure:  # noqa: BLE001 - the caller gets an answer whatever a handler or prompt raises
+            result, trouble, error = Result.FAILED, _words(failure, plan), failure
         seconds = time.perf_counter() - began if ran else None
         if flow is None:
             flow = await self._fallen_back(plan)
-        menu = plan.path[-1].name if plan.path else ""
         return Answer(
-            flow=flow, result=result, menu=menu, press=plan.press, trouble=trouble, error=error, seconds=seconds
+            flow=flow,
+            result=result,
+            menu=plan.menu,
+            press=plan.press,
+            trouble=trouble,
+            error=error,
+            seconds=seconds,
         )
 
     async def not_bridged(self, plan: Plan, reason: str) -> Answer:
-        """What is answered when nobody may be bridged to: the fallback, unless that bridges too; then a hang-up."""
+        """The answer when a bridge is refused: the fallback, or a hang-up if the fallback bridges too."""
         flow = await self._fallen_back(plan)
-        menu = plan.path[-1].name if plan.path else ""
         return Answer(
             flow=_hung_up() if flow.destinations else flow,
             result=Result.NOT_BRIDGED,
-            menu=menu,
+            menu=plan.menu,
             press=plan.press,
             trouble=reason,
         )
 
     def _path(self, position: Position | None) -> tuple[Menu, ...]:
-        """The menus of a position; none if the last one is gone, as after another version was rolled out."""
+        """The menus of a position; none if the last one no longer exists, as after a new version was rolled out."""
         if position is None or position.path[-1] not in self._named:
             return ()
         return tuple(menu for name in position.path if (menu := self._named.get(name)) is not None)
 
     def _start(self, position: Position | None, caller: Caller) -> Menu | str:
-        """The menu that a call begins with, or why there is none."""
+        """The menu that a call begins with, or the reason that there is none."""
         if position is not None and (root := self._named.get(position.path[0])) is not None:
             return root
         if caller.job is None:
@@ -165,56 +173,54 @@ class Menus:
         return self.default or "the job names no menu, and none is served by default"
 
     def _of_our_call(self, start: Menu, event: CallAction, caller: Caller) -> Plan:
-        """The first event of a call that a job made: about what the job's own flow does."""
+        """The plan for the first event of a call that a job made; the event is about the job's own flow."""
         actions = (
             [] if caller.job is None else [entry.get("action") for entry in CallFlow.parse(caller.job.body).actions]
         )
         if Action.SAY_AND_CAPTURE in actions:
             is_first = actions[1:2] == [Action.SAY_AND_CAPTURE]
-            standing = Standing.ASKED if is_first else Standing.STEPPING
-            return self._judged((start,), Position(path=(start.name,), standing=standing), event, caller)
+            phase = CallPhase.ASKED if is_first else CallPhase.STEPPING
+            return self._judged((start,), Position(path=(start.name,), phase=phase), event, caller)
         if actions.count(Action.MAKE_CALL) > 1:
-            position = Position(path=(start.name,), standing=Standing.BRIDGED)
+            position = Position(path=(start.name,), phase=CallPhase.BRIDGED)
             return self._after_bridge((start,), position, event, caller)
         if Action.HANGUP in actions and (caller.job is None or caller.job.menu is None):
             return Plan(path=(), caller=caller, action=END, result=Result.WENT_ON)
         return self.begun(start, caller)
 
     def _after_bridge(self, path: tuple[Menu, ...], position: Position, event: CallAction, caller: Caller) -> Plan:
-        """What the menu that had somebody called says to do next."""
+        """The plan after a bridge, by the settings of the menu that made it."""
         result = bridge_result(event)
-        told = replace(caller, bridge=result)
-        plan = Plan(path=path, caller=told, action=END, result=Result.WENT_ON, asked=position.asked)
+        caller = replace(caller, bridge=result)
+        plan = Plan(path=path, caller=caller, action=END, result=Result.WENT_ON, asked=position.asked)
         if not path:
             return plan
         if position.asked >= MOST_QUESTIONS:
             return replace(plan, result=Result.GAVE_UP, trouble=f"{MOST_QUESTIONS} questions were asked")
         manner = self._manner(path)
         after = manner.after_bridge or AfterBridge()
-        return replace(plan, caller=_at(told, path[-1], manner), action=after.of(result))
+        return replace(plan, caller=_at(caller, path[-1], manner), action=after.of(result))
 
     def _judged(self, path: tuple[Menu, ...], position: Position, event: CallAction, caller: Caller) -> Plan:
-        """What the keys that were pressed, or none, mean to the menu that asked."""
+        """The plan for the keys that were pressed, or none, at the menu that asked."""
         menu, manner = path[-1], self._manner(path)
         digits = (event.dtmf or "").strip()
         if menu.captured.complete_on_hash:
             digits = digits.removesuffix("#")
-        told = replace(_at(caller, menu, manner), digits=digits)
+        caller = replace(_at(caller, menu, manner), digits=digits)
         press = None
         if digits:
             at = event.timestamp or caller.now
             stored = SECRET if menu.secret else digits
             press = KeyPress(at=at, menu=menu.name, digits=stored, event_id=caller.event_id)
         choice = menu.find(digits) if digits else None
-        if not digits and position.standing is Standing.STEPPING:
-            # What was said or played before the question is over, as far as anybody can tell: no try is counted.
-            return Plan(
-                path=path, caller=told, action=menu, result=Result.WENT_ON, tries=position.tries, asked=position.asked
-            )
         plan = Plan(
-            path=path, caller=told, action=Again(), result=Result.LED_ON, tries=position.tries, asked=position.asked,
+            path=path, caller=caller, action=Again(), result=Result.LED_ON, tries=position.tries, asked=position.asked,
             press=press,
         )  # fmt: skip
+        if not digits and position.phase is CallPhase.STEPPING:
+            # The text or recording before the question is probably over: no try is counted.
+            return replace(plan, action=menu, result=Result.WENT_ON)
         if position.asked >= MOST_QUESTIONS:
             return replace(plan, action=END, result=Result.GAVE_UP, trouble=f"{MOST_QUESTIONS} questions were asked")
         if choice is not None:
@@ -233,18 +239,18 @@ class Menus:
         return self._flow(plan, step, say=literal if is_made else spoken).validated()
 
     async def _step(self, plan: Plan, action: Step | Handler, limit: timedelta) -> tuple[Step, bool]:
-        """The step of an action, and whether a handler made it: its texts are no templates."""
+        """The step of an action, and whether a handler returned it; its texts are then spoken unchanged."""
         if is_handler(action):
             return await handled(action, plan.caller, limit=limit), True
         return cast("Step", action), False
 
     async def _fallen_back(self, plan: Plan) -> CallFlow:
-        """What is answered when the plan could not be carried out: the fallback, or, if that fails too, a hang-up."""
+        """The answer when a plan could not be carried out: the fallback, or a hang-up if that fails too."""
         fallback = _last_word(self._manner(plan.path).fallback) if plan.path else END
         try:
             if fallback != plan.action and not is_handler(fallback):
                 return self._flow(plan, cast("Step", fallback), say=spoken).validated()
-        except Exception:  # noqa: BLE001 - the first failure is told; this one has the same answer
+        except Exception:  # noqa: BLE001 - the first failure is the one that is reported
             return _hung_up()
         return _hung_up()
 
@@ -255,7 +261,7 @@ class Menus:
                 menu = cast("Menu", menu_of(step))
                 if self._named.get(menu.name) is not menu:
                     raise InvalidInputError(
-                        f"menu {menu.name} is not known to this receiver: name it in the handler's leads_to"
+                        f"menu {menu.name} is not served by this receiver: declare it in the handler's leads_to"
                     )
                 before = say(step.text, caller) if isinstance(step, Go) else ""
                 if plan.result is Result.WENT_ON and menu is path[-1]:
@@ -276,7 +282,7 @@ class Menus:
                 return self._carried_out(plan, step)
             case _:
                 raise InvalidInputError(
-                    f"a handler gave {type(step).__name__}: return a menu, a call flow, a text, End, Again or BACK"
+                    f"a handler returned {type(step).__name__}: return a menu, a call flow, a text, End, Again or BACK"
                 )
 
     def _asked(
@@ -293,47 +299,47 @@ class Menus:
             return _hung_up()
         menu, manner = path[-1], self._manner(path)
         if not menu.asks:
-            # A menu that only opens calls: what it says is its last word.
+            # A menu that only opens calls: the call ends after its text.
             flow = begun or CallFlow.reply()
-            return _hung_up(flow.say(before, voice_profile=voice_for(manner, plan.caller)) if before else flow)
+            return _hung_up(flow.say(before, voice_profile=manner.voice(plan.caller)) if before else flow)
         position = Position(path=tuple(each.name for each in path), tries=tries, asked=plan.asked + 1)
         caller = _at(plan.caller, menu, manner)
-        flow = question(menu, manner, caller, begun=begun or CallFlow.reply(), before=before, plays=plays)
-        return flow.replace(client_action_id=_standing(position, flow).write())
+        flow = menu.question(manner, caller, begun=begun or CallFlow.reply(), before=before, plays=plays)
+        return flow.replace(client_action_id=_with_phase(position, flow).write())
 
     def _ended(self, plan: Plan, text: Text | None, say: _Saying) -> CallFlow:
         if text is None or not plan.path:
             return _hung_up()
         manner = self._manner(plan.path)
-        voice = voice_for(manner, plan.caller)
+        voice = manner.voice(plan.caller)
         return _hung_up(CallFlow.reply().say(say(text, plan.caller), voice_profile=voice, speed=manner.speed))
 
     def _carried_out(self, plan: Plan, flow: CallFlow) -> CallFlow:
         if not flow.is_reply:
-            raise InvalidInputError("a handler gave a CallFlow.call(…): CallFlow.bridge(…) connects somebody to a call")
+            raise InvalidInputError("a handler returned CallFlow.call(…): use CallFlow.bridge(…) to connect somebody")
         actions = [entry.get("action") for entry in flow.actions]
         position = Position(path=tuple(menu.name for menu in plan.path) or ("end",), asked=plan.asked + 1)
         if Action.SAY_AND_CAPTURE in actions:
-            return flow.replace(client_action_id=_standing(position, flow).write())
+            return flow.replace(client_action_id=_with_phase(position, flow).write())
         if Action.HANGUP in actions:
             return flow.replace(client_action_id=_ENDED)
         if Action.MAKE_CALL in actions:
-            return flow.replace(client_action_id=replace(position, standing=Standing.BRIDGED).write())
+            return flow.replace(client_action_id=replace(position, phase=CallPhase.BRIDGED).write())
         return self._asked(plan, plan.path, begun=flow)
 
 
 _Saying: TypeAlias = Callable[[Text, Caller], str]
-_ENDED = Position(path=("end",), standing=Standing.ENDED).write()
+_ENDED = Position(path=("end",), phase=CallPhase.ENDED).write()
 
 
-def _standing(position: Position, flow: CallFlow) -> Position:
-    """The position with what a flow with a question leaves the call in."""
+def _with_phase(position: Position, flow: CallFlow) -> Position:
+    """The position after a flow with a question."""
     is_first = next(iter(flow.actions)).get("action") == Action.SAY_AND_CAPTURE
-    return position if is_first else replace(position, standing=Standing.STEPPING)
+    return position if is_first else replace(position, phase=CallPhase.STEPPING)
 
 
-def _told(failure: Exception, plan: Plan) -> str:
-    """What went wrong, for the log; of a secret menu only its kind, for an error's words may hold what was typed."""
+def _words(failure: Exception, plan: Plan) -> str:
+    """The failure for the log; at a secret menu only its kind, because the message may hold the typed digits."""
     kind = type(failure).__name__
     return kind if plan.path and plan.path[-1].secret else f"{kind}: {failure}"
 
@@ -343,14 +349,14 @@ def _at(caller: Caller, menu: Menu, manner: Manner) -> Caller:
 
 
 def _is_of_our_call(event: CallAction, caller: Caller) -> bool:
-    """Whether this is about what the flow of a job's own call does."""
+    """Whether this event is about the job's own flow."""
     if event.call_status is ActionStatus.CALL_RECEIVED or caller.job is None:
         return False
     return event.direction is not Direction.INBOUND
 
 
 def _last_word(fallback: Step | Handler | None) -> Step | Handler:
-    """A fallback that is a text is the last thing said, for asking again is over."""
+    """The fallback, with a text made the last sentence of the call."""
     if fallback is None:
         return END
     return End(fallback) if isinstance(fallback, str) else fallback

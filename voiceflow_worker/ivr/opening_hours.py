@@ -1,4 +1,4 @@
-"""Opening hours: whether somebody is there to speak to."""
+"""Opening hours of a business."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _PART = re.compile(r"(?:([a-z]{3})(?:-([a-z]{3}))? +)?(\d{1,2}:\d\d)-(\d{1,2}:\d
 class OpeningHours:
     """Such as `OpeningHours("mon-fri 09:00-18:00, sat 10:00-14:00", zone="Asia/Singapore")`.
 
-    A part without days holds for all of them. Hours past midnight (`fri 18:00-02:00`) belong to the day they begin on.
-    On `closed` dates nothing opens. Raises InvalidInputError for hours that cannot be read, or a zone there is not.
+    A part without days applies to every day. Hours past midnight (`fri 18:00-02:00`) belong to the day they begin on.
+    There are no hours on `closed` dates. Raises InvalidInputError for hours that cannot be read, or an unknown zone.
     """
 
     def __init__(self, hours: str, *, zone: str, closed: Collection[date] = ()) -> None:
@@ -33,7 +33,7 @@ class OpeningHours:
                 self._open.setdefault(day, []).append((opens, closes))
 
     def is_open(self, at: datetime) -> bool:
-        """Whether this aware time lies within them; the minute of closing does not."""
+        """Whether this aware time lies within the hours; the closing minute does not."""
         local = at.astimezone(self._zone)
         today, now = local.date(), local.time()
         yesterday = date.fromordinal(today.toordinal() - 1)
@@ -56,7 +56,7 @@ def _read(part: str) -> tuple[list[int], time, time]:
         return days, _time(match[3]), _time(match[4])
     except ValueError as error:
         raise InvalidInputError(
-            f"{part!r} are no opening hours ({error}); write them like mon-fri 09:00-18:00, sat 10:00-14:00"
+            f"{part!r} are not opening hours ({error}); write them like mon-fri 09:00-18:00, sat 10:00-14:00"
         ) from None
 
 

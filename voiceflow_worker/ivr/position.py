@@ -1,4 +1,4 @@
-"""Where a caller is, as it travels in `clientActionId`: no replica remembers it, and any can read it."""
+"""The position of a caller in the menus, carried in `clientActionId` so that any replica can read it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Self
 
 LONGEST = 200
-"""Characters of a token. 8x8 documents no limit for it; its ids elsewhere have 50."""
+"""The most characters of a token. 8x8 documents no limit; its other ids have 50."""
 
 _VERSION = "vf1"
 _NAME = r"[a-z0-9][a-z0-9_-]{0,31}"
@@ -20,48 +20,46 @@ _TOKEN = re.compile(
 )
 
 
-class Standing(Enum):
-    """What the last answer left the call in."""
+class CallPhase(Enum):
+    """The state of a call after the last answer."""
 
     ASKED = "q"
     STEPPING = "s"
-    """Something is said or played before the question: an event without keys may be about that."""
+    """A text or recording comes before the question: an event without keys may be about that."""
     BRIDGED = "b"
-    """Somebody else was called."""
+    """Another party was called."""
     ENDED = "e"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """The menus that led here, the first one first, and the one that asked last.
+    """The names of the menus on the way, the menu that asked last; `path` begins with the first menu.
 
-    `tries` counts answers to its question that would not do, `asked` the questions of the whole call.
+    `tries` counts the invalid answers to its question, `asked` the questions of the whole call.
     """
 
     path: tuple[str, ...]
     tries: int = 0
     asked: int = 0
-    standing: Standing = Standing.ASKED
+    phase: CallPhase = CallPhase.ASKED
 
     def write(self) -> str:
-        """The token: version, path, counts, and a checksum. It tells nothing about the person."""
+        """The token: version, path, counts, and a checksum. It contains nothing about the person."""
         path = _within(self.path)
-        content = f"{_VERSION}.{'/'.join(path)}.{min(self.tries, 999)}.{min(self.asked, 999)}.{self.standing.value}"
+        content = f"{_VERSION}.{'/'.join(path)}.{min(self.tries, 999)}.{min(self.asked, 999)}.{self.phase.value}"
         return f"{content}.{_checksum(content)}"
 
     @classmethod
     def read(cls, token: str) -> Self | None:
-        """The position in a token; None for one that is foreign, of another version, or was changed."""
+        """The position in a token; None for a token that is foreign, of another version, or changed."""
         match = _TOKEN.fullmatch(token) if len(token) <= 2 * LONGEST else None
         if match is None or _checksum(token[: match.start(5) - 1]) != match[5]:
             return None
-        return cls(
-            path=tuple(match[1].split("/")), tries=int(match[2]), asked=int(match[3]), standing=Standing(match[4])
-        )
+        return cls(path=tuple(match[1].split("/")), tries=int(match[2]), asked=int(match[3]), phase=CallPhase(match[4]))
 
 
 def _within(path: Sequence[str]) -> Sequence[str]:
-    """A path that fits: the first menu and the last ones. Only what menus in between hand down is lost."""
+    """A path that fits: the first menu and the last ones. Settings inherited from menus in between are lost."""
     room = LONGEST - len(f"{_VERSION}..999.999.q.{'0' * 8}")
     first, *rest = path
     while rest and len("/".join((first, *rest))) > room:
@@ -70,5 +68,5 @@ def _within(path: Sequence[str]) -> Sequence[str]:
 
 
 def _checksum(content: str) -> str:
-    # Against accidents and foreign ids, not against an enemy: who may send events is judged before, by their header.
+    # Protects against accidents and foreign ids only. Events are authenticated before, by their header.
     return hashlib.blake2s(content.encode(), digest_size=4, person=b"vf-ivr").hexdigest()

@@ -1,4 +1,4 @@
-"""A call through menus with no phone, no store and no server: for tests of menus, and for the terminal."""
+"""A call through menus without a phone, a store or a server: for tests of menus, and for the terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from voiceflow_worker.ivr.bridging import BridgeResult
 from voiceflow_worker.ivr.caller import Caller
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.ivr.menus import HANDLER_LIMIT, Menus, Plan
-from voiceflow_worker.ivr.position import Position, Standing
+from voiceflow_worker.ivr.position import CallPhase, Position
 from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.flows.values import is_object
 from voiceflow_worker.model.jobs.job import KeyPress
@@ -23,10 +23,10 @@ from voiceflow_worker.model.reports.events import CallAction
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What the caller hears of one answer: `said` are texts and file addresses, in order.
+    """One answer as the caller hears it: `said` are texts and file addresses, in order.
 
-    `menu` is the menu that asks now, None when nothing is asked; `connected_to` the number that they are put through
-    to; `trouble` what went wrong, in words.
+    `menu` is the menu that asks now, None if none does; `connected_to` is the number of a bridge; `trouble` is the
+    description of a failure.
     """
 
     said: tuple[str, ...]
@@ -42,7 +42,7 @@ class Heard:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the menus are done with this call."""
+        """Whether the call has left the menus."""
         return self.menu is None
 
 
@@ -54,8 +54,8 @@ class Rehearsal:
         assert (await call.press("1")).menu == "booking"
         assert (await call.press("")).text  # nothing was pressed in time
 
-    Handlers run as they do in a call. `at` is the time that they are told, now unless given; `numbers` are the caller's
-    and the account's. `store` is what handlers find in `caller.store`.
+    Handlers run as they do in a call. `at` is their `caller.now`; the default is the current time. `numbers` are the
+    caller's and the account's. Handlers find `store` in `caller.store`.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Rehearsal:
 
     @property
     def presses(self) -> Sequence[KeyPress]:
-        """What was pressed so far, as a job would store it."""
+        """The keys pressed so far, as a job would store them."""
         return self._caller.presses
 
     async def begin(self) -> Heard:
@@ -95,12 +95,12 @@ class Rehearsal:
         return await self._hear(self._menus.begun(self._menu, self._caller))
 
     async def press(self, keys: str) -> Heard:
-        """Press these keys; an empty text is a caller who presses nothing in time.
+        """Press these keys; with an empty text nothing is pressed in time.
 
-        Raises InvalidInputError when nothing was asked.
+        Raises InvalidInputError when no question was asked.
         """
         if self._token is None:
-            raise InvalidInputError("nothing is being asked: begin() the call, and press keys while it goes on")
+            raise InvalidInputError("there is no question: begin() the call, and press keys while it goes on")
         event = CallAction(dtmf=keys.strip() or None, client_action_id=self._token)
         plan = self._menus.plan(event, self._caller)
         heard = await self._hear(plan)
@@ -109,12 +109,12 @@ class Rehearsal:
         return heard
 
     async def after_bridge(self, result: BridgeResult | str = BridgeResult.DONE) -> Heard:
-        """The other party was busy, did not answer, or has talked to the caller: what follows.
+        """Report the result of a bridge, and hear the answer.
 
-        Raises InvalidInputError when nobody was called.
+        Raises InvalidInputError when there was no bridge.
         """
         if self._bridged is None:
-            raise InvalidInputError("nobody was called: after_bridge() follows an answer that calls somebody")
+            raise InvalidInputError("there was no bridge: after_bridge() follows an answer that calls somebody")
         codes = {BridgeResult.DONE: 200, BridgeResult.BUSY: 486, BridgeResult.NO_ANSWER: 480, BridgeResult.FAILED: 503}
         event = CallAction(client_action_id=self._bridged, sip_code=codes[BridgeResult(result)])
         return await self._hear(self._menus.plan(event, self._caller))
@@ -139,10 +139,10 @@ class Rehearsal:
                     pass
         token = answer.flow.client_action_id
         position = Position.read(token) if token is not None else None
-        standing = None if position is None else position.standing
-        asks = standing in {Standing.ASKED, Standing.STEPPING}
-        # What is said before a question is over when somebody presses keys, or none.
-        self._token = replace(position, standing=Standing.ASKED).write() if position is not None and asks else None
-        self._bridged = token if standing is Standing.BRIDGED else None
+        phase = None if position is None else position.phase
+        asks = phase in {CallPhase.ASKED, CallPhase.STEPPING}
+        # Texts before the question are over when the caller presses keys, or none.
+        self._token = replace(position, phase=CallPhase.ASKED).write() if position is not None and asks else None
+        self._bridged = token if phase is CallPhase.BRIDGED else None
         menu = position.path[-1] if position is not None and asks else None
         return Heard(tuple(said), menu, connected_to, answer.trouble, answer)

@@ -1,22 +1,25 @@
-"""Texts made ready to be spoken to one caller."""
+"""Texts of menus, and what is spoken to one caller."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from string import Formatter
-from typing import Any
+from typing import Any, TypeAlias
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.caller import Caller
-from voiceflow_worker.ivr.steps import Text
+
+Text: TypeAlias = str | Mapping[str, str] | Callable[[Caller], str]
+"""A text in which `{name}` stands for a value of the job's data, one such text for each language, or a function of the
+caller that returns the text to speak."""
 
 _BLANKS = re.compile(r"\s+")
-_SENTENCE_ENDS = (".", "!", "?", ":", ",", ";", "…", "。", "！", "？", "।")  # noqa: RUF001 - those of other scripts too
+_SENTENCE_ENDS = (".", "!", "?", ":", ",", ";", "…", "。", "！", "？", "।")  # noqa: RUF001 - of other scripts too
 
 
 class _Template(Formatter):
-    """`{name}` and nothing more: attributes and items of a value would let a text look into the program."""
+    """`{name}` only: access to attributes and items of a value would let a text read the program's state."""
 
     def get_field(self, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, str]:  # noqa: ARG002
         if field_name not in kwargs:
@@ -31,9 +34,9 @@ _TEMPLATE = _Template()
 
 
 def spoken(text: Text, caller: Caller) -> str:
-    """A declared text for one caller: in their language, with `{name}` filled in from the job's data.
+    """A declared text for one caller: in the menu's language, with `{name}` filled in from the job's data.
 
-    Raises InvalidInputError when a value, or the language, is missing, and what a function of the caller raises.
+    Raises InvalidInputError when a value or the language is missing, and whatever a text that is a function raises.
     """
     if callable(text):
         return _tidy(text(caller))
@@ -43,20 +46,22 @@ def spoken(text: Text, caller: Caller) -> str:
 
 
 def literal(text: Text, caller: Caller) -> str:
-    """A text that a handler made, as it is: what is in curly brackets there came from its data, and is no template."""
+    """A text that a handler returned, unchanged: curly brackets in it are data, not placeholders."""
     if callable(text):
         text = text(caller)
     return _tidy(_in_language(text, caller.language) if isinstance(text, Mapping) else text)
 
 
 def filled(template: str, data: Mapping[str, object]) -> str:
-    """A template with its values. Raises InvalidInputError for one that is missing, or a template that is none."""
+    """A template with its values. Raises InvalidInputError for a missing value or a malformed template."""
     if "{" not in template and "}" not in template:
         return template
     try:
         return _TEMPLATE.vformat(template, (), data)
     except (ValueError, IndexError, KeyError) as error:
-        raise InvalidInputError(f"{template[:60]!r} is no template: {error}; write a bracket itself as {{{{") from error
+        raise InvalidInputError(
+            f"{template[:60]!r} is not a valid template: {error}; double literal brackets"
+        ) from error
 
 
 def joined(before: str, text: str) -> str:
@@ -67,7 +72,7 @@ def joined(before: str, text: str) -> str:
 
 
 def names_in(text: Text) -> frozenset[str]:
-    """The names of the values that a text needs; what a function needs cannot be known."""
+    """The names of the values that a text needs; those of a function are unknown."""
     if callable(text):
         return frozenset()
     texts = text.values() if isinstance(text, Mapping) else (text,)
@@ -80,12 +85,12 @@ def _in_language(texts: Mapping[str, str], language: str | None) -> str:
         found = texts.get(language.partition("-")[0])
     if found is None:
         raise InvalidInputError(
-            f"there is no text for the language {language!r}, only for {', '.join(texts) or 'none'}; give it, or set "
+            f"there is no text for the language {language!r}, only for {', '.join(texts) or 'none'}; add it, or set "
             "the menu's language"
         )
     return found
 
 
 def _tidy(text: str) -> str:
-    """One line: a text that is written over several lines of a program is spoken without their indents."""
+    """The text on one line, without the line breaks and indents of the source code."""
     return _BLANKS.sub(" ", text).strip()

@@ -1,1 +1,1 @@
-"""Menus as a graph: where they lead, what is wrong with them, pictures of them."""
+"""The graph of menus: its mistakes, and its picture."""

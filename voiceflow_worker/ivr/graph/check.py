@@ -1,4 +1,4 @@
-"""What is wrong with menus, before anybody calls."""
+"""Checks of menus before they are served."""
 
 from __future__ import annotations
 
@@ -12,30 +12,29 @@ from typing import cast
 from voiceflow_worker.errors import VoiceflowError
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.ivr.caller import Caller
-from voiceflow_worker.ivr.graph.leads import is_handler, leads_of, menu_of, reachable
-from voiceflow_worker.ivr.menu import Menu
-from voiceflow_worker.ivr.question import Manner, manner_of, onto, question
-from voiceflow_worker.ivr.speech import names_in, spoken
-from voiceflow_worker.ivr.steps import END, Again, Back, End, Go, Step, Text
+from voiceflow_worker.ivr.edges import edges_of, is_handler, manner_of, menu_of, onto, reachable
+from voiceflow_worker.ivr.menu import Go, Manner, Menu, Step
+from voiceflow_worker.ivr.speech import Text, names_in, spoken
+from voiceflow_worker.ivr.steps import END, Again, Back, End
 from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.flows.callflow import CallFlow
 
 LONG_PROMPT = 600
-"""Characters that take about 40 s to speak: nobody remembers the first key at the end of them."""
+"""Characters, about 40 s of speech: at its end nobody remembers the first key."""
 
 _KEY = re.compile(r"[0-9*#]{1,25}")
 _UNHASHED = {"voice_profile", "again", "fallback", "success_message", "failure_message", "after_bridge"}
-"""What may be a mapping, which has no hash: told apart by who they are."""
+"""Settings that may be mappings, which have no hash: compared by identity."""
 _SAMPLE = Caller(now=datetime(2026, 7, 1, 4, tzinfo=UTC), number="+6587654321", our_number="+6531234567")
 
 
 def check_menus(
     roots: Sequence[Menu], *, beside: Mapping[str, Menu] | None = None, data: Mapping[str, object] | None = None
 ) -> list[Finding]:
-    """Everything that is wrong with, or odd about, the menus that these lead to; errors keep them from being served.
+    """Every error and oddity in the menus that these lead to; menus with errors are not served.
 
-    `beside` are further menus of the same module: those that nothing leads to are told. `data` is a job's, to try the
-    prompts with; without, each value is tried with its own name. No handler is run; prompts that are functions are.
+    `beside` are further menus of the same module: those that nothing leads to get a warning. `data` is a job's data for
+    the prompts; the default for each value is its name. Prompts that are functions are run, handlers are not.
     """
     menus = reachable(roots)
     walk = _Walk(roots, menus, data)
@@ -53,18 +52,18 @@ def check_menus(
 
 
 class _Walk:
-    """The menus with the ways to them: what a menu takes over depends on who led there."""
+    """The menus with the paths to them: a menu inherits settings from the menus on its path."""
 
     def __init__(self, roots: Sequence[Menu], menus: Sequence[Menu], data: Mapping[str, object] | None) -> None:
         self._menus = menus
         self._roots = roots
         self._data = data
-        self._leads = {id(menu): leads_of(menu) for menu in menus}
-        self._paths = self._ways()
+        self._edges = {id(menu): edges_of(menu) for menu in menus}
+        self._paths = self._all_paths()
 
-    def _ways(self) -> dict[int, list[tuple[Menu, ...]]]:
-        """For each menu, a way to it for each manner that it can be asked in."""
-        ways: dict[int, list[tuple[Menu, ...]]] = {id(menu): [] for menu in self._menus}
+    def _all_paths(self) -> dict[int, list[tuple[Menu, ...]]]:
+        """For each menu, one path for each combination of inherited settings."""
+        paths: dict[int, list[tuple[Menu, ...]]] = {id(menu): [] for menu in self._menus}
         seen: set[tuple[object, ...]] = set()
         waiting: list[tuple[Menu, ...]] = [(root,) for root in self._roots]
         while waiting:
@@ -75,20 +74,17 @@ class _Walk:
             if mark in seen:
                 continue
             seen.add(mark)
-            ways[id(menu)].append(path)
-            for lead in self._leads[id(menu)]:
-                waiting += [onto(path, each) for each in lead.menus]
-        return ways
+            paths[id(menu)].append(path)
+            for edge in self._edges[id(menu)]:
+                waiting += [onto(path, each) for each in edge.menus]
+        return paths
 
     def menu(self, menu: Menu) -> Iterator[Finding]:
-        """One menu by itself, and as it is asked on each way to it."""
+        """The findings of one menu, by itself and on each path to it."""
         yield from _keys(menu)
-        told: set[Finding] = set()
-        for path in self._paths[id(menu)]:
-            for found in (*self._asked(path), *self._steps(path)):
-                if found not in told:
-                    told.add(found)
-                    yield found
+        yield from dict.fromkeys(
+            found for path in self._paths[id(menu)] for found in (*self._asked(path), *self._steps(path))
+        )
         yield from self._ways_on(menu)
 
     def _asked(self, path: tuple[Menu, ...]) -> Iterator[Finding]:
@@ -98,69 +94,62 @@ class _Walk:
             return
         yield from _languages(menu.prompt, manner, "")
         try:
-            flow = question(menu, manner, caller, begun=CallFlow.reply())
-        except Exception as error:  # noqa: BLE001 - a prompt may be anybody's function
+            flow = menu.question(manner, caller, begun=CallFlow.reply())
+        except Exception as error:  # noqa: BLE001 - a prompt may be any function
             yield _untried(error, " prompt", is_function=callable(menu.prompt) or callable(manner.voice_profile))
             return
-        yield from (replace(found, path=f" prompt {_place(found)}") for found in flow.problems() if _counts(found))
+        yield from (replace(found, path=f" prompt {_place(found)}") for found in flow.problems() if found.is_error)
         prompt = spoken(menu.prompt, caller)
         if len(prompt) > LONG_PROMPT:
             yield _warning(
                 f"takes about {len(prompt) // 15} s to speak; shorten it, or divide the menu", path=" prompt"
             )
         if not prompt:
-            yield _error("is empty: nobody would know what to press", path=" prompt")
+            yield _error("is empty: callers would not know which keys to press", path=" prompt")
 
     def _steps(self, path: tuple[Menu, ...]) -> Iterator[Finding]:
         menu, manner = path[-1], manner_of(path)
         caller = self._caller(menu, manner)
-        for lead in self._leads[id(menu)]:
-            for step in lead.steps if lead.is_sure else ():
-                yield from _step(step, manner, caller, f" {lead.keys}")
+        for edge in self._edges[id(menu)]:
+            for step in edge.steps if edge.is_exact else ():
+                yield from _step(step, manner, caller, f" {edge.keys}")
         if manner.again is not None:
             yield from _languages(manner.again, manner, " again")
             yield from _text(manner.again, caller, " again")
 
     def _ways_on(self, menu: Menu) -> Iterator[Finding]:
-        leads = self._leads[id(menu)]
-        if menu.asks and not any(not lead.is_fallback for lead in leads):
+        edges = self._edges[id(menu)]
+        if menu.asks and not any(not edge.is_fallback for edge in edges):
             yield _error("no key leads on: give it choices with on() or capture()")
-        for lead in leads:
-            if not lead.is_told:
-                named = f"handler {lead.label}" if lead.label else "handler"
-                yield _warning(
-                    f"where the {named} leads cannot be told: annotate what it returns, or name the menus in leads_to",
-                    path=f" {lead.keys}",
-                )
-        if leads and not self._ends(menu):
-            yield _warning("no key ends the call from here, nor from any menu it leads to: people can only hang up")
-
-    def _ends(self, menu: Menu) -> bool:
-        """Whether some way from a menu comes to an end of the call, as far as can be told."""
-        for each in reachable([menu]):
-            for lead in leads_of(each):
-                if not lead.is_told or any(_is_end(step) for step in lead.steps):
-                    return True
-        return False
+        for edge in edges:
+            named = f"handler {edge.handler}" if edge.handler else "handler"
+            if edge.lacks_menu:
+                missing = f"the {named} returns a menu, and only menus in leads_to are served: name it there"
+                yield _warning(missing, path=f" {edge.keys}")
+            elif not edge.is_declared:
+                missing = f"the {named} declares no steps: annotate its return type, or give leads_to"
+                yield _warning(missing, path=f" {edge.keys}")
+        if edges and not _can_end(menu):
+            yield _warning("no key ends the call here, or at any menu further on: callers can only hang up")
 
     def silence(self) -> Iterator[Finding]:
-        """What becomes of somebody who presses nothing, on each way."""
-        told: set[str] = set()
+        """The findings about callers who press nothing, one for each menu."""
+        seen: set[str] = set()
         for paths in self._paths.values():
             for path in paths:
                 menu, manner = path[-1], manner_of(path)
-                if menu.name in told:
+                if menu.name in seen:
                     continue
                 if manner.fallback is END and all(each.own.fallback is None for each in path):
-                    told.add(menu.name)
+                    seen.add(menu.name)
                     yield _warning(
-                        "has no fallback: who presses nothing, or whose handler fails, is hung up on without a word",
+                        "has no fallback: after silence, or when a handler fails, the call is hung up without a word",
                         path=menu.name,
                     )
                 elif _never_ends(path):
-                    told.add(menu.name)
+                    seen.add(menu.name)
                     yield _warning(
-                        "who presses nothing is asked again without end (until 100 questions): let a fallback end",
+                        "silence leads from menu to menu without an end (until 100 questions): let a fallback end it",
                         path=menu.name,
                     )
 
@@ -176,25 +165,25 @@ class _Walk:
 def _names(menus: Sequence[Menu]) -> Iterator[Finding]:
     for name, count in Counter(menu.name for menu in menus).items():
         if count > 1:
-            yield _error(f"{count} menus have this name: a caller could be taken to the wrong one", path=name)
+            yield _error(f"{count} menus have this name: callers could get the wrong one; rename one", path=name)
 
 
 def _keys(menu: Menu) -> Iterator[Finding]:
     keys = [key for choice in menu.choices for key in choice.keys]
     for key, count in Counter(keys).items():
         if not _KEY.fullmatch(key):
-            yield _error("is no key of a phone: use 0-9, * and #", path=f" {key}")
+            yield _error("is not a key of a phone: use 0-9, * and #", path=f" {key}")
         elif count > 1:
-            yield _error(f"is declared {count} times: only the first would be heard", path=f" {key}")
+            yield _error(f"is declared {count} times: only the first would be used", path=f" {key}")
     captures = [choice.captured for choice in menu.choices if choice.captured is not None]
     if len(captures) > 1 and any(
         one.min_digits <= other.max_digits and other.min_digits <= one.max_digits
         for place, one in enumerate(captures)
         for other in captures[place + 1 :]
     ):
-        yield _error("two captures take the same number of digits: only the first would be heard")
+        yield _error("two captures take the same number of digits: only the first would be used")
     if any("#" in key for key in keys) and any(each.complete_on_hash for each in captures):
-        yield _warning("# is a key here, so it does not end what is typed; give the capture complete_on_hash=False")
+        yield _warning("# is a key here, so it does not end typed input; give the capture complete_on_hash=False")
 
 
 def _step(step: Step, manner: Manner, caller: Caller, path: str) -> Iterator[Finding]:
@@ -208,7 +197,7 @@ def _step(step: Step, manner: Manner, caller: Caller, path: str) -> Iterator[Fin
         case CallFlow():
             if not step.is_reply:
                 yield _error("is a CallFlow.call(…): CallFlow.bridge(…) connects somebody to a call", path=path)
-            yield from (replace(found, path=f"{path} {found.path}") for found in step.problems() if _counts(found))
+            yield from (replace(found, path=f"{path} {found.path}") for found in step.problems() if found.is_error)
         case Menu() | Back():
             pass
 
@@ -219,21 +208,20 @@ def _text(text: Text, caller: Caller, path: str) -> Iterator[Finding]:
     try:
         said = spoken(text, replace(caller, data={**names, **data}))
         findings = CallFlow.reply().say(said, voice_profile="en-US-BenjaminRUS").problems()
-    except Exception as error:  # noqa: BLE001 - a text may be anybody's function
+    except Exception as error:  # noqa: BLE001 - a text may be any function
         yield _untried(error, path, is_function=callable(text))
         return
-    yield from (replace(found, path=path) for found in findings if _counts(found))
+    yield from (replace(found, path=path) for found in findings if found.is_error)
 
 
 def _languages(text: Text, manner: Manner, path: str) -> Iterator[Finding]:
     if isinstance(text, Mapping) and manner.language is None:
-        yield _error("has texts by language, and no menu on the way sets one: give a menu its language", path=path)
+        yield _error("has texts by language, and no menu on the path sets one: give a menu its language", path=path)
 
 
 def _untried(error: Exception, path: str, *, is_function: bool) -> Finding:
     if is_function and not isinstance(error, VoiceflowError):
-        told = f"could not be tried: {type(error).__name__}: {error}; try it with --data"
-        return _warning(told, path=path)
+        return _warning(f"could not be tried: {type(error).__name__}: {error}; give it data", path=path)
     if is_function:
         return _warning(f"could not be tried: {error}", path=path)
     return _error(str(error), path=path)
@@ -258,6 +246,12 @@ def _never_ends(path: tuple[Menu, ...]) -> bool:
     return False
 
 
+def _can_end(menu: Menu) -> bool:
+    """Whether some path from a menu ends the call, or may end it."""
+    edges = [edge for each in reachable([menu]) for edge in edges_of(each)]
+    return any(not edge.is_declared or any(_is_end(step) for step in edge.steps) for edge in edges)
+
+
 def _is_end(step: Step) -> bool:
     if isinstance(step, CallFlow):
         actions = [entry.get("action") for entry in step.actions]
@@ -267,11 +261,6 @@ def _is_end(step: Step) -> bool:
 
 def _fields(manner: Manner) -> list[tuple[str, object]]:
     return [(each.name, getattr(manner, each.name)) for each in fields(manner)]
-
-
-def _counts(found: Finding) -> bool:
-    """Findings about numbers that no plan knows, or an answer that is empty, are nothing to tell here."""
-    return found.is_error
 
 
 def _place(found: Finding) -> str:

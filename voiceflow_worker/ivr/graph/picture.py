@@ -1,14 +1,15 @@
-"""Menus as a graph to be drawn: boxes for menus and ends, arrows for keys."""
+"""A picture of menus: boxes for menus and ends, arrows for keys."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from voiceflow_worker.ivr.graph.leads import Lead, leads_of, menu_of, reachable
-from voiceflow_worker.ivr.menu import Menu
-from voiceflow_worker.ivr.steps import Again, Back, End, Go, Step, Text
+from voiceflow_worker.ivr.edges import Edge, edges_of, reachable
+from voiceflow_worker.ivr.menu import Go, Menu, Step
+from voiceflow_worker.ivr.speech import Text
+from voiceflow_worker.ivr.steps import Again, Back, End
 from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.flows.values import is_object
@@ -17,7 +18,7 @@ LONGEST_LABEL = 90
 
 
 class Shape(Enum):
-    """What a box stands for."""
+    """The kinds of boxes."""
 
     MENU = auto()
     SPEECH = auto()
@@ -28,7 +29,7 @@ class Shape(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """One box: its `name` is unique, `title` may be empty, `text` is what is said, or done."""
+    """One box: its `name` is unique, its `title` may be empty, its `text` is spoken or describes an action."""
 
     name: str
     shape: Shape
@@ -38,7 +39,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Arrow:
-    """From one box to another; dotted when a handler may go there, as far as its code tells, or when no key does."""
+    """An arrow between two boxes; dotted when only its kind is declared, or when no key is needed."""
 
     start: str
     end: str
@@ -48,22 +49,22 @@ class Arrow:
 
 @dataclass(slots=True)
 class Picture:
-    """A graph of menus; the first box is where a call begins."""
+    """The boxes and arrows; a call begins at the first box."""
 
     boxes: list[Box] = field(default_factory=list[Box])
     arrows: list[Arrow] = field(default_factory=list[Arrow])
 
 
 def picture_of(*roots: Menu) -> Picture:
-    """The menus that these lead to, with every way on from them."""
+    """The picture of all menus that these lead to."""
     picture = Picture()
     menus = reachable(roots)
     names = {id(menu): f"m{place}" for place, menu in enumerate(menus)}
     for menu in menus:
         picture.boxes.append(Box(names[id(menu)], Shape.MENU, menu.name, shortened(menu.prompt)))
     for menu in menus:
-        for place, lead in enumerate(leads_of(menu)):
-            for box, arrow in _drawn(menu, lead, names, f"{names[id(menu)]}c{place}"):
+        for place, edge in enumerate(edges_of(menu)):
+            for box, arrow in _drawn(menu, edge, names, f"{names[id(menu)]}c{place}"):
                 if box is not None:
                     picture.boxes.append(box)
                 picture.arrows.append(arrow)
@@ -71,7 +72,7 @@ def picture_of(*roots: Menu) -> Picture:
 
 
 def shortened(text: Text) -> str:
-    """A text as a picture shows it."""
+    """A text shortened for a label."""
     if callable(text):
         name = getattr(text, "__name__", "function")
         return "(made for each caller)" if name == "<lambda>" else f"({name.strip('_').replace('_', ' ')})"
@@ -79,21 +80,17 @@ def shortened(text: Text) -> str:
     return said if len(said) <= LONGEST_LABEL else said[: LONGEST_LABEL - 1].rstrip() + "…"
 
 
-def _drawn(menu: Menu, lead: Lead, names: Mapping[int, str], name: str) -> Iterator[tuple[Box | None, Arrow]]:
-    """What a way on is drawn as. A handler with several ways on gets a box of its own."""
-    start, label = names[id(menu)], lead.keys
-    dotted = lead.is_fallback
-    if not lead.is_told or len(lead.steps) > 1:
-        yield Box(name, Shape.CODE, lead.label or "handler"), Arrow(start, name, label, dotted)
-        start, label, dotted = name, "", not lead.is_sure
-    elif lead.label and not _is_named(lead.steps):
-        label = f"{label}: {lead.label}"
-    for place, step in enumerate(lead.steps):
+def _drawn(menu: Menu, edge: Edge, names: Mapping[int, str], name: str) -> Iterator[tuple[Box | None, Arrow]]:
+    """The boxes and arrows of one edge. A handler with no end or several gets a box of its own."""
+    start, label = names[id(menu)], edge.keys
+    dotted = edge.is_fallback
+    if len(edge.steps) != 1:
+        yield Box(name, Shape.CODE, edge.handler or "handler"), Arrow(start, name, label, dotted)
+        start, label, dotted = name, "", not edge.is_exact
+    elif edge.handler and not edge.menus:
+        label = f"{label}: {edge.handler}"
+    for place, step in enumerate(edge.steps):
         yield from _step(menu, step, names, Arrow(start, f"{name}s{place}", label, dotted))
-
-
-def _is_named(steps: Sequence[Step]) -> bool:
-    return any(menu_of(step) is not None for step in steps)
 
 
 def _step(menu: Menu, step: Step, names: Mapping[int, str], arrow: Arrow) -> Iterator[tuple[Box | None, Arrow]]:

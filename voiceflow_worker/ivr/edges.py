@@ -1,0 +1,141 @@
+"""The graph of menus: the edges that lead on from each menu, and the paths along them."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeGuard
+
+from voiceflow_worker.ivr.bridging import BridgeResult
+from voiceflow_worker.ivr.menu import Choice, Go, Handler, Manner, Menu, Step
+from voiceflow_worker.ivr.steps import BACK, END, Again, Back, End
+from voiceflow_worker.model.flows.callflow import CallFlow
+
+_SAMPLES: Mapping[object, Step] = {CallFlow: CallFlow.reply(), End: END, Again: Again(), Back: BACK, str: ""}
+"""A step of each kind, for pictures and checks of handlers of which only the kinds are declared."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """One edge. `keys` is its label, `steps` are the declared ends, and `handler` is the name of its handler, if any.
+
+    `is_exact` is False when only the kinds of the ends are declared, by the handler's return annotation, and
+    `lacks_menu` is True when that annotation names a menu without saying which. `is_fallback`: no right key is needed.
+    """
+
+    keys: str
+    steps: tuple[Step, ...]
+    is_exact: bool = True
+    lacks_menu: bool = False
+    is_fallback: bool = False
+    handler: str = ""
+
+    @property
+    def is_declared(self) -> bool:
+        """Whether anything is declared about where it leads."""
+        return self.is_exact or bool(self.steps) or self.lacks_menu
+
+    @property
+    def menus(self) -> tuple[Menu, ...]:
+        """The menus among its ends."""
+        return tuple(menu for step in self.steps if (menu := menu_of(step)) is not None)
+
+
+def edges_of(menu: Menu) -> list[Edge]:
+    """Every edge from a menu, in the order of declaration; those without a key come last."""
+    edges = [_edge(_label(choice), choice.action, choice.leads_to) for choice in menu.choices]
+    return edges + [_edge(keys, action, menu.leads_to, is_fallback=True) for keys, action in _without_keys(menu)]
+
+
+def _without_keys(menu: Menu) -> Iterator[tuple[str, Step | Handler]]:
+    """The steps that follow without a key: at the beginning of a call, after a bridge, and after silence."""
+    if menu.opening is not None:
+        yield "at first", menu.opening
+    if (after := menu.own.after_bridge) is not None:
+        yield from ((f"after a bridge: {result.value}", after.of(result)) for result in BridgeResult)
+    if menu.own.fallback is not None:
+        yield "otherwise", menu.own.fallback
+
+
+def reachable(roots: Sequence[Menu]) -> list[Menu]:
+    """The roots and every menu that they lead to, each once, in the order of a walk from the first."""
+    found: dict[int, Menu] = {}
+    waiting = list(reversed(roots))
+    while waiting:
+        menu = waiting.pop()
+        if id(menu) in found:
+            continue
+        found[id(menu)] = menu
+        waiting += [each for edge in reversed(edges_of(menu)) for each in reversed(edge.menus)]
+    return list(found.values())
+
+
+def menu_of(step: Step) -> Menu | None:
+    """The menu that a step goes to, if it goes to one."""
+    match step:
+        case Menu():
+            return step
+        case Go():
+            return step.menu
+        case _:
+            return None
+
+
+def is_handler(action: object) -> TypeGuard[Handler]:
+    """Whether this is a function of the caller, and not a step."""
+    return callable(action) and not isinstance(action, Menu | CallFlow | End | Again | Go | Back | str)
+
+
+def manner_of(path: tuple[Menu, ...]) -> Manner:
+    """The settings of the last menu of a path: its own, else those of the nearest menu before it."""
+    return Manner.inherited(menu.own for menu in reversed(path))
+
+
+def onto(path: tuple[Menu, ...], menu: Menu) -> tuple[Menu, ...]:
+    """The path to the next menu: back to its place in the path, or one step longer."""
+    return path[: path.index(menu) + 1] if menu in path else (*path, menu)
+
+
+def _label(choice: Choice) -> str:
+    if choice.captured is None:
+        return ", ".join(choice.keys)
+    fewest, most = choice.captured.min_digits, choice.captured.max_digits
+    return f"{fewest} digit{'s' * (fewest > 1)}" if fewest == most else f"{fewest}-{most} digits"
+
+
+def _edge(keys: str, action: Step | Handler, leads_to: Sequence[Step] | None, *, is_fallback: bool = False) -> Edge:
+    if not is_handler(action):
+        return Edge(keys=keys, steps=(typing.cast("Step", action),), is_fallback=is_fallback)
+    function = _function(action)
+    name = getattr(function, "__name__", "handler").replace("<lambda>", "")
+    if leads_to is not None:
+        return Edge(keys=keys, steps=tuple(leads_to), handler=name, is_fallback=is_fallback)
+    kinds = _returned(function)
+    return Edge(
+        keys=keys,
+        steps=tuple(_SAMPLES[kind] for kind in kinds if kind in _SAMPLES),
+        is_exact=False,
+        lacks_menu=Menu in kinds or Go in kinds,
+        handler=name,
+        is_fallback=is_fallback,
+    )
+
+
+def _function(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """The function or method behind partials and objects that are handlers."""
+    while isinstance(handler, partial):
+        handler = handler.func
+    return handler if inspect.isroutine(handler) else type(handler).__call__
+
+
+def _returned(function: Callable[..., Any]) -> Sequence[object]:
+    """The kinds in a return annotation; none if it is missing or cannot be read."""
+    try:
+        returned = typing.get_type_hints(function).get("return")
+    except Exception:  # noqa: BLE001 - reading an annotation may run any code
+        return ()
+    return typing.get_args(returned) if isinstance(returned, types.UnionType) else (returned,)
