@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from voiceflow_worker import Caller, CallFlow, InvalidInputError, Job, JobState, approval_call, approval_data, choice_of
-from voiceflow_worker.ivr.answer import Answer
+from voiceflow_worker.ivr.answer import MenuAnswer
 from voiceflow_worker.ivr.approval import approval
 from voiceflow_worker.ivr.menus import Menus
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction
@@ -25,7 +25,7 @@ def job(flow: CallFlow, data: dict[str, object] | None = None) -> Job:
     )  # fmt: skip
 
 
-async def pressed(job: Job, *keys: str) -> Answer:
+async def pressed(job: Job, *keys: str) -> MenuAnswer:
     menus, token, answer = Menus(beside=[approval]), None, None
     for key in keys:
         event = CallAction(
@@ -41,7 +41,7 @@ async def pressed(job: Job, *keys: str) -> Answer:
     return answer
 
 
-def said(answer: Answer) -> str:
+def said(answer: MenuAnswer) -> str:
     params: Any = answer.flow.actions[0].get("params") or {}
     return str(params.get("text", params.get("promptMessage", "")))
 

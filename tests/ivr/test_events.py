@@ -29,7 +29,7 @@ from voiceflow_worker import (
     open_store,
 )  # fmt: skip
 from voiceflow_worker.backends.contract.clock import ManualClock
-from voiceflow_worker.ivr.answer import Answer
+from voiceflow_worker.ivr.answer import MenuAnswer
 from voiceflow_worker.ivr.menus import HANDLER_LIMIT, Plan
 from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.webhooks.menus import menu_events
@@ -368,7 +368,7 @@ async def test_a_handler_has_its_whole_limit_when_the_store_was_quick(
     receiver, limits = Receiver.of(store, counting.main), list[timedelta]()
     answer = receiver.events.menus.answer
 
-    async def limited(plan: Plan, *, limit: timedelta) -> Answer:
+    async def limited(plan: Plan, *, limit: timedelta) -> MenuAnswer:
         limits.append(limit)
         return await answer(plan, limit=limit)
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.flows import flow
 from voiceflow_worker import END, AfterBridge, Caller, CallFlow, End, InvalidInputError, Job, JobState, Menu
-from voiceflow_worker.ivr.answer import Answer, Result
+from voiceflow_worker.ivr.answer import MenuAnswer, Result
 from voiceflow_worker.ivr.bridging import bridge_result
 from voiceflow_worker.ivr.graph.check import check_menus
 from voiceflow_worker.ivr.menus import Menus
@@ -39,13 +39,13 @@ def job(menu: Menu | None = None, *, name: str | None = None, asks: bool = True)
     )  # fmt: skip
 
 
-async def answered(menus: Menus, job: Job | None = None, *, to: str | None = None, **event: Any) -> Answer:
+async def answered(menus: Menus, job: Job | None = None, *, to: str | None = None, **event: Any) -> MenuAnswer:
     caller = Caller(now=NOW, job=job, our_number=to)
     given = CallAction(**{"call_status": ActionStatus.ACTION_COMPLETED, "direction": Direction.OUTBOUND, **event})
     return await menus.answer(menus.plan(given, caller))
 
 
-def menu_asked(answer: Answer) -> str | None:
+def menu_asked(answer: MenuAnswer) -> str | None:
     position = Position.read(answer.flow.client_action_id or "")
     return None if position is None or position.phase is not CallPhase.ASKED else position.path[-1]
 

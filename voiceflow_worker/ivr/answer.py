@@ -39,7 +39,7 @@ class Result(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class MenuAnswer:
     """The flow to answer with, valid, with the next position in its `clientActionId`.
 
     `menu` is the menu that asked, `press` the keys pressed there, to be stored. `trouble` describes a failure, and

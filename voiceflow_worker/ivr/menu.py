@@ -67,10 +67,7 @@ class Manner:
     @classmethod
     def inherited(cls, manners: Iterable[Manner]) -> Manner:
         """The settings of a menu from its own and those before it: the first value wins, the defaults come last."""
-        defaults = Manner(
-            retries=2, fallback=END, overall_timeout=timedelta(seconds=10), tries=1, after_bridge=AfterBridge()
-        )
-        given = [*manners, defaults]
+        given = [*manners, _DEFAULTS]
         return cls(
             **{
                 each.name: next((value for one in given if (value := getattr(one, each.name)) is not None), None)
@@ -85,6 +82,9 @@ class Manner:
                 f"menu {caller.menu} has no voice: give it, or the menu that leads there, a voice_profile"
             )
         return spoken(self.voice_profile, caller)
+
+
+_DEFAULTS = Manner(retries=2, fallback=END, overall_timeout=timedelta(seconds=10), tries=1, after_bridge=AfterBridge())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

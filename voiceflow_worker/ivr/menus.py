@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import TypeAlias, cast
 
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.ivr.answer import Answer, Result
+from voiceflow_worker.ivr.answer import MenuAnswer, Result
 from voiceflow_worker.ivr.bridging import bridge_result
 from voiceflow_worker.ivr.caller import Caller
 from voiceflow_worker.ivr.edges import is_handler, manner_of, menu_of, onto, reachable
@@ -119,7 +119,7 @@ class Menus:
         at_menu = _at(caller, menu, self._manner((menu,)))
         return Plan(path=(menu,), caller=at_menu, action=action, result=Result.STARTED)
 
-    async def answer(self, plan: Plan, *, limit: timedelta | None = None) -> Answer:
+    async def answer(self, plan: Plan, *, limit: timedelta | None = None) -> MenuAnswer:
         """Carry out a plan: run its handler, within `limit` or the default, and build a valid flow. Never raises."""
         began = time.perf_counter()
         ran = plan.runs_code
@@ -134,7 +134,7 @@ class Menus:
         seconds = time.perf_counter() - began if ran else None
         if flow is None:
             flow = await self._fallen_back(plan)
-        return Answer(
+        return MenuAnswer(
             flow=flow,
             result=result,
             menu=plan.menu,
@@ -144,10 +144,10 @@ class Menus:
             seconds=seconds,
         )
 
-    async def not_bridged(self, plan: Plan, reason: str) -> Answer:
+    async def not_bridged(self, plan: Plan, reason: str) -> MenuAnswer:
         """The answer when a bridge is refused: the fallback, or a hang-up if the fallback bridges too."""
         flow = await self._fallen_back(plan)
-        return Answer(
+        return MenuAnswer(
             flow=_hung_up() if flow.destinations else flow,
             result=Result.NOT_BRIDGED,
             menu=plan.menu,

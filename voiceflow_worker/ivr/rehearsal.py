@@ -9,7 +9,7 @@ from typing import cast
 
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.ivr.answer import Answer
+from voiceflow_worker.ivr.answer import MenuAnswer
 from voiceflow_worker.ivr.bridging import BridgeResult
 from voiceflow_worker.ivr.caller import Caller
 from voiceflow_worker.ivr.menu import Menu
@@ -33,7 +33,7 @@ class Heard:
     menu: str | None
     connected_to: str | None
     trouble: str | None
-    answer: Answer
+    answer: MenuAnswer
 
     @property
     def text(self) -> str:

@@ -15,7 +15,7 @@ from voiceflow_worker.core.events.bridges import Bridges
 from voiceflow_worker.core.events.callers import Callers, MenuCall
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.gather import gather
-from voiceflow_worker.ivr.answer import Answer, Result
+from voiceflow_worker.ivr.answer import MenuAnswer, Result
 from voiceflow_worker.ivr.approval import approval
 from voiceflow_worker.ivr.caller import Caller
 from voiceflow_worker.ivr.menu import Menu
@@ -136,7 +136,7 @@ class MenuEvents:
             store=self._store,
         )
 
-    def _tell(self, answer: Answer, line: MenuCall, event: CallAction) -> None:
+    def _tell(self, answer: MenuAnswer, line: MenuCall, event: CallAction) -> None:
         if answer.trouble is None:
             return
         job_id = None if line.job is None else line.job.id
