@@ -92,7 +92,6 @@ from .model.jobs.job import Job as Job
 from .model.jobs.job import JobState as JobState
 from .model.jobs.job import KeyPress as KeyPress
 from .model.jobs.job import Post as Post
-from .model.jobs.job import PostVerdict as PostVerdict
 from .model.jobs.job import RedialPolicy as RedialPolicy
 from .model.jobs.policy import CallPolicy as CallPolicy
 from .model.jobs.policy import Outcomes as Outcomes
@@ -103,6 +102,7 @@ from .model.records.call_outcome import OutcomeKind as OutcomeKind
 from .model.reports.outcome import CallLeg as CallLeg
 from .model.reports.outcome import Outcome as Outcome
 from .model.reports.status import SessionStatus as SessionStatus
+from .model.reports.verdict import PostVerdict as PostVerdict
 from .model.reports.verdict import Verdict as Verdict
 from .model.reports.verdict import VerdictKind as VerdictKind
 from .notify.signature import verify_notification as verify_notification

@@ -16,9 +16,10 @@ from voiceflow_worker.campaigns.reports.report_csv import harmless, write_csv_re
 from voiceflow_worker.campaigns.reports.report_html import bars, write_html_report
 from voiceflow_worker.campaigns.reports.report_line import COLUMNS, report_line
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post, PostVerdict
+from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.model.reports.verdict import VerdictKind
 
 pytestmark = pytest.mark.anyio
 
@@ -56,7 +57,7 @@ def ended(place: int, state: JobState, status: SessionStatus | None, digits: str
         client_request_id=f"default.{place:026d}.1",
         began_at=NOW,
         valid_until=NOW + timedelta(seconds=120),
-        verdict=PostVerdict.CREATED,
+        verdict=VerdictKind.CREATED,
         session_id=f"session-{place}",
         outcome=outcome,
         presses=() if digits is None else (KeyPress(at=NOW, menu="main", digits=digits),),
@@ -222,7 +223,7 @@ def test_a_refused_call_shows_what_8x8_said() -> None:
         client_request_id="x.1",
         began_at=NOW,
         valid_until=NOW,
-        verdict=PostVerdict.REFUSED,
+        verdict=VerdictKind.REFUSED,
         code=-1014,
         message="Source not allowed",
     )

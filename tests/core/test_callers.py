@@ -9,7 +9,7 @@ import pytest
 from tests.support.engine import Engine
 from tests.support.flows import SOURCE
 from tests.support.voices import ScriptedVoice, created, unknown
-from voiceflow_worker import CallPolicy, Job, JobState, KeyPress, PostVerdict, Settler, Store
+from voiceflow_worker import CallPolicy, Job, JobState, KeyPress, Settler, Store
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.events.callers import MOST_PRESSES, VISIT_KEPT, Callers, MenuCall, with_press
 from voiceflow_worker.core.ports import Jobs
@@ -96,7 +96,7 @@ async def test_a_call_in_doubt_is_found_by_its_numbers_and_settled(
     assert found.job is not None
     post = found.job.posts[0]
     assert (found.job.state, post.verdict, post.session_id) == (
-        JobState.SUBMITTED, PostVerdict.PLACED, "session-of-8x8",
+        JobState.SUBMITTED, VerdictKind.PLACED, "session-of-8x8",
     )  # fmt: skip
     assert post.message == "a call action event came from it"
     assert await Sessions(store).find(["session-of-8x8"]) == {"session-of-8x8": (in_doubt.id, 1)}

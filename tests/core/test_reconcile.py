@@ -24,11 +24,12 @@ from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import CallLogError, CallLogUnavailableError
 from voiceflow_worker.model.jobs.call_log import ExportRow, LoggedCalls
-from voiceflow_worker.model.jobs.job import NoteKind, PostVerdict, RedialPolicy
+from voiceflow_worker.model.jobs.job import NoteKind, RedialPolicy
 from voiceflow_worker.model.jobs.policy import MissingMeans
 from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.model.reports.verdict import VerdictKind
 
 pytestmark = pytest.mark.anyio
 
@@ -142,7 +143,7 @@ class TestWhatIsFound:
         assert await look(engine, log) == PLACED
         ended = await engine.queue.get(job.id)
         assert (ended.state, ended.session_id, ended.attempt) == (JobState.COMPLETED, "s-1", 1)
-        assert ended.posts[0].verdict is PostVerdict.PLACED
+        assert ended.posts[0].verdict is VerdictKind.PLACED
         assert ended.outcome is not None
         assert ended.outcome.seconds == 20
 

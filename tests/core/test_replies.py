@@ -20,7 +20,6 @@ from voiceflow_worker.core.sending.departures import Departures
 from voiceflow_worker.core.sending.submit import Flight
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.gate import Gate
-from voiceflow_worker.model.jobs.job import PostVerdict
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.reports.verdict import Hold, NotSentCause, Verdict, VerdictKind
 
@@ -163,7 +162,7 @@ async def test_a_call_that_misses_its_departure_while_the_store_is_away_is_not_s
     after = await engine.queue.get(job.id)
     assert voice.placed == []
     assert (after.state, after.attempt, after.failures) == (JobState.QUEUED, 0, 0)
-    assert after.posts[-1].verdict is PostVerdict.NOT_SENT
+    assert after.posts[-1].verdict is VerdictKind.NOT_SENT
 
 
 @pytest.mark.parametrize("cause", [*NotSentCause, None])

@@ -21,7 +21,7 @@ from tests.support.engine import Engine
 from tests.support.flows import number
 from tests.support.stores import BACKENDS
 from tests.support.voices import ScriptedVoice
-from voiceflow_worker import CallPolicy, JobState, PostVerdict, Worker, WorkerOptions, open_store
+from voiceflow_worker import CallPolicy, JobState, VerdictKind, Worker, WorkerOptions, open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.memory.store import MemoryStore
 from voiceflow_worker.backends.witness import JournalFiles, journal_folder
@@ -204,7 +204,7 @@ async def test_a_redial_that_was_forgotten_is_in_doubt(lab: Lab) -> None:
     async with lab.store() as store, lab.worker(store).at_work() as engine:
         found = await engine.queue.get(job.id)
         assert (found.state, found.post_count, found.redials) == (JobState.IN_DOUBT, 2, 1)
-        assert found.posts[0].verdict is PostVerdict.CREATED
+        assert found.posts[0].verdict is VerdictKind.CREATED
 
 
 async def test_the_same_call_enqueued_again_after_the_restore_is_not_sent(lab: Lab) -> None:

@@ -14,7 +14,8 @@ from tests.crash.laboratory import AT_REST, Laboratory
 from voiceflow_worker import CallQueue, JobState, VoiceClient, open_store
 from voiceflow_worker.core.ports import EventKind
 from voiceflow_worker.core.settling.reconcile import Reconciled, Reconciler
-from voiceflow_worker.model.jobs.job import Job, PostVerdict
+from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.reports.verdict import VerdictKind
 
 LONG = 600.0
 SEVERAL = 10
@@ -89,14 +90,14 @@ async def _doubts(url: str) -> Doubts:
             doubted |= {event.job_id for event in events if event.kind is EventKind.DOUBTED}
         jobs = (await store.jobs.get(sorted(doubted))).values()
     settled = [job for job in jobs if job.state is not JobState.IN_DOUBT]
-    by_log = sum(_has(job, frozenset({PostVerdict.PLACED})) for job in settled)
-    by_summary = sum(_has(job, frozenset({None, PostVerdict.UNKNOWN})) for job in settled)
+    by_log = sum(_has(job, frozenset({VerdictKind.PLACED})) for job in settled)
+    by_summary = sum(_has(job, frozenset({None, VerdictKind.UNKNOWN})) for job in settled)
     return Doubts(
         opened=len(doubted), by_answer=len(settled) - by_log - by_summary, by_summary=by_summary, by_log=by_log
     )
 
 
-def _has(job: Job, verdicts: frozenset[PostVerdict | None]) -> bool:
+def _has(job: Job, verdicts: frozenset[VerdictKind | None]) -> bool:
     return any(post.verdict in verdicts and post.outcome is not None for post in job.posts)
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from voiceflow_worker.model.jobs.job import Job, JobState, NoteKind, PostVerdict
+from voiceflow_worker.model.jobs.job import Job, JobState, NoteKind
 from voiceflow_worker.model.records.call_json import call_as_json
+from voiceflow_worker.model.reports.verdict import VerdictKind
 
 Row = Mapping[str, Any]
 """One row of the sandbox's ledger."""
@@ -207,7 +208,7 @@ def _resolved(job: Job) -> set[str]:
     """
     if not any(note.kind is NoteKind.RESOLVED for note in job.notes):
         return set()
-    return {post.client_request_id for post in job.posts if post.verdict is PostVerdict.PLACED}
+    return {post.client_request_id for post in job.posts if post.verdict is VerdictKind.PLACED}
 
 
 def job_id_of(row: Row) -> str:

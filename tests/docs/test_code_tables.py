@@ -8,7 +8,7 @@ import pytest
 from tests.docs.pages import DOCS, section
 from voiceflow_worker.gateway.wire import BASE_URL
 from voiceflow_worker.model.jobs.evidence import summarised
-from voiceflow_worker.model.jobs.job import Job, JobState, Post, PostVerdict
+from voiceflow_worker.model.jobs.job import Job, JobState, Post
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import (
@@ -18,6 +18,7 @@ from voiceflow_worker.model.reports.status import (
     CodeEntry,
     SessionStatus,
 )
+from voiceflow_worker.model.reports.verdict import VerdictKind
 
 PAGE = DOCS / "8x8-notes.md"
 CREATED_AT = datetime(2026, 11, 20, tzinfo=UTC)
@@ -51,7 +52,7 @@ def errors() -> Iterable[CodeEntry]:
 def state_after(status: SessionStatus) -> str:
     """What a submitted call becomes by a summary with this status."""
     at = CREATED_AT
-    post = Post(number=1, client_request_id="q.1.1", began_at=at, valid_until=at, verdict=PostVerdict.CREATED)
+    post = Post(number=1, client_request_id="q.1.1", began_at=at, valid_until=at, verdict=VerdictKind.CREATED)
     job = Job(
         id="q.1", queue="q", state=JobState.SUBMITTED, due_at=at, destination="+6587654321", body="{}",
         body_digest="", source="+6531234567", created_at=at, post_count=1, posts=(post,),

@@ -10,7 +10,7 @@ from tests.explorer.scene import POLICY, Rules, Scene, moment
 from tests.explorer.world import ANSWER, IDLE, PARKED, Line, Phase, WorkerAt, World, busy, line_to, place
 from voiceflow_worker.core.ports import Move
 from voiceflow_worker.core.settling.changes import _is_over
-from voiceflow_worker.model.jobs.job import Job, PostVerdict
+from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 
@@ -48,7 +48,7 @@ class Commits:
         if moved is None:
             raise PromiseBrokenError("evidence was refused")
         known = self._book.facts[moved.jobs[job]].posts[post]
-        if verdict.kind is VerdictKind.CREATED and known.verdict is not PostVerdict.CREATED:
+        if verdict.kind is VerdictKind.CREATED and known.verdict is not VerdictKind.CREATED:
             raise PromiseBrokenError(f"CREATED was heard for POST {post + 1} and not kept: evidence is never dropped")
         return moved
 

@@ -20,18 +20,18 @@ from voiceflow_worker.model.jobs.job import (
     Note,
     NoteKind,
     Post,
-    PostVerdict,
     RedialPolicy,
 )
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.model.reports.verdict import VerdictKind
 
 COMPLETED = Outcome(status=SessionStatus.COMPLETED, status_text="COMPLETED")
 BUSY = Outcome(status=SessionStatus.BUSY, status_text="BUSY")
 DROPPED = Outcome(status=SessionStatus.FAILED, status_text="FAILED", code=-2007)
 
 _INCIDENT = Note(at=NOW, kind=NoteKind.RANG_TWICE, text="")
-_KNOWN = frozenset({PostVerdict.CREATED, PostVerdict.PLACED})
+_KNOWN = frozenset({VerdictKind.CREATED, VerdictKind.PLACED})
 
 
 class PromiseBrokenError(AssertionError):
@@ -44,7 +44,7 @@ class PostFacts:
 
     valid: int
     redial: int
-    verdict: PostVerdict | None
+    verdict: VerdictKind | None
     outcome: Outcome | None
     may_have_rung: bool
     is_evident: bool
@@ -156,7 +156,7 @@ def _judge_move(old: Job, new: Job) -> None:
             continue
         if post.outcome is not None and after.outcome != post.outcome:
             raise PromiseBrokenError(f"the outcome of POST {post.number} was replaced: a POST has one outcome")
-        if post.verdict is PostVerdict.CREATED and after.verdict is not PostVerdict.CREATED:
+        if post.verdict is VerdictKind.CREATED and after.verdict is not VerdictKind.CREATED:
             raise PromiseBrokenError(f"CREATED was forgotten of POST {post.number}")
     if new.redials > old.redials + 1 or new.redials < old.redials:
         raise PromiseBrokenError(f"one move made {old.redials} redials {new.redials}")

@@ -7,7 +7,8 @@ from collections import Counter
 from tests.explorer.jobs import BUSY, COMPLETED, Facts, JobBook
 from tests.explorer.scene import Scene
 from tests.explorer.world import RANG, World, place
-from voiceflow_worker.model.jobs.job import JobState, PostVerdict
+from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.model.reports.verdict import VerdictKind
 
 S = JobState
 _WAITS = frozenset({S.QUEUED, S.LEASED})
@@ -60,7 +61,7 @@ def _judge_state(facts: Facts) -> str | None:
         case S.SUBMITTED if open_post is None:
             return "a job waits for the summary of no POST"
         case S.SUBMITTED if not any(
-            post.verdict in {PostVerdict.CREATED, PostVerdict.PLACED} and post.outcome is None for post in facts.posts
+            post.verdict in {VerdictKind.CREATED, VerdictKind.PLACED} and post.outcome is None for post in facts.posts
         ):
             return "a job is submitted without a POST that was created"
         case _:

@@ -10,7 +10,7 @@ import pytest
 from tests.explorer.scene import FAR, REAL, Rules, Scene
 from tests.explorer.search import Report, explore
 from voiceflow_worker.model.jobs import evidence, lifecycle
-from voiceflow_worker.model.jobs.job import Job, JobState, PostVerdict
+from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
@@ -72,7 +72,7 @@ def test_the_explorer_finds_that_no_evidence_was_taken_for_evidence_of_nothing()
         post = job.open_post
         if post is None or at <= post.valid_until + policy.clock_skew:
             return job
-        missing = lifecycle.with_post(job, replace(post, verdict=PostVerdict.NOT_PLACED))
+        missing = lifecycle.with_post(job, replace(post, verdict=VerdictKind.NOT_PLACED))
         return lifecycle.requeued(missing, due_at=at, reason="no row found")
 
     report = found(Scene(), replace(REAL, overdue_doubt=requeue_when_it_can_ring_no_more))

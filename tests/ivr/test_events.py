@@ -20,7 +20,6 @@ from voiceflow_worker import (
     Job,
     JobState,
     Menu,
-    PostVerdict,
     SessionStatus,
     Store,
     StoreUnavailableError,
@@ -32,6 +31,7 @@ from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.ivr.answer import MenuAnswer
 from voiceflow_worker.ivr.menus import HANDLER_LIMIT, Plan
 from voiceflow_worker.model.reports.events import SessionSummary
+from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.webhooks.menus import menu_events
 from voiceflow_worker.webhooks.menus.once import CLAIMS
 
@@ -216,7 +216,7 @@ class TestBinding:
             assert (between.state, between.session_id, between.digits) == (JobState.SUBMITTED, line.session_id, "1")
             voice.open.set()
         after = await got(store, job)
-        assert (after.state, after.posts[0].verdict, after.digits) == (JobState.SUBMITTED, PostVerdict.CREATED, "1")
+        assert (after.state, after.posts[0].verdict, after.digits) == (JobState.SUBMITTED, VerdictKind.CREATED, "1")
         assert (await line.press(receiver, "2")).text.startswith("Two.")
         assert (after.attempt, len(voice.placed)) == (1, 1)
         assert not after.notes
@@ -232,7 +232,7 @@ class TestBinding:
         assert len(answers) == 1
         placed = await got(store, job)
         assert (placed.state, placed.session_id, placed.digits) == (JobState.SUBMITTED, "session-of-8x8", "1")
-        assert placed.posts[0].verdict is PostVerdict.PLACED
+        assert placed.posts[0].verdict is VerdictKind.PLACED
         engine = Engine(store, ScriptedVoice())
         assert await engine.send() == []
         summary = SessionSummary(session_id="session-of-8x8", status=SessionStatus.COMPLETED, status_text="COMPLETED")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from voiceflow_worker.errors import IllegalMoveError, InvalidInputError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.evidence import answered, found_placed, mismatched, summarised
-from voiceflow_worker.model.jobs.job import Job, JobState, NoteKind, PostVerdict, RedialPolicy
+from voiceflow_worker.model.jobs.job import Job, JobState, NoteKind, RedialPolicy
 from voiceflow_worker.model.jobs.lifecycle import redial_at
 from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource
 from voiceflow_worker.model.reports.outcome import Outcome
@@ -120,6 +120,11 @@ EVERYWHERE: dict[str, Callable[[], Job]] = {
 
 
 class TestAnswers:
+    @pytest.mark.parametrize("kind", [VerdictKind.PLACED, VerdictKind.NOT_PLACED])
+    def test_a_kind_that_a_gateway_must_not_give_leaves_the_call_in_doubt(self, kind: VerdictKind) -> None:
+        after = answer(sending(), verdict(kind))
+        assert (after.state, after.posts[0].verdict) == (S.IN_DOUBT, VerdictKind.UNKNOWN)
+
     @pytest.mark.parametrize("job", [sending(valid_until=NOW + HOUR), in_doubt(valid_until=NOW + HOUR)])
     @pytest.mark.parametrize(
         ("said", "state", "attempt"),
@@ -138,7 +143,7 @@ class TestAnswers:
         after = answer(job, said, at=NOW + MINUTE)
         assert (after.state, after.attempt) == (state, attempt)
         post = after.posts[0]
-        assert (post.verdict, post.answered_at, post.code) == (PostVerdict(said.kind.value), NOW + MINUTE, said.code)
+        assert (post.verdict, post.answered_at, post.code) == (VerdictKind(said.kind.value), NOW + MINUTE, said.code)
 
     @pytest.mark.parametrize("name", ["queued again", "leased again", "expired", "cancelled", "failed"])
     def test_created_is_believed_wherever_its_post_has_no_outcome(self, name: str) -> None:
@@ -579,7 +584,7 @@ class TestEvidenceIsAFact:
                 assert now is not None
                 assert post.outcome is None or now.outcome == post.outcome
                 assert post.session_id is None or now.session_id == post.session_id
-                assert post.verdict is not PostVerdict.CREATED or now.verdict is PostVerdict.CREATED
+                assert post.verdict is not VerdictKind.CREATED or now.verdict is VerdictKind.CREATED
             assert job.notes[: len(before.notes)] == before.notes
             if job.state in {S.QUEUED, S.LEASED}:
                 assert job.placed_post is None, "what is known to have been placed is not sent again"
@@ -594,12 +599,12 @@ class TestASessionThatWasMatchedByNumbers:
     def test_yields_to_the_one_that_the_answer_names(self) -> None:
         after = answer(self.matched(sending()), CREATED)
         assert (after.state, after.posts[0].verdict, after.posts[0].session_id) == (
-            S.SUBMITTED, PostVerdict.CREATED, "s-1",
+            S.SUBMITTED, VerdictKind.CREATED, "s-1",
         )  # fmt: skip
 
     def test_stands_when_the_answer_names_none(self) -> None:
         after = answer(self.matched(sending()), verdict(VerdictKind.CREATED))
-        assert (after.posts[0].verdict, after.posts[0].session_id) == (PostVerdict.CREATED, "theirs")
+        assert (after.posts[0].verdict, after.posts[0].session_id) == (VerdictKind.CREATED, "theirs")
 
     @pytest.mark.parametrize("said", [REFUSED, MISSED, NOT_SENT, TURNED_AWAY], ids=lambda said: said.message)
     def test_is_nobodys_once_the_answer_says_that_nothing_was_placed(self, said: Verdict) -> None:
@@ -613,7 +618,7 @@ class TestASessionThatWasMatchedByNumbers:
         before = self.matched(in_doubt())
         after = mismatched(before, 1, session_id="theirs", at=NOW + HOUR, policy=POLICY)
         assert (after.state, after.posts[0].verdict, after.posts[0].session_id) == (
-            S.IN_DOUBT, PostVerdict.UNKNOWN, None,
+            S.IN_DOUBT, VerdictKind.UNKNOWN, None,
         )  # fmt: skip
         assert after.open_post == after.posts[0]
         # Whatever its own answer says is still heard.

@@ -25,7 +25,7 @@ from voiceflow_worker.model.jobs.call_log import (
     window_of,
 )
 from voiceflow_worker.model.jobs.evidence import answered, found_placed, summarised
-from voiceflow_worker.model.jobs.job import Post, PostVerdict, RedialPolicy
+from voiceflow_worker.model.jobs.job import Post, RedialPolicy
 from voiceflow_worker.model.jobs.lifecycle import look_again, resolve
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.reports.events import Direction
@@ -42,7 +42,7 @@ POLICY = CallPolicy()
 SKEW = POLICY.clock_skew
 
 
-def a_post(number: int = 1, *, began_at: datetime = NOW, verdict: PostVerdict | None = PostVerdict.UNKNOWN) -> Post:
+def a_post(number: int = 1, *, began_at: datetime = NOW, verdict: VerdictKind | None = VerdictKind.UNKNOWN) -> Post:
     return Post(
         number=number,
         client_request_id=f"default.1.{number}",
@@ -292,15 +292,15 @@ class TestMatching:
 
 
 class TestOwners:
-    @pytest.mark.parametrize("verdict", [None, PostVerdict.UNKNOWN, PostVerdict.CREATED, PostVerdict.PLACED])
-    def test_a_post_of_that_time_without_a_session_may_own_a_row(self, verdict: PostVerdict | None) -> None:
+    @pytest.mark.parametrize("verdict", [None, VerdictKind.UNKNOWN, VerdictKind.CREATED, VerdictKind.PLACED])
+    def test_a_post_of_that_time_without_a_session_may_own_a_row(self, verdict: VerdictKind | None) -> None:
         assert may_own(a_post(verdict=verdict), WINDOW, skew=SKEW)
 
     def test_so_may_one_that_a_person_said_was_not_placed(self) -> None:
-        assert may_own(a_post(verdict=PostVerdict.NOT_PLACED), WINDOW, skew=SKEW)
+        assert may_own(a_post(verdict=VerdictKind.NOT_PLACED), WINDOW, skew=SKEW)
 
-    @pytest.mark.parametrize("verdict", [PostVerdict.REFUSED, PostVerdict.NOT_SENT, PostVerdict.TURNED_AWAY])
-    def test_one_that_was_answered_with_no_may_not(self, verdict: PostVerdict) -> None:
+    @pytest.mark.parametrize("verdict", [VerdictKind.REFUSED, VerdictKind.NOT_SENT, VerdictKind.TURNED_AWAY])
+    def test_one_that_was_answered_with_no_may_not(self, verdict: VerdictKind) -> None:
         assert not may_own(a_post(verdict=verdict), WINDOW, skew=SKEW)
 
     def test_one_that_has_a_session_may_not(self) -> None:
@@ -349,13 +349,13 @@ class TestFoundPlaced:
     def test_with_an_outcome_it_settles_as_a_summary_does(self) -> None:
         job = found(a_job())
         assert (job.state, job.session_id, job.outcome) == (JobState.COMPLETED, "s-1", COMPLETED)
-        assert (job.posts[0].verdict, job.attempt) == (PostVerdict.PLACED, 1)
+        assert (job.posts[0].verdict, job.attempt) == (VerdictKind.PLACED, 1)
 
     def test_without_an_outcome_the_summary_is_waited_for(self) -> None:
         job = found(a_job(), None)
         assert (job.state, job.session_id, job.outcome) == (JobState.SUBMITTED, "s-1", None)
         assert job.due_at == NOW + POLICY.summary_deadline
-        assert job.posts[0].verdict is PostVerdict.PLACED
+        assert job.posts[0].verdict is VerdictKind.PLACED
 
     def test_where_nobody_listens_for_summaries_that_is_the_end(self) -> None:
         policy = CallPolicy(outcomes=OutcomeSource.NONE)
@@ -398,7 +398,7 @@ class TestFoundPlaced:
     def test_it_gives_a_call_that_was_accepted_its_outcome(self) -> None:
         created = Verdict(kind=VerdictKind.CREATED, message="created", code=1, session_id="s-1")
         job = found(answered(a_job(), 1, created, at=NOW, policy=POLICY))
-        assert (job.state, job.posts[0].verdict) == (JobState.COMPLETED, PostVerdict.CREATED)
+        assert (job.state, job.posts[0].verdict) == (JobState.COMPLETED, VerdictKind.CREATED)
 
     def test_found_after_a_person_said_that_it_was_not_placed_it_is_not_sent_again(self) -> None:
         said = resolve(a_job(), placed=False, at=NOW, witnessed=NOW + HOUR, note="not in the portal", policy=POLICY)

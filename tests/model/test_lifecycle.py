@@ -21,7 +21,6 @@ from voiceflow_worker.model.jobs.job import (
     JobState,
     NoteKind,
     Post,
-    PostVerdict,
     RedialPolicy,
 )
 from voiceflow_worker.model.jobs.lifecycle import MOVES, MoveName
@@ -234,7 +233,7 @@ class TestAPersonsWord:
 
     def test_placed_may_be_said_at_once_and_is_an_end_that_a_summary_still_settles(self) -> None:
         job = accepted()
-        assert (job.state, job.attempt, job.posts[0].verdict) == (S.ACCEPTED, 1, PostVerdict.PLACED)
+        assert (job.state, job.attempt, job.posts[0].verdict) == (S.ACCEPTED, 1, VerdictKind.PLACED)
         assert summarised(job, 1, BUSY, at=NOW, policy=POLICY).state is S.UNREACHED
 
     def test_an_answer_that_came_keeps_its_time_and_without_one_the_word_counts(self) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.evidence import answered, summarised
-from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, NoteKind, Post, PostVerdict, RedialPolicy
+from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, NoteKind, Post, RedialPolicy
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.takeover import further
 from voiceflow_worker.model.reports.outcome import Outcome
@@ -65,7 +65,7 @@ def both(kept: Job, other: Job) -> Job:
     return merged
 
 
-def evidence(job: Job) -> list[tuple[int, PostVerdict | None, Outcome | None, str | None]]:
+def evidence(job: Job) -> list[tuple[int, VerdictKind | None, Outcome | None, str | None]]:
     return [(post.number, post.verdict, post.outcome, post.session_id) for post in job.posts]
 
 
@@ -112,7 +112,7 @@ def test_a_summary_that_one_copy_has_ends_a_call_that_waits_in_the_other() -> No
     waits = after(sent(not_placed(posted)), TURNED_AWAY, 2)
     merged = both(ended(after(posted, CREATED), COMPLETED), waits)
     assert merged.state is S.COMPLETED
-    assert [post.verdict for post in merged.posts] == [PostVerdict.CREATED, PostVerdict.TURNED_AWAY]
+    assert [post.verdict for post in merged.posts] == [VerdictKind.CREATED, VerdictKind.TURNED_AWAY]
 
 
 def test_an_answer_that_one_copy_has_places_a_call_that_waits_in_the_other() -> None:

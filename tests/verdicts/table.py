@@ -14,7 +14,7 @@ from tests.gateway.misbehaving import CREATED, Connection, answer, places, sends
 from tests.verdicts import scenes
 from tests.verdicts.scenes import SOON, RaisingTransport, SceneMaker, not_created, replies, server
 from voiceflow_worker import JobState
-from voiceflow_worker.model.jobs.job import PostVerdict
+from voiceflow_worker.model.reports.verdict import VerdictKind
 
 HOUR = timedelta(hours=1)
 SECOND = timedelta(seconds=1)
@@ -50,7 +50,7 @@ class Row:
     name: str
     scene: SceneMaker
     state: JobState
-    verdict: PostVerdict
+    verdict: VerdictKind
     posts: int = 1
     attempt: int = 0
     hold: Hold | timedelta = Hold.NO
@@ -69,7 +69,7 @@ def nothing_left(name: str, scene: SceneMaker, *, hold: Hold = Hold.NO) -> Row:
         name=name,
         scene=scene,
         state=JobState.QUEUED,
-        verdict=PostVerdict.NOT_SENT,
+        verdict=VerdictKind.NOT_SENT,
         posts=0,
         hold=hold,
         wait=Wait.BACKOFF,
@@ -90,7 +90,7 @@ def in_doubt(
         name=name,
         scene=scene,
         state=JobState.IN_DOUBT,
-        verdict=PostVerdict.UNKNOWN,
+        verdict=VerdictKind.UNKNOWN,
         posts=posts,
         attempt=1,
         hold=hold,
@@ -114,7 +114,7 @@ def turned_away(
         name=name,
         scene=scene,
         state=JobState.QUEUED,
-        verdict=PostVerdict.TURNED_AWAY,
+        verdict=VerdictKind.TURNED_AWAY,
         hold=hold,
         wait=Wait.HOLD if isinstance(hold, timedelta) else Wait.NOW,
         code=code,
@@ -141,7 +141,7 @@ def refused(
         name=name,
         scene=scene,
         state=state,
-        verdict=PostVerdict.REFUSED,
+        verdict=VerdictKind.REFUSED,
         code=code,
         hold=hold,
         wait=wait,
@@ -196,7 +196,7 @@ ROWS: tuple[Row, ...] = (
         name="created",
         scene=replies(200, CREATED),
         state=JobState.SUBMITTED,
-        verdict=PostVerdict.CREATED,
+        verdict=VerdictKind.CREATED,
         attempt=1,
         code=1,
     ),

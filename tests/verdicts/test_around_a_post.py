@@ -28,7 +28,7 @@ from tests.verdicts.scenes import SOON, Scene, never_accepts, stalls_after_the_b
 from voiceflow_worker import CallFlow, CallRequest, JobState, Worker
 from voiceflow_worker.core.sending.journal import Journal
 from voiceflow_worker.errors import CallFlowError
-from voiceflow_worker.model.jobs.job import PostVerdict
+from voiceflow_worker.model.reports.verdict import VerdictKind
 
 pytestmark = pytest.mark.anyio
 MOMENT = timedelta(milliseconds=100)
@@ -99,7 +99,7 @@ async def test_no_connection_from_the_pool_sends_nothing_and_is_tried_again(grou
         assert len(server.posts) == 1
     states = {job.state: job for job in await queue.find(limit=None)}
     assert set(states) == {JobState.IN_DOUBT, JobState.QUEUED}
-    assert {post.verdict for post in states[JobState.QUEUED].posts} == {PostVerdict.NOT_SENT}
+    assert {post.verdict for post in states[JobState.QUEUED].posts} == {VerdictKind.NOT_SENT}
     assert (states[JobState.QUEUED].attempt, states[JobState.IN_DOUBT].attempt) == (0, 1)
     assert await closed_gates(ground) == []
     assert (await mended(ground))[1] == 1
@@ -116,7 +116,7 @@ async def test_cancelled_with_a_post_on_its_way_it_is_in_doubt(ground: Ground) -
         await stopped_at_once(ground, Scene(server.url), post_arrives)
         assert len(server.posts) == 1
     job = await only_job(ground)
-    assert (job.state, job.attempt, job.posts[-1].verdict) == (JobState.IN_DOUBT, 1, PostVerdict.UNKNOWN)
+    assert (job.state, job.attempt, job.posts[-1].verdict) == (JobState.IN_DOUBT, 1, VerdictKind.UNKNOWN)
     assert (await mended(ground))[1] == 0
 
 
@@ -129,7 +129,7 @@ async def test_cancelled_before_it_has_a_connection_it_is_queued_again(ground: G
 
         await stopped_at_once(ground, Scene(scene.url), lambda: until(is_sending))
     job = await only_job(ground)
-    assert (job.state, job.attempt, job.posts[-1].verdict) == (JobState.QUEUED, 0, PostVerdict.NOT_SENT)
+    assert (job.state, job.attempt, job.posts[-1].verdict) == (JobState.QUEUED, 0, VerdictKind.NOT_SENT)
     assert (await mended(ground))[1] == 1
     assert (await only_job(ground)).state is JobState.SUBMITTED
 

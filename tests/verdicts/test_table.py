@@ -22,9 +22,9 @@ from voiceflow_worker.core.settling.settle import Settler, SummaryResult
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.model.jobs.backoff import backoff
 from voiceflow_worker.model.jobs.gate import Gate
-from voiceflow_worker.model.jobs.job import PostVerdict
 from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.model.reports.verdict import VerdictKind
 
 pytestmark = pytest.mark.anyio
 
@@ -106,5 +106,5 @@ async def its_summary_settles_it(ground: Ground, job: Job) -> None:
 
 
 def test_the_table_has_a_row_for_every_verdict_and_no_name_twice() -> None:
-    assert {row.verdict for row in ROWS} == set(PostVerdict) - {PostVerdict.PLACED, PostVerdict.NOT_PLACED}
+    assert {row.verdict for row in ROWS} == set(VerdictKind) - {VerdictKind.PLACED, VerdictKind.NOT_PLACED}
     assert len({row.name for row in ROWS}) == len(ROWS)

@@ -34,9 +34,10 @@ from voiceflow_worker.core.events.progress import CallProgress
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.queue_names import QueueNames
 from voiceflow_worker.errors import StoreUnavailableError
-from voiceflow_worker.model.jobs.job import JobState, KeyPress, Note, NoteKind, Post, PostVerdict
+from voiceflow_worker.model.jobs.job import JobState, KeyPress, Note, NoteKind, Post
 from voiceflow_worker.model.reports.events import CallStatus, RecordingReady
 from voiceflow_worker.model.reports.outcome import Outcome
+from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.webhooks import receiver_app
 from voiceflow_worker.webhooks.pages import queries
 from voiceflow_worker.webhooks.pages.site import Pages
@@ -468,7 +469,7 @@ def hostile_job(at: datetime, plain: Job) -> Job:
         client_request_id=hostile("request"),
         began_at=at,
         valid_until=at,
-        verdict=PostVerdict.REFUSED,
+        verdict=VerdictKind.REFUSED,
         code=-1009,
         message=hostile("message"),
         session_id=hostile("session"),

@@ -18,10 +18,11 @@ from voiceflow_worker.backends.instant import from_micros, from_micros_or_none, 
 from voiceflow_worker.core.ports.versions import report_unreadable
 from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.hours.window import CallWindow
-from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Note, NoteKind, Post, PostVerdict, RedialPolicy
+from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Note, NoteKind, Post, RedialPolicy
 from voiceflow_worker.model.records.outcome_record import outcome_from, outcome_record
 from voiceflow_worker.model.reports.charge import charge_from, charge_record
 from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.model.reports.verdict import VerdictKind
 
 Row = TypeVar("Row")
 Head = tuple[str, str, str, int, str, str | None, int, str | None, str, str | None, int | None, int | None]
@@ -199,7 +200,7 @@ def _post(record: dict[str, Any]) -> Post:
     if "answered_at" in record:
         record["answered_at"] = datetime.fromisoformat(record["answered_at"])
     if "verdict" in record:
-        record["verdict"] = PostVerdict(record["verdict"])
+        record["verdict"] = VerdictKind(record["verdict"])
     if "outcome" in record:
         record["outcome"] = outcome_from(record["outcome"])
     if "presses" in record:

@@ -10,10 +10,11 @@ from voiceflow_worker.cli.checks.diagnosis import Level
 from voiceflow_worker.core.events.progress import Heard
 from voiceflow_worker.core.overview.progress_text import progress_in_words
 from voiceflow_worker.core.overview.story import ending
-from voiceflow_worker.model.jobs.job import Job, JobState, Post, PostVerdict
+from voiceflow_worker.model.jobs.job import Job, JobState, Post
 from voiceflow_worker.model.records.call_json import rfc3339
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import api_code, session_error, session_status
+from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.model.text.moment import in_words
 from voiceflow_worker.model.text.printable import printable_line
 
@@ -81,9 +82,9 @@ def _sent(post: Post) -> Iterator[Step]:
     match post.verdict:
         case None:
             return
-        case PostVerdict.CREATED:
+        case VerdictKind.CREATED:
             yield Step(name="accepted", at=at, message=f"8x8 took it: session {post.session_id}; the phone should ring")
-        case PostVerdict.REFUSED:
+        case VerdictKind.REFUSED:
             if post.code is not None and post.code < 0:
                 entry = api_code(post.code)
                 yield failed(
@@ -114,7 +115,7 @@ def _standing(job: Job, *, now: datetime) -> Iterator[Step]:
             yield failed("cancelled", now, f"it was not called: {reason}")
         case JobState.ACCEPTED:
             yield failed("accepted", now, "8x8 took it, and nothing tells how it ended", remedy=_LISTEN)
-        case JobState.FAILED if not any(post.verdict is PostVerdict.REFUSED for post in job.posts):
+        case JobState.FAILED if not any(post.verdict is VerdictKind.REFUSED for post in job.posts):
             yield failed("failed", now, reason)
         case _:
             return

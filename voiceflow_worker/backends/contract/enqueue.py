@@ -24,12 +24,12 @@ from voiceflow_worker.model.jobs.job import (
     Note,
     NoteKind,
     Post,
-    PostVerdict,
     RedialPolicy,
 )
 from voiceflow_worker.model.reports.charge import Charge
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.model.reports.verdict import VerdictKind
 
 HOUR = timedelta(hours=1)
 MICROSECOND = timedelta(microseconds=1)
@@ -246,7 +246,7 @@ def full_job() -> Job:
             presses=(KeyPress(at=NOW, menu="main", digits="12#", event_id="event-1"),) * (number % 2),
             charge=Charge(price=Decimal("0.0400"), currency="USD", billed_seconds=60.0),
         )
-        for number, verdict in enumerate([*PostVerdict, None], 1)
+        for number, verdict in enumerate([*VerdictKind, None], 1)
     )
     return sample_job(
         state=JobState.SUBMITTED,

@@ -20,7 +20,7 @@ from voiceflow_worker.core.settling.sessions import Sessions
 from voiceflow_worker.errors import IllegalMoveError, JobError, JobNotFoundError, StoreVersionError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.evidence import answered, mismatched, summarised
-from voiceflow_worker.model.jobs.job import Job, JobState, PostVerdict
+from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.spellings import spellings
 from voiceflow_worker.model.reports.events import Leg, SessionSummary
@@ -116,7 +116,7 @@ class Settler:
             return False
         if ours.session_id not in {None, session_id}:
             return True
-        is_named = ours.verdict is PostVerdict.CREATED and ours.session_id is not None  # by 8x8, and not by numbers
+        is_named = ours.verdict is VerdictKind.CREATED and ours.session_id is not None  # by 8x8, and not by numbers
         if is_named or summary.client_request_id in {None, "", ours.client_request_id}:
             return False
         apply = partial(

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import IntEnum
 
-from voiceflow_worker.model.jobs.job import Job, Post, PostVerdict
+from voiceflow_worker.model.jobs.job import Job, Post
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import usual_form
 from voiceflow_worker.model.numbers.spellings import spellings
@@ -22,6 +22,7 @@ from voiceflow_worker.model.reports.charge import Charge
 from voiceflow_worker.model.reports.events import Direction
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.model.reports.verdict import NOBODY_CALLED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,7 +277,6 @@ class SessionBook:
 
 _FARTHEST = timedelta(hours=14)
 """No clock on earth is farther from UTC (Kiribati)."""
-_IS_NOBODYS = frozenset({PostVerdict.REFUSED, PostVerdict.NOT_SENT, PostVerdict.TURNED_AWAY})
 
 
 def may_own(post: Post, window: Window, *, skew: timedelta) -> bool:
@@ -284,7 +284,7 @@ def may_own(post: Post, window: Window, *, skew: timedelta) -> bool:
 
     "Not placed" that a person said, or that was concluded from a missing row, does not keep a POST from owning one.
     """
-    return post.session_id is None and post.verdict not in _IS_NOBODYS and window_of(post, skew=skew).overlaps(window)
+    return post.session_id is None and post.verdict not in NOBODY_CALLED and window_of(post, skew=skew).overlaps(window)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,6 @@ from voiceflow_worker.model.jobs.job import (
     Note,
     NoteKind,
     Post,
-    PostVerdict,
 )
 from voiceflow_worker.model.jobs.lifecycle import (
     by_outcome,
@@ -33,19 +32,11 @@ from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.reports.charge import Charge
 from voiceflow_worker.model.reports.outcome import MISSED_WINDOW_CODES, Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED
-from voiceflow_worker.model.reports.verdict import NotSentCause, Verdict, VerdictKind
+from voiceflow_worker.model.reports.verdict import NOBODY_CALLED, NotSentCause, Verdict, VerdictKind
 
 S = JobState
 
-_CONCLUSIVE = frozenset(
-    {
-        PostVerdict.CREATED,
-        PostVerdict.REFUSED,
-        PostVerdict.NOT_SENT,
-        PostVerdict.TURNED_AWAY,
-    }
-)
-_NOT_PLACED = _CONCLUSIVE - {PostVerdict.CREATED}
+_CONCLUSIVE = NOBODY_CALLED | {VerdictKind.CREATED}
 _ON_THIS_SIDE = frozenset(
     {NotSentCause.HELD, NotSentCause.MISSED_DEPARTURE, NotSentCause.STOPPED, NotSentCause.STORE_AWAY}
 )
@@ -81,16 +72,16 @@ def answered(
     )
     match verdict.kind:
         case VerdictKind.CREATED:
-            return _created(job, replace(known, verdict=PostVerdict.CREATED), at=at, policy=policy)
-        case VerdictKind.UNKNOWN:
-            return _unknown(job, known, at=at, policy=policy)
+            return _created(job, replace(known, verdict=VerdictKind.CREATED), at=at, policy=policy)
         case VerdictKind.REFUSED | VerdictKind.NOT_SENT | VerdictKind.TURNED_AWAY:
             return _not_placed(job, known, verdict, at=at, policy=policy, held_until=held_until)
+        case _:
+            return _unknown(job, known, at=at, policy=policy)
 
 
 def _session_after(post: Post, verdict: Verdict) -> str | None:
     """The session of a POST that was answered: one that was matched to it by numbers yields to what the answer says."""
-    matched = post.verdict is PostVerdict.PLACED and post.outcome is None
+    matched = post.verdict is VerdictKind.PLACED and post.outcome is None
     if matched and (verdict.session_id is not None or verdict.kind is not VerdictKind.CREATED):
         return verdict.session_id
     return post.session_id or verdict.session_id
@@ -100,11 +91,11 @@ def _is_news(post: Post, kind: VerdictKind) -> bool:
     """Whether an answer adds to what is known of its POST: that it was placed outweighs whatever was said before."""
     match kind:
         case VerdictKind.CREATED:
-            return post.verdict is not PostVerdict.CREATED
-        case VerdictKind.UNKNOWN:
-            return post.verdict is None
+            return post.verdict is not VerdictKind.CREATED
         case VerdictKind.REFUSED | VerdictKind.NOT_SENT | VerdictKind.TURNED_AWAY:
             return post.verdict not in _CONCLUSIVE
+        case _:
+            return post.verdict is None
 
 
 def _created(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> Job:
@@ -123,7 +114,7 @@ def _created(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> Job:
 
 
 def _unknown(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> Job:
-    after = with_post(job, replace(post, verdict=PostVerdict.UNKNOWN))
+    after = with_post(job, replace(post, verdict=VerdictKind.UNKNOWN))
     if job.state is S.SENDING and post.outcome is None and _is_current(job, post):
         return into_doubt(after, at=at, reason=post.message or "the answer was not understood", policy=policy)
     return after
@@ -132,7 +123,7 @@ def _unknown(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> Job:
 def _not_placed(
     job: Job, post: Post, verdict: Verdict, *, at: datetime, policy: CallPolicy, held_until: datetime | None
 ) -> Job:
-    after = with_post(job, replace(post, verdict=PostVerdict(verdict.kind.value)))
+    after = with_post(job, replace(post, verdict=verdict.kind))
     # A summary that says "placed" outweighs an answer that says it was not; so does one of a newer POST.
     if job.state not in _OPEN or not _is_current(job, post) or post.outcome is not None:
         return after
@@ -193,7 +184,7 @@ def summarised(job: Job, number: int, outcome: Outcome, *, at: datetime, policy:
         )
     if post.outcome is not None:
         return job
-    matched = post.verdict is PostVerdict.PLACED
+    matched = post.verdict is VerdictKind.PLACED
     session_id = outcome.session_id or post.session_id if matched else post.session_id or outcome.session_id
     known = replace(post, outcome=outcome, session_id=session_id)
     after = with_post(job, known)
@@ -238,13 +229,13 @@ def found_placed(
         raise IllegalMoveError(
             job.id, state=job.state.value, move=f"take the session of its POST {number}: none is recorded"
         )
-    if post.verdict in _NOT_PLACED or post.session_id not in {None, session_id}:
+    if post.verdict in NOBODY_CALLED or post.session_id not in {None, session_id}:
         return job
-    is_news = post.verdict not in {PostVerdict.CREATED, PostVerdict.PLACED}
+    is_news = post.verdict not in {VerdictKind.CREATED, VerdictKind.PLACED}
     known = replace(post, session_id=session_id, charge=charge or post.charge)
     if is_news and post.outcome is None:
         known = replace(
-            known, verdict=PostVerdict.PLACED, answered_at=post.answered_at or at, message="found in the log of 8x8"
+            known, verdict=VerdictKind.PLACED, answered_at=post.answered_at or at, message="found in the log of 8x8"
         )
     if outcome is not None and post.outcome is None:
         return summarised(with_post(job, known), number, outcome, at=at, policy=policy)
@@ -274,10 +265,10 @@ def mismatched(job: Job, number: int, *, session_id: str, at: datetime, policy: 
     Nothing says any more that this POST was placed: it is in doubt again. What its own answer said stands.
     """
     post = job.post(number)
-    if post is None or post.verdict is not PostVerdict.PLACED or post.session_id != session_id or post.outcome:
+    if post is None or post.verdict is not VerdictKind.PLACED or post.session_id != session_id or post.outcome:
         return job
     message = "the session that was taken for it is of another call"
-    after = with_post(job, replace(post, verdict=PostVerdict.UNKNOWN, session_id=None, message=message))
+    after = with_post(job, replace(post, verdict=VerdictKind.UNKNOWN, session_id=None, message=message))
     if job.state is S.SUBMITTED and _is_current(job, post):
         return into_doubt(after, at=at, reason=message, policy=policy)
     return after

@@ -16,6 +16,7 @@ from voiceflow_worker.model.numbers.time_zone import zone_named
 from voiceflow_worker.model.reports.charge import Charge
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.model.reports.verdict import NOBODY_CALLED, VerdictKind
 
 
 class JobState(StrEnum):
@@ -62,22 +63,8 @@ FINAL_STATES = frozenset(
 )
 
 
-class PostVerdict(StrEnum):
-    """What is known about one POST of a job."""
-
-    CREATED = "created"
-    REFUSED = "refused"
-    NOT_SENT = "not_sent"
-    TURNED_AWAY = "turned_away"
-    UNKNOWN = "unknown"
-    PLACED = "placed"
-    """Evidence other than the answer says so: the log export, or a person."""
-    NOT_PLACED = "not_placed"
-    """Evidence other than the answer says so: the log export, or a person."""
-
-
-_DID_NOT_RING = frozenset({PostVerdict.REFUSED, PostVerdict.NOT_SENT, PostVerdict.TURNED_AWAY, PostVerdict.NOT_PLACED})
-_PLACED = frozenset({PostVerdict.CREATED, PostVerdict.PLACED})
+_DID_NOT_RING = NOBODY_CALLED | {VerdictKind.NOT_PLACED}
+_PLACED = frozenset({VerdictKind.CREATED, VerdictKind.PLACED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +91,7 @@ class Post:
     valid_until: datetime
     redial: int = 0
     answered_at: datetime | None = None
-    verdict: PostVerdict | None = None
+    verdict: VerdictKind | None = None
     code: int | None = None
     message: str | None = None
     session_id: str | None = None

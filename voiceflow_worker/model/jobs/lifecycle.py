@@ -20,11 +20,11 @@ from voiceflow_worker.model.jobs.job import (
     Note,
     NoteKind,
     Post,
-    PostVerdict,
 )
 from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
+from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.model.text.moment import in_words
 
 S = JobState
@@ -62,7 +62,7 @@ MOVES: dict[MoveName, frozenset[JobState]] = {
 """From which states each deliberate move may start. What answers and summaries do stands in `evidence`: they are facts,
 not wishes, and are taken in every state."""
 
-KEPT_POSTS = {PostVerdict.NOT_SENT: 10, PostVerdict.TURNED_AWAY: 50}
+KEPT_POSTS = {VerdictKind.NOT_SENT: 10, VerdictKind.TURNED_AWAY: 50}
 """How many POSTs a job keeps that sent nothing, or were turned away unread: an outage of hours, or a day of 429s, must
 not grow the record without end."""
 
@@ -204,7 +204,7 @@ def resolve(job: Job, *, placed: bool, at: datetime, witnessed: datetime, note: 
         until = post.valid_until + policy.clock_skew
         if witnessed <= until:
             raise TooEarlyError(job.id, state=job.state.value, until=until)
-    verdict = PostVerdict.PLACED if placed else PostVerdict.NOT_PLACED
+    verdict = VerdictKind.PLACED if placed else VerdictKind.NOT_PLACED
     known = with_post(job, replace(post, verdict=verdict, answered_at=post.answered_at or at, message=note))
     known = replace(known, notes=(*known.notes, Note(at=at, kind=NoteKind.RESOLVED, text=note)))
     if placed:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from voiceflow_worker.model.jobs.evidence import answered, summarised
-from voiceflow_worker.model.jobs.job import Job, JobState, NoteKind, Post, PostVerdict
+from voiceflow_worker.model.jobs.job import Job, JobState, NoteKind, Post
 from voiceflow_worker.model.jobs.lifecycle import (
     by_placed_post,
     ended,
@@ -17,22 +17,21 @@ from voiceflow_worker.model.jobs.lifecycle import (
 )
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.setback import REASON, is_noted, spanning
-from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
+from voiceflow_worker.model.reports.verdict import ANSWERS, Verdict, VerdictKind
 
 S = JobState
 
 _WAITS = frozenset({S.QUEUED, S.LEASED})
 _NOT_CALLED = _WAITS | {S.FAILED, S.EXPIRED, S.CANCELLED}
-_ANSWERS = frozenset(VerdictKind)
 _WEIGHT = {
     None: 0,
-    PostVerdict.UNKNOWN: 1,
-    PostVerdict.NOT_PLACED: 2,
-    PostVerdict.PLACED: 3,
-    PostVerdict.REFUSED: 4,
-    PostVerdict.NOT_SENT: 4,
-    PostVerdict.TURNED_AWAY: 4,
-    PostVerdict.CREATED: 5,
+    VerdictKind.UNKNOWN: 1,
+    VerdictKind.NOT_PLACED: 2,
+    VerdictKind.PLACED: 3,
+    VerdictKind.REFUSED: 4,
+    VerdictKind.NOT_SENT: 4,
+    VerdictKind.TURNED_AWAY: 4,
+    VerdictKind.CREATED: 5,
 }
 """An answer to the POST outweighs what others say of it, and CREATED outweighs everything."""
 
@@ -90,7 +89,7 @@ def _merged(known: Post, post: Post) -> Post:
     """One POST with the evidence of both records of it. The first outcome stands, as for a second summary."""
     best, less = (post, known) if _WEIGHT[post.verdict] > _WEIGHT[known.verdict] else (known, post)
     # A session that was matched to the POST yields to an answer that says it was not placed.
-    is_denied = less.verdict is PostVerdict.PLACED and not best.was_placed
+    is_denied = less.verdict is VerdictKind.PLACED and not best.was_placed
     return replace(
         known,
         verdict=best.verdict,
@@ -127,9 +126,9 @@ def _with_post_of(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> 
         job = spanning(job, known, post, at=at)
         known = job.post(post.number) or known
     merged = _merged(known, post)
-    if merged.verdict is not known.verdict and merged.verdict is not None and merged.verdict.value in _ANSWERS:
+    if merged.verdict is not known.verdict and merged.verdict in ANSWERS:
         verdict = Verdict(
-            kind=VerdictKind(merged.verdict.value),
+            kind=merged.verdict,
             message=merged.message or "",
             code=merged.code,
             session_id=merged.session_id,

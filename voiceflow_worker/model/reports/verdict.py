@@ -1,4 +1,4 @@
-"""What one POST to 8x8 came to: the answer of the gateway, the question of the engine."""
+"""Verdicts: the result of one POST to 8x8, as the gateway gives it and the engine takes it."""
 
 from __future__ import annotations
 
@@ -9,19 +9,32 @@ from enum import StrEnum
 
 
 class VerdictKind(StrEnum):
-    """What may be believed about one POST once it is over."""
+    """What is known about one POST. A gateway gives the first five; other evidence gives the last two."""
 
     CREATED = "created"
     """8x8 answered CREATED with a session id: the call is placed."""
     REFUSED = "refused"
-    """8x8 answered NOT_CREATED with a code: nobody was called, and the same body will not do better."""
+    """8x8 answered NOT_CREATED with a code: nobody was called, and the same body would be refused again."""
     NOT_SENT = "not_sent"
     """Provably no byte of the POST left (refused, DNS, TLS, no connection): nobody was called; try again."""
     TURNED_AWAY = "turned_away"
     """8x8 answered before reading the call (401, 403, 404, 307, 308, 425, 429, a platform error): nobody was called;
     try again."""
     UNKNOWN = "unknown"
-    """The call may have been placed. Only evidence settles it; it is never sent again by time."""
+    """The call may have been placed. Only evidence settles it; it is never sent again because time has passed."""
+    PLACED = "placed"
+    """The log export, or a person, says that the call was placed."""
+    NOT_PLACED = "not_placed"
+    """The log export, or a person, says that the call was not placed."""
+
+
+PostVerdict = VerdictKind
+"""An older public name of `VerdictKind`."""
+
+NOBODY_CALLED = frozenset({VerdictKind.REFUSED, VerdictKind.NOT_SENT, VerdictKind.TURNED_AWAY})
+"""Answers that prove that nobody was called."""
+ANSWERS = NOBODY_CALLED | {VerdictKind.CREATED, VerdictKind.UNKNOWN}
+"""The kinds that a gateway gives."""
 
 
 class NotSentCause(StrEnum):
