@@ -1,10 +1,10 @@
-"""Press 1 to confirm your appointment, 2 to move it, 3 to cancel. Who does not answer is called again, twice at most.
+"""Appointments by phone: 1 confirms, 2 moves, 3 cancels. People who do not answer are called again, twice at most.
 
 Runs alone: a sandbox in this process stands in for 8x8 and for the people, and calls nobody.
 
     python examples/appointment.py
 
-The menu is `appointment`, the campaign appointments.csv; the menu needs no code, for all that it says is in the rows.
+The menu is `appointment`, the campaign appointments.csv. The menu needs no code, because its texts are in the rows.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ appointment = Menu(
     "appointment",
     prompt="Hello {name}. Your appointment is {time}. To confirm it press 1, to move it press 2, to cancel it press 3.",
     voice_profile="en-US-BenjaminRUS",
-    again="Sorry, that is no choice.",
+    again="Sorry, that is not a valid choice.",
     fallback=End("We will call you again about it. Goodbye."),
 )
 move = Menu(
@@ -73,7 +73,7 @@ MEANING = {
 
 
 def answer_of(job: Job) -> str:
-    """What somebody answered: by the last key that they pressed, and the menu that had asked."""
+    """The answer of a person, by the last key and its menu."""
     presses = job.last_post.presses if job.last_post is not None else ()
     return MEANING.get((presses[-1].menu, presses[-1].digits), "no answer") if presses else "no answer"
 
@@ -84,7 +84,7 @@ AUTHORIZATION = "Bearer whatever-was-registered-with-the-webhook"
 CAMPAIGN = Path(__file__).parent / "appointments.csv"
 BATCH = "appointments"
 SPEED = 1800
-"""How much quicker than life the calls go, and the time between them: a quarter of an hour is half a second."""
+"""How much faster than real time the calls and their redials go: 15 minutes are half a second."""
 S = SessionStatus
 PEOPLE = {
     "+6587654321": [Script(outcome=S.COMPLETED, keys=["1"])],
@@ -95,11 +95,11 @@ PEOPLE = {
     "+6587654326": [Script(outcome=S.NO_ANSWER)],
     "+6587654327": [Script(outcome=S.COMPLETED, keys=["5", None, "hangup"])],
 }
-"""What becomes of the calls to each of them."""
+"""The outcomes of the calls to each person."""
 
 
 async def try_out(store: Store) -> Sandbox:
-    """Call everybody in a sandbox, and give it back: its ledger tells whose phone rang, and how often."""
+    """Call everybody in a sandbox, and return it with its ledger."""
     options = CampaignOptions(
         template=opening_template(appointment),
         menu=appointment.name,
@@ -120,7 +120,7 @@ async def try_out(store: Store) -> Sandbox:
 
 
 async def main() -> None:
-    """Try it out, and tell what happened."""
+    """Try it out, and print the results."""
     async with open_store("memory://") as store:
         await try_out(store)
         for job in await CallQueue(store).find(batch_id=BATCH):

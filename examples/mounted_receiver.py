@@ -1,7 +1,7 @@
-"""The webhook receiver within your own web app: your routes, your lifespan, your metrics, and calls that end.
+"""The webhook receiver in your own web app, with your routes, lifespan and metrics.
 
-Runs alone: a sandbox in this process stands in for 8x8, and calls nobody. The app is Starlette's; FastAPI is one, so
-all of this is the same there.
+Runs alone: a sandbox in this process stands in for 8x8, and calls nobody. The app is a Starlette
+app. FastAPI is based on Starlette, so everything works there too.
 
     python examples/mounted_receiver.py
 """
@@ -29,7 +29,7 @@ AUTHORIZATION = "Bearer whatever-was-registered-with-the-webhook"
 
 
 def make_app() -> Starlette:
-    """An app as it may be there already, with the receiver mounted under /calls."""
+    """An existing app, with the receiver mounted under /calls."""
     registry = CollectorRegistry()
     visits = Counter("shop_visits", "Visits of the front page.", registry=registry)
 
@@ -47,7 +47,7 @@ def make_app() -> Starlette:
             # Its counters join yours, so it needs no /metrics of its own.
             receiver = receiver_app(store, secret=AUTHORIZATION, registry=registry, metrics=False)
             app.router.routes.append(Mount("/calls", app=receiver))
-            # A server runs only the lifespan of the outermost app: here workers learn that somebody listens.
+            # A server runs only the lifespan of the outermost app, so the receiver's heartbeat starts here.
             async with present(Heartbeats(store), name="shop"):
                 yield
 
@@ -55,7 +55,7 @@ def make_app() -> Starlette:
 
 
 async def main() -> None:
-    """Serve the app, call somebody, and look at what the app knows then."""
+    """Serve the app, make a call, and print what the app knows."""
     app = make_app()
     async with serving(app) as address, httpx.AsyncClient(base_url=address.url) as browser:
         queue = CallQueue(app.state.store)
@@ -70,7 +70,7 @@ async def main() -> None:
 
         print((await browser.get("/")).text)
         job = await queue.get(job.id)
-        print(f"the call is {job.state}: {job.outcome.status_text if job.outcome else 'nobody knows yet'}")
+        print(f"the call is {job.state}: {job.outcome.status_text if job.outcome else 'not known yet'}")
         for line in (await browser.get("/metrics")).text.splitlines():
             if line.startswith(("shop_visits_total", "voiceflow_webhook_summaries_total")):
                 print(line)

@@ -1,11 +1,11 @@
-"""An alarm goes down a rota, one call after the other, until somebody presses 1 to take it.
+"""An on-call alert: people on a rota are called one after the other until somebody presses 1.
 
 Runs alone: a sandbox in this process stands in for 8x8 and for the people, and calls nobody.
 
     python examples/on_call_alert.py
 
-For real, beside `voiceflow worker` and `voiceflow serve --ivr on_call_alert:alarm` on the same store, it calls these
-numbers, from the number that VOICEFLOW_SOURCE names; exit 1 when nobody took it:
+With --for-real it calls these numbers from VOICEFLOW_SOURCE. It needs `voiceflow worker` and
+`voiceflow serve --ivr on_call_alert:alarm` on the same store. The exit code is 1 when nobody took the alarm:
 
     python examples/on_call_alert.py --for-real incident-42 "The database is full" +6587654321 +6587654322
 """
@@ -37,29 +37,29 @@ from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.orders.script import Script
 from voiceflow_worker.webhooks import PATH, receiver_app
 
-# -- the menu, and the way down the rota ------------------------------------------------------------------------------
+# -- the menu and the rota --------------------------------------------------------------------------------------------
 
 alarm = Menu(
     "alarm",
     prompt="This is an alarm. {text}. To take it press 1, to pass it on press 2.",
     voice_profile="en-US-BenjaminRUS",
-    again="Sorry, that is no choice.",
+    again="Sorry, that is not a valid choice.",
     fallback=End("The alarm goes to the next person."),
 )
 alarm.on("1", goto=End("Thank you. It is yours."))
 alarm.on("2", goto=End("Thank you. It goes to the next person."))
 
 RINGS_WITHIN = timedelta(minutes=1)
-"""A call that could not be placed so soon is not placed at all: the next person's turn has come."""
+"""A call that could not be placed in this time is not placed, because the next person is called."""
 PATIENCE = timedelta(minutes=4)
-"""How long one person may take, from the enqueuing to the end of the call."""
+"""The time for one person, from enqueueing to the end of the call."""
 
 
 async def alert(queue: CallQueue, *, incident: str, text: str, source: str, rota: Sequence[str]) -> Job | None:
-    """Call one after the other until somebody takes the alarm; gives their call, None if nobody took it.
+    """Call one person after the other until somebody takes the alarm; returns their call, or None.
 
-    Each call has the incident and the number as its unique key: asked again for the same incident, also after a crash,
-    this goes on where it was, and rings nobody a second time.
+    Each call has the incident and the number as its unique key. Run again for the same incident, also after a crash,
+    this continues where it was, and calls nobody a second time.
     """
     data, called = {"text": text}, list[str]()
     for number in rota:
@@ -74,14 +74,14 @@ async def alert(queue: CallQueue, *, incident: str, text: str, source: str, rota
         called.append(job.id)
         with suppress(OutcomeTimeoutError):
             await queue.wait_for_outcome(job.id, timeout=PATIENCE)
-        for job_id in called:  # all of them: whoever was given up may have pressed 1 since
+        for job_id in called:  # all of them: an earlier person may have pressed 1 late
             if has_taken(job := await queue.get(job_id)):
                 return job
     return None
 
 
 def has_taken(job: Job) -> bool:
-    """Whether the person pressed 1. Keys are stored at once, so this needs no summary of the call."""
+    """Whether the person pressed 1. Keys are stored at once, before the summary of the call."""
     return any(press.digits == "1" for post in job.posts for press in post.presses)
 
 
@@ -90,7 +90,7 @@ def has_taken(job: Job) -> bool:
 AUTHORIZATION = "Bearer whatever-was-registered-with-the-webhook"
 SOURCE = "+6531234567"
 SPEED = 200
-"""How much quicker than life the calls go."""
+"""How much faster than real time the calls go."""
 ROTA = {
     "+6587654321": Script(outcome=SessionStatus.NO_ANSWER),
     "+6587654322": Script(outcome=SessionStatus.COMPLETED, keys=["2"]),
@@ -99,11 +99,11 @@ ROTA = {
     "+6587654325": Script(outcome=SessionStatus.COMPLETED, keys=["7", "1"]),
     "+6587654326": Script(outcome=SessionStatus.COMPLETED, keys=["1"]),
 }
-"""What each of them does when the phone rings."""
+"""The reaction of each person when the phone rings."""
 
 
 async def try_out(store: Store) -> tuple[Sandbox, Job | None]:
-    """Raise an alarm in a sandbox, stop it while the second phone rings, raise it again; who took it."""
+    """Raise an alarm in a sandbox, stop it while the second phone rings, and raise it again."""
     queue = CallQueue(store)
     raised = {"incident": "incident-42", "text": "The database is full", "source": SOURCE}
     receiver = receiver_app(store, secret=AUTHORIZATION, on_event=MenuEvents(store, alarm))
@@ -126,8 +126,8 @@ async def try_out(store: Store) -> tuple[Sandbox, Job | None]:
     return sandbox, took
 
 
-async def tell() -> None:
-    """Try it out, and tell what happened."""
+async def report() -> None:
+    """Try it out, and print the results."""
     async with open_store("memory://") as store:
         sandbox, took = await try_out(store)
         print("The program was stopped while the second phone rang, and started again.")
@@ -142,7 +142,7 @@ async def tell() -> None:
 
 
 async def raise_alarm(incident: str, text: str, *rota: str) -> None:
-    """Call people for real, through the workers and receivers of the store."""
+    """Call people through the workers and receivers of the store."""
     settings = load_settings()
     if settings.source is None:
         sys.exit("set VOICEFLOW_SOURCE to the number that calls")
@@ -159,6 +159,6 @@ if __name__ == "__main__":
         case ["--for-real", incident, text, first, *others]:
             asyncio.run(raise_alarm(incident, text, first, *others))
         case []:
-            asyncio.run(tell())
+            asyncio.run(report())
         case _:
             sys.exit(__doc__)

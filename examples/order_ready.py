@@ -1,10 +1,10 @@
-"""Hand in one call from Python, send it, look at what became of it.
+"""One call from Python: enqueued, sent, and queried.
 
 Runs alone: a sandbox in this process stands in for 8x8, and calls nobody.
 
     python examples/order_ready.py
 
-With --for-real it phones the number given, with the account that VOICEFLOW_API_KEY and VOICEFLOW_SUB_ACCOUNT name:
+With --for-real it calls the given number, with the account in VOICEFLOW_API_KEY and VOICEFLOW_SUB_ACCOUNT:
 
     python examples/order_ready.py --for-real +6587654321 +6531234567
 """
@@ -22,7 +22,7 @@ from voiceflow_worker.sandbox import Sandbox
 
 
 async def call(store_url: str, client: VoiceClient, *, destination: str, source: str) -> None:
-    """Hand one call in, send it, look at it."""
+    """Enqueue one call, send it, and query it."""
     flow = (
         CallFlow.call(destination, source=source)
         .say("Your order is ready.", voice_profile="en-IE-EmilyNeural")
@@ -33,9 +33,9 @@ async def call(store_url: str, client: VoiceClient, *, destination: str, source:
         job = await queue.enqueue(flow, unique_key="order-42", valid_for=timedelta(hours=2))
         print(f"{job.id} to {job.destination} is {job.state}")
 
-        # The same key and the same flow are the same call: asking twice calls once.
+        # The same key with the same flow is the same call.
         again = await queue.enqueue(flow, unique_key="order-42", valid_for=timedelta(hours=2))
-        print(f"asked for again: {'the same call' if again.id == job.id else 'another call'}")
+        print(f"enqueued again: {'the same call' if again.id == job.id else 'another call'}")
 
         async with client as voice:
             await Worker(store, voice, rate=10, concurrency=50).drain()
@@ -45,7 +45,7 @@ async def call(store_url: str, client: VoiceClient, *, destination: str, source:
 
 
 async def main() -> None:
-    """Against a sandbox, unless it is for real."""
+    """Call through a sandbox, or with --for-real through 8x8."""
     with TemporaryDirectory() as folder:
         store_url = f"sqlite:///{Path(folder) / 'calls.db'}"
         match sys.argv[1:]:

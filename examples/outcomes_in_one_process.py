@@ -1,7 +1,7 @@
-"""A worker and the webhook receiver in one process: several calls are sent, and their outcomes come in.
+"""A worker and the webhook receiver in one process.
 
-Runs alone: a sandbox in this process stands in for 8x8, and calls nobody. Two calls are scripted: one line is busy,
-one person does not answer.
+Runs alone: a sandbox in this process stands in for 8x8, and calls nobody. By a script, one line is busy and one person
+does not answer.
 
     python examples/outcomes_in_one_process.py
 """
@@ -37,7 +37,7 @@ async def main() -> None:
         queue = CallQueue(store)
         await queue.enqueue_many([reminder(destination, name) for destination, name in NAMES.items()])
 
-        # The heartbeats tell the worker that somebody listens: its drain then waits for the summaries.
+        # The heartbeats show the worker that a receiver runs, so that its drain waits for the summaries.
         receiver = webhook_app(Settler(store, CallPolicy()), secret=AUTHORIZATION, heartbeats=Heartbeats(store))
         async with serving(receiver) as address:
             sandbox = Sandbox(webhook=address.url + PATH, webhook_secret=AUTHORIZATION, speed=50)
@@ -48,7 +48,7 @@ async def main() -> None:
                 await Worker(store, voice, rate=10).drain()
 
         for job in await queue.find(batch_id="tomorrow"):
-            ended = job.outcome.status_text if job.outcome else "nobody knows yet"
+            ended = job.outcome.status_text if job.outcome else "not known yet"
             print(f"{NAMES[job.destination]}: {job.state} ({ended})")
 
 

@@ -1,4 +1,4 @@
-"""What became of each call, as it happens: a stream, a hook, and one call waited for.
+"""The outcomes of calls in three ways: a stream, a hook, and waiting for one call.
 
 Runs alone: a sandbox in this process stands in for 8x8, and calls nobody. One line is busy at first, and called again.
 
@@ -40,28 +40,28 @@ def reminder(destination: str) -> CallRequest:
     return CallRequest(flow=flow, redial=AGAIN, data={"name": NAMES[destination]})
 
 
-async def tell(queue: CallQueue, calls: int) -> None:
-    """Print outcomes until all calls have ended. Under its name this consumer would go on here after a restart."""
+async def show(queue: CallQueue, calls: int) -> None:
+    """Print outcomes until all calls have ended. After a restart, a consumer of this name would go on here."""
     async with queue.outcomes(consumer="screen") as outcomes:
-        async for told in outcomes:
-            name = (told.job.data or {}).get("name")
-            how = told.outcome.status_text if told.outcome else told.job.reason
-            print(f"{told.type}: {name} ({how}), the call is {told.state}")
-            calls -= told.state.is_final
+        async for outcome in outcomes:
+            name = (outcome.job.data or {}).get("name")
+            how = outcome.outcome.status_text if outcome.outcome else outcome.job.reason
+            print(f"{outcome.type}: {name} ({how}), the call is {outcome.state}")
+            calls -= outcome.state.is_final
             if not calls:
                 return
 
 
 async def main() -> None:
-    """Two calls, told in three ways."""
+    """Make two calls, and receive their outcomes in three ways."""
     billed: list[str] = []
     async with open_store("memory://") as store:
         queue = CallQueue(store)
         hooks = OutcomeHooks(store)
 
         @hooks.on_outcome(name="billing")
-        async def bill(told: CallOutcome) -> None:
-            billed.append(told.id)  # a real one keeps the id with the bill: what is told again is not billed again
+        async def bill(outcome: CallOutcome) -> None:
+            billed.append(outcome.id)  # a real system keeps the id with the bill, so that nothing is billed twice
 
         first, _ = await queue.enqueue_many([reminder(destination) for destination in NAMES])
         async with serving(receiver_app(store, secret=AUTHORIZATION)) as address:
@@ -74,9 +74,9 @@ async def main() -> None:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(worker.run())
                     group.create_task(hooks.run())
-                    telling = group.create_task(tell(queue, len(NAMES)))
+                    showing = group.create_task(show(queue, len(NAMES)))
                     job = await queue.wait_for_outcome(first.job.id, timeout=timedelta(seconds=30))
-                    await telling
+                    await showing
                     await hooks.caught_up()
                     hooks.stop()
                     worker.stop()

@@ -1,6 +1,6 @@
-"""A restaurant's phone: three levels of menus, back to the main menu, opening hours, a person to speak to.
+"""A restaurant's phone: three levels of menus, opening hours, and a person to speak to.
 
-People call in, or are called. Runs alone: a sandbox in this process stands in for 8x8 and for the people.
+Guests call in, or are called. Runs alone: a sandbox in this process stands in for 8x8 and for the guests.
 
     python examples/restaurant.py
 
@@ -47,7 +47,7 @@ main = Menu(
     "main",
     prompt="Welcome. To book a table press 1, for our opening hours press 2, to speak to us press 3, to end press 9.",
     voice_profile="en-US-BenjaminRUS",
-    again="Sorry, that is no choice.",
+    again="Sorry, that is not a valid choice.",
     fallback=End("Goodbye."),
     inbound=True,
 )
@@ -64,7 +64,7 @@ people.on("0", goto=main)
 
 @main.on("3", leads_to=[TO_DESK, CLOSED])
 def speak(caller: Caller) -> CallFlow | str:
-    """To the desk, while somebody is there."""
+    """Connect to the desk during opening hours."""
     return TO_DESK if HOURS.is_open(caller.now) else CLOSED
 
 
@@ -80,13 +80,13 @@ def book(caller: Caller) -> End | Again:
 
 
 bookings: dict[str | None, tuple[str | None, date, int]] = {}
-"""Your booking system. By session, so that a handler which runs again after a crash books nothing twice."""
+"""Your booking system, by session: a handler that runs again after a crash books nothing twice."""
 
 # -- the menus in use -------------------------------------------------------------------------------------------------
 
 AUTHORIZATION = "Bearer whatever-was-registered-with-the-webhook"
 SPEED = 200
-"""How much quicker than life the calls go."""
+"""How much faster than real time the calls go."""
 CALLED: dict[str, list[str | None]] = {
     "+6587654321": ["1", "1", "4#"],
     "+6587654322": ["2", "1", "9", "1", "2", "12#"],
@@ -94,9 +94,9 @@ CALLED: dict[str, list[str | None]] = {
     "+6587654324": ["7", "1", "2", "0#", "1", "2", "40#", "*#", "6#"],
     "+6587654325": [None],
 }
-"""What the guests press who are called."""
+"""The keys of the guests who are called."""
 CALLING = {"+6587654331": ["1", "2", "2#"], "+6587654332": ["2", "hangup"]}
-"""What the guests press who call in."""
+"""The keys of the guests who call in."""
 
 
 def invitation(number: str) -> CallRequest:
@@ -106,7 +106,7 @@ def invitation(number: str) -> CallRequest:
 
 
 async def try_out(store: Store) -> tuple[Sandbox, list[InboundEntry]]:
-    """Call guests in a sandbox, let others call in; its ledger tells what they heard."""
+    """Call guests in a sandbox, and let others call in."""
     await CallQueue(store).enqueue_many([invitation(number) for number in CALLED])
     receiver = receiver_app(store, secret=AUTHORIZATION, on_event=MenuEvents(store, main))
     async with serving(receiver) as address:
@@ -123,18 +123,20 @@ async def try_out(store: Store) -> tuple[Sandbox, list[InboundEntry]]:
     return sandbox, visits
 
 
-async def tell() -> None:
-    """Try it out, and tell what happened."""
+async def report() -> None:
+    """Try it out, and print the results."""
     async with open_store("memory://") as store:
         sandbox, visits = await try_out(store)
+        lines: list[str] = []
         for entry in (*sandbox.ledger, *visits):
-            who = entry.source if isinstance(entry, InboundEntry) else entry.destination
+            guest = entry.source if isinstance(entry, InboundEntry) else entry.destination
             heard = shorten(entry.heard[-1], 60, placeholder=" …")
             last = f"connected to {entry.bridged_to}" if entry.bridged_to else f"heard last: {heard}"
-            print(f"{who} pressed {' '.join(key or '-' for key in entry.pressed) or 'nothing'}; {last}")
+            lines.append(f"{guest} pressed {' '.join(key or '-' for key in entry.pressed) or 'nothing'}; {last}")
+        print("\n".join(sorted(lines)))
         for number, on, count in sorted(bookings.values(), key=str):
             print(f"booked: a table for {count} on {on}, for {number}")
 
 
 if __name__ == "__main__":
-    asyncio.run(tell())
+    asyncio.run(report())

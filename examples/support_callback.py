@@ -1,4 +1,4 @@
-"""Support returns a call: press 1 to be connected to the desk, 2 to be called later. A menu of one level.
+"""A support callback, with a menu of one level: 1 connects to the desk, 2 asks for a later call.
 
 Runs alone: a sandbox in this process stands in for 8x8 and for the people, and calls nobody.
 
@@ -44,7 +44,7 @@ callback = Menu(
     "callback",
     prompt="Hello {name}. We return your call about {subject}. To be connected press 1, to be called later press 2.",
     voice_profile="en-US-BenjaminRUS",
-    again="Sorry, that is no choice.",
+    again="Sorry, that is not a valid choice.",
     fallback=End("Please call us when it suits you. Goodbye."),
 )
 callback.on("1", goto=CallFlow.bridge(source=OURS, destination=DESK))
@@ -52,8 +52,8 @@ callback.on("1", goto=CallFlow.bridge(source=OURS, destination=DESK))
 
 @callback.on("2", leads_to=[PROMISE])
 async def later(caller: Caller) -> End:
-    """The later call is a new job. It stands in the store before the caller hears of it."""
-    if (job := caller.job) is not None:  # None: the menu is played in the terminal, and nobody is to be called
+    """Enqueue the later call, before the caller hears the promise."""
+    if (job := caller.job) is not None:  # None when the menu is played in the terminal
         async with open_store(load_settings().store) as store:
             await CallQueue(store, job.queue).enqueue(
                 callback.call(job.destination, source=job.source, data=caller.data),
@@ -61,7 +61,7 @@ async def later(caller: Caller) -> End:
                 data=caller.data,
                 batch_id=job.batch_id,
                 not_before=caller.now + LATER,
-                unique_key=f"{job.id}-later",  # the handler may run again after a crash: one call, all the same
+                unique_key=f"{job.id}-later",  # one later call, even if the handler runs again after a crash
             )
     return PROMISE
 
@@ -71,7 +71,7 @@ async def later(caller: Caller) -> End:
 AUTHORIZATION = "Bearer whatever-was-registered-with-the-webhook"
 BATCH = "callbacks"
 SPEED = 200
-"""How much quicker than life the calls go."""
+"""How much faster than real time the calls go."""
 PEOPLE = {
     "+6587654321": Script(outcome=SessionStatus.COMPLETED, keys=["1"]),
     "+6587654322": Script(outcome=SessionStatus.COMPLETED, keys=["2"]),
@@ -80,7 +80,7 @@ PEOPLE = {
     "+6587654325": Script(outcome=SessionStatus.COMPLETED, keys=["hangup"]),
     "+6587654326": Script(outcome=SessionStatus.NO_ANSWER),
 }
-"""What each of them does when the phone rings."""
+"""The reaction of each person when the phone rings."""
 
 
 def callback_to(number: str, *, name: str, subject: str) -> CallRequest:
@@ -91,7 +91,7 @@ def callback_to(number: str, *, name: str, subject: str) -> CallRequest:
 
 
 async def try_out(store: Store) -> Sandbox:
-    """Call everybody in a sandbox, and give it back: its ledger tells whose phone rang."""
+    """Call everybody in a sandbox, and return it with its ledger."""
     requests = [
         callback_to(number, name=f"Customer {place}", subject="your order")
         for place, number in enumerate(PEOPLE, start=1)
@@ -108,9 +108,9 @@ async def try_out(store: Store) -> Sandbox:
 
 
 async def main() -> None:
-    """Try it out, and tell what happened."""
+    """Try it out, and print the results."""
     with TemporaryDirectory() as folder:
-        # The handler finds the store in the settings, as it does under `voiceflow serve`.
+        # The handler finds the store in the settings, as under `voiceflow serve`.
         os.environ["VOICEFLOW_STORE"] = f"sqlite:///{Path(folder) / 'calls.db'}"
         async with open_store(load_settings().store) as store:
             sandbox = await try_out(store)
@@ -121,7 +121,7 @@ async def main() -> None:
                     hours = (job.not_before - job.created_at) / timedelta(hours=1)
                     print(f"{name} is called again in {hours:.0f} hours ({job.state})")
                     continue
-                ended = job.outcome.status_text if job.outcome else "nobody knows yet"
+                ended = job.outcome.status_text if job.outcome else "not known yet"
                 desk = f", connected to {connected[job.destination]}" if connected[job.destination] else ""
                 print(f"{name}: {job.state} ({ended}), pressed {job.digits or 'nothing'}{desk}")
 

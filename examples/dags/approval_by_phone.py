@@ -1,6 +1,6 @@
-"""Ask a person by telephone before something that cannot be taken back; 1 goes on, 2 ends the run in order.
+"""An approval by phone before an irreversible step: 1 goes on, 2 ends the run without an error.
 
-`voiceflow serve` takes the key press and puts it into the store: nothing calls into Airflow.
+`voiceflow serve` stores the key press. Airflow needs no open port.
 """
 
 from __future__ import annotations
@@ -30,6 +30,6 @@ with DAG(
 
     @task
     def send_invoices() -> None:
-        """What was approved."""
+        """Send the approved invoices."""
 
     approved >> send_invoices()

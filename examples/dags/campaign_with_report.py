@@ -1,4 +1,4 @@
-"""A campaign from a file, and a report of it: who was reached, which keys were pressed, what is left."""
+"""A campaign from a file, and a report of its outcomes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ with DAG(
     campaign = VoiceCampaignOperator(
         task_id="campaign",
         file="{{ params.file }}",
-        say="Hello {{ name }}. Our shop moves next week.",  # filled for each row; Airflow does not touch it
+        say="Hello {{ name }}. Our shop moves next week.",  # rendered for each row, not by Airflow
         valid_for=timedelta(hours=8),
         skip_bad=True,
         deferrable=True,
@@ -27,10 +27,10 @@ with DAG(
     )
 
     @task
-    def report(told: dict[str, Any]) -> str:
-        """The numbers as a sentence; send it wherever your reports go."""
-        rate = "nobody yet" if told["answer_rate"] is None else f"{told['answer_rate']:.0%}"
-        sentence = f"{told['total']} calls, {rate} answered, {told['rows']['rejected']} bad rows left out"
+    def report(result: dict[str, Any]) -> str:
+        """The figures as a sentence, for your reports."""
+        rate = "nobody yet" if result["answer_rate"] is None else f"{result['answer_rate']:.0%}"
+        sentence = f"{result['total']} calls, {rate} answered, {result['rows']['rejected']} bad rows left out"
         print(sentence)
         return sentence
 

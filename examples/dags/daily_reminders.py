@@ -1,6 +1,6 @@
-"""Every morning: remind people of their appointments, each by a call of its own.
+"""Daily reminders: every morning, one call for each appointment.
 
-The rows come from a table in SQLite; use the hook of your own database in their place. A retry, a lost worker or a
+The rows come from a table in SQLite; use the hook of your own database instead. A retry, a lost worker or a
 cleared task never calls a person a second time on the same day.
 """
 
@@ -26,22 +26,22 @@ with DAG(
 
     @task
     def appointments(params: dict[str, Any] | None = None) -> list[dict[str, str]]:
-        """Who is to be called, and what they are told: one mapping of operator parameters for each call."""
+        """The calls of the day: one mapping of operator parameters for each."""
         with closing(sqlite3.connect((params or {})["database"])) as database:
             found = database.execute("SELECT phone, name, at FROM appointments ORDER BY at").fetchall()
         return [{"destination": phone, "say": f"Hello {name}. You are expected at {at}."} for phone, name, at in found]
 
     call = VoiceCallOperator.partial(
         task_id="call",
-        valid_for=timedelta(hours=3),  # nobody is reminded in the evening of what was at noon
+        valid_for=timedelta(hours=3),  # no reminders after the appointment
         deferrable=True,
         poll_interval=5,
     ).expand_kwargs(appointments())
 
     @task(trigger_rule="all_done")
-    def tell(calls: list[dict[str, Any]]) -> dict[str, int]:
-        """How many were reached."""
+    def count(calls: list[dict[str, Any]]) -> dict[str, int]:
+        """Count the people who were reached."""
         reached = sum(1 for each in calls if each["state"] == "completed")
         return {"called": len(calls), "reached": reached}
 
-    tell(call.output)
+    count(call.output)

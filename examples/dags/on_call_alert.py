@@ -1,4 +1,4 @@
-"""When the nightly load fails, phone who is on call; if they do not press 1, phone the next."""
+"""An alert by phone when the nightly load fails: people on call are called until one of them presses 1."""
 
 from __future__ import annotations
 

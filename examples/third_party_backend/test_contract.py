@@ -1,4 +1,4 @@
-"""The backend keeps what a store must promise: `pip install . && pytest`."""
+"""The contract suite for this backend: `pip install . && pytest`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from voiceflow_worker.backends.contract import Opener, StoreContract
 
 
 class TestShelf(StoreContract):
-    """All of the suite; one theme alone is a class of its own, such as `LeaseContract`."""
+    """The whole suite. Each theme is also a class of its own, such as `LeaseContract`."""
 
     @pytest.fixture
     def opener(self, tmp_path: Path) -> Opener:
         """Open the store under test."""
-        # A name of its own for each test: empty when it begins, the same whenever it is opened.
+        # Each test has its own name: empty at first, and the same whenever it is opened.
         return lambda: open_store(f"shelf://{tmp_path.name}")

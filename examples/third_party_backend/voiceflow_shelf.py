@@ -1,7 +1,7 @@
-"""Stores on a shelf: `shelf://name` is the same store for all who open it in this process, until the process ends.
+"""Stores on a shelf: `shelf://name` is one store for this process, until the process ends.
 
-An example of a backend that does not come with voiceflow-worker. The work is done by the store in memory, which comes
-with it; one of your own implements the same three protocols (`Jobs`, `Control`, `Records`) with its own driver.
+This is an example of a third-party backend. It uses the memory store of voiceflow-worker. A real backend implements the
+three protocols (`Jobs`, `Control`, `Records`) with its own driver.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _shelf: dict[str, MemoryStore] = {}
 
 @dataclass(frozen=True)
 class ShelfStore:
-    """One store of the shelf, opened: what the port `Store` asks for, and nothing else."""
+    """One opened store of the shelf, with the members of the port `Store`."""
 
     url: str
     jobs: Jobs
@@ -31,12 +31,12 @@ class ShelfStore:
 
 @asynccontextmanager
 async def open_shelf(url: str, *, clock: Clock | None = None) -> AsyncGenerator[ShelfStore]:
-    """Open the store that the URL names; nothing happens before this is entered.
+    """Open the store of a URL. Nothing happens before this is entered.
 
-    `clock` replaces the clock of a store that is new. Raises StoreUnavailableError for a URL that names none.
+    `clock` replaces the clock of a store that is new. Raises StoreUnavailableError for a URL without a name.
     """
     name = urlsplit(url).netloc
     if not name:
-        raise StoreUnavailableError(f"{url!r} names no store: write shelf://name")
+        raise StoreUnavailableError(f"{url!r} has no name: write shelf://name")
     kept = _shelf.setdefault(name, MemoryStore(clock=clock))
     yield ShelfStore(url, kept.jobs, kept.control, kept.records, kept.clock)
