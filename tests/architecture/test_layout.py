@@ -8,8 +8,6 @@ import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 
-import pytest
-
 from tests.architecture.imports import circles, module_graph, modules, room_graph
 
 ROOT = Path(__file__).parents[2]
@@ -28,10 +26,10 @@ def place(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=place)
-def test_a_file_holds_one_thing(path: Path) -> None:
-    lines = len(path.read_text(encoding="utf-8").splitlines())
-    assert lines <= LONGEST_FILE, f"{place(path)} has {lines} lines: it holds more than one thing; divide it by role"
+def test_a_file_holds_one_thing() -> None:
+    lines = {place(path): len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES}
+    long = {path: count for path, count in lines.items() if count > LONGEST_FILE}
+    assert not long, "these files hold more than one thing: divide them by role"
 
 
 def test_a_room_has_about_a_dozen_files() -> None:
@@ -72,26 +70,25 @@ def test_the_name_of_a_public_class_stands_once() -> None:
     assert {name: places for name, places in homes.items() if len(places) > 1} == {}
 
 
-@pytest.mark.parametrize("path", WRITTEN, ids=place)
-def test_a_file_is_named_by_its_role(path: Path) -> None:
-    for name in (path.stem, path.parent.name):
-        words = set(name.split("_"))
-        assert not words & NAMES_THAT_SAY_NOTHING, f"{place(path)}: {name!r} does not say what is in it"
+def test_a_file_is_named_by_its_role() -> None:
+    vague = [
+        place(path)
+        for path in WRITTEN
+        if NAMES_THAT_SAY_NOTHING.intersection([*path.stem.split("_"), *path.parent.name.split("_")])
+    ]
+    assert not vague, "these names do not say what is in them"
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in SOURCES if path != ROOT / "voiceflow_worker" / "settings.py"], ids=place
-)
-def test_only_the_settings_read_the_environment(path: Path) -> None:
+def test_only_the_settings_read_the_environment() -> None:
     readers = [
-        node.lineno
+        f"{place(path)}:{node.lineno}"
+        for path in SOURCES
+        if path != ROOT / "voiceflow_worker" / "settings.py"
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if (isinstance(node, ast.Attribute) and node.attr in {"environ", "environb", "getenv", "getenvb"})
         or (isinstance(node, ast.ImportFrom) and node.module == "os" and any("env" in name.name for name in node.names))
     ]
-    assert not readers, (
-        f"{place(path)} reads the environment in lines {readers}; voiceflow_worker/settings.py does that"
-    )
+    assert not readers, "voiceflow_worker/settings.py reads the environment, and no other file"
 
 
 def test_imports_go_one_way() -> None:
