@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from ipaddress import IPv6Address, ip_address
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -21,6 +22,13 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "everyday"))
 # What the person who runs the tests has set for their own store and account is not for the tests to use.
 for _name in [name for name in os.environ if name.startswith("VOICEFLOW_")]:
     del os.environ[_name]
+
+
+# Everything is compiled once, by the first process that needs it, whatever Python was told about bytecode: tests start
+# hundreds of processes. The bytecode lies beside what else pytest remembers.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.environ.setdefault("PYTHONPYCACHEPREFIX", str(Path(__file__).parents[1] / ".pytest_cache" / "bytecode"))
+sys.dont_write_bytecode, sys.pycache_prefix = False, os.environ["PYTHONPYCACHEPREFIX"]
 
 
 @pytest.fixture(scope="session", autouse=True)

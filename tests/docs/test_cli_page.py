@@ -11,9 +11,13 @@ from tests.docs.pages import DOCS, section
 
 PAGE = DOCS / "cli.md"
 SHARED = {"--help", "--version"}
+SECTIONS = [
+    tuple(heading.split())
+    for heading in re.findall(r"^## voiceflow (.+)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+]
 
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
-_COMMAND = re.compile(r"^│ (?P<name>[a-z]+) {2,}\S", re.MULTILINE)
+_COMMAND = re.compile(r"^│ (?P<name>[a-z][a-z-]*) {2,}\S", re.MULTILINE)
 
 
 @lru_cache
@@ -30,13 +34,12 @@ def help_of(*command: str) -> str:
     return run.stdout
 
 
-def commands() -> list[tuple[str, ...]]:
+def commands(*group: str) -> list[tuple[str, ...]]:
     """Every command that the help names, groups opened."""
-    found: list[tuple[str, ...]] = []
-    for name in _COMMAND.findall(help_of()):
-        inner = _COMMAND.findall(help_of(name)) if re.search(r"Usage: voiceflow \w+ COMMAND", help_of(name)) else []
-        found += [(name, each) for each in inner] or [(name,)]
-    return found
+    text = help_of(*group)
+    if group and not re.search(rf"Usage: voiceflow {' '.join(group)} COMMAND", text):
+        return [group]
+    return [command for name in _COMMAND.findall(text) for command in commands(*group, name)]
 
 
 def options_of(text: str) -> set[str]:
@@ -45,22 +48,22 @@ def options_of(text: str) -> set[str]:
     return {option for row in rows for option in _OPTION.findall(row)}
 
 
-@pytest.mark.parametrize("command", commands(), ids=" ".join)
-def test_the_page_tells_every_option_of_a_command(command: tuple[str, ...]) -> None:
-    text = section(PAGE.read_text(encoding="utf-8"), f"voiceflow {' '.join(command)}")
-    missing = options_of(help_of(*command)) - SHARED - set(_OPTION.findall(text)) - shared_options()
-    assert not missing, f"the section does not tell of {', '.join(sorted(missing))}"
+def test_the_page_has_every_command_and_no_other() -> None:
+    assert sorted(SECTIONS) == sorted(commands())
 
 
-@pytest.mark.parametrize("command", commands(), ids=" ".join)
-def test_the_page_tells_of_no_option_that_a_command_does_not_have(command: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("command", SECTIONS, ids=" ".join)
+def test_a_section_has_every_option_of_its_command_and_no_other(command: tuple[str, ...]) -> None:
     text = section(PAGE.read_text(encoding="utf-8"), f"voiceflow {' '.join(command)}")
-    told = {option for row in re.findall(r"^\| (`--.*?) \|", text, re.MULTILINE) for option in _OPTION.findall(row)}
-    strange = told - options_of(help_of(*command))
+    options = options_of(help_of(*command))
+    missing = options - SHARED - set(_OPTION.findall(text)) - shared_options()
+    assert not missing, f"the section does not have {', '.join(sorted(missing))}"
+    rows = re.findall(r"^\| (`--.*?) \|", text, re.MULTILINE)
+    strange = {option for row in rows for option in _OPTION.findall(row)} - options
     assert not strange, f"{', '.join(sorted(strange))}: not in its --help"
 
 
-@pytest.mark.parametrize("command", commands(), ids=" ".join)
+@pytest.mark.parametrize("command", SECTIONS, ids=" ".join)
 def test_each_command_has_an_example_and_its_exit_codes(command: tuple[str, ...]) -> None:
     text = section(PAGE.read_text(encoding="utf-8"), f"voiceflow {' '.join(command)}")
     assert f"    voiceflow {' '.join(command)}" in text
@@ -68,5 +71,5 @@ def test_each_command_has_an_example_and_its_exit_codes(command: tuple[str, ...]
 
 
 def shared_options() -> set[str]:
-    """What the page tells once for all commands."""
+    """The options that the page describes once for all commands."""
     return set(_OPTION.findall(section(PAGE.read_text(encoding="utf-8"), "Options of all commands")))
