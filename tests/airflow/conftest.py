@@ -1,4 +1,4 @@
-"""What the tests of the Airflow provider share. Without Airflow none of them is collected."""
+"""Fixtures of the tests of the Airflow provider. Without Airflow, none of these tests is collected."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HAS_AIRFLOW = find_spec("airflow") is not None
 HERE = Path(__file__).parent
 
 if HAS_AIRFLOW:
-    # Before the first import of Airflow: it reads its configuration then, once.
+    # Before the first import of Airflow: it reads its configuration only then.
     for _name in [name for name in os.environ if name.startswith(("AIRFLOW_", "VOICEFLOW_"))]:
         if not _name.startswith("VOICEFLOW_TEST_"):
             del os.environ[_name]
@@ -42,7 +42,7 @@ if HAS_AIRFLOW:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Collect these tests only by their own settings (pytest.ini here), and where there is an Airflow."""
+    """Collect these tests only by their own settings (pytest.ini here), and only with Airflow."""
     by_own_settings = config.inipath is not None and config.inipath.parent == HERE
     if HERE in collection_path.parents and not (HAS_AIRFLOW and by_own_settings):
         return True
@@ -66,7 +66,7 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Set a connection, as an environment variable: no database is asked."""
 
     def set_connection(conn_id: str = "voiceflow_default", **parts: object) -> None:
-        told = {"conn_type": "voiceflow", **parts}
-        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(told))
+        connection = {"conn_type": "voiceflow", **parts}
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(connection))
 
     return set_connection

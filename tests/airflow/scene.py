@@ -55,7 +55,7 @@ def surroundings(folder: Path, *, speed: float = 100) -> Iterator[Stage]:
 
 def connect(patched: pytest.MonkeyPatch, on: Stage, *, password: str = API_KEY, **extra: object) -> None:
     """Set the connection `voiceflow_default` to this stage."""
-    told: Mapping[str, Any] = {
+    connection: Mapping[str, Any] = {
         "conn_type": "voiceflow",
         "host": on.sandbox,
         "password": password,
@@ -69,4 +69,4 @@ def connect(patched: pytest.MonkeyPatch, on: Stage, *, password: str = API_KEY, 
             **extra,
         },
     }
-    patched.setenv("AIRFLOW_CONN_VOICEFLOW_DEFAULT", json.dumps(told))
+    patched.setenv("AIRFLOW_CONN_VOICEFLOW_DEFAULT", json.dumps(connection))

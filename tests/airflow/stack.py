@@ -78,7 +78,7 @@ class Airflow:
         self._end_orphans()
 
     def _end_orphans(self) -> None:
-        """End what has a session of its own (the DAG processor of Airflow 2): our home is in its environment."""
+        """End processes with sessions of their own (the DAG processor of Airflow 2), found by their home."""
         mark = f"AIRFLOW_HOME={self.home}\0".encode()
         for environment in Path("/proc").glob("[0-9]*/environ"):
             with contextlib.suppress(OSError):
@@ -145,10 +145,10 @@ class Airflow:
         self.wait(lambda: self.tasks(dag_id, run_id).get(task_id) == state, what, seconds=seconds)
 
     def wait(self, is_so: Callable[[], bool], what: str, *, seconds: float) -> None:
-        """Wait for something that the database or the ledger tells."""
-        wait_until(is_so, lambda: f"{what}\n{self.told()}", within=seconds, every=0.25)
+        """Wait for a condition of the database or the ledger."""
+        wait_until(is_so, lambda: f"{what}\n{self.log_tails()}", within=seconds, every=0.25)
 
-    def told(self) -> str:
+    def log_tails(self) -> str:
         """The ends of all logs, of components and of tasks."""
         paths = [*self.home.glob("*.log"), *sorted(self.home.glob("logs/dag_id=*/**/*.log"))[-6:]]
         ends = ["\n".join(path.read_text(errors="replace").splitlines()[-40:]) for path in paths]

@@ -34,7 +34,7 @@ class Watching:
     """A triggerer's life of one trigger; its events are kept."""
 
     def __init__(self, watcher: str) -> None:
-        self.told: list[dict[str, Any]] = []
+        self.events: list[dict[str, Any]] = []
         self._trigger = batch.VoiceBatchTrigger(watcher=watcher, poll_interval=0.1, quiet_for=0.3)
 
     async def __aenter__(self) -> Self:
@@ -48,12 +48,12 @@ class Watching:
 
     async def _run(self) -> None:
         async for event in self._trigger.run():
-            self.told.append(event.payload)
+            self.events.append(event.payload)
 
     async def batches(self, count: int) -> list[str]:
-        await until(lambda: len(self.told) >= count)
+        await until(lambda: len(self.events) >= count)
         await asyncio.sleep(1)  # more looks of the trigger, which must not fire again; no event says that it did not
-        return [each["batch_id"] for each in self.told]
+        return [each["batch_id"] for each in self.events]
 
 
 async def ended(store: Store, batch_id: str, *numbers: str) -> None:
@@ -64,12 +64,12 @@ async def ended(store: Store, batch_id: str, *numbers: str) -> None:
         await queue.cancel(job.id)
 
 
-async def test_each_finished_batch_is_told_once(store: Store) -> None:
+async def test_each_finished_batch_is_reported_once(store: Store) -> None:
     await ended(store, "before-the-watch", "+6587667001")
     async with Watching("one") as watching:
         await ended(store, "first", "+6587667002", "+6587667003")
         assert await watching.batches(1) == ["first"]
-        assert watching.told[0] == {
+        assert watching.events[0] == {
             "batch_id": "first",
             "queue": "default",
             "total": 2,
@@ -81,20 +81,20 @@ async def test_each_finished_batch_is_told_once(store: Store) -> None:
 
 async def test_a_triggerer_that_is_started_again_goes_on_where_the_last_one_was(store: Store) -> None:
     async with Watching("restarted") as watching:
-        await ended(store, "told", "+6587667005")
-        assert await watching.batches(1) == ["told"]
+        await ended(store, "first-batch", "+6587667005")
+        assert await watching.batches(1) == ["first-batch"]
     await ended(store, "while-away", "+6587667006")
     async with Watching("restarted") as watching:
         assert await watching.batches(1) == ["while-away"]
 
 
-async def test_a_batch_that_goes_on_is_not_told(store: Store) -> None:
+async def test_a_batch_that_goes_on_is_not_reported(store: Store) -> None:
     async with Watching("open") as watching:
         queue = CallQueue(store)
         waiting = await queue.enqueue(flow("+6587667007"), batch_id="open")
         await ended(store, "open", "+6587667008")
         await asyncio.sleep(1)  # several looks of the trigger, which must not fire; no event says that it did not
-        assert watching.told == []
+        assert watching.events == []
         await queue.cancel(waiting.id)
         assert await watching.batches(1) == ["open"]
 

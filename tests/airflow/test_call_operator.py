@@ -71,29 +71,29 @@ def test_the_outcomes_to_fail_on_fail_for_good(
     assert posts_to(on, number) == 1
 
 
-def test_what_breaks_a_rule_is_told_before_anything_is_stored(on: Stage) -> None:
+def test_a_call_that_breaks_a_rule_is_refused_before_anything_is_stored(on: Stage) -> None:
     with pytest.raises(AirflowFailException, match="Nobody was called"):
         call("not a number").execute(context("bad"))
     assert not [each for each in on.calls() if (each["data"] or {}).get("airflow_task_id") == "bad"]
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "expected"),
     [
         ({"destination": ["+6587660003"]}, r"expand\(destination"),
         ({"say": None}, r"say=… or flow=…"),
         ({"destination": None}, "destination missing"),
     ],
 )
-def test_parameters_that_do_not_fit_are_told(on: Stage, options: dict[str, Any], told: str) -> None:
-    with pytest.raises(AirflowFailException, match=told):
+def test_parameters_that_do_not_fit_are_refused(on: Stage, options: dict[str, Any], expected: str) -> None:
+    with pytest.raises(AirflowFailException, match=expected):
         call("+6587660003", **options).execute(context("odd"))
 
 
 @pytest.mark.parametrize(
     "options", [{"send": "there"}, {"wait_for": "answer"}, {"fail_on": ("lost",)}, {"on_clear": "sometimes"}]
 )
-def test_words_that_nobody_knows_are_told_when_the_dag_is_parsed(options: dict[str, Any]) -> None:
+def test_unknown_words_are_refused_when_the_dag_is_parsed(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"there|answer|lost|sometimes"):
         call("+6587660003", **options)
 
@@ -111,15 +111,13 @@ def test_a_flow_is_called_as_it_is_with_the_numbers_of_the_task(on: Stage) -> No
         assert posts_to(on, number) == 1
 
 
-def test_a_worker_sends_where_it_was_asked_to(on: Stage) -> None:
+def test_a_worker_sends_if_the_operator_says_so(on: Stage) -> None:
     result = call("+6587660006", send="worker", wait_for=None).execute(context("left"))
     assert result["state"] == "queued"
     assert posts_to(on, "+6587660006") == 0
 
 
-def test_a_stop_that_comes_while_the_call_is_handed_in_takes_it_back(
-    on: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stop_while_the_call_is_enqueued_cancels_it(on: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     from airflow_provider.calls.single.enqueueing import enqueue_once
 
     task = call("+6587660016", send="worker", wait_for=None)
@@ -134,7 +132,7 @@ def test_a_stop_that_comes_while_the_call_is_handed_in_takes_it_back(
     assert [each["state"] for each in on.calls("--destination", "+6587660016")] == ["cancelled"]
 
 
-def test_a_deferred_task_carries_no_secret(on: Stage) -> None:
+def test_a_deferred_task_has_no_secret(on: Stage) -> None:
     on.order("script", {"destination": "+6587660007", "outcome": "COMPLETED", "talk_seconds": 200})
     task = call("+6587660007", deferrable=True)
     with pytest.raises(TaskDeferred) as deferred:
@@ -148,7 +146,7 @@ def test_a_deferred_task_carries_no_secret(on: Stage) -> None:
     event = {"status": "look", "job_ids": kwargs["job_ids"]}
     with pytest.raises(TaskDeferred):
         call("+6587660007", deferrable=True).execute_complete(context("deferred"), event)
-    assert posts_to(on, "+6587660007") == 1, "coming back calls nobody"
+    assert posts_to(on, "+6587660007") == 1, "resuming calls nobody"
 
 
 def test_an_error_of_the_trigger_fails_the_try(on: Stage) -> None:
@@ -156,7 +154,7 @@ def test_an_error_of_the_trigger_fails_the_try(on: Stage) -> None:
         call("+6587660007").execute_complete(context(), {"status": "error", "job_ids": ["x"], "error": "no such store"})
 
 
-def test_stopping_takes_back_what_has_not_been_sent(on: Stage) -> None:
+def test_stopping_cancels_an_unsent_call(on: Stage) -> None:
     task = call("+6587660008", send="worker", wait_for=None)
     result = task.execute(context("killed"))
     task.on_kill()
@@ -166,7 +164,7 @@ def test_stopping_takes_back_what_has_not_been_sent(on: Stage) -> None:
     assert again["id"] != result["id"], "the next try makes a new one"
 
 
-def test_stopping_leaves_the_call_where_the_user_says_so(on: Stage) -> None:
+def test_stopping_leaves_the_call_if_the_user_says_so(on: Stage) -> None:
     task = call("+6587660009", send="worker", wait_for=None, cancel_on_kill=False)
     result = task.execute(context("spared"))
     task.on_kill()
@@ -181,7 +179,7 @@ def test_the_link_leads_to_the_call(on: Stage, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    ("store", "executor", "told"),
+    ("store", "executor", "expected"),
     [
         ("memory://", "LocalExecutor", "forgets"),
         (None, "airflow.providers.celery.executors.celery_executor.CeleryExecutor", "another host"),
@@ -189,16 +187,16 @@ def test_the_link_leads_to_the_call(on: Stage, monkeypatch: pytest.MonkeyPatch) 
     ],
 )
 def test_a_store_that_the_next_try_would_not_see_is_refused(
-    on: Stage, monkeypatch: pytest.MonkeyPatch, store: str | None, executor: str, told: str
+    on: Stage, monkeypatch: pytest.MonkeyPatch, store: str | None, executor: str, expected: str
 ) -> None:
     connect(monkeypatch, on, **({"store": store} if store else {}))
     monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", executor)
-    with pytest.raises(AirflowFailException, match=told):
+    with pytest.raises(AirflowFailException, match=expected):
         call("+6587660011").execute(context("moved"))
     assert posts_to(on, "+6587660011") == 0
 
 
-def test_a_file_that_all_workers_share_is_taken_where_the_user_says_so(
+def test_a_file_that_all_workers_share_is_accepted_if_the_user_says_so(
     on: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect(monkeypatch, on, allow_local_store=True)
@@ -206,7 +204,7 @@ def test_a_file_that_all_workers_share_is_taken_where_the_user_says_so(
     assert call("+6587660012", send="worker", wait_for=None).execute(context("shared"))["state"] == "queued"
 
 
-def test_the_witness_in_airflow_remembers_what_a_lost_store_forgot(
+def test_airflows_task_state_knows_the_call_that_a_lost_store_forgot(
     on: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
     state = TaskState()

@@ -1,4 +1,4 @@
-"""The campaign operator: each row once per task instance, bad rows told, a small report."""
+"""The campaign operator: each row once per task instance, bad rows named, a small report."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_the_link_leads_to_the_batch_in_its_queue(on: Stage, monkeypatch: pytest
     assert here["ti"].pushed == {"voiceflow_call": address}
 
 
-def test_a_second_try_adds_what_is_new_and_calls_nobody_again_whatever_is_said(on: Stage) -> None:
+def test_a_second_try_adds_new_rows_and_calls_nobody_again_with_another_text(on: Stage) -> None:
     campaign(rows=rows(4, 5)).execute(context("again"))
     report = campaign(rows=rows(4, 5, 6), say="Now it is another text, {{ name }}.").execute(context("again"))
     assert report["rows"] == {"enqueued": 1, "duplicates": 2, "rejected": 0}
@@ -69,13 +69,13 @@ def test_another_run_calls_anew(on: Stage) -> None:
     assert called(on, 7) == [2]
 
 
-def test_a_bad_row_keeps_all_out_and_is_told(on: Stage) -> None:
+def test_a_bad_row_keeps_all_out_and_is_named(on: Stage) -> None:
     with pytest.raises(AirflowFailException, match=r"1 of 2 rows are bad, and nothing was enqueued(?s:.*)row 2"):
         campaign(rows=[*rows(8), {"destination": "12", "name": "x"}]).execute(context("bad"))
     assert called(on, 8) == [0]
 
 
-def test_the_good_rows_go_where_the_user_says_so(on: Stage) -> None:
+def test_the_good_rows_are_called_if_the_user_says_so(on: Stage) -> None:
     task = campaign(rows=[*rows(9), {"destination": "12", "name": "x"}], skip_bad=True)
     assert task.execute(context("skip"))["rows"] == {"enqueued": 1, "duplicates": 0, "rejected": 1}
     assert called(on, 9) == [1]
@@ -116,7 +116,7 @@ def test_a_deferred_campaign_waits_for_its_batch(on: Stage) -> None:
     assert API_KEY not in json.dumps(kwargs)
 
 
-def test_stopping_takes_the_rest_back_and_the_next_try_goes_on(on: Stage) -> None:
+def test_stopping_cancels_the_rest_and_the_next_try_goes_on(on: Stage) -> None:
     task = campaign(rows=rows(13, 14), send="worker", wait_for=None)
     task.execute(context("stopped"))
     task.on_kill()

@@ -44,7 +44,7 @@ def campaign(rows: list[Row], **options: Any) -> VoiceCampaignOperator:
 
 
 def left_waiting(rows: list[Row], here: dict[str, Any], **options: Any) -> VoiceCampaignOperator:
-    """A try that handed in its rows and was killed before anything was sent."""
+    """A try that enqueued its rows and was killed before anything was sent."""
     task = campaign(rows, send="worker", wait_for=None, **options)
     task.execute(here)
     return task
@@ -70,7 +70,7 @@ def run_of(task_id: str, run_id: str, **more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("is_stopped", [True, False], ids=["stopped", "killed"])
-def test_who_was_removed_is_not_called(on: Stage, number: Callable[[], str], is_stopped: bool) -> None:
+def test_a_person_who_was_removed_is_not_called(on: Stage, number: Callable[[], str], is_stopped: bool) -> None:
     stays, goes, here = number(), number(), context(f"removed{is_stopped}")
     task = left_waiting([row(goes), row(stays)], here)
     if is_stopped:
@@ -81,7 +81,7 @@ def test_who_was_removed_is_not_called(on: Stage, number: Callable[[], str], is_
     assert states(on, goes) == ["cancelled"]
 
 
-def test_who_was_removed_and_comes_back_is_called_once(on: Stage, number: Callable[[], str]) -> None:
+def test_a_person_who_was_removed_and_comes_back_is_called_once(on: Stage, number: Callable[[], str]) -> None:
     one, other, here = number(), number(), context("back")
     left_waiting([row(one), row(other)], here)
     left_waiting([row(one)], here)
@@ -157,9 +157,7 @@ def test_two_calls_to_one_number_stay_two_in_any_order(on: Stage, number: Callab
     assert texts == ["order 1", "order 2"]
 
 
-def test_when_every_row_has_changed_those_who_are_asked_for_now_are_called(
-    on: Stage, number: Callable[[], str]
-) -> None:
+def test_when_every_row_has_changed_the_new_ones_are_called(on: Stage, number: Callable[[], str]) -> None:
     called, waiting, now, here = number(), number(), number(), context("other", task_state_store=TaskState())
     campaign([row(called)]).execute(here)
     left_waiting([row(waiting)], here)
@@ -167,7 +165,7 @@ def test_when_every_row_has_changed_those_who_are_asked_for_now_are_called(
     assert rings(on, called, waiting, now) == [1, 0, 1]
 
 
-def test_a_row_is_known_by_its_own_key_and_its_text_may_speak_it(on: Stage, number: Callable[[], str]) -> None:
+def test_a_row_is_identified_by_its_own_key_which_its_text_may_speak(on: Stage, number: Callable[[], str]) -> None:
     wrong, person, here = number(), number(), context("keys")
     left_waiting([row(wrong, unique_key="order-7")], here, say="Order {{ unique_key }}.")
     for name in ("Ann", "Bo"):
@@ -188,7 +186,7 @@ def test_a_constant_batch_belongs_to_every_run_and_its_calls_to_their_own(on: St
     assert rings(on, monday, tuesday, more) == [1, 1, 1]
 
 
-def test_stopping_one_run_takes_back_its_own_calls_alone(on: Stage, number: Callable[[], str]) -> None:
+def test_stopping_one_run_cancels_only_its_own_calls(on: Stage, number: Callable[[], str]) -> None:
     monday, tuesday = number(), number()
     task = left_waiting([row(monday)], run_of("stopping", "monday"), batch_id="stopping")
     left_waiting([row(tuesday)], run_of("stopping", "tuesday"), batch_id="stopping")
@@ -196,7 +194,7 @@ def test_stopping_one_run_takes_back_its_own_calls_alone(on: Stage, number: Call
     assert (states(on, monday), states(on, tuesday)) == (["cancelled"], ["queued"])
 
 
-def test_stopping_a_deferred_run_takes_back_its_own_calls_alone(on: Stage, number: Callable[[], str]) -> None:
+def test_stopping_a_deferred_run_cancels_only_its_own_calls(on: Stage, number: Callable[[], str]) -> None:
     monday, tuesday = number(), number()
     with pytest.raises(TaskDeferred) as deferred:
         campaign([row(monday)], send="worker", deferrable=True, batch_id="deferred").execute(run_of("d", "monday"))
@@ -205,7 +203,7 @@ def test_stopping_a_deferred_run_takes_back_its_own_calls_alone(on: Stage, numbe
     assert (states(on, monday), states(on, tuesday)) == (["cancelled"], ["queued"])
 
 
-def test_a_batch_that_is_named_anew_in_each_try_keeps_who_was_called(on: Stage, number: Callable[[], str]) -> None:
+def test_a_batch_with_a_new_name_in_each_try_calls_nobody_again(on: Stage, number: Callable[[], str]) -> None:
     called, waiting, goes, here = number(), number(), number(), context("renamed")
     campaign([row(called)], batch_id="renamed-1").execute(here)
     left_waiting([row(called), row(waiting), row(goes)], here, batch_id="renamed-2")
@@ -233,7 +231,7 @@ def test_a_call_whose_validity_passed_while_the_task_was_stopped_is_made_anew(
     assert rings(on, person) == [1]
 
 
-def test_whom_a_person_took_out_is_not_called_by_a_retry(on: Stage, number: Callable[[], str]) -> None:
+def test_a_call_that_a_person_cancelled_is_not_made_by_a_retry(on: Stage, number: Callable[[], str]) -> None:
     person, here = number(), context("taken out")
     left_waiting([row(person)], here)
     (call,) = on.calls("--destination", person)
@@ -242,7 +240,7 @@ def test_whom_a_person_took_out_is_not_called_by_a_retry(on: Stage, number: Call
     assert rings(on, person) == [0]
 
 
-def test_a_bad_row_that_stays_bad_keeps_no_retry_out_that_skips_it(on: Stage, number: Callable[[], str]) -> None:
+def test_a_retry_skips_a_bad_row_again(on: Stage, number: Callable[[], str]) -> None:
     person, here = number(), context("bad again")
     people = [row(person), row("12")]
     campaign(people, skip_bad=True).execute(here)
@@ -251,7 +249,7 @@ def test_a_bad_row_that_stays_bad_keeps_no_retry_out_that_skips_it(on: Stage, nu
     assert rings(on, person) == [1]
 
 
-def test_a_row_that_names_another_batch_is_told(on: Stage, number: Callable[[], str]) -> None:
+def test_a_row_that_names_another_batch_is_refused(on: Stage, number: Callable[[], str]) -> None:
     person = number()
     with pytest.raises(AirflowFailException, match="names another batch than that of this task"):
         campaign([row(person, batch_id="elsewhere")]).execute(context("elsewhere"))
@@ -262,7 +260,7 @@ def test_a_row_that_names_another_batch_is_told(on: Stage, number: Callable[[], 
 def test_calls_of_an_older_release_are_not_made_again(
     on: Stage, number: Callable[[], str], batch_id: str | None
 ) -> None:
-    """It knew rows by a digest of all their columns, and left nothing beside its calls."""
+    """It identified rows by a digest of all their columns, and saved no record beside its calls."""
     import hashlib
     import json
 
@@ -274,8 +272,8 @@ def test_calls_of_an_older_release_are_not_made_again(
     async def hand_in() -> None:
         async with open_store(on.store) as store:
             for person in (called, keyed, goes):
-                told = json.dumps(row(person), sort_keys=True, ensure_ascii=False)
-                item = "own" if person == keyed else hashlib.sha256(told.encode()).hexdigest()
+                columns = json.dumps(row(person), sort_keys=True, ensure_ascii=False)
+                item = "own" if person == keyed else hashlib.sha256(columns.encode()).hexdigest()
                 flow = CallFlow.call(person, source="+6531234567").say("Hello Ann.", voice_profile="en-IE-EmilyNeural")
                 await CallQueue(store).enqueue(
                     flow.hangup(), unique_key=identity.key(item), batch_id=batch_id or identity.batch_id()
@@ -292,7 +290,7 @@ def test_calls_of_an_older_release_are_not_made_again(
 
 
 @pytest.mark.parametrize("changed", [False, True])
-def test_chunks_of_a_mapped_campaign_are_known_by_whom_they_call(
+def test_chunks_of_a_mapped_campaign_are_identified_by_their_numbers(
     on: Stage, number: Callable[[], str], changed: bool
 ) -> None:
     a, b, c, x = (number() for _ in range(4))
@@ -330,8 +328,8 @@ def test_fewer_chunks_of_a_mapped_campaign_call_nobody_again_and_nobody_who_was_
 
     def here(index: int, cleared: int, states: dict[int, str]) -> dict[str, Any]:
         found = context("fewer", map_index=index, dag_run=SimpleNamespace(clear_number=cleared))
-        told = {f"fewer_{place}": state for place, state in states.items()}
-        found["ti"].get_task_states = lambda **_: {"run": told}
+        reported = {f"fewer_{place}": state for place, state in states.items()}
+        found["ti"].get_task_states = lambda **_: {"run": reported}
         return found
 
     left_waiting([row(a)], here(0, 0, {}))
@@ -344,7 +342,7 @@ def test_fewer_chunks_of_a_mapped_campaign_call_nobody_again_and_nobody_who_was_
     assert (states(on, a), states(on, b)) == (["cancelled", "completed"], ["cancelled"])
 
 
-def test_a_stop_that_comes_while_rows_are_handed_in_takes_them_back(
+def test_a_stop_while_rows_are_enqueued_cancels_them(
     on: Stage, number: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     person, here = number(), context("meanwhile")
@@ -360,7 +358,7 @@ def test_a_stop_that_comes_while_rows_are_handed_in_takes_them_back(
     assert states(on, person) == ["cancelled"]
 
 
-def test_calls_that_were_taken_back_do_not_dilute_the_ratio_of_failures(on: Stage, number: Callable[[], str]) -> None:
+def test_cancelled_calls_do_not_dilute_the_ratio_of_failures(on: Stage, number: Callable[[], str]) -> None:
     person, here = number(), context("diluted")
     for name in ("Anm", "Annn"):
         left_waiting([row(person, name)], here)

@@ -1,4 +1,4 @@
-"""What `airflow providers …` and `airflow connections test` say of the provider, and Airflow's connection form."""
+"""The provider in `airflow providers …`, in `airflow connections test` and in Airflow's connection form."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def airflow(env: dict[str, str], *arguments: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("listing", "told"),
+    ("listing", "expected"),
     [
         ("hooks", "airflow_provider.hooks.voice"),
         ("links", "airflow_provider.links.voice.VoiceCallLink"),
@@ -64,8 +64,8 @@ def airflow(env: dict[str, str], *arguments: str) -> str:
         ("list", "voiceflow-worker"),
     ],
 )
-def test_airflow_lists_what_the_provider_brings(env: dict[str, str], listing: str, told: str) -> None:
-    assert told in airflow(env, "providers", listing, "--output", "json")
+def test_airflow_lists_the_parts_of_the_provider(env: dict[str, str], listing: str, expected: str) -> None:
+    assert expected in airflow(env, "providers", listing, "--output", "json")
 
 
 def test_a_good_connection_is_tested_and_nobody_is_called(env: dict[str, str]) -> None:
@@ -73,7 +73,7 @@ def test_a_good_connection_is_tested_and_nobody_is_called(env: dict[str, str]) -
     assert "Connection success!" in said, said
 
 
-def test_a_bad_key_is_told_as_one_and_not_shown(env: dict[str, str]) -> None:
+def test_a_bad_key_is_reported_and_not_shown(env: dict[str, str]) -> None:
     said = airflow(env, "connections", "test", "voiceflow_wrong")
     assert "Connection failed!" in said, said
     assert "does not take the API key" in said

@@ -1,4 +1,4 @@
-"""Once per task instance: which job a try finds, and when a new one is made."""
+"""Enqueueing once per task instance: the job that a try finds, or a new one."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CLEARED = replace(TASK, max_tries=3)
 
 
 class Scene:
-    """A store, one call of one task instance, and an 8x8 that answers as told."""
+    """A store, one call of one task instance, and an 8x8 with scripted answers."""
 
     def __init__(self, engine: Engine, voice: ScriptedVoice) -> None:
         self.engine = engine
@@ -42,7 +42,7 @@ class Scene:
     def queue(self) -> CallQueue:
         return self.engine.queue
 
-    async def hand_in(
+    async def enqueue(
         self,
         identity: TaskIdentity = TASK,
         *,
@@ -68,164 +68,164 @@ async def scene() -> AsyncIterator[Scene]:
 
 
 async def test_a_retry_finds_the_job_and_a_clear_too(scene: Scene) -> None:
-    first = await scene.hand_in()
-    assert (await scene.hand_in()).id == first.id
+    first = await scene.enqueue()
+    assert (await scene.enqueue()).id == first.id
     assert await scene.posts() == 1
-    assert (await scene.hand_in()).id == first.id
-    assert (await scene.hand_in(CLEARED)).id == first.id
+    assert (await scene.enqueue()).id == first.id
+    assert (await scene.enqueue(CLEARED)).id == first.id
     assert await scene.posts() == 1
 
 
 async def test_a_text_that_changed_between_tries_does_not_call_again(scene: Scene) -> None:
-    first = await scene.hand_in(say="It is 10:00.")
+    first = await scene.enqueue(say="It is 10:00.")
     await scene.posts()
-    assert (await scene.hand_in(say="It is 10:05.")).id == first.id
-    assert (await scene.hand_in(CLEARED, say="It is 10:05.")).id == first.id
+    assert (await scene.enqueue(say="It is 10:05.")).id == first.id
+    assert (await scene.enqueue(CLEARED, say="It is 10:05.")).id == first.id
     assert await scene.posts() == 1
 
 
 async def test_call_again_calls_once_more_for_each_clear_and_never_for_a_retry(scene: Scene) -> None:
-    first = await scene.hand_in(on_clear=OnClear.CALL_AGAIN)
+    first = await scene.enqueue(on_clear=OnClear.CALL_AGAIN)
     await scene.posts()
     await scene.engine.summarise(first)
-    assert (await scene.hand_in(on_clear=OnClear.CALL_AGAIN)).id == first.id, "a retry is no clear"
-    second = await scene.hand_in(CLEARED, on_clear=OnClear.CALL_AGAIN)
+    assert (await scene.enqueue(on_clear=OnClear.CALL_AGAIN)).id == first.id, "a retry is not a clear"
+    second = await scene.enqueue(CLEARED, on_clear=OnClear.CALL_AGAIN)
     assert second.id != first.id
-    assert (await scene.hand_in(CLEARED, on_clear=OnClear.CALL_AGAIN)).id == second.id, "a retry after the clear"
+    assert (await scene.enqueue(CLEARED, on_clear=OnClear.CALL_AGAIN)).id == second.id, "a retry after the clear"
     assert await scene.posts() == 2
     await scene.engine.summarise(second)
-    third = await scene.hand_in(replace(CLEARED, max_tries=5), on_clear=OnClear.CALL_AGAIN)
+    third = await scene.enqueue(replace(CLEARED, max_tries=5), on_clear=OnClear.CALL_AGAIN)
     assert third.id not in {first.id, second.id}
 
 
 async def test_call_again_waits_for_a_call_that_has_not_ended(scene: Scene) -> None:
-    first = await scene.hand_in()
+    first = await scene.enqueue()
     await scene.posts()
     assert (await scene.queue.get(first.id)).state is JobState.SUBMITTED
-    assert (await scene.hand_in(CLEARED, on_clear=OnClear.CALL_AGAIN)).id == first.id
+    assert (await scene.enqueue(CLEARED, on_clear=OnClear.CALL_AGAIN)).id == first.id
 
 
 async def test_a_doubt_stays_a_doubt_whatever_is_cleared(scene: Scene) -> None:
     from tests.support.voices import unknown
 
     scene.voice.answers = [unknown()]
-    first = await scene.hand_in()
+    first = await scene.enqueue()
     await scene.posts()
     assert (await scene.queue.get(first.id)).state is JobState.IN_DOUBT
     for on_clear in OnClear:
-        assert (await scene.hand_in(CLEARED, on_clear=on_clear)).id == first.id
+        assert (await scene.enqueue(CLEARED, on_clear=on_clear)).id == first.id
     assert await scene.posts() == 1
 
 
-async def test_what_was_refused_before_dialling_is_armed_again_by_a_clear_and_not_by_a_retry(scene: Scene) -> None:
+async def test_a_call_refused_before_dialling_is_made_again_by_a_clear_and_not_by_a_retry(scene: Scene) -> None:
     from tests.support.voices import refused
 
     scene.voice.answers = [refused(-1002, "speech profile invalid")]
-    first = await scene.hand_in()
+    first = await scene.enqueue()
     await scene.posts()
-    assert (await scene.hand_in()).id == first.id, "the same again would end the same"
-    second = await scene.hand_in(CLEARED)
+    assert (await scene.enqueue()).id == first.id, "the same again would end the same"
+    second = await scene.enqueue(CLEARED)
     assert second.id != first.id
     assert await scene.posts() == 2
     await scene.engine.summarise(second)
-    assert (await scene.hand_in(replace(CLEARED, max_tries=7))).id == second.id, "this one rang"
+    assert (await scene.enqueue(replace(CLEARED, max_tries=7))).id == second.id, "this one rang"
 
 
-async def test_what_was_refused_is_called_once_it_was_corrected(scene: Scene) -> None:
+async def test_a_refused_call_is_made_once_it_was_corrected(scene: Scene) -> None:
     from tests.support.voices import refused
 
     scene.voice.answers = [refused(-1017, "invalid MSISDN")]
-    first = await scene.hand_in(to="+6587650000")
+    first = await scene.enqueue(to="+6587650000")
     await scene.posts()
-    second = await scene.hand_in(to="+6587654321")
+    second = await scene.enqueue(to="+6587654321")
     assert (second.id != first.id, second.destination) == (True, "+6587654321")
 
 
 async def test_a_number_corrected_before_the_call_left_replaces_it(scene: Scene) -> None:
-    first = await scene.hand_in(to="+6587650000")
-    second = await scene.hand_in(to="+6587654321")
+    first = await scene.enqueue(to="+6587650000")
+    second = await scene.enqueue(to="+6587654321")
     assert (await scene.queue.get(first.id)).state is JobState.CANCELLED
     assert await scene.posts() == 1
     assert (await scene.queue.get(second.id)).state is JobState.SUBMITTED
 
 
-async def test_a_number_corrected_after_the_call_left_is_refused_with_what_to_do(scene: Scene) -> None:
-    await scene.hand_in(to="+6587650000")
+async def test_a_number_corrected_after_the_call_left_is_refused_with_a_remedy(scene: Scene) -> None:
+    await scene.enqueue(to="+6587650000")
     await scene.posts()
     with pytest.raises(InvalidInputError, match=r"it has called \+6587650000 before"):
-        await scene.hand_in(CLEARED, to="+6587654321")
+        await scene.enqueue(CLEARED, to="+6587654321")
     assert await scene.posts() == 1
 
 
 async def test_a_task_that_airflow_stopped_calls_when_it_is_tried_again(scene: Scene) -> None:
-    first = await scene.hand_in()
+    first = await scene.enqueue()
     await scene.queue.cancel(first.id, reason=STOPPED_BY_AIRFLOW)
-    assert (await scene.hand_in()).id != first.id
+    assert (await scene.enqueue()).id != first.id
     assert await scene.posts() == 1
 
 
 async def test_a_call_that_a_person_cancelled_stays_cancelled_until_a_clear(scene: Scene) -> None:
-    first = await scene.hand_in()
+    first = await scene.enqueue()
     await scene.queue.cancel(first.id)
-    assert (await scene.hand_in()).id == first.id
-    assert (await scene.hand_in(CLEARED)).id != first.id
+    assert (await scene.enqueue()).id == first.id
+    assert (await scene.enqueue(CLEARED)).id != first.id
 
 
 async def test_a_call_that_failed_after_it_was_placed_may_have_rung_and_is_not_made_again(scene: Scene) -> None:
-    first = await scene.hand_in()
+    first = await scene.enqueue()
     await scene.posts()
     await scene.engine.summarise(first, SessionStatus.FAILED)
     assert (await scene.queue.get(first.id)).state is JobState.FAILED
-    assert (await scene.hand_in(CLEARED)).id == first.id
-    assert (await scene.hand_in(CLEARED, say="Another text.")).id == first.id
+    assert (await scene.enqueue(CLEARED)).id == first.id
+    assert (await scene.enqueue(CLEARED, say="Another text.")).id == first.id
     assert await scene.posts() == 1
 
 
 @pytest.mark.parametrize("status", [SessionStatus.COMPLETED, SessionStatus.FAILED])
 async def test_a_pruned_call_is_remembered_by_its_key(scene: Scene, status: SessionStatus) -> None:
-    first = await scene.hand_in()
+    first = await scene.enqueue()
     await scene.posts()
     await scene.engine.summarise(first, status)
     ended = await scene.queue.get(first.id)
     now = scene.queue.store.clock.now()
     assert list(await scene.queue.store.jobs.delete([ended], keep_keys_until=now + timedelta(days=1))) == [True]
     for identity in (TASK, CLEARED):
-        again = await scene.hand_in(identity)
+        again = await scene.enqueue(identity)
         assert (again.id, again.state) == (first.id, ended.state)
-        assert (await scene.hand_in(identity, say="Another text.")).id == first.id
+        assert (await scene.enqueue(identity, say="Another text.")).id == first.id
     assert await scene.posts() == 1
 
 
-async def test_a_store_that_has_never_heard_of_a_call_that_airflow_knows_is_not_used(scene: Scene) -> None:
-    told = {"job_id": "default.01JOLD", "store": "sqlite:////old.db"}
+async def test_a_store_without_a_call_that_airflow_knows_is_not_used(scene: Scene) -> None:
+    saved = {"job_id": "default.01JOLD", "store": "sqlite:////old.db"}
     with pytest.raises(InvalidInputError, match="does not know it"):
-        await scene.hand_in(saved=told)
+        await scene.enqueue(saved=saved)
     assert await scene.posts() == 0
-    first = await scene.hand_in()
-    assert (await scene.hand_in(saved=told)).id == first.id, "the store knows of a call of this task"
+    first = await scene.enqueue()
+    assert (await scene.enqueue(saved=saved)).id == first.id, "the store knows of a call of this task"
 
 
 async def test_a_text_that_was_corrected_before_the_call_left_takes_its_place(scene: Scene) -> None:
-    first = await scene.hand_in(say="Hallo.")
-    second = await scene.hand_in(say="Hello.")
+    first = await scene.enqueue(say="Hallo.")
+    second = await scene.enqueue(say="Hello.")
     assert (await scene.queue.get(first.id)).state is JobState.CANCELLED
-    assert (await scene.hand_in(say="Hello.")).id == second.id
+    assert (await scene.enqueue(say="Hello.")).id == second.id
     assert await scene.posts() == 1
     assert (await scene.queue.get(second.id)).state is JobState.SUBMITTED
 
 
-async def test_whom_a_person_took_out_is_not_called_by_a_retry_with_another_text(scene: Scene) -> None:
-    first = await scene.hand_in(say="It is 10:00.")
+async def test_a_call_that_a_person_cancelled_is_not_made_by_a_retry_with_another_text(scene: Scene) -> None:
+    first = await scene.enqueue(say="It is 10:00.")
     await scene.queue.cancel(first.id)
-    assert (await scene.hand_in(say="It is 10:05.")).id == first.id
+    assert (await scene.enqueue(say="It is 10:05.")).id == first.id
     assert await scene.posts() == 0
 
 
 async def test_another_spelling_of_the_number_is_the_same_call(scene: Scene) -> None:
-    first = await scene.hand_in(to="+442079460018")
+    first = await scene.enqueue(to="+442079460018")
     await scene.posts()
     for spelled in ("+4402079460018", "442079460018"):
-        assert (await scene.hand_in(to=spelled)).id == first.id
+        assert (await scene.enqueue(to=spelled)).id == first.id
     assert await scene.posts() == 1
 
 

@@ -86,8 +86,8 @@ def dag_test(env: dict[str, str], name: str, **conf: object) -> dict[str, Any]:
     )
     results = [line for line in run.stdout.splitlines() if line.startswith("RESULT ")]
     assert results, run.stdout + run.stderr
-    told: dict[str, Any] = json.loads(results[0].removeprefix("RESULT "))
-    return told | {"said": run.stdout + run.stderr}
+    result: dict[str, Any] = json.loads(results[0].removeprefix("RESULT "))
+    return result | {"said": run.stdout + run.stderr}
 
 
 def posts_to(on: Stage, number: str) -> int:
@@ -102,17 +102,17 @@ def test_daily_reminders(on: Stage, env: dict[str, str], tmp_path: Path) -> None
         database.executemany("INSERT INTO appointments VALUES (?, ?, ?)", people)
     for phone, _, _ in people:
         on.order("script", {"destination": phone, "outcome": "COMPLETED"})
-    told = dag_test(env, "daily_reminders", database=str(file))
-    assert told["state"] == "success", told["said"]
+    result = dag_test(env, "daily_reminders", database=str(file))
+    assert result["state"] == "success", result["said"]
     assert [posts_to(on, phone) for phone, _, _ in people] == [1, 1, 1]
 
 
 def test_on_call_alert(on: Stage, env: dict[str, str]) -> None:
     for number, keys in (("+6587664011", [None]), ("+6587664012", ["1"])):
         on.order("script", {"destination": number, "outcome": "COMPLETED", "keys": keys})
-    told = dag_test(env, "on_call_alert", on_call=["+6587664011", "+6587664012", "+6587664013"], break_down=True)
-    assert told["state"] == "failed", told["said"]
-    assert [posts_to(on, f"+658766401{place}") for place in (1, 2, 3)] == [1, 1, 0], told["said"]
+    result = dag_test(env, "on_call_alert", on_call=["+6587664011", "+6587664012", "+6587664013"], break_down=True)
+    assert result["state"] == "failed", result["said"]
+    assert [posts_to(on, f"+658766401{place}") for place in (1, 2, 3)] == [1, 1, 0], result["said"]
 
 
 def test_a_load_that_works_phones_nobody(on: Stage, env: dict[str, str]) -> None:
@@ -125,8 +125,8 @@ def test_a_load_that_works_phones_nobody(on: Stage, env: dict[str, str]) -> None
 def test_approval_by_phone(on: Stage, env: dict[str, str], key: str, sent: str) -> None:
     number = f"+658766402{key}"
     on.order("script", {"destination": number, "outcome": "COMPLETED", "keys": [key, key]})
-    told = dag_test(env, "approval_by_phone", approver=number)
-    assert told["tasks"]["send_invoices[-1]"] == sent, told["said"]
+    result = dag_test(env, "approval_by_phone", approver=number)
+    assert result["tasks"]["send_invoices[-1]"] == sent, result["said"]
     assert posts_to(on, number) == 1
 
 
@@ -135,15 +135,15 @@ def test_campaign_with_report(on: Stage, env: dict[str, str], tmp_path: Path) ->
     file.write_text("destination,name\n+6587664031,Customer 1\n+6587664032,Customer 2\n12,nobody\n", encoding="utf-8")
     for place in (1, 2):
         on.order("script", {"destination": f"+658766403{place}", "outcome": "COMPLETED"})
-    told = dag_test(env, "campaign_with_report", file=str(file))
-    assert told["state"] == "success", told["said"]
-    assert "2 calls, 100% answered, 1 bad rows left out" in told["said"]
+    result = dag_test(env, "campaign_with_report", file=str(file))
+    assert result["state"] == "success", result["said"]
+    assert "2 calls, 100% answered, 1 bad rows left out" in result["said"]
     assert [posts_to(on, f"+658766403{place}") for place in (1, 2)] == [1, 1]
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
 def test_a_dag_is_parsed_in_under_a_second(env: dict[str, str], path: Path) -> None:
-    """On top of what Airflow itself loads; the best of three, for other processes only make it slower."""
+    """Beyond Airflow's own imports; the best of three, because other processes only make it slower."""
     seconds: list[float] = []
     for _ in range(3):
         run = subprocess.run(

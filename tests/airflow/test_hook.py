@@ -49,7 +49,7 @@ def test_the_base_url_is_the_host(connect: Connect, parts: dict[str, object], ur
     assert VoiceFlowHook().settings().base_url == url
 
 
-def test_what_the_connection_lacks_comes_from_the_environment(
+def test_missing_settings_of_the_connection_come_from_the_environment(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect(password=KEY)
@@ -63,22 +63,20 @@ def test_fields_that_the_forms_of_airflow_2_prefixed_are_read(connect: Connect) 
 
 
 @pytest.mark.parametrize(
-    ("extra", "told"),
+    ("extra", "expected"),
     [
         ({"queue": "No Queue"}, "queue"),
         ({"sub_acount": "x"}, "sub"),
         ({"api_key": "x"}, "password"),
     ],
 )
-def test_what_is_wrong_in_a_connection_is_told_with_its_name(
-    connect: Connect, extra: dict[str, str], told: str
-) -> None:
+def test_an_error_in_a_connection_names_it(connect: Connect, extra: dict[str, str], expected: str) -> None:
     connect("other", password=KEY, extra=extra)
-    with pytest.raises(SettingsError, match=r"connection other: (?s:.*)" + told):
+    with pytest.raises(SettingsError, match=r"connection other: (?s:.*)" + expected):
         VoiceFlowHook("other").settings()
 
 
-def test_a_missing_key_is_told_with_the_place_for_it(connect: Connect) -> None:
+def test_an_error_about_a_missing_key_names_its_field(connect: Connect) -> None:
     connect(extra={"sub_account": "tests"})
     with pytest.raises(SettingsError, match="password holds the API key"):
         VoiceFlowHook().get_client()
@@ -96,8 +94,8 @@ def test_the_key_and_the_passwords_of_stores_are_shown_nowhere(
     caplog.set_level(logging.DEBUG)
     connect(password=KEY, extra={"sub_account": "tests", "store": "redis://:pass-of-redis@127.0.0.1:1/0"})
     hook = VoiceFlowHook()
-    told = [repr(hook), repr(hook.settings()), repr(hook.get_client()), hook.store_url(), caplog.text]
-    assert not [text for text in told if KEY in text or "pass-of-redis" in text]
+    shown = [repr(hook), repr(hook.settings()), repr(hook.get_client()), hook.store_url(), caplog.text]
+    assert not [text for text in shown if KEY in text or "pass-of-redis" in text]
 
 
 @pytest.mark.parametrize(
@@ -112,40 +110,40 @@ def test_the_key_and_the_passwords_of_stores_are_shown_nowhere(
 def test_no_form_of_a_password_is_shown(connect: Connect, store: str) -> None:
     connect(password=KEY, extra={"sub_account": "tests", "store": store})
     hook = VoiceFlowHook()
-    told = [hook.store_url()]
+    shown = [hook.store_url()]
     try:
         hook.get_store()
     except VoiceflowError as error:
-        told.append(str(error))
-    assert not [text for text in told if "pass-of-redis" in text]
+        shown.append(str(error))
+    assert not [text for text in shown if "pass-of-redis" in text]
 
 
-def test_a_good_connection_is_told_so_and_nobody_is_called(connect: Connect, sandbox: str, tmp_path: Path) -> None:
+def test_a_good_connection_is_reported_and_nobody_is_called(connect: Connect, sandbox: str, tmp_path: Path) -> None:
     extra = {"sub_account": "tests", "store": f"sqlite:///{tmp_path / 'calls.db'}"}
     connect(host=sandbox, password=KEY, extra=extra)
-    good, told = VoiceFlowHook().test_connection()
-    assert good, told
-    assert "8x8 accepts the API key" in told
+    good, message = VoiceFlowHook().test_connection()
+    assert good, message
+    assert "8x8 accepts the API key" in message
 
 
-def test_a_bad_key_is_told_as_one(connect: Connect, sandbox: str) -> None:
+def test_a_bad_key_is_reported(connect: Connect, sandbox: str) -> None:
     connect(host=sandbox, password="some-other-key", extra={"sub_account": "tests"})
-    good, told = VoiceFlowHook().test_connection()
+    good, message = VoiceFlowHook().test_connection()
     assert not good
-    assert "does not accept the API key" in told
-    assert "some-other-key" not in told
+    assert "does not accept the API key" in message
+    assert "some-other-key" not in message
 
 
-def test_an_8x8_that_is_not_there_is_told_as_that(connect: Connect) -> None:
+def test_an_unreachable_8x8_is_reported(connect: Connect) -> None:
     connect(host="http://127.0.0.1:9", password=KEY, extra={"sub_account": "tests"})
-    good, told = VoiceFlowHook().test_connection()
+    good, message = VoiceFlowHook().test_connection()
     assert not good
-    assert "cannot be reached" in told
+    assert "cannot be reached" in message
 
 
-def test_a_store_that_cannot_be_opened_is_told(connect: Connect, sandbox: str) -> None:
+def test_a_store_that_cannot_be_opened_is_reported(connect: Connect, sandbox: str) -> None:
     extra = {"sub_account": "tests", "store": "sqlite:////nowhere/at/all/calls.db"}
     connect(host=sandbox, password=KEY, extra=extra)
-    good, told = VoiceFlowHook().test_connection()
+    good, message = VoiceFlowHook().test_connection()
     assert not good
-    assert "/nowhere/at/all" in told
+    assert "/nowhere/at/all" in message

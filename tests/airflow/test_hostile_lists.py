@@ -1,4 +1,4 @@
-"""Lists that a person changes while their tasks are killed, retried and cleared, in a real Airflow.
+"""Lists that change while their tasks are killed, retried and cleared, in a real Airflow.
 
 `VOICEFLOW_TEST_SEED` says which changes and moments (1), `VOICEFLOW_TEST_ROUNDS` how many kills a run gets (4).
 """
@@ -27,7 +27,7 @@ SEED = int(os.environ.get("VOICEFLOW_TEST_SEED", "1"))
 ROUNDS = int(os.environ.get("VOICEFLOW_TEST_ROUNDS", "4"))
 PEOPLE = 10
 IN_FLIGHT = 2.0
-"""Seconds that a POST may take which had begun when its row was removed: nobody can take that back."""
+"""Seconds that a POST may take that had begun when its row was removed."""
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ class Run:
         self.write(rows)
 
     def kill(self, how: int = signal.SIGKILL) -> bool:
-        """End the process of the try that runs, if one does."""
+        """End the process of the running try, if there is one."""
         with suppress(FileNotFoundError, ProcessLookupError):
             os.kill(int(self._file("pid").read_text(encoding="utf-8")), how)
             self._file("pid").unlink()
@@ -92,7 +92,7 @@ class Run:
         return self.airflow.run_state(self.dag_id, self.run_id) in {"success", "failed"}
 
     def tries(self) -> list[dict[str, Any]]:
-        """What each try told: when it began with which numbers, and when it had enqueued them."""
+        """The notes of each try: the times at which it began and had enqueued its numbers."""
         with suppress(FileNotFoundError):
             return [json.loads(line) for line in self._file("tries").read_text(encoding="utf-8").splitlines()]
         return []
@@ -105,11 +105,11 @@ class Run:
 
     def asked_for(self, number: str, at: float) -> bool:
         """Whether this number was in the last list that had been enqueued well before this time, or in one since."""
-        told = self.tries()
+        notes = self.tries()
         whole = [
-            place for place, each in enumerate(told) if each["what"] == "has enqueued" and each["at"] < at - IN_FLIGHT
+            place for place, each in enumerate(notes) if each["what"] == "has enqueued" and each["at"] < at - IN_FLIGHT
         ]
-        since = told[whole[-1] if whole else 0 :]
+        since = notes[whole[-1] if whole else 0 :]
         return number in {plain(other) for each in since if each["at"] <= at for other in each["numbers"]}
 
     def _file(self, kind: str) -> Path:
@@ -121,7 +121,7 @@ def plain(number: str) -> str:
 
 
 def judge(airflow: Airflow, runs: list[Run]) -> str:
-    """Nobody twice, nobody who was removed, everybody who is asked for, but for doubts that only a kill can leave."""
+    """Nobody was called twice or after being removed, and all others were, except for doubts that a kill left."""
     ledger = [entry for entry in airflow.stage.ledger() if entry["rang"]]
     rings = Counter(entry["destination"] for entry in ledger)
     assert [number for number, count in rings.items() if count > 1] == []
@@ -186,7 +186,7 @@ def test_mapped_calls_whose_indexes_move_are_made_once(airflow: Airflow) -> None
     listed = airflow.home / "moved.list"
     listed.write_text(json.dumps(people[1:4]), encoding="utf-8")
     airflow.trigger("hostile_mapped", "moved")
-    assert airflow.wait_for_run("hostile_mapped", "moved") == "success", airflow.told()
+    assert airflow.wait_for_run("hostile_mapped", "moved") == "success", airflow.log_tails()
     for numbers in ([people[0], *people[1:4]], [*reversed(people[1:5]), people[0]], [people[5], people[2]]):
         listed.write_text(json.dumps(numbers), encoding="utf-8")
         airflow.cli("tasks", "clear", "hostile_mapped", "--yes")
@@ -195,5 +195,10 @@ def test_mapped_calls_whose_indexes_move_are_made_once(airflow: Airflow) -> None
             "who is new",
             seconds=120,
         )
-        assert airflow.wait_for_run("hostile_mapped", "moved") == "success", airflow.told()
+        assert airflow.wait_for_run("hostile_mapped", "moved") == "success", airflow.log_tails()
     assert [airflow.posts_to(number) for number in people] == [1] * 6
+    instances = (airflow.home / "moved.instances").read_text(encoding="utf-8").splitlines()
+    first, last = json.loads(instances[0]), json.loads(instances[-1])
+    assert first is None, "before a clear nothing is asked"
+    assert [last[index] for index in "234"] == ["removed"] * 3
+    assert {last[index] for index in "01"}.isdisjoint({"removed"})

@@ -48,10 +48,10 @@ def test_every_number_is_called_once_whatever_is_killed(tmp_path: Path) -> None:
         state = airflow.wait_for_run("many", seconds=1500)
         posts = Counter(entry["destination"] for entry in airflow.stage.ledger())
         assert max(posts.values()) == 1
-        # A process killed between its journal and its POST leaves a doubt: nobody was called, and nobody can know.
+        # A process killed between its journal and its POST leaves a doubt: nobody was called, and there is no evidence.
         doubts = {call["destination"] for call in airflow.stage.calls("--state", "in_doubt")} - set(posts)
         assert len(posts) == CALLS - len(doubts)
         assert len(doubts) <= 2
-        assert state == ("failed" if doubts else "success"), airflow.told()
+        assert state == ("failed" if doubts else "success"), airflow.log_tails()
         retried = airflow.rows("SELECT COUNT(*) FROM task_instance WHERE dag_id = 'many' AND try_number > 1")
         print(f"{len(posts)} POSTs to {len(posts)} numbers, {len(doubts)} doubts, {retried[0][0]} tasks were retried")  # noqa: T201 (with -s)

@@ -1,4 +1,4 @@
-"""Instances of a mapped task: known by the numbers that they call, whatever index a clear gives them."""
+"""Instances of a mapped task, identified by their numbers when a clear changes their indexes."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Scene:
     async def expanded(
         self, numbers: Sequence[str], *, cleared: int = 0, order: Sequence[int] | None = None
     ) -> list[Job]:
-        """Each instance of an expansion, in the order in which they happen to run."""
+        """Each instance of an expansion, in the order in which they run."""
         jobs: dict[int, Job] = {}
         for index in order if order is not None else range(len(numbers)):
             jobs[index] = await self.instance(index, numbers[index], cleared=cleared)
@@ -106,9 +106,7 @@ async def test_a_number_that_moved_to_another_index_is_not_called_again(
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-async def test_a_number_that_stands_there_twice_is_two_calls_and_never_three(
-    scene: Scene, order: Sequence[int]
-) -> None:
+async def test_a_number_that_is_listed_twice_is_two_calls_and_never_three(scene: Scene, order: Sequence[int]) -> None:
     first = await scene.expanded([A, A])
     assert await scene.rings(A) == [2]
     again = await scene.expanded([A, A], cleared=1, order=order)
@@ -117,7 +115,7 @@ async def test_a_number_that_stands_there_twice_is_two_calls_and_never_three(
     assert await scene.rings(A, B) == [2, 1]
 
 
-async def test_a_number_that_stands_there_once_more_is_called_once_more(scene: Scene) -> None:
+async def test_a_number_that_is_listed_once_more_is_called_once_more(scene: Scene) -> None:
     await scene.expanded([A, B])
     await scene.rings()
     await scene.expanded([A, A], cleared=1, order=(1, 0))
@@ -130,7 +128,7 @@ async def test_an_instance_that_is_cleared_alone_takes_the_call_of_nobody_else(s
     assert (await scene.instance(1, A, cleared=2)).id == first[1].id
 
 
-async def test_a_number_that_nobody_asks_for_any_more_is_not_called(scene: Scene) -> None:
+async def test_a_number_that_is_no_longer_listed_is_not_called(scene: Scene) -> None:
     await scene.expanded([A, B])
     await scene.expanded([A, C], cleared=1)
     assert await scene.rings(A, B, C) == [1, 0, 1]
@@ -145,8 +143,8 @@ async def test_a_number_that_was_called_does_not_keep_its_instance_from_calling_
     assert await scene.rings(A, B) == [1, 1]
 
 
-async def test_calls_of_an_older_release_are_known_by_their_numbers_too(scene: Scene) -> None:
-    """It knew mapped instances by their index."""
+async def test_calls_of_an_older_release_are_identified_by_their_numbers_too(scene: Scene) -> None:
+    """It identified mapped instances by their index."""
     for index, number in enumerate([A, B, B]):
         was = replace(TASK, map_index=index)
         flow = flow_of(destination=number, say="x", flow=None, voice_profile="en-IE-EmilyNeural", source="+6531234567")
@@ -157,7 +155,7 @@ async def test_calls_of_an_older_release_are_known_by_their_numbers_too(scene: S
     assert await scene.rings(X, A, B) == [1, 1, 2]
 
 
-async def test_an_older_call_that_waits_and_is_not_asked_for_any_more_is_not_made(scene: Scene) -> None:
+async def test_a_waiting_call_of_an_older_release_that_is_no_longer_listed_is_not_made(scene: Scene) -> None:
     was = replace(TASK, map_index=0)
     flow = flow_of(destination=A, say="x", flow=None, voice_profile="en-IE-EmilyNeural", source="+6531234567")
     await scene.queue.enqueue(flow, unique_key=was.key(), batch_id=was.batch_id(), data=was.data())
@@ -172,18 +170,18 @@ async def test_another_spelling_is_the_same_number(scene: Scene) -> None:
 
 
 async def test_a_store_that_knows_nothing_of_the_instance_is_not_used_however_often_it_tries(scene: Scene) -> None:
-    told = {"job_id": "default.01JOLD", "store": "sqlite:////old.db"}
+    saved = {"job_id": "default.01JOLD", "store": "sqlite:////old.db"}
     for _ in range(3):
         with pytest.raises(InvalidInputError, match="does not know it"):
-            await scene.instance(0, A, saved=told)
+            await scene.instance(0, A, saved=saved)
     assert await scene.rings(A) == [0]
 
 
-async def test_an_instance_that_has_another_number_than_its_witness_knows_calls(scene: Scene) -> None:
+async def test_an_instance_with_another_number_than_in_its_task_state_calls(scene: Scene) -> None:
     first = await scene.instance(0, A)
     await scene.rings()
-    told = {"job_id": first.id, "store": "memory://"}
-    assert (await scene.instance(0, B, cleared=1, saved=told)).state is JobState.QUEUED
+    saved = {"job_id": first.id, "store": "memory://"}
+    assert (await scene.instance(0, B, cleared=1, saved=saved)).state is JobState.QUEUED
 
 
 async def test_call_again_calls_a_number_again_after_a_clear(scene: Scene) -> None:
@@ -206,7 +204,7 @@ async def test_fewer_instances_of_a_number_go_on_with_the_calls_that_rang(scene:
     assert await scene.rings(A) == [left]
 
 
-async def test_a_number_that_stands_there_once_instead_of_twice_is_not_called_again(scene: Scene) -> None:
+async def test_a_number_that_is_listed_once_instead_of_twice_is_not_called_again(scene: Scene) -> None:
     first = await scene.expanded([A, A])
     await scene.ring_only(first[0])
     await scene.instance(1, A, cleared=1, states={0: None, 1: "running"})
@@ -214,7 +212,7 @@ async def test_a_number_that_stands_there_once_instead_of_twice_is_not_called_ag
     assert await scene.rings(A, X) == [1, 1]
 
 
-async def test_whoever_ran_with_another_number_gives_up_the_call_that_rang(scene: Scene) -> None:
+async def test_an_instance_that_ran_with_another_number_gives_up_the_call_that_rang(scene: Scene) -> None:
     first = await scene.expanded([A, A])
     await scene.ring_only(first[0])
     await scene.instance(0, X, cleared=1, states={0: "running", 1: None})
@@ -229,7 +227,7 @@ async def test_an_instance_that_is_cleared_alone_makes_its_own_call_though_anoth
     assert await scene.rings(A) == [2]
 
 
-async def test_who_waited_behind_an_instance_that_was_removed_is_not_called(scene: Scene) -> None:
+async def test_the_number_of_a_removed_instance_is_not_called(scene: Scene) -> None:
     await scene.expanded([A, B, C])
     await scene.instance(0, A, cleared=1, states={0: "running", 1: "removed", 2: "removed"})
     assert await scene.rings(A, B, C) == [1, 0, 0]

@@ -1,4 +1,4 @@
-"""The alarm: one after the other until somebody acknowledges, and nobody twice for one occasion."""
+"""The notifier: one person after the other until somebody acknowledges, and nobody twice for one occasion."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ def test_the_second_takes_what_the_first_does_not_and_the_third_is_left_alone(on
     assert numbers_called(on, "+658766200") == numbers[:2], "the callback fired twice"
 
 
-def test_another_failure_is_another_alarm(on: Stage) -> None:
+def test_another_failure_is_another_occasion(on: Stage) -> None:
     answers(on, "+6587662011", ["1"])
     for task_id in ("one", "other"):
         VoiceCallNotifier(numbers="+6587662011", answer_within=30).notify(context(task_id))
     assert numbers_called(on, "+6587662011") == ["+6587662011"] * 2
 
 
-def test_nobody_taking_it_is_an_error(on: Stage) -> None:
+def test_an_escalation_without_an_acknowledgement_is_an_error(on: Stage) -> None:
     answers(on, "+6587662021", [None])
     with pytest.raises(AirflowException, match=r"none of \+6587662021 acknowledged by key 1"):
         VoiceCallNotifier(numbers=["+6587662021"], answer_within=30).notify(context("alone"))
 
 
-def test_a_number_that_cannot_be_called_is_passed_over(on: Stage) -> None:
+def test_a_number_that_cannot_be_called_is_skipped(on: Stage) -> None:
     answers(on, "+6587662031", ["1"])
     VoiceCallNotifier(numbers=["no number", "+6587662031"], answer_within=30).notify(context("passed"))
     assert numbers_called(on, "+6587662031") == ["+6587662031"]
@@ -62,10 +62,10 @@ def test_a_number_that_cannot_be_called_is_passed_over(on: Stage) -> None:
 @pytest.mark.anyio
 async def test_it_can_be_awaited_with_the_context_of_a_deadline(on: Stage) -> None:
     answers(on, "+6587662041", ["1"])
-    told = {"dag_run": {"dag_id": "nightly", "dag_run_id": "r"}, "deadline": {"id": "01", "deadline_time": "x"}}
-    notifier = VoiceCallNotifier(numbers=["+6587662041"], answer_within=30, context=told)
+    deadline = {"dag_run": {"dag_id": "nightly", "dag_run_id": "r"}, "deadline": {"id": "01", "deadline_time": "x"}}
+    notifier = VoiceCallNotifier(numbers=["+6587662041"], answer_within=30, context=deadline)
     for _ in range(2):
-        result = await notifier.async_notify(told)
+        result = await notifier.async_notify(deadline)
         assert result["acknowledged_by"] == "+6587662041"
     assert numbers_called(on, "+6587662041") == ["+6587662041"]
 
@@ -95,7 +95,7 @@ def test_each_failed_try_is_an_occasion_of_its_own() -> None:
         ({"dag_run": {"dag_id": "nightly.load"}, "deadline": {"id": "1"}}, "The pipeline nightly load has missed its"),
     ],
 )
-def test_it_says_what_happened(given: dict[str, Any], said: str) -> None:
+def test_the_announcement_names_what_failed(given: dict[str, Any], said: str) -> None:
     assert said in announcement(given)
 
 

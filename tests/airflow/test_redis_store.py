@@ -41,5 +41,5 @@ def test_a_call_is_made_once_wherever_its_tries_run(on: Stage) -> None:
     call = VoiceCallOperator(**given, deferrable=False).execute(context("moved"))
     assert call["state"] == "completed"
     assert len(on.ledger()) == 1
-    told = VoiceOutcomeSensor(task_id="s", batch_id=call["batch_id"], deferrable=False).execute(context())
-    assert told["states"]["completed"] == 1
+    report = VoiceOutcomeSensor(task_id="s", batch_id=call["batch_id"], deferrable=False).execute(context())
+    assert report["states"]["completed"] == 1

@@ -51,10 +51,10 @@ def test_one_call_comes_back_as_json(on: Stage) -> None:
     assert sensor(job_id=call["id"]).execute(context())["outcome"]["session_status"] == "COMPLETED"
 
 
-def test_several_come_back_as_counts_and_may_be_given_as_tasks_return_them(on: Stage) -> None:
+def test_several_calls_come_back_as_counts(on: Stage) -> None:
     calls = [called(on, f"+658766501{place}") for place in range(2)]
-    told = sensor(job_ids=calls).execute(context())
-    assert told == {"total": 2, "states": {"completed": 2}, "job_ids": [call["id"] for call in calls]}
+    counts = sensor(job_ids=calls).execute(context())
+    assert counts == {"total": 2, "states": {"completed": 2}, "job_ids": [call["id"] for call in calls]}
     assert sensor(job_ids=[]).execute(context())["total"] == 0
 
 
@@ -64,7 +64,7 @@ def test_a_batch_comes_back_as_its_report(on: Stage) -> None:
     assert sensor(batch_id="sensed").execute(context())["states"]["completed"] == 2
 
 
-def test_what_is_not_over_defers_and_enough_is_enough(on: Stage) -> None:
+def test_a_wait_that_is_not_over_defers_and_ends_at_its_threshold(on: Stage) -> None:
     done = called(on, "+6587665031")
     waiting = called(on, "+6587665032", send="worker", wait_for=None)
     ids = [done["id"], waiting["id"]]
@@ -100,7 +100,7 @@ def test_outcomes_to_fail_on_fail_it(on: Stage) -> None:
     assert sensor(job_id=busy["id"]).execute(context())["state"] == "unreached"
 
 
-def test_a_call_that_the_store_does_not_know_is_told(on: Stage) -> None:
+def test_a_call_that_the_store_does_not_know_is_an_error(on: Stage) -> None:
     with pytest.raises(AirflowException, match="no job default"):
         sensor(job_id="default.01JNOTTHERE").execute(context())
 
@@ -168,6 +168,6 @@ def test_silence_fails_unless_it_is_allowed(on: Stage, outcome: str) -> None:
 
 
 @pytest.mark.parametrize("options", [{"approve": ("7",)}, {"on_reject": "ignore"}, {"send": "there"}])
-def test_what_makes_no_sense_is_told_when_the_dag_is_parsed(options: dict[str, Any]) -> None:
+def test_parameters_without_sense_are_refused_when_the_dag_is_parsed(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"7|ignore|there"):
         approval("+6587665091", **options)

@@ -26,13 +26,13 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
 def test_enqueue_defer_outcome_branch(airflow: Airflow) -> None:
     airflow.stage.order("script", {"destination": "+6587650001", "outcome": "COMPLETED"})
     airflow.trigger("whole_way")
-    assert airflow.wait_for_run("whole_way") == "success", airflow.told()
+    assert airflow.wait_for_run("whole_way") == "success", airflow.log_tails()
     tasks = airflow.tasks("whole_way")
     assert (tasks["answered"], tasks["not_answered"]) == ("success", "skipped")
     assert [airflow.posts_to(f"+658765000{place}") for place in (1, 2, 3)] == [1, 1, 1]
 
 
-def test_what_a_task_leaves_behind_is_small_and_holds_no_key(airflow: Airflow) -> None:
+def test_the_xcoms_and_logs_of_a_task_are_small_and_have_no_key(airflow: Airflow) -> None:
     call = airflow.xcom("whole_way", "deferred")
     assert (call["state"], call["destination"]) == ("completed", "+6587650001")
     assert len(json.dumps(call)) < 8_000
@@ -48,7 +48,7 @@ def test_a_task_killed_right_after_its_post_goes_on_to_the_outcome_without_a_sec
 ) -> None:
     if airflow.run_state("killed_after") is None:
         airflow.trigger("killed_after")
-    assert airflow.wait_for_run("killed_after") == "success", airflow.told()
+    assert airflow.wait_for_run("killed_after") == "success", airflow.log_tails()
     assert airflow.tries("killed_after", task_id) == 2
     assert airflow.posts_to(number) == 1
     assert airflow.xcom("killed_after", task_id)["outcome"]["session_status"]
@@ -58,14 +58,14 @@ def test_a_task_killed_right_after_its_post_goes_on_to_the_outcome_without_a_sec
 def test_a_task_killed_before_its_post_makes_one(airflow: Airflow, task_id: str, number: str) -> None:
     if airflow.run_state("killed_before") is None:
         airflow.trigger("killed_before")
-    assert airflow.wait_for_run("killed_before") == "success", airflow.told()
+    assert airflow.wait_for_run("killed_before") == "success", airflow.log_tails()
     assert airflow.tries("killed_before", task_id) == 2
     assert airflow.posts_to(number) == 1
 
 
 def test_a_doubt_fails_the_task_with_the_remedy_and_goes_on_once_it_was_resolved(airflow: Airflow) -> None:
     airflow.trigger("killed_unknowably")
-    assert airflow.wait_for_run("killed_unknowably") == "failed", airflow.told()
+    assert airflow.wait_for_run("killed_unknowably") == "failed", airflow.log_tails()
     assert airflow.posts_to("+6587650015") == 0
     (call,) = airflow.stage.calls("--destination", "+6587650015")
     assert call["state"] == "in_doubt"
@@ -84,26 +84,26 @@ def test_a_doubt_fails_the_task_with_the_remedy_and_goes_on_once_it_was_resolved
     assert airflow.posts_to("+6587650015") == 1
 
 
-def test_a_clear_calls_again_where_that_was_asked_for_and_a_retry_never_does(airflow: Airflow) -> None:
+def test_a_clear_calls_again_if_the_operator_says_so_and_a_retry_never_does(airflow: Airflow) -> None:
     numbers = ("+6587650021", "+6587650022")
     airflow.trigger("cleared")
-    assert airflow.wait_for_run("cleared") == "success", airflow.told()
+    assert airflow.wait_for_run("cleared") == "success", airflow.log_tails()
     assert airflow.tries("cleared", "again") == 2
     assert [airflow.posts_to(number) for number in numbers] == [1, 1]
     airflow.cli("tasks", "clear", "cleared", "--yes")
     airflow.wait(lambda: airflow.tries("cleared", "same") == 2, "the cleared tasks to run", seconds=90)
-    assert airflow.wait_for_run("cleared") == "success", airflow.told()
+    assert airflow.wait_for_run("cleared") == "success", airflow.log_tails()
     assert [airflow.posts_to(number) for number in numbers] == [2, 1]
 
 
 @pytest.mark.skipif(airflow_version() < (3, 3), reason="Airflow 3.3 brought it")
-def test_airflow_itself_remembers_which_call_a_task_handed_in(airflow: Airflow) -> None:
-    told = airflow.rows("SELECT value FROM task_state_store WHERE dag_id = 'cleared' AND key = 'voiceflow_calls'")
-    assert len(told) == 2
-    assert all("job_id" in value for (value,) in told)
+def test_airflow_itself_stores_the_call_of_a_task(airflow: Airflow) -> None:
+    stored = airflow.rows("SELECT value FROM task_state_store WHERE dag_id = 'cleared' AND key = 'voiceflow_calls'")
+    assert len(stored) == 2
+    assert all("job_id" in value for (value,) in stored)
 
 
-def test_a_failing_dag_phones_one_after_the_other_until_somebody_takes_it(airflow: Airflow) -> None:
+def test_a_failing_dag_phones_one_after_the_other_until_somebody_acknowledges(airflow: Airflow) -> None:
     airflow.stage.order("script", {"destination": "+6587650101", "outcome": "COMPLETED", "keys": [None]})
     airflow.stage.order("script", {"destination": "+6587650102", "outcome": "COMPLETED", "keys": ["1"]})
     airflow.trigger("alarm")
@@ -129,7 +129,7 @@ def test_approvals_by_telephone(airflow: Airflow) -> None:
     airflow.wait_for_run("approval")
     tasks = airflow.tasks("approval")
     assert tasks == {"approved": "success", "rejected": "skipped", "refused": "failed", "silent": "success"}, (
-        f"{tasks}\n{airflow.told()}"
+        f"{tasks}\n{airflow.log_tails()}"
     )
     assert airflow.xcom("approval", "approved") == "1"
     assert [airflow.posts_to(f"+658765020{place}") for place in (1, 2, 3, 4)] == [1, 1, 1, 1]
@@ -137,7 +137,7 @@ def test_approvals_by_telephone(airflow: Airflow) -> None:
 
 def test_a_campaign_ends_with_its_report(airflow: Airflow) -> None:
     airflow.trigger("campaign")
-    assert airflow.wait_for_run("campaign") == "success", airflow.told()
+    assert airflow.wait_for_run("campaign") == "success", airflow.log_tails()
     report = airflow.xcom("campaign", "call")
     assert report["rows"] == {"enqueued": 5, "duplicates": 0, "rejected": 0}
     assert report["total"] == sum(report["states"].values()) == 5

@@ -1,4 +1,4 @@
-"""Which stores may stand behind which executors."""
+"""The check of stores against executors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_file_is_refused_where_a_task_may_move(executor: str) -> None:
         require_lasting(FILE, executor=executor, allowed=False)
 
 
-def test_a_file_is_fine_on_one_host_and_where_the_user_says_so() -> None:
+def test_a_file_is_accepted_on_one_host_or_if_the_user_says_so() -> None:
     require_lasting(FILE, executor="LocalExecutor", allowed=False)
     require_lasting(FILE, executor=CELERY, allowed=True)
     require_lasting("redis://host/0", executor=CELERY, allowed=False)

@@ -59,19 +59,19 @@ async def test_it_fires_when_the_call_is_over(on: Stage, hasty: None) -> None:
     assert not waiting.done(), "nobody has sent it yet"
     assert not on.ledger(), "a trigger sends nothing"
     await sent(on)
-    told = {"status": "over", "job_ids": ids}
-    assert await asyncio.wait_for(waiting, 30) == told
-    assert await asyncio.wait_for(twin, 30) == told, "the same event wherever it runs"
+    event = {"status": "over", "job_ids": ids}
+    assert await asyncio.wait_for(waiting, 30) == event
+    assert await asyncio.wait_for(twin, 30) == event, "the same event wherever it runs"
 
 
-async def test_it_wakes_the_task_that_sends_when_a_call_is_due(on: Stage, hasty: None) -> None:
+async def test_it_resumes_the_task_that_sends_when_a_call_is_due(on: Stage, hasty: None) -> None:
     ids = await enqueued(on, "+6587661002")
     payload = await asyncio.wait_for(fired(VoiceOutcomeTrigger(job_ids=ids, sends=True, poll_interval=0.1)), 30)
     assert payload == {"status": "look", "job_ids": ids}
     await sent(on)
 
 
-async def test_enough_of_several_is_enough(on: Stage, hasty: None) -> None:
+async def test_a_threshold_ends_the_wait_for_several_calls(on: Stage, hasty: None) -> None:
     done = await enqueued(on, "+6587661003", "+6587661004")
     await sent(on)
     await asyncio.wait_for(fired(VoiceOutcomeTrigger(job_ids=done, poll_interval=0.1)), 30)
@@ -93,13 +93,13 @@ async def test_a_batch_is_waited_for_as_a_whole(on: Stage, hasty: None) -> None:
     assert await asyncio.wait_for(waiting, 30) == {"status": "over", "batch_id": "both"}
 
 
-async def test_a_job_that_the_store_does_not_know_is_told(on: Stage, hasty: None) -> None:
+async def test_a_job_that_the_store_does_not_know_is_an_error(on: Stage, hasty: None) -> None:
     payload = await asyncio.wait_for(fired(VoiceOutcomeTrigger(job_ids=["default.01JNOTTHERE"])), 30)
     assert payload["status"] == "error"
     assert "01JNOTTHERE" in payload["error"]
 
 
-async def test_stopping_the_deferred_task_takes_back_what_has_not_been_sent(on: Stage) -> None:
+async def test_stopping_the_deferred_task_cancels_its_unsent_calls(on: Stage) -> None:
     ids = await enqueued(on, "+6587661008", "+6587661009")
     await VoiceOutcomeTrigger(job_ids=ids[:1], cancel_on_kill=True).on_kill()
     await VoiceOutcomeTrigger(job_ids=ids[1:], cancel_on_kill=False).on_kill()
@@ -124,7 +124,7 @@ async def test_the_first_look_comes_after_two_seconds(on: Stage) -> None:
     assert time.monotonic() - began >= 2.0
 
 
-def test_a_task_is_not_woken_before_airflow_has_seen_it_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_is_not_resumed_before_airflow_has_noticed_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "5")
     assert outcome.safe_after() == 6.0
     monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "0")
@@ -147,13 +147,13 @@ async def test_many_triggers_share_one_store_and_the_last_one_closes_it(tmp_path
     assert len(seen) in {1, 2}
 
 
-async def test_a_store_that_cannot_be_opened_is_told_to_all_who_wait_for_it() -> None:
+async def test_a_store_that_cannot_be_opened_is_an_error_for_all_its_triggers() -> None:
     from voiceflow_worker import StoreError
 
     async def use() -> None:
         async with shared_store("sqlite:////nowhere/at/all.db"):
             raise AssertionError("it was opened")
 
-    for told in await asyncio.gather(use(), use(), return_exceptions=True):
-        assert isinstance(told, StoreError)
+    for error in await asyncio.gather(use(), use(), return_exceptions=True):
+        assert isinstance(error, StoreError)
     assert not [place for place in _open if "nowhere" in place[1]]

@@ -25,11 +25,11 @@ PERSON = "+6587654321"
 MOST_OPERATIONS = 40
 
 
-HandIn = Callable[[CallQueue, str], Awaitable[None]]
+Enqueue = Callable[[CallQueue, str], Awaitable[None]]
 
 
 async def campaign(queue: CallQueue, name: str) -> None:
-    """A try of a campaign task that asks for one row."""
+    """A try of a campaign task with one row."""
     options = CampaignOptions(
         template=FlowTemplate.speaking("Hello {{ name }}."),
         voice_profile="en-IE-EmilyNeural",
@@ -87,15 +87,15 @@ class SteppedStore:
 class Try:
     """One try, as far as it may go."""
 
-    def __init__(self, hand_in: HandIn, store: Any, name: str) -> None:
+    def __init__(self, enqueue: Enqueue, store: Any, name: str) -> None:
         self.has_succeeded = False
         self._turns = Turns()
         queue = CallQueue(SteppedStore(store, self._turns))
-        self._task = asyncio.create_task(self._tried(hand_in(queue, name)))
+        self._task = asyncio.create_task(self._tried(enqueue(queue, name)))
 
-    async def _tried(self, handing_in: Awaitable[None]) -> None:
+    async def _tried(self, enqueueing: Awaitable[None]) -> None:
         with suppress(VoiceflowError):  # another try changed its calls: a retry looks again
-            await handing_in
+            await enqueueing
             self.has_succeeded = True
 
     async def go(self, operations: int) -> int:
@@ -118,13 +118,13 @@ class Try:
 class Scene:
     """A store in which the first try of the task left a call, and a worker."""
 
-    def __init__(self, hand_in: HandIn, store: Any) -> None:
-        self._hand_in = hand_in
+    def __init__(self, enqueue: Enqueue, store: Any) -> None:
+        self._enqueue = enqueue
         self.store = store
         self.engine = Engine(store, ScriptedVoice())
 
     async def left(self, *, is_taken_back: bool) -> None:
-        await self._hand_in(self.engine.queue, "Anm")
+        await self._enqueue(self.engine.queue, "Anm")
         if is_taken_back:
             await cancel_unsent(self.engine.queue, [TASK.batch_id()], TASK)
 
@@ -140,25 +140,25 @@ class Scene:
 
 
 @pytest.fixture
-async def scene() -> AsyncIterator[Callable[[HandIn], Any]]:
+async def scene() -> AsyncIterator[Callable[[Enqueue], Any]]:
     async with open_store("memory://") as first:
-        yield lambda hand_in: Scene(hand_in, type(first)())
+        yield lambda enqueue: Scene(enqueue, type(first)())
 
 
 @pytest.mark.parametrize("names", [("Anm", "Ann"), ("Ann", "Anm")], ids=["old-first", "corrected-first"])
 @pytest.mark.parametrize("is_taken_back", [True, False], ids=["taken-back", "waiting"])
-@pytest.mark.parametrize("hand_in", [campaign, call])
+@pytest.mark.parametrize("enqueue", [campaign, call])
 async def test_two_tries_at_once_leave_one_call(
-    scene: Callable[[HandIn], Any], names: Sequence[str], is_taken_back: bool, hand_in: HandIn
+    scene: Callable[[Enqueue], Any], names: Sequence[str], is_taken_back: bool, enqueue: Enqueue
 ) -> None:
     """One goes on for so many operations, then the other, then a worker sends, then both go on to their ends."""
     wrong: list[tuple[int, int, int]] = []
     passed = 0
     for before in range(MOST_OPERATIONS):
         for meanwhile in range(1, MOST_OPERATIONS):
-            staged = scene(hand_in)
+            staged = scene(enqueue)
             await staged.left(is_taken_back=is_taken_back)
-            one, other = (Try(hand_in, staged.store, name) for name in names)
+            one, other = (Try(enqueue, staged.store, name) for name in names)
             passed = await one.go(before)
             made = await other.go(meanwhile)
             await staged.send()
@@ -166,7 +166,7 @@ async def test_two_tries_at_once_leave_one_call(
             await other.end()
             rings = await staged.rings()
             with suppress(VoiceflowError):
-                await hand_in(staged.engine.queue, names[1])  # the next try
+                await enqueue(staged.engine.queue, names[1])  # the next try
             too_few = rings == 0 and (one.has_succeeded or other.has_succeeded)
             if rings > 1 or too_few or await staged.rings() != 1:
                 wrong.append((before, meanwhile, rings))

@@ -1,4 +1,4 @@
-"""Where a call stands, as the task that waits for it sees it."""
+"""The status of a call for the task that waits for it."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def job(state: JobState, *, due: timedelta = timedelta(0)) -> Job:
 
 
 @pytest.mark.parametrize("state", [state for state in JobState if state.is_final])
-def test_what_has_ended_is_over(state: JobState) -> None:
+def test_a_call_that_has_ended_is_over(state: JobState) -> None:
     assert status_of(job(state), OPTIONS, now=NOW) is WaitStatus.OVER
 
 
-def test_what_8x8_took_is_over_only_for_those_who_wait_for_that() -> None:
+def test_an_accepted_call_is_over_only_for_the_goal_accepted() -> None:
     taken = job(JobState.SUBMITTED, due=timedelta(hours=1))
     assert status_of(taken, OPTIONS, now=NOW) is WaitStatus.WAITING
     assert status_of(taken, replace(OPTIONS, goal=Goal.ACCEPTED), now=NOW) is WaitStatus.OVER
@@ -45,7 +45,7 @@ def test_a_summary_that_never_came_is_overdue_after_a_grace() -> None:
     assert status_of(job(JobState.SUBMITTED, due=-timedelta(seconds=10)), OPTIONS, now=NOW) is WaitStatus.OVERDUE
 
 
-def test_what_is_due_is_unsent_only_for_the_task_that_sends() -> None:
+def test_a_due_call_is_unsent_only_for_the_task_that_sends() -> None:
     assert status_of(job(JobState.QUEUED), OPTIONS, now=NOW) is WaitStatus.UNSENT
     assert status_of(job(JobState.QUEUED), replace(OPTIONS, sends=False), now=NOW) is WaitStatus.WAITING
     assert status_of(job(JobState.QUEUED, due=timedelta(minutes=1)), OPTIONS, now=NOW) is WaitStatus.WAITING
@@ -61,7 +61,7 @@ def test_the_patience_with_a_doubt_counts_from_its_post_and_not_from_the_task() 
 
 
 @pytest.mark.parametrize(
-    ("told", "ended", "total", "reached"),
+    ("expected", "ended", "total", "reached"),
     [
         (None, 9, 10, False),
         (None, 10, 10, True),
@@ -74,13 +74,13 @@ def test_the_patience_with_a_doubt_counts_from_its_post_and_not_from_the_task() 
         ({"ratio": 0.8}, 8, 9, True),
     ],
 )
-def test_enough_is_as_many_as_was_asked_for(
-    told: dict[str, float] | None, ended: int, total: int, reached: bool
+def test_a_threshold_is_reached_at_its_number_or_share(
+    expected: dict[str, float] | None, ended: int, total: int, reached: bool
 ) -> None:
-    assert CompletionThreshold.of(told).is_reached(ended, total) is reached
+    assert CompletionThreshold.of(expected).is_reached(ended, total) is reached
 
 
-@pytest.mark.parametrize("told", [{"at_least": 0}, {"ratio": 0}, {"ratio": 1.1}, {"at_least": 1, "ratio": 0.5}])
-def test_what_cannot_be_enough_is_refused(told: dict[str, float]) -> None:
+@pytest.mark.parametrize("expected", [{"at_least": 0}, {"ratio": 0}, {"ratio": 1.1}, {"at_least": 1, "ratio": 0.5}])
+def test_an_impossible_threshold_is_refused(expected: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"at_least|ratio"):
-        CompletionThreshold.of(told)
+        CompletionThreshold.of(expected)

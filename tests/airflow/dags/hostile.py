@@ -12,6 +12,7 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG, task
 
+from airflow_provider.calls.earlier.expansion import Expansion
 from airflow_provider.operators.voice import VoiceCallOperator, VoiceCampaignOperator
 
 START = datetime(2026, 1, 1)  # noqa: DTZ001 (Airflow reads it as UTC)
@@ -23,7 +24,7 @@ def _file(name: str) -> Path:
 
 
 def listed(run_id: str) -> list[Any]:
-    """What a run is to call now: each try reads it anew."""
+    """The rows of a run; each try reads them again."""
     found: list[Any] = json.loads(_file(f"{run_id}.list").read_text(encoding="utf-8"))
     return found
 
@@ -42,9 +43,18 @@ class WatchedCampaignOperator(VoiceCampaignOperator):
         return counts
 
     def _tell(self, context: Any, what: str) -> None:
-        told = {"at": time.time(), "what": what, "numbers": [row["destination"] for row in self.rows]}
+        note = {"at": time.time(), "what": what, "numbers": [row["destination"] for row in self.rows]}
         with _file(f"{context['run_id']}.tries").open("a", encoding="utf-8") as tries:
-            tries.write(f"{json.dumps(told)}\n")
+            tries.write(f"{json.dumps(note)}\n")
+
+
+class WatchedCallOperator(VoiceCallOperator):
+    """A call operator that writes down the other instances that Airflow reports."""
+
+    def execute(self, context: Any) -> Any:
+        with _file(f"{context['run_id']}.instances").open("a", encoding="utf-8") as instances:
+            instances.write(f"{json.dumps(Expansion.of(context).states)}\n")
+        return super().execute(context)
 
 
 def campaign(**options: Any) -> VoiceCampaignOperator:
@@ -74,9 +84,9 @@ with DAG("hostile_mapped", schedule=None, start_date=START, default_args=TRIED):
 
     @task
     def numbers(run_id: str | None = None) -> list[str]:
-        """What is to be called now."""
+        """The numbers to call."""
         return listed(str(run_id))
 
-    VoiceCallOperator.partial(task_id="call", say="Hello.", deferrable=True, poll_interval=1).expand(
+    WatchedCallOperator.partial(task_id="call", say="Hello.", deferrable=True, poll_interval=1).expand(
         destination=numbers()
     )

@@ -1,5 +1,5 @@
 # dags 3: deadline, batch_watch
-"""DAGs of the tests that Airflow 2 has no means for: a deadline, and a DAG that runs when a batch has finished."""
+"""DAGs of the tests for Airflow 3: a deadline, and a DAG that runs when a batch has finished."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # dags: alarm, approval, campaign, many
-"""DAGs of the tests: an alarm, approvals, a campaign, many mapped calls."""
+"""DAGs of the tests: a notifier, approvals, a campaign, many mapped calls."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ QUICK: dict[str, Any] = {"retries": 3, "retry_delay": timedelta(seconds=1)}
 
 
 class DyingCallOperator(VoiceCallOperator):
-    """Its process dies once, at a place of its call's way."""
+    """An operator whose process dies once, at a point in its call's life."""
 
     def __init__(self, *, dies: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -120,7 +120,7 @@ with DAG("killed_before", schedule=None, start_date=START, default_args=QUICK):
     )
 
 with DAG("killed_unknowably", schedule=None, start_date=START, default_args={**QUICK, "retries": 1}):
-    # Nothing has left, and nobody can know: the journal was written. Only evidence, or a person, may say so.
+    # Nothing has left, but the journal was written: only evidence or a person can settle the doubt.
     DyingCallOperator(
         task_id="call",
         dies="journaled",
