@@ -22,8 +22,8 @@ from voiceflow_worker.errors import (
 )
 from voiceflow_worker.gateway.account.api import TRIES, AccountApi
 from voiceflow_worker.gateway.account.resources import OwnedNumber, RecordingPush, WebhookType
-from voiceflow_worker.gateway.account.wire import AccountWire
 from voiceflow_worker.gateway.client import VoiceClient
+from voiceflow_worker.gateway.rest.wire import RestWire
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.orders.recordings import RecordingOrder
 from voiceflow_worker.settings import load_settings
@@ -56,7 +56,7 @@ class Service:
 
     @property
     def api(self) -> AccountApi:
-        wire = AccountWire(KEY, "a&cme", base_url="http://127.0.0.1:1/")
+        wire = RestWire(KEY, "a&cme", base_url="http://127.0.0.1:1/")
         return AccountApi(
             httpx.MockTransport(self), wire, timeouts={}, deadline=timedelta(seconds=20), sleep=self.sleep
         )
@@ -235,7 +235,7 @@ async def test_a_refusal_is_raised_at_once_and_says_what_to_do(anyio_backend: st
 @either_loop
 @pytest.mark.parametrize("content", [b"", b"<html>Welcome</html>", b"[]", b"null"])
 async def test_what_is_no_answer_of_the_api_is_told(anyio_backend: str, content: bytes) -> None:
-    with pytest.raises(RequestFailedError, match="no answer of its API; check VOICEFLOW_BASE_URL"):
+    with pytest.raises(RequestFailedError, match="not an answer of its API; check VOICEFLOW_BASE_URL"):
         await Service(said(200, content)).api.webhooks()
 
 

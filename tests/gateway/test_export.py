@@ -21,7 +21,8 @@ from voiceflow_worker.errors import CallLogError, CallLogUnavailableError
 from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.gateway.export.csv_files import read_rows
 from voiceflow_worker.gateway.export.log import PATIENCE, TRIES, LogExport
-from voiceflow_worker.gateway.export.wire import ExportWire
+from voiceflow_worker.gateway.rest.wire import RestWire
+from voiceflow_worker.gateway.wire import EXPORT_URL
 from voiceflow_worker.model.jobs.call_log import ExportRow, LoggedCalls
 from voiceflow_worker.model.reports.events import Direction
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -89,7 +90,7 @@ class EightByEight:
 
     async def read(self, *, base_url: str | None = None) -> LoggedCalls:
         transport = httpx.MockTransport(self.handle)
-        wire = ExportWire(KEY, "ac&me", base_url=base_url)
+        wire = RestWire(KEY, "ac&me", base_url=base_url or EXPORT_URL)
         export = LogExport(transport, wire, timeouts={"read": 5}, deadline=timedelta(seconds=5), sleep=self.sleep)
         return await export.read(since=SINCE, until=UNTIL)
 
@@ -274,7 +275,7 @@ class TestFailing:
             await service.read()
 
     async def test_the_key_is_in_no_repr(self) -> None:
-        assert KEY not in repr(ExportWire(KEY, "acme", base_url=None))
+        assert KEY not in repr(RestWire(KEY, "acme", base_url=EXPORT_URL))
 
 
 def rows(text: str) -> list[ExportRow]:
@@ -389,7 +390,10 @@ class TestOnTheWire:
     async def test_nobody_there_is_told_as_such(self, kind: Kind) -> None:
         with closed_port() as port:
             async with kind.client(f"http://127.0.0.1:{port}") as voice:
-                with pytest.raises(CallLogUnavailableError, match=r"could not be asked to begin an export"):
+                with pytest.raises(
+                    CallLogUnavailableError,
+                    match=r"cannot begin an export of 8x8's log: 127\.0\.0\.1 cannot be reached",
+                ):
                     await voice.logged_calls(since=SINCE, until=UNTIL)
 
     async def test_an_answer_that_breaks_off_is_no_answer(self, kind: Kind) -> None:

@@ -25,11 +25,10 @@ from voiceflow_worker.gateway.account.resources import (
     Webhook,
     WebhookType,
 )
-from voiceflow_worker.gateway.account.wire import AccountWire
 from voiceflow_worker.gateway.answers.answer import AnswerReader
 from voiceflow_worker.gateway.answers.retry_after import read_date
 from voiceflow_worker.gateway.answers.verdict import judge_answer, judge_failure, judge_lateness, judge_silence
-from voiceflow_worker.gateway.export.wire import ExportWire
+from voiceflow_worker.gateway.rest.wire import RestWire
 from voiceflow_worker.gateway.transport.evidence import BlindWatch, Watch
 from voiceflow_worker.gateway.transport.proof import AnswerProof
 from voiceflow_worker.gateway.transport.transports import Carrier, DefaultTransport, carry
@@ -108,9 +107,8 @@ class VoiceClient:
             given = carry(transport)
             self._open = lambda: given
         self._wire = wire.Wire(api_key, sub_account, base_url=address, allow_plain_http=allow_plain_http)
-        self._account_wire = AccountWire(api_key, sub_account, base_url=address)
-        self._export_wire = ExportWire(api_key, sub_account, base_url=base_url)
-        self._hide = _hider(api_key.strip())
+        self._account_wire = RestWire(api_key, sub_account, base_url=address)
+        self._export_wire = RestWire(api_key, sub_account, base_url=base_url or wire.EXPORT_URL)
         self._deadline = 2 * connect_timeout + read_timeout
         self._timeouts = {
             "connect": connect_timeout.total_seconds(),
@@ -338,7 +336,7 @@ class VoiceClient:
             verdict, keep = await self._answered(carrier, watch, body, progress=progress, now=now)
         finally:
             watch.over(keep=keep)
-        return self._hide(verdict)
+        return self._without_key(verdict)
 
     async def _answered(
         self, carrier: Carrier, watch: Watch, body: bytes, *, progress: PostProgress, now: datetime
@@ -378,21 +376,10 @@ class VoiceClient:
             progress.may_have_left = True
             self._carrier = replace(carrier, watch=BlindWatch)
 
-
-def _hider(key: str) -> Callable[[Verdict], Verdict]:
-    """What takes the key out of a verdict, should a server or a proxy have sent it back."""
-
-    def hidden(text: str) -> str:
-        return text.replace(key, "[API key]")
-
-    def hide(verdict: Verdict) -> Verdict:
-        hold = verdict.hold
-        if key not in verdict.message and (hold is None or key not in hold.reason):
+    def _without_key(self, verdict: Verdict) -> Verdict:
+        """The verdict without the key, in case a server or a proxy has sent it back."""
+        hide, hold = self._account_wire.hide, verdict.hold
+        message, reason = hide(verdict.message), "" if hold is None else hide(hold.reason)
+        if message == verdict.message and (hold is None or reason == hold.reason):
             return verdict
-        return replace(
-            verdict,
-            message=hidden(verdict.message),
-            hold=None if hold is None else replace(hold, reason=hidden(hold.reason)),
-        )
-
-    return hide
+        return replace(verdict, message=message, hold=None if hold is None else replace(hold, reason=reason))

@@ -20,6 +20,8 @@ from voiceflow_worker.model.text.web_address import is_plain_and_remote
 
 BASE_URL = "https://voice.8x8.com"
 """The address of the API (8x8 voice API reference, "Base URL"); no other one is documented for voice."""
+EXPORT_URL = "https://voice.wavecell.com"
+"""The address of the log export (8x8 voice log export reference); no other one is documented for it."""
 
 _KEY = re.compile(r"[\x21-\x7e]+")
 

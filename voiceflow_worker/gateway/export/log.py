@@ -1,52 +1,36 @@
-"""The log export of 8x8: asked for, waited for, downloaded and read.
-
-A POST begins it and is sent once; the GETs that follow are tried again, with tenacity: it sleeps as it is told to, on
-any event loop, and keeps nothing for the whole process.
-"""
+"""The log export of 8x8: begun by a POST, waited for, downloaded and read (8x8 voice log export reference)."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 import anyio
 import httpx
-import orjson
 from anyio import to_thread
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    RetryError,
-    retry_if_exception_type,
-    retry_if_result,
-    wait_exponential,
-    wait_random,
-)
+from tenacity import AsyncRetrying, RetryCallState, RetryError, retry_if_result, wait_exponential
 
-from voiceflow_worker.errors import CallLogError, CallLogUnavailableError
-from voiceflow_worker.gateway.answers.answer import Answer, AnswerReader
-from voiceflow_worker.gateway.answers.retry_after import read_date, read_retry_after
-from voiceflow_worker.gateway.answers.verdict import describe, quote
+from voiceflow_worker.errors import CallLogError, CallLogUnavailableError, RequestFailedError, VoiceUnavailableError
+from voiceflow_worker.gateway.answers.retry_after import read_date
 from voiceflow_worker.gateway.export.csv_files import read_rows
-from voiceflow_worker.gateway.export.wire import ExportWire
-from voiceflow_worker.model.flows.values import is_list, is_object
+from voiceflow_worker.gateway.rest.client import RestClient, Sleep, fields_of
+from voiceflow_worker.gateway.rest.wire import RestWire
+from voiceflow_worker.model.flows.values import is_list
 from voiceflow_worker.model.jobs.call_log import ExportRow, LoggedCalls
 
 PATIENCE = timedelta(minutes=5)
-"""How long the waits for an export may be, all together."""
+"""Total of the waits for one export."""
 TRIES = 5
-"""How often one GET is sent at most."""
+"""Number of times that a GET is sent at most."""
 LONGEST_PAUSE = timedelta(minutes=1)
 """A Retry-After of more than this is not waited for."""
 LONGEST_FILE = 256 * 1024 * 1024
-_LONGEST_ANSWER = 1024 * 1024
+_EXPORTS = ("messages", "exports")
 _DOWNLOAD = timedelta(minutes=5)
-_GOODBYE = 5.0
-_COME_BACK = frozenset({408, 425, 429, 500, 502, 503, 504})
-
-Sleep = Callable[[float], Awaitable[None]]
+_CANCELLING = 5.0
 
 
 class ExportState(StrEnum):
@@ -76,29 +60,36 @@ class LogExport:
     def __init__(
         self,
         transport: httpx.AsyncBaseTransport,
-        wire: ExportWire,
+        wire: RestWire,
         *,
         timeouts: Mapping[str, float],
         deadline: timedelta,
         sleep: Sleep = anyio.sleep,
     ) -> None:
-        self._transport = transport
         self._wire = wire
-        self._extensions = {"timeout": dict(timeouts)}
-        self._deadline = deadline
         self._sleep = sleep
+        self._rest = RestClient(
+            transport,
+            wire,
+            timeouts=timeouts,
+            deadline=deadline,
+            tries=TRIES,
+            longest_pause=LONGEST_PAUSE,
+            sleep=sleep,
+        )
 
     async def read(self, *, since: datetime, until: datetime) -> LoggedCalls:
         """All rows of this range. Raises CallLogError, and CallLogUnavailableError where trying again may help."""
-        request = self._wire.start(since=since, until=until, extensions=self._extensions)
-        started = await self._ask(request, "begin an export of its log")
-        job_id = _fields(started).get("jobId")
+        asked = {"from": _whole_second(since), "to": _whole_second(until, up=True), "limit": 0}
+        with _log_errors("begin an export of 8x8's log"):
+            started = await self._rest.send("POST", *_EXPORTS, body=asked)
+        job_id = fields_of(started).get("jobId")
         if not isinstance(job_id, str | int) or not str(job_id):
-            raise CallLogError(f"8x8 began no export of its log: its answer ({started.status}) has no jobId")
+            raise CallLogError(f"8x8 did not begin an export of its log: its answer ({started.status}) has no jobId")
         job = await self._finished(str(job_id))
         rows: list[ExportRow] = []
         for place, url in enumerate(job.files, 1):
-            rows += await self._rows(url, f"file {place} of {len(job.files)} of its log")
+            rows += await self._rows(url, what=f"download file {place} of {len(job.files)} of 8x8's log")
         return LoggedCalls(rows=rows, since=since, until=until, asked_at=read_date(started.headers))
 
     async def _finished(self, job_id: str) -> _Job:
@@ -117,7 +108,7 @@ class LogExport:
                 if attempt.retry_state.outcome and not attempt.retry_state.outcome.failed:
                     attempt.retry_state.set_result(job)
         except RetryError:
-            await self._call_off(job_id)
+            await self._cancel(job_id)
             minutes = PATIENCE.total_seconds() / 60
             raise CallLogError(f"the export of 8x8's log was not ready after {minutes:g} minutes; try again") from None
         if job.state not in {ExportState.SUCCEEDED, ExportState.EMPTY}:
@@ -127,112 +118,50 @@ class LogExport:
         return job
 
     async def _job(self, job_id: str) -> _Job:
-        answer = await self._get(lambda: self._wire.state(job_id, extensions=self._extensions), "tell of its export")
-        told = _fields(answer)
+        with _log_errors("ask for the state of an export of 8x8's log"):
+            fields = fields_of(await self._rest.get(*_EXPORTS, job_id))
         try:
-            state = ExportState(str(told.get("status")).strip().lower())
+            state = ExportState(str(fields.get("status")).strip().lower())
         except ValueError:
-            raise CallLogError(
-                f"the export of 8x8's log is in no state that is known: {told.get('status')!r}"
-            ) from None
-        data = told.get("data")
+            raise CallLogError(f"the export of 8x8's log has an unknown state: {fields.get('status')!r}") from None
+        data = fields.get("data")
         files = [data] if isinstance(data, str) else data if is_list(data) else []
         return _Job(state, tuple(url for url in files if isinstance(url, str)))
 
-    async def _rows(self, url: str, what: str) -> list[ExportRow]:
-        if self._wire.file(url, extensions={}) is None:
-            raise CallLogError("the export of 8x8's log names a file by no web address")
-
-        def request() -> httpx.Request:
-            made = self._wire.file(url, extensions=self._extensions)
-            assert made is not None  # noqa: S101 - looked at above
-            return made
-
-        answer = await self._get(request, f"send {what}", deadline=_DOWNLOAD, longest=LONGEST_FILE)
-        # In a thread: a long file must not hold up the calls that are being sent.
+    async def _rows(self, url: str, *, what: str) -> list[ExportRow]:
+        try:
+            link = self._wire.url(*_EXPORTS).join(url)
+        except httpx.InvalidURL:
+            link = httpx.URL()
+        if link.scheme not in {"http", "https"} or not link.host:
+            raise CallLogError("the export of 8x8's log names a file without a web address")
+        with _log_errors(what):
+            answer = await self._rest.download(link, deadline=_DOWNLOAD, longest=LONGEST_FILE)
+        # In a thread: reading a long file must not hold up the calls that are being sent.
         return await to_thread.run_sync(read_rows, answer.body)
 
-    async def _call_off(self, job_id: str) -> None:
-        """Tell 8x8 that nobody waits any more; if it does not hear, nothing is lost."""
-        with anyio.move_on_after(_GOODBYE):
-            try:
-                await self._ask(self._wire.cancel(job_id, extensions=self._extensions), "cancel its export")
-            except CallLogError:
-                return
-
-    async def _get(
-        self,
-        make: Callable[[], httpx.Request],
-        what: str,
-        *,
-        deadline: timedelta | None = None,
-        longest: int = _LONGEST_ANSWER,
-    ) -> Answer:
-        trying = AsyncRetrying(
-            sleep=self._sleep,
-            retry=retry_if_exception_type(CallLogUnavailableError),
-            wait=_pause,
-            stop=_given_up,
-            reraise=True,
-        )
-        async for attempt in trying:
-            with attempt:
-                return await self._ask(make(), what, deadline=deadline, longest=longest)
-        raise AssertionError("tenacity raises what the last attempt did")  # pragma: no cover
-
-    async def _ask(
-        self, request: httpx.Request, what: str, *, deadline: timedelta | None = None, longest: int = _LONGEST_ANSWER
-    ) -> Answer:
-        """Send one request, once; what is no success is raised."""
-        host = request.url.host  # never more of an address: a signed one is as good as a key
-        within = (deadline or self._deadline).total_seconds()
-        try:
-            with anyio.fail_after(within):
-                response = await self._transport.handle_async_request(request)
-                reader = AnswerReader(response, longest=longest)
-                await reader.read()
-        except TimeoutError:
-            why = f"no answer within {within:g} s"
-        except Exception as error:  # noqa: BLE001 - out of reach, in whichever words the transport has for it
-            why = describe(error)
-            if request.url.query:
-                why = why.replace(request.url.query.decode("ascii"), "…")
-        else:
-            answer = reader.answer(post_was_cut=False)
-            if answer.is_whole:
-                return self._judged(answer, host, what)
-            why = f"its answer broke off, or has more than {longest // 2**20} MiB"
-        raise CallLogUnavailableError(self._wire.hide(f"{host} could not be asked to {what} ({why})")) from None
-
-    def _judged(self, answer: Answer, host: str, what: str) -> Answer:
-        if 200 <= answer.status < 300:
-            return answer
-        told = self._wire.hide(f"{host} answered {answer.status} when asked to {what}{_message(answer)}")
-        if answer.status in _COME_BACK:
-            wait = read_retry_after(answer.headers, now=datetime.now(UTC))
-            raise CallLogUnavailableError(told, retry_after=wait)
-        raise CallLogError(told + _REMEDIES.get(answer.status, ""))
+    async def _cancel(self, job_id: str) -> None:
+        """Ask 8x8 to drop the export. An error does no harm."""
+        with anyio.move_on_after(_CANCELLING), suppress(RequestFailedError):
+            await self._rest.send("DELETE", *_EXPORTS, job_id)
 
 
-_REMEDIES = {
-    401: "; check VOICEFLOW_API_KEY",
-    403: "; the key may not do this, or a link has expired",
-    404: "; check VOICEFLOW_SUB_ACCOUNT, and that the account may export its log",
-}
-
-
-def _fields(answer: Answer) -> Mapping[str, object]:
+@contextmanager
+def _log_errors(what: str) -> Iterator[None]:
+    """Raise errors of requests as errors of the log; `what` completes "cannot …"."""
     try:
-        found: object = orjson.loads(answer.body)
-    except orjson.JSONDecodeError:
-        return {}
-    return found if is_object(found) else {}
+        yield
+    except VoiceUnavailableError as error:
+        raise CallLogUnavailableError(f"cannot {what}: {error}", retry_after=error.retry_after) from None
+    except RequestFailedError as error:
+        raise CallLogError(f"cannot {what}: {error}") from None
 
 
-def _message(answer: Answer) -> str:
-    fields = _fields(answer)
-    told = fields.get("message") or fields.get("statusMessage")
-    return f" ({quote(told)})" if isinstance(told, str) else ""
+def _whole_second(at: datetime, *, up: bool = False) -> str:
+    at = at.astimezone(UTC)
+    if up and at.microsecond:
+        at += timedelta(seconds=1)
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _goes_on(job: object) -> bool:
@@ -241,17 +170,3 @@ def _goes_on(job: object) -> bool:
 
 def _waited_long_enough(state: RetryCallState) -> bool:
     return state.idle_for + state.upcoming_sleep > PATIENCE.total_seconds()
-
-
-_backing_off = wait_exponential(multiplier=0.5, max=8) + wait_random(0, 0.5)
-
-
-def _pause(state: RetryCallState) -> float:
-    """As long as the answer asked for; else longer each time."""
-    error = state.outcome.exception() if state.outcome else None
-    asked = error.retry_after if isinstance(error, CallLogUnavailableError) else None
-    return _backing_off(state) if asked is None else asked.total_seconds()
-
-
-def _given_up(state: RetryCallState) -> bool:
-    return state.attempt_number >= TRIES or state.upcoming_sleep > LONGEST_PAUSE.total_seconds()

@@ -1,0 +1,1 @@
+"""Requests to the 8x8 API that place no call."""

@@ -1,0 +1,211 @@
+"""The sender of requests that place no call, with its retries and errors.
+
+A GET is retried, with tenacity: it sleeps with the function it is given, on any event loop. A POST or DELETE is sent
+once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime, timedelta
+
+import anyio
+import httpx
+import orjson
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential, wait_random
+
+from voiceflow_worker.errors import RequestFailedError, VoiceUnavailableError
+from voiceflow_worker.gateway.answers.answer import Answer, AnswerReader
+from voiceflow_worker.gateway.answers.retry_after import read_retry_after
+from voiceflow_worker.gateway.answers.verdict import describe, quote
+from voiceflow_worker.gateway.rest.wire import RestWire
+from voiceflow_worker.model.flows.values import is_object
+
+LONGEST_ANSWER = 8 * 1024 * 1024
+"""Bytes of a JSON answer. A list of all voices has about 50 KB, one of ten thousand numbers about 2 MB."""
+_RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
+_WRONG_ADDRESS = "check VOICEFLOW_BASE_URL"
+
+Fields = Mapping[str, object]
+Sleep = Callable[[float], Awaitable[None]]
+
+
+class RestClient:
+    """Sends requests about one sub-account over one transport.
+
+    `timeouts` are httpx's, in seconds; `deadline` limits one request. A GET is sent `tries` times at most, and a
+    Retry-After of more than `longest_pause` is not waited for. Every method raises VoiceUnavailableError when 8x8
+    cannot be reached or asks to come back later, and RequestFailedError for any other error.
+    """
+
+    def __init__(
+        self,
+        transport: httpx.AsyncBaseTransport,
+        wire: RestWire,
+        *,
+        timeouts: Mapping[str, float],
+        deadline: timedelta,
+        tries: int,
+        longest_pause: timedelta,
+        sleep: Sleep = anyio.sleep,
+    ) -> None:
+        self._transport = transport
+        self._wire = wire
+        self._extensions = {"timeout": dict(timeouts)}
+        self._deadline = deadline
+        self._tries = tries
+        self._longest_pause = longest_pause.total_seconds()
+        self._sleep = sleep
+
+    async def get(self, *path: str, absent: bool = False) -> Answer:
+        """A JSON object, with retries. With `absent`, a 404 about the thing asked for is an answer too."""
+
+        async def once() -> Answer:
+            answer = await self.send("GET", *path, absent=absent)
+            if not fields_of(answer):
+                raise self._failed(
+                    answer, self._wire.url().host, " with a body that is not an answer of its API", _WRONG_ADDRESS
+                )
+            return answer
+
+        return await self._with_retries(once)
+
+    async def download(self, url: httpx.URL, *, deadline: timedelta, longest: int) -> Answer:
+        """A file of at most `longest` bytes behind a signed link, with retries."""
+
+        async def once() -> Answer:
+            request = self._wire.download(url, extensions=self._extensions)
+            return await self._exchange(request, deadline=deadline, longest=longest)
+
+        return await self._with_retries(once)
+
+    async def send(
+        self,
+        method: str,
+        *path: str,
+        body: Mapping[str, object] | None = None,
+        absent: bool = False,
+        secret: str | None = None,
+    ) -> Answer:
+        """Send one request, once. With `absent`, a 404 about the thing asked for is an answer too.
+
+        No error contains `secret`, a part of the body, even if a server has sent it back.
+        """
+        request = self._wire.request(method, *path, body=body, extensions=self._extensions)
+        return await self._exchange(request, absent=absent, secret=secret)
+
+    async def _with_retries(self, once: Callable[[], Awaitable[Answer]]) -> Answer:
+        trying = AsyncRetrying(
+            sleep=self._sleep,
+            retry=retry_if_exception_type(VoiceUnavailableError),
+            wait=_pause,
+            stop=self._gives_up,
+            reraise=True,
+        )
+        return await trying(once)
+
+    def _gives_up(self, state: RetryCallState) -> bool:
+        return state.attempt_number >= self._tries or state.upcoming_sleep > self._longest_pause
+
+    async def _exchange(
+        self,
+        request: httpx.Request,
+        *,
+        absent: bool = False,
+        secret: str | None = None,
+        deadline: timedelta | None = None,
+        longest: int = LONGEST_ANSWER,
+    ) -> Answer:
+        host = request.url.host  # never more of an address: a signed link is as good as a key
+        answer = await self._answer(request, within=deadline or self._deadline, longest=longest)
+        if 200 <= answer.status < 300:
+            return answer
+        fields = fields_of(answer)
+        text = fields.get("statusMessage") or fields.get("message")
+        message = quote(text) if isinstance(text, str) else ""
+        if secret:
+            message = message.replace(secret, "[password]")
+        if absent and answer.status == 404 and fields and "subaccount" not in _letters(message):
+            return answer
+        said = f" ({message})" if message else ""
+        if answer.status not in _RETRIED:
+            raise self._failed(answer, host, said, self._remedy(request, answer))
+        wait = read_retry_after(answer.headers, now=datetime.now(UTC))
+        again = f"; it asks to wait {wait.total_seconds():g} s" if wait else ""
+        raise VoiceUnavailableError(
+            self._wire.hide(f"{host} answered {answer.status}{said}{again}"),
+            status=answer.status,
+            remedy="try again later",
+            retry_after=wait,
+        )
+
+    async def _answer(self, request: httpx.Request, *, within: timedelta, longest: int) -> Answer:
+        try:
+            with anyio.fail_after(within.total_seconds()):
+                response = await self._transport.handle_async_request(request)
+                reader = AnswerReader(response, longest=longest)
+                await reader.read()
+        except TimeoutError:
+            why = f"no answer within {within.total_seconds():g} s"
+        except Exception as error:  # noqa: BLE001 - each transport has errors of its own for this
+            why = describe(error)
+            if request.url.query:
+                why = why.replace(request.url.query.decode("ascii"), "…")
+        else:
+            answer = reader.answer(post_was_cut=False)
+            if answer.is_whole:
+                return answer
+            why = f"its answer broke off, or has more than {longest // 2**20} MiB"
+        raise VoiceUnavailableError(
+            self._wire.hide(f"{request.url.host} cannot be reached ({why})"),
+            remedy=f"check the network and DNS of this machine; {_WRONG_ADDRESS}",
+        ) from None
+
+    def _failed(self, answer: Answer, host: str, said: str, remedy: str) -> RequestFailedError:
+        message = self._wire.hide(f"{host} answered {answer.status}{said}")
+        return RequestFailedError(message, status=answer.status, remedy=remedy)
+
+    def _remedy(self, request: httpx.Request, answer: Answer) -> str:
+        if "authorization" not in request.headers:
+            return "the link may have expired: try again"
+        match answer.status:
+            case 401:
+                return "8x8 does not accept the API key: check VOICEFLOW_API_KEY"
+            case 403:
+                return (
+                    "check that the API key belongs to the sub-account and may do this, and that the sub-account "
+                    "allows this machine's address"
+                )
+            case 404:
+                return (
+                    f"8x8 does not know the sub-account {self._wire.sub_account} at this address: check "
+                    "VOICEFLOW_SUB_ACCOUNT and VOICEFLOW_BASE_URL"
+                )
+            case status if 300 <= status < 400:
+                there = self._wire.hide(quote(answer.headers.get("location", "")))
+                return f"the API has moved{f' to {there}' if there else ''}: {_WRONG_ADDRESS}"
+            case _:
+                return ""
+
+
+def fields_of(answer: Answer) -> Fields:
+    """The JSON object of an answer; empty if its body is anything else."""
+    try:
+        found: object = orjson.loads(answer.body)
+    except orjson.JSONDecodeError:
+        return {}
+    return found if is_object(found) else {}
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalpha, text)).casefold()
+
+
+_backing_off = wait_exponential(multiplier=0.5, max=8) + wait_random(0, 0.3)
+
+
+def _pause(state: RetryCallState) -> float:
+    """The time that the answer asked for, else a growing one."""
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.retry_after if isinstance(error, VoiceUnavailableError) else None
+    return _backing_off(state) if asked is None else asked.total_seconds()
