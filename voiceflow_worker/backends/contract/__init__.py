@@ -1,8 +1,8 @@
-"""The promises of a store as tests: what a backend of your own must pass, and what ours do.
+"""The contract of a store, as a test suite that every backend must pass.
 
-Needs pytest, and anyio's plugin for it, which comes with anyio. A backend is put to the test with one fixture,
-`opener`: it gives a function that opens the same storage at each call, empty when the test begins, so that a test can
-look at it as several processes would.
+It needs pytest and anyio's pytest plugin, which comes with anyio. The fixture `opener` names the backend under test: a
+function that opens the same storage at each call. The storage is empty when a test begins. A test opens it twice to
+stand for two processes.
 
     # tests/test_my_backend.py
     import pytest
@@ -14,10 +14,10 @@ look at it as several processes would.
         def opener(self, tmp_path) -> Opener:
             return lambda: open_store(f"mystore://{tmp_path}/calls")
 
-Every test runs on the event loops of the `anyio_backend` fixture: asyncio and trio unless you say otherwise. One theme
-alone is tested by deriving from its class (`LeaseContract`, `RecordsContract`, …) instead of `StoreContract`.
+Every test runs on the event loops of the `anyio_backend` fixture: asyncio and trio by default. To test one part alone,
+derive from its class (`LeaseContract`, `RecordsContract`, …) instead of `StoreContract`.
 
-`ManualClock`, `sample_job` and `moved` are there for tests of your own.
+`ManualClock`, `sample_job` and `moved` may be used in your own tests.
 """
 
 import pytest
@@ -30,7 +30,7 @@ pytest.register_assert_rewrite(
 )
 
 from voiceflow_worker.backends.contract.clock import ManualClock  # noqa: E402
-from voiceflow_worker.backends.contract.commit import CommitContract  # noqa: E402 - after asserts are set to tell more
+from voiceflow_worker.backends.contract.commit import CommitContract  # noqa: E402 - after the rewriting of asserts is set up
 from voiceflow_worker.backends.contract.control import ControlContract  # noqa: E402
 from voiceflow_worker.backends.contract.delete import DeleteContract  # noqa: E402
 from voiceflow_worker.backends.contract.enqueue import EnqueueContract  # noqa: E402
@@ -78,4 +78,4 @@ class StoreContract(
     RecordsContract,
     ShareContract,
 ):
-    """Every promise of the three protocols and of the store around them."""
+    """The whole contract: jobs, control, records, and the store that has them."""

@@ -11,9 +11,9 @@ _START = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
 
 class ManualClock:
-    """The port `Clock` for tests: time passes by `advance`, and who sleeps wakes when their time has come.
+    """A `Clock` for tests. Time passes only by `advance`, which wakes the sleepers whose time has come.
 
-    `jump` sets the wall clock alone, as an administrator or a time server would; the monotonic clock does not follow.
+    `jump` sets the wall clock alone, as an administrator or a time server would. The monotonic clock does not follow.
     """
 
     def __init__(self, start: datetime = _START) -> None:
@@ -23,7 +23,7 @@ class ManualClock:
 
     @property
     def sleepers(self) -> int:
-        """How many sleep now."""
+        """How many tasks sleep now."""
         return len(self._sleepers)
 
     @property

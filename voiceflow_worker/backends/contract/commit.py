@@ -1,6 +1,6 @@
-"""What `Jobs.commit` promises."""
+"""The contract of `Jobs.commit`."""
 # ruff: noqa: D102, D103, S101
-# A test's name is its sentence, and asserting is what it is for.
+# The name of a test is its documentation.
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ from datetime import timedelta
 import anyio
 
 from voiceflow_worker.backends.contract.ground import Ground
-from voiceflow_worker.backends.contract.samples import NOW, QUEUE, moved, sample_job, sample_jobs
+from voiceflow_worker.backends.contract.samples import (
+    NOW,
+    QUEUE,
+    enqueued,
+    enqueued_jobs,
+    moved,
+    sample_job,
+    sample_jobs,
+)
 from voiceflow_worker.core.ports import Move, Query, Store
 from voiceflow_worker.model.jobs.job import Job, JobState, Note, NoteKind, Post
 
@@ -21,11 +29,10 @@ async def stored(store: Store, job: Job) -> Job | None:
 
 
 class CommitContract(Ground):
-    """Moving jobs, each change fenced by the revision it was made from."""
+    """Moves of jobs, each fenced by the revision it was made from."""
 
-    async def test_a_move_makes_the_job_the_new_one(self, store: Store) -> None:
-        job = sample_job(unique_key="k", batch_id="b")
-        await store.jobs.enqueue([job], now=NOW)
+    async def test_a_move_replaces_the_job(self, store: Store) -> None:
+        job = await enqueued(store, unique_key="k", batch_id="b")
         post = Post(number=1, client_request_id=f"{job.id}.1", began_at=NOW, valid_until=NOW + MINUTE)
         move = moved(
             job,
@@ -40,28 +47,25 @@ class CommitContract(Ground):
         assert await stored(store, job) == move.new
 
     async def test_a_stale_revision_is_refused(self, store: Store) -> None:
-        job = sample_job()
-        await store.jobs.enqueue([job], now=NOW)
+        job = await enqueued(store)
         first, second = moved(job, state=JobState.CANCELLED), moved(job, state=JobState.EXPIRED)
         assert await store.jobs.commit([first]) == [True]
         assert await store.jobs.commit([second]) == [False]
         assert await stored(store, job) == first.new
 
-    async def test_a_job_that_is_gone_is_not_moved(self, store: Store) -> None:
+    async def test_an_unknown_job_is_not_moved(self, store: Store) -> None:
         assert await store.jobs.commit([moved(sample_job(), state=JobState.EXPIRED)]) == [False]
         assert await stored(store, sample_job()) is None
 
-    async def test_a_move_whose_answer_was_lost_succeeds_again(self, store: Store) -> None:
-        job = sample_job()
-        await store.jobs.enqueue([job], now=NOW)
+    async def test_a_repeated_move_succeeds(self, store: Store) -> None:
+        job = await enqueued(store)
         move = moved(job, state=JobState.SENDING)
         assert await store.jobs.commit([move]) == [True]
         assert await store.jobs.commit([move]) == [True]
         assert await stored(store, job) == move.new
 
-    async def test_a_move_whose_answer_was_lost_fails_once_somebody_moved_on(self, store: Store) -> None:
-        job = sample_job()
-        await store.jobs.enqueue([job], now=NOW)
+    async def test_a_repeated_move_fails_after_a_later_move(self, store: Store) -> None:
+        job = await enqueued(store)
         lost = moved(job, state=JobState.LEASED)
         await store.jobs.commit([lost])
         later = moved(lost.new, state=JobState.QUEUED)
@@ -69,13 +73,12 @@ class CommitContract(Ground):
         assert await store.jobs.commit([lost]) == [False]
         assert await stored(store, job) == later.new
 
-    async def test_a_move_made_twice_in_one_commit_is_made_once_and_true_twice(self, store: Store) -> None:
-        job = sample_job()
-        await store.jobs.enqueue([job], now=NOW)
+    async def test_the_same_move_twice_in_one_commit_succeeds_twice(self, store: Store) -> None:
+        job = await enqueued(store)
         move = moved(job, state=JobState.SENDING)
         assert await store.jobs.commit([move, move]) == [True, True]
 
-    async def test_each_move_of_a_commit_stands_on_its_own(self, store: Store) -> None:
+    async def test_each_move_of_a_commit_is_judged_alone(self, store: Store) -> None:
         jobs = sample_jobs(4)
         await store.jobs.enqueue(jobs[:3], now=NOW)
         await store.jobs.commit([moved(jobs[1], state=JobState.CANCELLED)])
@@ -84,27 +87,24 @@ class CommitContract(Ground):
         states = [job.state for job in await store.jobs.find(Query(queue=QUEUE))]
         assert states == [JobState.EXPIRED, JobState.CANCELLED, JobState.EXPIRED]
 
-    async def test_moves_that_follow_each_other_may_come_in_one_commit(self, store: Store) -> None:
-        job = sample_job()
-        await store.jobs.enqueue([job], now=NOW)
+    async def test_one_commit_may_move_a_job_several_times(self, store: Store) -> None:
+        job = await enqueued(store)
         first = moved(job, state=JobState.LEASED)
         second = moved(first.new, state=JobState.SENDING)
         stale = moved(job, state=JobState.CANCELLED)
         assert await store.jobs.commit([first, second, stale]) == [True, True, False]
         assert await stored(store, job) == second.new
 
-    async def test_nothing_may_be_committed(self, store: Store) -> None:
+    async def test_a_commit_without_moves_is_allowed(self, store: Store) -> None:
         assert list(await store.jobs.commit([])) == []
 
-    async def test_a_thousand_moves_go_in_one_commit(self, store: Store) -> None:
-        jobs = sample_jobs(1000)
-        await store.jobs.enqueue(jobs, now=NOW)
+    async def test_one_commit_takes_a_thousand_moves(self, store: Store) -> None:
+        jobs = await enqueued_jobs(store, 1000)
         assert await store.jobs.commit([moved(job, state=JobState.EXPIRED) for job in jobs]) == [True] * 1000
         assert (await store.jobs.count(QUEUE))[JobState.EXPIRED] == 1000
 
-    async def test_one_of_many_who_move_a_job_at_once_wins(self, store: Store, other: Store) -> None:
-        job = sample_job()
-        await store.jobs.enqueue([job], now=NOW)
+    async def test_one_of_several_concurrent_moves_wins(self, store: Store, other: Store) -> None:
+        job = await enqueued(store)
         winners: list[Move] = []
 
         async def move(handle: Store, name: str) -> None:
@@ -117,9 +117,8 @@ class CommitContract(Ground):
                 group.start_soon(move, (store, other)[number % 2], f"worker-{number}")
         assert [winner.new for winner in winners] == [await stored(store, job)]
 
-    async def test_no_change_is_lost_among_many_who_try_again(self, store: Store, other: Store) -> None:
-        job = sample_job()
-        await store.jobs.enqueue([job], now=NOW)
+    async def test_concurrent_writers_that_retry_lose_no_change(self, store: Store, other: Store) -> None:
+        job = await enqueued(store)
 
         async def add_one(handle: Store) -> None:
             while True:
@@ -136,8 +135,7 @@ class CommitContract(Ground):
         assert counted.failures == 20
 
     async def test_every_indexed_field_follows_the_move(self, store: Store) -> None:
-        job = sample_job(batch_id="old", valid_until=NOW + MINUTE)
-        await store.jobs.enqueue([job], now=NOW)
+        job = await enqueued(store, batch_id="old", valid_until=NOW + MINUTE)
         move = moved(job, batch_id="new", destination="+6599999999", priority=7, valid_until=NOW - MINUTE)
         await store.jobs.commit([move])
         jobs = store.jobs
@@ -148,17 +146,15 @@ class CommitContract(Ground):
         assert list(await jobs.find(Query(queue=QUEUE, valid_before=NOW))) == [move.new]
         assert list(await jobs.lease(QUEUE, worker_id="w", limit=1, lease_for=MINUTE, now=NOW)) == []
 
-    async def test_a_waiting_job_that_changes_its_batch_is_leased_once(self, store: Store) -> None:
-        job = sample_job()
-        await store.jobs.enqueue([job], now=NOW)
+    async def test_a_queued_job_that_changes_its_batch_is_leased_once(self, store: Store) -> None:
+        job = await enqueued(store)
         move = moved(job, batch_id="new")
         assert await store.jobs.commit([move]) == [True]
         leased = await store.jobs.lease(QUEUE, worker_id="w", limit=5, lease_for=MINUTE, now=NOW)
         assert [each.id for each in leased] == [job.id]
 
-    async def test_a_job_with_a_long_story_is_kept_whole(self, store: Store) -> None:
-        job = sample_job()
-        await store.jobs.enqueue([job], now=NOW)
+    async def test_a_large_record_is_stored_whole(self, store: Store) -> None:
+        job = await enqueued(store)
         posts = tuple(
             Post(number=n, client_request_id=f"{job.id}.{n}", began_at=NOW, valid_until=NOW, message="m" * 500)
             for n in range(1, 60)

@@ -1,6 +1,6 @@
-"""What `Control` promises: limits, gates, departure times."""
+"""The contract of `Control`: limits, gates and departure times."""
 # ruff: noqa: D102, D103, S101
-# A test's name is its sentence, and asserting is what it is for.
+# The name of a test is its documentation.
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import anyio
 import pytest
 
 from voiceflow_worker.backends.contract.ground import Ground
-from voiceflow_worker.backends.contract.samples import NOW, QUEUE, moved, sample_job
+from voiceflow_worker.backends.contract.samples import NOW, QUEUE, enqueued, gate, moved, sample_job
 from voiceflow_worker.core.ports import Limits, Slots, Store
-from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import JobState
 
 SECOND = timedelta(seconds=1)
@@ -22,35 +22,22 @@ MICROSECOND = timedelta(microseconds=1)
 FAR = timedelta(days=1)
 
 
-def gate(
-    state: GateState,
-    *,
-    batch: str | None = None,
-    until: datetime | None = None,
-    reason: str = "",
-    since: datetime = NOW,
-    queue: str = QUEUE,
-) -> Gate:
-    scope, name = (GateScope.QUEUE, queue) if batch is None else (GateScope.BATCH, batch)
-    return Gate(queue=queue, scope=scope, name=name, state=state, until=until, reason=reason, since=since)
-
-
 async def take(store: Store, wanted: int, *, at: datetime = NOW, horizon: timedelta = FAR) -> Slots:
     return await store.control.take(QUEUE, wanted=wanted, horizon=horizon, now=at)
 
 
 def seconds(slots: Slots) -> list[float]:
-    """The departure times as seconds behind `NOW`, to a tenth of a millisecond."""
+    """The departure times in seconds after `NOW`, to a tenth of a millisecond."""
     return [round((time - NOW).total_seconds(), 4) for time in slots.times]
 
 
 class ControlContract(Ground):
-    """Limits, gates and departure times, the same for all workers of a queue."""
+    """Limits, gates and departure times, shared by all workers of a queue."""
 
     async def test_a_queue_that_was_never_configured_has_no_limits(self, store: Store) -> None:
         assert await store.control.limits(QUEUE) is None
 
-    async def test_limits_come_back_and_are_replaced_whole(self, store: Store, other: Store) -> None:
+    async def test_limits_are_stored_and_replaced_as_a_whole(self, store: Store, other: Store) -> None:
         first, second = Limits(rate=12.5, burst=3, max_active=100), Limits(rate=None, burst=1, max_active=None)
         await store.control.configure(QUEUE, first)
         assert await other.control.limits(QUEUE) == first
@@ -58,27 +45,30 @@ class ControlContract(Ground):
         assert await other.control.limits(QUEUE) == second
         assert await store.control.limits("reminders") is None
 
-    async def test_a_gate_stands_as_ordered(self, store: Store, other: Store) -> None:
+    async def test_a_gate_is_stored_as_ordered(self, store: Store, other: Store) -> None:
         held = gate(GateState.HELD, until=NOW + SECOND + MICROSECOND, reason="429: Retry-After 1 s, ünïcode")
         cancelled = gate(GateState.CANCELLED, batch="campaign", reason="called off")
         assert await store.control.gate(held) == held
         assert await store.control.gate(cancelled) == cancelled
         assert set(await other.control.gates(QUEUE)) == {held, cancelled}
 
-    async def test_cancelled_batches_are_named_while_they_have_queued_jobs(self, store: Store, other: Store) -> None:
+    async def test_cancelled_batches_are_listed_while_they_have_queued_jobs(self, store: Store, other: Store) -> None:
         jobs = [sample_job(1, batch_id="a"), sample_job(2, batch_id="b"), sample_job(3, batch_id="held")]
         await store.jobs.enqueue(jobs, now=NOW)
         cancelled = gate(GateState.CANCELLED, batch="a", reason="called off")
-        for each in (cancelled, gate(GateState.CANCELLED, batch="empty"), gate(GateState.HELD, batch="held")):
+        for each in (
+            cancelled,
+            gate(GateState.CANCELLED, batch="empty"),
+            gate(GateState.HELD, batch="held"),
+        ):
             await store.control.gate(each)
         assert list(await other.control.cancelling(QUEUE, limit=10)) == [cancelled]
         assert list(await other.control.cancelling("reminders", limit=10)) == []
         await store.jobs.commit([moved(jobs[0], state=JobState.CANCELLED)])
         assert list(await other.control.cancelling(QUEUE, limit=10)) == []
 
-    async def test_what_comes_into_a_cancelled_batch_later_is_named_again(self, store: Store) -> None:
-        leased = sample_job(1, batch_id="a", state=JobState.LEASED)
-        await store.jobs.enqueue([leased], now=NOW)
+    async def test_a_cancelled_batch_is_listed_again_when_a_job_is_queued(self, store: Store) -> None:
+        leased = await enqueued(store, 1, batch_id="a", state=JobState.LEASED)
         for name in ("a", "b"):
             await store.control.gate(gate(GateState.CANCELLED, batch=name))
         assert list(await store.control.cancelling(QUEUE, limit=10)) == []
@@ -88,7 +78,7 @@ class ControlContract(Ground):
         assert {each.name for each in await store.control.cancelling(QUEUE, limit=10)} == {"a", "b"}
         assert len(await store.control.cancelling(QUEUE, limit=1)) == 1
 
-    async def test_gates_end_with_their_batch(self, store: Store) -> None:
+    async def test_forgetting_drops_gates_of_batches_without_jobs(self, store: Store) -> None:
         done = sample_job(1, batch_id="full", state=JobState.CANCELLED)
         await store.jobs.enqueue([done, sample_job(2, batch_id="other", queue="reminders")], now=NOW)
         kept = {
@@ -99,7 +89,10 @@ class ControlContract(Ground):
             gate(GateState.HELD, batch="until later", until=NOW + SECOND + MICROSECOND),
             gate(GateState.CANCELLED, batch="other", queue="reminders"),
         }
-        spent = {gate(GateState.CANCELLED, batch="gone"), gate(GateState.HELD, batch="over", until=NOW + SECOND)}
+        spent = {
+            gate(GateState.CANCELLED, batch="gone"),
+            gate(GateState.HELD, batch="over", until=NOW + SECOND),
+        }
         for each in kept | spent:
             await store.control.gate(each)
         assert await store.control.forget_gates(QUEUE, before=NOW) == 0
@@ -110,8 +103,7 @@ class ControlContract(Ground):
         assert await store.control.forget_gates(QUEUE, before=NOW + SECOND) == 1
 
     async def test_a_batch_whose_gate_was_forgotten_may_be_called_again(self, store: Store, other: Store) -> None:
-        job = sample_job(1, batch_id="b")
-        await store.jobs.enqueue([job], now=NOW)
+        job = await enqueued(store, 1, batch_id="b")
         await store.control.gate(gate(GateState.CANCELLED, batch="b"))
         worker = partial(other.jobs.lease, QUEUE, worker_id="w", limit=10, lease_for=SECOND)
         assert list(await worker(now=NOW)) == []
@@ -129,9 +121,8 @@ class ControlContract(Ground):
     async def test_open_gates_are_left_out(self, store: Store) -> None:
         await store.control.gate(gate(GateState.HELD))
         await store.control.gate(gate(GateState.HELD, batch="b"))
-        assert await store.control.gate(gate(GateState.OPEN, reason="resumed")) == gate(
-            GateState.OPEN, reason="resumed"
-        )
+        opened = gate(GateState.OPEN, reason="resumed")
+        assert await store.control.gate(opened) == opened
         assert [gate.name for gate in await store.control.gates(QUEUE)] == ["b"]
 
     async def test_a_batch_may_be_named_as_its_queue_is(self, store: Store) -> None:
@@ -141,18 +132,18 @@ class ControlContract(Ground):
         await store.control.gate(gate(GateState.OPEN, batch=QUEUE))
         assert list(await store.control.gates(QUEUE)) == [queue]
 
-    async def test_a_hold_never_shortens_the_one_that_stands(self, store: Store) -> None:
+    async def test_a_hold_never_shortens_the_current_one(self, store: Store) -> None:
         for_good = gate(GateState.HELD, reason="a person closed it")
         await store.control.gate(for_good)
         assert await store.control.gate(gate(GateState.HELD, until=NOW + SECOND, reason="429")) == for_good
 
-    async def test_a_longer_hold_takes_over(self, store: Store) -> None:
+    async def test_a_longer_hold_replaces_the_current_one(self, store: Store) -> None:
         await store.control.gate(gate(GateState.HELD, until=NOW + SECOND))
         longer = gate(GateState.HELD, until=NOW + 2 * SECOND)
         assert await store.control.gate(longer) == longer
         assert await store.control.gate(gate(GateState.HELD, until=NOW + SECOND)) == longer
 
-    async def test_a_hold_that_has_ended_stands_in_no_ones_way(self, store: Store) -> None:
+    async def test_a_hold_that_has_ended_is_replaced(self, store: Store) -> None:
         await store.control.gate(gate(GateState.HELD, until=NOW + SECOND))
         later = gate(GateState.HELD, until=NOW + 3 * SECOND, since=NOW + 2 * SECOND)
         assert await store.control.gate(later) == later
@@ -163,7 +154,7 @@ class ControlContract(Ground):
         assert await store.control.gate(gate(GateState.OPEN, batch="b")) == cancelled
         assert await store.control.gate(gate(GateState.HELD, batch="b", until=NOW + SECOND)) == cancelled
 
-    async def test_of_many_holds_at_once_the_longest_stands(self, store: Store, other: Store) -> None:
+    async def test_the_longest_of_several_concurrent_holds_wins(self, store: Store, other: Store) -> None:
         async def hold(handle: Store, length: int) -> None:
             await handle.control.gate(gate(GateState.HELD, until=NOW + length * SECOND))
 
@@ -173,7 +164,7 @@ class ControlContract(Ground):
         assert [gate.until for gate in await store.control.gates(QUEUE)] == [NOW + 20 * SECOND]
 
     @pytest.mark.parametrize("limits", [None, Limits(), Limits(max_active=3)], ids=str)
-    async def test_an_unlimited_queue_gives_every_departure_now(self, store: Store, limits: Limits | None) -> None:
+    async def test_without_a_rate_every_departure_is_now(self, store: Store, limits: Limits | None) -> None:
         if limits is not None:
             await store.control.configure(QUEUE, limits)
         assert await take(store, 5) == Slots((NOW,) * 5, NOW)
@@ -185,7 +176,7 @@ class ControlContract(Ground):
         assert abs(first.next_at - (NOW + timedelta(seconds=0.75))) < timedelta(milliseconds=1)
         assert seconds(await take(store, 2)) == [0.75, 1.0]
 
-    async def test_no_departure_lies_behind_the_horizon(self, store: Store) -> None:
+    async def test_no_departure_is_after_the_horizon(self, store: Store) -> None:
         await store.control.configure(QUEUE, Limits(rate=10))
         some = await take(store, 50, horizon=timedelta(milliseconds=210))
         assert seconds(some) == [0, 0.1, 0.2]
@@ -193,7 +184,7 @@ class ControlContract(Ground):
         assert none.times == ()
         assert round((none.next_at - NOW).total_seconds(), 4) == 0.3
 
-    async def test_no_departure_lies_before_now(self, store: Store) -> None:
+    async def test_no_departure_is_before_now(self, store: Store) -> None:
         await store.control.configure(QUEUE, Limits(rate=3))
         for step in range(20):
             now = NOW + step * timedelta(milliseconds=77, microseconds=step)
@@ -204,18 +195,18 @@ class ControlContract(Ground):
         await take(store, 1)
         assert seconds(await take(store, 3, at=NOW + 60 * SECOND)) == [60, 61, 62]
 
-    async def test_after_a_pause_as_many_as_the_burst_leave_at_once(self, store: Store) -> None:
+    async def test_after_a_pause_the_burst_leaves_at_once(self, store: Store) -> None:
         await store.control.configure(QUEUE, Limits(rate=1, burst=3))
         assert seconds(await take(store, 5)) == [0, 0, 0, 1, 2]
         assert seconds(await take(store, 4, at=NOW + 60 * SECOND)) == [60, 60, 60, 61]
 
-    async def test_nothing_may_be_wanted(self, store: Store) -> None:
+    async def test_no_departure_may_be_asked_for(self, store: Store) -> None:
         await store.control.configure(QUEUE, Limits(rate=1))
         assert await take(store, 0) == Slots((), NOW)
         await take(store, 1)
         assert (await take(store, 0)).next_at == NOW + SECOND
 
-    async def test_workers_that_take_at_once_share_one_rate(self, store: Store, other: Store) -> None:
+    async def test_concurrent_workers_share_one_rate(self, store: Store, other: Store) -> None:
         await store.control.configure(QUEUE, Limits(rate=100))
         taken: list[float] = []
 
@@ -234,14 +225,14 @@ class ControlContract(Ground):
         await take(store, 5)
         assert (await store.control.take("reminders", wanted=1, horizon=FAR, now=NOW)).times == (NOW,)
 
-    async def test_the_same_limits_ordered_again_give_no_departure_away(self, store: Store, other: Store) -> None:
+    async def test_the_same_limits_again_change_no_departure(self, store: Store, other: Store) -> None:
         await store.control.configure(QUEUE, Limits(rate=2, burst=2))
         taken = seconds(await take(store, 4))
         await other.control.configure(QUEUE, Limits(rate=2, burst=2))
         taken += seconds(await take(other, 4))
         assert taken == [0, 0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
 
-    async def test_a_new_rate_does_not_sit_out_the_old_one(self, store: Store) -> None:
+    async def test_a_faster_rate_does_not_wait_for_the_old_interval(self, store: Store) -> None:
         await store.control.configure(QUEUE, Limits(rate=1 / 3600))
         assert seconds(await take(store, 1)) == [0]
         await store.control.configure(QUEUE, Limits(rate=10))
@@ -255,7 +246,7 @@ class ControlContract(Ground):
         assert all(later - earlier >= SECOND - MICROSECOND for earlier, later in pairwise(times))
 
     @pytest.mark.parametrize(("rate", "burst"), [(10.0, 1), (10.0, 5), (0.5, 1)])
-    async def test_a_clock_that_was_set_back_silences_the_queue_for_an_interval_and_not_for_the_jump(
+    async def test_a_clock_set_back_stops_departures_for_one_interval_only(
         self, store: Store, other: Store, rate: float, burst: int
     ) -> None:
         horizon, interval = timedelta(milliseconds=100), timedelta(seconds=1 / rate)
@@ -263,15 +254,15 @@ class ControlContract(Ground):
         before = NOW + timedelta(hours=1)
         for step in range(20):
             await take(store, 50, at=before + step * horizon, horizon=horizon)
-        # An hour back. Whoever asks is told when the next is free, and that stands: it comes nearer as time passes.
-        told = await take(other, 50, horizon=horizon)
-        assert told.times == ()
-        assert abs(told.next_at - (NOW + horizon + interval)) < timedelta(milliseconds=1)
-        assert await take(store, 50, horizon=horizon) == told
+        # The clock was set back by an hour. The answer is when the next departure is free, and it stays the same.
+        answer = await take(other, 50, horizon=horizon)
+        assert answer.times == ()
+        assert abs(answer.next_at - (NOW + horizon + interval)) < timedelta(milliseconds=1)
+        assert await take(store, 50, horizon=horizon) == answer
         taken: list[datetime] = []
         for step in range(1, 101):
             taken += (await take((store, other)[step % 2], 50, at=NOW + step * horizon, horizon=horizon)).times
-        assert taken[0] == told.next_at
+        assert taken[0] == answer.next_at
         gaps = [later - earlier for earlier, later in pairwise(taken)]
         assert all(abs(gap - interval) < timedelta(milliseconds=1) for gap in gaps), "at the rate, without a bunch"
         assert taken[-1] > NOW + 100 * horizon - interval

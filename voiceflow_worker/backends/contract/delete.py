@@ -1,6 +1,6 @@
-"""What `Jobs.delete` promises, and what is remembered of deleted jobs."""
+"""The contract of `Jobs.delete`, and of the keys of deleted jobs."""
 # ruff: noqa: D102, S101
-# A test's name is its sentence, and asserting is what it is for.
+# The name of a test is its documentation.
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from voiceflow_worker.backends.contract.ground import Ground
-from voiceflow_worker.backends.contract.samples import NOW, QUEUE, moved, sample_job, sample_jobs
+from voiceflow_worker.backends.contract.samples import NOW, QUEUE, enqueued_jobs, moved, sample_job
 from voiceflow_worker.core.ports import KeyOwner, Query, Store
 from voiceflow_worker.errors import KeyConflictError
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -19,11 +19,11 @@ MICROSECOND = timedelta(microseconds=1)
 
 
 class DeleteContract(Ground):
-    """Deleting jobs; their unique keys outlive them."""
+    """Deletion of jobs. Their unique keys stay taken for a time."""
 
     @pytest.fixture
     async def buried(self, store: Store) -> Job:
-        """A job that completed and was deleted; its key answers on for a day."""
+        """A completed job that was deleted; its key stays taken for a day."""
         job = sample_job(
             1,
             unique_key="order-42",
@@ -37,8 +37,7 @@ class DeleteContract(Ground):
         return job
 
     async def test_a_deleted_job_is_gone(self, store: Store) -> None:
-        jobs = sample_jobs(3, batch_id="b")
-        await store.jobs.enqueue(jobs, now=NOW)
+        jobs = await enqueued_jobs(store, 3, batch_id="b")
         assert await store.jobs.delete(jobs[:2], keep_keys_until=NOW + DAY) == [True, True]
         assert set(await store.jobs.get([job.id for job in jobs])) == {jobs[2].id}
         assert list(await store.jobs.find(Query(queue=QUEUE, batch_id="b"))) == [jobs[2]]
@@ -46,14 +45,13 @@ class DeleteContract(Ground):
         assert len(await store.jobs.lease(QUEUE, worker_id="w", limit=9, lease_for=DAY, now=NOW)) == 1
 
     async def test_a_job_that_was_moved_is_not_deleted(self, store: Store) -> None:
-        jobs = sample_jobs(2)
-        await store.jobs.enqueue(jobs, now=NOW)
+        jobs = await enqueued_jobs(store, 2)
         move = moved(jobs[0], state=JobState.COMPLETED)
         await store.jobs.commit([move])
         assert await store.jobs.delete(jobs, keep_keys_until=NOW + DAY) == [False, True]
         assert (await store.jobs.get([jobs[0].id]))[jobs[0].id] == move.new
 
-    async def test_what_is_gone_is_not_deleted_again(self, store: Store, buried: Job) -> None:
+    async def test_a_deleted_job_is_not_deleted_again(self, store: Store, buried: Job) -> None:
         assert await store.jobs.delete([buried, sample_job(2)], keep_keys_until=NOW + DAY) == [False, False]
         assert list(await store.jobs.delete([], keep_keys_until=NOW)) == []
 
@@ -61,7 +59,7 @@ class DeleteContract(Ground):
         assert await store.jobs.commit([moved(buried, state=JobState.QUEUED)]) == [False]
         assert dict(await store.jobs.get([buried.id])) == {}
 
-    async def test_its_key_answers_on_with_what_is_remembered(self, store: Store, buried: Job) -> None:
+    async def test_its_key_still_gives_its_id_state_and_times(self, store: Store, buried: Job) -> None:
         [answer] = await store.jobs.enqueue([sample_job(2, unique_key="order-42")], now=NOW)
         assert not answer.created
         for name in ("id", "queue", "state", "unique_key", "body_digest", "created_at", "due_at", "not_before"):
@@ -69,7 +67,7 @@ class DeleteContract(Ground):
         assert answer.job.valid_until == buried.valid_until
         assert sum((await store.jobs.count(QUEUE)).values()) == 0
 
-    async def test_nothing_about_the_person_is_remembered(self, store: Store, buried: Job) -> None:
+    async def test_the_number_and_the_body_are_not_kept(self, store: Store, buried: Job) -> None:
         [answer] = await store.jobs.enqueue([sample_job(2, unique_key="order-42")], now=NOW)
         assert buried.destination not in repr(answer.job)
         assert buried.body not in repr(answer.job)
@@ -79,11 +77,11 @@ class DeleteContract(Ground):
             await store.jobs.enqueue([sample_job(2, unique_key="order-42", body_digest="another")], now=NOW)
         assert caught.value.conflicts[0].owner_id == buried.id
 
-    async def test_owners_tells_of_it_too(self, store: Store, buried: Job) -> None:
+    async def test_owners_gives_deleted_jobs_too(self, store: Store, buried: Job) -> None:
         found = await store.jobs.owners(QUEUE, ["order-42", "free"], now=NOW)
         assert dict(found) == {"order-42": KeyOwner(buried.id, buried.body_digest, JobState.COMPLETED)}
 
-    async def test_its_key_is_free_once_that_time_has_passed(self, store: Store, buried: Job) -> None:
+    async def test_its_key_is_free_at_the_given_time(self, store: Store, buried: Job) -> None:
         assert set(await store.jobs.owners(QUEUE, ["order-42"], now=NOW + DAY - MICROSECOND)) == {"order-42"}
         assert dict(await store.jobs.owners(QUEUE, ["order-42"], now=NOW + DAY)) == {}
         fresh = sample_job(2, unique_key="order-42", body_digest="another")
@@ -92,25 +90,25 @@ class DeleteContract(Ground):
         assert (await store.jobs.owners(QUEUE, ["order-42"], now=NOW))["order-42"].job_id == fresh.id
         assert buried.id != fresh.id
 
-    async def test_pruning_counts_and_drops_what_was_remembered(self, store: Store, buried: Job) -> None:
+    async def test_pruning_counts_and_frees_keys_of_deleted_jobs(self, store: Store, buried: Job) -> None:
         assert await store.records.prune(now=NOW + DAY - MICROSECOND) == 0
         assert set(await store.jobs.owners(QUEUE, [buried.unique_key or ""], now=NOW)) == {"order-42"}
         assert await store.records.prune(now=NOW + DAY) == 1
         assert dict(await store.jobs.owners(QUEUE, ["order-42"], now=NOW)) == {}
 
-    async def test_a_key_can_be_buried_again(self, store: Store, buried: Job) -> None:
+    async def test_a_key_can_be_kept_a_second_time(self, store: Store, buried: Job) -> None:
         fresh = sample_job(2, unique_key="order-42", state=JobState.FAILED)
         await store.jobs.enqueue([fresh], now=NOW + DAY)
         assert await store.jobs.delete([fresh], keep_keys_until=NOW + 3 * DAY) == [True]
         owner = (await store.jobs.owners(QUEUE, ["order-42"], now=NOW + 2 * DAY))["order-42"]
         assert owner == KeyOwner(fresh.id, buried.body_digest, JobState.FAILED)
 
-    async def test_a_job_without_a_key_leaves_nothing(self, store: Store) -> None:
+    async def test_a_deleted_job_without_a_key_leaves_nothing(self, store: Store) -> None:
         await store.jobs.enqueue([sample_job()], now=NOW)
         await store.jobs.delete([sample_job()], keep_keys_until=NOW + DAY)
         assert await store.records.prune(now=NOW + 2 * DAY) == 0
 
-    async def test_a_thousand_jobs_are_deleted_at_once(self, store: Store) -> None:
+    async def test_one_call_deletes_a_thousand_jobs(self, store: Store) -> None:
         jobs = [sample_job(number, unique_key=f"k{number}") for number in range(1000)]
         await store.jobs.enqueue(jobs, now=NOW)
         assert await store.jobs.delete(jobs, keep_keys_until=NOW + DAY) == [True] * 1000

@@ -1,6 +1,6 @@
-"""What `Jobs.enqueue`, `get` and `owners` promise."""
+"""The contract of `Jobs.enqueue`, `get` and `owners`."""
 # ruff: noqa: D102, S101
-# A test's name is its sentence, and asserting is what it is for.
+# The name of a test is its documentation.
 
 from __future__ import annotations
 
@@ -13,19 +13,11 @@ import anyio
 import pytest
 
 from voiceflow_worker.backends.contract.ground import Ground
-from voiceflow_worker.backends.contract.samples import NOW, QUEUE, moved, sample_job, sample_jobs
+from voiceflow_worker.backends.contract.samples import NOW, QUEUE, enqueued, moved, sample_job, sample_jobs
 from voiceflow_worker.core.ports import KeyOwner, Query, Store
 from voiceflow_worker.errors import KeyConflictError
 from voiceflow_worker.model.hours.window import CallWindow
-from voiceflow_worker.model.jobs.job import (
-    Job,
-    JobState,
-    KeyPress,
-    Note,
-    NoteKind,
-    Post,
-    RedialPolicy,
-)
+from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Note, NoteKind, Post, RedialPolicy
 from voiceflow_worker.model.reports.charge import Charge
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -49,7 +41,7 @@ BODIES = {
 class EnqueueContract(Ground):
     """Storing new jobs."""
 
-    async def test_a_job_comes_back_with_every_field_as_it_was_handed_in(self, store: Store) -> None:
+    async def test_every_field_of_a_job_is_stored(self, store: Store) -> None:
         job = full_job()
         await store.jobs.enqueue([job], now=NOW)
         found = (await store.jobs.get([job.id]))[job.id]
@@ -59,7 +51,7 @@ class EnqueueContract(Ground):
 
     @pytest.mark.parametrize("state", list(JobState))
     async def test_a_job_may_be_stored_in_any_state(self, store: Store, state: JobState) -> None:
-        """As a worker's journal told of it, when the store was set back and has forgotten it."""
+        """A worker stores jobs again from its journal after the store was rolled back and lost them."""
         job = replace(full_job(), state=state)
         await store.jobs.enqueue([job], now=NOW)
         assert (await store.jobs.get([job.id]))[job.id] == job
@@ -70,27 +62,25 @@ class EnqueueContract(Ground):
         if not leased:
             assert await store.jobs.commit([moved(job, state=JobState.IN_DOUBT)]) == [True]
 
-    async def test_a_job_with_nothing_optional_comes_back_as_it_was_handed_in(self, store: Store) -> None:
+    async def test_optional_fields_stay_unset(self, store: Store) -> None:
         await store.jobs.enqueue([sample_job(revision="")], now=NOW)
         assert list((await store.jobs.get([sample_job().id])).values()) == [sample_job(revision="")]
 
     @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())
-    async def test_a_body_is_kept_letter_for_letter(self, store: Store, body: str) -> None:
+    async def test_a_body_is_stored_unchanged(self, store: Store, body: str) -> None:
         await store.jobs.enqueue([sample_job(body=body)], now=NOW)
         leased = await store.jobs.lease(QUEUE, worker_id="w", limit=1, lease_for=HOUR, now=NOW)
         assert leased[0].body == body
         assert (await store.jobs.get([leased[0].id]))[leased[0].id].body == body
 
-    async def test_texts_of_people_are_kept_letter_for_letter(self, store: Store) -> None:
+    async def test_texts_are_stored_unchanged(self, store: Store) -> None:
         text = 'O\'Brien; "x" \\ %s ? 你好 👋 \n\t'
-        job = sample_job(unique_key=text, batch_id=text, reason=text, time_zone="Asia/Ho_Chi_Minh")
-        await store.jobs.enqueue([job], now=NOW)
+        job = await enqueued(store, unique_key=text, batch_id=text, reason=text, time_zone="Asia/Ho_Chi_Minh")
         assert list(await store.jobs.find(Query(queue=QUEUE, unique_key=text, batch_id=text))) == [job]
 
-    async def test_what_an_answer_said_is_kept_whatever_it_holds(self, store: Store) -> None:
-        """Answers and summaries come from outside; half a surrogate pair or a huge number must not stop their job."""
-        job = sample_job()
-        await store.jobs.enqueue([job], now=NOW)
+    async def test_answers_with_odd_contents_are_stored(self, store: Store) -> None:
+        """Answers and summaries come from outside: half a surrogate pair or a huge number must not stop their job."""
+        job = await enqueued(store)
         post = Post(number=1, client_request_id=f"{job.id}.1", began_at=NOW, valid_until=NOW + HOUR)
         odd = Post(
             number=2, client_request_id="x", began_at=NOW, valid_until=NOW, code=10**30, message="half a pair: \ud83d"
@@ -99,16 +89,16 @@ class EnqueueContract(Ground):
         assert await store.jobs.commit([move]) == [True]
         assert (await store.jobs.get([job.id]))[job.id] == move.new
 
-    async def test_answers_come_in_the_order_of_the_jobs(self, store: Store) -> None:
+    async def test_the_results_have_the_order_of_the_jobs(self, store: Store) -> None:
         jobs = list(reversed(sample_jobs(200)))
         answers = await store.jobs.enqueue(jobs, now=NOW)
         assert [answer.job for answer in answers] == jobs
         assert all(answer.created for answer in answers)
 
-    async def test_nothing_may_be_handed_in(self, store: Store) -> None:
+    async def test_an_enqueue_without_jobs_is_allowed(self, store: Store) -> None:
         assert list(await store.jobs.enqueue([], now=NOW)) == []
 
-    async def test_ten_thousand_jobs_go_in_at_once(self, store: Store) -> None:
+    async def test_one_enqueue_takes_ten_thousand_jobs(self, store: Store) -> None:
         jobs = [sample_job(number, unique_key=f"row-{number}", batch_id="campaign") for number in range(10_000)]
         answers = await store.jobs.enqueue(jobs, now=NOW)
         assert sum(answer.created for answer in answers) == 10_000
@@ -121,14 +111,14 @@ class EnqueueContract(Ground):
         assert set(await store.jobs.get([sample_job(2).id, sample_job().id, "nonsense"])) == {sample_job().id}
         assert dict(await store.jobs.get([])) == {}
 
-    async def test_a_key_that_is_there_gives_its_owner_and_stores_nothing(self, store: Store) -> None:
+    async def test_a_key_that_is_taken_gives_its_owner_and_stores_nothing(self, store: Store) -> None:
         first, second = sample_job(1, unique_key="order-42"), sample_job(2, unique_key="order-42")
         await store.jobs.enqueue([first], now=NOW)
         [answer] = await store.jobs.enqueue([second], now=NOW)
         assert (answer.job, answer.created) == (first, False)
         assert dict(await store.jobs.get([second.id])) == {}
 
-    async def test_the_owner_is_given_as_it_stands_now(self, store: Store) -> None:
+    async def test_the_owner_is_given_in_its_current_state(self, store: Store) -> None:
         first, second = sample_job(1, unique_key="order-42"), sample_job(2, unique_key="order-42")
         await store.jobs.enqueue([first], now=NOW)
         move = moved(first, state=JobState.COMPLETED)
@@ -136,24 +126,23 @@ class EnqueueContract(Ground):
         [answer] = await store.jobs.enqueue([second], now=NOW)
         assert answer.job == move.new
 
-    async def test_a_key_counts_within_one_call_too(self, store: Store) -> None:
+    async def test_a_key_is_unique_within_one_call(self, store: Store) -> None:
         first, second = sample_job(1, unique_key="order-42"), sample_job(2, unique_key="order-42")
         answers = await store.jobs.enqueue([first, second], now=NOW)
         assert [(answer.job, answer.created) for answer in answers] == [(first, True), (first, False)]
         assert dict(await store.jobs.get([second.id])) == {}
 
-    async def test_a_key_belongs_to_its_queue_alone(self, store: Store) -> None:
+    async def test_a_key_is_unique_within_its_queue_only(self, store: Store) -> None:
         here, there = sample_job(unique_key="order-42"), sample_job(unique_key="order-42", queue="reminders")
         answers = await store.jobs.enqueue([here], now=NOW), await store.jobs.enqueue([there], now=NOW)
         assert [answer[0].created for answer in answers] == [True, True]
 
-    async def test_jobs_without_a_key_are_never_the_same(self, store: Store) -> None:
+    async def test_jobs_without_a_key_are_never_duplicates(self, store: Store) -> None:
         answers = await store.jobs.enqueue(sample_jobs(3), now=NOW)
         assert [answer.created for answer in answers] == [True, True, True]
 
-    async def test_the_same_key_with_another_body_stores_nothing_at_all(self, store: Store) -> None:
-        owner = sample_job(1, unique_key="order-42")
-        await store.jobs.enqueue([owner], now=NOW)
+    async def test_a_key_with_another_body_stores_no_job_of_the_call(self, store: Store) -> None:
+        owner = await enqueued(store, 1, unique_key="order-42")
         good, bad = sample_job(2, unique_key="order-43"), sample_job(3, unique_key="order-42", body_digest="another")
         with pytest.raises(KeyConflictError) as caught:
             await store.jobs.enqueue([good, bad, sample_job(4)], now=NOW)
@@ -161,37 +150,36 @@ class EnqueueContract(Ground):
         assert list(await store.jobs.find(Query(queue=QUEUE))) == [owner]
         assert dict(await store.jobs.owners(QUEUE, ["order-43"], now=NOW)) == {}
 
-    async def test_every_conflict_is_told(self, store: Store) -> None:
+    async def test_the_error_names_every_conflict(self, store: Store) -> None:
         await store.jobs.enqueue([sample_job(1, unique_key="a"), sample_job(2, unique_key="b")], now=NOW)
         others = [sample_job(number, unique_key=key, body_digest="x") for number, key in enumerate("acb", 3)]
         with pytest.raises(KeyConflictError) as caught:
             await store.jobs.enqueue(others, now=NOW)
         assert [(c.index, c.unique_key) for c in caught.value.conflicts] == [(0, "a"), (2, "b")]
 
-    async def test_two_bodies_for_one_key_in_one_call_store_nothing(self, store: Store) -> None:
+    async def test_two_bodies_for_one_key_in_one_call_store_no_job(self, store: Store) -> None:
         first, second = sample_job(1, unique_key="k"), sample_job(2, unique_key="k", body_digest="another")
         with pytest.raises(KeyConflictError):
             await store.jobs.enqueue([first, second], now=NOW)
         assert sum((await store.jobs.count(QUEUE)).values()) == 0
 
-    async def test_the_same_jobs_handed_in_again_are_harmless(self, store: Store) -> None:
-        """The answer to an enqueue may be lost; who asks again is told the same."""
+    async def test_a_repeated_enqueue_gives_the_same_answer(self, store: Store) -> None:
+        """The answer to an enqueue may be lost. The same call again gives the same answer."""
         jobs = [sample_job(1, unique_key="k"), sample_job(2)]
         await store.jobs.enqueue(jobs, now=NOW)
         answers = await store.jobs.enqueue(jobs, now=NOW)
         assert [(answer.job, answer.created) for answer in answers] == [(jobs[0], True), (jobs[1], True)]
         assert sum((await store.jobs.count(QUEUE)).values()) == 2
 
-    async def test_a_job_handed_in_again_keeps_what_became_of_it(self, store: Store) -> None:
-        job = sample_job()
-        await store.jobs.enqueue([job], now=NOW)
+    async def test_a_repeated_enqueue_does_not_undo_moves(self, store: Store) -> None:
+        job = await enqueued(store)
         move = moved(job, state=JobState.COMPLETED)
         await store.jobs.commit([move])
         [answer] = await store.jobs.enqueue([job], now=NOW)
         assert answer.job == move.new
         assert (await store.jobs.get([job.id]))[job.id] == move.new
 
-    async def test_one_of_many_who_claim_a_key_at_once_gets_it(self, store: Store, other: Store) -> None:
+    async def test_one_of_several_concurrent_enqueues_gets_the_key(self, store: Store, other: Store) -> None:
         created: list[Job] = []
 
         async def claim(number: int) -> None:
@@ -206,9 +194,8 @@ class EnqueueContract(Ground):
         assert list(await store.jobs.find(Query(queue=QUEUE))) == created
         assert len(created) == 1
 
-    async def test_owners_tells_who_has_a_key(self, store: Store) -> None:
-        job = sample_job(unique_key="taken", body_digest="its digest")
-        await store.jobs.enqueue([job], now=NOW)
+    async def test_owners_gives_the_jobs_that_own_keys(self, store: Store) -> None:
+        job = await enqueued(store, unique_key="taken", body_digest="its digest")
         await store.jobs.commit([moved(job, state=JobState.SUBMITTED)])
         owners = await store.jobs.owners(QUEUE, ["taken", "free"], now=NOW)
         assert dict(owners) == {"taken": KeyOwner(job.id, "its digest", JobState.SUBMITTED)}

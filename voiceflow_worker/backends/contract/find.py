@@ -1,6 +1,6 @@
-"""What `Jobs.find` and `count` promise."""
-# ruff: noqa: D102, D103, S101
-# A test's name is its sentence, and asserting is what it is for.
+"""The contract of `Jobs.find` and `count`."""
+# ruff: noqa: D102, S101
+# The name of a test is its documentation.
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from typing import Any
 import pytest
 
 from voiceflow_worker.backends.contract.ground import Ground
-from voiceflow_worker.backends.contract.samples import NOW, QUEUE, moved, sample_job, sample_jobs
+from voiceflow_worker.backends.contract.samples import (
+    NOW,
+    QUEUE,
+    enqueued_jobs,
+    moved,
+    numbers,
+    sample_job,
+    sample_jobs,
+)
 from voiceflow_worker.core.ports import Order, Query, Store
 from voiceflow_worker.model.jobs.job import Job, JobState
 
@@ -34,7 +42,7 @@ FOUND: dict[str, tuple[dict[str, Any], list[int]]] = {
     "several states": ({"states": frozenset({JobState.LEASED, JobState.COMPLETED, JobState.FAILED})}, [2, 5]),
     "no state at all": ({"states": frozenset[JobState]()}, []),
     "a batch": ({"batch_id": "a"}, [1, 2, 5]),
-    "a batch nobody has": ({"batch_id": "c"}, []),
+    "an unknown batch": ({"batch_id": "c"}, []),
     "a destination": ({"destination": "+6581111111"}, [2, 3]),
     "a unique key": ({"unique_key": "k1"}, [1]),
     "due by a time, that time included": ({"due_before": NOW}, [4, 5]),
@@ -73,15 +81,11 @@ FOUND: dict[str, tuple[dict[str, Any], list[int]]] = {
 }
 
 
-def numbers(jobs: Sequence[Job]) -> list[int]:
-    return [int(job.id.rpartition(".")[2]) for job in jobs]
-
-
 class FindContract(Ground):
-    """Looking for jobs of one queue, and counting them."""
+    """Queries over the jobs of one queue, and counts."""
 
     @pytest.mark.parametrize(("fields", "expected"), FOUND.values(), ids=FOUND.keys())
-    async def test_what_is_asked_for_is_found(self, store: Store, fields: dict[str, Any], expected: list[int]) -> None:
+    async def test_a_query_gives_its_jobs(self, store: Store, fields: dict[str, Any], expected: list[int]) -> None:
         for job in MIXED:
             await store.jobs.enqueue([job], now=NOW)
         found = await store.jobs.find(Query(queue=QUEUE, **fields))
@@ -89,7 +93,7 @@ class FindContract(Ground):
         assert all(job in MIXED for job in found)
 
     @pytest.mark.parametrize(("fields", "expected"), FOUND.values(), ids=FOUND.keys())
-    async def test_any_order_finds_the_same(self, store: Store, fields: dict[str, Any], expected: list[int]) -> None:
+    async def test_order_any_has_the_same(self, store: Store, fields: dict[str, Any], expected: list[int]) -> None:
         if "after" in fields:
             return
         for job in MIXED:
@@ -106,7 +110,7 @@ class FindContract(Ground):
         assert set((await store.jobs.count("nobody")).values()) == {0}
 
     @pytest.mark.parametrize("fields", [{}, {"batch_id": "b"}, {"states": frozenset({JobState.QUEUED})}], ids=str)
-    async def test_pages_give_every_job_once(self, store: Store, fields: dict[str, Any]) -> None:
+    async def test_pages_have_every_job_once(self, store: Store, fields: dict[str, Any]) -> None:
         await store.jobs.enqueue(sample_jobs(250, batch_id="b"), now=NOW)
         seen: list[int] = []
         after = None
@@ -116,22 +120,21 @@ class FindContract(Ground):
             after = page[-1].id
         assert seen == list(range(1, 251))
 
-    async def test_a_hundred_are_given_unless_asked_otherwise_and_all_without_a_limit(self, store: Store) -> None:
+    async def test_the_default_limit_is_a_hundred_and_none_is_unlimited(self, store: Store) -> None:
         await store.jobs.enqueue(sample_jobs(2500), now=NOW)
         assert numbers(await store.jobs.find(Query(queue=QUEUE))) == list(range(1, 101))
         assert numbers(await store.jobs.find(Query(queue=QUEUE, limit=None))) == list(range(1, 2501))
         assert len(await store.jobs.find(Query(queue=QUEUE, limit=None, order=Order.DUE))) == 2500
 
-    async def test_what_is_found_follows_the_moves(self, store: Store) -> None:
-        jobs = sample_jobs(3, batch_id="b")
-        await store.jobs.enqueue(jobs, now=NOW)
+    async def test_queries_see_moves(self, store: Store) -> None:
+        jobs = await enqueued_jobs(store, 3, batch_id="b")
         move = moved(jobs[1], state=JobState.IN_DOUBT, due_at=NOW + MINUTE)
         await store.jobs.commit([move])
         assert numbers(await store.jobs.find(Query(queue=QUEUE, states=frozenset({JobState.QUEUED})))) == [1, 3]
         assert list(await store.jobs.find(Query(queue=QUEUE, states=frozenset({JobState.IN_DOUBT})))) == [move.new]
         assert numbers(await store.jobs.find(Query(queue=QUEUE, batch_id="b", due_before=NOW))) == [1, 3]
 
-    async def test_counts_name_every_state_and_sum_to_what_was_enqueued(self, store: Store) -> None:
+    async def test_counts_have_every_state(self, store: Store) -> None:
         for job in MIXED:
             await store.jobs.enqueue([job], now=NOW)
         counted = await store.jobs.count(QUEUE)
@@ -143,7 +146,7 @@ class FindContract(Ground):
             JobState.COMPLETED: 1,
         }
 
-    async def test_counts_can_be_of_a_batch_and_of_what_is_due(self, store: Store) -> None:
+    async def test_counts_can_be_limited_to_a_batch_and_to_due_jobs(self, store: Store) -> None:
         for job in MIXED:
             await store.jobs.enqueue([job], now=NOW)
 
@@ -155,9 +158,8 @@ class FindContract(Ground):
         assert await count(due_before=NOW - MICROSECOND) == {JobState.COMPLETED: 1}
         assert await count(batch_id="a", due_before=NOW + 2 * MINUTE) == {JobState.LEASED: 1, JobState.COMPLETED: 1}
 
-    async def test_counts_follow_the_moves(self, store: Store) -> None:
-        jobs = sample_jobs(10)
-        await store.jobs.enqueue(jobs, now=NOW)
+    async def test_counts_see_moves(self, store: Store) -> None:
+        jobs = await enqueued_jobs(store, 10)
         await store.jobs.commit([moved(job, state=JobState.FAILED) for job in jobs[:4]])
         counted = await store.jobs.count(QUEUE)
         assert (counted[JobState.QUEUED], counted[JobState.FAILED], sum(counted.values())) == (6, 4, 10)

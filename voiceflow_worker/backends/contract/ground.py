@@ -1,4 +1,4 @@
-"""What every theme of the contract stands on: the fixtures."""
+"""The fixtures of the contract suite."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ Opener = Callable[[], AbstractAsyncContextManager[Store]]
 
 @pytest.mark.anyio
 class Ground:
-    """Derive from a theme, and give it the fixture `opener`."""
+    """The base of every part of the contract. A class that derives from a part defines the fixture `opener`."""
 
     @pytest.fixture
     def opener(self) -> Opener:
         """The storage under test: empty when a test begins, the same for all calls within it."""
-        raise NotImplementedError("a class that derives from the contract gives its own fixture `opener`")
+        raise NotImplementedError("a class that derives from the contract must define the fixture `opener`")
 
     @pytest.fixture
     async def store(self, opener: Opener) -> AsyncGenerator[Store]:
-        """The store, opened."""
+        """The open store."""
         async with opener() as store:
             yield store
 
     @pytest.fixture
     async def other(self, opener: Opener, store: Store) -> AsyncGenerator[Store]:  # noqa: ARG002 - opened after it
-        """The same storage, opened once more, as another worker would."""
+        """The same storage, opened a second time, as by another worker."""
         async with opener() as other:
             yield other

@@ -1,6 +1,6 @@
-"""What `Jobs.lease` promises."""
+"""The contract of `Jobs.lease`."""
 # ruff: noqa: D102, D103, S101
-# A test's name is its sentence, and asserting is what it is for.
+# The name of a test is its documentation.
 
 from __future__ import annotations
 
@@ -12,10 +12,19 @@ import anyio
 import pytest
 
 from voiceflow_worker.backends.contract.ground import Ground
-from voiceflow_worker.backends.contract.samples import NOW, QUEUE, moved, sample_job, sample_jobs
+from voiceflow_worker.backends.contract.samples import (
+    NOW,
+    QUEUE,
+    enqueued,
+    gate,
+    moved,
+    numbers,
+    sample_job,
+    sample_jobs,
+)
 from voiceflow_worker.core.ports import Limits, Query, Store
 from voiceflow_worker.model.jobs.admission import PRIORITIES
-from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
 
 SECOND = timedelta(seconds=1)
@@ -29,21 +38,11 @@ async def lease(
     return await store.jobs.lease(queue, worker_id="worker-1", limit=limit, lease_for=MINUTE, now=at, batch_id=batch_id)
 
 
-def numbers(jobs: Sequence[Job]) -> list[int]:
-    return [int(job.id.rpartition(".")[2]) for job in jobs]
-
-
-def gate(state: GateState, *, batch: str | None = None, until: datetime | None = None, since: datetime = NOW) -> Gate:
-    scope, name = (GateScope.QUEUE, QUEUE) if batch is None else (GateScope.BATCH, batch)
-    return Gate(queue=QUEUE, scope=scope, name=name, state=state, until=until, reason="a test", since=since)
-
-
 class LeaseContract(Ground):
     """Taking due jobs."""
 
-    async def test_a_leased_job_is_the_workers_until_the_lease_ends(self, store: Store) -> None:
-        job = sample_job(batch_id="b", unique_key="k", valid_until=NOW + MINUTE, reason="why")
-        await store.jobs.enqueue([job], now=NOW)
+    async def test_a_leased_job_belongs_to_the_worker_until_the_lease_ends(self, store: Store) -> None:
+        job = await enqueued(store, batch_id="b", unique_key="k", valid_until=NOW + MINUTE, reason="why")
         [leased] = await lease(store)
         assert leased == replace(
             job, state=JobState.LEASED, worker_id="worker-1", due_at=NOW + MINUTE, revision=leased.revision
@@ -56,7 +55,7 @@ class LeaseContract(Ground):
         await lease(store)
         assert list(await lease(store, at=NOW + timedelta(days=1))) == []
 
-    async def test_neighbouring_priorities_are_told_apart_over_the_whole_range(self, store: Store) -> None:
+    async def test_priorities_are_exact_over_the_whole_range(self, store: Store) -> None:
         wanted = [PRIORITIES[-1], PRIORITIES[-1] - 1, 1, 0, -1, PRIORITIES[0] + 1, PRIORITIES[0]]
         # The least urgent is due first: only the priority puts them in this order.
         jobs = [
@@ -66,14 +65,13 @@ class LeaseContract(Ground):
         leased = [job for _ in wanted for job in await lease(store, limit=1)]
         assert [job.priority for job in leased] == wanted
 
-    async def test_a_lease_fences_off_who_knew_the_job_before(self, store: Store) -> None:
-        job = sample_job()
-        await store.jobs.enqueue([job], now=NOW)
+    async def test_a_lease_refuses_moves_from_an_older_revision(self, store: Store) -> None:
+        job = await enqueued(store)
         [leased] = await lease(store)
         assert await store.jobs.commit([moved(job, state=JobState.CANCELLED)]) == [False]
         assert await store.jobs.commit([moved(leased, state=JobState.SENDING)]) == [True]
 
-    async def test_every_leased_job_has_a_revision_of_its_own(self, store: Store) -> None:
+    async def test_every_leased_job_has_its_own_revision(self, store: Store) -> None:
         await store.jobs.enqueue(sample_jobs(20), now=NOW)
         leased = [*await lease(store), *await lease(store)]
         assert len({job.revision for job in leased}) == 20
@@ -89,7 +87,7 @@ class LeaseContract(Ground):
         await store.jobs.enqueue([sample_job(state=state)], now=NOW)
         assert list(await lease(store)) == []
 
-    async def test_urgent_jobs_come_first_then_the_earliest_due_then_by_id(self, store: Store) -> None:
+    async def test_jobs_are_leased_by_priority_then_due_time_then_id(self, store: Store) -> None:
         jobs = [
             sample_job(1, priority=0, due_at=NOW - 2 * SECOND),
             sample_job(2, priority=0, due_at=NOW - 3 * SECOND),
@@ -102,17 +100,17 @@ class LeaseContract(Ground):
         taken = [number for _ in range(3) for number in numbers(await lease(store, 2))]
         assert taken == [5, 3, 2, 1, 6, 4]
 
-    async def test_urgent_jobs_that_are_not_due_stand_in_nobodys_way(self, store: Store) -> None:
+    async def test_urgent_jobs_that_are_not_due_block_no_others(self, store: Store) -> None:
         later = [sample_job(number, priority=9, due_at=NOW + MINUTE) for number in range(1, 50)]
         await store.jobs.enqueue([*later, sample_job(50)], now=NOW)
         assert numbers(await lease(store, 1)) == [50]
 
     @pytest.mark.parametrize(("limit", "expected"), [(0, 0), (1, 1), (3, 3), (100, 5)])
-    async def test_no_more_than_asked_for_are_leased(self, store: Store, limit: int, expected: int) -> None:
+    async def test_a_lease_gives_at_most_limit_jobs(self, store: Store, limit: int, expected: int) -> None:
         await store.jobs.enqueue(sample_jobs(5), now=NOW)
         assert numbers(await lease(store, limit)) == list(range(1, expected + 1))
 
-    async def test_jobs_whose_validity_has_passed_are_left_for_the_sweep(self, store: Store) -> None:
+    async def test_expired_jobs_are_not_leased(self, store: Store) -> None:
         jobs = [
             sample_job(1, valid_until=NOW - MINUTE),
             sample_job(2, valid_until=NOW),
@@ -122,7 +120,7 @@ class LeaseContract(Ground):
         assert numbers(await lease(store)) == [3]
         assert (await store.jobs.count(QUEUE))[JobState.QUEUED] == 2
 
-    async def test_a_job_that_comes_back_is_leased_again_when_due(self, store: Store) -> None:
+    async def test_a_job_that_is_queued_again_is_leased_when_due(self, store: Store) -> None:
         await store.jobs.enqueue([sample_job()], now=NOW)
         [leased] = await lease(store)
         back = moved(leased, state=JobState.QUEUED, worker_id=None, due_at=NOW + MINUTE)
@@ -131,46 +129,46 @@ class LeaseContract(Ground):
         [again] = await lease(store, at=NOW + MINUTE)
         assert again.revision not in {leased.revision, back.new.revision}
 
-    async def test_queues_do_not_mix(self, store: Store) -> None:
+    async def test_a_lease_takes_jobs_of_its_queue_only(self, store: Store) -> None:
         await store.jobs.enqueue([sample_job(1, queue="reminders")], now=NOW)
         assert list(await lease(store)) == []
         assert numbers(await lease(store, queue="reminders")) == [1]
 
-    async def test_one_batch_alone_can_be_leased(self, store: Store) -> None:
+    async def test_a_lease_can_be_limited_to_a_batch(self, store: Store) -> None:
         jobs = [sample_job(number, batch_id="ab"[number % 2], priority=number) for number in range(1, 7)]
         await store.jobs.enqueue([*jobs, sample_job(7)], now=NOW)
         assert numbers(await lease(store, batch_id="b")) == [5, 3, 1]
         assert list(await lease(store, batch_id="none")) == []
 
-    async def test_a_held_queue_gives_nothing_until_it_is_opened(self, store: Store) -> None:
+    async def test_a_held_queue_gives_no_jobs_until_it_is_opened(self, store: Store) -> None:
         await store.jobs.enqueue(sample_jobs(1), now=NOW)
         await store.control.gate(gate(GateState.HELD))
         assert list(await lease(store, at=NOW + timedelta(days=365))) == []
         await store.control.gate(gate(GateState.OPEN))
         assert numbers(await lease(store)) == [1]
 
-    async def test_a_hold_with_an_end_ends_by_itself(self, store: Store) -> None:
+    async def test_a_hold_ends_at_its_time(self, store: Store) -> None:
         await store.jobs.enqueue(sample_jobs(1), now=NOW)
         await store.control.gate(gate(GateState.HELD, until=NOW + SECOND))
         assert list(await lease(store, at=NOW + SECOND - MICROSECOND)) == []
         assert numbers(await lease(store, at=NOW + SECOND)) == [1]
 
     @pytest.mark.parametrize("state", [GateState.HELD, GateState.CANCELLED])
-    async def test_a_closed_batch_gives_nothing_and_the_others_go_on(self, store: Store, state: GateState) -> None:
+    async def test_a_closed_batch_gives_no_jobs_and_blocks_no_others(self, store: Store, state: GateState) -> None:
         jobs = [sample_job(1, batch_id="closed"), sample_job(2, batch_id="open"), sample_job(3)]
         await store.jobs.enqueue(jobs, now=NOW)
         await store.control.gate(gate(state, batch="closed"))
         assert list(await lease(store, batch_id="closed")) == []
         assert numbers(await lease(store)) == [2, 3]
 
-    async def test_a_batch_that_opens_goes_on(self, store: Store) -> None:
+    async def test_a_batch_that_is_opened_gives_jobs_again(self, store: Store) -> None:
         await store.jobs.enqueue([sample_job(batch_id="b")], now=NOW)
         await store.control.gate(gate(GateState.HELD, batch="b", until=NOW + MINUTE))
         assert list(await lease(store)) == []
         await store.control.gate(gate(GateState.OPEN, batch="b", since=NOW + SECOND))
         assert numbers(await lease(store, at=NOW + SECOND)) == [1]
 
-    async def test_what_stands_behind_a_large_closed_batch_is_found_in_order(self, store: Store) -> None:
+    async def test_jobs_behind_a_large_closed_batch_are_leased_in_order(self, store: Store) -> None:
         closed = [sample_job(number, batch_id="closed", priority=9) for number in range(1, 3001)]
         behind = [
             sample_job(3001, priority=1, due_at=NOW - SECOND),
@@ -186,7 +184,7 @@ class LeaseContract(Ground):
         assert numbers(await lease(store, 2)) == [3003, 3002]
         assert numbers(await lease(store)) == [3001, 3005]
 
-    async def test_many_closed_batches_stand_in_nobodys_way_and_open_again(self, store: Store, other: Store) -> None:
+    async def test_many_closed_batches_block_no_others_and_open_again(self, store: Store, other: Store) -> None:
         jobs = [sample_job(number, batch_id=f"b{number}", due_at=NOW - MINUTE) for number in range(1, 61)]
         await store.jobs.enqueue([*jobs, sample_job(100), sample_job(101)], now=NOW)
         for number in range(1, 41):
@@ -201,7 +199,7 @@ class LeaseContract(Ground):
         assert numbers(await lease(store)) == [200, 7]
         assert numbers(await lease(store, 100, at=NOW + MINUTE)) == [*range(21, 30), *range(31, 41)]
 
-    async def test_calls_that_expired_together_stand_in_nobodys_way(self, store: Store) -> None:
+    async def test_many_expired_jobs_block_no_others(self, store: Store) -> None:
         late = [
             sample_job(number, valid_until=NOW, due_at=NOW - MINUTE, priority=number % 2) for number in range(1, 1201)
         ]
@@ -212,7 +210,7 @@ class LeaseContract(Ground):
         # A clock that jumped ahead for a moment must not keep a call from being made in its time.
         assert numbers(await lease(store, 3, at=NOW - MINUTE)) == [1, 3, 5]
 
-    async def test_batches_of_many_priorities_come_in_one_order(self, store: Store) -> None:
+    async def test_jobs_of_many_batches_and_priorities_are_leased_in_one_order(self, store: Store) -> None:
         jobs = [
             sample_job(
                 number, batch_id=f"b{number % 7}" if number % 5 else None, priority=number * 31 % 11 - 5,
@@ -227,7 +225,7 @@ class LeaseContract(Ground):
             order = sorted(due, key=lambda job: (-job.priority, job.due_at, job.id))
             assert [job.id for job in await lease(store, limit, at=at)] == [job.id for job in order[:limit]]
 
-    async def test_no_more_calls_are_open_than_the_queue_allows(self, store: Store) -> None:
+    async def test_max_active_limits_the_open_calls(self, store: Store) -> None:
         await store.control.configure(QUEUE, Limits(max_active=3))
         await store.jobs.enqueue(sample_jobs(10), now=NOW)
         first = await lease(store, 2)
@@ -235,7 +233,7 @@ class LeaseContract(Ground):
         assert numbers(await lease(store)) == [3]
         assert list(await lease(store)) == []
 
-    async def test_a_call_that_was_sent_counts_until_its_time(self, store: Store) -> None:
+    async def test_a_sent_call_is_open_until_active_until(self, store: Store) -> None:
         await store.control.configure(QUEUE, Limits(max_active=1))
         await store.jobs.enqueue(sample_jobs(3), now=NOW)
         [leased] = await lease(store)
@@ -244,7 +242,7 @@ class LeaseContract(Ground):
         assert list(await lease(store, at=NOW + MINUTE - MICROSECOND)) == []
         assert numbers(await lease(store, at=NOW + MINUTE)) == [2]
 
-    async def test_a_call_that_ended_makes_room(self, store: Store) -> None:
+    async def test_a_call_that_ended_is_not_open(self, store: Store) -> None:
         await store.control.configure(QUEUE, Limits(max_active=1))
         await store.jobs.enqueue(sample_jobs(2), now=NOW)
         [leased] = await lease(store)
@@ -253,7 +251,7 @@ class LeaseContract(Ground):
         await store.jobs.commit([moved(sent.new, state=JobState.COMPLETED, active_until=None)])
         assert numbers(await lease(store)) == [2]
 
-    async def test_a_leased_call_that_counts_twice_counts_once(self, store: Store) -> None:
+    async def test_a_leased_call_with_active_until_counts_once(self, store: Store) -> None:
         await store.control.configure(QUEUE, Limits(max_active=2))
         await store.jobs.enqueue(sample_jobs(3), now=NOW)
         [leased] = await lease(store, 1)
@@ -266,7 +264,7 @@ class LeaseContract(Ground):
         await lease(store, queue="reminders")
         assert numbers(await lease(store)) == [2]
 
-    async def test_more_open_calls_than_a_new_limit_allows_lease_nothing(self, store: Store) -> None:
+    async def test_a_lower_max_active_gives_no_jobs_until_calls_end(self, store: Store) -> None:
         await store.jobs.enqueue(sample_jobs(5), now=NOW)
         await lease(store, 3)
         await store.control.configure(QUEUE, Limits(max_active=1))
@@ -274,7 +272,7 @@ class LeaseContract(Ground):
         await store.control.configure(QUEUE, Limits(max_active=None))
         assert numbers(await lease(store)) == [4, 5]
 
-    async def test_many_who_lease_at_once_never_share_a_job(self, store: Store, other: Store) -> None:
+    async def test_concurrent_leases_never_share_a_job(self, store: Store, other: Store) -> None:
         await store.jobs.enqueue(sample_jobs(300), now=NOW)
         taken: list[int] = []
 
@@ -287,7 +285,7 @@ class LeaseContract(Ground):
                 group.start_soon(take, (store, other)[number % 2])
         assert sorted(taken) == list(range(1, 301))
 
-    async def test_many_who_lease_at_once_keep_to_the_limit(self, store: Store, other: Store) -> None:
+    async def test_concurrent_leases_keep_to_max_active(self, store: Store, other: Store) -> None:
         await store.control.configure(QUEUE, Limits(max_active=10))
         await store.jobs.enqueue(sample_jobs(50), now=NOW)
         taken: list[int] = []

@@ -1,6 +1,6 @@
-"""What `Records` promises."""
+"""The contract of `Records`."""
 # ruff: noqa: D102, S101
-# A test's name is its sentence, and asserting is what it is for.
+# The name of a test is its documentation.
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ TEXTS = ["", "{}", "[]", "123456789012345678901234567890", "Grüße 你好 👋�
 
 
 class RecordsContract(Ground):
-    """Small values under keys, each until its time."""
+    """Small values under keys, each with an expiry."""
 
     async def put(self, store: Store, *keys: str, space: str = SPACE, value: str = "v", minutes: int = 0) -> None:
         until = NOW + minutes * MINUTE if minutes else None
         await store.records.put(space, dict.fromkeys(keys, value), expires_at=until, now=NOW)
 
-    async def test_what_was_put_is_there_and_what_was_not_is_absent(self, store: Store, other: Store) -> None:
+    async def test_stored_values_are_given_and_unknown_keys_are_absent(self, store: Store, other: Store) -> None:
         await store.records.put(SPACE, {"a": "1", "b": "2"}, expires_at=None, now=NOW)
         assert dict(await other.records.get(SPACE, ["b", "c", "a"], now=NOW)) == {"a": "1", "b": "2"}
 
     @pytest.mark.parametrize("text", TEXTS, ids=lambda text: ascii(text[:20]))
-    async def test_keys_and_values_are_kept_letter_for_letter(self, store: Store, text: str) -> None:
+    async def test_keys_and_values_are_stored_unchanged(self, store: Store, text: str) -> None:
         key = f"key {text[:100]}"
         await store.records.put(SPACE, {key: text}, expires_at=None, now=NOW)
         assert dict(await store.records.get(SPACE, [key], now=NOW)) == {key: text}
         assert dict(await store.records.put_if_absent(SPACE, {key: "x"}, expires_at=None, now=NOW)) == {key: text}
         assert list(await store.records.scan(SPACE, now=NOW)) == [(key, text)]
 
-    async def test_a_standing_value_that_is_equal_gets_the_new_expiry(self, store: Store) -> None:
+    async def test_an_equal_value_gets_the_new_expiry(self, store: Store) -> None:
         await self.put(store, "mine", "theirs", value="me", minutes=1)
         await store.records.put(SPACE, {"theirs": "them"}, expires_at=NOW + MINUTE, now=NOW)
         later = NOW + 3 * MINUTE
         await store.records.put_if_absent(SPACE, {"mine": "me", "theirs": "me"}, expires_at=later, now=NOW)
         assert dict(await store.records.get(SPACE, ["mine", "theirs"], now=NOW + 2 * MINUTE)) == {"mine": "me"}
 
-    async def test_nothing_may_be_asked_for(self, store: Store) -> None:
+    async def test_calls_without_keys_are_allowed(self, store: Store) -> None:
         await store.records.put(SPACE, {}, expires_at=None, now=NOW)
         assert dict(await store.records.put_if_absent(SPACE, {}, expires_at=None, now=NOW)) == {}
         assert dict(await store.records.get(SPACE, [], now=NOW)) == {}
@@ -60,36 +60,36 @@ class RecordsContract(Ground):
         assert dict(await store.records.get("two", ["a"], now=NOW)) == {"a": "2"}
         assert list(await store.records.scan("one", now=NOW)) == []
 
-    async def test_a_new_value_and_its_time_replace_the_old(self, store: Store) -> None:
+    async def test_a_new_value_and_its_expiry_replace_the_old(self, store: Store) -> None:
         await self.put(store, "a", value="old", minutes=1)
         await self.put(store, "a", value="new", minutes=3)
         assert dict(await store.records.get(SPACE, ["a"], now=NOW + 2 * MINUTE)) == {"a": "new"}
 
-    async def test_a_value_is_stored_only_where_none_stands(self, store: Store) -> None:
+    async def test_put_if_absent_keeps_a_stored_value(self, store: Store) -> None:
         await self.put(store, "a", value="mine")
         given = await store.records.put_if_absent(SPACE, {"a": "yours", "b": "yours"}, expires_at=None, now=NOW)
         assert dict(given) == {"a": "mine", "b": "yours"}
         assert dict(await store.records.get(SPACE, ["a", "b"], now=NOW)) == {"a": "mine", "b": "yours"}
 
-    async def test_one_of_many_who_claim_a_key_at_once_gets_it(self, store: Store, other: Store) -> None:
-        told: list[str] = []
+    async def test_one_of_several_concurrent_claims_wins(self, store: Store, other: Store) -> None:
+        winners: list[str] = []
 
         async def claim(handle: Store, name: str) -> None:
             given = await handle.records.put_if_absent(SPACE, {"+6587654321": name}, expires_at=None, now=NOW)
-            told.append(given["+6587654321"])
+            winners.append(given["+6587654321"])
 
         async with anyio.create_task_group() as group:
             for number in range(20):
                 group.start_soon(claim, (store, other)[number % 2], f"job-{number}")
-        assert len(told) == 20
-        assert set(told) == set((await store.records.get(SPACE, ["+6587654321"], now=NOW)).values())
+        assert len(winners) == 20
+        assert set(winners) == set((await store.records.get(SPACE, ["+6587654321"], now=NOW)).values())
 
-    async def test_a_claim_is_kept_when_it_is_made_again(self, store: Store) -> None:
+    async def test_a_repeated_claim_succeeds(self, store: Store) -> None:
         for _ in range(2):
             given = await store.records.put_if_absent(SPACE, {"a": "me"}, expires_at=NOW + MINUTE, now=NOW)
             assert dict(given) == {"a": "me"}
 
-    async def test_a_record_is_absent_once_its_time_has_passed(self, store: Store) -> None:
+    async def test_a_record_is_absent_from_its_expiry_on(self, store: Store) -> None:
         await self.put(store, "a", minutes=1)
         just_before = NOW + MINUTE - MICROSECOND
         assert dict(await store.records.get(SPACE, ["a"], now=just_before)) == {"a": "v"}
@@ -97,7 +97,7 @@ class RecordsContract(Ground):
         assert dict(await store.records.get(SPACE, ["a"], now=NOW + MINUTE)) == {}
         assert list(await store.records.scan(SPACE, now=NOW + MINUTE)) == []
 
-    async def test_a_record_whose_time_has_passed_can_be_claimed(self, store: Store) -> None:
+    async def test_an_expired_record_can_be_claimed(self, store: Store) -> None:
         await store.records.put_if_absent(SPACE, {"a": "first"}, expires_at=NOW + MINUTE, now=NOW)
         claim = {"a": "second"}
         early = await store.records.put_if_absent(SPACE, claim, expires_at=None, now=NOW + MINUTE - MICROSECOND)
@@ -105,7 +105,7 @@ class RecordsContract(Ground):
         assert (early["a"], late["a"]) == ("first", "second")
         assert dict(await store.records.get(SPACE, ["a"], now=NOW + 9 * MINUTE)) == {"a": "second"}
 
-    async def test_a_record_without_a_time_stays(self, store: Store) -> None:
+    async def test_a_record_without_an_expiry_stays(self, store: Store) -> None:
         await self.put(store, "a")
         far = NOW + timedelta(days=36500)
         assert await store.records.prune(now=far) == 0
@@ -116,17 +116,17 @@ class RecordsContract(Ground):
         await store.records.delete(SPACE, {"a": None, "c": None, "unknown": None})
         assert [key for key, _ in await store.records.scan(SPACE, now=NOW)] == ["b"]
 
-    async def test_a_record_is_deleted_only_with_the_value_that_stands(self, store: Store) -> None:
+    async def test_a_record_is_deleted_only_with_the_expected_value(self, store: Store) -> None:
         await store.records.put(SPACE, {"a": "mine", "b": "mine"}, expires_at=None, now=NOW)
         await store.records.delete(SPACE, {"a": "mine", "b": "somebody else's", "unknown": "mine"})
         assert dict(await store.records.get(SPACE, ["a", "b"], now=NOW)) == {"b": "mine"}
 
-    async def test_an_empty_value_is_a_value_to_compare(self, store: Store) -> None:
+    async def test_an_empty_expected_value_is_compared(self, store: Store) -> None:
         await store.records.put(SPACE, {"full": "x", "empty": ""}, expires_at=None, now=NOW)
         await store.records.delete(SPACE, {"full": "", "empty": ""})
         assert dict(await store.records.get(SPACE, ["full", "empty"], now=NOW)) == {"full": "x"}
 
-    async def test_keys_are_listed_in_order_page_by_page(self, store: Store) -> None:
+    async def test_a_scan_gives_keys_in_order_and_in_pages(self, store: Store) -> None:
         keys = [f"k{number:04d}" for number in range(900)]
         await self.put(store, *reversed(keys))
         listed: list[str] = []
@@ -147,13 +147,13 @@ class RecordsContract(Ground):
         ]
 
     @pytest.mark.parametrize("last", ["z", "\x7f", "\ud7ff", "\uffff", "\U0010ffff"], ids=ascii)
-    async def test_a_prefix_may_end_in_any_letter(self, store: Store, last: str) -> None:
+    async def test_a_prefix_may_end_in_any_character(self, store: Store, last: str) -> None:
         prefix = f"p{last}"
         await self.put(store, "o", "p", prefix, f"{prefix}\x00", f"{prefix}\U0010ffff{last}", "q", "\U0010ffff")
         found = await store.records.scan(SPACE, now=NOW, prefix=prefix)
         assert [key for key, _ in found] == [prefix, f"{prefix}\x00", f"{prefix}\U0010ffff{last}"]
 
-    async def test_pruning_drops_what_has_passed_and_says_how_much(self, store: Store) -> None:
+    async def test_pruning_drops_expired_records_and_gives_their_number(self, store: Store) -> None:
         await self.put(store, *(f"old-{number}" for number in range(2300)), minutes=1)
         await self.put(store, "elsewhere", space="other", minutes=1)
         await self.put(store, "later", minutes=2)
@@ -162,7 +162,7 @@ class RecordsContract(Ground):
         assert await store.records.prune(now=NOW + MINUTE) == 0
         assert [key for key, _ in await store.records.scan(SPACE, now=NOW)] == ["later"]
 
-    async def test_many_records_go_in_and_out_at_once(self, store: Store) -> None:
+    async def test_one_call_takes_three_thousand_records(self, store: Store) -> None:
         values = {f"+65{number:08d}": str(number) for number in range(3000)}
         assert dict(await store.records.put_if_absent(SPACE, values, expires_at=None, now=NOW)) == values
         assert dict(await store.records.get(SPACE, list(values), now=NOW)) == values

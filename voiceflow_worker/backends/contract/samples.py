@@ -1,4 +1,4 @@
-"""Jobs and moves to test with."""
+"""Sample jobs and moves for tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
-from voiceflow_worker.core.ports import Event, Move
+from voiceflow_worker.core.ports import Event, Move, Store
+from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -23,7 +24,7 @@ _tokens = count(1)
 
 
 def sample_job(number: int = 1, **fields: Any) -> Job:
-    """A queued job that is due at `NOW`; jobs of ascending numbers have ascending ids. `fields` replace its own."""
+    """A queued job, due at `NOW`. Ids sort as the numbers do. `fields` replace the defaults."""
     queue = fields.get("queue", QUEUE)
     sample = Job(
         id=f"{queue}.{number:026d}",
@@ -45,6 +46,39 @@ def sample_jobs(amount: int, **fields: Any) -> Sequence[Job]:
     return [sample_job(number, **fields) for number in range(1, amount + 1)]
 
 
+async def enqueued(store: Store, number: int = 1, **fields: Any) -> Job:
+    """A sample job that is in the store."""
+    job = sample_job(number, **fields)
+    await store.jobs.enqueue([job], now=NOW)
+    return job
+
+
+async def enqueued_jobs(store: Store, amount: int, **fields: Any) -> Sequence[Job]:
+    """Sample jobs, numbered from 1, that are in the store."""
+    jobs = sample_jobs(amount, **fields)
+    await store.jobs.enqueue(jobs, now=NOW)
+    return jobs
+
+
+def gate(
+    state: GateState,
+    *,
+    batch: str | None = None,
+    until: datetime | None = None,
+    reason: str = "",
+    since: datetime = NOW,
+    queue: str = QUEUE,
+) -> Gate:
+    """A gate of the queue, or of one of its batches."""
+    scope, name = (GateScope.QUEUE, queue) if batch is None else (GateScope.BATCH, batch)
+    return Gate(queue=queue, scope=scope, name=name, state=state, until=until, reason=reason, since=since)
+
+
+def numbers(jobs: Sequence[Job]) -> list[int]:
+    """The numbers of sample jobs."""
+    return [int(job.id.rpartition(".")[2]) for job in jobs]
+
+
 def moved(job: Job, *events: Event, **fields: Any) -> Move:
-    """A move of this job to what `fields` say, under a revision of its own."""
+    """A move that sets these fields of a job, with a new revision."""
     return Move(job, replace(job, **{"revision": f"moved-{next(_tokens)}", **fields}), events)

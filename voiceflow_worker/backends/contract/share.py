@@ -1,6 +1,6 @@
-"""What a store as a whole promises: to be shared, and to stand callers who give up."""
+"""The contract of a store as a whole: several users, and callers that are cancelled."""
 # ruff: noqa: D102, S101
-# A test's name is its sentence, and asserting is what it is for.
+# The name of a test is its documentation.
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 
 from voiceflow_worker.backends.contract.ground import Ground, Opener
-from voiceflow_worker.backends.contract.samples import NOW, QUEUE, moved, sample_job, sample_jobs
+from voiceflow_worker.backends.contract.samples import NOW, QUEUE, enqueued, enqueued_jobs, moved, sample_job
 from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.model.jobs.job import Job, JobState
 
@@ -18,11 +18,10 @@ HOUR = timedelta(hours=1)
 
 
 class ShareContract(Ground):
-    """One storage, many users."""
+    """One storage with many users."""
 
-    async def test_what_one_has_committed_the_other_sees(self, store: Store, other: Store) -> None:
-        job = sample_job()
-        await store.jobs.enqueue([job], now=NOW)
+    async def test_a_commit_is_visible_to_the_other_user(self, store: Store, other: Store) -> None:
+        job = await enqueued(store)
         assert (await other.jobs.get([job.id]))[job.id] == job
         move = moved(job, state=JobState.SENDING)
         assert await other.jobs.commit([move]) == [True]
@@ -37,14 +36,13 @@ class ShareContract(Ground):
             await store.clock.sleep(0)
             await store.clock.sleep(-1)
 
-    async def test_the_url_can_be_shown(self, store: Store) -> None:
+    async def test_the_url_has_no_password(self, store: Store) -> None:
         assert ":" in store.url
         assert "@" not in store.url or ":***@" in store.url
 
-    async def test_a_caller_who_gives_up_takes_nobody_along(self, store: Store) -> None:
-        """Of many who write at once some are cancelled: the others' answers are true, and no job is half moved."""
-        jobs = sample_jobs(60)
-        await store.jobs.enqueue(jobs, now=NOW)
+    async def test_a_cancelled_caller_does_not_disturb_the_others(self, store: Store) -> None:
+        """Many callers write at once and some are cancelled: the others get true answers, and no job is half moved."""
+        jobs = await enqueued_jobs(store, 60)
         answered: dict[str, bool] = {}
         given_up: list[anyio.CancelScope] = []
 
@@ -70,7 +68,7 @@ class ShareContract(Ground):
         assert set(found.values()) <= {JobState.QUEUED, JobState.EXPIRED}
         assert sum((await store.jobs.count(QUEUE)).values()) == 60
 
-    async def test_a_store_can_be_opened_again_and_again(self, opener: Opener) -> None:
+    async def test_a_store_can_be_reopened(self, opener: Opener) -> None:
         for number in range(3):
             async with opener() as store:
                 await store.jobs.enqueue([sample_job(number)], now=NOW)
@@ -78,4 +76,4 @@ class ShareContract(Ground):
             assert len(await store.jobs.find(Query(queue=QUEUE))) in {
                 1,
                 3,
-            }  # memory ends with its block, the rest stays
+            }  # a store in memory ends with its block

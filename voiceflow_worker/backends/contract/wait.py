@@ -1,6 +1,6 @@
-"""What `Jobs.wait` promises."""
+"""The contract of `Jobs.wait`."""
 # ruff: noqa: D102, D103, S101
-# A test's name is its sentence, and asserting is what it is for.
+# The name of a test is its documentation.
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from datetime import timedelta
 import anyio
 
 from voiceflow_worker.backends.contract.ground import Ground
-from voiceflow_worker.backends.contract.samples import NOW, QUEUE, moved, sample_job
+from voiceflow_worker.backends.contract.samples import NOW, QUEUE, enqueued, moved, sample_job
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import JobState
 
 LONG = timedelta(hours=1)
-"""Longer than any test: who waits so long was not woken."""
+"""Longer than any test: a task that waits so long was not woken."""
 
 
 async def change_count(store: Store) -> int:
@@ -23,7 +23,7 @@ async def change_count(store: Store) -> int:
 
 
 async def after(store: Store, seen: int) -> int:
-    """The count once it is no longer `seen`; a wait may return early, so it is asked again."""
+    """The first count that is not `seen`. A wait may return early, so it is repeated."""
     with anyio.fail_after(30):
         while (count := await store.jobs.wait(QUEUE, seen=seen, until=store.clock.now() + LONG)) == seen:
             pass
@@ -31,42 +31,41 @@ async def after(store: Store, seen: int) -> int:
 
 
 class WaitContract(Ground):
-    """Being woken when there may be something to do."""
+    """Waiting for changes of a queue."""
 
     async def test_a_first_call_returns_at_once(self, store: Store) -> None:
         with anyio.fail_after(30):
             assert await change_count(store) > 0
 
-    async def test_an_enqueue_grows_the_count(self, store: Store) -> None:
+    async def test_an_enqueue_raises_the_count(self, store: Store) -> None:
         seen = await change_count(store)
         await store.jobs.enqueue([sample_job()], now=NOW)
         assert await after(store, seen) > seen
 
-    async def test_a_job_that_comes_back_grows_the_count(self, store: Store) -> None:
-        job = sample_job(state=JobState.LEASED)
-        await store.jobs.enqueue([job], now=NOW)
+    async def test_a_job_that_is_queued_again_raises_the_count(self, store: Store) -> None:
+        job = await enqueued(store, state=JobState.LEASED)
         seen = await change_count(store)
         await store.jobs.commit([moved(job, state=JobState.QUEUED)])
         assert await after(store, seen) > seen
 
-    async def test_an_order_for_a_gate_grows_the_count(self, store: Store) -> None:
+    async def test_a_change_of_a_gate_raises_the_count(self, store: Store) -> None:
         for scope, name in ((GateScope.QUEUE, QUEUE), (GateScope.BATCH, "b")):
             seen = await change_count(store)
             await store.control.gate(Gate(queue=QUEUE, scope=scope, name=name, state=GateState.OPEN, since=NOW))
             assert await after(store, seen) > seen
 
-    async def test_new_limits_grow_the_count(self, store: Store) -> None:
+    async def test_new_limits_raise_the_count(self, store: Store) -> None:
         seen = await change_count(store)
         await store.control.configure(QUEUE, Limits(rate=1))
         assert await after(store, seen) > seen
 
-    async def test_other_queues_do_not_grow_the_count(self, store: Store) -> None:
+    async def test_other_queues_do_not_change_the_count(self, store: Store) -> None:
         seen = await change_count(store)
         await store.jobs.enqueue([sample_job(queue="reminders")], now=NOW)
         await store.control.configure("reminders", Limits())
         assert await change_count(store) == seen
 
-    async def test_a_wait_without_a_change_ends_at_its_time(self, store: Store) -> None:
+    async def test_a_wait_without_a_change_ends_at_until(self, store: Store) -> None:
         seen = await change_count(store)
         until = store.clock.now() + timedelta(milliseconds=120)
         with anyio.fail_after(30):
@@ -74,7 +73,7 @@ class WaitContract(Ground):
                 assert await store.jobs.wait(QUEUE, seen=seen, until=until) == seen
             assert await store.jobs.wait(QUEUE, seen=seen, until=until) == seen
 
-    async def test_who_waits_is_woken_by_an_enqueue(self, store: Store) -> None:
+    async def test_an_enqueue_wakes_all_waiting_tasks(self, store: Store) -> None:
         seen = await change_count(store)
         counts: list[int] = []
 
@@ -90,7 +89,7 @@ class WaitContract(Ground):
         assert len(counts) == 5
         assert min(counts) > seen
 
-    async def test_who_waits_is_woken_by_another_worker(self, store: Store, other: Store) -> None:
+    async def test_an_enqueue_by_another_worker_wakes_a_waiting_task(self, store: Store, other: Store) -> None:
         seen = await change_count(store)
         counts: list[int] = []
 
@@ -103,7 +102,7 @@ class WaitContract(Ground):
             await other.jobs.enqueue([sample_job()], now=NOW)
         assert counts[0] > seen
 
-    async def test_a_change_between_a_look_and_a_wait_is_not_slept_through(self, store: Store, other: Store) -> None:
+    async def test_a_change_before_the_wait_is_not_missed(self, store: Store, other: Store) -> None:
         seen = await change_count(store)
         assert list(await store.jobs.lease(QUEUE, worker_id="w", limit=1, lease_for=LONG, now=NOW)) == []
         await other.jobs.enqueue([sample_job()], now=NOW)
