@@ -71,7 +71,7 @@ def test_it_tells_its_version(voiceflow: Program) -> None:
         (["status", "--queue", "Not A Name"], "--queue"),
         (["calls", "cancel"], "either the ids of jobs, or --batch"),
         (["calls", "redial"], "the ids of jobs"),
-        (["calls", "list", "--limit", "-1"], "--limit -1"),
+        (["calls", "list", "--limit", "-1"], "--limit"),
         (["calls", "list", "--destination", "somebody"], "'somebody' is no phone number"),
         (["check"], "one or more files"),
     ],

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.opening import file_of, require_store, settings_from, store_wait
-from voiceflow_worker.cli.options import STORE_GROUP, Flag, JsonOption, StoreOption, WaitOption
+from voiceflow_worker.cli.options import Flag, JsonOption, WholeStoreOptions
 from voiceflow_worker.cli.output import Output, count_of
 from voiceflow_worker.cli.progress import meter
 from voiceflow_worker.errors import InvalidInputError, SettingsError, StoreReadOnlyError, StoreUnavailableError
@@ -27,10 +27,6 @@ EXAMPLES = """Examples:
 
 MEGABYTE = 1_000_000
 
-EveryQueue = Annotated[
-    str | None,
-    Parameter(name="--queue", metavar="NAME", group=STORE_GROUP, help="Changes nothing here: a store is whole."),
-]
 BackupFile = Annotated[Path, Parameter(name="FILE", help="The file of the backup.")]
 
 
@@ -40,9 +36,7 @@ def backup(
     *,
     force: Annotated[bool, Flag] = False,
     json: JsonOption = False,
-    store: StoreOption = None,
-    wait_for_store: WaitOption = None,
-    queue: EveryQueue = None,
+    where: WholeStoreOptions | None = None,
 ) -> ExitCode:
     """Copy a SQLite store into one file, while it is in use.
 
@@ -54,7 +48,7 @@ def backup(
     """
     from voiceflow_worker.backends.waiting import PAUSE
 
-    settings = settings_from(store=store, queue=queue, wait_for_store=wait_for_store)
+    settings = settings_from(where)
     path = path_of_store(settings, to="copy")
     require_store(settings)
     target = file.absolute()

@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 from voiceflow_worker.cli.batches import why_unknown
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.opening import opened_queue, settings_from
-from voiceflow_worker.cli.options import BatchOption, Flag, JsonOption, QueueOption, StoreOption, WaitOption
+from voiceflow_worker.cli.options import BatchOption, Flag, JsonOption, LimitOption, QueueOptions
 from voiceflow_worker.cli.output import Output, count_of
 from voiceflow_worker.cli.registering import add_command
 from voiceflow_worker.core.overview.story import ending, one_line, story
@@ -64,26 +64,21 @@ async def list_calls(
     states: StatesOption = None,
     batch: BatchOption = None,
     destination: str | None = None,
-    limit: int = 100,
+    limit: LimitOption = 100,
     json: JsonOption = False,
-    store: StoreOption = None,
-    wait_for_store: WaitOption = None,
-    queue: QueueOption = None,
+    where: QueueOptions | None = None,
 ) -> ExitCode:
     """List calls, the oldest first. With --json, one call a line.
 
     Args:
         destination: Only calls to this number, such as +6587654321.
-        limit: At most so many; 0 is all.
     """
     from voiceflow_worker.model.numbers import phone
 
-    if limit < 0:
-        raise InvalidInputError(f"--limit {limit}: give a number of calls, or 0 for all")
     number = phone.normalise(destination) if destination is not None else None
     output = Output(as_json=json)
     shown: list[Job] = []
-    async with opened_queue(settings_from(store=store, queue=queue, wait_for_store=wait_for_store)) as calls:
+    async with opened_queue(settings_from(where)) as calls:
         async for job in _found(calls, states=states, batch=batch, destination=number, limit=limit or None):
             if json:
                 output.document(call_as_json(job))
@@ -104,16 +99,14 @@ async def show(
     /,
     *,
     json: JsonOption = False,
-    store: StoreOption = None,
-    wait_for_store: WaitOption = None,
-    queue: QueueOption = None,
+    where: QueueOptions | None = None,
 ) -> ExitCode:
     """Tell the whole story of one call: every POST, what came of it, what 8x8 told of it, and why it stands there."""
     from voiceflow_worker.core.events.progress import CallProgress
     from voiceflow_worker.core.overview.progress_text import progress_as_json
 
     output = Output(as_json=json)
-    async with opened_queue(settings_from(store=store, queue=queue, wait_for_store=wait_for_store)) as calls:
+    async with opened_queue(settings_from(where)) as calls:
         job = await calls.get(job_id)
         heard = await CallProgress(calls.store).of_job(job)
         now = calls.store.clock.now()
@@ -132,9 +125,7 @@ async def cancel(
     ] = None,
     reason: str | None = None,
     json: JsonOption = False,
-    store: StoreOption = None,
-    wait_for_store: WaitOption = None,
-    queue: QueueOption = None,
+    where: QueueOptions | None = None,
 ) -> ExitCode:
     """Take calls back that have not been sent. One that may have left cannot be taken back; the exit code is then 1.
 
@@ -144,7 +135,7 @@ async def cancel(
     if bool(ids) == (batch is not None):
         raise InvalidInputError("say what to cancel: either the ids of jobs, or --batch")
     output = Output(as_json=json)
-    async with opened_queue(settings_from(store=store, queue=queue, wait_for_store=wait_for_store)) as calls:
+    async with opened_queue(settings_from(where)) as calls:
         if batch is not None:
             unknown = await why_unknown(calls, batch)
             if unknown is not None:
@@ -165,9 +156,7 @@ async def resolve(
     placed: Annotated[bool, Parameter(name="--placed", negative="--not-placed", help="Whether the phone was called.")],
     note: str,
     json: JsonOption = False,
-    store: StoreOption = None,
-    wait_for_store: WaitOption = None,
-    queue: QueueOption = None,
+    where: QueueOptions | None = None,
 ) -> ExitCode:
     """Say whether a call in doubt was placed.
 
@@ -180,7 +169,7 @@ async def resolve(
     """
     from voiceflow_worker.cli.voice import time_at_8x8
 
-    settings = settings_from(store=store, queue=queue, wait_for_store=wait_for_store)
+    settings = settings_from(where)
     witnessed = None if placed else await time_at_8x8(settings)
     async with opened_queue(settings) as calls:
         job = await calls.resolve(job_id, placed=placed, note=note, witnessed=witnessed)
@@ -196,9 +185,7 @@ async def redial(
     note: str = "called again by a person",
     force: Annotated[bool, Flag] = False,
     json: JsonOption = False,
-    store: StoreOption = None,
-    wait_for_store: WaitOption = None,
-    queue: QueueOption = None,
+    where: QueueOptions | None = None,
 ) -> ExitCode:
     """Call again: calls that ended go back into the queue, and their phones ring once more.
 
@@ -208,7 +195,7 @@ async def redial(
     """
     if not ids:
         raise InvalidInputError("say what to redial: the ids of jobs")
-    async with opened_queue(settings_from(store=store, queue=queue, wait_for_store=wait_for_store)) as calls:
+    async with opened_queue(settings_from(where)) as calls:
         return await _each(Output(as_json=json), ids, lambda job_id: calls.redial(job_id, note=note, force=force))
 
 

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from voiceflow_worker.cli.batches import why_unknown
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.opening import opened_queue, settings_from
-from voiceflow_worker.cli.options import BatchOption, DurationOption, JsonOption, QueueOption, StoreOption, WaitOption
+from voiceflow_worker.cli.options import BatchOption, DurationOption, JsonOption, QueueOptions
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.core.overview.gate_story import gate_in_words
 from voiceflow_worker.errors import InvalidInputError
@@ -33,9 +33,7 @@ async def hold(
         DurationOption, Parameter(name="--for", help="Open by itself after this, such as 10m or 2h.")
     ] = None,
     json: JsonOption = False,
-    store: StoreOption = None,
-    wait_for_store: WaitOption = None,
-    queue: QueueOption = None,
+    where: QueueOptions | None = None,
 ) -> ExitCode:
     """Hold a queue, or one batch of it: calls in flight finish, nothing new is sent.
 
@@ -47,7 +45,7 @@ async def hold(
     output = Output(as_json=json)
     if for_ is not None and for_ <= timedelta():
         raise InvalidInputError("--for 0 would hold nothing: give a duration such as 10m, or leave it out")
-    async with opened_queue(settings_from(store=store, queue=queue, wait_for_store=wait_for_store)) as calls:
+    async with opened_queue(settings_from(where)) as calls:
         unknown = await why_unknown(calls, batch)
         if unknown is not None:
             output.note(f"{unknown}. Nothing was held.")
@@ -64,13 +62,11 @@ async def resume(
     *,
     batch: BatchOption = None,
     json: JsonOption = False,
-    store: StoreOption = None,
-    wait_for_store: WaitOption = None,
-    queue: QueueOption = None,
+    where: QueueOptions | None = None,
 ) -> ExitCode:
     """Open a held queue or batch again. A cancelled batch stays cancelled, and the exit code is 1."""
     output = Output(as_json=json)
-    async with opened_queue(settings_from(store=store, queue=queue, wait_for_store=wait_for_store)) as calls:
+    async with opened_queue(settings_from(where)) as calls:
         unknown = await why_unknown(calls, batch)
         if unknown is not None:
             await calls.resume(batch_id=batch)  # a hold may have been ordered for calls that never came, or are gone

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from voiceflow_worker.backends.waiting import StoreWait
+    from voiceflow_worker.cli.options import QueueOptions, WholeStoreOptions
     from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.settings import Settings
 
@@ -26,12 +28,16 @@ _MOST_NAMES = 5
 _MOST_FILES = 500
 
 
-def settings_from(**options: object) -> Settings:
-    """The settings, with options that are not None before all others, and the logs set up as they say."""
+def settings_from(where: QueueOptions | WholeStoreOptions | None = None, /, **options: object) -> Settings:
+    """The settings, where options that are not None come first; sets the logs up as they say."""
     from voiceflow_worker.cli.logs import log_to_stderr
+    from voiceflow_worker.cli.options import WholeStoreOptions
+    from voiceflow_worker.cli.output import Output
     from voiceflow_worker.settings import load_settings
 
-    settings = load_settings(**options)
+    settings = load_settings(**options, **({} if where is None else asdict(where)))
+    if isinstance(where, WholeStoreOptions) and where.queue is not None:
+        Output().note("--queue is deprecated here and changes nothing: this command concerns the whole store")
     log_to_stderr(form=settings.log_format, level=settings.log_level, secrets=settings.secrets())
     return settings
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import inf
 from typing import Annotated, Any
@@ -34,6 +35,11 @@ def _moment(_type: Any, tokens: Sequence[Token]) -> datetime:
     if moment.tzinfo is None:
         raise ValueError(f"{text!r} does not say which time zone: add Z for UTC, or an offset such as +08:00")
     return moment.astimezone(UTC)
+
+
+def _limit(_type: Any, value: int) -> None:
+    if value < 0:
+        raise ValueError(f"{value} is negative: give a number, or 0 for all")
 
 
 def _port(_type: Any, value: Any) -> None:
@@ -87,6 +93,7 @@ JsonOption = Annotated[
 ]
 PortOption = Annotated[int, Parameter(validator=_port, metavar="PORT")]
 MetricsPortOption = Annotated[int | None, Parameter(validator=_port, metavar="PORT")]
+LimitOption = Annotated[int, Parameter(validator=_limit, metavar="N", help="List at most this many; 0 lists all.")]
 SpeedOption = Annotated[float, Parameter(validator=_speed)]
 WebAddressOption = Annotated[str | None, Parameter(validator=_web_address, metavar="URL")]
 BatchOption = Annotated[str | None, Parameter(name="--batch", metavar="ID", help="Only this batch.")]
@@ -94,3 +101,31 @@ DurationOption = Annotated[timedelta | None, Parameter(converter=_duration, n_to
 MomentOption = Annotated[datetime | None, Parameter(converter=_moment, n_tokens=1, metavar="TIME")]
 Flag = Parameter(negative=(), show_default=False)
 """For a switch that is only ever turned on: there is no `--no-…`."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueOptions:
+    """Options that name a store and one of its queues."""
+
+    store: StoreOption = None
+    wait_for_store: WaitOption = None
+    queue: QueueOption = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WholeStoreOptions:
+    """Options that name a store, for a command that concerns all its queues. `queue` is accepted and ignored."""
+
+    store: StoreOption = None
+    wait_for_store: WaitOption = None
+    queue: Annotated[
+        str | None,
+        Parameter(
+            name="--queue",
+            metavar="NAME",
+            group=STORE_GROUP,
+            help="Deprecated: changes nothing, the whole store is concerned.",
+        ),
+    ] = None

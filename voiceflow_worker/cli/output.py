@@ -39,6 +39,12 @@ class Output:
         """Tell people something: the command's own answer."""
         print(printable(text), file=self._people)
 
+    def answer(self, *lines: str) -> None:
+        """Say these lines, unless a JSON document has said it all."""
+        if not self.as_json:
+            for line in lines:
+                self.say(line)
+
     def note(self, text: str) -> None:
         """Tell people something beside the answer: always on stderr."""
         print(printable(text), file=sys.stderr)

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.opening import opened_queue, settings_from
-from voiceflow_worker.cli.options import DurationOption, Flag, JsonOption, QueueOption, StoreOption, WaitOption
+from voiceflow_worker.cli.options import DurationOption, Flag, JsonOption, QueueOptions
 from voiceflow_worker.cli.output import Output, count_of
 from voiceflow_worker.errors import InvalidInputError
 
@@ -35,9 +35,7 @@ async def reconcile(
     batch: Annotated[str | None, Parameter(metavar="ID")] = None,
     since: DurationOption = None,
     json: JsonOption = False,
-    store: StoreOption = None,
-    wait_for_store: WaitOption = None,
-    queue: QueueOption = None,
+    where: QueueOptions | None = None,
 ) -> ExitCode:
     """Look for calls in doubt, and for calls whose summary is overdue, in the log that 8x8 keeps.
 
@@ -54,7 +52,7 @@ async def reconcile(
     from voiceflow_worker.cli.voice import voice_client
     from voiceflow_worker.core.settling.reconcile import Reconciler
 
-    settings = settings_from(store=store, queue=queue, wait_for_store=wait_for_store)
+    settings = settings_from(where)
     output = Output(as_json=json)
     if not prices and (batch is not None or since is not None):
         raise InvalidInputError("--batch and --since go with --prices: doubts are looked for in the whole queue")

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from voiceflow_worker.cli.batches import why_unknown
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.opening import opened_queue, settings_from
-from voiceflow_worker.cli.options import JsonOption, QueueOption, StoreOption, WaitOption
+from voiceflow_worker.cli.options import JsonOption, QueueOptions
 from voiceflow_worker.cli.output import Output, count_of
 
 if TYPE_CHECKING:
@@ -29,9 +29,7 @@ async def report(
     csv: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     html: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     json: JsonOption = False,
-    store: StoreOption = None,
-    wait_for_store: WaitOption = None,
-    queue: QueueOption = None,
+    where: QueueOptions | None = None,
 ) -> ExitCode:
     """Tell what became of a batch, or of all calls of the queue: how many ended how, the share that was answered.
 
@@ -45,7 +43,7 @@ async def report(
     from voiceflow_worker.campaigns.reports.report_html import write_html_report
 
     output = Output(as_json=json)
-    async with opened_queue(settings_from(store=store, queue=queue, wait_for_store=wait_for_store)) as calls:
+    async with opened_queue(settings_from(where)) as calls:
         found = await build_report(calls.store, calls.name, batch)
         unknown = None if found.total else await why_unknown(calls, batch)
         if csv is not None:

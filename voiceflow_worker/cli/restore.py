@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from voiceflow_worker.cli.backup import EveryQueue, path_of_store
+from voiceflow_worker.cli.backup import path_of_store
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.opening import settings_from
-from voiceflow_worker.cli.options import JsonOption, StoreOption, WaitOption
+from voiceflow_worker.cli.options import JsonOption, WholeStoreOptions
 from voiceflow_worker.cli.output import Output, count_of
 from voiceflow_worker.cli.progress import meter
 from voiceflow_worker.errors import StoreReadOnlyError
@@ -34,9 +34,7 @@ def restore(
     /,
     *,
     json: JsonOption = False,
-    store: StoreOption = None,
-    wait_for_store: WaitOption = None,
-    queue: EveryQueue = None,
+    where: WholeStoreOptions | None = None,
 ) -> ExitCode:
     """Put a backup in the place of a SQLite store. Every queue is held then, until `voiceflow resume`.
 
@@ -45,7 +43,7 @@ def restore(
     forgotten them and they would be made again. Calls that were only enqueued after the backup are not.
     """
     output = Output(as_json=json)
-    settings = settings_from(store=store, queue=queue, wait_for_store=wait_for_store)
+    settings = settings_from(where)
     path = path_of_store(settings, to="restore")
     try:
         done = _restored(output, path, file.absolute(), settings)

@@ -11,7 +11,7 @@ from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.menus import IvrOption, load_menus
 from voiceflow_worker.cli.notifying import HookMetrics, NotifyOption, notifier_of, notifying
 from voiceflow_worker.cli.opening import opened_queue, settings_from
-from voiceflow_worker.cli.options import STORE_GROUP, Flag, PortOption, StoreOption, WaitOption
+from voiceflow_worker.cli.options import Flag, PortOption, WholeStoreOptions
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.stopping import signals_to
 from voiceflow_worker.cli.store_watch import until_unusable
@@ -20,16 +20,6 @@ EXAMPLES = """Examples:
   voiceflow serve
   voiceflow serve --ivr restaurant:main
   VOICEFLOW_WEBHOOK_SECRET="Bearer 2f8c..." voiceflow serve --register https://calls.example.com/webhooks/8x8"""
-
-AnyQueue = Annotated[
-    str | None,
-    Parameter(
-        name="--queue",
-        metavar="NAME",
-        group=STORE_GROUP,
-        help="Changes nothing here: every queue of the store is served.",
-    ),
-]
 
 
 async def serve(
@@ -40,9 +30,7 @@ async def serve(
     force: Annotated[bool, Flag] = False,
     ivr: IvrOption = None,
     notify: NotifyOption = None,
-    store: StoreOption = None,
-    wait_for_store: WaitOption = None,
-    queue: AnyQueue = None,
+    where: WholeStoreOptions | None = None,
 ) -> ExitCode:
     """Receive the webhooks of 8x8, which tell how calls ended: POST /webhooks/8x8; GET /healthz, /readyz and /metrics.
 
@@ -73,7 +61,7 @@ async def serve(
     from voiceflow_worker.webhooks.menus.menu_events import MenuEvents
     from voiceflow_worker.webhooks.overload import load_shedding, preferred
 
-    settings = settings_from(store=store, queue=queue, wait_for_store=wait_for_store, notify_url=notify)
+    settings = settings_from(where, notify_url=notify)
     notifier = notifier_of(settings)
     secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else None
     output = Output()

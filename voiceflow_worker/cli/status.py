@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.opening import opened_queue, settings_from
-from voiceflow_worker.cli.options import JsonOption, QueueOption, StoreOption, WaitOption
+from voiceflow_worker.cli.options import JsonOption, QueueOptions
 from voiceflow_worker.cli.output import Output, count_of
 from voiceflow_worker.core.overview.gate_story import gate_in_words
 from voiceflow_worker.model.jobs.job import JobState
@@ -14,12 +14,10 @@ EXAMPLES = """Examples:
   voiceflow status --queue reminders --json | jq .states"""
 
 
-async def status(
-    *, json: JsonOption = False, store: StoreOption = None, wait_for_store: WaitOption = None, queue: QueueOption = None
-) -> ExitCode:
+async def status(*, json: JsonOption = False, where: QueueOptions | None = None) -> ExitCode:
     """Tell where a queue stands: jobs per state, the rate, what is due, holds, doubts."""
     output = Output(as_json=json)
-    async with opened_queue(settings_from(store=store, queue=queue, wait_for_store=wait_for_store)) as calls:
+    async with opened_queue(settings_from(where)) as calls:
         found = await calls.status()
         url = calls.store.url
     output.document(found.as_json())

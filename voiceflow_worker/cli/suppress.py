@@ -11,15 +11,7 @@ from cyclopts import App, Parameter
 
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.opening import opened_queue, settings_from
-from voiceflow_worker.cli.options import (
-    DurationOption,
-    Flag,
-    JsonOption,
-    MomentOption,
-    QueueOption,
-    StoreOption,
-    WaitOption,
-)
+from voiceflow_worker.cli.options import DurationOption, Flag, JsonOption, LimitOption, MomentOption, WholeStoreOptions
 from voiceflow_worker.cli.output import Output, count_of
 from voiceflow_worker.cli.registering import add_command
 from voiceflow_worker.errors import InvalidInputError
@@ -68,9 +60,7 @@ async def add(
     for_: ForOption = None,
     country: CountryOption = None,
     json: JsonOption = False,
-    store: StoreOption = None,
-    wait_for_store: WaitOption = None,
-    queue: QueueOption = None,
+    where: WholeStoreOptions | None = None,
 ) -> ExitCode:
     """Put numbers on the list. Calls that wait for them, in any queue, end before they are sent.
 
@@ -80,9 +70,7 @@ async def add(
 
     _require(numbers)
     output = Output(as_json=json)
-    async with opened_queue(
-        settings_from(store=store, queue=queue, wait_for_store=wait_for_store), makes=True
-    ) as calls:
+    async with opened_queue(settings_from(where), makes=True) as calls:
         end = _end(until, for_, now=calls.store.clock.now())
         standing = await SuppressionList(calls.store).add(*numbers, reason=reason, until=end, country=country)
     for entry in standing.values():
@@ -96,9 +84,7 @@ async def remove(
     *numbers: Numbers,
     country: CountryOption = None,
     json: JsonOption = False,
-    store: StoreOption = None,
-    wait_for_store: WaitOption = None,
-    queue: QueueOption = None,
+    where: WholeStoreOptions | None = None,
 ) -> ExitCode:
     """Take numbers off the list; exit code 1 if one was not on it.
 
@@ -108,7 +94,7 @@ async def remove(
 
     _require(numbers)
     output = Output(as_json=json)
-    async with opened_queue(settings_from(store=store, queue=queue, wait_for_store=wait_for_store)) as calls:
+    async with opened_queue(settings_from(where)) as calls:
         listed = SuppressionList(calls.store)
         found = await listed.find(*numbers, country=country)
         gone = await listed.remove(*numbers, country=country)
@@ -124,20 +110,16 @@ async def list_numbers(
     *,
     number: Annotated[str | None, Parameter(metavar="NUMBER", help="Only this number.")] = None,
     country: CountryOption = None,
-    limit: Annotated[int, Parameter(metavar="N", help="At most so many; 0 is all.")] = 100,
+    limit: LimitOption = 100,
     json: JsonOption = False,
-    store: StoreOption = None,
-    wait_for_store: WaitOption = None,
-    queue: QueueOption = None,
+    where: WholeStoreOptions | None = None,
 ) -> ExitCode:
     """List the numbers that are not called, with when and why. With --json, one a line."""
     from voiceflow_worker.core.numbers.suppression import SuppressionList
 
-    if limit < 0:
-        raise InvalidInputError(f"--limit {limit}: give a number of entries, or 0 for all")
     output = Output(as_json=json)
     shown: list[Suppression] = []
-    async with opened_queue(settings_from(store=store, queue=queue, wait_for_store=wait_for_store)) as calls:
+    async with opened_queue(settings_from(where)) as calls:
         async for entry in _found(SuppressionList(calls.store), number, country=country, limit=limit or None):
             output.document(entry.as_json())
             if not json:
@@ -190,9 +172,7 @@ async def import_file(
     country: CountryOption = None,
     skip_bad: Annotated[bool, Flag] = False,
     json: JsonOption = False,
-    store: StoreOption = None,
-    wait_for_store: WaitOption = None,
-    queue: QueueOption = None,
+    where: WholeStoreOptions | None = None,
 ) -> ExitCode:
     """Put the numbers of a file on the list. The same file again changes nothing.
 
@@ -214,9 +194,7 @@ async def import_file(
     refused = bool(found.findings) and not skip_bad
     known = added = 0
     if not refused:
-        async with opened_queue(
-            settings_from(store=store, queue=queue, wait_for_store=wait_for_store), makes=True
-        ) as calls:
+        async with opened_queue(settings_from(where), makes=True) as calls:
             listed = SuppressionList(calls.store)
             end = _end(until, for_, now=calls.store.clock.now())
             known = len(await listed.find(*found.numbers))

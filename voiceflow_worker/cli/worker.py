@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.notifying import HookMetrics, NotifyOption, notifier_of, notifying, tell_the_rest
 from voiceflow_worker.cli.opening import opened_queue, settings_from
-from voiceflow_worker.cli.options import Flag, JsonOption, MetricsPortOption, QueueOption, StoreOption, WaitOption
+from voiceflow_worker.cli.options import Flag, JsonOption, MetricsPortOption, QueueOptions
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.stopping import signals_to
 from voiceflow_worker.errors import InvalidInputError
@@ -41,9 +41,7 @@ async def worker(
     retry_not_created_5xx: Annotated[bool, Flag] = False,
     notify: NotifyOption = None,
     json: JsonOption = False,
-    store: StoreOption = None,
-    wait_for_store: WaitOption = None,
-    queue: QueueOption = None,
+    where: QueueOptions | None = None,
 ) -> ExitCode:
     """Send the calls of a queue, at its rate, until told to stop.
 
@@ -66,10 +64,11 @@ async def worker(
 
     if processes < 1:
         raise InvalidInputError(f"--processes {processes}: at least one must send")
+    where = where or QueueOptions()
     options: dict[str, object] = {
-        "store": store,
-        "queue": queue,
-        "wait_for_store": None if wait_for_store is None else f"{wait_for_store.total_seconds()}s",
+        "store": where.store,
+        "queue": where.queue,
+        "wait_for_store": None if where.wait_for_store is None else f"{where.wait_for_store.total_seconds()}s",
         "rate": rate,
         "burst": burst,
         "concurrency": concurrency,
