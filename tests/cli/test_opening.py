@@ -6,7 +6,7 @@ import pytest
 
 from tests.cli.running import Program
 from tests.cli.stored import empty, enqueued
-from voiceflow_worker.cli.opening import stores_near
+from voiceflow_worker.backends.sqlite.file.nearby import stores_near
 
 LOOKING = [
     ["status"], ["report"], ["hold"], ["resume"], ["reconcile"], ["calls", "list"], ["calls", "show", "default.1"],

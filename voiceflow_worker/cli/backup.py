@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.exit_codes import ExitCode
-from voiceflow_worker.cli.opening import file_of, require_store, settings_from, store_wait
+from voiceflow_worker.cli.opening import require_store, settings_from, store_wait
 from voiceflow_worker.cli.options import Flag, JsonOption, WholeStoreOptions
-from voiceflow_worker.cli.output import Output, count_of
+from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.progress import meter
 from voiceflow_worker.errors import InvalidInputError, SettingsError, StoreReadOnlyError, StoreUnavailableError
+from voiceflow_worker.model.text.counting import count_of
 
 if TYPE_CHECKING:
     from voiceflow_worker.backends.sqlite.backups.backup import BackedUp
@@ -86,6 +87,8 @@ def _made(path: Path, target: Path) -> BackedUp:
 
 def path_of_store(settings: Settings, *, to: str) -> Path:
     """The file of the store. Raises SettingsError where it is no file, saying what to do instead."""
+    from voiceflow_worker.backends.sqlite.file.address import file_of
+
     path = file_of(settings.store)
     if path is not None:
         return path

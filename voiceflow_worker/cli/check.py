@@ -12,10 +12,11 @@ from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.findings import in_words, tell_findings
 from voiceflow_worker.cli.opening import settings_from
 from voiceflow_worker.cli.options import Flag, JsonOption
-from voiceflow_worker.cli.output import Output, count_of
+from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.progress import Meter, meter
 from voiceflow_worker.cli.row_options import RowOptions, campaign_options
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.text.counting import count_of
 
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.check import CheckReport

@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 
 import anyio
 
+from voiceflow_worker.cli.checks.queue import resume_of
 from voiceflow_worker.cli.exit_codes import ExitCode
-from voiceflow_worker.cli.hold import gate_as_json, resume_of
-from voiceflow_worker.cli.output import Output, count_of
+from voiceflow_worker.cli.hold import gate_as_json
+from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.progress import Meter, meter
 from voiceflow_worker.core.overview.drain import DrainResult
 from voiceflow_worker.core.overview.gate_story import gate_in_words
@@ -18,6 +19,7 @@ from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import FINAL_STATES, JobState
+from voiceflow_worker.model.text.counting import count_of
 
 LOOK_EVERY = 0.5
 WAITING_EVERY = 6

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from voiceflow_worker.cli.output import Output, count_of
+from voiceflow_worker.cli.output import Output
 from voiceflow_worker.finding import Finding, Severity
+from voiceflow_worker.model.text.counting import count_of
 
 
 def tell_findings(output: Output, findings: Iterable[Finding], *, title: str | None = None) -> None:

@@ -14,7 +14,7 @@ from voiceflow_worker.cli.options import BatchOption, DurationOption, JsonOption
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.core.overview.gate_story import gate_in_words
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.records.call_json import rfc3339
 
 HOLD_EXAMPLES = """Examples:
@@ -91,10 +91,3 @@ def gate_as_json(gate: Gate) -> dict[str, object]:
         "until": rfc3339(gate.until),
         "reason": gate.reason,
     }
-
-
-def resume_of(gate: Gate) -> str:
-    """The command that opens this gate, in backquotes."""
-    if gate.scope is GateScope.BATCH:
-        return f"`voiceflow resume --batch {gate.name}`"
-    return "`voiceflow resume`" if gate.name == "default" else f"`voiceflow resume --queue {gate.name}`"

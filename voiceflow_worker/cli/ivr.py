@@ -10,9 +10,10 @@ from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.findings import in_words
 from voiceflow_worker.cli.menus import load_menu, menus_beside
 from voiceflow_worker.cli.options import JsonOption, MomentOption
-from voiceflow_worker.cli.output import Output, count_of
+from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.registering import add_command
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.text.counting import count_of
 
 DRAW_EXAMPLES = """Examples:
   voiceflow ivr draw restaurant:main"""

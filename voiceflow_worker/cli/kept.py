@@ -12,10 +12,11 @@ from cyclopts import App, Parameter
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.opening import opened_queue, settings_from
 from voiceflow_worker.cli.options import JsonOption, LimitOption, WholeStoreOptions
-from voiceflow_worker.cli.output import Output, count_of
+from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.registering import add_command
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.records.call_json import rfc3339
+from voiceflow_worker.model.text.counting import count_of
 from voiceflow_worker.model.text.moment import in_words
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from datetime import timedelta
@@ -18,14 +18,8 @@ if TYPE_CHECKING:
     from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.settings import Settings
 
-_FILES = ("sqlite:", "file:")
-_HEADER = 72
-_APPLICATION = slice(68, 72)
-"""Where SQLite keeps the number of the application in the header of a file (SQLite file format §1.3)."""
 _LEAST_PATIENCE = timedelta(seconds=1)
 """Two processes that write take turns: so long is nobody's lock."""
-_MOST_NAMES = 5
-_MOST_FILES = 500
 
 
 def settings_from(where: QueueOptions | WholeStoreOptions | None = None, /, **options: object) -> Settings:
@@ -53,6 +47,7 @@ async def opened_queue(
     yet is waited for, as the settings say; with `makes` also one that can be read and not written. `patience` is how
     long another process may keep a file locked after that, before an operation fails.
     """
+    from voiceflow_worker.backends.sqlite.file.address import file_of
     from voiceflow_worker.backends.waiting import opened_in_time
     from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.model.jobs.redial import redial_policy
@@ -63,7 +58,7 @@ async def opened_queue(
         # Whatever it orders is one step, so that one waits for a lock as its opening would.
         patience = patience or max(settings.wait_for_store, _LEAST_PATIENCE)
     options: dict[str, Any] = {}
-    if patience is not None and settings.store.lower().startswith(_FILES):
+    if patience is not None and file_of(settings.store) is not None:
         options["patience"] = patience
     async with opened_in_time(settings.store, wait=wait, writes=makes, **options) as store:
         redial = None
@@ -99,6 +94,9 @@ async def _found(settings: Settings, wait: StoreWait) -> None:
 
 def require_store(settings: Settings) -> None:
     """Raise StoreUnavailableError when the store is a file that does not exist; it names those that are near."""
+    from voiceflow_worker.backends.sqlite.file.address import file_of
+    from voiceflow_worker.backends.sqlite.file.nearby import stores_near
+
     path = file_of(settings.store)
     if path is None or not path.parent.is_dir():  # opening tells of a folder that is missing
         return
@@ -121,41 +119,3 @@ def _require_content(path: Path) -> None:
             f"{path} is empty: it holds no store. If it was one, put a backup in its place: voiceflow restore FILE; "
             "else `voiceflow enqueue` makes a store of it"
         )
-
-
-def file_of(url: str) -> Path | None:
-    """The file that a store URL names; None for a store of another kind. Raises SettingsError if it names none."""
-    if not url.lower().startswith(_FILES):
-        return None
-    from voiceflow_worker.backends.sqlite.file.address import path_of
-
-    return path_of(url)
-
-
-def stores_near(path: Path) -> Sequence[Path]:
-    """Stores in the folder of `path`, those of a similar name first."""
-    from difflib import SequenceMatcher
-    from itertools import islice
-
-    try:
-        files = [each for each in islice(path.parent.iterdir(), _MOST_FILES) if _is_store(each)]
-    except OSError:
-        return ()
-    files.sort(key=lambda each: (-SequenceMatcher(None, each.name, path.name).ratio(), each.name))
-    return files[:_MOST_NAMES]
-
-
-def _is_store(path: Path) -> bool:
-    from voiceflow_worker.backends.sqlite.file.opening import APPLICATION_ID
-
-    try:
-        if not path.is_file():
-            return False
-        with path.open("rb") as file:
-            header = file.read(_HEADER)
-    except OSError:
-        return False
-    if header[_APPLICATION] == APPLICATION_ID.to_bytes(4):
-        return True
-    # One that is new and in use may have its whole content in its log still.
-    return path.with_name(path.name + "-wal").exists()

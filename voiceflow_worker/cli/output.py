@@ -16,11 +16,6 @@ PIPED_WIDTH = 200
 """Columns of a table that is written to a file or a pipe, where no terminal says how wide it is."""
 
 
-def count_of(number: int, noun: str) -> str:
-    """Such as `1 call` and `2 calls`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 class Output:
     """What a command has to say. With `as_json`, stdout carries JSON and nothing else."""
 

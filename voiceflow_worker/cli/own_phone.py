@@ -12,6 +12,7 @@ import anyio
 
 from voiceflow_worker.cli.call_steps import Step, failed, steps_of
 from voiceflow_worker.cli.checks.diagnosis import Level
+from voiceflow_worker.cli.checks.queue import resume_of
 from voiceflow_worker.cli.opening import opened_queue
 from voiceflow_worker.cli.sending import worker_of
 from voiceflow_worker.cli.stopping import signals_to
@@ -129,8 +130,7 @@ def _hold(gates: Iterable[Gate], *, batch: str, at: datetime) -> Gate | None:
 
 def _held(gate: Gate, *, at: datetime) -> Step:
     reason = f": {gate.reason}" if gate.reason else ""
-    resume = "voiceflow resume" + (f" --batch {gate.name}" if gate.scope is GateScope.BATCH else "")
-    remedy = f"see to its reason, then `{resume}`, and run this again"
+    remedy = f"see to its reason, then {resume_of(gate)}, and run this again"
     return failed("not called", at, f"{gate_in_words(gate)}{reason}", remedy=remedy)
 
 

@@ -11,7 +11,8 @@ from voiceflow_worker.cli.batches import why_unknown
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.opening import opened_queue, settings_from
 from voiceflow_worker.cli.options import JsonOption, QueueOptions
-from voiceflow_worker.cli.output import Output, count_of
+from voiceflow_worker.cli.output import Output
+from voiceflow_worker.model.text.counting import count_of
 
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.reports.report import Report

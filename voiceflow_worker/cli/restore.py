@@ -14,10 +14,11 @@ from voiceflow_worker.cli.backup import path_of_store
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.opening import settings_from
 from voiceflow_worker.cli.options import JsonOption, WholeStoreOptions
-from voiceflow_worker.cli.output import Output, count_of
+from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.progress import meter
 from voiceflow_worker.errors import StoreReadOnlyError
 from voiceflow_worker.model.records.call_json import rfc3339
+from voiceflow_worker.model.text.counting import count_of
 from voiceflow_worker.model.text.moment import in_words
 
 if TYPE_CHECKING:

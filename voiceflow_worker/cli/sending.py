@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+from voiceflow_worker.backends.journal_choice import journal_files
 from voiceflow_worker.cli.garbage import collect_less
-from voiceflow_worker.cli.journals import journal_files
 from voiceflow_worker.cli.opening import opened_queue
 from voiceflow_worker.cli.voice import voice_client
 from voiceflow_worker.core.options import WorkerOptions

@@ -5,9 +5,10 @@ from __future__ import annotations
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.opening import opened_queue, settings_from
 from voiceflow_worker.cli.options import JsonOption, QueueOptions
-from voiceflow_worker.cli.output import Output, count_of
+from voiceflow_worker.cli.output import Output
 from voiceflow_worker.core.overview.gate_story import gate_in_words
 from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.model.text.counting import count_of
 
 EXAMPLES = """Examples:
   voiceflow status

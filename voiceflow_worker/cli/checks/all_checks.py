@@ -55,7 +55,7 @@ LIMITS: Mapping[str, timedelta] = {"journal files": timedelta(minutes=1)}
 async def examine(load: Callable[[], Settings], tell: Tell) -> None:
     """Carry out every check, and tell each finding when it is there.
 
-    Settings that cannot be read are a finding too; then only what needs none is context at.
+    Settings that cannot be read are a finding too; then only what needs none is looked at.
     """
     for name, alone in ALONE:
         await _tell(name, alone, tell)

@@ -93,7 +93,7 @@ async def carried_out(
         )
     except CannotLookError as error:
         remedy = f"see to `{error.cause}` first"
-        found = Found(Level.WARNING, f"not context at: {error}", remedy, waits_for=error.cause)
+        found = Found(Level.WARNING, f"not looked at: {error}", remedy, waits_for=error.cause)
     except VoiceflowError as error:
         found = failure(str(error), remedy="see the message")
     except Exception as error:  # noqa: BLE001 - the other checks are worth more than a traceback of this one

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from voiceflow_worker.backends.journal_choice import journal_files
 from voiceflow_worker.cli.checks.context import CheckContext
 from voiceflow_worker.cli.checks.diagnosis import Found, failure, ok
-from voiceflow_worker.cli.journals import journal_files
-from voiceflow_worker.cli.output import count_of
 from voiceflow_worker.core.guard.journal_check import JournalCheck, check_journals
+from voiceflow_worker.model.text.counting import count_of
 
 
 async def journals(context: CheckContext) -> Found | None:

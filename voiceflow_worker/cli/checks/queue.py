@@ -6,8 +6,6 @@ from datetime import timedelta
 
 from voiceflow_worker.cli.checks.context import CheckContext
 from voiceflow_worker.cli.checks.diagnosis import Found, failure, ok, warning
-from voiceflow_worker.cli.hold import resume_of
-from voiceflow_worker.cli.output import count_of
 from voiceflow_worker.core.guard.lost_jobs import in_words as losses_in_words
 from voiceflow_worker.core.guard.lost_jobs import read_losses
 from voiceflow_worker.core.guard.rollback import HELD as SET_BACK
@@ -15,9 +13,10 @@ from voiceflow_worker.core.numbers.health import NumberHealth
 from voiceflow_worker.core.overview.gate_story import gate_in_words
 from voiceflow_worker.core.overview.status import read_status
 from voiceflow_worker.core.ports import Limits, Query
-from voiceflow_worker.model.jobs.gate import GateState
+from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.numbers.phone import is_e164, normalise
+from voiceflow_worker.model.text.counting import count_of
 
 MOST_DOUBTS = 1000
 
@@ -111,6 +110,13 @@ async def limits(context: CheckContext) -> Found:
         f"the queue goes by {in_words(stored)}, and the settings here say {in_words(wanted)}",
         remedy="the worker that starts last decides: start all of them with the same limits",
     )
+
+
+def resume_of(gate: Gate) -> str:
+    """The command that opens this gate, in backquotes."""
+    if gate.scope is GateScope.BATCH:
+        return f"`voiceflow resume --batch {gate.name}`"
+    return "`voiceflow resume`" if gate.name == "default" else f"`voiceflow resume --queue {gate.name}`"
 
 
 def in_words(limits: Limits) -> str:

@@ -8,10 +8,10 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
+from voiceflow_worker.backends.sqlite.file.address import file_of
 from voiceflow_worker.cli.checks.context import CheckContext
 from voiceflow_worker.cli.checks.diagnosis import Found, failure, in_thread, ok, warning
 from voiceflow_worker.cli.checks.mounts import IN_MEMORY, NETWORK, OF_CONTAINERS, mount_of, read_mounts
-from voiceflow_worker.cli.opening import file_of
 
 MEGABYTE = 1024 * 1024
 TOO_LITTLE = 100 * MEGABYTE

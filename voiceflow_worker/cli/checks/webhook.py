@@ -109,7 +109,7 @@ async def secret(context: CheckContext) -> Found | None:
             )
         case False, True:
             return warning(
-                "8x8 sends an Authorization header, but VOICEFLOW_WEBHOOK_SECRET is not set here: it is not context at",
+                "8x8 sends an Authorization header, but VOICEFLOW_WEBHOOK_SECRET is not set here: it is not looked at",
                 remedy="set VOICEFLOW_WEBHOOK_SECRET for the receiver, to the value that was registered",
             )
         case _ if context.settings.webhook_allow:

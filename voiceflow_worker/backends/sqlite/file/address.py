@@ -27,3 +27,8 @@ def path_of(url: str) -> Path:
     if name == ":memory:":
         raise SettingsError(f"the store URL {shown!r} is SQLite's own name for memory; write memory://")
     return Path(name).absolute()
+
+
+def file_of(url: str) -> Path | None:
+    """The file that a store URL names; None for a store of another kind. Raises SettingsError if it names no file."""
+    return path_of(url) if url.lower().startswith(("sqlite:", "file:")) else None
