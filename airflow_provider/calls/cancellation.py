@@ -64,7 +64,7 @@ async def unsent_ids(queue: CallQueue, batch_ids: Collection[str], identity: Tas
     return [
         job.id
         for batch_id in batch_ids
-        async for job in _pages(queue, batch_id, {JobState.QUEUED, JobState.LEASED})
+        async for job in calls_of_batch(queue, batch_id, {JobState.QUEUED, JobState.LEASED})
         if identity is None or batch_id == identity.batch_id() or identity.owns(job.data)
     ]
 
@@ -85,10 +85,13 @@ async def cancel_unsent(queue: CallQueue, batch_ids: Collection[str], identity: 
 
 async def count_cancelled(queue: CallQueue, batch_id: str) -> int:
     """How many calls of a batch were cancelled by tasks."""
-    return sum([was_cancelled_by_task(job) async for job in _pages(queue, batch_id, {JobState.CANCELLED})])
+    return sum([was_cancelled_by_task(job) async for job in calls_of_batch(queue, batch_id, {JobState.CANCELLED})])
 
 
-async def _pages(queue: CallQueue, batch_id: str, states: Collection[JobState]) -> AsyncIterator[Job]:
+async def calls_of_batch(
+    queue: CallQueue, batch_id: str, states: Collection[JobState] | None = None
+) -> AsyncIterator[Job]:
+    """The calls of a batch, all or those in these states, read in pages."""
     after: str | None = None
     while True:
         found = await queue.find(states=states, batch_id=batch_id, after=after, limit=PAGE)

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any, cast
 
+from airflow_provider.calls.task_record import KEPT_FOR
 from voiceflow_worker import InvalidInputError
 
 log = logging.getLogger(__name__)
 
 KEY = "voiceflow_calls"
-KEPT_FOR = timedelta(days=400)
-"""As long as a store keeps unique keys."""
 
 
 class AirflowTaskState:

@@ -44,21 +44,19 @@ class VoiceFlowHook(BaseHook):
         self._settings: Settings | None = None
         self._own: dict[str, Any] = {}
 
-    # -- the connection ----------------------------------------------------------------------------------------------
-
     def settings(self) -> Settings:
         """The connection as settings. Raises SettingsError naming the wrong field."""
         if self._settings is None:
             connection = self.get_connection(self.voiceflow_conn_id)
-            self._read(connection, dict(connection.extra_dejson))
-        return self._require()
+            self._settings = self._read(connection, dict(connection.extra_dejson))
+        return self._settings
 
     async def asettings(self) -> Settings:
         """Like `settings`, on an event loop."""
         if self._settings is None:
             connection = await get_async_connection(self.voiceflow_conn_id, hook=self)
-            self._read(connection, await _async_extra(connection))
-        return self._require()
+            self._settings = self._read(connection, await _async_extra(connection))
+        return self._settings
 
     def store_url(self) -> str:
         """The store's URL without its password."""
@@ -74,7 +72,7 @@ class VoiceFlowHook(BaseHook):
         self.settings()
         return str(self._own.get("allow_local_store", "")).strip().lower() in {"true", "1", "yes"}
 
-    def _read(self, connection: Connection, extra: Mapping[str, Any]) -> None:
+    def _read(self, connection: Connection, extra: Mapping[str, Any]) -> Settings:
         # Forms of Airflow 2 saved fields with a prefix.
         prefix = f"extra__{self.conn_type}__"
         given = {name.removeprefix(prefix): value for name, value in extra.items() if value not in (None, "")}
@@ -86,18 +84,11 @@ class VoiceFlowHook(BaseHook):
             )
         base_url = _base_url(connection) or given.pop("base_url", None)
         try:
-            self._settings = load_settings(
+            return load_settings(
                 **{**given, "api_key": (connection.password or "").strip() or None, "base_url": base_url}
             )
         except SettingsError as error:
             raise SettingsError(f"connection {self.voiceflow_conn_id}: {error}") from None
-
-    def _require(self) -> Settings:
-        if self._settings is None:  # pragma: no cover - _read sets it or raises
-            raise SettingsError(f"connection {self.voiceflow_conn_id} was not read")
-        return self._settings
-
-    # -- client and store --------------------------------------------------------------------------------------------
 
     def get_conn(self) -> VoiceClient:
         """The client, by Airflow's name for it."""
@@ -121,8 +112,8 @@ class VoiceFlowHook(BaseHook):
 
     @asynccontextmanager
     async def opened_queue(self) -> AsyncGenerator[CallQueue]:
-        """The connection's queue in its opened store. Ask `settings` or `asettings` first."""
-        settings = self._require()
+        """The connection's queue in its opened store."""
+        settings = await self.asettings()
         async with open_store(settings.store) as store:
             yield CallQueue(store, settings.queue, policy=settings.policy())
 
@@ -134,8 +125,6 @@ class VoiceFlowHook(BaseHook):
             remedies = " Its password holds the API key, its extra the sub_account."
             raise SettingsError(f"connection {self.voiceflow_conn_id}: {'; '.join(missing)}.{remedies}")
         return VoiceClient.from_settings(settings)
-
-    # -- Airflow's connection page -----------------------------------------------------------------------------------
 
     def test_connection(self) -> tuple[bool, str]:
         """Check that 8x8 accepts the API key and that the store can be opened. Nobody is called."""

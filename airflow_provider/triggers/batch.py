@@ -6,21 +6,20 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from inspect import signature
 from typing import Any
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
+from airflow_provider.calls.task_record import KEPT_FOR
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
-from airflow_provider.triggers.shared_store import shared_store
+from airflow_provider.triggers.shared_store import shared_queue
 from voiceflow_worker import CallQueue, VoiceflowError
 
 log = logging.getLogger(__name__)
 
 CURSORS = "airflow-batch-cursor"
 TOLD = "airflow-batch-told"
-KEPT_FOR = timedelta(days=400)
-"""As long as a store keeps unique keys."""
 PAGE = 1000
 
 
@@ -53,25 +52,16 @@ class VoiceBatchTrigger(BaseEventTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """The class path and the arguments, for another triggerer; no secret."""
-        return (
-            "airflow_provider.triggers.voice.VoiceBatchTrigger",
-            {
-                "watcher": self.watcher,
-                "voiceflow_conn_id": self.voiceflow_conn_id,
-                "batch_prefix": self.batch_prefix,
-                "poll_interval": self.poll_interval,
-                "quiet_for": self.quiet_for,
-            },
-        )
+        arguments = {name: getattr(self, name) for name in list(signature(type(self).__init__).parameters)[1:]}
+        return "airflow_provider.triggers.voice.VoiceBatchTrigger", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Fire for finished batches until it is cancelled; an unavailable store is read again later."""
         hook = VoiceFlowHook(self.voiceflow_conn_id)
         while True:
             try:
-                settings = await hook.asettings()
-                async with shared_store(settings.store) as store:
-                    async for event in self._watch(CallQueue(store, settings.queue, policy=settings.policy())):
+                async with shared_queue(hook) as queue:
+                    async for event in self._watch(queue):
                         yield event
             except VoiceflowError as error:
                 log.warning("batches cannot be watched now; looking again: %s", error)

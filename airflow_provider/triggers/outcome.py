@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
+from inspect import signature
 from typing import Any
 
 from airflow.providers.common.compat.sdk import conf
@@ -18,7 +19,7 @@ from airflow_provider.calls.waiting.polling import jobs_of
 from airflow_provider.calls.waiting.status import Goal, WaitOptions, WaitStatus, status_of
 from airflow_provider.calls.waiting.threshold import CompletionThreshold
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
-from airflow_provider.triggers.shared_store import shared_store
+from airflow_provider.triggers.shared_store import shared_queue
 from voiceflow_worker import CallQueue, StoreUnavailableError, VoiceflowError
 
 log = logging.getLogger(__name__)
@@ -70,21 +71,8 @@ class VoiceOutcomeTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """The class path and the arguments, for another triggerer."""
-        return (
-            "airflow_provider.triggers.voice.VoiceOutcomeTrigger",
-            {
-                "voiceflow_conn_id": self.voiceflow_conn_id,
-                "job_ids": self.job_ids,
-                "batch_id": self.batch_id,
-                "wait_for": self.wait_for,
-                "sends": self.sends,
-                "doubt_patience": self.doubt_patience,
-                "poll_interval": self.poll_interval,
-                "enough": self.enough,
-                "cancel_on_kill": self.cancel_on_kill,
-                "owner": self.owner,
-            },
-        )
+        arguments = {name: getattr(self, name) for name in list(signature(type(self).__init__).parameters)[1:]}
+        return "airflow_provider.triggers.voice.VoiceOutcomeTrigger", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look until there is an event, then fire once."""
@@ -96,9 +84,8 @@ class VoiceOutcomeTrigger(BaseTrigger):
         event: TriggerEvent | None = None
         while event is None:
             try:
-                settings = await hook.asettings()
-                async with shared_store(settings.store) as store:
-                    event = await self._watch(CallQueue(store, settings.queue, policy=settings.policy()))
+                async with shared_queue(hook) as queue:
+                    event = await self._watch(queue)
             except StoreUnavailableError as error:
                 now = loop.time()
                 away_since = now if away_since is None else away_since
@@ -116,9 +103,7 @@ class VoiceOutcomeTrigger(BaseTrigger):
         """Cancel the unsent calls if a user stops the deferred task (Airflow 3.3)."""
         if not self.cancel_on_kill:
             return
-        settings = await VoiceFlowHook(self.voiceflow_conn_id).asettings()
-        async with shared_store(settings.store) as store:
-            queue = CallQueue(store, settings.queue, policy=settings.policy())
+        async with shared_queue(VoiceFlowHook(self.voiceflow_conn_id)) as queue:
             if self.batch_id is not None:
                 owner = TaskIdentity(**self.owner) if self.owner is not None else None
                 cancelled = await cancel_unsent(queue, [self.batch_id], owner)

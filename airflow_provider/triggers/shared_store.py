@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from voiceflow_worker import open_store
+from voiceflow_worker import CallQueue, open_store
 
 if TYPE_CHECKING:
+    from airflow_provider.hooks.voice import VoiceFlowHook
     from voiceflow_worker import Store
 
 
@@ -47,6 +48,14 @@ async def shared_store(url: str) -> AsyncGenerator[Store]:
             if _open.get(place) is entry:
                 del _open[place]
             entry.last_left.set()
+
+
+@asynccontextmanager
+async def shared_queue(hook: VoiceFlowHook) -> AsyncGenerator[CallQueue]:
+    """The queue of a connection in its shared store."""
+    settings = await hook.asettings()
+    async with shared_store(settings.store) as store:
+        yield CallQueue(store, settings.queue, policy=settings.policy())
 
 
 async def _keep(url: str, place: tuple[int, str], entry: _Opened) -> None:

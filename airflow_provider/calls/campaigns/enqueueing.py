@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider.calls.campaigns.rows import CheckedRows, RequestedRow, check_rows, older_key, written
-from airflow_provider.calls.cancellation import PAGE, REMOVED, REPLACED, cancel_calls, unsent_ids
+from airflow_provider.calls.cancellation import REMOVED, REPLACED, calls_of_batch, cancel_calls, unsent_ids
 from airflow_provider.calls.earlier.expansion import Expansion
 from airflow_provider.calls.earlier.ordinals import claim_ordinals
 from airflow_provider.calls.earlier.prior_calls import (
@@ -168,8 +168,6 @@ class _Enqueueing:
             log.warning("%s rows differ from the calls that were made for them; these calls are kept", plans.differing)
         return await self._make(plans.make, rows, options, folder) if plans.make else None
 
-    # -- earlier calls -----------------------------------------------------------------------------------------------
-
     async def _prior_calls(
         self,
         requested: Sequence[RequestedRow],
@@ -210,19 +208,11 @@ class _Enqueueing:
             if key in owners and (job := jobs.get(owners[key][0])) is not None:
                 found[row.called][job.id] = job
         numbers = {row.called for row in requested}
-        after: str | None = None
-        while True:
-            page = await self.queue.find(batch_id=self.identity.batch_id(), after=after, limit=PAGE)
-            for job in page:
-                called = called_number(job.destination)
-                if called in numbers and job.id not in jobs and "airflow_task_id" not in (job.data or {}):
-                    found[called][job.id] = job
-            if len(page) < PAGE:
-                break
-            after = page[-1].id
+        async for job in calls_of_batch(self.queue, self.identity.batch_id()):
+            called = called_number(job.destination)
+            if called in numbers and job.id not in jobs and "airflow_task_id" not in (job.data or {}):
+                found[called][job.id] = job
         return {called: [by_id[job_id] for job_id in sorted(by_id)] for called, by_id in found.items()}
-
-    # -- changes -----------------------------------------------------------------------------------------------------
 
     async def _replace(self, plans: _Plans) -> None:
         """Cancel the waiting calls of changed rows; those that have left meanwhile are kept."""

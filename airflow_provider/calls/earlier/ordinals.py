@@ -12,16 +12,14 @@ import hashlib
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 
 from airflow_provider.calls.earlier.expansion import Expansion
 from airflow_provider.calls.earlier.prior_calls import AT_ONCE, Condition, PriorCall
 from airflow_provider.calls.identity import TaskIdentity
+from airflow_provider.calls.task_record import KEPT_FOR
 from voiceflow_worker import CallQueue
 
 NAMESPACE = "airflow-places"
-KEPT_FOR = timedelta(days=400)
-"""As long as a store keeps unique keys."""
 
 
 @dataclass(slots=True)
