@@ -26,6 +26,7 @@ def seconds(stamp: str | float) -> float:
     return stamp if isinstance(stamp, int | float) else datetime.fromisoformat(stamp).timestamp()
 
 
+@pytest.mark.slow
 def test_a_campaign_goes_from_the_file_to_its_outcomes(tmp_path: Path) -> None:
     with stage(tmp_path) as on:
         on.campaign(40)

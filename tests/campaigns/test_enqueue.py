@@ -72,8 +72,15 @@ async def test_a_file_with_a_bad_row_enqueues_nothing_and_names_every_bad_row(qu
     assert await jobs(queue) == []
 
 
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of a few hundred rows has several chunks."""
+    monkeypatch.setattr("voiceflow_worker.campaigns.enqueue.CHUNK", 100)
+
+
+@pytest.mark.usefixtures("small_chunks")
 async def test_a_bad_row_at_the_end_of_a_large_file_keeps_all_of_it_out(queue: CallQueue, tmp_path: Path) -> None:
-    content = HEADER + "".join(f"+65{80000000 + n},Ana\n" for n in range(2500)) + BAD
+    content = HEADER + "".join(f"+65{80000000 + n},Ana\n" for n in range(250)) + BAD
     report = await enqueue(queue, file_of(tmp_path, content))
     assert (numbers(report), report.refused) == ((0, 0, 2), True)
     assert await jobs(queue) == []
@@ -259,30 +266,32 @@ async def test_rejects_that_cannot_be_written_are_told(queue: CallQueue, tmp_pat
         await enqueue(queue, path, skip_bad=True, rejects=tmp_path / "nowhere" / "rejects.csv")
 
 
+@pytest.mark.usefixtures("small_chunks")
 async def test_progress_is_told_in_bytes_and_then_in_rows(queue: CallQueue, tmp_path: Path) -> None:
-    path = file_of(tmp_path, HEADER + "".join(f"+65{80000000 + n},Ana\n" for n in range(2500)))
+    path = file_of(tmp_path, HEADER + "".join(f"+65{80000000 + n},Ana\n" for n in range(250)))
     seen: list[tuple[Phase, int, int, int]] = []
 
     def progress(phase: Phase, *, done: int, total: int, rows: int) -> None:
         seen.append((phase, done, total, rows))
 
-    assert (await enqueue(queue, path, progress=progress)).enqueued == 2500
+    assert (await enqueue(queue, path, progress=progress)).enqueued == 250
     size = path.stat().st_size
     assert [(phase, rows) for phase, _, _, rows in seen if phase is Phase.READING] == [
-        (Phase.READING, 1000),
-        (Phase.READING, 2000),
-        (Phase.READING, 2500),
+        (Phase.READING, 100),
+        (Phase.READING, 200),
+        (Phase.READING, 250),
     ]
-    assert seen[2] == (Phase.READING, size, size, 2500)
+    assert seen[2] == (Phase.READING, size, size, 250)
     assert [(done, total) for phase, done, total, _ in seen if phase is Phase.ENQUEUEING] == [
-        (1000, 2500),
-        (2000, 2500),
-        (2500, 2500),
+        (100, 250),
+        (200, 250),
+        (250, 250),
     ]
 
 
+@pytest.mark.usefixtures("small_chunks")
 async def test_a_file_that_is_resumed_is_never_more_than_all_of_it(queue: CallQueue, tmp_path: Path) -> None:
-    rows = "".join(f"+65{80000000 + n},Ana\n" for n in range(1500))
+    rows = "".join(f"+65{80000000 + n},Ana\n" for n in range(150))
     await enqueue(queue, file_of(tmp_path, HEADER + rows))
     seen: list[tuple[int, int]] = []
 
@@ -290,9 +299,9 @@ async def test_a_file_that_is_resumed_is_never_more_than_all_of_it(queue: CallQu
         if phase is Phase.ENQUEUEING:
             seen.append((done, total))
 
-    more = "".join(f"+65{90000000 + n},Ben\n" for n in range(500))
+    more = "".join(f"+65{90000000 + n},Ben\n" for n in range(50))
     await enqueue(queue, file_of(tmp_path, HEADER + rows + more), progress=progress)
-    assert seen == [(500, 500)]
+    assert seen == [(50, 50)]
 
 
 async def test_the_columns_that_are_not_reserved_stay_with_the_job(queue: CallQueue, tmp_path: Path) -> None:

@@ -73,6 +73,7 @@ def test_a_drain_ends_when_everything_was_told(tmp_path: Path, crm: Crm) -> None
         assert told["data"]["outcome"] is not None
 
 
+@pytest.mark.slow
 def test_a_receiver_alone_tells_too(tmp_path: Path, crm: Crm) -> None:
     with stage(tmp_path, notify_url=crm.url, notify_secret=SECRET) as on:
         on.campaign(3)
@@ -82,6 +83,7 @@ def test_a_receiver_alone_tells_too(tmp_path: Path, crm: Crm) -> None:
         wait_until(lambda: len(crm.told) == 3, "three outcomes")
 
 
+@pytest.mark.slow
 def test_a_worker_counts_what_it_told(tmp_path: Path, crm: Crm) -> None:
     with stage(tmp_path, notify_secret=SECRET) as on:
         on.campaign(3)

@@ -15,7 +15,7 @@ from voiceflow_worker.sandbox import Sandbox
 COUNT = 40
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_worker_sends_nothing_more(voiceflow: Program, processes: int) -> None:
     folder = voiceflow.folder
     enqueued(folder, COUNT)

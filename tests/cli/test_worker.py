@@ -251,6 +251,7 @@ def test_several_processes_send_every_call_once(folder: Path, eight: EightByEigh
     assert eight.rang == [job.destination for job in jobs]
 
 
+@pytest.mark.slow
 def test_each_line_of_several_processes_names_its_own(folder: Path, eight: EightByEight) -> None:
     enqueued(folder, 1)
     environment = {"VOICEFLOW_BASE_URL": "http://127.0.0.1:9", "VOICEFLOW_LOG_FORMAT": "json"}
@@ -260,6 +261,7 @@ def test_each_line_of_several_processes_names_its_own(folder: Path, eight: Eight
         assert leader.stop().code == 0
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_is_told_and_exits_1(folder: Path, eight: EightByEight) -> None:
     with Spawned(["worker", "--processes", "2", "--store", url_of(folder)], folder) as leader:
         leader.wait_for("voiceflow worker sends")
@@ -271,6 +273,7 @@ def test_a_process_that_dies_is_told_and_exits_1(folder: Path, eight: EightByEig
     assert ended.err.endswith("stopped\n")
 
 
+@pytest.mark.slow
 def test_processes_are_stopped_in_order_with_their_leader(folder: Path, eight: EightByEight) -> None:
     with Spawned(["worker", "--processes", "2", "--store", url_of(folder)], folder) as leader:
         wait_for_workers(folder, 2)

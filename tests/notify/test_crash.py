@@ -52,6 +52,8 @@ async def begun(store: Store, endpoint: Endpoint) -> Process:
     return process
 
 
+@pytest.mark.slow
+@pytest.mark.crash
 async def test_killed_between_the_call_and_its_acknowledgement(store: Store) -> None:
     """The endpoint has it, the process dies before it hears so: it comes again, once, with the same id."""
     calls = Calls(store)

@@ -216,7 +216,7 @@ def test_every_store_does_what_the_model_says(portal: BlockingPortal, redis_url:
             "redis": f"{redis_url}?prefix=run-{number}",
         }
 
-    _run(portal, urls, examples=max(settings().max_examples // 2, 1))
+    _run(portal, urls, examples=max(settings().max_examples // 3, 1))
 
 
 def _run(portal: BlockingPortal, urls: Callable[[], dict[str, str]], *, examples: int) -> None:

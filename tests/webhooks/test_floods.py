@@ -127,6 +127,7 @@ def judge(told: Mapping[str, Any], log: Path) -> None:
     assert log.stat().st_size < MEGABYTE
 
 
+@pytest.mark.slow
 def test_strangers_and_many_summaries_at_once_keep_nobody_out(url: str, tmp_path: Path) -> None:
     posts = anyio.run(seed, url, 600)
     log = tmp_path / "log"

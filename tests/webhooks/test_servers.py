@@ -23,7 +23,7 @@ from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.webhooks import PATH, KeptEvents
 
 FACTORY = "voiceflow_worker.webhooks.from_settings:app"
-SERVERS = ["serve", "uvicorn", "granian"]
+SERVERS = ["serve", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("uvicorn", "granian"))]
 
 
 @contextmanager

@@ -59,6 +59,7 @@ def finish(processes: list[subprocess.Popen[str]]) -> list[list[str]]:
     return told
 
 
+@pytest.mark.slow
 async def test_no_change_is_lost_and_nobody_starves(url: str) -> None:
     async with open_store(url) as store:
         await store.jobs.enqueue([sample_job(1)], now=NOW)
@@ -77,6 +78,7 @@ async def test_processes_never_lease_the_same_job(url: str) -> None:
         assert sorted(leased) == [job.id for job in sample_jobs(600)]
 
 
+@pytest.mark.slow
 async def test_a_killed_process_takes_nothing_that_was_answered(url: str, tmp_path: Path) -> None:
     """`kill -9` at random moments; what was answered before is there, and the file is sound."""
     answered: dict[str, str] = {}
