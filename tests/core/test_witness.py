@@ -318,8 +318,8 @@ async def test_a_worker_that_died_before_its_commit_is_no_alarm(lab: Lab) -> Non
         file = await lab.files.begin("default", "one-that-died", retention=POLICY.retention)
         (flight,) = await engine.prepare()
         begun = await engine._journal.begin(flight.job, locked_at=flight.locked_at)
-        assert begun.job is not None
-        await file.append([replace(begun.job, id=f"{job.id}x")])
+        assert begun is not None
+        await file.append([replace(begun, id=f"{job.id}x")])
         file.close()
     async with lab.store() as store, lab.worker(store).at_work():
         assert await hold_of(store) is None

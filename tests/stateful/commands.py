@@ -156,14 +156,14 @@ class Commands:
         self.held.remove(held)
         locked_at, call, has = held.locked_at, held.call, self._has(held)
         assert locked_at is not None
-        entries = self._all(lambda side: side.journal.begin(self._of(side, held.jobs), locked_at=locked_at), loss=loss)
+        begun = self._all(lambda side: side.journal.begin(self._of(side, held.jobs), locked_at=locked_at), loss=loss)
         post = call.begin(self.clock.now(), not_after=locked_at + POLICY.submit_window) if has else None
-        for entry in entries:
-            assert (entry.job is not None) == (post is not None)
+        for job in begun:
+            assert (job is not None) == (post is not None)
         self.look()
         if post is None:
             return None
-        flight = Flight(call, post, tuple(entry.job for entry in entries if entry.job is not None))
+        flight = Flight(call, post, tuple(job for job in begun if job is not None))
         self.flights.append(flight)
         return flight
 

@@ -67,7 +67,7 @@ class Engine:
             departures=Departures(store.control, store.clock, queue=queue, rate=None),
             holds=self.holds,
             changes=changes,
-            heard=lambda *_: None,
+            on_verdict=lambda *_: None,
             guard=self.guard,
         )
 
@@ -101,12 +101,12 @@ class Engine:
 
     async def journal(self) -> list[Job]:
         """Lease what is due and write its journal: the POST is the next thing to happen."""
-        entries = [await self._journal.begin(flight.job, locked_at=flight.locked_at) for flight in await self.prepare()]
-        return [entry.job for entry in entries if entry.job is not None]
+        begun = [await self.journal_of(flight) for flight in await self.prepare()]
+        return [job for job in begun if job is not None]
 
     async def journal_of(self, flight: Flight) -> Job | None:
         """Write the journal of one call that was prepared."""
-        return (await self._journal.begin(flight.job, locked_at=flight.locked_at)).job
+        return await self._journal.begin(flight.job, locked_at=flight.locked_at)
 
     async def send(self) -> list[Job]:
         """Lease what is due and send it, to the end."""

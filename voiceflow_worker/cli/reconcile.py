@@ -18,7 +18,8 @@ from voiceflow_worker.model.text.counting import count_of
 if TYPE_CHECKING:
     from voiceflow_worker.core.ports import CallLog
     from voiceflow_worker.core.queue import CallQueue
-    from voiceflow_worker.core.settling.reconcile import Look, Reconciled
+    from voiceflow_worker.core.settling.log_spans import Look
+    from voiceflow_worker.core.settling.reconcile import Reconciled
     from voiceflow_worker.settings import Settings
 
 EXAMPLES = """Examples:

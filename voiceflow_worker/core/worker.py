@@ -1,12 +1,13 @@
-"""The worker: pulls due jobs and phones people, at a set rate, until it is told to stop or nothing is left."""
+"""The worker: sends the due calls of a queue at a set rate, until it is stopped or nothing is left."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime, timedelta
+from functools import partial
 
 import anyio
 import structlog
@@ -28,7 +29,6 @@ from voiceflow_worker.core.settling.reconcile import PATIENCE, Reconciler
 from voiceflow_worker.core.settling.voice_check import VoiceList
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import (
-    CallLogError,
     InvalidInputError,
     StoreCorruptError,
     StoreError,
@@ -48,8 +48,8 @@ LONGEST_SLEEP = timedelta(seconds=1)
 RATE_WINDOW = 5.0
 FREE_TOGETHER = 0.5
 LINGER = timedelta(milliseconds=4)
-"""Without a rate, a worker with less than this part of its slots free waits this long for more of them: a trip to the
-store costs the same for 25 calls as for 5."""
+"""Without a rate, a worker with less than `FREE_TOGETHER` of its slots free waits this long for more of them: a trip to
+the store costs the same for 25 calls as for 5."""
 STORE_AWAY = timedelta(seconds=1)
 
 
@@ -57,10 +57,10 @@ class Worker:
     """Sends the calls of one queue.
 
     `rate` is in calls per second, for all workers of the queue together (None: unlimited); `concurrency` is the number
-    of POSTs in flight of this worker. `voice` is an opened `VoiceClient`, or anything that can `place` a call. With a
-    `call_log` (the same `VoiceClient`), calls in doubt and calls without a summary are looked up in the log of 8x8.
-    With a `witness` (`JournalFiles`) it notices a store that was set back to an older state, and holds the queue.
-    `voices` (the same `VoiceClient`) are held against the calls' own.
+    of POSTs that this worker has in flight. `voice` is an opened `VoiceClient`, or another object that can `place` a
+    call. With a `call_log` (the same `VoiceClient`), calls in doubt and calls without a summary are looked up in the
+    log of 8x8. With a `witness` (`JournalFiles`) the worker notices a store that was set back to an older state, and
+    holds the queue. With `voices` (the same `VoiceClient`) it warns of voices that the account does not have.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Worker:
             departures=self._departures,
             holds=holds,
             changes=changes,
-            heard=self._on_verdict,
+            on_verdict=self._on_verdict,
             voices=voices,
             guard=self._guard,
         )
@@ -126,11 +126,11 @@ class Worker:
         self._abort = anyio.Event()
 
     async def run(self) -> None:
-        """Work until `stop` is called. Raises when its store or its witness cannot be used at the start."""
+        """Work until `stop` is called. Raises when the store or the witness cannot be used at the start."""
         await self._work(None)
 
     async def drain(self) -> DrainResult:
-        """Work until nothing is due, leased or sending; says what was left and why.
+        """Work until nothing is due, leased or sending; gives the jobs that were left, and why.
 
         With outcomes by webhook it also waits for summaries, within their deadline, while a receiver listens. Jobs for
         later, and jobs behind a hold that a person must open, are left.
@@ -140,9 +140,9 @@ class Worker:
         return await check.result()
 
     def stop(self) -> None:
-        """Take no new work, and finish what is in flight within the grace; asked a second time, stop at once.
+        """Take no new work, and finish the calls in flight within the grace; a second call stops at once.
 
-        What is not finished goes back to the queue if nothing of it had left, and is in doubt otherwise.
+        A call that is not finished goes back to the queue if none of it had left, and is in doubt otherwise.
         """
         if self._stopping:
             self._abort.set()
@@ -152,7 +152,7 @@ class Worker:
 
     @property
     def in_flight(self) -> int:
-        """How many calls are being sent by this worker now."""
+        """The number of calls that this worker is sending now."""
         return self._in_flight
 
     async def _work(self, check: DrainCheck | None) -> None:
@@ -162,11 +162,15 @@ class Worker:
             _log.info("the limits of the queue were changed", queue=self.queue, old=before, new=self._limits)
         await QueueNames(self._store).remember(self.queue)
         async with at_work(self._guard), anyio.create_task_group() as background:
-            background.start_soon(self._sweep)
-            background.start_soon(self._prune)
-            background.start_soon(self._beat)
+            background.start_soon(self._repeat, self._sweep, SWEEP_EVERY, "the store is away; the sweep waits")
+            background.start_soon(self._repeat, self._sweeper.prune, PRUNE_EVERY, "the store is away; pruning waits")
+            background.start_soon(
+                self._repeat, self._beat, EVERY.total_seconds(), "the store is away; the heartbeat waits"
+            )
             if self._reconciler is not None:
-                background.start_soon(self._reconcile, self._reconciler)
+                reconcile = partial(self._reconcile, self._reconciler)
+                failed = "the log of 8x8 was not looked at; its turn comes again"
+                background.start_soon(self._repeat, reconcile, LOOK_EVERY, failed)
             if self._guard is not None:
                 background.start_soon(self._guard.watch)
             async with anyio.create_task_group() as flights:
@@ -177,7 +181,7 @@ class Worker:
             await self._leave()
 
     async def _dispatch(self, flights: TaskGroup, check: DrainCheck | None) -> None:
-        """Lease what there is room for, as long as there is work."""
+        """Lease as many jobs as there is room for, while there is work."""
         seen = 0
         while not self._stopping:
             limit = await self._room()
@@ -202,9 +206,9 @@ class Worker:
                 seen = await self._wait(seen, until)
 
     async def _room(self) -> int:
-        """How many jobs may be leased now; 0 after a wait, or when the worker stops.
+        """The number of jobs that may be leased now; 0 after a wait, or when the worker stops.
 
-        Waits while there is no free slot, no departure near, or nobody to talk to.
+        Waits while no slot is free, no departure is near, or 8x8 cannot be reached.
         """
         now = self._clock.now()
         if self._in_flight >= self._concurrency:
@@ -214,7 +218,7 @@ class Worker:
             await self._nap(until=self._pause_until)
             return 0
         if self._unreachable and self._in_flight:
-            # One call at a time asks whether 8x8 can be reached again; the others keep their place in the queue.
+            # One call at a time tries whether 8x8 can be reached again; the others keep their place in the queue.
             await self._rest()
             return 0
         room = self._departures.room()
@@ -247,7 +251,7 @@ class Worker:
         )
 
     async def _take_off(self, flights: TaskGroup, jobs: Sequence[Job], leased_at: float) -> None:
-        """Prepare leased jobs and let them fly. Under a rate the next lease waits until these have their turns."""
+        """Prepare and send leased jobs. Under a rate the next lease waits until these have their departure times."""
         self._in_flight += len(jobs)
         if not self._departures.is_paced:
             flights.start_soon(self._prepare, flights, jobs, leased_at)
@@ -257,7 +261,7 @@ class Worker:
     async def _prepare(self, flights: TaskGroup, jobs: Sequence[Job], leased_at: float) -> None:
         ready: list[Flight] = []
         try:
-            # A stop lets this finish: it is short, and leaves no lease behind.
+            # A stop lets this finish: it is short, and a cancelled one would leave leases behind.
             with anyio.CancelScope(shield=True):
                 ready = await self._submitter.prepare(jobs, leased_at=leased_at)
         except StoreError as error:
@@ -270,7 +274,7 @@ class Worker:
     async def _fly(self, flight: Flight) -> None:
         try:
             await self._submitter.fly(flight)
-        except Exception:  # noqa: BLE001 - a fault here is one call's: it ends in doubt, and the others go on
+        except Exception:  # noqa: BLE001 - a fault of one call must not end the others; the call ends in doubt
             _log.exception("a call was given up; it is queued again or in doubt when its lease ends", job=flight.job.id)
         finally:
             self._free(1)
@@ -288,7 +292,7 @@ class Worker:
             self._unreachable = 0
             self._pause_until = None
         elif verdict.is_outage and (not self._unreachable or left_at > self._failed_at):
-            # Fifty calls in flight that fail are one outage: the first counts, then only those that leave to ask again.
+            # Fifty calls in flight that fail are one outage: the first counts, and then those that left after it.
             self._failed_at = self._clock.monotonic()
             self._unreachable += 1
             policy = self._options.policy
@@ -297,7 +301,7 @@ class Worker:
             _log.warning("8x8 cannot be reached", error=verdict.message, next_try_seconds=wait.total_seconds())
 
     async def _next_look(self) -> datetime:
-        """When to look again if nothing changes before: when the next job is due, a second from now at the latest."""
+        """The time of the next look if nothing changes: when the next job is due, at most a second from now."""
         now = self._clock.now()
         waiting = await self._store.jobs.find(
             Query(queue=self.queue, states=frozenset({JobState.QUEUED}), order=Order.DUE, limit=1)
@@ -306,7 +310,7 @@ class Worker:
         return min(latest, waiting[0].due_at) if waiting and waiting[0].due_at > now else latest
 
     async def _wait(self, seen: int, until: datetime) -> int:
-        """Wait for a change of the queue, until `until`, or until the last call in flight has landed."""
+        """Wait for a change of the queue, for the time `until`, or for the end of the last call in flight."""
         async with anyio.create_task_group() as group:
 
             async def landed() -> None:
@@ -321,7 +325,7 @@ class Worker:
         return seen
 
     async def _land(self, flights: TaskGroup) -> None:
-        """Let calls in flight finish within the grace; then, or at the second signal, end them."""
+        """Let calls in flight finish within the grace; then, or at a second `stop`, end them."""
         with anyio.move_on_after(self._options.shutdown_grace.total_seconds()):
             async with anyio.create_task_group() as group:
                 group.start_soon(self._cancel_when_aborted, group)
@@ -349,41 +353,27 @@ class Worker:
             finally:
                 self._pauses.discard(scope)
 
-    async def _sweep(self) -> None:
+    async def _repeat(self, step: Callable[[], Awaitable[object]], every: float, failed: str) -> None:
+        """Take a step every so many seconds; a failure is logged, and the next step comes in its time."""
         while True:
             try:
-                swept = await self._sweeper.sweep()
-                if swept.doubted:
-                    _log.warning("calls are in doubt: a worker went away while sending them", calls=swept.doubted)
+                await step()
             except VoiceflowError as error:
-                _log.warning("the store is away; the sweep waits", error=str(error))
-            await self._clock.sleep(SWEEP_EVERY)
+                _log.warning(failed, error=str(error))
+            await self._clock.sleep(every)
+
+    async def _sweep(self) -> None:
+        swept = await self._sweeper.sweep()
+        if swept.doubted:
+            _log.warning("calls are in doubt: a worker went away while sending them", calls=swept.doubted)
 
     async def _reconcile(self, reconciler: Reconciler) -> None:
-        while True:
-            try:
-                found = await reconciler.due()
-                if found.looked_at:
-                    _log.info("calls were looked up in the log of 8x8", **asdict(found))
-            except (CallLogError, StoreError) as error:
-                _log.warning("the log of 8x8 was not looked at; its turn comes again", error=str(error))
-            await self._clock.sleep(LOOK_EVERY)
-
-    async def _prune(self) -> None:
-        while True:
-            try:
-                await self._sweeper.prune()
-            except VoiceflowError as error:
-                _log.warning("the store is away; pruning waits", error=str(error))
-            await self._clock.sleep(PRUNE_EVERY)
+        found = await reconciler.due()
+        if found.looked_at:
+            _log.info("calls were looked up in the log of 8x8", **asdict(found))
 
     async def _beat(self) -> None:
-        while True:
-            try:
-                await self._heartbeats.worker(self._pulse())
-            except VoiceflowError as error:
-                _log.warning("the store is away; the heartbeat waits", error=str(error))
-            await self._clock.sleep(EVERY.total_seconds())
+        await self._heartbeats.worker(self._pulse())
 
     async def _leave(self) -> None:
         try:

@@ -1,4 +1,4 @@
-"""Bridges that a menu asks for: whether the second party may be rung now, with somebody waiting on the line."""
+"""Bridges from a menu: checks whether the second party may be called now."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from voiceflow_worker.model.numbers.spellings import all_spellings, spellings
 
 
 class Bridges:
-    """Looks up the numbers that an answer to a call action event bridges to, and locks them.
+    """Checks the numbers that an answer to a call action event bridges to, and locks them.
 
-    A call of a queue can wait for a number; a person on the line cannot. So a bridge is refused only for a number that
-    is on the suppression list, or that a call of a queue is open to. Where other bridges hold the number, as a desk's
-    often is, this one goes on beside them, with a lock of its own; four at a time have one. While it lasts, calls of
-    queues leave the number alone: until the summary of a call of this store, or as long as a phone rings for a call
-    that has no job.
+    A call of a queue can wait for a number; a person on the line cannot. A bridge is therefore refused only for a
+    number on the suppression list, or one that a call of a queue is open to. Several bridges may share a number, such
+    as a service desk; four at a time have a lock of their own. While a bridge lasts, queues do not call its number:
+    until the summary of a call of this store, or for the time a phone rings for a call without a job.
     """
 
     def __init__(self, store: Store, policy: CallPolicy) -> None:
@@ -31,7 +30,7 @@ class Bridges:
         self._shared = all_spellings(policy.shared_numbers).keys()
 
     async def refusal(self, numbers: Sequence[str], *, line: MenuCall, session_id: str | None) -> str | None:
-        """Why these may not be rung, as a clause; None if they may be, and are locked. Raises StoreError."""
+        """The reason why these numbers may not be called, as a clause; None if they are locked. Raises StoreError."""
         listed = await self._suppression.standing(numbers)
         for number in numbers:
             if number in listed:
@@ -76,10 +75,10 @@ class Bridges:
     def _owner(self, line: MenuCall, session_id: str | None) -> tuple[str, timedelta]:
         if line.job is None or line.number is None:
             return f"session {session_id}", self._policy.ringing
-        return f"{line.job.id}.{line.number}", self._policy.ringing + self._policy.longest_call
+        return line.job.request_id(line.number), self._policy.ringing + self._policy.longest_call
 
     async def _called(self, held: Mapping[str, str], line: MenuCall) -> str | None:
-        """The first number that is itself the destination of another job's open call, with that job."""
+        """The first number that is the destination of another job's open call, with that job, as a clause."""
         owners = {number: job_of(owner) for number, owner in held.items()}
         holders: dict[str, str] = {number: post[0] for number, post in owners.items() if post is not None}
         own = None if line.job is None else line.job.id

@@ -1,4 +1,4 @@
-"""One open call per phone number, across queues: locks on numbers, kept as records."""
+"""Locks on phone numbers: one open call per number, across queues."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PLACES = range(2, 5)
 
 @dataclass(frozen=True, slots=True)
 class Locked:
-    """The jobs that have all their numbers, and those that have none, each with the first number that is busy."""
+    """The jobs that have all their numbers, and those that have none of theirs, each with its first busy number."""
 
     jobs: Sequence[Job]
     busy: Sequence[tuple[Job, str]]
@@ -29,7 +29,7 @@ class Locked:
 
 @dataclass(frozen=True, slots=True)
 class _Wish:
-    """The numbers that one POST must have, all or none."""
+    """The numbers that one POST needs, all or none."""
 
     job: Job
     owner: str
@@ -37,14 +37,14 @@ class _Wish:
 
 
 class NumberLocks:
-    """Locks the numbers of one POST of one job, from before its journal entry until that POST is settled.
+    """Locks the numbers of a POST, from before its journal entry until it is settled.
 
-    A job has all of its numbers or none: its destination, those that are bridged to it, and every other spelling of
-    them. Nobody waits while holding some, so two calls that bridge the same two numbers cannot keep each other waiting.
-    A later POST of the same job takes its locks over; only the POST that holds a lock can give it back, so a release
-    that comes late hurts nobody. A lock ends by itself once its POST can no longer make that number ring: submit window
-    plus ringing, and for a second party also the longest call and its own ringing. Two campaigns do not ring one
-    person at once, and a row of the log export has one owner.
+    A job locks all of its numbers or none: its destination, the numbers that are bridged to it, and every other
+    spelling of them. So two calls that bridge the same two numbers do not deadlock. A later POST of the same job takes
+    its locks over. Only the POST that holds a lock can release it, so a late release is harmless. A lock ends by itself
+    once its POST can no longer make the number ring: after the submit window plus ringing, and for a second party also
+    the longest call and its own ringing. The locks keep two campaigns from ringing one person at once, and give a row
+    of the log export one owner.
 
     The policy's `shared_numbers` are not locked as second parties: such a line takes many calls at once.
     """
@@ -55,7 +55,7 @@ class NumberLocks:
         self._shared = all_spellings(usual_form(f"+{each.lstrip('+')}") for each in policy.shared_numbers).keys()
 
     async def lock(self, jobs: Sequence[Job], *, now: datetime) -> Locked:
-        """Lock the numbers of these jobs for their next POSTs; of two that want the same number the first has it."""
+        """Lock the numbers of these jobs for their next POSTs; of two jobs with one number the first gets it."""
         wishes: list[_Wish] = []
         busy: dict[str, str] = {}
         wanted: dict[str, str] = {}
@@ -90,14 +90,14 @@ class NumberLocks:
         return [(job, found) for job in jobs if (found := next((n for n in self._numbers(job) if n in numbers), None))]
 
     async def release_unsent(self, jobs: Iterable[Job]) -> None:
-        """Give back the numbers of leased jobs whose next POST was not begun."""
+        """Release the numbers of leased jobs whose next POST was not begun."""
         await self._release([(number, _next(job)) for job in jobs for number in all_spellings(job.parties)])
 
     async def release_settled(self, jobs: Collection[Job]) -> None:
-        """Give back the numbers of jobs whose newest POST is settled, with those that a menu bridged to it."""
+        """Release the numbers of jobs whose newest POST is settled, with those that a menu bridged to it."""
         await self._release(
             [
-                (number, f"{job.id}.{job.post_count}")
+                (number, job.request_id(job.post_count))
                 for job in jobs
                 for number in all_spellings([*job.parties, *_legs(job)])
             ]
@@ -112,7 +112,7 @@ class NumberLocks:
             await self._records.delete(BESIDE, places)
 
     def _numbers(self, job: Job) -> list[str]:
-        """All that a job must have, in a fixed order."""
+        """All numbers that a job needs, in a fixed order."""
         destination, *others = job.parties
         return sorted({*spellings(destination), *self._locked_second(others)})
 
@@ -122,7 +122,7 @@ class NumberLocks:
     async def _taken_over(
         self, wishes: Sequence[_Wish], standing: Mapping[str, str], *, now: datetime
     ) -> Mapping[str, str]:
-        """Replace locks of older POSTs of the same jobs, where nothing else is in a job's way."""
+        """Replace the locks of older POSTs of the same jobs, where a job can then have all its numbers."""
         outlived: dict[str, str] = {}
         wanted: dict[str, str] = {}
         for wish in wishes:
@@ -136,7 +136,7 @@ class NumberLocks:
         return {**standing, **await self._put(wanted, now=now)}
 
     async def _prolong(self, jobs: Sequence[Job], *, now: datetime) -> None:
-        """Keep the locks of second parties for longer: they ring once the first have answered and heard what comes."""
+        """Extend the locks of second parties: they ring only after the first have answered and heard the message."""
         seconds = {number: _next(job) for job in jobs for number in self._locked_second(job.parties[1:])}
         if seconds:
             policy = self._policy
@@ -150,7 +150,7 @@ class NumberLocks:
         return dict(await self._records.put_if_absent(NAMESPACE, wanted, expires_at=ends, now=now))
 
     async def _release(self, held: Sequence[tuple[str, str]]) -> None:
-        """Delete each lock that still has this very owner; several owners of one number take several trips."""
+        """Delete each lock that still has this owner; several owners of one number take several trips."""
         while held:
             trip: dict[str, str | None] = {}
             left: list[tuple[str, str]] = []
@@ -169,11 +169,11 @@ def beside(numbers: Iterable[str]) -> list[str]:
 
 
 def _next(job: Job) -> str:
-    return f"{job.id}.{job.post_count + 1}"
+    return job.request_id(job.post_count + 1)
 
 
 def _legs(job: Job) -> list[str]:
-    """Who was called in the newest POST's session, as its summary tells."""
+    """The numbers that were called in the newest POST's session, from its summary."""
     post = job.last_post
     legs = () if post is None or post.outcome is None else post.outcome.legs
     return [usual_form(normalise(leg.destination)) for leg in legs if leg.destination and is_e164(leg.destination)]

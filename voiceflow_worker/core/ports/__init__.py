@@ -1,45 +1,22 @@
-"""Ports of the engine, and trips through them: stores, identity, batching of commits, retries, turns."""
+"""Ports of the engine: stores, clocks, voices; with record sets, leases, batching and retries on top of them."""
 
 from __future__ import annotations
 
-from voiceflow_worker.core.ports.store import (
-    CallLog,
-    Clock,
-    Control,
-    Enqueued,
-    Event,
-    EventKind,
-    Jobs,
-    KeyOwner,
-    Limits,
-    Move,
-    Order,
-    Placement,
-    Query,
-    Records,
-    Restartable,
-    Slots,
-    Store,
-    Voice,
-)
-
-__all__ = [
-    "CallLog",
-    "Clock",
-    "Control",
-    "Enqueued",
-    "Event",
-    "EventKind",
-    "Jobs",
-    "KeyOwner",
-    "Limits",
-    "Move",
-    "Order",
-    "Placement",
-    "Query",
-    "Records",
-    "Restartable",
-    "Slots",
-    "Store",
-    "Voice",
-]
+from voiceflow_worker.core.ports.store import CallLog as CallLog
+from voiceflow_worker.core.ports.store import Clock as Clock
+from voiceflow_worker.core.ports.store import Control as Control
+from voiceflow_worker.core.ports.store import Enqueued as Enqueued
+from voiceflow_worker.core.ports.store import Event as Event
+from voiceflow_worker.core.ports.store import EventKind as EventKind
+from voiceflow_worker.core.ports.store import Jobs as Jobs
+from voiceflow_worker.core.ports.store import KeyOwner as KeyOwner
+from voiceflow_worker.core.ports.store import Limits as Limits
+from voiceflow_worker.core.ports.store import Move as Move
+from voiceflow_worker.core.ports.store import Order as Order
+from voiceflow_worker.core.ports.store import Placement as Placement
+from voiceflow_worker.core.ports.store import Query as Query
+from voiceflow_worker.core.ports.store import Records as Records
+from voiceflow_worker.core.ports.store import Restartable as Restartable
+from voiceflow_worker.core.ports.store import Slots as Slots
+from voiceflow_worker.core.ports.store import Store as Store
+from voiceflow_worker.core.ports.store import Voice as Voice

@@ -1,9 +1,9 @@
-"""Many callers, one trip to the store: what is handed in while a trip is under way goes with the next one."""
+"""Batching of trips to the store: items handed in during one trip go together with the next."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 import anyio
 
@@ -14,23 +14,24 @@ Result = TypeVar("Result")
 
 
 class _Waiting(Generic[Item, Result]):
-    __slots__ = ("answer", "has_left", "item", "woken")
+    __slots__ = ("answer", "has_left", "is_answered", "item", "woken")
 
     def __init__(self, item: Item) -> None:
         self.item = item
         self.woken: anyio.Event | None = None
         self.answer: Result | BaseException | None = None
+        self.is_answered = False
         self.has_left = False
 
 
 class Batcher(Generic[Item, Result]):
     """Collects items and flushes them together; each caller gets its own result, or its own error.
 
-    `flush` gets all items that are waiting and gives one result or exception for each, in order; if it raises, all its
-    callers get that error. There is no task of its own: the first caller leads, and then hands the lead on. A caller
-    that is cancelled by a cancel scope is cancelled after its item was flushed, never between. One that is cancelled
-    past all scopes (asyncio's own `Task.cancel`) cuts its flush short: the others of that flush get
-    `StoreUnavailableError`, for nobody knows what was stored.
+    `flush` takes all items that wait and gives one result or exception for each, in order; if it raises, all its
+    callers get that error. There is no background task: the first caller leads, and then passes the lead on. A caller
+    that is cancelled by a cancel scope is cancelled after its item was flushed. One that is cancelled past all scopes
+    (asyncio's own `Task.cancel`) interrupts its flush: the others of that flush get `StoreUnavailableError`, because it
+    is not known what was stored.
     """
 
     def __init__(self, flush: Callable[[Sequence[Item]], Awaitable[Sequence[Result | BaseException]]]) -> None:
@@ -45,13 +46,11 @@ class Batcher(Generic[Item, Result]):
         with anyio.CancelScope(shield=True):
             if self._led:
                 await self._wait(mine)
-            if mine.answer is None:
+            if not mine.is_answered:
                 await self._lead()
         if isinstance(mine.answer, BaseException):
             raise mine.answer
-        if mine.answer is None:
-            raise RuntimeError("a flush gave fewer results than it was handed items")
-        return mine.answer
+        return cast("Result", mine.answer)
 
     async def _wait(self, mine: _Waiting[Item, Result]) -> None:
         mine.woken = anyio.Event()
@@ -59,7 +58,7 @@ class Batcher(Generic[Item, Result]):
             await mine.woken.wait()
         except BaseException:
             mine.has_left = True
-            if mine.woken.is_set() and mine.answer is None:
+            if mine.woken.is_set() and not mine.is_answered:
                 self._hand_on()
             raise
 
@@ -69,19 +68,19 @@ class Batcher(Generic[Item, Result]):
         answers: Sequence[Result | BaseException] | None = None
         try:
             answers = await self._flush([each.item for each in batch])
-        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to each of the callers
+        except Exception as error:  # noqa: BLE001 - each of the callers gets it
             answers = [error] * len(batch)
         finally:
             if answers is None:
-                answers = [StoreUnavailableError("the trip to the store was cut short; ask again")] * len(batch)
+                answers = [StoreUnavailableError("the trip to the store was interrupted; try again")] * len(batch)
             for each, answer in zip(batch, answers, strict=True):
-                each.answer = answer
+                each.answer, each.is_answered = answer, True
                 if each.woken is not None:
                     each.woken.set()
             self._hand_on()
 
     def _hand_on(self) -> None:
-        """Wake the first of those who came meanwhile: it leads next. What nobody waits for goes with the next trip."""
+        """Wake the first caller that waits: it leads next. Items of callers that have left go with the next trip."""
         for each in self._waiting:
             if not each.has_left and each.woken is not None:
                 each.woken.set()

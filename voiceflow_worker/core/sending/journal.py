@@ -1,4 +1,4 @@
-"""The journal: that a POST is about to leave is on the disk before its first byte, many in one commit."""
+"""The journal: stores that a POST is about to leave, durably and before its first byte, many in one commit."""
 
 from __future__ import annotations
 
@@ -24,15 +24,8 @@ from voiceflow_worker.model.reports.verdict import NotSentCause, Verdict, Verdic
 _log = structlog.get_logger("voiceflow.journal")
 
 RETRIES = (0.05, 0.2, 0.5)
-"""Seconds between tries to store a journal entry. Then the call is given up: at worst it ends in doubt, never twice."""
+"""Seconds between tries to store a journal entry. Then the call is given up: at worst it ends in doubt."""
 OUTSIDE_WINDOW = "waits for its calling window to open"
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What became of one leased job: `job` is `sending` and may leave, or None: nothing may be sent for it here."""
-
-    job: Job | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +35,10 @@ class _Wanted:
 
 
 class Journal:
-    """Begins POSTs of leased jobs, and puts back what will not leave after all.
+    """Begins POSTs of leased jobs, and puts back jobs that will not leave.
 
-    With a `guard` each is also written into this worker's own file, at the same time; it leaves when both are durable.
+    With a `guard` each POST is also written to this worker's own file, at the same time; it leaves when both are
+    durable.
     """
 
     def __init__(
@@ -55,31 +49,31 @@ class Journal:
         self._lease = lease
         self._guard = guard
         self._numbers = NumberLocks(store.records, policy)
-        self._batcher: Batcher[_Wanted, Entry] = Batcher(self._flush)
+        self._batcher: Batcher[_Wanted, Job | None] = Batcher(self._flush)
 
-    async def begin(self, job: Job, *, locked_at: datetime) -> Entry:
+    async def begin(self, job: Job, *, locked_at: datetime) -> Job | None:
         """Journal the next POST of a leased job whose number was locked at `locked_at`, durably.
 
-        The submit window runs from the lock, so that no POST outlives its lock: one that was held up for so long is
+        The submit window runs from the lock, so that no POST outlives its lock; a POST that was delayed for longer is
         begun and does not leave.
 
-        An entry without a job: somebody else moved it first, its validity has passed, which ends it, or its calling
-        window has closed, for whose opening it waits again. Raises `StoreError` when it is not known whether the entry
-        was stored: then nothing may be sent either.
+        Gives the job, `sending`. None means that nothing may be sent: another writer moved the job first, its validity
+        has passed, which ends it, or its calling window has closed, whose next opening it waits for. Raises
+        `StoreError` when it is not known whether the entry was stored: then nothing may be sent either.
         """
         return await self._batcher.submit(_Wanted(job, locked_at))
 
     async def put_back(self, jobs: Sequence[Job], *, reason: str, wait: timedelta = timedelta()) -> None:
-        """Queue leased jobs again that have not been journalled, and give their numbers back."""
+        """Queue leased jobs again that have not been journalled, and release their numbers."""
         await self.put_back_each([(job, reason, wait) for job in jobs])
 
     async def put_back_each(self, jobs: Sequence[tuple[Job, str, timedelta]]) -> None:
-        """The same, each with a reason and a wait of its own."""
+        """Put jobs back, each with its own reason and wait."""
         if not jobs:
             return
         now = self._store.clock.now()
-        # Numbers first: afterwards another worker may hold the job, and with it the lock. After the end of the lease
-        # that may be so already; then the lock ends by time.
+        # Numbers first: after the commit, or after the end of the lease, another worker may hold the job, and with it
+        # the lock. Then the lock ends by time.
         await self._numbers.release_unsent(job for job, _, _ in jobs if now < job.due_at)
         moves = [
             move(job, lifecycle.release(job, due_at=now + wait, reason=reason), at=now) for job, reason, wait in jobs
@@ -87,7 +81,7 @@ class Journal:
         await self._commit(moves)
 
     async def cancel(self, jobs: Sequence[tuple[Job, str]]) -> None:
-        """End leased jobs that must not be sent, each with its reason, and give their numbers back."""
+        """End leased jobs that must not be sent, each with its reason, and release their numbers."""
         if not jobs:
             return
         now = self._store.clock.now()
@@ -99,7 +93,7 @@ class Journal:
             ]
         )
 
-    async def _flush(self, wanted: Sequence[_Wanted]) -> list[Entry | BaseException]:
+    async def _flush(self, wanted: Sequence[_Wanted]) -> list[Job | BaseException | None]:
         moves = [self._entry(each) for each in wanted]
         committed = await self._write(moves)
         gone = [made for made, done in zip(moves, committed, strict=True) if not done]
@@ -110,7 +104,7 @@ class Journal:
         ]
         await self._numbers.release_unsent([*late, *await self._ended([made.old for made in gone])])
         return [
-            Entry(made.new if done and made.new.state is JobState.SENDING else None)
+            made.new if done and made.new.state is JobState.SENDING else None
             for made, done in zip(moves, committed, strict=True)
         ]
 
@@ -141,7 +135,7 @@ class Journal:
         return committed
 
     async def _take_back(self, jobs: Sequence[Job]) -> None:
-        """The store has the entries and the file has not: nothing left for them, so they are queued again."""
+        """Queue jobs again whose entries are in the store and not in the file: none of their POSTs left."""
         now = self._store.clock.now()
         verdict = Verdict(
             kind=VerdictKind.NOT_SENT,
@@ -172,9 +166,9 @@ class Journal:
         return move(job, begun, at=now)
 
     async def _ended(self, lost: Sequence[Job]) -> list[Job]:
-        """Those that ended while they were held here.
+        """Those of these jobs that have ended.
 
-        The lock of one that has not ended stays: its owner is the job, and whoever holds the job now may count on it.
+        The lock of a job that has not ended stays: the lock belongs to the job, and its new holder relies on it.
         """
         if not lost:
             return []
@@ -188,7 +182,7 @@ class Journal:
             try:
                 return await self._store.jobs.commit(moves)
             except StoreUnavailableError as error:
-                # The very same moves again: a store that made them already, and lost its answer, says so.
+                # The same moves again: a store that has made them already, and whose answer was lost, reports that.
                 _log.warning("the store is away; a journal entry waits", jobs=len(moves), error=str(error))
                 await self._store.clock.sleep(wait)
         return await self._store.jobs.commit(moves)

@@ -1,4 +1,4 @@
-"""Submit: leased jobs become POSTs, each journalled before its first byte."""
+"""Submission of leased jobs: checks, journal entry, POST, and the settling of its answer."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ from voiceflow_worker.model.reports.verdict import NotSentCause, PostProgress, V
 _log = structlog.get_logger("voiceflow.submit")
 
 NUMBER_BUSY = timedelta(seconds=2)
-"""How soon a job whose number is busy with another call looks again."""
+"""How soon a job whose number is busy with another call is due again."""
 BUSY_WORDS = "is busy with another call"
-"""Stands in the reason of every job that waits for a number."""
+"""Part of the reason of every job that waits for a number."""
 LONGEST_LINE = timedelta(minutes=1)
-"""The longest that a job waits behind others of its worker whose number is busy too."""
+"""The longest that a job waits behind other jobs of its worker with the same busy number."""
 LIST_AGE = timedelta(seconds=1)
 """The suppression list is read again before a call is journalled when it was read longer ago than this."""
 LAST_WORD = 5.0
-"""Seconds that a stopping worker gives the store to take what is known of a call."""
+"""Seconds in which a stopping worker tries to store the last state of a call."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flight:
-    """One leased job with its turn to leave, or none: other workers have taken the times within reach.
+    """One leased job with its departure time; None if other workers have taken all times within reach.
 
-    `leased_at` is monotonic, and tells which holds it has not seen.
+    `leased_at` is monotonic: holds from after it concern this job.
     """
 
     job: Job
-    turn: Departure | None
+    departure: Departure | None
     leased_at: float
     locked_at: datetime
 
@@ -60,8 +60,8 @@ class Flight:
 class Submitter:
     """Takes leased jobs through their checks, their journal entry and their POST.
 
-    `heard` is given every verdict of the gateway at once, and when its POST left (monotonic seconds): the worker pauses
-    by it when 8x8 cannot be reached.
+    `on_verdict` is called at once with every verdict of the gateway, and the monotonic time at which its POST left: the
+    worker pauses when 8x8 cannot be reached.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Submitter:
         departures: Departures,
         holds: Holds,
         changes: Changes,
-        heard: Callable[[Verdict, float], None],
+        on_verdict: Callable[[Verdict, float], None],
         voices: VoiceList | None = None,
         guard: RollbackGuard | None = None,
     ) -> None:
@@ -88,14 +88,14 @@ class Submitter:
         self._settler = Settler(store, policy, changes=changes)
         self._numbers = NumberLocks(store.records, policy)
         self._suppression = SuppressionList(store)
-        self._heard = heard
+        self._on_verdict = on_verdict
         self._voices = VoiceCheck(voices)
 
     async def prepare(self, jobs: Sequence[Job], *, leased_at: float) -> list[Flight]:
-        """Lock the numbers of leased jobs and take their turns.
+        """Lock the numbers of leased jobs and take their departure times.
 
-        Those of whose numbers one is busy or whose calling window is closed are put back, and all of them when the
-        store that gave them was set back. Those of whose numbers one is on the suppression list end.
+        A job with a busy number or a closed calling window is put back; all are, when the store was set back. A job
+        with a number on the suppression list ends.
         """
         if self._guard is not None and not await self._guard.vet():
             await self._journal.put_back(jobs, reason=f"held before it left: {self._holds.reason}")
@@ -109,9 +109,9 @@ class Submitter:
         ready, bridged = await self._free(locked.jobs, now=locked_at)
         await self._voices.look(ready)
         await self._journal.put_back_each(_in_line([*locked.busy, *bridged], leased_at=leased_at))
-        turns = await self._departures.take(len(ready))
+        departures = await self._departures.take(len(ready))
         self._departures.preparing.ended(leased_at)
-        return [Flight(job, turn, leased_at, locked_at) for job, turn in zip_longest(ready, turns)]
+        return [Flight(job, departure, leased_at, locked_at) for job, departure in zip_longest(ready, departures)]
 
     async def _free(self, jobs: Sequence[Job], *, now: datetime) -> tuple[Sequence[Job], Sequence[tuple[Job, str]]]:
         """The locked jobs that may be sent, and those of whose numbers a menu's bridge has one, with that number."""
@@ -131,9 +131,10 @@ class Submitter:
         return [job for job in ready if job.id not in taken], [each for each in bridged if each[0].id in left]
 
     async def _not_suppressed(self, jobs: Sequence[Job]) -> Sequence[Job]:
-        """The jobs none of whose numbers is on the suppression list; the others end. Their numbers are locked.
+        """The jobs without a number on the suppression list; the others end.
 
-        The order matters: a call in which somebody asks to be left alone holds the lock until that is on the list.
+        Their numbers must be locked before: a call in which a person opts out holds its lock until the number is on the
+        list.
         """
         listed = await self._suppression.standing([number for job in jobs for number in job.parties])
         if not listed:
@@ -143,18 +144,19 @@ class Submitter:
         return [job for job in jobs if job.id not in refused]
 
     async def fly(self, flight: Flight) -> None:
-        """Journal one call shortly before its turn, POST it, and settle it.
+        """Journal one call shortly before its departure time, POST it, and settle it.
 
-        Cancelled before the journal, the job goes back to the queue. Cancelled afterwards, it is queued again if no
-        byte could have left, and is in doubt otherwise. Either is stored before the cancellation goes on, within a few
-        seconds. When the journal entry is in question because the store went away, nothing is sent.
+        Cancelled before the journal entry, the job goes back to the queue. Cancelled afterwards, it is queued again if
+        no byte could have left, and is in doubt otherwise. Either is stored, within a few seconds, before the
+        cancellation continues. When it is not known whether the journal entry was stored, nothing is sent.
         """
-        if flight.turn is None:
-            # What waits here for a time would be out of reach of a hold.
+        departure = flight.departure
+        if departure is None:
+            # Put back, because a hold would not reach a call that waits here.
             await self._put_back(flight.job, "the rate leaves no room for it yet")
             return
         try:
-            await flight.turn.near()
+            await departure.near()
         except _cancellations():
             with anyio.move_on_after(LAST_WORD, shield=True):
                 await self._put_back(flight.job, "its worker was stopped")
@@ -166,30 +168,30 @@ class Submitter:
         try:
             if self._is_list_old(flight) and not await self._not_suppressed([flight.job]):
                 return
-            job = (await self._journal.begin(flight.job, locked_at=flight.locked_at)).job
+            job = await self._journal.begin(flight.job, locked_at=flight.locked_at)
             self._departures.journalling.ended(began)
         except StoreError as error:
             _log.warning("a call could not be journalled; it is not sent", job=flight.job.id, error=str(error))
             return
         if job is not None:
-            await self._send(flight, job, flight.turn)
+            await self._send(flight, job, departure)
 
     def _is_list_old(self, flight: Flight) -> bool:
         """Whether the suppression list has to be read again: the store is slow, or the departure was far ahead."""
         return self._store.clock.now() - flight.locked_at > LIST_AGE
 
-    async def _send(self, flight: Flight, job: Job, turn: Departure) -> None:
+    async def _send(self, flight: Flight, job: Job, departure: Departure) -> None:
         early = EarlyHold(self._holds)
         progress = PostProgress(on_hold=early.order)
         try:
-            reply = await self._post(flight, job, turn, progress, early)
+            reply = await self._post(flight, job, departure, progress, early)
         except _cancellations():
             await self._settle_at_last(job, self._cut_short(progress))
             raise
         try:
             await self._settle(job, reply)
         except _cancellations():
-            # The answer is known: it is offered once more, or the call would be in doubt for nothing.
+            # The answer is known: without one more try to store it the call would be in doubt for nothing.
             await self._settle_at_last(job, reply)
             raise
 
@@ -197,41 +199,37 @@ class Submitter:
         with anyio.move_on_after(LAST_WORD, shield=True):
             await self._settle(job, reply)
 
-    async def _post(self, flight: Flight, job: Job, turn: Departure, progress: PostProgress, early: EarlyHold) -> Reply:
+    async def _post(
+        self, flight: Flight, job: Job, departure: Departure, progress: PostProgress, early: EarlyHold
+    ) -> Reply:
         post = job.posts[-1]
         try:
-            leaves = await turn.depart(until=post.valid_until)
-        except Exception as error:  # noqa: BLE001 - whatever a store raises here, nothing has left
+            leaves = await departure.depart(until=post.valid_until)
+        except Exception as error:  # noqa: BLE001 - nothing has left, whatever the store raises
             _log.warning("a call has no departure time; it is not sent", job=job.id, error=str(error))
             return self._not_sent(NotSentCause.STORE_AWAY, f"no departure time: {error}")
         if not leaves:
             return self._not_sent(NotSentCause.MISSED_DEPARTURE, "it missed its departure, and the next is too far")
         if self._holds.closed_since(flight.leased_at):
             return self._not_sent(NotSentCause.HELD, f"held before it left: {self._holds.reason}")
+        placement = Placement(body=job.body, client_request_id=post.client_request_id, valid_until=post.valid_until)
         now = self._store.clock.now()
-        if post.valid_until <= now:
-            return self._not_sent(NotSentCause.TOO_LATE, "its submit window ended before it left")
-        placement = Placement(
-            body=job.body,
-            client_request_id=post.client_request_id,
-            valid_until=post.valid_until,
-        )
         left_at = self._store.clock.monotonic()
-        # A voice that does not tell how far it came has, as far as anybody knows, sent the call.
+        # A voice that does not report its progress must be taken to have sent the call.
         progress.may_have_left = True
         try:
             verdict = await self._voice.place(placement, progress=progress, now=now)
-        except Exception as error:  # noqa: BLE001 - whatever a gateway raises, the call may have been placed
+        except Exception as error:  # noqa: BLE001 - the call may have been placed, whatever the gateway raises
             _log.exception("the gateway failed", job=job.id)
             message = f"the gateway failed: {type(error).__name__}: {error}"
             verdict = Verdict(kind=VerdictKind.UNKNOWN, message=message)
             if not progress.may_have_left:
                 verdict = Verdict(kind=VerdictKind.NOT_SENT, cause=NotSentCause.FAULT, message=message)
-        self._heard(verdict, left_at)
+        self._on_verdict(verdict, left_at)
         return early.reply(verdict, at=self._store.clock.now()) or self._judged(verdict, sent_at=now)
 
     def _judged(self, verdict: Verdict, *, sent_at: datetime) -> Reply:
-        """The reply of a verdict that has just come; a hold that follows from it holds this worker from now on."""
+        """The reply for a verdict that has just come; its hold, if any, holds this worker from now on."""
         now = self._store.clock.now()
         hold = hold_of(verdict, sent_at=sent_at, answered_at=now, clock_skew=self._policy.clock_skew)
         if hold is not None:
@@ -256,7 +254,7 @@ class Submitter:
             _log.warning("a job could not be put back; its lease will end", job=job.id, error=str(error))
 
     async def _settle(self, job: Job, reply: Reply) -> None:
-        """Store what an answer said. Evidence is never dropped: while the store is away, it is offered again."""
+        """Store the verdict of an answer. Evidence is never dropped: while the store is away, this tries again."""
         wait = 0.05
         recalled = False
         while True:
@@ -266,7 +264,7 @@ class Submitter:
                     job, job.post_count, reply.verdict, at=reply.at, held_until=reply.held_until
                 )
             except StoreVersionError as error:
-                # A newer version went on with the job meanwhile, as after its summary. Waiting here would not mend it.
+                # A newer version has moved the job since, as after its summary. Trying again would not help.
                 _log.error(
                     "a verdict is left to newer workers", job=job.id, verdict=reply.verdict.kind, error=str(error)
                 )
@@ -276,8 +274,8 @@ class Submitter:
                 await self._store.clock.sleep(wait)
                 wait = min(wait * 2, 2.0)
             except (IllegalMoveError, JobNotFoundError) as error:
-                # The store was set back and knows nothing of this POST, or the job was deleted. A store that was set
-                # back is put right by the worker's own file, once; then the verdict finds its POST.
+                # The store was set back and does not know this POST, or the job was deleted. A store that was set back
+                # is restored from the worker's own file, once; then the verdict finds its POST.
                 if recalled or not await self._recall(job):
                     kind = reply.verdict.kind.value
                     _log.error("a verdict found no POST", job=job.id, verdict=kind, error=str(error))
@@ -287,7 +285,7 @@ class Submitter:
                 return
 
     async def _recall(self, job: Job) -> bool:
-        """Whether the store was put right by the journal files. While it is away this is tried again and again."""
+        """Whether the store was restored from the journal files. While it is away this tries again."""
         if self._guard is None:
             return False
         while True:
@@ -304,10 +302,10 @@ class Submitter:
 
 
 def _in_line(busy: Sequence[tuple[Job, str]], *, leased_at: float) -> list[tuple[Job, str, timedelta]]:
-    """Jobs whose numbers are busy, with what is said of them and when they look again.
+    """Jobs whose numbers are busy, each with its reason and its wait.
 
-    Those that want the same number look one after the other, in the order of leasing: many calls that bridge to one
-    line would else all come back, and be put back again, every two seconds.
+    Jobs that want the same number come due one after the other, in the order of leasing. Otherwise many calls that
+    bridge to one line would all be leased, and put back again, every two seconds.
     """
     line: list[tuple[Job, str, timedelta]] = []
     waiting: dict[str, timedelta] = {}
@@ -329,9 +327,9 @@ def _busy_words(job: Job, number: str) -> str:
 
 
 def _cancellations() -> tuple[type[BaseException], ...]:
-    """What a cancellation looks like.
+    """The exceptions of a cancellation.
 
-    On trio, one that also ends a nursery within (a transport's, while it connects) comes out as a group: let through
-    unnoticed, it would leave the job in `sending`, and in doubt for nothing.
+    On trio, a cancellation that also ends an inner nursery (a transport's, while it connects) is raised as a group.
+    Missing it would leave the job in `sending`, and then in doubt for nothing.
     """
     return (anyio.get_cancelled_exc_class(), BaseExceptionGroup)

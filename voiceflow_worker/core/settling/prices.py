@@ -1,13 +1,13 @@
-"""Prices of calls that have ended, read from the log that 8x8 keeps. No call changes its state by it.
+"""Prices of ended calls, read from the log of 8x8. The states of the calls do not change.
 
-A row is taken for a call by its session alone. Rows come late, and a session's legs one by one: a session with fewer
-rows than its summary has legs is left for later.
+A row is matched to a call by its session alone. Rows come late, and the legs of a session one by one: a session with
+fewer rows than its summary has legs is left for later.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -18,7 +18,7 @@ from anyio import to_thread
 from voiceflow_worker.core.ports import CallLog, Query, Store
 from voiceflow_worker.core.ports.gather import gather
 from voiceflow_worker.core.settling.changes import Changes
-from voiceflow_worker.core.settling.reconcile import MARGIN, PAGE, SPAN, Look
+from voiceflow_worker.core.settling.log_spans import PAGE, Look, range_of, spans
 from voiceflow_worker.errors import JobError
 from voiceflow_worker.model.jobs.call_log import LoggedSession, SessionBook, Window, window_of
 from voiceflow_worker.model.jobs.evidence import charged, session_of
@@ -28,7 +28,7 @@ from voiceflow_worker.model.jobs.policy import CallPolicy
 
 @dataclass(slots=True, kw_only=True)
 class Priced:
-    """What was found: of `looked_at` calls without a price, `priced` have one now. `cost` is what those cost."""
+    """Counts: of `looked_at` calls without a price, `priced` have one now. `cost` is the total by currency."""
 
     looked_at: int = 0
     priced: int = 0
@@ -36,7 +36,7 @@ class Priced:
 
     @property
     def open(self) -> int:
-        """The calls of which the log told no price."""
+        """The calls without a price in the log."""
         return self.looked_at - self.priced
 
     def as_json(self) -> dict[str, object]:
@@ -47,7 +47,7 @@ class Priced:
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """One POST whose price is looked for; `legs` is how many its summary told of."""
+    """One POST whose price is looked for; `legs` is the number of legs in its summary."""
 
     job_id: str
     number: int
@@ -57,7 +57,7 @@ class _Case:
 
 
 class Prices:
-    """Reads the prices of the calls of one queue. Any number may run: the same price again changes nothing."""
+    """Reads the prices of the calls of one queue. Any number may run, because a repeated price changes nothing."""
 
     def __init__(self, store: Store, call_log: CallLog, *, queue: str, policy: CallPolicy) -> None:
         self._store = store
@@ -75,14 +75,15 @@ class Prices:
     ) -> Priced:
         """Read the prices of calls that have ended without one: of a batch, and of calls sent at `since` or later.
 
-        `tell` hears of each log before it is asked for. Raises `CallLogError`: what earlier logs told is kept. Raises
+        `tell` is called before each log is asked for. Raises `CallLogError`, keeping the prices of earlier logs, and
         `StoreError`.
         """
         total = Priced()
-        groups = _spans(await self._cases(batch_id, since))
+        groups = spans(await self._cases(batch_id, since))
         for number, group in enumerate(groups, 1):
-            asked = self._range(group)
-            tell(Look(number=number, count=len(groups), calls=len(group), since=asked.since, until=asked.until))
+            latest = self._store.clock.now() + timedelta(seconds=1)
+            asked = range_of(group, longest_call=self._policy.longest_call, latest=latest)
+            tell(Look.of(asked, number=number, count=len(groups), calls=len(group)))
             log = await self._call_log.logged_calls(since=asked.since, until=asked.until)
             book = await to_thread.run_sync(SessionBook, log.rows)
             for start in range(0, len(group), PAGE):
@@ -100,7 +101,7 @@ class Prices:
         if charge is None:
             return
         apply = partial(charged, number=case.number, session_id=case.session_id, charge=charge)
-        with contextlib.suppress(JobError):  # it was deleted meanwhile
+        with contextlib.suppress(JobError):  # it has been deleted
             await self._changes.change(case.job_id, apply)
             total.priced += 1
             if charge.currency is not None:
@@ -129,20 +130,6 @@ class Prices:
             and (since is None or post.began_at >= since)
         ]
 
-    def _range(self, group: Sequence[_Case]) -> Window:
-        until = max(case.window.until for case in group) + self._policy.longest_call
-        return Window(group[0].window.since - MARGIN, min(until, self._store.clock.now() + timedelta(seconds=1)))
-
 
 def _legs(post: Post) -> int:
     return len(post.outcome.legs) if post.outcome is not None else 0
-
-
-def _spans(cases: Sequence[_Case]) -> list[list[_Case]]:
-    """The cases in groups, each of which a log of about `SPAN` covers, the oldest first."""
-    groups: list[list[_Case]] = []
-    for case in sorted(cases, key=lambda each: each.window.since):
-        if not groups or case.window.until - groups[-1][0].window.since > SPAN:
-            groups.append([])
-        groups[-1].append(case)
-    return groups

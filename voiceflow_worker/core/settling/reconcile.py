@@ -1,8 +1,8 @@
-"""Reconcile: calls in doubt, and calls whose summary never came, against the log that 8x8 keeps.
+"""Reconciliation of calls in doubt, and of calls without a summary, with the log of 8x8.
 
-A row binds only what is unambiguous: one session that fits, that no other POST is known to have, and that no other POST
-of any queue of the store could own. What binds nothing stays in doubt, with the reason. That a row is missing proves
-nothing, unless the policy says so, and then only long after.
+A session of the log is matched to a POST only if that is unambiguous: one session fits, no other POST is known to have
+it, and no other POST of any queue of the store could. A call without a match stays in doubt, with the reason. A missing
+row proves nothing, unless the policy says so, and then only long after the call.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from voiceflow_worker.core.ports.gather import gather
 from voiceflow_worker.core.ports.leader_lease import LeaderLease
 from voiceflow_worker.core.ports.queue_names import QueueNames
 from voiceflow_worker.core.settling.changes import Changes
+from voiceflow_worker.core.settling.log_spans import PAGE, Look, range_of, spans
 from voiceflow_worker.core.settling.sessions import KEPT, Sessions
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.errors import JobError
@@ -44,23 +45,18 @@ from voiceflow_worker.model.numbers.spellings import spellings
 from voiceflow_worker.model.reports.outcome import Outcome
 
 EVERY = timedelta(minutes=3)
-"""The workers of a queue ask for its log no more often than this, all together."""
+"""How often the workers of a queue, all together, ask for its log."""
 PATIENCE = timedelta(minutes=10)
-"""How long a call whose summary is overdue waits for the log: one that cannot be had three times is not waited for."""
-SPAN = timedelta(hours=2)
-"""One log covers about this much at most: an account with 50 calls a second has 360,000 rows in it."""
-MARGIN = timedelta(minutes=1)
-"""How much more is asked for at the beginning: whether 8x8 cuts the range to the second or the minute is not told."""
-PAGE = 500
+"""How long a call whose summary is overdue waits for the log: about three failed requests."""
 MOST = 5000
-"""How many calls of each kind a worker looks at in one turn."""
+"""The most calls of each kind that a worker looks at in one round."""
 
 TURNS = "export-turn"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciled:
-    """What became of the calls that were looked at: each was `placed`, or was not, or stays `open`."""
+    """Counts of the calls that were looked at: each was `placed`, was not, or stays `open`."""
 
     looked_at: int = 0
     placed: int = 0
@@ -68,7 +64,7 @@ class Reconciled:
     open: int = 0
 
     def __add__(self, other: Reconciled) -> Reconciled:
-        """Both together."""
+        """The sums."""
         return Reconciled(
             looked_at=self.looked_at + other.looked_at,
             placed=self.placed + other.placed,
@@ -77,20 +73,9 @@ class Reconciled:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """One log that is about to be asked for, for so many calls; `number` of `count`."""
-
-    number: int
-    count: int
-    calls: int
-    since: datetime
-    until: datetime
-
-
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """One POST that is looked for."""
+    """One POST to look for."""
 
     job: Job
     post: Post
@@ -98,7 +83,7 @@ class _Case:
 
 
 class Reconciler:
-    """Looks for the calls of one queue in the log of 8x8. Any number may run: each change is fenced, and made once."""
+    """Looks for the calls of one queue in the log of 8x8. Any number may run, because each change is fenced."""
 
     def __init__(
         self, store: Store, call_log: CallLog, *, queue: str, policy: CallPolicy, changes: Changes | None = None
@@ -115,26 +100,26 @@ class Reconciler:
         self._turns = 0
 
     async def due(self) -> Reconciled:
-        """Look at calls that are due for a look, in one log, if no worker of the queue did within `EVERY`.
+        """Look at the calls that are due for it, in one log, if no worker of the queue did so within `EVERY`.
 
-        Raises `CallLogError`, having changed nothing: the next turn tries again. Raises `StoreError`.
+        Raises `CallLogError`, having changed nothing, and `StoreError`.
         """
         if not await self._lease.is_free():
             return Reconciled()
         now = self._store.clock.now()
-        groups = _spans(self._cases(await self._overdue(now)))
+        groups = spans(self._cases(await self._overdue(now)))
         # The lease is never given back, and so used up also when the log fails: it is not asked for in a loop.
         if not groups or not await self._lease.take():
             return Reconciled()
-        # One after the other: calls of a time of which there is no log to be had must not keep the others waiting.
+        # In turn: a range whose log cannot be had must not keep the calls of other ranges waiting.
         self._turns += 1
         group = groups[self._turns % len(groups)]
-        return await self._look(group, self._range(group, now))
+        return await self._look(group, self._range(group))
 
     async def everything(self, *, tell: Callable[[Look], None] = lambda _: None) -> Reconciled:
         """Look at every call in doubt, due or not, and at every call whose summary is overdue.
 
-        `tell` hears of each log before it is asked for. Raises `CallLogError`: what earlier logs told is kept. Raises
+        `tell` is called before each log is asked for. Raises `CallLogError`, keeping the results of earlier logs, and
         `StoreError`.
         """
         doubts = await self._all(Query(queue=self._queue, states=frozenset({JobState.IN_DOUBT}), limit=PAGE))
@@ -146,15 +131,13 @@ class Reconciler:
                 limit=PAGE,
             )
         )
-        groups = _spans(self._cases([*doubts, *await self._without_parked_summary(overdue)]))
+        groups = spans(self._cases([*doubts, *await self._without_parked_summary(overdue)]))
         total = Reconciled()
         for number, group in enumerate(groups, 1):
-            asked = self._range(group, self._store.clock.now())
-            tell(Look(number=number, count=len(groups), calls=len(group), since=asked.since, until=asked.until))
+            asked = self._range(group)
+            tell(Look.of(asked, number=number, count=len(groups), calls=len(group)))
             total += await self._look(group, asked)
         return total
-
-    # -- which calls -------------------------------------------------------------------------------------------------
 
     async def _overdue(self, now: datetime) -> list[Job]:
         doubts, overdue = [
@@ -173,7 +156,7 @@ class Reconciler:
         return found
 
     async def _without_parked_summary(self, jobs: Sequence[Job]) -> list[Job]:
-        """Submitted jobs for which no summary waits: one may, if a worker died before it looked."""
+        """Submitted jobs without a parked summary; there may be one if a worker died before it looked."""
         looked: list[Job] = []
 
         async def look(job: Job) -> None:
@@ -187,12 +170,8 @@ class Reconciler:
         skew = self._policy.clock_skew
         return [_Case(job, post, window_of(post, skew=skew)) for job, post in posts if post is not None]
 
-    def _range(self, group: Sequence[_Case], now: datetime) -> Window:
-        # To the end of the longest call: which of a row's times the range is of is not documented.
-        until = max(case.window.until for case in group) + self._policy.longest_call
-        return Window(min(case.window.since for case in group) - MARGIN, min(until, now))
-
-    # -- what the log says of them -----------------------------------------------------------------------------------
+    def _range(self, group: Sequence[_Case]) -> Window:
+        return range_of(group, longest_call=self._policy.longest_call, latest=self._store.clock.now())
 
     async def _look(self, group: Sequence[_Case], asked: Window) -> Reconciled:
         log = await self._call_log.logged_calls(since=asked.since, until=asked.until)
@@ -201,7 +180,7 @@ class Reconciler:
         total = Reconciled()
         for start in range(0, len(group), PAGE):
             page = group[start : start + PAGE]
-            # What other POSTs own is asked for after the log was: a POST that began later has no row in it.
+            # Other POSTs are read after the log: a POST that began later has no row in it.
             matches = [await self._match(case, book) for case in page]
             unnamed = await self._unnamed_summaries(book) if any(match.is_missing for match in matches) else []
             found = [_Found(case, match) for case, match in zip(page, matches, strict=True)]
@@ -219,7 +198,7 @@ class Reconciler:
         now = self._store.clock.now()
         if case.window.since <= now - max(KEPT, self._policy.retention):
             return Match(reason="too long ago to know which other calls the log of 8x8 may mean")
-        # The other POSTs first: one that learns its session after this look is in it without one, and so a rival.
+        # The other POSTs first: one that gets its session after this look is in it without one, and so a rival.
         others = await self._others(case)
         owners = await self._sessions.find([each.session_id for each, _ in looks if each.session_id])
         for session_id, owner in owners.items():
@@ -231,7 +210,7 @@ class Reconciler:
         return await self._at_this_hour(matched(looks, taken={*owners, *named}, rivals=rivals), case, book)
 
     async def _at_this_hour(self, match: Match, case: _Case, book: SessionBook) -> Match:
-        """The match, unless a row is missing that may be there under another hour, as in a log in local time."""
+        """The match, unless a missing row may be in the log at another hour, as in a log in local time."""
         if not match.is_missing or self._policy.missing_means is not MissingMeans.NOT_PLACED:
             return match
         shifted = {each.session_id for each in book.at_another_hour(case.job, case.window)}
@@ -243,7 +222,7 @@ class Reconciler:
         return Match(reason="no row at its hour in the log of 8x8, but one at another hour, whose times may be local")
 
     async def _others(self, case: _Case) -> list[Post]:
-        """All other POSTs of the store with the same source and destination."""
+        """All other POSTs in the store with the same source and destination."""
         names = {self._queue, *await self._queues.known()}
         posts: list[Post] = []
         for name, number in product(sorted(names), spellings(case.job.destination)):
@@ -254,13 +233,11 @@ class Reconciler:
         return posts
 
     async def _unnamed_summaries(self, book: SessionBook) -> list[Outcome | None]:
-        """Summaries that name no call, of sessions that are not in the log: one may be of a call that has no row."""
+        """Parked summaries of sessions that are not in the log: one may be of a call that has no row."""
         if self._policy.missing_means is not MissingMeans.NOT_PLACED:
             return []
         parked = await self._sessions.all_parked()
         return [outcome for session_id, outcome in parked if book.get(session_id) is None]
-
-    # -- what follows ------------------------------------------------------------------------------------------------
 
     async def _conclude_all(
         self, found: Sequence[_Found], log: LoggedCalls, unnamed: Sequence[Outcome | None]
@@ -268,7 +245,7 @@ class Reconciler:
         results: list[Reconciled] = []
 
         async def conclude(each: _Found) -> None:
-            with contextlib.suppress(JobError):  # it was deleted meanwhile
+            with contextlib.suppress(JobError):  # it has been deleted
                 results.append(_counted(await self._conclude(each, log, unnamed), each.case.post.number))
 
         await gather(*(partial(conclude, each) for each in found))
@@ -302,7 +279,7 @@ class Reconciler:
 
     async def _place(self, case: _Case, session: LoggedSession, session_id: str) -> Job:
         now = self._store.clock.now()
-        # A summary that waits for the session tells more than its rows do: the error code, for one.
+        # A parked summary of the session has more than its rows: the error code, for one.
         is_parked = bool(await self._sessions.parked([session_id]))
         apply = partial(
             found_placed,
@@ -317,7 +294,7 @@ class Reconciler:
         return await self._settler.apply_parked(changed.new) if is_parked else changed.new
 
     async def _move(self, found: Job, step: Callable[[Job], Job]) -> Job:
-        """Move a job unless somebody else did since it was found: what was concluded may no longer hold."""
+        """Move a job, unless another writer has moved it since it was found: the conclusion may no longer hold."""
         changed = await self._changes.change(
             found.id, lambda job: step(job) if job.revision == found.revision else job, base=found
         )
@@ -331,7 +308,7 @@ class _Found:
 
 
 def _may_be_of(summary: Outcome | None, window: Window) -> bool:
-    """Whether a parked summary may tell of a call of this time; one that cannot be read may."""
+    """Whether a parked summary may be of a call of this time; one that cannot be read may."""
     return summary is None or summary.started_at is None or window.holds(summary.started_at)
 
 
@@ -342,13 +319,3 @@ def _counted(job: Job, number: int) -> Reconciled:
     if post is not None and post.was_placed:
         return Reconciled(looked_at=1, placed=1)
     return Reconciled(looked_at=1, not_placed=1)
-
-
-def _spans(cases: Sequence[_Case]) -> list[list[_Case]]:
-    """The cases in groups, each of which a log of about `SPAN` covers, the oldest first."""
-    groups: list[list[_Case]] = []
-    for case in sorted(cases, key=lambda each: each.window.since):
-        if not groups or case.window.until - groups[-1][0].window.since > SPAN:
-            groups.append([])
-        groups[-1].append(case)
-    return groups

@@ -281,6 +281,10 @@ class Job:
         """The session of the newest POST that 8x8 gave one."""
         return next((post.session_id for post in reversed(self.posts) if post.session_id), None)
 
+    def request_id(self, number: int) -> str:
+        """The `clientRequestId` of the POST with this number."""
+        return f"{self.id}.{number}"
+
     def post(self, number: int) -> Post | None:
         """The POST with this number, if it is recorded."""
         return next((post for post in reversed(self.posts) if post.number == number), None)

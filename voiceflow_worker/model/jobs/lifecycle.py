@@ -99,7 +99,7 @@ def begin(
     valid_until = valid_until.replace(microsecond=valid_until.microsecond // 1000 * 1000)
     post = Post(
         number=number,
-        client_request_id=f"{job.id}.{number}",
+        client_request_id=job.request_id(number),
         began_at=at,
         valid_until=valid_until,
         redial=job.redials,

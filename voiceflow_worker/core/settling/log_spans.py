@@ -1,0 +1,59 @@
+"""Spans of the log of 8x8: which ranges of it are asked for, for which calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol, TypeVar
+
+from voiceflow_worker.model.jobs.call_log import Window
+
+SPAN = timedelta(hours=2)
+"""The most that one log covers, about: an account with 50 calls a second has 360,000 rows in it."""
+MARGIN = timedelta(minutes=1)
+"""Added in front of each range: 8x8 does not document whether it cuts the range to the second or to the minute."""
+PAGE = 500
+
+
+class _Case(Protocol):
+    @property
+    def window(self) -> Window: ...
+
+
+Case = TypeVar("Case", bound=_Case)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """One log that is about to be asked for, for so many calls; `number` of `count`."""
+
+    number: int
+    count: int
+    calls: int
+    since: datetime
+    until: datetime
+
+    @classmethod
+    def of(cls, asked: Window, *, number: int, count: int, calls: int) -> Look:
+        """A look at this range."""
+        return cls(number=number, count=count, calls=calls, since=asked.since, until=asked.until)
+
+
+def spans(cases: Sequence[Case]) -> list[list[Case]]:
+    """The cases in groups, each of which a log of about `SPAN` covers, the oldest first."""
+    groups: list[list[Case]] = []
+    for case in sorted(cases, key=lambda each: each.window.since):
+        if not groups or case.window.until - groups[-1][0].window.since > SPAN:
+            groups.append([])
+        groups[-1].append(case)
+    return groups
+
+
+def range_of(group: Sequence[_Case], *, longest_call: timedelta, latest: datetime) -> Window:
+    """The range of the log that has the rows of a group, up to `latest`.
+
+    To the end of the longest call: 8x8 does not document which of a row's times the range is of.
+    """
+    until = max(case.window.until for case in group) + longest_call
+    return Window(min(case.window.since for case in group) - MARGIN, min(until, latest))
