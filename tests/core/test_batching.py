@@ -95,7 +95,7 @@ def test_those_who_share_a_trip_that_was_cut_short_are_told_to_ask_again() -> No
         trips.open = anyio.Event()
         await trips.begun.wait()
         leader.cancel()
-        with pytest.raises(StoreUnavailableError, match="ask again"):
+        with pytest.raises(StoreUnavailableError, match="try again"):
             await asyncio.wait_for(follower, 10)
         assert await first == 0
 

@@ -9,7 +9,7 @@ from datetime import datetime
 import anyio
 
 from voiceflow_worker.core.ports import Placement
-from voiceflow_worker.model.reports.verdict import NotSentCause, PostProgress, Verdict, VerdictKind
+from voiceflow_worker.model.reports.verdict import PostProgress, Verdict, VerdictKind
 
 Answer = Verdict | Exception
 
@@ -40,9 +40,6 @@ class ScriptedVoice:
 
     async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:
         progress.may_have_left = True
-        if placement.valid_until <= now:
-            progress.may_have_left = False
-            return Verdict(kind=VerdictKind.NOT_SENT, cause=NotSentCause.TOO_LATE, message="too late")
         self.placed.append((now, placement))
         await anyio.lowlevel.checkpoint()
         answer = self._next(placement)

@@ -1,4 +1,4 @@
-"""What of a worker is seldom changed."""
+"""Options of a worker."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from voiceflow_worker.model.jobs.policy import CallPolicy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOptions:
-    """What is seldom changed.
+    """Less common options of a worker.
 
-    `lease`: how long a job may be held before others may take it up; it must outlast a POST. `shutdown_grace`: how long
+    `lease`: how long a worker holds a job before others may take it; it must outlast a POST. `shutdown_grace`: how long
     a stopping worker lets calls in flight finish. `batch_id`: send only this batch.
     """
 

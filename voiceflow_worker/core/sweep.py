@@ -1,4 +1,4 @@
-"""Sweep: what is overdue moves on, and what was kept long enough is deleted."""
+"""The sweep: moves overdue jobs on, and deletes what has been kept for its retention."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 
 PAGE = 100
-"""Jobs moved or deleted in one step: the store serves nobody else for some milliseconds."""
+"""The most jobs moved or deleted in one step: it blocks the store for some milliseconds."""
 BATCHES = 100
-"""Cancelled batches looked at in one pass."""
+"""The most cancelled batches in one pass."""
 _QUEUED = frozenset({JobState.QUEUED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swept:
-    """What one sweep moved."""
+    """Counts of the jobs that one sweep moved."""
 
     requeued: int = 0
     doubted: int = 0
@@ -41,9 +41,10 @@ class Swept:
 
 @dataclass(slots=True)
 class _Pass:
-    """One pass: `again` once a page was full and mostly its own, so that another pass has something to do.
+    """One pass over all kinds of overdue jobs.
 
-    Where others moved most of a page, they are sweeping too, and have the rest.
+    `again`: a page was full, and this sweep moved most of it. Where other sweepers moved most of a page, they also do
+    the rest.
     """
 
     again: bool = False
@@ -54,10 +55,10 @@ class _Pass:
 
 
 class Sweeper:
-    """Moves overdue jobs of one queue. Any number of sweepers may run: each move is fenced, and made once.
+    """Moves overdue jobs of one queue. Any number of sweepers may run, because each move is fenced.
 
-    `log_patience` is for one beside whom a `Reconciler` looks into the log of 8x8: that has the jobs in doubt to
-    itself, and so long for jobs whose summary is overdue. Without it nobody looks, and the sweep decides at once.
+    `log_patience` is set when a `Reconciler` looks into the log of 8x8: jobs in doubt are then left to it, and jobs
+    with an overdue summary for that time. Without it the sweep decides at once.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class Sweeper:
         self._parked_page = ""
 
     async def sweep(self) -> Swept:
-        """Move everything that is overdue now, a page of each kind at a time, until nothing is left."""
+        """Move all overdue jobs, a page of each kind at a time."""
         self._parked_page = await self._settler.apply_all_parked(after=self._parked_page)
         swept = Swept()
         while True:
@@ -91,7 +92,7 @@ class Sweeper:
         return swept
 
     async def prune(self) -> int:
-        """Delete jobs that ended longer ago than the retention, old events, gates and records; says how many jobs."""
+        """Delete jobs that ended before the retention, old events, gates and records; gives the number of jobs."""
         now = self._store.clock.now()
         deleted = 0
         for state in FINAL_STATES:
@@ -112,7 +113,7 @@ class Sweeper:
             old = await self._overdue(state, now)
             if not old:
                 return deleted
-            # Before they go: a sweep that dies between the two must not leave calls that seem to be forgotten.
+            # Before the deletion: a sweep that dies between the two must not leave calls that look lost.
             await remember_pruned(self._store, old, now=now, policy=self._policy)
             gone = sum(await self._store.jobs.delete(old, keep_keys_until=now + self._policy.key_retention))
             deleted += gone
@@ -147,12 +148,12 @@ class Sweeper:
         )
 
     async def _move(self, one: _Pass, jobs: Sequence[Job], step: Callable[[Job], Job]) -> int:
-        """Move jobs together; one that is no longer as it was found is left to who moved it."""
+        """Move jobs in one commit, except those that another writer has moved since."""
         moved = await self._changes.change_all(jobs, step) if jobs else 0
         return one.note(found=len(jobs), moved=moved)
 
     async def _give_up_waiting(self, one: _Pass, silent: Sequence[Job], now: datetime) -> int:
-        # A summary without clientRequestId may wait under the session's id, if a worker died before it looked.
+        # A summary may be parked under the session's id, if a worker died before it looked.
         looked = [await self._settler.apply_parked(job) for job in silent]
         left = [job for job in looked if job.state is JobState.SUBMITTED]
         moved = await self._move(_Pass(), left, lambda job: lifecycle.give_up_waiting(job, at=now, policy=self._policy))
@@ -160,7 +161,7 @@ class Sweeper:
         return moved
 
     async def _expire(self, one: _Pass, now: datetime) -> int:
-        """End queued jobs whose validity has passed, whatever gate they stand behind."""
+        """End queued jobs whose validity has passed, also behind a closed gate."""
         late = await self._store.jobs.find(
             Query(queue=self._queue, states=_QUEUED, valid_before=now, order=Order.ANY, limit=PAGE)
         )

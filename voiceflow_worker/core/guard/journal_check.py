@@ -1,4 +1,4 @@
-"""What the journal files of a host say about a store: whether it has forgotten calls that were sent."""
+"""Comparison of the journal files of a host with a store, which finds sent calls that the store has lost."""
 
 from __future__ import annotations
 
@@ -19,23 +19,22 @@ PAGE = 200
 
 @dataclass(frozen=True, slots=True)
 class JournalledCall:
-    """One job as a journal file tells it; after `pruned_from` the store may have deleted it in good order."""
+    """One job as it is in a journal file; after `pruned_from` the sweep may have deleted it."""
 
     job: Job
     pruned_from: datetime
 
     @classmethod
     def of(cls, job: Job, *, retention: timedelta) -> JournalledCall:
-        """A job ends after its POST began, and is kept for the retention from then on."""
+        """The call of a job: a job ends after its POST began, and is kept for the retention after its end."""
         return cls(job, job.posts[-1].began_at + retention)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalCheck:
-    """What the journal files of this host say about a store.
+    """The result of a comparison: how many `files` and `calls` were read, and the calls that the store has lost.
 
-    `files` read, `calls` that they tell of, and the `forgotten` ones among them; `set_back` is whether the store is
-    known to have had any of these.
+    `set_back`: the store is known to have had one of the lost calls.
     """
 
     files: int
@@ -45,7 +44,7 @@ class JournalCheck:
 
 
 async def check_journals(store: Store, witness: Witness, *, queue: str, policy: CallPolicy) -> JournalCheck:
-    """Compare every journal file of this host with the store, changing nothing."""
+    """Compare all journal files of this host with the store, changing nothing."""
     now = store.clock.now()
     files = await witness.files(queue)
     kept: set[str] = set()
@@ -55,30 +54,30 @@ async def check_journals(store: Store, witness: Witness, *, queue: str, policy: 
         retention = min(file.retention, policy.retention)
         if file.kept is not None:
             known = await forgotten_of(store, [JournalledCall.of(file.kept, retention=retention)], now=now)
-            kept |= {told.job.id for told, _ in known}
-        told = [JournalledCall.of(job, retention=retention) for job in await witness.entries(queue, file.name)]
-        calls |= {each.job.id for each in told}
-        for start in range(0, len(told), PAGE):
-            found = await forgotten_of(store, told[start : start + PAGE], now=now)
+            kept |= {each.job.id for each, _ in known}
+        entries = [JournalledCall.of(job, retention=retention) for job in await witness.entries(queue, file.name)]
+        calls |= {each.job.id for each in entries}
+        for start in range(0, len(entries), PAGE):
+            found = await forgotten_of(store, entries[start : start + PAGE], now=now)
             forgotten |= {each.job.id: each.job for each, _ in found}
-    # A file whose worker is just writing is ahead of the store by what is on its way: that alone means nothing.
+    # The file of a worker that is writing is ahead of the store: that alone proves nothing.
     return JournalCheck(
         files=len(files), calls=len(calls), forgotten=tuple(forgotten.values()) if kept else (), set_back=bool(kept)
     )
 
 
 async def forgotten_of(
-    store: Store, told: Sequence[JournalledCall], *, now: datetime
+    store: Store, calls: Sequence[JournalledCall], *, now: datetime
 ) -> list[tuple[JournalledCall, Job | None]]:
-    """Those of which the store knows less than it is told, with what it has of them."""
-    stored = await read_each(store.jobs, [each.job.id for each in told])
+    """The calls of which the store knows less than the journal, each with the job in the store."""
+    stored = await read_each(store.jobs, [each.job.id for each in calls])
     found: list[tuple[JournalledCall, Job | None]] = []
-    for each in told:
+    for each in calls:
         job = stored.jobs.get(each.job.id)
         if each.job.id in stored.unreadable:
-            continue  # a newer version went on with it: it was not forgotten
+            continue  # a newer version has moved it: it is not lost
         if now < each.pruned_from if job is None else is_forgotten(each.job, job):
             found.append((each, job))
-    # Whoever ended a job decided when it goes, which may be sooner than this process would have let it go.
+    # The process that ended a job set its retention, which may be shorter than this process's own.
     pruned = await known_as_pruned(store, [each.job for each, job in found if job is None], now=now)
     return [(each, job) for each, job in found if each.job.id not in pruned]

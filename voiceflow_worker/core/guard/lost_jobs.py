@@ -1,4 +1,4 @@
-"""Losses: jobs that a store has dropped although nobody deleted them, and how people learn of them."""
+"""Lost jobs: jobs that the server of a store has dropped without an order, and their report in the log."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from voiceflow_worker.model.jobs.job import JobState
 _log = structlog.get_logger("voiceflow.losses")
 
 SHOWN = 20
-"""Ids in one line of a log or a message."""
+"""The most ids in one log line or message."""
 UNDER_WAY = frozenset({JobState.SENDING, JobState.SUBMITTED, JobState.IN_DOUBT})
 """States of calls that may have been placed."""
 
@@ -31,12 +31,12 @@ class Losses:
 
     @property
     def total(self) -> int:
-        """All jobs that were lost."""
+        """The number of lost jobs."""
         return sum(self.counts.values())
 
     @property
     def under_way(self) -> int:
-        """Those of them that may have been called: nobody can follow these calls any more."""
+        """The number of lost jobs that may have been called: these calls can no longer be followed."""
         return sum(count for state, count in self.counts.items() if state in UNDER_WAY)
 
 
@@ -45,17 +45,17 @@ class Lossy(Protocol):
     """A store whose server may drop single jobs, such as a Redis that evicts keys when its memory is full."""
 
     async def losses(self, queue: str) -> Losses:
-        """The jobs of a queue that were found to be gone."""
+        """The lost jobs of a queue."""
         ...
 
 
 async def read_losses(store: Store, queue: str) -> Losses:
-    """The losses of a queue; none for a store that drops nothing."""
+    """The lost jobs of a queue; none for a store that drops nothing."""
     return await store.losses(queue) if isinstance(store, Lossy) else Losses()
 
 
 def in_words(losses: Losses) -> str:
-    """Such as `3 queued, 1 sending: default.01J…, …`."""
+    """The losses as a clause: `3 queued, 1 sending: default.01J…, …`."""
     counts = ", ".join(
         f"{count} {'in an unknown state' if state is None else state.value}" for state, count in losses.counts.items()
     )
@@ -64,7 +64,7 @@ def in_words(losses: Losses) -> str:
 
 
 class LossWatch:
-    """Logs the losses of one queue when there are new ones."""
+    """Logs new losses of one queue."""
 
     def __init__(self, store: Store, queue: str) -> None:
         self._store = store
@@ -72,7 +72,7 @@ class LossWatch:
         self._known = 0
 
     async def look(self) -> None:
-        """Log what was lost since the last look. Raises StoreError."""
+        """Log the jobs lost since the last look. Raises StoreError."""
         found = await read_losses(self._store, self._queue)
         known, self._known = self._known, found.total
         if found.total <= known:

@@ -1,8 +1,8 @@
-"""The rollback guard: a store that was set back has forgotten POSTs, and the workers' own journal files have not.
+"""The rollback guard: finds a store that was set back to an older state, by the workers' own journal files.
 
-Each worker writes a job into a file of its own before its POST leaves, beside the journal entry in the store. The
-newest of these jobs is asked of the store again and again: POST numbers only grow, so a store that knows less than it
-once took was set back. The queue is then held, and what was forgotten is put in doubt.
+Each worker writes a job to a file of its own before its POST leaves, beside the journal entry in the store. The store
+is asked for the newest of these jobs again and again: POST numbers only grow, so a store that knows less than it has
+taken was set back. The queue is then held, and the lost calls are put in doubt.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ HELD = (
     "`voiceflow reconcile`, settle what stays in doubt, then `voiceflow resume`"
 )
 OTHERS_FIRST = timedelta(seconds=2)
-"""How long a worker sends nothing after the server was restarted or replaced: a worker that finds that it was set back
-may be another one, and needs this long to connect, to look, and to hold the queue."""
+"""How long a worker sends nothing after the server was restarted or replaced: if the store was set back, another worker
+may be the one that can see it, and needs this long to connect, to look, and to hold the queue."""
 LOOK_EVERY = 0.5
 LEAST_KEPT = timedelta(days=7)
 """Journal files are kept as long as jobs are, and at least this long."""
 
 
 class RollbackGuard:
-    """Keeps the journal file of one worker, and looks whether the store still knows what it took."""
+    """Writes the journal file of one worker, and checks that the store still has the calls that it took."""
 
     def __init__(
         self,
@@ -75,9 +75,9 @@ class RollbackGuard:
         self._recovering = anyio.Lock()
 
     async def begin(self) -> None:
-        """Begin this worker's file, after a look at those of all workers of this host.
+        """Begin this worker's file, and check the files of all workers of this host.
 
-        Raises `SettingsError` where no file can be written or read, and `StoreError`.
+        Raises `SettingsError` where files cannot be written or read, and `StoreError`.
         """
         now = self._clock.now()
         self._file = await self._witness.begin(self._queue, self._worker_id, retention=self._policy.retention)
@@ -88,23 +88,23 @@ class RollbackGuard:
             if file.kept is not None
         ]
         await self._notice()
-        self._newest = max(kept, key=lambda told: told.job.posts[-1].began_at, default=None)
+        self._newest = max(kept, key=lambda each: each.job.posts[-1].began_at, default=None)
         await self._check(kept)
 
     def close(self) -> None:
-        """The worker has ended: others may look after its file."""
+        """End this worker's file: other workers may prune it."""
         if self._file is not None:
             self._file.close()
 
     async def append(self, jobs: Sequence[Job]) -> None:
-        """Write jobs whose POST is about to leave into this worker's file, durably. Raises `StoreReadOnlyError`."""
+        """Write jobs whose POST is about to leave to this worker's file, durably. Raises `StoreReadOnlyError`."""
         if self._file is None:
             raise RuntimeError("the journal file was not begun")
         self._appended = jobs
         await self._file.append(jobs)
 
     def judge(self, kept: Sequence[bool]) -> None:
-        """Tell which of the jobs appended last the store took."""
+        """Record which of the jobs appended last the store took."""
         if self._file is None:
             raise RuntimeError("the journal file was not begun")
         self._file.judge(kept)
@@ -113,10 +113,10 @@ class RollbackGuard:
             self._newest = JournalledCall.of(newest, retention=self._policy.retention)
 
     async def vet(self) -> bool:
-        """Whether jobs that were just leased may be sent: the store that gave them has not been set back.
+        """Whether jobs that were just leased may be sent, because the store was not set back.
 
-        If it has, the queue is held and put right before this returns. After a restart of the server this waits, so
-        that a worker that knows more can hold the queue first. Raises `StoreError`.
+        If it was, the queue is held and the store restored before this returns. After a restart of the server this
+        waits, so that another worker that sees a loss can hold the queue first. Raises `StoreError`.
         """
         if not await self._look():
             return False
@@ -149,11 +149,11 @@ class RollbackGuard:
             await self._clock.sleep(wait)
 
     async def recall(self, job: Job) -> bool:
-        """A verdict found no POST of `job`, which was sent: whether the store was set back, and has been put right."""
+        """Whether the store was set back, and is restored now, after a verdict found no POST of the sent `job`."""
         return await self._check([JournalledCall.of(job, retention=self._policy.retention)])
 
     async def _look(self) -> bool:
-        """Whether the store still knows what it took; whether it was restarted is found out by the way."""
+        """Whether the store still has the newest call; notices a restart of the server at the same time."""
         known = True
 
         async def check() -> None:
@@ -171,28 +171,26 @@ class RollbackGuard:
             self._quiet_until = self._clock.monotonic() + OTHERS_FIRST.total_seconds()
         self._incarnation = current
 
-    async def _check(self, told: Sequence[JournalledCall]) -> bool:
-        if not await forgotten_of(self._store, told, now=self._clock.now()):
+    async def _check(self, calls: Sequence[JournalledCall]) -> bool:
+        if not await forgotten_of(self._store, calls, now=self._clock.now()):
             return False
         async with self._recovering:
-            # Asked again: whoever was here before may have put it right.
-            if await forgotten_of(self._store, told, now=self._clock.now()):
+            # Checked again: another task may have restored the store.
+            if await forgotten_of(self._store, calls, now=self._clock.now()):
                 await self._recover()
         return True
 
     async def _recover(self) -> None:
-        """Hold the queue first, then make the store know what the files of this host know."""
+        """Hold the queue, then restore the lost calls from the files of this host."""
         gate = await self._holds.order(self._holds.close(Hold(reason=HELD, until_opened=True)))
         _log.error("the store was set back: the queue is held", queue=self._queue, held_until=gate)
         known, unknown = 0, 0
         for file in await self._witness.files(self._queue):
             retention = min(file.retention, self._policy.retention)
-            told = [
-                JournalledCall.of(job, retention=retention)
-                for job in await self._witness.entries(self._queue, file.name)
-            ]
-            for start in range(0, len(told), PAGE):
-                found = await forgotten_of(self._store, told[start : start + PAGE], now=self._clock.now())
+            entries = await self._witness.entries(self._queue, file.name)
+            for start in range(0, len(entries), PAGE):
+                calls = [JournalledCall.of(job, retention=retention) for job in entries[start : start + PAGE]]
+                found = await forgotten_of(self._store, calls, now=self._clock.now())
                 gone = [each.job for each, job in found if job is None]
                 await self._make_again(gone)
                 await gather(*(partial(self._remember, each.job) for each, job in found if job is not None))
@@ -211,7 +209,7 @@ class RollbackGuard:
         keys = [job.unique_key for job in jobs if job.unique_key is not None]
         owners = await self._store.jobs.owners(self._queue, keys, now=now)
         others = {job.id: owner for job in jobs if job.unique_key and (owner := owners.get(job.unique_key)) is not None}
-        # The same call may have been enqueued again meanwhile. It keeps its key, and is not sent: this one may have
+        # The same call may have been enqueued again since. It keeps its key and is not sent, because this one may have
         # been.
         for job_id, owner in others.items():
             with contextlib.suppress(JobError):
@@ -231,7 +229,7 @@ class RollbackGuard:
 
 @asynccontextmanager
 async def at_work(guard: RollbackGuard | None) -> AsyncGenerator[None]:
-    """For the length of the block a worker is at work, if it has a guard. Raises what `begin` raises."""
+    """Run the block with the guard begun, if there is one. Raises what `begin` raises."""
     if guard is None:
         yield
         return

@@ -28,7 +28,7 @@ class OddNumber:
 
     @property
     def is_usable(self) -> bool:
-        """Whether calls may show it for now."""
+        """Whether calls may still show it."""
         return self.status.casefold() == "expiring"
 
     def in_words(self) -> str:

@@ -1,4 +1,4 @@
-"""Waiting for the outcomes of single calls: many waiters in one process share each look at the store."""
+"""Waiting for the outcomes of single calls; the waiters of one process share each look at the store."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from voiceflow_worker.model.jobs.job import Job, JobState
 
 LOOK_EVERY = timedelta(milliseconds=200)
 LOOKING_SHARE = 0.2
-"""Looking takes at most this part of the time: with many thousands of waiters the looks come further apart."""
+"""The most of the time that looking may take: with many thousands of waiters looks are less frequent."""
 LOOK_LIMIT = 2.0
-"""Seconds after which a look that does not come back counts as a store that is away: so late may a time-out be."""
+"""Seconds after which a look without an answer is given up as if the store were away: a time-out may be so late."""
 
 _log = structlog.get_logger("voiceflow.outcomes")
 
@@ -43,7 +43,7 @@ class _Waiter:
 
 
 class OutcomeWatch:
-    """Waits for calls of one store to end. There is no task of its own: one waiter looks for all, then the next."""
+    """Waits for calls of one store to end. There is no background task: one waiter looks for all, then the next."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -77,7 +77,7 @@ class OutcomeWatch:
         try:
             while True:
                 began = clock.monotonic()
-                # A look that was begun for all is not cut short by the one waiter who goes.
+                # Shielded: a look for all waiters must not end because one of them is cancelled.
                 with anyio.move_on_after(LOOK_LIMIT, shield=True):
                     await self._look()
                 now = clock.monotonic()
@@ -97,7 +97,7 @@ class OutcomeWatch:
         except StoreUnavailableError as error:
             _log.debug("the store is away; waiting goes on", waiters=len(waiting), error=str(error))
             return
-        except Exception as error:  # noqa: BLE001 - waiting does not mend it: it belongs to all of them
+        except Exception as error:  # noqa: BLE001 - waiting does not help: all waiters get it
             for each in waiting:
                 each.end(error=error)
             return
@@ -119,7 +119,7 @@ class OutcomeWatch:
                 each.end(error=OutcomeTimeoutError(each.job_id, state=state, waited=each.timeout))
 
     def _hand_on(self) -> None:
-        """Wake the first of those who still wait: it leads next."""
+        """Wake the first waiter: it leads next."""
         if self._is_led:
             return
         for each in self._waiting:

@@ -1,4 +1,4 @@
-"""Drain: whether anything is left that this run should still do, and what is left behind and why."""
+"""Drained queues: whether a run has anything left to do, and the jobs that it leaves."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource
 
 SOON = timedelta(seconds=15)
-"""What is due this soon is waited for: retries after a refused connection, and numbers that are busy."""
+"""A drain waits for jobs that are due this soon: retries after a refused connection, and busy numbers."""
 
 SHORT_HOLD = timedelta(minutes=5)
-"""A hold that ends by itself this soon is waited for (a 429 says when to come back)."""
+"""A drain waits for a hold that ends by itself this soon, such as after a 429."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainResult:
-    """What a drained queue still holds. `held` counts due jobs behind closed gates, and `holds` says which gates."""
+    """The jobs left in a drained queue. `held` counts due jobs behind closed gates, `holds` are these gates."""
 
     later: int
     held: int
@@ -35,7 +35,7 @@ class DrainResult:
 
 
 class DrainCheck:
-    """Looks whether a queue, or one batch of it, is drained."""
+    """Checks whether a queue, or one batch of it, is drained."""
 
     def __init__(self, store: Store, *, queue: str, batch_id: str | None, policy: CallPolicy) -> None:
         self._store = store
@@ -45,7 +45,7 @@ class DrainCheck:
         self._heartbeats = Heartbeats(store)
 
     async def is_done(self) -> bool:
-        """Nothing is due (or soon), leased or sending; and no summary is awaited that a receiver could take."""
+        """Whether nothing is due (or soon), leased or sending, and no receiver awaits a summary."""
         counts = await self._store.jobs.count(self._queue, batch_id=self._batch_id)
         if counts[JobState.LEASED] or counts[JobState.SENDING]:
             return False
@@ -61,7 +61,7 @@ class DrainCheck:
         return not (awaited and await self._heartbeats.has_receiver())
 
     async def result(self) -> DrainResult:
-        """What is left now."""
+        """The jobs that are left now."""
         now = self._store.clock.now()
         counts = await self._store.jobs.count(self._queue, batch_id=self._batch_id)
         closed = await self._closed(now)
@@ -75,7 +75,7 @@ class DrainCheck:
         )
 
     async def _closed(self, now: datetime) -> list[Gate]:
-        # A cancelled batch holds nothing back: the sweep ends its jobs, and that is waited for.
+        # A cancelled batch is not a hold: the drain waits until the sweep has ended its jobs.
         gates = await self._store.control.gates(self._queue)
         return [gate for gate in gates if gate.state is GateState.HELD and gate.is_closed(at=now)]
 
@@ -84,7 +84,7 @@ class DrainCheck:
         return counts[JobState.QUEUED]
 
     async def _held(self, closed: list[Gate], by: datetime) -> int:
-        """How many due jobs stand behind closed gates."""
+        """The number of due jobs behind closed gates."""
         if any(gate.scope is GateScope.QUEUE for gate in closed):
             return await self._due(by)
         held = 0
@@ -96,5 +96,5 @@ class DrainCheck:
 
 
 def _soon(closed: list[Gate], now: datetime) -> datetime:
-    """By when a job must be due to be waited for, or to count as held: what a 429 put off is due when its hold ends."""
+    """The time up to which due jobs are waited for, or count as held: after a 429 jobs are due when the hold ends."""
     return max([now, *(gate.until for gate in closed if gate.until is not None)]) + SOON

@@ -1,4 +1,4 @@
-"""A closed gate in words, for the command line and for pages alike."""
+"""Closed gates as text, for the command line and for pages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from voiceflow_worker.model.text.moment import in_words
 
 
 def gate_in_words(gate: Gate) -> str:
-    """A closed gate for people, without its reason."""
+    """A closed gate as a clause, without its reason."""
     if gate.state is GateState.CANCELLED:
         return f"{gate.scope.value} {gate.name} is cancelled"
     end = f"until {in_words(gate.until)}" if gate.until else "until somebody resumes it"

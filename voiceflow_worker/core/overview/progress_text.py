@@ -1,4 +1,4 @@
-"""What was heard of a call beside its summary, for scripts and for people."""
+"""The progress of a call, as JSON and as text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from voiceflow_worker.model.records.call_json import rfc3339
 
 
 def progress_as_json(heard: Heard) -> dict[str, object]:
-    """The states of a call's legs and its recordings, as they stand beside the call."""
+    """The states of a call's legs and its recordings."""
     return {
         "progress": [{**asdict(state), "at": rfc3339(state.at)} for state in heard.states],
         "recordings": [{**asdict(each), "at": rfc3339(each.at)} for each in heard.recordings],
@@ -19,7 +19,7 @@ def progress_as_json(heard: Heard) -> dict[str, object]:
 
 
 def progress_in_words(heard: Heard) -> Iterator[tuple[datetime, str]]:
-    """A line for each, with its time."""
+    """A line for each state and recording, with its time."""
     for state in heard.states:
         yield state.at, _state(state)
     for recording in heard.recordings:
@@ -36,4 +36,4 @@ def _recording(recording: Recording) -> str:
     name = f" {recording.recording_id}" if recording.recording_id else ""
     seconds = f", {recording.seconds:.0f} s" if recording.seconds is not None else ""
     place = f", at {recording.file_path}" if recording.file_path else ""
-    return f"recording{name}: {recording.status or 'no state told'}{seconds}{place}"
+    return f"recording{name}: {recording.status or 'no state given'}{seconds}{place}"

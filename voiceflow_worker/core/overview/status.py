@@ -1,4 +1,4 @@
-"""Where a queue stands, for people and dashboards."""
+"""The status of a queue, for people and dashboards."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from voiceflow_worker.model.records.call_json import rfc3339
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueStatus:
-    """Jobs per state, what is due, the rate that is set and the rate of the last seconds (calls per second)."""
+    """Jobs by state, due jobs, the rate limit and the rate of the last seconds (calls per second)."""
 
     queue: str
     states: Mapping[JobState, int]
@@ -34,7 +34,7 @@ class QueueStatus:
 
     @property
     def doubts(self) -> int:
-        """Calls in doubt: somebody should look."""
+        """The number of calls in doubt, which need a person or evidence."""
         return self.states[JobState.IN_DOUBT]
 
     @property

@@ -1,4 +1,4 @@
-"""One call in words: how it ended, and all that happened to it. For the command line and for pages alike."""
+"""The story of one call as text, for the command line and for pages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from voiceflow_worker.model.text.printable import printable_line
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """Something that happened to a call: a line that says it, and lines that say more of it."""
+    """Something that happened to a call: a line, and further lines with details."""
 
     at: datetime
     line: str
@@ -26,14 +26,14 @@ class Happening:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """All that is known of a call: where it stands, what it is, and what happened to it, in order."""
+    """The story of a call: its state, facts about it, and what happened to it, in order."""
 
     standing: str
     facts: tuple[str, ...]
     happenings: tuple[Happening, ...]
 
     def lines(self) -> Iterator[str]:
-        """The story line by line, as it is told in a terminal; texts of strangers are made harmless."""
+        """The story line by line for a terminal; control characters in foreign texts are escaped."""
         yield printable_line(self.standing)
         yield from (f"  {printable_line(fact)}" for fact in self.facts)
         for each in self.happenings:
@@ -42,7 +42,7 @@ class Story:
 
 
 def ending(job: Job) -> str:
-    """How the call ended, in a few words; empty while nobody knows."""
+    """How the call ended, in a few words; empty while that is not known."""
     outcome = job.outcome
     if outcome is None:
         return ""
@@ -52,13 +52,13 @@ def ending(job: Job) -> str:
 
 
 def one_line(job: Job) -> str:
-    """The call after something was done to it."""
+    """The call and its state in one line."""
     reason = f": {job.reason}" if job.reason else ""
     return printable_line(f"{job.id} to {job.destination} is {job.state.value}{reason}")
 
 
 def story(job: Job, *, at: datetime, heard: Heard | None = None) -> Story:
-    """All that is known of a call at this time, and was heard of it."""
+    """The story of a call at this time, with its progress."""
     happenings = [Happening(job.created_at, "enqueued")]
     for post in job.posts:
         line, *more = _post(post, destination=job.destination, unanswered=_unanswered(job, post, at=at))
@@ -103,7 +103,7 @@ _OVERDUE = {
 
 
 def _unanswered(job: Job, post: Post, *, at: datetime) -> str:
-    """What to say of a POST without a verdict: only a worker that still holds the call may yet hear an answer."""
+    """The text for a POST without a verdict: only a worker that still holds the call can get an answer."""
     if job.state is JobState.SENDING and post == job.last_post:
         return "no answer yet" if at < job.due_at else "no answer while its worker held it"
     return "no answer was heard"

@@ -1,4 +1,4 @@
-"""Reasons for which queued calls wait, counted for people who ask why nothing rings."""
+"""Counts of queued calls by the reason why they wait."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from voiceflow_worker.model.jobs.gate import Gate, GateScope
 from voiceflow_worker.model.jobs.job import Job, JobState
 
 MOST_READ = 2000
-"""How many queued calls are read for their reasons, those due first; of more, the figures are what was seen of them."""
+"""The most queued calls that are read for their reasons, by due time; with more the counts are lower bounds."""
 
 _QUEUED = frozenset({JobState.QUEUED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitingCounts:
-    """How many queued calls wait for what; each counts once.
+    """Counts of queued calls by reason; each call counts once.
 
-    `hold` and `rate` are counted by the store. `number_busy`, `window` and `redial` are seen in the first `MOST_READ`
-    queued calls by due time, and are at least so many where `is_exact` is False. `rate` is what is due while a worker
-    lives, and neither held nor explained otherwise.
+    `hold` and `rate` are counted by the store. `number_busy`, `window` and `redial` are counted in the first
+    `MOST_READ` queued calls by due time, and are lower bounds where `is_exact` is False. `rate` counts due calls
+    without another reason, while a worker is alive.
     """
 
     number_busy: int = 0
@@ -45,8 +45,8 @@ class WaitingCounts:
         }
 
     def in_words(self) -> str:
-        """Such as `2 for a busy number, 10 for their calling window`; empty when nothing waits."""
-        told = (
+        """The counts as a clause, `2 for a busy number, 10 for their calling window`; empty when nothing waits."""
+        counts = (
             (self.number_busy, "for a busy number"),
             (self.window, "for their calling window"),
             (self.redial, "for a redial"),
@@ -56,7 +56,7 @@ class WaitingCounts:
         least = "" if self.is_exact else "at least "
         return ", ".join(
             f"{count if why in {'for the rate', 'behind a hold'} else f'{least}{count}'} {why}"
-            for count, why in told
+            for count, why in counts
             if count
         )
 
@@ -64,7 +64,7 @@ class WaitingCounts:
 async def read_waiting(
     store: Store, queue: str, *, holds: tuple[Gate, ...], sending: bool, limited: bool
 ) -> WaitingCounts:
-    """Count what waits. `holds` are the closed gates; `sending`: a worker lives; `limited`: the queue has a rate."""
+    """Count waiting calls. `holds`: the closed gates; `sending`: a worker is alive; `limited`: the queue has a rate."""
     now = store.clock.now()
     queued = (await store.jobs.count(queue))[JobState.QUEUED]
     if not queued:
@@ -91,7 +91,7 @@ async def read_waiting(
 
 
 def why_it_waits(job: Job, *, at: datetime) -> str | None:
-    """`number_busy`, `window` or `redial` for a queued call; None for one that is due, or that is for later anyhow."""
+    """`number_busy`, `window` or `redial` for a queued call; None for a call that is due, or enqueued for later."""
     if (job.reason or "").find(BUSY_WORDS) >= 0:
         return "number_busy"
     if job.reason == OUTSIDE_WINDOW or not job.may_ring(at=at):

@@ -1,4 +1,4 @@
-"""The clock that a store uses unless it brings its own."""
+"""The system clock, which a store uses by default."""
 
 from __future__ import annotations
 

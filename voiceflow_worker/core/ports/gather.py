@@ -1,4 +1,4 @@
-"""Several trips to the store at once, with the first error as itself and not in a group."""
+"""Concurrent trips to the store, whose first error is raised outside of a group."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from voiceflow_worker.errors import VoiceflowError
 async def gather(*trips: Callable[[], Awaitable[object]]) -> None:
     """Run all trips at the same time and wait for all of them.
 
-    When some fail with errors of this library, the first of those is raised once all have ended: callers name the error
-    they expect and need not know how many trips there were.
+    If some fail with errors of this library, the first of these is raised after all have ended.
     """
     failed: list[VoiceflowError] = []
 

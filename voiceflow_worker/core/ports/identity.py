@@ -1,4 +1,4 @@
-"""Names for things: job ids, revisions, worker ids."""
+"""Identifiers: job ids, revisions, worker ids, and the rules for names."""
 
 from __future__ import annotations
 
@@ -17,50 +17,49 @@ _READER = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def checked_queue(name: str) -> str:
-    """The queue's name, if it is one.
+    """The name of a queue, checked: `[a-z0-9][a-z0-9-]{0,15}`. Raises `InvalidInputError`.
 
-    `[a-z0-9][a-z0-9-]{0,15}`, so that a job id with its POST number fits the 50 characters of a `clientRequestId`.
-    Raises `InvalidInputError`.
+    Its length lets a job id with its POST number fit the 50 characters of a `clientRequestId`.
     """
     if not QUEUE_NAME.fullmatch(name):
         raise InvalidInputError(
-            f"{name!r} is no name for a queue: use 1 to 16 small letters, digits and hyphens, no hyphen first"
+            f"{name!r} is not a valid queue name: use 1 to 16 small letters, digits and hyphens, no hyphen first"
         )
     return name
 
 
 def checked_reader(name: str) -> str:
-    """The name of a consumer or hook, if it is one: letters, digits, `.`, `_` and `-`, 64 at most.
+    """The name of a consumer or hook, checked: letters, digits, `.`, `_` and `-`, 64 at most.
 
     Raises `InvalidInputError`.
     """
     if not _READER.fullmatch(name):
         raise InvalidInputError(
-            f"{name!r} is no name for a consumer or a hook: use 1 to 64 letters, digits, ., _ and -"
+            f"{name!r} is not a valid name of a consumer or hook: use 1 to 64 letters, digits, ., _ and -"
         )
     return name
 
 
 def new_job_ids(queue: str, count: int, *, at: datetime) -> list[str]:
     """Ids `<queue>.<ulid>` in growing order, so that jobs of one file keep its order."""
-    # A start of our own, with 79 random bits: the library's own ULIDs of one millisecond follow one another, and those
-    # that we count up from the first would be given again by the next call.
+    # From a random start of 79 bits: the library's ULIDs of one millisecond are consecutive, so ids counted up from one
+    # of them would repeat in the next call.
     first = (int(at.timestamp() * 1000) << 80) + secrets.randbits(79)
     return [f"{queue}.{ULID.from_int(first + place)}" for place in range(count)]
 
 
 def new_revision() -> str:
-    """A token that no other writer makes: a store that already holds it has committed this very move."""
+    """A unique token of one move: a store that has it already has committed this move."""
     return secrets.token_hex(8)
 
 
 def new_worker_id() -> str:
-    """Who leases: host, process and a random part, readable for people."""
+    """An id of a process: host, process id and a random part."""
     return f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
 def job_of(client_request_id: str) -> tuple[str, int] | None:
-    """The job id and POST number in a `clientRequestId` of ours; None for anybody else's."""
+    """The job id and POST number in a `clientRequestId`; None for one of another program."""
     job_id, _, number = client_request_id.rpartition(".")
     queue, _, _ulid = job_id.partition(".")
     if not number.isdigit() or len(number) > 6 or not QUEUE_NAME.fullmatch(queue) or not _ulid:

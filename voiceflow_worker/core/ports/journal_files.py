@@ -1,4 +1,4 @@
-"""What the engine asks of the journal files that workers keep beside the store."""
+"""Ports of the journal files that workers keep beside the store."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from voiceflow_worker.model.jobs.job import Job
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WitnessFile:
-    """One journal file of a worker of this host, in short.
+    """One journal file of a worker of this host.
 
-    `in_use`: its worker lives. `kept`: the newest job of it whose entry the store is known to have taken; None if there
-    is none. `retention`: how long jobs were kept after their end when the file was begun.
+    `in_use`: its worker is alive. `kept`: its newest job whose entry the store is known to have taken, or None.
+    `retention`: how long jobs were kept after their end when the file was begun.
     """
 
     name: str
@@ -35,16 +35,16 @@ class WitnessJournal(Protocol):
         ...
 
     def judge(self, kept: Sequence[bool]) -> None:
-        """Tell which of the jobs of the last `append` the store took; the others' POSTs never leave."""
+        """Record which of the jobs of the last `append` the store took; the POSTs of the others never leave."""
         ...
 
     def close(self) -> None:
-        """The worker has ended."""
+        """End the file."""
         ...
 
 
 class Witness(Protocol):
-    """The journal files of the workers of this host: what they sent, apart from the store."""
+    """The journal files of the workers of this host: the calls that they sent, kept apart from the store."""
 
     async def begin(self, queue: str, name: str, *, retention: timedelta) -> WitnessJournal:
         """Begin the journal file of a worker. Raises `SettingsError` where none can be written."""
@@ -55,15 +55,15 @@ class Witness(Protocol):
         ...
 
     async def entries(self, queue: str, name: str) -> Sequence[Job]:
-        """The jobs in a file as they were when their POST was about to leave, in order, the newest of each job.
+        """The jobs in a file as they were when their POST was about to leave, in order, the newest entry of each job.
 
-        Those whose POST never left, because the store did not take it, are left out.
+        Jobs whose POST never left, because the store did not take it, are left out.
         """
         ...
 
     async def prune(self, queue: str, *, before: datetime) -> None:
-        """Drop files of workers that have ended and whose newest POST began before this time, or sent nothing.
+        """Delete files of ended workers whose newest POST began before this time, or that sent nothing.
 
-        Also the oldest ones, with a warning, when all together have grown too large.
+        When all files together are too large, also delete the oldest ones, with a warning.
         """
         ...

@@ -1,4 +1,4 @@
-"""A change of a job as a move: with a fresh revision, and the events that readers of the outbox wait for."""
+"""Moves of jobs, each with a new revision and the events for readers of the outbox."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from voiceflow_worker.model.jobs.job import Job, JobState
 
 
 def move(old: Job, new: Job, *, at: datetime) -> Move:
-    """The move from `old` to `new`, under a revision of its own."""
+    """The move from `old` to `new`, with a new revision."""
     fresh = replace(new, revision=new_revision())
     events = tuple(
         Event(job_id=fresh.id, kind=kind, at=at, state=fresh.state, revision=fresh.revision, post=post)
@@ -22,11 +22,11 @@ def move(old: Job, new: Job, *, at: datetime) -> Move:
 
 
 def _news(old: Job, new: Job) -> Iterator[tuple[EventKind, int]]:
-    """What readers wait for, with the number of the POST that it is about; attempts before the end that they led to."""
-    told = _newly_told(old, new)
+    """The kinds of events of a change, each with its POST number; attempts come before the end that they led to."""
+    settled = _newly_settled(old, new)
     ended = new.state.is_final and (new.state is not old.state or new.outcome != old.outcome)
-    end = told[-1] if told else new.post_count
-    for number in told:
+    end = settled[-1] if settled else new.post_count
+    for number in settled:
         if not (ended and number == end):
             yield EventKind.ATTEMPTED, number
     if ended:
@@ -37,8 +37,8 @@ def _news(old: Job, new: Job) -> Iterator[tuple[EventKind, int]]:
         yield EventKind.INCIDENT, new.post_count
 
 
-def _newly_told(old: Job, new: Job) -> list[int]:
-    """The POSTs that rang and whose end this move tells, in order. What missed its window (-2007) was no attempt."""
+def _newly_settled(old: Job, new: Job) -> list[int]:
+    """The POSTs that rang and whose outcome is new, in order. A POST that missed its window (-2007) did not ring."""
     if new.posts == old.posts:
         return []
     known = {post.number for post in old.posts if post.outcome is not None}

@@ -1,4 +1,4 @@
-"""One line a second for what repeats: a log is for reading, and a flood of events must not become one of lines."""
+"""A rate limit for log lines: one a second of each kind."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from collections.abc import Callable
 
 EVERY = 1.0
 _MOST = 1000
-"""Kinds that are remembered: beyond, all are forgotten, and told again."""
+"""The most kinds that are remembered; then all are forgotten."""
 
 
 class RateLimitedLog:
-    """Says whether something is to be told now: each kind once in `every` seconds."""
+    """Admits one log line of each kind in `every` seconds."""
 
     def __init__(self, *, every: float = EVERY, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._every = every
         self._monotonic = monotonic
-        self._told: dict[object, tuple[float, int]] = {}
+        self._logged: dict[object, tuple[float, int]] = {}
 
     def admit(self, kind: object) -> int | None:
-        """How many of this kind were not told since the last that was; None when this one is not to be told either."""
+        """The number of lines of this kind that were left out since the last one; None to leave this one out too."""
         now = self._monotonic()
-        at, left_out = self._told.get(kind, (float("-inf"), 0))
+        at, left_out = self._logged.get(kind, (float("-inf"), 0))
         if now - at < self._every:
-            self._told[kind] = (at, left_out + 1)
+            self._logged[kind] = (at, left_out + 1)
             return None
-        if len(self._told) >= _MOST:
-            self._told.clear()
-        self._told[kind] = (now, 0)
+        if len(self._logged) >= _MOST:
+            self._logged.clear()
+        self._logged[kind] = (now, 0)
         return left_out

@@ -1,4 +1,4 @@
-"""Reading jobs of which a newer version may have written some: those are named, and the others are read."""
+"""Reading of jobs, some of which a newer version may have written."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from voiceflow_worker.model.jobs.job import Job
 
 @dataclass(frozen=True, slots=True)
 class ReadJobs:
-    """Jobs by their ids, and why some that are there could not be read; ids that are in neither are unknown."""
+    """Jobs by their ids, and the errors of those that could not be read; other ids are unknown."""
 
     jobs: Mapping[str, Job]
     unreadable: Mapping[str, StoreVersionError]
 
 
 async def read_each(jobs: Jobs, job_ids: Sequence[str]) -> ReadJobs:
-    """Read the jobs with these ids. One trip, or one for each where a newer version wrote some of them."""
+    """Read the jobs with these ids, in one trip, or in one for each job where a newer version wrote some of them."""
+    if not job_ids:
+        return ReadJobs({}, {})
     try:
         return ReadJobs(await jobs.get(job_ids), {})
     except StoreVersionError as error:

@@ -1,4 +1,4 @@
-"""Departures: when each call of this worker may leave, by the rate that all workers of the queue share."""
+"""Departure times of the calls of one worker, from the rate that all workers of the queue share."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from voiceflow_worker.core.sending.latency import PeakLatency
 HORIZON = timedelta(milliseconds=100)
 """How far ahead departure times are taken, beyond the time that it takes to get a call ready.
 
-Permits that age come out in a bunch: taken first and used after a stall, they put 65 calls into a second meant for 50.
+Permits that are taken early and used after a stall come out in a bunch: 65 calls in a second meant for 50.
 """
 
 STALE = timedelta(milliseconds=20)
-"""A departure time that is missed by more than this is given up for a new one: a delay may cost time, never bunch."""
+"""A departure time that is missed by more than this is replaced by a new one: a delay may cost time, never bunch."""
 
 SPARE = 0.1
-"""At low rates one may be missed by this part of the time until the next: no second holds more calls for it, and one
-that is given up may cost minutes."""
+"""At low rates a departure time may be missed by this part of the interval: that bunches no calls, while a new time may
+cost minutes."""
 
 LEAD = timedelta(milliseconds=50)
-"""How long before its departure a call is journalled, at least: what is journalled and has not left when a worker is
-killed is a doubt, so that should be little; but the journal must be on the disk in time."""
+"""The least time between the journal entry of a call and its departure: enough for the disk, and short, because a call
+that is journalled and has not left when its worker is killed is in doubt."""
 
 MARGIN = 1.1
-"""How much longer than measured a journal entry may take."""
+"""The factor by which a journal entry may take longer than measured."""
 
 LONGEST = timedelta(seconds=8)
 """How far ahead departure times are taken at most, however slow the store is: less than `CLOCKS_DIFFER`, by which a
-store tells a clock that was set back."""
+store recognises a clock that was set back."""
 
 PATIENCE = timedelta(seconds=5)
-"""How long a journalled call that missed its departure waits for another one. Then it is queued again: it would be in
-doubt if its worker were killed meanwhile."""
+"""How long a journalled call that missed its departure time waits for another one. Then it is queued again, because it
+would be in doubt if its worker were killed."""
 
 CLOCKS_DIFFER = timedelta(seconds=10)
-"""A clock that goes back by more than this was set. A departure time from before that is not waited for longer than
-this, the horizon and the interval of the rate."""
+"""A clock that goes back by more than this was set back. The wait for a departure time from before is then at most this,
+the horizon and the interval of the rate together."""
 
 _AT_ONCE = timedelta()
 _A_MOMENT = timedelta(milliseconds=1)
@@ -49,7 +49,7 @@ _A_MOMENT = timedelta(milliseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class _Slot:
-    """A departure time, and by how much it may be missed; one that is not `taken` says when to ask again."""
+    """A departure time, and by how much it may be missed. `taken` False: the time at which to ask again."""
 
     at: datetime
     taken: bool
@@ -59,8 +59,8 @@ class _Slot:
 class Departures:
     """Takes departure times from the store for one worker. With `rate` None every call may leave at once.
 
-    How far ahead follows the store: `preparing` and `journalling` measure how long it takes from the lease of a call to
-    its departure time, and to be journalled. No time is taken that cannot be met, nor further ahead than `longest`.
+    `preparing` and `journalling` measure how long a call takes from its lease to its departure time, and to be
+    journalled. Times are taken that far ahead, at most `longest`, so that each can be met.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Departures:
         self._most = max(min(longest, LONGEST), HORIZON)
         self._interval = timedelta(seconds=1 / rate if rate else 0)
         self._next_at: datetime | None = None
-        self._told_at = clock.now()
+        self._next_read_at = clock.now()
         self._batcher: Batcher[datetime, _Slot] = Batcher(self._take_anew)
         self._asking = PeakLatency(clock)
         self.preparing = PeakLatency(clock)
@@ -85,12 +85,12 @@ class Departures:
         return self._rate is not None
 
     def room(self) -> int | None:
-        """How many jobs it makes sense to lease now: those that can leave within the horizon. None: any number."""
+        """The number of jobs to lease now: those that can leave within the horizon. None: any number."""
         if self._rate is None:
             return None
         now = self._clock.now()
-        # Not by how far ahead it lies: another worker may have ordered a slower rate, and asking again would be a loop.
-        if self._next_at is not None and now < self._told_at - CLOCKS_DIFFER:
+        # By the clock, and not by how far ahead the next time lies: another worker may have set a slower rate.
+        if self._next_at is not None and now < self._next_read_at - CLOCKS_DIFFER:
             self._next_at = None
         most = HORIZON + self._prepared_in
         ahead = most if self._next_at is None else min(now + self._reach + self._prepared_in - self._next_at, most)
@@ -99,27 +99,27 @@ class Departures:
         return 1 + int(ahead / timedelta(seconds=1) * self._rate)
 
     def room_at(self) -> datetime:
-        """When there is room again, if there is none now."""
+        """The time at which there is room again."""
         now = self._clock.now()
         return now if self._next_at is None else max(now, self._next_at - self._reach - self._prepared_in)
 
     async def take(self, count: int) -> list[Departure]:
-        """Turns for at most `count` calls, none later than the horizon: other workers may have taken the rest."""
+        """Departures for at most `count` calls, all within the horizon: other workers may have taken the rest."""
         if self._rate is None:
             return [Departure(self, None)] * count
         if not count:
             return []
         now = self._clock.now()
-        # Those that were leased for times which lay ahead then find them, however quickly they were prepared.
+        # Far enough ahead for calls that were leased for those times and prepared quickly.
         until = now + self._reach + self._prepared_in + _A_MOMENT
         return [Departure(self, slot) for slot in await self._slots(count, soonest=now + self._ready_in, until=until)]
 
     async def near(self, slot: _Slot) -> None:
-        """Wait until a slot is so near that its call has to be journalled."""
+        """Wait until it is time to journal the call of a slot."""
         await self._sleep_until(slot.at - max(LEAD, self._journalled_in + STALE))
 
     async def reach(self, slot: _Slot, *, until: datetime) -> bool:
-        """Wait for a slot; for another one, should this one be missed. False: none comes soon enough, or by `until`."""
+        """Wait for a slot, or for another one if it is missed. False: none comes soon enough, or by `until`."""
         by = None
         while slot.at <= (by or until):
             await self._sleep_until(slot.at if slot.taken else slot.at - self._reach)
@@ -132,38 +132,38 @@ class Departures:
 
     @property
     def _journalled_in(self) -> timedelta:
-        """How long it takes to journal a call."""
+        """The time to journal a call."""
         return min(self.journalling.time * MARGIN, self._most * 0.6)
 
     @property
     def _ready_in(self) -> timedelta:
-        """From asking for a departure time until a call can meet it: nothing, where the store is fast."""
+        """The time from asking for a departure time until a call can meet it; zero where the store is fast."""
         return _beyond_stale(min(self._asking.time + self._journalled_in, self._most - HORIZON))
 
     @property
     def _prepared_in(self) -> timedelta:
-        """From the lease of a call until it has its departure time."""
+        """The time from the lease of a call until it has its departure time."""
         return max(min(self.preparing.time, (self._most - HORIZON - self._ready_in) / 2), _AT_ONCE)
 
     @property
     def _reach(self) -> timedelta:
-        """How far ahead departure times are taken: time passes before the next ones can be taken."""
+        """How far ahead departure times are taken."""
         return HORIZON + self._ready_in + self._prepared_in
 
     async def _sleep_until(self, time: datetime) -> None:
         wait = time - self._clock.now()
         if wait > _AT_ONCE:
-            # A time from before the clock was set back has come, on any clock, when the longest wait is over.
+            # After a clock was set back, a time from before has come when the longest wait is over.
             longest = self._reach + self._prepared_in + CLOCKS_DIFFER + self._interval
             await self._clock.sleep(min(wait, longest).total_seconds())
 
     async def _take_anew(self, bys: Sequence[datetime]) -> list[_Slot | BaseException]:
-        """Slots for calls that are journalled and missed theirs."""
+        """New slots for journalled calls that missed theirs."""
         now = self._clock.now()
         soonest = now + _beyond_stale(self._asking.time)
         until = min(now + self._reach + self._prepared_in, max(bys))
         slots = await self._slots(len(bys), soonest=soonest, until=until) if soonest <= until else []
-        # Those that found no place within the horizon ask again when the next one comes into it.
+        # Calls without a slot ask again when the next one is within the horizon.
         again = max(self._next_at or soonest, soonest, now + self._reach + _A_MOMENT)
         return [*slots, *[_Slot(again, taken=False)] * (len(bys) - len(slots))]
 
@@ -172,9 +172,9 @@ class Departures:
         horizon = max(until - soonest, _AT_ONCE)
         slots = await self._control.take(self._queue, wanted=wanted, horizon=horizon, now=soonest)
         self._asking.ended(began)
-        self._next_at, self._told_at = slots.next_at, now
+        self._next_at, self._next_read_at = slots.next_at, now
         if not slots.times:
-            # The next one lies beyond reach, if only by the rounding of a float: not to be asked for at once.
+            # The next one is out of reach, if only by the rounding of a float: do not ask again at once.
             self._next_at = max(slots.next_at, until + _A_MOMENT)
         nexts = [*slots.times[1:], slots.next_at]
         return [
@@ -184,7 +184,7 @@ class Departures:
 
 
 class Departure:
-    """One call's turn to leave."""
+    """The departure of one call."""
 
     __slots__ = ("_departures", "_slot")
 
@@ -198,13 +198,13 @@ class Departure:
             await self._departures.near(self._slot)
 
     async def depart(self, *, until: datetime) -> bool:
-        """Wait until the call may leave; then nothing may be awaited before it leaves that takes long.
+        """Wait until the call may leave; the caller then sends it without a long wait.
 
-        False: it missed its time, and the next one lies too far ahead, or after `until`.
+        False: it missed its time, and the next one is too far ahead, or after `until`.
         """
         return self._slot is None or await self._departures.reach(self._slot, until=until)
 
 
 def _beyond_stale(time: timedelta) -> timedelta:
-    """What of a time is more than half of what may be missed."""
+    """The part of a time beyond half of what may be missed."""
     return max(time - STALE / 2, _AT_ONCE)

@@ -1,4 +1,4 @@
-"""Early holds: an answer may hold the queue before it is known what it means for its call."""
+"""Early holds: holds that an answer causes before its verdict is known."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _log = structlog.get_logger("voiceflow.submit")
 class EarlyHold:
     """The hold of one POST whose verdict is still awaited, ordered once.
 
-    Meanwhile nothing else may leave: waiting for the verdict would let the rate go on for as long as that takes.
+    Nothing else may leave after it. Waiting for the verdict would let calls leave for as long as that takes.
     """
 
     __slots__ = ("_gate", "_holds", "_is_ordered", "_until")
@@ -30,7 +30,7 @@ class EarlyHold:
         self._is_ordered = False
 
     async def order(self, hold: Hold) -> None:
-        """Hold the queue. While the store is away the order waits for the verdict, and is given with it."""
+        """Hold the queue. If the store is away, the hold is ordered again with the verdict."""
         self._gate = self._holds.close(hold)
         try:
             self._until = await self._holds.order(self._gate)
@@ -39,7 +39,7 @@ class EarlyHold:
             _log.warning("the store did not take a hold; it is ordered again with the verdict", error=str(error))
 
     def reply(self, verdict: Verdict, *, at: datetime) -> Reply | None:
-        """The reply of the verdict that this hold came with; None when there was no early hold."""
+        """The reply with this verdict; None without an early hold."""
         if self._gate is None:
             return None
         return Reply(verdict, at, gate=None if self._is_ordered else self._gate, held_until=self._until)

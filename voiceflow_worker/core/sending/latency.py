@@ -1,4 +1,4 @@
-"""Leads: how long a trip takes, measured, so that it is begun early enough."""
+"""Measured latency of trips to the store, by which they are begun early enough."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from datetime import timedelta
 from voiceflow_worker.core.ports import Clock
 
 FORGET = 15.0
-"""Seconds after which half of a slow time is forgotten, once trips are faster again."""
+"""Seconds in which a slow time decays by half."""
 
 
 class PeakLatency:
-    """How long something takes: the longest of late.
+    """The longest recent time that a trip took.
 
-    A slow time counts at once, for the next one may be as slow, and is then forgotten by halves: a disk that stalls now
-    and then goes on doing so, and a mean would be too short for every stall.
+    A slow time counts at once and then decays by halves. A mean would be too short for a disk that stalls now and then.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -24,15 +23,15 @@ class PeakLatency:
 
     @property
     def time(self) -> timedelta:
-        """How long it may take now; zero until it was measured."""
+        """How long a trip may take now; zero before the first measurement."""
         return timedelta(seconds=self._seconds)
 
     def began(self) -> float:
-        """The moment that `ended` measures from."""
+        """The time to pass to `ended`."""
         return self._clock.monotonic()
 
     def ended(self, began: float) -> None:
-        """Take note of one that began then, and has ended now."""
+        """Record a trip that began then and has ended now."""
         now = self._clock.monotonic()
         took = max(now - began, 0.0)
         kept = max(self._seconds - took, 0.0) * 0.5 ** (max(now - self._at, 0.0) / FORGET)

@@ -1,4 +1,4 @@
-"""Replies: what a POST came to, and the hold that follows from it, judged once."""
+"""Replies to POSTs: the verdict, and the hold that follows from it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from voiceflow_worker.model.reports.verdict import Hold, Verdict
 
 @dataclass(slots=True)
 class Reply:
-    """The verdict of one POST, to be stored however often that has to be tried.
+    """The verdict of one POST, kept while storing it is retried.
 
-    Nothing in it is computed again for another try: a clock that is compared with an old answer looks wrong, and a wait
-    that begins anew with each try never ends. `gate` is still to be ordered; `held_until` is what came of it.
+    Nothing in it is computed again for a retry: a clock compared with an old answer would look wrong, and a wait that
+    began again with each retry would never end. `gate` is still to be ordered; `held_until` is the result of the order.
     """
 
     verdict: Verdict
@@ -27,8 +27,8 @@ class Reply:
 def hold_of(verdict: Verdict, *, sent_at: datetime, answered_at: datetime, clock_skew: timedelta) -> Hold | None:
     """The hold that follows from an answer to a POST that left at `sent_at`.
 
-    A missed submit window (-1015, -2007) is a slow network, or a clock that is off. The answer's Date tells which: 8x8
-    wrote it after the POST had left and before the answer was here.
+    A missed submit window (-1015, -2007) is a slow network, or a clock that is wrong. The Date of the answer shows
+    which: 8x8 wrote it after the POST had left and before the answer arrived.
     """
     if verdict.hold is not None:
         return verdict.hold

@@ -212,8 +212,10 @@ class Submitter:
             return self._not_sent(NotSentCause.MISSED_DEPARTURE, "it missed its departure, and the next is too far")
         if self._holds.closed_since(flight.leased_at):
             return self._not_sent(NotSentCause.HELD, f"held before it left: {self._holds.reason}")
-        placement = Placement(body=job.body, client_request_id=post.client_request_id, valid_until=post.valid_until)
         now = self._store.clock.now()
+        if post.valid_until <= now:
+            return self._not_sent(NotSentCause.TOO_LATE, "its submit window ended before it left")
+        placement = Placement(body=job.body, client_request_id=post.client_request_id, valid_until=post.valid_until)
         left_at = self._store.clock.monotonic()
         # A voice that does not report its progress must be taken to have sent the call.
         progress.may_have_left = True

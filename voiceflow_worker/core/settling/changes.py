@@ -1,4 +1,4 @@
-"""Changes of jobs that are not lost when somebody else moves first: whoever loses a commit reads again and merges."""
+"""Changes of jobs by pure functions, applied again to the newer job when another writer commits first."""
 
 from __future__ import annotations
 
@@ -17,18 +17,17 @@ from voiceflow_worker.core.ports.batching import Batcher
 from voiceflow_worker.core.ports.gather import gather
 from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.moves import move
-from voiceflow_worker.core.ports.reading import ReadJobs, read_each
+from voiceflow_worker.core.ports.reading import read_each
 from voiceflow_worker.core.settling.sessions import Sessions
 from voiceflow_worker.errors import JobError, JobNotFoundError, StaleJobError, StoreError
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 
 ROUNDS = 20
-"""How often a change that lost its commit is merged anew. Losing means that somebody else got on: twenty times in a row
-has not been seen outside tests that force it."""
+"""How often a change that lost its commit is applied again. Twenty losses in a row happen only in tests."""
 
 REMEMBER_RETRIES = (0.05, 0.2, 0.5)
-"""Seconds between tries to remember the sessions of a commit."""
+"""Seconds between tries to store the sessions of a commit."""
 
 _log = structlog.get_logger("voiceflow.changes")
 
@@ -51,10 +50,10 @@ class _Change:
 
 
 class Changes:
-    """Applies pure functions to jobs, many in one commit, each merged into whatever the job has become meanwhile.
+    """Applies pure functions to jobs, many in one commit, each to the job as it is at that time.
 
-    What follows from a change is done here too, so that nobody forgets it: the session of a POST is remembered, who
-    asked to be left alone is put on the suppression list, and the number of a call that is over is given back.
+    This also does what every change requires: it stores the sessions of POSTs, puts numbers that opted out on the
+    suppression list, and releases the numbers of calls that are over.
     """
 
     def __init__(self, store: Store, policy: CallPolicy) -> None:
@@ -65,18 +64,18 @@ class Changes:
         self._batcher: Batcher[_Change, Changed] = Batcher(self._flush)
 
     async def change(self, job_id: str, apply: Callable[[Job], Job], *, base: Job | None = None) -> Changed:
-        """Apply a pure function to a job; `base` saves a read where the caller holds the job as it last was.
+        """Apply a pure function to a job; `base`, the job as the caller last saw it, saves a read.
 
         `apply` may be called again with a newer job. Raises what `apply` raises, `JobNotFoundError`, `StaleJobError`
-        when somebody else was quicker twenty times, `StoreVersionError` for a job that a newer version wrote, and
-        `StoreUnavailableError`: asking again is then safe, for all moves that evidence makes are idempotent.
+        when other writers were quicker twenty times, `StoreVersionError` for a job that a newer version wrote, and
+        `StoreUnavailableError`: repeating it is then safe, because all moves by evidence are idempotent.
         """
         return await self._batcher.submit(_Change(job_id, apply, base))
 
     async def change_all(self, jobs: Sequence[Job], apply: Callable[[Job], Job]) -> int:
-        """Apply one function to many jobs as they last were, in one commit; says how many of them it changed.
+        """Apply one function to many jobs in one commit; gives the number of jobs that it changed.
 
-        A job that `apply` refuses, or that is gone, is left out, and so is one that somebody else has moved. Raises
+        A job that `apply` refuses, that is gone, or that another writer has moved is left out. Raises
         `StoreUnavailableError`.
         """
 
@@ -84,7 +83,7 @@ class Changes:
             return lambda job: apply(job) if job.revision == found.revision else job
 
         answers: Sequence[Changed | BaseException] = []
-        with anyio.CancelScope(shield=True):  # what is committed is followed up
+        with anyio.CancelScope(shield=True):  # a commit must not be left without what it requires
             answers = await self._flush([_Change(job.id, unless_moved(job), job) for job in jobs])
         for answer in answers:
             if isinstance(answer, BaseException) and not isinstance(answer, JobError):
@@ -100,11 +99,11 @@ class Changes:
         for _ in range(ROUNDS):
             if not todo:
                 break
-            read = await self._read([job_id for job_id in todo if job_id not in remembered])
+            read = await read_each(self._store.jobs, [job_id for job_id in todo if job_id not in remembered])
             for job_id, error in read.unreadable.items():
                 answers.update(dict.fromkeys(todo.pop(job_id), error))
             left = await self._round(changes, todo, remembered, read.jobs, answers)
-            # Whoever lost reads again: what a caller remembered is of no use any more.
+            # After a lost commit the job is read again: what the caller remembered is out of date.
             todo, remembered = {job_id: todo[job_id] for job_id in left}, {}
         for job_id, places in todo.items():
             answers.update(dict.fromkeys(places, StaleJobError(job_id)))
@@ -118,7 +117,7 @@ class Changes:
         read: Mapping[str, Job],
         answers: dict[int, Changed | BaseException],
     ) -> list[str]:
-        """One try at all that is left; gives the ids of the jobs that must be tried again."""
+        """Try all changes that are left, once; gives the ids of the jobs that must be tried again."""
         moves: list[Move] = []
         tried: dict[str, dict[int, Exception]] = {}
         again: list[str] = []
@@ -148,14 +147,11 @@ class Changes:
                 answers[place] = tried[job_id].get(place) or Changed(made.old, made.new)
         return again
 
-    async def _read(self, job_ids: Sequence[str]) -> ReadJobs:
-        return await read_each(self._store.jobs, job_ids) if job_ids else ReadJobs({}, {})
-
     async def _commit(self, moves: Sequence[Move]) -> set[str]:
-        """Commit moves and do what follows from them; gives the ids of the jobs whose move was taken."""
+        """Commit moves and do what they require; gives the ids of the jobs whose move was taken."""
         if not moves:
             return set()
-        # Before the commit, and so before the number is given back: whoever locks it afterwards finds it on the list.
+        # Before the commit, and so before the number is released: the next lock of it then finds it on the list.
         await self._suppression.remember_opt_outs(moves)
         sessions = _new_sessions(moves)
         taken: list[Move] = []
@@ -179,27 +175,24 @@ class Changes:
             try:
                 return await self._sessions.remember(sessions)
             except StoreError as error:
-                _log.warning("the store did not take sessions; they are offered again", error=str(error))
+                _log.warning("the store did not take sessions; trying again", error=str(error))
                 await self._store.clock.sleep(wait)
-        # The jobs hold their sessions too: what is lost is only how fast a summary without clientRequestId is applied.
+        # The jobs hold their sessions too: a summary without clientRequestId is only applied later.
         return None
 
     async def _forget(self, sessions: Mapping[str, str]) -> None:
-        with contextlib.suppress(StoreError):  # whoever finds a session looks at its POST, too
+        with contextlib.suppress(StoreError):  # harmless: a session is checked against its POST when it is found
             await self._sessions.forget(sessions)
 
 
 def _applied(old: Job, applies: Iterable[tuple[int, Callable[[Job], Job]]]) -> tuple[Job, dict[int, Exception]]:
-    """The job after all changes of one batch, each seeing what those before it made.
-
-    One that raises changes nothing.
-    """
+    """The job after all changes of one batch, in order, and the errors by place. A change that raises has no effect."""
     job = old
     errors: dict[int, Exception] = {}
     for place, apply in applies:
         try:
             job = apply(job)
-        except Exception as error:  # noqa: BLE001 - a fault in one change is its caller's, not the whole batch's
+        except Exception as error:  # noqa: BLE001 - an error in one change is for its caller, not for the whole batch
             errors[place] = error
     return job, errors
 
@@ -216,7 +209,7 @@ def _new_sessions(moves: Sequence[Move]) -> dict[str, str]:
 
 
 def _lost_sessions(moves: Sequence[Move]) -> dict[str, str]:
-    """Sessions that proved to be of other calls than the POSTs they had been matched to."""
+    """Sessions that are of other calls than the POSTs to which they were matched."""
     return {
         was.session_id: was.client_request_id
         for each in moves

@@ -1,4 +1,4 @@
-"""Holds: a verdict that closes a queue closes it for all workers, at once for this one."""
+"""Holds of a queue that follow from verdicts: for this worker at once, and for all workers through the store."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ LONGEST_PAUSE = timedelta(seconds=60)
 
 
 class Holds:
-    """Orders gates for one queue, and tells this worker's calls that are about to leave.
+    """Orders gates for one queue, and keeps back this worker's calls that have not left.
 
-    A 429 without a time holds for 1 s, doubled each time until an answer is no 429, up to 60 s.
+    A 429 without a time holds for 1 s, doubled each time up to 60 s, until another answer comes.
     """
 
     def __init__(self, control: Control, clock: Clock, *, queue: str) -> None:
@@ -28,12 +28,12 @@ class Holds:
         self.reason = ""
 
     def close(self, hold: Hold) -> Gate:
-        """Hold the queue for this worker, at once; gives the gate that `order` then closes for all.
+        """Hold the queue for this worker, at once; gives the gate with which `order` holds it for all.
 
-        Its time counts from now. It is made once for each answer, however often the order has to be repeated.
+        The time of the gate counts from now, so it is made once for each answer.
         """
         now = self._clock.now()
-        # First here, before the store hears of it: what has not left yet must not leave.
+        # Before the trip to the store: calls that have not left yet must not leave.
         self._closed_at = self._clock.monotonic()
         self.reason = hold.reason
         return Gate(
@@ -47,30 +47,30 @@ class Holds:
         )
 
     async def order(self, gate: Gate) -> datetime | None:
-        """Close a gate for all workers; gives when it opens by itself, None if a person must open it."""
+        """Close a gate for all workers; gives the time at which it opens, None if a person must open it."""
         return (await self._control.gate(gate)).until
 
     def heed(self, gate: Gate) -> None:
-        """Somebody else holds the queue: what this worker has leased before must not leave either."""
+        """Follow a hold from elsewhere: calls that this worker has leased before must not leave."""
         self._closed_at = self._clock.monotonic()
         self.reason = gate.reason
 
     def closed_since(self, leased_at: float) -> bool:
-        """Whether this worker has heard of a hold after `leased_at` (monotonic seconds).
+        """Whether this worker has seen a hold after `leased_at` (monotonic seconds).
 
-        What is leased later passed the store's gate, and is none of our business.
+        Jobs that are leased later have passed the store's gate.
         """
         return self._closed_at >= leased_at
 
     def relax(self) -> None:
-        """An answer that was no 429: the next one starts at the first pause again."""
+        """After an answer other than 429, start at the first pause again."""
         self._pause = FIRST_PAUSE
 
     def _until(self, hold: Hold, now: datetime) -> datetime:
         if hold.retry_after is not None:
             return now + hold.retry_after
         if self._paused_until is not None and now < self._paused_until:
-            # Fifty calls in flight see the same 429: that is one reason to wait longer, not fifty.
+            # Fifty calls in flight get the same 429: the pause doubles once, not fifty times.
             return self._paused_until
         self._paused_until = now + self._pause
         self._pause = min(self._pause * 2, LONGEST_PAUSE)

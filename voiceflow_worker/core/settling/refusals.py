@@ -1,6 +1,6 @@
-"""Runs of refusals: a batch whose calls are refused for one reason that is ours, not the row's, is held.
+"""Runs of refusals: a batch whose calls are all refused for one reason is held.
 
-A voice that the account does not have, or a number that may not call, is refused for every row alike. Without a stop a
+A voice that the account does not have, or a number that may not call, is refused for every row. Without a hold a
 campaign of 50,000 rows would fail row by row.
 """
 
@@ -27,11 +27,11 @@ LIMITS = "batch-limits"
 KEPT = timedelta(days=1)
 LIMITS_KEPT = timedelta(days=400)
 DEFAULT_LIMIT = 10
-"""Refusals in a row that hold a batch, unless it was given another number."""
+"""The number of refusals in a row that holds a batch, unless it has another one."""
 
 VOICE_REFUSED, SOURCE_REFUSED, SOURCE_NOT_LISTED = -1002, -1014, -2008
 ANSWER_CODES = frozenset({VOICE_REFUSED, SOURCE_REFUSED})
-"""8x8 codes of an answer that blame the account or the flow, and would come again for every row."""
+"""Codes of answers that are due to the account or the flow, and so come for every row."""
 SUMMARY_CODES = frozenset({SOURCE_NOT_LISTED})
 """The same for session summaries."""
 
@@ -78,8 +78,8 @@ def _default_limit(key: str, _: Exception) -> int:
 class RefusalRuns:
     """Counts refusals in a row by batch and code, over all processes, and holds the batch at its limit.
 
-    Each process keeps the length of its own run in the store; their sum is what counts. A call that is taken ends the
-    run of the process that saw it.
+    Each process stores the length of its own run; their sum counts. An accepted call ends the run of the process that
+    sent it.
     """
 
     def __init__(self, store: Store) -> None:
@@ -91,7 +91,7 @@ class RefusalRuns:
         self._one_at_a_time = anyio.Lock()
 
     async def refused(self, job: Job, code: int, *, message: str) -> None:
-        """A call was refused with one of these codes. While the store is away it is not counted."""
+        """Count a refusal with one of these codes; while the store is away it is not counted."""
         try:
             async with self._one_at_a_time:
                 await self._count(job, code, message=message)
@@ -99,7 +99,7 @@ class RefusalRuns:
             _log.warning("a refusal was not counted: the store is away", job=job.id, code=code, error=str(error))
 
     async def taken(self, job: Job, codes: Iterable[int]) -> None:
-        """A call of the batch was not refused with any of these codes: their runs are over."""
+        """End the runs of these codes, after a call of the batch without one of them."""
         if not self._ours:
             return
         over = {key for code in codes if (key := _prefix(job, code) + self._me) in self._ours}
@@ -141,7 +141,7 @@ class RefusalRuns:
 
 def _prefix(job: Job, code: int) -> str:
     batch = job.batch_id or ""
-    # With its length: one batch's name may begin with another's.
+    # With the length of the name, because one batch's name may be the beginning of another's.
     return f"{job.queue}/{code}/{len(batch)}/{batch}/"
 
 

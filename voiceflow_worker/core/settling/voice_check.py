@@ -1,6 +1,6 @@
-"""The voices of a queue's calls, held against those that the account has.
+"""Check of the voices of calls against those of the account.
 
-A call with a voice that the account does not have is refused (-1002). The worker says so before its first call.
+8x8 refuses a call with a voice that the account does not have (-1002). The worker warns before its first call.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import structlog
 from voiceflow_worker.model.jobs.job import Job
 
 PATIENCE = 5.0
-"""Seconds that the first call waits for the list; without it the calls go as they are."""
+"""Seconds that the first call waits for the list; without the list nothing is checked."""
 _VOICE = re.compile(r'"voiceProfile":("(?:[^"\\]|\\.)*")')
 
 _log = structlog.get_logger("voiceflow.worker")
@@ -33,7 +33,7 @@ class NamedVoice(Protocol):
 
 
 class VoiceList(Protocol):
-    """Whoever knows the voices of the account: a `VoiceClient`."""
+    """A source of the account's voices, such as a `VoiceClient`."""
 
     async def speech_profiles(self) -> Sequence[NamedVoice]:
         """All voices. May raise anything."""
@@ -46,7 +46,7 @@ def voices_of(job: Job) -> list[str]:
 
 
 class VoiceCheck:
-    """Warns of voices that the account does not have: asks for the list once, and warns of each voice once."""
+    """Warns of voices that the account does not have, once each; the list is read once."""
 
     def __init__(self, voices: VoiceList | None) -> None:
         self._voices = voices
@@ -54,7 +54,7 @@ class VoiceCheck:
         self._seen: set[str] = set()
 
     async def look(self, jobs: Sequence[Job]) -> None:
-        """Look at calls that are about to be sent. Never raises for what 8x8 answers."""
+        """Check calls that are about to be sent. Never raises for an answer of 8x8."""
         if self._voices is None:
             return
         new = {voice for job in jobs for voice in voices_of(job)} - self._seen
@@ -71,6 +71,6 @@ class VoiceCheck:
         with anyio.move_on_after(PATIENCE):
             try:
                 return frozenset(each.code for each in await voices.speech_profiles())
-            except Exception as error:  # noqa: BLE001 - a list that cannot be had must not keep anybody from being called
+            except Exception as error:  # noqa: BLE001 - without the list calls are sent all the same
                 _log.info("the voices of the account are not known", error=str(error))
         return frozenset()
