@@ -1,1 +1,1 @@
-"""The engine: queue, worker, submit, settle, sweep. It knows ports, never drivers, and runs on asyncio and on trio."""
+"""The engine: queue, worker, submission, settling and sweep, on ports instead of drivers, for asyncio and trio."""

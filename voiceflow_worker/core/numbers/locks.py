@@ -103,7 +103,7 @@ class NumberLocks:
             ]
         )
         places = {
-            key: f"{job.id}.{job.post_count}"
+            key: job.request_id(job.post_count)
             for job in jobs
             if job.menu is not None
             for key in beside(all_spellings(_legs(job)))

@@ -1,8 +1,8 @@
-"""What the engine asks of the rest: a store in three small protocols, a clock, and a voice.
+"""Ports of the engine: a store in three small protocols, a clock, a voice, and a call log.
 
-A backend implements `Jobs`, `Control` and `Records` and learns no feature: the moves are pure functions of the model,
-and a store only keeps what they return, each change fenced by the revision it was made from. Every method may raise
-`StoreUnavailableError`; nothing is then known to have changed, and asking again is safe.
+A backend implements `Jobs`, `Control` and `Records`, and has no features of its own: moves are pure functions of the
+model, and a store keeps their results, each change fenced by the revision it was made from. Every method may raise
+`StoreUnavailableError`; it is then not known whether anything has changed, and repeating the call is safe.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
 
 
 class EventKind(StrEnum):
-    """What an event of the outbox tells."""
+    """The kind of an event of the outbox."""
 
     ENDED = "ended"
     """The job reached a final state, or a late summary changed the one it was in."""
     ATTEMPTED = "attempted"
-    """A POST was told the end of its call, and the job goes on (a redial), or had its end by another POST."""
+    """The call of a POST has ended, and the job goes on (a redial), or has ended by another POST."""
     DOUBTED = "doubted"
     INCIDENT = "incident"
     OTHER = "other"
-    """Something that a newer version tells of; nobody here is told."""
+    """A kind of a newer version; readers of this version skip it."""
 
     @classmethod
     def _missing_(cls, value: object) -> EventKind:  # noqa: ARG003 - enum's own name for it
@@ -38,10 +38,10 @@ class EventKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Something that happened to a job, committed together with the move that made it.
+    """Something that happened to a job, committed together with its move.
 
-    Events reach their readers at least once, and in order per job. `post` is the number of the POST it is about, 0 for
-    none. `sequence` is given by the store: it grows within a queue, and 0 stands for "not stored yet".
+    Events reach their readers at least once, and in order per job. `post` is the number of the POST, 0 for none. The
+    store sets `sequence`, which grows within a queue; 0 is an event that is not stored yet.
     """
 
     job_id: str
@@ -55,10 +55,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One change of one job: `new` replaces `old` if the store still holds `old.revision`.
+    """One change of one job: `new` replaces `old` if the store still has `old.revision`.
 
-    `new.revision` is a token made by the writer, different from every other: a store that finds it already there knows
-    that this very move was committed before and only its answer was lost.
+    `new.revision` is a unique token of the writer: a store that already has it has committed this move before, and only
+    its answer was lost.
     """
 
     old: Job
@@ -68,9 +68,9 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Enqueued:
-    """What became of one job handed in: `job` is the one the store holds, `created` whether it is the new one.
+    """The result for one enqueued job: `job` is the one in the store, `created` whether it is the new one.
 
-    For a unique key whose job was pruned, `job` is what the tombstone remembers: its id, state and times.
+    For a unique key whose job was pruned, `job` is its tombstone: its id, state and times.
     """
 
     job: Job
@@ -79,7 +79,7 @@ class Enqueued:
 
 @dataclass(frozen=True, slots=True)
 class KeyOwner:
-    """The job that owns a unique key; `body_digest` tells whether another body asks for the same key."""
+    """The job that owns a unique key; `body_digest` shows whether another body is enqueued with the same key."""
 
     job_id: str
     body_digest: str
@@ -87,21 +87,21 @@ class KeyOwner:
 
 
 class Order(StrEnum):
-    """How `find` sorts."""
+    """The order of the results of `find`."""
 
     CREATED = "created"
     """By id: a ULID, so by time of creation."""
     DUE = "due"
     ANY = "any"
-    """In the order that costs the store the least: for whoever takes all there is, some at a time."""
+    """In the order that costs the store the least: for callers that take all jobs, page by page."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """Which jobs to find; what is None does not restrict.
+    """A query for jobs; fields that are None do not restrict it.
 
     `due_before` and `valid_before` are inclusive. `after` continues a listing in `Order.CREATED` behind that job id.
-    `limit` None is no limit.
+    `limit` None is unlimited.
     """
 
     queue: str
@@ -118,10 +118,10 @@ class Query:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a queue is configured to.
+    """The configured limits of a queue.
 
-    `rate` in calls per second over all workers (None: unlimited), `burst` how many may leave at once after a pause,
-    `max_active` how many calls may be open (None: any number).
+    `rate` in calls per second over all workers (None: unlimited), `burst` the most calls that leave at once after a
+    pause, `max_active` the most open calls (None: any number).
     """
 
     rate: float | None = None
@@ -131,7 +131,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """Departure times taken from the queue's rate, in order; `next_at` is when the next one would be free."""
+    """Departure times taken from the queue's rate, in order; `next_at` is the next free one."""
 
     times: tuple[datetime, ...]
     next_at: datetime
@@ -141,13 +141,12 @@ class Jobs(Protocol):
     """The jobs of a store."""
 
     async def enqueue(self, jobs: Sequence[Job], *, now: datetime) -> Sequence[Enqueued]:
-        """Store new jobs, all or none, and wake who waits for the queue.
+        """Store new jobs, all or none, and wake callers that wait for the queue.
 
-        Each is stored as it is, whatever its state: a worker's journal may tell of one that was being sent. A job whose
-        `unique_key` is already there (in its queue, tombstones included, or earlier in `jobs`) is not stored: the
-        answer holds the one that owns the key. Handing in the same job (same id) again is harmless, so that a lost
-        answer can be asked for again. Raises `KeyConflictError`, storing nothing, when an owner's `body_digest`
-        differs.
+        Each is stored in its state: one from a worker's journal file may be `sending`. A job whose `unique_key` is
+        already there (in its queue, tombstones included, or earlier in `jobs`) is not stored: the result has the owner
+        of the key. Enqueueing the same job (same id) again is harmless, so that a caller may repeat the call after a
+        lost answer. Raises `KeyConflictError`, storing nothing, when an owner's `body_digest` differs.
         """
         ...
 
@@ -163,49 +162,49 @@ class Jobs(Protocol):
     ) -> Sequence[Job]:
         """Take at most `limit` due queued jobs for `worker_id`.
 
-        Highest `priority` first, then earliest `due_at`, then id. One that a newer version wrote is left out, told in
-        the log, and queued again when its lease ends.
+        Highest `priority` first, then earliest `due_at`, then id. A job that a newer version wrote is left out,
+        reported in the log, and queued again when its lease ends.
 
-        They come back `leased`, due at `now + lease_for`, under a new revision. Jobs whose `valid_until` has passed are
+        They come back `leased`, due at `now + lease_for`, with a new revision. Jobs whose `valid_until` has passed are
         left for the sweep. Nothing is leased while the queue's gate is closed, nor from a batch whose gate is closed,
-        and no more than leaves `max_active` calls open: leased jobs, and jobs whose `active_until` lies ahead, count.
+        and at most `max_active` calls are open at once: leased jobs, and jobs with a future `active_until`, count.
         """
         ...
 
     async def commit(self, moves: Sequence[Move]) -> Sequence[bool]:
-        """Make moves of one queue in one durable step, each on its own terms.
+        """Make moves of one queue in one durable step, each independent of the others.
 
-        True: the job now is `new` (also when this very move had been committed before). False: somebody else moved it
-        first, or it is gone. When this returns, what it made is durable; events are stored with their move.
+        True: the job is `new` now, also when this move was committed before. False: another writer moved it first, or
+        it is gone. When this returns, the moves are durable; events are stored with their move.
         """
         ...
 
     async def get(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
         """The jobs with these ids; unknown ones are absent.
 
-        Raises `StoreVersionError` where a newer version wrote one of them: it is not unknown.
+        Raises `StoreVersionError` where a newer version wrote one of them.
         """
         ...
 
     async def find(self, query: Query) -> Sequence[Job]:
         """The jobs of one queue that match all of `query`.
 
-        One that a newer version wrote is left out, and told in the log.
+        A job that a newer version wrote is left out, and reported in the log.
         """
         ...
 
     async def count(
         self, queue: str, *, batch_id: str | None = None, due_before: datetime | None = None
     ) -> Mapping[JobState, int]:
-        """How many jobs are in each state; every state is present. `due_before` is inclusive."""
+        """The number of jobs in each state; every state is present. `due_before` is inclusive."""
         ...
 
     async def owners(self, queue: str, unique_keys: Sequence[str], *, now: datetime) -> Mapping[str, KeyOwner]:
-        """Who owns these unique keys, tombstones included; free keys are absent."""
+        """The owners of these unique keys, tombstones included; free keys are absent."""
         ...
 
     async def delete(self, jobs: Sequence[Job], *, keep_keys_until: datetime) -> Sequence[bool]:
-        """Delete jobs, each only while it still has the revision given; its unique key answers on until then."""
+        """Delete jobs, each only if it still has this revision; unique keys are kept until `keep_keys_until`."""
         ...
 
     async def events(self, queue: str, *, after: int = 0, limit: int = 1000) -> Sequence[Event]:
@@ -213,15 +212,15 @@ class Jobs(Protocol):
         ...
 
     async def forget_events(self, queue: str, *, before: datetime) -> int:
-        """Drop events from before this time; says how many."""
+        """Delete events from before this time; gives their number."""
         ...
 
     async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
-        """Return when the queue's change count is no longer `seen`, or at `until`; early is allowed. Gives the count.
+        """Return when the queue's change count is not `seen`, or at `until`; early is allowed. Gives the count.
 
-        The count grows when a job was enqueued or came back to `queued`, and when a gate or a limit was ordered. It is
-        larger than 0, so that a first call with `seen=0` returns at once, and a change made between the caller's last
-        look and this call is not slept through.
+        The count grows when a job is enqueued or comes back to `queued`, and when a gate or a limit is set. It is above
+        0, so that a first call with `seen=0` returns at once, and no change between the caller's last look and this
+        call is missed.
         """
         ...
 
@@ -238,14 +237,11 @@ class Control(Protocol):
         ...
 
     async def gate(self, ordered: Gate) -> Gate:
-        """Carry out an order for a gate by the rules of `model.gate.merged` at `ordered.since`.
-
-        Gives what stands now.
-        """
+        """Set a gate by the rules of `model.jobs.gate.merged` at `ordered.since`; gives the gate as it is now."""
         ...
 
     async def gates(self, queue: str) -> Sequence[Gate]:
-        """The gates of a queue and of its batches that were ever ordered, open ones left out."""
+        """The gates of a queue and of its batches, without open ones."""
         ...
 
     async def cancelling(self, queue: str, *, limit: int) -> Sequence[Gate]:
@@ -253,35 +249,34 @@ class Control(Protocol):
         ...
 
     async def forget_gates(self, queue: str, *, before: datetime) -> int:
-        """Drop gates of batches without a job, ordered before this time; says how many.
+        """Delete gates of batches without a job, set before this time; gives their number.
 
-        Only gates that keep nothing: cancelled and open ones, and holds that ended before this time.
+        Only cancelled and open gates, and holds that ended before this time.
         """
         ...
 
     async def take(self, queue: str, *, wanted: int, horizon: timedelta, now: datetime) -> Slots:
         """Take up to `wanted` departure times, none later than `now + horizon`, at the queue's rate and burst.
 
-        `now` may lie ahead: no time is given before it. Times are shared by all workers (GCRA, `model.gcra`). An
-        unlimited or unconfigured queue gives `wanted` times at `now`. After a clock was set back by more than ten
-        seconds, departures go on within the horizon and an interval of the rate.
+        No time is before `now`, which may be in the future. Times are shared by all workers (GCRA,
+        `model.jobs.gcra`). An unlimited or unconfigured queue gives `wanted` times at `now`. After a clock was set back
+        by more than ten seconds, departures continue within the horizon and an interval of the rate.
         """
         ...
 
 
 class Records(Protocol):
-    """Small values under keys, in namespaces, many at a time, each until a time (None: for good).
+    """Small values under keys, in namespaces, each with an end (None: for good).
 
-    A record whose time has passed is absent for every method.
+    A record whose end has passed is absent for every method.
     """
 
     async def put_if_absent(
         self, namespace: str, values: Mapping[str, str], *, expires_at: datetime | None, now: datetime
     ) -> Mapping[str, str]:
-        """Store each value whose key is absent; gives, for every key, the value that stands now.
+        """Store each value whose key is absent; gives the value of every key afterwards.
 
-        Where the standing value equals the one handed in, it gets the new expiry: so a lock can be taken again by its
-        owner.
+        Where the stored value equals the given one, it gets the new end: so the owner of a lock can extend it.
         """
         ...
 
@@ -302,16 +297,16 @@ class Records(Protocol):
         ...
 
     async def delete(self, namespace: str, keys: Mapping[str, str | None]) -> None:
-        """Delete records; a value that is not None must be the one that stands, or the record stays."""
+        """Delete records; where a value is given, only if it is the stored one."""
         ...
 
     async def prune(self, *, now: datetime) -> int:
-        """Drop records and tombstones whose time has passed; says how many."""
+        """Delete records and tombstones whose end has passed; gives their number."""
         ...
 
 
 class Clock(Protocol):
-    """The time of a store: aware UTC, the same for all its users up to the clock skew."""
+    """The clock of a store: the same for all its users up to the clock skew."""
 
     def now(self) -> datetime:
         """The time now, aware, UTC."""
@@ -327,11 +322,11 @@ class Clock(Protocol):
 
 
 class Store(Protocol):
-    """What `open_store` gives: one store, opened."""
+    """An open store, from `open_store`."""
 
     @property
     def url(self) -> str:
-        """The URL it was opened by, without secrets."""
+        """Its URL, without secrets."""
         ...
 
     @property
@@ -357,7 +352,7 @@ class Store(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """One POST, ready to leave: the stored body and what is added to it on the wire."""
+    """One POST, ready to leave: the stored body and the fields that are added to it on the wire."""
 
     body: str
     client_request_id: str
@@ -365,23 +360,23 @@ class Placement:
 
 
 class Voice(Protocol):
-    """What the engine asks of a gateway."""
+    """A gateway that places calls."""
 
     async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:
-        """POST one call, once, and say what came of it.
+        """POST one call, once, and give the verdict.
 
-        Never raises for what the network or the service does: whatever is not understood is `UNKNOWN`. A placement
-        whose `valid_until` is not after `now` is not sent (`NOT_SENT`). Cancellation propagates; `progress` then tells
-        whether anything may have left.
+        Never raises for a fault of the network or the service: a result that is not understood is `UNKNOWN`. A
+        placement whose `valid_until` is not after `now` is not sent (`NOT_SENT`). Cancellation propagates; `progress`
+        then shows whether anything may have left.
         """
         ...
 
 
 class CallLog(Protocol):
-    """The log that 8x8 keeps of calls: evidence for calls of which nobody knows whether they were placed."""
+    """The call log of 8x8: evidence for calls in doubt."""
 
     async def logged_calls(self, *, since: datetime, until: datetime) -> LoggedCalls:
-        """All rows of this range of time, as far as the log has them by now: they come late.
+        """The rows of this range of time that the log has so far; rows come late.
 
         This may take minutes. Raises `CallLogError`, and `CallLogUnavailableError` where trying again may help.
         """
@@ -390,8 +385,8 @@ class CallLog(Protocol):
 
 @runtime_checkable
 class Restartable(Protocol):
-    """A store behind which a server may be restarted, replaced or restored while it is open."""
+    """A store whose server may be restarted, replaced or restored while the store is open."""
 
     async def incarnation(self, queue: str) -> str:
-        """Another text whenever another server, or the same one started anew, answers for this queue."""
+        """A text that changes when the server of this queue is restarted or replaced."""
         ...

@@ -39,7 +39,7 @@ PATIENCE = timedelta(seconds=5)
 would be in doubt if its worker were killed."""
 
 CLOCKS_DIFFER = timedelta(seconds=10)
-"""A clock that goes back by more than this was set back. The wait for a departure time from before is then at most this,
+"""A clock that goes back by more than this was set back. A wait for a departure time from before takes at most this,
 the horizon and the interval of the rate together."""
 
 _AT_ONCE = timedelta()
