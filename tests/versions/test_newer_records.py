@@ -25,7 +25,7 @@ from voiceflow_worker.core.outcomes.hook_backlog import WAITING, HookBacklog
 from voiceflow_worker.core.outcomes.outbox import CURSORS, cursors
 from voiceflow_worker.core.overview.heartbeat import WORKERS, Heartbeats, WorkerBeat
 from voiceflow_worker.core.overview.status import read_status
-from voiceflow_worker.core.ports import Event, EventKind, Move, Query, versions
+from voiceflow_worker.core.ports import Event, EventKind, Move, Query, record_set
 from voiceflow_worker.core.settling.sessions import PARKED, Sessions
 from voiceflow_worker.errors import SuppressedNumberError
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
@@ -51,7 +51,7 @@ class NewState(StrEnum):
 
 @pytest.fixture(autouse=True)
 def _nothing_was_told() -> None:
-    versions._report.cache_clear()  # pyright: ignore[reportPrivateUsage]
+    record_set._report.cache_clear()  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.fixture

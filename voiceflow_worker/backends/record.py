@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import orjson
 
 from voiceflow_worker.backends.instant import from_micros, from_micros_or_none, to_micros, to_micros_or_none
-from voiceflow_worker.core.ports.versions import report_unreadable
+from voiceflow_worker.core.ports.record_set import report_unreadable
 from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Note, NoteKind, Post, RedialPolicy

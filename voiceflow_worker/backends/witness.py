@@ -27,7 +27,7 @@ from anyio import to_thread
 
 from voiceflow_worker.backends.record import head_of, job_from, record_of
 from voiceflow_worker.core.ports.journal_files import WitnessFile
-from voiceflow_worker.core.ports.versions import report_unreadable
+from voiceflow_worker.core.ports.record_set import report_unreadable
 from voiceflow_worker.errors import SettingsError, StoreReadOnlyError, StoreVersionError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.hiding import HIDDEN, without_secrets

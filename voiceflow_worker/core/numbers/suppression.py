@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from voiceflow_worker.core.ports import Move, Store
-from voiceflow_worker.core.ports.record_set import RecordSet
-from voiceflow_worker.core.ports.versions import report_unreadable
+from voiceflow_worker.core.ports.record_set import RecordSet, report_unreadable
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.numbers.phone import parse_number

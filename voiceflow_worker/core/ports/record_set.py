@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Generic, TypeVar
 
+import structlog
+
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.versions import report_unreadable
 
 PAGE = 1000
+
+_log = structlog.get_logger("voiceflow.store")
 
 Value = TypeVar("Value")
 
@@ -105,3 +109,17 @@ class RecordSet(Generic[Value]):
 def text_records(store: Store, namespace: str, *, keep_for: timedelta | None = None) -> RecordSet[str]:
     """Records whose values are plain text."""
     return RecordSet(store, namespace, write=str, read=lambda _, text: text, keep_for=keep_for)
+
+
+def report_unreadable(record: str, error: Exception) -> None:
+    """Log, once in this process, that a record was left out because this version cannot read it."""
+    _report(record, str(error))
+
+
+@lru_cache(maxsize=1024)
+def _report(record: str, reason: str) -> None:
+    _log.error(
+        "a record is left out: a newer version of voiceflow-worker wrote it; upgrade this installation",
+        record=record,
+        reason=reason,
+    )

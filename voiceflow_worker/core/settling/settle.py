@@ -13,7 +13,7 @@ from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.core.ports.gather import gather
 from voiceflow_worker.core.ports.identity import job_of
 from voiceflow_worker.core.ports.queue_names import QueueNames
-from voiceflow_worker.core.ports.versions import report_unreadable
+from voiceflow_worker.core.ports.record_set import report_unreadable
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.refusals import ANSWER_CODES, SUMMARY_CODES, RefusalRuns
 from voiceflow_worker.core.settling.sessions import Sessions
