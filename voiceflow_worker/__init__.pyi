@@ -7,6 +7,7 @@ from .campaigns.enqueue import enqueue_file as enqueue_file
 from .campaigns.enqueue_report import EnqueueReport as EnqueueReport
 from .campaigns.reports.report import Report as Report
 from .campaigns.reports.report import build_report as build_report
+from .core.admission import CallRequest as CallRequest
 from .core.events.progress import CallProgress as CallProgress
 from .core.numbers.suppression import Suppression as Suppression
 from .core.numbers.suppression import SuppressionList as SuppressionList
@@ -22,7 +23,6 @@ from .core.overview.status import QueueStatus as QueueStatus
 from .core.ports import Enqueued as Enqueued
 from .core.ports import Store as Store
 from .core.queue import CallQueue as CallQueue
-from .core.queue import CallRequest as CallRequest
 from .core.settling.settle import Settler as Settler
 from .core.settling.settle import SummaryResult as SummaryResult
 from .core.sweep import Sweeper as Sweeper

@@ -6,7 +6,7 @@ import csv
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,6 @@ from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.enqueue import Phase, enqueue_file
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
-from voiceflow_worker.core.queue import CallRequest
 from voiceflow_worker.errors import CampaignFileError, KeyConflict, KeyConflictError
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.job import Job
@@ -123,16 +122,16 @@ async def test_a_key_that_belongs_to_another_call_in_the_store_is_a_bad_row(queu
 async def test_a_key_that_another_takes_meanwhile_is_a_bad_row_and_the_others_go(
     queue: CallQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    enqueue_many: Callable[..., object] = queue.enqueue_many
+    stored: Callable[..., object] = queue.store.jobs.enqueue
     calls: list[int] = []
 
-    async def raced(requests: list[CallRequest]) -> object:
-        calls.append(len(requests))
+    async def raced(jobs: list[Job], *, now: datetime) -> object:
+        calls.append(len(jobs))
         if len(calls) == 1:
             raise KeyConflictError([KeyConflict(0, "k1", "default.OTHER")])
-        return await enqueue_many(requests)  # type: ignore[misc]
+        return await stored(jobs, now=now)  # type: ignore[misc]
 
-    monkeypatch.setattr(queue, "enqueue_many", raced)
+    monkeypatch.setattr(queue.store.jobs, "enqueue", raced)
     report = await enqueue(queue, file_of(tmp_path, HEADER + GOOD))
     assert (calls, numbers(report), report.refused) == ([2, 1], (1, 0, 1), False)
     assert [(found.row, "default.OTHER" in found.message) for found in report.findings] == [(2, True)]

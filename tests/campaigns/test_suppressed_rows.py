@@ -73,9 +73,9 @@ async def test_one_who_opts_out_while_the_file_is_read_is_left_out(
 ) -> None:
     hand_in = Intake.hand_in
 
-    async def later(self: Intake, rows: object) -> object:
+    async def later(self: Intake, rows: object, *, dry_run: bool) -> object:
         await listed.add("+6587654321")
-        return await hand_in(self, rows)  # type: ignore[arg-type]
+        return await hand_in(self, rows, dry_run=dry_run)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Intake, "hand_in", later)
     report = await enqueue_file(queue, file_of(tmp_path, ROWS), OPTIONS, now=NOW)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -91,3 +92,10 @@ async def test_a_window_that_closes_while_the_file_is_read_makes_a_bad_row(
     report = await enqueue_file(queue, file_of(tmp_path, content), DAYTIME, now=NOW, progress=slow)
     assert (report.enqueued, report.rejected) == (1, 1)
     assert [(found.row, found.code) for found in report.findings] == [(2, -1015)]
+
+
+def test_a_row_with_a_window_and_a_body_that_breaks_a_rule_is_a_bad_row(tmp_path: Path) -> None:
+    body = {"callflow": [{"action": "makeCall", "params": {"source": "x", "destination": "+6587654321"}}]}
+    path = file_of(tmp_path, json.dumps(body) + "\n", "bodies.jsonl")
+    (row,) = read(path, replace(DAYTIME, template=None, source=None, voice_profile=None))
+    assert [found.path for found in row.findings] == ["$.callflow[0].params.source"]

@@ -12,10 +12,11 @@ from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import Job, JobState, PhoneNumberError
 from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.core.admission import CallRequest
 from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.queue_names import QueueNames
-from voiceflow_worker.core.queue import CallQueue, CallRequest
+from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError, SuppressedNumberError
 from voiceflow_worker.model.jobs.job import RedialPolicy

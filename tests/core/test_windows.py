@@ -12,8 +12,9 @@ from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice, not_sent, refused
 from voiceflow_worker import CallFlowError, CallPolicy, Job, JobState
 from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.core.admission import CallRequest
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.queue import CallQueue, CallRequest
+from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import IllegalMoveError
 from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.jobs.job import RedialPolicy

@@ -18,8 +18,8 @@ from tests.stateful.sides import POLICY, QUEUE, Side, StandingClock, comparable
 from tests.support.faulty_store import Loss
 from tests.support.voices import created, not_sent, refused, unknown
 from voiceflow_worker import CallRequest, Job, open_store
+from voiceflow_worker.core.admission import CheckedCall, new_job
 from voiceflow_worker.core.ports import EventKind
-from voiceflow_worker.core.queue import new_job
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.errors import IllegalMoveError, KeyConflictError, TooEarlyError, TooLateError, VoiceflowError
 from voiceflow_worker.model.jobs.job import JobState as S
@@ -88,7 +88,10 @@ class Commands:
         now = self.clock.now()
         # Not random: the order of jobs and the jitter of their backoff come from their ids. A run must be repeatable.
         ids = [f"{QUEUE}.{next(self._numbers):026d}" for _ in requests]
-        jobs = [new_job(request, job_id=id_, queue=QUEUE, at=now) for id_, request in zip(ids, requests, strict=True)]
+        jobs = [
+            new_job(CheckedCall.of(request), job_id=id_, queue=QUEUE, at=now)
+            for id_, request in zip(ids, requests, strict=True)
+        ]
         expected: list[tuple[str, bool]] = []
         fresh: list[Job] = []
         conflict = False

@@ -1,4 +1,4 @@
-"""Rows that would call people again: their batch has calls to these numbers already, with other bodies."""
+"""Rows that would call numbers again: their batch already has calls to them, with other bodies."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.intake import Judged
+from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports import Query
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.finding import Finding, Severity
@@ -18,7 +19,7 @@ _NOT_CALLED = frozenset({JobState.CANCELLED, JobState.EXPIRED, JobState.FAILED})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalledBefore:
-    """How many rows would call numbers again, and the first of them, with the call that its batch has already."""
+    """The count of rows that would call numbers again; the first such row, and the earlier call to its number."""
 
     count: int
     batch_id: str
@@ -26,30 +27,31 @@ class CalledBefore:
     job: Job
 
     def finding(self, *, file: str, severity: Severity) -> Finding:
-        """What people are told."""
+        """The finding for the report."""
         message = (
-            f"{self.count} rows would call numbers again to which their batch has calls already, with another body: "
+            f"{self.count} rows would call numbers again that their batch has called already, with another body: "
             f"such as {self.job.destination} in batch {self.batch_id} ({self.job.id}, {self.job.state.value}). Cancel "
-            "calls that still wait and were to be corrected; give rows a unique_key by which each is known; or enqueue "
-            "with --again to call these people again"
+            "calls that still wait and should be corrected; give each row a unique_key; or enqueue with --again to "
+            "call these people again"
         )
         return Finding(file=file, row=self.row, column="destination", severity=severity, message=message)
 
 
 class CallsBefore:
-    """Compares the rows of a file with the calls that their batches have, when all of the file was read.
+    """Compares the rows of a whole file with the earlier calls of their batches.
 
-    Rows that name a unique key are left out: by it the store knows the call. A call of the batch whose body is that of
-    a row of the same file is no call before, but a part of an enqueue that was cut short.
+    Rows with a unique key of their own are left out: the store knows their calls by it. A call with the same body as a
+    row of the file does not count either: it comes from an enqueue of this file that was interrupted.
     """
 
     def __init__(self, queue: CallQueue) -> None:
         self._queue = queue
+        self._suppression = SuppressionList(queue.store)
         self._bodies: set[str] = set()
         self._rows: dict[str, dict[str, list[int]]] = {}
 
     def add(self, judged: Judged) -> None:
-        """Keep in mind what the rows ask for."""
+        """Add rows to compare."""
         self._bodies.update(row.digest for row in judged.rows if row.digest)
         for row in judged.new:
             self._add_new(row)
@@ -59,11 +61,15 @@ class CallsBefore:
             self._rows.setdefault(row.request.batch_id, {}).setdefault(row.number, []).append(row.raw.number)
 
     async def find(self) -> CalledBefore | None:
-        """The rows that would call again; None if there are none. Raises StoreError."""
+        """The rows that would call numbers again; None if there are none. Raises StoreError."""
         count = 0
         first: tuple[int, str, Job] | None = None
         for batch_id, numbers in self._rows.items():
-            for number, job in (await self._called(batch_id, numbers)).items():
+            called = await self._called(batch_id, numbers)
+            suppressed = await self._suppression.standing(called)
+            for number, job in called.items():
+                if number in suppressed:
+                    continue
                 rows = numbers[number]
                 count += len(rows)
                 if first is None or rows[0] < first[0]:
@@ -73,7 +79,7 @@ class CallsBefore:
         return CalledBefore(count=count, row=first[0], batch_id=first[1], job=first[2])
 
     async def _called(self, batch_id: str, numbers: dict[str, list[int]]) -> dict[str, Job]:
-        """A call of the batch to each of these numbers, where it has one that is not of this file."""
+        """An earlier call of the batch to each of these numbers that has one."""
         jobs = self._queue.store.jobs
         if not any((await jobs.count(self._queue.name, batch_id=batch_id)).values()):
             return {}
@@ -92,5 +98,5 @@ class CallsBefore:
 
 
 def _calls_nobody(job: Job) -> bool:
-    """Whether the call ended without a ring: nobody is called again by another."""
+    """Whether the call ended without a ring; another call is then the first."""
     return job.state in _NOT_CALLED and not any(post.may_have_rung for post in job.posts)

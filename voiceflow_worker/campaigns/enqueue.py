@@ -16,7 +16,7 @@ from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.campaign import open_campaign
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport, Tally
 from voiceflow_worker.campaigns.files.rejects import RejectsFile
-from voiceflow_worker.campaigns.held_rows import KeptRows
+from voiceflow_worker.campaigns.held_rows import HeldRows
 from voiceflow_worker.campaigns.intake import Intake
 from voiceflow_worker.core.queue import CallQueue
 
@@ -74,7 +74,7 @@ async def enqueue_file(
     tally = Tally(file=campaign.file, batch_id=campaign.batch_id, dry_run=dry_run)
     tally.findings.add(campaign.findings)
     intake = Intake(queue, file=campaign.file, stop_after_refused=options.stop_after_refused if options else None)
-    kept = KeptRows()
+    held = HeldRows()
     before = CallsBefore(queue) if queue is not None and not again else None
     with ExitStack() as stack:
         rejected = None
@@ -88,23 +88,20 @@ async def enqueue_file(
             tally.judged(judged, rejected)
             if before is not None:
                 before.add(judged)
-            if dry_run or (tally.rejected and not skip_bad):
-                kept.clear()  # nothing of this file goes out: the rest is read only to tell what is wrong with it
-            else:
-                kept.add(judged.new)
+            held.add(judged.new)
             steps.read(tally.rows)
-        if before is not None and (skip_bad or not tally.rejected):
-            tally.calls_again(await before.find())
-            if tally.again:
-                kept.clear()
-        total = len(kept)
-        handed_in = 0
-        for rows in kept:
-            tally.taken(await intake.hand_in(rows), rejected)
-            handed_in += len(rows)
-            steps.enqueued(tally, done=handed_in, total=total)
-    refused = (tally.rejected > 0 and not skip_bad) or (tally.again > 0 and not dry_run)
-    return tally.report(refused=refused and not total)
+        refused = tally.rejected > 0 and not skip_bad
+        if before is not None and not refused:
+            tally.called_before(await before.find())
+            refused = tally.again > 0 and not dry_run
+        stores = not (dry_run or refused)
+        done = 0
+        for rows in held:
+            tally.taken(await intake.hand_in(rows, dry_run=not stores), rejected)
+            done += len(rows)
+            if stores:
+                steps.enqueued(tally, done=done, total=len(held))
+    return tally.report(refused=refused)
 
 
 class _Steps:

@@ -69,8 +69,8 @@ class Tally:
     rejected: int = 0
     again: int = 0
 
-    def calls_again(self, found: CalledBefore | None) -> None:
-        """Tell of rows that would call people again; a dry run only warns of them."""
+    def called_before(self, found: CalledBefore | None) -> None:
+        """Count the rows that would call numbers again, with an error, or in a dry run a warning."""
         if found is not None:
             self.again = found.count
             severity = Severity.WARNING if self.dry_run else Severity.ERROR
@@ -81,21 +81,20 @@ class Tally:
         self.rows += len(judged.rows)
         self.valid += len(judged.new)
         self.duplicates += len(judged.known)
-        self.suppressed += len(judged.suppressed)
         self.rejected += len(judged.bad)
         for row in judged.rows:
             self.findings.add(row.findings)
         _write(judged.bad, rejects)
 
     def taken(self, taken: Taken, rejects: RejectsFile | None) -> None:
-        """Count rows that were handed in, which had been counted as valid."""
+        """Count rows that were handed in; they were counted as valid before."""
         self.enqueued += taken.enqueued
         self.duplicates += taken.duplicates
         self.suppressed += len(taken.suppressed)
         self.valid -= taken.duplicates + len(taken.suppressed) + len(taken.refused)
         self.rejected += len(taken.refused)
         for row in (*taken.suppressed, *taken.refused):
-            self.findings.add(row.findings[-1:])  # the others were told when the row was read
+            self.findings.add(row.findings[-1:])  # the others were added when the row was read
         _write(taken.refused, rejects)
 
     def report(self, *, refused: bool) -> EnqueueReport:

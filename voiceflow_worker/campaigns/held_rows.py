@@ -1,4 +1,4 @@
-"""Rows kept until the whole file is known to be good."""
+"""The new rows of a file, held until all of it was read."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from voiceflow_worker.campaigns.calls.request import ReadRow
 
 
-class KeptRows:
-    """Keeps rows in packs, each pickled: 0.3 KB a row instead of 2, for 50 µs of work.
+class HeldRows:
+    """Rows in packs, each pickled: 0.3 KB a row instead of 2, for 50 µs of work.
 
-    Nothing pickled leaves this process, nor comes from outside of it.
+    The pickles never leave this process.
     """
 
     def __init__(self) -> None:
@@ -22,15 +22,10 @@ class KeptRows:
         return self._count
 
     def add(self, rows: Sequence[ReadRow]) -> None:
-        """Keep a pack of rows; they come back as one."""
+        """Add a pack of rows."""
         if rows:
             self._packs.append(pickle.dumps(list(rows), protocol=pickle.HIGHEST_PROTOCOL))
             self._count += len(rows)
-
-    def clear(self) -> None:
-        """Forget all rows."""
-        self._packs.clear()
-        self._count = 0
 
     def __iter__(self) -> Iterator[list[ReadRow]]:
         for pack in self._packs:

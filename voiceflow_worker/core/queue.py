@@ -3,63 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
-from voiceflow_worker.core.numbers.suppression import SuppressionList, why_refused
+from voiceflow_worker.core.admission import Admitter, CallRequest
 from voiceflow_worker.core.outcomes.stream import OutcomeStream
 from voiceflow_worker.core.outcomes.wait import OutcomeWatch
 from voiceflow_worker.core.overview.status import QueueStatus, read_status
-from voiceflow_worker.core.ports import Enqueued, KeyOwner, Query, Store
-from voiceflow_worker.core.ports.batch_names import BatchNames
-from voiceflow_worker.core.ports.identity import checked_queue, checked_reader, new_job_ids, new_revision
+from voiceflow_worker.core.ports import Enqueued, Query, Store
+from voiceflow_worker.core.ports.identity import checked_queue, checked_reader
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import (
-    CallFlowError,
-    InvalidInputError,
     JobNotFoundError,
-    SuppressedNumber,
-    SuppressedNumberError,
 )
-from voiceflow_worker.finding import Finding
-from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.callflow import CallFlow
-from voiceflow_worker.model.flows.canonical import body_digest, canonical_body, stored_body
-from voiceflow_worker.model.hours.opening import first_opening
 from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.admission import admission_findings, checked_time, end_of
+from voiceflow_worker.model.jobs.admission import checked_time, end_of
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import usual_form
-from voiceflow_worker.model.records.data import checked_data
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallRequest:
-    """One call to be enqueued.
-
-    What the flow's own body says (`clientRequestId` as the unique key, `clientBatchId`, `validUntil`) is used where the
-    field here is None. Times are aware; a larger `priority` (-1,000,000 to 1,000,000) goes first. `data` is the
-    caller's own: it reaches menu handlers, hooks and reports, never 8x8. `menu` names the IVR menu that the call begins
-    with. `window` is when the phone may ring, by the clocks of `time_zone`, else of the number's own zone if that is
-    certain. `redial` None is what the queue does.
-    """
-
-    flow: CallFlow
-    unique_key: str | None = None
-    batch_id: str | None = None
-    priority: int = 0
-    not_before: datetime | None = None
-    valid_until: datetime | None = None
-    time_zone: str | None = None
-    redial: RedialPolicy | None = None
-    window: CallWindow | None = None
-    data: Mapping[str, object] | None = None
-    menu: str | None = None
 
 
 class CallQueue:
@@ -80,10 +45,8 @@ class CallQueue:
         self.name = checked_queue(name)
         self.store = store
         self._policy = policy or CallPolicy()
-        self._redial = redial
-        self._suppression = SuppressionList(store)
+        self.admitter = Admitter(store, self.name, redial=redial)
         self._changes = Changes(store, self._policy)
-        self._batch_names = BatchNames(store, self.name)
         self._outcome_watch = OutcomeWatch(store)
 
     async def enqueue(
@@ -127,27 +90,8 @@ class CallQueue:
         return (await self.enqueue_many([request]))[0].job
 
     async def enqueue_many(self, requests: Iterable[CallRequest]) -> Sequence[Enqueued]:
-        """Hand in many calls in one step: all or none. Raises as `enqueue` does; findings tell the place by `row`."""
-        now = self.store.clock.now()
-        wanted = list(requests)
-        ids = new_job_ids(self.name, len(wanted), at=now)
-        jobs: list[Job] = []
-        findings: list[Finding] = []
-        for place, (job_id, request) in enumerate(zip(ids, wanted, strict=True)):
-            try:
-                if request.redial is None and self._redial is not None:
-                    request = replace(request, redial=self._redial)  # noqa: PLW2901 (completed, not another one)
-                jobs.append(new_job(request, job_id=job_id, queue=self.name, at=now))
-            except CallFlowError as error:
-                if len(wanted) == 1:
-                    raise
-                findings += [_numbered(finding, place) for finding in error.findings]
-        if findings:
-            raise CallFlowError(findings)
-        await self._refuse_suppressed(jobs)
-        await self._refuse_cancelled_batches({job.batch_id for job in jobs if job.batch_id is not None})
-        await self._batch_names.keep(job.batch_id for job in jobs)
-        return await self.store.jobs.enqueue(jobs, now=now) if jobs else []
+        """Hand in many calls in one step: all or none. Raises as `enqueue` does; each finding names its call."""
+        return await self.admitter.admit_all(list(requests))
 
     async def get(self, job_id: str) -> Job:
         """The job with this id. Raises `JobNotFoundError`."""
@@ -267,36 +211,6 @@ class CallQueue:
             self.store, self.name, consumer=consumer, since=since or self.store.clock.now(), attempts=attempts
         )
 
-    async def _refuse_suppressed(self, jobs: Sequence[Job]) -> None:
-        listed = await self._suppression.standing([number for job in jobs for number in job.parties])
-        if not listed:
-            return
-        refused = [
-            SuppressedNumber(index=place, number=found[0], reason=found[1])
-            for place, job in enumerate(jobs)
-            if (found := why_refused(job, listed, at=job.due_at)) is not None
-        ]
-        if not refused:
-            return
-        # Who asks again with the key of a call that was made is told of that call, also when it ended in an opt-out.
-        keys = [key for each in refused if (key := jobs[each.index].unique_key) is not None]
-        owned: Mapping[str, KeyOwner] = {}
-        if keys:
-            owned = await self.store.jobs.owners(self.name, keys, now=self.store.clock.now())
-        new = [each for each in refused if jobs[each.index].unique_key not in owned]
-        if new:
-            raise SuppressedNumberError(new)
-
-    async def _refuse_cancelled_batches(self, batch_ids: set[str]) -> None:
-        if not batch_ids:
-            return
-        for gate in await self.store.control.gates(self.name):
-            if gate.scope is GateScope.BATCH and gate.state is GateState.CANCELLED and gate.name in batch_ids:
-                raise InvalidInputError(
-                    f"batch {gate.name} was cancelled for good, and its calls are never sent; use another batch id "
-                    "(--batch). Nothing was enqueued."
-                )
-
     async def _order(self, state: GateState, *, batch_id: str | None, until: datetime | None, reason: str) -> Gate:
         return await self.store.control.gate(
             Gate(
@@ -309,57 +223,3 @@ class CallQueue:
                 since=self.store.clock.now(),
             )
         )
-
-
-def new_job(request: CallRequest, *, job_id: str, queue: str, at: datetime) -> Job:
-    """The job of a request, with the body that is sent: validated and encoded here, and never again.
-
-    Raises `CallFlowError` with every finding: a `valid_until` that has passed or that ends before `not_before` (-1015),
-    a time without a zone, a priority out of range.
-    """
-    flow = request.flow.validated()
-    if flow.destination is None or flow.source is None:  # pragma: no cover - a validated call begins with makeCall
-        raise InvalidInputError("a call needs a source and a destination")
-    valid_until = request.valid_until or flow.valid_until
-    batch_id = request.batch_id or flow.client_batch_id
-    findings = admission_findings(request.priority, not_before=request.not_before, valid_until=valid_until, at=at)
-    if batch_id is not None and len(batch_id) > MAX_ID_CHARACTERS:
-        message = f"the batch id {batch_id!r} has {len(batch_id)} characters; 8x8 takes at most {MAX_ID_CHARACTERS}"
-        findings.append(Finding(message=message, code=-1009, path="$.clientBatchId"))
-    if findings:
-        raise CallFlowError(findings)
-    due_at = max(at, request.not_before) if request.not_before else at
-    opening = first_opening(
-        request.window, number=flow.destination, time_zone=request.time_zone, at=due_at, valid_until=valid_until
-    )
-    if opening.problem is not None:
-        raise CallFlowError([opening.problem])
-    return Job(
-        id=job_id,
-        queue=queue,
-        state=JobState.QUEUED,
-        due_at=opening.at,
-        revision=new_revision(),
-        priority=request.priority,
-        batch_id=batch_id,
-        # One phone, one number: locks and the suppression list go by it, however the body spells it (+4402… is +442…).
-        destination=usual_form(flow.destination),
-        unique_key=request.unique_key or flow.client_request_id,
-        valid_until=valid_until,
-        body=stored_body(flow),
-        body_digest=body_digest(canonical_body(flow)),
-        source=flow.source,
-        created_at=at,
-        not_before=request.not_before,
-        time_zone=opening.time_zone,
-        redial=request.redial,
-        window=request.window,
-        data=checked_data(request.data),
-        menu=request.menu,
-    )
-
-
-def _numbered(finding: Finding, place: int) -> Finding:
-    return Finding(
-        message=f"call {place}: {finding.message}", severity=finding.severity, code=finding.code, path=finding.path
-    )

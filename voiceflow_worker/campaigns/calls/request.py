@@ -16,13 +16,14 @@ from voiceflow_worker.campaigns.calls.template import PLACEHOLDER
 from voiceflow_worker.campaigns.calls.values import RowValues
 from voiceflow_worker.campaigns.files.columns import DESTINATION
 from voiceflow_worker.campaigns.files.rows import RawRow
-from voiceflow_worker.core.queue import CallRequest
+from voiceflow_worker.core.admission import CallRequest
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.flows.canonical import PER_POST, body_digest, canonical_body
 from voiceflow_worker.model.flows.meaning import copy_of
+from voiceflow_worker.model.flows.parties import destinations
 from voiceflow_worker.model.flows.rules import find_problems
 from voiceflow_worker.model.flows.values import unspeakable
 from voiceflow_worker.model.jobs.admission import PRIORITIES, priority_problem
@@ -78,7 +79,7 @@ class RequestMaker:
         body = work.body()
         schedule = read_schedule(values.reserved, body, self._options, now=self._now, purpose=self._purpose)
         if self._options.window is not None:
-            fit_window(schedule, self._options.window, number=CallFlow.parse(body).destination, now=self._now)
+            fit_window(schedule, self._options.window, number=next(iter(destinations(body)), None), now=self._now)
         work.findings += schedule.findings
         batch_id = work.batch(body) or self._default_batch
         own_key = work.unique_key(body)
@@ -88,7 +89,7 @@ class RequestMaker:
         findings = tuple(replace(found, file=self._file, row=raw.number) for found in work.findings)
         if any(found.is_error for found in findings):
             return ReadRow(raw=raw, findings=findings)
-        flow = CallFlow.parse({key: value for key, value in body.items() if key not in PER_POST})
+        flow = CallFlow({key: value for key, value in body.items() if key not in PER_POST})
         canonical = canonical_body(flow)
         request = CallRequest(
             flow=flow,

@@ -1,0 +1,229 @@
+"""Admission of calls to a queue: each call is checked and encoded once, and becomes a job or gets a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Self
+
+from voiceflow_worker.core.numbers.suppression import SuppressionList, why_refused
+from voiceflow_worker.core.ports import Enqueued, KeyOwner, Store
+from voiceflow_worker.core.ports.batch_names import BatchNames
+from voiceflow_worker.core.ports.identity import new_job_ids, new_revision
+from voiceflow_worker.errors import (
+    CallFlowError,
+    InvalidInputError,
+    KeyConflictError,
+    SuppressedNumber,
+    SuppressedNumberError,
+)
+from voiceflow_worker.finding import Finding
+from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
+from voiceflow_worker.model.flows.callflow import CallFlow
+from voiceflow_worker.model.flows.canonical import body_digest, canonical_body, stored_body
+from voiceflow_worker.model.hours.opening import first_opening
+from voiceflow_worker.model.hours.window import CallWindow
+from voiceflow_worker.model.jobs.admission import admission_findings
+from voiceflow_worker.model.jobs.gate import GateScope, GateState
+from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
+from voiceflow_worker.model.numbers.phone import usual_form
+from voiceflow_worker.model.records.data import checked_data
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRequest:
+    """One call to be enqueued.
+
+    A field that is None here is read from the flow's own body (`clientRequestId` is the unique key, `clientBatchId`,
+    `validUntil`). Times are aware; a larger `priority` (-1,000,000 to 1,000,000) goes first. `data` belongs to the
+    caller: menu handlers, hooks and reports get it, 8x8 never does. `menu` names the IVR menu that the call begins
+    with. `window` limits when the phone may ring, by the clocks of `time_zone`, else of the number's own zone if that
+    is certain. `redial` None means the policy of the queue.
+    """
+
+    flow: CallFlow
+    unique_key: str | None = None
+    batch_id: str | None = None
+    priority: int = 0
+    not_before: datetime | None = None
+    valid_until: datetime | None = None
+    time_zone: str | None = None
+    redial: RedialPolicy | None = None
+    window: CallWindow | None = None
+    data: Mapping[str, object] | None = None
+    menu: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedCall:
+    """A request whose flow keeps the rules of the 8x8 contract; `digest` is that of its canonical body."""
+
+    request: CallRequest
+    digest: str
+
+    @classmethod
+    def of(cls, request: CallRequest) -> Self:
+        """Check a request. Raises `CallFlowError` with every finding."""
+        return cls(request=request, digest=body_digest(canonical_body(request.flow.validated())))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """The result for one call: `enqueued`, or the reason that it is refused.
+
+    Reasons are `findings`, a `suppressed` number, or `owner_id`: the job that has its unique key, with another body. A
+    dry run leaves all of them empty for a call that could be enqueued.
+    """
+
+    enqueued: Enqueued | None = None
+    findings: Sequence[Finding] = ()
+    suppressed: SuppressedNumber | None = None
+    owner_id: str | None = None
+
+
+class Admitter:
+    """Admits calls to one queue; `redial` is the policy of calls that have none."""
+
+    def __init__(self, store: Store, queue: str, *, redial: RedialPolicy | None) -> None:
+        self._store = store
+        self._queue = queue
+        self._redial = redial
+        self._suppression = SuppressionList(store)
+        self._batch_names = BatchNames(store, queue)
+
+    async def admit_all(self, requests: Sequence[CallRequest]) -> Sequence[Enqueued]:
+        """Admit all of these requests or none. Raises as `CallQueue.enqueue_many` does."""
+        now = self._store.clock.now()
+        jobs: list[Job] = []
+        findings: list[Finding] = []
+        for place, (job_id, request) in enumerate(zip(self._ids(requests, now), requests, strict=True)):
+            try:
+                jobs.append(self._job(CheckedCall.of(request), job_id, now))
+            except CallFlowError as error:
+                if len(requests) == 1:
+                    raise
+                findings += [replace(found, message=f"call {place}: {found.message}") for found in error.findings]
+        if findings:
+            raise CallFlowError(findings)
+        if suppressed := await self._suppressed(dict(enumerate(jobs))):
+            raise SuppressedNumberError(list(suppressed.values()))
+        await self._name_batches(jobs)
+        return await self._store.jobs.enqueue(jobs, now=now) if jobs else []
+
+    async def admit(self, calls: Sequence[CheckedCall], *, dry_run: bool = False) -> Sequence[Admission]:
+        """Admit each call that can be, in one step; one result for each. A dry run stores nothing.
+
+        Raises `InvalidInputError` for a cancelled batch, and `StoreUnavailableError`.
+        """
+        now = self._store.clock.now()
+        results = [Admission()] * len(calls)
+        jobs: dict[int, Job] = {}
+        for place, (job_id, call) in enumerate(zip(self._ids(calls, now), calls, strict=True)):
+            try:
+                jobs[place] = self._job(call, job_id, now)
+            except CallFlowError as error:
+                results[place] = Admission(findings=error.findings)
+        for place, number in (await self._suppressed(jobs)).items():
+            results[place] = Admission(suppressed=number)
+            del jobs[place]
+        if dry_run:
+            return results
+        await self._name_batches(jobs.values())
+        while jobs:
+            places = list(jobs)
+            try:
+                made = await self._store.jobs.enqueue(list(jobs.values()), now=now)
+            except KeyConflictError as error:
+                for conflict in error.conflicts:
+                    results[places[conflict.index]] = Admission(owner_id=conflict.owner_id)
+                    del jobs[places[conflict.index]]
+                continue
+            for place, enqueued in zip(places, made, strict=True):
+                results[place] = Admission(enqueued=enqueued)
+            break
+        return results
+
+    def _ids(self, wanted: Sequence[object], now: datetime) -> Sequence[str]:
+        return new_job_ids(self._queue, len(wanted), at=now)
+
+    def _job(self, call: CheckedCall, job_id: str, now: datetime) -> Job:
+        job = new_job(call, job_id=job_id, queue=self._queue, at=now)
+        return job if job.redial is not None or self._redial is None else replace(job, redial=self._redial)
+
+    async def _suppressed(self, jobs: Mapping[int, Job]) -> Mapping[int, SuppressedNumber]:
+        """The jobs with a number on the suppression list, by place; jobs whose key has an owner are left out.
+
+        A request with the key of an earlier call gets that call, also if it ended in an opt-out.
+        """
+        listed = await self._suppression.standing([number for job in jobs.values() for number in job.parties])
+        refused = {
+            place: SuppressedNumber(index=place, number=found[0], reason=found[1])
+            for place, job in jobs.items()
+            if listed and (found := why_refused(job, listed, at=job.due_at)) is not None
+        }
+        keys = [key for place in refused if (key := jobs[place].unique_key) is not None]
+        owned: Mapping[str, KeyOwner] = {}
+        if keys:
+            owned = await self._store.jobs.owners(self._queue, keys, now=self._store.clock.now())
+        return {place: number for place, number in refused.items() if jobs[place].unique_key not in owned}
+
+    async def _name_batches(self, jobs: Iterable[Job]) -> None:
+        """Record the names of the jobs' batches. Raises InvalidInputError for a cancelled one."""
+        names = {job.batch_id for job in jobs if job.batch_id is not None}
+        for gate in await self._store.control.gates(self._queue) if names else ():
+            if gate.scope is GateScope.BATCH and gate.state is GateState.CANCELLED and gate.name in names:
+                raise InvalidInputError(
+                    f"batch {gate.name} was cancelled, and its calls are never sent; use another batch id (--batch). "
+                    "Nothing was enqueued."
+                )
+        await self._batch_names.keep(names)
+
+
+def new_job(call: CheckedCall, *, job_id: str, queue: str, at: datetime) -> Job:
+    """The job of a checked call, with the encoded body that is sent.
+
+    Raises `CallFlowError` with every finding: a `valid_until` that has passed or that ends before `not_before` (-1015),
+    a time without a zone, a priority out of range.
+    """
+    request = call.request
+    flow = request.flow
+    if flow.destination is None or flow.source is None:  # pragma: no cover - a checked call begins with makeCall
+        raise InvalidInputError("a call needs a source and a destination")
+    valid_until = request.valid_until or flow.valid_until
+    batch_id = request.batch_id or flow.client_batch_id
+    findings = admission_findings(request.priority, not_before=request.not_before, valid_until=valid_until, at=at)
+    if batch_id is not None and len(batch_id) > MAX_ID_CHARACTERS:
+        message = f"the batch id {batch_id!r} has {len(batch_id)} characters; 8x8 takes at most {MAX_ID_CHARACTERS}"
+        findings.append(Finding(message=message, code=-1009, path="$.clientBatchId"))
+    if findings:
+        raise CallFlowError(findings)
+    due_at = max(at, request.not_before) if request.not_before else at
+    opening = first_opening(
+        request.window, number=flow.destination, time_zone=request.time_zone, at=due_at, valid_until=valid_until
+    )
+    if opening.problem is not None:
+        raise CallFlowError([opening.problem])
+    return Job(
+        id=job_id,
+        queue=queue,
+        state=JobState.QUEUED,
+        due_at=opening.at,
+        revision=new_revision(),
+        priority=request.priority,
+        batch_id=batch_id,
+        # One spelling for each telephone (+4402… becomes +442…), for locks and the suppression list.
+        destination=usual_form(flow.destination),
+        unique_key=request.unique_key or flow.client_request_id,
+        valid_until=valid_until,
+        body=stored_body(flow),
+        body_digest=call.digest,
+        source=flow.source,
+        created_at=at,
+        not_before=request.not_before,
+        time_zone=opening.time_zone,
+        redial=request.redial,
+        window=request.window,
+        data=checked_data(request.data),
+        menu=request.menu,
+    )
