@@ -25,7 +25,7 @@ def test_every_file_that_the_page_names_exists() -> None:
 
 def test_the_layers_are_those_of_the_import_contracts() -> None:
     named = {tuple(block.text.splitlines()) for block in blocks(PAGE, language="text")}
-    assert named == {tuple(layers) for layers in layer_contracts().values()}, "copy the layers from pyproject.toml"
+    assert named == {tuple(layers) for layers in layer_contracts().values()}, "the page is stale: ./dev picture"
 
 
 def test_the_tables_have_every_room() -> None:
