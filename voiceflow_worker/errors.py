@@ -43,14 +43,59 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from voiceflow_worker.finding import Finding
 
 
+class Remedy(StrEnum):
+    """An action that solves a problem, in words of no particular user interface.
+
+    Messages, reasons of holds and tables of codes contain these words; a user interface that knows a command or a
+    setting for the action shows that instead.
+    """
+
+    ALLOW_PLAIN_HTTP = "allow plain HTTP for this network"
+    CHECK_API_KEY = "check the API key"
+    CHECK_BASE_URL = "check the base URL"
+    CHECK_SUB_ACCOUNT = "check the sub-account id"
+    FORCE_REDIAL = "force the redial to call again"
+    GIVE_VALIDITY = "give a later end of validity"
+    LIST_NUMBERS = "use a source that the account owns"
+    LIST_VOICES = "use a voiceProfile of the account"
+    LOWER_RATE = "lower the rate or the number of open calls"
+    MAKE_BACKUP = "make a backup of it"
+    NAME_OUTCOMES = "name the outcomes to redial after, or allow no redial"
+    NAME_TIME_ZONE = "give the calls a time zone"
+    OTHER_BATCH = "use another batch id"
+    RESOLVE = "a person can resolve it"
+    RESTORE = "restore a backup"
+    RESUME = "resume the queue"
+    SET_KEY_ASIDE = "set the API key by itself"
+    SET_NOTIFY_SECRET = "set the secret that notifications are signed with"  # noqa: S105 (words)
+    SET_STATE_DIR = "set the state directory"
+    SHARE_NUMBER = "list numbers that may be in many calls at once as shared"
+    SHORTEN_RETENTION = "shorten the retention of ended calls"
+    UNSUPPRESS = "remove the number from the suppression list to call it"
+    VALIDATE = "validate the body"
+    VALIDATE_AUDIO = "validate the audio file"
+
+    @property
+    def sentence(self) -> str:
+        """The words as the beginning of a sentence."""
+        return self[0].upper() + self[1:]
+
+
 class VoiceflowError(Exception):
     """The root of all errors of this library."""
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """The actions that the message names."""
+        text = str(self)
+        return tuple(remedy for remedy in Remedy if remedy in text)
 
 
 class InvalidInputError(VoiceflowError):
@@ -130,8 +175,7 @@ class SuppressedNumberError(InvalidInputError):
         first = self.suppressed[0]
         more = f" (and {len(self.suppressed) - 1} more calls)" if len(self.suppressed) > 1 else ""
         super().__init__(
-            f"{first.number} is not called: {first.reason}{more}; nothing was enqueued. "
-            f"`voiceflow suppress remove {first.number}` takes it off the list."
+            f"{first.number} is not called: {first.reason}{more}; nothing was enqueued. {Remedy.UNSUPPRESS.sentence}."
         )
 
 
@@ -199,7 +243,7 @@ class OutcomeTimeoutError(JobError, TimeoutError):
             case None:
                 why = "the store could not be reached"
             case "in_doubt":
-                why = "it is in_doubt: only evidence, or a person (`voiceflow calls resolve`), ends a doubt"
+                why = f"it is in_doubt: only evidence ends a doubt, or {Remedy.RESOLVE}"
             case _:
                 why = f"it is {state}"
         super().__init__(job_id, f"job {job_id} has no outcome after {waited.total_seconds():g} s: {why}")

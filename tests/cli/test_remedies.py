@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 
 import voiceflow_worker
 from voiceflow_worker.cli.program import program
-from voiceflow_worker.model.reports.status import API_CODES, SESSION_ERROR_CODES, SESSION_STATUSES
+from voiceflow_worker.cli.remedies import in_commands
+from voiceflow_worker.errors import Remedy, SettingsError
 
 GROUPS = {"account", "calls", "config"}
 PACKAGE = Path(voiceflow_worker.__file__).parent
@@ -26,11 +28,40 @@ def said() -> list[str]:
     return sorted(found)
 
 
-def test_there_is_something_to_look_at() -> None:
-    remedies = [entry.remedy for entry in (*API_CODES.values(), *SESSION_ERROR_CODES.values())]
-    remedies += [entry.remedy for entry in SESSION_STATUSES.values()]
-    assert any("`voiceflow account profiles`" in remedy for remedy in remedies)
-    assert len(said()) > 15
+@pytest.mark.parametrize("remedy", list(Remedy))
+def test_the_command_line_words_each_remedy_as_something_to_type(remedy: Remedy) -> None:
+    worded = in_commands(f"it failed; {remedy}")
+    assert re.search(r"`voiceflow |--[a-z]|VOICEFLOW_|voiceflow restore FILE", worded), worded
+    sentence = in_commands(f"{remedy.sentence}.")
+    assert sentence[0] in {"`", sentence[0].upper()}
+
+
+def test_an_error_names_its_remedies() -> None:
+    error = SettingsError(f"the key is wrong; {Remedy.CHECK_API_KEY}, or {Remedy.CHECK_BASE_URL}")
+    assert set(error.remedies) == {Remedy.CHECK_API_KEY, Remedy.CHECK_BASE_URL}
+
+
+def test_messages_of_the_lower_rooms_name_no_command_option_or_variable() -> None:
+    """Library users and Airflow meet them too. The reason of a set-back store is compared with what stores hold."""
+    found = [
+        f"{path.relative_to(PACKAGE)}: {text}"
+        for room in ("model", "core", "gateway", "backends", "notify")
+        for path in sorted((PACKAGE / room).rglob("*.py"))
+        for text in texts(path)
+        if re.search(r"`voiceflow |VOICEFLOW_|(?<![\w-])--[a-z]", text) and path.name != "rollback.py"
+    ]
+    assert found == []
+
+
+def texts(path: Path) -> list[str]:
+    """The strings of a module that are not docstrings."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    return [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings
+    ]
 
 
 @pytest.mark.parametrize("command", said())

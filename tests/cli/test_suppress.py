@@ -110,7 +110,7 @@ class TestRowsWithAWindowAndARedial:
             (["--days", "someday"], "names no days"),
             (["--holidays", "XX"], "no calendar of holidays"),
             (["--redial-on", "COMPLETED_UNSUBSCRIBED"], "is an opt-out"),
-            (["--redial-max", "2"], "after which outcomes"),
+            (["--redial-max", "2"], "outcomes after which"),
             (["--redial-on", "busy", "--redial-jitter", "2"], "jitter between 0 and 1"),
         ],
     )

@@ -287,7 +287,7 @@ class TestCancelAndRedial:
             with pytest.raises(IllegalMoveError):
                 await engine.queue.redial(job.id, force=True)
         await engine.summarise(submitted, SessionStatus.COMPLETED)
-        with pytest.raises(IllegalMoveError, match="--force"):
+        with pytest.raises(IllegalMoveError, match="force the redial"):
             await engine.queue.redial(submitted.id)
         await engine.queue.redial(submitted.id, force=True)
         (again,) = await engine.send()

@@ -480,7 +480,7 @@ async def test_a_folder_that_cannot_be_written_is_told_with_the_remedy(tmp_path:
     (tmp_path / "journals").write_text("in the way")
     async with open_store("memory://") as store:
         worker = Worker(store, ScriptedVoice(), witness=JournalFiles(tmp_path / "journals"))
-        with pytest.raises(SettingsError, match="VOICEFLOW_STATE_DIR"):
+        with pytest.raises(SettingsError, match="et the state directory"):
             await worker.run()
 
 

@@ -202,7 +202,7 @@ async def test_a_404_about_the_thing_itself_is_an_answer(anyio_backend: str) -> 
 @pytest.mark.parametrize("content", [REFUSED, b"", b"<html>nothing here</html>"])
 async def test_a_404_about_the_account_or_the_address_is_raised(anyio_backend: str, content: bytes) -> None:
     for ask in (*GETS, *WRITES[1:]):
-        with pytest.raises(RequestFailedError, match="VOICEFLOW_SUB_ACCOUNT") as failed:
+        with pytest.raises(RequestFailedError, match="check the sub-account id") as failed:
             await ask(Service(said(404, content)).api)
         assert failed.value.status == 404
 
@@ -214,7 +214,7 @@ async def test_a_404_about_the_account_or_the_address_is_raised(anyio_backend: s
 @pytest.mark.parametrize(
     ("status", "remedy"),
     [
-        (401, "VOICEFLOW_API_KEY"),
+        (401, "check the API key"),
         (403, "belongs to the sub-account"),
         (422, "answered 422"),
         (307, "has moved to /elsewhere"),
@@ -235,7 +235,7 @@ async def test_a_refusal_is_raised_at_once_and_says_what_to_do(anyio_backend: st
 @either_loop
 @pytest.mark.parametrize("content", [b"", b"<html>Welcome</html>", b"[]", b"null"])
 async def test_what_is_no_answer_of_the_api_is_told(anyio_backend: str, content: bytes) -> None:
-    with pytest.raises(RequestFailedError, match="not an answer of its API; check VOICEFLOW_BASE_URL"):
+    with pytest.raises(RequestFailedError, match="not an answer of its API; check the base URL"):
         await Service(said(200, content)).api.webhooks()
 
 
@@ -320,7 +320,7 @@ async def test_nobody_there_is_told_with_what_to_check(kind: Kind, monkeypatch: 
     monkeypatch.setattr("voiceflow_worker.gateway.account.api.TRIES", 1)
     with closed_port() as port:
         async with kind.client(f"http://127.0.0.1:{port}") as client:
-            with pytest.raises(VoiceUnavailableError, match=r"127\.0\.0\.1 cannot be reached .*VOICEFLOW_BASE_URL"):
+            with pytest.raises(VoiceUnavailableError, match=r"127\.0\.0\.1 cannot be reached .*check the base URL"):
                 await client.webhooks()
 
 

@@ -100,7 +100,7 @@ async def test_a_refusal_is_raised_with_its_code(kind: Kind) -> None:
 async def test_what_was_not_sent_says_what_to_do(kind: Kind) -> None:
     with MisbehavingServer(answers(401)) as server:
         async with kind.client(server.url) as client:
-            with pytest.raises(CallNotSentError, match="VOICEFLOW_API_KEY"):
+            with pytest.raises(CallNotSentError, match="check the API key"):
                 await client.send(FLOW)
 
 

@@ -247,7 +247,7 @@ class TestFailing:
             await service.read()
 
     @pytest.mark.parametrize(
-        ("status", "remedy"), [(401, "VOICEFLOW_API_KEY"), (404, "VOICEFLOW_SUB_ACCOUNT"), (400, "400")]
+        ("status", "remedy"), [(401, "check the API key"), (404, "check the sub-account id"), (400, "400")]
     )
     async def test_a_refusal_is_not_tried_again(self, service: EightByEight, status: int, remedy: str) -> None:
         service.started = [said(status, {"message": f"no {KEY}"})]

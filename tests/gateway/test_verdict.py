@@ -168,10 +168,10 @@ def test_what_is_wrong_with_the_account_holds_the_queue_until_opened(status: int
 @pytest.mark.parametrize(
     ("status", "remedy"),
     [
-        (401, "VOICEFLOW_API_KEY"),
+        (401, "check the API key"),
         (403, "API key"),
-        (404, "VOICEFLOW_SUB_ACCOUNT"),
-        (307, "VOICEFLOW_BASE_URL"),
+        (404, "check the sub-account id"),
+        (307, "check the base URL"),
         (308, "https://voice.8x8.uk/api"),
         (410, "the API is gone from this address"),
         (426, "a newer TLS"),

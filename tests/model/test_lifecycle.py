@@ -317,7 +317,7 @@ class TestRedialling:
 
     @pytest.mark.parametrize("state", [S.COMPLETED, S.ACCEPTED])
     def test_who_was_called_is_called_again_only_by_force(self, state: JobState) -> None:
-        with pytest.raises(IllegalMoveError, match="--force"):
+        with pytest.raises(IllegalMoveError, match="force the redial"):
             lifecycle.redial(a_job(state), at=NOW, note="again")
         assert lifecycle.redial(a_job(state), at=NOW, note="again", force=True).state is S.QUEUED
 

@@ -28,7 +28,7 @@ from anyio import to_thread
 from voiceflow_worker.backends.record import head_of, job_from, record_of
 from voiceflow_worker.core.ports.journal_files import WitnessFile
 from voiceflow_worker.core.ports.record_set import report_unreadable
-from voiceflow_worker.errors import SettingsError, StoreReadOnlyError, StoreVersionError
+from voiceflow_worker.errors import Remedy, SettingsError, StoreReadOnlyError, StoreVersionError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.hiding import HIDDEN, without_secrets
 
@@ -97,8 +97,8 @@ class JournalFiles:
         except OSError as error:
             raise SettingsError(
                 f"the worker cannot write its journal file in {self.folder / queue} ({error.strerror or error}): "
-                "without it nobody notices a store that was set back. Set VOICEFLOW_STATE_DIR to a folder on a disk "
-                "that stays, which this user may write"
+                f"without it nobody notices a store that was set back. "
+                f"{Remedy.SET_STATE_DIR.sentence} to a folder on a disk that stays, which this user may write"
             ) from error
         return file
 
@@ -284,7 +284,7 @@ class JournalFile:
             self._size = self._full
             raise StoreReadOnlyError(
                 f"the journal file of this worker in {self._folder} cannot be written ({error.strerror or error}), so "
-                "nothing is sent: make room on that disk, or set VOICEFLOW_STATE_DIR to another"
+                f"nothing is sent: make room on that disk, or {Remedy.SET_STATE_DIR} to another"
             ) from error
 
 
@@ -378,5 +378,5 @@ def _dumps(entry: dict[str, Any]) -> bytes:
 
 def _unreadable(path: Path, error: OSError) -> SettingsError:
     return SettingsError(
-        f"the journal file {path} cannot be read ({error.strerror or error}): let this user read VOICEFLOW_STATE_DIR"
+        f"the journal file {path} cannot be read ({error.strerror or error}): let this user read the state directory"
     )

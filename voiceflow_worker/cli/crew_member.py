@@ -11,6 +11,7 @@ import anyio
 from voiceflow_worker.cli.exit_codes import explained
 from voiceflow_worker.cli.logs import log_to_stderr
 from voiceflow_worker.cli.opening import settings_from
+from voiceflow_worker.cli.remedies import in_commands
 from voiceflow_worker.cli.sending import opened_worker
 from voiceflow_worker.cli.stopping import signals_to
 from voiceflow_worker.core.worker import Worker
@@ -51,7 +52,9 @@ def main() -> int:
         told = explained(error)
         if told is None:
             raise
-        print(f"voiceflow: process {os.getpid()}: {printable(without_secrets_in(told[1]))}", file=sys.stderr)
+        print(
+            f"voiceflow: process {os.getpid()}: {printable(without_secrets_in(in_commands(told[1])))}", file=sys.stderr
+        )
         return told[0]
     return 0
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, MutableMapping
 from io import StringIO
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
+from voiceflow_worker.cli.remedies import in_commands
 from voiceflow_worker.core.ports.rate_limited_log import RateLimitedLog
 from voiceflow_worker.model.text.hiding import without_secrets_in
 from voiceflow_worker.model.text.printable import printable, printable_json, printable_line
@@ -117,7 +118,7 @@ class _Stderr:
         self._secrets = {form for each in secrets for form in (each, json.dumps(each)[1:-1], repr(each)[1:-1])}
 
     def msg(self, message: str) -> None:
-        print(without_secrets_in(message, known=self._secrets), file=sys.stderr, flush=True)
+        print(without_secrets_in(in_commands(message), known=self._secrets), file=sys.stderr, flush=True)
 
     log = debug = info = warning = warn = error = critical = exception = fatal = failure = msg
 

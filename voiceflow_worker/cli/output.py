@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
+from voiceflow_worker.cli.remedies import in_commands
 from voiceflow_worker.model.text.printable import printable, printable_json
 
 if TYPE_CHECKING:
@@ -27,12 +28,12 @@ class Output:
         if self.as_json:
             # JSON is UTF-8 between programs (RFC 8259 §8.1), whatever the terminal speaks.
             sys.stdout.flush()
-            sys.stdout.buffer.write(printable_json(json.dumps(value, ensure_ascii=False)).encode() + b"\n")
+            sys.stdout.buffer.write(printable_json(in_commands(json.dumps(value, ensure_ascii=False))).encode() + b"\n")
             sys.stdout.buffer.flush()
 
     def say(self, text: str = "") -> None:
         """Tell people something: the command's own answer."""
-        print(printable(text), file=self._people)
+        print(printable(in_commands(text)), file=self._people)
 
     def answer(self, *lines: str) -> None:
         """Say these lines, unless a JSON document has said it all."""
@@ -42,7 +43,7 @@ class Output:
 
     def note(self, text: str) -> None:
         """Tell people something beside the answer: always on stderr."""
-        print(printable(text), file=sys.stderr)
+        print(printable(in_commands(text)), file=sys.stderr)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
         """Show people a table. Columns whose name begins with `#` are numbers, and stand to the right.
@@ -63,7 +64,7 @@ class Output:
             )
         for row in rows:
             # Text, not str: what stands in people's files is not markup.
-            table.add_row(*(Text("" if cell is None else printable(str(cell))) for cell in row))
+            table.add_row(*(Text("" if cell is None else printable(in_commands(str(cell)))) for cell in row))
         self._console().print(table)
 
     @property

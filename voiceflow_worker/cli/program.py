@@ -9,6 +9,7 @@ from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from voiceflow_worker.cli.exit_codes import ExitCode, explained
+from voiceflow_worker.cli.remedies import in_commands
 from voiceflow_worker.model.text.hiding import without_secrets_in
 from voiceflow_worker.model.text.printable import printable
 
@@ -112,4 +113,4 @@ def _usage(error: CycloptsError) -> str:
 
 
 def _tell(message: str) -> None:
-    print(f"voiceflow: {printable(without_secrets_in(message))}", file=sys.stderr)
+    print(f"voiceflow: {printable(without_secrets_in(in_commands(message)))}", file=sys.stderr)

@@ -15,6 +15,7 @@ from voiceflow_worker.errors import (
     CallFlowError,
     InvalidInputError,
     KeyConflictError,
+    Remedy,
     SuppressedNumber,
     SuppressedNumberError,
 )
@@ -174,8 +175,8 @@ class Admitter:
         for gate in await self._store.control.gates(self._queue) if names else ():
             if gate.scope is GateScope.BATCH and gate.state is GateState.CANCELLED and gate.name in names:
                 raise InvalidInputError(
-                    f"batch {gate.name} was cancelled, and its calls are never sent; use another batch id (--batch). "
-                    "Nothing was enqueued."
+                    f"batch {gate.name} was cancelled, and its calls are never sent; nothing was enqueued; "
+                    f"{Remedy.OTHER_BATCH}"
                 )
         await self._batch_names.keep(names)
 

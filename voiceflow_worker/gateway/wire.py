@@ -12,7 +12,7 @@ import httpx
 import orjson
 
 from voiceflow_worker.core.ports import Placement
-from voiceflow_worker.errors import SettingsError
+from voiceflow_worker.errors import Remedy, SettingsError
 from voiceflow_worker.model.flows.validity import write_valid_until
 from voiceflow_worker.model.text.hiding import without_secrets
 from voiceflow_worker.model.text.names import SUB_ACCOUNT_ID
@@ -38,14 +38,14 @@ class Wire:
         base = _checked_base(base_url, allow_plain_http=allow_plain_http)
         if not SUB_ACCOUNT_ID.fullmatch(sub_account):
             raise SettingsError(
-                f"{sub_account!r} is no sub-account id (3 to 50 letters, digits, and - . _ &); check"
-                " VOICEFLOW_SUB_ACCOUNT"
+                f"{sub_account!r} is no sub-account id (3 to 50 letters, digits, and - . _ &); "
+                f"{Remedy.CHECK_SUB_ACCOUNT}"
             )
         key = api_key.strip()
         if not _KEY.fullmatch(key):
             # Never quoted: most of a key is still a key.
             raise SettingsError(
-                "the API key is empty, or has spaces or other characters that no key has; check VOICEFLOW_API_KEY"
+                f"the API key is empty, or has spaces or other characters that no key has; {Remedy.CHECK_API_KEY}"
             )
         self.sub_account = sub_account
         self.host = base.host
@@ -143,14 +143,13 @@ def _checked_base(base_url: str, *, allow_plain_http: bool) -> httpx.URL:
     if url.scheme not in ("http", "https") or not url.host:
         raise SettingsError(
             f"{without_secrets(base_url)!r} is no address of the API: it begins with https://, or http:// for one on "
-            "this machine; check VOICEFLOW_BASE_URL"
+            f"this machine; {Remedy.CHECK_BASE_URL}"
         )
     if url.userinfo or url.query or url.fragment:
-        raise SettingsError("the address of the API has no user name, query or fragment; check VOICEFLOW_BASE_URL")
+        raise SettingsError(f"the address of the API has no user name, query or fragment; {Remedy.CHECK_BASE_URL}")
     if is_plain_and_remote(str(url)) and not allow_plain_http:
         raise SettingsError(
             f"http://{url.host} is not encrypted, and everybody on the way could read the API key: nothing is sent "
-            "there. Give an https:// address, or allow it for this network with VOICEFLOW_ALLOW_PLAIN_HTTP=yes "
-            "(allow_plain_http=True)"
+            f"there. Give an https:// address, or {Remedy.ALLOW_PLAIN_HTTP}"
         )
     return url

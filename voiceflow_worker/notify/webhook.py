@@ -11,7 +11,7 @@ import anyio
 import httpx
 import orjson
 
-from voiceflow_worker.errors import HookGoneError, SettingsError, TellAgainError
+from voiceflow_worker.errors import HookGoneError, Remedy, SettingsError, TellAgainError
 from voiceflow_worker.gateway.answers.answer import AnswerReader
 from voiceflow_worker.gateway.answers.retry_after import read_retry_after
 from voiceflow_worker.gateway.answers.verdict import describe
@@ -123,7 +123,6 @@ def _checked(url: str, *, allow_plain_http: bool) -> httpx.URL:
     if is_plain_and_remote(str(parsed)) and not allow_plain_http:
         raise SettingsError(
             f"notifications to http://{parsed.host} are not encrypted, and name telephone numbers: nothing is sent "
-            "there. Give an https:// address, or allow it for this network with VOICEFLOW_ALLOW_PLAIN_HTTP=yes "
-            "(allow_plain_http=True)"
+            f"there. Give an https:// address, or {Remedy.ALLOW_PLAIN_HTTP}"
         )
     return parsed

@@ -65,7 +65,7 @@ async def test_nothing_is_sent_that_was_leased_before(path: Path, way: Callable[
         await engine.enqueue()
         (flight,) = await engine.prepare()
         way(path)
-        with pytest.raises(StoreReplacedError, match="voiceflow restore"):
+        with pytest.raises(StoreReplacedError, match="restore a backup"):
             await engine.journal_of(flight)
     assert voice.placed == []
 

@@ -23,7 +23,14 @@ from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import Holds
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.core.settling.voice_check import VoiceCheck, VoiceList
-from voiceflow_worker.errors import IllegalMoveError, JobNotFoundError, StaleJobError, StoreError, StoreVersionError
+from voiceflow_worker.errors import (
+    IllegalMoveError,
+    JobNotFoundError,
+    Remedy,
+    StaleJobError,
+    StoreError,
+    StoreVersionError,
+)
 from voiceflow_worker.model.jobs.backoff import spread
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import CallPolicy
@@ -322,10 +329,7 @@ def _busy_words(job: Job, number: str) -> str:
     second = next((each for each in job.parties[1:] if number in spellings(each)), None)
     if second is None:
         return f"its number {BUSY_WORDS}"
-    return (
-        f"{second}, which it bridges to, {BUSY_WORDS} "
-        "(VOICEFLOW_SHARED_NUMBERS names lines that may be in many calls at once)"
-    )
+    return f"{second}, which it bridges to, {BUSY_WORDS} ({Remedy.SHARE_NUMBER})"
 
 
 def _cancellations() -> tuple[type[BaseException], ...]:

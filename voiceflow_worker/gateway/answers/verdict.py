@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import orjson
 
+from voiceflow_worker.errors import Remedy
 from voiceflow_worker.gateway.answers.answer import Answer
 from voiceflow_worker.gateway.answers.platform_error import STATUSES, read_platform_error
 from voiceflow_worker.gateway.answers.retry_after import read_date, read_retry_after
@@ -32,14 +33,14 @@ _ABOUT_THE_QUEUE = frozenset({401, 403, 404, 425, 429})
 _ABOUT_US = frozenset({401, 403, 404, 307, 308})
 
 _REMEDIES = {
-    401: "8x8 does not accept the API key (401): check VOICEFLOW_API_KEY, then resume the queue",
+    401: f"8x8 does not accept the API key (401): {Remedy.CHECK_API_KEY}, then resume the queue",
     403: "8x8 does not allow this (403): check that the API key belongs to the sub-account, that the sub-account may"
     " place calls, and that it allows this machine's address; then resume the queue",
-    404: "8x8 does not know this sub-account at this address (404): check VOICEFLOW_SUB_ACCOUNT and VOICEFLOW_BASE_URL;"
-    " then resume the queue",
+    404: f"8x8 does not know this sub-account at this address (404): {Remedy.CHECK_SUB_ACCOUNT}, and"
+    f" {Remedy.CHECK_BASE_URL}; then resume the queue",
     400: "8x8's platform does not take the request (400), and its API never saw it: ask 8x8 with the error id that the"
     " call shows; then resume the queue, or cancel the call if it alone is turned away",
-    410: "the API is gone from this address (410): check VOICEFLOW_BASE_URL, or ask 8x8; then resume the queue",
+    410: f"the API is gone from this address (410): {Remedy.CHECK_BASE_URL}, or ask 8x8; then resume the queue",
     426: "8x8 asks for a newer TLS than this machine, or a proxy before it, speaks (426): update Python and OpenSSL;"
     " then resume the queue",
 }
@@ -101,7 +102,7 @@ def judge_failure(error: Exception, *, nothing_left: bool, host: str) -> Verdict
     hold = None
     if problem is not None:
         hold = Hold(
-            reason=f"the certificate of {host} is not trusted ({problem}): check VOICEFLOW_BASE_URL, the clock and the"
+            reason=f"the certificate of {host} is not trusted ({problem}): {Remedy.CHECK_BASE_URL}, the clock and the"
             " certificates of this machine, and whether a proxy opens the connection; then resume the queue",
             until_opened=True,
         )
@@ -227,8 +228,8 @@ def _remedy(answer: Answer, status: int) -> str:
         return _REMEDIES[status]
     there = quote(answer.headers.get("location", ""))
     return (
-        f"the API has moved ({answer.status}{f' to {there}' if there else ''}), and a call is never sent on: check"
-        " VOICEFLOW_BASE_URL; then resume the queue"
+        f"the API has moved ({answer.status}{f' to {there}' if there else ''}), and a call is never sent on:"
+        f" {Remedy.CHECK_BASE_URL}; then resume the queue"
     )
 
 

@@ -14,7 +14,7 @@ import httpx
 import orjson
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential, wait_random
 
-from voiceflow_worker.errors import RequestFailedError, VoiceUnavailableError
+from voiceflow_worker.errors import Remedy, RequestFailedError, VoiceUnavailableError
 from voiceflow_worker.gateway.answers.answer import Answer, AnswerReader
 from voiceflow_worker.gateway.answers.retry_after import read_retry_after
 from voiceflow_worker.gateway.answers.verdict import describe, quote
@@ -24,7 +24,6 @@ from voiceflow_worker.model.flows.values import is_object
 LONGEST_ANSWER = 8 * 1024 * 1024
 """Bytes of a JSON answer. A list of all voices has about 50 KB, one of ten thousand numbers about 2 MB."""
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
-_WRONG_ADDRESS = "check VOICEFLOW_BASE_URL"
 
 Fields = Mapping[str, object]
 Sleep = Callable[[float], Awaitable[None]]
@@ -64,7 +63,10 @@ class RestClient:
             answer = await self.send("GET", *path, absent=absent)
             if not fields_of(answer):
                 raise self._failed(
-                    answer, self._wire.url().host, " with a body that is not an answer of its API", _WRONG_ADDRESS
+                    answer,
+                    self._wire.url().host,
+                    " with a body that is not an answer of its API",
+                    Remedy.CHECK_BASE_URL,
                 )
             return answer
 
@@ -158,7 +160,7 @@ class RestClient:
             why = f"its answer broke off, or has more than {longest // 2**20} MiB"
         raise VoiceUnavailableError(
             self._wire.hide(f"{request.url.host} cannot be reached ({why})"),
-            remedy=f"check the network and DNS of this machine; {_WRONG_ADDRESS}",
+            remedy=f"check the network and DNS of this machine; {Remedy.CHECK_BASE_URL}",
         ) from None
 
     def _failed(self, answer: Answer, host: str, said: str, remedy: str) -> RequestFailedError:
@@ -170,7 +172,7 @@ class RestClient:
             return "the link may have expired: try again"
         match answer.status:
             case 401:
-                return "8x8 does not accept the API key: check VOICEFLOW_API_KEY"
+                return f"8x8 does not accept the API key: {Remedy.CHECK_API_KEY}"
             case 403:
                 return (
                     "check that the API key belongs to the sub-account and may do this, and that the sub-account "
@@ -178,12 +180,12 @@ class RestClient:
                 )
             case 404:
                 return (
-                    f"8x8 does not know the sub-account {self._wire.sub_account} at this address: check "
-                    "VOICEFLOW_SUB_ACCOUNT and VOICEFLOW_BASE_URL"
+                    f"8x8 does not know the sub-account {self._wire.sub_account} at this address: "
+                    f"{Remedy.CHECK_SUB_ACCOUNT}, and {Remedy.CHECK_BASE_URL}"
                 )
             case status if 300 <= status < 400:
                 there = self._wire.hide(quote(answer.headers.get("location", "")))
-                return f"the API has moved{f' to {there}' if there else ''}: {_WRONG_ADDRESS}"
+                return f"the API has moved{f' to {there}' if there else ''}: {Remedy.CHECK_BASE_URL}"
             case _:
                 return ""
 

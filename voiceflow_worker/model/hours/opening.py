@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.errors import InvalidInputError, Remedy
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.validity import VALIDITY_EXPIRED
 from voiceflow_worker.model.hours.window import CallWindow
@@ -48,7 +48,7 @@ def first_opening(
     if valid_until is not None and opens >= valid_until:
         message = (
             f"its calling window ({window}) opens in {name} at {in_words(opens)}, and its validity ends before, at "
-            f"{in_words(valid_until)}; give a later valid_until or --valid-for, or a wider window"
+            f"{in_words(valid_until)}; {Remedy.GIVE_VALIDITY}, or a wider window"
         )
         return Opening(at=opens, time_zone=name, problem=Finding(message=message, code=VALIDITY_EXPIRED))
     return Opening(at=opens, time_zone=name)
@@ -68,7 +68,7 @@ def _zone_for(number: str, time_zone: str | None) -> tuple[str | None, Finding |
     else:
         where = "is in no time zone that is known"
     message = (
-        f"{number} {where}, and a calling window goes by the clock there: give the row a time_zone, such as "
-        "America/New_York, or all rows --time-zone"
+        f"{number} {where}, and a calling window goes by the clock there: "
+        f"{Remedy.NAME_TIME_ZONE}, such as America/New_York"
     )
     return None, Finding(column="time_zone", message=message)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from voiceflow_worker.errors import IllegalMoveError, TooEarlyError, TooLateError
+from voiceflow_worker.errors import IllegalMoveError, Remedy, TooEarlyError, TooLateError
 from voiceflow_worker.model.jobs.backoff import spread
 from voiceflow_worker.model.jobs.job import (
     Job,
@@ -227,7 +227,7 @@ def redial(job: Job, *, at: datetime, note: str, force: bool = False) -> Job:
             job.id,
             state=job.state.value,
             move="be redialled",
-            remedy="the person was called; pass --force to call again",
+            remedy=f"the person was called; {Remedy.FORCE_REDIAL}",
         )
     if job.is_expired(at=at):
         raise IllegalMoveError(

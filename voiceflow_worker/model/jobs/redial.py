@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import timedelta
 
-from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.errors import InvalidInputError, Remedy
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.reports.status import OPT_OUTS, SessionStatus
 
@@ -70,10 +70,7 @@ def redial_policy(
     """A policy from what people wrote. Raises InvalidInputError for one that says how, and not after which outcomes."""
     statuses = read_redial_on(on)
     if limit > 0 and not statuses:
-        raise InvalidInputError(
-            "a redial policy says after which outcomes to call again: give --redial-on busy,no_answer (or "
-            "VOICEFLOW_REDIAL_ON), or --redial-max 0 for no redial"
-        )
+        raise InvalidInputError(f"a redial policy names the outcomes after which to call again: {Remedy.NAME_OUTCOMES}")
     return RedialPolicy(
         on=statuses,
         limit=limit,

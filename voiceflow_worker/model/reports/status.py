@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
+from voiceflow_worker.errors import Remedy
 from voiceflow_worker.model.flows.validity import VALIDITY_EXPIRED
 
 
@@ -86,11 +87,11 @@ def _by_code(*entries: CodeEntry) -> Mapping[int, CodeEntry]:
 
 API_CODES = _by_code(
     CodeEntry(code=CREATED, meaning="created: the session was accepted, not answered yet"),
-    _body(-1001, "invalid JSON request body", "Send one JSON object; `voiceflow check` tells the line and column."),
+    _body(-1001, "invalid JSON request body", f"Send one JSON object; {Remedy.VALIDATE} to find the line and column."),
     CodeEntry(
         code=-1002,
         meaning="speech profile or language parameter invalid",
-        remedy="Use a voiceProfile of the account: `voiceflow account profiles` lists them.",
+        remedy=f"{Remedy.LIST_VOICES.sentence}.",
         is_permanent=True,
     ),
     _body(-1003, "valid maxDigits required when minDigits provided", "Add maxDigits, not less than minDigits."),
@@ -114,7 +115,7 @@ API_CODES = _by_code(
     CodeEntry(
         code=-1014,
         meaning="source or caller ID is not allowed",
-        remedy="Use a source that the account owns (`voiceflow account numbers`), or ask 8x8 to allow this one.",
+        remedy=f"{Remedy.LIST_NUMBERS.sentence}, or ask 8x8 to allow this one.",
         is_permanent=True,
     ),
     CodeEntry(
@@ -155,7 +156,7 @@ SESSION_ERROR_CODES = _by_code(
     CodeEntry(
         code=-2003,
         meaning="the call flow is invalid",
-        remedy="Run `voiceflow check` on the body, and on the answers to call action events.",
+        remedy=f"{Remedy.VALIDATE.sentence}, and the answers to call action events.",
         is_permanent=True,
     ),
     CodeEntry(
@@ -172,7 +173,7 @@ SESSION_ERROR_CODES = _by_code(
     CodeEntry(
         code=-2006,
         meaning="the audio file could not be downloaded",
-        remedy="Check that fileUrl is public, wav or mp3, and under 5 MB: `voiceflow check --fetch` looks at it.",
+        remedy=f"Check that fileUrl is public, wav or mp3, and under 5 MB: {Remedy.VALIDATE_AUDIO}.",
     ),
     CodeEntry(
         code=SESSION_VALIDITY_EXPIRED,
@@ -182,7 +183,7 @@ SESSION_ERROR_CODES = _by_code(
     CodeEntry(
         code=-2008,
         meaning="the source is not on the account's allow list",
-        remedy="Use a source that the account owns (`voiceflow account numbers`), or ask 8x8 to allow this one.",
+        remedy=f"{Remedy.LIST_NUMBERS.sentence}, or ask 8x8 to allow this one.",
         is_permanent=True,
     ),
     CodeEntry(
@@ -194,7 +195,7 @@ SESSION_ERROR_CODES = _by_code(
     CodeEntry(
         code=-2010,
         meaning="the trunk's capacity is exceeded",
-        remedy="Lower --rate or --max-active, or ask 8x8 for more channels; call again later.",
+        remedy=f"{Remedy.LOWER_RATE.sentence}, or ask 8x8 for more channels; call again later.",
     ),
     CodeEntry(code=UNKNOWN_ERROR, meaning="an unknown error has occurred at 8x8", remedy="Call again later."),
 )

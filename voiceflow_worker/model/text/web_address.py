@@ -5,6 +5,8 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import SplitResult, urlsplit
 
+from voiceflow_worker.errors import Remedy
+
 _NOT_PUBLIC = (".home.arpa", ".internal", ".invalid", ".lan", ".local", ".test")
 """Names that mean nothing on the internet (RFC 6761, RFC 6762, RFC 8375; `internal` is kept free by ICANN)."""
 
@@ -16,7 +18,7 @@ def read_base_url(text: str) -> str:
     if parts is None or parts.query or parts.fragment:
         raise ValueError("give an http or https address, such as https://voice.8x8.com or http://127.0.0.1:8088")
     if "@" in parts.netloc:
-        raise ValueError("an address does not hold a key: put it into VOICEFLOW_API_KEY")
+        raise ValueError(f"an address does not hold a key: {Remedy.SET_KEY_ASIDE}")
     return text
 
 
@@ -27,7 +29,7 @@ def read_notify_url(text: str) -> str:
     if parts is None or parts.fragment:
         raise ValueError("give an http or https address, such as https://crm.example.com/hooks/calls")
     if "@" in parts.netloc:
-        raise ValueError("an address holds no password: notifications are signed with VOICEFLOW_NOTIFY_SECRET")
+        raise ValueError(f"an address holds no password: {Remedy.SET_NOTIFY_SECRET}")
     return text
 
 

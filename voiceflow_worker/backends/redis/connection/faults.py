@@ -9,6 +9,7 @@ import anyio
 from coredis import exceptions as driver
 
 from voiceflow_worker.errors import (
+    Remedy,
     StoreCorruptError,
     StoreError,
     StoreReadOnlyError,
@@ -78,7 +79,7 @@ def _answered(error: BaseException, said: str, where: str) -> StoreError:
     if re.search(r"\bOOM\b", said):
         return StoreReadOnlyError(
             f"{where} is out of memory and takes no writes ({said}); raise its maxmemory (CONFIG SET maxmemory), or "
-            "let old jobs be pruned sooner (VOICEFLOW_RETENTION)"
+            f"{Remedy.SHORTEN_RETENTION}"
         )
     if re.search(r"\bMISCONF\b", said):
         return StoreReadOnlyError(

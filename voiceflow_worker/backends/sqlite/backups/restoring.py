@@ -28,7 +28,7 @@ from voiceflow_worker.backends.sqlite.file.faults import BUSY, translating
 from voiceflow_worker.backends.sqlite.file.opening import APPLICATION_ID, SCHEMA_VERSION, open_writer, require_store
 from voiceflow_worker.backends.sqlite.file.soundness import index_of_log, log_of, require_sound
 from voiceflow_worker.backends.sqlite.file.statements import statements
-from voiceflow_worker.errors import InvalidInputError, StoreCorruptError, StoreError, StoreUnavailableError
+from voiceflow_worker.errors import InvalidInputError, Remedy, StoreCorruptError, StoreError, StoreUnavailableError
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.text.moment import in_words
 
@@ -119,8 +119,8 @@ def _require_other_file(path: Path, source: Path) -> None:
         raise InvalidInputError(f"there is no directory {path.parent} for the store. Make it (mkdir -p {path.parent})")
     if pids := holders(source):
         raise InvalidInputError(
-            f"{source} is in use (process {_listed(pids)}): a copy of it would be torn. Make a backup of it with "
-            "`voiceflow backup`, and restore that"
+            f"{source} is in use (process {_listed(pids)}): a copy of it would be torn. "
+            f"{Remedy.MAKE_BACKUP.sentence}, and restore that"
         )
 
 
@@ -244,13 +244,13 @@ def _reason(made_at: datetime | None, replaced: _Replaced | None, taken: TakenOv
     made = f"restored from a backup of {in_words(made_at)}" if made_at else "restored from a backup"
     if replaced is not None and taken.is_whole:
         return (
-            f"{made}; what the replaced file knew of calls that were sent is taken over. Look at `voiceflow status`, "
-            "then `voiceflow resume`"
+            f"{made}; what the replaced file knew of calls that were sent is taken over. Look at the "
+            f"status of the queue, then {Remedy.RESUME}"
         )
     why = "there was no store to compare it with" if replaced is None else "the replaced file could not be read whole"
     return (
-        f"{made}; {why}, so queued calls may have been made since. Compare `voiceflow calls list --state queued "
-        "--limit 0` with the logs of 8x8, cancel those that were made, then `voiceflow resume`"
+        f"{made}; {why}, so queued calls may have been made since. Compare the queued "
+        f"calls with the logs of 8x8, cancel those that were made, then {Remedy.RESUME}"
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import apsw
 
 from voiceflow_worker.errors import (
+    Remedy,
     StoreCorruptError,
     StoreError,
     StoreReadOnlyError,
@@ -77,8 +78,8 @@ def read_only(path: Path) -> StoreReadOnlyError:
 def damaged(path: Path, found: str) -> StoreCorruptError:
     """For a file that is a store and cannot be used."""
     return StoreCorruptError(
-        f"the store {path} is damaged ({found}). It was left as it is. Stop all that use it, and put a backup in its "
-        "place: voiceflow restore FILE, which keeps this file, and takes over what it still tells of calls that were "
+        f"the store {path} is damaged ({found}). It was left as it is. Stop all that use it, then "
+        f"{Remedy.RESTORE}, which keeps this file, and takes over what it still tells of calls that were "
         f"sent. Without a backup, recover what can be read: sqlite3 {path} .recover | sqlite3 recovered.db"
     )
 

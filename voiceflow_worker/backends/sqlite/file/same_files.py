@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from voiceflow_worker.backends.sqlite.file.soundness import index_of_log, log_of
-from voiceflow_worker.errors import StoreReplacedError, StoreUnavailableError
+from voiceflow_worker.errors import Remedy, StoreReplacedError, StoreUnavailableError
 
 Identity = tuple[int, int]
 """Device and inode. An inode is not given to another file while somebody has it open."""
@@ -83,6 +83,7 @@ def _replaced(store: Path, path: Path, *, gone: bool) -> StoreReplacedError:
     what = f"the file of the store {store}" if path == store else f"{path}, which belongs to the store {store},"
     return StoreReplacedError(
         f"{what} was {'removed' if gone else 'replaced'} while this process had it open, so nothing more is sent or "
-        "written here. Stop everything that uses the store. To put a backup in place use `voiceflow restore`, which "
+        "written here. Stop everything that uses the store. To go back, "
+        f"{Remedy.RESTORE}, which "
         "keeps calls that were sent since from being sent again; then start anew"
     )
