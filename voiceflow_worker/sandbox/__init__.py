@@ -1,6 +1,6 @@
-"""An 8x8 to run against.
+"""A stand-in for 8x8 that calls nobody.
 
-It validates like the service, calls nobody, tells in a ledger whom it would have called, and misbehaves to order.
+It validates like the service, records the calls in a ledger, and shows faults on order.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The sandbox, put together."""
+"""The sandbox: a stand-in for 8x8 that calls nobody."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Sandbox:
     their Authorization value; a delivery that fails is tried `webhook_retries` times more. A call action event (VCA)
     is tried once, and its answer has to come `answer_within` so long, which `speed` does not shorten. Call status
     events (VCS) go only where one registered for them, with `call_statuses` to `webhook` too. `clock_offset` sets its
-    clock, which judges `validUntil` and writes the Date header, off from this machine's; the ledger tells true times.
+    clock, which judges `validUntil` and writes the Date header, off from this machine's; the ledger has true times.
 
     The ledger and all kinds of orders can be used from Python as they can over HTTP.
     """
@@ -88,14 +88,14 @@ class Sandbox:
         self._outcomes = Outcomes(seed)
         self._delivery = Delivery(self._activity, speed=speed, retries=webhook_retries)
         self.rows: OrderBook[RowOrder] = OrderBook()
-        """How rows come into the log of calls: `sandbox.rows.add(RowOrder(…))`."""
+        """Orders for the rows in the log of calls: `sandbox.rows.add(RowOrder(…))`."""
         self._log = CallLog(self.rows, speed=speed)
         self.exports = Exports(self._log, now=self._now)
-        """Exports of that log, and how they shall go: `sandbox.exports.add(ExportOrder(…))`."""
+        """Exports of that log, and orders for them: `sandbox.exports.add(ExportOrder(…))`."""
         self.events = EventOrders()
-        """How events go to their receiver: `sandbox.events.add(EventOrder(…))`."""
+        """Orders for the delivery of events: `sandbox.events.add(EventOrder(…))`."""
         self.recordings = Recordings()
-        """What sessions have recordings: `sandbox.recordings.add(RecordingOrder(…))`."""
+        """Recordings of sessions: `sandbox.recordings.add(RecordingOrder(…))`."""
         timers = Timers(self._activity)
         reports = Reports(
             account=self._account,
@@ -109,18 +109,18 @@ class Sandbox:
         stage = Stage(account=self._account, reports=reports, recordings=self.recordings, speed=speed)
         self._exchange = Exchange(self._activity, timers=timers, stage=stage, log=self._log, now=self._now)
         self.inbound = Switchboard(self._account, outcomes=self._outcomes, exchange=self._exchange)
-        """Who calls the account's numbers: `sandbox.inbound.call(InboundOrder(…))`; `.entries` what came of it."""
+        """Calls to the account's numbers: `sandbox.inbound.call(InboundOrder(…))`; their results are in `.entries`."""
         self.number_updates = NumberUpdates(
             self._account, delivery=self._delivery, orders=self.events, timers=timers, speed=speed
         )
         """Updates of the account's numbers: `sandbox.number_updates.send(NumberUpdateOrder(…))`."""
         self._misbehaviour = Misbehaviour(self._date)
         self.ledger = Ledger()
-        """Every call that was asked for, in order."""
+        """Every call that was requested, in order."""
         self.faults = Faults()
-        """How to misbehave: `sandbox.faults.add(Fault(…))`."""
+        """Orders for faults: `sandbox.faults.add(Fault(…))`."""
         self.scripts: OrderBook[Script] = OrderBook()
-        """What becomes of calls: `sandbox.scripts.add(Script(…))`."""
+        """Scripts of calls: `sandbox.scripts.add(Script(…))`."""
         self._callflows = Callflows(
             account=self._account,
             ledger=self.ledger,
@@ -176,19 +176,11 @@ class Sandbox:
         await self._activity.quiet()
 
     def reset(self) -> None:
-        """Begin anew: no ledger, no orders, no calls under way. Registered webhooks stay."""
-        self._exchange.clear()
-        self._delivery.clear()
+        """Forget the ledger, all orders and the calls under way. Registered webhooks stay."""
         self._outcomes.reset()
-        self.faults.clear()
-        self.scripts.clear()
-        self.events.clear()
-        self.inbound.clear()
-        self.rows.clear()
-        self.exports.clear()
-        self._log.clear()
-        self.recordings.clear()
-        self.ledger.clear()
+        orders = (self.faults, self.scripts, self.events, self.inbound, self.rows, self.exports, self.recordings)
+        for each in (self._exchange, self._delivery, *orders, self._log, self.ledger):
+            each.clear()
 
     async def aclose(self) -> None:
         """Forget the calls under way, close connections to receivers. `running`, or a server's lifespan, does it."""

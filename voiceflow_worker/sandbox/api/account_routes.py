@@ -1,4 +1,4 @@
-"""The rest of the account's API, as far as it is played: webhooks, speech profiles, numbers, recordings."""
+"""The endpoints beside callflows: webhooks, speech profiles, numbers, recordings."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _MOST_PORT = 65535
 
 
 class AccountRoutes:
-    """The endpoints beside callflows, under one account."""
+    """The endpoints of one account beside callflows."""
 
     def __init__(self, account: Account, recordings: Recordings) -> None:
         self._account = account
         self._recordings = recordings
 
     def routes(self) -> list[Route]:
-        """Everything that is played."""
+        """All routes."""
         return [
             self._route("/speech-profiles", self._profiles, "GET"),
             self._route("/numbers", self._numbers, "GET"),
@@ -41,10 +41,10 @@ class AccountRoutes:
             self._route("/recordings/{session_id}", self._recordings_of, "GET"),
             self._route("/webhooks", self._webhooks, "GET"),
             self._route("/webhooks/{hook_type}", self._remove_webhook, "DELETE"),
-            Route(_SUB_ACCOUNT + "/webhooks", self._register_webhook, methods=["POST"]),
+            self._route_with_body("/webhooks", self._register_webhook),
             self._route("/recording-push-config", self._push_config, "GET"),
             self._route("/recording-push-config", self._remove_push_config, "DELETE"),
-            Route(_SUB_ACCOUNT + "/recording-push-config", self._set_push_config, methods=["POST"]),
+            self._route_with_body("/recording-push-config", self._set_push_config),
         ]
 
     def _route(self, path: str, answer: Callable[[str, Request], Response], method: str) -> Route:
@@ -52,6 +52,21 @@ class AccountRoutes:
             return turned_away(self._account, request) or answer(request.path_params["sub_account"], request)
 
         return Route(_SUB_ACCOUNT + path, endpoint, methods=[method])
+
+    def _route_with_body(self, path: str, answer: Callable[[str, Mapping[str, object], Request], Response]) -> Route:
+        async def endpoint(request: Request) -> Response:
+            refused = turned_away(self._account, request)
+            if refused is not None:
+                return refused
+            try:
+                given = orjson.loads(await request.body())
+            except orjson.JSONDecodeError:
+                given = None
+            if not is_object(given):
+                return _invalid("Invalid JSON request body")
+            return answer(request.path_params["sub_account"], given, request)
+
+        return Route(_SUB_ACCOUNT + path, endpoint, methods=["POST"])
 
     def _profiles(self, _sub_account: str, _request: Request) -> Response:
         return JSONResponse({"speechProfiles": [dict(profile) for profile in self._account.profiles]})
@@ -71,15 +86,14 @@ class AccountRoutes:
     def _number(self, _sub_account: str, request: Request) -> Response:
         number = request.path_params["number"]
         if not phone.is_e164(number) or not self._account.owns(number):
-            told = {"statusCode": 404, "statusMessage": f"Number not found : {number}", "timestamp": _now()}
-            return JSONResponse(told, status_code=404)
-        told_of = _number(same_number(number))
+            return _not_found(f"Number not found : {number}")
+        known = _number(same_number(number))
         return JSONResponse(
             {
                 "statusCode": 0,
                 "statusMessage": "ok",
                 "timestamp": _now(),
-                "payload": {name: told_of[name] for name in ("referenceId", "msisdn", "countryCode")},
+                "payload": {name: known[name] for name in ("referenceId", "msisdn", "countryCode")},
             }
         )
 
@@ -98,16 +112,7 @@ class AccountRoutes:
             }
         )
 
-    async def _register_webhook(self, request: Request) -> Response:
-        refused = turned_away(self._account, request)
-        if refused is not None:
-            return refused
-        try:
-            given = orjson.loads(await request.body())
-        except orjson.JSONDecodeError:
-            return _invalid("Invalid JSON request body")
-        if not is_object(given):
-            return _invalid("Invalid JSON request body")
+    def _register_webhook(self, sub_account: str, given: Mapping[str, object], request: Request) -> Response:
         hook_type, url, header = given.get("type"), given.get("url"), given.get("httpAuthHeader")
         enabled = given.get("enabled", given.get("active"))  # some guides write `active`
         if enabled is None:
@@ -118,7 +123,6 @@ class AccountRoutes:
             return _invalid("url should be an http or https address")
         if not isinstance(header, str | None) or not isinstance(enabled, bool):
             return _invalid("httpAuthHeader should be a string, and enabled a boolean")
-        sub_account = request.path_params["sub_account"]
         self._account.hooks(sub_account)[hook_type] = Hook(url=url, authorization=header, enabled=enabled)
         return self._webhooks(sub_account, request)
 
@@ -144,26 +148,17 @@ class AccountRoutes:
         self._account.set_push_config(sub_account, None)
         return JSONResponse(_shown(found))
 
-    async def _set_push_config(self, request: Request) -> Response:
-        refused = turned_away(self._account, request)
-        if refused is not None:
-            return refused
-        try:
-            given = orjson.loads(await request.body())
-        except orjson.JSONDecodeError:
-            return _invalid("Invalid JSON request body")
-        if not is_object(given):
-            return _invalid("Invalid JSON request body")
+    def _set_push_config(self, sub_account: str, given: Mapping[str, object], _request: Request) -> Response:
         wrong = _wrong_in_push_config(given)
         if wrong is not None:
             return _invalid(wrong)
         config = {name: given[name] for name in _PUSH_FIELDS if given.get(name) is not None}
-        self._account.set_push_config(request.path_params["sub_account"], config)
+        self._account.set_push_config(sub_account, config)
         return JSONResponse(_shown(config))
 
 
 def turned_away(account: Account, request: Request) -> Response | None:
-    """The answer to who may not come in; None for who may."""
+    """The refusal of a request without access; None for one with access."""
     authorization = request.headers.get("authorization")
     refusal = account.refusal(
         None if authorization is None else authorization.encode("latin-1"), request.path_params["sub_account"]
@@ -217,14 +212,17 @@ def _wrong_in_push_config(given: Mapping[str, object]) -> str | None:
 
 
 def _shown(config: Mapping[str, object]) -> dict[str, object]:
-    """A recording-push-config as the service answers it: its password never."""
-    told = {name: value for name, value in config.items() if name != "password"}
-    return {**told, "passwordSet": "password" in config, "statusCode": 0, "statusMessage": "ok"}
+    """A recording-push-config as the service answers it, without its password."""
+    shown = {name: value for name, value in config.items() if name != "password"}
+    return {**shown, "passwordSet": "password" in config, "statusCode": 0, "statusMessage": "ok"}
 
 
 def _no_push() -> Response:
-    told = {"statusCode": 404, "statusMessage": "Recording push config not found", "timestamp": _now()}
-    return JSONResponse(told, status_code=404)
+    return _not_found("Recording push config not found")
+
+
+def _not_found(message: str) -> Response:
+    return JSONResponse({"statusCode": 404, "statusMessage": message, "timestamp": _now()}, status_code=404)
 
 
 def _invalid(message: str) -> Response:

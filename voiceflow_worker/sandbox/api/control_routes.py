@@ -1,10 +1,11 @@
-"""The control of the sandbox over HTTP, for development only: what rang, what to break, what to script."""
+"""The control of the sandbox over HTTP, for development only: its ledger and its orders."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
 from itertools import islice
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
@@ -29,128 +30,106 @@ from voiceflow_worker.sandbox.orders.script import Script
 Given = TypeVar("Given", bound=BaseModel)
 
 
-class ControlRoutes:
-    """`/_sandbox/…`. Orders are one object, or a list of them; one that is wrong is answered 422, and none is taken."""
+class Entry(Protocol):
+    """An entry of a list that can be read over HTTP."""
 
-    def __init__(
-        self,
-        *,
-        ledger: Ledger,
-        delivery: Delivery,
-        faults: Faults,
-        scripts: OrderBook[Script],
-        rows: OrderBook[RowOrder],
-        exports: Exports,
-        recordings: Recordings,
-        events: EventOrders,
-        switchboard: Switchboard,
-        number_updates: NumberUpdates,
-        reset: Callable[[], None],
-    ) -> None:
-        self._ledger = ledger
-        self._delivery = delivery
-        self._faults = faults
-        self._scripts = scripts
-        self._rows = rows
-        self._exports = exports
-        self._recordings = recordings
-        self._events = events
-        self._switchboard = switchboard
-        self._number_updates = number_updates
-        self._reset_all = reset
+    def as_json(self) -> Mapping[str, object]:
+        """The entry as a JSON object."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlRoutes:
+    """`/_sandbox/…`. Orders are one object or a list. If one is invalid, the answer is 422 and none is carried out."""
+
+    ledger: Ledger
+    delivery: Delivery
+    faults: Faults
+    scripts: OrderBook[Script]
+    rows: OrderBook[RowOrder]
+    exports: Exports
+    recordings: Recordings
+    events: EventOrders
+    switchboard: Switchboard
+    number_updates: NumberUpdates
+    reset: Callable[[], None]
 
     def routes(self) -> list[Route]:
-        """All of it."""
+        """All routes."""
+        updates = self.number_updates
         return [
             Route("/_sandbox/calls", self._calls, methods=["GET"]),
-            Route("/_sandbox/deliveries", self._deliveries, methods=["GET"]),
-            Route("/_sandbox/faults", self._add_faults, methods=["POST"]),
-            Route("/_sandbox/script", self._add_scripts, methods=["POST"]),
-            Route("/_sandbox/events", self._add_events, methods=["POST"]),
+            Route("/_sandbox/deliveries", _listing(lambda: self.delivery.entries), methods=["GET"]),
+            _orders("faults", Fault, self.faults.add),
+            _orders("script", Script, self.scripts.add),
+            _orders("events", EventOrder, self.events.add),
             Route("/_sandbox/inbound", self._call_in, methods=["POST"]),
-            Route("/_sandbox/inbound", self._came_in, methods=["GET"]),
-            Route("/_sandbox/numbers", self._update_numbers, methods=["POST"]),
-            Route("/_sandbox/log", self._add_rows, methods=["POST"]),
-            Route("/_sandbox/exports", self._add_exports, methods=["POST"]),
-            Route("/_sandbox/exports", self._told_exports, methods=["GET"]),
-            Route("/_sandbox/recordings", self._add_recordings, methods=["POST"]),
+            Route("/_sandbox/inbound", _listing(lambda: self.switchboard.entries), methods=["GET"]),
+            _orders("numbers", NumberUpdateOrder, updates.send, check=updates.sub_account_of),
+            _orders("log", RowOrder, self.rows.add),
+            _orders("exports", ExportOrder, self.exports.add),
+            Route("/_sandbox/exports", self._list_exports, methods=["GET"]),
+            _orders("recordings", RecordingOrder, self.recordings.add),
             Route("/_sandbox/reset", self._reset, methods=["POST"]),
         ]
 
     async def _calls(self, request: Request) -> Response:
-        told = request.query_params.get("after", "0")
-        after = int(told) if told.isdecimal() else 0
-        entries = [entry.as_json() for entry in islice(self._ledger, after, None)]
-        return Response(orjson.dumps(entries), media_type="application/json")
-
-    async def _deliveries(self, _request: Request) -> Response:
-        return JSONResponse([entry.as_json() for entry in self._delivery.entries])
-
-    async def _add_faults(self, request: Request) -> Response:
-        return await self._take(request, Fault, self._faults.add)
-
-    async def _add_scripts(self, request: Request) -> Response:
-        return await self._take(request, Script, self._scripts.add)
-
-    async def _add_events(self, request: Request) -> Response:
-        return await self._take(request, EventOrder, self._events.add)
+        after = request.query_params.get("after", "0")
+        entries = islice(self.ledger, int(after) if after.isdecimal() else 0, None)
+        return Response(orjson.dumps([entry.as_json() for entry in entries]), media_type="application/json")
 
     async def _call_in(self, request: Request) -> Response:
         sessions: list[str] = []
 
         def call(order: InboundOrder) -> None:
-            sessions.append(self._switchboard.call(order).session_id)
+            sessions.append(self.switchboard.call(order).session_id)
 
-        taken = await self._take(request, InboundOrder, call, check=self._switchboard.sub_account_of)
+        taken = await _take(request, InboundOrder, call, check=self.switchboard.sub_account_of)
         return JSONResponse({"taken": len(sessions), "session_ids": sessions}) if sessions else taken
 
-    async def _came_in(self, _request: Request) -> Response:
-        return JSONResponse([entry.as_json() for entry in self._switchboard.entries])
-
-    async def _update_numbers(self, request: Request) -> Response:
-        updates = self._number_updates
-        return await self._take(request, NumberUpdateOrder, updates.send, check=updates.sub_account_of)
-
-    async def _add_rows(self, request: Request) -> Response:
-        return await self._take(request, RowOrder, self._rows.add)
-
-    async def _add_exports(self, request: Request) -> Response:
-        return await self._take(request, ExportOrder, self._exports.add)
-
-    async def _told_exports(self, _request: Request) -> Response:
-        return JSONResponse(self._exports.as_json())
-
-    async def _add_recordings(self, request: Request) -> Response:
-        return await self._take(request, RecordingOrder, self._recordings.add)
+    async def _list_exports(self, _request: Request) -> Response:
+        return JSONResponse(self.exports.as_json())
 
     async def _reset(self, _request: Request) -> Response:
-        self._reset_all()
+        self.reset()
         return JSONResponse({"reset": True})
 
-    async def _take(
-        self,
-        request: Request,
-        model: type[Given],
-        add: Callable[[Given], None],
-        *,
-        check: Callable[[Given], object] = lambda _: None,
-    ) -> Response:
-        """Read orders and give them; `check` raises ValueError for one that cannot be carried out."""
-        try:
-            given: object = orjson.loads(await request.body())
-            orders = [model.model_validate(order) for order in (given if is_list(given) else [given])]
-            for order in orders:
-                check(order)
-        except orjson.JSONDecodeError as error:
-            return JSONResponse({"error": f"no JSON: {error}"}, status_code=400)
-        except ValidationError as error:
-            problems = [
-                f"{'.'.join(map(str, problem['loc'])) or model.__name__.lower()}: {problem['msg']}"
-                for problem in error.errors(include_url=False, include_context=False)
-            ]
-            return JSONResponse({"error": "; ".join(problems)}, status_code=422)
-        except ValueError as error:
-            return JSONResponse({"error": str(error)}, status_code=422)
+
+def _listing(entries: Callable[[], Iterable[Entry]]) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(_request: Request) -> Response:
+        return JSONResponse([entry.as_json() for entry in entries()])
+
+    return endpoint
+
+
+def _orders(
+    name: str, model: type[Given], add: Callable[[Given], None], *, check: Callable[[Given], object] = lambda _: None
+) -> Route:
+    async def endpoint(request: Request) -> Response:
+        return await _take(request, model, add, check=check)
+
+    return Route(f"/_sandbox/{name}", endpoint, methods=["POST"])
+
+
+async def _take(
+    request: Request, model: type[Given], add: Callable[[Given], None], *, check: Callable[[Given], object]
+) -> Response:
+    """Read orders and carry them out. `check` raises ValueError for an order that cannot be carried out."""
+    try:
+        given: object = orjson.loads(await request.body())
+        orders = [model.model_validate(order) for order in (given if is_list(given) else [given])]
         for order in orders:
-            add(order)
-        return JSONResponse({"taken": len(orders)})
+            check(order)
+    except orjson.JSONDecodeError as error:
+        return JSONResponse({"error": f"no JSON: {error}"}, status_code=400)
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(map(str, problem['loc'])) or model.__name__.lower()}: {problem['msg']}"
+            for problem in error.errors(include_url=False, include_context=False)
+        ]
+        return JSONResponse({"error": "; ".join(problems)}, status_code=422)
+    except ValueError as error:
+        return JSONResponse({"error": str(error)}, status_code=422)
+    for order in orders:
+        add(order)
+    return JSONResponse({"taken": len(orders)})

@@ -1,4 +1,4 @@
-"""The endpoints of the log export, and of the files that it makes."""
+"""The endpoints of the log export and its files."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _FILES = "/_sandbox/files"
 
 
 class ExportRoutes:
-    """Begin an export, ask how far it is, call it off; download a file by its signed link."""
+    """The routes that begin, poll and cancel an export, and serve its files by signed links."""
 
     def __init__(self, account: Account, exports: Exports) -> None:
         self._account = account
         self._exports = exports
 
     def routes(self) -> list[Route]:
-        """All of it."""
+        """All routes."""
         return [
             Route(_EXPORTS, self._begin, methods=["POST"]),
             self._of_one("GET", self._state),
@@ -77,15 +77,15 @@ class ExportRoutes:
         if broken is not None:
             return broken
         export.polls += 1
-        told: dict[str, object] = {"status": export.status}
+        shown: dict[str, object] = {"status": export.status}
         if export.status == "succeeded":
             base = str(request.base_url).rstrip("/")
-            told["data"] = [
+            shown["data"] = [
                 f"{base}{_FILES}/{export.job_id}/{place}?signature={export.signature}"
                 for place in range(len(export.files))
             ]
-            told["expires"] = export.expires.isoformat()
-        return JSONResponse(told)
+            shown["expires"] = export.expires.isoformat()
+        return JSONResponse(shown)
 
     def _cancel(self, _request: Request, export: Export) -> Response:
         export.is_cancelled = True
@@ -96,7 +96,7 @@ class ExportRoutes:
         if broken is not None:
             return broken
         if "authorization" in request.headers:
-            # As the stores do that such links lead to: a link is signed, and whoever sends a key too gave it away.
+            # Object stores refuse a signed link with a key beside it: the sender has disclosed the key.
             return Response("Only one auth mechanism allowed", status_code=400)
         found = self._exports.file(
             request.path_params["job_id"], request.path_params["place"], request.query_params.get("signature")
@@ -123,10 +123,5 @@ def _moment(value: object) -> datetime | None:
 
 
 def _error(status: int, code: int, message: str) -> JSONResponse:
-    told = {
-        "code": code,
-        "message": message,
-        "errorId": str(uuid.uuid4()),
-        "timestamp": datetime.now(UTC).isoformat(),
-    }
-    return JSONResponse(told, status_code=status)
+    error_id, now = str(uuid.uuid4()), datetime.now(UTC).isoformat()
+    return JSONResponse({"code": code, "message": message, "errorId": error_id, "timestamp": now}, status_code=status)

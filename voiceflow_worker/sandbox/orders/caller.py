@@ -1,4 +1,4 @@
-"""The person on the phone: which keys they press at each question, how soon, and when they have had enough."""
+"""The simulated person on the phone: the keys they press at each question, and how soon."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 HANGS_UP = "hangup"
 _KEYS = re.compile(r"[0-9*#A-D]{1,50}")
 _AFTER = 1.0
-# Of a hundred questions, by somebody nobody wrote a script for; None: no key at all.
+# The keys pressed without a script, in a hundred questions; None: no key.
 _HABITS: Sequence[tuple[str | None, int]] = (
     ("1", 34), ("2", 20), ("3", 10), ("4", 6), ("5", 5), ("6", 4), ("7", 3), ("8", 3), ("9", 5), (None, 10),
 )  # fmt: skip
@@ -21,10 +21,9 @@ _ENOUGH = 25
 
 
 class KeyPress(BaseModel):
-    """What the caller does at one question: presses `keys`, or none (null), or hangs up ("hangup").
+    """The reaction to one question: pressing `keys`, or none (null), or hanging up ("hangup").
 
-    `after` is how many seconds after the prompt the first key comes, or the receiver goes down: a person's seconds,
-    divided by the sandbox's speed.
+    `after` is the time from the prompt to the first key or to hanging up, in seconds, divided by the sandbox's speed.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -40,20 +39,20 @@ class KeyPress(BaseModel):
 
 Try: TypeAlias = str | KeyPress | None
 Keys: TypeAlias = Sequence[Try | tuple[Try, ...]]
-"""One entry a question; a tuple (in JSON a list) has one entry for each time that the question is asked."""
+"""One entry for each question; a tuple (in JSON a list) has one entry for each time that the question is asked."""
 Reached: TypeAlias = Literal["COMPLETED", "NO_ANSWER", "BUSY", "FAILED", "ERROR"]
-"""What becomes of a second party that is called."""
+"""The result of calling a second party."""
 
 
 def checked(keys: str) -> str:
-    """The same, if a phone has these keys, or it is "hangup". Raises ValueError."""
+    """`keys`, if a phone has them, or "hangup". Raises ValueError for anything else."""
     if keys != HANGS_UP and _KEYS.fullmatch(keys) is None:
         raise ValueError(f'keys are 1 to 50 of 0-9, *, # and A-D, null for none, or "{HANGS_UP}", not {keys[:60]!r}')
     return keys
 
 
 def checked_keys(keys: Keys | None) -> Keys | None:
-    """The same, if every entry is one that a phone has. Raises ValueError."""
+    """`keys`, if every entry is valid. Raises ValueError for anything else."""
     for entry in keys or ():
         if isinstance(entry, tuple) and not entry:
             raise ValueError("a question's list of tries is empty; write null for no key")
@@ -65,7 +64,7 @@ def checked_keys(keys: Keys | None) -> Keys | None:
 
 @dataclass(frozen=True, slots=True)
 class Press:
-    """What the caller does at one try: `digits` are the keys in their order; `after` the prompt, in seconds."""
+    """One reaction of the caller: the keys in their order, and the seconds from the prompt to the first."""
 
     digits: str
     after: float
@@ -73,10 +72,10 @@ class Press:
 
 
 class Caller:
-    """Answers questions in their order: by the script, or else as the dice fall.
+    """A caller who answers the questions of a call, by the script or at random.
 
-    When the script is used up no key is pressed any more. A caller who was asked too often hangs up, so that a menu
-    that never ends does not keep the sandbox busy.
+    When the script is used up, no more keys are pressed. After too many questions the caller hangs up, so that an
+    endless menu does not keep the sandbox busy.
     """
 
     def __init__(self, dice: Random, keys: Keys | None) -> None:
@@ -85,7 +84,7 @@ class Caller:
         self._questions = 0
 
     def answer(self, *, fewest: int) -> Sequence[Press]:
-        """The presses at the next question that wants at least `fewest` keys, one a try; the last stands for more."""
+        """The reactions to the next question, one for each try; the last one is repeated. `fewest`: keys wanted."""
         place = self._questions
         self._questions += 1
         scripted = 0 if self._keys is None else len(self._keys)

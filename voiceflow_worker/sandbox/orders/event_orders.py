@@ -1,13 +1,13 @@
-"""Orders for events on their way to the receiver: repeated, late, out of their order, lost."""
+"""Orders for the delivery of events: repeated, late, out of order, or lost."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from voiceflow_worker.sandbox.orders.orders import OrderBook, same_number
+from voiceflow_worker.sandbox.orders.orders import DestinationOrder, OrderBook
 
 
 class EventKind(StrEnum):
@@ -16,7 +16,7 @@ class EventKind(StrEnum):
     VSS = "VSS"
     """How a session ended."""
     VCA = "VCA"
-    """What to do next?"""
+    """The service asks for the next step of a call."""
     VCS = "VCS"
     """A leg changed its state."""
     VRU = "VRU"
@@ -25,22 +25,16 @@ class EventKind(StrEnum):
     """The account's numbers have changed."""
 
 
-class EventOrder(BaseModel):
-    """What happens to `event`s of calls to `destination`, or of all where it is absent or "*".
+class EventOrder(DestinationOrder):
+    """The delivery of `event`s of calls to `destination`, or of all calls: of `times` events, or of all.
 
-    For `times` events, or for all. Seconds are divided by the sandbox's speed.
-
-    `delay_seconds` holds the event back: the caller of a menu waits so much longer. `duplicates` more copies are sent,
-    with the event itself (their order is then left to chance), or `duplicate_after` so many seconds, or after the
-    session's summary was delivered ("VSS"). `drop` keeps the event from being sent: a menu then gets no answer.
-    `retries` is how often an event is sent again that was not answered with 2xx (a VCA: with 200).
+    `delay_seconds`, divided by the sandbox's speed, holds the event back: the caller of a menu waits longer.
+    `duplicates` more copies are sent: with the event itself (in any order), or `duplicate_after` so many seconds, or
+    after the delivery of the session's summary ("VSS"). `drop` sends no event: a menu then gets no answer. `retries` is
+    how often an event that was not answered with 2xx (a VCA: with 200) is sent again.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     event: EventKind
-    destination: str | None = None
-    times: int | None = Field(default=None, ge=1)
     delay_seconds: float = Field(default=0.0, ge=0)
     duplicates: int = Field(default=0, ge=0, le=100)
     duplicate_after: Annotated[float, Field(ge=0)] | Literal["VSS"] = 0.0
@@ -50,18 +44,8 @@ class EventOrder(BaseModel):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.event is EventKind.VNU and (self.for_destination or self.duplicate_after == "VSS"):
-            raise ValueError("VNU is about no call: leave destination out, and give duplicate_after in seconds")
+            raise ValueError("a VNU is not about a call: leave destination out, and give duplicate_after in seconds")
         return self
-
-    @property
-    def for_destination(self) -> str | None:
-        """The destination it is for; None for every one."""
-        return None if self.destination in {None, "*"} else same_number(str(self.destination))
-
-    @property
-    def count(self) -> int | None:
-        """For how many events it stands; None for all."""
-        return self.times
 
 
 class EventOrders:
@@ -75,7 +59,7 @@ class EventOrders:
         self._books[order.event].add(order)
 
     def take(self, kind: EventKind, destination: str | None) -> EventOrder:
-        """The order for an event of a call to this destination, counted as used once; one for nothing odd if none."""
+        """The order for an event of a call to this destination, counted as used once; by default a usual delivery."""
         return self._books[kind].take(destination) or _AS_USUAL[kind]
 
     def clear(self) -> None:

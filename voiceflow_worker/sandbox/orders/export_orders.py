@@ -1,4 +1,4 @@
-"""Orders for the log export: how rows come into the log, and how exports go wrong."""
+"""Orders for the log export: the arrival of rows in the log, and faults of exports."""
 
 from __future__ import annotations
 
@@ -7,37 +7,23 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from voiceflow_worker.sandbox.orders.orders import same_number
+from voiceflow_worker.sandbox.orders.orders import DestinationOrder
 
 
-class RowOrder(BaseModel):
-    """How the rows of calls to `destination`, or of all where it is absent or "*", come into the log.
+class RowOrder(DestinationOrder):
+    """The arrival of the rows of calls to `destination`, or of all calls, in the log: for `times` calls, or for all.
 
-    For `times` calls, or for all. `late_seconds` from the end of a call to its rows are divided by the sandbox's speed,
-    `masked` hides the last digits of both numbers, `never` keeps the rows out of the log for good.
+    The rows come `late_seconds`, divided by the sandbox's speed, after the end of the call. `masked` hides the last
+    digits of both numbers. With `never` the rows do not come.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    destination: str | None = None
-    times: int | None = Field(default=None, ge=1)
     late_seconds: float = Field(default=0, ge=0)
     masked: bool = False
     never: bool = False
 
-    @property
-    def for_destination(self) -> str | None:
-        """The destination it is for; None for every one."""
-        return None if self.destination in {None, "*"} else same_number(str(self.destination))
-
-    @property
-    def count(self) -> int | None:
-        """For how many calls it stands; None for all."""
-        return self.times
-
 
 class At(StrEnum):
-    """At which request an export goes wrong."""
+    """The request at which an export goes wrong."""
 
     START = "start"
     POLL = "poll"
@@ -45,10 +31,10 @@ class At(StrEnum):
 
 
 class ExportOrder(BaseModel):
-    """How the next `times` exports go (once unless given, all if null).
+    """The course of the next `times` exports (default 1, null for all).
 
-    `polls` times they are not ready yet, then they end as `status`; their rows come in files of `rows_per_file`. With
-    `at`, instead, the next `times` requests of this kind are answered `http_status`, with `retry_after` if it is given.
+    They are not ready for `polls` polls, then they end as `status`, with files of `rows_per_file` rows. With `at`, the
+    next `times` requests of this kind are answered with `http_status`, and with `retry_after` if given.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

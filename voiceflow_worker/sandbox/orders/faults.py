@@ -31,14 +31,14 @@ class FaultKind(StrEnum):
     STALL = "stall"
     """No answer, or only a part of it (`within`), and the connection stays open; with `seconds`, is then reset."""
     JUNK = "junk"
-    """200 with a `body` that is no JSON; with `raw`, bytes that are no HTTP."""
+    """200 with a `body` that is not JSON; with `raw`, bytes that are not HTTP."""
     SURPLUS = "surplus"
-    """The answer is true, but the next POST on the same connection is first answered with one that nobody asked for,
-    `status` (429 unless given), and with its own `seconds` (0.5 unless given) later."""
+    """The answer is true. The next POST on the same connection first gets an answer that belongs to no request, with
+    `status` (default 429), and its own answer `seconds` later (default 0.5)."""
 
 
 class Until(StrEnum):
-    """What a delayed answer waits for."""
+    """The event that a delayed answer waits for."""
 
     VCA = "VCA"
     """The receiver has answered the call's first call action event."""
@@ -47,7 +47,7 @@ class Until(StrEnum):
 
 
 class Place(StrEnum):
-    """When it goes wrong."""
+    """The moment of a fault."""
 
     ARRIVAL = "arrival"
     """The request's headers are in, its body is unread; the call is not placed."""
@@ -58,7 +58,7 @@ class Place(StrEnum):
 
 
 class Within(StrEnum):
-    """How much of the answer is sent before it ends."""
+    """The part of the answer that is sent."""
 
     NOTHING = "nothing"
     HEADERS = "headers"
@@ -78,7 +78,7 @@ _TAKES: dict[FaultKind, frozenset[str]] = {
     FaultKind.SURPLUS: frozenset({"status", "code", "message", "body", "headers", "retry_after", "seconds"}),
 }
 _FOR_ALL = frozenset({"fault", "destination", "next_calls", "times", "place"})
-# What the service says by itself is decided before a call is placed; what goes wrong on the line is worst after it.
+# The service refuses a call before it is placed. A fault of the line is worst after it.
 _TURNS_AWAY = frozenset({FaultKind.STATUS, FaultKind.PLATFORM, FaultKind.THROTTLE})
 _OF_THE_PLATFORM = frozenset({400, 401, 403, 404, 410, 426})
 
@@ -86,10 +86,10 @@ _LONGEST_WAIT = 60.0
 
 
 class Fault(BaseModel):
-    """One fault: its kind, its parameters, and which POSTs to the callflows endpoint it is for.
+    """One fault of the callflows endpoint: its kind, its parameters, and the POSTs that it is for.
 
-    For POSTs to `destination`, or else for any; `times` of them, once unless given, always if null. `next` n is any n
-    POSTs. `place` is "before" for status, platform and throttle, else "after", unless given.
+    It is for `times` POSTs (default 1, null for all) to `destination`, or to any. `next` n is for any n POSTs. `place`
+    is by default "before" for status, platform and throttle, and "after" for the others.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -120,11 +120,11 @@ class Fault(BaseModel):
                 f"{self.fault} takes {', '.join(sorted(_TAKES[self.fault])) or 'nothing'}, not {', '.join(strange)}"
             )
         if self.destination is not None and self.next_calls is not None:
-            raise ValueError("give destination or next, not both; times says how often a destination's calls are meant")
+            raise ValueError("give destination or next, not both; times is the number of calls to a destination")
         if self.next_calls is not None and "times" in given:
-            raise ValueError("next says how often already; leave times out")
+            raise ValueError("next is a number of POSTs already; leave times out")
         if self.place is Place.ARRIVAL and self.destination is not None:
-            raise ValueError("on arrival nobody knows the destination: the body is unread; use next")
+            raise ValueError("on arrival the body is unread, so the destination is unknown; use next")
         if self.fault is FaultKind.DELAY and self.seconds is None and self.until is None:
             raise ValueError("delay needs seconds, or until")
         if self.until is not None and self.happens is not Place.AFTER:
@@ -154,8 +154,6 @@ class Fault(BaseModel):
     @property
     def cut_within(self) -> Within:
         """How much of the answer is sent."""
-        if self.fault is FaultKind.SURPLUS and self.happens is not Place.AFTER:
-            raise ValueError("a surplus comes after a true answer; leave place out")
         if self.fault is FaultKind.CUT and "within" not in self.model_fields_set:
             return Within.BODY
         return self.within

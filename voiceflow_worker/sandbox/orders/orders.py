@@ -1,8 +1,10 @@
-"""What both kinds of orders to the sandbox share: which calls they are for, and how many times."""
+"""The book of orders to the sandbox, and the calls that an order is for."""
 
 from __future__ import annotations
 
 from typing import Generic, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from voiceflow_worker.model.numbers import phone
 
@@ -21,11 +23,30 @@ class Order(Protocol):
         ...
 
 
+class DestinationOrder(BaseModel):
+    """An order for calls to `destination`, or for all calls where it is absent or "*"; `times` of them, or all."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    destination: str | None = None
+    times: int | None = Field(default=None, ge=1)
+
+    @property
+    def for_destination(self) -> str | None:
+        """The destination it is for; None for every one."""
+        return None if self.destination in {None, "*"} else same_number(str(self.destination))
+
+    @property
+    def count(self) -> int | None:
+        """For how many calls or events it stands; None for all."""
+        return self.times
+
+
 Given = TypeVar("Given", bound=Order)
 
 
 class OrderBook(Generic[Given]):
-    """Orders as they were given: the first one that fits a call and is not used up is carried out."""
+    """Orders in the order they were given. A call takes the first one that is for it and not used up."""
 
     def __init__(self) -> None:
         self._orders: list[tuple[Given, int | None]] = []
@@ -34,7 +55,7 @@ class OrderBook(Generic[Given]):
         return len(self._orders)
 
     def add(self, order: Given) -> None:
-        """Give an order."""
+        """Add an order."""
         self._orders.append((order, order.count))
 
     def take(self, destination: str | None) -> Given | None:

@@ -1,4 +1,4 @@
-"""Recordings of sessions, as they are ordered: a sandbox that calls nobody has nothing to record."""
+"""Recordings of sessions. They are ordered, because the sandbox places no calls that it could record."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class RecordingOrder(BaseModel):
-    """A recording that the session `session_id` has: `url` is where it was uploaded to, `seconds` how long it is."""
+    """A recording of the session `session_id`: the `url` it was uploaded to, and its length in `seconds`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -29,7 +29,7 @@ class Recordings:
         self._orders: list[RecordingOrder] = []
 
     def add(self, order: RecordingOrder) -> None:
-        """One more recording."""
+        """Add a recording."""
         self._orders.append(order)
 
     def of_session(self, session_id: str, *, sub_account: str) -> list[Mapping[str, object]]:
@@ -37,7 +37,7 @@ class Recordings:
         return [
             {
                 "recordingId": order.recording_id,
-                "sessionid": order.session_id,  # so the service spells it
+                "sessionid": order.session_id,  # the spelling of the service
                 "subAccountId": sub_account,
                 "status": order.status,
                 "externalFileUrl": order.url,
@@ -49,5 +49,5 @@ class Recordings:
         ]
 
     def clear(self) -> None:
-        """Forget them."""
+        """Forget all recordings."""
         self._orders.clear()
