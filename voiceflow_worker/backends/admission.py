@@ -1,12 +1,12 @@
-"""Which of the jobs handed in are new, and who owns the keys of the others: one rule for all backends."""
+"""Admission of new jobs, the same for all backends: which are new, and which jobs own the keys of the others."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from voiceflow_worker.backends.instant import from_micros, from_micros_or_none, to_micros, to_micros_or_none
 from voiceflow_worker.core.ports import Enqueued
 from voiceflow_worker.errors import KeyConflict, KeyConflictError, StoreVersionError
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -19,7 +19,7 @@ _STATES = frozenset(JobState)
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """`answers` for all jobs handed in, in their order, and the `fresh` ones among them, by their place."""
+    """The result of an admission: `answers` for all jobs in their order, and the indexes of the `fresh` ones."""
 
     answers: Sequence[Enqueued]
     fresh: Sequence[int]
@@ -28,10 +28,10 @@ class Admission:
 def admission(
     jobs: Sequence[Job], *, held: Callable[[str], Job | None], owner: Callable[[str, str], Job | None]
 ) -> Generator[None, None, Admission]:
-    """Judge jobs before anything is written; it yields now and then, as a look at thousands takes its time.
+    """Check jobs before anything is written. It yields now and then, because thousands take a while.
 
-    `held` gives the stored job of an id, `owner` the job, living or remembered, that owns a key of a queue. Raises
-    `KeyConflictError` naming every job whose key is owned by a job with another body.
+    `held` gives the stored job with an id. `owner` gives the job that owns a key of a queue, also after its deletion.
+    Raises `KeyConflictError`, which names every job whose key is owned by a job with another body.
     """
     new_by_id: dict[str, Job] = {}
     new_by_key: dict[tuple[str, str], Job] = {}
@@ -55,7 +55,7 @@ def admission(
             continue
         if key is not None and known.body_digest != job.body_digest:
             conflicts.append(KeyConflict(index, key, known.id))
-        # A job that an earlier call stored, whose answer was lost, is told as new again.
+        # An earlier call stored this job, and its answer was lost: the job counts as new again.
         answers.append(Enqueued(known, created=same is not None))
     if conflicts:
         raise KeyConflictError(conflicts)
@@ -63,7 +63,7 @@ def admission(
 
 
 def result_of(steps: Generator[None, None, T]) -> T:
-    """Go through all steps at once."""
+    """Run all steps and give their result."""
     while True:
         try:
             next(steps)
@@ -72,40 +72,50 @@ def result_of(steps: Generator[None, None, T]) -> T:
             return result
 
 
-def remembered_state(job_id: str, state: str) -> JobState:
-    """The state of a job that owns a key. Raises `StoreVersionError` for one that a newer version has."""
-    if state not in _STATES:
-        raise StoreVersionError(
-            f"job {job_id}, which owns a key, is {state[:40]!r}, which this version of voiceflow-worker does not know: "
-            "a newer one wrote it. Upgrade this installation; nothing was changed."
-        )
-    return JobState(state)
+Tombstone = tuple[str, str | None, str, str, str, int, int, int | None, int | None]
+"""What is kept of a deleted job that had a unique key: queue, key, id, body digest, state, and the times due_at,
+created_at, not_before and valid_until in microseconds. Nothing about the person who was called."""
 
 
-def remembered(
-    job_id: str,
-    *,
-    queue: str,
-    unique_key: str,
-    body_digest: str,
-    state: JobState,
-    due_at: datetime,
-    created_at: datetime,
-    not_before: datetime | None,
-    valid_until: datetime | None,
-) -> Job:
-    """What a tombstone gives back of a deleted job: id, state and times, nothing about the person who was called."""
+def tombstone_of(job: Job) -> Tombstone:
+    """The tombstone of a job that is deleted."""
+    return (
+        job.queue,
+        job.unique_key,
+        job.id,
+        job.body_digest,
+        job.state.value,
+        to_micros(job.due_at),
+        to_micros(job.created_at),
+        to_micros_or_none(job.not_before),
+        to_micros_or_none(job.valid_until),
+    )
+
+
+def remembered(tombstone: Sequence[Any]) -> Job:
+    """What a tombstone keeps, as a job. Raises `StoreVersionError` for a state of a newer version."""
+    queue, unique_key, job_id, body_digest, state, due_at, created_at, not_before, valid_until = tombstone
     return Job(
         id=job_id,
         queue=queue,
-        state=state,
-        due_at=due_at,
+        state=known_state(state, owner=job_id),
+        due_at=from_micros(due_at),
         destination="",
         unique_key=unique_key,
-        valid_until=valid_until,
+        valid_until=from_micros_or_none(valid_until),
         body="",
         body_digest=body_digest,
         source="",
-        created_at=created_at,
-        not_before=not_before,
+        created_at=from_micros(created_at),
+        not_before=from_micros_or_none(not_before),
     )
+
+
+def known_state(state: str, *, owner: str) -> JobState:
+    """The state of the job that owns a key. Raises `StoreVersionError` for a state of a newer version."""
+    if state not in _STATES:
+        raise StoreVersionError(
+            f"job {owner}, which owns a key, is {state[:40]!r}, which this version of voiceflow-worker does not know: "
+            "a newer one wrote it. Upgrade this installation; nothing was changed."
+        )
+    return JobState(state)

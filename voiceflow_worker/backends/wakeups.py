@@ -1,14 +1,16 @@
-"""How waiting tasks of this process learn that a queue has changed."""
+"""Wake-ups of the tasks of this process that wait for changes of a queue."""
 
 from __future__ import annotations
 
 import anyio
 
+from voiceflow_worker.core.ports import Clock
+
 
 class Wakeups:
-    """One event per queue, made when somebody waits and spent when it wakes them.
+    """One event per queue, made when a task waits, and dropped when it was set.
 
-    Take the event first and look at the store second: a change between the two then sets the event that is held.
+    Take the event first and read the store second: a change between the two then sets the event.
     """
 
     def __init__(self) -> None:
@@ -22,7 +24,20 @@ class Wakeups:
         return event
 
     def wake(self, queue: str) -> None:
-        """Wake everybody who waits for this queue."""
+        """Wake all tasks that wait for this queue."""
         event = self._events.pop(queue, None)
         if event is not None:
             event.set()
+
+
+async def either(event: anyio.Event, clock: Clock, *, within: float) -> None:
+    """Return when `event` is set, or when `within` seconds have passed on `clock`."""
+
+    async def give_up() -> None:
+        await clock.sleep(within)
+        group.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(give_up)
+        await event.wait()
+        group.cancel_scope.cancel()

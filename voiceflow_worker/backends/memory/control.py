@@ -10,7 +10,7 @@ from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.backends.departures import Pace, repaced, taken
 from voiceflow_worker.backends.memory.lanes import NEVER
-from voiceflow_worker.backends.memory.state import Batches, Changes
+from voiceflow_worker.backends.memory.state import Batches, ChangeCounts
 from voiceflow_worker.core.ports import Limits, Slots
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState, merged
 
@@ -18,7 +18,7 @@ from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState, merged
 class MemoryControl:
     """The port `Control` in memory."""
 
-    def __init__(self, changes: Changes, batches: Batches) -> None:
+    def __init__(self, changes: ChangeCounts, batches: Batches) -> None:
         self._changes = changes
         self._batches = batches
         self._limits: dict[str, Limits] = {}

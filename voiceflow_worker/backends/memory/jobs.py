@@ -11,11 +11,11 @@ from uuid import uuid4
 
 from anyio.lowlevel import checkpoint
 
-from voiceflow_worker.backends.admission import admission, remembered, result_of
+from voiceflow_worker.backends.admission import admission, remembered, result_of, tombstone_of
 from voiceflow_worker.backends.matching import matches, require_answerable, require_well_formed
 from voiceflow_worker.backends.memory.control import MemoryControl
 from voiceflow_worker.backends.memory.lanes import Lanes
-from voiceflow_worker.backends.memory.state import Batches, Changes, Tombstone, Tombstones
+from voiceflow_worker.backends.memory.state import Batches, ChangeCounts, KeptKey, Tombstones
 from voiceflow_worker.core.ports import Clock, Enqueued, Event, KeyOwner, Move, Order, Query
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import GateScope
@@ -23,10 +23,10 @@ from voiceflow_worker.model.jobs.job import Job, JobState
 
 
 class MemoryJobs:
-    """The port `Jobs` in memory. Every method does its work between two awaits, so each is one step for all others."""
+    """The port `Jobs` in memory. Every method does its work between two awaits, so it is atomic."""
 
     def __init__(
-        self, control: MemoryControl, changes: Changes, tombstones: Tombstones, batches: Batches, clock: Clock
+        self, control: MemoryControl, changes: ChangeCounts, tombstones: Tombstones, batches: Batches, clock: Clock
     ) -> None:
         self._control = control
         self._changes = changes
@@ -37,7 +37,7 @@ class MemoryJobs:
         self._lanes: defaultdict[str, Lanes] = defaultdict(lambda: Lanes(self._jobs))
         self._batches = batches
         batches.on_order = lambda queue, batch: self._lanes[queue].open(batch)
-        # Per queue, the jobs that may count as open calls.
+        # The jobs of each queue that may count as open calls.
         self._open: defaultdict[str, set[str]] = defaultdict(set)
         self._events: defaultdict[str, list[Event]] = defaultdict(list)
         self._sequence = 0
@@ -206,16 +206,5 @@ class MemoryJobs:
         self._take_out(held)
         if held.unique_key is not None:
             del self._keys[held.queue, held.unique_key]
-            memory = remembered(
-                held.id,
-                queue=held.queue,
-                unique_key=held.unique_key,
-                body_digest=held.body_digest,
-                state=held.state,
-                due_at=held.due_at,
-                created_at=held.created_at,
-                not_before=held.not_before,
-                valid_until=held.valid_until,
-            )
-            self._tombstones[held.queue, held.unique_key] = Tombstone(memory, keep_keys_until)
+            self._tombstones[held.queue, held.unique_key] = KeptKey(remembered(tombstone_of(held)), keep_keys_until)
         return True

@@ -1,4 +1,4 @@
-"""What the parts of a memory store share: change counts, and the keys of jobs that are gone."""
+"""State that the parts of a memory store share: change counts, batches, and the keys of deleted jobs."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-import anyio
-
-from voiceflow_worker.backends.wakeups import Wakeups
+from voiceflow_worker.backends.wakeups import Wakeups, either
 from voiceflow_worker.core.ports import Clock
 from voiceflow_worker.model.jobs.job import Job, JobState
 
 
-class Changes:
-    """The change count of every queue; it starts at 1."""
+class ChangeCounts:
+    """The change counts of queues. They start at 1."""
 
     def __init__(self) -> None:
         self._counts: defaultdict[str, int] = defaultdict(lambda: 1)
@@ -26,26 +24,17 @@ class Changes:
         return self._counts[queue]
 
     def note(self, queue: str) -> None:
-        """Count a change, and wake who waits for it."""
+        """Count a change, and wake the tasks that wait for it."""
         self._counts[queue] += 1
         self._wakeups.wake(queue)
 
     async def next(self, queue: str, clock: Clock, *, within: float) -> None:
         """Return at the queue's next change, or when `within` seconds have passed on `clock`."""
-        changed = self._wakeups.event(queue)
-
-        async def give_up() -> None:
-            await clock.sleep(within)
-            group.cancel_scope.cancel()
-
-        async with anyio.create_task_group() as group:
-            group.start_soon(give_up)
-            await changed.wait()
-            group.cancel_scope.cancel()
+        await either(self._wakeups.event(queue), clock, within=within)
 
 
 class Batches:
-    """How many jobs each batch has, and who is told that its gate was ordered."""
+    """The numbers of jobs of each batch, and a callback for orders of its gate."""
 
     def __init__(self) -> None:
         self.jobs: Counter[tuple[str, str]] = Counter()
@@ -53,7 +42,7 @@ class Batches:
         self.on_order: Callable[[str, str], None] = lambda _queue, _batch: None
 
     def count(self, job: Job, change: int) -> None:
-        """Count a job that came (1) or went (-1)."""
+        """Count a job that was added (1) or removed (-1)."""
         if job.batch_id is not None:
             place = (job.queue, job.batch_id)
             for counter in (self.jobs, self.queued)[: 2 if job.state is JobState.QUEUED else 1]:
@@ -63,12 +52,12 @@ class Batches:
 
 
 @dataclass(frozen=True, slots=True)
-class Tombstone:
-    """What is kept of a deleted job that had a unique key."""
+class KeptKey:
+    """The unique key of a deleted job, until its time."""
 
     job: Job
     until: datetime
 
 
-Tombstones = dict[tuple[str, str], Tombstone]
+Tombstones = dict[tuple[str, str], KeptKey]
 """By queue and unique key."""

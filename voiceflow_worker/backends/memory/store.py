@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from voiceflow_worker.backends.memory.control import MemoryControl
 from voiceflow_worker.backends.memory.jobs import MemoryJobs
 from voiceflow_worker.backends.memory.records import MemoryRecords
-from voiceflow_worker.backends.memory.state import Batches, Changes, Tombstones
+from voiceflow_worker.backends.memory.state import Batches, ChangeCounts, Tombstones
 from voiceflow_worker.core.ports import Clock
 from voiceflow_worker.core.ports.clock import SystemClock
 
@@ -20,7 +20,7 @@ class MemoryStore:
     """
 
     def __init__(self, *, clock: Clock | None = None) -> None:
-        changes = Changes()
+        changes = ChangeCounts()
         tombstones = Tombstones()
         self.url = "memory://"
         self.clock: Clock = SystemClock() if clock is None else clock

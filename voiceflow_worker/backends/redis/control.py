@@ -15,7 +15,7 @@ from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.gate import Gate, merged
 
 _ROUNDS = 50
-"""How often an order is merged anew after somebody else's came between; a worker's 429s come from few at a time."""
+"""How often an order is merged again because another one was stored meanwhile. Few workers get a 429 at a time."""
 _GATES_AT_ONCE = 200
 
 
@@ -43,9 +43,9 @@ class RedisControl:
         return Limits(rate=float(rate) if rate else None, burst=int(burst), max_active=int(most) if most else None)
 
     async def gate(self, ordered: Gate) -> Gate:
-        """Carry out an order for a gate; gives what stands now.
+        """Carry out an order for a gate; gives the gate as it is now.
 
-        Merged here, by the rules of the model, and stored if the gate is still the one it was merged with.
+        The order is merged here, by the rules of the model, and stored if the gate is still the one it was merged with.
         """
         key, field = self._keys.queue(ordered.queue), gate_field(ordered.scope, ordered.name)
         for _ in range(_ROUNDS):
@@ -60,16 +60,15 @@ class RedisControl:
 
     async def gates(self, queue: str) -> Sequence[Gate]:
         """The gates of a queue and of its batches, open ones left out."""
-        _, told = await self._link.run("read_control", self._keys.queue(queue))
-        return [gate_of(queue, field, text) for field, text in zip(told[::2], told[1::2], strict=True)]
+        _, pairs = await self._link.run("read_control", self._keys.queue(queue))
+        return _gates(queue, pairs)
 
     async def cancelling(self, queue: str, *, limit: int) -> Sequence[Gate]:
         """Gates of cancelled batches that have queued jobs, at most `limit` of them."""
-        told = await self._link.run("cancelling", self._keys.queue(queue), [limit])
-        return [gate_of(queue, field, text) for field, text in zip(told[::2], told[1::2], strict=True)]
+        return _gates(queue, await self._link.run("cancelling", self._keys.queue(queue), [limit]))
 
     async def forget_gates(self, queue: str, *, before: datetime) -> int:
-        """Drop gates of batches without a job, ordered before this time; says how many."""
+        """Drop gates of batches without a job, ordered before this time; gives how many."""
         key = self._keys.queue(queue)
         dropped = cursor = 0
         while True:
@@ -95,6 +94,10 @@ class RedisControl:
         return Slots(tuple(times), next_at)
 
 
+def _gates(queue: str, pairs: Sequence[str]) -> Sequence[Gate]:
+    return [gate_of(queue, field, text) for field, text in zip(pairs[::2], pairs[1::2], strict=True)]
+
+
 async def _some_gates(client: Client, *, key: str, cursor: int) -> tuple[int, Mapping[str, str]]:
-    """Some gates of a queue, and where to go on; 0 at the end."""
+    """Some gates of a queue, and the next cursor; 0 at the end."""
     return await client.hscan(key, cursor=cursor, count=_GATES_AT_ONCE)

@@ -14,7 +14,7 @@ from voiceflow_worker.backends.instant import to_micros
 from voiceflow_worker.backends.matching import require_answerable, require_well_formed
 from voiceflow_worker.backends.record import readable
 from voiceflow_worker.backends.redis import finding
-from voiceflow_worker.backends.redis.changes import Changes
+from voiceflow_worker.backends.redis.changes import QueueChanges
 from voiceflow_worker.backends.redis.connection.codec import (
     Argument,
     buried,
@@ -47,7 +47,7 @@ _ROUNDS = 500
 class RedisJobs:
     """The port `Jobs` in Redis. Every change of a queue is one script, so it is one step for everybody else."""
 
-    def __init__(self, link: Link, keys: Keys, registers: Registers, changes: Changes) -> None:
+    def __init__(self, link: Link, keys: Keys, registers: Registers, changes: QueueChanges) -> None:
         self._link = link
         self._keys = keys
         self._registers = registers
@@ -182,7 +182,7 @@ class RedisJobs:
 
     async def forget_events(self, queue: str, *, before: datetime) -> int:
         """Drop events from before this time, some at a time; says how many."""
-        return await self._drop("forget_events", queue, before)
+        return await self._link.drop_all("forget_events", self._keys.queue(queue), before)
 
     async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
         """Return when the queue's change count is no longer `seen`, or at `until`. Gives the count."""
@@ -192,14 +192,6 @@ class RedisJobs:
         args: list[Argument] = [to_micros(now), int(only_look), *jobs]
         told: list[Any] = await self._link.run_durably("enqueue", self._keys.queue(queue), args)
         return told
-
-    async def _drop(self, name: str, queue: str, time: datetime) -> int:
-        dropped = 0
-        while True:
-            some: int = await self._link.run(name, self._keys.queue(queue), [to_micros(time), _PAGE])
-            dropped += some
-            if some < _PAGE:
-                return dropped
 
 
 def _by_queue(jobs: Sequence[Job]) -> dict[str, list[int]]:

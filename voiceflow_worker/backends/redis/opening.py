@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from voiceflow_worker.backends.redis.changes import Changes
+from voiceflow_worker.backends.redis.changes import QueueChanges
 from voiceflow_worker.backends.redis.connection.clock import ServerClock
 from voiceflow_worker.backends.redis.connection.keys import Keys
 from voiceflow_worker.backends.redis.connection.link import Greeting, Link
@@ -56,7 +56,7 @@ async def open_redis(
         registers = Registers(link, keys)
         yield RedisStore(
             url=parsed.shown,
-            jobs=RedisJobs(link, keys, registers, Changes(link, keys, clock)),
+            jobs=RedisJobs(link, keys, registers, QueueChanges(link, keys, clock)),
             control=RedisControl(link, keys),
             records=RedisRecords(link, keys, registers),
             clock=clock,

@@ -13,11 +13,10 @@ from voiceflow_worker.backends.redis.registers import Registers
 
 _LOOKS = 1000
 """Records looked at by one script."""
-_DROPPED_AT_ONCE = 500
 
 
 class RedisRecords:
-    """The port `Records` in Redis. A namespace is in one slot; each call with many keys is one script."""
+    """The port `Records` in Redis. A namespace is in one slot, so a call with many keys is one script."""
 
     def __init__(self, link: Link, keys: Keys, registers: Registers) -> None:
         self._link = link
@@ -58,13 +57,13 @@ class RedisRecords:
     ) -> Sequence[tuple[str, str]]:
         """Keys with this prefix behind `after`, in order, with their values."""
         found: list[tuple[str, str]] = []
-        # 0xFF is no byte of UTF-8: it stands behind every key with the prefix, and before all others.
+        # 0xFF does not occur in UTF-8: it sorts after every key with the prefix, and before all others.
         to: Argument = b"(" + prefix.encode() + b"\xff" if prefix else "+"
         while limit > len(found):
             start = f"({after}" if after and after >= prefix else f"[{prefix}"
             args: list[Argument] = [to_micros(now), start, to, limit - len(found), _LOOKS]
-            after, *told = await self._link.run("record_scan", self._keys.namespace(namespace), args)
-            found += zip(told[::2], told[1::2], strict=True)
+            after, *pairs = await self._link.run("record_scan", self._keys.namespace(namespace), args)
+            found += zip(pairs[::2], pairs[1::2], strict=True)
             if not after:
                 break
         return found
@@ -80,18 +79,10 @@ class RedisRecords:
         """Drop records and tombstones whose time has passed, some at a time; says how many."""
         dropped = 0
         for namespace in await self._registers.namespaces():
-            dropped += await self._drop("record_prune", self._keys.namespace(namespace), now)
+            dropped += await self._link.drop_all("record_prune", self._keys.namespace(namespace), now)
         for queue in await self._registers.queues():
-            dropped += await self._drop("prune_graves", self._keys.queue(queue), now)
+            dropped += await self._link.drop_all("prune_graves", self._keys.queue(queue), now)
         return dropped
-
-    async def _drop(self, name: str, key: str, now: datetime) -> int:
-        dropped = 0
-        while True:
-            some: int = await self._link.run(name, key, [to_micros(now), _DROPPED_AT_ONCE])
-            dropped += some
-            if some < _DROPPED_AT_ONCE:
-                return dropped
 
 
 def _pairs(values: Mapping[str, str]) -> list[Argument]:

@@ -12,6 +12,7 @@ import anyio
 import orjson
 from anyio.lowlevel import checkpoint
 
+from voiceflow_worker.backends.admission import remembered
 from voiceflow_worker.backends.instant import from_micros, to_micros
 from voiceflow_worker.backends.matching import matches, require_answerable, require_well_formed
 from voiceflow_worker.backends.record import readable
@@ -54,7 +55,7 @@ class SqliteJobs:
         """Store new jobs, all or none; raises `KeyConflictError` when a key's owner has another body."""
         if not jobs:
             return []
-        entries = await _taken_apart(writes.Entry.of, jobs)
+        entries = await _taken_apart(writes.EncodedJob.of, jobs)
         return await self._writer.carry_out(
             lambda transaction: writes.enqueue(entries, now=now, transaction=transaction)
         )
@@ -88,7 +89,7 @@ class SqliteJobs:
         require_well_formed(moves)
         if not moves:
             return []
-        changes = await _taken_apart(writes.Change.of, moves)
+        changes = await _taken_apart(writes.EncodedMove.of, moves)
         return await self._writer.carry_out(lambda transaction: writes.commit(changes, transaction=transaction))
 
     async def get(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
@@ -140,7 +141,7 @@ class SqliteJobs:
         buried = await self._reader.rows(
             self._sql["tombstone_by_key"], [(queue, key, at) for key in unique_keys if key not in living]
         )
-        found += [writes.remembered_job(row) for row in buried]
+        found += [remembered(row) for row in buried]
         return {
             job.unique_key: KeyOwner(job.id, job.body_digest, job.state) for job in found if job.unique_key is not None
         }

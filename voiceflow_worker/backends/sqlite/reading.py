@@ -1,11 +1,11 @@
-"""Reading: beside the writer, on connections of their own; a write-ahead log keeps neither waiting for the other."""
+"""The reading side of a SQLite store, with its own connections: in WAL mode readers and the writer do not block."""
 
 from __future__ import annotations
 
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
@@ -28,7 +28,7 @@ _ROWS_AT_ONCE = 64
 
 
 class Reader:
-    """Two connections: one for looks that are short by construction, on the loop's thread; one for scans, in a thread.
+    """Two connections: one for short reads on the thread of the event loop, one for scans in another thread.
 
     A hop to a thread and back costs 60 µs and waits for Python's lock; a row by its key costs 5 µs.
     """
@@ -45,7 +45,7 @@ class Reader:
         self._scanning = threading.Lock()
 
     async def look(self, work: Callable[[Connection], T]) -> T:
-        """Do short work on the loop's own thread; again, after a moment, while another process recovers the log."""
+        """Do short work on the thread of the loop. It is tried again while another process recovers the log."""
         self._usable()  # first: in a forked child there is no loop to wait on
         await checkpoint()
         self._usable()
@@ -61,40 +61,35 @@ class Reader:
                 await anyio.sleep(random.uniform(0.0002, 0.002))
 
     async def rows(self, statement: str, keys: Sequence[Row]) -> list[Row]:
-        """The rows that a statement gives for each of these, in their order, a few at a time."""
-        found: list[Row] = []
-        for start in range(0, len(keys), _ROWS_AT_ONCE):
-            part = keys[start : start + _ROWS_AT_ONCE]
-            found += await self.look(partial(_rows, statement, part))
-        return found
+        """The rows that a statement gives for each of these keys, in their order, read in pages."""
+        return [row async for page in self._pages(statement, keys) for row in page]
 
     async def jobs(self, statement: str, keys: Sequence[Row]) -> list[Job]:
-        """As `rows`, for statements that give whole jobs."""
-        found: list[Job] = []
-        for start in range(0, len(keys), _ROWS_AT_ONCE):
-            part = keys[start : start + _ROWS_AT_ONCE]
-            found += [job_of(row) for row in await self.look(partial(_rows, statement, part))]
-        return found
+        """The same for statements that give whole jobs."""
+        return [job_of(row) async for page in self._pages(statement, keys) for row in page]
 
     async def listed(self, statement: str, keys: Sequence[Row]) -> tuple[list[Job], str | None]:
-        """As `jobs`, without those that a newer version has written; with the id of the last row, read or not."""
+        """The same without jobs of a newer version; with the id of the last row, readable or not."""
         found: list[Job] = []
         last: str | None = None
-        for start in range(0, len(keys), _ROWS_AT_ONCE):
-            part = keys[start : start + _ROWS_AT_ONCE]
-            rows = await self.look(partial(_rows, statement, part))
+        async for rows in self._pages(statement, keys):
             found += readable(rows, job_of)
             last = rows[-1][0] if rows else last
         return found, last
 
+    async def _pages(self, statement: str, keys: Sequence[Row]) -> AsyncIterator[list[Row]]:
+        for start in range(0, len(keys), _ROWS_AT_ONCE):
+            part = keys[start : start + _ROWS_AT_ONCE]
+            yield await self.look(partial(Connection.rows_of_each, statement=statement, many=part))
+
     async def scan(self, statement: str, bindings: dict[str, Any]) -> str:
-        """The one value of a statement that may read much; in a thread."""
+        """The single value of a statement that may read much, run in a thread."""
         self._usable()
         value: str = await to_thread.run_sync(partial(self._scan, statement, bindings), limiter=self._limiter)
         return value
 
     async def close(self) -> None:
-        """Close both connections, once a scan that still runs is done."""
+        """Close both connections when no scan runs any more."""
         self._db.close()
         await to_thread.run_sync(self._close_scanner, limiter=self._limiter)
 
@@ -103,7 +98,7 @@ class Reader:
             self._files.require_file()
             if self._scanner is None:
                 self._scanner = open_reader(self._path)
-                self._files.require_file()  # it may have met another one
+                self._files.require_file()  # the connection may have met another file
             return persist(partial(_value, self._scanner, statement, bindings), self._patience)
 
     def _close_scanner(self) -> None:
@@ -117,10 +112,6 @@ def job_of(row: Row) -> Job:
     """The job of a row as the statements `job_by_…` give it."""
     head, record, body = row[:12], row[12], row[13]
     return job_from(head, record, body)
-
-
-def _rows(statement: str, keys: Sequence[Row], db: Connection) -> list[Row]:
-    return db.rows_of_each(statement, keys)
 
 
 def _value(db: Connection, statement: str, bindings: dict[str, Any]) -> Any:

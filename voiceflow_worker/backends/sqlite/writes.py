@@ -1,4 +1,4 @@
-"""What `enqueue`, `commit` and `delete` write, as operations of a group commit."""
+"""The writes of `enqueue`, `commit` and `delete`, as operations of a group commit."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from voiceflow_worker.backends.admission import admission, remembered, remembered_state
-from voiceflow_worker.backends.instant import from_micros, from_micros_or_none, to_micros, to_micros_or_none
+from voiceflow_worker.backends.admission import admission, remembered, tombstone_of
+from voiceflow_worker.backends.instant import to_micros, to_micros_or_none
 from voiceflow_worker.backends.record import Head, head_of, record_of
 from voiceflow_worker.backends.sqlite.file.connection import Row
 from voiceflow_worker.backends.sqlite.file.statements import statements
@@ -17,27 +17,27 @@ from voiceflow_worker.core.ports import Enqueued, Event, Move
 from voiceflow_worker.model.jobs.job import Job, JobState
 
 _PER_STEP = 64
-"""Rows written before others may have their turn: 1 to 2 ms."""
+"""Rows written before other tasks may run: 1 to 2 ms."""
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A job to be stored, taken apart."""
+class EncodedJob:
+    """A new job as the columns of its row."""
 
     job: Job
     head: Head
     record: str
 
     @classmethod
-    def of(cls, job: Job) -> Entry:
-        """Take a job apart."""
+    def of(cls, job: Job) -> EncodedJob:
+        """Encode a job."""
         return cls(job, head_of(job), record_of(job))
 
 
 def enqueue(
-    entries: Sequence[Entry], *, now: datetime, transaction: Transaction
+    entries: Sequence[EncodedJob], *, now: datetime, transaction: Transaction
 ) -> Generator[None, None, Sequence[Enqueued]]:
-    """Store those that are new; judged first, so that a `KeyConflictError` comes before anything is written."""
+    """Store the new jobs. Keys are checked first: a `KeyConflictError` comes before anything is written."""
     db, sql = transaction.db, statements("jobs")
     at = to_micros(now)
 
@@ -50,7 +50,7 @@ def enqueue(
         if rows:
             return job_of(rows[0])
         rows = db.rows(sql["tombstone_by_key"], (queue, key, at))
-        return remembered_job(rows[0]) if rows else None
+        return remembered(rows[0]) if rows else None
 
     judged = yield from admission([entry.job for entry in entries], held=held, owner=owner)
     last: int = db.rows(sql["last_number"])[0][0]
@@ -65,8 +65,8 @@ def enqueue(
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """A move to be made, taken apart."""
+class EncodedMove:
+    """A move as the values of its statements."""
 
     move: Move
     fields: Row
@@ -74,8 +74,8 @@ class Change:
     events: Sequence[Row]
 
     @classmethod
-    def of(cls, move: Move) -> Change:
-        """Take a move apart."""
+    def of(cls, move: Move) -> EncodedMove:
+        """Encode a move."""
         old, new = move.old, move.new
         fields = (
             new.state.value,
@@ -105,8 +105,8 @@ def _event_row(queue: str, event: Event) -> Row:
     return (queue, event.job_id, event.kind.value, to_micros(event.at), event.state.value, event.revision, event.post)
 
 
-def commit(changes: Sequence[Change], *, transaction: Transaction) -> Generator[None, None, Sequence[bool]]:
-    """Make moves, each only from the revision that it was made from."""
+def commit(changes: Sequence[EncodedMove], *, transaction: Transaction) -> Generator[None, None, Sequence[bool]]:
+    """Make moves, each fenced by the revision that it was made from."""
     db, jobs, insert_event = transaction.db, statements("jobs"), statements("outbox")["insert_event"]
     made: list[bool] = []
     for index, change in enumerate(changes):
@@ -120,7 +120,7 @@ def commit(changes: Sequence[Change], *, transaction: Transaction) -> Generator[
                 transaction.changed.add(new.queue)
             made.append(True)
         else:
-            # Its own revision already there: this move was committed before, and only its answer was lost.
+            # The revision of this move is there already: it was committed before, and its answer was lost.
             made.append(db.rows(jobs["revision_of"], (new.id,)) == [(new.revision,)])
         if index % _PER_STEP == _PER_STEP - 1:
             yield
@@ -130,7 +130,7 @@ def commit(changes: Sequence[Change], *, transaction: Transaction) -> Generator[
 def delete(
     jobs: Sequence[Job], *, keep_keys_until: datetime, transaction: Transaction
 ) -> Generator[None, None, Sequence[bool]]:
-    """Delete jobs, each only while it has the revision given, and bury their keys."""
+    """Delete jobs that still have the given revision, and keep tombstones of their keys."""
     db, sql = transaction.db, statements("jobs")
     until = to_micros(keep_keys_until)
     deleted: list[bool] = []
@@ -139,39 +139,8 @@ def delete(
         if rows:
             db.run(sql["delete_body"], rows[0])
             if job.unique_key is not None:
-                db.run(sql["bury"], _tombstone_row(job, until))
+                db.run(sql["bury"], (*tombstone_of(job), until))
         deleted.append(bool(rows))
         if index % _PER_STEP == _PER_STEP - 1:
             yield
     return deleted
-
-
-def _tombstone_row(job: Job, until: int) -> Row:
-    return (
-        job.queue,
-        job.unique_key,
-        job.id,
-        job.body_digest,
-        job.state.value,
-        to_micros(job.due_at),
-        to_micros(job.created_at),
-        to_micros_or_none(job.not_before),
-        to_micros_or_none(job.valid_until),
-        until,
-    )
-
-
-def remembered_job(row: Row) -> Job:
-    """The job that a tombstone remembers: id, state and times."""
-    job_id, queue, unique_key, body_digest, state, due_at, created_at, not_before, valid_until = row
-    return remembered(
-        job_id,
-        queue=queue,
-        unique_key=unique_key,
-        body_digest=body_digest,
-        state=remembered_state(job_id, state),
-        due_at=from_micros(due_at),
-        created_at=from_micros(created_at),
-        not_before=from_micros_or_none(not_before),
-        valid_until=from_micros_or_none(valid_until),
-    )

@@ -1,6 +1,6 @@
-"""Jobs, events, gates and tombstones as texts that scripts can store without opening them.
+"""The encoding of jobs, events, gates and tombstones as texts, which scripts store without decoding them.
 
-An optional text is '' for none and '=' with the text behind it otherwise, so that an empty text stays one; a time is in
+An optional text is '' for none, and otherwise '=' and the text, so that an empty text is not none. A time is in
 microseconds since 1970 UTC, '' for none.
 """
 
@@ -11,8 +11,8 @@ from datetime import datetime
 
 import orjson
 
-from voiceflow_worker.backends.admission import remembered_state
-from voiceflow_worker.backends.instant import from_micros, from_micros_or_none, to_micros, to_micros_or_none
+from voiceflow_worker.backends.admission import known_state, remembered, tombstone_of
+from voiceflow_worker.backends.instant import from_micros, to_micros
 from voiceflow_worker.backends.record import head_of, job_from, record_of
 from voiceflow_worker.core.ports import Event, EventKind, KeyOwner, Move
 from voiceflow_worker.errors import StoreVersionError
@@ -59,12 +59,12 @@ def move_arguments(move: Move) -> Iterator[Argument]:
     yield len(move.events)
     for event in move.events:
         yield to_micros(event.at)
-        told = [event.job_id, event.kind, to_micros(event.at), event.state, event.revision, event.post]
-        yield orjson.dumps(told).decode()
+        fields = [event.job_id, event.kind, to_micros(event.at), event.state, event.revision, event.post]
+        yield orjson.dumps(fields).decode()
 
 
 def job_of_row(queue: str, row: Sequence[str]) -> Job:
-    """The job of a row that a script answered with. Raises `StoreVersionError` for what a newer version has written."""
+    """The job of a row that a script answered with. Raises `StoreVersionError` for a row of a newer version."""
     (job_id, state, due, rev, worker, prio, batch, dest, key, valid, active, record, body) = row
     head = (
         job_id, queue, state, int(due), rev, _text(worker), int(prio), _text(batch), dest[1:], _text(key),
@@ -74,10 +74,10 @@ def job_of_row(queue: str, row: Sequence[str]) -> Job:
 
 
 def event_of(text: str) -> Event:
-    """The event of an entry of the outbox. Raises `StoreVersionError` for what a newer version has written."""
-    sequence, _, told = text.partition("|")
+    """The event of an outbox entry. Raises `StoreVersionError` for an entry of a newer version."""
+    sequence, _, fields = text.partition("|")
     try:
-        job_id, kind, at, state, revision, *more = orjson.loads(told)
+        job_id, kind, at, state, revision, *more = orjson.loads(fields)
         return Event(
             job_id=job_id,
             kind=EventKind(kind),
@@ -95,40 +95,20 @@ def event_of(text: str) -> Event:
 
 
 def grave_of(job: Job) -> str:
-    """What a tombstone keeps of a deleted job: id, state and times, and nothing about the person who was called."""
-    told = [
-        job.state,
-        job.unique_key,
-        to_micros(job.due_at),
-        to_micros(job.created_at),
-        to_micros_or_none(job.not_before),
-        to_micros_or_none(job.valid_until),
-    ]
-    return f"{job.id}|{job.body_digest}|{orjson.dumps(told).decode()}"
+    """The tombstone of a deleted job as scripts keep it."""
+    _, unique_key, job_id, digest, state, *times = tombstone_of(job)
+    return f"{job_id}|{digest}|{orjson.dumps([state, unique_key, *times]).decode()}"
 
 
 def buried(queue: str, grave: str) -> Job:
-    """What a tombstone remembers, as a job."""
-    _, job_id, digest, told = grave.split("|", 3)
-    state, unique_key, due, created, not_before, valid, *_ = orjson.loads(told)
-    return Job(
-        id=job_id,
-        queue=queue,
-        state=remembered_state(job_id, state),
-        due_at=from_micros(due),
-        destination="",
-        unique_key=unique_key,
-        valid_until=from_micros_or_none(valid),
-        body="",
-        body_digest=digest,
-        source="",
-        created_at=from_micros(created),
-        not_before=from_micros_or_none(not_before),
-    )
+    """The job that a tombstone keeps, which a script answered with."""
+    _, job_id, digest, fields = grave.split("|", 3)
+    state, unique_key, *times = orjson.loads(fields)
+    return remembered((queue, unique_key, job_id, digest, state, *times[:4]))
 
 
 def owner_of(queue: str, answer: Sequence[str]) -> KeyOwner | None:
-    """The owner of a unique key as `owners.lua` tells it; None for a free key."""
+    """The owner of a unique key in an answer of `owners.lua`; None for a free key."""
     match answer:
         case []:
             return None
@@ -136,25 +116,25 @@ def owner_of(queue: str, answer: Sequence[str]) -> KeyOwner | None:
             job = buried(queue, grave)
             return KeyOwner(job.id, job.body_digest, job.state)
         case [job_id, digest, state]:
-            return KeyOwner(job_id, digest, remembered_state(job_id, state))
+            return KeyOwner(job_id, digest, known_state(state, owner=job_id))
         case _:
             raise ValueError(f"owners.lua answered {answer!r}")
 
 
 def gate_field(scope: GateScope, name: str) -> str:
-    """Where a gate is kept."""
+    """The field of the hash of gates that holds a gate."""
     return "queue" if scope is GateScope.QUEUE else f"batch={name}"
 
 
 def gate_text(gate: Gate) -> str:
-    """A gate as it is kept: '' for an open one, which needs no keeping."""
+    """A gate as it is stored: '' for an open one, which is not stored."""
     if gate.state is GateState.OPEN:
         return ""
     return f"{gate.state}|{micros(gate.until)}|{to_micros(gate.since)}|{gate.reason}"
 
 
 def gate_of(queue: str, field: str, text: str) -> Gate:
-    """The gate that is kept under this field."""
+    """The gate stored in this field."""
     state, until, since, reason = text.split("|", 3)
     scope = GateScope.QUEUE if field == "queue" else GateScope.BATCH
     return Gate(

@@ -1,9 +1,10 @@
-"""The connection of a store to its servers, opened anew whenever it was lost."""
+"""The connection of a store to its servers, reopened whenever it is lost."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
+from datetime import datetime
 from typing import Any
 
 import anyio
@@ -12,6 +13,7 @@ from anyio.abc import TaskGroup, TaskStatus
 from coredis import RedisCluster
 from coredis.exceptions import NoScriptError, RedisError
 
+from voiceflow_worker.backends.instant import to_micros
 from voiceflow_worker.backends.redis.connection import clients
 from voiceflow_worker.backends.redis.connection.clients import Client
 from voiceflow_worker.backends.redis.connection.codec import Argument
@@ -24,15 +26,17 @@ from voiceflow_worker.errors import StoreUnavailableError, VoiceflowError
 _log = structlog.get_logger("voiceflow.redis")
 
 PATIENCE = 1.0
-"""Seconds that a call waits for a connection that is being opened anew, before it says that the store is away."""
+"""Seconds that a call waits for a connection that is being reopened, before it fails."""
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 1.0
 CONFIRM_WITHIN_MS = 3000
 """How long WAIT and WAITAOF wait: less than the time limit of an answer."""
 LOOK_AT_SENTINELS_EVERY = 1.0
+DROPPED_AT_ONCE = 500
+"""Entries that one script drops: a few milliseconds."""
 
 Greeting = Callable[[Client], Awaitable[Durability | None]]
-"""Done with every new session before anybody may use it; raising an error of this library keeps the store closed."""
+"""A step of every new session before its first use. An error of this library keeps the store closed."""
 
 
 class Session:
@@ -43,7 +47,7 @@ class Session:
         self.ended = anyio.Event()
 
     async def run(self, name: str, key: str, args: Sequence[Argument]) -> Any:
-        """Run a script by its digest; a server that does not know it gets its text."""
+        """Run a script by its digest. A server that does not know it gets its text."""
         wanted = script(name)
         try:
             return await self.client.evalsha(wanted.sha, keys=[key], args=args)
@@ -53,11 +57,11 @@ class Session:
 
 
 class Link:
-    """Runs scripts on the servers behind a URL.
+    """The way to run scripts on the servers behind a URL.
 
-    Sessions come and go: each begins with the `greetings` (is this server durable, is the schema ours?), and ends when
-    the connection is lost or the primary has moved. A call that meets no session waits a little, then raises
-    `StoreUnavailableError`. What a step that must know whenever a server came back needs, is a greeting.
+    Each session begins with the `greetings`, which check the durability and the schema of the server. It ends when the
+    connection is lost or the primary has moved. A call without a session waits a little, then raises
+    `StoreUnavailableError`. A step that must run whenever a server comes back is a greeting.
     """
 
     def __init__(self, url: RedisURL, greetings: Sequence[Greeting]) -> None:
@@ -71,15 +75,15 @@ class Link:
 
     @property
     def durability(self) -> Durability:
-        """What the server that is connected, or was last, guarantees."""
+        """What the server guarantees: the connected one, or the last one."""
         if self._durability is None:
             raise RuntimeError("the store has not been opened")
         return self._durability
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
-        """Keep a session open for the length of the block. Raises what keeps the first one from opening."""
-        # What is raised inside a task group comes out in an exception group: nobody would find it there.
+        """Keep a session open for the length of the block. Raises the error that keeps the first one from opening."""
+        # A task group would wrap the error in an exception group.
         raised: BaseException | None = None
         async with anyio.create_task_group() as self._group:
             raised = await self._group.start(self._keep_open)
@@ -97,53 +101,60 @@ class Link:
             raise raised
 
     def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run something beside the link, for as long as it is open. It must not raise."""
+        """Run a task while the link is open. It must not raise."""
         if self._group is None:
             raise RuntimeError("the store has not been opened")
         self._group.start_soon(work)
 
     async def run(self, name: str, key: str, args: Sequence[Argument] = ()) -> Any:
         """Run a script on the keys that begin with `key`. Raises `StoreError`."""
-        session = await self._current()
-        try:
-            return await session.run(name, key, args)
-        except (RedisError, *LOST, RuntimeError) as error:
-            raise await self._failed(session, error) from error
+        return await self._do(lambda session: session.run(name, key, args))
 
     async def run_durably(self, name: str, key: str, args: Sequence[Argument]) -> Any:
-        """Run a script whose writes, when this returns, are as durable as the store promises.
+        """Run a script whose writes are as durable as the store promises when this returns.
 
-        With WAITAOF, and where replicas were asked for, the same connection waits for its own writes; what the server
-        answers is compared with what was asked for, and less is a `StoreUnavailableError`.
+        With WAITAOF, and where replicas were asked for, the connection waits for its own writes. A confirmation of less
+        than was asked for is a `StoreUnavailableError`.
         """
-        session = await self._current()
         replicas = self._url.replicas
-        try:
-            if self.durability.waits:
-                with session.client.ensure_persistence(1, replicas, CONFIRM_WITHIN_MS):
-                    return await session.run(name, key, args)
-            if replicas:
-                with session.client.ensure_replication(replicas, CONFIRM_WITHIN_MS):
-                    return await session.run(name, key, args)
-            return await session.run(name, key, args)
-        except (RedisError, *LOST, RuntimeError) as error:
-            raise await self._failed(session, error) from error
+
+        async def confirmed(session: Session) -> Any:
+            with ExitStack() as waits:
+                if self.durability.waits:
+                    waits.enter_context(session.client.ensure_persistence(1, replicas, CONFIRM_WITHIN_MS))
+                elif replicas:
+                    waits.enter_context(session.client.ensure_replication(replicas, CONFIRM_WITHIN_MS))
+                return await session.run(name, key, args)
+
+        return await self._do(confirmed)
 
     async def ask(self, question: Callable[[Client], Awaitable[Any]]) -> Any:
-        """Ask the client something that is no script. Raises `StoreError`."""
+        """Ask the client something without a script. Raises `StoreError`."""
+        return await self._do(lambda session: question(session.client))
+
+    async def drop_all(self, name: str, key: str, time: datetime) -> int:
+        """Repeat a script that drops some old entries until none are left; gives how many it dropped."""
+        dropped = 0
+        while True:
+            some: int = await self.run(name, key, [to_micros(time), DROPPED_AT_ONCE])
+            dropped += some
+            if some < DROPPED_AT_ONCE:
+                return dropped
+
+    async def _do(self, work: Callable[[Session], Awaitable[Any]]) -> Any:
         session = await self._current()
         try:
-            return await question(session.client)
+            return await work(session)
         except (RedisError, *LOST, RuntimeError) as error:
             raise await self._failed(session, error) from error
 
     def reopen(self) -> None:
-        """End the session: whatever is open to the servers is opened anew, and what is under way fails."""
+        """End the session: connections are reopened, and calls under way fail."""
         if self._session is not None:
             self._end(self._session)
 
     def _end(self, session: Session) -> None:
-        """Let nobody begin anything more with this session."""
+        """Let no call begin with this session."""
         session.ended.set()
         if session is self._session:
             self._session = None
@@ -160,7 +171,7 @@ class Link:
         return self._session
 
     async def _failed(self, session: Session, error: Exception) -> VoiceflowError:
-        """What to raise for an error, after seeing to it that the next call has a better chance."""
+        """The error to raise. Lost connections are reopened for the next call."""
         if isinstance(error, RuntimeError):
             if not session.ended.is_set():
                 raise error
@@ -168,7 +179,7 @@ class Link:
             return StoreUnavailableError(f"the Redis at {self._url.shown} went away; trying again")
         if isinstance(session.client, RedisCluster):
             if not session.ended.is_set():
-                # The other nodes go on; the client looks for who has the slots now.
+                # The other nodes go on; the client looks for the nodes that have the slots now.
                 await session.client.on_retry_error(error)
         elif is_lost(error):
             self._end(session)
@@ -197,7 +208,7 @@ class Link:
                     task_status.started(why)
                     return
                 if self._why is None or type(why) is not type(self._why):
-                    _log.warning("the store is away; opening it anew until it answers", error=str(why))
+                    _log.warning("the store is away; it is reopened until it answers", error=str(why))
                 self._why = why
             finally:
                 if session is not None:
@@ -208,15 +219,15 @@ class Link:
 
     async def _greet(self, client: Client) -> None:
         for greeting in self._greetings:
-            told = await greeting(client)
-            if told is None:
+            found = await greeting(client)
+            if found is None:
                 continue
-            if told.warning is not None and told != self._durability:
-                _log.warning("the durability of this Redis", store=self._url.shown, warning=told.warning)
-            self._durability = told
+            if found.warning is not None and found != self._durability:
+                _log.warning("the durability of this Redis", store=self._url.shown, warning=found.warning)
+            self._durability = found
 
     async def _follow_primary(self) -> None:
-        """End the session when the sentinels name another primary: the old one may still take writes, and lose them."""
+        """End the session when the sentinels name another primary. The old one may still take writes, and lose them."""
         while True:
             await anyio.sleep(LOOK_AT_SENTINELS_EVERY)
             try:

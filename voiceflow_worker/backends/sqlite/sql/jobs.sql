@@ -21,7 +21,7 @@ WHERE queue = ? AND unique_key = ?;
 
 -- name: tombstone_by_key
 -- What is remembered of the deleted job that owned this unique key, while that lasts.
-SELECT job_id, queue, unique_key, body_digest, state, due_at, created_at, not_before, valid_until
+SELECT queue, unique_key, job_id, body_digest, state, due_at, created_at, not_before, valid_until
 FROM tombstones
 WHERE queue = ? AND unique_key = ? AND expires_at > ?;
 
