@@ -16,7 +16,7 @@ from airflow_provider.triggers.voice import VoiceOutcomeTrigger
 from tests.airflow.scene import surroundings
 from tests.support.flows import flow
 from tests.support.stage import Stage
-from voiceflow_worker import CallQueue, open_store
+from voiceflow_worker import CallQueue, Store, open_store
 
 pytestmark = pytest.mark.anyio
 
@@ -133,18 +133,18 @@ def test_a_task_is_not_resumed_before_airflow_has_noticed_its_end(monkeypatch: p
 
 async def test_many_triggers_share_one_store_and_the_last_one_closes_it(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'shared.db'}"
-    seen: set[int] = set()
+    seen: list[Store] = []  # all are kept: no two have one id
 
     async def use() -> None:
         async with shared_store(url) as store:
-            seen.add(id(store))
+            seen.append(store)
             await asyncio.sleep(0.1)  # all others come to share the store meanwhile
 
     await asyncio.gather(*(use() for _ in range(50)))
-    assert len(seen) == 1
+    assert {id(store) for store in seen} == {id(seen[0])}
     assert not [place for place in _open if place[1] == url]
     await use()
-    assert len(seen) in {1, 2}
+    assert seen[-1] is not seen[0]
 
 
 async def test_a_store_that_cannot_be_opened_is_an_error_for_all_its_triggers() -> None:

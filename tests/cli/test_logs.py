@@ -66,7 +66,7 @@ def test_every_line_names_its_process_where_there_are_several(capsys: pytest.Cap
     log_to_stderr(form=form, level="info", process=4711)
     structlog.get_logger("voiceflow.worker").info("ours")
     logging.getLogger("somebody").warning("theirs")
-    assert all("4711" in line for line in capsys.readouterr().err.splitlines())
+    assert ["4711" in line for line in capsys.readouterr().err.splitlines()] == [True, True]
 
 
 @pytest.mark.parametrize("form", ["console", "json"])

@@ -99,6 +99,7 @@ async def test_every_2xx_means_taken(outcome: CallOutcome, status: int) -> None:
     async with Endpoint().running() as endpoint, webhook_to(endpoint) as webhook:
         endpoint.answers = [answering(status, body=b"")]
         await webhook(outcome)
+    assert len(endpoint.received) == 1
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308, 400, 401, 403, 404, 408, 409, 429, 500, 502, 503])

@@ -72,9 +72,11 @@ class Settling:
     result: SummaryResult = SummaryResult.SETTLED
     error: Exception | None = None
     stuck: bool = False
+    begun: int = 0
     taken: list[SessionSummary] = field(default_factory=list)
 
     async def summary(self, summary: SessionSummary) -> SummaryResult:
+        self.begun += 1
         if self.stuck:
             await anyio.sleep_forever()
         if self.error is not None:

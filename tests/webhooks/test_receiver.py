@@ -15,6 +15,7 @@ import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
+from tests.support.waiting import until
 from tests.webhooks.receiving import SECRET, Sender, Settling, other, receiving, summary
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.errors import StaleJobError, StoreReadOnlyError, StoreUnavailableError
@@ -307,5 +308,6 @@ async def test_a_slow_summary_does_not_hold_up_others() -> None:
     settling = Settling(stuck=True)
     async with receiving(settling) as sender, anyio.create_task_group() as tasks:
         tasks.start_soon(sender.send)
+        await until(lambda: settling.begun == 1)
         assert (await sender.send(other("CALL_STATUS"))).status_code == 200
         tasks.cancel_scope.cancel()
