@@ -1,4 +1,4 @@
-"""What all tests share: the event loops they run on, that nothing leaves this machine, how hypothesis searches."""
+"""Fixtures and settings of all tests: event loops, the guard that keeps tests on this machine, hypothesis profiles."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def test_a_duration_is_read(text: str, duration: timedelta) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "soon", "-5s", "2 weeks", "1h30m", "9999999999999d", "nan", "1e3"])
-def test_what_is_no_duration_is_refused_with_a_sentence(text: str) -> None:
+def test_what_is_not_a_duration_is_refused_with_a_sentence(text: str) -> None:
     with pytest.raises(SettingsError, match="is no duration: "):
         parse_duration(text)
 
@@ -122,7 +122,9 @@ def test_a_rate_is_a_number_or_unlimited() -> None:
             parse_rate(text)
 
 
-def test_a_wrong_value_is_told_with_its_name_its_place_and_what_is_expected(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_value_is_reported_with_its_name_its_place_and_what_is_expected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("VOICEFLOW_RATE", "fast")
     Path(".env").write_text("VOICEFLOW_LEASE=a while\n")
     Path("voiceflow.toml").write_text("burst = 0\n")
@@ -259,7 +261,7 @@ def test_a_bad_secret_is_not_repeated(name: str, monkeypatch: pytest.MonkeyPatch
     assert "hunter2" not in "".join(traceback.format_exception(caught.value))
 
 
-def test_names_that_are_no_settings_are_told_and_do_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_that_are_not_settings_are_reported_and_do_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOICEFLOW_RAET", "5")
     Path(".env").write_text("VOICEFLOW_API_KEYS=x\nSOMETHING_ELSE=y\nVOICEFLOW_SOURCE_FILE=z\n")
     Path("voiceflow.toml").write_text("colour = 1\n")
@@ -272,7 +274,7 @@ def test_names_that_are_no_settings_are_told_and_do_no_harm(monkeypatch: pytest.
     }
 
 
-def test_an_option_that_is_no_setting_is_refused() -> None:
+def test_an_option_that_is_not_a_setting_is_refused() -> None:
     assert "--colour is no setting" in told(colour="red")
 
 
@@ -325,7 +327,7 @@ class TestRedial:
             ("engaged", "'engaged' is no outcome to call again after; give busy, no_answer"),
         ],
     )
-    def test_what_is_no_reason_to_call_again_is_refused(self, text: str, said: str) -> None:
+    def test_what_is_not_a_reason_to_call_again_is_refused(self, text: str, said: str) -> None:
         assert said in told(redial_on=text)
 
     def test_it_cannot_be_less_often_than_never(self) -> None:

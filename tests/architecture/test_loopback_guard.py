@@ -22,7 +22,7 @@ async def test_reaching_an_outside_address_is_refused():
         await anyio.connect_tcp("192.0.2.1", 9)
 
 
-def test_an_attempt_is_told_where_its_error_is_swallowed():
+def test_an_attempt_is_reported_where_its_error_is_swallowed():
     with suppress(Exception), socket.socket() as outside:
         outside.connect(("192.0.2.1", 9))
 

@@ -167,6 +167,6 @@ def test_a_time_survives_to_the_microsecond(time: datetime) -> None:
     assert from_micros(to_micros(time)) == time
 
 
-def test_a_naive_time_is_no_instant() -> None:
+def test_a_naive_time_is_not_an_instant() -> None:
     with pytest.raises(TypeError):
         to_micros(datetime(2026, 1, 5))  # noqa: DTZ001 - on purpose

@@ -71,7 +71,7 @@ def test_an_unknown_scheme_lists_those_there_are() -> None:
 
 
 @pytest.mark.parametrize("url", ["calls.db", "", "/var/lib/calls.db"])
-def test_a_path_is_no_url_and_the_remedy_is_told(url: str) -> None:
+def test_a_path_is_not_a_url_and_the_remedy_is_reported(url: str) -> None:
     with pytest.raises(UnknownBackendError, match=f"sqlite:///{url or 'voiceflow.db'}"):
         open_store(url)
 

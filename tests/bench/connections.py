@@ -1,4 +1,4 @@
-"""What kept connections are worth: POSTs per CPU second and per second over TLS, with them and with one for each POST.
+"""The worth of kept connections: POSTs per CPU second and per second over TLS, with them and with one for each POST.
 
 Run as `.venv/bin/python tests/bench/connections.py`. The server runs in a process of its own, and only the client's
 processor time counts. The certificate is the tests' own, which is good for loopback alone.

@@ -1,4 +1,4 @@
-"""What a lease costs on Redis: beside batches that wait, and after many calls have expired together.
+"""The cost of a lease on Redis: beside batches that wait, and after many calls have expired together.
 
     python tests/bench/leases.py batches 1000 20000 60000
     python tests/bench/leases.py waiting 1000 1000000

@@ -1,4 +1,4 @@
-"""How soon a call action event (VCA) is answered, with 200 calls in their menus.
+"""The time to answer a call action event (VCA), with 200 calls in their menus.
 
 Starts `voiceflow serve --ivr tests.ivr.restaurant:main` on a fresh store, puts 200 jobs there whose calls are up, and
 lets 200 callers press keys, each a few seconds after they heard the answer, as people do. Prints medians of several

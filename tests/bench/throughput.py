@@ -1,4 +1,4 @@
-"""How fast calls go through: rows enqueued per second, and calls sent per second of the worker's own CPU time.
+"""Throughput: rows enqueued per second, and calls sent per second of the worker's own CPU time.
 
 Run with `./dev bench`. Prints medians of several runs; a machine that is shared makes single runs worthless.
 """

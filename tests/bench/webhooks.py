@@ -1,4 +1,4 @@
-"""How many session summaries one core takes, and how long their senders wait.
+"""Session summaries that one core takes, and the time that their senders wait.
 
 Run with `./dev bench-webhooks`. A real `voiceflow serve`, bound to one core, settles calls that wait for their
 summaries in a real store (SQLite, and Redis with `appendfsync always`). First as many as it can take, counted by the

@@ -21,7 +21,7 @@ def test_a_good_campaign_is_valid(tmp_path: Path) -> None:
     assert (report.is_valid, report.rows, report.bad, report.duplicates) == (True, 2, 0, 1)
 
 
-def test_every_bad_row_is_told_with_its_place(tmp_path: Path) -> None:
+def test_every_bad_row_is_reported_with_its_place(tmp_path: Path) -> None:
     path = file_of(tmp_path, "destination,name\nnone,Ana\n+6587654321,\n")
     report = check_file(path, OPTIONS, now=NOW)
     assert (report.is_valid, report.rows, report.bad) == (False, 2, 2)
@@ -96,6 +96,6 @@ def test_a_call_flow_template_is_judged_by_what_is_fixed_in_it(tmp_path: Path) -
     ]
 
 
-def test_a_wrong_option_is_no_finding_of_the_file(tmp_path: Path) -> None:
+def test_a_wrong_option_is_not_a_finding_of_the_file(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="'Mars' is no country"):
         check_file(file_of(tmp_path, "destination\n1\n"), CampaignOptions(country="Mars"), now=NOW)

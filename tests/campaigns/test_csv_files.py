@@ -53,7 +53,7 @@ def test_a_cell_with_line_breaks_counts_from_the_line_where_its_row_begins(tmp_p
     assert told(rows)[0][:3] == (5, "destination", -1017)
 
 
-def test_empty_lines_and_rows_of_empty_cells_are_no_rows(tmp_path: Path) -> None:
+def test_empty_lines_and_rows_of_empty_cells_are_not_rows(tmp_path: Path) -> None:
     rows = read(file_of(tmp_path, "\n\ndestination,name\n\n,\n+6587654321,Ana\n , \n"))
     assert [row.raw.number for row in rows] == [6]
 
@@ -76,7 +76,7 @@ def test_headers_are_read_in_any_case_and_with_spaces_around(tmp_path: Path, hea
         ('destination,"name', 'line 1: the header has a quote (") that is opened and not closed'),
     ],
 )
-def test_a_header_that_cannot_be_used_is_told_with_the_remedy(tmp_path: Path, header: str, sentence: str) -> None:
+def test_a_header_that_cannot_be_used_is_reported_with_the_remedy(tmp_path: Path, header: str, sentence: str) -> None:
     assert sentence in refused(file_of(tmp_path, f"{header}\n+6587654321,Ana,x\n"))
 
 

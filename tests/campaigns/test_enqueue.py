@@ -259,14 +259,14 @@ async def test_a_run_that_fails_leaves_earlier_rejects_alone(queue: CallQueue, t
     assert rejects.read_text() == "of yesterday"
 
 
-async def test_rejects_that_cannot_be_written_are_told(queue: CallQueue, tmp_path: Path) -> None:
+async def test_rejects_that_cannot_be_written_are_reported(queue: CallQueue, tmp_path: Path) -> None:
     path = file_of(tmp_path, HEADER + BAD)
     with pytest.raises(CampaignFileError, match="cannot be written: No such file or directory"):
         await enqueue(queue, path, skip_bad=True, rejects=tmp_path / "nowhere" / "rejects.csv")
 
 
 @pytest.mark.usefixtures("small_chunks")
-async def test_progress_is_told_in_bytes_and_then_in_rows(queue: CallQueue, tmp_path: Path) -> None:
+async def test_progress_is_reported_in_bytes_and_then_in_rows(queue: CallQueue, tmp_path: Path) -> None:
     path = file_of(tmp_path, HEADER + "".join(f"+65{80000000 + n},Ana\n" for n in range(250)))
     seen: list[tuple[Phase, int, int, int]] = []
 

@@ -49,7 +49,7 @@ def test_comments_and_trailing_commas_are_accepted(tmp_path: Path) -> None:
     assert requests(read(file_of(tmp_path, text, "call.json"), NONE))[0].flow == CallFlow.parse(BODY)
 
 
-def test_a_byte_order_mark_before_json_is_no_harm(tmp_path: Path) -> None:
+def test_a_byte_order_mark_before_json_does_no_harm(tmp_path: Path) -> None:
     assert requests(read(file_of(tmp_path, b"\xef\xbb\xbf" + json.dumps(BODY).encode(), "call.json"), NONE))
 
 
@@ -69,7 +69,7 @@ def test_a_json_file_that_holds_no_single_body_is_refused(tmp_path: Path, conten
     assert sentence in refused(file_of(tmp_path, content, "call.json"))
 
 
-def test_broken_json_is_told_with_its_place(tmp_path: Path) -> None:
+def test_broken_json_is_reported_with_its_place(tmp_path: Path) -> None:
     assert "(line 2, character " in refused(
         file_of(tmp_path, '{"callflow": [\n  {"action" "makeCall"}\n]}', "call.json")
     )
@@ -146,7 +146,7 @@ def test_with_a_template_each_json_line_is_a_row(tmp_path: Path) -> None:
         ('{"destination": "+6587654321", "name": null}', "name", -1009, "is empty, and the template needs it"),
     ],
 )
-def test_a_bad_line_is_told_and_the_others_are_read(
+def test_a_bad_line_is_reported_and_the_others_are_read(
     tmp_path: Path, line: str, column: str | None, code: int | None, sentence: str
 ) -> None:
     good = '{"destination": "+6587654322", "name": "Ben"}'
@@ -180,7 +180,7 @@ def test_options_fill_in_what_a_body_leaves_out(tmp_path: Path) -> None:
     assert flow.actions[1]["params"] == {"text": "Hello.", "voiceProfile": "en-IE-EmilyNeural"}
 
 
-def test_what_a_numbering_plan_thinks_of_the_source_is_told_once(tmp_path: Path) -> None:
+def test_what_a_numbering_plan_thinks_of_the_source_is_reported_once(tmp_path: Path) -> None:
     def body(n: int) -> object:
         return json.loads(json.dumps(BODY).replace("6531234567", "6512345678").replace("87654321", f"8765432{n}"))
 

@@ -1,4 +1,4 @@
-"""What became of a batch, in numbers, as a CSV, as a page."""
+"""The report of a batch: in numbers, as a CSV, as a page."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def one(folder: Path, columns: str, cells: str) -> Path:
         ("-", -1017, "has no digits"),
     ],
 )
-def test_a_destination_that_cannot_be_called_is_told_with_the_code_of_8x8(
+def test_a_destination_that_cannot_be_called_is_reported_with_the_code_of_8x8(
     tmp_path: Path, cell: str, code: int, sentence: str
 ) -> None:
     found = told(read(one(tmp_path, "destination,name", f"{cell},Ana")))
@@ -62,7 +62,7 @@ def test_what_a_numbering_plan_doubts_is_a_warning_and_the_row_is_called(tmp_pat
     assert len(requests(rows)) == 1
 
 
-def test_everything_that_is_wrong_with_a_row_is_told_at_once(tmp_path: Path) -> None:
+def test_everything_that_is_wrong_with_a_row_is_reported_at_once(tmp_path: Path) -> None:
     columns = "destination,name,priority,time_zone,valid_until,batch_id,unique_key"
     cells = f"none,,soon,Mars,yesterday,{'b' * 51},{'k' * 201}"
     found = told(read(one(tmp_path, columns, cells)))
@@ -84,7 +84,7 @@ def test_a_row_has_its_own_priority_or_that_of_the_options(tmp_path: Path, cell:
 
 
 @pytest.mark.parametrize("cell", ["high", "1.5", "nan", "inf", "99999999"])
-def test_what_is_no_priority_is_told(tmp_path: Path, cell: str) -> None:
+def test_what_is_not_a_priority_is_reported(tmp_path: Path, cell: str) -> None:
     found = told(read(one(tmp_path, "destination,name,priority", f"+6587654321,Ana,{cell}")))
     assert [
         (column, f"{cell!r} is no priority; give a whole number" in message) for _, column, _, message in found
@@ -143,7 +143,9 @@ def test_a_key_that_is_there_twice_for_different_calls_is_an_error_that_names_bo
     assert rows[2].duplicate_of == 2
 
 
-def test_the_reason_column_of_a_rejects_file_is_no_variable_and_no_column_that_does_nothing(tmp_path: Path) -> None:
+def test_the_reason_column_of_a_rejects_file_is_neither_a_variable_nor_a_column_that_does_nothing(
+    tmp_path: Path,
+) -> None:
     path = file_of(tmp_path, "destination,name,reason\n+6587654321,Ana,was empty\n")
     campaign = open_campaign(path, OPTIONS, now=NOW)
     assert campaign.findings == ()

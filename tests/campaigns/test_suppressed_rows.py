@@ -114,7 +114,7 @@ class TestFilesOfNumbers:
         with pytest.raises(CampaignFileError, match="has no column 'fax'; its columns: Phone, Old Phone"):
             read_number_file(path, column="fax")
 
-    def test_every_line_without_a_number_is_told(self, tmp_path: Path) -> None:
+    def test_every_line_without_a_number_is_reported(self, tmp_path: Path) -> None:
         found = read_number_file(file_of(tmp_path, "phone,name\n+6587654321,Ana\nnone,Ben\n,Cleo\n+6587654322\n"))
         assert [(each.row, each.code) for each in found.findings] == [(3, -1017), (4, -1017), (5, None)]
         assert (found.rows, list(found.numbers)) == (4, ["+6587654321"])

@@ -86,7 +86,7 @@ def test_an_empty_cell_leaves_an_optional_parameter_out(tmp_path: Path) -> None:
     assert "repetition" not in str(requests(read(path, options(tmp_path)))[0].flow.to_body())
 
 
-def test_what_is_no_number_is_told_by_its_column(tmp_path: Path) -> None:
+def test_what_is_not_a_number_is_reported_by_its_column(tmp_path: Path) -> None:
     path = campaign(
         tmp_path, body(repetition="{{times}}"), "destination,name,times\n+6587654321,Ana,twice\n+6587654321,Ana,9\n"
     )
@@ -95,7 +95,7 @@ def test_what_is_no_number_is_told_by_its_column(tmp_path: Path) -> None:
     assert all(row.findings[0].path == "$.callflow[1].params.repetition" for row in rows)
 
 
-def test_every_empty_variable_of_a_row_is_told_at_once(tmp_path: Path) -> None:
+def test_every_empty_variable_of_a_row_is_reported_at_once(tmp_path: Path) -> None:
     path = campaign(tmp_path, body(text="{{a}} {{b}} {{c}}"), "destination,a,b,c\n+6587654321,,x,\n")
     found = told(read(path, options(tmp_path)))
     assert sorted(str(column) for _, column, _, _ in found) == ["a", "c"]
@@ -120,7 +120,7 @@ def test_an_empty_cell_may_have_a_substitute(tmp_path: Path, text: str, said: st
     assert text_of(requests(read(path, options(tmp_path)))[0]) == said
 
 
-def test_a_variable_without_a_column_is_told_once_for_the_file(tmp_path: Path) -> None:
+def test_a_variable_without_a_column_is_reported_once_for_the_file(tmp_path: Path) -> None:
     path = campaign(tmp_path, body(text="{{name}} {{day}} {{hour}}"), "destination,name\n+6587654321,Ana\n" * 1)
     with pytest.raises(CampaignFileError) as caught:
         open_campaign(path, options(tmp_path), now=NOW)
@@ -137,7 +137,7 @@ def test_a_variable_that_is_nearly_a_column_is_guessed_for_people(tmp_path: Path
         open_campaign(path, options(tmp_path), now=NOW)
 
 
-def test_a_missing_source_and_voice_are_told_once_for_the_file(tmp_path: Path) -> None:
+def test_a_missing_source_and_voice_are_reported_once_for_the_file(tmp_path: Path) -> None:
     path = campaign(tmp_path, body(), "destination,name\n+6587654321,Ana\n")
     with pytest.raises(CampaignFileError) as caught:
         open_campaign(path, options(tmp_path, source=None, voice_profile=None), now=NOW)
@@ -191,7 +191,7 @@ def test_a_template_that_cannot_be_compiled_names_the_place(tmp_path: Path, text
         assert word not in str(error).lower()
 
 
-def test_a_placeholder_that_is_no_column_is_quoted(tmp_path: Path) -> None:
+def test_a_placeholder_that_is_not_a_column_is_quoted(tmp_path: Path) -> None:
     error = refused(tmp_path, body(text="Hello {{ name }}, {{ first name }}"))
     assert "{{ first name }} is not the name of a column" in str(error)
 
@@ -209,7 +209,7 @@ def test_what_is_fixed_in_a_template_is_judged_once_and_all_at_once(tmp_path: Pa
 
 
 @pytest.mark.parametrize("content", ["[]", '"text"', "{", "", '{"callflow": []}', '{"flow": []}'])
-def test_what_is_no_call_flow_is_no_template(tmp_path: Path, content: str) -> None:
+def test_what_is_not_a_call_flow_is_not_a_template(tmp_path: Path, content: str) -> None:
     (tmp_path / "flow.json").write_text(content)
     with pytest.raises(CampaignFileError, match=r"flow\.json"):
         FlowTemplate.load(tmp_path / "flow.json")
@@ -238,7 +238,7 @@ def test_a_template_cannot_reach_out_of_its_sandbox(tmp_path: Path, text: str) -
     ] == [True]
 
 
-def test_a_text_that_is_too_long_is_told_by_its_length(tmp_path: Path) -> None:
+def test_a_text_that_is_too_long_is_reported_by_its_length(tmp_path: Path) -> None:
     rows = read(file_of(tmp_path, f"destination,name\n+6587654321,{'x' * 3000}\n"))
     assert told(rows) == [
         (2, "name", -1009, "is 3007 characters long, and 3000 are allowed; shorten it"),

@@ -51,7 +51,7 @@ def test_a_time_with_a_zone_or_in_the_zone_of_its_row_is_read(text: str) -> None
         ("2030-01-31 09:00", "has no zone; write it as 2030-01-31T09:00:00+08:00, or give a time_zone"),
     ],
 )
-def test_what_is_no_time_is_told_with_the_remedy(text: str, sentence: str) -> None:
+def test_what_is_not_a_time_is_reported_with_the_remedy(text: str, sentence: str) -> None:
     with pytest.raises(ValueError, match="'") as caught:
         read_time(text, zone=None)
     assert sentence in str(caught.value)
@@ -74,7 +74,7 @@ def test_around_a_change_of_clocks_other_times_are_read() -> None:
 
 
 @pytest.mark.parametrize("name", ["Singapore", "SGT", "EST", "UTC+8", "Asia", "../etc/passwd", "", "/Asia/Singapore"])
-def test_what_is_no_zone_is_refused(name: str) -> None:
+def test_what_is_not_a_zone_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="is no time zone; give a name such as Asia/Singapore"):
         read_zone(name)
 

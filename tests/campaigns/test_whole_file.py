@@ -46,7 +46,7 @@ async def test_an_interrupted_report_leaves_the_file_before_it(tmp_path: Path, m
         assert names_in(tmp_path) == ["out.csv"]
 
 
-async def test_a_folder_that_is_not_there_is_told_by_the_name_given(tmp_path: Path) -> None:
+async def test_a_folder_that_is_not_there_is_reported_by_the_name_given(tmp_path: Path) -> None:
     async with open_store("memory://") as store:
         with pytest.raises(OSError, match=r"no/such/out\.csv"):
             await write_csv_report(tmp_path / "no/such/out.csv", store, "default", None)

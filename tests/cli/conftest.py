@@ -1,4 +1,4 @@
-"""What tests of the command line share: commands in this process and in their own, and a store with calls in it."""
+"""Fixtures of the command-line tests: commands in this process and in their own, and a store with calls in it."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ def test_recordings_are_listed(voiceflow: Program, eight: EightByEight) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_what_is_missing_is_told(voiceflow: Program, command: list[str]) -> None:
+def test_what_is_missing_is_reported(voiceflow: Program, command: list[str]) -> None:
     ended = voiceflow("account", *command)
     assert (ended.code, ended.out) == (2, "")
     assert "VOICEFLOW_API_KEY" in ended.err
@@ -145,7 +145,7 @@ def test_what_is_missing_is_told(voiceflow: Program, command: list[str]) -> None
         ("VOICEFLOW_BASE_URL=http://127.0.0.1:9", (3, "127.0.0.1 cannot be reached")),
     ],
 )
-def test_what_8x8_says_no_to_is_told(
+def test_what_8x8_refuses_is_reported(
     voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch, setting: str, told: tuple[int, str]
 ) -> None:
     monkeypatch.setenv(*setting.split("=", 1))

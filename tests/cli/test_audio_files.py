@@ -75,7 +75,7 @@ def test_a_file_of_5_mb_is_too_large(voiceflow: Program, address: tuple[str, Pat
     assert found == [("error", f"{url}/long.wav has 5120 KB, and 8x8 plays files under 5120 KB")]
 
 
-def test_what_is_no_sound_is_told(voiceflow: Program, address: tuple[str, Path]) -> None:
+def test_what_is_not_a_sound_is_reported(voiceflow: Program, address: tuple[str, Path]) -> None:
     url, served = address
     (served / "page.wav").write_bytes(b"<html><body>Not found, but with a 200</body></html>")
     ((severity, message),) = checked(voiceflow, f"{url}/page.wav", "--fetch")
@@ -84,7 +84,7 @@ def test_what_is_no_sound_is_told(voiceflow: Program, address: tuple[str, Path])
 
 
 @pytest.mark.parametrize("address", [_Files], indirect=True)
-def test_a_file_that_is_not_there_is_told(voiceflow: Program, address: tuple[str, Path]) -> None:
+def test_a_file_that_is_not_there_is_reported(voiceflow: Program, address: tuple[str, Path]) -> None:
     url, _ = address
     ((severity, message),) = checked(voiceflow, f"{url}/gone.wav", "--fetch")
     assert severity == "error"
@@ -100,7 +100,7 @@ def test_a_type_that_says_nothing_is_a_warning(voiceflow: Program, address: tupl
     assert "application/octet-stream" in message
 
 
-def test_a_host_that_does_not_answer_is_told(voiceflow: Program) -> None:
+def test_a_host_that_does_not_answer_is_reported(voiceflow: Program) -> None:
     ((severity, message),) = checked(voiceflow, "http://127.0.0.1:9/hello.wav", "--fetch")
     assert severity == "error"
     assert "cannot be downloaded" in message

@@ -68,7 +68,7 @@ def test_a_list_is_restricted(voiceflow: Program, store: Store) -> None:
     assert ids("--queue", "other") == []
 
 
-def test_100_calls_are_listed_unless_told_otherwise(voiceflow: Program, store: Store) -> None:
+def test_100_calls_are_listed_unless_asked_otherwise(voiceflow: Program, store: Store) -> None:
     enqueued(voiceflow.folder, 120)
     assert len(voiceflow("calls", "list", "--json", *store).lines) == 100
     assert len(voiceflow("calls", "list", "--json", "--limit", "0", *store).lines) == 120
@@ -105,7 +105,7 @@ def test_the_story_of_a_call_tells_every_post(voiceflow: Program, store: Store) 
     assert out.index("enqueued") < out.index("POST 1")
 
 
-def test_a_call_that_is_not_there_is_told(voiceflow: Program, store: Store) -> None:
+def test_a_call_that_is_not_there_is_reported(voiceflow: Program, store: Store) -> None:
     ended = voiceflow("calls", "show", "default.01JB3W8Z5Q7X9V2K4M6N8P0R2T", "--json", *store)
     assert (ended.code, ended.out) == (1, "")
     assert "no job default.01JB3W8Z5Q7X9V2K4M6N8P0R2T in this store" in ended.err

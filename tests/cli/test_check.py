@@ -73,7 +73,7 @@ def test_a_template_and_a_text_together_are_bad_usage(voiceflow: Program) -> Non
     assert "give one of them" in ended.err
 
 
-def test_a_template_that_is_not_there_is_told(voiceflow: Program) -> None:
+def test_a_template_that_is_not_there_is_reported(voiceflow: Program) -> None:
     ended = voiceflow("check", CAMPAIGN, "--template", "missing.json")
     assert ended.code == 2
     assert "missing.json" in ended.err

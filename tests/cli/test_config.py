@@ -30,7 +30,7 @@ def test_a_key_is_never_shown(voiceflow: Program, monkeypatch: pytest.MonkeyPatc
         assert "very-secret" not in ended.out + ended.err
 
 
-def test_a_name_that_is_no_setting_is_told(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_is_not_a_setting_is_reported(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOICEFLOW_RATTE", "7")
     err = voiceflow("config", "show", "--json").err
     assert "VOICEFLOW_RATTE (the environment) is no setting of this version; did you mean VOICEFLOW_RATE?" in err

@@ -122,7 +122,7 @@ def test_every_command_says_so_and_changes_nothing(voiceflow: Program, kind: Cal
     assert not wrong, "\n".join(wrong)
 
 
-def test_an_empty_file_is_no_store_to_whoever_looks(voiceflow: Program) -> None:
+def test_an_empty_file_is_not_a_store_to_readers(voiceflow: Program) -> None:
     path = voiceflow.folder / "calls.db"
     for command in COMMANDS:
         if " ".join(command[:2]) in MAKING or command[0] in MAKING:

@@ -141,7 +141,7 @@ def test_an_empty_directory_is_told_what_is_missing(voiceflow: Program) -> None:
     assert list(voiceflow.folder.iterdir()) == []
 
 
-def test_what_waits_for_another_check_is_told_in_one_line(voiceflow: Program) -> None:
+def test_what_waits_for_another_check_is_reported_in_one_line(voiceflow: Program) -> None:
     out = voiceflow("doctor").out
     assert "not looked at before `account` is well: credentials, clock, webhook, webhook address, webhook secret" in out
     assert (
@@ -160,7 +160,7 @@ def test_settings_that_cannot_be_read_are_a_failure_and_not_the_end(
     assert "VOICEFLOW_RATE is 'fast' (the environment)" in found["settings"]["message"]
 
 
-def test_slips_of_the_pen_are_told(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slips_of_the_pen_are_reported(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOICEFLOW_RATTE", "5")
     (voiceflow.folder / ".env").write_text("VOICEFLOW_QUEUE=mine\nVOICEFLOW_XYZZY=1\n")
     found = lines(voiceflow("doctor", "--json"))
@@ -173,7 +173,7 @@ def test_slips_of_the_pen_are_told(voiceflow: Program, monkeypatch: pytest.Monke
     assert "VOICEFLOW_QUEUE from .env" in found["settings"]["message"]
 
 
-def test_a_lease_that_a_post_outlasts_is_told(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lease_that_a_post_outlasts_is_reported(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOICEFLOW_LEASE", "40s")
     line = lines(voiceflow("doctor", "--json"))["time limits"]
     assert line["level"] == "warning"
@@ -212,7 +212,7 @@ def test_memory_is_no_place_for_calls(voiceflow: Program) -> None:
     assert lines(voiceflow("doctor", "--json", "--store", "memory://"))["store"]["level"] == "warning"
 
 
-def test_a_store_that_everybody_may_read_is_told(voiceflow: Program) -> None:
+def test_a_store_that_everybody_may_read_is_reported(voiceflow: Program) -> None:
     empty(voiceflow.folder)
     (voiceflow.folder / "calls.db").chmod(0o644)
     line = lines(voiceflow("doctor", "--json", "--store", url_of(voiceflow.folder)))["permissions"]
@@ -234,7 +234,7 @@ def test_a_store_on_a_network_file_system_is_a_failure(voiceflow: Program, monke
 
 
 @pytest.mark.parametrize(("limit", "level"), [("LITTLE", "warning"), ("TOO_LITTLE", "failure")])
-def test_a_disk_that_fills_up_is_told(
+def test_a_disk_that_fills_up_is_reported(
     voiceflow: Program, monkeypatch: pytest.MonkeyPatch, limit: str, level: str
 ) -> None:
     monkeypatch.setattr(f"voiceflow_worker.cli.checks.storage.{limit}", 2**60)
@@ -296,7 +296,7 @@ def test_a_store_of_another_kind_tells_what_it_guarantees(told: Durability, leve
         ("VOICEFLOW_BASE_URL=http://127.0.0.1:9", "cannot be reached"),
     ],
 )
-def test_credentials_that_do_not_work_are_told_apart(
+def test_credentials_that_do_not_work_are_distinguished(
     voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch, setting: str, told: str
 ) -> None:
     empty(voiceflow.folder)
@@ -372,7 +372,7 @@ def test_a_source_that_the_account_does_not_own_may_be_allow_listed(
     ("number", "told"),
     [("6531234567 ext 2", "is no phone number in E.164 form")],
 )
-def test_a_source_that_is_no_number_is_a_failure(
+def test_a_source_that_is_not_a_number_is_a_failure(
     voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch, number: str, told: str
 ) -> None:
     monkeypatch.setenv("VOICEFLOW_SOURCE", number)
@@ -382,7 +382,7 @@ def test_a_source_that_is_no_number_is_a_failure(
 
 
 @pytest.mark.parametrize(("status", "level"), [("Expiring", "warning"), ("Inactive", "failure")])
-def test_a_source_that_is_not_active_is_told(
+def test_a_source_that_is_not_active_is_reported(
     voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch, status: str, level: str
 ) -> None:
     monkeypatch.setattr("voiceflow_worker.sandbox.api.account_routes._NUMBER_STATUS", status)
@@ -401,7 +401,7 @@ def test_a_webhook_where_nobody_answers_is_a_failure(voiceflow: Program, eight: 
     assert "http://127.0.0.1:9/webhooks/8x8 cannot be reached from here" in line["message"]
 
 
-def test_a_webhook_where_somebody_else_answers_is_told(voiceflow: Program, eight: EightByEight) -> None:
+def test_a_webhook_where_somebody_else_answers_is_reported(voiceflow: Program, eight: EightByEight) -> None:
     register(eight, f"{eight.url}/webhooks/8x8")
     line = lines(voiceflow("doctor", "--json"))["webhook address"]
     assert (line["level"], "answers 404 to a GET" in line["message"]) == ("warning", True)
@@ -549,14 +549,14 @@ def queue_lines(voiceflow: Program) -> dict[str, dict[str, Any]]:
     return lines(voiceflow("doctor", "--json", "--store", url_of(voiceflow.folder)))
 
 
-def test_calls_that_wait_for_a_worker_are_told(voiceflow: Program) -> None:
+def test_calls_that_wait_for_a_worker_are_reported(voiceflow: Program) -> None:
     enqueued(voiceflow.folder, 3)
     line = queue_lines(voiceflow)["workers"]
     assert line["level"] == "warning"
     assert "3 calls wait, the oldest for" in line["message"]
 
 
-def test_holds_are_told_with_what_opens_them(voiceflow: Program) -> None:
+def test_holds_are_reported_with_what_opens_them(voiceflow: Program) -> None:
     async def work(engine: Engine) -> None:
         await engine.queue.hold(reason="lunch")
         await engine.queue.hold(batch_id="march", reason="a wrong date")
@@ -584,7 +584,7 @@ def test_a_batch_that_was_cancelled_is_nothing_to_mend(voiceflow: Program) -> No
     assert (line["level"], line["message"]) == ("ok", "none; cancelled for good: march")
 
 
-def test_doubts_are_told_with_their_age_and_what_to_do(voiceflow: Program) -> None:
+def test_doubts_are_reported_with_their_age_and_what_to_do(voiceflow: Program) -> None:
     in_doubt(voiceflow.folder)
     line = queue_lines(voiceflow)["doubts"]
     assert line["level"] == "warning"
@@ -593,7 +593,7 @@ def test_doubts_are_told_with_their_age_and_what_to_do(voiceflow: Program) -> No
     assert "`voiceflow calls resolve`" in line["remedy"]
 
 
-def test_limits_that_differ_from_the_settings_are_told(voiceflow: Program) -> None:
+def test_limits_that_differ_from_the_settings_are_reported(voiceflow: Program) -> None:
     within(voiceflow.folder, lambda engine: engine.store.control.configure("default", Limits(rate=3)))
     line = queue_lines(voiceflow)["limits"]
     assert line["level"] == "warning"

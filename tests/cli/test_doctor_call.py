@@ -98,7 +98,7 @@ def jobs(folder: Path) -> list[Job]:
 # -- calls that leave --------------------------------------------------------------------------------------------------
 
 
-def test_each_step_of_a_call_is_told(voiceflow: Program, eight: EightByEight) -> None:
+def test_each_step_of_a_call_is_reported(voiceflow: Program, eight: EightByEight) -> None:
     order(eight, "script", {"outcome": "COMPLETED", "talk_seconds": 12})
     with receiving(eight, voiceflow.folder) as serve:
         ended = call(voiceflow)
@@ -123,7 +123,7 @@ def test_each_step_of_a_call_is_told(voiceflow: Program, eight: EightByEight) ->
     assert eight.rang == [MINE]
 
 
-def test_people_are_told_line_by_line(voiceflow: Program, eight: EightByEight) -> None:
+def test_people_read_line_by_line(voiceflow: Program, eight: EightByEight) -> None:
     order(eight, "script", {"outcome": "COMPLETED", "talk_seconds": 12})
     with receiving(eight, voiceflow.folder) as serve:
         ended = voiceflow("doctor", "--call", "+65 8123-4567")
@@ -172,7 +172,7 @@ def test_a_lost_answer_is_a_doubt_until_the_summary_comes(voiceflow: Program, ei
     assert eight.rang == [MINE]
 
 
-def test_a_summary_that_does_not_come_is_told(
+def test_a_summary_that_does_not_come_is_reported(
     voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("voiceflow_worker.cli.own_phone.SUMMARY_WITHIN", timedelta(milliseconds=300))
@@ -184,7 +184,7 @@ def test_a_summary_that_does_not_come_is_told(
     assert jobs(voiceflow.folder)[0].id in last["remedy"]
 
 
-def test_a_receiver_that_goes_away_is_told(
+def test_a_receiver_that_goes_away_is_reported(
     voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("voiceflow_worker.cli.own_phone.RECEIVER_EVERY", 0.0)
@@ -267,7 +267,9 @@ def test_without_a_source_nobody_is_called(
 
 
 @pytest.mark.parametrize("batch", [None, "doctor"])
-def test_a_hold_is_told_before_anything_is_enqueued(voiceflow: Program, eight: EightByEight, batch: str | None) -> None:
+def test_a_hold_is_reported_before_anything_is_enqueued(
+    voiceflow: Program, eight: EightByEight, batch: str | None
+) -> None:
     listens(voiceflow.folder)
     within(voiceflow.folder, lambda engine: engine.queue.hold(batch_id=batch, reason="lunch"))
     ended = call(voiceflow)

@@ -27,7 +27,7 @@ async def jobs_told(engine: Engine) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-async def test_every_state_is_told_and_doubts_come_and_go_with_the_evidence(backend: str, tmp_path: Path) -> None:
+async def test_every_state_is_reported_and_doubts_come_and_go_with_the_evidence(backend: str, tmp_path: Path) -> None:
     answers = [unknown(), unknown(), refused(-1014), created()]
     async with open_store(url_for(backend, tmp_path)) as store:
         engine = Engine(store, ScriptedVoice(answers=[*answers]))

@@ -53,7 +53,7 @@ def test_a_bad_row_keeps_the_file_out(voiceflow: Program) -> None:
     assert calls(voiceflow) == []
 
 
-def test_people_are_told_every_bad_row(voiceflow: Program) -> None:
+def test_people_read_every_bad_row(voiceflow: Program) -> None:
     path = written(voiceflow.folder, "march.csv", BAD)
     ended = voiceflow("enqueue", path, *SAY)
     assert ended.code == 2
@@ -145,7 +145,7 @@ def test_the_example_campaign_is_enqueued(voiceflow: Program) -> None:
     assert ended.document["rejected"] > 10
 
 
-def test_progress_is_told_in_lines_where_there_is_no_terminal(
+def test_progress_is_reported_in_lines_where_there_is_no_terminal(
     voiceflow: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("voiceflow_worker.cli.progress.LINE_EVERY", 0)

@@ -32,7 +32,7 @@ def test_a_hold_may_end_by_itself(voiceflow: Program) -> None:
     assert (found["scope"], found["name"]) == ("batch", "march")
 
 
-def test_people_are_told_what_stands(voiceflow: Program) -> None:
+def test_people_read_what_stands(voiceflow: Program) -> None:
     store = ("--store", empty(voiceflow.folder))
     assert voiceflow("hold", *store).out == "queue default is held until somebody resumes it: held by a person\n"
     again = voiceflow("hold", "--for", "1m", "--reason", "other", *store).out

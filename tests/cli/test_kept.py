@@ -63,7 +63,7 @@ def test_a_kept_event_is_shown_as_it_came(voiceflow: Program, store: Store) -> N
     assert "answered with 200" in shown.out
 
 
-def test_a_body_that_is_no_text_is_shown_too(voiceflow: Program, store: Store) -> None:
+def test_a_body_that_is_not_text_is_shown_too(voiceflow: Program, store: Store) -> None:
     (event_id,) = keep(voiceflow, b"\xff\xfe\x00")
     found = voiceflow("kept", "show", event_id, "--json", *store).document
     assert base64.b64decode(found["body_base64"]) == b"\xff\xfe\x00"

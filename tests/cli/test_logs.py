@@ -30,7 +30,7 @@ def test_an_exception_stays_within_its_line(capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.parametrize("form", ["console", "json"])
-def test_an_exception_is_told_without_the_values_it_met(capsys: pytest.CaptureFixture[str], form: str) -> None:
+def test_an_exception_is_reported_without_the_values_it_met(capsys: pytest.CaptureFixture[str], form: str) -> None:
     def fail(pressed: str) -> None:
         raise ZeroDivisionError(f"{len(pressed)} keys")
 

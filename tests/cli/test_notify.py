@@ -95,7 +95,7 @@ def test_a_worker_counts_what_it_told(tmp_path: Path, crm: Crm) -> None:
 
 
 @pytest.mark.parametrize("command", [("worker",), ("serve", "--port", "0")])
-def test_a_missing_secret_is_told_before_anything_is_opened(
+def test_a_missing_secret_is_reported_before_anything_is_opened(
     voiceflow: Program, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
 ) -> None:
     monkeypatch.setenv("VOICEFLOW_API_KEY", "any")
@@ -106,7 +106,7 @@ def test_a_missing_secret_is_told_before_anything_is_opened(
     assert not list(voiceflow.folder.iterdir())
 
 
-def test_a_bad_secret_and_a_bad_address_are_told_without_showing_them(
+def test_a_bad_secret_and_a_bad_address_are_reported_without_showing_them(
     voiceflow: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VOICEFLOW_NOTIFY_SECRET", "hunter2")

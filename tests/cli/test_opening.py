@@ -36,7 +36,7 @@ def test_stores_that_are_near_are_named_the_likeliest_first(voiceflow: Program) 
     assert f"Near it: {voiceflow.folder / 'calls.db'}, {voiceflow.folder / 'archive.db'}. Name the store" in err
 
 
-def test_where_the_name_came_from_is_told(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_the_name_came_from_is_reported(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOICEFLOW_STORE", "file:///calls.db")
     assert f"{voiceflow.folder / 'calls.db'} (VOICEFLOW_STORE (the environment)), and" in voiceflow("status").err
 

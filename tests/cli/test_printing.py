@@ -1,4 +1,4 @@
-"""What strangers wrote is printed as text: nothing of it steers the terminal, or changes the order of a line."""
+"""Text from strangers is printed as text: it neither steers the terminal nor changes the order of a line."""
 
 from __future__ import annotations
 
@@ -130,7 +130,9 @@ def test_a_log_line_steers_nothing(capsys: pytest.CaptureFixture[str], form: str
         assert json.loads(err.splitlines()[0])["error"] == f"value {STEERING}\nforged line"
 
 
-def test_a_body_that_is_no_text_is_shown_without_its_bytes(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_that_is_not_text_is_shown_without_its_bytes(
+    voiceflow: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
     body = b"\x9b31m\xff\x1b[2J"
 
     async def work(engine: Engine) -> str:

@@ -98,7 +98,7 @@ def test_bad_usage_names_the_help_to_look_at(voiceflow: Program) -> None:
         ("sqlite:///no-store.db", 3, "is not a voiceflow store"),
     ],
 )
-def test_a_store_that_cannot_be_used_is_told(voiceflow: Program, store: str, code: int, told: str) -> None:
+def test_a_store_that_cannot_be_used_is_reported(voiceflow: Program, store: str, code: int, told: str) -> None:
     (voiceflow.folder / "no-store.db").write_text("this is a letter, not a database\n" * 100)
     ended = voiceflow("status", "--store", store)
     assert ended.code == code
@@ -106,7 +106,7 @@ def test_a_store_that_cannot_be_used_is_told(voiceflow: Program, store: str, cod
     assert ended.out == ""
 
 
-def test_a_setting_that_is_wrong_is_told_with_its_place(voiceflow: Program) -> None:
+def test_a_setting_that_is_wrong_is_reported_with_its_place(voiceflow: Program) -> None:
     (voiceflow.folder / ".env").write_text("VOICEFLOW_RATE=fast\n")
     ended = voiceflow("status")
     assert ended.code == 2

@@ -74,7 +74,7 @@ def test_what_was_placed_is_settled(voiceflow: Program, eight: EightByEight) -> 
     assert eight.rang == sorted(number(place) for place in range(3))
 
 
-def test_what_has_no_row_stays_in_doubt_and_is_told(voiceflow: Program, eight: EightByEight) -> None:
+def test_what_has_no_row_stays_in_doubt_and_is_reported(voiceflow: Program, eight: EightByEight) -> None:
     eight.sandbox.rows.add(RowOrder(destination=ANA, never=True))
     job, other = doubted(voiceflow, eight, 2)
     ended = voiceflow(*reconcile(voiceflow))
@@ -197,7 +197,7 @@ def test_an_export_that_fails_changes_nothing(
 
 
 @pytest.mark.parametrize("name", ["VOICEFLOW_API_KEY", "VOICEFLOW_SUB_ACCOUNT"])
-def test_what_it_needs_is_told(
+def test_what_it_needs_is_reported(
     voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.delenv(name)

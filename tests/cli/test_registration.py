@@ -54,7 +54,7 @@ def test_summaries_are_sent_to_the_receiver_with_its_secret(folder: Path, eight:
     ],
     ids=["another", "another that was off", "the same"],
 )
-def test_what_was_registered_before_is_told(eight: EightByEight, folder: Path, before: Hook, told: str) -> None:
+def test_what_was_registered_before_is_reported(eight: EightByEight, folder: Path, before: Hook, told: str) -> None:
     hooks(eight)["VSS"] = before
     lines: list[str] = []
 
@@ -119,7 +119,7 @@ def test_a_receiver_that_may_not_be_registered_ends_with_the_reason(folder: Path
 
 
 @pytest.mark.parametrize("url", ["calls.example.com", "ftp://calls.example.com", "https://"])
-def test_an_address_that_cannot_be_one_is_told_before_anything_is_opened(
+def test_an_address_that_cannot_be_one_is_reported_before_anything_is_opened(
     voiceflow: Program, eight: EightByEight, url: str
 ) -> None:
     ended = voiceflow("serve", "--register", url)

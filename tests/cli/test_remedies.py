@@ -1,4 +1,4 @@
-"""What people are told to type exists."""
+"""Commands that remedies name exist."""
 
 from __future__ import annotations
 

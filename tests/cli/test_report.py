@@ -46,7 +46,7 @@ def test_files_are_written(voiceflow: Program) -> None:
     assert "march" in (voiceflow.folder / "out.html").read_text(encoding="utf-8")
 
 
-def test_a_file_that_cannot_be_written_is_told(voiceflow: Program) -> None:
+def test_a_file_that_cannot_be_written_is_reported(voiceflow: Program) -> None:
     ended = voiceflow("report", "--batch", "march", "--csv", "no/such/folder/out.csv", *filled(voiceflow))
     assert ended.code == 1
     assert "no/such/folder/out.csv" in ended.err

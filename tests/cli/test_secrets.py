@@ -81,7 +81,7 @@ def test_no_key_in_an_address_is_shown(
     assert "QZ" not in ended.out + ended.err
 
 
-def test_options_of_a_store_that_are_no_secrets_are_shown(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_of_a_store_that_are_not_secrets_are_shown(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     url = "redis+sentinel://me:x@s1/calls?sentinel_password=QZ&durability=best-effort"
     monkeypatch.setenv("VOICEFLOW_STORE", url)
     found = {line["setting"]: line["value"] for line in voiceflow("config", "show", "--json").lines}

@@ -34,7 +34,7 @@ def test_an_empty_queue_has_no_oldest(voiceflow: Program) -> None:
     assert (found["oldest_due_seconds"], found["total"], found["due"]) == (None, 0, 0)
 
 
-def test_holds_are_told(voiceflow: Program) -> None:
+def test_holds_are_reported(voiceflow: Program) -> None:
     store = ("--store", url_of(voiceflow.folder))
     enqueued(voiceflow.folder, 1, batch_id="march")
     voiceflow("hold", "--batch", "march", "--reason", "wrong date", *store)
@@ -44,7 +44,7 @@ def test_holds_are_told(voiceflow: Program) -> None:
     assert "batch march is held until somebody resumes it: wrong date" in voiceflow("status", *store).out
 
 
-def test_people_are_told_where_it_stands(voiceflow: Program) -> None:
+def test_people_read_where_it_stands(voiceflow: Program) -> None:
     folder = voiceflow.folder
     enqueued(folder, 3)
     completed(folder)
@@ -63,7 +63,7 @@ def test_a_queue_without_calls_has_no_table(voiceflow: Program) -> None:
     assert out.splitlines()[1] == "rate: not set yet; now 0 calls/s, by 0 workers"
 
 
-def test_people_are_told_why_calls_wait_and_that_nobody_receives(voiceflow: Program) -> None:
+def test_people_read_why_calls_wait_and_that_nobody_receives(voiceflow: Program) -> None:
     folder = voiceflow.folder
 
     async def work(engine: Engine) -> None:

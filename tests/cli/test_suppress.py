@@ -80,7 +80,7 @@ def test_what_is_suppressed_is_left_out_of_a_campaign(voiceflow: Program) -> Non
         (["suppress", "import", "nowhere.csv"], "cannot be read"),
     ],
 )
-def test_what_is_wrong_is_told_in_a_sentence(voiceflow: Program, arguments: list[str], told: str) -> None:
+def test_what_is_wrong_is_reported_in_a_sentence(voiceflow: Program, arguments: list[str], told: str) -> None:
     voiceflow("suppress", "add", "+6581111111")
     ended = voiceflow(*arguments)
     assert ended.code == 2

@@ -66,7 +66,7 @@ def test_a_campaign_goes_from_a_store_to_its_outcomes(folder: Path) -> None:
     assert "Traceback" not in served.err + drained.err
 
 
-def test_a_port_that_is_taken_is_told(folder: Path) -> None:
+def test_a_port_that_is_taken_is_reported(folder: Path) -> None:
     with Spawned(["serve", "--port", "0"], folder) as first:
         port = first.wait_for("ready on").split("127.0.0.1:")[1].split("/")[0]
         with Spawned(["serve", "--port", port], folder) as second:
@@ -77,7 +77,7 @@ def test_a_port_that_is_taken_is_told(folder: Path) -> None:
     assert "Traceback" not in ended.err
 
 
-def test_a_receiver_that_anybody_may_talk_to_is_told(folder: Path) -> None:
+def test_a_receiver_that_anybody_may_talk_to_is_reported(folder: Path) -> None:
     with Spawned(["serve", "--port", "0"], folder) as serve:
         assert "VOICEFLOW_WEBHOOK_SECRET" in serve.wait_for("anybody who reaches this port")
         serve.wait_for("ready on")
@@ -129,7 +129,7 @@ def test_a_list_that_cannot_be_meant_is_refused(voiceflow: Program, options: lis
     assert why in ended.err
 
 
-def test_a_host_that_is_not_here_is_told(voiceflow: Program) -> None:
+def test_a_host_that_is_not_here_is_reported(voiceflow: Program) -> None:
     ended = voiceflow("sandbox", "--host", "192.0.2.1", "--port", "0")
     assert ended.code == 1
     assert "cannot listen on 192.0.2.1:0: Cannot assign requested address" in ended.err

@@ -118,7 +118,7 @@ def test_who_only_looks_waits_for_a_file_where_that_was_asked_for(voiceflow: Pro
     assert ended.document["total"] == 3
 
 
-def test_a_slip_of_the_pen_is_told_at_once(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slip_of_the_pen_is_reported_at_once(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VOICEFLOW_WAIT_FOR_STORE")
     began = time.monotonic()
     assert voiceflow("status", "--store", "sqlite:///cals.db").code == 3

@@ -75,7 +75,7 @@ def test_a_drain_sends_everything_and_tells_the_states(voiceflow: Program, eight
     assert eight.rang == [job.destination for job in jobs]
 
 
-def test_people_are_told_what_a_drain_did(voiceflow: Program, eight: EightByEight) -> None:
+def test_people_read_what_a_drain_did(voiceflow: Program, eight: EightByEight) -> None:
     enqueued(voiceflow.folder, 3)
     ended = voiceflow("worker", "--drain", "--rate", "100", "--store", url_of(voiceflow.folder))
     assert ended.out == "queue default is drained: 3 accepted\n"
@@ -137,7 +137,7 @@ def test_calls_that_8x8_refuses_are_outcomes(voiceflow: Program, monkeypatch: py
     assert (ended.code, ended.document["states"]["failed"]) == (0, 2)
 
 
-def test_summaries_that_nobody_receives_are_told(
+def test_summaries_that_nobody_receives_are_reported(
     voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VOICEFLOW_OUTCOMES", "webhook")
@@ -151,7 +151,7 @@ def test_summaries_that_nobody_receives_are_told(
 
 
 @pytest.mark.parametrize("missing", ["VOICEFLOW_API_KEY", "VOICEFLOW_SUB_ACCOUNT"])
-def test_what_is_missing_is_told_before_anything_is_opened(
+def test_what_is_missing_is_reported_before_anything_is_opened(
     voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
     monkeypatch.delenv(missing)
@@ -161,7 +161,7 @@ def test_what_is_missing_is_told_before_anything_is_opened(
     assert list(voiceflow.folder.iterdir()) == []
 
 
-def test_all_that_is_missing_is_told_at_once(voiceflow: Program) -> None:
+def test_all_that_is_missing_is_reported_at_once(voiceflow: Program) -> None:
     err = voiceflow("worker").err
     assert "set VOICEFLOW_API_KEY" in err
     assert "set VOICEFLOW_SUB_ACCOUNT" in err
@@ -177,7 +177,7 @@ def test_memory_is_not_shared_by_processes(voiceflow: Program, eight: EightByEig
 
 
 @pytest.mark.parametrize("number_", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
-def test_a_worker_told_to_stop_finishes_what_is_in_flight(
+def test_a_worker_asked_to_stop_finishes_what_is_in_flight(
     folder: Path, eight: EightByEight, number_: signal.Signals
 ) -> None:
     eight.sandbox.faults.add(Fault(fault=FaultKind.DELAY, seconds=1, times=1))
@@ -262,7 +262,7 @@ def test_each_line_of_several_processes_names_its_own(folder: Path, eight: Eight
 
 
 @pytest.mark.slow
-def test_a_process_that_dies_is_told_and_exits_1(folder: Path, eight: EightByEight) -> None:
+def test_a_process_that_dies_is_reported_and_exits_1(folder: Path, eight: EightByEight) -> None:
     with Spawned(["worker", "--processes", "2", "--store", url_of(folder)], folder) as leader:
         leader.wait_for("voiceflow worker sends")
         wait_for_workers(folder, 2)

@@ -1,4 +1,4 @@
-"""What no store could keep, or no worker could ever send, is refused with a sentence when it is handed in."""
+"""Admission: a call that no store could keep, or no worker could ever send, is refused with a sentence."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ async def test_what_does_not_fit_the_open_post_binds_nothing(
     assert (await store.jobs.get([in_doubt.id]))[in_doubt.id] == in_doubt
 
 
-async def test_what_was_pressed_in_a_call_that_is_no_job_is_kept_for_a_while(
+async def test_what_was_pressed_in_a_call_that_is_not_a_job_is_kept_for_a_while(
     callers: Callers, clock: ManualClock
 ) -> None:
     inbound = CallAction(session_id="inbound", direction=Direction.INBOUND)

@@ -104,7 +104,7 @@ async def test_a_restart_tells_nothing_twice(store: Store, clock: ManualClock) -
     assert sorted(heard.jobs) == sorted(job.id for job in first + while_away)
 
 
-async def test_the_attempts_of_a_call_are_told_in_order(store: Store, clock: ManualClock) -> None:
+async def test_the_attempts_of_a_call_are_reported_in_order(store: Store, clock: ManualClock) -> None:
     calls, heard = Calls(store), Heard()
     policy = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=3, after=MINUTE)
     async with running(hooks_for(store, heard), clock):
@@ -140,7 +140,7 @@ async def test_a_hook_is_told_only_what_it_wants(store: Store, clock: ManualCloc
     assert sorted(final.jobs) == sorted([reached.id, missed.id])
 
 
-async def test_a_failing_outcome_is_told_again_beside_the_others(store: Store, clock: ManualClock) -> None:
+async def test_a_failing_outcome_is_delivered_again_beside_the_others(store: Store, clock: ManualClock) -> None:
     calls, heard = Calls(store), Heard()
     hooks = hooks_for(store, heard)
     async with running(hooks, clock):
@@ -205,7 +205,7 @@ async def test_what_waits_behind_a_failure_holds_up_nothing_and_outlives_a_resta
     assert len(heard.told) == 3
 
 
-async def test_what_was_kept_before_a_crash_and_not_passed_by_the_cursor_is_told_once(
+async def test_what_was_kept_before_a_crash_and_not_passed_by_the_cursor_is_delivered_once(
     store: Store, clock: ManualClock
 ) -> None:
     calls, heard = Calls(store), Heard()
@@ -264,7 +264,7 @@ async def test_a_handler_that_hangs_is_timed_out_and_told_again(store: Store, cl
     assert tries == {job.id: 2 for job in jobs}
 
 
-async def test_a_handler_that_is_no_coroutine_runs_in_a_thread(store: Store, clock: ManualClock) -> None:
+async def test_a_handler_that_is_not_a_coroutine_runs_in_a_thread(store: Store, clock: ManualClock) -> None:
     calls = Calls(store)
     threads: list[int] = []
     hooks = OutcomeHooks(store, grace=GRACE)

@@ -53,7 +53,7 @@ async def is_silent(stream: OutcomeStream, clock: ManualClock) -> bool:
     return not found
 
 
-async def test_an_outcome_is_told_with_its_call(store: Store) -> None:
+async def test_an_outcome_is_delivered_with_its_call(store: Store) -> None:
     calls = Calls(store)
     job = await calls.placed()
     stream = calls.queue.outcomes()
@@ -89,7 +89,7 @@ async def test_a_summary_before_the_answer_of_its_own_post_is_one_outcome(store:
     assert await is_silent(stream, clock)
 
 
-async def test_each_attempt_of_a_redialled_call_is_told_once(store: Store, clock: ManualClock) -> None:
+async def test_each_attempt_of_a_redialled_call_is_delivered_once(store: Store, clock: ManualClock) -> None:
     calls = Calls(store)
     stream = calls.queue.outcomes()
     job = await calls.placed(redial=ON_BUSY)
@@ -133,7 +133,7 @@ async def test_a_late_summary_of_an_accepted_call_is_a_second_outcome_of_another
     assert accepted.job.state is JobState.COMPLETED, "the call is shown as it is now"
 
 
-async def test_a_doubt_is_no_outcome(store: Store, clock: ManualClock) -> None:
+async def test_a_doubt_is_not_an_outcome(store: Store, clock: ManualClock) -> None:
     calls = Calls(store)
     stream = calls.queue.outcomes()
     job = await calls.engine.enqueue()

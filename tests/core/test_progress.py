@@ -43,7 +43,7 @@ def recording(status: str, *, file_path: str | None = None, session_id: str | No
     )
 
 
-async def test_states_are_told_in_order_of_their_time_whatever_order_they_came_in(store: Store) -> None:
+async def test_states_are_reported_in_order_of_their_time_whatever_order_they_came_in(store: Store) -> None:
     progress = CallProgress(store)
     for status, seconds in (("COMPLETED", 20), ("INITIATED", 0), ("ANSWERED", 8), ("RINGING", 3)):
         assert await progress.status(state(status, seconds=seconds))
@@ -66,7 +66,7 @@ async def test_the_same_event_again_is_one_entry(store: Store, clock: ManualCloc
     assert len(heard.recordings) == 1
 
 
-async def test_events_with_an_id_of_their_own_are_told_apart(store: Store) -> None:
+async def test_events_with_an_id_of_their_own_are_distinguished(store: Store) -> None:
     progress = CallProgress(store)
     await progress.status(state("RINGING", event_id="a"))
     await progress.status(state("RINGING", event_id="b"))
@@ -74,7 +74,9 @@ async def test_events_with_an_id_of_their_own_are_told_apart(store: Store) -> No
 
 
 @pytest.mark.parametrize("order", [("UPLOADING", "UPLOAD_COMPLETED"), ("UPLOAD_COMPLETED", "UPLOADING")])
-async def test_a_recording_is_told_once_with_its_file(store: Store, clock: ManualClock, order: tuple[str, str]) -> None:
+async def test_a_recording_is_reported_once_with_its_file(
+    store: Store, clock: ManualClock, order: tuple[str, str]
+) -> None:
     progress = CallProgress(store)
     for status in order:
         await progress.recording(recording(status, file_path="/r.wav" if status == "UPLOAD_COMPLETED" else None))

@@ -1,4 +1,4 @@
-"""What follows from an answer is judged once, when it comes, however long the store is away for."""
+"""The consequences of an answer are judged once, when it comes, however long the store is away."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def gates(store: FaultyStore) -> list[Gate]:
     return list(await store.control.gates("default"))
 
 
-async def test_a_missed_window_is_no_clock_that_is_off_when_the_store_was_away_with_the_answer(
+async def test_a_missed_window_does_not_mean_a_wrong_clock_when_the_store_was_away_with_the_answer(
     store: FaultyStore, clock: ManualClock
 ) -> None:
     verdict = Verdict(kind=VerdictKind.REFUSED, message="expired", code=-1015, http_status=400, server_date=clock.now())

@@ -295,7 +295,7 @@ class TestCancelAndRedial:
 
 
 class TestMissedWindows:
-    async def test_a_missed_window_is_tried_again_three_times_at_most_and_is_no_attempt(
+    async def test_a_missed_window_is_tried_again_three_times_at_most_and_is_not_an_attempt(
         self, engine: Engine, voice: ScriptedVoice, clock: ManualClock
     ) -> None:
         voice.answer = lambda _: refused(-1015)

@@ -1,4 +1,4 @@
-"""Who asked to be left alone is: in every queue, through crashes, and whoever holds the call."""
+"""The suppression list holds in every queue, through crashes, and whichever process has the call."""
 
 from __future__ import annotations
 
@@ -292,7 +292,7 @@ class TestTheList:
         assert await listed.remove("8765 4321", number(9), country="SG") == [ANA]
         assert ANA not in await on_the_list(listed)
 
-    async def test_changes_nothing_for_a_text_that_is_no_number(self, listed: SuppressionList) -> None:
+    async def test_changes_nothing_for_a_text_that_is_not_a_number(self, listed: SuppressionList) -> None:
         with pytest.raises(PhoneNumberError):
             await listed.add(ANA, "nobody")
         assert await on_the_list(listed) == []

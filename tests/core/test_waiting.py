@@ -1,4 +1,4 @@
-"""Why queued calls wait, as `status` counts it, in every way that a queue keeps calls back."""
+"""The reasons why queued calls wait, as `status` counts them."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ async def test_calls_for_later_wait_for_none_of_these() -> None:
         assert await waiting_in(engine) == {}
 
 
-async def test_of_a_longer_queue_the_figures_are_told_as_least(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_of_a_longer_queue_the_figures_are_reported_as_least(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_READ", 3)
     async with open_store("memory://") as store:
         engine = Engine(store, ScriptedVoice())

@@ -300,7 +300,7 @@ async def test_after_a_restart_others_have_time_to_hold_the_queue(
     assert await engine.state(job) == ("queued" if held else "accepted")
 
 
-async def test_a_plain_restart_is_no_alarm(lab: Lab) -> None:
+async def test_a_plain_restart_raises_no_alarm(lab: Lab) -> None:
     await sent_after_a_backup(lab)
     for _ in range(3):
         async with lab.store() as store, lab.worker(store).at_work() as engine:
@@ -310,7 +310,7 @@ async def test_a_plain_restart_is_no_alarm(lab: Lab) -> None:
             lab.clock.advance(timedelta(minutes=5))
 
 
-async def test_a_worker_that_died_before_its_commit_is_no_alarm(lab: Lab) -> None:
+async def test_a_worker_that_died_before_its_commit_raises_no_alarm(lab: Lab) -> None:
     """Its file is ahead of the store by what it was about to send: nothing of it had left."""
     async with lab.store() as store:
         engine = Engine(store, lab.voice, policy=POLICY)
@@ -325,7 +325,7 @@ async def test_a_worker_that_died_before_its_commit_is_no_alarm(lab: Lab) -> Non
         assert await hold_of(store) is None
 
 
-async def test_jobs_that_were_pruned_are_no_alarm(lab: Lab) -> None:
+async def test_jobs_that_were_pruned_raise_no_alarm(lab: Lab) -> None:
     policy = replace(POLICY, retention=timedelta(hours=1))
     async with lab.store() as store, lab.worker(store, policy=policy).at_work() as engine:
         await engine.enqueue()
@@ -343,7 +343,7 @@ async def test_jobs_that_were_pruned_are_no_alarm(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("unique_key", ["order-1", None])
-async def test_jobs_that_another_process_lets_be_pruned_sooner_are_no_alarm(lab: Lab, unique_key: str | None) -> None:
+async def test_jobs_that_another_process_lets_be_pruned_sooner_raise_no_alarm(lab: Lab, unique_key: str | None) -> None:
     """A receiver that ends calls with a shorter retention than the workers have decides when they go."""
     async with lab.store() as store, lab.worker(store, policy=CallPolicy()).at_work() as engine:
         job = await engine.enqueue(unique_key=unique_key)
@@ -379,7 +379,7 @@ async def test_a_pruned_job_hides_no_forgotten_one(lab: Lab, unique_key: str | N
         assert await engine.state(job) == "in_doubt"
 
 
-async def test_a_new_worker_on_a_new_store_is_no_alarm(lab: Lab) -> None:
+async def test_a_new_worker_on_a_new_store_raises_no_alarm(lab: Lab) -> None:
     async with lab.store() as store, lab.worker(store).at_work() as engine:
         await engine.enqueue()
         assert len(await engine.send()) == 1
@@ -476,7 +476,7 @@ async def test_files_are_for_their_owner_alone_and_not_shared_by_stores(tmp_path
     assert "secret" not in str(journal_folder("redis://user:secret@h/0", tmp_path))
 
 
-async def test_a_folder_that_cannot_be_written_is_told_with_the_remedy(tmp_path: Path) -> None:
+async def test_a_folder_that_cannot_be_written_is_reported_with_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "journals").write_text("in the way")
     async with open_store("memory://") as store:
         worker = Worker(store, ScriptedVoice(), witness=JournalFiles(tmp_path / "journals"))

@@ -362,7 +362,7 @@ class TestStoreThatGoesAway:
         assert await states(queue) == {"accepted": 30}
 
 
-async def test_a_doubt_is_told_and_not_sent_again(store: Store) -> None:
+async def test_a_doubt_is_reported_and_not_sent_again(store: Store) -> None:
     queue, voice = await enqueued(store, 3), ScriptedVoice(answers=[unknown()])
     result = await worker_for(store, voice).drain()
     assert (result.doubts, len(voice.placed)) == (1, 3)

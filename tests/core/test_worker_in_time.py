@@ -1,4 +1,4 @@
-"""When a worker does something, on a clock that a test moves: wake-ups at once, an outage counted once."""
+"""The times at which a worker acts, on a manual clock: wake-ups at once, an outage counted once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the laboratory asked for: each call with its key, and which jobs it became."""
+"""The calls that the laboratory asked for: each with its key, and the jobs it became."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a forked process shall be: a worker, a receiver, a task that hands in calls, a sandbox."""
+"""Orders for forked processes: a worker, a receiver, a task that hands in calls, a sandbox."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a process is in the middle of, readable after it was killed: counters in memory shared with its killer."""
+"""The phase that a process is in, readable after it was killed: counters in memory shared with its killer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a process can be struck: the boundaries of a call's way, and what happens there."""
+"""Points at which a process can be struck: the boundaries of a call's way, and the acts that happen there."""
 
 from __future__ import annotations
 

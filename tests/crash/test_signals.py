@@ -91,7 +91,7 @@ async def _say_not_placed(lab: Laboratory) -> None:
         await queue.resolve(doubt.id, placed=False, note="not in the ledger")
 
 
-def test_told_to_stop_with_calls_in_flight_it_finishes_them_and_exits_0(lab: Laboratory) -> None:
+def test_asked_to_stop_with_calls_in_flight_it_finishes_them_and_exits_0(lab: Laboratory) -> None:
     lab.enqueue(20)
     lab.faults({"fault": "delay", "seconds": 0.5, "place": "after", "times": None})
     worker = lab.worker(concurrency=5, lease=timedelta(seconds=30))
@@ -104,7 +104,7 @@ def test_told_to_stop_with_calls_in_flight_it_finishes_them_and_exits_0(lab: Lab
     assert lab.accept().rang == 20
 
 
-def test_told_to_stop_it_gives_up_what_outlasts_its_grace_and_summaries_settle_that(lab: Laboratory) -> None:
+def test_asked_to_stop_it_gives_up_what_outlasts_its_grace_and_summaries_settle_that(lab: Laboratory) -> None:
     lab.enqueue(8)
     lab.faults({"next": 4, "fault": "delay", "seconds": 30, "place": "after"})
     worker = lab.worker(concurrency=4, lease=timedelta(seconds=60), grace=timedelta(seconds=0.5))

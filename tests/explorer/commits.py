@@ -1,4 +1,4 @@
-"""What becomes of the world by one commit, one evidence, one death; and which worlds are the same."""
+"""Steps of the explored world: one commit, one piece of evidence, one death; and the identity of worlds."""
 
 from __future__ import annotations
 

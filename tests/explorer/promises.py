@@ -1,4 +1,4 @@
-"""What must hold in every state, whatever happened before."""
+"""Promises that hold in every state of the explored world."""
 
 from __future__ import annotations
 

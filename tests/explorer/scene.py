@@ -1,4 +1,4 @@
-"""What is explored: the time limits in ticks, what may go wrong, and the rules that decide."""
+"""Scenes to explore: the time limits in ticks, the faults that may happen, and the rules that decide."""
 
 from __future__ import annotations
 

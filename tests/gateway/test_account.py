@@ -1,4 +1,4 @@
-"""What belongs to the account, as 8x8 writes it and as it might."""
+"""Data of the account, as 8x8 writes them and as it might."""
 
 from __future__ import annotations
 

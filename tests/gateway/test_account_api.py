@@ -234,7 +234,7 @@ async def test_a_refusal_is_raised_at_once_and_says_what_to_do(anyio_backend: st
 
 @either_loop
 @pytest.mark.parametrize("content", [b"", b"<html>Welcome</html>", b"[]", b"null"])
-async def test_what_is_no_answer_of_the_api_is_told(anyio_backend: str, content: bytes) -> None:
+async def test_what_is_not_an_answer_of_the_api_is_reported(anyio_backend: str, content: bytes) -> None:
     with pytest.raises(RequestFailedError, match="not an answer of its API; check the base URL"):
         await Service(said(200, content)).api.webhooks()
 
@@ -316,7 +316,7 @@ async def test_an_answer_that_breaks_off_is_none(kind: Kind, monkeypatch: pytest
                 await client.webhooks()
 
 
-async def test_nobody_there_is_told_with_what_to_check(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nobody_there_is_reported_with_what_to_check(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("voiceflow_worker.gateway.account.api.TRIES", 1)
     with closed_port() as port:
         async with kind.client(f"http://127.0.0.1:{port}") as client:
@@ -375,7 +375,7 @@ def test_a_client_of_settings_names_all_that_is_missing(tmp_path: Any, monkeypat
         VoiceClient.from_settings(load_settings())
 
 
-def test_a_client_of_settings_is_as_patient_as_it_is_told(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_of_settings_is_as_patient_as_they_say(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     settings = load_settings(api_key=KEY, sub_account="acme", connect_timeout="2s", read_timeout="9s")
     assert VoiceClient.from_settings(settings)._deadline == timedelta(seconds=13)

@@ -1,4 +1,4 @@
-"""How long the answers of late have taken, and which sessions they named."""
+"""The times that recent answers have taken, and the sessions they named."""
 
 from __future__ import annotations
 

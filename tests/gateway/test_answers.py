@@ -136,7 +136,7 @@ async def test_an_interim_answer_is_not_the_answer(kind: Kind, interim: bytes) -
     ],
     ids=["chunked", "until the end", "HTTP/1.0"],
 )
-async def test_an_answer_counts_however_its_end_is_told(kind: Kind, raw: bytes) -> None:
+async def test_an_answer_counts_however_its_end_is_reported(kind: Kind, raw: bytes) -> None:
     with MisbehavingServer(sends(raw)) as server:
         async with kind.client(server.url) as client:
             verdict = await client.place(placement(), progress=PostProgress(), now=NOW)

@@ -164,7 +164,7 @@ class TestAsking:
         service.states = [said(200, {"status": "succeeded", "data": ["//files.example/x.csv"]})]
         assert (await service.read()).rows == [ROW]
 
-    async def test_8x8_that_tells_no_time_is_no_witness(self, service: EightByEight) -> None:
+    async def test_8x8_that_tells_no_time_is_not_a_witness(self, service: EightByEight) -> None:
         service.started = [said(202, {"jobId": 7})]
         assert (await service.read()).asked_at is None
 
@@ -257,7 +257,7 @@ class TestFailing:
         assert KEY not in str(caught.value)
         assert len(service.requests) == 1
 
-    async def test_a_link_that_has_expired_is_told_without_its_signature(self, service: EightByEight) -> None:
+    async def test_a_link_that_has_expired_is_reported_without_its_signature(self, service: EightByEight) -> None:
         service.files = [httpx.Response(403, text="expired")]
         with pytest.raises(CallLogError, match=r"files\.example answered 403") as caught:
             await service.read()
@@ -269,7 +269,7 @@ class TestFailing:
             await service.read()
         assert "signature=abc" not in str(caught.value)
 
-    async def test_a_file_that_is_no_log_is_an_error(self, service: EightByEight) -> None:
+    async def test_a_file_that_is_not_a_log_is_an_error(self, service: EightByEight) -> None:
         service.files = [httpx.Response(200, text="<html>It works!</html>")]
         with pytest.raises(CallLogError, match="no column SessionId"):
             await service.read()
@@ -343,7 +343,7 @@ class TestReading:
         assert found[1].session_id == "s-2"
 
     @pytest.mark.parametrize("text", ["", "\n", "a,b,c\n1,2,3\n", "SessionId,SourceEndpoint,InitiatedAt\n"])
-    def test_a_file_without_the_columns_is_no_log(self, text: str) -> None:
+    def test_a_file_without_the_columns_is_not_a_log(self, text: str) -> None:
         with pytest.raises(CallLogError, match="no column"):
             rows(text)
 
@@ -387,7 +387,7 @@ class TestOnTheWire:
         ]
         assert b"authorization" not in server.heads[2].lower()
 
-    async def test_nobody_there_is_told_as_such(self, kind: Kind) -> None:
+    async def test_nobody_there_is_reported_as_such(self, kind: Kind) -> None:
         with closed_port() as port:
             async with kind.client(f"http://127.0.0.1:{port}") as voice:
                 with pytest.raises(
@@ -396,7 +396,7 @@ class TestOnTheWire:
                 ):
                     await voice.logged_calls(since=SINCE, until=UNTIL)
 
-    async def test_an_answer_that_breaks_off_is_no_answer(self, kind: Kind) -> None:
+    async def test_an_answer_that_breaks_off_is_not_an_answer(self, kind: Kind) -> None:
         def breaks_off(connection: Connection) -> None:
             connection.read_request()
             connection.send(b'HTTP/1.1 202 Accepted\r\nContent-Length: 100\r\n\r\n{"jobId":')

@@ -55,7 +55,7 @@ def test_an_absurd_wait_is_an_hour(text: str) -> None:
         *(DATE, "Fri, 99 Nov 2026 09:00:30 GMT", "Fri, 20 Nov 2026 08:59:59 GMT", "Mon, 01 Jan 0001 00:00:00 +2359"),
     ],
 )
-def test_what_names_no_time_ahead_is_no_wait(text: str) -> None:
+def test_what_names_no_time_ahead_means_no_wait(text: str) -> None:
     headers = httpx.Headers([(b"Retry-After", text.encode()), (b"Date", DATE.encode())])
     assert read_retry_after(headers, now=NOW) is None
 
@@ -64,7 +64,7 @@ def test_of_several_the_longest_counts() -> None:
     assert wait("3", "soon", "10", "5") == timedelta(seconds=10)
 
 
-def test_no_header_is_no_wait() -> None:
+def test_no_header_means_no_wait() -> None:
     assert wait() is None
 
 

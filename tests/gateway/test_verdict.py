@@ -335,7 +335,7 @@ def test_a_part_of_an_error_of_the_platform_is_in_doubt() -> None:
 
 
 @pytest.mark.parametrize("status", [410, 426])
-def test_a_refusal_of_the_api_with_a_status_of_the_platform_is_no_error_of_the_platform(status: int) -> None:
+def test_a_refusal_of_the_api_with_a_status_of_the_platform_is_not_an_error_of_the_platform(status: int) -> None:
     assert judge(status, not_created()).kind is K.UNKNOWN
 
 
@@ -368,7 +368,7 @@ def test_a_failure_without_proof_is_in_doubt() -> None:
     assert verdict.kind is K.UNKNOWN
 
 
-def test_a_failure_is_told_under_the_name_of_its_cause() -> None:
+def test_a_failure_is_reported_under_the_name_of_its_cause() -> None:
     error = httpx.ConnectTimeout("reset")
     error.__cause__ = ConnectionResetError(104, "Connection reset by peer")
     message = judge_failure(error, nothing_left=False, host="voice.8x8.com").message
@@ -430,16 +430,16 @@ def test_a_servers_words_become_one_printable_line() -> None:
 
 
 @pytest.mark.parametrize(("length", "told"), [(200, "x" * 200), (201, "x" * 199 + "…")])
-def test_of_a_servers_words_two_hundred_characters_are_told(length: int, told: str) -> None:
+def test_of_a_servers_words_two_hundred_characters_are_reported(length: int, told: str) -> None:
     assert judge(400, not_created(statusMessage="x" * length)).message == f"8x8 refused the call (-1007): {told}"
 
 
-def test_an_answer_that_is_not_json_is_told_as_it_came() -> None:
+def test_an_answer_that_is_not_json_is_reported_as_it_came() -> None:
     assert "with '<h1>Bad gateway</h1>'" in judge(502, b"<h1>Bad gateway</h1>").message
     assert "with a part of '<h1>Bad'" in judge(502, b"<h1>Bad", whole=False).message
 
 
-def test_a_page_that_is_indented_is_told_without_its_indentation() -> None:
+def test_a_page_that_is_indented_is_reported_without_its_indentation() -> None:
     page = "<html>\n" + " " * 300 + "<h1>Bad gateway</h1>"
     assert "'<html> <h1>Bad gateway</h1>'" in judge(502, page.encode()).message
     assert judge(400, not_created(statusMessage=page)).message.endswith("<html> <h1>Bad gateway</h1>")

@@ -1,4 +1,4 @@
-"""Whose answer it is: what is left over of one POST must not free, fail or place the call of the next.
+"""Answers and their POSTs: bytes left over from one POST must not free, fail or place the call of the next.
 
 The servers here answer on raw sockets, at moments of their choice. A transport that gives each POST a connection of its
 own never meets what they leave over; one that keeps connections has to find it out.

@@ -41,7 +41,7 @@ def test_valid_until_is_never_later_than_asked_and_always_in_utc() -> None:
 
 
 @pytest.mark.parametrize("body", ["", "[]", '{"callflow":[]', '{"callflow":[]}\n', "null"])
-def test_what_is_no_stored_body_is_refused(body: str) -> None:
+def test_what_is_not_a_stored_body_is_refused(body: str) -> None:
     with pytest.raises(ValueError, match="JSON object"):
         splice(body, client_request_id="q.1.1", valid_until=UNTIL)
 
@@ -69,7 +69,7 @@ def test_the_sub_account_is_encoded() -> None:
 @pytest.mark.parametrize(
     "sub_account", ["", "ab", "a" * 51, "a/b", "../x", "a b", "sub%20", "süb", "sub\n", "sub?x", "١٢٣"]
 )
-def test_what_is_no_sub_account_is_refused(sub_account: str) -> None:
+def test_what_is_not_a_sub_account_is_refused(sub_account: str) -> None:
     with pytest.raises(SettingsError, match="check the sub-account id"):
         wire(sub_account)
 
@@ -101,13 +101,13 @@ def test_any_address_can_be_given(base_url: str, expected: str) -> None:
         "http://\x00",
     ],
 )
-def test_what_is_no_address_is_refused(base_url: str) -> None:
+def test_what_is_not_an_address_is_refused(base_url: str) -> None:
     with pytest.raises(SettingsError, match="check the base URL"):
         wire(base_url=base_url)
 
 
 @pytest.mark.parametrize("key", ["", "   ", "two words", "line\nbreak", "schlüssel"])
-def test_what_is_no_key_is_refused_and_not_shown(key: str) -> None:
+def test_what_is_not_a_key_is_refused_and_not_shown(key: str) -> None:
     with pytest.raises(SettingsError, match="check the API key") as refused:
         wire(key=key)
     assert not key.strip() or key not in str(refused.value)

@@ -111,6 +111,6 @@ def test_choices_that_no_phone_can_make_are_refused(choices: dict[str, str]) -> 
 
 
 @pytest.mark.parametrize("choices", ["no json", "[]", "{}", '"x"'])
-def test_choices_in_data_that_cannot_be_read_are_told(choices: str) -> None:
+def test_choices_in_data_that_cannot_be_read_are_reported(choices: str) -> None:
     with pytest.raises(InvalidInputError, match="choices of an approval"):
         choice_of("1", {"choices": choices})

@@ -1,4 +1,4 @@
-"""Who a menu puts a caller through to: looked up in the suppression list, and not while a queue calls them."""
+"""Numbers that a menu connects a caller to: looked up in the suppression list, and not while a queue calls them."""
 
 from __future__ import annotations
 

@@ -174,7 +174,7 @@ def test_menus_of_the_module_that_nothing_leads_to() -> None:
     ]
 
 
-def test_a_prompt_that_is_a_function_and_fails_is_told_as_a_warning() -> None:
+def test_a_prompt_that_is_a_function_and_fails_is_reported_as_a_warning() -> None:
     assert any(
         each.startswith("warning main prompt: could not be tried: KeyError") and "give it data" in each
         for each in told(ending(prompt=lambda caller: str(caller.data["name"])))

@@ -63,7 +63,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         ("raising_module:menu", "ZeroDivisionError"),
     ],
 )
-def test_a_menu_that_cannot_be_had_is_told_with_a_remedy(
+def test_a_menu_that_cannot_be_had_is_reported_with_a_remedy(
     folder: Path, capfd: pytest.CaptureFixture[str], name: str, said: str
 ) -> None:
     assert run(["ivr", "draw", name]) == 2

@@ -1,4 +1,4 @@
-"""Which menu takes an event, and what it makes of the place that the event names."""
+"""The choice of the menu for an event, from the place that the event names."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class TestStepsThatAreNoAnswers:
         answer = await answered(Menus(made("main")), self.made_by(reminder))
         assert (answer.result, answer.flow.actions) == (Result.WENT_ON, ({"action": "hangup"},))
 
-    async def test_a_text_before_the_question_of_a_call_is_no_wrong_key(self) -> None:
+    async def test_a_text_before_the_question_of_a_call_is_not_a_wrong_key(self) -> None:
         main = made("main", retries=0)
         begun = CallFlow.call("+6587654321", source="+6531234567").say("Hello.", voice_profile=VOICE)
         told = self.made_by(begun.capture("main?", voice_profile=VOICE), menu="main")

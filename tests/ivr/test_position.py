@@ -32,12 +32,12 @@ def test_a_long_way_keeps_its_first_and_its_last_menu(path: list[str]) -> None:
 
 
 @given(st.text(max_size=300))
-def test_a_foreign_id_is_no_position(text: str) -> None:
+def test_a_foreign_id_is_not_a_position(text: str) -> None:
     assert Position.read(text) is None
 
 
 @given(place=st.integers(0, 100), character=st.sampled_from("abcxyz0189./-_q"))
-def test_a_changed_token_is_no_position(place: int, character: str) -> None:
+def test_a_changed_token_is_not_a_position(place: int, character: str) -> None:
     token = Position(path=("main", "booking"), tries=1, asked=3).write()
     place %= len(token)
     changed = token[:place] + character + token[place + 1 :]
@@ -47,7 +47,7 @@ def test_a_changed_token_is_no_position(place: int, character: str) -> None:
 @pytest.mark.parametrize(
     "token", ["vf2.main.0.1.q.00000000", "vf1..0.1.q.00000000", "vf1.main.0.1.q.\u0660" + "0" * 7, "ivr1_level2"]
 )
-def test_other_versions_and_forms_are_no_position(token: str) -> None:
+def test_other_versions_and_forms_are_not_a_position(token: str) -> None:
     assert Position.read(token) is None
 
 

@@ -176,7 +176,7 @@ class TestParsing:
         flow.to_body()["callflow"].clear()
         assert len(flow.actions) == 2
 
-    def test_a_past_validity_is_no_error_unless_now_is_told(self) -> None:
+    def test_a_past_validity_is_not_an_error_unless_now_is_given(self) -> None:
         flow = CallFlow.parse(simple().replace(valid_until=NOW).to_body())
         assert flow.validated() is flow
         assert [found.code for found in flow.problems(now=NOW)] == [-1015]
@@ -193,7 +193,7 @@ class TestParsing:
 
 
 class TestLooking:
-    def test_numbers_are_told_in_one_form(self) -> None:
+    def test_numbers_are_reported_in_one_form(self) -> None:
         flow = CallFlow.call("6587654321", source="6531234567")
         assert (flow.source, flow.destination) == (SOURCE, DESTINATION)
 

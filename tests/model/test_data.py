@@ -1,4 +1,4 @@
-"""What a job may carry of its caller's own."""
+"""Data that a caller may store with a job."""
 
 from __future__ import annotations
 

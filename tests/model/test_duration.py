@@ -24,6 +24,6 @@ def test_what_is_written_is_read_as_the_same(duration: timedelta) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "soon", "-1s", "1w", "1e3s", "999999999999d", "36501d"])
-def test_anything_else_is_no_duration(text: str) -> None:
+def test_anything_else_is_not_a_duration(text: str) -> None:
     with pytest.raises(ValueError, match="give"):
         read_duration(text)

@@ -310,7 +310,7 @@ class TestCallAction:
         assert (event.call_status, event.status_text) == (None, "SPEECH_RECEIVED")
 
 
-def test_a_text_of_any_length_is_no_burden_and_an_identifier_is_never_cut_into_another() -> None:
+def test_a_text_of_any_length_is_not_a_burden_and_an_identifier_is_never_cut_into_another() -> None:
     event = summary(sessionId="s" * 201, errorDetails={"errorMsg": "m" * 100_000}, lastAction="a" * 100_000)
     assert event.session_id is None
     assert event.extra == {"sessionId": "s" * 201}
@@ -411,7 +411,7 @@ def test_an_event_that_is_not_known_is_handed_on_as_it_came(data: Json, event: U
     "data",
     [None, [], "{}", 1, {}, {1: 2}, {"eventType": "CALL_ACTION"}, {"eventType": "SESSION_SUMMARY", "payload": []}],
 )
-def test_what_is_no_event_is_refused(data: object) -> None:
+def test_what_is_not_an_event_is_refused(data: object) -> None:
     with pytest.raises(WebhookEventError) as caught:
         parse_event(data)
     assert isinstance(caught.value, InvalidInputError)

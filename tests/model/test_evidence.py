@@ -1,4 +1,4 @@
-"""What answers, summaries and the log of 8x8 make of a job: the rules of evidence, each as it is easy to miss."""
+"""The rules of evidence: the effect of answers, summaries and the 8x8 log on a job."""
 
 from __future__ import annotations
 
@@ -222,7 +222,7 @@ class TestAnswers:
         job = answer(answer(begun(answer(sending(), NOT_SENT)), CREATED), CREATED)
         assert (job.state, job.failures) == (S.SUBMITTED, 0)
 
-    def test_a_doubt_is_told_in_the_words_of_the_answer(self) -> None:
+    def test_a_doubt_is_reported_in_the_words_of_the_answer(self) -> None:
         assert answer(sending(), verdict(VerdictKind.UNKNOWN, message="502 Bad Gateway")).reason == "502 Bad Gateway"
 
     def test_an_answer_that_says_nothing_clear_changes_no_doubt_that_stands(self) -> None:
@@ -282,7 +282,7 @@ class TestSummaries:
         for status in SessionStatus:
             assert summary(sending(), outcome(status)).state in {S.COMPLETED, S.UNREACHED, S.FAILED}
 
-    def test_an_error_is_told_with_its_message(self) -> None:
+    def test_an_error_is_reported_with_its_message(self) -> None:
         failed = summary(sending(), outcome(SessionStatus.ERROR, code=-2006, message="file download failed"))
         assert failed.reason == "ERROR: file download failed"
 
@@ -312,13 +312,13 @@ class TestSummaries:
             assert "POSTs 1 and 2" in incident.text
             assert after.posts[0].outcome == told
 
-    def test_a_redial_between_two_posts_is_no_incident(self) -> None:
+    def test_a_redial_between_two_posts_is_not_an_incident(self) -> None:
         job = begun(lifecycle.redial(placed(in_doubt()), at=NOW, note="again", force=True))
         after = summary(answer(job, CREATED), COMPLETED, 1)
         assert not any(note.kind.is_incident for note in after.notes)
         assert after.state is S.SUBMITTED
 
-    def test_a_call_that_nobody_placed_is_no_incident(self) -> None:
+    def test_a_call_that_nobody_placed_is_not_an_incident(self) -> None:
         after = summary(second_post_out(), DROPPED, 1)
         assert not any(note.kind.is_incident for note in after.notes)
 

@@ -1,4 +1,4 @@
-"""What a row of the log of 8x8 can be, and what it cannot."""
+"""Rows of the 8x8 log: every form that is read, and those that are refused."""
 
 from __future__ import annotations
 
@@ -234,7 +234,7 @@ class TestHowItEnded:
         assert (outcome.started_at, outcome.seconds) == (NOW + 5 * SECOND, 85)
 
     @pytest.mark.parametrize("call_status", ["COMPLETED", None])
-    def test_who_was_reached_is_told_by_the_first_row_of_two(self, call_status: str | None) -> None:
+    def test_who_was_reached_is_reported_by_the_first_row_of_two(self, call_status: str | None) -> None:
         busy = SessionStatus.BUSY
         person = replace(a_row(status=busy), call_status=call_status, connected_at=NOW + 15 * SECOND, seconds=20)
         other = replace(a_row(at=NOW + MINUTE, destination=BEN, status=busy), call_status="BUSY")
@@ -263,7 +263,7 @@ class TestMatching:
     def test_the_only_session_that_fits_is_the_posts_own(self) -> None:
         assert matched([CERTAIN], taken=(), rivals=()) == Match(session=CERTAIN[0])
 
-    def test_a_session_of_another_post_is_no_candidate(self) -> None:
+    def test_a_session_of_another_post_is_not_a_candidate(self) -> None:
         assert matched([CERTAIN], taken={"s-1"}, rivals=()).is_missing
         assert matched([CERTAIN, UNCLEAR], taken={"s-2"}, rivals=()) == Match(session=CERTAIN[0])
 
@@ -285,7 +285,7 @@ class TestMatching:
         assert (match.session, match.is_missing) == (None, False)
         assert "other.7.1" in match.reason
 
-    def test_no_row_is_told_as_such(self) -> None:
+    def test_a_missing_row_is_reported_as_such(self) -> None:
         match = matched([], taken=(), rivals=())
         assert (match.session, match.is_missing) == (None, True)
         assert match.reason.startswith("no row found")

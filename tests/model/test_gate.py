@@ -97,7 +97,7 @@ def test_a_longer_hold_replaces_a_shorter_one() -> None:
 
 
 @pytest.mark.parametrize("order", [OPEN, held(), held(NOW + MINUTE)])
-def test_a_hold_that_has_ended_is_no_hold(order: Gate) -> None:
+def test_a_hold_that_has_ended_is_not_a_hold(order: Gate) -> None:
     assert merged(held(NOW), order, at=NOW) is order
 
 

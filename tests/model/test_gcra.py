@@ -86,7 +86,7 @@ def test_what_is_given_lies_between_now_and_the_horizon_in_order(
 
 
 @given(rate=rates, burst=bursts, now=st.floats(0, 10**6), ahead=st.floats(-(10**6), HORIZON + CLOCKS_DIFFER))
-def test_who_wants_nothing_changes_nothing_and_is_told_when_the_next_is_free(
+def test_who_wants_nothing_changes_nothing_and_learns_when_the_next_is_free(
     rate: float, burst: int, now: float, ahead: float
 ) -> None:
     tat = now + ahead

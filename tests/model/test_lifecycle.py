@@ -302,7 +302,7 @@ class TestCancelling:
         assert MOVED[end](again).state is S.ACCEPTED
 
     @pytest.mark.parametrize("end", [MoveName.CANCEL, MoveName.EXPIRE])
-    def test_a_missed_window_is_no_outcome(self, end: MoveName) -> None:
+    def test_a_missed_window_is_not_an_outcome(self, end: MoveName) -> None:
         dropped = Outcome(status=SessionStatus.FAILED, status_text="FAILED", code=-2007)
         waits = summarised(sending(valid_until=NOW + HOUR), 1, dropped, at=NOW, policy=POLICY)
         assert MOVED[end](waits).state in {S.CANCELLED, S.EXPIRED}

@@ -83,7 +83,7 @@ def test_the_numbering_plans_have_their_doubts(number: str, doubt: str) -> None:
 @pytest.mark.parametrize(
     "number", ["+6587654321", "6587654321", "+442079460958", "+12025550143", "+39061234567", "junk"]
 )
-def test_a_number_that_the_plans_know_has_no_warnings_nor_has_what_is_no_number(number: str) -> None:
+def test_a_number_that_the_plans_know_has_no_warnings_nor_has_what_is_not_a_number(number: str) -> None:
     assert warnings_for(number) == ()
 
 
@@ -186,7 +186,7 @@ def test_a_number_that_could_belong_to_two_countries_is_read_as_national_and_dou
     assert any("+6587654321" in warning for warning in number.warnings)
 
 
-def test_a_number_is_told_with_its_country_and_the_plans_doubts() -> None:
+def test_a_number_is_reported_with_its_country_and_the_plans_doubts() -> None:
     assert parse_number("8765 4321", country="SG").country_code == "SG"
     number = parse_number("6512345678", country="SG")
     assert number.country_code == "SG"

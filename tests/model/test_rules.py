@@ -343,7 +343,7 @@ class TestExecuteScenario:
 class TestValidUntil:
     PAST = "2026-09-20T11:59:59.999Z"
 
-    def test_a_past_one_is_a_warning_when_now_is_told(self) -> None:
+    def test_a_past_one_is_a_warning_when_now_is_given(self) -> None:
         (found,) = find_problems(request(call(), validUntil=self.PAST), now=NOW)
         assert (found.path, found.code, found.is_error) == ("$.validUntil", -1015, False)
 

@@ -1,4 +1,4 @@
-"""What journals of several workers make of a job whose store was set back."""
+"""Journals of several workers, applied to a job whose store was set back."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def test_a_public_https_address_can_be_reached_from_outside(url: str) -> None:
         ("https://calls.test/", "calls.test is no public name"),
     ],
 )
-def test_what_keeps_others_from_reaching_an_address_is_told(url: str, why: str) -> None:
+def test_what_keeps_others_from_reaching_an_address_is_reported(url: str, why: str) -> None:
     assert why in (why_not_from_outside(url) or "")
 
 

@@ -219,7 +219,7 @@ class TestWhatPeopleWrite:
         with pytest.raises(InvalidInputError, match=told):
             CallWindow.parse(hours, days=days, holidays=holidays)
 
-    def test_what_a_store_holds_that_no_version_wrote_is_no_window(self) -> None:
+    def test_what_a_store_holds_that_no_version_wrote_is_not_a_window(self) -> None:
         with pytest.raises(ValueError, match="no calling window"):
             CallWindow.recalled("whenever anybody likes")
 

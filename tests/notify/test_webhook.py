@@ -175,7 +175,7 @@ async def test_nobody_there_and_a_broken_answer_are_failures(outcome: CallOutcom
 
 
 @pytest.mark.parametrize("url", ["", "crm.example.com", "ftp://crm.example.com", "https://", "http://[::1"])
-async def test_what_is_no_address_is_refused(url: str) -> None:
+async def test_what_is_not_an_address_is_refused(url: str) -> None:
     with pytest.raises(SettingsError, match="no http:// or https:// address"):
         OutcomeWebhook(url, secret=SECRET)
 

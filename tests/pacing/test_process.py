@@ -57,7 +57,7 @@ async def test_trio_is_told_clearly(anyio_backend: str) -> None:
 
 
 @pytest.mark.parametrize(("rate", "burst"), [(0, 1), (-1, 1), (math.nan, 1), (math.inf, 1), (10, 0), (10, -5)])
-def test_what_is_no_rate_is_refused(rate: float, burst: int) -> None:
+def test_what_is_not_a_rate_is_refused(rate: float, burst: int) -> None:
     with pytest.raises(SettingsError):
         ProcessRate(rate, burst=burst)
 

@@ -1,4 +1,4 @@
-"""What tests of the sandbox share: a client that places calls, and a receiver that keeps what it is sent."""
+"""Helpers of the sandbox tests: a client that places calls, and a receiver that keeps the events it is sent."""
 
 from __future__ import annotations
 

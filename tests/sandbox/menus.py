@@ -1,4 +1,4 @@
-"""What tests of conversations share: flows, and a receiver that answers call action events with them."""
+"""Helpers of the conversation tests: flows, and a receiver that answers call action events with them."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ async def test_a_webhook_that_makes_no_sense_is_refused(caller: Caller, given: o
 
 
 @pytest.mark.parametrize("path", ["/speech-profiles", "/numbers", "/numbers/6531234567", "/webhooks", "/recordings/1"])
-async def test_nothing_is_told_without_a_key(path: str) -> None:
+async def test_nothing_is_reported_without_a_key(path: str) -> None:
     async with calling(Sandbox(api_key="key-1")) as caller:
         answer = await caller.client.get(caller.url + ACME + path, headers={"Authorization": "Bearer key-2"})
         posted = await caller.client.post(f"{caller.url}{ACME}/webhooks", json={})

@@ -216,7 +216,7 @@ async def test_the_ledger_keeps_the_order_of_arrival_and_can_be_begun_anew(calle
     assert sorted(entry["at"] for entry in entries) == [entry["at"] for entry in entries]
 
 
-async def test_a_body_longer_than_any_the_service_takes_is_no_json(caller: Caller) -> None:
+async def test_a_body_longer_than_any_the_service_takes_is_not_json(caller: Caller) -> None:
     answer = await caller.post(body(clientBatchId="b" * 3_000_000))
     assert (answer.status_code, answer.json()["statusCode"]) == (400, -1001)
 

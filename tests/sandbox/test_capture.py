@@ -1,4 +1,4 @@
-"""What is heard of the keys that a person presses, and which keys people press."""
+"""Keys that simulated people press, and keys that an action captures of them."""
 
 from __future__ import annotations
 

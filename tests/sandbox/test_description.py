@@ -174,7 +174,7 @@ async def test_faults_to_order_are_answers_that_the_document_knows() -> None:
     assert statuses == [400, 401, 403, 404, 410, 426, 400, 401, 404, 422, 500, 502, 503, 504, 200, 429, 400]
 
 
-async def test_updates_of_numbers_and_calls_that_come_in_are_told_as_the_document_says() -> None:
+async def test_updates_of_numbers_and_calls_that_come_in_are_reported_as_the_document_says() -> None:
     async with staged() as stage:
         stage.sandbox.number_updates.send(NumberUpdateOrder(kind=UpdateKind.SNAPSHOT))
         change = NumberChange(msisdn="+6531234567", operational_status="Unhealthy")

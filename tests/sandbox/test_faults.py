@@ -127,7 +127,7 @@ async def test_junk_comes_with_200(caller: Caller, more: dict[str, Any], content
     assert await rang(caller) == [True]
 
 
-async def test_raw_junk_is_no_http(caller: Caller) -> None:
+async def test_raw_junk_is_not_http(caller: Caller) -> None:
     await caller.fault("junk", next=2, raw=True)
     assert not (await caller.bytes_of_answer()).startswith(b"HTTP")
     with pytest.raises(httpx.RemoteProtocolError):
@@ -273,7 +273,7 @@ async def test_a_fault_for_a_destination_spares_the_others(caller: Caller) -> No
     assert statuses == [200, 429, 200, 429, 200]
 
 
-async def test_a_fault_for_a_destination_is_once_unless_told(caller: Caller) -> None:
+async def test_a_fault_for_a_destination_happens_once_unless_ordered_otherwise(caller: Caller) -> None:
     await caller.fault("throttle", destination=ANA)
     await caller.fault("status", destination=BEN, status=503, times=None)
     statuses = [(await caller.place(number)).status_code for number in (ANA, ANA, BEN, BEN, BEN)]
@@ -315,6 +315,6 @@ async def test_an_order_that_makes_no_sense_is_refused_with_a_reason(
     assert (await caller.place()).status_code == 200
 
 
-async def test_orders_that_are_no_json_are_refused(caller: Caller) -> None:
+async def test_orders_that_are_not_json_are_refused(caller: Caller) -> None:
     answer = await caller.client.post(f"{caller.url}/_sandbox/script", content=b"{")
     assert answer.status_code == 400

@@ -24,7 +24,7 @@ async def settled(sandbox: Sandbox) -> None:
         await sandbox.idle()
 
 
-async def test_a_number_that_became_unhealthy_is_told_as_the_service_words_it() -> None:
+async def test_a_number_that_became_unhealthy_is_reported_as_the_service_words_it() -> None:
     async with listening() as listener:
         sandbox = Sandbox(webhook=listener.url, speed=QUICK)
         async with calling(sandbox) as caller:

@@ -1,4 +1,4 @@
-"""What the 8x8 guides print goes through client, sandbox and receiver, and the OpenAPI document knows it."""
+"""Examples of the 8x8 guides go through client, sandbox and receiver, and the OpenAPI document knows them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How calls end, and how the sandbox tells: by the seed, by script, to whom webhooks are registered for."""
+"""The ends of calls in the sandbox, by seed and by script, and the webhooks that report them."""
 
 from __future__ import annotations
 

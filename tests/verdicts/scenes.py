@@ -1,4 +1,4 @@
-"""Where a POST meets its fate: a real socket that does one row of the verdict table, and counts the POSTs it read."""
+"""Scenes of a POST: a real socket that does one row of the verdict table, and counts the POSTs it read."""
 
 from __future__ import annotations
 

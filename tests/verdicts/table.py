@@ -1,4 +1,4 @@
-"""What an answer means: the verdict table as data, one row for each way a POST can end, and what must come of it.
+"""The verdict table as data: one row for each way that a POST can end, and its consequences.
 
 The rule behind all rows: after a byte of the POST has left, only evidence may say what happened (RFC 9110 §9.2.2; the
 8x8 Voice API has no idempotency key). The codes and the words of answers are those of the 8x8 callflows guide.

@@ -1,4 +1,4 @@
-"""What a server leaves over on kept connections, end to end: nobody rings twice, and a hold does not wait for proof."""
+"""Bytes left over on kept connections, end to end: nobody rings twice, and a hold does not wait for proof."""
 
 from __future__ import annotations
 

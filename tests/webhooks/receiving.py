@@ -1,4 +1,4 @@
-"""What tests of the receiver share: somebody who settles summaries, events as 8x8 sends them, a served receiver."""
+"""Helpers of the receiver tests: a settler of summaries, events as 8x8 sends them, a served receiver."""
 
 from __future__ import annotations
 

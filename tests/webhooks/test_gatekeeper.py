@@ -1,4 +1,4 @@
-"""Who may hand in events: the secret, the network, and whom to believe about where a request came from."""
+"""Access to the webhook: the secret, the network, and the proxies whose headers are believed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What could not be understood is kept for people to look at: bounded, never in the way, never with the secret."""
+"""Odd events are kept for people to look at: bounded, never in the way, never with the secret."""
 
 from __future__ import annotations
 

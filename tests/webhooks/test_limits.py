@@ -58,7 +58,7 @@ class Hanging:
 
 
 @pytest.mark.parametrize("event", [summary(), other("CALL_STATUS"), other("CALL_RECORDING_STATUS")])
-async def test_a_store_that_hangs_is_told_as_503_and_the_event_is_not_cut_off(event: dict[str, Any]) -> None:
+async def test_a_store_that_hangs_is_reported_as_503_and_the_event_is_not_cut_off(event: dict[str, Any]) -> None:
     hanging = Hanging()
     async with receiving(hanging, progress=hanging, store_limit=SHORT) as sender:
         with anyio.fail_after(20):

@@ -253,7 +253,7 @@ async def test_head_is_get_without_the_page(memory: Store) -> None:
 
 
 @pytest.mark.parametrize("path", ["/ui", "/ui?find=x", "/ui/calls/default.01J", "/ui/batches/march"])
-async def test_a_store_that_is_away_is_told(memory: Store, path: str) -> None:
+async def test_a_store_that_is_away_is_reported(memory: Store, path: str) -> None:
     async with reading(shown_by(broken(memory, StoreUnavailableError("redis://:hush@x is gone")))) as client:
         answer = await client.get(path)
     assert answer.status_code == 503
@@ -374,7 +374,7 @@ async def test_the_page_of_a_call_tells_its_whole_story(store: Store) -> None:
 @pytest.mark.parametrize(
     "job_id", ["default.01J", "nothing", "a" * 5000, "default.", "..%2F..", "{x}.y", "%00", "default.%00%ff", "UP.x"]
 )
-async def test_an_unknown_call_is_told(store: Store, job_id: str) -> None:
+async def test_an_unknown_call_is_reported(store: Store, job_id: str) -> None:
     async with reading(shown_by(store)) as client:
         answer = await client.get(f"/ui/calls/{job_id}")
     assert (answer.status_code, "No such call" in answer.text) == (404, True)

@@ -46,7 +46,7 @@ async def test_a_served_receiver_is_present_from_its_first_request_on_until_it_s
     assert told.left == told.heard[:1]
 
 
-async def test_presence_is_told_again_and_again() -> None:
+async def test_presence_is_announced_again_and_again() -> None:
     told = Told()
     async with receiving(heartbeats=told, heartbeat_every=timedelta(milliseconds=10)):
         with anyio.fail_after(20):

@@ -25,7 +25,7 @@ async def test_a_receiver_whose_store_answers_is_ready(store: Store) -> None:
     assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
 
 
-async def test_a_store_that_is_away_is_told_in_a_sentence_and_liveness_is_not_touched() -> None:
+async def test_a_store_that_is_away_is_reported_in_a_sentence_and_liveness_is_not_touched() -> None:
     async def probe() -> None:
         raise StoreUnavailableError("the file is locked")
 

@@ -152,7 +152,7 @@ async def test_metrics_are_not_in_the_registry_of_the_process() -> None:
         b'{"eventType": "SESSION_SUMMARY"}',
     ],
 )
-async def test_what_is_no_event_is_a_bad_request(content: bytes) -> None:
+async def test_what_is_not_an_event_is_a_bad_request(content: bytes) -> None:
     settling = Settling()
     async with receiving(settling) as sender:
         answer = await sender.send(content)
@@ -234,7 +234,7 @@ async def test_a_menu_whose_store_is_away_is_answered_with_503() -> None:
         assert (await sender.send(other("CALL_ACTION"))).status_code == 503
 
 
-async def test_an_error_nobody_thought_of_is_told_and_takes_nothing_with_it() -> None:
+async def test_an_error_nobody_thought_of_is_reported_and_takes_nothing_with_it() -> None:
     settling = Settling(error=RuntimeError("a mistake"))
     with capture_logs() as logs:
         async with receiving(settling) as sender:

@@ -1,4 +1,4 @@
-"""Who has the wrong secret or comes from the wrong network changes nothing, in no store, whatever the event."""
+"""Requests with a wrong secret or from a wrong network change nothing, in no store, whatever the event."""
 
 from __future__ import annotations
 

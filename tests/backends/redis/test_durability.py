@@ -87,7 +87,7 @@ def test_a_server_that_would_forget_is_refused_with_the_remedy(facts: ServerFact
     assert judged(facts, promise=Promise.BEST_EFFORT, replicas=0).guarantee is Guarantee.NONE
 
 
-def test_replicas_that_are_not_waited_for_are_told() -> None:
+def test_replicas_that_are_not_waited_for_are_reported() -> None:
     behind = replace(SOUND, replicas=2)
     assert "failover" in str(judged(behind, promise=Promise.STRICT, replicas=0).warning)
     assert judged(behind, promise=Promise.STRICT, replicas=1).warning is None
@@ -135,7 +135,7 @@ async def test_a_real_server_says_what_it_guarantees(own_server: RedisServer) ->
         assert "two seconds" in store.durability.promise
 
 
-async def test_a_user_who_may_not_read_the_settings_is_told(own_server: RedisServer) -> None:
+async def test_a_user_who_may_not_read_the_settings_is_reported(own_server: RedisServer) -> None:
     own_server.ask("ACL", "SETUSER", "worker", "on", ">secret", "~*", "&*", "+@all", "-config")
     url = own_server.url.replace("redis://", "redis://worker:secret@")
     with pytest.raises(RedisForgetsError, match="does not allow CONFIG GET"):
@@ -145,7 +145,7 @@ async def test_a_user_who_may_not_read_the_settings_is_told(own_server: RedisSer
         assert "secret" not in repr(store)
 
 
-async def test_a_wrong_password_is_told_without_printing_it(own_server: RedisServer) -> None:
+async def test_a_wrong_password_is_reported_without_printing_it(own_server: RedisServer) -> None:
     own_server.ask("CONFIG", "SET", "requirepass", "right-one")
     for url in (own_server.url, own_server.url.replace("redis://", "redis://:wrong-one@")):
         with pytest.raises(StoreUnavailableError, match="password") as caught:

@@ -1,4 +1,4 @@
-"""What a server says, in this library's errors."""
+"""The errors of a Redis server as errors of this library."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ IN_A_SCRIPT = "Error running script (call to f_1): @user_script:5: @user_script:
     ],
     ids=str,
 )
-def test_an_error_is_told_as_what_it_means(error: Exception, expected: type[StoreError], said: str) -> None:
+def test_an_error_is_reported_as_what_it_means(error: Exception, expected: type[StoreError], said: str) -> None:
     told = translated(error, shown="redis://:***@h/0")
     assert type(told) is expected
     with pytest.raises(expected, match=said):

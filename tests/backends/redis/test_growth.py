@@ -1,4 +1,4 @@
-"""What a lease and a sweep cost the server does not grow with what waits, is closed, or has expired."""
+"""The cost of leases and sweeps on Redis: it does not grow with jobs that wait, are held, or have expired."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was done and not answered is never told as somebody else's work, and never done twice."""
+"""Lost answers of a Redis server: a change that was made is never done twice, nor taken for another's."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ async def test_a_waiting_task_goes_on_after_a_restart(own_server: RedisServer) -
         assert counts[-1] > seen
 
 
-async def test_nobody_at_home_is_told_when_opening() -> None:
+async def test_nobody_at_home_is_reported_when_opening() -> None:
     with pytest.raises(StoreUnavailableError, match="cannot be reached"):
         async with open_store(f"redis://127.0.0.1:{free_port()}/0"):
             pass

@@ -1,4 +1,4 @@
-"""What a store takes up in Redis: many jobs at once, and nothing once they are gone."""
+"""The memory that a store takes in Redis: many jobs at once, and nothing once they are deleted."""
 
 from __future__ import annotations
 

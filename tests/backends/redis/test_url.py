@@ -43,7 +43,7 @@ def test_no_secret_is_shown() -> None:
         assert ":***@" in parse_url(url).shown
 
 
-def test_tls_checks_the_server_unless_told_not_to() -> None:
+def test_tls_checks_the_server_unless_asked_not_to() -> None:
     checked = parse_url("rediss://h").tls
     assert checked is not None
     assert (checked.verify_mode, checked.check_hostname) == (ssl.CERT_REQUIRED, True)
@@ -85,7 +85,7 @@ def test_tls_checks_the_server_unless_told_not_to() -> None:
         ("redis+cluster://me:secret@h/1", "has only 0"),
     ],
 )
-def test_a_wrong_url_is_told_in_a_sentence(url: str, said: str) -> None:
+def test_a_wrong_url_is_reported_in_a_sentence(url: str, said: str) -> None:
     with pytest.raises(SettingsError, match=said) as caught:
         parse_url(url)
     assert "secret" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Who waits for a queue is woken by whoever changes it, and does not look again and again."""
+"""Waiting for changes of a queue on Redis: a waiter is woken by each change, and does not poll."""
 
 from __future__ import annotations
 

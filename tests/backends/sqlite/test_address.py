@@ -1,4 +1,4 @@
-"""Which file a store URL names."""
+"""The file that a SQLite store URL names."""
 
 from __future__ import annotations
 

@@ -155,7 +155,7 @@ async def test_a_disk_that_fills_up_loses_nothing_that_was_answered(small_disk: 
         assert len(await store.jobs.find(Query(queue=QUEUE, limit=None))) == answered
 
 
-async def test_a_damaged_store_is_told_and_not_overwritten(path: Path) -> None:
+async def test_a_damaged_store_is_reported_and_not_overwritten(path: Path) -> None:
     url = f"sqlite:///{path}"
     async with open_store(url) as store:
         await store.jobs.enqueue(sample_jobs(2000), now=NOW)
@@ -245,7 +245,9 @@ async def test_a_forked_child_is_told_to_open_its_own(path: Path, anyio_backend:
         (apsw.SQLError, StoreError),
     ],
 )
-async def test_whatever_sqlite_raises_is_told_with_the_file(raised: type[apsw.Error], kind: type[StoreError]) -> None:
+async def test_whatever_sqlite_raises_is_reported_with_the_file(
+    raised: type[apsw.Error], kind: type[StoreError]
+) -> None:
     path = Path(__file__)
     error = translated(raised("it said so"), path)
     assert type(error) is kind

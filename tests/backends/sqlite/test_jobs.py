@@ -1,4 +1,4 @@
-"""What this backend does quicker than the contract asks."""
+"""Work that the SQLite backend does quicker than the contract asks."""
 
 from __future__ import annotations
 

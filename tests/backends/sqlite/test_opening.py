@@ -110,14 +110,14 @@ async def test_a_missing_directory_is_named_and_not_made(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_directory_is_no_store(tmp_path: Path) -> None:
+async def test_a_directory_is_not_a_store(tmp_path: Path) -> None:
     assert "directory" in await refusal(tmp_path, StoreUnavailableError)
 
 
 @pytest.mark.parametrize(
     "content", [b"destination\n+6587654321\n" * 100, b"x", b"SQLite format 3\x00" + b"\xff" * 4080]
 )
-async def test_a_file_that_is_no_store_is_left_as_it_is(path: Path, content: bytes) -> None:
+async def test_a_file_that_is_not_a_store_is_left_as_it_is(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     sentence = await refusal(path, StoreCorruptError)
     assert "left as it is" in sentence or "left as it was" in sentence or "not overwritten" in sentence

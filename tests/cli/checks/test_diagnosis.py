@@ -21,7 +21,7 @@ async def found_by(error: Exception) -> tuple[Level, str, str | None]:
     return line.level, line.message, line.remedy
 
 
-async def test_a_check_that_is_well_is_told() -> None:
+async def test_a_check_that_is_well_is_reported() -> None:
     async def look() -> Found:
         return ok("it opens")
 
@@ -43,7 +43,7 @@ async def test_a_check_that_breaks_is_a_failure_and_no_traceback() -> None:
     assert remedy is not None
 
 
-async def test_an_error_of_ours_is_told_in_its_own_words() -> None:
+async def test_an_error_of_ours_is_reported_in_its_own_words() -> None:
     assert (await found_by(StoreUnavailableError("it is locked; try again")))[:2] == (
         Level.FAILURE,
         "it is locked; try again",

@@ -31,7 +31,7 @@ def test_the_clock_is_judged_by_what_a_header_can_tell(off: float, level: Level,
     assert found.message.startswith(message)
 
 
-def test_a_slow_answer_is_no_difference_of_clocks() -> None:
+def test_a_slow_answer_is_not_a_difference_of_clocks() -> None:
     assert (
         judged_clock(NOON - timedelta(seconds=9), NOON, NOON - timedelta(seconds=4), allowed=ALLOWED).level is Level.OK
     )

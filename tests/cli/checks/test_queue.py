@@ -22,6 +22,6 @@ def test_how_long_something_lasts_is_told_to_the_unit_that_matters(duration: tim
     assert about(duration) == told
 
 
-def test_limits_are_told_in_words() -> None:
+def test_limits_are_reported_in_words() -> None:
     assert in_words(Limits(rate=0.5, burst=3, max_active=20)) == "0.5 calls/s, 3 at once, at most 20 open"
     assert in_words(Limits()) == "any rate, 1 at once, any number open"
