@@ -542,7 +542,7 @@ async def test_names_are_checked(store: Store) -> None:
     hooks = hooks_for(store, Heard())
     with pytest.raises(InvalidInputError, match="there is a hook billing already"):
         hooks.on_outcome(name="billing")(Heard())
-    with pytest.raises(InvalidInputError, match="no name for a consumer or a hook"):
+    with pytest.raises(InvalidInputError, match="not a valid name of a consumer or hook"):
         hooks.on_outcome(name="a/b")(Heard())
     with pytest.raises(InvalidInputError):
         HookOptions(concurrency=0)

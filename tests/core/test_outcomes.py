@@ -322,5 +322,5 @@ async def test_the_outcome_of_a_deleted_call_is_left_out_and_told_in_the_log(sto
 
 
 async def test_a_bad_name_is_refused(store: Store) -> None:
-    with pytest.raises(InvalidInputError, match="no name for a consumer"):
+    with pytest.raises(InvalidInputError, match="not a valid name of a consumer"):
         CallQueue(store).outcomes(consumer="a/b")

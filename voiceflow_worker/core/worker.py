@@ -379,7 +379,7 @@ class Worker:
         try:
             await self._heartbeats.worker_left(self._pulse())
         except VoiceflowError as error:
-            _log.warning("the store did not hear that this worker left", error=str(error))
+            _log.warning("the heartbeat of this worker was not deleted; it ends by itself", error=str(error))
 
     def _pulse(self) -> WorkerBeat:
         now = self._clock.monotonic()

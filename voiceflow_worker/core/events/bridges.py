@@ -45,7 +45,7 @@ class Bridges:
         called = await self._called(others, line)
         if called is None and others:
             await self._beside(others, owner, until=now + lasts, now=now)
-            # A call of a queue may have locked a number meanwhile: it reads these locks after it has its own.
+            # A call of a queue may have locked a number since: it reads these locks after it has its own.
             held = await self._store.records.get(NAMESPACE, list(others), now=now)
             called = await self._called(_others(held, owner), line)
         if called is None:

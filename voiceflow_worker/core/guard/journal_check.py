@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from voiceflow_worker.core.guard.tombstones import known_as_pruned
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.journal_files import Witness
+from voiceflow_worker.core.ports.journal_files import Witness, WitnessFile
 from voiceflow_worker.core.ports.reading import read_each
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import CallPolicy
@@ -51,19 +51,24 @@ async def check_journals(store: Store, witness: Witness, *, queue: str, policy: 
     calls: set[str] = set()
     forgotten: dict[str, Job] = {}
     for file in files:
-        retention = min(file.retention, policy.retention)
         if file.kept is not None:
-            known = await forgotten_of(store, [JournalledCall.of(file.kept, retention=retention)], now=now)
+            known = await forgotten_of(store, calls_in(file, [file.kept], policy=policy), now=now)
             kept |= {each.job.id for each, _ in known}
-        entries = [JournalledCall.of(job, retention=retention) for job in await witness.entries(queue, file.name)]
-        calls |= {each.job.id for each in entries}
+        entries = await witness.entries(queue, file.name)
+        calls |= {job.id for job in entries}
         for start in range(0, len(entries), PAGE):
-            found = await forgotten_of(store, entries[start : start + PAGE], now=now)
-            forgotten |= {each.job.id: each.job for each, _ in found}
+            page = calls_in(file, entries[start : start + PAGE], policy=policy)
+            forgotten |= {each.job.id: each.job for each, _ in await forgotten_of(store, page, now=now)}
     # The file of a worker that is writing is ahead of the store: that alone proves nothing.
     return JournalCheck(
         files=len(files), calls=len(calls), forgotten=tuple(forgotten.values()) if kept else (), set_back=bool(kept)
     )
+
+
+def calls_in(file: WitnessFile, jobs: Sequence[Job], *, policy: CallPolicy) -> list[JournalledCall]:
+    """Jobs of a journal file as calls, kept for the shorter of its retention and today's."""
+    retention = min(file.retention, policy.retention)
+    return [JournalledCall.of(job, retention=retention) for job in jobs]
 
 
 async def forgotten_of(

@@ -17,7 +17,7 @@ from functools import partial
 import anyio
 import structlog
 
-from voiceflow_worker.core.guard.journal_check import PAGE, JournalledCall, forgotten_of
+from voiceflow_worker.core.guard.journal_check import PAGE, JournalledCall, calls_in, forgotten_of
 from voiceflow_worker.core.ports import Restartable, Store
 from voiceflow_worker.core.ports.gather import gather
 from voiceflow_worker.core.ports.journal_files import Witness, WitnessJournal
@@ -83,9 +83,9 @@ class RollbackGuard:
         self._file = await self._witness.begin(self._queue, self._worker_id, retention=self._policy.retention)
         await self._witness.prune(self._queue, before=now - max(self._policy.retention, LEAST_KEPT))
         kept = [
-            JournalledCall.of(file.kept, retention=min(file.retention, self._policy.retention))
+            call
             for file in await self._witness.files(self._queue)
-            if file.kept is not None
+            for call in calls_in(file, [file.kept] if file.kept is not None else [], policy=self._policy)
         ]
         await self._notice()
         self._newest = max(kept, key=lambda each: each.job.posts[-1].began_at, default=None)
@@ -186,10 +186,9 @@ class RollbackGuard:
         _log.error("the store was set back: the queue is held", queue=self._queue, held_until=gate)
         known, unknown = 0, 0
         for file in await self._witness.files(self._queue):
-            retention = min(file.retention, self._policy.retention)
             entries = await self._witness.entries(self._queue, file.name)
             for start in range(0, len(entries), PAGE):
-                calls = [JournalledCall.of(job, retention=retention) for job in entries[start : start + PAGE]]
+                calls = calls_in(file, entries[start : start + PAGE], policy=self._policy)
                 found = await forgotten_of(self._store, calls, now=self._clock.now())
                 gone = [each.job for each, job in found if job is None]
                 await self._make_again(gone)

@@ -1,4 +1,4 @@
-"""Tombstones: records of jobs that the sweep deleted, which tell those from jobs that the store has lost."""
+"""Tombstones: records of jobs that the sweep deleted, so that they do not look like lost jobs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def known_as_pruned(store: Store, jobs: Sequence[Job], *, now: datetime) -
         known |= {
             owner.job_id
             for key, owner in owners.items()
-            # A key whose job was lost to eviction names that job too, and is no tombstone.
+            # The key of a job that the server evicted also names that job, but is not a tombstone.
             if owner.job_id == keys[key] and owner.state in FINAL_STATES
         }
     return known

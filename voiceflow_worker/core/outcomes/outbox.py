@@ -43,7 +43,7 @@ class Cursor:
 class OutboxReader:
     """Reads the outcomes of one queue, from its place on.
 
-    With a name the place is kept in the store; whoever reads under that name must hold its lease. A reader without a
+    With a name the place is kept in the store; a process that reads under it must hold its lease. A reader without a
     stored place begins with the first event at `since` or later. Methods raise StoreError.
     """
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
+from voiceflow_worker.core.overview.waiting import due_count, held_count
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource
 
@@ -52,7 +53,8 @@ class DrainCheck:
         now = self._store.clock.now()
         closed = await self._closed(now)
         soon = _soon(closed, now)
-        if counts[JobState.QUEUED] and await self._due(soon) > await self._held(closed, soon):
+        due = await due_count(self._store, self._queue, by=soon, batch_id=self._batch_id)
+        if due > await self._held(closed, soon):
             return False
         short = [gate for gate in closed if gate.until is not None and gate.until - now <= SHORT_HOLD]
         if short and await self._held(short, soon):
@@ -79,20 +81,8 @@ class DrainCheck:
         gates = await self._store.control.gates(self._queue)
         return [gate for gate in gates if gate.state is GateState.HELD and gate.is_closed(at=now)]
 
-    async def _due(self, by: datetime) -> int:
-        counts = await self._store.jobs.count(self._queue, batch_id=self._batch_id, due_before=by)
-        return counts[JobState.QUEUED]
-
     async def _held(self, closed: list[Gate], by: datetime) -> int:
-        """The number of due jobs behind closed gates."""
-        if any(gate.scope is GateScope.QUEUE for gate in closed):
-            return await self._due(by)
-        held = 0
-        for gate in closed:
-            if self._batch_id in {None, gate.name}:
-                counts = await self._store.jobs.count(self._queue, batch_id=gate.name, due_before=by)
-                held += counts[JobState.QUEUED]
-        return held
+        return await held_count(self._store, self._queue, closed, by=by, batch_id=self._batch_id)
 
 
 def _soon(closed: list[Gate], now: datetime) -> datetime:

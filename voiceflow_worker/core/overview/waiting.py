@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -69,8 +70,8 @@ async def read_waiting(
     queued = (await store.jobs.count(queue))[JobState.QUEUED]
     if not queued:
         return WaitingCounts()
-    due = await _due(store, queue, now)
-    hold = await _held(store, queue, holds, now, due=due)
+    due = await due_count(store, queue, by=now)
+    hold = await held_count(store, queue, holds, by=now)
     jobs = await store.jobs.find(Query(queue=queue, states=_QUEUED, order=Order.DUE, limit=MOST_READ))
     seen: Counter[str] = Counter()
     explained = 0
@@ -99,14 +100,19 @@ def why_it_waits(job: Job, *, at: datetime) -> str | None:
     return "redial" if job.redials and job.due_at > at else None
 
 
-async def _due(store: Store, queue: str, now: datetime, batch_id: str | None = None) -> int:
-    return (await store.jobs.count(queue, batch_id=batch_id, due_before=now))[JobState.QUEUED]
+async def due_count(store: Store, queue: str, *, by: datetime, batch_id: str | None = None) -> int:
+    """The number of queued jobs of a queue, or of one batch of it, that are due by this time."""
+    return (await store.jobs.count(queue, batch_id=batch_id, due_before=by))[JobState.QUEUED]
 
 
-async def _held(store: Store, queue: str, holds: tuple[Gate, ...], now: datetime, *, due: int) -> int:
-    if any(gate.scope is GateScope.QUEUE for gate in holds):
-        return due
-    return sum([await _due(store, queue, now, gate.name) for gate in holds])
+async def held_count(
+    store: Store, queue: str, holds: Iterable[Gate], *, by: datetime, batch_id: str | None = None
+) -> int:
+    """The number of those jobs that are behind these closed gates."""
+    gates = [gate for gate in holds if gate.scope is GateScope.QUEUE or batch_id in {None, gate.name}]
+    if any(gate.scope is GateScope.QUEUE for gate in gates):
+        return await due_count(store, queue, by=by, batch_id=batch_id)
+    return sum([await due_count(store, queue, by=by, batch_id=gate.name) for gate in gates])
 
 
 def _is_held(job: Job, holds: tuple[Gate, ...]) -> bool:

@@ -1,11 +1,11 @@
-"""Reading of jobs, some of which a newer version may have written."""
+"""Reading of many jobs: in pages, and where a newer version may have written some."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from voiceflow_worker.core.ports import Jobs
+from voiceflow_worker.core.ports import Jobs, Query
 from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.jobs.job import Job
 
@@ -35,3 +35,10 @@ async def read_each(jobs: Jobs, job_ids: Sequence[str]) -> ReadJobs:
         except StoreVersionError as error:
             unreadable[job_id] = error
     return ReadJobs(found, unreadable)
+
+
+async def find_pages(jobs: Jobs, query: Query) -> AsyncGenerator[Sequence[Job]]:
+    """All jobs that match a query in `Order.CREATED`, page by page."""
+    while page := await jobs.find(query):
+        yield page
+        query = replace(query, after=page[-1].id)

@@ -12,6 +12,8 @@ from voiceflow_worker.core.ports import Clock
 from voiceflow_worker.errors import StoreReadOnlyError, StoreUnavailableError
 
 STORE_AWAY = timedelta(seconds=1)
+BRIEFLY = (0.05, 0.2, 0.5)
+"""Seconds between the tries of `retry_briefly`."""
 
 _log = structlog.get_logger("voiceflow.outcomes")
 
@@ -36,3 +38,14 @@ class Retry:
                     _log.warning("the store cannot be used; trying again", what=self._what, error=str(error))
                 is_logged = True
                 await self._clock.sleep(STORE_AWAY.total_seconds())
+
+
+async def retry_briefly(trip: Callable[[], Awaitable[T]], *, clock: Clock, what: str) -> T:
+    """The result of a trip that is tried four times within a second. Raises the last `StoreUnavailableError`."""
+    for wait in BRIEFLY:
+        try:
+            return await trip()
+        except StoreUnavailableError as error:
+            _log.warning("the store is away; trying again", what=what, error=str(error))
+            await clock.sleep(wait)
+    return await trip()

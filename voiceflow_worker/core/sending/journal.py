@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 
@@ -14,7 +15,8 @@ from voiceflow_worker.core.ports import Move, Store
 from voiceflow_worker.core.ports.batching import Batcher
 from voiceflow_worker.core.ports.gather import gather
 from voiceflow_worker.core.ports.moves import move
-from voiceflow_worker.errors import StoreError, StoreUnavailableError
+from voiceflow_worker.core.ports.retrying import retry_briefly
+from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.evidence import answered
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -23,8 +25,6 @@ from voiceflow_worker.model.reports.verdict import NotSentCause, Verdict, Verdic
 
 _log = structlog.get_logger("voiceflow.journal")
 
-RETRIES = (0.05, 0.2, 0.5)
-"""Seconds between tries to store a journal entry. Then the call is given up: at worst it ends in doubt."""
 OUTSIDE_WINDOW = "waits for its calling window to open"
 
 
@@ -172,17 +172,14 @@ class Journal:
         """
         if not lost:
             return []
-        _log.info("jobs were moved by somebody else before they were sent", jobs=[job.id for job in lost])
+        _log.info("jobs were moved by another process before they were sent", jobs=[job.id for job in lost])
         now = await self._store.jobs.get([job.id for job in lost])
         ended = {job.id for job in now.values() if job.state.is_final and job.open_post is None}
         return [job for job in lost if job.id in ended]
 
     async def _commit(self, moves: Sequence[Move]) -> Sequence[bool]:
-        for wait in RETRIES:
-            try:
-                return await self._store.jobs.commit(moves)
-            except StoreUnavailableError as error:
-                # The same moves again: a store that has made them already, and whose answer was lost, reports that.
-                _log.warning("the store is away; a journal entry waits", jobs=len(moves), error=str(error))
-                await self._store.clock.sleep(wait)
-        return await self._store.jobs.commit(moves)
+        # The same moves each time: a store that has made them already, and whose answer was lost, reports that.
+        # After the last try the calls are given up: at worst they end in doubt.
+        return await retry_briefly(
+            partial(self._store.jobs.commit, moves), clock=self._store.clock, what=f"journal entries: {len(moves)}"
+        )

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import anyio
-import structlog
 
 from voiceflow_worker.core.numbers.locks import NumberLocks
 from voiceflow_worker.core.numbers.suppression import SuppressionList
@@ -18,6 +17,7 @@ from voiceflow_worker.core.ports.gather import gather
 from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.moves import move
 from voiceflow_worker.core.ports.reading import read_each
+from voiceflow_worker.core.ports.retrying import retry_briefly
 from voiceflow_worker.core.settling.sessions import Sessions
 from voiceflow_worker.errors import JobError, JobNotFoundError, StaleJobError, StoreError
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -25,11 +25,6 @@ from voiceflow_worker.model.jobs.policy import CallPolicy
 
 ROUNDS = 20
 """How often a change that lost its commit is applied again. Twenty losses in a row happen only in tests."""
-
-REMEMBER_RETRIES = (0.05, 0.2, 0.5)
-"""Seconds between tries to store the sessions of a commit."""
-
-_log = structlog.get_logger("voiceflow.changes")
 
 _HOLDS_ITS_NUMBER = frozenset({JobState.SENDING, JobState.SUBMITTED, JobState.IN_DOUBT})
 
@@ -171,14 +166,10 @@ class Changes:
         return {each.new.id for each in taken}
 
     async def _remember(self, sessions: Mapping[str, str]) -> None:
-        for wait in REMEMBER_RETRIES:
-            try:
-                return await self._sessions.remember(sessions)
-            except StoreError as error:
-                _log.warning("the store did not take sessions; trying again", error=str(error))
-                await self._store.clock.sleep(wait)
-        # The jobs hold their sessions too: a summary without clientRequestId is only applied later.
-        return None
+        # The jobs have their sessions too: without these records a summary without clientRequestId is applied later.
+        with contextlib.suppress(StoreError):
+            remember = partial(self._sessions.remember, sessions)
+            await retry_briefly(remember, clock=self._store.clock, what="the sessions of a commit")
 
     async def _forget(self, sessions: Mapping[str, str]) -> None:
         with contextlib.suppress(StoreError):  # harmless: a session is checked against its POST when it is found

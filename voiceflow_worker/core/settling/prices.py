@@ -17,6 +17,7 @@ from anyio import to_thread
 
 from voiceflow_worker.core.ports import CallLog, Query, Store
 from voiceflow_worker.core.ports.gather import gather
+from voiceflow_worker.core.ports.reading import find_pages
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.log_spans import PAGE, Look, range_of, spans
 from voiceflow_worker.errors import JobError
@@ -108,16 +109,13 @@ class Prices:
                 total.cost[charge.currency] = total.cost.get(charge.currency, Decimal(0)) + charge.price
 
     async def _cases(self, batch_id: str | None, since: datetime | None) -> list[_Case]:
-        cases: list[_Case] = []
-        after: str | None = None
-        while True:
-            page = await self._store.jobs.find(
-                Query(queue=self._queue, states=FINAL_STATES, batch_id=batch_id, after=after, limit=PAGE)
-            )
-            cases += [case for job in page for case in self._of_job(job, since)]
-            if len(page) < PAGE:
-                return cases
-            after = page[-1].id
+        query = Query(queue=self._queue, states=FINAL_STATES, batch_id=batch_id, limit=PAGE)
+        return [
+            case
+            async for page in find_pages(self._store.jobs, query)
+            for job in page
+            for case in self._of_job(job, since)
+        ]
 
     def _of_job(self, job: Job, since: datetime | None) -> list[_Case]:
         skew = self._policy.clock_skew

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import product
@@ -21,6 +21,7 @@ from voiceflow_worker.core.ports import CallLog, Order, Query, Store
 from voiceflow_worker.core.ports.gather import gather
 from voiceflow_worker.core.ports.leader_lease import LeaderLease
 from voiceflow_worker.core.ports.queue_names import QueueNames
+from voiceflow_worker.core.ports.reading import find_pages
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.log_spans import PAGE, Look, range_of, spans
 from voiceflow_worker.core.settling.sessions import KEPT, Sessions
@@ -122,15 +123,8 @@ class Reconciler:
         `tell` is called before each log is asked for. Raises `CallLogError`, keeping the results of earlier logs, and
         `StoreError`.
         """
-        doubts = await self._all(Query(queue=self._queue, states=frozenset({JobState.IN_DOUBT}), limit=PAGE))
-        overdue = await self._all(
-            Query(
-                queue=self._queue,
-                states=frozenset({JobState.SUBMITTED}),
-                due_before=self._store.clock.now(),
-                limit=PAGE,
-            )
-        )
+        doubts = await self._all(JobState.IN_DOUBT)
+        overdue = await self._all(JobState.SUBMITTED, due_before=self._store.clock.now())
         groups = spans(self._cases([*doubts, *await self._without_parked_summary(overdue)]))
         total = Reconciled()
         for number, group in enumerate(groups, 1):
@@ -148,12 +142,9 @@ class Reconciler:
         ]
         return [*doubts, *await self._without_parked_summary(overdue)]
 
-    async def _all(self, query: Query) -> list[Job]:
-        found: list[Job] = []
-        while page := await self._store.jobs.find(query):
-            found += page
-            query = replace(query, after=page[-1].id)
-        return found
+    async def _all(self, state: JobState, *, due_before: datetime | None = None) -> list[Job]:
+        query = Query(queue=self._queue, states=frozenset({state}), due_before=due_before, limit=PAGE)
+        return [job async for page in find_pages(self._store.jobs, query) for job in page]
 
     async def _without_parked_summary(self, jobs: Sequence[Job]) -> list[Job]:
         """Submitted jobs without a parked summary; there may be one if a worker died before it looked."""

@@ -71,6 +71,6 @@ class VoiceCheck:
         with anyio.move_on_after(PATIENCE):
             try:
                 return frozenset(each.code for each in await voices.speech_profiles())
-            except Exception as error:  # noqa: BLE001 - without the list calls are sent all the same
+            except Exception as error:  # noqa: BLE001 - without the list calls are sent unchecked
                 _log.info("the voices of the account are not known", error=str(error))
         return frozenset()
