@@ -8,13 +8,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import anyio
 import apsw
 import pytest
 
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
-from tests.support.voices import ScriptedVoice
-from voiceflow_worker import CallRequest, Worker
+from tests.support.voices import GatedVoice, ScriptedVoice
+from voiceflow_worker import CallQueue, CallRequest, Worker
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.sqlite.file.same_files import GLANCE_EVERY
 from voiceflow_worker.core.ports import Store
@@ -78,6 +79,23 @@ async def test_a_worker_ends(path: Path, way: Callable[[Path], None]) -> None:
         way(path)
         with pytest.raises(StoreReplacedError):
             await Worker(store, ScriptedVoice()).run()
+
+
+async def test_a_worker_ends_when_all_its_calls_wait_for_an_answer(path: Path) -> None:
+    voice = GatedVoice(bytes_left=True)
+    async with open_store(f"sqlite:///{path}") as store:
+        await CallQueue(store).enqueue_many([CallRequest(flow=flow(number(place))) for place in range(3)])
+
+        async def replace() -> None:
+            await voice.reached(2)
+            another_file(path)
+            voice.open.set()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(replace)
+            with anyio.fail_after(20), pytest.RaisesGroup(StoreReplacedError, flatten_subgroups=True):
+                await Worker(store, voice, rate=None, concurrency=2).run()
+    assert len(voice.placed) == 2
 
 
 @pytest.mark.parametrize("way", [another_file, no_file, renamed])

@@ -28,6 +28,7 @@ from voiceflow_worker.errors import (
     JobNotFoundError,
     Remedy,
     StaleJobError,
+    StoreCorruptError,
     StoreError,
     StoreVersionError,
 )
@@ -278,6 +279,11 @@ class Submitter:
                     "a verdict is left to newer workers", job=job.id, verdict=reply.verdict.kind, error=str(error)
                 )
                 return
+            except StoreCorruptError as error:
+                # Trying again would not help, and the worker can end only when its calls have.
+                kind = reply.verdict.kind.value
+                _log.error("a verdict cannot be stored", job=job.id, verdict=kind, error=str(error))
+                return
             except (StoreError, StaleJobError) as error:
                 _log.warning("the store did not take a verdict; it is offered again", job=job.id, error=str(error))
                 await self._store.clock.sleep(wait)
@@ -300,6 +306,8 @@ class Submitter:
         while True:
             try:
                 return await self._guard.recall(job)
+            except StoreCorruptError:
+                return False
             except StoreError as error:
                 _log.warning("the store is away; a verdict waits", job=job.id, error=str(error))
                 await self._store.clock.sleep(1.0)
