@@ -1,4 +1,4 @@
-"""What was found wrong with a body, a row or a file, said so that a person can mend it."""
+"""Problems found in a body, a row or a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kinds of values that settings have: how they are written, and what makes one wrong."""
+"""Types of setting values, with their parsers."""
 
 from __future__ import annotations
 

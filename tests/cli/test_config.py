@@ -33,7 +33,7 @@ def test_a_key_is_never_shown(voiceflow: Program, monkeypatch: pytest.MonkeyPatc
 def test_a_name_that_is_not_a_setting_is_reported(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOICEFLOW_RATTE", "7")
     err = voiceflow("config", "show", "--json").err
-    assert "VOICEFLOW_RATTE (the environment) is no setting of this version; did you mean VOICEFLOW_RATE?" in err
+    assert "VOICEFLOW_RATTE (the environment) is not a setting of this version; did you mean VOICEFLOW_RATE?" in err
 
 
 @pytest.mark.parametrize("command", [["worker", "--drain"], ["enqueue", "x.csv"], ["account", "numbers"], ["status"]])

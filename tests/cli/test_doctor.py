@@ -166,7 +166,7 @@ def test_slips_of_the_pen_are_reported(voiceflow: Program, monkeypatch: pytest.M
     found = lines(voiceflow("doctor", "--json"))
     assert found["unknown settings"]["level"] == "warning"
     assert (
-        "VOICEFLOW_RATTE (the environment), VOICEFLOW_XYZZY (.env) are no settings"
+        "VOICEFLOW_RATTE (the environment), VOICEFLOW_XYZZY (.env) are not settings"
         in found["unknown settings"]["message"]
     )
     assert found["unknown settings"]["remedy"] == "VOICEFLOW_RATTE is perhaps VOICEFLOW_RATE"
@@ -347,7 +347,7 @@ def test_a_source_that_the_list_leaves_out_is_asked_for_by_itself(
     monkeypatch.setattr("voiceflow_worker.sandbox.events.account.Account.numbers", ())
     line = lines(voiceflow("doctor", "--json"))["source"]
     assert line["level"] == "ok"
-    assert "does not tell its state" in line["message"]
+    assert "its state is not listed" in line["message"]
 
 
 def test_a_source_that_is_unhealthy_is_a_warning(
@@ -365,7 +365,7 @@ def test_a_source_that_the_account_does_not_own_may_be_allow_listed(
     monkeypatch.setenv("VOICEFLOW_SOURCE", "+6599999999")
     line = lines(voiceflow("doctor", "--json"))["source"]
     assert line["level"] == "warning"
-    assert "is no number of the account: unless 8x8 has allow-listed it" in line["message"]
+    assert "is not a number of the account: unless 8x8 has allow-listed it" in line["message"]
 
 
 @pytest.mark.parametrize(
@@ -624,4 +624,4 @@ def test_a_store_that_was_set_back_to_a_backup_is_a_failure(
     calls.write_bytes(backup)
     line = lines(voiceflow("doctor", "--json"))["journal files"]
     assert line["level"] == "failure"
-    assert "it has forgotten 3 calls" in line["message"]
+    assert "it has lost 3 calls" in line["message"]

@@ -242,7 +242,7 @@ def test_a_failure_keeps_the_call_back(voiceflow: Program, eight: EightByEight) 
     eight.sandbox._account.hooks("acme").clear()
     ended = call(voiceflow)
     assert (ended.code, names(ended)) == (1, ["not called"])
-    assert steps(ended)[0]["message"] == "mend these first: webhook"
+    assert steps(ended)[0]["message"] == "correct these first: webhook"
     assert eight.rang == []
 
 

@@ -55,5 +55,5 @@ def test_a_hold_for_no_time_is_refused(voiceflow: Program, duration: str) -> Non
     store = ("--store", empty(voiceflow.folder))
     ended = voiceflow("hold", "--for", duration, *store)
     assert (ended.code, ended.out) == (2, "")
-    assert "would hold nothing" in ended.err
+    assert "holds nothing" in ended.err
     assert voiceflow("status", "--json", *store).document["holds"] == []

@@ -61,7 +61,7 @@ def test_a_drain_ends_when_everything_was_told(tmp_path: Path, crm: Crm) -> None
         on.campaign(20)
         done = process("worker", "--drain", "--rate", "unlimited", env=on.env)
         assert done.wait() == 0, done.told
-        assert "127.0.0.1 is told what becomes of the calls of default" in done.told
+        assert "are sent to 127.0.0.1" in done.told
         assert "token" not in done.told
         assert SECRET not in done.told
         calls = {call["id"]: call for call in on.calls()}

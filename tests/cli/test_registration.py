@@ -106,7 +106,7 @@ def test_a_refusal_ends_it(eight: EightByEight, folder: Path, monkeypatch: pytes
     async def work() -> None:
         await register(load_settings(), URL, kinds=[WebhookType.SESSION_SUMMARY], tell=lambda _: None)
 
-    with pytest.raises(RequestFailedError, match="VOICEFLOW_API_KEY"):
+    with pytest.raises(RequestFailedError, match="check the API key"):
         anyio.run(work)
 
 

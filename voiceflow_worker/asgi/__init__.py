@@ -1,1 +1,1 @@
-"""Runs an ASGI app within this process; what the sandbox, the webhook receiver and the command line share."""
+"""An ASGI server within this process, for the sandbox, the webhook receiver and metrics."""

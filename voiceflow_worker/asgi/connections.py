@@ -1,4 +1,4 @@
-"""Who is connected to a server, how long a request may take to arrive, and who has to go when there is no room."""
+"""Limits on the connections of a server: their number, and the time that a request may take to arrive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""File descriptors: how many this process may have, and how many of them connections may take."""
+"""File descriptors: the limit of this process, and the share that connections may use."""
 
 from __future__ import annotations
 

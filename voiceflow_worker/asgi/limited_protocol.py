@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocols, telling the door what becomes of each connection."""
+"""uvicorn's HTTP protocols, with a limit on connections."""
 
 from __future__ import annotations
 

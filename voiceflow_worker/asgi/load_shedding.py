@@ -1,8 +1,8 @@
-"""Turning requests away before anything is spent on them: read, answered and closed, without a parser or a task.
+"""Load shedding: requests that are answered and closed without a parser or a task.
 
-With as much to do as can be done in time, each further request only makes all of them late. One that has waited too
-long already is answered at once, for a fifteenth of what it costs to hand it to the app; its sender comes again. Only
-what would change something is turned away: a question (GET), such as that of a health check, is let in.
+A busy server would answer every further request late. A request that has already waited too long is answered at once,
+for a fifteenth of the cost of passing it to the app, and its sender repeats it. Only requests that change something are
+shed: GET and HEAD, such as health checks, are always passed on.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class LoadShedding:
 
 
 class ShedDecision(Enum):
-    """What becomes of a connection that comes at a busy time."""
+    """The treatment of a connection that arrives at a busy time."""
 
     ADMIT = auto()
     SHED = auto()
@@ -52,7 +52,7 @@ class ShedDecision(Enum):
 
 
 def is_crowded(listening: socket.socket) -> bool:
-    """Whether so many wait to be taken that there may soon be no room for more."""
+    """Whether the system's backlog is filling up."""
     if not _IS_LINUX:
         return False
     waiting, most = _BACKLOG.unpack(listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BACKLOG.size))
@@ -66,7 +66,7 @@ def decide(connection: socket.socket, shedding: LoadShedding, *, crowded: bool) 
     """
     try:
         seen = connection.recv(_LONGEST, socket.MSG_PEEK)
-    except OSError:  # nothing yet, or gone already, which whoever reads it finds out
+    except OSError:  # nothing arrived yet, or the connection is closed: the reader finds out
         return ShedDecision.ADMIT
     if not _is_whole(seen):
         return ShedDecision.ADMIT
@@ -91,8 +91,8 @@ def _is_whole(request: bytes) -> bool:
 
 
 def _waited(connection: socket.socket) -> int:
-    """Milliseconds for which a request has lain in the system's buffers; where that cannot be told, too long."""
+    """Milliseconds for which a request has lain in the system's buffers; a very large number if unknown."""
     if not _IS_LINUX:
         return sys.maxsize
-    told = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA.size)
-    return int(_LAST_DATA.unpack(told)[0])
+    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA.size)
+    return int(_LAST_DATA.unpack(info)[0])

@@ -1,4 +1,4 @@
-"""An ASGI app on a port of this process: begun, and stopped in order, as a context manager."""
+"""An ASGI app served on a port of this process, as a context manager."""
 
 from __future__ import annotations
 

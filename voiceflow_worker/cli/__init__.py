@@ -1,4 +1,4 @@
-"""The command line, `voiceflow`: one module a command, assembled in `program`."""
+"""The command line, `voiceflow`, with one module for each command; `program` assembles them."""
 
 from __future__ import annotations
 

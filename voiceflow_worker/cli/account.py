@@ -1,4 +1,4 @@
-"""`voiceflow account`: what belongs to the sub-account at 8x8, and where events and recordings are sent."""
+"""`voiceflow account`: the sub-account's voices, numbers, webhooks and recordings at 8x8."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ _SHOWN_OF_NUMBERS = (
     "msisdn", "country", "status", "health", "rental_price", "incoming_rate", "billing_unit", "currency",
 )  # fmt: skip
 
-SessionId = Annotated[str, Parameter(name="SESSION", help="The id of the session; `calls show` has it.")]
+SessionId = Annotated[str, Parameter(name="SESSION", help="The id of the session, as `calls show` prints it.")]
 
 
 def account_group() -> App:
     """`account` with its commands."""
-    group = App(name="account", help="What belongs to the sub-account at 8x8.")
+    group = App(name="account", help="Show voices, numbers, webhooks and recordings of the account at 8x8.")
     add_command(group, profiles, examples=PROFILES_EXAMPLES)
     add_command(group, numbers, examples=NUMBERS_EXAMPLES)
     add_command(group, webhooks, examples=WEBHOOKS_EXAMPLES)
@@ -54,12 +54,12 @@ def account_group() -> App:
 
 
 async def profiles(*, locale: str | None = None, json: JsonOption = False) -> ExitCode:
-    """List the voices (speech profiles) that call flows may name. With --json, one a line.
+    """List the voices (speech profiles) of the sub-account. With --json, one per line.
 
     Needs VOICEFLOW_API_KEY and VOICEFLOW_SUB_ACCOUNT, as all `account` commands do.
 
     Args:
-        locale: Only voices whose locale begins so, such as en or en-SG.
+        locale: Only voices with this locale, such as en or en-SG.
     """
     async with _asking() as voice:
         found = await voice.speech_profiles()
@@ -70,13 +70,13 @@ async def profiles(*, locale: str | None = None, json: JsonOption = False) -> Ex
         if (each.locale or "").casefold().startswith(wanted)
     ]
     of_locale = f" of locale {locale}" if locale else ""
-    return _tell(Output(as_json=json), rows, nothing=f"the sub-account has no voices{of_locale}")
+    return _print_rows(Output(as_json=json), rows, nothing=f"the sub-account has no voices{of_locale}")
 
 
 async def numbers(*, json: JsonOption = False) -> ExitCode:
     """List the numbers of the account: any that is Active can be the source of a call.
 
-    Health is what 8x8 found when it last checked the number. With --json, one a line.
+    Health is the result of the last check by 8x8. With --json, one per line.
     """
     from voiceflow_worker.model.records.call_json import rfc3339
 
@@ -101,7 +101,7 @@ async def numbers(*, json: JsonOption = False) -> ExitCode:
     ]
     if not json:
         rows = [{name: row[name] for name in _SHOWN_OF_NUMBERS} for row in rows]
-    return _tell(Output(as_json=json), rows, nothing="the account has no numbers")
+    return _print_rows(Output(as_json=json), rows, nothing="the account has no numbers")
 
 
 async def webhooks(
@@ -110,10 +110,10 @@ async def webhooks(
     yes: YesOption = False,
     json: JsonOption = False,
 ) -> ExitCode:
-    """List where events are sent: VSS tells how calls ended. With --json, one a line.
+    """List the webhooks of the sub-account. With --json, one per line.
 
     Args:
-        delete: Have events of this type (VSS, VCA, VCS, VRU, VNU) sent nowhere. Asks first.
+        delete: Delete the webhook for events of this type (VSS, VCA, VCS, VRU, VNU). Asks first.
     """
     async with _asking() as voice:
         if delete is not None:
@@ -124,11 +124,11 @@ async def webhooks(
         for each in found
     ]
     nothing = "no webhook is registered; `voiceflow serve --register URL` registers one for session summaries"
-    return _tell(Output(as_json=json), rows, nothing=nothing)
+    return _print_rows(Output(as_json=json), rows, nothing=nothing)
 
 
 async def recordings(session: SessionId, /, *, json: JsonOption = False) -> ExitCode:
-    """List the recordings of a session. With --json, one a line."""
+    """List the recordings of a session. With --json, one per line."""
     from voiceflow_worker.model.records.call_json import rfc3339
 
     async with _asking() as voice:
@@ -144,7 +144,7 @@ async def recordings(session: SessionId, /, *, json: JsonOption = False) -> Exit
         }
         for each in found
     ]
-    return _tell(Output(as_json=json), rows, nothing=f"there are no recordings of session {session}")
+    return _print_rows(Output(as_json=json), rows, nothing=f"there are no recordings of session {session}")
 
 
 @asynccontextmanager
@@ -155,7 +155,7 @@ async def _asking() -> AsyncGenerator[VoiceClient]:
         yield voice
 
 
-def _tell(output: Output, rows: Sequence[Mapping[str, object]], *, nothing: str) -> ExitCode:
+def _print_rows(output: Output, rows: Sequence[Mapping[str, object]], *, nothing: str) -> ExitCode:
     for row in rows:
         output.document(row)
     if not rows:
@@ -175,8 +175,8 @@ async def _delete_webhook(voice: VoiceClient, kind: str, *, yes: bool, output: O
     if found is None:
         output.note(f"no webhook of type {wanted.value} is registered")
         return ExitCode.UNDONE
-    lost = " Calls then end without an outcome." if wanted.value == "VSS" else ""
-    if not is_sure(f"Have events of type {found.type} no longer sent to {found.url}?{lost}", yes=yes):
+    lost = " Calls will have no outcome." if wanted.value == "VSS" else ""
+    if not is_sure(f"Stop sending events of type {found.type} to {found.url}?{lost}", yes=yes):
         output.note("nothing was changed")
         return ExitCode.UNDONE
     await voice.delete_webhook(wanted)

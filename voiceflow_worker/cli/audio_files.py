@@ -1,4 +1,4 @@
-"""A look at audio files over the network: whether 8x8 could play them."""
+"""Checks of audio files over the network: type, size and reachability."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _TIMEOUT = httpx.Timeout(10)
 
 
 async def look_at(urls: Mapping[str, int], *, file: str) -> list[Finding]:
-    """What speaks against playing these files; each URL comes with the line of `file` that names it."""
+    """The problems of these files. Each URL has the line of `file` that names it."""
     found: dict[str, list[tuple[Severity, str]]] = {}
     turns = anyio.CapacityLimiter(AT_ONCE)
 
@@ -53,7 +53,7 @@ async def look_at(urls: Mapping[str, int], *, file: str) -> list[Finding]:
 
 async def _problems(client: httpx.AsyncClient, url: str) -> list[tuple[Severity, str]]:
     try:
-        # A few bytes tell type and size. HEAD is refused by many a server that signs its URLs for GET alone.
+        # A few bytes show type and size. Many servers sign URLs for GET only, and refuse HEAD.
         async with client.stream("GET", url, headers={"Range": "bytes=0-15"}) as answer:
             if not answer.is_success:
                 return [
@@ -65,25 +65,27 @@ async def _problems(client: httpx.AsyncClient, url: str) -> list[tuple[Severity,
     problems: list[tuple[Severity, str]] = []
     if size >= LARGEST:
         problems.append((Severity.ERROR, f"has {size / 1024:.0f} KB, and 8x8 plays files under {LARGEST // 1024} KB"))
-    told = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    content_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     if not _is_wav_or_mp3(beginning):
-        problems.append((Severity.ERROR, f"is neither wav nor mp3 (Content-Type: {told or 'none'})"))
-    elif told not in _AUDIO:
-        problems.append((Severity.WARNING, f"says Content-Type: {told or 'none'}; audio/wav or audio/mpeg is safer"))
+        problems.append((Severity.ERROR, f"is neither wav nor mp3 (Content-Type: {content_type or 'none'})"))
+    elif content_type not in _AUDIO:
+        problems.append(
+            (Severity.WARNING, f"says Content-Type: {content_type or 'none'}; audio/wav or audio/mpeg is safer")
+        )
     return problems
 
 
 async def _measured(answer: httpx.Response) -> tuple[int, bytes]:
-    """The size of the whole file and its first bytes; a size that nobody tells is counted, up to what is too large."""
+    """The size of the whole file and its first bytes; without a stated size, bytes are counted up to the limit."""
     _, _, total = answer.headers.get("content-range", "").rpartition("/")
-    told = total if answer.status_code == PARTIAL_CONTENT else answer.headers.get("content-length", "")
+    stated = total if answer.status_code == PARTIAL_CONTENT else answer.headers.get("content-length", "")
     beginning, count = b"", 0
     async for chunk in answer.aiter_raw():
         beginning = (beginning + chunk)[:16]
         count += len(chunk)
-        if (told.isdigit() and len(beginning) == 16) or count >= LARGEST:
+        if (stated.isdigit() and len(beginning) == 16) or count >= LARGEST:
             break
-    return (int(told) if told.isdigit() else count), beginning
+    return (int(stated) if stated.isdigit() else count), beginning
 
 
 def _is_wav_or_mp3(beginning: bytes) -> bool:

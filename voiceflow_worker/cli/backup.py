@@ -41,8 +41,7 @@ def backup(
 ) -> ExitCode:
     """Copy a SQLite store into one file, while it is in use.
 
-    The copy is one state of the store, is checked, and is on the disk before it gets its name. It does not know what
-    happens later: put it back with `voiceflow restore`.
+    The copy is consistent, checked and durable. `voiceflow restore` puts it back, and takes over later events.
 
     Args:
         force: Replace FILE if it exists.
@@ -86,17 +85,17 @@ def _made(path: Path, target: Path) -> BackedUp:
 
 
 def path_of_store(settings: Settings, *, to: str) -> Path:
-    """The file of the store. Raises SettingsError where it is no file, saying what to do instead."""
+    """The file of the store. Raises SettingsError for a store without one."""
     from voiceflow_worker.backends.sqlite.file.address import file_of
 
     path = file_of(settings.store)
     if path is not None:
         return path
     if settings.store.partition(":")[0].lower() == "memory":
-        raise SettingsError(f"a store in memory is gone with its process: there is nothing to {to}")
+        raise SettingsError(f"a store in memory ends with its process: there is nothing to {to}")
     raise SettingsError(
-        f"there is no file to {to}: this store is kept by a server. Copy its AOF or RDB file as the manual of Redis "
-        "describes; docs/stores.md (Upgrade, backup, restore) says what to do before workers start on an older one"
+        f"there is no file to {to}: this store is kept by a server. Copy its AOF or RDB file, as the Redis "
+        "manual describes; see docs/stores.md (Upgrade, backup, restore) before workers start on an older one"
     )
 
 

@@ -1,4 +1,4 @@
-"""Batches as a person names them on the command line."""
+"""Batch ids given on the command line."""
 
 from __future__ import annotations
 

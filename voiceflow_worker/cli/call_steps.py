@@ -1,4 +1,4 @@
-"""The steps of one call, for a person who watches it: what has happened by now, read off the call."""
+"""The steps of one call so far, for `doctor --call`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`voiceflow calls`: look at calls one by one, take them back, say what became of them."""
+"""`voiceflow calls`: list, show, cancel, resolve and redial single calls."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from voiceflow_worker.cli.opening import opened_queue, settings_from
 from voiceflow_worker.cli.options import BatchOption, Flag, JsonOption, LimitOption, QueueOptions
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.registering import add_command
-from voiceflow_worker.core.overview.story import ending, one_line, story
 from voiceflow_worker.errors import InvalidInputError, JobError
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.records.call_json import call_as_json
@@ -51,7 +50,7 @@ JobId = Annotated[str, Parameter(name="ID", help="The id of the job.")]
 
 def calls_group() -> App:
     """`calls` with its commands."""
-    group = App(name="calls", help="Look at calls one by one, take them back, say what became of them.")
+    group = App(name="calls", help="List, show, cancel, resolve and redial single calls.")
     add_command(group, list_calls, name="list", examples=LIST_EXAMPLES)
     add_command(group, show, examples=SHOW_EXAMPLES)
     add_command(group, cancel, examples=CANCEL_EXAMPLES, usage="[OPTIONS] (ID... | --batch ID)")
@@ -102,9 +101,10 @@ async def show(
     json: JsonOption = False,
     where: QueueOptions | None = None,
 ) -> ExitCode:
-    """Tell the whole story of one call: every POST, what came of it, what 8x8 told of it, and why it stands there."""
+    """Show the whole history of one call: every POST with its result, events of 8x8, and the reason for its state."""
     from voiceflow_worker.core.events.progress import CallProgress
     from voiceflow_worker.core.overview.progress_text import progress_as_json
+    from voiceflow_worker.core.overview.story import story
 
     output = Output(as_json=json)
     async with opened_queue(settings_from(where)) as calls:
@@ -122,16 +122,16 @@ async def cancel(
     *ids: JobIds,
     batch: Annotated[
         str | None,
-        Parameter(name="--batch", metavar="ID", help="A whole batch, for good: what comes to it later ends too."),
+        Parameter(name="--batch", metavar="ID", help="A whole batch, for good: later calls are cancelled too."),
     ] = None,
     reason: str | None = None,
     json: JsonOption = False,
     where: QueueOptions | None = None,
 ) -> ExitCode:
-    """Take calls back that have not been sent. One that may have left cannot be taken back; the exit code is then 1.
+    """Cancel calls that have not been sent. A call that may have been sent cannot be cancelled: exit code 1.
 
     Args:
-        reason: Why, for those who look at the call.
+        reason: The reason, shown with the call.
     """
     if bool(ids) == (batch is not None):
         raise InvalidInputError("say what to cancel: either the ids of jobs, or --batch")
@@ -159,16 +159,17 @@ async def resolve(
     json: JsonOption = False,
     where: QueueOptions | None = None,
 ) -> ExitCode:
-    """Say whether a call in doubt was placed.
+    """Resolve a call in doubt: say whether it was placed.
 
-    "Placed" ends it as accepted; a late summary still settles it. "Not placed" puts it back in the queue, so it may be
-    said only once 8x8 can no longer place the call: whoever asks earlier is told when. The time is that of 8x8's own
+    "Placed" ends it as accepted; a late summary still settles it. "Not placed" puts it back in the queue, so it is
+    refused until 8x8 can no longer place the call; the message says when. The time is that of 8x8's own
     clock when an API key and a sub-account are set, else the store's.
 
     Args:
         note: How you know; it is kept with the call.
     """
     from voiceflow_worker.cli.voice import time_at_8x8
+    from voiceflow_worker.core.overview.story import one_line
 
     settings = settings_from(where)
     witnessed = None if placed else await time_at_8x8(settings)
@@ -192,7 +193,7 @@ async def redial(
 
     Args:
         note: Why; it is kept with the call.
-        force: Also where the person was reached, or was certainly called.
+        force: Redial even if the person was reached, or was certainly called.
     """
     if not ids:
         raise InvalidInputError("say what to redial: the ids of jobs")
@@ -201,7 +202,9 @@ async def redial(
 
 
 async def _each(output: Output, ids: Sequence[str], change: Callable[[str], Awaitable[Job]]) -> ExitCode:
-    """Do one thing to each job; one that cannot is told, and does not keep the others from it."""
+    """Change each job. A refusal is printed, and the other jobs are changed all the same."""
+    from voiceflow_worker.core.overview.story import one_line
+
     code = ExitCode.DONE
     for job_id in ids:
         try:
@@ -243,6 +246,8 @@ async def _found(
 
 
 def _tell_table(output: Output, jobs: Sequence[Job]) -> None:
+    from voiceflow_worker.core.overview.story import ending
+
     if not jobs:
         output.say("no calls")
         return

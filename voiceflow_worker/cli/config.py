@@ -1,4 +1,4 @@
-"""`voiceflow config show`: every setting, and where it came from."""
+"""`voiceflow config show`: every setting and its origin."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def config_group() -> App:
     """`config` with its commands."""
     from cyclopts import App
 
-    group = App(name="config", help="Look at the settings.")
+    group = App(name="config", help="Show the settings.")
     add_command(group, show, examples=EXAMPLES)
     return group
 
@@ -39,5 +39,5 @@ def show(*, json: JsonOption = False) -> ExitCode:
         output.table(("setting", "value", "from"), [(each.variable, each.value, each.place) for each in settings])
     for unknown in unknown_variables():
         hint = f"; did you mean {unknown.suggestion}?" if unknown.suggestion else ""
-        output.note(f"{unknown.name} ({unknown.place}) is no setting of this version{hint}")
+        output.note(f"{unknown.name} ({unknown.place}) is not a setting of this version{hint}")
     return ExitCode.DONE

@@ -1,4 +1,4 @@
-"""Asks people whether they mean it, before something is taken away at 8x8."""
+"""A confirmation prompt for commands that delete something at 8x8."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workers in processes of their own: one worker keeps one processor busy, and a queue may need more."""
+"""Worker processes of `voiceflow worker --processes N`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from voiceflow_worker.cli.output import Output
 
 
 class Crew:
-    """Processes that each run a worker on the same queue. `lost` tells those that died: none should.
+    """Worker processes of one queue. `lost` describes those that failed.
 
     `out_of_reach`: one of them could not use its store, or reach 8x8.
     """
@@ -30,21 +30,21 @@ class Crew:
         self.stopping = False
 
     def stop(self) -> None:
-        """Tell every process to stop; told a second time, they stop at once."""
+        """Ask every process to stop; a second time, to stop at once."""
         self.stopping = True
         for process in self._processes:
             if process.returncode is None:
                 process.send_signal(signal.SIGTERM)
 
     async def ended(self) -> None:
-        """Return when every process has ended. When one dies, it is told, and the others go on."""
+        """Wait until every process has ended. The failure of one is reported, and the others go on."""
         async with anyio.create_task_group() as group:
             for process in self._processes:
                 group.start_soon(self._see_off, process)
 
     async def _see_off(self, process: Process) -> None:
         code = await process.wait()
-        # One that is told to stop while it still starts ends by the signal itself: it has begun nothing.
+        # A process that is still starting ends by the signal itself; it has sent nothing.
         if code == 0 or (self.stopping and code == -signal.SIGTERM):
             return
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
@@ -57,7 +57,7 @@ class Crew:
 async def crew(count: int, *, options: Mapping[str, object], drain: bool) -> AsyncGenerator[Crew]:
     """Start `count` workers with these options, the store and queue among them, each in a process of its own.
 
-    However the block ends, they are told to stop and waited for. Should this process be killed, they notice and stop.
+    When the block ends they are stopped and awaited. If this process is killed, they stop by themselves.
     """
     # The child finds the library where this process found it, and nothing else in the working directory.
     safe = [] if {"", str(Path.cwd())} & set(sys.path) else ["-P"]
@@ -67,7 +67,7 @@ async def crew(count: int, *, options: Mapping[str, object], drain: bool) -> Asy
     group = Crew(processes)
     try:
         for _ in range(count):
-            # A session of its own: Ctrl-C at a terminal reaches this process alone, which tells each child once.
+            # A session of its own: Ctrl-C at a terminal reaches this process alone, which signals each child once.
             process = await anyio.open_process(
                 command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=None, start_new_session=True
             )

@@ -1,4 +1,4 @@
-"""One process of a crew: its order is the first line on stdin, and the end of stdin says that its leader is gone."""
+"""One worker process; it reads its options from the first line of stdin and stops at the end of stdin."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def main() -> int:
     try:
         anyio.run(_work, sys.stdin.buffer.readline().decode())
     except BaseException as error:
-        told = explained(error)
-        if told is None:
+        known = explained(error)
+        if known is None:
             raise
         print(
-            f"voiceflow: process {os.getpid()}: {printable(without_secrets_in(in_commands(told[1])))}", file=sys.stderr
+            f"voiceflow: process {os.getpid()}: {printable(without_secrets_in(in_commands(known[1])))}", file=sys.stderr
         )
-        return told[0]
+        return known[0]
     return 0
 
 

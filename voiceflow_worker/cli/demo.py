@@ -1,4 +1,4 @@
-"""`voiceflow demo`: the whole product on this machine, with nobody called."""
+"""`voiceflow demo`: the whole product on this machine, without an account."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ DemoQueue = Annotated[
 
 
 async def demo(*, json: JsonOption = False, store: DemoStore = None, queue: DemoQueue = None) -> ExitCode:
-    """Show all of it: a sandbox, the webhook receiver and a worker in one process send an example campaign.
+    """Send an example campaign with a sandbox, the webhook receiver and a worker in one process.
 
-    Some of its rows are bad on purpose. Needs no account, calls nobody, and leaves nothing behind unless a --store is
-    given. Uses no setting of yours. Takes about ten seconds.
+    Some of its rows are bad on purpose. Needs no account, calls nobody, and ignores your settings. Nothing is stored
+    without --store. Takes about ten seconds.
     """
     from anyio import CancelScope
 
@@ -114,7 +114,7 @@ async def _show(output: Output, calls: CallQueue) -> _Shown:
 
 
 async def _eight_by_eight(stack: AsyncExitStack, output: Output, store: Store) -> tuple[Sandbox, str]:
-    """A sandbox, and a receiver for what it tells; both listen on free ports of this machine."""
+    """A sandbox and a receiver of its events, on free ports of this machine."""
     from voiceflow_worker.asgi.server import serving
     from voiceflow_worker.core.overview.heartbeat import Heartbeats
     from voiceflow_worker.core.settling.settle import Settler
@@ -178,7 +178,7 @@ def _tell(output: Output, shown: _Shown, *, kept_in: str | None) -> None:
     kept = kept_in if kept_in is not None and not kept_in.startswith("memory:") else KEPT_IN
     steps = (
         (f"voiceflow demo --store {kept}", "the same, kept"),
-        (f"voiceflow calls list --store {kept}", "what was kept; `calls show ID` tells a call's story"),
+        (f"voiceflow calls list --store {kept}", "the calls; `calls show ID` shows one"),
         ("voiceflow check FILE", "look at a campaign of your own: sends nothing"),
         ("voiceflow sandbox", "the stand-in for 8x8, to try worker and serve against"),
         ("voiceflow --help", "everything else"),

@@ -1,4 +1,4 @@
-"""The example campaign that `demo` sends: in an installed wheel beside this module, in a checkout under examples/."""
+"""The example campaign of `demo`: inside an installed wheel, or under examples/ in a checkout."""
 
 from __future__ import annotations
 

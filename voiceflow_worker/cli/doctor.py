@@ -1,4 +1,4 @@
-"""`voiceflow doctor`: whether everything that the promise depends on is in order."""
+"""`voiceflow doctor`: checks of everything that calls depend on."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ async def doctor(
     store: StoreOption = None,
     queue: QueueOption = None,
 ) -> ExitCode:
-    """Look at everything that calls depend on: settings, store, clock, credentials, numbers, webhook, workers, doubts.
+    """Check everything that calls depend on: settings, store, clock, credentials, numbers, webhook, workers, doubts.
 
     Each line is ok, a warning or a failure, and says what to do. Exit 1 when there is a failure; warnings exit 0.
     Without --call nobody is called, and nothing is changed, here or at 8x8.
 
     Args:
-        call: Then phone this number, your own, through all of it, and tell each step as it happens. Exit 0 when the
-            phone was answered. The number has a plus and its country code.
-        without_outcome: With --call: call also while no receiver listens. Nobody hears how the call ends, so exit 1.
+        call: Then call this number, your own, and print each step as it happens. Exit 0 if the call was answered.
+            Write the number with a plus and its country code.
+        without_outcome: With --call: call even if no receiver is running. The outcome stays unknown: exit code 1.
     """
     from voiceflow_worker.cli.checks.all_checks import examine
     from voiceflow_worker.cli.checks.diagnosis import Level
@@ -93,13 +93,13 @@ async def _call(
         output.document(step.as_json())
         if not output.as_json:
             output.say(step.as_line())
-            sys.stdout.flush()  # also into a pipe, each step is told when it happens
+            sys.stdout.flush()  # into a pipe too, each step is printed when it happens
 
     now = datetime.now(UTC)
     if stopping:
-        tell(failed("not called", now, f"mend these first: {', '.join(stopping)}"))
+        tell(failed("not called", now, f"correct these first: {', '.join(stopping)}"))
         return ExitCode.UNDONE
-    tell(Step(name="checked", at=now, message=f"{count_of(checks, 'check')}, and nothing keeps a call from leaving"))
+    tell(Step(name="checked", at=now, message=f"{count_of(checks, 'check')}, and calls can be sent"))
     reached = await call_own_phone(load(), number, tell=tell, without_outcome=without_outcome)
     return ExitCode.DONE if reached else ExitCode.UNDONE
 

@@ -1,4 +1,4 @@
-"""How far a drain is while it runs, and what it leaves: for people, and as JSON."""
+"""Progress and result of a drain, as text and as JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a command's end means to the shell, and the one place where errors become exit codes and sentences."""
+"""Exit codes and error messages of the command line."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class ExitCode(IntEnum):
     OUT_OF_REACH = 3
     """The store or 8x8 cannot be reached or used."""
     INTERRUPTED = 130
-    """Ctrl-C where there is nothing to end in order: what shells say of a command that SIGINT ended (128 + 2)."""
+    """Ctrl-C: the exit code of a command that SIGINT ended (128 + 2)."""
 
 
 def explained(error: BaseException) -> tuple[ExitCode, str] | None:
-    """The exit code of an error that a user may meet, and what to tell; None for one that is a bug of ours.
+    """The exit code and the message of an expected error; None for an unexpected one.
 
-    Task groups wrap what went wrong in them: the worst error of a group that holds only such errors speaks for all.
+    Of a group of expected errors, the one with the highest exit code is reported.
     """
     found = [_explained(leaf) for leaf in _leaves(error)]
     known = [each for each in found if each is not None]
@@ -51,8 +51,8 @@ def explained(error: BaseException) -> tuple[ExitCode, str] | None:
 def _explained(error: BaseException) -> tuple[ExitCode, str] | None:
     match error:
         case CampaignFileError():
-            untold = [f"  {finding}" for finding in error.findings if finding.message not in str(error)]
-            return ExitCode.BAD_INPUT, "\n".join([str(error), *untold])
+            remaining = [f"  {finding}" for finding in error.findings if finding.message not in str(error)]
+            return ExitCode.BAD_INPUT, "\n".join([str(error), *remaining])
         case UnknownBackendError() | InvalidInputError():
             return ExitCode.BAD_INPUT, str(error)
         case JobError():

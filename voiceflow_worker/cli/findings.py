@@ -1,4 +1,4 @@
-"""Findings for people: where, what, and what 8x8 would answer."""
+"""Tables of findings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def tell_findings(output: Output, findings: Iterable[Finding], *, title: str | N
     found = list(findings)
     if not found:
         return
-    # A column that says the same everywhere, or nothing, tells nothing.
+    # Columns without information are left out.
     all_errors = {each.severity for each in found} == {Severity.ERROR}
     columns: dict[str, list[object]] = {
         "#row": [each.row for each in found],
@@ -23,8 +23,8 @@ def tell_findings(output: Output, findings: Iterable[Finding], *, title: str | N
         "what is wrong": [each.message for each in found],
         "#code": [each.code for each in found],
     }
-    told = {name: cells for name, cells in columns.items() if any(cell is not None for cell in cells)}
-    output.table(list(told), list(zip(*told.values(), strict=True)), title=title)
+    shown = {name: cells for name, cells in columns.items() if any(cell is not None for cell in cells)}
+    output.table(list(shown), list(zip(*shown.values(), strict=True)), title=title)
 
 
 def in_words(*, errors: int, warnings: int) -> str:

@@ -1,4 +1,4 @@
-"""Python's garbage collector, set for a process that does one thing for long."""
+"""Settings of Python's garbage collector for long-running processes."""
 
 from __future__ import annotations
 

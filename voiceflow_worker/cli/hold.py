@@ -1,4 +1,4 @@
-"""`voiceflow hold` and `voiceflow resume`: stop sending a queue or a batch, and go on."""
+"""`voiceflow hold` and `voiceflow resume`: pause and resume a queue or a batch."""
 
 from __future__ import annotations
 
@@ -29,9 +29,7 @@ async def hold(
     *,
     batch: BatchOption = None,
     reason: str = "held by a person",
-    for_: Annotated[
-        DurationOption, Parameter(name="--for", help="Open by itself after this, such as 10m or 2h.")
-    ] = None,
+    for_: Annotated[DurationOption, Parameter(name="--for", help="Resume after this time, such as 10m or 2h.")] = None,
     json: JsonOption = False,
     where: QueueOptions | None = None,
 ) -> ExitCode:
@@ -40,11 +38,11 @@ async def hold(
     A hold that already stands for longer is not shortened.
 
     Args:
-        reason: Why, for those who look at the status.
+        reason: The reason, shown in the status.
     """
     output = Output(as_json=json)
     if for_ is not None and for_ <= timedelta():
-        raise InvalidInputError("--for 0 would hold nothing: give a duration such as 10m, or leave it out")
+        raise InvalidInputError("--for 0 holds nothing: give a duration such as 10m, or leave it out")
     async with opened_queue(settings_from(where)) as calls:
         unknown = await why_unknown(calls, batch)
         if unknown is not None:

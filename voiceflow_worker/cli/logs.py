@@ -1,4 +1,4 @@
-"""Logs on stderr, for people or for machines: LOG_FORMAT and LOG_LEVEL say how."""
+"""Logs on stderr, as text or as JSON lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`--notify URL`: beside a worker or a receiver, outcomes are told to the user's own system."""
+"""`--notify URL`: notifications of outcomes to an address of the user, beside a worker or a receiver."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
 
 HOOK = "notify"
-"""The name under which the store remembers what was told."""
+"""The name of the hook in the store."""
 LAST_WAIT = timedelta(seconds=30)
 
 NotifyOption = Annotated[
@@ -32,7 +32,7 @@ NotifyOption = Annotated[
     Parameter(
         name="--notify",
         metavar="URL",
-        help="Tell this address, your own, what becomes of calls: POSTs signed with VOICEFLOW_NOTIFY_SECRET. "
+        help="Send outcomes of calls to this address of yours, as POSTs signed with VOICEFLOW_NOTIFY_SECRET. "
         "[VOICEFLOW_NOTIFY_URL]",
     ),
 ]
@@ -47,7 +47,7 @@ def notifier_of(settings: Settings) -> OutcomeWebhook | None:
 
     if settings.notify_secret is None:
         raise SettingsError(
-            "notifications are signed, and there is no secret for it: set VOICEFLOW_NOTIFY_SECRET, or "
+            "the secret for signing notifications is missing: set VOICEFLOW_NOTIFY_SECRET, or "
             f"VOICEFLOW_NOTIFY_SECRET_FILE to a file that holds it; make one: {MAKE_ONE}"
         )
     return OutcomeWebhook(
@@ -61,7 +61,7 @@ def notifier_of(settings: Settings) -> OutcomeWebhook | None:
 async def notifying(
     notifier: OutcomeWebhook | None, settings: Settings, store: Store, *, queue: str | None
 ) -> AsyncGenerator[OutcomeHooks | None]:
-    """While the block lasts, tell the notifier what becomes of the calls of a queue, or with None of all queues."""
+    """Send outcomes of a queue, or with None of all queues, to the notifier while the block lasts."""
     if notifier is None:
         yield None
         return
@@ -72,7 +72,7 @@ async def notifying(
     async with notifier, anyio.create_task_group() as group:
         group.start_soon(hooks.run)
         host = urlsplit(settings.notify_url or "").hostname
-        Output().note(f"{host} is told what becomes of {'all calls' if queue is None else f'the calls of {queue}'}")
+        Output().note(f"outcomes of {'all queues' if queue is None else f'queue {queue}'} are sent to {host}")
         try:
             yield hooks
         finally:
@@ -80,7 +80,7 @@ async def notifying(
 
 
 async def tell_the_rest(hooks: OutcomeHooks | None, output: Output) -> None:
-    """Wait until what has happened by now was told, for half a minute at most, or until a signal."""
+    """Wait until outcomes so far are delivered, for half a minute at most, or until a signal."""
     if hooks is None:
         return
     scope = anyio.CancelScope()
@@ -89,13 +89,11 @@ async def tell_the_rest(hooks: OutcomeHooks | None, output: Output) -> None:
             await hooks.caught_up()
     waiting = hooks.counts[HOOK].waiting
     if waiting:
-        output.note(
-            f"notifications not taken yet: {waiting}; they are kept, and sent by the next worker or serve with --notify"
-        )
+        output.note(f"notifications not delivered yet: {waiting}; the next worker or serve with --notify sends them")
 
 
 class HookMetrics:
-    """What hooks were told by this process, as metrics for Prometheus."""
+    """Prometheus metrics of the hooks of this process."""
 
     def __init__(self, hooks: OutcomeHooks) -> None:
         self._hooks = hooks
@@ -104,19 +102,19 @@ class HookMetrics:
         """The metrics as they stand."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-        told = CounterMetricFamily("voiceflow_hook_told", "Outcomes that a hook has taken.", labels=["hook"])
-        failures = CounterMetricFamily("voiceflow_hook_failures", "Tries that failed.", labels=["hook"])
+        delivered = CounterMetricFamily("voiceflow_hook_told", "Outcomes delivered to a hook.", labels=["hook"])
+        failures = CounterMetricFamily("voiceflow_hook_failures", "Failed deliveries.", labels=["hook"])
         parked = CounterMetricFamily("voiceflow_hook_parked", "Outcomes given up after days.", labels=["hook"])
         behind = CounterMetricFamily(
-            "voiceflow_hook_behind", "Times that outcomes were forgotten before they were told.", labels=["hook"]
+            "voiceflow_hook_behind", "Times that outcomes were deleted before they were delivered.", labels=["hook"]
         )
-        waiting = GaugeMetricFamily("voiceflow_hook_waiting", "Outcomes that are to be told.", labels=["hook"])
-        stopped = GaugeMetricFamily("voiceflow_hook_stopped", "1: the hook wants no more.", labels=["hook"])
+        waiting = GaugeMetricFamily("voiceflow_hook_waiting", "Outcomes waiting for delivery.", labels=["hook"])
+        stopped = GaugeMetricFamily("voiceflow_hook_stopped", "1 if the hook has stopped.", labels=["hook"])
         for name, counts in self._hooks.counts.items():
-            told.add_metric([name], counts.told)
+            delivered.add_metric([name], counts.told)
             failures.add_metric([name], counts.failures)
             parked.add_metric([name], counts.parked)
             behind.add_metric([name], counts.behind)
             waiting.add_metric([name], counts.waiting)
             stopped.add_metric([name], int(counts.is_stopped))
-        yield from (told, failures, parked, behind, waiting, stopped)
+        yield from (delivered, failures, parked, behind, waiting, stopped)

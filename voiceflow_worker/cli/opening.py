@@ -1,4 +1,4 @@
-"""Settings from options, and the queue that they name, opened."""
+"""Settings and queues from the options of a command."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from voiceflow_worker.errors import StoreCorruptError, StoreUnavailableError
+from voiceflow_worker.errors import Remedy, StoreCorruptError, StoreUnavailableError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
 
 _LEAST_PATIENCE = timedelta(seconds=1)
-"""Two processes that write take turns: so long is nobody's lock."""
+"""Longer than any lock of a working process."""
 
 
 def settings_from(where: QueueOptions | WholeStoreOptions | None = None, /, **options: object) -> Settings:
@@ -42,10 +42,9 @@ async def opened_queue(
 ) -> AsyncGenerator[CallQueue]:
     """The queue of these settings, in its opened store. Raises StoreError.
 
-    Only with `makes` is a store's file made that is not there: whoever looks at a queue, or orders something about it,
-    means one that exists, and a slip of the pen must not look like an empty queue. A store that is locked or not there
-    yet is waited for, as the settings say; with `makes` also one that can be read and not written. `patience` is how
-    long another process may keep a file locked after that, before an operation fails.
+    A missing store file is created only with `makes`: a mistyped name must not look like an empty queue. A locked or
+    missing store is awaited as long as the settings say; with `makes` also one that is read-only. `patience` is how
+    long another process may then keep the file locked before an operation fails.
     """
     from voiceflow_worker.backends.sqlite.file.address import file_of
     from voiceflow_worker.backends.waiting import opened_in_time
@@ -55,7 +54,7 @@ async def opened_queue(
     wait = store_wait(settings)
     if not makes:
         await _found(settings, wait)
-        # Whatever it orders is one step, so that one waits for a lock as its opening would.
+        # A change is one step, so it may wait for a lock as long as opening may.
         patience = patience or max(settings.wait_for_store, _LEAST_PATIENCE)
     options: dict[str, Any] = {}
     if patience is not None and file_of(settings.store) is not None:
@@ -68,7 +67,7 @@ async def opened_queue(
 
 
 def store_wait(settings: Settings) -> StoreWait:
-    """The patience with a store that these settings ask for, from now on; it tells people what is waited for."""
+    """The wait for a store that the settings ask for; it reports what it waits for."""
     from voiceflow_worker.backends.waiting import StoreWait
     from voiceflow_worker.cli.output import Output
 
@@ -76,7 +75,7 @@ def store_wait(settings: Settings) -> StoreWait:
 
 
 async def _found(settings: Settings, wait: StoreWait) -> None:
-    """Wait for a store's file where somebody asked for that; else a name that is not there is taken for a slip."""
+    """Wait for the store's file if the user asked for that; otherwise a missing file is an error."""
     from anyio import sleep
 
     from voiceflow_worker.backends.waiting import PAUSE
@@ -98,7 +97,7 @@ def require_store(settings: Settings) -> None:
     from voiceflow_worker.backends.sqlite.file.nearby import stores_near
 
     path = file_of(settings.store)
-    if path is None or not path.parent.is_dir():  # opening tells of a folder that is missing
+    if path is None or not path.parent.is_dir():  # opening the store reports a missing folder
         return
     if path.exists():
         _require_content(path)
@@ -108,14 +107,14 @@ def require_store(settings: Settings) -> None:
     near = stores_near(path)
     others = f" Near it: {', '.join(map(str, near))}." if near else ""
     raise StoreUnavailableError(
-        f"there is no store {path}{named}, and this command makes none.{others} Name the store with --store or "
-        "VOICEFLOW_STORE; `voiceflow enqueue` makes a new one"
+        f"there is no store {path}{named}, and this command does not create one.{others} Name the store with --store "
+        "or VOICEFLOW_STORE; `voiceflow enqueue` creates one"
     )
 
 
 def _require_content(path: Path) -> None:
     if path.is_file() and path.stat().st_size == 0:
         raise StoreCorruptError(
-            f"{path} is empty: it holds no store. If it was one, put a backup in its place: voiceflow restore FILE; "
-            "else `voiceflow enqueue` makes a store of it"
+            f"{path} is empty: it does not hold a store. If it was one, "
+            f"{Remedy.RESTORE}; otherwise `voiceflow enqueue` creates a store in it"
         )

@@ -1,4 +1,4 @@
-"""Options that several commands share, and how durations and times are read from them."""
+"""Options that several commands share, and their converters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a command speaks: JSON on stdout for scripts; text for people there too, or on stderr beside JSON."""
+"""Output of commands: JSON documents, text, notes and tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`voiceflow doctor --call`: one's own phone, called through queue, worker, 8x8, receiver and summary."""
+"""`voiceflow doctor --call`: a test call to the user's own phone."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def number_to_call(text: str) -> str:
 
 
 async def call_own_phone(settings: Settings, number: str, *, tell: Tell, without_outcome: bool) -> bool:
-    """Call `number` once, and tell each step as it happens; gives whether the person was reached.
+    """Call `number` once, and report each step as it happens; returns whether the call was answered.
 
     The first SIGINT or SIGTERM takes the call back, unless it has left; the second does not wait for a POST in flight.
     Raises StoreError, VoiceError, SettingsError.
@@ -104,7 +104,7 @@ async def _obstacle(
     now = calls.store.clock.now()
     if settings.source is None:
         remedy = "set VOICEFLOW_SOURCE to a number that `voiceflow account numbers` lists"
-        return failed("not called", now, "there is no number to call from", remedy=remedy)
+        return failed("not called", now, "the source number is not set", remedy=remedy)
     gate = _hold(gates, batch=batch, at=now)
     if gate is not None:
         return _held(gate, at=now)
@@ -112,7 +112,7 @@ async def _obstacle(
         return failed(
             "not called",
             now,
-            f"no receiver listens for {calls.store.url}, so nobody would hear how the call ends",
+            f"no receiver listens for {calls.store.url}, so the outcome of the call would be lost",
             remedy="run `voiceflow serve --register https://…` with this store in another terminal, then this again; "
             "or call with --without-outcome",
         )
@@ -158,7 +158,7 @@ async def _enqueued(
     profile = settings.voice_profile or await _voice(voice)
     if profile is None:
         remedy = "ask 8x8 for a voice, or set VOICEFLOW_VOICE_PROFILE"
-        tell(failed("not called", now, "the sub-account has no voice to speak with", remedy=remedy))
+        tell(failed("not called", now, "the sub-account does not have a voice", remedy=remedy))
         return None
     try:
         flow = CallFlow.call(number, source=normalise(settings.source or ""))
@@ -177,7 +177,7 @@ async def _voice(voice: VoiceClient) -> str | None:
 
 
 class _Watch:
-    """One call while its worker runs: each step is told once."""
+    """A call in progress; each of its steps is reported once."""
 
     def __init__(
         self, calls: CallQueue, worker: Worker, job: Job, *, tell: Tell, stop: anyio.Event, listens: bool
@@ -228,7 +228,7 @@ class _Watch:
             self._tell_once(step)
 
     async def _is_over(self) -> bool:
-        """Whether waiting longer shows nothing; tells why."""
+        """Whether to stop waiting; reports why."""
         now, passed = self._clock.now(), self._clock.monotonic()
         match self._job.state:
             case JobState.QUEUED:
@@ -252,8 +252,8 @@ class _Watch:
         """Whether no summary is to be waited for."""
         show = f"`voiceflow calls show {self._job.id}`"
         if not self._listens:
-            message = "nothing is listened to: only the phone tells whether it rang"
-            self._tell_once(self._warning("no outcome", message, remedy=f"with a receiver, {show} tells it"))
+            message = "no receiver listens, so the outcome is unknown"
+            self._tell_once(self._warning("no outcome", message, remedy=f"with a receiver, {show} shows it"))
             return True
         if passed - (self._taken or passed) > SUMMARY_WITHIN.total_seconds():
             within = write_duration(SUMMARY_WITHIN)
@@ -271,14 +271,14 @@ class _Watch:
         return False
 
     async def _take_back(self) -> None:
-        """Cancel the call if it has not left, and tell how it was left."""
+        """Cancel the call if it was not sent yet, and report its last state."""
         self._job = await self._calls.get(self._job.id)
         if self._job.state in _NOT_LEFT:
             with suppress(TooLateError):
                 await self._calls.cancel(self._job.id, reason="`voiceflow doctor --call` ended before it left")
         await self._look()
         if self._stop.is_set() and not self._job.state.is_final:
-            remedy = f"`voiceflow calls show {self._job.id}` tells how it ends"
+            remedy = f"`voiceflow calls show {self._job.id}` shows how it ends"
             message = f"it is too late to take it back: it is {self._job.state.value}, and the phone may ring"
             self._tell_once(self._warning("stopped", message, remedy=remedy))
 

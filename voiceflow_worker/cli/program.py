@@ -1,4 +1,4 @@
-"""The program: every command under its name, and how a run of it ends."""
+"""The program: registration of all commands, and the handling of errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command and give its exit code. What a user may meet is told in a sentence, never as a traceback."""
+    """Run one command and give its exit code. Expected errors are printed as a sentence, without a traceback."""
     from cyclopts import CycloptsError
 
     for stream in (sys.stdout, sys.stderr):
@@ -36,10 +36,10 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.UNDONE
     except BaseException as error:
-        told = explained(error)
-        if told is None:
+        known = explained(error)
+        if known is None:
             raise
-        code, message = told
+        code, message = known
         if message:
             _tell(message)
         return code

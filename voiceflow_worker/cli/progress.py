@@ -1,4 +1,4 @@
-"""How far something is: a bar on a terminal, a plain line every few seconds elsewhere; always on stderr."""
+"""Progress meters on stderr: a bar on a terminal, otherwise a line every few seconds."""
 
 from __future__ import annotations
 

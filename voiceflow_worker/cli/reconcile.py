@@ -39,17 +39,17 @@ async def reconcile(
     json: JsonOption = False,
     where: QueueOptions | None = None,
 ) -> ExitCode:
-    """Look for calls in doubt, and for calls whose summary is overdue, in the log that 8x8 keeps.
+    """Look for calls in doubt, and for calls with an overdue summary, in the call log of 8x8.
 
-    A call that is found there, beyond confusion, was placed, and ends as the log says. What is not found stays in
-    doubt: rows come late. Takes seconds to minutes. Needs VOICEFLOW_API_KEY and VOICEFLOW_SUB_ACCOUNT.
+    A call that is found without ambiguity was placed, and gets the outcome in the log. Others stay in doubt, because
+    rows come late. Takes seconds to minutes. Needs VOICEFLOW_API_KEY and VOICEFLOW_SUB_ACCOUNT.
 
-    With --prices it reads what calls cost that have ended without a price, and changes nothing else of them.
+    With --prices it reads the missing prices of ended calls, and changes nothing else.
 
     Args:
         prices: Read prices instead, for `report` and `calls show`.
         batch: With --prices: only calls of this batch.
-        since: With --prices: only calls that were sent within so long, such as 2h.
+        since: With --prices: only calls sent within this time, such as 2h.
     """
     from voiceflow_worker.cli.voice import voice_client
     from voiceflow_worker.core.settling.reconcile import Reconciler
@@ -58,7 +58,7 @@ async def reconcile(
     output = Output(as_json=json)
     if not prices and (batch is not None or since is not None):
         raise InvalidInputError("--batch and --since go with --prices: doubts are looked for in the whole queue")
-    client = voice_client(settings)  # what is missing is told before anything is opened
+    client = voice_client(settings)  # reports missing settings before anything is opened
     async with opened_queue(settings) as calls, client as voice:
         if prices:
             return await _read_prices(output, calls, voice, settings, batch=batch, since=since)
@@ -84,7 +84,7 @@ async def _read_prices(
     cost = ", ".join(f"{price} {currency}" for currency, price in sorted(found.cost.items())) or "nothing"
     output.say(f"read the prices of {found.priced} of {count_of(found.looked_at, 'call')}: {cost}")
     if found.open:
-        output.say("the log of 8x8 does not tell the others yet; rows come late, try again later")
+        output.say("the log of 8x8 does not have the others yet: try again later")
     return ExitCode.DONE
 
 
@@ -100,7 +100,7 @@ async def _tell(output: Output, calls: CallQueue, found: Reconciled, settings: S
     from voiceflow_worker.model.jobs.job import JobState
 
     if not found.looked_at:
-        output.say("no call is in doubt, and no summary is overdue: there is nothing to look for")
+        output.say("no call is in doubt, and no summary is overdue: nothing to look for")
         return
     output.say(
         f"looked for {count_of(found.looked_at, 'call')}: placed {found.placed}, not placed {found.not_placed}, "
@@ -116,4 +116,4 @@ async def _tell(output: Output, calls: CallQueue, found: Reconciled, settings: S
         output.say("and more: see `voiceflow calls list --state in_doubt`")
     settle = "" if settings.export_missing_means == "not_placed" else " A missing row proves nothing by itself."
     output.say(f"Try again later: rows come late.{settle}")
-    output.say("A person who knows better may say so: `voiceflow calls resolve ID --placed|--not-placed --note TEXT`")
+    output.say("To resolve a call by hand: `voiceflow calls resolve ID --placed|--not-placed --note TEXT`")

@@ -1,4 +1,4 @@
-"""Putting a command into the program, with its docstring as its help."""
+"""Registration of commands, with their help from docstrings."""
 
 from __future__ import annotations
 

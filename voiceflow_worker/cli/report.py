@@ -1,4 +1,4 @@
-"""`voiceflow report`: what became of a batch, or of a whole queue."""
+"""`voiceflow report`: the outcomes of a batch or of a queue."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ async def report(
     json: JsonOption = False,
     where: QueueOptions | None = None,
 ) -> ExitCode:
-    """Tell what became of a batch, or of all calls of the queue: how many ended how, the share that was answered.
+    """Report on a batch, or on all calls of the queue: calls by state and outcome, and the answer rate.
 
     Args:
-        batch: Only this batch; `enqueue` tells its id.
-        csv: Write one line for each call to this file.
-        html: Write a page with the numbers and the calls to this file.
+        batch: Only this batch; `enqueue` prints its id.
+        csv: Write a CSV file with one line for each call.
+        html: Write an HTML page with the totals and the calls.
     """
     from voiceflow_worker.campaigns.reports.report import build_report
     from voiceflow_worker.campaigns.reports.report_csv import write_csv_report

@@ -1,4 +1,4 @@
-"""`voiceflow restore`: a backup in the place of a SQLite store."""
+"""`voiceflow restore`: replaces a SQLite store with a backup."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _restored(output: Output, path: Path, file: Path, settings: Settings) -> Res
     from voiceflow_worker.backends.sqlite.backups.restoring import StillAliveError, restore
 
     until = time.monotonic() + settings.wait_for_store.total_seconds()
-    told = False
+    has_noted = False
     while True:
         with meter("restoring") as shown:
             try:
@@ -78,9 +78,9 @@ def _restored(output: Output, path: Path, file: Path, settings: Settings) -> Res
                 left = (error.until - datetime.now(UTC)).total_seconds()
                 if time.monotonic() + left > until:
                     raise
-                if not told:
+                if not has_noted:
                     output.note(f"waiting until {in_words(error.until)}: {error}")
-                told = True
+                has_noted = True
         time.sleep(max(left, 0) + 0.05)
 
 
@@ -114,7 +114,7 @@ def _tell(output: Output, done: Restored) -> None:
             "files again: only calls that are not there already are added"
         )
     if done.moved and taken.unreadable is None:
-        output.say("the old file cannot be read: nobody knows what was sent after the backup")
+        output.say("the old file cannot be read: calls sent after the backup are unknown")
     elif not taken.is_whole:
         output.say(
             f"the old file is damaged; {count_of(taken.unreadable or 0, 'call')} in it could not be read, and may have "

@@ -1,4 +1,4 @@
-"""What `check` and `enqueue` are told about the rows of a file."""
+"""Options of `check` and `enqueue` for the rows of a file."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def campaign_options(given: RowOptions | None, settings: Settings) -> CampaignOp
     rows = given or RowOptions()
     template = None
     if rows.template is not None and rows.say is not None:
-        raise InvalidInputError("--template and --say both tell what is said: give one of them")
+        raise InvalidInputError("--template and --say exclude each other: give one of them")
     if rows.template is not None:
         template = FlowTemplate.load(rows.template)
     elif rows.say is not None:

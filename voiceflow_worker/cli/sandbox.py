@@ -1,4 +1,4 @@
-"""`voiceflow sandbox`: an 8x8 to run against."""
+"""`voiceflow sandbox`: a local stand-in for 8x8."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def sandbox(
 ) -> ExitCode:
     """Run the stand-in for 8x8: it validates and answers like the service, and calls nobody. For development only.
 
-    GET /_sandbox/calls tells whom it would have called; faults and outcomes can be ordered under /_sandbox.
+    GET /_sandbox/calls lists the calls; faults and outcomes can be set under /_sandbox.
 
     Args:
         host: The address to listen on.
@@ -63,10 +63,10 @@ async def sandbox(
         webhook_secret=secret,
         speed=speed,
     )
-    told = anyio.Event()
-    async with signals_to(lambda _: told.set()), stand_in.running(host=host, port=port) as url:
+    stopped = anyio.Event()
+    async with signals_to(lambda _: stopped.set()), stand_in.running(host=host, port=port) as url:
         Output().note(f"voiceflow sandbox is ready on {url}; what rang is on {url}/_sandbox/calls")
-        await told.wait()
+        await stopped.wait()
     return ExitCode.DONE
 
 

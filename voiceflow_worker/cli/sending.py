@@ -1,4 +1,4 @@
-"""A worker as the settings describe it, with its store and its client, opened."""
+"""A worker made from the settings, with its store and its client opened."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ async def serve(
         )
     raise_limit()
     load_what_is_read_later()
-    told = anyio.Event()
+    stopped = anyio.Event()
     # 8x8 hears quickly that the store is away: how long it waits for an answer is not documented.
     async with opened_queue(settings, makes=True, patience=timedelta(seconds=2)) as calls:
         registry = CollectorRegistry()
@@ -92,7 +92,7 @@ async def serve(
             registry=registry,
         )
         async with (
-            signals_to(lambda _: told.set()),
+            signals_to(lambda _: stopped.set()),
             serving(
                 app,
                 host=host,
@@ -113,6 +113,6 @@ async def serve(
                 kinds = [WebhookType.SESSION_SUMMARY, *([WebhookType.CALL_ACTION] if menus else [])]
                 group.start_soon(partial(register_webhook, settings, url, kinds=kinds, tell=output.note))
             group.start_soon(until_unusable, calls.store)
-            await told.wait()
+            await stopped.wait()
             group.cancel_scope.cancel()
     return ExitCode.DONE

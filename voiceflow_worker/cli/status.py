@@ -1,4 +1,4 @@
-"""`voiceflow status`: where a queue stands."""
+"""`voiceflow status`: the state of a queue."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXAMPLES = """Examples:
 
 
 async def status(*, json: JsonOption = False, where: QueueOptions | None = None) -> ExitCode:
-    """Tell where a queue stands: jobs per state, the rate, what is due, holds, doubts."""
+    """Show the state of a queue: jobs per state, the rate, due jobs, holds, doubts."""
     output = Output(as_json=json)
     async with opened_queue(settings_from(where)) as calls:
         found = await calls.status()
@@ -40,7 +40,7 @@ async def status(*, json: JsonOption = False, where: QueueOptions | None = None)
     if submitted and not found.has_receiver:
         output.say(
             f"NO RECEIVER IS RUNNING: {count_of(submitted, 'call')} taken by 8x8 without a summary; `voiceflow serve` "
-            "receives summaries, and tells how calls end"
+            "receives summaries"
         )
     for gate in found.holds:
         output.say(f"{gate_in_words(gate)}{': ' + gate.reason if gate.reason else ''}")

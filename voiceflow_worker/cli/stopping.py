@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM, as something to wait for."""
+"""SIGINT and SIGTERM as events."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def signals_to(heard: Callable[[int], None]) -> AsyncGenerator[None]:
                     count += 1
                     heard(count)
 
-        # Whoever says that it is ready must be able to be stopped from then on.
+        # A process that says it is ready can be stopped from then on.
         listening = anyio.Event()
         group.start_soon(listen)
         await listening.wait()
@@ -36,6 +36,6 @@ async def signals_to(heard: Callable[[int], None]) -> AsyncGenerator[None]:
 
 async def until_told_to_stop() -> None:
     """Return at the first SIGINT or SIGTERM."""
-    told = anyio.Event()
-    async with signals_to(lambda _: told.set()):
-        await told.wait()
+    stopped = anyio.Event()
+    async with signals_to(lambda _: stopped.set()):
+        await stopped.wait()

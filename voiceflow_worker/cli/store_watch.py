@@ -1,4 +1,4 @@
-"""A store that cannot be used any more ends whoever waits on it: waiting does not mend it."""
+"""A watch that ends a receiver whose store has become unusable."""
 
 from __future__ import annotations
 

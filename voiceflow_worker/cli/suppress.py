@@ -1,4 +1,4 @@
-"""`voiceflow suppress`: the numbers that are not called."""
+"""`voiceflow suppress`: the list of numbers that are not called."""
 
 from __future__ import annotations
 

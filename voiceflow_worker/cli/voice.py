@@ -26,7 +26,7 @@ def voice_client(settings: Settings, *, patience: timedelta | None = None) -> Vo
 
 
 async def time_at_8x8(settings: Settings) -> datetime | None:
-    """The time by 8x8's own clock; None when there are no credentials, or no answer soon."""
+    """The time by 8x8's own clock; None without credentials, or without an answer soon."""
     if settings.missing_for_calls():
         return None
     async with voice_client(settings, patience=PATIENCE) as voice:

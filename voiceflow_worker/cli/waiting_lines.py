@@ -1,4 +1,4 @@
-"""Lines of a worker that says why queued calls wait."""
+"""Notes of a running worker about the reasons for which queued calls wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Telling 8x8 where its events are received: `serve --register`."""
+"""Registration of the receiver at 8x8: `serve --register`."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def refuse_out_of_reach(url: str, *, base_url: str | None) -> None:
 
 
 async def register(settings: Settings, url: str, *, kinds: Sequence[WebhookType], tell: Tell) -> None:
-    """Have events of these types sent to `url`, with WEBHOOK_SECRET; tells what that replaced.
+    """Have events of these types sent to `url`, with WEBHOOK_SECRET; reports what that replaced.
 
     While 8x8 cannot be reached it is tried again, until it could be. Raises SettingsError, RequestFailedError.
     """

@@ -1,4 +1,4 @@
-"""`voiceflow worker`: phone people."""
+"""`voiceflow worker`: sends the calls of a queue."""
 
 from __future__ import annotations
 
@@ -43,27 +43,27 @@ async def worker(
     json: JsonOption = False,
     where: QueueOptions | None = None,
 ) -> ExitCode:
-    """Send the calls of a queue, at its rate, until told to stop.
+    """Send the calls of a queue, at its rate, until it is stopped.
 
     The first SIGINT or SIGTERM lets calls in flight finish (VOICEFLOW_SHUTDOWN_GRACE), the second stops at once.
     Needs VOICEFLOW_API_KEY and VOICEFLOW_SUB_ACCOUNT.
 
     Args:
         rate: Calls per second of all workers of the queue together, or unlimited. [VOICEFLOW_RATE, else 10]
-        burst: How many may leave at once after a pause. [VOICEFLOW_BURST, else 1]
-        concurrency: How many POSTs may be in flight, of each process. [VOICEFLOW_CONCURRENCY, else 50]
-        max_active: How many calls of the queue may be open at once. [VOICEFLOW_MAX_ACTIVE, else any number]
+        burst: Calls that may be sent at once after a pause. [VOICEFLOW_BURST, else 1]
+        concurrency: POSTs in flight, for each process. [VOICEFLOW_CONCURRENCY, else 50]
+        max_active: Calls of the queue that may be open at once. [VOICEFLOW_MAX_ACTIVE, else any number]
         drain: End when nothing is due any more; exit 1 if a hold stopped it, or calls are in doubt.
-        processes: How many processes send, each with a worker of its own.
+        processes: Number of worker processes.
         metrics_port: Serve GET /metrics for Prometheus on this port.
-        metrics_host: The address of that port.
+        metrics_host: The address to serve metrics on.
         retry_not_created_5xx: Believe a NOT_CREATED that comes with a 5xx, and send that call again. Only if 8x8 says
             that this is safe for your account. [VOICEFLOW_RETRY_NOT_CREATED_5XX, else no]
     """
     from voiceflow_worker.cli.voice import voice_client
 
     if processes < 1:
-        raise InvalidInputError(f"--processes {processes}: at least one must send")
+        raise InvalidInputError(f"--processes {processes}: give at least 1")
     where = where or QueueOptions()
     options: dict[str, object] = {
         "store": where.store,
@@ -76,10 +76,10 @@ async def worker(
         "retry_not_created_5xx": retry_not_created_5xx or None,
     }
     settings = settings_from(**options, notify_url=notify)
-    voice_client(settings)  # what is missing is told before anything is opened
+    voice_client(settings)  # reports missing settings before anything is opened
     notifier = notifier_of(settings)
     if processes > 1 and settings.store.startswith("memory:"):
-        raise InvalidInputError("memory:// lives in one process: give --processes 1, or another --store")
+        raise InvalidInputError("memory:// is limited to one process: give --processes 1, or another --store")
     output = Output(as_json=json)
     async with (
         opened_queue(settings, makes=True) as calls,

@@ -1,4 +1,4 @@
-"""The receiver as an ASGI app, to be served alone or mounted in another one."""
+"""The receiver as an ASGI app, to be served alone or mounted in another app."""
 
 from __future__ import annotations
 

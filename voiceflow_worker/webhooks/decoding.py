@@ -1,4 +1,4 @@
-"""Reading the JSON of a body."""
+"""JSON decoding of request bodies."""
 
 from __future__ import annotations
 

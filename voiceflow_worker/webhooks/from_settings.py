@@ -1,4 +1,4 @@
-"""The receiver for an ASGI server of one's own choice: a factory that reads the settings.
+"""An app factory for other ASGI servers, configured by the settings.
 
 granian --interface asgi --factory voiceflow_worker.webhooks.from_settings:app
 uvicorn --factory voiceflow_worker.webhooks.from_settings:app --no-proxy-headers

@@ -1,4 +1,4 @@
-"""Who may hand in events: judged by the registered header and by the network, before a byte of the body is read.
+"""Authentication of senders by Authorization header and network, before the body is read.
 
 8x8 signs nothing: the Authorization value that was registered with the webhook, and the addresses it publishes, are all
 the authentication there is (8x8 webhook guides, voice IP addresses).
@@ -19,10 +19,10 @@ Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
 
 
 class RefusalReason(StrEnum):
-    """Why somebody may not come in."""
+    """The reason for refusing a sender."""
 
     NETWORK = "network"
-    SECRET = "secret"  # noqa: S105 - the name of a reason, no secret
+    SECRET = "secret"  # noqa: S105 - the name of a reason
 
 
 class Gatekeeper:
@@ -30,7 +30,7 @@ class Gatekeeper:
 
     `secret` is the whole Authorization value (None: not looked at), `allow` the networks events may come from (empty:
     all), `trusted_proxies` the networks whose X-Forwarded-For is believed (empty: nobody's). Raises SettingsError for
-    an empty secret, which would let in whoever sends an empty header.
+    an empty secret, which would accept an empty header.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What is read from files when it is first used, read at once: later there may be no descriptor left to read it by."""
+"""Data and modules loaded at start, because later no file descriptor may be free."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the receiver counts, for Prometheus, in a registry of its own."""
+"""Prometheus metrics of the receiver."""
 
 from __future__ import annotations
 

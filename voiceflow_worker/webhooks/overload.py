@@ -1,4 +1,4 @@
-"""What the receiver does when more comes than it can take: who is kept, and who is asked to come again."""
+"""Overload rules of the receiver: preferred senders, and 503 answers."""
 
 from __future__ import annotations
 

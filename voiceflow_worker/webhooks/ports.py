@@ -1,4 +1,4 @@
-"""What the receiver asks of the rest: who settles summaries, keeps progress, answers other events, hears of it."""
+"""Protocols of the objects that the receiver uses."""
 
 from __future__ import annotations
 

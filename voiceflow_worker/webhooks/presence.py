@@ -1,4 +1,4 @@
-"""Telling that a receiver listens, for as long as it does."""
+"""Heartbeats of a running receiver."""
 
 from __future__ import annotations
 

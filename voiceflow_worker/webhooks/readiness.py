@@ -1,4 +1,4 @@
-"""Whether the store answers, asked with a time limit, and not more often than once a second."""
+"""The readiness check of /readyz: whether the store answers in time."""
 
 from __future__ import annotations
 

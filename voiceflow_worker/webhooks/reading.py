@@ -1,4 +1,4 @@
-"""From a request to its event: let in, read, decoded, understood; or the answer that turns it away."""
+"""Requests read and parsed into events, or refused with an answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one route for all events: let in, read, understand, hand on, answer."""
+"""The endpoint that receives all events."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def test_a_store_that_has_forgotten_calls_is_a_failure() -> None:
         journal_check.JournalCheck(files=1, calls=7, forgotten=(job(),), set_back=True), queue="reminders"
     )
     assert found.level is Level.FAILURE
-    assert "it has forgotten 1 call that 1 journal file of this machine tells of" in found.message
+    assert "it has lost 1 call recorded in 1 journal file of this machine" in found.message
     assert (found.remedy or "").startswith("do not resume queue reminders")
 
 

@@ -1,1 +1,1 @@
-"""What `voiceflow doctor` looks at: each check a function of its own, which finds something and says what to do."""
+"""The checks of `voiceflow doctor`, one function each."""

@@ -1,4 +1,4 @@
-"""All checks, in the order in which one rests on the other."""
+"""The list of all checks, in the order in which they depend on each other."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ LIMITS: Mapping[str, timedelta] = {"journal files": timedelta(minutes=1)}
 
 
 async def examine(load: Callable[[], Settings], tell: Tell) -> None:
-    """Carry out every check, and tell each finding when it is there.
+    """Run every check, and report each result at once.
 
     Settings that cannot be read are a finding too; then only what needs none is looked at.
     """
@@ -62,7 +62,12 @@ async def examine(load: Callable[[], Settings], tell: Tell) -> None:
     try:
         settings = load()
     except SettingsError as error:
-        tell(diagnosis("settings", failure(str(error), remedy="mend these; `voiceflow config show` tells the places")))
+        tell(
+            diagnosis(
+                "settings",
+                failure(str(error), remedy="correct these; see `voiceflow config show`"),
+            )
+        )
         return
     async with open_context(settings) as context:
         for name, check in CHECKS:

@@ -1,4 +1,4 @@
-"""Checks of what is set, and of the machine: nothing is asked over the network."""
+"""Checks of the settings and of this machine, without the network."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def settings(context: CheckContext) -> Found:
 
 
 async def unknown_settings() -> Found:
-    """No variable looks like a setting and is none."""
+    """Every variable with the prefix is a setting."""
     try:
         unknown = unknown_variables()
     except SettingsError as error:
@@ -37,7 +37,7 @@ async def unknown_settings() -> Found:
         return ok("every VOICEFLOW_ variable is a setting")
     meant = [f"{each.name} ({each.place})" for each in unknown]
     hints = [f"{each.name} is perhaps {each.suggestion}" for each in unknown if each.suggestion]
-    verb = "is no setting" if len(unknown) == 1 else "are no settings"
+    verb = "is not a setting" if len(unknown) == 1 else "are not settings"
     return warning(
         f"{', '.join(meant)} {verb} of this version", remedy="; ".join(hints) or "check the spelling, or remove them"
     )
@@ -60,11 +60,11 @@ async def time_limits(context: CheckContext) -> Found:
     chosen = context.settings
     deadline = 2 * chosen.connect_timeout + chosen.read_timeout
     lease = write_duration(chosen.lease)
-    told = f"a POST takes {write_duration(deadline)} at most, and a worker holds a call for {lease}"
+    limits = f"a POST takes {write_duration(deadline)} at most, and a worker holds a call for {lease}"
     if chosen.lease > deadline:
-        return ok(told)
+        return ok(limits)
     return warning(
-        f"{told}: calls that are still being sent are put in doubt",
+        f"{limits}: calls that are still being sent are put in doubt",
         remedy=f"set VOICEFLOW_LEASE to more than {write_duration(deadline)}, or shorten VOICEFLOW_READ_TIMEOUT",
     )
 

@@ -1,4 +1,4 @@
-"""What the checks look at: the settings, the store and the account at 8x8, as far as they could be opened."""
+"""The settings, the store and the account that the checks examine, as far as they could be opened."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class CheckContext:
     def store(self) -> Store:
         """The store. Raises CannotLookError."""
         if self.opened is None:
-            raise CannotLookError("store", "there is no store that could be opened")
+            raise CannotLookError("store", "the store could not be opened")
         return self.opened
 
     @property
@@ -91,7 +91,7 @@ async def open_context(settings: Settings) -> AsyncGenerator[CheckContext]:
     async with AsyncExitStack() as stack:
         account = None
         if not settings.missing_for_calls():
-            with suppress(SettingsError):  # which the check of the account tells
+            with suppress(SettingsError):  # the account check reports it
                 voice = VoiceClient.from_settings(settings, patience=PATIENCE)
                 account = Account(await stack.enter_async_context(voice))
         store, found = await stack.enter_async_context(_opened(settings))

@@ -1,4 +1,4 @@
-"""A check, what it found, and how it is carried out: within its time, and whatever goes wrong in it."""
+"""The result of a check, and the execution of one with its time limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of the account at 8x8: nothing is changed there, and nobody is called."""
+"""Checks of the account at 8x8. They change nothing there and call nobody."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from voiceflow_worker.model.numbers.phone import normalise
 from voiceflow_worker.model.text.duration import write_duration
 
 DATE_GRAIN = timedelta(seconds=1)
-"""A Date header tells whole seconds, and cuts off the rest (RFC 9110 §5.6.7)."""
+"""A Date header has whole seconds, rounded down (RFC 9110 §5.6.7)."""
 
 
 async def credentials(context: CheckContext) -> Found:
@@ -36,26 +36,26 @@ async def clock(context: CheckContext) -> Found:
     theirs = await account.voice.server_time()
     if theirs is None:
         return warning(
-            "8x8 did not tell its time", remedy="try again; check that the clock of this machine is set (NTP)"
+            "the answer of 8x8 had no time", remedy="try again; check that the clock of this machine is set (NTP)"
         )
     return judged_clock(before, now(), theirs, allowed=context.settings.clock_skew)
 
 
 def judged_clock(before: datetime, after: datetime, theirs: datetime, *, allowed: timedelta) -> Found:
     """What it means that 8x8 wrote `theirs` between `before` and `after` by the clock here."""
-    # Whatever lies within what a request takes, and what a header cuts off, is no difference.
+    # The duration of the request and the rounding of the header are not a difference.
     behind, ahead = theirs - after, before - (theirs + DATE_GRAIN)
     off = timedelta(seconds=round(max(behind, ahead, timedelta(0)).total_seconds()))
     if not off:
         return ok("it agrees with 8x8's")
-    told = f"it is {write_duration(off)} {'behind' if behind > ahead else 'ahead of'} 8x8's"
+    off_by = f"it is {write_duration(off)} {'behind' if behind > ahead else 'ahead of'} 8x8's"
     if off > allowed:
         most = write_duration(allowed)
         return failure(
-            f"{told}, and VOICEFLOW_CLOCK_SKEW allows {most}: calls expire too early, or may ring too late",
+            f"{off_by}, and VOICEFLOW_CLOCK_SKEW allows {most}: calls expire too early, or may ring too late",
             remedy="set the clock (NTP: timedatectl set-ntp true), then `voiceflow resume` if a queue is held",
         )
-    return ok(f"{told}, within VOICEFLOW_CLOCK_SKEW")
+    return ok(f"{off_by}, within VOICEFLOW_CLOCK_SKEW")
 
 
 async def voice_profile(context: CheckContext) -> Found | None:
@@ -89,15 +89,15 @@ async def source(context: CheckContext) -> Found | None:
         return failure(str(error), remedy="write VOICEFLOW_SOURCE with its country code, such as +6531234567")
     voice = await context.account.usable()
     digits = number.removeprefix("+")
-    # The list alone tells the status and the health of a number.
+    # Only the list has the status and the health of a number.
     found = next((each for each in await voice.numbers() if each.msisdn.removeprefix("+") == digits), None)
     if found is None:
         found = await voice.number(number)
         if found is not None and found.status is None:
-            return ok(f"{number} belongs to the account, whose list of numbers does not tell its state")
+            return ok(f"{number} belongs to the account, but its state is not listed")
     if found is None:
         return warning(
-            f"{number} is no number of the account: unless 8x8 has allow-listed it as a caller id, its calls are "
+            f"{number} is not a number of the account: unless 8x8 has allow-listed it as a caller id, its calls are "
             "refused (-1014)",
             remedy=f"{remedy}; `voiceflow doctor --call NUMBER` shows whether it is allowed",
         )

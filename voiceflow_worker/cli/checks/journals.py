@@ -1,4 +1,4 @@
-"""The check of the journal files that workers of this machine keep: whether the store has forgotten what they sent."""
+"""The check of this machine's journal files against the store."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def judged_journals(found: JournalCheck, *, queue: str) -> Found:
         )
     forgotten = count_of(len(found.forgotten), "call")
     return failure(
-        f"the store was set back to an older state: it has forgotten {forgotten} that {files} "
-        f"{'tells' if found.files == 1 else 'tell'} of, and would make them again",
+        f"the store was set back to an older state: it has lost {forgotten} recorded in {files}, "
+        "and would make them again",
         remedy=f"do not resume queue {queue}. A worker that starts puts them in doubt; then `voiceflow reconcile`, "
         "settle what stays with `voiceflow calls resolve`, and `voiceflow resume`",
     )

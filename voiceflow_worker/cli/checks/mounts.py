@@ -1,4 +1,4 @@
-"""Which file system a path lies on, as Linux tells it in /proc/mounts."""
+"""The file system that a path is on, read from /proc/mounts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NETWORK = frozenset(
         "gpfs", "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "smb3", "smbfs", "virtiofs", "vboxsf",
     }
 )  # fmt: skip
-"""Locks on these, or the memory that processes share over a file, are not those of one machine."""
+"""File systems whose locks and shared memory are not reliable."""
 IN_MEMORY = frozenset({"tmpfs", "ramfs", "devtmpfs"})
 OF_CONTAINERS = frozenset({"overlay", "aufs", "fuse.fuse-overlayfs"})
 
@@ -30,7 +30,7 @@ class Mount:
 
 
 def mount_of(path: Path, mounts: str) -> Mount | None:
-    """The mount that `path`, absolute and resolved, lies on; None when none of these lines has it."""
+    """The mount that `path`, absolute and resolved, lies on; None if it is not in these lines."""
     found: Mount | None = None
     for line in mounts.splitlines():
         fields = line.split(" ")
@@ -44,7 +44,7 @@ def mount_of(path: Path, mounts: str) -> Mount | None:
 
 
 def read_mounts() -> str | None:
-    """What is mounted; None on a system that does not tell."""
+    """The contents of /proc/mounts; None on systems without it."""
     try:
         return MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:

@@ -1,4 +1,4 @@
-"""Checks of the queue: whether anybody works on it, and what waits for a person."""
+"""Checks of the queue: workers, limits, holds, doubts and numbers."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ async def holds(context: CheckContext) -> Found:
     held = [gate for gate in closed if gate.state is GateState.HELD]
     if not held:
         return ok("none" if not closed else f"none; cancelled for good: {', '.join(gate.name for gate in closed)}")
-    told = "; ".join(f"{gate_in_words(gate)}{': ' + gate.reason if gate.reason else ''}" for gate in held)
+    closed_gates = "; ".join(f"{gate_in_words(gate)}{': ' + gate.reason if gate.reason else ''}" for gate in held)
     if any(gate.reason == SET_BACK for gate in held):
         return failure(
-            told,
+            closed_gates,
             remedy="do not resume yet: `voiceflow reconcile`, settle what is left in doubt (`voiceflow calls resolve`),"
             f" then {' and '.join(map(resume_of, held))}",
         )
-    return warning(told, remedy=f"mend the reason, then {' and '.join(map(resume_of, held))}")
+    return warning(closed_gates, remedy=f"correct the cause, then {' and '.join(map(resume_of, held))}")
 
 
 async def doubts(context: CheckContext) -> Found:
@@ -74,12 +74,12 @@ async def losses(context: CheckContext) -> Found:
     found = await read_losses(context.store, context.settings.queue)
     if not found.total:
         return ok("none")
-    told = f"the store has dropped {count_of(found.total, 'job')} by itself: {losses_in_words(found)}"
+    dropped = f"the store has dropped {count_of(found.total, 'job')} by itself: {losses_in_words(found)}"
     remedy = "give the Redis more memory and forbid eviction (CONFIG SET maxmemory-policy noeviction)"
     if not found.under_way:
-        return warning(told, remedy=f"{remedy}; hand those calls in again that are still wanted")
+        return warning(dropped, remedy=f"{remedy}; enqueue the calls again that are still wanted")
     return failure(
-        f"{told}; {found.under_way} of them may have been placed and can no longer be followed",
+        f"{dropped}; {found.under_way} of them may have been placed and can no longer be followed",
         remedy=f"look for them in the log of 8x8 before anybody is called again; {remedy}",
     )
 
@@ -89,12 +89,12 @@ async def numbers(context: CheckContext) -> Found:
     found = await NumberHealth(context.store).standing()
     if not found:
         return ok("8x8 has reported none that is not Active")
-    told = "; ".join(number.in_words() for number in found)
+    reported = "; ".join(number.in_words() for number in found)
     own = context.settings.source
     unusable = {each.number for each in found if not each.is_usable}
     judged = failure if own is not None and is_e164(own) and normalise(own) in unusable else warning
     remedy = "use another source for new calls, or ask 8x8; `voiceflow account numbers` shows their state"
-    return judged(told, remedy=remedy)
+    return judged(reported, remedy=remedy)
 
 
 async def limits(context: CheckContext) -> Found:

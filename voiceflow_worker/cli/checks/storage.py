@@ -1,4 +1,4 @@
-"""Checks of the store: whether it opens, whether it keeps what it is told, and whether it goes on doing so."""
+"""Checks of the store: opening, durability, disk and permissions."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ async def durability(context: CheckContext) -> Found | None:
     path = _file(context)
     if path is not None:
         return await in_thread(partial(_durability_of_file, path))
-    told = getattr(store, "durability", None)
-    promise = getattr(told, "promise", None)
+    stated = getattr(store, "durability", None)
+    promise = getattr(stated, "promise", None)
     if promise is None:
         return None
-    concern = getattr(told, "warning", None)
+    concern = getattr(stated, "warning", None)
     if concern is not None:
-        # The concern may begin with the promise, which is told already.
+        # The concern may repeat the promise at its beginning.
         return warning(f"{promise}", remedy=f"{concern}".removeprefix(f"{promise}").lstrip("; ") or f"{concern}")
-    if str(getattr(told, "guarantee", "")) == "none":
+    if str(getattr(stated, "guarantee", "")) == "none":
         return warning(f"{promise}", remedy="turn appendonly on, and take durability=best-effort out of the store URL")
     return ok(f"{promise}")
 
@@ -80,7 +80,7 @@ def judged_mount(path: Path, mounts: str | None) -> Found:
     """What the file system under a resolved path means for a store."""
     mount = None if mounts is None else mount_of(path, mounts)
     if mount is None:
-        return ok("not told by this system (no /proc/mounts); it must be a local disk")
+        return ok("unknown on this system (no /proc/mounts); it must be a local disk")
     where = f"{mount.kind}, mounted at {mount.point}"
     if mount.kind in NETWORK:
         return failure(
@@ -137,10 +137,10 @@ def _durability_of_file(path: Path) -> Found:
 def _space(folder: Path) -> Found:
     found = os.statvfs(folder)
     free = found.f_bavail * found.f_frsize
-    told = f"{free / MEGABYTE:,.0f} MB free under {folder}".replace(",", " ")
+    space = f"{free / MEGABYTE:,.0f} MB free under {folder}".replace(",", " ")
     if free < TOO_LITTLE:
-        return failure(told, remedy="make room: a store that cannot be written sends nothing")
-    return warning(told, remedy="make room soon") if free < LITTLE else ok(told)
+        return failure(space, remedy="make room: a store that cannot be written sends nothing")
+    return warning(space, remedy="make room soon") if free < LITTLE else ok(space)
 
 
 def _permissions(path: Path) -> Found:
@@ -157,7 +157,7 @@ def _permissions(path: Path) -> Found:
     if mode & (stat.S_IROTH | stat.S_IWOTH):
         return warning(
             f"everybody on this machine may {'write' if mode & stat.S_IWOTH else 'read'} it (mode {mode:04o}): it "
-            "holds telephone numbers and what people are told",
+            "holds telephone numbers and call texts",
             remedy=f"chmod o-rw {path}*",
         )
     return ok(f"mode {mode:04o}, and this user may write it")

@@ -1,4 +1,4 @@
-"""Checks of how outcomes come back: the webhook at 8x8, its address, its secret, and the receiver."""
+"""Checks of the way back of outcomes: the webhook at 8x8, its address, its secret, and the receiver."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def registered(context: CheckContext) -> Found | None:
     webhook = await _webhook(context)
     if webhook is None:
         return failure(
-            "no webhook is registered for session summaries (VSS): nobody is told how calls end",
+            "no webhook is registered for session summaries (VSS): outcomes of calls do not arrive",
             remedy=f"{_REGISTER}; or set VOICEFLOW_OUTCOMES=none",
         )
     if not webhook.enabled:
@@ -52,8 +52,8 @@ async def call_actions(context: CheckContext) -> Found | None:
     if webhook is None or not webhook.enabled:
         why = "none is registered" if webhook is None else f"the one registered, {webhook.url}, is off"
         return failure(
-            f"menus are used ({used}), but there is no webhook for call actions (VCA): {why}, and nobody is asked what "
-            "follows a key press",
+            f"menus are used ({used}), but a webhook for call actions (VCA) is missing: {why}, so key presses "
+            "are not answered",
             remedy="`voiceflow serve --ivr MODULE:MENU --register URL` registers it",
         )
     return _out_of_reach(context, webhook) or ok(f"call actions (VCA) are sent to {webhook.url}")
@@ -67,8 +67,8 @@ async def reachable(context: CheckContext) -> Found | None:
     health = health_url(webhook.url)
     try:
         async with httpx.AsyncClient(timeout=TIMEOUT, trust_env=False) as client:
-            told = await client.get(health)
-            if told.status_code == 200 and '"ok"' in told.text[:100]:
+            health_answer = await client.get(health)
+            if health_answer.status_code == 200 and '"ok"' in health_answer.text[:100]:
                 return ok(f"{health} answers")
             # A proxy that lets nothing but the webhook through is a good one.
             status = (await client.get(webhook.url)).status_code
@@ -87,7 +87,7 @@ async def reachable(context: CheckContext) -> Found | None:
 
 
 def health_url(url: str) -> str:
-    """Where the receiver behind a webhook's address tells that it runs."""
+    """The address of /healthz of the receiver behind a webhook."""
     parts = urlsplit(url)
     root = parts.path.removesuffix(PATH) if parts.path.endswith(PATH) else ""
     return urlunsplit(parts._replace(path=f"{root}/healthz", query="", fragment=""))
@@ -101,7 +101,7 @@ async def secret(context: CheckContext) -> Found | None:
     set_here, set_there = context.settings.webhook_secret is not None, webhook.has_auth_header
     match set_here, set_there:
         case True, True:
-            return ok("set here and at 8x8 (whether they are the same, 8x8 does not tell)")
+            return ok("set here and at 8x8 (8x8 does not say whether they are equal)")
         case True, False:
             return failure(
                 "VOICEFLOW_WEBHOOK_SECRET is set, but 8x8 sends no Authorization header: every event is answered 401",
@@ -109,14 +109,14 @@ async def secret(context: CheckContext) -> Found | None:
             )
         case False, True:
             return warning(
-                "8x8 sends an Authorization header, but VOICEFLOW_WEBHOOK_SECRET is not set here: it is not looked at",
+                "8x8 sends an Authorization header, but VOICEFLOW_WEBHOOK_SECRET is not set here: it is not checked",
                 remedy="set VOICEFLOW_WEBHOOK_SECRET for the receiver, to the value that was registered",
             )
         case _ if context.settings.webhook_allow:
             return ok("none, but events may come from VOICEFLOW_WEBHOOK_ALLOW only")
         case _:
             return warning(
-                "anybody who reaches the receiver can send events: there is neither a secret nor a list of networks",
+                "anyone who reaches the receiver can send events: neither a secret nor a list of networks is set",
                 remedy=f"set VOICEFLOW_WEBHOOK_SECRET, then {_REGISTER}",
             )
 
@@ -134,7 +134,7 @@ async def receiver(context: CheckContext) -> Found | None:
 
 
 async def _menus_used(context: CheckContext) -> str | None:
-    """Who uses menus, in words: receivers that listen, or calls that wait; None for nobody."""
+    """The users of menus, in words: receivers, or waiting calls; None if menus are not used."""
     if context.opened is None:
         return None
     served = await Heartbeats(context.opened).menus()

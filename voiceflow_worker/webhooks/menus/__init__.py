@@ -1,1 +1,1 @@
-"""Menus over webhooks: call action events answered once, whichever receivers get them."""
+"""Menus over webhooks: each call action event is answered once, by whichever receiver gets it."""

@@ -1,4 +1,4 @@
-"""Call action events (VCA) answered by menus: found, planned, run once, stored, answered."""
+"""Answers of menus to call action events (VCA)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What menus count, for Prometheus."""
+"""Prometheus metrics of menus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One answer for one event, whichever receivers hear it, and however often."""
+"""Idempotent answers: one stored answer for each event, shared by all receivers."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Read-only pages for people: where queues stand, the story of a call, what became of a batch."""
+"""Read-only pages: queues, calls and batches."""

@@ -1,4 +1,4 @@
-"""Who may look at the pages: whoever knows the secret, as the password of HTTP Basic authentication (RFC 7617)."""
+"""HTTP Basic authentication (RFC 7617) of the pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the pages show, read from the store. Nothing here writes."""
+"""Read-only queries of the store for the pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Templates into HTML. Whatever is put into one is escaped; nothing on a page comes from anywhere else."""
+"""Rendering of the page templates. Every value is escaped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pages as an ASGI app below `/ui`: let in, look, draw. It answers GET and HEAD, and changes nothing."""
+"""The pages below `/ui` as a read-only ASGI app."""
 
 from __future__ import annotations
 
