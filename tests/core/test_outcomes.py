@@ -324,3 +324,22 @@ async def test_the_outcome_of_a_deleted_call_is_left_out_and_told_in_the_log(sto
 async def test_a_bad_name_is_refused(store: Store) -> None:
     with pytest.raises(InvalidInputError, match="not a valid name of a consumer"):
         CallQueue(store).outcomes(consumer="a/b")
+
+
+async def test_a_consumer_finds_its_new_place_also_when_the_store_fails_as_it_comes_back(
+    store: Store, clock: ManualClock
+) -> None:
+    calls, away = Calls(store), FaultyStore(store)
+    jobs = [await calls.ended() for _ in range(3)]
+    since = clock.now() - timedelta(days=1)
+    stream = CallQueue(away).outcomes(consumer="billing", since=since)
+    assert [outcome.job.id for outcome in await taken(stream, 1)] == [jobs[0].id]
+    clock.advance(2 * LENGTH)
+    async with calls.queue.outcomes(consumer="billing") as other:
+        assert [outcome.job.id for outcome in await taken(other, 3)] == [job.id for job in jobs]
+        assert await is_silent(other, clock)
+    last = await calls.ended()
+    away.lose(Loss.BEFORE, "records.get", times=1)
+    async with time_passing(clock):
+        assert [outcome.job.id for outcome in await taken(stream, 1)] == [last.id]
+    assert away.still_to_lose == 0
