@@ -18,7 +18,7 @@ XCOM_KEY = "voiceflow_call"
 class VoiceCallLink(BaseOperatorLink):
     """A link to a task's call or batch on the pages of `voiceflow serve`.
 
-    Their address is `ui_url` in the connection's extra; without it there is no link.
+    Their address is `ui_url` in the connection's extra; a task without it has no link.
     """
 
     name = "Phone call"

@@ -130,12 +130,12 @@ class VoiceCampaignOperator(BaseOperator):
                 self.on_kill()
             self._stop.check()
             store_link(context, ui_url=self.hook.ui_url(), batch_id=campaign.batch_id, queue=self.hook.settings().queue)
-            told = {"rows": counts}
+            rows = {"rows": counts}
             if self._options.goal is not Goal.NOTHING and not self.deferrable:
                 run(campaign.send_and_wait)
             elif not run(campaign.send).has_ended and self._options.goal is not Goal.NOTHING:
-                self._defer(campaign, told)
-            return self._done(campaign, told)
+                self._defer(campaign, rows)
+            return self._done(campaign, rows)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any], told: Mapping[str, Any]) -> Any:
         """Look again after the trigger fired, send calls that are due, and defer again if the batch has not ended."""
@@ -218,7 +218,7 @@ class VoiceCampaignOperator(BaseOperator):
             redial=self.redial,
         )
 
-    def _defer(self, campaign: TaskCampaign, told: Mapping[str, Any]) -> None:
+    def _defer(self, campaign: TaskCampaign, rows: Mapping[str, Any]) -> None:
         self.defer(
             trigger=VoiceOutcomeTrigger(
                 voiceflow_conn_id=self.voiceflow_conn_id,
@@ -231,11 +231,11 @@ class VoiceCampaignOperator(BaseOperator):
                 owner=campaign.identity.as_json(),
             ),
             method_name="execute_complete",
-            kwargs={"told": dict(told)},
+            kwargs={"told": dict(rows)},  # the name is stored with deferred tasks
             timeout=self.wait_timeout,
         )
 
-    def _done(self, campaign: TaskCampaign, told: Mapping[str, Any]) -> Any:
+    def _done(self, campaign: TaskCampaign, rows: Mapping[str, Any]) -> Any:
         report, doubts, cancelled = run(campaign.report)
         if self._options.goal is not Goal.NOTHING:
             batch, store = campaign.batch_id, self.hook.store_url()
@@ -249,7 +249,7 @@ class VoiceCampaignOperator(BaseOperator):
             if doubts:
                 more = f" ({len(doubts)} calls of batch {batch} are in doubt; this is the first)"
                 raise AirflowException(doubt(doubts[0], store=store) + more)
-        return {**report.as_json(), **told}
+        return {**report.as_json(), **rows}
 
 
 def _count(report: Report, fail_on: Iterable[str]) -> int:

@@ -49,7 +49,7 @@ class IvrApprovalSensor(BaseSensorOperator):
     `approve` the DAG goes on. For another key `on_reject` decides: "fail", "skip", or "return" (the key, for a branch).
     If nobody answers or presses a key, `on_silence` decides: "fail", "skip", or "return" (None).
 
-    `voiceflow serve` stores the answer: there is no webhook into Airflow, and the telephone system has no credentials
+    `voiceflow serve` stores the answer: Airflow needs no webhook, and the telephone system has no credentials
     of Airflow. `send`, `valid_for`, `on_clear`, … as in `VoiceCallOperator`.
     """
 

@@ -19,7 +19,7 @@ from voiceflow_worker import CallQueue, VoiceflowError
 log = logging.getLogger(__name__)
 
 CURSORS = "airflow-batch-cursor"
-TOLD = "airflow-batch-told"
+REPORTED = "airflow-batch-told"
 PAGE = 1000
 
 
@@ -127,12 +127,12 @@ class VoiceBatchTrigger(BaseEventTrigger):
 
     async def _is_reported(self, queue: CallQueue, batch_id: str) -> bool:
         key = self._mark_key(queue, batch_id)
-        return key in await queue.store.records.get(TOLD, [key], now=queue.store.clock.now())
+        return key in await queue.store.records.get(REPORTED, [key], now=queue.store.clock.now())
 
     async def _mark(self, queue: CallQueue, batch_id: str) -> None:
         now = queue.store.clock.now()
         mark = {self._mark_key(queue, batch_id): "1"}
-        await queue.store.records.put(TOLD, mark, expires_at=now + KEPT_FOR, now=now)
+        await queue.store.records.put(REPORTED, mark, expires_at=now + KEPT_FOR, now=now)
 
     def _mark_key(self, queue: CallQueue, batch_id: str) -> str:
         return json.dumps([queue.name, self.watcher, batch_id])

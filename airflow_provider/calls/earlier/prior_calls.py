@@ -30,7 +30,7 @@ class Condition(Enum):
     CANCELLED_BY_TASK = auto()
     """A task cancelled it before it rang."""
     FREE = auto()
-    """There is no call."""
+    """Nobody has enqueued a call."""
 
 
 class RowAction(Enum):
