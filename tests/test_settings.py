@@ -104,7 +104,7 @@ def test_a_duration_is_read(text: str, duration: timedelta) -> None:
 
 @pytest.mark.parametrize("text", ["", "soon", "-5s", "2 weeks", "1h30m", "9999999999999d", "nan", "1e3"])
 def test_what_is_not_a_duration_is_refused_with_a_sentence(text: str) -> None:
-    with pytest.raises(SettingsError, match="is no duration: "):
+    with pytest.raises(SettingsError, match="is not a duration: "):
         parse_duration(text)
 
 
@@ -322,9 +322,9 @@ class TestRedial:
     @pytest.mark.parametrize(
         ("text", "said"),
         [
-            ("COMPLETED_UNSUBSCRIBED", "is an opt-out: who asked to be left alone is never called again"),
+            ("COMPLETED_UNSUBSCRIBED", "is an opt-out: a policy never calls such a person again"),
             ("completed", "the person was reached"),
-            ("engaged", "'engaged' is no outcome to call again after; give busy, no_answer"),
+            ("engaged", "'engaged' is not an outcome that can be redialled; give busy, no_answer"),
         ],
     )
     def test_what_is_not_a_reason_to_call_again_is_refused(self, text: str, said: str) -> None:

@@ -24,7 +24,7 @@ def parse_duration(text: str) -> timedelta:
     try:
         return _duration(text)
     except ValueError as error:
-        raise SettingsError(f"{text!r} is no duration: {error}") from None
+        raise SettingsError(f"{text!r} is not a duration: {error}") from None
 
 
 def parse_rate(text: str) -> float | None:
@@ -32,7 +32,7 @@ def parse_rate(text: str) -> float | None:
     try:
         return read_rate(text)
     except ValueError as error:
-        raise SettingsError(f"{text!r} is no rate: {error}") from None
+        raise SettingsError(f"{text!r} is not a rate: {error}") from None
 
 
 def _duration(value: object) -> timedelta:

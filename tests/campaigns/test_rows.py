@@ -87,7 +87,7 @@ def test_a_row_has_its_own_priority_or_that_of_the_options(tmp_path: Path, cell:
 def test_what_is_not_a_priority_is_reported(tmp_path: Path, cell: str) -> None:
     found = told(read(one(tmp_path, "destination,name,priority", f"+6587654321,Ana,{cell}")))
     assert [
-        (column, f"{cell!r} is no priority; give a whole number" in message) for _, column, _, message in found
+        (column, f"{cell!r} is not a priority; give a whole number" in message) for _, column, _, message in found
     ] == [("priority", True)]
 
 

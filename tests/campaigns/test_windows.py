@@ -63,7 +63,7 @@ def test_a_validity_that_has_passed_is_reported_once(tmp_path: Path) -> None:
 def test_a_zone_that_does_not_exist_is_reported_once(tmp_path: Path) -> None:
     rows = read(file_of(tmp_path, HEADER + "+6587654321,Ana,Asia/Singapur,,\n"), DAYTIME)
     assert [(column, message.split(";")[0]) for _, column, _, message in told(rows)] == [
-        ("time_zone", "'Asia/Singapur' is no time zone")
+        ("time_zone", "'Asia/Singapur' is not a time zone")
     ]
 
 

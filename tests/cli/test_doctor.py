@@ -370,7 +370,7 @@ def test_a_source_that_the_account_does_not_own_may_be_allow_listed(
 
 @pytest.mark.parametrize(
     ("number", "told"),
-    [("6531234567 ext 2", "is no phone number in E.164 form")],
+    [("6531234567 ext 2", "is not a phone number in E.164 form")],
 )
 def test_a_source_that_is_not_a_number_is_a_failure(
     voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch, number: str, told: str
@@ -500,7 +500,7 @@ def at_8x8(check: Callable[[CheckContext], Awaitable[Found | None]], *hooks: Web
     [
         ("http://127.0.0.1:8080/webhooks/8x8", "127.0.0.1 is this machine alone"),
         ("http://calls.example.com/webhooks/8x8", "it is http, and not https"),
-        ("https://10.0.0.7/webhooks/8x8", "10.0.0.7 is no public address"),
+        ("https://10.0.0.7/webhooks/8x8", "10.0.0.7 is not a public address"),
     ],
 )
 def test_summaries_that_are_sent_where_8x8_cannot_reach_are_a_failure(folder: Path, url: str, told: str) -> None:

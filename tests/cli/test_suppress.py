@@ -106,7 +106,7 @@ class TestRowsWithAWindowAndARedial:
     @pytest.mark.parametrize(
         ("options", "told"),
         [
-            (["--window", "9 to 5"], "is no calling window"),
+            (["--window", "9 to 5"], "is not a calling window"),
             (["--days", "someday"], "names no days"),
             (["--holidays", "XX"], "no calendar of holidays"),
             (["--redial-on", "COMPLETED_UNSUBSCRIBED"], "is an opt-out"),

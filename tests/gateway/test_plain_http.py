@@ -62,7 +62,7 @@ def test_it_leaves_when_that_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.setenv("VOICEFLOW_ALLOW_PLAIN_HTTP", yes)
         VoiceClient.from_settings(load_settings(api_key="key-1", base_url=ELSEWHERE[0]))
     monkeypatch.setenv("VOICEFLOW_ALLOW_PLAIN_HTTP", "no")
-    with pytest.raises(SettingsError, match="nothing is sent there"):
+    with pytest.raises(SettingsError, match="Nothing was sent"):
         VoiceClient.from_settings(load_settings(api_key="key-1", base_url=ELSEWHERE[0]))
 
 

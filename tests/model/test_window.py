@@ -206,9 +206,9 @@ class TestWhatPeopleWrite:
             ("09:60-10:00", None, None, "a day has 00:00 to 24:00"),
             ("09:00-09:00", None, None, "it ends when it begins"),
             ("09:00-10:00,", None, None, "names no hours"),
-            (None, "mon-foo", None, "'foo' is none"),
-            (None, "mo", None, "'mo' is none"),
-            (None, None, "Singapore", "names no calendar"),
+            (None, "mon-foo", None, "'foo' is not a day"),
+            (None, "mo", None, "'mo' is not a day"),
+            (None, None, "Singapore", "is not a calendar"),
             (None, None, "XX", "no calendar of holidays for 'XX'"),
             (None, None, "DE-XX", "no calendar of holidays for 'DE-XX'"),
         ],
@@ -252,5 +252,5 @@ class TestTheZoneOfANumber:
     ("start", "end"), [(time(0, 0, 10), time(0, 0, 20)), (time(9), time(20, 0, 30)), (time(9, 0, 0, 5), time(20))]
 )
 def test_a_window_that_could_not_be_written_down_to_the_minute_is_refused(start: time, end: time) -> None:
-    with pytest.raises(InvalidInputError, match="with a minute"):
+    with pytest.raises(InvalidInputError, match="on whole minutes"):
         Span(start, end)

@@ -112,7 +112,7 @@ async def test_updates_come_twice_or_never_as_ordered() -> None:
     [
         ({"numbers": [{"msisdn": "+6531234567"}]}, "register a VNU webhook"),
         ({"kind": "UPDATES"}, "give those that have changed"),
-        ({"numbers": [{"msisdn": "nobody"}]}, "is no phone number"),
+        ({"numbers": [{"msisdn": "nobody"}]}, "is not a phone number"),
         ({"kind": "SNAPSHOT", "colour": "red"}, "Extra inputs"),
     ],
 )

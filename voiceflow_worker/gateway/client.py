@@ -1,4 +1,4 @@
-"""The voice client: one POST for one call, and what came of it."""
+"""The client of the 8x8 Voice API: it places calls, and reads the account and the log."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 class RateLimit(Protocol):
-    """Anything that makes a POST wait for its turn within this process, such as `pacing.process.ProcessRate`."""
+    """A limit for the POSTs of this process, such as `pacing.process.ProcessRate`."""
 
     async def acquire(self) -> None:
         """Return when one more POST may leave."""
@@ -52,7 +52,7 @@ class RateLimit(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlacedCall:
-    """A call that 8x8 accepted: its session, and the ids under which its summary will come."""
+    """A call that 8x8 accepted: its session, and the ids that its summary will have."""
 
     session_id: str
     client_request_id: str
@@ -63,18 +63,18 @@ class PlacedCall:
 class VoiceClient:
     """Places calls through the 8x8 Voice API, for one sub-account; an async context manager.
 
-    A POST is sent once and never again by itself: no redirects, no retries. One deadline stands over all of it, twice
-    `connect_timeout` plus `read_timeout` (connecting, writing, reading). `limiter` paces the POSTs of this process;
-    `concurrency` is how many may be on their way. `retry_not_created_5xx` believes a NOT_CREATED that comes with a 5xx,
-    and a 503 with a Retry-After, to mean that nobody was called, and lets it be tried again.
+    A POST is sent once, without redirects or retries. Its deadline is twice `connect_timeout` plus `read_timeout`
+    (connecting, writing, reading). `limiter` paces the POSTs of this process; `concurrency` is the number of POSTs in
+    flight. With `retry_not_created_5xx`, a NOT_CREATED with a 5xx, and a 503 with a Retry-After, count as proof that
+    nobody was called, and the call can be tried again.
 
     Without a `transport` it opens httpx over aiohttp on asyncio, and httpx's own pool on trio; `proxy` (http or https,
     with credentials if need be) and `ssl_context` are for these, and nothing is read from the environment. A given one
-    must speak HTTP/1.1, and is closed with the client. Every error of one that is neither httpx's nor httpx-aiohttp's
-    own leaves the call in doubt.
+    must speak HTTP/1.1, and is closed with the client. Unless it is that of httpx or httpx-aiohttp, each of its errors
+    leaves the call in doubt.
 
     The API key appears in no repr, log or error. It is sent to an http address on this machine only (a sandbox), unless
-    `allow_plain_http`. Raises SettingsError for settings that cannot be right.
+    `allow_plain_http`. Raises SettingsError for impossible settings.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class VoiceClient:
         allow_plain_http: bool = False,
     ) -> None:
         if transport is not None and (proxy is not None or ssl_context is not None):
-            raise SettingsError("a transport that is given has its own proxy and ssl_context: give them to it")
+            raise SettingsError("a given transport has its own proxy and ssl_context: set them there")
         if min(connect_timeout, read_timeout) <= timedelta(0) or concurrency < 1:
             raise SettingsError("connect_timeout, read_timeout and concurrency must be greater than 0")
         address = base_url or wire.BASE_URL
@@ -123,7 +123,7 @@ class VoiceClient:
 
     @classmethod
     def from_env(cls, *, transport: httpx.AsyncBaseTransport | None = None, limiter: RateLimit | None = None) -> Self:
-        """A client of what the environment, `.env` and `voiceflow.toml` say (VOICEFLOW_API_KEY, …).
+        """A client with the settings of the environment, `.env` and `voiceflow.toml` (VOICEFLOW_API_KEY, …).
 
         Raises SettingsError, naming what to set, when the key or the sub-account is missing.
         """
@@ -140,9 +140,9 @@ class VoiceClient:
         limiter: RateLimit | None = None,
         patience: timedelta | None = None,
     ) -> Self:
-        """A client of these settings; `patience` shortens their time limits.
+        """A client with these settings; `patience` shortens their time limits.
 
-        Raises SettingsError, naming everything that is missing and what to set.
+        Raises SettingsError, naming every setting that is missing.
         """
         missing = settings.missing_for_calls()
         if missing or settings.api_key is None or settings.sub_account is None:
@@ -179,11 +179,11 @@ class VoiceClient:
             await carrier.transport.__aexit__(kind, error, trace)
 
     async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:
-        """POST one call, once, and say what came of it.
+        """POST one call, once, and return its verdict.
 
-        Never raises for what the network or the service does. A placement whose `valid_until` is not after `now`, or
-        passes while it waits for the limiter, is not sent. Cancellation propagates; `progress` then tells whether
-        anything may have left.
+        Failures of the network or the service are verdicts, not errors. A placement whose `valid_until` is not after
+        `now`, or passes while it waits for the limiter, is not sent. Cancellation propagates; `progress` then shows
+        whether anything may have left.
         """
         carrier = self._opened()
         progress.may_have_left = False
@@ -200,17 +200,17 @@ class VoiceClient:
         client_batch_id: str | None = None,
         valid_until: datetime | None = None,
     ) -> PlacedCall:
-        """Place one call without a queue. What is not given is taken from the flow; a request id is made up if need be.
+        """Place one call without a queue. Omitted values are taken from the flow; a request id is generated if needed.
 
-        Raises CallFlowError when the flow breaks a rule or its time has passed, CallRefusedError when 8x8 says that it
-        was not created, CallNotSentError when nobody was called and it may be tried again, and CallInDoubtError when
-        the call may have been placed: then do not send it again, its summary carries the `client_request_id`.
+        Raises CallFlowError when the flow breaks a rule or its validity has ended, CallRefusedError when 8x8 refuses
+        it, CallNotSentError when nobody was called and it may be tried again, and CallInDoubtError when the call may
+        have been placed. In that case do not send it again: its summary will have the `client_request_id`.
         """
         carrier = self._opened()
         request_id = client_request_id or flow.client_request_id or uuid4().hex
         now = datetime.now(UTC)
         named = flow.replace(client_request_id=request_id, client_batch_id=client_batch_id, valid_until=valid_until)
-        # Parsed again as a request: an answer to an event is a CallFlow too, and is no call.
+        # Parsed again as a request: a CallFlow may also be an answer to an event, which is not a call.
         ready = CallFlow.parse(named.to_body()).validated(now=now)
         until = ready.valid_until
         now = await self._turn(now, valid_until=until)
@@ -244,17 +244,17 @@ class VoiceClient:
         with anyio.move_on_after(self._deadline.total_seconds()):
             try:
                 response = await carrier.transport.handle_async_request(request)
-            except Exception:  # noqa: BLE001 - unreachable, in whichever words the transport has for it
+            except Exception:  # noqa: BLE001 - each transport has errors of its own for this
                 return None
             await AnswerReader(response).read()
             return read_date(response.headers)
         return None
 
     async def logged_calls(self, *, since: datetime, until: datetime) -> LoggedCalls:
-        """All rows that the log export of 8x8 has for this range of time by now; it takes seconds to minutes.
+        """All rows of the log export of 8x8 for this range of time. It takes seconds to minutes.
 
-        It is asked for where it is documented, https://voice.wavecell.com, or at the `base_url` if one is given. Raises
-        CallLogError, and CallLogUnavailableError where trying again may help.
+        The export is requested from its documented address, https://voice.wavecell.com, or from a given `base_url`.
+        Raises CallLogError, and CallLogUnavailableError where trying again may help.
         """
         from voiceflow_worker.gateway.export.log import LogExport
 
@@ -265,7 +265,8 @@ class VoiceClient:
     async def speech_profiles(self) -> tuple[SpeechProfile, ...]:
         """The voices that call flows may name.
 
-        This and what follows raise VoiceUnavailableError if 8x8 cannot be reached, RequestFailedError if it says no.
+        This and the following methods raise VoiceUnavailableError if 8x8 cannot be reached, and RequestFailedError if
+        it refuses.
         """
         return await self._account().speech_profiles()
 
@@ -274,14 +275,14 @@ class VoiceClient:
         return await self._account().numbers()
 
     async def number(self, msisdn: str) -> OwnedNumber | None:
-        """A number with its country and reference; None if it is not the account's. `numbers` tells status and health.
+        """A number with its country and reference; None if it is not the account's. `numbers` adds status and health.
 
-        Raises PhoneNumberError for what is no number.
+        Raises PhoneNumberError for a malformed number.
         """
         return await self._account().number(msisdn)
 
     async def webhooks(self) -> tuple[Webhook, ...]:
-        """Where events are sent."""
+        """The addresses to which events are sent."""
         return await self._account().webhooks()
 
     async def register_webhook(self, kind: WebhookType | str, url: str, *, auth_header: str | None = None) -> None:
@@ -293,13 +294,13 @@ class VoiceClient:
         return await self._account().delete_webhook(kind)
 
     async def recording_push_config(self) -> RecordingPush | None:
-        """The server that 8x8 uploads recordings to; None if there is none. Its password is never told."""
+        """The server that 8x8 uploads recordings to; None if there is none. The password is never included."""
         return await self._account().recording_push_config()
 
     async def set_recording_push_config(
         self, push: RecordingPush, *, password: str | None = None
     ) -> RecordingPush | None:
-        """Have recordings uploaded to a server, which the answer names without the password. Sent once."""
+        """Have recordings uploaded to a server. Returns the server without the password. Sent once."""
         return await self._account().set_recording_push_config(push, password=password)
 
     async def delete_recording_push_config(self) -> bool:
@@ -307,7 +308,7 @@ class VoiceClient:
         return await self._account().delete_recording_push_config()
 
     async def recordings(self, session_id: str) -> tuple[SessionRecording, ...]:
-        """The recordings of a session; none if it was not recorded, or is not known."""
+        """The recordings of a session; empty for an unknown session or one that was not recorded."""
         return await self._account().recordings(session_id)
 
     def _account(self) -> AccountApi:
@@ -322,7 +323,7 @@ class VoiceClient:
         return self._carrier
 
     async def _turn(self, now: datetime, *, valid_until: datetime | None) -> datetime:
-        """Wait for the limiter; the time afterwards. One who is late already takes no turn from another."""
+        """Wait for the limiter, and return the time afterwards. A late call does not wait and uses no turn."""
         if self._limiter is None or (valid_until is not None and valid_until <= now):
             return now
         began = time.monotonic()
@@ -355,7 +356,7 @@ class VoiceClient:
                 self._check(carrier, progress)
                 reader = AnswerReader(response)
                 await reader.read()
-        except Exception as error:  # noqa: BLE001 - what a transport raises is judged, whatever it is
+        except Exception as error:  # noqa: BLE001 - every error of a transport gets a verdict
             nothing_left = watch.proves_nothing_left(error)
             if not nothing_left:
                 self._proof.waited(time.monotonic() - began)
@@ -371,7 +372,7 @@ class VoiceClient:
         return await self._proof.judge(verdict, watch=watch, answer=reader, progress=progress)
 
     def _check(self, carrier: Carrier, progress: PostProgress) -> None:
-        """Stop believing watches that did not see a POST leave which was answered: the transport may have changed."""
+        """Distrust the watches of a transport that missed a POST which was answered: it may have changed."""
         if not progress.may_have_left:
             progress.may_have_left = True
             self._carrier = replace(carrier, watch=BlindWatch)

@@ -1,4 +1,4 @@
-"""The wire: how a placement becomes a request of the 8x8 API. Nothing else knows addresses, headers and spelling."""
+"""The requests of calls on the wire: addresses, headers and bodies (8x8 callflows reference)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _KEY = re.compile(r"[\x21-\x7e]+")
 class Wire:
     """Builds the requests of one sub-account at one address. Its repr never shows the key.
 
-    Raises SettingsError for a base URL, sub-account id or API key that cannot be one.
+    Raises SettingsError for an impossible base URL, sub-account id or API key.
     """
 
     __slots__ = ("_calls", "_get_headers", "_last_post_headers", "_post_headers", "_webhooks", "host", "sub_account")
@@ -38,14 +38,15 @@ class Wire:
         base = _checked_base(base_url, allow_plain_http=allow_plain_http)
         if not SUB_ACCOUNT_ID.fullmatch(sub_account):
             raise SettingsError(
-                f"{sub_account!r} is no sub-account id (3 to 50 letters, digits, and - . _ &); "
+                f"{sub_account!r} is not a sub-account id (3 to 50 letters, digits, and - . _ &); "
                 f"{Remedy.CHECK_SUB_ACCOUNT}"
             )
         key = api_key.strip()
         if not _KEY.fullmatch(key):
-            # Never quoted: most of a key is still a key.
+            # Not quoted: it may be most of a key.
             raise SettingsError(
-                f"the API key is empty, or has spaces or other characters that no key has; {Remedy.CHECK_API_KEY}"
+                "the API key is empty, or has spaces or other characters that a key cannot have; "
+                f"{Remedy.CHECK_API_KEY}"
             )
         self.sub_account = sub_account
         self.host = base.host
@@ -56,7 +57,7 @@ class Wire:
             "Host": base.netloc.decode("ascii"),
             "Authorization": f"Bearer {key}",
             "Accept": "application/json",
-            # An answer is a few hundred bytes: compressing it gains nothing, and a broken encoding costs a doubt.
+            # An answer is a few hundred bytes: compression gains nothing, and a broken encoding would be a doubt.
             "Accept-Encoding": "identity",
             "User-Agent": "voiceflow-worker",
         }
@@ -77,15 +78,15 @@ class Wire:
         return request
 
     def get_webhooks(self, *, extensions: Mapping[str, Any]) -> httpx.Request:
-        """The cheapest authenticated request there is: the list of the sub-account's webhooks.
+        """A cheap authenticated request: the list of the sub-account's webhooks.
 
-        It is the last request of its connection: a POST never meets what is left over of another kind of request.
+        It closes its connection, so that a POST never meets what is left over of another kind of request.
         """
         return httpx.Request("GET", self._webhooks, headers=self._get_headers, extensions=dict(extensions))
 
 
 class _Body(httpx.ByteStream):
-    """A body in one piece. httpx's own is an async generator, which a failing write leaves open, and trio complains."""
+    """A body in one piece. httpx's own is an async generator, which a failed write leaves open; trio warns of it."""
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return _Pieces(iter(self))
@@ -142,14 +143,14 @@ def _checked_base(base_url: str, *, allow_plain_http: bool) -> httpx.URL:
         url = httpx.URL("")
     if url.scheme not in ("http", "https") or not url.host:
         raise SettingsError(
-            f"{without_secrets(base_url)!r} is no address of the API: it begins with https://, or http:// for one on "
-            f"this machine; {Remedy.CHECK_BASE_URL}"
+            f"{without_secrets(base_url)!r} is not an address of the API: it begins with https://, or http:// for "
+            f"one on this machine; {Remedy.CHECK_BASE_URL}"
         )
     if url.userinfo or url.query or url.fragment:
         raise SettingsError(f"the address of the API has no user name, query or fragment; {Remedy.CHECK_BASE_URL}")
     if is_plain_and_remote(str(url)) and not allow_plain_http:
         raise SettingsError(
-            f"http://{url.host} is not encrypted, and everybody on the way could read the API key: nothing is sent "
-            f"there. Give an https:// address, or {Remedy.ALLOW_PLAIN_HTTP}"
+            f"http://{url.host} is not encrypted, and anybody on the way could read the API key. Nothing was sent. "
+            f"Give an https:// address, or {Remedy.ALLOW_PLAIN_HTTP}"
         )
     return url

@@ -1,1 +1,1 @@
-"""Outcomes told to your own system: signed by Standard Webhooks, sent over HTTP, and verified where they arrive."""
+"""Notifications of outcomes to your own system: signed (Standard Webhooks), sent over HTTP, and verified."""

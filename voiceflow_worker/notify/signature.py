@@ -27,13 +27,13 @@ ID, TIMESTAMP, SIGNATURE = "webhook-id", "webhook-timestamp", "webhook-signature
 class Secrets:
     """The secrets that notifications are signed with: one, or, while one follows another, both.
 
-    Each is `whsec_` and 24 to 64 bytes in base64. Raises SettingsError, without the secret, for what is none.
+    Each is `whsec_` and 24 to 64 bytes in base64. Raises SettingsError, without the secret, for a malformed one.
     """
 
     def __init__(self, texts: str | Sequence[str]) -> None:
         given = texts.split() if isinstance(texts, str) else list(texts)
         if not given:
-            raise SettingsError(f"there is no secret to sign notifications with; make one: {MAKE_ONE}")
+            raise SettingsError(f"no secret to sign notifications with is set; make one: {MAKE_ONE}")
         self._keys = [_key(text) for text in given]
 
     def __repr__(self) -> str:
@@ -63,21 +63,21 @@ def verify_notification(
     now: datetime | None = None,
     tolerance: timedelta = TOLERANCE,
 ) -> Mapping[str, object]:
-    """The notification in a request, once it is sure that it was signed with this secret, lately.
+    """The notification in a request, after a check that it was signed with this secret, recently.
 
     `headers` are those of the request, in any case, and `body` its bytes as they came: not parsed and written anew.
-    Several secrets may be given while one follows another. `now` is the aware time it is (by default the clock of this
-    machine), and `tolerance` how far the signature's own time may be from it: an older one may be a copy. The same
-    notification may come again, with the same `id`: remember the ids that you have taken. Raises `NotificationError`:
-    answer 400; SettingsError for a secret that is none.
+    Several secrets may be given while one follows another. `now` is the current aware time (by default of this
+    machine's clock). The time of the signature may differ from it by `tolerance`: an older notification may be a copy.
+    The same notification may come again, with the same `id`: remember the ids that you have accepted. Raises
+    `NotificationError`, which should be answered with 400, and SettingsError for a malformed secret.
     """
     secrets = Secrets(secret)
     shown = _lowered(headers)
     message_id, timestamp, signature = (shown.get(name, "") for name in (ID, TIMESTAMP, SIGNATURE))
     if not (message_id and timestamp and signature):
-        raise NotificationError(f"no notification: it needs the headers {ID}, {TIMESTAMP} and {SIGNATURE}")
+        raise NotificationError(f"not a notification: it needs the headers {ID}, {TIMESTAMP} and {SIGNATURE}")
     if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) < 12):
-        raise NotificationError(f"the header {TIMESTAMP} is no time: it has whole seconds since 1970")
+        raise NotificationError(f"the header {TIMESTAMP} is not a time: it should have whole seconds since 1970")
     if not secrets.are_in(signature, message_id=message_id, timestamp=timestamp, body=body):
         raise NotificationError("the notification was not signed with this secret, or was changed on its way")
     age = (now or datetime.now(UTC)) - datetime.fromtimestamp(int(timestamp), UTC)
@@ -88,12 +88,12 @@ def verify_notification(
             "allowed; a copy of an earlier one, or a clock that is wrong"
         )
     try:
-        told: object = json.loads(body)
+        content: object = json.loads(body)
     except ValueError as error:
-        raise NotificationError(f"the notification is no JSON: {error}") from None
-    if not isinstance(told, dict):
-        raise NotificationError("the notification is no JSON object")
-    return cast("Mapping[str, object]", told)
+        raise NotificationError(f"the notification is not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise NotificationError("the notification is not a JSON object")
+    return cast("Mapping[str, object]", content)
 
 
 def _key(text: str) -> bytes:
@@ -102,7 +102,7 @@ def _key(text: str) -> bytes:
     except (binascii.Error, ValueError):
         key = b""
     if not text.strip().startswith(PREFIX) or not SHORTEST <= len(key) <= LONGEST:
-        # It is not shown: what is wrong may be one letter of it.
+        # Not quoted: all but one letter of it may be right.
         raise SettingsError(
             f"a secret for notifications is {PREFIX} and {SHORTEST} to {LONGEST} random bytes in base64; "
             f"make one: {MAKE_ONE}"

@@ -1,4 +1,4 @@
-"""The webhook out: each outcome as one signed POST to your own system."""
+"""The outgoing webhook: one signed POST for each outcome."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from voiceflow_worker.notify.signature import ID, SIGNATURE, TIMESTAMP, Secrets
 
 CONNECT_TIMEOUT = timedelta(seconds=5)
 DEADLINE = timedelta(seconds=20)
-"""For one POST, from looking for a connection to the head of its answer; Standard Webhooks suggests 15 to 30 s."""
+"""For one POST, from the connection to the head of its answer; Standard Webhooks suggests 15 to 30 s."""
 READING = 2.0
-"""Seconds for the rest of an answer, which nobody looks at: read, so that its connection can be used again."""
+"""Seconds for the rest of an answer. It is read only so that its connection can be used again."""
 CONNECTIONS = 20
 
 
 class OutcomeWebhook:
     """Sends outcomes to `url`, signed with `secret`: a handler for `OutcomeHooks`.
 
-    Any 2xx means that it was taken, and 410 that the address is gone: the hook then stops. Whatever else comes, or
-    does not, is a failure, and the outcome is sent again later, under the same `webhook-id`, not before a Retry-After
-    has passed. Redirects are not followed, and nothing is taken from the environment. Use it as an async context
-    manager. `secret` may be several, while one follows another. An http address on another machine is refused unless
+    Any 2xx means that it was accepted, and 410 that the address is gone: the hook then stops. Everything else is a
+    failure, and the outcome is sent again later, with the same `webhook-id`, and not before a Retry-After has passed.
+    Redirects are not followed, and nothing is read from the environment. Use it as an async context manager. `secret`
+    may be several secrets, while one replaces another. An http address on another machine is refused unless
     `allow_plain_http`. Raises SettingsError for a bad address or secret.
     """
 
@@ -117,12 +117,12 @@ def _checked(url: str, *, allow_plain_http: bool) -> httpx.URL:
         parsed = httpx.URL("")
     if parsed.scheme not in {"http", "https"} or not parsed.host:
         # Not quoted: addresses of this kind may hold a token.
-        raise SettingsError("the address for notifications is no http:// or https:// address with a host")
+        raise SettingsError("the address for notifications is not an http:// or https:// address with a host")
     if parsed.userinfo:
-        raise SettingsError("the address for notifications holds a password: notifications are signed, it needs none")
+        raise SettingsError("the address for notifications has a password: remove it, notifications are signed")
     if is_plain_and_remote(str(parsed)) and not allow_plain_http:
         raise SettingsError(
-            f"notifications to http://{parsed.host} are not encrypted, and name telephone numbers: nothing is sent "
-            f"there. Give an https:// address, or {Remedy.ALLOW_PLAIN_HTTP}"
+            f"notifications to http://{parsed.host} are not encrypted, and contain telephone numbers. Nothing was "
+            f"sent. Give an https:// address, or {Remedy.ALLOW_PLAIN_HTTP}"
         )
     return parsed

@@ -1,1 +1,1 @@
-"""Pacing within one process; the pace of a queue over all its workers is the store's business."""
+"""Pacing within one process; the store sets the pace of a queue over all its workers."""

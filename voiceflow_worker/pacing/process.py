@@ -20,7 +20,7 @@ class ProcessRate:
 
     def __init__(self, rate: float, *, burst: int = 1) -> None:
         if not (math.isfinite(rate) and rate > 0):
-            raise SettingsError(f"a rate of {rate} calls per second is none; give a number above 0")
+            raise SettingsError(f"a rate of {rate} calls per second is not possible; give a number above 0")
         if burst < 1:
             raise SettingsError(f"a burst of {burst} lets nothing pass; give 1 or more")
         self._rate = rate

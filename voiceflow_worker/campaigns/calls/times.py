@@ -26,7 +26,7 @@ def read_zone(name: str) -> ZoneInfo:
     by_city = {each.rpartition("/")[2].casefold(): each for each in sorted(known) if "/" in each}
     close = get_close_matches(place.casefold(), by_city, n=1)
     hint = f"; did you mean {by_city[close[0]]}?" if close else ""
-    raise ValueError(f"{name[:40]!r} is no time zone; give a name such as Asia/Singapore{hint}")
+    raise ValueError(f"{name[:40]!r} is not a time zone; give a name such as Asia/Singapore{hint}")
 
 
 @lru_cache(maxsize=256)

@@ -73,24 +73,24 @@ class AccountApi:
         return read_numbers(fields_of(await self._rest.get("numbers")))
 
     async def number(self, msisdn: str) -> OwnedNumber | None:
-        """A number with its country and reference; None if it is not the account's. `numbers` tells status and health.
+        """A number with its country and reference; None if it is not the account's. `numbers` adds status and health.
 
-        Raises PhoneNumberError for what is no number.
+        Raises PhoneNumberError for a malformed number.
         """
         said = await self._rest.get("numbers", normalise(msisdn).removeprefix("+"), absent=True)
         return None if said.status == 404 else read_number_answer(fields_of(said))
 
     async def webhooks(self) -> tuple[Webhook, ...]:
-        """Where events are sent."""
+        """The addresses to which events are sent."""
         return read_webhooks(fields_of(await self._rest.get("webhooks")))
 
     async def register_webhook(self, kind: WebhookType | str, url: str, *, auth_header: str | None = None) -> None:
         """Have events of a type sent to `url`, with `auth_header` as their Authorization value.
 
-        Raises InvalidInputError for a type or an address that cannot be one.
+        Raises InvalidInputError for an unknown type or a malformed address.
         """
         if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
-            raise InvalidInputError(f"{url!r} is no address for webhooks: give one with http:// or https://")
+            raise InvalidInputError(f"{url!r} is not an address for webhooks: give one with http:// or https://")
         body: dict[str, object] = {"type": webhook_type(kind).value, "url": url, "enabled": True}
         if auth_header is not None:
             body["httpAuthHeader"] = auth_header
@@ -101,9 +101,9 @@ class AccountApi:
         return (await self._rest.send("DELETE", "webhooks", webhook_type(kind).value, absent=True)).status != 404
 
     async def recordings(self, session_id: str) -> tuple[SessionRecording, ...]:
-        """The recordings of a session; none if it was not recorded, or is not known."""
+        """The recordings of a session; empty for an unknown session or one that was not recorded."""
         if not session_id.strip(". "):
-            raise InvalidInputError(f"{session_id!r} is no session id")
+            raise InvalidInputError(f"{session_id!r} is not a session id")
         return read_recordings(fields_of(await self._rest.get("recordings", session_id, absent=True)))
 
     async def recording_push_config(self) -> RecordingPush | None:
@@ -114,21 +114,21 @@ class AccountApi:
     async def set_recording_push_config(
         self, push: RecordingPush, *, password: str | None = None
     ) -> RecordingPush | None:
-        """Have recordings uploaded to a server. Gives what 8x8 says of it; the password is never among it.
+        """Have recordings uploaded to a server. Returns the server without the password.
 
-        Raises InvalidInputError for a protocol, a host or a port that cannot be one.
+        Raises InvalidInputError for an impossible protocol, host or port.
         """
         protocol, host, port = (push.protocol or "").upper(), push.host or "", push.port
         if protocol not in PROTOCOLS:
             raise InvalidInputError(
-                f"{push.protocol!r} is no protocol for recordings; there are {', '.join(PROTOCOLS)}"
+                f"{push.protocol!r} is not a protocol for recordings; use one of {', '.join(PROTOCOLS)}"
             )
         if not host.strip() or any(map(str.isspace, host)) or "://" in host:
             raise InvalidInputError(
-                f"{host!r} is no host for recordings: give its name alone, such as sftp.example.com"
+                f"{host!r} is not a host for recordings: give its name only, such as sftp.example.com"
             )
         if port is not None and not 0 < port <= _MOST_PORT:
-            raise InvalidInputError(f"{port} is no port: give one between 1 and {_MOST_PORT}")
+            raise InvalidInputError(f"{port} is not a port: give one between 1 and {_MOST_PORT}")
         given = {"port": port, "username": push.username, "password": password, "path": push.path}
         body = {"protocol": protocol, "host": host, **{name: each for name, each in given.items() if each is not None}}
         said = await self._rest.send("POST", _PUSH, body=body, secret=password)

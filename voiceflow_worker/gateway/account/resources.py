@@ -1,6 +1,6 @@
-"""What belongs to a sub-account, as 8x8 tells it: voices, numbers, webhooks, recordings.
+"""Resources of a sub-account: voices, numbers, webhooks and recordings, as read from answers.
 
-What an answer leaves out, or writes in another way, is None or empty: only a missing name makes an entry worthless.
+Missing or unreadable fields are None or empty. An entry without its name is left out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Fields = Mapping[str, object]
 
 
 class WebhookType(StrEnum):
-    """The events that 8x8 sends, each to a webhook of its own (8x8 webhooks reference)."""
+    """The type of a webhook: each kind of event has a webhook of its own (8x8 webhooks reference)."""
 
     SESSION_SUMMARY = "VSS"
     CALL_ACTION = "VCA"
@@ -33,12 +33,12 @@ class WebhookType(StrEnum):
 
 
 def webhook_type(kind: WebhookType | str) -> WebhookType:
-    """The type of webhook of this name, in any case. Raises InvalidInputError, naming those there are."""
+    """The type of webhook with this name, in any case. Raises InvalidInputError with a list of the types."""
     try:
         return WebhookType(kind.upper())
     except ValueError:
         known = ", ".join(each.value for each in WebhookType)
-        raise InvalidInputError(f"{kind!r} is no type of webhook; there are {known}") from None
+        raise InvalidInputError(f"{kind!r} is not a type of webhook; the types are {known}") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +55,8 @@ class SpeechProfile:
 class OwnedNumber:
     """A number of the account, without its plus as 8x8 writes it.
 
-    `status` is Active, Expiring, Inactive or, in some events, Unhealthy. Only `GET …/numbers` tells it, and the health
-    and the prices: `GET …/numbers/{number}` tells no more than `msisdn`, `country` and `reference_id`. `is_healthy` is
+    `status` is Active, Expiring, Inactive or, in some events, Unhealthy. Status, health and prices come only
+    from `GET …/numbers`; `GET …/numbers/{number}` has only `msisdn`, `country` and `reference_id`. `is_healthy` is
     None where 8x8 does not check the number, `health` what the last check at `health_checked_at` found. Prices are in
     `currency`: `rental_price` of the number, `incoming_rate` of a call to it for each `billing_unit`.
     """
@@ -94,7 +94,7 @@ class OwnedNumber:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Webhook:
-    """Where events of a type are sent. `has_auth_header`: with an Authorization value, which is never told."""
+    """The address for events of a type. `has_auth_header`: they are sent with an Authorization value."""
 
     type: str
     url: str
@@ -104,7 +104,7 @@ class Webhook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRecording:
-    """A recording of a session; `url` is where it was uploaded to, `duration` is told in seconds."""
+    """A recording of a session; `url` is the place of its upload."""
 
     recording_id: str
     session_id: str | None = None
@@ -120,7 +120,7 @@ Recording = SessionRecording
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordingPush:
-    """The server that 8x8 uploads recordings to, by `protocol` (S3 or SFTP). Its password is never told."""
+    """The server that 8x8 uploads recordings to, by `protocol` (S3 or SFTP). Its password is never included."""
 
     protocol: str | None = None
     host: str | None = None
@@ -151,8 +151,8 @@ def read_number(fields: Fields) -> OwnedNumber | None:
     msisdn = _text(fields, "msisdn")
     if msisdn is None:
         return None
-    told = fields.get("numberHealth")
-    health: Fields = told if is_object(told) else {}
+    found = fields.get("numberHealth")
+    health: Fields = found if is_object(found) else {}
     healthy = health.get("isHealthy")
     return OwnedNumber(
         msisdn=msisdn,
@@ -244,7 +244,7 @@ def _each(listed: object, read: Callable[[Fields], T | None]) -> tuple[T, ...]:
 
 
 def _text(fields: Fields, *names: str) -> str | None:
-    """The first of these that says something; numbers count, `"null"` does not."""
+    """The first of these fields with a text or a number; `"null"` counts as missing."""
     for name in names:
         value = fields.get(name)
         if isinstance(value, bool) or not isinstance(value, str | int):
@@ -282,5 +282,5 @@ def _time(text: str | None) -> datetime | None:
         moment = datetime.fromisoformat(text)
     except ValueError:
         return None
-    # 8x8 tells times in UTC; one that names no zone is no exception.
+    # 8x8 writes times in UTC, with or without a zone.
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

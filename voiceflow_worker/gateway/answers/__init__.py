@@ -1,1 +1,1 @@
-"""Answers of 8x8: read off the wire, and judged."""
+"""Answers of 8x8: their reading and their verdicts."""

@@ -1,4 +1,4 @@
-"""One answer as it came off the wire: read to its end if it has one, kept as far as it came otherwise."""
+"""HTTP answers, read to their end, or as far as they came."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import anyio
 import httpx
 
 LONGEST_BODY = 64 * 1024
-"""An answer to a call has a few hundred bytes; what is longer is no answer of theirs, and its rest is thrown away."""
-_CLOSING = 1.0  # seconds for giving a connection back; it is broken already when it takes any time at all
+"""Bytes. An answer to a call has a few hundred; the rest of a longer one is discarded."""
+_CLOSING = 1.0  # seconds to release a connection; if it takes longer, the connection is broken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,7 @@ class Answer:
 
 
 class AnswerReader:
-    """Reads the body of a response whose head has come; `answer` tells at any time what is known.
+    """Reads the body of a response whose head has come; `answer` returns what has come so far.
 
     A body of more than `longest` bytes counts as one that broke off.
     """
@@ -36,7 +36,7 @@ class AnswerReader:
         self._longest = longest
         self._body = bytearray()
         self.came_with_content = response.is_stream_consumed
-        """It was made with its content, as httpx.MockTransport's are: it came over no connection."""
+        """It was made with its content, as by httpx.MockTransport, and did not come over a connection."""
         self.is_whole = False
 
     @property
@@ -46,11 +46,11 @@ class AnswerReader:
 
     @property
     def states_its_length(self) -> bool:
-        """Whether its head says where it ends. Else all that comes belongs to it, whoever it was meant for."""
+        """Whether its head states its length. Otherwise everything that follows counts as a part of it."""
         return not {"content-length", "transfer-encoding"}.isdisjoint(self._response.headers)
 
     async def read(self) -> None:
-        """Read to the end; an error on the way is no error here, the answer is then not whole. Closes the response."""
+        """Read to the end and close the response. After an error on the way the answer is not whole."""
         response = self._response
         try:
             if self.came_with_content:
@@ -59,14 +59,14 @@ class AnswerReader:
                 return
             fits = True
             async for chunk in response.aiter_raw():
-                # Thrown away and not left: leaving a stream early strands its generators, which trio complains of.
+                # The rest is read and discarded: an abandoned stream leaves its generators open, and trio warns.
                 fits = fits and len(self._body) + len(chunk) <= self._longest
                 if fits:
                     self._body += chunk
             self.is_whole = fits and self._has_its_length()
             if self.is_whole and "content-encoding" in response.headers:
                 self._decode()
-        except Exception:  # noqa: BLE001 - each transport has its own errors for this, and all say: no further
+        except Exception:  # noqa: BLE001 - each transport has errors of its own for this
             return
         finally:
             if not response.is_closed:
@@ -88,7 +88,7 @@ class AnswerReader:
         return not (stated.isascii() and stated.isdigit()) or stated.lstrip("0") == (str(len(self._body)).lstrip("0"))
 
     def _decode(self) -> None:
-        """Take the encoding off that nobody asked for; a body that does not decode is no whole one."""
+        """Decode a body with an unrequested encoding. A body that cannot be decoded is not whole."""
         self.is_whole = False
         encoding = self._response.headers["content-encoding"]
         self._body = bytearray(
@@ -100,5 +100,5 @@ class AnswerReader:
         with anyio.move_on_after(_CLOSING, shield=True):
             try:
                 await self._response.aclose()
-            except Exception:  # noqa: BLE001 - the connection is lost, which closing it meant to achieve
+            except Exception:  # noqa: BLE001 - the connection is lost, so it is closed
                 return

@@ -1,4 +1,4 @@
-"""The errors of 8x8's platform, which stands before the API: the request reached the door, and nothing was called.
+"""Errors of the 8x8 platform in front of the API: the API did not see the request, and nobody was called.
 
 They are JSON objects `{"code", "message", "errorId", "timestamp"}` with 400, 401, 403, 404, 410 or 426, and have none
 of the fields of an answer about a call.
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 STATUSES = frozenset({400, 401, 403, 404, 410, 426})
-"""The HTTP statuses with which they come. With another one, such a body proves nothing."""
+"""The HTTP statuses of these errors. With any other status, such a body proves nothing."""
 
 _OF_A_CALL = frozenset({"sessionId", "sessionStatus", "callFlowRequestId", "statusCode", "statusMessage"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlatformError:
-    """What the platform said; `error_id` is what 8x8's support asks for, empty when there was none."""
+    """One such error. `error_id` is for the support of 8x8; it may be empty."""
 
     code: str
     message: str
@@ -26,7 +26,7 @@ class PlatformError:
 
 
 def read_platform_error(fields: Mapping[str, Any]) -> PlatformError | None:
-    """The error in the fields of a JSON object; None when it is something else, or only resembles one."""
+    """The error in the fields of a JSON object; None if it is something else."""
     if _OF_A_CALL & fields.keys():
         return None
     code, message, error_id = fields.get("code"), fields.get("message"), fields.get("errorId")

@@ -10,15 +10,15 @@ from functools import lru_cache
 from httpx import Headers
 
 LONGEST_WAIT = timedelta(hours=1)
-"""What a Retry-After counts for at most. A service that is away for longer is asked once an hour, which it can bear; a
-typing error in a header ("86400000") must not silence a queue for years."""
+"""The longest Retry-After that is obeyed. During a longer outage, 8x8 gets one request an hour; a wrong value in a
+header ("86400000") must not stop a queue for years."""
 
-# RFC 9110 §10.2.3 has whole seconds only; a decimal fraction is read all the same, for it can only mean one thing.
+# RFC 9110 §10.2.3 has whole seconds only; a decimal fraction is accepted, as its meaning is clear.
 _SECONDS = re.compile(r"\d+(\.\d+)?", re.ASCII)
 
 
 def read_retry_after(headers: Headers, *, now: datetime) -> timedelta | None:
-    """How long the answer asks to wait (RFC 9110 §10.2.3), at most `LONGEST_WAIT`; None when it names no time ahead.
+    """The wait that an answer asks for (RFC 9110 §10.2.3), at most `LONGEST_WAIT`; None without a time in the future.
 
     A date counts from the answer's own Date, so that a wrong clock on either side does not matter, and from `now` where
     there is none. Of several Retry-After headers the longest counts.

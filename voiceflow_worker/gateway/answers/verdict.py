@@ -1,7 +1,7 @@
-"""What an answer means: every answer and every failure as a verdict. Pure functions, the whole table in one place.
+"""The verdict of every answer and every failure of a POST, as pure functions.
 
-The rule behind all rows: after a byte of the POST has left, only a clear word of the service may say that nobody was
-called. What is contradictory, incomplete or unforeseen is `UNKNOWN`.
+After a byte of the POST has left, only a clear answer of the service proves that nobody was called. Contradictory,
+incomplete and unforeseen answers are `UNKNOWN`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from voiceflow_worker.model.reports.verdict import Hold, NotSentCause, Verdict, 
 _CODE = re.compile(r"-?\d{1,9}", re.ASCII)
 _LONGEST_QUOTE = 200
 
-# A NOT_CREATED may carry the HTTP status as its statusCode (8x8 callflows reference). One that speaks of the account or
-# of the pace is about the queue and not about this call, also when it comes with HTTP 200 or 400.
+# A NOT_CREATED may have the HTTP status as its statusCode (8x8 callflows reference). Such a code about the account or
+# the pace concerns the whole queue, even if it comes with HTTP 200 or 400.
 _ABOUT_THE_QUEUE = frozenset({401, 403, 404, 425, 429})
 
-# What every further call would get as well, and nobody was called.
+# Every further call would get these too, and nobody was called.
 _ABOUT_US = frozenset({401, 403, 404, 307, 308})
 
 _REMEDIES = {
@@ -48,9 +48,9 @@ _REMEDIES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Said:
-    """What the JSON of an answer says; `status` is the sessionStatus in one spelling, empty when there is none.
+    """The JSON of an answer. `status` is the sessionStatus in one spelling, or empty.
 
-    `by_the_platform` tells that it is an error of 8x8's platform, in words of its own.
+    `by_the_platform`: it is an error of the platform of 8x8.
     """
 
     status: str
@@ -65,7 +65,7 @@ class _Said:
 
     @property
     def was_not_created(self) -> bool:
-        """Whether it says NOT_CREATED and nothing else in it says otherwise."""
+        """Whether it says NOT_CREATED and nothing in it contradicts that."""
         return self.status == "NOT_CREATED" and self.session_id is None and self.code != 1
 
     @property
@@ -96,7 +96,7 @@ def judge_answer(answer: Answer, *, now: datetime, retry_not_created_5xx: bool =
 
 
 def judge_failure(error: Exception, *, nothing_left: bool, host: str) -> Verdict:
-    """The verdict of a POST that ended without an answer; `nothing_left` says that this is proven."""
+    """The verdict of a POST that ended without an answer. `nothing_left`: it is proven that no byte left."""
     why = describe(error)
     problem = _certificate_problem(error)
     hold = None
@@ -128,31 +128,31 @@ def judge_silence(*, may_have_left: bool, after: timedelta, host: str) -> Verdic
 
 
 def judge_lateness(*, valid_until: datetime, now: datetime) -> Verdict:
-    """The verdict of a placement whose time was over before anything was sent."""
+    """The verdict of a placement whose validity ended before it was sent."""
     late = _in_words(max(now - valid_until, timedelta(0)))
     return Verdict(
         kind=VerdictKind.NOT_SENT,
         cause=NotSentCause.TOO_LATE,
-        message=f"its validUntil had passed {late} before it could leave: not sent",
+        message=f"its validUntil had passed {late} before it could be sent: not sent",
     )
 
 
 def judge_foreign(verdict: Verdict) -> Verdict:
-    """The verdict of an answer that may be another request's: whatever it says of a call, it may not be of this one.
+    """The verdict of an answer that may belong to another request.
 
-    Its hold stands: whoever was answered, the account or the pace was meant.
+    Its hold stands: it concerns the account or the pace, whichever request was answered.
     """
     return replace(
         verdict,
         kind=VerdictKind.UNKNOWN,
-        message=f"{verdict.message}; but the connection was not new, and the answer may be that of another request:"
+        message=f"{verdict.message}; but the connection was not new, and the answer may belong to another request:"
         " the call may have been placed",
         session_id=None,
     )
 
 
 def describe(error: Exception) -> str:
-    """An error in words. The name is that of its cause: transports file what went wrong under other errors' names."""
+    """An error in words, with the name of its cause: transports wrap errors in others with misleading names."""
     origin = error.__cause__ or error
     text = quote(str(origin)) or quote(str(error))
     name = type(origin).__name__
@@ -160,15 +160,15 @@ def describe(error: Exception) -> str:
 
 
 def quote(text: str) -> str:
-    """A text of somebody else's, fit for a sentence: one line, no control characters, not endless."""
+    """Foreign text for use in a message: one line, without control characters, shortened."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * _LONGEST_QUOTE]).split())
     return line if len(line) <= _LONGEST_QUOTE else line[: _LONGEST_QUOTE - 1] + "…"
 
 
 def _judge(answer: Answer, said: _Said | None, wait: timedelta | None, *, believes_5xx: bool) -> Verdict:
-    told = f"{_named(answer.status)}{_quoted(answer, said)}"
+    described = f"{_named(answer.status)}{_quoted(answer, said)}"
     if said is not None and said.speaks_of_a_session and answer.status != 200:
-        return _unknown(f"8x8 answered {told}, and yet speaks of a session")
+        return _unknown(f"8x8 answered {described}, but mentions a session")
     refusal = said if said is not None and said.was_not_created else None
     by_the_platform = said is not None and said.by_the_platform
     status = answer.status
@@ -176,27 +176,27 @@ def _judge(answer: Answer, said: _Said | None, wait: timedelta | None, *, believ
         status = refusal.code
     match status:
         case 200:
-            return _judge_200(said, told)
+            return _judge_200(said, described)
         case 400 | 422 if refusal is not None:
             return _refused(refusal)
         case _ if status in _ABOUT_US or (by_the_platform and status in STATUSES):
-            return _turned_away(told, Hold(reason=_remedy(answer, status), until_opened=True))
+            return _turned_away(described, Hold(reason=_remedy(answer, status), until_opened=True))
         case 408 if answer.post_was_cut:
-            return _turned_away(told, Hold(reason="8x8 gave up reading a call (408)", retry_after=wait))
+            return _turned_away(described, Hold(reason="8x8 gave up reading a call (408)", retry_after=wait))
         case 425 | 429:
             asked = f"to wait {_in_words(wait)}" if wait else "for a slower pace"
-            return _turned_away(told, Hold(reason=f"8x8 asks {asked} ({status})", retry_after=wait))
+            return _turned_away(described, Hold(reason=f"8x8 asks {asked} ({status})", retry_after=wait))
         case 503 if believes_5xx and wait is not None:
-            return _turned_away(told, Hold(reason=f"8x8 is not available ({status})", retry_after=wait))
+            return _turned_away(described, Hold(reason=f"8x8 is not available ({status})", retry_after=wait))
         case _ if believes_5xx and 500 <= status <= 599 and refusal is not None:
-            return _turned_away(told, Hold(reason=f"8x8 has trouble ({status})", retry_after=wait))
-        case 301 | 302 | 303 | 410 | 426:  # in doubt, and one is enough: every further call would get the same
-            return _unknown(f"8x8 answered {told}", hold=Hold(reason=_remedy(answer, status), until_opened=True))
+            return _turned_away(described, Hold(reason=f"8x8 has trouble ({status})", retry_after=wait))
+        case 301 | 302 | 303 | 410 | 426:  # in doubt, and the queue is held: every further call would get the same
+            return _unknown(f"8x8 answered {described}", hold=Hold(reason=_remedy(answer, status), until_opened=True))
         case _:
-            return _unknown(f"8x8 answered {told}")
+            return _unknown(f"8x8 answered {described}")
 
 
-def _judge_200(said: _Said | None, told: str) -> Verdict:
+def _judge_200(said: _Said | None, described: str) -> Verdict:
     match said:
         case _Said(was_created=True, session_id=str(), code=code, message=message) if code is None or code >= 0:
             return Verdict(kind=VerdictKind.CREATED, message=message or "Created")
@@ -205,7 +205,7 @@ def _judge_200(said: _Said | None, told: str) -> Verdict:
         case _Said(was_created=True, session_id=None):
             return _unknown("8x8 answered CREATED without a session id")
         case _:
-            return _unknown(f"8x8 answered {told}")
+            return _unknown(f"8x8 answered {described}")
 
 
 def _refused(said: _Said) -> Verdict:
@@ -215,8 +215,8 @@ def _refused(said: _Said) -> Verdict:
     )
 
 
-def _turned_away(told: str, hold: Hold) -> Verdict:
-    return Verdict(kind=VerdictKind.TURNED_AWAY, message=f"8x8 answered {told}: nobody was called", hold=hold)
+def _turned_away(described: str, hold: Hold) -> Verdict:
+    return Verdict(kind=VerdictKind.TURNED_AWAY, message=f"8x8 answered {described}: nobody was called", hold=hold)
 
 
 def _unknown(what: str, *, hold: Hold | None = None) -> Verdict:
@@ -234,7 +234,7 @@ def _remedy(answer: Answer, status: int) -> str:
 
 
 def _read(answer: Answer) -> _Said | None:
-    """What the body says; None when it is not one whole JSON object."""
+    """The content of the body; None if it is not one whole JSON object."""
     if not answer.is_whole:
         return None
     try:
@@ -293,9 +293,9 @@ def _quoted(answer: Answer, said: _Said | None) -> str:
 
 
 def _certificate_problem(error: BaseException) -> str | None:
-    """Why a certificate was not trusted; None when that is not what went wrong.
+    """The reason why a certificate was not trusted; None for other errors.
 
-    The error lies below the transport's own, as its cause, its context or its argument (httpcore cuts the cause off).
+    That error is the cause, the context or an argument of the transport's error (httpcore drops the cause).
     """
     open_errors: list[BaseException] = [error]
     seen: set[int] = set()
@@ -306,7 +306,7 @@ def _certificate_problem(error: BaseException) -> str | None:
             continue
         seen.add(id(found))
         if isinstance(found, SSLCertVerificationError):
-            # aiohttp's error is one by inheritance, and has none of its attributes.
+            # The subclass of aiohttp lacks its attributes.
             problem = quote(getattr(found, "verify_message", "")) or problem or "the check failed"
         nested = (found.__cause__, found.__context__, *found.args)
         open_errors.extend(one for one in nested if isinstance(one, BaseException))

@@ -1,1 +1,1 @@
-"""The log export of 8x8: requested, downloaded, read."""
+"""The log export of 8x8: requested, downloaded and read."""

@@ -1,7 +1,7 @@
-"""Reads the files of a log export (8x8 voice log export reference, "Logs files format").
+"""The files of a log export (8x8 voice log export reference, "Logs files format").
 
-Tolerantly: columns by their names in any order and spelling, what is missing or unreadable is None. A line that cannot
-be read becomes a row that says nothing, and so may be any call: it keeps others from being bound, or found missing.
+Reading is tolerant: columns may have any order and spelling, and missing or unreadable values are None. A line that
+cannot be read becomes an empty row. It could be any call, so it prevents certain matches and proofs of absence.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from voiceflow_worker.model.reports.status import fold_session_status
 _NEEDED = ("SessionId", "SourceEndpoint", "DestinationEndpoint", "InitiatedAt")
 _DEAREST = Decimal(10) ** 12
 _NOTHING = frozenset({"", "null", "none"})
-# What spreadsheets are told, so that they take a number for a text: ="6587654321" or '6587654321.
+# Spreadsheets need these marks to read a number as a text: ="6587654321" or '6587654321.
 _FOR_SPREADSHEETS = re.compile(r"=\"(.*)\"|'(.*)", re.DOTALL)
 
 
@@ -36,7 +36,7 @@ class Column(NamedTuple):
 
 
 def read_rows(content: bytes) -> list[ExportRow]:
-    """The rows of one file. Raises CallLogError if this is no log export."""
+    """The rows of one file. Raises CallLogError if this is not a log export."""
     text = content.decode("utf-8-sig", errors="replace")
     first = text.partition("\n")[0]
     lines = _lines(text, delimiter=max(",;\t", key=first.count))
@@ -44,7 +44,7 @@ def read_rows(content: bytes) -> list[ExportRow]:
     places = {fold_name(name): place for place, name in reversed(list(enumerate(names)))}
     missing = [name for name in _NEEDED if fold_name(name) not in places]
     if missing:
-        raise CallLogError(f"a file of the log export is none: it has no column {', '.join(missing)}")
+        raise CallLogError(f"a file of the log export cannot be read: it has no column {', '.join(missing)}")
     found = [(column, places.get(fold_name(column.name))) for column in _COLUMNS]
     known = [(column, place) for column, place in found if place is not None]
     return [_row(cells, known, width=len(names)) for cells in lines if cells != []]
@@ -65,17 +65,17 @@ def _lines(text: str, *, delimiter: str) -> Iterator[list[str] | None]:
 def _row(cells: Sequence[str] | None, columns: Sequence[tuple[Column, int]], *, width: int) -> ExportRow:
     if cells is None or len(cells) != width:
         return ExportRow()
-    told: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     is_zoneless = False
     for column, place in columns:
         text = _text(cells[place])
         if text is None:
             continue
-        told[column.field] = column.read(text)
+        values[column.field] = column.read(text)
         if column.read is _moment:
             is_zoneless = is_zoneless or _is_zoneless(text)
-    told["status"] = fold_session_status(told.get("status_text"))
-    return ExportRow(is_zoneless=is_zoneless, **told)
+    values["status"] = fold_session_status(values.get("status_text"))
+    return ExportRow(is_zoneless=is_zoneless, **values)
 
 
 def _text(cell: str) -> str | None:

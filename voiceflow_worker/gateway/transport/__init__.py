@@ -1,1 +1,1 @@
-"""Transports: the HTTP libraries, and proof of what left and whose answer came back."""
+"""HTTP transports, with proof of what was sent and to which request an answer belongs."""

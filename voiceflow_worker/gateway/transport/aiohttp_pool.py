@@ -1,4 +1,4 @@
-"""The default transport on asyncio: httpx over aiohttp, and what proves there that nothing has left.
+"""The default transport on asyncio: httpx over aiohttp, with proof that nothing has left.
 
 Importing this imports aiohttp (0.15 s), so only opening a transport, or being given one, does.
 
@@ -62,14 +62,14 @@ class WatchedProtocol(ResponseHandler):
         self._is_answered = False
 
     def is_answered(self) -> None:
-        """Its answer has come to its end. What comes from now on was not asked for."""
+        """Its answer is complete. Data that comes from now on is unrequested."""
         self._is_answered = True
         self.announced_end = self._should_close
         self.has_more = self.has_more or bool(self._buffer) or bool(self._tail) or self._exception is not None
 
     @property
     def has_whole_answer(self) -> bool:
-        """Whether the body of the last answer has come to its end."""
+        """Whether the body of the last answer is complete."""
         return self._payload is None or self._payload.is_eof()
 
     async def stirs(self) -> None:
@@ -100,9 +100,9 @@ class WatchedProtocol(ResponseHandler):
 
 
 class WatchedConnector(aiohttp.TCPConnector):
-    """A pool whose connections tell when they are handed out: before that, no byte of a request can leave.
+    """A pool that reports when a connection is handed out: before that, no byte of a request can leave.
 
-    aiohttp's TraceConfig tells the same (connection_create_end, connection_reuseconn), for 12 µs more a POST.
+    aiohttp's TraceConfig reports the same (connection_create_end, connection_reuseconn), for 12 µs more a POST.
 
     A kept connection on which something came that nobody asked for is closed instead of handed out: aiohttp would take
     it for the answer of the next request (RFC 9112 §9.2 forbids it), and a leftover 401 would then have a call sent
@@ -154,7 +154,7 @@ class WatchedConnector(aiohttp.TCPConnector):
 
 
 class ConnectorWatch:
-    """For a transport over a `WatchedConnector`, which tells.
+    """For a transport over a `WatchedConnector`.
 
     The answer on a new connection belongs to its POST. On a kept one it may be what was left over of an earlier
     request, until nothing more has come for long enough, or the connection has ended as the answer had announced: a
@@ -191,7 +191,7 @@ class ConnectorWatch:
         self._protocol = protocol
 
     def given_back(self, give_back: Callable[..., None]) -> None:
-        """The answer has come to its end; the connection stays with this watch until it is over."""
+        """The answer is complete; the connection stays with this watch until it is over."""
         self._give_back = give_back
 
     def proves_nothing_left(self, error: Exception) -> bool:

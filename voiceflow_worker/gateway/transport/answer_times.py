@@ -1,15 +1,15 @@
-"""How long the answers of 8x8 have taken of late, and so how long one that is still to come may take."""
+"""The recent response times of 8x8, and an upper limit for the next one."""
 
 from __future__ import annotations
 
 LATE = 60.0
-"""Seconds that "of late" lasts at least; what is older is forgotten before twice that."""
+"""Seconds for which a response time counts at least; it is forgotten before twice that."""
 SHORTEST = 1.0
-"""Seconds that are waited for another answer at least."""
+"""Shortest wait for another answer, in seconds."""
 
 
 class AnswerTimes:
-    """The slowest answer of late. Times are monotonic seconds, and given."""
+    """The slowest recent answer. The caller gives the time, in monotonic seconds."""
 
     __slots__ = ("_before", "_began", "_now")
 
@@ -19,14 +19,14 @@ class AnswerTimes:
         self._before = 0.0
 
     def add(self, seconds: float, *, at: float) -> None:
-        """An answer took so long, or did not come within that time."""
+        """Record an answer that took this long, or did not come within this time."""
         self._turn(at)
         self._now = max(self._now, seconds)
 
     def long_enough(self, *, at: float, at_most: float) -> float:
-        """Seconds after which no other answer is to be expected: twice the slowest of late, a second at least.
+        """Seconds after which no further answer is expected: twice the slowest recent answer, and at least one second.
 
-        `at_most` is how long an answer is waited for at all.
+        `at_most` is the longest wait for any answer.
         """
         self._turn(at)
         return max(SHORTEST, min(2 * max(self._now, self._before), at_most))

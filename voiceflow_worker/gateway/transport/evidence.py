@@ -1,6 +1,6 @@
-"""What proves that nothing of a POST has left, and that an answer is its own, for each transport.
+"""Watches over POSTs: proof, for each transport, that nothing has left, and that an answer belongs to its POST.
 
-Without proof, a POST may have left, and an answer may be what was left over of another request.
+Without proof, a POST may have left, and an answer may be a leftover of another request.
 
 Each watch is made for one POST, entered while the transport has it, and sets `progress.may_have_left` before the first
 byte can leave. What each believes was read in the transports' sources and is tried on sockets in tests/gateway; the
@@ -74,7 +74,7 @@ class _Deaf:
 class BlindWatch(_Deaf):
     """For a transport that we do not know: anything may have left from the start, and no error proves otherwise.
 
-    Where httpx's own pool lies beneath it, the `trace` extension reaches that, and tells of each sending.
+    Where httpx's own pool lies beneath it, the `trace` extension reaches it and reports each request.
     """
 
     __slots__ = ("_connections", "_posts", "_progress", "extensions")
@@ -111,15 +111,15 @@ class BlindWatch(_Deaf):
         return answer.came_with_content or answer.closes_its_connection
 
     async def _trace(self, name: str, info: Mapping[str, Any]) -> None:
-        self._connections += _tells_of_a_connection(name)
-        self._posts += _tells_of_a_post(name, info)
+        self._connections += _is_a_connection(name)
+        self._posts += _is_a_post(name, info)
 
 
 class TracedWatch(_Deaf):
-    """For httpx's own pool, through httpcore's `trace` extension: it tells before it writes the head of a request.
+    """For httpx's own pool, through httpcore's `trace` extension: it reports each request before it is written.
 
-    A CONNECT to a proxy is told in the same way, and is not the POST. The pool swallows a failed write and reads on, as
-    a server may answer before it has read everything; then the POST was cut.
+    A CONNECT to a proxy is reported in the same way, and is not the POST. The pool ignores a failed write and reads on,
+    as a server may answer before it has read everything; then the POST was cut.
     """
 
     __slots__ = ("_is_connected", "_progress", "extensions", "post_was_cut")
@@ -148,19 +148,19 @@ class TracedWatch(_Deaf):
 
     async def _trace(self, name: str, info: Mapping[str, Any]) -> None:
         step = name.partition(".")[2]
-        if _tells_of_a_connection(name):
+        if _is_a_connection(name):
             self._is_connected = True
-        elif _tells_of_a_post(name, info):
+        elif _is_a_post(name, info):
             self._progress.may_have_left = True
         elif step in ("send_request_headers.failed", "send_request_body.failed") and self._progress.may_have_left:
             self.post_was_cut = True
 
 
-def _tells_of_a_connection(event: str) -> bool:
+def _is_a_connection(event: str) -> bool:
     return event in ("connection.connect_tcp.complete", "connection.connect_unix_socket.complete")
 
 
-def _tells_of_a_post(event: str, info: Mapping[str, Any]) -> bool:
-    """Whether the head of a request begins to leave; a CONNECT to a proxy is none."""
+def _is_a_post(event: str, info: Mapping[str, Any]) -> bool:
+    """Whether the head of a request is about to leave. A CONNECT to a proxy does not count."""
     request = info.get("request")
     return event.endswith(".send_request_headers.started") and getattr(request, "method", None) != b"CONNECT"

@@ -1,4 +1,4 @@
-"""The proof that an answer belongs to its POST: HTTP/1.1 does not say it, and servers send what nobody asked for."""
+"""Proof that an answer belongs to its POST: HTTP/1.1 has none, and servers send unrequested answers."""
 
 from __future__ import annotations
 

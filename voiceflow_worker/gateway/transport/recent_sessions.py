@@ -1,4 +1,4 @@
-"""The sessions that were answered of late: one that comes again was another call's answer."""
+"""The session ids of recent answers. A repeated one belongs to the answer of another call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which transport carries the POSTs, and which watch tells what left it."""
+"""The transports of POSTs, each with the watch that suits it."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ less on this side, a POST hardly ever meets a connection that is being closed, w
 class Carrier:
     """A transport and how it is watched.
 
-    `keeps_connections`: a next POST may use the same one, for an answer left over in it would be noticed. httpcore,
-    like aiohttp, would take it for the next POST's; but only aiohttp lets us look.
+    `keeps_connections`: the next POST may use the same connection, since a leftover answer in it would be noticed.
+    httpcore and aiohttp would take it for the answer of the next POST, and only aiohttp allows a check.
     """
 
     transport: httpx.AsyncBaseTransport
@@ -39,7 +39,7 @@ class DefaultTransport:
     """How to make the transport of a client that was given none; nothing is opened before `open`.
 
     On asyncio it is httpx over aiohttp, on trio httpx's own pool: HTTP/1.1, no retries, no redirects, nothing from the
-    environment. Raises SettingsError for a proxy that is no http or https address.
+    environment. Raises SettingsError for a proxy that is not an http or https address.
     """
 
     limit: int
@@ -76,7 +76,7 @@ def carry(transport: httpx.AsyncBaseTransport) -> Carrier:
         if getattr(getattr(transport, "_pool", None), "_http2", False):
             raise SettingsError("the gateway speaks HTTP/1.1 only: make the transport with http2=False")
         return Carrier(transport, TracedWatch)
-    # Who has such a transport has imported the package: looking there does not load it.
+    # Such a transport exists only if its package is imported; this check does not load it.
     if "httpx_aiohttp" in sys.modules:
         from voiceflow_worker.gateway.transport.aiohttp_pool import ConnectorWatch, watch_over
 
@@ -102,7 +102,7 @@ def _read_proxy(proxy: str | None) -> httpx.Proxy | None:
     parts = urlsplit(proxy)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         # Not quoted: it may hold a password.
-        raise SettingsError("the proxy is no http:// or https:// address with a host")
+        raise SettingsError("the proxy is not an http:// or https:// address with a host")
     headers: dict[str, str] = {}
     if parts.username:
         # As a header of our own: aiohttp deprecates the parameter that httpx-aiohttp uses for credentials.

@@ -14,7 +14,7 @@ MAX_DIGITS = 25
 
 
 class Action(StrEnum):
-    """What a call can do, spelled as in the `action` key."""
+    """An action of a call, spelled as in the `action` key."""
 
     MAKE_CALL = "makeCall"
     SAY = "say"
@@ -24,7 +24,7 @@ class Action(StrEnum):
 
 
 class ParamKind(Enum):
-    """What a parameter's value must be."""
+    """The kind of a parameter's value."""
 
     PHONE = auto()
     """A telephone number in E.164 form, with or without the leading +."""
@@ -41,7 +41,7 @@ class ParamKind(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Param:
-    """One parameter: what it must be, whether it must be there, and what it is for.
+    """One parameter of an action: its kind, its purpose, and whether it is required.
 
     `minimum` and `maximum` bound numbers, both included. `purpose` completes "add …".
     """

@@ -1,4 +1,4 @@
-"""A call flow as a value: built step by step, or parsed from the body that 8x8 takes, and printed back as that body."""
+"""Call flows: built step by step or parsed from a request body, and converted to that body."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["CallFlow", "find_problems"]
 
 
 class _Bridge(Protocol):
-    """How `bridge` is called, on the class and on a flow."""
+    """The signature of `bridge`, on the class and on a flow."""
 
     def __call__(
         self, *, source: str, destination: str, recording: bool | None = None, client_action_id: str | None = None
@@ -36,7 +36,7 @@ class _BridgeDescriptor:
     With `recording` the bridged call is recorded, if the account is set up for it.
     """
 
-    # A class method would do for the first form, and then `flow.bridge(…)` would silently forget the flow.
+    # As a class method, `flow.bridge(…)` would silently lose the actions of the flow.
     def __get__(self, flow: CallFlow | None, owner: type[CallFlow]) -> _Bridge:
         begun = owner.reply() if flow is None else flow
 
@@ -52,13 +52,13 @@ class _BridgeDescriptor:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class CallFlow:
-    """What one call does, as 8x8's callflows API takes it; immutable, each method returns a new one.
+    """The actions of one call, as the callflows API of 8x8 takes them. Immutable: each method returns a new flow.
 
     Begin with `CallFlow.call` (a call), `CallFlow.reply` or `CallFlow.bridge` (an answer to a call action event), or
-    `CallFlow.parse` (a body). Only what was set is sent: the service's documents disagree about its defaults. A flow
-    under construction may break rules; `problems` lists all of them at once, and `validated` raises them.
+    `CallFlow.parse` (a body). Only what was set is sent: the documents of the service disagree about defaults.
+    A flow under construction may break rules; `problems` lists all of them, and `validated` raises them.
 
-    Two flows are equal if they mean the same: +65… and 65…, 1 and 1.0, null and absent do.
+    Two flows are equal if they mean the same: +65… and 65…, 1 and 1.0, null and absent are equal.
     """
 
     _body: Mapping[str, object]
@@ -83,7 +83,7 @@ class CallFlow:
         """Read a request body, or with `reply` an answer to a call action event: a mapping, or strict JSON as text.
 
         Nothing is lost: unknown keys and explicit nulls are kept. Raises CallFlowError with every finding, errors
-        first, if there is an error among them; a `validUntil` that has passed is none (see `problems`).
+        first, if one is an error. A `validUntil` that has passed is a warning (see `problems`).
         """
         if isinstance(body, str | bytes):
             try:
@@ -162,7 +162,7 @@ class CallFlow:
         """The same flow with these set; None leaves one as it is. Raises ValueError for a time without a zone.
 
         After `valid_until` 8x8 does not place the call any more. The ids, at most 50 characters, come back in the
-        session summary; a clientRequestId does not keep 8x8 from placing the same call twice. `client_action_id` is
+        session summary; 8x8 does not use a clientRequestId to prevent a second call. `client_action_id` is
         for answers.
         """
         keys = {
@@ -190,12 +190,12 @@ class CallFlow:
 
     @property
     def source(self) -> str | None:
-        """The number that the first call shows, with its leading +; None when there is no call, or no such number."""
+        """The source of the first call, with its leading +; None without a call, or if it is malformed."""
         return self._number("source")
 
     @property
     def destination(self) -> str | None:
-        """The number called first, with its leading +; None when there is no call, or the number is malformed."""
+        """The destination of the first call, with its leading +; None without a call, or if it is malformed."""
         return self._number("destination")
 
     @property
@@ -220,7 +220,7 @@ class CallFlow:
 
     @property
     def client_action_id(self) -> str | None:
-        """Where in a menu the caller will be, for answers; None when it is not set, or empty."""
+        """The place of the caller in a menu, for answers; None when it is not set, or empty."""
         return self._text("clientActionId")
 
     def problems(self, *, now: datetime | None = None) -> tuple[Finding, ...]:
@@ -245,7 +245,7 @@ class CallFlow:
         return copy_of(self._body)
 
     def to_json(self) -> bytes:
-        """The body as compact UTF-8 JSON. Raises CallFlowError if it is not sendable as JSON at all."""
+        """The body as compact UTF-8 JSON. Raises CallFlowError if it cannot be written as JSON."""
         try:
             return orjson.dumps(self._body)
         except orjson.JSONEncodeError as error:

@@ -1,4 +1,4 @@
-"""The texts of a call: the body that is stored and sent, and the canonical body by which calls are compared."""
+"""The stored body of a call, which is sent, and its canonical body, by which calls are compared."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _NUMBERS = frozenset({"source", "destination"})
 PER_POST = frozenset({"validUntil", "clientRequestId"})
-"""The keys that each POST has of its own."""
+"""The keys that differ from POST to POST."""
 
 
 def stored_body(flow: CallFlow) -> str:
@@ -25,7 +25,7 @@ def stored_body(flow: CallFlow) -> str:
 
 
 def canonical_body(flow: CallFlow) -> str:
-    """The text by which two calls are compared; never sent.
+    """The text by which two calls are compared. It is never sent.
 
     Phone numbers have their plus, and the `clientBatchId`, which does not change the call, is left out.
     """
@@ -35,7 +35,7 @@ def canonical_body(flow: CallFlow) -> str:
 
 
 def body_digest(canonical: str) -> str:
-    """The digest by which two bodies are told apart under one unique key."""
+    """The digest that distinguishes two bodies with the same unique key."""
     return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 

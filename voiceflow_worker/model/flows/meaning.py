@@ -1,4 +1,4 @@
-"""Bodies compared by what they mean to the service, not by how they are written."""
+"""Comparison of request bodies by their meaning for the service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parties of a call: everybody whose telephone a call flow makes ring."""
+"""The parties of a call: every number that a call flow makes ring."""
 
 from __future__ import annotations
 
@@ -29,16 +29,15 @@ def destinations(body: Mapping[str, object]) -> tuple[str, ...]:
 
 
 def second_parties(body: str) -> tuple[str, ...]:
-    """The numbers that a stored body calls behind the first: those that are bridged to it.
+    """The numbers that a stored body calls after the first one: those that are bridged to it.
 
-    A body with one call, as nearly all have, is not read for this: inside a text the name of the action would have
-    escaped quotes around it.
+    A body with one call, the usual case, is not parsed: inside a text the name of the action would have escaped quotes.
     """
     if body.count(_CALLS) < 2:
         return ()
     try:
         read: object = json.loads(body)
-    except ValueError:  # no body of ours; 8x8 calls nobody for it
+    except ValueError:  # not a body of ours; 8x8 would refuse it
         return ()
     called = list(destinations(read)) if is_object(read) else []
     return tuple(number for number in dict.fromkeys(called[1:]) if number != called[0])

@@ -1,7 +1,7 @@
-"""Every rule of the 8x8 callflow contract that can be found before sending (8x8 callflows guide, status code table).
+"""The rules of the 8x8 callflow contract that can be checked before sending (8x8 callflows guide, status code table).
 
-All findings at once, in the order of the body, each with its JSON path, the code that the service would answer with,
-and what to do. Nothing here raises, whatever the body is.
+Findings come all at once, in the order of the body, each with its JSON path, the code of the service, and a remedy. No
+function raises, whatever the body is.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ _SCENARIO = "executeScenario"
 
 
 def find_problems(body: object, *, now: datetime | None = None, reply: bool = False) -> tuple[Finding, ...]:
-    """Everything that is wrong with, or odd about, a request body for `POST …/callflows`; empty when all is well.
+    """All errors and warnings about a request body for `POST …/callflows`; empty if there are none.
 
     With `reply` the body is an answer to a call action event (VCA): it may begin with any action, name a
-    `clientActionId` and record a bridged call. A `validUntil` that is past at `now` is a warning with code -1015, which
-    those who are about to send raise to an error; without `now` it is not judged. Never raises.
+    `clientActionId` and record a bridged call. A `validUntil` that has passed at `now` is a warning with code -1015;
+    code that sends calls makes it an error. Without `now` it is not checked. Never raises.
     """
     if not is_object(body):
         return (_error("$", -1001, f"invalid JSON request body; it should be an object, not {describe(body)}"),)
@@ -76,7 +76,7 @@ def _body(body: Mapping[str, object], *, now: datetime | None, reply: bool) -> I
 
 
 def _flow(flow: Sequence[object], *, reply: bool) -> Iterator[Finding]:
-    """The rules about the sequence, and each action's own."""
+    """The rules about the sequence of actions, and those of each action."""
     calls = 0
     last = len(flow) - 1
     for index, entry in enumerate(flow):
@@ -85,7 +85,7 @@ def _flow(flow: Sequence[object], *, reply: bool) -> Iterator[Finding]:
             yield _error(path, -1009, f"should be an object with an action, not {describe(entry)}")
             continue
         name = entry.get("action")
-        # An action whose name is right but for its case is refused, and still looked at: all findings at once.
+        # An action whose name has the wrong case is refused, and still checked: all findings at once.
         action = _BY_FOLDED_NAME.get(name.casefold()) if isinstance(name, str) else None
         if index == 0 and not reply and action is not Action.MAKE_CALL and name != _SCENARIO:
             yield _error(f"{path}.action", -1013, "first action should be makeCall; begin with the call to make")
@@ -130,7 +130,7 @@ def _unknown_action(entry: Mapping[str, object], path: str, *, alone: bool) -> I
 
 
 def _scenario(entry: Mapping[str, object], path: str, *, alone: bool) -> Iterator[Finding]:
-    """executeScenario runs a flow stored at 8x8; only its misuse can be told apart from here."""
+    """executeScenario runs a flow that is stored at 8x8. Only its misuse can be found here."""
     params = entry.get("params")
     scenario = params.get("scenarioName") if is_object(params) else None
     if not alone:
@@ -145,7 +145,7 @@ def _scenario(entry: Mapping[str, object], path: str, *, alone: bool) -> Iterato
         yield _error(
             f"{path}.params.scenarioName",
             -1020,
-            "executeScenario is not supported here, nor can it be known whether the scenario exists; "
+            "executeScenario is not supported here, and its existence cannot be checked; "
             f"write its actions out with {_ACTION_NAMES}",
         )
 
@@ -176,7 +176,7 @@ def _params(action: Action, params: object, path: str, *, reply: bool) -> Iterat
 
 
 def _value(param: Param, value: object, path: str, *, is_destination: bool) -> Iterator[Finding]:
-    """One parameter that is there."""
+    """The value of one parameter."""
     if param.kind is ParamKind.PHONE:
         yield from _number(param, value, path, is_destination=is_destination)
         return
@@ -206,7 +206,7 @@ def _number(param: Param, value: object, path: str, *, is_destination: bool) -> 
         yield _error(path, -1009, f"is missing but it is required; add {param.purpose}")
     elif not phone.is_e164(value):
         code, reason = phone.form_problem(value)
-        # What is wrong with the form of a source has no code of its own: -1014 says that the account may not use it.
+        # A malformed source has no code of its own: -1014 means that the account may not use it.
         if not is_destination:
             yield _error(path, -1009, f"should be a phone number in E.164 form: {reason}")
         elif code == phone.MANY_NUMBERS:
@@ -219,9 +219,9 @@ def _number(param: Param, value: object, path: str, *, is_destination: bool) -> 
 
 
 def _capture(given: Mapping[str, object], path: str) -> Iterator[Finding]:
-    """The three rules of sayAndCapture that span parameters; ill-typed ones were told of before."""
+    """The three rules of sayAndCapture that span parameters. Values of the wrong type have a finding already."""
     fewest, most = _whole(given.get("minDigits")), _whole(given.get("maxDigits"))
-    # A value that is there but ill-typed has its finding already: a second one would only confuse.
+    # A value of the wrong type has a finding already; a second one would confuse.
     most_is_readable = most is not None or given.get("maxDigits") is None
     if fewest is not None and most_is_readable and (most is None or most < max(fewest, 1)):
         yield _error(
@@ -269,7 +269,7 @@ def _valid_until(value: object, now: datetime | None) -> Iterator[Finding]:
         yield _error(
             "$.validUntil",
             -1009,
-            f"should be a UTC time such as 2030-01-31T09:00:00.000Z, not {said}; mend or remove it",
+            f"should be a UTC time such as 2030-01-31T09:00:00.000Z, not {said}; correct or remove it",
         )
     elif now is not None and moment <= now:
         yield _warning(
@@ -295,7 +295,7 @@ def _identifier(body: Mapping[str, object], key: str, *, limit: int | None) -> I
 
 
 def _unknown(given: Mapping[str, object], known: Collection[str], path: str, owner: str) -> Iterator[Finding]:
-    """Keys that the contract does not know are sent as they are, if they are JSON at all."""
+    """Warnings about unknown keys, which are sent unchanged if they are JSON."""
     for key, value in given.items():
         if key in known:
             continue

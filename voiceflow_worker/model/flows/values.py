@@ -1,4 +1,4 @@
-"""Single JSON values, judged: what kind a value is, and what keeps it from being a parameter's value."""
+"""Checks of single JSON values: their type, and whether a parameter can have them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def is_whole(value: float) -> bool:
 
 
 def describe(value: object) -> str:
-    """What a JSON value is, for a sentence."""
+    """The type of a JSON value, in words."""
     match value:
         case None:
             return "null"
@@ -52,12 +52,12 @@ def describe(value: object) -> str:
         case _ if is_list(value):
             return "an array"
         case _:
-            # Only Python callers can hand these in: sets, datetimes, mappings whose keys are no strings.
+            # Only Python callers can pass these: sets, datetimes, mappings with keys that are not strings.
             return f"a Python {type(value).__name__} that is not JSON"
 
 
 def unspeakable(text: str) -> str | None:
-    """The first character of a text that the service would not take, with its place; None when there is none."""
+    """The first character of a text that the service would refuse, with its position; None if there is none."""
     found = _UNSPEAKABLE.search(text)
     if found is None:
         return None
@@ -65,9 +65,9 @@ def unspeakable(text: str) -> str | None:
 
 
 def param_problem(param: Param, value: object) -> str | None:
-    """What keeps the value from being this parameter's, and what to do; None when nothing does.
+    """The reason why the parameter cannot have this value, with a remedy; None if it can.
 
-    Telephone numbers have rules of their own and are not judged here.
+    Telephone numbers are checked elsewhere.
     """
     if param.kind is ParamKind.SPEECH and isinstance(value, str) and len(value) > MAX_TEXT_CHARACTERS:
         return f"is {len(value)} characters long, and {MAX_TEXT_CHARACTERS} are allowed; shorten it"
@@ -122,7 +122,7 @@ def _url_problem(value: object) -> str | None:
 
 
 def file_warning(url: str) -> str | None:
-    """Why 8x8 may not play what is at this address, judged by its extension; None when nothing speaks against it."""
+    """The reason why 8x8 may not play this file, by its extension; None if there is none."""
     name = urlsplit(url).path.rsplit("/", 1)[-1]
     _, dot, extension = name.rpartition(".")
     if not dot or name.lower().endswith(_AUDIO):
@@ -131,7 +131,7 @@ def file_warning(url: str) -> str | None:
 
 
 def json_problem(value: object, *, depth: int = 0) -> str | None:
-    """What keeps a value from being sent as JSON; None when nothing does."""
+    """The reason why a value cannot be sent as JSON; None if it can."""
     match value:
         case None | bool():
             return None

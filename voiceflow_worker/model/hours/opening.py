@@ -1,4 +1,4 @@
-"""When a new call may first ring: its calling window, by the clock where its number is at home."""
+"""The first time at which a new call may ring, by its calling window and the time zone of its number."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Opening:
 def first_opening(
     window: CallWindow | None, *, number: str, time_zone: str | None, at: datetime, valid_until: datetime | None
 ) -> Opening:
-    """When a call to this number may first ring, from `at` on; at once without a window.
+    """The first time from `at` on at which a call to this number may ring; `at` without a window.
 
     The window is read by the clocks of `time_zone`, else by those of the number's own zone, if all zones that it may be
-    in show the same time. Never raises: what is wrong is a finding.
+    in show the same time. Never raises: problems are findings.
     """
     if window is None:
         return Opening(at=at, time_zone=time_zone)
@@ -56,7 +56,7 @@ def first_opening(
 
 def _zone_for(number: str, time_zone: str | None) -> tuple[str | None, Finding | None]:
     if time_zone is not None:
-        message = f"{time_zone[:40]!r} is no time zone; give a name such as Asia/Singapore"
+        message = f"{time_zone[:40]!r} is not a time zone; give a name such as Asia/Singapore"
         return time_zone, Finding(column="time_zone", message=message)
     found = zone_of_number(number)
     if found.zone is not None:

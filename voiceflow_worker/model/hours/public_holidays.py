@@ -1,4 +1,4 @@
-"""Public holidays, by the `holidays` library: which days of a year are holidays of a country or of a part of it.
+"""Public holidays of countries and their parts, by the `holidays` library.
 
 A calendar is named by its ISO 3166 code: a country (`SG`), or a part of one (`DE-BY`, `US-CA`). Holidays that are moved
 to another day are free on that day too, as the library has it ("observed").
@@ -21,7 +21,7 @@ def read_calendar(text: str) -> str:
     code = "GB" + code[2:] if code[:2] == "UK" else code  # ISO 3166 keeps UK free for exactly this
     if _CODE.fullmatch(code) is None:
         raise InvalidInputError(
-            f"{text.strip()[:40]!r} names no calendar of holidays: give a country such as SG, or a part of one such as "
+            f"{text.strip()[:40]!r} is not a calendar of holidays: give a country such as SG, or a part of one such as "
             "DE-BY (ISO 3166)"
         )
     holidays_of(code, year=2026)  # any year: what is looked at is the name

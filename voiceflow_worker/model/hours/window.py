@@ -1,7 +1,7 @@
-"""Calling windows: at which hours, on which days, a phone may ring, by the clock on the wall where it stands.
+"""Calling windows: the hours and days at which a phone may ring, in its local time.
 
-A window is open at a moment when the local clock shows an hour of one of its spans: so it is right when clocks are set
-for the summer. An hour that a clock skips does not come; an hour that it shows twice is open twice.
+A window is open when the local clock shows a time in one of its spans. With daylight saving, an hour that the clock
+skips does not occur, and an hour that it repeats is open twice.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _DAY = timedelta(days=1)
 _HOUR = timedelta(hours=1)
 _SECOND = timedelta(seconds=1)
 _FARTHEST_OPENING = 400
-"""Days: a window that does not open within more than a year never does."""
+"""Days. A window that does not open for longer than a year never opens."""
 _FARTHEST_END = 8
-"""Days: one that stays open for longer than any week bounds nothing."""
+"""Days. A window that stays open for longer than a week has no end."""
 _SPAN = re.compile(r"([0-9]{1,2})(?::([0-9]{2}))?\s*[-\u2013]\s*([0-9]{1,2})(?::([0-9]{2}))?")
 
 
@@ -47,21 +47,20 @@ _NAMES = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "s
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """From `start` to `end` of a local day, `end` itself no more.
+    """A part of a local day, from `start` to `end`, without `end` itself. Both are whole minutes.
 
-    One that does not end later than it starts goes over midnight, into the next day; midnight to midnight is the whole
-    day. Both are whole minutes.
+    If the end is not later than the start, the span goes on into the next day. Midnight to midnight is a whole day.
     """
 
     start: time
     end: time
 
     def __post_init__(self) -> None:
-        # A job's record has a window as people write it: ten seconds after midnight would come back as the whole day.
+        # A record has hours and minutes only: 00:00:10 to 00:00:20 would be read back as the whole day.
         if any(each != time(each.hour, each.minute) for each in (self.start, self.end)):
-            raise InvalidInputError(f"a window begins and ends with a minute: {self.start} and {self.end} do not")
+            raise InvalidInputError(f"a window begins and ends on whole minutes, not at {self.start} or {self.end}")
         if self.start == self.end != MIDNIGHT:
-            raise InvalidInputError(f"the window {self} is empty: it ends when it begins; the whole day is 00:00-24:00")
+            raise InvalidInputError(f"the window {self} is empty: it ends when it begins; for a whole day, 00:00-24:00")
 
     @property
     def is_over_midnight(self) -> bool:
@@ -74,11 +73,11 @@ class Span:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallWindow:
-    """When a phone may ring: `CallWindow.parse("09:00-20:00", days="mon-sat", holidays="SG")`.
+    """A calling window: `CallWindow.parse("09:00-20:00", days="mon-sat", holidays="SG")`.
 
-    A span belongs to the day on which it begins: with `days="fri"`, 22:00-06:00 goes on into Saturday's morning. On a
-    holiday of one of the calendars in `holidays` (ISO 3166: `SG`, `DE-BY`) nothing rings from midnight to midnight, and
-    the night that begins on it does not begin.
+    A span belongs to the day on which it begins: with `days="fri"`, 22:00-06:00 goes on into Saturday morning. The
+    window is closed on holidays of the calendars in `holidays` (ISO 3166: `SG`, `DE-BY`), from midnight to midnight; a
+    span over midnight that begins on a holiday is left out.
     """
 
     spans: tuple[Span, ...]
@@ -91,9 +90,9 @@ class CallWindow:
 
     @classmethod
     def parse(cls, hours: str | None = None, *, days: str | None = None, holidays: str | None = None) -> CallWindow:
-        """The window that people mean by `09:00-12:00,14:00-20:00`, `mon-fri,sun` and `SG,MY`.
+        """The window of `09:00-12:00,14:00-20:00`, `mon-fri,sun` and `SG,MY`.
 
-        What is left out does not restrict: the whole day, every day, holidays too. Raises InvalidInputError.
+        Defaults: the whole day, every day, holidays included. Raises InvalidInputError.
         """
         return cls(
             spans=(Span(MIDNIGHT, MIDNIGHT),) if hours is None else _read_spans(hours),
@@ -118,7 +117,7 @@ class CallWindow:
     def opens(self, at: datetime, zone: ZoneInfo) -> datetime | None:
         """When a phone in this zone may ring, from `at` on: `at` itself while the window is open. In UTC.
 
-        None: never, as far as anybody can see (over a year). Raises InvalidInputError for an unknown calendar.
+        None if it does not open within a year. Raises InvalidInputError for an unknown calendar.
         """
         for start, end in self._intervals(at, zone, days=_FARTHEST_OPENING):
             if at < end:
@@ -126,7 +125,7 @@ class CallWindow:
         return None
 
     def closes(self, at: datetime, zone: ZoneInfo) -> datetime | None:
-        """When the window that is open at `at` closes: from then on nothing may ring. In UTC.
+        """The time, in UTC, at which the window that is open at `at` closes.
 
         None when it stays open for more than a week on end; `at` itself when it is not open. Raises InvalidInputError
         for an unknown calendar.
@@ -141,7 +140,7 @@ class CallWindow:
         return None if last > at + (_FARTHEST_END - 2) * _DAY else last
 
     def _intervals(self, at: datetime, zone: ZoneInfo, *, days: int) -> Iterator[tuple[datetime, datetime]]:
-        """When it is open, in order, from the UTC day of `at` on; what goes over midnight UTC comes in two parts."""
+        """The times at which it is open, from the UTC day of `at` on. Midnight UTC divides an interval in two."""
         first = at.astimezone(UTC).date()
         for each in range(days):
             yield from _open_on(self, zone, first + each * _DAY)
@@ -168,10 +167,10 @@ class CallWindow:
 
 @lru_cache(maxsize=2048)
 def _open_on(window: CallWindow, zone: ZoneInfo, day: date) -> tuple[tuple[datetime, datetime], ...]:
-    """When a window is open on one day of UTC.
+    """The times at which a window is open on one day of UTC.
 
-    It can open and close only when the local clock shows midnight or the end or start of a span, or jumps. Between two
-    such moments it is as it was at the first of them.
+    It can open or close only at local midnight, at the start or end of a span, or when the local clock is changed.
+    Between two such moments it does not change.
     """
     begin = datetime.combine(day, MIDNIGHT, tzinfo=UTC)
     end = begin + _DAY
@@ -195,7 +194,7 @@ def _open_on(window: CallWindow, zone: ZoneInfo, day: date) -> tuple[tuple[datet
 
 
 def _jumps(zone: ZoneInfo, begin: datetime, end: datetime) -> Iterator[datetime]:
-    """The moments between two at which the clocks of a zone are set, to the second."""
+    """The moments, to the second, at which the clocks of a zone are changed."""
     before = begin
     while before < end:
         after = before + _HOUR
@@ -240,13 +239,13 @@ def _read_spans(text: str) -> tuple[Span, ...]:
 def _read_span(text: str) -> Span:
     match = _SPAN.fullmatch(text)
     if match is None:
-        raise InvalidInputError(f"{text[:40]!r} is no calling window: write it as 09:00-20:00")
+        raise InvalidInputError(f"{text[:40]!r} is not a calling window: write it as 09:00-20:00")
     start_hour, start_minute, end_hour, end_minute = (int(part or 0) for part in match.groups())
     try:
         start = time(start_hour, start_minute)
         end = MIDNIGHT if (end_hour, end_minute) == (24, 0) else time(end_hour, end_minute)
     except ValueError:
-        raise InvalidInputError(f"{text!r} is no calling window: a day has 00:00 to 24:00") from None
+        raise InvalidInputError(f"{text!r} is not a calling window: a day has 00:00 to 24:00") from None
     return Span(start, end)
 
 
@@ -264,7 +263,7 @@ def _read_day(name: str, text: str) -> Weekday:
     for day, long_name in zip(Weekday, _NAMES, strict=True):
         if len(name) >= len("mon") and long_name.startswith(name):
             return day
-    raise InvalidInputError(f"{text[:60]!r} names no days: {name[:20]!r} is none; write mon-sat, or mon,wed,fri")
+    raise InvalidInputError(f"{text[:60]!r} names no days: {name[:20]!r} is not a day; write mon-sat, or mon,wed,fri")
 
 
 def _days_in_words(days: frozenset[Weekday]) -> str:

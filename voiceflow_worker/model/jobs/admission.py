@@ -1,4 +1,4 @@
-"""What a call's place in the queue may be: priorities and times that every store keeps exactly and in order."""
+"""Limits of priorities and times: those that every store keeps exactly and in order."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from voiceflow_worker.model.text.moment import in_words
 PRIORITIES = range(-1_000_000, 1_000_001)
 """Redis orders by floating-point numbers, SQLite by 64-bit integers: both order these exactly."""
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
-"""Microseconds until then are whole in a floating-point number, and no zone takes them out of the calendar."""
+"""Until then a floating-point number holds microseconds exactly, and no time zone leads out of the calendar."""
 
 
 def priority_problem(priority: object) -> str | None:
-    """Why this is no priority, as a sentence; None if it is one."""
+    """The reason why this is not a priority, as a sentence; None if it is one."""
     if type(priority) is int and priority in PRIORITIES:
         return None
     return (
-        f"{str(priority)[:40]!r} is no priority; give a whole number from {PRIORITIES[0]} to {PRIORITIES[-1]}, "
+        f"{str(priority)[:40]!r} is not a priority; give a whole number from {PRIORITIES[0]} to {PRIORITIES[-1]}, "
         "such as 0 or 10: larger goes first"
     )
 
 
 def time_problem(name: str, time: object) -> str | None:
-    """Why this is no time to go by, as a sentence; None if it is one, or None itself."""
+    """The reason why this time cannot be used, as a sentence; None if it can, and for None."""
     if time is None:
         return None
     if not isinstance(time, datetime):
-        return f"{name} is {str(time)[:40]!r}, which is no datetime"
+        return f"{name} is {str(time)[:40]!r}, which is not a datetime"
     if time.utcoffset() is None:
-        return f"{name} is {time.isoformat()}, which does not say which time zone; give it one (tzinfo), such as UTC"
+        return f"{name} is {time.isoformat()}, without a time zone; give it one (tzinfo), such as UTC"
     if time >= LATEST:
         return f"{name} is {time.isoformat()}; give a time before the year {LATEST.year}"
     return None
 
 
 def checked_time(name: str, time: datetime) -> datetime:
-    """The time, if it can be gone by. Raises InvalidInputError."""
+    """The time, if it can be used. Raises InvalidInputError."""
     problem = time_problem(name, time)
     if problem is not None:
         raise InvalidInputError(problem)
@@ -47,7 +47,7 @@ def checked_time(name: str, time: datetime) -> datetime:
 
 
 def end_of(valid_for: timedelta, *, at: datetime) -> datetime:
-    """When what is valid for so long from `at` on ends. Raises InvalidInputError."""
+    """The end of a validity that begins at `at`. Raises InvalidInputError."""
     try:
         return checked_time("the end of valid_for", at + valid_for)
     except OverflowError:
@@ -57,7 +57,7 @@ def end_of(valid_for: timedelta, *, at: datetime) -> datetime:
 def admission_findings(
     priority: object, *, not_before: datetime | None, valid_until: datetime | None, at: datetime
 ) -> list[Finding]:
-    """Everything that keeps a call with this priority and these times out of a queue at `at`."""
+    """The reasons why a call with this priority and these times cannot be enqueued at `at`."""
     findings: list[Finding] = []
     if problem := priority_problem(priority):
         findings.append(Finding(message=problem, column="priority"))

@@ -1,4 +1,4 @@
-"""How long to wait before the next try: pure arithmetic, the spread made from the job's own id."""
+"""Waiting times before retries, spread by a number that is computed from the job id."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from datetime import timedelta
 def backoff(failures: int, *, first: timedelta, longest: timedelta, seed: str) -> timedelta:
     """The wait after `failures` failures in a row: doubling from `first` to `longest`, spread over its upper half.
 
-    The spread (equal jitter) keeps jobs that failed together from coming back together. It is computed from `seed`, so
-    the same job and count give the same wait.
+    The spread (equal jitter) keeps jobs that failed together from retrying together. It is computed from `seed`, so the
+    same job and count give the same wait.
     """
     doubled = first * (1 << min(max(failures - 1, 0), 30))
     whole = min(doubled, longest)

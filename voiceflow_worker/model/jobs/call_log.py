@@ -1,7 +1,7 @@
-"""The log export of 8x8 (voice log export reference): what its rows say, and which of them can be a POST's own.
+"""Rows of the 8x8 log export (voice log export reference), and the rules that match them to POSTs.
 
-No column holds the `clientRequestId`: a row can be told by its source, destination and time alone, and numbers may be
-masked. So every rule here leans towards "may be": what is not certain binds nothing, and proves nothing missing.
+No column holds the `clientRequestId`: a row can be matched only by source, destination and time, and numbers may be
+masked. So an uncertain match settles nothing, and it also prevents that a call counts as missing.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from voiceflow_worker.model.reports.verdict import NOBODY_CALLED
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportRow:
-    """One row: one leg of a session. What is missing or unreadable is None; numbers are as they were written.
+    """One row: one leg of a session. Missing or unreadable values are None; numbers are as written.
 
     `status` is that of the session, `call_status` that of the leg; `seconds` is how long the leg was connected,
-    `billed_seconds` what of it is billed, and `price` what the leg costs, in `currency`. `mcc` and `mnc` are codes of
-    mobile networks. `content` is what was said or played.
-    `is_zoneless`: its times were written without a zone. They are read as UTC, and may be local ones.
+    `billed_seconds` its billed part, and `price` the price of the leg, in `currency`. `mcc` and `mnc` are codes of
+    mobile networks. `content` is the text or the file that was played.
+    `is_zoneless`: its times were written without a zone. They are read as UTC, and may be local times.
     """
 
     session_id: str | None = None
@@ -76,10 +76,10 @@ class ExportRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedCalls:
-    """The whole log of a range of time, both ends included.
+    """The log of a range of time, both ends included.
 
-    `asked_at` is 8x8's own time when the log was asked for (the Date of its answer), so before any of it was gathered;
-    None when it did not say.
+    `asked_at` is the time at 8x8 when the log was requested (the Date of its answer), before any row was collected;
+    None if the answer had no Date.
     """
 
     rows: Sequence[ExportRow]
@@ -105,12 +105,12 @@ class Window:
 
 
 def window_of(post: Post, *, skew: timedelta) -> Window:
-    """When the call of a POST can have been dialled, by a clock that is off by `skew` at most."""
+    """The window in which the call of a POST can have been dialled, by a clock that is off by `skew` at most."""
     return Window(post.began_at - skew, post.valid_until + skew)
 
 
 class Likeness(IntEnum):
-    """How far one thing can be another."""
+    """The degree to which a row matches a call."""
 
     OTHER = 0
     MAYBE = 1
@@ -124,10 +124,10 @@ _LONGEST_COUNTRY_CODE = 3
 
 
 def likeness(written: str | None, number: str) -> Likeness:
-    """How far a number as a log writes it can be `number`, which is in E.164 form.
+    """The degree to which a number in a log matches `number`, which is in E.164 form.
 
-    Only a number whose digits are all there and others is OTHER: masked, shortened, without its country code or absent,
-    it may be ours.
+    Only a complete number with other digits is OTHER. One that is masked, shortened, without its country code or absent
+    is MAYBE.
     """
     digits = number.removeprefix("+")
     plain = "" if written is None else _MARKS.sub("", written)
@@ -160,7 +160,7 @@ class LoggedSession:
 
     @property
     def outcome(self) -> Outcome | None:
-        """How it ended, if all its rows agree on a status that is known: 8x8 has none for a session that goes on."""
+        """The outcome, if all its rows agree on a known status. A session that is not over has no status."""
         status = self.legs[0].status
         if status is None or any(leg.status is not status for leg in self.legs):
             return None
@@ -181,7 +181,7 @@ class LoggedSession:
 
     @property
     def charge(self) -> Charge | None:
-        """What it costs, all legs together; None unless every connected leg tells its price, in one currency."""
+        """The price of all legs together; None unless every connected leg has a price, in one currency."""
         priced = [(leg.price, leg.currency) for leg in self.legs if leg.price is not None]
         if not priced or any(leg.price is None and (leg.connected_at or leg.seconds) for leg in self.legs):
             return None
@@ -196,9 +196,9 @@ class LoggedSession:
         )
 
     def likeness(self, job: Job, window: Window) -> Likeness:
-        """How far this can be the session of a POST of `job` that was made in this window.
+        """The degree to which this session matches a POST of `job` in this window.
 
-        SAME only by its first leg: the second party of somebody else's call may be the first of ours.
+        Only the first leg can give SAME: the second party of another call may be the destination of this one.
         """
         fits = [(_leg_likeness(leg, job, window), leg.initiated_at) for leg in self.legs]
         best = max(fit for fit, _ in fits)
@@ -210,7 +210,7 @@ class LoggedSession:
 
 
 def _dialled(row: ExportRow) -> tuple[bool, float]:
-    """The place of a row among those of its session: the person is called first, and without a time it is last."""
+    """The sort key of a row in its session: by time; rows without a time come last."""
     return row.initiated_at is None, row.initiated_at.timestamp() if row.initiated_at is not None else 0.0
 
 
@@ -263,33 +263,33 @@ class SessionBook:
         return self._by_id.get(session_id)
 
     def lookalikes(self, job: Job, window: Window) -> list[tuple[LoggedSession, Likeness]]:
-        """The sessions that are, or may be, of a POST of `job` that was made in this window."""
+        """The sessions that match, or may match, a POST of `job` in this window."""
         first, behind = bisect_left(self._times, window.since), bisect_right(self._times, window.until)
         near = sorted({*self._places[first:behind], *self._timeless})
         judged = [(self._sessions[place], self._sessions[place].likeness(job, window)) for place in near]
         return [(session, fit) for session, fit in judged if fit is not Likeness.OTHER]
 
     def at_another_hour(self, job: Job, window: Window) -> list[LoggedSession]:
-        """The sessions between the numbers of `job` that would be of this window if their times were local ones."""
+        """The sessions between the numbers of `job` that would match this window if their times were local times."""
         widened = Window(window.since - _FARTHEST, window.until + _FARTHEST)
         return [session for session, _ in self.lookalikes(job, widened) if any(leg.is_zoneless for leg in session.legs)]
 
 
 _FARTHEST = timedelta(hours=14)
-"""No clock on earth is farther from UTC (Kiribati)."""
+"""The largest difference of a local time from UTC (Kiribati)."""
 
 
 def may_own(post: Post, window: Window, *, skew: timedelta) -> bool:
-    """Whether a row of this window could be of this POST too: it has no session yet, and may have been placed then.
+    """Whether a row of this window could belong to this POST: it has no session, and may have been placed then.
 
-    "Not placed" that a person said, or that was concluded from a missing row, does not keep a POST from owning one.
+    This includes a POST that a person, or a missing row, has settled as not placed.
     """
     return post.session_id is None and post.verdict not in NOBODY_CALLED and window_of(post, skew=skew).overlaps(window)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """What a log says about one POST: its `session`, or why there is none. `is_missing`: no row can be its own."""
+    """The session of a POST in a log, or the reason why there is none. `is_missing`: no row can belong to it."""
 
     session: LoggedSession | None = None
     reason: str = ""
@@ -299,9 +299,9 @@ class Match:
 def matched(
     lookalikes: Iterable[tuple[LoggedSession, Likeness]], *, taken: Collection[str], rivals: Sequence[str]
 ) -> Match:
-    """Which session is the POST's own: the only one that fits, with none beside it that may.
+    """The session of the POST, if exactly one matches and no other one may match.
 
-    `taken` are the sessions that are known to be of other POSTs; `rivals` names other POSTs that could own what fits.
+    `taken` are sessions that belong to other POSTs; `rivals` names other POSTs to which the session could belong.
     """
     free = [(session, fit) for session, fit in lookalikes if session.session_id not in taken]
     unclear = sum(1 for _, fit in free if fit is not Likeness.SAME)
@@ -310,16 +310,16 @@ def matched(
     if unclear:
         return Match(reason=f"{unclear} of the rows in the log of 8x8 may be this call, but are masked or incomplete")
     if len(free) > 1:
-        return Match(reason=f"{len(free)} sessions in the log of 8x8 fit this call; it can have one only")
+        return Match(reason=f"{len(free)} sessions in the log of 8x8 fit this call; it can have only one")
     if rivals:
-        return Match(reason=f"the session in the log of 8x8 may as well be of {', '.join(rivals)}")
+        return Match(reason=f"the session in the log of 8x8 may also belong to {', '.join(rivals)}")
     return Match(session=free[0][0])
 
 
 def is_proven_missing(post: Post, log: LoggedCalls, *, policy: CallPolicy) -> bool:
-    """Whether a row of this POST would be in the log by now, as far as anybody knows: rows come late.
+    """Whether the log would contain a row of this POST by now, so that it counts as missing.
 
-    The longest call that could still be made, and the time that a row takes, must have passed by 8x8's own clock.
+    The longest possible call, and the delay of rows, must have passed by the clock of 8x8.
     """
     if log.asked_at is None or post.session_id is not None:
         return False

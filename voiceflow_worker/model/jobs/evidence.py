@@ -1,7 +1,7 @@
-"""What evidence does to a job: the answer of a POST, and the summary of a session.
+"""Evidence about a job: answers to its POSTs, session summaries, and rows of the log export.
 
-Evidence is a fact, so it is never refused and never dropped: every function here takes the job in any state and returns
-the job that knows more. The same evidence twice changes nothing.
+Evidence is never refused and never dropped: every function here accepts the job in any state and returns the job with
+the evidence added. The same evidence twice changes nothing.
 """
 
 from __future__ import annotations
@@ -40,27 +40,23 @@ _CONCLUSIVE = NOBODY_CALLED | {VerdictKind.CREATED}
 _ON_THIS_SIDE = frozenset(
     {NotSentCause.HELD, NotSentCause.MISSED_DEPARTURE, NotSentCause.STOPPED, NotSentCause.STORE_AWAY}
 )
-"""Causes that say nothing of the way to 8x8: such a call need not wait."""
+"""Causes that are not failures of the connection to 8x8: such a call is not delayed."""
 _OPEN = frozenset({S.SENDING, S.SUBMITTED, S.IN_DOUBT, S.ACCEPTED})
 
 
 def answered(
     job: Job, number: int, verdict: Verdict, *, at: datetime, policy: CallPolicy, held_until: datetime | None = None
 ) -> Job:
-    """What the answer of POST `number` makes of the job.
+    """The job after the answer to POST `number`.
 
-    A conclusive answer settles the job while that POST is the open one, also out of doubt: a sweep may have doubted a
-    slow POST that still ran. CREATED for a POST without an outcome is believed in every state. `held_until` is when the
-    queue opens again after a verdict that holds it.
+    A conclusive answer settles the job while that POST is the open one. This includes jobs in doubt: a sweep may have
+    doubted a slow POST that was still running. CREATED for a POST without an outcome is accepted in every state.
+    `held_until` is the time at which the queue opens again after a verdict that holds it.
     """
-    post = job.post(number)
-    if post is None:
-        raise IllegalMoveError(
-            job.id, state=job.state.value, move=f"take the answer of its POST {number}: none is recorded"
-        )
+    post = _recorded(job, number, evidence="answer")
     if not _is_news(post, verdict.kind):
         if post.session_id is None and verdict.session_id is not None:
-            # A later summary may name nothing but its session.
+            # A later summary may contain only the session id.
             return with_post(job, replace(post, session_id=verdict.session_id))
         return job
     known = replace(
@@ -79,8 +75,16 @@ def answered(
             return _unknown(job, known, at=at, policy=policy)
 
 
+def _recorded(job: Job, number: int, *, evidence: str) -> Post:
+    post = job.post(number)
+    if post is None:
+        move = f"take the {evidence} of its POST {number}: no such POST is recorded"
+        raise IllegalMoveError(job.id, state=job.state.value, move=move)
+    return post
+
+
 def _session_after(post: Post, verdict: Verdict) -> str | None:
-    """The session of a POST that was answered: one that was matched to it by numbers yields to what the answer says."""
+    """The session of an answered POST. The answer replaces a session that was matched by numbers."""
     matched = post.verdict is VerdictKind.PLACED and post.outcome is None
     if matched and (verdict.session_id is not None or verdict.kind is not VerdictKind.CREATED):
         return verdict.session_id
@@ -88,7 +92,7 @@ def _session_after(post: Post, verdict: Verdict) -> str | None:
 
 
 def _is_news(post: Post, kind: VerdictKind) -> bool:
-    """Whether an answer adds to what is known of its POST: that it was placed outweighs whatever was said before."""
+    """Whether an answer adds to what is known about its POST. CREATED outweighs all others."""
     match kind:
         case VerdictKind.CREATED:
             return post.verdict is not VerdictKind.CREATED
@@ -130,7 +134,7 @@ def _not_placed(
     if after.placed_post is not None:
         return by_placed_post(after, after.placed_post, at=at, policy=policy)
     if job.state is S.ACCEPTED:
-        # A person said "placed", and so ended it. That stands, though nothing was: they may have called themselves.
+        # A person has ended it as placed. That stands: they may have called by themselves.
         return after
     if verdict.kind is VerdictKind.REFUSED:
         if verdict.code in MISSED_WINDOW_CODES:
@@ -146,12 +150,12 @@ def _not_placed(
 
 
 def _missed_window(job: Job, code: int | None, *, at: datetime, policy: CallPolicy) -> Job:
-    """8x8 says that the POST came too late (-1015, -2007): nobody was called, and the attempt does not count."""
+    """The job after 8x8 refused the POST as too late (-1015, -2007): nobody was called, and no attempt counts."""
     if job.placed_post is not None:
         return by_placed_post(job, job.placed_post, at=at, policy=policy)
     if (job.valid_until is None and job.window is None) or job.is_expired(at=at):
-        # The POST's validUntil is no promise of the user's; but without one, or past it, nothing says to try again. The
-        # end of a calling window does: it opens again.
+        # The validUntil of a POST is not the validity of the job. But without a validity of its own, or after its end,
+        # the job is not tried again. After the end of a calling window it is: the window opens again.
         state = unless_placed(job, S.EXPIRED)
         ends = "8x8 says that its validity had passed" if state is S.EXPIRED else "its validity ended before the redial"
         return ended(job, state, at=at, reason=f"{ends} ({code})", policy=policy)
@@ -170,18 +174,14 @@ def _missed_window(job: Job, code: int | None, *, at: datetime, policy: CallPoli
 
 
 def summarised(job: Job, number: int, outcome: Outcome, *, at: datetime, policy: CallPolicy) -> Job:
-    """What the summary of POST `number`'s session makes of the job.
+    """The job after the summary of the session of POST `number`.
 
-    The first summary of a POST wins; one more for the same POST changes nothing (a repeated BUSY must not cancel the
-    redial that it granted). One for an older POST settles the job only while no newer POST may have rung; but who is
-    known to have answered is not called again, and a redial that was asked for since is ended by nothing less than that
-    or an opt-out.
+    The first summary of a POST counts; a second one changes nothing (a repeated BUSY must not cancel the redial that
+    the first one granted). A summary of an older POST settles the job only if no newer POST may have rung. There are
+    two exceptions: a person who has answered is not called again, and a redial that was requested since is ended only
+    by an answered call or an opt-out.
     """
-    post = job.post(number)
-    if post is None:
-        raise IllegalMoveError(
-            job.id, state=job.state.value, move=f"take the summary of its POST {number}: none is recorded"
-        )
+    post = _recorded(job, number, evidence="summary")
     if post.outcome is not None:
         return job
     matched = post.verdict is VerdictKind.PLACED
@@ -196,10 +196,10 @@ def summarised(job: Job, number: int, outcome: Outcome, *, at: datetime, policy:
         after = _rang_twice(after, known, beside, at=at)
     has_its_end = job.state in {S.COMPLETED, S.UNREACHED} and beside is not None
     has_gone_on = has_its_end or _newer_that_may_have_rung(job, post) is not None
-    # Who answered is not called again, whatever a newer POST of the same attempt came to.
+    # A person who answered is not called again, whatever the result of a newer POST of the same attempt.
     waits = job.state in {S.QUEUED, S.LEASED} or (job.state is S.UNREACHED and beside is not None)
     status = outcome.status_of(job.destination)
-    # Somebody asked for another attempt since, or a policy did: that the one before reached nobody is no end of it.
+    # A person or a policy has requested another attempt since: an earlier one that reached nobody does not end it.
     asked_again = job.state in {S.QUEUED, S.LEASED} and post.redial < job.redials
     if asked_again and status not in REACHED | OPT_OUTS:
         return after
@@ -218,17 +218,13 @@ def found_placed(
     at: datetime,
     policy: CallPolicy,
 ) -> Job:
-    """What a session in 8x8's log that was matched to POST `number` makes of the job: the call was placed.
+    """The job after a session in 8x8's log was matched to POST `number`: the call was placed.
 
-    With the `outcome` that the log tells it settles the job as a summary does, and one that comes later changes
-    nothing; without, the summary is waited for. The match rests on numbers and times: an answer of this very POST
-    outweighs it, be it a refusal or another session.
+    With an `outcome` from the log, the job is settled as by a summary, and a later summary changes nothing. Without
+    one, the job waits for its summary. The match is based on numbers and times, so an answer to this POST outweighs
+    it: a refusal, or another session.
     """
-    post = job.post(number)
-    if post is None:
-        raise IllegalMoveError(
-            job.id, state=job.state.value, move=f"take the session of its POST {number}: none is recorded"
-        )
+    post = _recorded(job, number, evidence="session")
     if post.verdict in NOBODY_CALLED or post.session_id not in {None, session_id}:
         return job
     is_news = post.verdict not in {VerdictKind.CREATED, VerdictKind.PLACED}
@@ -247,7 +243,7 @@ def found_placed(
 
 
 def charged(job: Job, number: int, *, session_id: str, charge: Charge) -> Job:
-    """The job once the log told what the session of its POST `number` cost: nothing else of it changes."""
+    """The job with the price of the session of POST `number`, from the log. Nothing else changes."""
     post = job.post(number)
     if post is None or charge == post.charge or session_id != session_of(post):
         return job
@@ -260,14 +256,14 @@ def session_of(post: Post) -> str | None:
 
 
 def mismatched(job: Job, number: int, *, session_id: str, at: datetime, policy: CallPolicy) -> Job:
-    """The job once a session that was matched to POST `number` by numbers proved to be somebody else's.
+    """The job after a session that was matched to POST `number` proved to belong to another call.
 
-    Nothing says any more that this POST was placed: it is in doubt again. What its own answer said stands.
+    There is no evidence any more that this POST was placed: the job is in doubt again. An answer to the POST stands.
     """
     post = job.post(number)
     if post is None or post.verdict is not VerdictKind.PLACED or post.session_id != session_id or post.outcome:
         return job
-    message = "the session that was taken for it is of another call"
+    message = "the session that was matched to it belongs to another call"
     after = with_post(job, replace(post, verdict=VerdictKind.UNKNOWN, session_id=None, message=message))
     if job.state is S.SUBMITTED and _is_current(job, post):
         return into_doubt(after, at=at, reason=message, policy=policy)

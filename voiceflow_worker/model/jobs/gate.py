@@ -1,4 +1,4 @@
-"""Gates: what keeps a queue or a batch from being sent."""
+"""Gates, which hold the sending of a queue or a batch."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from enum import StrEnum
 
 
 class GateScope(StrEnum):
-    """What a gate stands before."""
+    """The kind of thing that a gate holds."""
 
     QUEUE = "queue"
     BATCH = "batch"
 
 
 class GateState(StrEnum):
-    """How a gate stands."""
+    """The state of a gate."""
 
     OPEN = "open"
     HELD = "held"
-    """Closed: until `until`, or, without one, until someone opens it."""
+    """Closed until `until`, or, without one, until a person opens it."""
     CANCELLED = "cancelled"
-    """Of a batch only, and for good: its queued jobs end as cancelled."""
+    """For batches only, and permanent: the queued jobs of the batch end as cancelled."""
 
 
 _STATES = frozenset(GateState)
 
 
 def known_gate(state: str) -> GateState:
-    """How a stored gate stands; one that a newer version has ordered in a way of its own lets nothing pass."""
+    """The state of a stored gate. One that only a newer version knows counts as held."""
     return GateState(state) if state in _STATES else GateState.HELD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """One gate of `queue`: its own (`scope` queue, `name` the queue's), or one of its batches'."""
+    """The gate of a queue (`name` is that of the queue), or of one of its batches."""
 
     queue: str
     scope: GateScope
@@ -55,10 +55,10 @@ class Gate:
                 return self.until is None or at < self.until
 
     def is_spent(self, *, at: datetime) -> bool:
-        """Whether this gate of a batch keeps nothing any more, once no job of the batch is left.
+        """Whether this gate of a batch without jobs can be deleted.
 
-        It was ordered before `at`, and either the batch was cancelled, or nothing is held back since then. A hold
-        without an end stays: somebody may have closed a batch before its jobs come.
+        It was set before `at`, and the batch was cancelled or the gate is open. A hold without an end stays: a
+        batch can be held before its jobs are enqueued.
         """
         return (
             self.scope is GateScope.BATCH
@@ -68,10 +68,10 @@ class Gate:
 
 
 def merged(standing: Gate | None, ordered: Gate, *, at: datetime) -> Gate:
-    """The gate after an order: what a store keeps.
+    """The gate that a store keeps after an order.
 
-    An open order opens a held gate. A hold never shortens a standing one: a 429 that names two seconds must not open
-    what a person closed, nor what another 429 closed for longer. A cancelled batch stays cancelled.
+    An order to open opens a held gate. A hold never shortens an earlier hold: a 429 that asks for two seconds must not
+    end the hold of a person, or a longer one of another 429. A cancelled batch stays cancelled.
     """
     if standing is None or not standing.is_closed(at=at) or ordered.state is GateState.CANCELLED:
         return ordered

@@ -20,7 +20,7 @@ from voiceflow_worker.model.reports.verdict import NOBODY_CALLED, VerdictKind
 
 
 class JobState(StrEnum):
-    """Where a job is. What its `due_at` means in each state stands beside it."""
+    """The state of a job. The meaning of `due_at` is given for each state."""
 
     QUEUED = "queued"
     """Waits; due_at: run at."""
@@ -41,9 +41,9 @@ class JobState(StrEnum):
     EXPIRED = "expired"
     """Its time had passed before it could be placed."""
     CANCELLED = "cancelled"
-    """Somebody took it back before it was sent."""
+    """It was cancelled before it was sent."""
     ACCEPTED = "accepted"
-    """Certainly placed; no summary told how it ended. A late one still settles it."""
+    """Placed, and its end is unknown: no summary came. A late one still settles it."""
 
     @property
     def is_final(self) -> bool:
@@ -69,7 +69,7 @@ _PLACED = frozenset({VerdictKind.CREATED, VerdictKind.PLACED})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyPress:
-    """What a person pressed when `menu` asked: `digits`, with `event_id` the event (VCA) that told of it."""
+    """The keys that a person pressed in answer to `menu`. `event_id` is that of the event (VCA) that reported them."""
 
     at: datetime
     menu: str
@@ -81,8 +81,8 @@ class KeyPress:
 class Post:
     """One POST of a job. Its `client_request_id` is `<job id>.<number>`; `valid_until` is what the wire carried.
 
-    `redial` is how many redials had been granted when it began: two POSTs of the same count that both rang are an
-    incident, two of different counts were asked for. `charge` is what its session cost, once a row of 8x8's log told.
+    `redial` is the number of redials granted before it began: two POSTs with the same number that both rang are an
+    incident. `charge` is the price of its session, once it is known from 8x8's log.
     """
 
     number: int
@@ -101,7 +101,7 @@ class Post:
 
     @property
     def digits(self) -> str | None:
-        """What the person pressed in this call, question by question, with commas between; None for nothing."""
+        """The keys pressed in this call, one group for each question, separated by commas; None for no keys."""
         return ",".join(press.digits for press in self.presses) or None
 
     @property
@@ -120,12 +120,12 @@ class Post:
 
     @property
     def is_open(self) -> bool:
-        """Whether a phone may have rung, or still ring, and no summary has told the end."""
+        """Whether a phone may have rung, or may still ring, and there is no summary yet."""
         return self.outcome is None and self.may_have_rung
 
 
 class NoteKind(StrEnum):
-    """Why a note was made."""
+    """The kind of a note."""
 
     RANG_TWICE = "rang_twice"
     """An incident: two POSTs of one job are known to have rung without a redial between them."""
@@ -135,13 +135,13 @@ class NoteKind(StrEnum):
 
     @property
     def is_incident(self) -> bool:
-        """Whether the promise was broken: somebody must look at it."""
+        """Whether a promise was broken: a person must look at it."""
         return self is NoteKind.RANG_TWICE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
-    """Something about a job that people should know, in the order it happened."""
+    """A remark in the history of a job, for people."""
 
     at: datetime
     kind: NoteKind
@@ -162,7 +162,7 @@ class RedialPolicy:
     jitter: float = 0.0
 
     def __post_init__(self) -> None:
-        # An endless factor is no JSON: a store would keep it as null, and nobody could read the job any more.
+        # JSON has no infinity: a store would keep null, and the job could not be read any more.
         grows = self.factor > 0 and isfinite(self.factor)
         if self.limit < 0 or self.after < timedelta() or not grows or not 0 <= self.jitter <= 1:
             raise InvalidInputError(
@@ -173,14 +173,13 @@ class RedialPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One call to be placed. A value: moves make a new one.
+    """One call to be placed. It is immutable: moves return a new job.
 
-    The first group of fields is the head, which stores index; `body` is the 8x8 request body without
-    `validUntil` and `clientRequestId`, made and validated once. `revision` is a token that the writer
-    of the last move made. `active_until`: until then the call counts against `max_active`. `posts` holds every POST,
-    but of those that sent nothing only the newest ten. `data` is the caller's own: flat JSON values that reach menu
-    handlers, hooks and reports, and never 8x8. `menu` names the IVR menu that the call begins with. `window` is when
-    the phone may ring, by the clocks of `time_zone`.
+    The first group of fields is the head, which stores index. `body` is the 8x8 request body without `validUntil` and
+    `clientRequestId`, made and validated once. `revision` is a token of the last writer. Until `active_until` the call
+    counts against `max_active`. `posts` holds every POST; of those that sent nothing, only the newest. `data` are flat
+    JSON values of the caller, which reach menu handlers, hooks and reports, and are not sent to 8x8. `menu` names the
+    IVR menu with which the call begins. `window` is the time in which the phone may ring, in `time_zone`.
     """
 
     id: str
@@ -216,12 +215,12 @@ class Job:
 
     @property
     def parties(self) -> tuple[str, ...]:
-        """Every number that the call makes ring: its destination, and behind it those that are bridged to it."""
+        """Every number that the call makes ring: its destination, and those that are bridged to it."""
         return self.destination, *second_parties(self.body)
 
     @property
     def attempt(self) -> int:
-        """How many POSTs may have rung. A 429 is no attempt; a redial is."""
+        """The number of POSTs that may have rung. A 429 does not count; a redial does."""
         return sum(1 for post in self.posts if post.may_have_rung)
 
     @property
@@ -231,27 +230,27 @@ class Job:
 
     @property
     def open_post(self) -> Post | None:
-        """The newest POST that may have rung and has no outcome: the one that the state speaks of."""
+        """The newest POST that may have rung and has no outcome: the one to which the state refers."""
         return next((post for post in reversed(self.posts) if post.is_open), None)
 
     @property
     def outcome(self) -> Outcome | None:
-        """How the newest POST that has an outcome ended."""
+        """The outcome of the newest POST that has one."""
         return next((post.outcome for post in reversed(self.posts) if post.outcome is not None), None)
 
     @property
     def outcome_status(self) -> SessionStatus | None:
-        """How the newest call to the person ended; None while nobody knows, and for a spelling that is not known."""
+        """The status of the newest call to the person; None while it is unknown, and for an unknown spelling."""
         return None if self.outcome is None else self.outcome.status_of(self.destination)
 
     @property
     def digits(self) -> str | None:
-        """What the person pressed in the newest call in which they pressed anything."""
+        """The keys that were pressed in the newest call in which there were any."""
         return next((post.digits for post in reversed(self.posts) if post.presses), None)
 
     @property
     def charge(self) -> Charge | None:
-        """What the call of `outcome` cost, once a row of 8x8's log told; of the newest POST that has none, else."""
+        """The price of the call of `outcome`, if known; without an outcome, the newest price of a POST."""
         ended = next((post for post in reversed(self.posts) if post.outcome is not None), None)
         if ended is not None:
             return ended.charge
@@ -259,7 +258,7 @@ class Job:
 
     @property
     def cost(self) -> Mapping[str, Decimal]:
-        """What all calls of the job cost together, by currency, as far as rows of 8x8's log have told."""
+        """The total price of all calls of the job by currency, as far as it is known from 8x8's log."""
         total: dict[str, Decimal] = {}
         for post in self.posts:
             if post.charge is not None and post.charge.currency is not None:
@@ -294,9 +293,9 @@ class Job:
         return self.valid_until is not None and at >= self.valid_until
 
     def opens(self, *, at: datetime) -> datetime | None:
-        """When its calling window lets the phone ring, from `at` on: `at` itself while it is open, or without a window.
+        """The first time from `at` on at which the calling window is open; `at` itself without a window.
 
-        None: never, or it cannot be told here, for its zone or its holidays are not known to this installation.
+        None if it never opens, or if its zone or its holidays are unknown to this installation.
         """
         if self.window is None:
             return at
@@ -307,7 +306,7 @@ class Job:
             return None
 
     def closes(self, *, at: datetime) -> datetime | None:
-        """When the calling window that is open at `at` closes; None if it does not within a week, or without one."""
+        """The end of the calling window that is open at `at`; None without one, and beyond a week."""
         zone = zone_named(self.time_zone) if self.window is not None and self.time_zone is not None else None
         return self.window.closes(at, zone) if self.window is not None and zone is not None else None
 

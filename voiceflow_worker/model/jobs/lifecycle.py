@@ -1,9 +1,9 @@
 """The moves of a job, as pure functions: each takes a job and returns the job after the move, or raises.
 
-`MOVES` is the whole table. No function here reads a clock, a store or a setting: time and policy are arguments. The two
-facts behind the rules: a phone that rang cannot be un-rung, and the 8x8 API has no idempotency key. So once a byte of a
-POST may have left (`sending`), only evidence moves the job, never time (RFC 9110 §9.2.2: a client must not retry a
-non-idempotent request unless it knows that the original was never applied).
+`MOVES` is the table of all moves. No function reads a clock, a store or a setting: time and policy are arguments. A
+call cannot be taken back, and the 8x8 API has no idempotency key. So once a byte of a POST may have left (`sending`),
+only evidence moves the job, never time (RFC 9110 §9.2.2: a client must not retry a non-idempotent request unless it
+knows that the original was never applied).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ S = JobState
 
 
 class MoveName(StrEnum):
-    """What can happen to a job."""
+    """A move of a job."""
 
     LEASE = "lease"
     RELEASE = "release"
@@ -59,15 +59,14 @@ MOVES: dict[MoveName, frozenset[JobState]] = {
     MoveName.RESOLVE: frozenset({S.IN_DOUBT}),
     MoveName.REDIAL: frozenset({S.COMPLETED, S.UNREACHED, S.FAILED, S.EXPIRED, S.CANCELLED, S.ACCEPTED}),
 }
-"""From which states each deliberate move may start. What answers and summaries do stands in `evidence`: they are facts,
-not wishes, and are taken in every state."""
+"""The states in which each move may start. Answers and summaries (`evidence`) are accepted in every state."""
 
 KEPT_POSTS = {VerdictKind.NOT_SENT: 10, VerdictKind.TURNED_AWAY: 50}
-"""How many POSTs a job keeps that sent nothing, or were turned away unread: an outage of hours, or a day of 429s, must
-not grow the record without end."""
+"""How many POSTs that sent nothing, or were turned away, a job keeps: a long outage must not make its record grow
+without end."""
 
 LOOK_AGAIN = timedelta(days=1)
-"""When to look again at a job whose calling window does not open, or cannot be told here."""
+"""Delay before the next look at a job whose calling window never opens, or is unknown to this installation."""
 
 
 def lease(job: Job, *, worker_id: str, until: datetime) -> Job:
@@ -77,7 +76,7 @@ def lease(job: Job, *, worker_id: str, until: datetime) -> Job:
 
 
 def release(job: Job, *, due_at: datetime, reason: str | None = None) -> Job:
-    """Put a leased job back: nothing was sent for it. Outside its calling window it is due when that opens."""
+    """Put a leased job back into the queue: nothing was sent for it. It is due when its calling window is open."""
     _require(job, MoveName.RELEASE)
     return replace(job, state=S.QUEUED, worker_id=None, due_at=_in_its_window(job, due_at), reason=reason)
 
@@ -85,11 +84,11 @@ def release(job: Job, *, due_at: datetime, reason: str | None = None) -> Job:
 def begin(
     job: Job, *, at: datetime, lease_until: datetime, policy: CallPolicy, not_after: datetime | None = None
 ) -> Job:
-    """Journal the next POST, before its first byte: from here on only evidence moves the job.
+    """Journal the next POST, before its first byte leaves: from now on only evidence moves the job.
 
-    The POST's own `validUntil` is the job's, or the end of the submit window if that comes first: what is late dies at
-    8x8 (-1015, -2007), so that a doubt has an end. It is committed with the journal. Its calling window may end it
-    earlier, and `not_after`: when the lock of the number ends that this POST needs.
+    The `validUntil` of the POST is the earliest of four times: the end of the submit window, the validity of the job,
+    the end of its calling window, and `not_after`, the end of the lock on its number. 8x8 drops the POST after that
+    (-1015, -2007), which limits a doubt in time. It is committed with the journal entry.
     """
     _require(job, MoveName.BEGIN)
     number = job.post_count + 1
@@ -116,7 +115,7 @@ def begin(
 
 
 def doubt(job: Job, *, at: datetime, reason: str, policy: CallPolicy) -> Job:
-    """A POST may have left and nobody knows what came of it: wait for evidence."""
+    """A POST may have left, and its result is unknown: wait for evidence."""
     _require(job, MoveName.DOUBT)
     return into_doubt(job, at=at, reason=reason, policy=policy)
 
@@ -135,15 +134,15 @@ def into_doubt(job: Job, *, at: datetime, reason: str, policy: CallPolicy) -> Jo
 
 
 def give_up_waiting(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
-    """No summary came by its deadline: the call was certainly placed, and nobody told how it ended."""
+    """End a job whose summary did not come by its deadline: the call was placed, and its end is unknown."""
     _require(job, MoveName.GIVE_UP_WAITING)
     return ended(job, S.ACCEPTED, at=at, reason="no summary came by its deadline", policy=policy)
 
 
 def look_again(job: Job, *, at: datetime, policy: CallPolicy, reason: str | None = None) -> Job:
-    """No evidence yet: look again later, at doubling intervals. A missing summary proves nothing by itself.
+    """Look for evidence again later, at doubling intervals. A missing summary proves nothing.
 
-    `reason` says what was found instead of evidence; without, the one that stands is kept.
+    `reason` replaces the reason of the job, if given.
     """
     _require(job, MoveName.LOOK_AGAIN)
     post = job.open_post
@@ -155,7 +154,7 @@ def look_again(job: Job, *, at: datetime, policy: CallPolicy, reason: str | None
 def expire(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
     """End a job whose time has passed before it was sent.
 
-    One that was placed before ends as `unreached`, or as `accepted` if no summary told the end of that call.
+    If an earlier call was placed, the job ends as `unreached`, or as `accepted` if that call has no summary.
     """
     _require(job, MoveName.EXPIRE)
     state = unless_placed(job, S.EXPIRED)
@@ -166,10 +165,10 @@ def expire(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
 
 
 def cancel(job: Job, *, at: datetime, reason: str, policy: CallPolicy) -> Job:
-    """Take a job back.
+    """Cancel a job that was not sent yet.
 
-    Raises `TooLateError` once the call may have left. One that was placed before ends as `unreached`, or as `accepted`
-    if no summary told the end of that call.
+    Raises `TooLateError` once the call may have left. If an earlier call was placed, the job ends as `unreached`, or as
+    `accepted` if that call has no summary.
     """
     if job.state not in MOVES[MoveName.CANCEL]:
         remedy = (
@@ -189,12 +188,12 @@ def fail(job: Job, *, at: datetime, reason: str, policy: CallPolicy) -> Job:
 
 
 def resolve(job: Job, *, placed: bool, at: datetime, witnessed: datetime, note: str, policy: CallPolicy) -> Job:
-    """A person says whether the call in doubt was placed.
+    """Settle a job in doubt by the word of a person.
 
-    "Placed" ends the job as `accepted`; a late summary still settles it. "Not placed" puts it back in the queue, and
-    may be said only once the `validUntil` that the POST carried, plus the clock skew, has passed by `witnessed`: the
-    Date header of a fresh answer of 8x8, or else the store's clock. Raises `TooEarlyError` before that. If another POST
-    of the attempt turned out to have been placed meanwhile, the job goes by that one.
+    "Placed" ends the job as `accepted`; a late summary still settles it. "Not placed" puts it back in the queue. It is
+    allowed only when `witnessed` is later than the `validUntil` of the POST plus the clock skew; before that it raises
+    `TooEarlyError`. `witnessed` is the Date header of a fresh answer of 8x8, or else the store's clock. If another POST
+    of the attempt is known to have been placed, that one decides.
     """
     _require(job, MoveName.RESOLVE)
     post = job.open_post
@@ -216,7 +215,7 @@ def resolve(job: Job, *, placed: bool, at: datetime, witnessed: datetime, note: 
 
 
 def redial(job: Job, *, at: datetime, note: str, force: bool = False) -> Job:
-    """A person asks to call again: a new POST of the same job. `completed` and `accepted` need `force`."""
+    """Call again, at the request of a person: a new POST of the same job. `completed` and `accepted` need `force`."""
     if job.state in {S.IN_DOUBT, S.SUBMITTED, S.SENDING}:
         raise IllegalMoveError(
             job.id, state=job.state.value, move="be redialled", remedy="wait for its outcome, or resolve it first"
@@ -238,13 +237,13 @@ def redial(job: Job, *, at: datetime, note: str, force: bool = False) -> Job:
         remedy = f"its calling window ({job.window}) does not open again before its validity ends; enqueue a new call"
         raise IllegalMoveError(job.id, state=job.state.value, move="be redialled", remedy=remedy)
     noted = replace(job, notes=(*job.notes, Note(at=at, kind=NoteKind.REDIALLED, text=note)))
-    # A call that was cancelled before it was sent has not used up what it was granted.
+    # A redial that was cancelled before it was sent does not count.
     redials = job.redials + any(post.redial == job.redials for post in job.posts)
     return requeued(replace(noted, redials=redials, failures=0, missed_windows=0), due_at=at, reason=note)
 
 
 def submitted(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
-    """The job of a placed call: its summary is waited for, or, where nobody listens for one, this is the end."""
+    """The job after its call was placed: it waits for a summary, or, without webhooks, ends as `accepted`."""
     if policy.outcomes is OutcomeSource.NONE:
         return ended(job, S.ACCEPTED, at=at, reason=None, policy=policy)
     deadline = at + policy.summary_deadline
@@ -254,9 +253,9 @@ def submitted(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
 
 
 def by_placed_post(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> Job:
-    """The job by a POST that was placed, once a later one of the same attempt turned out not to have been.
+    """The job settled by a POST that was placed, after a later one of the same attempt was not.
 
-    Sending it again would call the person a second time, and knowingly so.
+    Sending it again would call the person a second time.
     """
     if post.outcome is None:
         return submitted(job, at=at, policy=policy)
@@ -274,12 +273,12 @@ _NOT_REACHED = frozenset(
 
 
 def by_outcome(job: Job, outcome: Outcome, *, at: datetime, policy: CallPolicy) -> Job:
-    """The job after a session that ended so: called again if its redial policy says so and it has not ended yet.
+    """The job after this outcome of a session. It is called again if its redial policy says so and it has not ended.
 
-    A redial that could not leave before the validity ends is not granted.
+    A redial that cannot leave before the validity ends is not granted.
     """
     status = outcome.status_of(job.destination)
-    # Two POSTs of one attempt that both rang are an incident; calling a person a third time who answered is worse.
+    # If two POSTs of one attempt rang, and the person answered one of them, they are not called a third time.
     reached_before = status not in REACHED and any(
         post.redial == job.redials and post.outcome is not None and post.outcome.status_of(job.destination) in REACHED
         for post in job.posts
@@ -301,16 +300,15 @@ def by_outcome(job: Job, outcome: Outcome, *, at: datetime, policy: CallPolicy) 
 
 
 def _wording(job: Job, outcome: Outcome) -> str:
-    """The status of the call to the person, as the service spelled it where it is that of the session."""
+    """The status of the call to the person; in the spelling of the service if it is that of the session."""
     same = outcome.status_of(job.destination) is outcome.status
     return outcome.status_text if same else outcome.text_of(job.destination)
 
 
 def redial_at(job: Job, outcome: Outcome, *, at: datetime) -> datetime | None:
-    """When the job's redial policy calls again after this outcome; None if it does not.
+    """The time at which the redial policy calls again after this outcome; None if it does not.
 
-    Whether the calling window is open then, and the job still valid, is another question. Who asked to be left alone
-    is not called again, whatever the policy says.
+    The calling window and the validity are not considered here. After an opt-out the time is None, whatever the policy.
     """
     plan = job.redial
     if plan is None or outcome.status_of(job.destination) not in plan.on - OPT_OUTS or job.redials >= plan.limit:
@@ -319,18 +317,18 @@ def redial_at(job: Job, outcome: Outcome, *, at: datetime) -> datetime | None:
         wait: timedelta = plan.after * plan.factor**job.redials
         return at + wait * (1 + plan.jitter * (2 * spread(f"{job.id}/redial/{job.redials}") - 1))
     except (OverflowError, ValueError):
-        return None  # beyond the year 9999: never. Raised, it would keep the summary itself from being taken.
+        return None  # beyond the year 9999. An error here would reject the summary.
 
 
 def _why_not(job: Job, again: datetime | None) -> str:
-    """Why a redial that the policy wants is not made."""
+    """The reason why a redial that the policy grants is not made."""
     if again is None:
         return f"its calling window ({job.window}) does not open any more"
     return f"its validity ends at {in_words(job.valid_until or again)}, and its turn would come at {in_words(again)}"
 
 
 def unless_placed(job: Job, state: JobState) -> JobState:
-    """How a job ends that is not sent any more: `state` (expired or cancelled) only if none of its POSTs was placed."""
+    """The final state of a job that will not be sent: `state` if none of its POSTs was placed."""
     if job.has_outcome:
         return S.UNREACHED
     return S.ACCEPTED if any(post.was_placed for post in job.posts) else state
@@ -342,7 +340,7 @@ def ended(job: Job, state: JobState, *, at: datetime, reason: str | None, policy
 
 
 def requeued(job: Job, *, due_at: datetime, reason: str | None) -> Job:
-    """The job waiting again: for `due_at`, or for the opening of its calling window after that."""
+    """The job back in the queue: due at `due_at`, or when its calling window opens after that."""
     due_at = _in_its_window(job, due_at)
     return replace(job, state=S.QUEUED, worker_id=None, due_at=due_at, active_until=None, reason=reason)
 
@@ -352,7 +350,7 @@ def _in_its_window(job: Job, due_at: datetime) -> datetime:
 
 
 def with_post(job: Job, post: Post) -> Job:
-    """The job with one of its POSTs replaced, and the oldest that sent nothing dropped beyond those worth keeping."""
+    """The job with one of its POSTs replaced. The oldest POSTs that sent nothing are dropped (`KEPT_POSTS`)."""
     posts = tuple(post if old.number == post.number else old for old in job.posts)
     kept = KEPT_POSTS.get(post.verdict) if post.verdict is not None else None
     if kept is not None and len(posts) > kept:

@@ -1,4 +1,4 @@
-"""The time limits that the rules of a call's life go by."""
+"""The policy of a queue: time limits of calls, and the meaning of missing evidence."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class OutcomeSource(StrEnum):
-    """Where outcomes come from."""
+    """The source of outcomes."""
 
     WEBHOOK = "webhook"
     """8x8 sends a session summary (VSS) for each call."""
@@ -21,22 +21,22 @@ Outcomes = OutcomeSource
 
 
 class MissingMeans(StrEnum):
-    """What it means that the log export has no row for a call in doubt."""
+    """The meaning of a log export without a row for a call in doubt."""
 
     NOTHING = "nothing"
-    """Rows come late, by a delay that is not documented: the call stays in doubt."""
+    """Rows may come late, by an undocumented delay: the call stays in doubt."""
     NOT_PLACED = "not_placed"
-    """Long after the call could have been made, and ended, it counts as not placed, and is sent again."""
+    """Long after the call could have been made and ended, it counts as not placed and is sent again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallPolicy:
-    """The time limits of one queue's calls.
+    """The policy of one queue.
 
     `submit_window`: a POST carries `validUntil` no later than this after its journal entry, so a doubt has an end.
     `ringing`: how long a phone may ring after 8x8 took the call. `clock_skew`: how far two clocks may differ.
-    `summary_deadline`: how long a submitted call waits for its summary. `missed_windows`: how many times a POST may
-    come back as expired (-1015, -2007) while the job itself is valid, before the job fails. `longest_call`: how long a
+    `summary_deadline`: how long a submitted call waits for its summary. `missed_windows`: how many POSTs may come
+    back as expired (-1015, -2007) while the job itself is valid, before the job fails. `longest_call`: how long a
     call can last at most; `export_settle`: how long after its end its row may take to appear in the log export.
     """
 

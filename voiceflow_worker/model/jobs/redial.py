@@ -1,4 +1,4 @@
-"""Redial policies as people write them: after which outcomes, how often, how long after."""
+"""Redial policies as people write them: `busy,no_answer`, a limit and a delay."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _WORDS = "busy, no_answer, canceled, unreached (all three), failed or error"
 def read_redial_on(text: str | Iterable[str]) -> frozenset[SessionStatus]:
     """The statuses that a text such as `busy,no-answer` names.
 
-    `unreached` is NO_ANSWER, BUSY and CANCELED together, `failed` is FAILED and ERROR. Raises InvalidInputError for a
-    word that is none, for an opt-out, and for COMPLETED: that person was reached.
+    `unreached` is NO_ANSWER, BUSY and CANCELED together, `failed` is FAILED and ERROR. Raises InvalidInputError for
+    an unknown word, for an opt-out, and for COMPLETED: that person was reached.
     """
     words = text.split(",") if isinstance(text, str) else list(text)
     found: set[SessionStatus] = set()
@@ -34,18 +34,16 @@ def read_redial_on(text: str | Iterable[str]) -> frozenset[SessionStatus]:
         elif name in _ALONE:
             found.add(_ALONE[name])
         elif name in OPT_OUTS:
-            raise InvalidInputError(
-                f"{word.strip()} is an opt-out: who asked to be left alone is never called again by a policy"
-            )
+            raise InvalidInputError(f"{word.strip()} is an opt-out: a policy never calls such a person again")
         elif name == SessionStatus.COMPLETED:
-            raise InvalidInputError("COMPLETED is no reason to call again: the person was reached")
+            raise InvalidInputError("COMPLETED cannot be redialled: the person was reached")
         else:
-            raise InvalidInputError(f"{word.strip()[:40]!r} is no outcome to call again after; give {_WORDS}")
+            raise InvalidInputError(f"{word.strip()[:40]!r} is not an outcome that can be redialled; give {_WORDS}")
     return frozenset(found)
 
 
 def redial_words(value: object) -> tuple[str, ...]:
-    """The names of the statuses that a setting such as `busy,no-answer` means. Raises ValueError with a sentence."""
+    """The names of the statuses that a setting such as `busy,no-answer` means. Raises ValueError."""
     try:
         found = read_redial_on(value if isinstance(value, str) else [str(each) for each in _listed(value)])
     except InvalidInputError as error:
@@ -67,7 +65,7 @@ def redial_policy(
     factor: float | None = None,
     jitter: float | None = None,
 ) -> RedialPolicy:
-    """A policy from what people wrote. Raises InvalidInputError for one that says how, and not after which outcomes."""
+    """A redial policy. Raises InvalidInputError for one with a limit and without outcomes."""
     statuses = read_redial_on(on)
     if limit > 0 and not statuses:
         raise InvalidInputError(f"a redial policy names the outcomes after which to call again: {Remedy.NAME_OUTCOMES}")

@@ -1,7 +1,7 @@
-"""What a worker's own journal makes of a job whose store was set back: POSTs that the store has forgotten.
+"""Recovery of POSTs that a store has forgotten because it was set back, from the journal of a worker.
 
-The journal tells of a job as it was when its newest POST was about to leave. A store that has not been set back knows
-that POST, or has dropped it long after: POST numbers only grow, and each POST is known by the moment it began.
+The journal has the job as it was when its newest POST was about to leave. A store that was not set back has that POST,
+or dropped it long after: POST numbers only grow, and each POST is known by the moment it began.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Telephone numbers: the E.164 form that 8x8 takes, what numbering plans think of it, and what people write."""
+"""Telephone numbers: the E.164 form of 8x8, checks by numbering plans, and reading of what people write."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def normalise(text: str) -> str:
     """
     if not is_e164(text):
         code, reason = form_problem(text)
-        raise PhoneNumberError(f"{text[:40]!r} is no phone number in E.164 form: {reason}", code=code)
+        raise PhoneNumberError(f"{text[:40]!r} is not a phone number in E.164 form: {reason}", code=code)
     return text if text.startswith("+") else "+" + text
 
 
@@ -87,7 +87,7 @@ def _length_reason(digits: int) -> str:
 # A campaign has one source and as many destinations as rows: the source stays in the cache.
 @lru_cache(maxsize=1024)
 def warnings_for(e164: str) -> tuple[str, ...]:
-    """What the numbering plans of the world say against a number in E.164 form; empty when they know it.
+    """Doubts about a number in E.164 form by the numbering plans of the world; empty for a known number.
 
     These are doubts, not errors: plans change, and the numbers of the 8x8 guides are not assigned. Sentence parts that
     follow the number. Never raises; a text that is not in E.164 form gives no warnings.
@@ -215,7 +215,7 @@ def parse_number(text: str, *, country: str | None = None) -> ParsedNumber:
         e164 = "+" + digits
     if not is_e164(e164):
         code, reason = form_problem(e164)
-        raise PhoneNumberError(f"{text.strip()[:40]!r} is no phone number: {reason}", code=code)
+        raise PhoneNumberError(f"{text.strip()[:40]!r} is not a phone number: {reason}", code=code)
     e164 = usual_form(e164)
     return ParsedNumber(e164, country_of(e164), (*warnings, *warnings_for(e164)))
 
@@ -233,7 +233,7 @@ def _cleaned(text: str) -> str:
 
 
 def _damage(written: str) -> tuple[int, str] | None:
-    """What makes a text unreadable as one number, as an 8x8 code and the rest of a sentence; None when nothing does."""
+    """The reason why a text cannot be read as one number: an 8x8 code and the rest of a sentence; None if it can."""
     if not written:
         return INVALID_NUMBER, "is empty; give a phone number, such as +6587654321"
     if _SCIENTIFIC.fullmatch(written):
@@ -280,8 +280,8 @@ def _from_within(digits: str, region: str) -> tuple[str, tuple[str, ...]]:
     if national is not None and phonenumbers.is_possible_number(national):
         return _e164(national), ()
     raise PhoneNumberError(
-        f"{digits[:40]!r} is no phone number of {region}, it is too short or too long for one, nor does a country code "
-        "begin it; check it, or write it with a + and its country code"
+        f"{digits[:40]!r} is not a phone number of {region}: it has the wrong length and begins with no country code; "
+        "check it, or write it with a + and its country code"
     )
 
 
@@ -307,6 +307,6 @@ def _region_of(country: str) -> str:
     region = "GB" if region == "UK" else region  # ISO 3166 keeps UK free for exactly this
     if region not in phonenumbers.SUPPORTED_REGIONS:
         raise InvalidInputError(
-            f"{country!r} is no country: give its two letters, as in ISO 3166, such as SG, ID, PH, GB or US"
+            f"{country!r} is not a country: give its two letters (ISO 3166), such as SG, ID, PH, GB or US"
         )
     return region

@@ -1,4 +1,4 @@
-"""Spellings: the numbers in E.164 form that reach one and the same telephone."""
+"""Spellings of one telephone number: the numbers in E.164 form that reach the same telephone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import cast
 from voiceflow_worker.errors import PhoneNumberError
 from voiceflow_worker.model.numbers import phone
 
-# A digit between the country code and the number tells a mobile phone to callers from abroad, and is no part of the
+# A digit between the country code and the number marks a mobile phone for callers from abroad. It is not a part of the
 # number: 9 in Argentina (ENACOM numbering plan), and 1 in Mexico until 2019 (IFT), where old address books have it
 # still, and networks take both. Both plans have numbers of 10 digits that begin with neither.
 _MOBILE_DIGITS = {"+52": "1", "+54": "9"}

@@ -1,4 +1,4 @@
-"""In which time zone a telephone number is at home, where its digits tell."""
+"""Time zones of telephone numbers, as far as the digits determine them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LOOKS = 2 * 366
 
 @dataclass(frozen=True, slots=True)
 class NumberZone:
-    """`zone` is where the number is at home; None when its digits do not tell: then it may be any of `among`."""
+    """The time zone of a number. `zone` is None when the digits leave several: then it may be any of `among`."""
 
     zone: str | None
     among: tuple[str, ...] = ()
@@ -27,8 +27,8 @@ class NumberZone:
 def zone_of_number(e164: str) -> NumberZone:
     """The zone of a number, by the data of `phonenumbers`. Never raises.
 
-    Zones whose clocks always agree are one: a British mobile number may be in London or on Jersey, and it is the same
-    time in both.
+    Zones whose clocks always agree are one: a British mobile number may be in London or on Jersey, and both show the
+    same time.
     """
     # 10 ms to import, and needed only where a window asks for the zone of a row that names none.
     import phonenumbers

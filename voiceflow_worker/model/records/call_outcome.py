@@ -1,4 +1,4 @@
-"""What became of a call, or of one attempt of it, as programs are told."""
+"""Outcomes of calls and of attempts, for programs."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from voiceflow_worker.model.reports.outcome import Outcome
 
 
 class OutcomeKind(StrEnum):
-    """What an outcome is about."""
+    """The kind of an outcome: of the call, or of one attempt."""
 
     ENDED = "ended"
     """The call has ended; or it had, as `accepted`, and its late summary changed that."""
     ATTEMPTED = "attempted"
-    """One attempt has ended, and not the call with it: it is called again, or had its end by another attempt."""
+    """One attempt has ended, but not the call: it is redialled, or another attempt ended it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallOutcome:
-    """What became of a call, or of one attempt of it. Told at least once, and in order per call.
+    """The outcome of a call, or of one attempt. It is delivered at least once, and in order for each call.
 
-    `job` is the call as it is now, `state` the one it reached then: for an outcome that is told late, the call may have
-    gone on. `post` is the number of the POST that it is about, 0 for a call that ended without one. `at` is when it was
-    stored, and `sequence` its place among the outcomes of its queue.
+    `job` is the call as it is now, `state` the state that it reached then; the call may have moved on since. `post` is
+    the number of the POST, 0 for a call that ended without one. `at` is when the outcome was stored, and `sequence` its
+    place among the outcomes of its queue.
     """
 
     job: Job
@@ -38,18 +38,18 @@ class CallOutcome:
 
     @property
     def id(self) -> str:
-        """The idempotency key: the same whenever this outcome is told, and of no other.
+        """The idempotency key: the same whenever this outcome is delivered, and unique to it.
 
-        `<queue>_<ulid>_<POST number>_<state, or "attempted">`: no full stop is in it, as Standard Webhooks asks of a
-        `webhook-id`. A late summary that makes an `accepted` call `completed` is another outcome; a summary that is
-        repeated is none.
+        `<queue>_<ulid>_<POST number>_<state, or "attempted">`: without full stops, as Standard Webhooks requires for a
+        `webhook-id`. A late summary that makes an `accepted` call `completed` is another outcome; a repeated summary
+        is not an outcome.
         """
         what = self.state.value if self.kind is OutcomeKind.ENDED else self.kind.value
         return f"{self.job.id.replace('.', '_')}_{self.post}_{what}"
 
     @property
     def outcome(self) -> Outcome | None:
-        """What the session summary of that POST told; None for a call that ended otherwise."""
+        """The outcome of the session of that POST; None for a call that ended otherwise."""
         post = self.job.post(self.post)
         return post.outcome if post is not None else None
 

@@ -1,4 +1,4 @@
-"""What a job carries of its caller's own: a flat object of JSON values."""
+"""The data that a caller stores with a job: a flat object of JSON values."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import orjson
 from voiceflow_worker.errors import InvalidInputError
 
 LONGEST = 8192
-"""Bytes of JSON: every trip of a job to its store carries them."""
+"""Bytes of JSON: they are transferred with every move of a job."""
 
 
 def checked_data(data: Mapping[str, object] | None) -> Mapping[str, object] | None:
-    """The data as it is stored, None for nothing. Raises InvalidInputError, naming the field, for what is no JSON."""
+    """The data as it is stored, None for nothing. Raises InvalidInputError for a value that is not JSON."""
     if not data:
         return None
     for name, value in data.items():

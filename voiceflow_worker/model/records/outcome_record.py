@@ -1,4 +1,4 @@
-"""An outcome as JSON values that stores keep, and back. What has its default is left out."""
+"""An outcome as JSON values that stores keep, and back. Default values are left out."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def outcome_record(outcome: Outcome) -> dict[str, Any]:
 
 
 def outcome_from(record: dict[str, Any]) -> Outcome:
-    """The outcome that was taken apart. Raises TypeError for a field that this version does not know."""
+    """The outcome of a record. Raises TypeError for a field that this version does not know."""
     known = dict(record)
     status = known.pop("status", None)
     legs = known.pop("legs", ())

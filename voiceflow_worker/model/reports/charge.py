@@ -1,4 +1,4 @@
-"""What a call costs, as a row of 8x8's log tells (voice log export reference)."""
+"""The price of a call, from a row of 8x8's log (voice log export reference)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 class Charge:
     """The price of a session, all its legs together, and the seconds that are billed for it.
 
-    `currency` is None only where the price is 0 and no currency was told.
+    `currency` is None only where the price is 0 and the row has no currency.
     """
 
     price: Decimal
@@ -30,7 +30,7 @@ def charge_record(charge: Charge) -> dict[str, Any]:
 
 
 def charge_from(record: dict[str, Any]) -> Charge:
-    """The charge that was taken apart. It is only shown: fields of a newer version are left out."""
+    """The charge of a record. Fields of a newer version are ignored: a charge is only displayed."""
     return Charge(
         price=Decimal(record["price"]), currency=record.get("currency"), billed_seconds=record.get("billed_seconds")
     )

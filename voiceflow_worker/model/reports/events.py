@@ -1,7 +1,7 @@
-"""What 8x8 tells through its webhooks, as values (8x8 webhook guides: VSS, VCA, VCS, VRU, VNU).
+"""Webhook events of 8x8 as values (8x8 webhook guides: VSS, VCA, VCS, VRU, VNU).
 
-Read tolerantly: what is missing or unreadable is None, known spellings are folded, and what the guides do not know is
-kept in `extra`. Events arrive more than once and in any order; nothing here judges that.
+Reading is tolerant: missing or unreadable fields are None, spellings are folded, and undocumented fields are kept in
+`extra`. Events may arrive more than once and in any order.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from voiceflow_worker.model.reports.payload import Payload, fold_name
 from voiceflow_worker.model.reports.status import SessionStatus, fold_session_status
 
 LONGEST_ACTION_ID = 100_000
-"""Characters of a `clientActionId`: a menu's own text comes back whole, however much it has to say."""
+"""Characters of a `clientActionId`: menus store their state there, and it must come back whole."""
 
 _SECOND = timedelta(seconds=1)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -28,14 +28,14 @@ def _nothing() -> Mapping[str, object]:
 
 
 class Direction(StrEnum):
-    """Who called: INBOUND towards the account's number, OUTBOUND from it."""
+    """The direction of a call: INBOUND to a number of the account, OUTBOUND from it."""
 
     INBOUND = "INBOUND"
     OUTBOUND = "OUTBOUND"
 
 
 class ActionStatus(StrEnum):
-    """Why a call action event asks for the next actions."""
+    """The reason for which a call action event asks for the next actions."""
 
     ACTION_COMPLETED = "ACTION_COMPLETED"
     CALL_RECEIVED = "CALL_RECEIVED"
@@ -45,7 +45,7 @@ class ActionStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallQuality:
-    """How a leg sounded: mean opinion score (1 to 5), packets lost (0.01 is 1 %), jitter."""
+    """The sound quality of a leg: mean opinion score (1 to 5), packets lost (0.01 is 1 %), jitter."""
 
     mos: float | None = None
     packet_loss_rate: float | None = None
@@ -80,7 +80,7 @@ class Leg:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionSummary:
-    """VSS: a session has ended. `status` is None for a spelling that is not known, which `status_text` then holds."""
+    """VSS: a session has ended. `status` is None for an unknown spelling; `status_text` has the spelling."""
 
     session_id: str | None = None
     sub_account_id: str | None = None
@@ -100,7 +100,7 @@ class SessionSummary:
 
     @property
     def legs(self) -> tuple[Leg, ...]:
-        """The calls of the session that were told of, the first one first."""
+        """The calls of the session in the summary, the first one first."""
         return tuple(leg for leg in (self.call_a, self.call_b) if leg is not None)
 
 
@@ -151,7 +151,7 @@ class CallStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordingReady:
-    """VRU: a recording changed its state, as a rule to UPLOAD_COMPLETED; `file_path` is where it was uploaded to."""
+    """VRU: a recording changed its state, usually to UPLOAD_COMPLETED. `file_path` is the place of the upload."""
 
     session_id: str | None = None
     recording_id: str | None = None
@@ -188,7 +188,7 @@ class NumberUpdate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnknownEvent:
-    """An event of a type, or of a product, that this version does not know; `payload` is all that it said."""
+    """An event of an unknown type or product. `payload` is its whole content."""
 
     event_type: str | None = None
     namespace: str | None = None
@@ -201,9 +201,9 @@ _ENVELOPE = frozenset({"namespace", "eventType", "description", "version", "payl
 
 
 def parse_event(data: object) -> Event:
-    """Read what a webhook of 8x8 brought: its JSON body, decoded.
+    """Read the decoded JSON body of a webhook request of 8x8.
 
-    Raises WebhookEventError when that is no object, or has a known type and no object as its payload; nothing else.
+    Raises WebhookEventError if it is not an object, or has a known type and a payload that is not an object.
     """
     if not is_object(data):
         raise WebhookEventError(f"a webhook event should be an object, not {describe(data)}; ignore it")
@@ -373,7 +373,7 @@ def _direction(payload: Payload) -> Direction | None:
 
 
 def _left_in(name: str, nested: Payload | None) -> dict[str, object]:
-    """What was left over within an object, under the object's name."""
+    """The unread fields of a nested object, under its name."""
     rest = {} if nested is None else nested.rest()
     return {name: rest} if rest else {}
 

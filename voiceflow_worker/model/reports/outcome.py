@@ -1,4 +1,4 @@
-"""How a session ended, and its calls, as its summary tells."""
+"""The outcome of a session: its status and its legs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MISSED_WINDOW_CODES = frozenset({VALIDITY_EXPIRED, SESSION_VALIDITY_EXPIRED})
 
 _NOT_ANSWERED = frozenset({SessionStatus.NO_ANSWER, SessionStatus.BUSY})
 _OF_THE_SECOND = _NOT_ANSWERED | {SessionStatus.FAILED, SessionStatus.ERROR}
-"""What a session with a leg to the second party is called after it, once the first has answered."""
+"""Statuses of a session that come from its leg to the second party, after the first has answered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +47,9 @@ class CallLeg:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a session ended, as its summary (VSS) tells. `status_text` is the service's own spelling.
+    """The end of a session, from its summary (VSS) or the log. `status_text` is the spelling of the service.
 
-    `is_partial`: the session may have had more calls than `legs` tells of.
+    `is_partial`: the session may have had more calls than `legs` has.
     """
 
     status: SessionStatus | None
@@ -67,32 +67,31 @@ class Outcome:
     def status_of(self, destination: str) -> SessionStatus | None:
         """How the call to `destination`, the person called, ended; None for a spelling that is not known.
 
-        With two legs the session's status is that of the second party once the first has answered (8x8 number masking
-        guide, "Session statuses"), so the person's own leg decides. It never makes less of the call than the session
-        does: who is said to have been reached, by the leg or by the session, was reached. Where one leg alone is told
-        of, as in a log whose other row has not come yet, that may be the second party's: it rang after the person had
-        answered.
+        With two legs, the status of the session is that of the second party once the first has answered (8x8 number
+        masking guide, "Session statuses"), so the leg of the person decides. A person whom the leg or the session
+        reports as reached was reached. A single leg, as in a log whose other row is late, may be that of the second
+        party, who is called only after the person has answered.
         """
         if self.status in REACHED or not self.legs:
             return self.status
         if len(self.legs) == 1:
-            answered = self.is_partial and self._tells_of_an_answer(self.legs[0], destination)
+            answered = self.is_partial and self._shows_an_answer(self.legs[0], destination)
             return SessionStatus.COMPLETED if answered else self.status
         leg = next((leg for leg in self.legs if _is_to(leg, destination)), self.legs[0])
         status = fold_session_status(leg.status)
         if status is None:
             return self.status if leg.connected_at is None else SessionStatus.COMPLETED
-        # Who did not answer, and is on the block list, is not called again because the leg says no more than "failed".
+        # A person on the block list is not called again, even if the leg only says "failed".
         return self.status if self.status in OPT_OUTS and status not in REACHED else status
 
-    def _tells_of_an_answer(self, leg: CallLeg, destination: str) -> bool:
-        """Whether the only leg that is told of shows that the person answered, against the status of the session."""
+    def _shows_an_answer(self, leg: CallLeg, destination: str) -> bool:
+        """Whether the only leg shows that the person answered, against the status of the session."""
         if _is_to_another(leg, destination):
             return self.status in _OF_THE_SECOND
         return self.status in _NOT_ANSWERED and fold_session_status(leg.status) in REACHED
 
     def text_of(self, destination: str) -> str:
-        """The same in a word: the name of the status, or the service's own spelling of one that is not known."""
+        """The name of that status, or the spelling of the service if it is unknown."""
         status = self.status_of(destination)
         return self.status_text if status is None else status.value
 
@@ -103,7 +102,7 @@ class Outcome:
 
     @property
     def was_placed(self) -> bool:
-        """Whether this is an attempt: everything that ended a session but a missed window."""
+        """Whether this counts as an attempt: every end of a session except a missed window."""
         return not self.missed_its_window
 
 
@@ -113,7 +112,7 @@ def _is_to(leg: CallLeg, destination: str) -> bool:
 
 
 def _is_to_another(leg: CallLeg, destination: str) -> bool:
-    """Whether a leg names the whole number of somebody else: a masked or a national one may be theirs."""
+    """Whether a leg has a complete other number. A masked or a national number may be the same."""
     shown, own = (leg.destination or "").removeprefix("+").lstrip("0"), destination.removeprefix("+")
     if not (shown.isascii() and shown.isdigit()) or _is_to(leg, destination):
         return False

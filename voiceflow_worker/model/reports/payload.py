@@ -1,4 +1,4 @@
-"""Reading a webhook's JSON object by name: spellings folded, odd values kept instead of refused."""
+"""A reader of JSON objects in webhooks: names are folded, and odd values are kept instead of refused."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ _LARGEST = 10**18
 _SECONDS_END = 10**11
 
 LONGEST_TEXT = 4000
-"""Characters of a text that are kept: far more than any the guides print, and no burden to a job's record."""
+"""Characters of a text that are kept: far more than in any example of the guides."""
 LONGEST_EVENT_ID = 200
 """Characters of an identifier in an event. Those of 8x8 have 36, and ours at most 50; longer ones are ignored."""
 _LONGEST_NAME = 64
-"""Characters of a name that is remembered as folded: what a stranger invents must not fill the memory."""
+"""Longest name that is cached as folded: names invented by a stranger must not fill the memory."""
 
 
 class Payload:
     """One JSON object of an event, read field by field.
 
-    Names are matched without their case, dashes and underscores (`CallA`, `callA`). What was never asked for, and what
-    could not be read as what it should be, is left over for `rest`. Nothing here raises.
+    Names are matched without case, dashes and underscores (`CallA`, `callA`). `rest` returns the fields that were not
+    read or could not be read. No method raises.
     """
 
     def __init__(self, data: Mapping[str, object]) -> None:
         self._data = data
         self._names: dict[str, str] = {}
-        for name, value in data.items():  # of two spellings of one name, the first that says something
+        for name, value in data.items():  # of two spellings of one name, the first one with a value
             if value is not None:
                 self._names.setdefault(fold_name(name), name)
         self._read: set[str] = set()
@@ -61,7 +61,7 @@ class Payload:
         return None
 
     def identifier(self, name: str) -> str | None:
-        """As `text`; but one of more than 200 characters is no identifier: it is left over, not cut into another."""
+        """As `text`, but a text of more than 200 characters is left over instead of cut."""
         value = self._value(name)
         if isinstance(value, str) and len(value) > LONGEST_EVENT_ID:
             return None
@@ -121,7 +121,7 @@ class Payload:
         return Payload(value)
 
     def listed(self, name: str) -> tuple[Payload, ...]:
-        """The objects of an array; an array with anything else in it is left over as well."""
+        """The objects of an array. An array with other values in it is also left over."""
         value = self._value(name)
         if not is_list(value):
             return ()
@@ -136,7 +136,7 @@ class Payload:
         return self._value(name)
 
     def rest(self, *, ignoring: frozenset[str] = frozenset()) -> dict[str, object]:
-        """What is left over, under the names it came with; nulls are not."""
+        """The fields that were not read, under their own names, without nulls."""
         return {
             name: value
             for name, value in self._data.items()

@@ -1,4 +1,4 @@
-"""The three code tables of the 8x8 voice API as data: what each code means, and what a person can do about it.
+"""The three code tables of the 8x8 voice API: the meaning of each code, and its remedy.
 
 Sources: the status codes of the voice messaging guide (answers to a request), the session statuses and the error codes
 of the session summary webhook. Codes are added without notice: looking one up never fails.
@@ -16,7 +16,7 @@ from voiceflow_worker.model.flows.validity import VALIDITY_EXPIRED
 
 
 class SessionStatus(StrEnum):
-    """How a session ended, as its summary tells."""
+    """The status of a session in its summary."""
 
     COMPLETED = "COMPLETED"
     NO_ANSWER = "NO_ANSWER"
@@ -32,8 +32,8 @@ class SessionStatus(StrEnum):
 OPT_OUTS = frozenset(
     {SessionStatus.COMPLETED_UNSUBSCRIBED, SessionStatus.COMPLETED_UNSUB_ERROR, SessionStatus.UNSUBSCRIBED_CONTACT}
 )
-"""The person asked to be left alone: in this call, or before. COMPLETED_UNSUB_ERROR is one of them: the person asked,
-and 8x8 failed to note it on its own block list, so that nobody but us remembers it."""
+"""The person asked not to be called, in this call or before. With COMPLETED_UNSUB_ERROR, 8x8 failed to put the number
+on its block list, so only this product remembers the request."""
 
 
 REACHED = frozenset(
@@ -47,7 +47,7 @@ class CodeEntry:
     """One code of a table.
 
     `meaning` is a clause, `remedy` a sentence for people (empty when there is nothing to do). `found_before_sending`:
-    a look at the body, and nothing else, can find it. `is_permanent`: the same request, sent again, would end the same.
+    the body alone shows it. `is_permanent`: the same request, sent again, would fail again.
     """
 
     code: int
@@ -59,9 +59,9 @@ class CodeEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusEntry:
-    """One way in which a session ends.
+    """One status of a session.
 
-    `was_reached`: the call was answered. `is_permanent`: calling again would end the same, or must not be done.
+    `was_reached`: the call was answered. `is_permanent`: calling again would not help, or is not allowed.
     """
 
     status: SessionStatus
@@ -77,7 +77,7 @@ UNKNOWN_ERROR = -9999
 
 
 def _body(code: int, meaning: str, remedy: str) -> CodeEntry:
-    """A code for a body that is wrong in itself: found before sending, and wrong again the next time."""
+    """A code for an invalid body: it can be found before sending, and is permanent."""
     return CodeEntry(code=code, meaning=meaning, remedy=remedy, found_before_sending=True, is_permanent=True)
 
 
@@ -107,7 +107,7 @@ API_CODES = _by_code(
     _body(-1006, "overallTimeout should be greater than digitTimeout", "Make overallTimeout the longer one."),
     _body(-1007, "invalid action type", "Use makeCall, say, playFile, sayAndCapture or hangup, spelled so."),
     _body(-1008, "valid maxDigits is required when completeOnHash is false", "Add maxDigits from 1 to 25."),
-    _body(-1009, "invalid call flow entry", "Mend the parameter at the path that the message names."),
+    _body(-1009, "invalid call flow entry", "Correct the parameter at the path in the message."),
     _body(-1010, "some actions are provided beyond the allowed count", "Keep at most two makeCall."),
     _body(-1011, "multiple destination phone numbers found", "Give one destination; place one call to each number."),
     _body(-1012, "incorrect use of action hangup", "Make hangup the last action, without params."),
@@ -146,13 +146,10 @@ API_CODES = _by_code(
     ),
 )
 
+_OUTAGE = "Call again later; contact 8x8 support if it persists."
 SESSION_ERROR_CODES = _by_code(
-    CodeEntry(code=-2001, meaning="internal error at 8x8", remedy="Call again later; tell 8x8 support if it goes on."),
-    CodeEntry(
-        code=-2002,
-        meaning="internal connectivity error at 8x8",
-        remedy="Call again later; tell 8x8 support if it goes on.",
-    ),
+    CodeEntry(code=-2001, meaning="internal error at 8x8", remedy=_OUTAGE),
+    CodeEntry(code=-2002, meaning="internal connectivity error at 8x8", remedy=_OUTAGE),
     CodeEntry(
         code=-2003,
         meaning="the call flow is invalid",
@@ -223,12 +220,12 @@ SESSION_STATUSES: Mapping[SessionStatus, StatusEntry] = MappingProxyType(
             StatusEntry(
                 status=SessionStatus.FAILED,
                 meaning="the call could not be connected",
-                remedy="Check that the number exists; the error code of the summary tells more.",
+                remedy="Check that the number exists; the error code of the summary says more.",
             ),
             StatusEntry(
                 status=SessionStatus.ERROR,
                 meaning="8x8 could not run the call flow",
-                remedy="The error code of the summary tells why.",
+                remedy="The error code of the summary says why.",
             ),
             StatusEntry(
                 status=SessionStatus.COMPLETED_UNSUBSCRIBED,
@@ -268,17 +265,17 @@ def fold_session_status(spelling: object) -> SessionStatus | None:
 
 
 def api_code(code: int) -> CodeEntry:
-    """What a statusCode in an answer to a request means; for a code that is not known, an entry that says so."""
+    """The meaning of a statusCode in an answer to a request. An unknown code has an entry that says so."""
     return API_CODES.get(code) or _unknown(code)
 
 
 def session_error(code: int) -> CodeEntry:
-    """What the errorCode of a session summary means; for a code that is not known, an entry that says so."""
+    """The meaning of an errorCode in a session summary. An unknown code has an entry that says so."""
     return SESSION_ERROR_CODES.get(code) or _unknown(code)
 
 
 def session_status(status: SessionStatus) -> StatusEntry:
-    """What a way to end means."""
+    """The meaning of a session status."""
     return SESSION_STATUSES[status]
 
 

@@ -38,7 +38,7 @@ ANSWERS = NOBODY_CALLED | {VerdictKind.CREATED, VerdictKind.UNKNOWN}
 
 
 class NotSentCause(StrEnum):
-    """Why nothing left."""
+    """The reason why nothing was sent."""
 
     UNREACHABLE = "unreachable"
     """No connection to 8x8: refused, DNS, TLS, no answer to the attempt, no connection free."""
@@ -59,9 +59,9 @@ class NotSentCause(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """An order to hold the whole queue, which comes with a verdict.
+    """A hold of the whole queue, as a part of a verdict.
 
-    `until_opened` holds until a person opens the queue (a wrong key does not mend itself). Otherwise the hold lasts
+    `until_opened` holds until a person opens the queue, for example after a wrong key. Otherwise the hold lasts
     `retry_after`, or, where the answer named no time, an interval that doubles from 1 s to 60 s.
     """
 
@@ -72,10 +72,10 @@ class Hold:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What one POST came to.
+    """The result of one POST.
 
     `code` is the 8x8 status code where the answer had one, else None; `http_status` is None when no answer came.
-    `server_date` is the answer's Date header (RFC 9110 §6.6.1): the one clock that both sides can see. `cause` belongs
+    `server_date` is the answer's Date header (RFC 9110 §6.6.1): the clock of 8x8. `cause` belongs
     to `NOT_SENT`; without one, 8x8 counts as out of reach.
     """
 
@@ -90,7 +90,7 @@ class Verdict:
 
     @property
     def is_outage(self) -> bool:
-        """Whether nothing left because the way to 8x8 failed."""
+        """Whether nothing was sent because 8x8 could not be reached."""
         return self.kind is VerdictKind.NOT_SENT and self.cause in {None, NotSentCause.UNREACHABLE, NotSentCause.FAULT}
 
 
@@ -99,10 +99,10 @@ HoldHearer = Callable[[Hold], Awaitable[None]]
 
 
 class PostProgress:
-    """How far one POST has come, readable while it runs and after it was cancelled.
+    """The progress of one POST, readable while it runs and after it was cancelled.
 
-    A gateway sets `may_have_left` to False when it begins, and to True before the first byte of the request can leave;
-    one that does neither leaves it True, as the engine hands it over. A POST that is cancelled while it is False
+    A gateway sets `may_have_left` to False when it begins, and to True before the first byte of the request can leave.
+    The engine hands it over as True, for gateways that do neither. A POST that is cancelled while it is False has
     provably sent nothing.
     """
 
@@ -113,6 +113,6 @@ class PostProgress:
         self._on_hold = on_hold
 
     async def hold(self, hold: Hold) -> None:
-        """An answer holds the queue, and the gateway still has to find out what it means for the call."""
+        """Report the hold of an answer whose verdict is not known yet."""
         if self._on_hold is not None:
             await self._on_hold(hold)

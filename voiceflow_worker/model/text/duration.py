@@ -7,7 +7,7 @@ from datetime import timedelta
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII)
 LONGEST = timedelta(days=36_500)
-"""From any day of this century on it ends within the calendar, and where every store counts exactly."""
+"""From any day of this century, it ends within the calendar and within the exact range of every store."""
 _SECONDS = {None: 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _MICROSECONDS = {"d": 86_400_000_000, "h": 3_600_000_000, "m": 60_000_000, "s": 1_000_000, "ms": 1_000}
 
@@ -29,7 +29,7 @@ def write_duration(duration: timedelta) -> str:
     if not micros:
         return "0s"
     for unit, size in _MICROSECONDS.items():
-        # A few minutes are told in seconds, as the settings' documentation does: 60s, 120s.
+        # A few minutes are written in seconds, as in the documentation of the settings: 60s, 120s.
         if micros % size == 0 and (unit != "m" or micros >= 5 * size):
             return f"{micros // size}{unit}"
     return f"{duration.total_seconds():.6f}".rstrip("0") + "s"

@@ -1,7 +1,7 @@
-"""Addresses as they may be shown and logged: without what may be a secret in them. The one place that hides.
+"""Addresses without their secrets, for display and logs. All hiding of secrets is done here.
 
-People write passwords into URLs as they are, with `/`, `@`, `?` or `#` in them, and such a URL is then read with the
-password's parts in other places. So nothing is shown that could be a part of one: rather too little than too much.
+People write passwords into URLs unquoted, with `/`, `@`, `?` or `#` in them. A parser then finds parts of the password
+in other places of the URL. So any part that could belong to a password is hidden.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ _FILES = frozenset({"sqlite", "file"})
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _USER = re.compile(r"[\w.~%+-]*", re.ASCII)
 _OPEN_OPTIONS = frozenset({"durability", "replicas", "prefix", "tls", "ssl_cert_reqs", "ssl_check_hostname", "mode"})
-"""Options of stores that hold no secret, and values that cannot be the rest of one."""
+"""Options of stores that hold no secret."""
 _OPEN_VALUE = re.compile(r"[a-z0-9-]{1,20}")
-# What has its own scheme is somebody's address; a file's path may hold an @.
+# Paths of files may contain an @.
 _IN_TEXT = re.compile(r"\b(?!(?:sqlite|file):)([A-Za-z][A-Za-z0-9+.-]*://)([^\s@]*)@(?=\S)")
 
 
 def without_secrets(url: str, *, options: bool = False) -> str:
     """The URL without the password that it may carry, and without its query.
 
-    With `options`, the query is shown as far as it holds options that are known not to be secret.
+    With `options`, options of the query that are known not to be secret are shown.
     """
     head, rest = _parted(url)
     place, mark, query = rest.partition("?")
@@ -44,14 +44,14 @@ def without_secrets(url: str, *, options: bool = False) -> str:
 
 
 def without_secrets_in(text: str, *, known: Iterable[str] = ()) -> str:
-    """A text with the passwords of the URLs in it hidden, and the secrets that are `known`, however they came there."""
+    """A text in which the passwords of URLs, and the secrets in `known`, are hidden."""
     for secret in known:
         text = text.replace(secret, HIDDEN)
     return _IN_TEXT.sub(rf"\1{HIDDEN}@", text) if "@" in text else text
 
 
 def _parted(url: str) -> tuple[str, str]:
-    """The scheme with what separates it, and the rest; no scheme for what has none, as `me:password@host`."""
+    """The scheme with its separator, and the rest. The scheme is empty for `me:password@host`."""
     for mark in ("://", ":"):
         scheme, found, rest = url.partition(mark)
         if found and _SCHEME.fullmatch(scheme) and (mark == "://" or scheme.lower() in _FILES | {"memory"}):

@@ -1,4 +1,4 @@
-"""Times for people: in UTC, to the second, one form wherever this library speaks to them."""
+"""Times in messages for people: in UTC, to the second."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from datetime import UTC, datetime
 
 
 def in_words(at: datetime) -> str:
-    """Such as `2026-11-20 09:00:00 UTC`; what lies within a second is cut off."""
+    """The time as `2026-11-20 09:00:00 UTC`, rounded down to the second."""
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

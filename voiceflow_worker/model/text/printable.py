@@ -1,9 +1,8 @@
-"""Somebody else's text, made fit to be shown: nothing in it steers a terminal, or turns a line around.
+"""Foreign text made safe for display: without control characters and changes of direction.
 
 Control characters (U+0000 to U+001F, U+007F to U+009F) move the cursor, clear the screen, set the title of the window,
-and on some terminals type; bidirectional overrides and isolates show a line in another order than it has (Unicode
-TR 36 §2.4); half a surrogate pair cannot be written at all. Joiners and marks that ordinary writing needs are left
-alone.
+and on some terminals type. Bidirectional overrides and isolates reorder a line (Unicode TR 36 §2.4). Half a surrogate
+pair cannot be written at all. Joiners and marks of ordinary writing are kept.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _IN_JSON = {code: f"\\u{code:04x}" for code in (*_STEERING, *_SURROGATES) if cod
 
 
 def printable(text: str) -> str:
-    r"""The text with what would steer a terminal written out, as `\x1b`; its tabs and line breaks are kept."""
+    r"""The text with control characters written out, as `\x1b`; tabs and line breaks are kept."""
     return text if text.isprintable() else text.translate(_IN_TEXTS)
 
 
@@ -33,10 +32,10 @@ def printable_line(text: str) -> str:
 
 
 def printable_json(document: str) -> str:
-    r"""The same JSON, with what JSON leaves as it is and would steer a terminal written as `\u009b`."""
+    r"""The same JSON, with the control characters that JSON allows written as `\u009b`."""
     return document if document.isprintable() else document.translate(_IN_JSON)
 
 
 def shown_in_page(value: object) -> object:
-    """What a template shows for a value (jinja's `finalize`): a text much as `printable`; our own markup as it is."""
+    """The value as a template shows it (jinja's `finalize`): texts as by `printable`, markup unchanged."""
     return value.translate(_IN_PAGES) if type(value) is str else value

@@ -1,4 +1,4 @@
-"""Web addresses as settings hold them. What is wrong with one is told without quoting it: it may hold a secret."""
+"""Web addresses in settings. Errors do not quote an address: it may hold a secret."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ _NOT_PUBLIC = (".home.arpa", ".internal", ".invalid", ".lan", ".local", ".test")
 
 
 def read_base_url(text: str) -> str:
-    """The base address of an API, without a slash at its end. Raises ValueError with a sentence."""
+    """The base address of an API, without a slash at its end. Raises ValueError."""
     text = text.strip().rstrip("/")
     parts = _parts(text)
     if parts is None or parts.query or parts.fragment:
         raise ValueError("give an http or https address, such as https://voice.8x8.com or http://127.0.0.1:8088")
     if "@" in parts.netloc:
-        raise ValueError(f"an address does not hold a key: {Remedy.SET_KEY_ASIDE}")
+        raise ValueError(f"the address has a user name or a key: {Remedy.SET_KEY_ASIDE}")
     return text
 
 
 def read_notify_url(text: str) -> str:
-    """The address that notifications are sent to, as it is. Raises ValueError with a sentence."""
+    """The address that notifications are sent to, as it is. Raises ValueError."""
     text = text.strip()
     parts = _parts(text)
     if parts is None or parts.fragment:
         raise ValueError("give an http or https address, such as https://crm.example.com/hooks/calls")
     if "@" in parts.netloc:
-        raise ValueError(f"an address holds no password: {Remedy.SET_NOTIFY_SECRET}")
+        raise ValueError(f"the address has a password: {Remedy.SET_NOTIFY_SECRET}")
     return text
 
 
 def is_plain_and_remote(url: str) -> bool:
-    """Whether what is sent there can be read on its way: http, to another machine than this one."""
+    """Whether requests to this address are unencrypted and leave this machine."""
     return urlsplit(url).scheme == "http" and not is_this_machine(url)
 
 
@@ -48,18 +48,18 @@ def is_this_machine(url: str) -> bool:
 
 
 def why_not_from_outside(url: str) -> str | None:
-    """A clause that says why nobody on the internet can safely send to this address; None where they can.
+    """The reason, as a clause, why the internet cannot safely send to this address; None if it can.
 
-    Names are not looked up: whether a public name leads here is seen when somebody calls it.
+    Names are not looked up.
     """
     host = _host(url)
     if is_this_machine(url):
-        return f"{host} is this machine alone"
+        return f"{host} is this machine only"
     address = _ip(host)
     if address is not None and not address.is_global:
-        return f"{host} is no public address"
+        return f"{host} is not a public address"
     if address is None and ("." not in host or host.endswith(_NOT_PUBLIC)):
-        return f"{host} is no public name"
+        return f"{host} is not a public name"
     if urlsplit(url).scheme != "https":
         return "it is http, and not https"
     return None

@@ -46,7 +46,7 @@ class NumberChange(BaseModel):
     @classmethod
     def _is_number(cls, number: str) -> str:
         if not phone.is_e164(number):
-            raise ValueError(f"{number!r} is no phone number: give 7 to 15 digits with the country code")
+            raise ValueError(f"{number!r} is not a phone number: give 7 to 15 digits with the country code")
         return same_number(number)
 
 
