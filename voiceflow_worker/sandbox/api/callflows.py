@@ -1,4 +1,4 @@
-"""The callflows endpoint, `POST /api/v1/subaccounts/{id}/callflows`: a light ASGI path, for it is called the most."""
+"""The callflows endpoint, `POST /api/v1/subaccounts/{id}/callflows`: a light ASGI path, because it is called most."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LONGEST_BODY = 1_000_000
 
 
 class Callflows:
-    """Takes calls: judges them, writes them into the ledger, hands them to the exchange, answers or misbehaves."""
+    """The endpoint that takes calls: it checks them, writes the ledger, starts them, and answers or shows a fault."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class Callflows:
             self._ledger.append(entry)
         instead = faulty_answer(fault)
         if instead is not None:
-            entry.answered_with, entry.http_status, entry.code = instead.told, instead.status, instead.code
+            entry.answered_with, entry.http_status, entry.code = instead.summary, instead.status, instead.code
             await send_answer(instead, send, date=self._date)
         else:
             entry.answered_with, entry.http_status, entry.code = fault.fault.value, None, None
@@ -108,7 +108,7 @@ class Callflows:
         if answer is None:
             call = self._accept(asked, entry)
             answer = created(call)
-        entry.answered_with, entry.http_status, entry.code = answer.told, answer.status, answer.code
+        entry.answered_with, entry.http_status, entry.code = answer.summary, answer.status, answer.code
         return _Decided(answer, entry, call)
 
     def _refusal(self, asked: _Asked) -> Answer | None:
@@ -142,7 +142,7 @@ _UNREADABLE = object()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
-    """One POST that is in."""
+    """A POST that has been read."""
 
     sub_account: str
     authorization: bytes | None
@@ -153,7 +153,7 @@ class _Asked:
 
 @dataclass(frozen=True, slots=True)
 class _Decided:
-    """What became of one POST; `call` None if it was refused."""
+    """The result of one POST; `call` is None if it was refused."""
 
     answer: Answer
     entry: LedgerEntry
@@ -190,7 +190,7 @@ def _entry(asked: _Asked) -> LedgerEntry:
 
 
 async def _read(receive: Receive) -> bytes | None:
-    """The whole body, cut where it is longer than any the service takes; None when the client left in the middle."""
+    """The whole body, cut at the longest that the service takes; None if the client left before its end."""
     content = b""
     while True:
         message = await receive()

@@ -1,4 +1,4 @@
-"""The socket under a request, for answers that are none: resets, cuts, bytes that are no HTTP."""
+"""The socket of a request, for faults of the line: resets, cuts, and bytes that are not HTTP."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Connection:
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self.surplus: Fault | None = None
-        """The order for an answer that nobody asked for, to be sent when the next request has come."""
+        """The order for a surplus answer, to be sent before the answer to the next request."""
 
     def write(self, data: bytes) -> None:
         """Send bytes as they are, past the HTTP machinery."""
@@ -51,14 +51,14 @@ class ConnectionTellingProtocol(H11Protocol):
     """uvicorn's HTTP protocol that hands the connection to the app, in the state of each request's scope."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Remember the connection for all its requests."""
+        """Keep the connection for all its requests."""
         transport = cast("asyncio.Transport", transport)
         super().connection_made(transport)
         self.app_state = {**self.app_state, IN_STATE: Connection(transport)}
 
 
 def connection_of(scope: Scope) -> Connection:
-    """The connection that a request came by.
+    """The connection of a request.
 
     Raises ConnectionResetError where there is none to misuse: under another server, or a client without a socket.
     """

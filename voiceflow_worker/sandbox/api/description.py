@@ -1,4 +1,4 @@
-"""The description of the API that the sandbox plays: an OpenAPI 3.1 document, in this project's own words."""
+"""The description of the sandbox's API: an OpenAPI 3.1 document, in this project's own words."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def description() -> bytes:
 
 
 def description_routes() -> list[Route]:
-    """Where it is served. Who may know what an API is like needs no key."""
+    """The route of the document. It needs no key."""
     return [Route("/openapi.json", _describe, methods=["GET"])]
 
 

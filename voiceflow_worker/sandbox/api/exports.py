@@ -1,4 +1,4 @@
-"""Exports of the log: begun, waited for, downloaded (8x8 voice log export reference)."""
+"""Exports of the log (8x8 voice log export reference)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Export:
 
     @property
     def status(self) -> str:
-        """How far it is, after the polls that came."""
+        """The status after the polls so far."""
         if self.is_cancelled:
             return "cancelled"
         if self.polls <= self.order.polls:
@@ -48,7 +48,7 @@ class Export:
         return [self.rows[start : start + step] for start in range(0, max(len(self.rows), 1), step)]
 
     def as_json(self) -> dict[str, object]:
-        """The export for scripts."""
+        """The export as JSON."""
         return {
             "job_id": self.job_id,
             "sub_account": self.sub_account,
@@ -72,17 +72,17 @@ class Exports:
         self._broken: dict[At, OrderBook[ExportOrder]] = {at: OrderBook() for at in At}
 
     def add(self, order: ExportOrder) -> None:
-        """Give an order."""
+        """Add an order."""
         (self._orders if order.at is None else self._broken[order.at]).add(order)
 
     def broken(self, at: At) -> ExportOrder | None:
-        """The order to answer this request otherwise."""
+        """The order for a fault of this request, if there is one."""
         return self._broken[at].take(None)
 
     def begin(
         self, sub_account: str, *, since: datetime | None = None, until: datetime | None = None, limit: int = 0
     ) -> Export:
-        """Begin an export: of the last seven days, unless told otherwise. Raises ValueError for no range."""
+        """Begin an export, by default of the last seven days. Raises ValueError for an invalid range."""
         now = self._now()
         since, until = since or now - timedelta(days=7), until or now
         if since >= until:
@@ -105,7 +105,7 @@ class Exports:
         return found if found is not None and found.sub_account == sub_account else None
 
     def file(self, job_id: str, place: int, signature: str | None) -> bytes | None:
-        """A file of an export; None for whoever has not its signature."""
+        """A file of an export; None without the right signature."""
         found = self._exports.get(job_id)
         if found is None or signature != found.signature or not 0 <= place < len(found.files):
             return None
@@ -113,7 +113,7 @@ class Exports:
         return as_csv(found.files[place])
 
     def as_json(self) -> list[dict[str, object]]:
-        """All exports for scripts, in their order."""
+        """All exports as JSON, in their order."""
         return [export.as_json() for export in self._exports.values()]
 
     def clear(self) -> None:

@@ -1,4 +1,4 @@
-"""Carries out faults: another answer, a late one, half of one, or none."""
+"""Faults carried out: another answer, a late one, a part of one, or none."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def faulty_answer(fault: Fault) -> Answer | None:
             return Answer(
                 status=fault.status or 200,
                 body=_bytes(body),
-                told="junk",
+                summary="junk",
                 content_type="text/html" if fault.body is None else "application/json",
                 headers=fault.headers,
             )
@@ -47,37 +47,37 @@ def faulty_answer(fault: Fault) -> Answer | None:
 
 
 async def send_answer(answer: Answer, send: Send, *, date: DateHeader) -> None:
-    """Answer in order."""
+    """Send an answer in the usual way."""
     headers = answer.header_list(date=date.now())
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})
 
 
 class Misbehaviour:
-    """Waits and broken connections, as faults order them, until they are called off."""
+    """Waits and broken connections of faults, until they are cancelled."""
 
     def __init__(self, date: DateHeader) -> None:
         self._date = date
         self._called_off = asyncio.Event()
 
     async def pause(self, seconds: float) -> None:
-        """Wait so long, or until it is called off."""
+        """Wait this long, or until waits are cancelled."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._called_off.wait(), seconds)
 
     async def pause_until(self, event: asyncio.Event, *, at_most: float) -> None:
-        """Wait for this, so long at most, or until it is called off."""
+        """Wait for an event, this long at most, or until waits are cancelled."""
         waits = {asyncio.ensure_future(event.wait()), asyncio.ensure_future(self._called_off.wait())}
         await asyncio.wait(waits, timeout=at_most, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
 
     def leave_surplus(self, fault: Fault, scope: Scope) -> None:
-        """Have the next request of this connection answered with what nobody asked for."""
+        """Leave a surplus answer for the next request of this connection."""
         connection_of(scope).surplus = fault
 
     async def send_surplus(self, scope: Scope) -> None:
-        """Send what was left for this connection, and wait as long as its own answer is to be late."""
+        """Send the surplus answer of this connection, if any, and wait as long as its own answer is delayed."""
         connection = scope.get("state", {}).get(IN_STATE)
         fault = connection.take_surplus() if isinstance(connection, Connection) else None
         answer = None if fault is None else faulty_answer(fault)
@@ -86,7 +86,7 @@ class Misbehaviour:
             await self.pause(_LATE if fault.seconds is None else fault.seconds)
 
     async def break_line(self, fault: Fault, true_answer: Answer, scope: Scope, receive: Receive) -> None:
-        """Carry out a fault of the line: as much of the true answer as is ordered, and then its end."""
+        """Carry out a fault of the line: send a part of the true answer, then break the connection."""
         connection = connection_of(scope)
         head, body = true_answer.on_the_wire(date=self._date.now())
         if fault.fault is FaultKind.JUNK:
@@ -104,7 +104,7 @@ class Misbehaviour:
             connection.reset()
         else:
             connection.close()
-        # An app that returns before its connection is gone would have uvicorn answer for it.
+        # If the app returned before its connection is gone, uvicorn would send an answer.
         await gone
 
     def call_off(self) -> None:
@@ -121,12 +121,12 @@ def _other_status(fault: Fault, status: int) -> Answer:
     elif 300 <= status < 400:
         headers.setdefault("location", "http://127.0.0.1:9/moved")
     if fault.body is not None:
-        return Answer(status=status, body=_bytes(fault.body), told=str(status), headers=headers)
+        return Answer(status=status, body=_bytes(fault.body), summary=str(status), headers=headers)
     if fault.code is not None or status not in _GATEWAY_ERRORS:
         code = status if fault.code is None else fault.code
         return not_created(status, code, fault.message or _usual_message(status), headers=headers)
     page = f"<html><body><h1>{status} {HTTPStatus(status).phrase}</h1></body></html>"
-    return Answer(status=status, body=page.encode(), told=str(status), content_type="text/html", headers=headers)
+    return Answer(status=status, body=page.encode(), summary=str(status), content_type="text/html", headers=headers)
 
 
 def _usual_message(status: int) -> str:

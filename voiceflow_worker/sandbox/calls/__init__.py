@@ -1,1 +1,1 @@
-"""Calls of the sandbox: what each one is, says and reports, and the ledger of all that rang."""
+"""Calls of the sandbox: their course, events and summaries, and the ledger of all calls."""

@@ -1,4 +1,4 @@
-"""Whether anything is under way, and waiting until nothing is."""
+"""A count of the work under way, and waiting until there is none."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 
 class Activity:
-    """Counts what was begun and not ended."""
+    """The number of things that have begun and not ended."""
 
     def __init__(self) -> None:
         self._open = 0

@@ -1,4 +1,4 @@
-"""One call that was accepted, or came in, as the sandbox knows it."""
+"""A call of the sandbox, outgoing or incoming."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def new_id() -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallRequest:
-    """What a body asks for, read without judging it: what is missing or of the wrong kind is None or empty."""
+    """The contents of a body, read without checks: missing fields and fields of the wrong kind are None or empty."""
 
     source: str | None = None
     destination: str | None = None
@@ -39,7 +39,7 @@ class CallRequest:
 
     @property
     def valid_until(self) -> datetime | None:
-        """When the call must not be placed any more."""
+        """The time from which the call must not be placed."""
         return read_valid_until(self.valid_until_text)
 
 
@@ -47,7 +47,7 @@ class CallRequest:
 class Leg:
     """One of the calls of a session, with one person; its times in that person's seconds since the session's dialling.
 
-    `status` is how it ended, or will; `ring` tells from when to when the telephone was taken, by the true clock.
+    `status` is how it ends; `ring` is when the telephone rang and its line was taken, by the true clock.
     """
 
     source: str | None
@@ -62,22 +62,22 @@ class Leg:
     call_id: str = field(default_factory=new_id)
 
     def rings(self, entry: LedgerEntry | InboundEntry) -> None:
-        """Its telephone begins to ring, for a call that has this entry."""
+        """The telephone begins to ring, for a call with this entry."""
         self.ring = Ring(destination=self.destination, rang_at=time.time())
         entry.rings.append(self.ring)
 
     def ends(self, *, ago: float = 0.0) -> None:
-        """Its line is free, since so many true seconds."""
+        """The line is free, since this time by the true clock."""
         if self.ring is not None:
             self.ring.ended_at = time.time() - ago
 
 
 @dataclass(slots=True, kw_only=True)
 class Call:
-    """A call under way: `accepted_at` in seconds since the epoch, `plan` what becomes of it.
+    """A call under way: `accepted_at` in seconds since the epoch, `plan` is its course.
 
     `dialled_at` is by the sandbox's own clock; None before, and for a call whose validity passed first. `legs` are
-    those that were dialled. `script` tells how the person behaves, if anything does.
+    those that were dialled. `script` is the script of the person, if there is one.
     """
 
     request: CallRequest
@@ -93,38 +93,38 @@ class Call:
     session_id: str = field(default_factory=new_id)
     call_flow_request_id: str = field(default_factory=new_id)
     after_summary: tuple[Callable[[], None], ...] = ()
-    """What waits for the summary to be delivered."""
+    """Callbacks for the delivery of the summary."""
     _awaited: tuple[tuple[EventKind, asyncio.Event], ...] = ()
 
     @property
     def first_leg(self) -> Leg:
-        """The call with the person that this is about."""
+        """The leg of the person who is called, or who calls."""
         return self.legs[0]
 
     @property
     def summary_script(self) -> Script | None:
-        """What a script has to say about the summary."""
+        """The options of the script for the summary."""
         return self.script if isinstance(self.script, Script) else None
 
     def moment(self, seconds: float) -> datetime:
-        """So many of the person's seconds after the dialling; in a sandbox that is sped up, ahead of the clock."""
+        """The time so many of the person's seconds after the dialling. With a higher speed it is ahead of the clock."""
         return datetime.fromtimestamp(self.accepted_at, UTC) + timedelta(seconds=self.plan.dial_seconds + seconds)
 
     def awaits(self, kind: EventKind) -> asyncio.Event:
-        """What is set once the first event of this kind was answered, or when the session's end was told."""
+        """The event that is set when the first event of this kind was answered, or the summary was delivered."""
         event = asyncio.Event()
         self._awaited += ((kind, event),)
         return event
 
     def has_told(self, kind: EventKind) -> None:
-        """An event of this kind was answered; with the summary everything was told."""
+        """Note that an event of this kind was answered. The summary is the last one."""
         for awaited, event in self._awaited:
             if kind in {awaited, EventKind.VSS}:
                 event.set()
 
 
 def read_request(body: object) -> CallRequest:
-    """What a decoded body asks for. Never raises."""
+    """The contents of a decoded body. Never raises."""
     if not is_object(body):
         return CallRequest()
     flow = body.get("callflow")

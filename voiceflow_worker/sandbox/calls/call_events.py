@@ -1,4 +1,4 @@
-"""The events of a call that goes on: what to do next (VCA), a leg's new state (VCS), a recording (VRU).
+"""The events of a call under way: call actions (VCA), call states (VCS) and recordings (VRU).
 
 As the service words them (8x8 voice call action, call status and recording webhook guides).
 """
@@ -25,7 +25,7 @@ _SIP_CODES = {
 
 
 class LegState(StrEnum):
-    """The states of a leg that the call status guide lists; it names none for ringing."""
+    """The states of a leg that the call status guide lists; it has none for ringing."""
 
     INITIATED = "CALL_INITIATED"
     RECEIVED = "CALL_RECEIVED"
@@ -36,7 +36,7 @@ class LegState(StrEnum):
 def action_event(
     call: Call, status: ActionStatus, *, dtmf: str | None, at: float, sip_code: int = 200
 ) -> dict[str, object]:
-    """VCA: the service asks what to do next. `at` in the person's seconds since the dialling."""
+    """VCA: the service asks for the next step. `at` in the person's seconds since the dialling."""
     payload = _of_leg(call, call.first_leg, status.value, at=at, sip_code=sip_code)
     payload["eventData"] = {"dtmf": dtmf}
     if call.client_action_id is not None:
@@ -52,7 +52,7 @@ def status_event(call: Call, leg: Leg, state: LegState, *, at: float) -> dict[st
 
 
 def sip_code_of(status: SessionStatus) -> int:
-    """How the network says that a leg ended like this (RFC 3261 §21)."""
+    """The SIP status of a leg that ended like this (RFC 3261 §21)."""
     return _SIP_CODES.get(status, 503)
 
 
@@ -93,7 +93,7 @@ def _of_leg(call: Call, leg: Leg, status: str, *, at: float, sip_code: int) -> d
 
 
 def _number(number: str | None) -> str | None:
-    """With its plus, as the guides print these events, whether the request had one or not."""
+    """The number with its plus, as the guides print these events."""
     return None if number is None else same_number(number)
 
 

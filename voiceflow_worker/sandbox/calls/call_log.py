@@ -1,4 +1,4 @@
-"""The log of calls that ended, as the export tells it: one row for each leg (8x8 voice log export reference)."""
+"""The log of calls that ended: the rows of the export, one for each leg (8x8 voice log export reference)."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _SHOWN_DIGITS = 6
 _ACCOUNT = "sandbox"
 _MINUTE = 60
 PRICE_OF_A_MINUTE = Decimal("0.0400")
-"""What a begun minute of a leg costs."""
+"""The price of each begun minute of a leg."""
 CURRENCY = "USD"
 
 
 @dataclass(frozen=True, slots=True)
 class LoggedRow:
-    """One row; `dialled_at` is of its session, `known_at` when the log has it, in seconds since the epoch."""
+    """One row. `dialled_at` is the dialling of its session, `known_at` when the log has the row, in epoch seconds."""
 
     sub_account: str
     dialled_at: datetime
@@ -53,7 +53,7 @@ class CallLog:
         self._rows: list[LoggedRow] = []
 
     def add(self, call: Call) -> None:
-        """A call has ended. One that was never dialled has no row."""
+        """Add the rows of a call that has ended. A call that was never dialled has none."""
         dialled = call.dialled_at
         if dialled is None or not call.entry.rang:
             return
@@ -62,11 +62,11 @@ class CallLog:
             return
         known_at = time.time() + order.late_seconds / self._speed
         for cells in (_row(call, leg, dialled) for leg in call.legs):
-            told = {**cells, **{name: _masked(cells[name]) for name in _NUMBERS}} if order.masked else cells
-            self._rows.append(LoggedRow(call.sub_account, dialled, known_at, told))
+            row = {**cells, **{name: _masked(cells[name]) for name in _NUMBERS}} if order.masked else cells
+            self._rows.append(LoggedRow(call.sub_account, dialled, known_at, row))
 
     def rows(self, sub_account: str, *, since: datetime, until: datetime) -> list[Mapping[str, str]]:
-        """What the log has by now of calls that were dialled in this range."""
+        """The rows that the log has now of calls that were dialled in this range."""
         now = time.time()
         return [
             row.cells
@@ -75,12 +75,12 @@ class CallLog:
         ]
 
     def clear(self) -> None:
-        """Begin a new log."""
+        """Forget all rows."""
         self._rows.clear()
 
 
 def as_csv(rows: Sequence[Mapping[str, str]]) -> bytes:
-    """Rows as a file."""
+    """The rows as a CSV file."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS)
     writer.writeheader()
@@ -147,8 +147,8 @@ def _spoken(call: Call) -> str:
     texts: list[str] = []
     for entry in call.request.actions:
         params = entry.get("params") if is_object(entry) else None
-        told = [params.get(name) for name in ("text", "promptMessage")] if is_object(params) else []
-        texts += [each for each in told if isinstance(each, str)]
+        values = [params.get(name) for name in ("text", "promptMessage")] if is_object(params) else []
+        texts += [each for each in values if isinstance(each, str)]
     return " ".join(texts)
 
 

@@ -1,4 +1,4 @@
-"""How a sayAndCapture goes: what is heard of the keys that a person presses (8x8 callflow actions guide)."""
+"""The rules of sayAndCapture: which key presses of a person count (8x8 callflow actions guide)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from voiceflow_worker.sandbox.calls.speech import number
 from voiceflow_worker.sandbox.orders.caller import Press
 
 _BETWEEN_KEYS = 0.3
-# The guide's defaults; the OpenAPI description has others, and callers are wise to rely on neither.
+# The defaults of the guide. The OpenAPI description has others: do not rely on either.
 _MAX_DIGITS, _OVERALL, _TRIES = 25, 30_000, 3
 
 
@@ -30,7 +30,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What came of one try: the digits, None for none or too few; `seconds` after the prompt."""
+    """The result of one try: the digits, None for none or too few, and the `seconds` after the prompt."""
 
     digits: str | None
     seconds: float
@@ -38,7 +38,7 @@ class Heard:
 
 
 def read_question(params: Mapping[str, object]) -> Question:
-    """The rules that a sayAndCapture sets; what is absent, or null, is the guide's default."""
+    """The rules of a sayAndCapture action. Absent and null fields have the guide's defaults."""
     digit = params.get("digitTimeout")
     return Question(
         min_digits=int(number(params.get("minDigits"), 1)),
@@ -51,7 +51,7 @@ def read_question(params: Mapping[str, object]) -> Question:
 
 
 def listen(question: Question, press: Press) -> Heard:
-    """What is heard of a person's keys. Those that come too late, or after the last one wanted, are not."""
+    """The digits of a person's key presses that count: not those that come too late or after the last one wanted."""
     digits, now = "", 0.0
     if press.hangs_up:
         return Heard(None, min(press.after, question.overall_seconds), hung_up=True)
@@ -69,7 +69,7 @@ def listen(question: Question, press: Press) -> Heard:
 
 
 def _until(question: Question, now: float) -> float:
-    """When it is given up to wait for the next key."""
+    """When the wait for the next key ends."""
     if question.digit_seconds is None:
         return question.overall_seconds
     return min(question.overall_seconds, now + question.digit_seconds)

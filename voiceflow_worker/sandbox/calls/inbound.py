@@ -1,4 +1,4 @@
-"""Calls that somebody makes to one of the account's numbers, as they are ordered, and what became of them."""
+"""Incoming calls to the numbers of the account: orders, and their results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from voiceflow_worker.sandbox.orders.caller import Keys, Reached, checked_keys
 
 
 class InboundOrder(BaseModel):
-    """Somebody at `source` calls `destination`, a number of the account.
+    """An order for a call from `source` to `destination`, a number of the account.
 
     `sub_account` is whose webhooks are asked what to do; the first one that has a webhook for call actions unless
     given. The other keys are those of a script.
@@ -46,7 +46,7 @@ class InboundOrder(BaseModel):
 
 @dataclass(slots=True, kw_only=True)
 class InboundEntry:
-    """One call that came in; `at` in seconds since the epoch.
+    """One incoming call; `at` is in epoch seconds.
 
     `heard`, `pressed`, `bridged_to` and `rings` as in the ledger.
     """
@@ -64,7 +64,7 @@ class InboundEntry:
     rings: list[Ring] = field(default_factory=list[Ring])
 
     def as_json(self) -> dict[str, object]:
-        """The entry for scripts."""
+        """The entry as JSON."""
         return {
             "at": moment(self.at),
             "at_seconds": self.at,

@@ -1,4 +1,4 @@
-"""The ledger: every call that was asked for, in the order it was decided, and whether a phone rang for it."""
+"""The ledger: every call that was requested, in the order of the decisions, and whether a phone rang for it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from datetime import UTC, datetime
 
 @dataclass(slots=True, kw_only=True)
 class Ring:
-    """A telephone that rang: from when, and to when its line was taken (None: it still is); seconds since the epoch."""
+    """A ringing: its begin, and the end of the line's use (None: still in use), in epoch seconds."""
 
     destination: str | None
     rang_at: float
     ended_at: float | None = None
 
     def as_json(self) -> dict[str, object]:
-        """The ring for scripts."""
+        """The ringing as JSON."""
         return {
             "destination": self.destination,
             "rang_at": moment(self.rang_at),
@@ -59,7 +59,7 @@ class LedgerEntry:
     rings: list[Ring] = field(default_factory=list[Ring])
 
     def as_json(self) -> dict[str, object]:
-        """The entry for scripts; times as RFC 3339 in UTC, `at_seconds` is `at` since the epoch."""
+        """The entry as JSON: times as RFC 3339 in UTC, `at_seconds` is `at` in epoch seconds."""
         return {
             "at": moment(self.at),
             "destination": self.destination,
@@ -97,16 +97,16 @@ class Ledger:
         return iter(self._entries)
 
     def append(self, entry: LedgerEntry) -> None:
-        """Write an entry; it may be completed while its request is answered."""
+        """Add an entry. It may be completed while its request is answered."""
         self._entries.append(entry)
         self._grown.set()
 
     def clear(self) -> None:
-        """Begin a new ledger."""
+        """Forget all entries."""
         self._entries.clear()
 
     async def reached(self, count: int) -> None:
-        """Wait until there are so many entries."""
+        """Wait until there are this many entries."""
         while len(self._entries) < count:
             self._grown.clear()
             await self._grown.wait()

@@ -1,4 +1,4 @@
-"""What becomes of a call: chosen by a seed and the destination, so that the same run ends the same, or by a script."""
+"""The course of calls, by a script, or by a seed and the destination: the same run has the same results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from voiceflow_worker.model.reports.status import SESSION_VALIDITY_EXPIRED, Sess
 from voiceflow_worker.sandbox.calls.speech import read_action, repetitions, seconds_of
 from voiceflow_worker.sandbox.orders.script import Script
 
-# Of a hundred calls, in the order of the draw.
+# Weights in a hundred calls, in the order of the draw.
 _SHARES = (
     (SessionStatus.COMPLETED, 72),
     (SessionStatus.NO_ANSWER, 13),
@@ -44,7 +44,7 @@ class CallPlan:
     packet_loss: float = 0.0
     jitter: float = 1.0
     luck: int = 0
-    """What the dice of the person on the phone begin with."""
+    """The seed of the person on the phone."""
 
     @property
     def rings(self) -> bool:
@@ -53,7 +53,7 @@ class CallPlan:
 
     @property
     def is_answered(self) -> bool:
-        """Whether somebody takes the call."""
+        """Whether the call is answered."""
         return self.status in _ANSWERED
 
 
@@ -100,7 +100,7 @@ class Outcomes:
         return int.from_bytes(hashlib.blake2b(f"{self._seed}/{call}".encode(), digest_size=8).digest())
 
     def reset(self) -> None:
-        """Begin again: the next call to each destination is its first."""
+        """Start again: the next call to each destination is its first."""
         self._calls.clear()
 
 
@@ -167,7 +167,7 @@ def _ringing(status: SessionStatus, dice: Random) -> float:
 
 
 def _talking(actions: Sequence[object]) -> float:
-    """How long it takes to go through the actions, for somebody who listens to the end."""
+    """The length of the actions for a person who listens to the end."""
     seconds = 1.0
     for entry in actions:
         action, params = read_action(entry)

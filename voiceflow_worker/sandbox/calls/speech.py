@@ -1,4 +1,4 @@
-"""What actions say to the person on the phone, and how long that takes."""
+"""The speech of actions: its text and its length."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ _ACTIONS = {action.value: action for action in Action}
 
 
 def read_action(entry: object) -> tuple[Action | None, Mapping[str, object]]:
-    """Which action it is, None for one that the sandbox does not know; and its parameters, if they are an object."""
+    """The kind of an action, None for an unknown one, and its parameters, if they are an object."""
     given = _decoded(entry)
     name = given.get("action")
     return _ACTIONS.get(name) if isinstance(name, str) else None, _decoded(given.get("params"))
 
 
 def _decoded(value: object) -> Mapping[str, object]:
-    """The object that was decoded from JSON; an empty one if it is none."""
-    # Its keys need no look: this runs several times for every call, and they were text in the JSON.
+    """The decoded JSON object; an empty one for any other value."""
+    # Its keys are not checked: this runs several times for every call, and keys of JSON are texts.
     return cast("Mapping[str, object]", value) if isinstance(value, dict) else {}
 
 
 def wording(action: Action | None, params: Mapping[str, object]) -> str | None:
-    """What the person hears by this action: the text, or the address of the file; None if nothing."""
+    """The text or the address of the file that the person hears in this action; None for nothing."""
     match action:
         case Action.SAY:
             return text(params, "text")
@@ -39,7 +39,7 @@ def wording(action: Action | None, params: Mapping[str, object]) -> str | None:
 
 
 def heard_of(actions: Sequence[object]) -> Iterator[str]:
-    """All that somebody hears who listens to actions without a question."""
+    """Everything that a person hears who listens to actions without a question."""
     for entry in actions:
         action, params = read_action(entry)
         said = wording(action, params)
@@ -48,13 +48,13 @@ def heard_of(actions: Sequence[object]) -> Iterator[str]:
 
 
 def is_interactive(actions: Sequence[object]) -> bool:
-    """Whether the course of the call cannot be told beforehand: it asks a question, or calls a second party."""
+    """Whether the course of the call depends on people: it asks a question, or calls a second party."""
     names = [_decoded(entry).get("action") for entry in actions]
     return Action.SAY_AND_CAPTURE in names or names.count(Action.MAKE_CALL) > 1
 
 
 def repetitions(params: Mapping[str, object]) -> int:
-    """How many times it is played."""
+    """How many times the action is played."""
     return max(1, int(number(params.get("repetition"), 1)))
 
 
@@ -71,11 +71,11 @@ def seconds_of(action: Action | None, params: Mapping[str, object]) -> float:
 
 
 def number(value: object, otherwise: float) -> float:
-    """The value as a number; `otherwise` if it is none."""
+    """The value as a number; `otherwise` if it is not one."""
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else otherwise
 
 
 def text(params: Mapping[str, object], key: str) -> str | None:
-    """A parameter that is text; None if it is missing, or no text."""
+    """A parameter that is text; None if it is missing or not a text."""
     value = params.get(key)
     return value if isinstance(value, str) else None

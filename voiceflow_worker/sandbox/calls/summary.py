@@ -11,7 +11,7 @@ from voiceflow_worker.model.reports.status import SESSION_VALIDITY_EXPIRED, Sess
 from voiceflow_worker.sandbox.calls.call import Call, Leg
 
 NO_REFERENCE = "null"
-"""Stands where a number has no reference: the service sends the word, not the value."""
+"""The reference of a number without one: the service sends this word, not null."""
 _LAST_ACTIONS = {
     Action.MAKE_CALL: "MAKE_CALL",
     Action.SAY: "SAY",
@@ -26,12 +26,12 @@ _LEG_STATUS = {
 
 _VERSION = 1
 
-# The guide has two: of a third party only the log of calls tells.
+# The guide has two: a third party is only in the log of calls.
 _LEG_NAMES = ("callA", "callB")
 
 
 def session_summary(call: Call) -> dict[str, object]:
-    """The event that tells how the call ended.
+    """The event for the end of a call.
 
     Its times begin when the call was accepted and run at the pace of the people on the phone, so that times and
     durations agree; in a sandbox that is sped up they are ahead of the clock.
@@ -70,7 +70,7 @@ def event(event_type: str, description: str, payload: Mapping[str, object]) -> d
 
 def _leg(call: Call, leg: Leg) -> dict[str, object]:
     plan = call.plan
-    told: dict[str, object] = {
+    fields: dict[str, object] = {
         "callId": leg.call_id,
         "callDirection": leg.direction.value,
         "callType": "PSTN",
@@ -87,9 +87,9 @@ def _leg(call: Call, leg: Leg) -> dict[str, object]:
         "callDuration": 0 if leg.connected is None else round(leg.ended - leg.connected),
     }
     if leg.connected is not None:
-        told["connectedTimestamp"] = wire_time(call.moment(leg.connected))
-        told["callQuality"] = {"mos": plan.mos, "packetLossRate": plan.packet_loss, "jitter": plan.jitter}
-    return told
+        fields["connectedTimestamp"] = wire_time(call.moment(leg.connected))
+        fields["callQuality"] = {"mos": plan.mos, "packetLossRate": plan.packet_loss, "jitter": plan.jitter}
+    return fields
 
 
 def _country(number: str | None) -> str | None:

@@ -1,4 +1,4 @@
-"""What is to happen later, on the event loop's clock, and can be called off altogether."""
+"""Steps that run later on the event loop's clock, and can be cancelled together."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from voiceflow_worker.sandbox.calls.activity import Activity
 
 
 class Timers:
-    """Steps that wait for their time."""
+    """The steps that wait for their time."""
 
     def __init__(self, activity: Activity) -> None:
         self._activity = activity
         self._waiting: set[asyncio.TimerHandle] = set()
 
     def after(self, seconds: float, step: Callable[[], None]) -> None:
-        """Take `step` in so many seconds, from the event loop; not before this returns."""
+        """Run `step` from the event loop after this many seconds; never before this returns."""
 
         def take() -> None:
             self._waiting.discard(handle)
@@ -30,7 +30,7 @@ class Timers:
         self._activity.begin()
 
     def clear(self) -> None:
-        """Call off everything that waits."""
+        """Cancel all waiting steps."""
         for handle in self._waiting:
             handle.cancel()
             self._activity.end()

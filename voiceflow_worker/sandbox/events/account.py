@@ -1,4 +1,4 @@
-"""The sandbox's account: who may come in, and what belongs to the sub-accounts."""
+"""The account of the sandbox: its keys, and the numbers, voices and webhooks of its sub-accounts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SPEECH_PROFILES: Sequence[Mapping[str, str]] = tuple(
         ("de-DE-KatjaNeural", "de-DE", "German (Germany)", "Female"),
     )
 )
-# Whose calls come in as long as nobody has used or registered anything.
+# The sub-account of incoming calls until one was used or registered.
 _ANY = "sandbox"
 _SAMPLE_NUMBERS = ("6531234567",)
 
@@ -57,10 +57,10 @@ class Account:
         self._hooks: dict[str, dict[str, Hook]] = {}
         self._push_configs: dict[str, Mapping[str, object]] = {}
 
-    # -- coming in ---------------------------------------------------------------------------------------------------
+    # -- access --------------------------------------------------------------------------------------------------------
 
     def refusal(self, authorization: bytes | None, sub_account: str) -> tuple[int, str] | None:
-        """Why a request is turned away before it is looked at, as an HTTP status and the service's sentence."""
+        """The refusal of a request without access, as an HTTP status and the message of the service."""
         scheme, _, token = (authorization or b"").partition(b" ")
         token = token.strip()
         if scheme.lower() != b"bearer" or not token:
@@ -80,7 +80,7 @@ class Account:
         return tuple(map(same_number, _SAMPLE_NUMBERS)) if self._numbers is None else self._numbers
 
     def owns(self, number: str) -> bool:
-        """Whether calls may show this number."""
+        """Whether calls may have this source."""
         return self._numbers is None or same_number(number) in self._numbers
 
     @property
@@ -98,34 +98,34 @@ class Account:
     # -- webhooks ----------------------------------------------------------------------------------------------------
 
     def hooks(self, sub_account: str) -> dict[str, Hook]:
-        """Where this sub-account's events are sent, by their type; at first all to the hook that was given for all."""
+        """The hooks of this sub-account by type of event; at first the hook for all events."""
         if sub_account not in self._hooks:
             given = self._hook_for_all
             self._hooks[sub_account] = {} if given is None else dict.fromkeys(HOOK_TYPES, given)
         return self._hooks[sub_account]
 
     def hook(self, sub_account: str, hook_type: str) -> Hook | None:
-        """Where events of a type are sent; None if nowhere."""
+        """The hook for events of a type; None if there is none."""
         found = self.hooks(sub_account).get(hook_type)
         return found if found is not None and found.enabled else None
 
     def is_for_all(self, hook: Hook) -> bool:
-        """Whether this is the hook that was given for all events, not one that was registered for some."""
+        """Whether this is the hook for all events, and not a registered one."""
         return hook is self._hook_for_all
 
     def push_config(self, sub_account: str) -> Mapping[str, object] | None:
-        """Where recordings of a sub-account are uploaded to; None if nowhere."""
+        """The upload target of recordings of a sub-account; None if there is none."""
         return self._push_configs.get(sub_account)
 
     def set_push_config(self, sub_account: str, config: Mapping[str, object] | None) -> None:
-        """Have recordings of a sub-account uploaded elsewhere; None: nowhere."""
+        """Set the upload target of recordings of a sub-account; None removes it."""
         if config is None:
             self._push_configs.pop(sub_account, None)
         else:
             self._push_configs[sub_account] = config
 
     def answering(self) -> str | None:
-        """The first sub-account that has a webhook for call actions, which a call that comes in would be for."""
+        """The first sub-account that has a webhook for call actions, which gets incoming calls."""
         return self.first_with("VCA")
 
     def first_with(self, hook_type: str) -> str | None:

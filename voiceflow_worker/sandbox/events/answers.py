@@ -1,4 +1,4 @@
-"""What the callflows endpoint says, in the service's words (8x8 voice status codes guide)."""
+"""The answers of the callflows endpoint, in the words of the service (8x8 voice status codes guide)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from voiceflow_worker.sandbox.calls.call import Call, CallRequest, new_id
 from voiceflow_worker.sandbox.calls.speech import read_action
 from voiceflow_worker.sandbox.events.account import Account
 
-# The guides print 400 with -1007, a field that is wrong, and 422 with -1013, a flow that cannot be run: so the rest.
+# The guides print 400 with -1007 (a wrong field) and 422 with -1013 (a flow that cannot run). The rest follows that.
 _UNPROCESSABLE = frozenset({-1002, -1010, -1012, -1013, -1014, -1015, -1018, -1019, -1020})
 _WORDS = {
     -1001: "Invalid JSON request body",
@@ -47,11 +47,11 @@ JSON = "application/json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """An HTTP answer, with what the ledger is to say about it; `code` is the 8x8 status code, if it has one."""
+    """An HTTP answer. `summary` is its entry in the ledger, `code` the 8x8 status code, if it has one."""
 
     status: int
     body: bytes
-    told: str
+    summary: str
     code: int | None = None
     content_type: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -74,7 +74,7 @@ class Answer:
 
 
 def created(call: Call) -> Answer:
-    """Accepted, which is not answered yet."""
+    """An accepted call, before its answer."""
     said = {
         "sessionId": call.session_id,
         "sessionStatus": "CREATED",
@@ -84,11 +84,11 @@ def created(call: Call) -> Answer:
     }
     if call.request.valid_until_text is not None:
         said["validUntil"] = call.request.valid_until_text
-    return Answer(status=200, body=orjson.dumps(said), told="200 CREATED", code=1)
+    return Answer(status=200, body=orjson.dumps(said), summary="200 CREATED", code=1)
 
 
 def not_created(status: int, code: int, message: str, *, headers: Mapping[str, str] | None = None) -> Answer:
-    """Refused; `code` is the 8x8 code or, where it has none, the HTTP status."""
+    """A refusal. `code` is the 8x8 code, or the HTTP status if there is none."""
     said = {
         "sessionStatus": "NOT_CREATED",
         "callFlowRequestId": new_id(),
@@ -96,14 +96,14 @@ def not_created(status: int, code: int, message: str, *, headers: Mapping[str, s
         "statusMessage": message,
     }
     body = orjson.dumps(said)
-    told = f"{status} NOT_CREATED" + (f" ({code})" if code < 0 else "")
-    return Answer(status=status, body=body, told=told, code=code if code < 0 else None, headers=headers or {})
+    summary = f"{status} NOT_CREATED" + (f" ({code})" if code < 0 else "")
+    return Answer(status=status, body=body, summary=summary, code=code if code < 0 else None, headers=headers or {})
 
 
 def platform_error(
     status: int, *, code: int | None = None, message: str = "", headers: Mapping[str, str] | None = None
 ) -> Answer:
-    """An error of the platform that stands before the API: nothing of a call is in it."""
+    """An error of the platform before the API, without details of a call."""
     body = orjson.dumps(
         {
             "code": 1000 + status if code is None else code,
@@ -112,16 +112,16 @@ def platform_error(
             "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         }
     )
-    return Answer(status=status, body=body, told=f"{status} platform error", headers=headers or {})
+    return Answer(status=status, body=body, summary=f"{status} platform error", headers=headers or {})
 
 
 def unreadable() -> Answer:
-    """The body is no JSON."""
+    """The refusal of a body that is not JSON."""
     return _refused(Finding(message=_WORDS[-1001], code=-1001))
 
 
 def judged(body: object, request: CallRequest, account: Account, *, now: datetime) -> Answer | None:
-    """The refusal of a body, by the first thing that is wrong with it; None when the call is accepted."""
+    """The refusal of a body, for its first error; None for an accepted call."""
     findings = find_problems(body, now=now)
     errors = [found for found in findings if found.is_error or found.code == VALIDITY_EXPIRED]
     errors += against_account(request.actions, account)
@@ -132,7 +132,7 @@ def judged(body: object, request: CallRequest, account: Account, *, now: datetim
 
 
 def against_account(actions: Sequence[object], account: Account) -> Sequence[Finding]:
-    """What of a flow's numbers and voices is not the account's."""
+    """The numbers and voices of a flow that do not belong to the account."""
     found: list[Finding] = []
     for entry in actions:
         action, params = read_action(entry)
@@ -150,7 +150,7 @@ def _refused(found: Finding) -> Answer:
         case -1007:
             message = f"{found.path} should be one of: say,playFile,sayAndCapture"
         case -1009:
-            # Our findings go on with what to do about it; the service ends before that.
+            # The findings of this library add a remedy; the messages of the service do not.
             message = f"Invalid call flow entry provided. {found.path}: {found.message.partition(';')[0]}"
         case _:
             message = _WORDS.get(code) or api_code(code).meaning
@@ -166,7 +166,7 @@ class DateHeader:
         self._text = ""
 
     def now(self) -> str:
-        """The sandbox's time, which `offset` seconds may set off from the true one."""
+        """The time of the sandbox, `offset` seconds from the true one."""
         second = int(time.time() + self.offset)
         if second != self._second:
             self._second, self._text = second, formatdate(second, usegmt=True)

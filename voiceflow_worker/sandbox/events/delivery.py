@@ -1,4 +1,4 @@
-"""Webhooks on their way: each event is POSTed to where it was registered, and what came of it is written down."""
+"""Delivery of events: each one is POSTed to its registered webhook, and the result is recorded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from voiceflow_worker.model.flows.values import is_object
 from voiceflow_worker.sandbox.calls.activity import Activity
 from voiceflow_worker.sandbox.calls.ledger import moment
 
-# A receiver is on the other end of one machine's loopback: more at once only wait in its backlog.
+# The receiver is on the same machine: more at once would only wait in its backlog.
 _AT_ONCE = 64
 _FIRST_RETRY, _LONGEST_RETRY = 1.0, 60.0
 _QUESTION = "CALL_ACTION"
@@ -24,7 +24,7 @@ _QUESTION = "CALL_ACTION"
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """Where events of a type are sent, and the Authorization value they carry."""
+    """The URL for events of a type, and their Authorization value."""
 
     url: str
     authorization: str | None = None
@@ -33,7 +33,7 @@ class Hook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryEntry:
-    """One try to deliver an event: the receiver's HTTP status, or what kept it from answering.
+    """One attempt to deliver an event: the receiver's HTTP status, or the error.
 
     `seconds` is how long the answer took; `answer` what the receiver said to a question (a VCA), None to other events.
     """
@@ -50,7 +50,7 @@ class DeliveryEntry:
     answer: bytes | None = None
 
     def as_json(self) -> dict[str, object]:
-        """The entry for scripts."""
+        """The entry as JSON."""
         return {
             "at": moment(self.at),
             "event_type": self.event_type,
@@ -66,11 +66,11 @@ class DeliveryEntry:
 
 
 def _nothing() -> None:
-    """Nobody waits for the end."""
+    """The default callback does nothing."""
 
 
 class Delivery:
-    """Sends events. `speed` shortens the waits between retries; the newest 10,000 tries are remembered."""
+    """The sender of events. `speed` shortens the waits between retries. The newest 10,000 attempts are kept."""
 
     def __init__(self, activity: Activity, *, speed: float, retries: int = 0, timeout: float = 10.0) -> None:
         self._activity = activity
@@ -109,7 +109,7 @@ class Delivery:
         """
         body = orjson.dumps(event)
         if self._asking is None:
-            # Callers wait for these: they do not queue up behind summaries, nor behind each other.
+            # Callers wait for these, so they do not queue behind summaries or each other.
             self._asking = _session(at_once=0)
         for _ in range(retries):
             entry = await self._post(self._asking, hook, event, body, within=within, asks=True)
@@ -187,13 +187,13 @@ class Delivery:
         return self._session
 
     def clear(self) -> None:
-        """Call off what is on its way, and forget what was sent."""
+        """Cancel all deliveries, and forget the attempts."""
         for task in self._under_way:
             task.cancel()
         self.entries.clear()
 
     async def aclose(self) -> None:
-        """Call off what is on its way, and close the connections."""
+        """Cancel all deliveries, and close the connections."""
         self.clear()
         if self._under_way:
             await asyncio.wait(list(self._under_way))
@@ -204,7 +204,7 @@ class Delivery:
 
 
 def _session(*, at_once: int) -> aiohttp.ClientSession:
-    # A proxy of this machine's environment is not between the sandbox and a receiver beside it.
+    # Proxies of the environment are not for a receiver on this machine.
     return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=at_once), trust_env=False)
 
 

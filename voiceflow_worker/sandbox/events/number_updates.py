@@ -1,4 +1,4 @@
-"""Updates of the account's numbers (VNU), as they are ordered: nothing in the sandbox changes a number by itself."""
+"""Updates of the account's numbers (VNU). They are ordered: the sandbox changes no number by itself."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from voiceflow_worker.sandbox.orders.orders import same_number
 
 
 class UpdateKind(StrEnum):
-    """What an update lists."""
+    """The extent of an update."""
 
     SNAPSHOT = "SNAPSHOT"
     """All numbers."""
     UPDATES = "UPDATES"
-    """Those that have changed."""
+    """Only the changed numbers."""
 
 
 class NumberChange(BaseModel):
@@ -70,7 +70,7 @@ class NumberUpdateOrder(BaseModel):
 
 
 class NumberUpdates:
-    """Sends updates. `speed` is the sandbox's."""
+    """The sender of updates. `speed` is the sandbox's."""
 
     def __init__(
         self, account: Account, *, delivery: Delivery, orders: EventOrders, timers: Timers, speed: float
@@ -82,21 +82,21 @@ class NumberUpdates:
         self._speed = speed
 
     def send(self, order: NumberUpdateOrder) -> None:
-        """Send an update. Raises ValueError if nobody has registered for updates."""
+        """Send an update. Raises ValueError if no webhook is registered for updates."""
         sub_account = self.sub_account_of(order)
         hook = self._account.hook(sub_account, EventKind.VNU)
         how = self._orders.take(EventKind.VNU, None)
         if hook is None or how.drop:
             return
-        told = _update(order, sub_account, self._account)
-        send = partial(self._delivery.send, hook, told)
+        event = _update(order, sub_account, self._account)
+        send = partial(self._delivery.send, hook, event)
         self._timers.after(how.delay_seconds / self._speed, partial(send, retries=how.retries))
         if how.duplicates and how.duplicate_after != "VSS":
             after = how.delay_seconds + how.duplicate_after
             self._timers.after(after / self._speed, partial(send, copies=how.duplicates, retries=0))
 
     def sub_account_of(self, order: NumberUpdateOrder) -> str:
-        """Whose numbers it is about. Raises ValueError as `send` does."""
+        """The sub-account of an update. Raises ValueError as `send` does."""
         sub_account = order.sub_account or self._account.first_with(EventKind.VNU)
         if sub_account is None or self._account.hook(sub_account, EventKind.VNU) is None:
             raise ValueError("nobody wants updates of numbers: register a VNU webhook, or give --webhook")

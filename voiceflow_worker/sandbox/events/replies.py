@@ -1,4 +1,4 @@
-"""What the receiver of a call action event answered, judged as the service would (8x8 call action handling guide)."""
+"""Replies to call action events, checked as the service checks them (8x8 call action handling guide)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _API_SOURCE_NOT_ALLOWED = -1014
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What to do next; `client_action_id` None if the answer gave none."""
+    """The next actions of a call; `client_action_id` is None if the reply has none."""
 
     actions: Sequence[object]
     client_action_id: str | None
@@ -28,14 +28,14 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why the session cannot go on, as its summary is to tell."""
+    """The error that ends the session, for its summary."""
 
     code: int
     message: str
 
 
 def judged_reply(answer: DeliveryEntry | None, account: Account) -> Reply | Refusal:
-    """The actions that were answered, or what is wrong with the answer. None is a question that got none."""
+    """The actions of a reply, or its error. None stands for no reply."""
     if answer is None:
         return Refusal(_INVALID_FLOW, "the call action event was not answered")
     if answer.status is None:
@@ -45,7 +45,7 @@ def judged_reply(answer: DeliveryEntry | None, account: Account) -> Reply | Refu
     try:
         body: object = orjson.loads(answer.answer or b"")
     except orjson.JSONDecodeError:
-        return Refusal(_INVALID_FLOW, "the answer to the call action event is no JSON")
+        return Refusal(_INVALID_FLOW, "the answer to the call action event is not JSON")
     problem = next((found for found in find_problems(body, reply=True) if found.is_error), None)
     if problem is not None:
         return Refusal(_INVALID_FLOW, f"the answer to the call action event is invalid: {problem}")

@@ -1,4 +1,4 @@
-"""Tells the account's webhooks what goes on in a call: each kind of event where it is registered, as ordered."""
+"""Reports of calls to the webhooks of the account, by kind of event and as ordered."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from voiceflow_worker.sandbox.orders.event_orders import EventKind, EventOrder, 
 from voiceflow_worker.sandbox.orders.recordings import RecordingOrder
 
 Worded: TypeAlias = Callable[[], Mapping[str, object]]
-"""Words an event: only for somebody, for it takes longer than all else about a call."""
+"""Makes an event. Only called if it is sent, because it is the slowest part of a call."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """One event, and how it is to go."""
+    """One event with its order."""
 
     hook: Hook
     event: Mapping[str, object]
@@ -33,14 +33,14 @@ class _Sent:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question that was asked: its answer, None if it was lost, and how many seconds the caller waited for it."""
+    """A question to the receiver: the answer, None if it was lost, and the seconds that the caller waited."""
 
     answer: DeliveryEntry | None
     seconds: float
 
 
 class Reports:
-    """Words events and hands them over for delivery.
+    """The maker of events, which hands them to the delivery.
 
     `speed` is the sandbox's; `within` how many true seconds the answer to a call action event may take; with
     `statuses` call status events go to the webhook for all events too.
@@ -65,14 +65,14 @@ class Reports:
         self._within = within
         self._statuses = statuses
 
-    # -- what to do next? --------------------------------------------------------------------------------------------
+    # -- the next step -------------------------------------------------------------------------------------------------
 
     def can_ask(self, call: Call) -> bool:
-        """Whether anybody is there to be asked what to do next."""
+        """Whether a webhook for call actions is registered."""
         return self._account.hook(call.sub_account, EventKind.VCA) is not None
 
     async def ask(self, call: Call, status: ActionStatus, *, dtmf: str | None, at: float, sip_code: int = 200) -> Asked:
-        """Ask what to do next, and wait for the answer."""
+        """Ask for the next step, and wait for the answer."""
         sent = self._prepared(
             call, EventKind.VCA, partial(action_event, call, status, dtmf=dtmf, at=at, sip_code=sip_code)
         )
@@ -87,10 +87,10 @@ class Reports:
         call.has_told(EventKind.VCA)
         return Asked(answer, delay + answer.seconds)
 
-    # -- what happened -----------------------------------------------------------------------------------------------
+    # -- news ----------------------------------------------------------------------------------------------------------
 
     def tells_statuses(self, call: Call) -> bool:
-        """Whether anybody wants to know each state of the call."""
+        """Whether each state of the call is reported."""
         hook = self._account.hook(call.sub_account, EventKind.VCS)
         if hook is None:
             return False
@@ -131,7 +131,7 @@ class Reports:
         for send in waiting:
             send()
 
-    # -- on its way --------------------------------------------------------------------------------------------------
+    # -- delivery ------------------------------------------------------------------------------------------------------
 
     def _tell(self, call: Call, kind: EventKind, worded: Worded) -> None:
         sent = self._prepared(call, kind, worded)
@@ -144,7 +144,7 @@ class Reports:
         self._delivery.send(sent.hook, sent.event, retries=sent.order.retries, then=partial(call.has_told, kind))
 
     def _prepared(self, call: Call, kind: EventKind, worded: Worded) -> _Sent | None:
-        """The event with its order; None if it is for nobody, or shall be lost."""
+        """The event with its order; None if no webhook is registered, or the event is to be lost."""
         hook = self._account.hook(call.sub_account, kind)
         if hook is None:
             return None
@@ -152,7 +152,7 @@ class Reports:
         return None if order.drop else _Sent(hook, worded(), order)
 
     def _repeat(self, call: Call, sent: _Sent) -> None:
-        """Send the copies that were ordered, when they were ordered for."""
+        """Send the ordered copies at their times."""
         order = sent.order
         if not order.duplicates:
             return

@@ -1,4 +1,4 @@
-"""One call that was answered, action by action: what is said, what keys are pressed, who else is called."""
+"""The conversation of an answered call, action by action: speech, key presses and second parties."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from voiceflow_worker.sandbox.orders.script import Script
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """What every conversation has around it; `speed` is how much quicker than life it goes."""
+    """The surroundings of every conversation; `speed` is how many times faster than real time it runs."""
 
     account: Account
     reports: Reports
@@ -34,14 +34,14 @@ class Stage:
 
 
 class _End(Enum):
-    """How the actions came to their end."""
+    """The way in which the actions ended."""
 
     IN_ORDER = auto()
     HUNG_UP = auto()
 
 
 class Conversation:
-    """Plays one call from its being answered to its end, and leaves in the call what happened.
+    """The course of one call from its answer to its end, which is recorded in the call.
 
     Its clock runs at the pace of the people on the phone, in seconds since the dialling.
     """
@@ -60,7 +60,7 @@ class Conversation:
         call.entry.heard, call.entry.pressed = self._heard, self._pressed
 
     async def play(self) -> None:
-        """Go through it."""
+        """Run the conversation."""
         call, leg = self._call, self._call.first_leg
         leg.connected, leg.status = self._now, SessionStatus.COMPLETED
         self._stage.reports.status(call, leg, LegState.CONNECTED, at=self._now)
@@ -115,7 +115,7 @@ class Conversation:
         return _End.IN_ORDER
 
     async def _step(self, action: Action | None, params: Mapping[str, object]) -> list[object] | Refusal | None:
-        """An action that is no question; what the receiver says is to be done next, None where it is not asked."""
+        """Carry out an action that is not a question; gives the next step, None if the receiver is not asked."""
         script = self._call.script
         asks = script is not None and script.steps and self._stage.reports.can_ask(self._call)
         sip_code = 200
@@ -138,7 +138,7 @@ class Conversation:
                 await self._say(said, seconds_of(action, params))
 
     async def _question(self, question: Question, params: Mapping[str, object]) -> tuple[str | None, bool]:
-        """The digits that were heard, None if there were none or too few each time; and whether the person hung up."""
+        """The digits that counted, None for none or too few at each try; and whether the person hung up."""
         presses = self._caller.answer(fewest=question.min_digits)
         for attempt in range(question.tries):
             await self._play(Action.SAY_AND_CAPTURE, params)
@@ -156,13 +156,13 @@ class Conversation:
         return None, False
 
     async def _ask(self, status: ActionStatus, dtmf: str | None, *, sip_code: int = 200) -> list[object] | Refusal:
-        """What the receiver says is to be done next."""
+        """The next step from the receiver."""
         asked = await self._stage.reports.ask(self._call, status, dtmf=dtmf, at=self._now, sip_code=sip_code)
         self._now += asked.seconds
         reply = judged_reply(asked.answer, self._stage.account)
         if isinstance(reply, Refusal):
             return reply
-        # What was given once stays: the service sends back the last one (8x8 voice call action guide).
+        # The id stays until a new one is given: the service sends back the last one (8x8 voice call action guide).
         self._call.client_action_id = reply.client_action_id or self._call.client_action_id
         return list(reply.actions)
 
@@ -191,7 +191,7 @@ class Conversation:
             reports.status(self._call, leg, LegState.DISCONNECTED, at=self._now)
 
     async def _hang_up_second(self, leg: Leg, *, talks: bool) -> None:
-        """The two have talked, unless the call broke off, and then both lines are free."""
+        """Let the two parties talk, unless the call ended early, and free both lines."""
         script = self._call.script
         seconds = self._dice.uniform(20, 90)
         if script is not None and script.bridge_seconds is not None:
@@ -222,7 +222,7 @@ class Conversation:
         await self._pass(seconds if self._action_seconds is None else self._action_seconds)
 
     async def _pass(self, seconds: float) -> None:
-        """So much time passes for the people on the phone."""
+        """Let time pass for the people on the phone."""
         self._now += seconds
         if seconds > 0:
             await asyncio.sleep(seconds / self._stage.speed)

@@ -1,4 +1,4 @@
-"""The exchange: dials what was accepted, puts through what comes in, lets it take its course, tells how it ended."""
+"""The exchange: it dials accepted calls, connects incoming ones, runs them, and reports their ends."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from voiceflow_worker.sandbox.exchange.conversation import Conversation, Stage
 
 
 class Exchange:
-    """Calls under way. `now` gives the sandbox's own time; the stage's speed is how much quicker than life it goes.
+    """The calls under way. `now` gives the sandbox's time; the speed is how many times faster than real time.
 
-    A call whose course is told by its plan is two timers; one with questions, or a second party, is a task of its own.
+    A call with a fixed plan needs two timers. One with questions or a second party is a task of its own.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Exchange:
             self._dial(call)
 
     def put_through(self, call: Call) -> None:
-        """Take a call that comes in: the account's receiver says what is to be done with it."""
+        """Take an incoming call: the account's receiver gives its actions."""
         call.dialled_at = self._now()
         leg = Leg(source=call.request.source, destination=call.request.destination, direction=Direction.INBOUND)
         call.legs.append(leg)
@@ -73,7 +73,7 @@ class Exchange:
         self._after(plan.ring_seconds + plan.talk_seconds + plan.lag_seconds, partial(self._end_as_planned, call))
 
     def _ring(self, call: Call, *, converses: bool) -> None:
-        """The call as its plan tells it; who `converses` will tell the rest."""
+        """The course of a call by its plan; with `converses`, up to the answer."""
         plan, request, reports = call.plan, call.request, self._stage.reports
         ended = plan.ring_seconds + plan.talk_seconds
         leg = Leg(
@@ -108,7 +108,7 @@ class Exchange:
         self._activity.end()
 
     def _end_as_planned(self, call: Call) -> None:
-        """A call without questions was heard to its end, if it was answered."""
+        """End a call without questions."""
         actions = call.request.actions
         for leg in call.legs:
             leg.ends(ago=call.plan.lag_seconds / self._stage.speed)
@@ -126,13 +126,13 @@ class Exchange:
         self._timers.after(seconds / self._stage.speed, step)
 
     def clear(self) -> None:
-        """Let calls under way end without a word."""
+        """Drop the calls under way without events."""
         self._timers.clear()
         for task in self._conversations:
             task.cancel()
 
     async def aclose(self) -> None:
-        """The same, and wait until they have ended."""
+        """Drop the calls under way, and wait until their tasks have ended."""
         self.clear()
         if self._conversations:
             await asyncio.wait(list(self._conversations))

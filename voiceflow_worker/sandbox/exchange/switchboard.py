@@ -1,4 +1,4 @@
-"""Calls that come in: somebody calls one of the account's numbers, and the account is asked what to do with them."""
+"""Incoming calls to the numbers of the account. Its receiver is asked for their actions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from voiceflow_worker.sandbox.orders.event_orders import EventKind
 
 
 class Switchboard:
-    """Makes the calls that are ordered, and keeps a list of them."""
+    """The maker of ordered incoming calls, with a list of them."""
 
     def __init__(self, account: Account, *, outcomes: Outcomes, exchange: Exchange) -> None:
         self._account = account
@@ -22,7 +22,7 @@ class Switchboard:
         self.entries: list[InboundEntry] = []
 
     def call(self, order: InboundOrder) -> InboundEntry:
-        """Have somebody call, now; the entry goes on telling what becomes of it.
+        """Start an incoming call now. Its entry is updated as the call goes on.
 
         Raises ValueError if nobody answers: the number is not the account's, or it has no webhook for call actions.
         """
@@ -44,7 +44,7 @@ class Switchboard:
         return entry
 
     def sub_account_of(self, order: InboundOrder) -> str:
-        """Whose call it is. Raises ValueError as `call` does."""
+        """The sub-account of the call. Raises ValueError as `call` does."""
         if not self._account.owns(order.destination):
             raise ValueError(f"{order.destination} is not one of the account's numbers")
         sub_account = order.sub_account or self._account.answering()
@@ -53,5 +53,5 @@ class Switchboard:
         return sub_account
 
     def clear(self) -> None:
-        """Forget them."""
+        """Forget all entries."""
         self.entries.clear()
