@@ -1,4 +1,4 @@
-"""Where jobs are kept: a registry from URL to backend, memory, SQLite, and the contract that every backend passes."""
+"""Stores of jobs: the registry of backends, memory, SQLite, Redis, and the contract that every backend passes."""
 
 from voiceflow_worker.backends.registry import ENTRY_POINT_GROUP, open_store
 

@@ -1,4 +1,4 @@
-"""What a store keeps of a queue's pace, and how departure times are taken from it: pure, the same for every backend."""
+"""The pace of a queue, and the departure times taken from it: pure functions for every backend."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from voiceflow_worker.model.jobs.gcra import departures
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Where a queue stands in its rate, in epoch seconds: the theoretical arrival time, the last departure given."""
+    """The position of a queue in its rate, in epoch seconds: theoretical arrival time and last departure."""
 
     tat: float = 0.0
     last: float = 0.0
 
 
 def taken(limits: Limits | None, pace: Pace, *, wanted: int, horizon: timedelta, now: datetime) -> tuple[Slots, Pace]:
-    """Up to `wanted` departure times, and the pace after them, which the store keeps."""
+    """Up to `wanted` departure times, and the pace after them, to be stored."""
     if limits is None or limits.rate is None:
         return Slots((now,) * max(wanted, 0), now), pace
     granted = departures(
@@ -37,8 +37,8 @@ def taken(limits: Limits | None, pace: Pace, *, wanted: int, horizon: timedelta,
 def repaced(pace: Pace, limits: Limits) -> Pace:
     """The pace under new limits: the next departure is at most one new interval behind the last one.
 
-    Without this, a queue set from one call an hour to ten a second would first sit out its hour. The same limits again
-    change nothing: what they allow behind the last departure is exactly this.
+    Without this, a queue changed from one call an hour to ten a second would wait for the rest of its hour. The same
+    limits again change nothing.
     """
     if limits.rate is None:
         return pace
@@ -46,5 +46,5 @@ def repaced(pace: Pace, limits: Limits) -> Pace:
 
 
 def _date(seconds: float) -> datetime:
-    # Epoch seconds as floats are good to 0.25 µs: rounded to microseconds, a time comes back as it went in.
+    # Epoch seconds as floats are exact to 0.25 µs, so a time rounded to microseconds comes back unchanged.
     return datetime.fromtimestamp(seconds, UTC)

@@ -1,4 +1,4 @@
-"""What a query and a list of moves say, in one place for all backends."""
+"""Rules for queries and moves that all backends share."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ def matches(query: Query, job: Job) -> bool:
 
 
 def require_answerable(query: Query) -> None:
-    """Raise `ValueError` for a query that has no answer: `after` continues a listing by id, not one by due time."""
+    """Raise `ValueError` for a query without a meaning: `after` continues a listing by id, not one by due time."""
     if query.after is not None and query.order is not Order.CREATED:
         raise ValueError("`after` continues a listing in Order.CREATED; in Order.DUE ask for the earliest again")
 
 
 def require_well_formed(moves: Sequence[Move]) -> None:
-    """Raise `ValueError` for moves that no store could keep its promise for: these are mistakes of the caller."""
+    """Raise `ValueError` for moves that are mistakes of the caller."""
     for move in moves:
         old, new = move.old, move.new
         if not new.revision or new.revision == old.revision:
-            raise ValueError(f"the move of job {old.id} needs a new revision of its own, but has {new.revision!r}")
+            raise ValueError(f"the move of job {old.id} needs its own new revision, but has {new.revision!r}")
         if (old.id, old.queue, old.unique_key) != (new.id, new.queue, new.unique_key):
-            raise ValueError(f"the move of job {old.id} changes its id, queue or unique key, which are for good")
+            raise ValueError(f"the move of job {old.id} changes its id, queue or unique key, which never change")
         if new.body is not old.body and new.body != old.body:
-            raise ValueError(f"the move of job {old.id} changes its body, which is for good")
+            raise ValueError(f"the move of job {old.id} changes its body, which never changes")
         if old.queue != moves[0].old.queue:
             raise ValueError(
-                f"moves of the queues {moves[0].old.queue} and {old.queue} in one commit: commit each alone"
+                f"moves of the queues {moves[0].old.queue} and {old.queue} in one commit: use one commit for each queue"
             )

@@ -1,8 +1,8 @@
-"""A job as stores keep it: a head of columns that are indexed, a record of everything else, and the body, untouched.
+"""The stored form of a job: a head of indexed columns, a JSON record of everything else, and the unchanged body.
 
-The record is JSON made by hand over orjson: with one POST and its outcome 3.4 µs to write and 11 µs to read. pydantic's
-TypeAdapter over the same dataclasses took 6 and 11, but skips fields it does not know, which would lose what a newer
-version wrote, and costs 160 ms when first used. What has its default is left out.
+The record is made by hand over orjson: with one POST and its outcome 3.4 µs to write and 11 µs to read. pydantic's
+TypeAdapter over the same dataclasses took 6 and 11. But it skips unknown fields, which would lose data of a newer
+version, and costs 160 ms at first use. Defaults are left out.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def head_of(job: Job) -> Head:
 
 
 def record_of(job: Job) -> str:
-    """Everything of a job that is neither in its head nor its body, as JSON."""
+    """The fields of a job that are neither in its head nor its body, as JSON."""
     record: dict[str, Any] = {"source": job.source, "created_at": job.created_at, "body_digest": job.body_digest}
     _record_order(job, record)
     _record_life(job, record)
@@ -65,7 +65,7 @@ def record_of(job: Job) -> str:
 
 
 def _record_order(job: Job, record: dict[str, Any]) -> None:
-    """What the job was handed in with."""
+    """The fields that were given when the job was enqueued."""
     if job.not_before is not None:
         record["not_before"] = job.not_before
     if job.time_zone is not None:
@@ -81,7 +81,7 @@ def _record_order(job: Job, record: dict[str, Any]) -> None:
 
 
 def _record_life(job: Job, record: dict[str, Any]) -> None:
-    """What has happened to the job since."""
+    """The fields that moves have changed since."""
     if job.reason is not None:
         record["reason"] = job.reason
     if job.failures:
@@ -99,7 +99,7 @@ def _record_life(job: Job, record: dict[str, Any]) -> None:
 
 
 def job_from(head: Head, record: str, body: str) -> Job:
-    """The job that was taken apart into these. Raises `StoreVersionError` for what a newer version has written."""
+    """The job of a head, a record and a body. Raises `StoreVersionError` for a record of a newer version."""
     try:
         fields = _loads(record)
         if not fields.keys() <= _RECORD_FIELDS:
@@ -113,7 +113,7 @@ def job_from(head: Head, record: str, body: str) -> Job:
 
 
 def readable(rows: Iterable[Row], read: Callable[[Row], Job]) -> list[Job]:
-    """The jobs of these rows; those that a newer version has written are left out, and each is told once."""
+    """The jobs of these rows. Those of a newer version are left out, and each is logged once."""
     jobs: list[Job] = []
     for row in rows:
         try:
@@ -249,9 +249,8 @@ def _dumps(record: dict[str, Any]) -> str:
     try:
         return orjson.dumps(record).decode()
     except TypeError:
-        # Half a surrogate pair or an integer beyond 64 bits, as an answer or a summary may hold: orjson refuses to
-        # write them and would read them as something else. Evidence is never dropped, so the slow way keeps them; the
-        # leading space says that it was taken.
+        # An answer or a summary may hold half a surrogate pair or an integer beyond 64 bits. orjson does not write
+        # them and would misread them. Evidence is never dropped, so `json` keeps them; a leading space marks this form.
         return " " + json.dumps(record, default=datetime.isoformat)
 
 

@@ -1,4 +1,4 @@
-"""From a store URL to the backend that opens it."""
+"""The registry of backends: the scheme of a store URL chooses the backend that opens it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BUILT_IN: Mapping[str, str] = {
     "sqlite": "voiceflow_worker.backends.sqlite:open_sqlite",
     "file": "voiceflow_worker.backends.sqlite:open_sqlite",
 }
-# Ours even where the installed metadata is not to be had (a zipped application, a checkout on the path).
+# These work also without installed metadata (a zipped application, a checkout on the path).
 
 _REDIS_SCHEMES = frozenset({"redis", "rediss", "redis+cluster", "redis+sentinel", "valkey", "valkeys"})
 
@@ -45,13 +45,13 @@ def open_store(
 
 
 def backend_for(url: str) -> Opener:
-    """The backend that opens this URL. Raises `UnknownBackendError`, which lists those there are."""
+    """The backend that opens this URL. Raises `UnknownBackendError`, which lists the registered ones."""
     scheme, colon, _ = url.partition(":")
     scheme = scheme.lower()
     if not colon or not scheme:
         shown = without_secrets(url)
         raise UnknownBackendError(
-            f"{shown!r} is no store URL: it has no scheme. For a file write sqlite:///{shown or 'voiceflow.db'}. "
+            f"{shown!r} is not a store URL: it has no scheme. For a file write sqlite:///{shown or 'voiceflow.db'}. "
             f"Registered: {', '.join(registered())}."
         )
     if scheme in _BUILT_IN:

@@ -1,4 +1,4 @@
-"""A store that is locked or not there yet when it is opened: it is waited for, for as long as waiting may help."""
+"""Opening a store that is locked or not there yet: it is tried again while waiting may help."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ from voiceflow_worker.errors import StoreUnavailableError
 PAUSE = 0.25
 """Seconds between two tries."""
 _LOOK = 1.0
-"""Seconds that one try to write may take before it is said that the store is locked."""
+"""Seconds that one try to write may take before the store counts as locked."""
 
 
 class StoreWait:
-    """The patience of one start: `limit` in all, counted from now. `tell` hears once that the store is waited for."""
+    """The patience of one start: `limit` in all, counted from now. `tell` is called once, when the wait begins."""
 
     def __init__(self, limit: timedelta, tell: Callable[[str], object]) -> None:
         self._limit = limit
         self._until = time.monotonic() + limit.total_seconds()
         self._tell = tell
-        self._told = False
+        self._has_begun = False
 
     @property
     def left(self) -> float:
-        """Seconds that are left, or less than 0."""
+        """The seconds left; less than 0 when it is over."""
         return self._until - time.monotonic()
 
     def goes_on(self, error: StoreUnavailableError) -> bool:
-        """Whether to try again after a pause: what went wrong may pass, and there is time left."""
+        """Whether to try again after a pause: the error may pass, and there is time left."""
         if not error.passes or self.left <= 0:
             return False
-        if not self._told:
-            self._told = True
+        if not self._has_begun:
+            self._has_begun = True
             self._tell(f"{error}; trying again for up to {self._limit.total_seconds():g} s")
         return True
 
 
 @asynccontextmanager
 async def opened_in_time(url: str, *, wait: StoreWait, writes: bool, **options: Any) -> AsyncGenerator[Store]:
-    """Open a store; again, while it is locked or not there yet and `wait` lasts. `options` are the backend's own.
+    """Open a store. It is tried again while the store is locked or not there yet and `wait` lasts.
 
-    With `writes` it must also be possible to write it: a file that another process has locked can be opened and read.
-    Raises what opening raised last.
+    With `writes` the store must also be writable: a file that another process has locked can be opened and read.
+    `options` are the backend's own. Raises the last error of opening.
     """
     async with AsyncExitStack() as opened:
         while True:
@@ -69,13 +69,12 @@ async def opened_in_time(url: str, *, wait: StoreWait, writes: bool, **options: 
 
 
 async def _require_writable(store: Store, wait: StoreWait) -> None:
-    """Write nothing, durably. Raises `StoreUnavailableError` where that takes too long."""
-    # A Redis may be slow to confirm what it was told; a file that is not locked is written in milliseconds.
+    """Make an empty durable write. Raises `StoreUnavailableError` if it takes too long."""
+    # A Redis may be slow to confirm a write. A file that is not locked is written in milliseconds.
     limit = max(_LOOK, 0 if store.url.startswith(("sqlite:", "file:")) else wait.left)
     with anyio.move_on_after(limit):
         await store.records.delete("probe", {"": None})
         return
     raise StoreUnavailableError(
-        f"the store {store.url} is locked: another process is writing it, or is frozen in the middle of that (lsof "
-        "tells which)"
+        f"the store {store.url} is locked: another process is writing it, or is frozen while writing (lsof shows it)"
     )

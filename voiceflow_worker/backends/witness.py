@@ -1,8 +1,8 @@
-"""Journal files of workers: JSON lines in one file per worker, locked while it lives, on the disk before a POST leaves.
+"""Journal files: JSON lines in one file per worker, locked while the worker lives, on the disk before a POST leaves.
 
-A file begins with a line about itself. Then there are entries (`n`, and the job as stores keep it) and judgements: the
-newest entry that the store took (`kept`), and those that it did not take (`void`). A line that a crash cut short is
-the last one, and is left out: its POST had not left.
+A file begins with a header line. Then there are entries (`n`, and the stored form of the job) and judgements: the last
+entry that the store took (`kept`), and those that it did not take (`void`). Only the last line can be cut short by a
+crash. It is left out: its POST had not left.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ def _identity(store_url: str) -> str:
     """One spelling for one store: two of them must not share a folder, nor one have two."""
     scheme = store_url.partition(":")[0].lower()
     if scheme in {"sqlite", "file"}:
-        from voiceflow_worker.backends.sqlite.file.address import path_of
+        from voiceflow_worker.backends.file_address import path_of
 
         return f"sqlite:{path_of(store_url).resolve()}"
     if not scheme.startswith("redis"):
         shown = without_secrets(store_url)
-        # Where not even the host can be shown, stores are told apart by a few letters of a digest.
+        # If not even the host can be shown, a part of a digest distinguishes stores.
         odd = hashlib.sha256(store_url.encode()).hexdigest()[:6] if shown.endswith(HIDDEN) else ""
         return shown + odd
     parts = urlsplit(store_url)
@@ -72,7 +72,7 @@ def _identity(store_url: str) -> str:
 
 @dataclass(slots=True)
 class _Content:
-    """What is read from a file, or from the end of it."""
+    """The contents of a file, or of its end."""
 
     retention: timedelta = timedelta(0)
     entries: dict[int, Mapping[str, Any]] = field(default_factory=dict[int, Mapping[str, Any]])
@@ -180,7 +180,7 @@ class JournalFiles:
             except FileNotFoundError:
                 continue
             except StoreVersionError as error:
-                # Whoever can read it knows when it may go.
+                # The version that wrote the file decides when it may be deleted.
                 report_unreadable(f"the journal file {path.name}", error)
             except OSError as error:
                 raise _unreadable(path, error) from error
@@ -188,7 +188,7 @@ class JournalFiles:
             if total <= self._most:
                 break
             _log.warning(
-                "journal files have grown too large; the oldest is dropped, and what it tells of is no longer guarded",
+                "journal files have grown too large; the oldest is dropped, and its calls are no longer guarded",
                 file=str(path),
                 newest_call=began.isoformat(),
             )
@@ -217,7 +217,7 @@ class JournalFile:
         self._part += 1
         name = self._name if self._part == 1 else f"{self._name}-{self._part}"
         hidden, path = self._folder / f".{name}.new", self._folder / f"{name}{SUFFIX}"
-        # It holds telephone numbers and what people are told: for its owner alone.
+        # It holds telephone numbers and messages: only its owner may read it.
         fd = os.open(hidden, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
@@ -247,7 +247,7 @@ class JournalFile:
             await self._writes(partial(self._write, b"".join(lines), durably=True))
 
     def judge(self, kept: Sequence[bool]) -> None:
-        """Tell which of the jobs of the last `append` the store took; not waited for to be durable."""
+        """Note which jobs of the last `append` the store took; without waiting for durability."""
         judgement: dict[str, Any] = {}
         numbers = range(self._first, self._first + len(kept))
         taken = [number for number, done in zip(numbers, kept, strict=True) if done]
@@ -280,7 +280,7 @@ class JournalFile:
         try:
             await to_thread.run_sync(write)
         except OSError as error:
-            # What was cut short must not run into the next line.
+            # The next line must not continue one that was cut short.
             self._size = self._full
             raise StoreReadOnlyError(
                 f"the journal file of this worker in {self._folder} cannot be written ({error.strerror or error}), so "
@@ -308,7 +308,7 @@ def _is_in_use(path: Path) -> bool:
 
 
 def _read_end(path: Path) -> _Content:
-    """What the end of a file tells: its newest entry, and the newest that the store took."""
+    """The end of a file, with its newest entry and the newest one that the store took."""
     with path.open("rb") as file:
         head = file.readline()
         size = file.seek(0, os.SEEK_END)

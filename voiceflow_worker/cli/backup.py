@@ -86,7 +86,7 @@ def _made(path: Path, target: Path) -> BackedUp:
 
 def path_of_store(settings: Settings, *, to: str) -> Path:
     """The file of the store. Raises SettingsError for a store without one."""
-    from voiceflow_worker.backends.sqlite.file.address import file_of
+    from voiceflow_worker.backends.file_address import file_of
 
     path = file_of(settings.store)
     if path is not None:

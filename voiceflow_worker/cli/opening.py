@@ -46,7 +46,7 @@ async def opened_queue(
     missing store is awaited as long as the settings say; with `makes` also one that is read-only. `patience` is how
     long another process may then keep the file locked before an operation fails.
     """
-    from voiceflow_worker.backends.sqlite.file.address import file_of
+    from voiceflow_worker.backends.file_address import file_of
     from voiceflow_worker.backends.waiting import opened_in_time
     from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.model.jobs.redial import redial_policy
@@ -93,7 +93,7 @@ async def _found(settings: Settings, wait: StoreWait) -> None:
 
 def require_store(settings: Settings) -> None:
     """Raise StoreUnavailableError when the store is a file that does not exist; it names those that are near."""
-    from voiceflow_worker.backends.sqlite.file.address import file_of
+    from voiceflow_worker.backends.file_address import file_of
     from voiceflow_worker.backends.sqlite.file.nearby import stores_near
 
     path = file_of(settings.store)

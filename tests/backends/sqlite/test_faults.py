@@ -61,7 +61,7 @@ async def test_a_locked_store_says_so_and_goes_on_once_it_is_free(
 ) -> None:
     intruder.execute("BEGIN IMMEDIATE")
     move = moved(sample_job(), state=JobState.CANCELLED)
-    with pytest.raises(StoreUnavailableError, match=f"{path} is locked.*[Nn]othing was changed.*try again"):
+    with pytest.raises(StoreUnavailableError, match=f"{path} is locked.*[Nn]othing was changed.*[Tt]ry again"):
         await store.jobs.commit([move])
     assert list(await store.jobs.find(Query(queue=QUEUE))) == [sample_job()]  # who only reads is not kept
     intruder.execute("ROLLBACK")

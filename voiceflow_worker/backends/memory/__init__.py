@@ -1,4 +1,4 @@
-"""A store in this process's memory, for tests and for embedding: it keeps every promise but the one about restarts."""
+"""A store in the memory of the process, for tests and for embedding. It does not survive the process."""
 
 from voiceflow_worker.backends.memory.store import MemoryStore, open_memory
 

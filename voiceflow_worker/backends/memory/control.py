@@ -38,7 +38,7 @@ class MemoryControl:
         return self._limits.get(queue)
 
     async def gate(self, ordered: Gate) -> Gate:
-        """Carry out an order for a gate; gives what stands now."""
+        """Carry out an order for a gate; gives the gate as it is now."""
         await checkpoint()
         place = (ordered.queue, ordered.scope, ordered.name)
         standing = self._gates[place] = merged(self._gates.get(place), ordered, at=ordered.since)
@@ -59,7 +59,7 @@ class MemoryControl:
         return list(islice((gate for gate in cancelled if (queue, gate.name) in self._batches.queued), limit))
 
     async def forget_gates(self, queue: str, *, before: datetime) -> int:
-        """Drop gates of batches without a job, ordered before this time; says how many."""
+        """Drop gates of batches without a job, ordered before this time; gives how many."""
         await checkpoint()
         spent = [
             place
@@ -80,7 +80,7 @@ class MemoryControl:
         return slots
 
     def opens_at(self, queue: str, scope: GateScope, name: str, *, at: datetime) -> datetime | None:
-        """When this gate lets something pass by itself; None if it does now."""
+        """When this gate opens by itself; None if it is open."""
         gate = self._gates.get((queue, scope, name))
         if gate is None or not gate.is_closed(at=at):
             return None

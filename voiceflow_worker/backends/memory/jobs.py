@@ -116,13 +116,13 @@ class MemoryJobs:
         return {state: counted[state] for state in JobState}
 
     async def owners(self, queue: str, unique_keys: Sequence[str], *, now: datetime) -> Mapping[str, KeyOwner]:
-        """Who owns these unique keys, tombstones included; free keys are absent."""
+        """The owners of these unique keys, tombstones included; free keys are absent."""
         await checkpoint()
         found = {key: self._owner((queue, key), now=now) for key in unique_keys}
         return {key: KeyOwner(job.id, job.body_digest, job.state) for key, job in found.items() if job is not None}
 
     async def delete(self, jobs: Sequence[Job], *, keep_keys_until: datetime) -> Sequence[bool]:
-        """Delete jobs, each only while it still has the revision given; its unique key answers on until then."""
+        """Delete jobs, each only with the given revision. Their unique keys stay taken until `keep_keys_until`."""
         await checkpoint()
         return [self._delete(job, keep_keys_until=keep_keys_until) for job in jobs]
 
@@ -132,7 +132,7 @@ class MemoryJobs:
         return [event for event in self._events[queue] if event.sequence > after][: max(limit, 0)]
 
     async def forget_events(self, queue: str, *, before: datetime) -> int:
-        """Drop events from before this time; says how many."""
+        """Drop events from before this time; gives how many."""
         await checkpoint()
         events = self._events[queue]
         kept = [event for event in events if event.at >= before]

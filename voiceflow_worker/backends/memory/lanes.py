@@ -1,4 +1,4 @@
-"""Lanes in memory: the queued jobs of one queue in the order of leasing, without those that nobody may have now."""
+"""Lanes in memory: the queued jobs of one queue in the order of leasing, without those that may not be leased now."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from heapq import heappop, heappush
 from voiceflow_worker.model.jobs.job import Job, JobState
 
 Place = tuple[datetime, str]
-"""due_at and id: sorts as jobs of one priority are leased."""
+"""due_at and id: the sort order of leasing within a priority."""
 _Lane = tuple[int, str | None]
 """Priority and batch."""
 OpensAt = Callable[[str], datetime | None]
@@ -19,10 +19,10 @@ NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 class Lanes:
-    """A lane is a heap of the queued jobs of one priority and batch. The first of each stands among the heads.
+    """The lanes of a queue. A lane is a heap of the queued jobs of one priority and batch; its first job is its head.
 
-    Heads that are not due are never looked at, and those of a closed batch are put aside until its gate is ordered
-    anew or its time has come. What a job was before it moved stays in the heaps until it comes up.
+    Heads that are not due are never looked at. Those of a closed batch are put aside until its gate changes or its time
+    comes. An outdated entry of a job that has moved stays in its heap until it comes up.
     """
 
     def __init__(self, jobs: Mapping[str, Job]) -> None:
@@ -37,7 +37,7 @@ class Lanes:
         self._latest: datetime | None = None
 
     def add(self, job: Job) -> None:
-        """Put a queued job into its lane."""
+        """Add a queued job to its lane."""
         lane, place = (job.priority, job.batch_id), (job.due_at, job.id)
         heappush(self._lanes.setdefault(lane, []), place)
         if job.batch_id is not None:
@@ -47,11 +47,11 @@ class Lanes:
             self._show(lane, place)
 
     def leave(self, job: Job) -> None:
-        """Note that a job is queued no more, or as another."""
+        """Note that a job has left its place in its lane."""
         self._lapsed.discard(job.id)
 
     def open(self, batch_id: str) -> None:
-        """Look at a batch again: its gate was ordered anew."""
+        """Look at a batch again, because its gate was changed."""
         for priority in list(self._of_batch.get(batch_id, ())):
             self._settle((priority, batch_id))
 
@@ -107,7 +107,7 @@ class Lanes:
         heappush(self._heads.setdefault(lane[0], []), (place, lane[1] or ""))
 
     def _settle(self, lane: _Lane) -> None:
-        """Put the head of a lane right."""
+        """Update the head of a lane."""
         first = self._trimmed(lane)
         if first is None:
             self._first.pop(lane, None)
@@ -115,7 +115,7 @@ class Lanes:
             self._show(lane, first)
 
     def _trimmed(self, lane: _Lane) -> Place | None:
-        """The first place of a lane whose job still stands there."""
+        """The first place of a lane whose job is still there."""
         places = self._lanes.get(lane)
         while places:
             due_at, job_id = places[0]
@@ -136,7 +136,7 @@ class Lanes:
         return None
 
     def _bring_back(self, at: datetime) -> None:
-        """Whatever a clock that jumped ahead had expired comes back when the clock does."""
+        """Bring back jobs that expired only because the clock had jumped ahead."""
         if self._latest is not None and at < self._latest:
             for job in [self._jobs[job_id] for job_id in self._lapsed]:
                 if not job.is_expired(at=at):

@@ -30,7 +30,7 @@ class MemoryRecords:
     async def put_if_absent(
         self, namespace: str, values: Mapping[str, str], *, expires_at: datetime | None, now: datetime
     ) -> Mapping[str, str]:
-        """Store each value whose key is absent; an equal one gets the new expiry. Gives the values that stand now."""
+        """Store each value whose key is absent; an equal one gets the new expiry. Gives the values that are stored."""
         await checkpoint()
         held = self._namespaces.setdefault(namespace, {})
         for key, value in values.items():
@@ -64,7 +64,7 @@ class MemoryRecords:
         return [(key, held[key].value) for key in keys[: max(limit, 0)]]
 
     async def delete(self, namespace: str, keys: Mapping[str, str | None]) -> None:
-        """Delete records; a value that is not None must be the one that stands, or the record stays."""
+        """Delete records. A value that is not None must be the stored one, or the record stays."""
         await checkpoint()
         held = self._namespaces.get(namespace, {})
         for key, expected in keys.items():
@@ -72,7 +72,7 @@ class MemoryRecords:
                 del held[key]
 
     async def prune(self, *, now: datetime) -> int:
-        """Drop records and tombstones whose time has passed; says how many."""
+        """Drop records and tombstones whose time has passed; gives how many."""
         await checkpoint()
         dropped = 0
         for held in self._namespaces.values():

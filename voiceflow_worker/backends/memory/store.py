@@ -1,4 +1,4 @@
-"""The memory store, put together."""
+"""The memory store: its three ports and its clock."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from voiceflow_worker.core.ports.clock import SystemClock
 
 
 class MemoryStore:
-    """One store in memory; it needs no opening and no closing, and is gone with its last user.
+    """A store in memory. It needs no opening and no closing.
 
-    Use it from one event loop. Nothing survives the process, so it is no place for calls that people wait for.
+    Use it from one event loop. Nothing survives the process, so it is not for calls that matter.
     """
 
     def __init__(self, *, clock: Clock | None = None) -> None:
@@ -32,5 +32,5 @@ class MemoryStore:
 
 @asynccontextmanager
 async def open_memory(url: str, *, clock: Clock | None = None) -> AsyncGenerator[MemoryStore]:  # noqa: ARG001 - an Opener is given its URL
-    """A new, empty store in memory; each opening makes its own."""
+    """A new, empty store in memory."""
     yield MemoryStore(clock=clock)

@@ -1,4 +1,4 @@
-"""Finding jobs: which index answers a query with the least reading."""
+"""Queries in Redis, each through the index that needs the least reading."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ async def find(link: Link, keys: Keys, query: Query) -> Sequence[Job]:
 
 
 async def pick(link: Link, keys: Keys, query: Query, ids: Sequence[str]) -> Sequence[Job]:
-    """Those of the jobs with these ids that are there and match, in the order of the ids."""
+    """The stored jobs with these ids that match, in the order of the ids."""
     return _jobs(query, await pick_rows(link, keys, query, ids))
 
 
 async def pick_rows(link: Link, keys: Keys, query: Query, ids: Sequence[str]) -> Sequence[Sequence[str]]:
-    """The same as rows, whoever wrote them."""
+    """The same as rows, including those of a newer version."""
     if not ids:
         return []
     rows: Sequence[Sequence[str]] = await link.run("pick", keys.queue(query.queue), [*_filters(query), *ids])
@@ -63,7 +63,7 @@ async def pick_rows(link: Link, keys: Keys, query: Query, ids: Sequence[str]) ->
 async def _find_due(
     link: Link, keys: Keys, query: Query, indexes: Sequence[str], latest: datetime | None, *, alone: bool
 ) -> Sequence[Job]:
-    """Through some indexes in the order of their scores; `alone`: what they hold up to `latest` all matches."""
+    """The matching jobs of some indexes by score. With `alone`, all entries up to `latest` match."""
     args: list[Argument] = [
         *_filters(query),
         "" if query.limit is None else query.limit,
@@ -76,7 +76,7 @@ async def _find_due(
 
 
 async def _walk(link: Link, keys: Keys, query: Query, index: str) -> Sequence[Job]:
-    """Through an index of ids, looking at each head."""
+    """The matching jobs of an index of ids, read head by head."""
     found: list[Job] = []
     after = query.after or ""
     while True:
@@ -88,7 +88,7 @@ async def _walk(link: Link, keys: Keys, query: Query, index: str) -> Sequence[Jo
 
 
 async def _collect(link: Link, keys: Keys, query: Query, indexes: Sequence[_Range]) -> Sequence[Job]:
-    """Through all that stand in some indexes, put into order here: when they are few among many."""
+    """The matching jobs of some indexes, sorted here: for a few jobs among many."""
     key = keys.queue(query.queue)
     ids: list[str] = []
     for index, latest in indexes:
@@ -126,7 +126,7 @@ async def _narrowest(link: Link, keys: Keys, query: Query) -> Sequence[_Range] |
 
 
 def _by_validity(query: Query) -> bool:
-    """Whether the index of queued jobs by their validity alone tells which jobs match."""
+    """Whether the index of queued jobs by validity alone decides which jobs match."""
     return (
         query.valid_before is not None
         and query.states == frozenset({JobState.QUEUED})

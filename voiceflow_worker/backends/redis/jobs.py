@@ -41,11 +41,11 @@ _ENCODED_AT_ONCE = 256
 _PAGE = 500
 """Jobs read, or events dropped, by one script: a few milliseconds."""
 _ROUNDS = 500
-"""How often one lease asks again after a script that only put in order what expired, or was closed, together."""
+"""How often one lease repeats a script that only moved expired or closed jobs out of the way."""
 
 
 class RedisJobs:
-    """The port `Jobs` in Redis. Every change of a queue is one script, so it is one step for everybody else."""
+    """The port `Jobs` in Redis. Every change of a queue is one script, so it is atomic."""
 
     def __init__(self, link: Link, keys: Keys, registers: Registers, changes: QueueChanges) -> None:
         self._link = link
@@ -56,10 +56,10 @@ class RedisJobs:
     async def enqueue(self, jobs: Sequence[Job], *, now: datetime) -> Sequence[Enqueued]:
         """Store new jobs, all or none; raises `KeyConflictError` when a key's owner has another body.
 
-        One call is one script, which looks at every key before it stores anything: so it is atomic, and so the server
-        serves nobody else meanwhile: 20 ms for 1,000 jobs, 0.5 s for 10,000. Raises `InvalidInputError` above 20,000.
-        Jobs of several queues, which may be on several servers, are one script per queue once all have been looked
-        at; whoever is cut off between two of them hands the same jobs in again.
+        One call is one script, which checks every key before it stores anything. So it is atomic, and the server
+        serves nothing else meanwhile: 20 ms for 1,000 jobs, 0.5 s for 10,000. Raises `InvalidInputError` above 20,000.
+        Jobs of several queues, which may be on several servers, need one script per queue, after a check of all. A
+        caller that is interrupted between two scripts repeats the call.
         """
         if len(jobs) > MOST_IN_ONE_CALL:
             raise InvalidInputError(
@@ -81,11 +81,11 @@ class RedisJobs:
                 _require_free(jobs, places[queue], await self._enqueue(queue, args, now=now, only_look=True))
         enqueued: dict[int, Enqueued] = {}
         for queue, args in encoded.items():
-            told = await self._enqueue(queue, args, now=now, only_look=False)
-            _require_free(jobs, places[queue], told)
+            answers = await self._enqueue(queue, args, now=now, only_look=False)
+            _require_free(jobs, places[queue], answers)
             ours = [jobs[place] for place in places[queue]]
             for count, place in enumerate(places[queue]):
-                enqueued[place] = _enqueued(queue, ours, count, told[count + 1])
+                enqueued[place] = _enqueued(queue, ours, count, answers[count + 1])
         return [enqueued[place] for place in range(len(jobs))]
 
     async def lease(
@@ -100,7 +100,7 @@ class RedisJobs:
     ) -> Sequence[Job]:
         """Take at most `limit` due queued jobs: highest priority first, then earliest due, then id.
 
-        Not waited for to be durable: a lease that is forgotten leaves a queued job for which nothing was sent.
+        It does not wait for durability: a lease that the server loses leaves a queued job for which nothing was sent.
         """
         ends = to_micros(now + lease_for)
         for _ in range(_ROUNDS):
@@ -136,7 +136,7 @@ class RedisJobs:
     async def find(self, query: Query) -> Sequence[Job]:
         """The jobs of one queue that match all of `query`.
 
-        A listing is read in pages; a job that moves between two pages is told as it is when its page is read.
+        A listing is read in pages. A job that moves between two pages is given as it is when its page is read.
         """
         require_answerable(query)
         if query.limit is not None and query.limit <= 0:
@@ -167,7 +167,7 @@ class RedisJobs:
             args: list[Argument] = [to_micros(keep_keys_until)]
             for place in places:
                 job = jobs[place]
-                # The revision vouches that the job handed in is the one that is stored: it can write its own grave.
+                # With the right revision the given job is the stored one, so its tombstone is made from it.
                 args += (job.id, job.revision, grave_of(job))
             for place, done in zip(places, await self._link.run("delete", self._keys.queue(queue), args), strict=True):
                 deleted[place] = done == 1
@@ -190,8 +190,8 @@ class RedisJobs:
 
     async def _enqueue(self, queue: str, jobs: Sequence[Argument], *, now: datetime, only_look: bool) -> list[Any]:
         args: list[Argument] = [to_micros(now), int(only_look), *jobs]
-        told: list[Any] = await self._link.run_durably("enqueue", self._keys.queue(queue), args)
-        return told
+        answers: list[Any] = await self._link.run_durably("enqueue", self._keys.queue(queue), args)
+        return answers
 
 
 def _by_queue(jobs: Sequence[Job]) -> dict[str, list[int]]:
@@ -202,8 +202,8 @@ def _by_queue(jobs: Sequence[Job]) -> dict[str, list[int]]:
     return places
 
 
-def _require_free(jobs: Sequence[Job], places: Sequence[int], told: Sequence[Any]) -> None:
-    kind, *rest = told
+def _require_free(jobs: Sequence[Job], places: Sequence[int], answers: Sequence[Any]) -> None:
+    kind, *rest = answers
     if kind == "conflict":
         raise KeyConflictError(
             [
@@ -219,7 +219,7 @@ def _enqueued(queue: str, jobs: Sequence[Job], place: int, answer: Sequence[Any]
             return Enqueued(jobs[place], created=True)
         case ["job", row]:
             job = job_of_row(queue, row)
-            # The very job that an earlier call stored, whose answer was lost, is told as new again.
+            # An earlier call stored this job, and its answer was lost: the job counts as new again.
             return Enqueued(job, created=job.id == jobs[place].id)
         case ["grave", text]:
             return Enqueued(buried(queue, text), created=False)

@@ -33,10 +33,10 @@ async def open_redis(
     """Open the store that a `redis:`, `rediss:`, `redis+cluster:` or `redis+sentinel:` URL names.
 
     `clock` replaces the server's. `durability="best-effort"` (or `?durability=best-effort`) accepts a server that
-    forgets. `greetings` are done with every new session before it is used, after the store's own.
+    may lose data. `greetings` are further steps of every new session, after those of the store.
 
-    Raises `SettingsError` for a URL that is none, `RedisForgetsError` for a server that would forget or will not say,
-    `StoreVersionError` for a store of a newer version, `StoreUnavailableError` when nobody answers.
+    Raises `SettingsError` for an invalid URL, `RedisForgetsError` for a server that may lose data or does not show its
+    settings, `StoreVersionError` for a store of a newer version, and `StoreUnavailableError` without an answer.
     """
     parsed = parse_url(url)
     load_scripts()
@@ -66,9 +66,9 @@ async def open_redis(
 
 
 def _quieten_driver() -> None:
-    """Keep coredis from logging a traceback for every refused connection: the caller gets the error, and says it once.
+    """Keep coredis from logging a traceback for every refused connection: the caller gets the error and reports it.
 
-    Somebody who has set a level for it keeps that level.
+    A level that the application has set is kept.
     """
     log = logging.getLogger("coredis")
     if log.level == logging.NOTSET:

@@ -1,4 +1,4 @@
-"""Which queues and namespaces a store has: what prunes must visit all of them."""
+"""The names of all queues and namespaces of a store, which pruning needs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from voiceflow_worker.backends.redis.connection.link import Link
 
 
 class Registers:
-    """Two sets of names. A name is written before its first use by this process, so none is ever missed."""
+    """Two sets of names. A name is stored before its first use by this process, so none is missing."""
 
     def __init__(self, link: Link, keys: Keys) -> None:
         self._link = link
@@ -15,11 +15,11 @@ class Registers:
         self._known: set[tuple[str, str]] = set()
 
     async def queue(self, queue: str) -> None:
-        """Remember that this queue is used."""
+        """Store the name of a queue that is used."""
         await self._note(self._keys.queues, queue)
 
     async def namespace(self, namespace: str) -> None:
-        """Remember that this namespace of records is used."""
+        """Store the name of a namespace that is used."""
         await self._note(self._keys.namespaces, namespace)
 
     async def queues(self) -> list[str]:

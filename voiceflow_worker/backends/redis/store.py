@@ -1,4 +1,4 @@
-"""The Redis store, put together."""
+"""The Redis store: its three ports, its clock and its connection."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class RedisStore:
 
     @property
     def durability(self) -> Durability:
-        """What the server guarantees, as it was found when it was last connected."""
+        """The durability of the server, as found at the last connection."""
         return self.link.durability
 
     async def losses(self, queue: str) -> Losses:
-        """The jobs of a queue that the server has dropped, as far as scripts have met what was left of them."""
+        """The jobs of a queue that the server has dropped, as far as scripts have met their index entries."""
         counts, jobs = await self.link.run("losses", self.keys.queue(queue))
         return Losses(
             counts={_state(state): int(count) for state, count in zip(counts[::2], counts[1::2], strict=True)},
@@ -41,7 +41,7 @@ class RedisStore:
         )
 
     async def incarnation(self, queue: str) -> str:
-        """Another text whenever another server, or the same one started anew, answers for this queue."""
+        """The id of the server process that has this queue: another text after a restart or a failover."""
         return str(await self.link.run("incarnation", self.keys.queue(queue)))
 
 

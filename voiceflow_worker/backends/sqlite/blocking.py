@@ -1,4 +1,4 @@
-"""A thread for what would block the event loop, and the way back to the loop: for asyncio and for trio."""
+"""A thread for blocking work, and calls back to the event loop, for asyncio and trio."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
 
 Work = Callable[[], object]
@@ -15,10 +16,10 @@ Then = Callable[[Exception | None], None]
 
 @dataclass(frozen=True, slots=True)
 class LoopCalls:
-    """How to have a function called by the event loop that was running when this was made."""
+    """Ways to call a function on the event loop that was running when this was made."""
 
     soon: Callable[[Callable[[], None]], object]
-    """For callers on the loop: after what is ready now."""
+    """For callers on the loop: runs after the tasks that are ready now."""
     from_thread: Callable[[Callable[[], None]], object]
     """For other threads. Raises `RuntimeError` once the loop is gone."""
 
@@ -36,9 +37,9 @@ class LoopCalls:
 
 
 class BlockingThread:
-    """One thread that does one thing after the other and has the loop told of each.
+    """One thread that does one task after the other, and calls back on the loop after each.
 
-    It is a daemon: a program that forgets to close its store must still be able to end, and SQLite recovers from that.
+    It is a daemon: a program that does not close its store can still end, and SQLite recovers from that.
     """
 
     def __init__(self, calls: LoopCalls, *, name: str) -> None:
@@ -63,14 +64,5 @@ class BlockingThread:
                 work()
             except Exception as raised:  # noqa: BLE001 - it is handed to whoever waits
                 error = raised
-            with suppress(RuntimeError):  # the loop has ended, and with it everybody who waited
-                self._calls.from_thread(_Told(then, error))
-
-
-@dataclass(frozen=True, slots=True)
-class _Told:
-    then: Then
-    error: Exception | None
-
-    def __call__(self) -> None:
-        self.then(self.error)
+            with suppress(RuntimeError):  # the loop has ended, and with it all waiting tasks
+                self._calls.from_thread(partial(then, error))

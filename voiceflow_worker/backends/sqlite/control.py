@@ -34,7 +34,7 @@ class SqliteControl:
         return await self._reader.look(partial(_limits, queue))
 
     async def gate(self, ordered: Gate) -> Gate:
-        """Carry out an order for a gate; gives what stands now."""
+        """Carry out an order for a gate; gives the gate as it is now."""
         return await self._writer.carry_out(partial(_order, ordered))
 
     async def gates(self, queue: str) -> Sequence[Gate]:

@@ -1,8 +1,8 @@
-"""Writing: what has come together is carried out in one transaction, and answered once that is on the disk.
+"""Group commit: waiting operations are written in one transaction, and return when it is on the disk.
 
-The statements run on the event loop's own thread, a few microseconds each; only the commit with its fsync, and the
-waiting for another process, are given to a thread. Running the statements there too would hand Python's lock to and fro
-at each of them: beside a loop that always has 1 ms of work, a batch of 32 moves then took from 4 ms up to 3.4 s.
+The statements run on the thread of the event loop, a few microseconds each. Only the commit with its fsync, and waits
+for another process, run in a second thread. With the statements there too, Python's lock would change hands at each of
+them: beside a loop that always has 1 ms of work, a batch of 32 moves then took from 4 ms up to 3.4 s.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from voiceflow_worker.errors import StoreUnavailableError, VoiceflowError
 T = TypeVar("T")
 
 _SLICE = 0.003
-"""Seconds of a long operation before others on the loop have their turn."""
+"""Seconds of a long operation before other tasks of the loop may run."""
 _MOST_TOGETHER = 512
 _TELL_AFTER = 1.0
 """Seconds that the file stays locked before that is logged."""
@@ -43,15 +43,15 @@ _log = structlog.get_logger("voiceflow.sqlite")
 
 @dataclass(slots=True)
 class Transaction:
-    """The transaction that operations write in: the connection, and the queues whose waiters are to be woken."""
+    """A transaction of operations: its connection, and the queues whose waiting tasks are to be woken."""
 
     db: Connection
     changed: set[str] = field(default_factory=set[str])
 
 
 Operation = Callable[[Transaction], Generator[None, None, T]]
-"""Statements of one caller. It yields where others may have their turn (the transaction stays open), raises a
-`VoiceflowError` only before its first write, and may be started again from the beginning in a new transaction."""
+"""The statements of one caller. It yields where other tasks may run (the transaction stays open), raises a
+`VoiceflowError` only before its first write, and may be restarted in a new transaction."""
 
 
 @dataclass(eq=False, slots=True)
@@ -65,10 +65,10 @@ class _Ticket(Generic[T]):
 
 
 class GroupCommit:
-    """The one writer of a store in this process.
+    """The single writer of a store in this process.
 
-    A caller that is cancelled while it waits leaves nothing behind but, perhaps, its change: nobody else's result and
-    no lock hang on it. `patience` is how long another process may be in the way before an operation fails.
+    A caller may be cancelled while it waits. Its change may still be written; other callers and locks are not affected.
+    `patience` is how long another process may hold the file before an operation fails.
     """
 
     def __init__(self, db: Connection, files: SameFiles, *, patience: timedelta, wake: Callable[[str], None]) -> None:
@@ -92,7 +92,7 @@ class GroupCommit:
         self._pid = os.getpid()
 
     def require_usable(self) -> None:
-        """Raise `StoreUnavailableError` where the store was closed, or opened before this process was forked off."""
+        """Raise `StoreUnavailableError` if the store was closed, or opened before this process was forked."""
         if self._closed:
             raise StoreUnavailableError(f"the store {self._path} was closed; open it again")
         if os.getpid() != self._pid:
@@ -102,9 +102,9 @@ class GroupCommit:
             )
 
     async def carry_out(self, operation: Operation[T]) -> T:
-        """Have an operation carried out; its result is on the disk when this returns.
+        """Carry out an operation; its result is on the disk when this returns.
 
-        Raises what the operation raised, and a `StoreError` when it could not be written: nothing of it was, then.
+        Raises the error of the operation, or a `StoreError` if it could not be written. Then nothing of it was written.
         """
         self.require_usable()  # first: in a forked child there is no loop to wait on
         await checkpoint_if_cancelled()
@@ -113,7 +113,7 @@ class GroupCommit:
         self._pending.append(ticket)
         if self._resting.is_set():
             self._resting = anyio.Event()
-            self._calls.soon(self._begin)  # after what is ready now: who else is about to write comes along
+            self._calls.soon(self._begin)  # after the tasks that are ready now, so that their writes join the group
         try:
             await ticket.done.wait()
         finally:
@@ -123,7 +123,7 @@ class GroupCommit:
         return cast("T", ticket.result)
 
     async def close(self) -> None:
-        """Carry out what was handed in, then close the file. Also when cancelled."""
+        """Carry out the waiting operations, then close the file; also when cancelled."""
         self._closed = True
         if os.getpid() != self._pid:
             return  # the thread and the locks are the parent's; so is the closing
@@ -202,11 +202,11 @@ class GroupCommit:
 
     def _commit(self) -> None:
         self._db.run("COMMIT")
-        # A change that is in a file of no name is no change to anybody else: whoever made it must not go by it.
+        # Others do not see a change in a file without a name, so its caller must not rely on it.
         self._files.require_file()
 
     def _carry_out(self) -> Generator[None]:
-        """The operations of the group, step by step. One that fails is taken out, and the others are done anew."""
+        """The operations of the group, step by step. One that fails is removed, and the others are repeated."""
         for ticket in self._group:
             try:
                 ticket.result = yield from ticket.operation(self._transaction)
@@ -230,7 +230,7 @@ class GroupCommit:
         culprit.done.set()
 
     def _finish(self, error: Exception | None) -> None:
-        """Answer the group. `error` is why nothing of it was written."""
+        """Answer the group. With an `error`, nothing of it was written."""
         if error is not None:
             self._roll_back()
         for ticket in self._group:

@@ -33,10 +33,10 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 _TAKEN_APART_AT_ONCE = 256
-"""Jobs encoded before others have their turn: 1 ms."""
+"""Jobs encoded before other tasks may run: 1 ms."""
 _EVENTS_AT_ONCE = 256
 _LOOK_EVERY = 0.025
-"""Seconds between two looks for what other processes changed, 6 µs each. This process's own changes wake at once."""
+"""Seconds between two checks for changes by other processes, 6 µs each. Changes by this process wake at once."""
 _ANY_TIME = 2**63 - 1
 _STATES = frozenset(JobState)
 
@@ -100,8 +100,8 @@ class SqliteJobs:
     async def find(self, query: Query) -> Sequence[Job]:
         """The jobs of one queue that match all of `query`.
 
-        Found in one step, then read a few at a time, and looked at once more as they are read: a job that was moved
-        meanwhile and matches no longer is left out. So a listing without a limit keeps no transaction open.
+        The rows are found in one step, then read in pages and matched again: a job that was moved meanwhile and no
+        longer matches is left out. So a listing without a limit keeps no transaction open.
         """
         require_answerable(query)
         found: list[Job] = []
@@ -113,7 +113,7 @@ class SqliteJobs:
             found += matching
             if query.order is not Order.CREATED or left is None or len(numbers) < left or len(matching) == left:
                 return found
-            # Those left out are made up for, so that a page that is not full is the last one.
+            # Jobs that were left out are replaced by the next ones, so that only the last page is not full.
             if last is not None:
                 query = replace(query, after=last)
 
@@ -134,7 +134,7 @@ class SqliteJobs:
         return {state: counted[state.value] for state in JobState}
 
     async def owners(self, queue: str, unique_keys: Sequence[str], *, now: datetime) -> Mapping[str, KeyOwner]:
-        """Who owns these unique keys, tombstones included; free keys are absent."""
+        """The owners of these unique keys, tombstones included; free keys are absent."""
         at = to_micros(now)
         found = await self._reader.jobs(self._sql["job_by_key"], [(queue, key) for key in unique_keys])
         living = {job.unique_key for job in found}
@@ -174,7 +174,7 @@ class SqliteJobs:
     async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
         """Return when the queue's change count is no longer `seen`, or at `until`. Gives the count."""
         while True:
-            changed = self._wakeups.event(queue)  # before the look: a change behind it is not slept through
+            changed = self._wakeups.event(queue)  # first, so that no change after the read is missed
             count = await self._reader.look(partial(_change_count, self._sql["change_count"], queue))
             left = (until - self._clock.now()).total_seconds()
             if count != seen or left <= 0:

@@ -1,4 +1,4 @@
-"""Leasing: which jobs are due and may go, found lane by lane through indexes alone, and given to a worker."""
+"""Leasing in SQLite: due jobs are found lane by lane through indexes alone, and given to a worker."""
 
 from __future__ import annotations
 

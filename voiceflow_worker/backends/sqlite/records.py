@@ -14,7 +14,7 @@ from voiceflow_worker.backends.sqlite.reading import Reader
 
 _PER_STEP = 128
 _PRUNED_AT_ONCE = 1000
-"""A transaction of 5 ms: whoever else writes hardly notices."""
+"""Entries dropped in one transaction, which takes 5 ms."""
 
 
 class SqliteRecords:

@@ -1,4 +1,4 @@
-"""From a `Query` to the statement that finds the rows: the narrowest way in, then only the conditions that are left."""
+"""Statements for queries: the narrowest index, then only the remaining conditions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The SQLite store, put together."""
+"""The SQLite store: its three ports and its clock."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
+from voiceflow_worker.backends.file_address import path_of
 from voiceflow_worker.backends.sqlite.control import SqliteControl
-from voiceflow_worker.backends.sqlite.file.address import path_of
 from voiceflow_worker.backends.sqlite.file.connection import Connection
 from voiceflow_worker.backends.sqlite.file.faults import BUSY
 from voiceflow_worker.backends.sqlite.file.opening import open_file, open_reader
@@ -81,7 +81,7 @@ async def open_sqlite(
 
 
 async def _opened(path: Path, patience: timedelta) -> tuple[Connection, SameFiles]:
-    """As `open_file`, tried again and again from here: whoever waits in a thread cannot be interrupted."""
+    """The same as `open_file`, repeated on the event loop: a wait in a thread could not be cancelled."""
     until = time.monotonic() + patience.total_seconds()
     while True:
         try:

@@ -10,8 +10,8 @@ from datetime import timedelta
 
 import anyio
 
+from voiceflow_worker.backends.file_address import file_of
 from voiceflow_worker.backends.registry import open_store
-from voiceflow_worker.backends.sqlite.file.address import file_of
 from voiceflow_worker.backends.sqlite.file.nearby import stores_near
 from voiceflow_worker.cli.checks.diagnosis import TIME_LIMIT, CannotLookError, Found, failure, ok, warning
 from voiceflow_worker.core.ports import Store

@@ -8,7 +8,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from voiceflow_worker.backends.sqlite.file.address import file_of
+from voiceflow_worker.backends.file_address import file_of
 from voiceflow_worker.cli.checks.context import CheckContext
 from voiceflow_worker.cli.checks.diagnosis import Found, failure, in_thread, ok, warning
 from voiceflow_worker.cli.checks.mounts import IN_MEMORY, NETWORK, OF_CONTAINERS, mount_of, read_mounts

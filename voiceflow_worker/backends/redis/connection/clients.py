@@ -32,7 +32,7 @@ _KEEPALIVE = {
 
 
 class _Connection(TCPConnection):
-    """A connection that finds out by itself when the other end has gone without a word."""
+    """A connection with TCP keep-alive, which notices that the other end is gone."""
 
     def __init__(self, location: TCPLocation, **options: Unpack[BaseConnectionParams]) -> None:
         super().__init__(location, socket_keepalive=True, socket_keepalive_options=dict(_KEEPALIVE), **options)
@@ -67,7 +67,7 @@ class _ClusterConnection(ClusterConnection):
 
 
 def _close(values: Iterable[object]) -> None:
-    """Close the in-process streams among these: the driver warns of its own when they are forgotten open."""
+    """Close the in-process streams among these. The driver leaves them open and warns about it."""
     for value in values:
         if isinstance(value, (MemoryObjectSendStream, MemoryObjectReceiveStream)):
             value.close()

@@ -1,4 +1,4 @@
-"""The time of the server, so that all workers go by one clock."""
+"""The clock of the Redis server, which all workers share."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ SAMPLES = 3
 
 
 class ServerClock:
-    """Server time as an offset to this machine's monotonic clock, measured anew every few seconds.
+    """Server time as an offset to this machine's monotonic clock, measured every few seconds.
 
-    Of some samples the one with the shortest trip counts: its error is at most half that trip. A new offset is taken
-    when it is sure to be better than the old one, or the old one is sure to be wrong.
+    Of several samples the one with the shortest round trip counts: its error is at most half the trip. A new offset
+    replaces the old one if it is certainly better, or if the old one is certainly wrong.
     """
 
     def __init__(self, link: Link, key: str) -> None:
@@ -51,7 +51,7 @@ class ServerClock:
                 best = error, int(seconds) + int(microseconds) / 1e6 - (asked + answered) / 2
         if best is not None and (best[0] <= self._error or abs(best[1] - self._offset) > best[0]):
             self._error, self._offset = best
-        # Two clocks drift apart by up to some 50 ppm: what was good grows worse.
+        # Two clocks drift apart by up to about 50 ppm.
         self._error += RESYNC_EVERY * 50e-6
 
     async def keep(self) -> None:

@@ -1,4 +1,4 @@
-"""Whether a server would forget: checked when a store is opened, and again whenever it was away."""
+"""The durability of a Redis server, checked at every connection."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ACCEPT = (
 
 
 class Guarantee(StrEnum):
-    """What a commit that returned is worth, best first."""
+    """The durability of a commit that returned, best first."""
 
     ALWAYS = "always"
     """`appendfsync always`: it is on the server's disk."""
@@ -31,12 +31,12 @@ class Guarantee(StrEnum):
     SYSTEM = "system"
     """`appendfsync no`, or fsync put off during rewrites: the operating system decides."""
     NONE = "none"
-    """The user said that the server may forget."""
+    """The user accepts that the server may lose data."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerFacts:
-    """What one server says of itself; None for what it would not tell."""
+    """The properties of one server; None for one that it does not show."""
 
     version: tuple[int, ...]
     role: str | None = None
@@ -55,7 +55,7 @@ class ServerFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Durability:
-    """What is guaranteed, in a word and in a sentence for people; `warning` if they should do something about it."""
+    """The guarantee of a store, with a sentence for people, and a `warning` if they should change something."""
 
     guarantee: Guarantee
     promise: str
@@ -68,7 +68,7 @@ class Durability:
 
 
 def facts_from(info: Mapping[str, object], config: Mapping[str, str] | None) -> ServerFacts:
-    """What INFO and CONFIG GET say; `config` is None where CONFIG GET is not allowed."""
+    """The facts in INFO and CONFIG GET; `config` is None where CONFIG GET is not allowed."""
     version = str(info.get("redis_version", "0"))
     settings = config or {}
     return ServerFacts(
@@ -84,10 +84,10 @@ def facts_from(info: Mapping[str, object], config: Mapping[str, str] | None) -> 
 
 
 def judged(facts: ServerFacts, *, promise: Promise, replicas: int) -> Durability:
-    """What a store on this server may promise.
+    """The durability of a store on this server.
 
-    Raises `RedisForgetsError` when the server would forget, or would not tell, unless the user accepted that;
-    `SettingsError` for a server that is too old.
+    Raises `RedisForgetsError` for a server that may lose data, or does not show its settings, unless the user accepted
+    that, and `SettingsError` for a server that is too old.
     """
     if facts.version < OLDEST:
         version = ".".join(map(str, facts.version))
@@ -118,7 +118,7 @@ def weakest(found: list[Durability]) -> Durability:
 def _require_memory(facts: ServerFacts) -> None:
     if facts.appendonly is None or facts.eviction is None:
         raise RedisForgetsError(
-            "this Redis does not allow CONFIG GET, so nobody can check that it keeps what it is told: appendonly yes, "
+            "this Redis does not allow CONFIG GET, so its durability cannot be checked. It needs appendonly yes, "
             "maxmemory-policy noeviction, appendfsync always. Let this user read it (ACL SETUSER … +config|get). "
             + _ACCEPT
         )
@@ -153,9 +153,9 @@ def _on_disk(facts: ServerFacts) -> Durability:
     remedy = "set appendfsync always and no-appendfsync-on-rewrite no, or use Redis 7.2 or newer"
     if facts.appendfsync == "everysec" and facts.fsync_during_rewrite is not False:
         lost = "a crash of that machine can lose the last two seconds, and those calls may be made twice"
-        told = f"appendfsync everysec: {lost}"
-        return Durability(guarantee=Guarantee.SECOND, promise=told, warning=f"{told}; {remedy}")
-    lost = "a crash of that machine can lose up to a minute of what it was told, and those calls may be made twice"
+        promise = f"appendfsync everysec: {lost}"
+        return Durability(guarantee=Guarantee.SECOND, promise=promise, warning=f"{promise}; {remedy}")
+    lost = "a crash of that machine can lose up to a minute of writes, and those calls may be made twice"
     why = "no-appendfsync-on-rewrite is yes" if facts.appendfsync != "no" else "appendfsync is no"
     return Durability(guarantee=Guarantee.SYSTEM, promise=f"{why}: {lost}", warning=f"{why}: {lost}; {remedy}")
 

@@ -1,4 +1,4 @@
-"""What goes wrong with a server, in this library's own errors."""
+"""Errors of Redis and of the driver, translated into errors of this library."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from voiceflow_worker.errors import (
 )
 
 LOST = (driver.ConnectionError, TimeoutError, OSError, anyio.ClosedResourceError, anyio.BrokenResourceError)
-"""What says that a connection is gone, or that the server does not answer."""
+"""Errors of a connection that is gone, or of a server that does not answer."""
 
 _NOT_NOW = re.compile(r"\b(LOADING|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|UNBLOCKED|UNKILLABLE|NOQUORUM)\b")
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether what is open to the server should be opened anew: it is gone, or no longer the primary."""
+    """Whether the connection should be reopened: it is gone, or the server is no longer the primary."""
     return isinstance(error, (*LOST, driver.ReadOnlyError)) or "READONLY" in str(error)
 
 
@@ -34,7 +34,7 @@ def is_not_now(error: BaseException) -> bool:
 
 
 def _is_distrusted(error: BaseException) -> bool:
-    """Whether a certificate was refused, on whichever side."""
+    """Whether a certificate was refused, on either side."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, ssl.SSLCertVerificationError):
@@ -44,9 +44,9 @@ def _is_distrusted(error: BaseException) -> bool:
 
 
 def translated(error: BaseException, *, shown: str) -> VoiceflowError:
-    """This error as one of ours. `shown` is the store's URL without secrets.
+    """This error as one of this library. `shown` is the store's URL without secrets.
 
-    After a `StoreUnavailableError` nobody knows whether a write was made; asking again tells.
+    After a `StoreUnavailableError` it is unknown whether a write was made; the same write again shows it.
     """
     said = str(error).strip() or type(error).__name__
     where = f"the Redis at {shown}"
@@ -68,14 +68,14 @@ def translated(error: BaseException, *, shown: str) -> VoiceflowError:
             )
         case _ if isinstance(error, LOST):
             cause = str(error.__cause__ or "").strip()
-            told = f"{where} cannot be reached ({said}{': ' if cause else ''}{cause})"
-            return StoreUnavailableError(told, passes=not _is_distrusted(error))
+            message = f"{where} cannot be reached ({said}{': ' if cause else ''}{cause})"
+            return StoreUnavailableError(message, passes=not _is_distrusted(error))
         case _:
             return _answered(error, said, where)
 
 
 def _answered(error: BaseException, said: str, where: str) -> StoreError:
-    """An error that the server answered with; from inside a script its code stands somewhere in the text."""
+    """An error that the server answered with. For an error inside a script, its code is somewhere in the text."""
     if re.search(r"\bOOM\b", said):
         return StoreReadOnlyError(
             f"{where} is out of memory and takes no writes ({said}); raise its maxmemory (CONFIG SET maxmemory), or "

@@ -1,10 +1,10 @@
-"""Where things are kept. What stands in braces is the hash tag: it alone chooses the slot in a cluster.
+"""The names of Redis keys. The part in braces is the hash tag, which alone chooses the slot in a cluster.
 
-All keys of a queue are in one slot, so that one script may move its jobs, indexes and events in one step; a job id
-begins with its queue, so it finds its slot. All records of a namespace are in one slot too: `put_if_absent` and
-`delete` take many keys in one trip, and `scan` needs them in order. Spreading a namespace over slots would make as many
-trips of each, to relieve a node of less than the queue's own slot must bear anyway: a call takes two short scripts for
-its number and one for its session, against three long ones for its job.
+All keys of a queue are in one slot, so that one script can move jobs, indexes and events in one step. A job id begins
+with its queue, so it names its slot. All records of a namespace are in one slot too: `put_if_absent` and `delete` take
+many keys in one trip, and `scan` needs them in order. A namespace in several slots would need one trip for each, and
+relieve a node of less than the load of the queue's own slot: a call takes two short scripts for its number and one for
+its session, against three long ones for its job.
 
 A queue's name has no colon, so no queue can share a tag with a namespace or with the store's own keys.
 """

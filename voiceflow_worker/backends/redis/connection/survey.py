@@ -1,4 +1,4 @@
-"""What is asked of every server before it may keep calls."""
+"""The checks of every server before it may store calls."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from voiceflow_worker.backends.redis.connection.url import RedisURL, Topology
 from voiceflow_worker.errors import SettingsError, StoreCorruptError, StoreUnavailableError, StoreVersionError
 
 SCHEMA = 2
-"""2: the heads of lanes stand in the order of their due times. What 1 wrote is taken over as it is met."""
+"""2: the heads of lanes are ordered by due time. Lanes of version 1 are taken over when a script meets them."""
 _LIFTED_FROM = 1
 _SETTINGS = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite", "maxmemory-policy")
 
 
 class Survey:
-    """The greetings of a store: is this the right kind of server, will it remember, is the schema ours?"""
+    """The greetings of a store: checks of the kind of server, its durability, and the schema."""
 
     def __init__(self, url: RedisURL, keys: Keys) -> None:
         self._url = url
         self._keys = keys
 
     async def durability(self, client: Client) -> Durability:
-        """What may be promised.
+        """The durability of the store.
 
         Raises `RedisForgetsError`, `SettingsError` for a server of another kind than the URL says.
         """
@@ -38,12 +38,12 @@ class Survey:
         return weakest(found)
 
     async def schema(self, client: Client) -> None:
-        """Mark a new store, or see that this one is ours. Raises `StoreVersionError`, `StoreCorruptError`."""
+        """Mark a new store, or check the schema of this one. Raises `StoreVersionError`, `StoreCorruptError`."""
         stands = str(await client.eval(script("schema").text, keys=[self._keys.schema], args=[SCHEMA, _LIFTED_FROM]))
         if not stands.isdecimal():
             raise StoreCorruptError(
-                f"the key {self._keys.schema} of the Redis at {self._url.shown} holds {stands!r}, which is no version "
-                "of this store; give the store a database of its own, or a prefix of its own (?prefix=)"
+                f"the key {self._keys.schema} of the Redis at {self._url.shown} holds {stands!r}, which is not a "
+                "version of this store; give the store its own database or its own prefix (?prefix=)"
             )
         if int(stands) > SCHEMA:
             raise StoreVersionError(

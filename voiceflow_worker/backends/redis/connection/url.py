@@ -12,7 +12,7 @@ from voiceflow_worker.model.text.hiding import without_secrets
 
 
 class Topology(StrEnum):
-    """How the servers behind a URL belong together."""
+    """The arrangement of the servers behind a URL."""
 
     STANDALONE = "standalone"
     CLUSTER = "cluster"
@@ -20,12 +20,12 @@ class Topology(StrEnum):
 
 
 class Promise(StrEnum):
-    """What the user asks of the server's durability."""
+    """The durability that the user asks for."""
 
     STRICT = "strict"
-    """Refuse a server that would forget."""
+    """Refuse a server that may lose data."""
     BEST_EFFORT = "best-effort"
-    """Take what there is: a restart may then call people twice."""
+    """Accept any server: a restart may then call people twice."""
 
 
 _TOPOLOGIES = {
@@ -50,7 +50,7 @@ _YES = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisURL:
-    """What a store URL says.
+    """The contents of a store URL.
 
     `nodes` are the server, or some nodes of the cluster, or the sentinels, as (host, port). `replicas` is how many
     replicas must confirm a write before it counts. `shown` is the URL as it may be shown: without secrets and options.
@@ -72,7 +72,7 @@ class RedisURL:
 
 
 def parse_url(url: str) -> RedisURL:
-    """Read a store URL. Raises `SettingsError` telling what is wrong with it; its password is never in the message.
+    """Parse a store URL. Raises `SettingsError`, whose message never has the password.
 
     The options are `durability=best-effort`, `replicas=1`, `prefix=…`, `tls=yes` (for Cluster and Sentinel),
     `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile`, `ssl_cert_reqs=none`, `ssl_check_hostname=no`, `sentinel_username`
@@ -85,7 +85,7 @@ def parse_url(url: str) -> RedisURL:
     credentials, _, hosts = parts.netloc.rpartition("@")
     username, _, password = credentials.partition(":")
     if topology is None or not hosts:
-        raise SettingsError(f"{shown!r} is no URL of a Redis store; use one of {', '.join(_FORMS)}")
+        raise SettingsError(f"{shown!r} is not a URL of a Redis store; use one of {', '.join(_FORMS)}")
     options = _options(parts.query, shown)
     service, database = _path(parts.path, topology, shown)
     tls = scheme == "rediss" or _flag(options, "tls", shown, default=False)
@@ -107,7 +107,7 @@ def parse_url(url: str) -> RedisURL:
 
 
 def _parts(url: str, shown: str) -> SplitResult:
-    """The parts of the URL. What a password's own `/`, `?` or `#` has torn apart is refused, and not quoted."""
+    """The parts of the URL. A URL that is split in its password, by `/`, `?` or `#`, is refused and not quoted."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -124,7 +124,7 @@ def _options(query: str, shown: str) -> dict[str, str]:
     options = dict(parse_qsl(query, keep_blank_values=True))
     unknown = sorted(options.keys() - _OPTIONS)
     if unknown:
-        # With a password among the options, what looks like another one may be the end of it, behind an &.
+        # The unknown option may be the end of a password with an & in it.
         hides = "sentinel_password" in options or "@" in query
         named = "an unknown option" if hides else f"the unknown option {unknown[0]!r}"
         raise SettingsError(f"the store URL {shown} has {named}; there are {', '.join(sorted(_OPTIONS))}")
@@ -142,7 +142,7 @@ def _path(path: str, topology: Topology, shown: str) -> tuple[str | None, int]:
         service = steps.pop(0)
     database = steps.pop(0) if steps else "0"
     if steps or not database.isdecimal():
-        raise SettingsError(f"the store URL {shown} ends in {path!r}, which is no database number such as /0")
+        raise SettingsError(f"the store URL {shown} ends in {path!r}, which is not a database number such as /0")
     if topology is Topology.CLUSTER and int(database):
         raise SettingsError(f"the store URL {shown} asks for database {database}; a Redis Cluster has only 0")
     return service, int(database)
@@ -197,7 +197,7 @@ def _promise(text: str, shown: str) -> Promise:
 
 def _count(text: str, shown: str) -> int:
     if not text.isdecimal():
-        raise SettingsError(f"the option replicas={text} of the store URL {shown} is no number of replicas")
+        raise SettingsError(f"the option replicas={text} of the store URL {shown} is not a number of replicas")
     return int(text)
 
 

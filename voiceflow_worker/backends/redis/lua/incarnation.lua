@@ -1,3 +1,3 @@
--- Which process answers: a server gives itself another id whenever it is started. Asked of the server itself, as the
--- client opens lost connections anew without a word.
+-- The id of the server process: a server has a new one after each start. The server is asked, because the client reopens
+-- lost connections without notice.
 return string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or ''

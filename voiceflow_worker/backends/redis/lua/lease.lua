@@ -42,7 +42,7 @@ end
 settle_lanes()
 work = work - #returned
 
--- Closed batches whose time has come, or whose gate was ordered anew.
+-- Closed batches whose time has come, or whose gate was changed.
 for _, batch in ipairs(redis.call('ZRANGEBYSCORE', base .. ':shelves', '-inf', ARGV[1], 'LIMIT', 0, math.max(work, 0))) do
     local opens = closed_until('batch' .. batch, now)
     if opens then

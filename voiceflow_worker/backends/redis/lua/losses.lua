@@ -1,4 +1,4 @@
--- Reads what the server has dropped: how many jobs, and some of them.
+-- Reads the jobs that the server has dropped: their number, and some of them.
 -- @include queue
 -- Answers {{state, count, …}, {id, state, …}}.
 return {redis.call('HGETALL', base .. ':lost:counts'), redis.call('HGETALL', base .. ':lost')}

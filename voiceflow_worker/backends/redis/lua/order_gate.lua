@@ -1,4 +1,4 @@
--- Replaces a gate if it still is what the caller merged its order with, and wakes who waits.
+-- Replaces a gate if it is still the one that the caller merged its order with, and counts a change.
 -- @include queue wake
 -- ARGV: which gate, what it was ('' for open), what it shall be ('' for open). Answers 1, or 0 if it has changed.
 if (redis.call('HGET', base .. ':gates', ARGV[1]) or '') ~= ARGV[2] then

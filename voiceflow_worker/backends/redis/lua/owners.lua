@@ -1,4 +1,4 @@
--- Tells who owns unique keys, tombstones included.
+-- Reads the owners of unique keys, tombstones included.
 -- @include queue
 -- ARGV: now, then keys. Answers per key {} (free), {id, digest, state} or {grave}. A job that the server has dropped keeps
 -- its key, as one in doubt without a digest: nobody knows whether it was called.

@@ -1,4 +1,4 @@
-"""A copy of a store that is in use: one state of it, whole, checked, and on the disk before it has its name."""
+"""Backups of a store in use: a whole, checked copy of one state, on the disk before it gets its name."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from voiceflow_worker.backends.sqlite.file.soundness import index_of_log, log_of
 from voiceflow_worker.backends.sqlite.file.statements import statements
 
 NAMESPACE, MADE = "backup", "made"
-"""Under this record a copy tells when it was made, in microseconds; no store that is in use has it."""
+"""The record of a backup with the time when it was made, in microseconds. A store in use does not have it."""
 
 Progress = Callable[[int, int], None]
-"""Hears how much is done, of how much."""
+"""Is called with the part that is done, and the whole."""
 
 _PAGES = 500
-"""Copied before progress is told: a few milliseconds."""
+"""Pages between two calls of `progress`: a few milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class BackedUp:
-    """A backup that was made: of how many calls, in how many bytes."""
+    """A finished backup, with the number of its calls and its size in bytes."""
 
     path: Path
     calls: int
@@ -41,16 +41,16 @@ class BackedUp:
 def back_up(path: Path, target: Path, *, now: datetime, progress: Progress) -> BackedUp:
     """Copy the store at `path` to `target`, replacing what is there. Others may use the store meanwhile; blocks.
 
-    The copy is one state of the store, of the moment when this began. It gets its name once it is found sound and is on
-    the disk. Raises a `StoreError` about the store or about the copy, and `OSError` where no file can be made there.
+    The copy is the state of the store when this began. It gets its name when it is found sound and is on the disk.
+    Raises a `StoreError` about the store or the copy, and `OSError` if no file can be made there.
     """
     with unfinished(target) as temporary, translating(path):
         source = open_reader(path)
         try:
             source.keep_log()
             require_store(source, path)
-            # One state of the store for all steps: without a transaction each commit of another process would make
-            # the copying begin anew.
+            # One state of the store for all steps: without a transaction each commit of another process would restart
+            # the copy.
             source.run("BEGIN")
             source.rows("SELECT count(*) FROM sqlite_schema")
             calls = _copy(source, path, temporary, now=now, progress=progress)
@@ -69,10 +69,10 @@ def _copy(source: Connection, path: Path, temporary: Path, *, now: datetime, pro
                 source.copy_to(copy, pages=_PAGES, progress=progress)
             except (apsw.CorruptError, apsw.NotADBError) as error:
                 raise translated(error, path) from error
-            # One file, without a log: it can be looked at where nothing can be written.
+            # One file without a log can be read where nothing can be written.
             copy.pragma("journal_mode", "delete")
             copy.run(statements("records")["put_record"], (NAMESPACE, MADE, json.dumps(to_micros(now)), None))
-            require_sound(copy, path)  # page by page the same: what is wrong with the copy is wrong with the store
+            require_sound(copy, path)  # the pages are the same: a damaged copy means a damaged store
             calls: int = copy.rows("SELECT count(*) FROM jobs")[0][0]
         finally:
             copy.close()
@@ -81,7 +81,7 @@ def _copy(source: Connection, path: Path, temporary: Path, *, now: datetime, pro
 
 @contextmanager
 def unfinished(target: Path) -> Generator[Path]:
-    """An empty file beside `target`, its owner's alone, for what is to become it; removed if it did not."""
+    """A new file beside `target` with mode 0600, for its new content. It is removed unless it was published."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}.unfinished")
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
     try:
@@ -93,14 +93,14 @@ def unfinished(target: Path) -> Generator[Path]:
 
 
 def publish(temporary: Path, target: Path) -> None:
-    """Give a finished file its name, durably; what had the name is gone."""
+    """Give a finished file its name, durably. It replaces the file with that name."""
     sync(temporary)
     temporary.rename(target)
     sync(target.parent)
 
 
 def sync(path: Path) -> None:
-    """Have a file, or the names in a folder, on the disk."""
+    """Write a file, or the names in a folder, to the disk."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

@@ -1,4 +1,4 @@
-"""Who has a file open: by SQLite's locks on it, and, where the system tells, by every process's open files."""
+"""The processes that have a file open, by SQLite's locks and by /proc."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _PROCESSES = Path("/proc")
 
 
 def holders(path: Path) -> list[int]:
-    """The other processes of this machine that have the file, its log or the log's index open, as far as /proc tells.
+    """The other processes on this machine that have the file, its log or the log's index open, according to /proc.
 
-    A frozen one is found too, and one that has taken no lock. Those of other users are found by their locks alone.
+    Frozen processes and those without a lock are found too. Processes of other users are found by their locks only.
     """
     wanted = {identity for each in (path, log_of(path), index_of_log(path)) if (identity := _identity(each))}
     own = os.getpid()
@@ -31,9 +31,9 @@ def holders(path: Path) -> list[int]:
 
 @contextmanager
 def locked_alone(path: Path) -> Generator[bool]:
-    """Lock a file as SQLite's exclusive lock does, for a file that SQLite itself cannot read; whether that was granted.
+    """Lock a file that SQLite cannot read as SQLite's exclusive lock does; gives whether the lock was granted.
 
-    Only for a process that has no other descriptor of the file: closing one drops all its locks.
+    Only for a process without another descriptor of the file: closing one drops all its locks.
     """
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:

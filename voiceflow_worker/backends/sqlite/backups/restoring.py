@@ -1,4 +1,4 @@
-"""A backup put in the place of a store: while nobody uses it, with what the replaced file knows, and held."""
+"""Restoring a backup: it replaces an unused store, gets the evidence of the replaced file, and its queues are held."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _CHUNK = 4 * 1024 * 1024
 
 
 class StillAliveError(StoreUnavailableError):
-    """Raised when a process has said lately that it is alive, and no lock shows it; `until` is when that counts out."""
+    """Raised for a recent heartbeat of a process that holds no lock. `until` is the end of the heartbeat."""
 
     def __init__(self, message: str, *, until: datetime) -> None:
         self.until = until
@@ -45,10 +45,10 @@ class StillAliveError(StoreUnavailableError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
-    """A backup that was put in place.
+    """A restored backup.
 
     `made_at` is None for a plain copy, which does not say when it was made. `moved` are the files that were moved
-    aside, `waiting` the calls that would be sent were their queues not held.
+    aside. `waiting` is the number of calls that would be sent without the holds.
     """
 
     path: Path
@@ -62,14 +62,14 @@ class Restored:
 
 @dataclass(slots=True)
 class _Replaced:
-    """The file that is to be replaced, locked. `db` is None where SQLite cannot read it, `sound` if undamaged."""
+    """The locked file that is to be replaced. `db` is None if SQLite cannot read it; `sound` is True if undamaged."""
 
     path: Path
     db: Connection | None
     sound: bool
 
     def settle(self) -> None:
-        """Move the log into the file, where both are sound: then the file alone tells everything."""
+        """Move the log of a readable file into it, so that the file alone is complete."""
         if self.db is not None:
             self.db.rows("PRAGMA wal_checkpoint(TRUNCATE)")
 
@@ -77,12 +77,12 @@ class _Replaced:
 def restore(
     path: Path, source: Path, *, clock: Callable[[], datetime], policy: CallPolicy, progress: Progress
 ) -> Restored:
-    """Put the backup `source` in the place of the store at `path`; blocks. `source` is left as it is.
+    """Replace the store at `path` by the backup `source`; blocks. `source` is not changed.
 
-    The store is locked meanwhile. What is in its place is moved aside, and nothing is deleted; what it knows of calls
-    that were sent or have ended is taken over first, and every queue is held. Until the last step, which is a rename,
-    the store is as it was. Raises `StoreUnavailableError` while a process uses the store, `StoreCorruptError` or
-    `StoreVersionError` for a backup that cannot be used, and `OSError`.
+    The store is locked meanwhile. Its evidence about calls that were sent or have ended is taken over first, and every
+    queue is held. The old files are moved aside, not deleted. Until the last step, a rename, the store is unchanged.
+    Raises `StoreUnavailableError` while a process uses the store, `StoreCorruptError` or `StoreVersionError` for a
+    backup that cannot be used, and `OSError`.
     """
     path, source = path.resolve(), source.resolve()
     _require_other_file(path, source)
@@ -138,7 +138,7 @@ def _copy(source: Path, temporary: Path, progress: Progress) -> None:
 
 
 def _checked(temporary: Path, source: Path) -> datetime | None:
-    """When a backup was made. Raises a `StoreError` about it unless it is a whole, sound store of a known version."""
+    """When a backup was made. Raises a `StoreError` unless it is a whole, undamaged store of a known version."""
     try:
         with translating(source):
             db = Connection(temporary)
@@ -255,10 +255,10 @@ def _reason(made_at: datetime | None, replaced: _Replaced | None, taken: TakenOv
 
 
 def _swap(temporary: Path, path: Path, replaced: _Replaced | None, *, at: datetime) -> tuple[Path, ...]:
-    """Move aside what is there, and give the restored file its name. The file alone is never left in its place.
+    """Move the old files aside, and give the restored file its name. The old file is never left without its log.
 
-    A sound file has its whole content in itself by now, so it stays until the rename takes its name. A damaged one goes
-    first: without its log it might look like a sound store that is older.
+    A sound file is complete without its log by now, so it stays until the rename. A damaged one is moved first: without
+    its log it could look like a sound, older store.
     """
     aside = path.with_name(f"{path.name}.before-restore-{at:%Y%m%dT%H%M%SZ}")
     moves = [(log_of(path), log_of(aside)), (index_of_log(path), index_of_log(aside))]
@@ -306,7 +306,7 @@ def _name(temporary: Path, path: Path, *, over: bool) -> None:
 
 
 def _like(temporary: Path, path: Path) -> None:
-    """Give the restored file the mode and the owner of the replaced one: the processes that use it stay the same."""
+    """Give the restored file the mode and the owner of the replaced one."""
     found = path.stat()
     temporary.chmod(found.st_mode & 0o777)
     with suppress(PermissionError):

@@ -1,7 +1,7 @@
-"""What a store that is replaced still knows, taken over into the backup that replaces it.
+"""Transfer of records from a replaced store into the backup that replaces it.
 
-A backup has forgotten what happened after it was made. The replaced file is read row by row, past what is damaged:
-whatever it knows of a call that went further than the backup knows stands afterwards as it stood there.
+A backup lacks everything that happened after it was made. The replaced file is read row by row, without its damaged
+parts. Afterwards each call has the evidence of both files.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from voiceflow_worker.model.jobs.takeover import further, was_ever_moved_on
 Progress = Callable[[int, int], None]
 
 SKIPPED_SEQUENCES = 1_000_000_000
-"""Added to the sequence of the next event where it cannot be read how far readers have come: they must not miss it."""
+"""Added to the sequence of the next event if the last one cannot be read: readers must not miss new events."""
 _AT_ONCE = 500
 _HEAD = slice(1, 13)
 _RECORD = 13
@@ -39,12 +39,12 @@ _SAME_CALL = "the same call stood as {other} in the store that a backup replaced
 
 @dataclass(slots=True, kw_only=True)
 class TakenOver:
-    """What came of it, in jobs.
+    """The result of a takeover, in numbers of jobs.
 
-    `advanced`: the replaced file knew more of them. `added`: the backup did not know them, and they had been sent or
-    had ended. `cancelled`: they waited in the backup, and the replaced file did not have them any more. `left`: only
-    enqueued, and not in the backup. `unreadable`: rows that could not be read; None where nothing at all could be.
-    `sound`: the replaced file was found undamaged, so that what it does not tell did not happen.
+    `advanced`: the replaced file had more evidence. `added`: they were sent or had ended, and are not in the backup.
+    `cancelled`: they waited in the backup, and are no longer in the replaced file. `left`: they were only enqueued, and
+    are not in the backup. `unreadable`: rows that could not be read; None if no row could. `sound`: the replaced file
+    is undamaged, so nothing is missing in it.
     """
 
     advanced: int = 0
@@ -56,7 +56,7 @@ class TakenOver:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all that the replaced file knew was read."""
+        """Whether the replaced file was read as a whole."""
         return self.sound and self.unreadable == 0
 
 
@@ -69,7 +69,7 @@ class _Reading:
     in_parts: bool = True
 
     def rows(self, name: str, bindings: Row) -> list[Row]:
-        """The rows of a statement up to where it fails."""
+        """The rows of a statement, up to a damaged part."""
         found: list[Row] = []
         try:
             found.extend(self.db.each(statements("takeover")[name], bindings))
@@ -78,7 +78,7 @@ class _Reading:
         return found
 
     def jobs(self) -> Iterator[Row]:
-        """Rows of jobs in order. Where a step fails, its rows are tried one by one."""
+        """Rows of jobs in order. If a range fails, its rows are read one by one."""
         last = self._last()
         for start in range(1, last + 1, _AT_ONCE):
             end = min(start + _AT_ONCE - 1, last)
@@ -98,7 +98,7 @@ class _Reading:
         return rows[0][0] if rows else None
 
     def has(self, job_id: str) -> bool:
-        """Whether the job is there; also where that cannot be read."""
+        """Whether the job is there, or cannot be read."""
         try:
             return bool(self.db.rows(statements("takeover")["known"], (job_id,)))
         except apsw.Error:
@@ -125,25 +125,25 @@ class _Taking:
     in_both: int = 0
 
     def job(self, row: Row) -> None:
-        """Take over one job of the replaced file, if that knows more of it."""
+        """Take over one job of the replaced file, if it has more evidence there."""
         known = self.new.rows(statements("takeover")["known"], (row[1],))
         if known and known[0][1] == row[5]:
             self.in_both += 1
             return
         body = self.old.body(row[0])
-        told = None if body is None else _read(row[_HEAD], row[_RECORD], body)
-        if told is None:
+        replaced = None if body is None else _read(row[_HEAD], row[_RECORD], body)
+        if replaced is None:
             self.old.failed += 1
         elif known:
             self.in_both += 1
-            self._advance(known[0][0], told)
-        elif was_ever_moved_on(told):
-            self._add(told)
+            self._advance(known[0][0], replaced)
+        elif was_ever_moved_on(replaced):
+            self._add(replaced)
         else:
             self.found.left += 1
 
     def ended_there(self) -> None:
-        """Cancel what waits here and is not in the replaced file: jobs go only long after they have ended."""
+        """Cancel jobs that wait here and are not in the replaced file: jobs are deleted only long after they ended."""
         after = 0
         while rows := self.new.rows(statements("takeover")["unsent"], (after, _AT_ONCE)):
             for number, job_id in rows:
@@ -152,26 +152,26 @@ class _Taking:
                     self.found.cancelled += 1
             after = rows[-1][0]
 
-    def _advance(self, number: int, told: Job) -> None:
+    def _advance(self, number: int, replaced: Job) -> None:
         kept = self._here(number)
-        now = further(kept, told, at=self.at, policy=self.policy)
+        now = further(kept, replaced, at=self.at, policy=self.policy)
         if now is not kept:
-            self._put(number, kept, now, is_whole=now is told)
+            self._put(number, kept, now, is_whole=now is replaced)
             self.found.advanced += 1
 
-    def _add(self, told: Job) -> None:
-        record, key = record_of(told), told.unique_key
-        if key is not None and (owner := self.new.rows(statements("jobs")["job_by_key"], (told.queue, key))):
-            # The same call under another id: it keeps its key here, and is not sent, because this one may have been.
+    def _add(self, replaced: Job) -> None:
+        record, key = record_of(replaced), replaced.unique_key
+        if key is not None and (owner := self.new.rows(statements("jobs")["job_by_key"], (replaced.queue, key))):
+            # The same call has another id here. It keeps its key and is not sent, because this one may have been.
             other = job_of(owner[0])
             if other.state in lifecycle.MOVES[lifecycle.MoveName.CANCEL]:
                 number = self.new.rows(statements("takeover")["known"], (other.id,))[0][0]
-                self._cancel(number, _SAME_CALL.format(other=told.id))
+                self._cancel(number, _SAME_CALL.format(other=replaced.id))
             key = None
         number = self.new.rows(statements("jobs")["last_number"])[0][0] + 1
-        head = head_of(told)
+        head = head_of(replaced)
         self.new.run(statements("jobs")["insert_job"], (number, *head[:9], key, *head[10:], record))
-        self.new.run(statements("jobs")["insert_body"], (number, told.body))
+        self.new.run(statements("jobs")["insert_body"], (number, replaced.body))
         self.found.added += 1
 
     def _cancel(self, number: int, reason: str) -> None:
@@ -194,10 +194,10 @@ class _Taking:
 def take_over(
     old: Connection, new: Connection, *, sound: bool, at: datetime, policy: CallPolicy, progress: Progress
 ) -> TakenOver:
-    """Make `new` know what `old` knows of calls that were sent or have ended; in one transaction of `new`.
+    """Take the evidence of `old` about calls that were sent or have ended over into `new`, in one transaction.
 
-    Jobs that were only enqueued in `old` are not taken over. Whatever cannot be read is counted, and passed by. `sound`
-    is whether SQLite finds `old` undamaged: only then does it prove anything that a job is not there.
+    Jobs that were only enqueued in `old` are not taken over. Unreadable rows are counted and skipped. `sound` means
+    that SQLite finds `old` undamaged: only then is the absence of a job a proof.
     """
     reading = _Reading(old)
     taking = _Taking(reading, new, at, policy, TakenOver(sound=sound))
@@ -215,7 +215,7 @@ def take_over(
     _take_small_things(reading, new, at=to_micros(at))
     if taking.found.unreadable is not None:
         taking.found.unreadable = reading.failed
-        # Without one job in common it may be the backup of another store.
+        # Without a common job this may be the backup of another store.
         if taking.found.is_whole and taking.in_both:
             taking.ended_there()
     if not taking.found.is_whole or not reading.in_parts:
@@ -225,7 +225,7 @@ def take_over(
 
 
 def skip_sequences(new: Connection) -> None:
-    """Give later events sequences that no reader can have seen in a file that could not be read."""
+    """Give later events sequences that no reader of the unreadable file can have seen."""
     _raise_sequence(new, new.rows(statements("takeover")["last_sequence"])[0][0] + SKIPPED_SEQUENCES)
 
 
@@ -242,14 +242,14 @@ def _raise_sequence(new: Connection, to: int) -> None:
 
 
 def _take_small_things(reading: _Reading, new: Connection, *, at: int) -> None:
-    """Opt-outs, locks on numbers, keys of deleted jobs, holds: all that keeps a phone from ringing again."""
+    """Take over opt-outs, locks on numbers, keys of deleted jobs and holds, which keep a phone from ringing again."""
     new.run_each(statements("takeover")["put_record"], reading.rows("records", (at,)))
     new.run_each(statements("takeover")["put_tombstone"], reading.rows("tombstones", (at,)))
     new.run_each(statements("takeover")["put_gate"], reading.rows("closed_gates", ()))
 
 
 def hold_queues(db: Connection, *, reason: str, at: datetime) -> list[str]:
-    """Hold every queue until a person opens it; gives their names. A reason that stands is kept behind this one."""
+    """Hold every queue until a person opens it; gives their names. The reason of an earlier hold is appended."""
     names = [row[0] for row in db.rows(statements("takeover")["queues"])]
     for name in names:
         standing = db.rows(statements("control")["gate"], (name, "queue", name))
@@ -270,12 +270,12 @@ def _read(head: Row, record: str, body: str) -> Job | None:
 
 
 def heartbeats(db: Connection, *, at: datetime) -> list[Row]:
-    """Who said lately that it is alive: kind, name, and until when that counts. Nobody where this cannot be read."""
+    """Recent heartbeats: kind, name, and the time until which they count. Empty if they cannot be read."""
     return _Reading(db).rows("heartbeats", (to_micros(at),))
 
 
 def waiting_jobs(db: Connection) -> int:
-    """How many jobs would be sent, were nothing held."""
+    """How many jobs would be sent without holds."""
     count: int = db.rows(
         "SELECT count(*) FROM jobs WHERE state IN (?, ?)", (JobState.QUEUED.value, JobState.LEASED.value)
     )[0][0]

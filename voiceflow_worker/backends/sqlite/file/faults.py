@@ -1,4 +1,4 @@
-"""What SQLite says when something is wrong, as what the caller can do about it."""
+"""Errors of SQLite, translated into errors of this library that say what to do."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ BUSY = (apsw.BusyError, apsw.LockedError, apsw.ProtocolError)
 
 
 def translated(error: Exception, path: Path) -> Exception:
-    """The `StoreError` for what SQLite raised about this file, new for each caller; anything else as it is."""
+    """A new `StoreError` for an error of SQLite about this file; any other error unchanged."""
     match error:
         case apsw.BusyError() | apsw.LockedError() | apsw.ProtocolError():
             return StoreUnavailableError(
-                f"the store {path} is locked: another process is writing it. Nothing was changed; try again, and look "
-                "for a process that holds it (lsof) if this stays."
+                f"the store {path} is locked: another process is writing it. Nothing was changed. Try again. If the "
+                "lock stays, find the process that holds it (lsof)."
             )
         case apsw.FullError():
             return StoreReadOnlyError(
@@ -38,8 +38,8 @@ def translated(error: Exception, path: Path) -> Exception:
             return read_only(path)
         case apsw.NotADBError():
             return StoreCorruptError(
-                f"{path} is not a voiceflow store: it is no SQLite file. It was left as it is; check the path, or name "
-                "a new file."
+                f"{path} is not a voiceflow store: it is not an SQLite file. It was left as it is. Check the path, or "
+                "name a new file."
             )
         case apsw.CorruptError():
             return damaged(path, str(error))
@@ -60,7 +60,7 @@ def translated(error: Exception, path: Path) -> Exception:
 
 @contextmanager
 def translating(path: Path) -> Generator[None]:
-    """Turn what SQLite raises within into the `StoreError` that says what to do."""
+    """Translate errors of SQLite that are raised within the block."""
     try:
         yield
     except (apsw.Error, UnicodeEncodeError) as error:
@@ -68,7 +68,7 @@ def translating(path: Path) -> Generator[None]:
 
 
 def read_only(path: Path) -> StoreReadOnlyError:
-    """For a file, or its directory, that may not be written."""
+    """The error for a file or directory that may not be written."""
     return StoreReadOnlyError(
         f"the store {path} cannot be written: the file, its directory or its file system is read-only for this user. "
         "Nothing was changed. SQLite writes the file and makes files beside it; allow both, or name another path."
@@ -76,7 +76,7 @@ def read_only(path: Path) -> StoreReadOnlyError:
 
 
 def damaged(path: Path, found: str) -> StoreCorruptError:
-    """For a file that is a store and cannot be used."""
+    """The error for a damaged store."""
     return StoreCorruptError(
         f"the store {path} is damaged ({found}). It was left as it is. Stop all that use it, then "
         f"{Remedy.RESTORE}, which keeps this file, and takes over what it still tells of calls that were "
@@ -85,7 +85,7 @@ def damaged(path: Path, found: str) -> StoreCorruptError:
 
 
 def newer_version(path: Path, *, found: int, known: int) -> StoreVersionError:
-    """For a file that a newer version of this library has written."""
+    """The error for a file of a newer version of this library."""
     return StoreVersionError(
         f"the store {path} has version {found}, and this voiceflow-worker knows up to {known}: a newer one wrote it. "
         "Nothing was changed. Upgrade this installation (pip install -U voiceflow-worker), or name another file."

@@ -1,4 +1,4 @@
-"""Opening the file of a store: made if it is new, refused if it is not ours, damaged, read-only or too new."""
+"""Opening the file of a store: a new file is made; a foreign, damaged, read-only or newer one is refused."""
 
 from __future__ import annotations
 
@@ -40,18 +40,16 @@ T = TypeVar("T")
 
 
 def open_writer(path: Path, *, patience: timedelta) -> Connection:
-    """As `open_file`, for those who are done with the store in a moment."""
+    """The same as `open_file`, without the check of the file's identity: for short uses."""
     return open_file(path, patience=patience)[0]
 
 
 def open_file(path: Path, *, patience: timedelta) -> tuple[Connection, SameFiles]:
-    """The connection that writes, to a file that is a store of this version; made with mode 0600 if there is none.
+    """The writing connection to a store of this version, and the identity of its files.
 
-    With it what tells whether the file is still the one that has this name.
-
-    Mode 0600: a store holds telephone numbers and what people are told. Blocks for up to `patience` while another
-    process has the file. Raises a `StoreError` that says which file and what to do; the file is then as it was, and so
-    is its log, which SQLite would otherwise move into the file when the last connection closes.
+    A new file is made with mode 0600: a store holds telephone numbers and messages. Blocks for up to `patience` while
+    another process has the file. Raises a `StoreError` that says which file and what to do. Then the file is unchanged,
+    and so is its log, which SQLite would otherwise move into the file when the last connection closes.
     """
     _require_sound_sqlite()
     try:
@@ -62,7 +60,7 @@ def open_file(path: Path, *, patience: timedelta) -> tuple[Connection, SameFiles
                 db = _opened(path, patience)
                 if files.opened():
                     return db, files
-                # Somebody has put another file there meanwhile; or the first writing open has moved it between the
+                # Another file has been put there meanwhile, or the first writing open has moved the file between the
                 # layers of a container's file system.
                 db.keep_log()
                 db.close()
@@ -137,7 +135,7 @@ def _prepare(db: Connection, path: Path, *, is_checked: bool) -> None:
             "store on a local disk; network file systems will not do.",
             passes=False,
         )
-    # FULL: a commit is on the disk when it returns. Between the journal of a call and its POST there is nothing else.
+    # FULL: a commit is on the disk when it returns. The POST of a call follows the commit of its journal.
     db.run("PRAGMA synchronous = FULL")
     db.run("PRAGMA cache_size = -16000; PRAGMA temp_store = MEMORY; PRAGMA journal_size_limit = 67108864")
     db.run("PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF")
@@ -162,17 +160,17 @@ def _prepare(db: Connection, path: Path, *, is_checked: bool) -> None:
 
 
 def _has_post_numbers(db: Connection) -> bool:
-    """Whether events tell their POST. A column with a default is no new version: older processes go on beside it."""
+    """Whether events name their POST. A column with a default needs no new version: older processes ignore it."""
     return bool(db.rows("SELECT 1 FROM pragma_table_info('events') WHERE name = 'post'"))
 
 
 def _has_lanes(db: Connection) -> bool:
-    """Whether the file has lanes. Triggers keep them, so they are no new version: older processes go on beside them."""
+    """Whether the file has lanes. Triggers keep them, so they need no new version: older processes ignore them."""
     return bool(db.rows("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'lanes'"))
 
 
 def _is_new(db: Connection, path: Path) -> bool:
-    """Whether nothing is in the file yet. Raises for what is not a store of this version."""
+    """Whether the file is still empty. Raises for a file that is not a store of this version."""
     if 0 < path.stat().st_size < _SMALLEST:
         raise apsw.NotADBError("smaller than any SQLite file")  # SQLite itself would take one byte for none
     application, version = db.pragma("application_id"), db.pragma("user_version")
@@ -183,7 +181,7 @@ def _is_new(db: Connection, path: Path) -> bool:
 
 
 def require_store(db: Connection, path: Path) -> None:
-    """Raise a `StoreError` unless the file is a store of a version that is known here, with all its parts."""
+    """Raise a `StoreError` unless the file is a store of a known version with all its parts."""
     if db.pragma("application_id") != APPLICATION_ID:
         raise StoreCorruptError(
             f"{path} is not a voiceflow store: it is an SQLite file of another application. It was left as it is; name "
@@ -207,7 +205,7 @@ def _size_of(path: Path) -> int:
 
 
 def persist(work: Callable[[], T], patience: timedelta) -> T:
-    """Do `work`, again while another process is in the way; blocks for up to `patience`."""
+    """Do `work`, and repeat it while another process has the file locked; blocks for up to `patience`."""
     until = time.monotonic() + patience.total_seconds()
     while True:
         try:

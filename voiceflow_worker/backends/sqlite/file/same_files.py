@@ -1,4 +1,4 @@
-"""The files of an open store, known by device and inode: whether they still have the names that others open."""
+"""The identity of the files of an open store, by device and inode."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from voiceflow_worker.backends.sqlite.file.soundness import index_of_log, log_of
 from voiceflow_worker.errors import Remedy, StoreReplacedError, StoreUnavailableError
 
 Identity = tuple[int, int]
-"""Device and inode. An inode is not given to another file while somebody has it open."""
+"""Device and inode. An inode is not reused while a process has the file open."""
 
 GLANCE_EVERY = 0.1
-"""Seconds between two looks of those who only read: a look takes 3 µs, and a row by its key 5."""
+"""Seconds between two checks by readers: a check takes 3 µs, and a row by its key 5."""
 
 
 class SameFiles:
-    """What a store's file, its log and the log's index were when it was opened.
+    """The store's file, its log and the log's index, as they were when the store was opened.
 
-    Whoever puts another file in their place, or removes one, makes two stores of one: what this process then writes is
-    seen by nobody, and what others send is not seen here. So each transaction looks first.
+    When one of them is replaced or removed, there are two stores: others do not see the writes of this process, and
+    this process does not see theirs. So each transaction checks the files first.
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,12 +33,12 @@ class SameFiles:
         self._glanced_at = float("-inf")
 
     def opened(self) -> bool:
-        """Remember the files that SQLite has opened by now; whether the store's file is still the same one."""
+        """Note the files that SQLite has opened by now; gives whether the store's file is still the same one."""
         self._log_was, self._index_was = identity(self._log), identity(self._index)
         return identity(self.path) == self._file
 
     def require(self) -> None:
-        """Raise `StoreReplacedError` where one of the files has gone, or another has its name."""
+        """Raise `StoreReplacedError` if one of the files was removed or replaced."""
         self.require_file()
         for path, was in ((self._log, self._log_was), (self._index, self._index_was)):
             if was is not None and (now := identity(path)) != was:
@@ -50,7 +50,7 @@ class SameFiles:
             raise _replaced(self.path, self.path, gone=now is None)
 
     def glance(self) -> None:
-        """The same, unless that was done a moment ago: for those who write nothing."""
+        """The same for readers, unless it was done a moment ago."""
         now = time.monotonic()
         if now - self._glanced_at >= GLANCE_EVERY:
             self._glanced_at = now
@@ -58,9 +58,9 @@ class SameFiles:
 
     @property
     def has_other_log(self) -> bool:
-        """Whether there is a log by now that is not the one that was opened: this one must not be moved into the file.
+        """Whether there is now another log than the opened one. Then the opened one must not be moved into the file.
 
-        A log that has only lost its name may be: nobody else can have begun another one.
+        A log that has only lost its name may be moved: no other process can have begun a new one.
         """
         try:
             return identity(self._log) not in {None, self._log_was}
@@ -69,7 +69,7 @@ class SameFiles:
 
 
 def identity(path: Path) -> Identity | None:
-    """Device and inode of a file; None if there is none. Raises `StoreUnavailableError` where that cannot be read."""
+    """Device and inode of a file; None if there is no file. Raises `StoreUnavailableError` if they cannot be read."""
     try:
         found = os.stat(path)  # noqa: PTH116 - Path.stat() takes twice as long
     except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""Whether a file is a whole store: nothing missing, nothing damaged."""
+"""Checks that a file is a whole and undamaged store."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def require_sound(db: Connection, path: Path) -> None:
 
 
 def looks_mixed(path: Path) -> bool:
-    """Whether the log beside a file may belong to another one: the file was changed, or put there, after it.
+    """Whether the log beside a file may belong to another file, because the file is newer than the log.
 
-    So it is where somebody copies a backup over a store and leaves the log of the killed process. It is also so for a
-    moment after each checkpoint, which proves nothing: then the file is looked at, and found sound.
+    That happens when a backup is copied over a store and the log of a killed process stays. It is also true briefly
+    after each checkpoint; then the check of the file finds it sound.
     """
     try:
         log, file = log_of(path).stat(), path.stat()
@@ -54,5 +54,5 @@ def log_of(path: Path) -> Path:
 
 
 def index_of_log(path: Path) -> Path:
-    """The memory that all who use the log share."""
+    """The shared-memory index of the log."""
     return path.with_name(f"{path.name}-shm")

@@ -1,19 +1,19 @@
 -- name: limits
--- What a queue is configured to; no row if it never was.
+-- The limits of a queue; no row if it was never configured.
 SELECT rate, burst, max_active FROM queues WHERE queue = ? AND configured;
 
 -- name: configure
--- Sets a queue's limits and where it stands in its rate.
+-- Sets a queue's limits and its pace.
 INSERT INTO queues (queue, configured, rate, burst, max_active, tat, last) VALUES (?, 1, ?, ?, ?, ?, ?)
 ON CONFLICT (queue) DO UPDATE SET configured = 1, rate = excluded.rate, burst = excluded.burst,
                                   max_active = excluded.max_active, tat = excluded.tat, last = excluded.last;
 
 -- name: pace
--- Where a queue stands in its rate.
+-- The pace of a queue.
 SELECT tat, last FROM queues WHERE queue = ?;
 
 -- name: set_pace
--- Where a configured queue stands in its rate now.
+-- Sets the pace of a configured queue.
 UPDATE queues SET tat = ?, last = ? WHERE queue = ?;
 
 -- name: gate
@@ -21,7 +21,7 @@ UPDATE queues SET tat = ?, last = ? WHERE queue = ?;
 SELECT queue, scope, name, state, until, reason, since FROM gates WHERE queue = ? AND scope = ? AND name = ?;
 
 -- name: set_gate
--- Keeps a gate as it stands now.
+-- Stores a gate.
 INSERT OR REPLACE INTO gates (queue, scope, name, state, until, reason, since) VALUES (?, ?, ?, ?, ?, ?, ?);
 
 -- name: gates_not_open

@@ -20,7 +20,7 @@ FROM jobs JOIN bodies USING (number)
 WHERE queue = ? AND unique_key = ?;
 
 -- name: tombstone_by_key
--- What is remembered of the deleted job that owned this unique key, while that lasts.
+-- The tombstone of the deleted job that owned this unique key, until it expires.
 SELECT queue, unique_key, job_id, body_digest, state, due_at, created_at, not_before, valid_until
 FROM tombstones
 WHERE queue = ? AND unique_key = ? AND expires_at > ?;
@@ -64,13 +64,13 @@ RETURNING number;
 DELETE FROM bodies WHERE number = ?;
 
 -- name: bury
--- Lets a deleted job's unique key answer on.
+-- Stores the tombstone of a deleted job with a unique key.
 INSERT OR REPLACE INTO tombstones (queue, unique_key, job_id, body_digest, state, due_at, created_at, not_before,
                                    valid_until, expires_at)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: note_change
--- Counts a change of a queue, for those who wait.
+-- Counts a change of a queue, which wakes its waiting tasks.
 INSERT INTO queues (queue, changes) VALUES (?, 2)
 ON CONFLICT (queue) DO UPDATE SET changes = changes + 1;
 

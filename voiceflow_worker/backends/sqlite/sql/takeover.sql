@@ -13,7 +13,7 @@ SELECT body FROM bodies WHERE number = ?;
 SELECT number, revision FROM jobs WHERE id = ?;
 
 -- name: put_job
--- A job as it stands elsewhere, in the row that it has here.
+-- Stores a job of the replaced file in its row of the backup.
 INSERT INTO jobs (number, id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key,
                   valid_until, active_until, record)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -49,17 +49,17 @@ INSERT INTO sqlite_sequence (name, seq) SELECT 'events', ? WHERE NOT EXISTS (
 );
 
 -- name: records
--- Records that stand at a time, but for those that tell who is alive.
+-- Records that have not expired at a time, without the heartbeats of processes.
 SELECT namespace, key, value, expires_at FROM records
 WHERE (expires_at IS NULL OR expires_at > ?) AND namespace NOT IN ('worker', 'receiver', 'readiness', 'turn');
 
 -- name: tombstones
--- What is remembered of deleted jobs, at a time.
+-- Tombstones that have not expired at a time.
 SELECT queue, unique_key, job_id, body_digest, state, due_at, created_at, not_before, valid_until, expires_at
 FROM tombstones WHERE expires_at > ?;
 
 -- name: put_tombstone
--- The same here, unless a job has the key.
+-- Stores a tombstone, unless a job has the key.
 INSERT OR IGNORE INTO tombstones (queue, unique_key, job_id, body_digest, state, due_at, created_at, not_before,
                                   valid_until, expires_at)
 SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10
@@ -82,7 +82,7 @@ SELECT queue FROM queues UNION SELECT DISTINCT queue FROM jobs UNION SELECT queu
 UNION SELECT key FROM records WHERE namespace = 'queue';
 
 -- name: heartbeats
--- Who said lately that it is alive, and until when that counts.
+-- Recent heartbeats of workers and receivers, with the time until which they count.
 SELECT namespace, key, expires_at FROM records WHERE namespace IN ('worker', 'receiver') AND expires_at > ?
 ORDER BY expires_at DESC;
 
@@ -91,11 +91,11 @@ ORDER BY expires_at DESC;
 SELECT value FROM records WHERE namespace = 'backup' AND key = 'made';
 
 -- name: forget_made
--- A store that is in use is no backup.
+-- Removes the mark of a backup: a store in use has none.
 DELETE FROM records WHERE namespace = 'backup';
 
 -- name: put_record
--- A record as it stands elsewhere, unless it stands longer here.
+-- Stores a record of the replaced file, unless the one in the backup expires later.
 INSERT INTO records (namespace, key, value, expires_at) VALUES (?, ?, ?, ?)
 ON CONFLICT (namespace, key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at
     WHERE excluded.expires_at IS NULL OR excluded.expires_at >= records.expires_at;

@@ -1,13 +1,13 @@
--- Orphans: entries of indexes whose job is gone, because the server dropped its key (an evicting maxmemory-policy). Each
--- is removed where it is met, and told: `lost` keeps the ids and the states that the indexes knew, up to a number of them,
--- `lost:counts` counts them by state. Both are kept for 30 days after the last loss.
+-- Orphans: index entries whose job is gone, because the server dropped its key (an evicting maxmemory-policy). A script
+-- that meets one removes it and records it: `lost` has ids with the states from the indexes, up to a number of them, and
+-- `lost:counts` the counts by state. Both are kept for 30 days after the last loss.
 local STATES = {
     'queued', 'leased', 'sending', 'submitted', 'in_doubt', 'completed', 'unreached', 'failed', 'expired', 'cancelled',
     'accepted',
 }
 local LOST_KEPT, LOST_FOR = 1000, 2592000
 
--- Removes what the indexes know of a job that is gone; harmless for one that was deleted, or never was.
+-- Removes the index entries of a job that is gone. Harmless for a deleted job and for an unknown id.
 local function lose(id)
     local state
     for _, each in ipairs(STATES) do

@@ -1,5 +1,5 @@
--- Counts a change of the queue and wakes who waits: the stream's one entry carries the count as its id, so a reader that
--- was away asks for what is behind the count it knows and misses nothing.
+-- Counts a change of the queue and wakes its listeners. The stream has one entry with the count as its id, so a listener
+-- that was disconnected asks for anything newer than the count it knows, and misses nothing.
 local function wake()
     local count = redis.call('INCR', base .. ':changes')
     redis.call('XADD', base .. ':wake', 'MAXLEN', 1, count .. '-0', 'changes', count)
