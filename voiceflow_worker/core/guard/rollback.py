@@ -199,7 +199,7 @@ class RollbackGuard:
     async def _remember(self, told: Job) -> None:
         now = self._clock.now()
         with contextlib.suppress(JobError):
-            await self._changes.change(told.id, partial(remembered, told=told, at=now, policy=self._policy))
+            await self._changes.change(told.id, partial(remembered, journalled=told, at=now, policy=self._policy))
 
     async def _make_again(self, jobs: Sequence[Job]) -> None:
         if not jobs:

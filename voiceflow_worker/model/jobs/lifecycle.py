@@ -62,8 +62,7 @@ MOVES: dict[MoveName, frozenset[JobState]] = {
 """The states in which each move may start. Answers and summaries (`evidence`) are accepted in every state."""
 
 KEPT_POSTS = {VerdictKind.NOT_SENT: 10, VerdictKind.TURNED_AWAY: 50}
-"""How many POSTs that sent nothing, or were turned away, a job keeps: a long outage must not make its record grow
-without end."""
+"""The number of POSTs without a call that a job keeps: in a long outage its record must not grow without end."""
 
 LOOK_AGAIN = timedelta(days=1)
 """Delay before the next look at a job whose calling window never opens, or is unknown to this installation."""
@@ -182,7 +181,7 @@ def cancel(job: Job, *, at: datetime, reason: str, policy: CallPolicy) -> Job:
 
 
 def fail(job: Job, *, at: datetime, reason: str, policy: CallPolicy) -> Job:
-    """End a job that cannot be sent at all (its stored body is no longer acceptable)."""
+    """End a job that cannot be sent at all (its stored body is not valid any more)."""
     _require(job, MoveName.FAIL)
     return ended(job, S.FAILED, at=at, reason=reason, policy=policy)
 

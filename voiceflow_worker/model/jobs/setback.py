@@ -16,35 +16,35 @@ from voiceflow_worker.model.jobs.policy import CallPolicy
 REASON = "the store was set back; this POST may have been placed"
 
 
-def is_forgotten(told: Job, stored: Job) -> bool:
-    """Whether the job in the store does not know the newest POST that the journal tells of."""
-    post = told.posts[-1]
+def is_forgotten(journalled: Job, stored: Job) -> bool:
+    """Whether the job in the store lacks the newest POST of the journalled job."""
+    post = journalled.posts[-1]
     if stored.post_count < post.number:
         return True
     known = stored.post(post.number)
     if known is not None and is_noted(stored, known, post):
         return False
-    # A POST that is recorded no more was dropped, as one of many that sent nothing. One that began at another moment
-    # was made by a worker that did not know of the first.
+    # A POST that is missing was dropped, as one of many that sent nothing. One that began at another time was made by
+    # a worker that did not know of the first.
     return known is not None and known.began_at != post.began_at
 
 
-def remembered(job: Job, told: Job, *, at: datetime, policy: CallPolicy) -> Job:
-    """The job with the POSTs that the journal tells of; in doubt if one of them may have rung unnoticed.
+def remembered(job: Job, journalled: Job, *, at: datetime, policy: CallPolicy) -> Job:
+    """The job with the POSTs of the journalled job added; in doubt if one of them may have rung.
 
-    The same object if there is nothing that it does not know.
+    The same object if no POST is missing.
     """
-    if not is_forgotten(told, job):
+    if not is_forgotten(journalled, job):
         return job
-    post = told.posts[-1]
+    post = journalled.posts[-1]
     known = job.post(post.number)
     if known is None:
-        missing = tuple(each for each in told.posts if each.number > job.post_count)
+        missing = tuple(each for each in journalled.posts if each.number > job.post_count)
         knows = replace(
             job,
             posts=(*job.posts, *missing),
-            post_count=told.post_count,
-            redials=max(job.redials, told.redials),
+            post_count=journalled.post_count,
+            redials=max(job.redials, journalled.redials),
         )
         return into_doubt(knows, at=at, reason=REASON, policy=policy)
     if not known.may_have_rung:
@@ -65,7 +65,7 @@ def spanning(job: Job, known: Post, post: Post, *, at: datetime) -> Job:
 
 
 def _twice(one: Post, other: Post) -> str:
-    """The note on two POSTs of one number, the same for both workers whose journals tell of them."""
+    """The note on two POSTs of one number, the same for both workers that have journalled them."""
     first, second = sorted((one.began_at, other.began_at))
     return (
         f"POST {one.number} was begun at {first.isoformat()}; the store was set back, and it was begun again at "
@@ -74,7 +74,7 @@ def _twice(one: Post, other: Post) -> str:
 
 
 def made_again(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
-    """A job that was stored anew as its journal told it: in doubt, unless somebody has moved it on already."""
+    """A job that was stored again from the journal: in doubt, unless it was moved on already."""
     if job.state is not JobState.SENDING:
         return job
     return into_doubt(job, at=at, reason=REASON, policy=policy)
