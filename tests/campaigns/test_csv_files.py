@@ -69,7 +69,7 @@ def test_headers_are_read_in_any_case_and_with_spaces_around(tmp_path: Path, hea
         ("phone,name", "has no column destination; rename 'phone' to destination; its columns: phone, name"),
         ("Mobile No,name", "has no column destination; rename 'Mobile No' to destination"),
         ("destinaton,name", "has no column destination; rename 'destinaton' to destination"),
-        ("a,name", "has no column destination; name the column that holds the phone numbers so; its columns: a, name"),
+        ("a,name", "has no column destination; give this name to the column of phone numbers; its columns: a, name"),
         ("+6587654321,Ana", "begins with a line that looks like data; put a header above it"),
         ("destination,name,Name", "names a column twice: name; rename or remove one of each"),
         ("destination,destination,name", "names a column twice: destination"),
@@ -93,7 +93,7 @@ def test_a_header_without_rows_is_refused(tmp_path: Path) -> None:
     ("content", "sentence"),
     [
         ("destination,name\n+6587654321,Ana\n".encode("utf-16"), "is in UTF-16, not UTF-8; save it again as CSV UTF-8"),
-        ("destination,name\n+6587654321,Ana\n".encode("utf-16-be"), "is not UTF-8 text (UTF-16, or no text at all)"),
+        ("destination,name\n+6587654321,Ana\n".encode("utf-16-be"), "is not UTF-8 text (UTF-16, or binary data)"),
         (b"PK\x03\x04 and so on", "is a workbook or a zip archive, not text; export the sheet as CSV UTF-8"),
         ("destination,prénom\n".encode("latin-1"), "line 1 is not UTF-8 (byte 0xE9 at character 15); save it again"),
         (b"x" * 1_000_001, "line 1: is longer than 1000000 characters"),
@@ -173,7 +173,7 @@ def test_columns_that_nothing_uses_are_warned_of_once(tmp_path: Path) -> None:
         (1, "valid_til", False),
         (1, "colour", False),
     ]
-    assert campaign.findings[0].message.endswith("it is only kept with the call; did you mean valid_until?")
+    assert campaign.findings[0].message.endswith("it is only stored with the call; did you mean valid_until?")
     assert all(not row.findings for row in campaign)
 
 

@@ -59,7 +59,7 @@ def test_a_byte_order_mark_before_json_does_no_harm(tmp_path: Path) -> None:
         ("", "is empty; a request body is needed, with a callflow"),
         ("[]", "holds an array of 0, and a JSON file is one body, one call"),
         (json.dumps([BODY, BODY]), "holds an array of 2, and a JSON file is one body, one call"),
-        ("17", "holds a number, and a request body is needed"),
+        ("17", "holds a number, not a request body"),
         ('{\n  "callflow": [}\n', "is not JSON: "),
         (lines(BODY, BODY), "is not JSON: Extra data"),
         ('{"a": "\udcff"}'.encode("utf-8", "surrogateescape"), "line 1: is not UTF-8 (byte 0xFF at character 8)"),
@@ -136,7 +136,7 @@ def test_with_a_template_each_json_line_is_a_row(tmp_path: Path) -> None:
     ("line", "column", "code", "sentence"),
     [
         ('{"destination": "+6587654321"', None, -1001, "the line is not JSON: "),
-        ("[1, 2]", None, -1013, "the line holds an array, and an object is needed"),
+        ("[1, 2]", None, -1013, "the line holds an array, not an object"),
         ('{"name": "Ana"}', "destination", -1009, "is missing but it is required"),
         ('{"destination": null, "name": "Ana"}', "destination", -1009, "is missing but it is required"),
         ('{"destination": ["+6587654321"], "name": "Ana"}', "destination", -1011, "holds several numbers"),

@@ -128,7 +128,7 @@ def test_a_variable_without_a_column_is_reported_once_for_the_file(tmp_path: Pat
         (1, "day", -1009),
         (1, "hour", -1009),
     ]
-    assert "day is needed by the call flow, and no row has it; add a column day" in str(caught.value)
+    assert "day is needed by the call flow, and no column has it; add a column day" in str(caught.value)
 
 
 def test_a_variable_that_is_nearly_a_column_is_guessed_for_people(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_the_row_is_called_and_not_a_number_that_is_fixed_in_the_template(tmp_pa
     opened = open_campaign(path, options(tmp_path), now=NOW)
     assert [request.flow.destination for request in requests(opened)] == ["+6587654321", "+6587654322"]
     assert [(found.path, found.is_error) for found in opened.findings] == [("$.callflow[0].params.destination", False)]
-    assert "is fixed to +6598765432, and each row calls the number in its own column" in opened.findings[0].message
+    assert "is the constant +6598765432, but each row calls the number in its column" in opened.findings[0].message
 
 
 def test_a_second_call_may_be_fixed(tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_what_is_fixed_in_a_template_is_judged_once_and_all_at_once(tmp_path: Pa
         ("$.callflow[2]", -1012),
         ("$.callflow[3].action", -1007),
     ]
-    assert "is no call flow that 8x8 would take: " in str(error)
+    assert "is not a call flow that 8x8 accepts: " in str(error)
 
 
 @pytest.mark.parametrize("content", ["[]", '"text"', "{", "", '{"callflow": []}', '{"flow": []}'])
@@ -255,7 +255,7 @@ def test_say_makes_a_call_that_speaks_and_hangs_up() -> None:
 
 def test_a_csv_without_anything_to_say_is_refused(tmp_path: Path) -> None:
     path = file_of(tmp_path, "destination,name\n+6587654321,Ana\n")
-    with pytest.raises(CampaignFileError, match=r"what to say is missing: give --template FLOW\.json or --say TEXT"):
+    with pytest.raises(CampaignFileError, match=r"needs a text to say: give --template FLOW\.json or --say TEXT"):
         open_campaign(path, CampaignOptions(source=OPTIONS.source), now=NOW)
 
 

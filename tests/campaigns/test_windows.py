@@ -37,7 +37,7 @@ def test_a_number_that_may_be_anywhere_is_a_bad_row(tmp_path: Path) -> None:
     ((row, column, code, message),) = told(rows)
     assert (row, column, code) == (2, "time_zone", None)
     assert message.startswith("+18005551234 may be in several time zones (America/Adak, ")
-    assert "give the row a time_zone" in message
+    assert "give the calls a time zone" in message
     assert [each.time_zone for each in requests(rows)] == ["America/Chicago"]
 
 
@@ -49,7 +49,7 @@ def test_a_window_that_does_not_open_while_the_row_is_valid_is_a_bad_row(tmp_pat
     assert (row, code) == (2, -1015)
     assert message == (
         "its calling window (09:00-20:00 mon-sun) opens in America/New_York at 2026-03-02 14:00:00 UTC, and its "
-        "validity ends before, at 2026-03-02 14:00:00 UTC; give a later valid_until or --valid-for, or a wider window"
+        "validity ends before, at 2026-03-02 14:00:00 UTC; give a later end of validity, or a wider window"
     )
     assert len(requests(rows)) == 1
 

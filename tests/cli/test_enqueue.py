@@ -160,6 +160,6 @@ def test_the_hint_does_not_count_calls_that_are_known(voiceflow: Program) -> Non
     voiceflow("enqueue", written(voiceflow.folder, "march.csv", GOOD), *SAY)
     again = written(voiceflow.folder, "march.csv", BAD + "+6587654399,Eve\n")
     out = voiceflow("enqueue", again, *SAY).out
-    assert "2 of 5 rows are bad; nothing is enqueued. Mend them, or enqueue the other 1 with --skip-bad" in out
-    assert "(2 are known before)" in out
+    assert "2 of 5 rows are bad; nothing is enqueued. Correct them, or enqueue the other 1 with --skip-bad" in out
+    assert "(2 exist already)" in out
     assert voiceflow("enqueue", again, *SAY, "--skip-bad", "--json").document["enqueued"] == 1

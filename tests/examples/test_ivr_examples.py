@@ -30,7 +30,6 @@ from voiceflow_worker import (
 )
 from voiceflow_worker.ivr.edges import reachable
 from voiceflow_worker.ivr.graph.mermaid import mermaid
-from voiceflow_worker.ivr.graph.picture import picture_of
 from voiceflow_worker.sandbox.calls.ledger import LedgerEntry
 
 pytestmark = pytest.mark.anyio
@@ -322,7 +321,7 @@ PAGES = {name: DOCS / "examples" / f"{name.partition(':')[0].replace('_', '-')}.
 @pytest.mark.parametrize("name", MENUS)
 def test_the_picture_on_the_page_is_the_menu(name: str) -> None:
     (block,) = blocks(PAGES[name], language="mermaid")
-    assert block.text == mermaid(picture_of(MENUS[name])), f"in examples/: voiceflow ivr draw {name}"
+    assert block.text == mermaid(MENUS[name]), f"in examples/: voiceflow ivr draw {name}"
 
 
 @pytest.mark.parametrize("name", MENUS)

@@ -4,7 +4,6 @@ import pytest
 
 from voiceflow_worker import BACK, Again, Caller, CallFlow, End, Menu
 from voiceflow_worker.ivr.graph.mermaid import mermaid
-from voiceflow_worker.ivr.graph.picture import picture_of
 
 OURS, DESK = "+6531234567", "+6587654322"
 
@@ -30,7 +29,7 @@ def main() -> Menu:
 
 
 def test_mermaid_shows_every_menu_and_every_way(main: Menu) -> None:
-    text = mermaid(picture_of(main))
+    text = mermaid(main)
     assert text.startswith("flowchart TD\n")
     lines = [line.strip() for line in text.splitlines()]
     assert 'm0["<b>main</b><br/>To #quot;book#quot; press 1 #amp; wait; #lt;b#gt;2#lt;/b#gt; is #35;2."]' in lines

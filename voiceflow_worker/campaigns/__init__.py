@@ -1,1 +1,1 @@
-"""Files in, reports out: campaigns as people keep them in spreadsheets, and what became of their calls."""
+"""Campaigns: files of calls read into a queue, and reports of the results."""

@@ -1,4 +1,4 @@
-"""A campaign file, opened: its rows one by one, each with the call it asks for or with what is wrong with it."""
+"""An open campaign file: its rows one by one, each with its call or its errors."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from voiceflow_worker.campaigns.calls.keys import SeenKeys
-from voiceflow_worker.campaigns.calls.needs import header_findings
 from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
 from voiceflow_worker.campaigns.calls.request import ReadRow, RequestMaker
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.calls.times import read_zone
+from voiceflow_worker.campaigns.calls.unfilled import header_findings
 from voiceflow_worker.campaigns.calls.values import CsvValues, RowValues, is_used, json_values
 from voiceflow_worker.campaigns.files.columns import DESTINATION, REASON, RESERVED
 from voiceflow_worker.campaigns.files.rows import FileKind, RawRow
@@ -27,7 +27,7 @@ from voiceflow_worker.model.text.duration import LONGEST
 
 
 class Campaign:
-    """The rows of a file, read by the same options. Made by `open_campaign`; can be gone through once."""
+    """The rows of a file, read with the same options. Made by `open_campaign`; it can be iterated once."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Campaign:
         self.source = open_source(path, on_bytes=on_bytes)
         self.batch_id = options.batch_id or _batch_of(path)
         """The batch of the rows that name none."""
-        # Of a CSV that is only looked at, and without a template, the numbers and reserved columns can be judged.
+        # Without a template the check of a CSV covers its numbers and reserved columns.
         self._is_bare = purpose is Purpose.CHECK and self.source.kind is FileKind.CSV and options.template is None
         if self._is_bare:
             options = replace(options, template=FlowTemplate.bare(), source=options.source or PLACEHOLDER)
@@ -52,19 +52,19 @@ class Campaign:
         self._maker = RequestMaker(options, file=self.file, default_batch=self.batch_id, now=now, purpose=purpose)
         self._csv = CsvValues(self.source.header, self.source.columns)
         self._unused: set[str] = set()
-        self._told: set[str] = set()
+        self._source_warnings: set[str] = set()
         self.findings: tuple[Finding, ...] = self._file_findings()
-        """Warnings about the file as a whole: its columns, what is fixed in its template."""
+        """Warnings about the whole file: its columns, and the constant parts of its template."""
 
     def __iter__(self) -> Iterator[ReadRow]:
-        """Every row, in the order of the file; an equal row comes back as a duplicate, without a request."""
+        """Every row, in the order of the file; a row equal to an earlier one is a duplicate, without a request."""
         seen = SeenKeys()
         found_any = False
         for raw in self.source:
             found_any = True
             yield self._against_earlier(self._read(raw), seen)
         if not found_any:
-            raise CampaignFileError(f"{self.file} has a header and no rows; nothing is to be called")
+            raise CampaignFileError(f"{self.file} has a header and no rows; there is nothing to call")
 
     def _read(self, raw: RawRow) -> ReadRow:
         if raw.problems:
@@ -74,7 +74,7 @@ class Campaign:
             )
             return ReadRow(raw=raw, findings=unreadable)
         read = self._maker.read(raw, self._values(raw))
-        findings = (*(self._unused_keys(raw) if self._options.template else ()), *filter(self._is_news, read.findings))
+        findings = (*(self._unused_keys(raw) if self._options.template else ()), *filter(self._is_new, read.findings))
         return read if findings == read.findings else replace(read, findings=findings)
 
     def _values(self, raw: RawRow) -> RowValues:
@@ -82,12 +82,12 @@ class Campaign:
             return self._csv(raw)
         return json_values(raw, is_body=self._options.template is None)
 
-    def _is_news(self, found: Finding) -> bool:
-        """Whether a finding was not told before: what a numbering plan thinks of the source is told once a file."""
+    def _is_new(self, found: Finding) -> bool:
+        """Whether a finding is new for this file: warnings about the number of the source are reported once."""
         if found.is_error or found.path is None or not found.path.endswith(".params.source"):
             return True
-        is_new = found.message not in self._told
-        self._told.add(found.message)
+        is_new = found.message not in self._source_warnings
+        self._source_warnings.add(found.message)
         return is_new
 
     def _against_earlier(self, read: ReadRow, seen: SeenKeys) -> ReadRow:
@@ -113,7 +113,7 @@ class Campaign:
             return template.findings if template is not None else ()
         if template is None:
             raise CampaignFileError(
-                f"{self.file} is a CSV, and what to say is missing: give --template FLOW.json or --say TEXT"
+                f"{self.file} is a CSV, and needs a text to say: give --template FLOW.json or --say TEXT"
             )
         if self._is_bare:
             message = "only numbers and reserved columns are checked; give --template or --say to check the calls too"
@@ -132,11 +132,11 @@ class Campaign:
         template = self._options.template
         if name in {DESTINATION, REASON, *RESERVED} or template is None or is_used(name, template.variables):
             return True
-        # What a menu asks later, and its handlers, use what is kept with the call; a slip of the pen stays one.
+        # Later prompts and handlers of a menu may use any column; a misspelled reserved name is still reported.
         return self._options.menu is not None and not self._meant(name)
 
     def _meant(self, name: str) -> list[str]:
-        """The name that this one is nearly."""
+        """The known name closest to this one."""
         template = self._options.template
         known = [DESTINATION, *RESERVED, *(template.variables if template is not None else ())]
         return get_close_matches(name.casefold(), known, n=1)
@@ -149,8 +149,7 @@ class Campaign:
             row=row or self.source.header_row,
             column=name,
             severity=Severity.WARNING,
-            message="is neither a reserved column nor used by the template: nobody hears it, it is only kept with the "
-            f"call{hint}",
+            message=f"is neither a reserved column nor used by the template; it is only stored with the call{hint}",
         )
 
     def _unused_keys(self, raw: RawRow) -> tuple[Finding, ...]:
@@ -169,12 +168,11 @@ def open_campaign(
     purpose: Purpose = Purpose.ENQUEUE,
     on_bytes: Callable[[int], None] | None = None,
 ) -> Campaign:
-    """Open a CSV, JSON lines or JSON file; going through the result reads its rows.
+    """Open a CSV, JSON lines or JSON file; iterating the result reads its rows.
 
-    Memory does not grow with the file but for its keys. `now` is what validities are judged by; `on_bytes` is told how
-    many bytes have been read. Raises CampaignFileError, here or while reading, for a file that cannot be read as a
-    campaign (encoding, header, template), and InvalidInputError for an option that is wrong; what is wrong with single
-    rows is in their findings.
+    Only the keys of the rows stay in memory. Validities are compared with `now`; `on_bytes` gets the number of bytes
+    read so far. Raises CampaignFileError, here or while reading, for a file that cannot be read as a campaign
+    (encoding, header, template), and InvalidInputError for a wrong option. Errors of single rows are in their findings.
     """
     return Campaign(path, options or CampaignOptions(), now=now, purpose=purpose, on_bytes=on_bytes)
 
@@ -183,7 +181,7 @@ def _batch_of(path: Path) -> str:
     stem = path.stem.strip()
     if len(stem) > MAX_ID_CHARACTERS:
         raise CampaignFileError(
-            f"{path}: its name has {len(stem)} characters, and the batch would be called so; give --batch a name of at "
+            f"{path}: its name has {len(stem)} characters, and a batch id has fewer; give --batch with at "
             f"most {MAX_ID_CHARACTERS}"
         )
     return stem

@@ -1,4 +1,4 @@
-"""A look at a file before anything is sent: every row is read as `enqueue` would read it."""
+"""The check of a file: every row is read as `enqueue` would read it, and nothing is stored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.calls.template_text import is_template
 from voiceflow_worker.campaigns.campaign import open_campaign
-from voiceflow_worker.campaigns.files.collected import Findings
+from voiceflow_worker.campaigns.files.findings import Findings
 from voiceflow_worker.campaigns.files.rows import FileKind
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding
@@ -20,7 +20,7 @@ from voiceflow_worker.model.flows.values import is_list, is_object
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckReport:
-    """What was found in one file. `rows` counts all, `bad` those that would not be called, `duplicates` equal ones."""
+    """The result of checking one file: counts of all `rows`, of `bad` ones that cannot be called, of `duplicates`."""
 
     file: str
     rows: int
@@ -28,11 +28,11 @@ class CheckReport:
     duplicates: int
     findings: tuple[Finding, ...]
     file_urls: Mapping[str, int]
-    """The address of every audio file that would be played, with the line of the first row that plays it."""
+    """The address of every audio file to be played, with the line of the first row that plays it."""
 
     @property
     def is_valid(self) -> bool:
-        """Whether nothing speaks against enqueuing the file."""
+        """Whether the file can be enqueued: it has no errors."""
         return not any(found.is_error for found in self.findings)
 
 
@@ -43,11 +43,11 @@ def check_file(
     now: datetime,
     on_bytes: Callable[[int], None] | None = None,
 ) -> CheckReport:
-    """Read a campaign, a request body or a call flow template, and tell everything that is wrong with it.
+    """Read a campaign, a request body or a call flow template, and report every problem in it.
 
-    Sends and stores nothing. A validity that has passed is a warning; of a CSV without a template only the numbers and
-    reserved columns are judged, of a template what is fixed in it. A file that cannot be read is a finding too. Raises
-    InvalidInputError for an option that is wrong.
+    Sends and stores nothing. A validity that has passed is a warning. Without a template only the numbers and reserved
+    columns of a CSV are checked; of a template only its constant parts are. A file that cannot be read is a finding
+    too. Raises InvalidInputError for a wrong option.
     """
     findings = Findings()
     rows = bad = duplicates = 0
@@ -93,5 +93,5 @@ def _is_template(value: object) -> bool:
 
 
 def _without_name(message: str, path: Path) -> str:
-    """The message without the file's name in front, which its finding has in a field of its own."""
+    """The message without the file's name, which has a field of its own in the finding."""
     return message.removeprefix(str(path)).lstrip(" :,")

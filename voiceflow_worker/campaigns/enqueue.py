@@ -1,4 +1,4 @@
-"""A campaign file into the queue: all of it or nothing, or, where asked for, the good rows without the bad ones."""
+"""Enqueuing of a campaign file: all of it or nothing, or with `skip_bad` its good rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Protocol
 
 from anyio import to_thread
 
-from voiceflow_worker.campaigns.again import CallsBefore
+from voiceflow_worker.campaigns.called_before import CallsBefore
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.campaign import open_campaign
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport, Tally
@@ -21,18 +21,18 @@ from voiceflow_worker.campaigns.intake import Intake
 from voiceflow_worker.core.queue import CallQueue
 
 CHUNK = 1000
-"""Rows of one trip to the store: large enough to be quick, small enough that a worker beside it is not kept waiting."""
+"""Rows of one trip to the store: enough for speed, and few enough for a worker on the same store not to wait."""
 
 
 class Phase(StrEnum):
-    """What an enqueue is doing."""
+    """The two phases of enqueuing a file."""
 
     READING = "reading"
     ENQUEUEING = "enqueueing"
 
 
 class OnProgress(Protocol):
-    """Is told how far an enqueue has come: bytes of `total` while reading, rows of `total` while enqueueing."""
+    """Gets the progress of an enqueue: bytes of `total` while reading, rows of `total` while enqueueing."""
 
     def __call__(self, phase: Phase, *, done: int, total: int, rows: int) -> None:
         """`rows` counts those read so far."""
@@ -51,21 +51,20 @@ async def enqueue_file(
     again: bool = False,
     progress: OnProgress | None = None,
 ) -> EnqueueReport:
-    """Make jobs of the rows of a file; says what became of them.
+    """Make jobs of the rows of a file, and report the result.
 
-    A file with a bad row enqueues nothing, and its report names every bad row; with `skip_bad` the good rows go. Bad
-    are rows that break a rule, and rows whose unique key belongs to another call in the store. A row whose call is in
-    the store already, or earlier in the file, is a duplicate and is not made again: so a file that was enqueued in
-    part, by a process that was killed, is simply enqueued once more.
+    A file with a bad row enqueues nothing, and its report names every bad row; with `skip_bad` the good rows are
+    enqueued. A row is bad if it breaks a rule, or if its unique key belongs to another call in the store. A row whose
+    call exists already, in the store or earlier in the file, is a duplicate and makes no job. So a file whose enqueue
+    was interrupted can be enqueued again.
 
-    A file whose rows name no unique key, and would call numbers again to which their batch has calls with other bodies
-    (a template was corrected, say), enqueues nothing either, unless `again` is set. Calls that ended without a ring, as
-    cancelled ones, do not count, nor do those that were pruned.
+    Rows without a unique key of their own may call numbers again to which their batch has calls with other bodies, for
+    example after a correction of the template. Such a file enqueues nothing either, unless `again` is set. Calls that
+    ended without a ring, such as cancelled ones, do not count, nor do deleted ones.
 
-    `rejects` gets the bad rows in their original form with a reason. `dry_run` stores nothing, and looks for owners of
-    keys only if there is a queue (it may be None then). Raises CampaignFileError, having stored nothing, for a file
-    that cannot be read. Raises StoreUnavailableError and its like when the store fails: enqueuing the file again is
-    then safe.
+    `rejects` gets the bad rows in their original form with a reason. `dry_run` stores nothing; with None as the queue
+    it does not look into a store. Raises CampaignFileError for a file that cannot be read, before anything is stored,
+    and StoreError when the store fails: enqueuing the file again is then safe.
     """
     if queue is None and not dry_run:
         raise ValueError("a queue is needed unless this is a dry run")
@@ -105,7 +104,7 @@ async def enqueue_file(
 
 
 class _Steps:
-    """Tells about progress, if anybody wants to know."""
+    """Reports progress, if a callback is given."""
 
     def __init__(self, path: Path, progress: OnProgress | None) -> None:
         self._path = path
@@ -113,7 +112,7 @@ class _Steps:
         self._bytes = 0
 
     def read_bytes(self, count: int) -> None:
-        self._bytes = count  # told with the next chunk, in the caller's own thread
+        self._bytes = count  # reported with the next chunk, in the caller's own thread
 
     def read(self, rows: int) -> None:
         if self._progress is not None:

@@ -1,13 +1,13 @@
-"""What became of the rows of a file when it was enqueued."""
+"""The report of enqueuing a file, and the counts that it is made from."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
-from voiceflow_worker.campaigns.again import CalledBefore
+from voiceflow_worker.campaigns.called_before import CalledBefore
 from voiceflow_worker.campaigns.calls.request import ReadRow
-from voiceflow_worker.campaigns.files.collected import Findings
+from voiceflow_worker.campaigns.files.findings import Findings
 from voiceflow_worker.campaigns.files.rejects import RejectsFile
 from voiceflow_worker.campaigns.intake import Judged, Taken
 from voiceflow_worker.finding import Finding, Severity
@@ -15,14 +15,13 @@ from voiceflow_worker.finding import Finding, Severity
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnqueueReport:
-    """What became of a file.
+    """The result of enqueuing a file.
 
-    `batch_id` is the batch of the rows that name none. `enqueued` counts new jobs, `duplicates` rows whose call was
-    there before, in the store or earlier in the file, `suppressed` rows whose number is on the suppression list,
-    `rejected` bad rows, `rows` all. `valid` counts the rows that
-    make new jobs: those that did, and, where nothing was stored, those that would have. `again` counts rows that would
-    call numbers again to which their batch has calls with other bodies. `refused`: bad rows, or these, kept all of the
-    file out.
+    `batch_id` is the batch of rows that name none. `enqueued` counts new jobs, `duplicates` rows whose call existed
+    before, in the store or earlier in the file, `suppressed` rows whose number is on the suppression list, `rejected`
+    bad rows, and `rows` all of them. `valid` counts rows that made new jobs, or would have if nothing was stored.
+    `again` counts rows that would call numbers again to which their batch has calls with other bodies. `refused` is
+    True when bad rows or such rows kept the whole file out.
     """
 
     batch_id: str
@@ -39,23 +38,13 @@ class EnqueueReport:
 
     def as_json(self) -> dict[str, object]:
         """The report for scripts."""
-        return {
-            "batch_id": self.batch_id,
-            "enqueued": self.enqueued,
-            "duplicates": self.duplicates,
-            "suppressed": self.suppressed,
-            "rejected": self.rejected,
-            "findings": [found.as_json() for found in self.findings],
-            "rows": self.rows,
-            "valid": self.valid,
-            "again": self.again,
-            "dry_run": self.dry_run,
-        }
+        shown = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "refused"}
+        return {**shown, "findings": [found.as_json() for found in self.findings]}
 
 
 @dataclass(slots=True, kw_only=True)
 class Tally:
-    """Counts rows on their way."""
+    """The running counts of the rows of a file."""
 
     file: str
     batch_id: str
@@ -98,7 +87,7 @@ class Tally:
         _write(taken.refused, rejects)
 
     def report(self, *, refused: bool) -> EnqueueReport:
-        """The end of the story."""
+        """The report of these counts."""
         return EnqueueReport(
             batch_id=self.batch_id,
             enqueued=self.enqueued,

@@ -1,4 +1,4 @@
-"""`voiceflow check`: what is wrong with a file, before anything is sent."""
+"""`voiceflow check`: the errors of files, before anything is sent."""
 
 from __future__ import annotations
 
@@ -34,12 +34,13 @@ async def check(
     fetch: Annotated[bool, Flag] = False,
     json: JsonOption = False,
 ) -> ExitCode:
-    """Check call flows and campaign files. Sends nothing, stores nothing; exit 0 when all can be sent, 2 when not.
+    """Check call flows and campaign files. Sends and stores nothing; exit 0 if all can be sent, 2 if not.
 
-    A CSV without --template or --say is checked for its numbers and reserved columns. With --json, a finding a line.
+    Without --template or --say, only the numbers and reserved columns of a CSV are checked. With --json, one finding a
+    line.
 
     Args:
-        fetch: Also look at each fileUrl: whether it is there, wav or mp3, and under 5 MB.
+        fetch: Also check each fileUrl: it should exist, be wav or mp3, and be under 5 MB.
     """
     from datetime import UTC, datetime
     from functools import partial
@@ -49,7 +50,7 @@ async def check(
     from voiceflow_worker.campaigns.check import check_file
 
     if not files:
-        raise InvalidInputError("say what to check: one or more files")
+        raise InvalidInputError("name one or more files to check")
     options = campaign_options(rows, settings_from())
     now = datetime.now(UTC)
     output = Output(as_json=json)
@@ -85,6 +86,6 @@ def _tell(output: Output, report: CheckReport, findings: Sequence[Finding]) -> N
         return
     tell_findings(output, findings)
     errors = sum(found.is_error for found in findings)
-    again = f", {report.duplicates} of them asked for twice" if report.duplicates else ""
-    rows = f"{count_of(report.rows, 'call')}{again}"
+    duplicates = f", {report.duplicates} of them duplicates" if report.duplicates else ""
+    rows = f"{count_of(report.rows, 'call')}{duplicates}"
     output.say(f"{report.file}: {rows}; {in_words(errors=errors, warnings=len(findings) - errors)}")

@@ -1,4 +1,4 @@
-"""`voiceflow enqueue`: the calls of a file into a queue."""
+"""`voiceflow enqueue`: put the calls of a file into a queue."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from voiceflow_worker.errors import CampaignFileError
 
 MOST_WARNINGS = 20
-"""Of warnings, people are shown the first ones; --json has all."""
+"""The most warnings that are shown; --json has all."""
 
 EXAMPLES = """Examples:
   voiceflow enqueue people.csv --template reminder.json --source +6531234567 --valid-for 2h
@@ -49,14 +49,14 @@ async def enqueue(
 ) -> ExitCode:
     """Put the calls of a file into a queue; `voiceflow worker` sends them.
 
-    A file with a bad row enqueues nothing, tells every bad row, and exits 2. The same file again adds nothing: a row is
-    known by its unique_key, else by its batch and what it says. Numbers on the suppression list are left out.
+    A file with a bad row enqueues nothing, lists every bad row, and exits 2. The same file again adds nothing: a row is
+    recognised by its unique_key, else by its batch and body. Numbers on the suppression list are left out.
 
     Args:
         skip_bad: Enqueue the good rows of a file that has bad ones, and exit 0.
-        rejects: Write the bad rows here, as they stand, with the reason: to be mended and enqueued.
-        dry_run: Look and tell, enqueue nothing.
-        again: Call numbers again to which the batch has calls with another text; without it such a file is refused.
+        rejects: Write the bad rows here, unchanged, with the reasons, to be corrected and enqueued.
+        dry_run: Report what would be enqueued, and enqueue nothing.
+        again: Call numbers again that the batch has called with another text; without it such a file is refused.
     """
     from anyio import get_cancelled_exc_class
 
@@ -82,8 +82,8 @@ async def enqueue(
                 )
     except get_cancelled_exc_class():
         output.note(
-            f"{file}: interrupted; some of its rows may be enqueued. Enqueue the same file again for the rest: "
-            "rows that are there are not added twice."
+            f"{file}: interrupted; some of its rows may be enqueued. Enqueue the same file again for the rest: no row "
+            "is added twice."
         )
         raise
     except CampaignFileError as error:
@@ -107,32 +107,32 @@ def _shown_on(shown: Meter) -> OnProgress:
 
 
 def _tell(output: Output, report: EnqueueReport, file: Path, *, rejects: Path | None) -> None:
-    """What became of the file; on stderr where stdout has the JSON of it."""
+    """Print the result; on stderr if stdout has it as JSON."""
     if report.refused and report.again:
         output.say(
-            f"{file}: {report.again} of {report.rows} rows would call people again whom their batch has calls to; "
+            f"{file}: {report.again} of {report.rows} rows would call people again that their batch has called; "
             "nothing is enqueued. Look at the calls of the batch, or enqueue with --again."
         )
     elif report.refused:
         rest = f", or enqueue the other {report.valid} with --skip-bad" if report.valid else ""
         if report.duplicates:
-            rest += f" ({report.duplicates} are known before)"
-        output.say(f"{file}: {report.rejected} of {report.rows} rows are bad; nothing is enqueued. Mend them{rest}.")
+            rest += f" ({report.duplicates} exist already)"
+        output.say(f"{file}: {report.rejected} of {report.rows} rows are bad; nothing is enqueued. Correct them{rest}.")
     elif report.dry_run:
-        counts = f"{report.valid} would be enqueued, {report.duplicates} are known, {report.rejected} are bad"
+        counts = f"{report.valid} would be enqueued, {report.duplicates} exist already, {report.rejected} are bad"
         counts += f", {report.suppressed} are suppressed" if report.suppressed else ""
         counts += f", {report.again} would call people again (--again)" if report.again else ""
         output.say(f"{file}: {report.rows} rows: {counts}; nothing was enqueued (--dry-run)")
     else:
-        counts = f"{report.enqueued} enqueued, {report.duplicates} known before, {report.rejected} bad"
+        counts = f"{report.enqueued} enqueued, {report.duplicates} existed already, {report.rejected} bad"
         counts += f", {report.suppressed} suppressed" if report.suppressed else ""
         output.say(f"{file}: batch {report.batch_id}: {counts}")
     if rejects is not None and report.rejected:
-        output.say(f"the bad rows are in {rejects}, with the reasons: mend and enqueue that file")
+        output.say(f"the bad rows are in {rejects}, with the reasons: correct and enqueue that file")
 
 
 def _unreadable(error: CampaignFileError, file: Path, *, batch_id: str | None) -> dict[str, object]:
-    """The document of a file that could not be read: scripts find the reason where they look for it."""
+    """The JSON document of a file that could not be read, in the form of a report."""
     from voiceflow_worker.finding import Finding
 
     findings = error.findings or (Finding(file=str(file), message=str(error)),)

@@ -44,9 +44,8 @@ def ivr_group() -> App:
 def draw(menu: MenuName, /) -> ExitCode:
     """Draw a menu and all that it leads to: Mermaid text on stdout, which GitHub and many wikis show as a picture."""
     from voiceflow_worker.ivr.graph.mermaid import mermaid
-    from voiceflow_worker.ivr.graph.picture import picture_of
 
-    Output().say(mermaid(picture_of(load_menu(menu))).rstrip("\n"))
+    Output().say(mermaid(load_menu(menu)).rstrip("\n"))
     return ExitCode.DONE
 
 

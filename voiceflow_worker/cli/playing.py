@@ -10,7 +10,7 @@ from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.output import Output
 
 if TYPE_CHECKING:
-    from voiceflow_worker.ivr.rehearsal import Heard, Rehearsal
+    from voiceflow_worker.ivr.rehearsal import Rehearsal, SpokenAnswer
 
 
 def play_call(rehearsal: Rehearsal, keys: Sequence[str] | None, *, output: Output) -> ExitCode:
@@ -47,7 +47,7 @@ def _typed() -> str | None:
         return None
 
 
-def _show(heard: Heard, output: Output) -> bool:
+def _show(heard: SpokenAnswer, output: Output) -> bool:
     """Print one answer; returns whether something went wrong."""
     if heard.trouble is not None:
         output.note(f"  ! menu {heard.answer.menu}: {heard.trouble}; the fallback follows")

@@ -1,4 +1,4 @@
-"""The queue: hand in calls, look at them, take them back, say what became of them."""
+"""The queue: enqueue calls, find them, cancel them, and read their outcomes."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from voiceflow_worker.model.numbers.phone import usual_form
 class CallQueue:
     """One queue of a store: a lane of calls to one sub-account.
 
-    `redial` is for the calls that are enqueued here and bring no policy of their own; without one nobody is called
-    again. `RedialPolicy(on=frozenset(), limit=0, after=timedelta())` keeps one call out of it.
+    `redial` is the policy of calls without one of their own; the default is no redial.
+    `RedialPolicy(on=frozenset(), limit=0, after=timedelta())` excepts a single call.
     """
 
     def __init__(
@@ -65,12 +65,14 @@ class CallQueue:
         data: Mapping[str, object] | None = None,
         menu: str | None = None,
     ) -> Job:
-        """Hand in one call; gives its job, or the job that already owns the `unique_key`.
+        """Enqueue one call; returns its job, or the job that already owns the `unique_key`.
 
-        `valid_for` counts from now and replaces `valid_until`; the others as in `CallRequest`. Raises `CallFlowError`
-        with every finding (a window that does not open while the call is valid among them), `SuppressedNumberError` for
-        a number on the suppression list, `InvalidInputError` for data that is no flat JSON, `KeyConflictError` when the
-        key belongs to another body, `StoreUnavailableError`: asking again with the same unique key is then safe.
+        `valid_for` counts from now and replaces `valid_until`; the other parameters are those of `CallRequest`.
+
+        Raises `CallFlowError` with every finding (among them a window that does not open while the call is valid),
+        `SuppressedNumberError` for a number on the suppression list, `InvalidInputError` for data that is not flat
+        JSON, and `KeyConflictError` when the key belongs to another body. After `StoreUnavailableError` it is safe to
+        try again with the same unique key.
         """
         if valid_for is not None:
             valid_until = end_of(valid_for, at=self.store.clock.now())
@@ -90,7 +92,7 @@ class CallQueue:
         return (await self.enqueue_many([request]))[0].job
 
     async def enqueue_many(self, requests: Iterable[CallRequest]) -> Sequence[Enqueued]:
-        """Hand in many calls in one step: all or none. Raises as `enqueue` does; each finding names its call."""
+        """Enqueue many calls in one step: all or none. Raises as `enqueue` does; each finding names its call."""
         return await self.admitter.admit_all(list(requests))
 
     async def get(self, job_id: str) -> Job:
@@ -110,7 +112,7 @@ class CallQueue:
         after: str | None = None,
         limit: int | None = 100,
     ) -> Sequence[Job]:
-        """Jobs of this queue in the order of their creation; `after` continues a listing behind that job id."""
+        """Jobs of this queue in the order of their creation; `after` continues a listing after that job id."""
         return await self.store.jobs.find(
             Query(
                 queue=self.name,
@@ -124,15 +126,15 @@ class CallQueue:
         )
 
     async def cancel(self, job_id: str, *, reason: str = "cancelled by a person") -> Job:
-        """Take a job back. Raises `TooLateError` once the call may have left, `JobNotFoundError`."""
+        """Cancel a job. Raises `TooLateError` once the call may have left, `JobNotFoundError`."""
         now = self.store.clock.now()
         cancel = partial(lifecycle.cancel, at=now, reason=reason, policy=self._policy)
         return (await self._changes.change(job_id, cancel)).new
 
     async def cancel_batch(self, batch_id: str, *, reason: str = "the batch was cancelled by a person") -> int:
-        """Cancel a batch for good: its queued jobs end now, what comes back to the queue ends then.
+        """Cancel a batch permanently; returns the number of jobs that ended.
 
-        Says how many ended.
+        Its queued jobs end now. Jobs that return to the queue later end then.
         """
         await self._order(GateState.CANCELLED, batch_id=batch_id, until=None, reason=reason)
         return (
@@ -140,7 +142,7 @@ class CallQueue:
         ).cancelled
 
     async def redial(self, job_id: str, *, note: str = "called again by a person", force: bool = False) -> Job:
-        """Call again: a new POST of the same job.
+        """Call again, with a new POST of the same job.
 
         Jobs in doubt must be resolved first; completed and accepted ones need `force`. Raises `IllegalMoveError`,
         `JobNotFoundError`.
@@ -150,11 +152,10 @@ class CallQueue:
         return (await self._changes.change(job_id, redial)).new
 
     async def resolve(self, job_id: str, *, placed: bool, note: str, witnessed: datetime | None = None) -> Job:
-        """Say whether a call in doubt was placed. "Not placed" puts it back in the queue.
+        """Decide whether a call in doubt was placed. "Not placed" returns it to the queue.
 
-        `witnessed` is the time by 8x8's own clock (`VoiceClient.server_time`), if it could be asked; else the store's
-        clock must do. Raises `TooEarlyError` while 8x8 may still place the call, `IllegalMoveError`,
-        `JobNotFoundError`.
+        `witnessed` is the time by 8x8's own clock (`VoiceClient.server_time`); the default is the store's clock.
+        Raises `TooEarlyError` while 8x8 may still place the call, `IllegalMoveError`, `JobNotFoundError`.
         """
         now = self.store.clock.now()
         if witnessed is not None:
@@ -165,7 +166,7 @@ class CallQueue:
         return (await self._changes.change(job_id, resolve)).new
 
     async def hold(self, *, batch_id: str | None = None, until: datetime | None = None, reason: str = "") -> Gate:
-        """Hold the queue, or one batch of it: nothing new is sent. Without `until` somebody must `resume` it.
+        """Hold the queue, or one batch of it: nothing new is sent. Without `until` it lasts until `resume`.
 
         Raises `InvalidInputError` for an `until` without a zone.
         """
@@ -174,34 +175,33 @@ class CallQueue:
         return await self._order(GateState.HELD, batch_id=batch_id, until=until, reason=reason)
 
     async def resume(self, *, batch_id: str | None = None) -> Gate:
-        """Open a held queue or batch. A cancelled batch stays cancelled: look at the gate that comes back."""
+        """Open a held queue or batch. A cancelled batch stays cancelled, as the returned gate shows."""
         return await self._order(GateState.OPEN, batch_id=batch_id, until=None, reason="")
 
     async def status(self) -> QueueStatus:
-        """Where the queue stands."""
+        """The state of the queue."""
         return await read_status(self.store, self.name)
 
     async def wait_for_outcome(self, job_id: str, *, timeout: timedelta | None = None) -> Job:  # noqa: ASYNC109 - raises an error of its own
-        """The job once it has ended; at once if it has. Any number may wait: they share one look per 200 ms.
+        """Wait until the job has ended, and return it. All waiters of this queue share one look per 200 ms.
 
-        An attempt that is followed by a redial is no end, and neither is a doubt, which only evidence or a person ends:
-        both are waited through. `accepted` is one, though a late summary may still tell more. Raises
-        `OutcomeTimeoutError` (a `TimeoutError`) when `timeout` has passed, `JobNotFoundError`. A store that is away is
-        waited for.
+        The wait goes on through redials, through doubts, and while the store is away. `accepted` ends it, although a
+        late summary may still follow. Raises `OutcomeTimeoutError` (a `TimeoutError`) when `timeout` has passed, and
+        `JobNotFoundError`.
         """
         return await self._outcome_watch.wait(job_id, timeout=timeout)
 
     def outcomes(
         self, *, consumer: str | None = None, since: datetime | None = None, attempts: bool = True
     ) -> OutcomeStream:
-        """What becomes of the calls of this queue, as it happens: `async for outcome in queue.outcomes()`.
+        """A stream of the outcomes of this queue: `async for outcome in queue.outcomes()`.
 
-        Each outcome is told at least once, and in order per call; its `id` is the same each time. Without `consumer` it
-        begins now, or at the aware time `since`. A `consumer` begins there when it is new, and then goes on where it
-        was, also after a crash: an outcome counts as done when the next one is asked for. Of several with one name, one
-        at a time is served. `attempts=False` leaves out attempts that are followed by a redial. What happened longer
-        ago than the retention (30 days) is forgotten; a consumer that comes too late finds a warning in the log. Raises
-        `InvalidInputError` for a name that cannot be one, and for a `since` without a zone.
+        Each outcome is delivered at least once, in order per call; its `id` is the same each time. The stream begins
+        now, or at the aware time `since`. A named `consumer` begins there once, and then continues at its last
+        position, also after a crash: an outcome counts as processed when the next one is requested. Of several
+        consumers with one name, one at a time is served. `attempts=False` leaves out attempts that are followed by a
+        redial. Outcomes are kept for the retention (30 days); a consumer that missed some finds a warning in the log.
+        Raises `InvalidInputError` for an invalid name, and for a `since` without a zone.
         """
         if consumer is not None:
             checked_reader(consumer)

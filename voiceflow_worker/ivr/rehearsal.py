@@ -22,7 +22,7 @@ from voiceflow_worker.model.reports.events import CallAction
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class SpokenAnswer:
     """One answer as the caller hears it: `said` are texts and file addresses, in order.
 
     `menu` is the menu that asks now, None if none does; `connected_to` is the number of a bridge; `trouble` is the
@@ -89,12 +89,12 @@ class Rehearsal:
         """The keys pressed so far, as a job would store them."""
         return self._caller.presses
 
-    async def begin(self) -> Heard:
+    async def begin(self) -> SpokenAnswer:
         """Ask the first question."""
         self._caller = replace(self._caller, presses=())
         return await self._hear(self._menus.begun(self._menu, self._caller))
 
-    async def press(self, keys: str) -> Heard:
+    async def press(self, keys: str) -> SpokenAnswer:
         """Press these keys; with an empty text nothing is pressed in time.
 
         Raises InvalidInputError when no question was asked.
@@ -108,7 +108,7 @@ class Rehearsal:
             self._caller = replace(self._caller, presses=(*self._caller.presses, plan.press))
         return heard
 
-    async def after_bridge(self, result: BridgeResult | str = BridgeResult.DONE) -> Heard:
+    async def after_bridge(self, result: BridgeResult | str = BridgeResult.DONE) -> SpokenAnswer:
         """Report the result of a bridge, and hear the answer.
 
         Raises InvalidInputError when there was no bridge.
@@ -119,7 +119,7 @@ class Rehearsal:
         event = CallAction(client_action_id=self._bridged, sip_code=codes[BridgeResult(result)])
         return await self._hear(self._menus.plan(event, self._caller))
 
-    async def _hear(self, plan: Plan) -> Heard:
+    async def _hear(self, plan: Plan) -> SpokenAnswer:
         answer = await self._menus.answer(plan)
         said: list[str] = []
         connected_to: str | None = None
@@ -145,4 +145,4 @@ class Rehearsal:
         self._token = replace(position, phase=CallPhase.ASKED).write() if position is not None and asks else None
         self._bridged = token if phase is CallPhase.BRIDGED else None
         menu = position.path[-1] if position is not None and asks else None
-        return Heard(tuple(said), menu, connected_to, answer.trouble, answer)
+        return SpokenAnswer(tuple(said), menu, connected_to, answer.trouble, answer)

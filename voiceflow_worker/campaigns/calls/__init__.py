@@ -1,1 +1,1 @@
-"""Rows as calls: templates, times, keys, and the request that a row asks for."""
+"""The calls of rows: templates, times, keys and requests."""

@@ -1,4 +1,4 @@
-"""What a row and the options say is filled in where a call flow leaves it out."""
+"""Completion of a call flow with the values of a row and of the options."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def complete(
     voice_profile: str | None,
     source_wins: bool = False,
 ) -> None:
-    """Fill in a body in place; None fills in nothing, and what is no call flow at all is left for the rules to judge.
+    """Fill in a body in place; None fills in nothing, and a malformed body is left for the rules to report.
 
-    The first call always goes to `destination`: a number that is fixed in a template would be called once for each row.
-    `source` and `voice_profile` are used where the flow has none, `source` also where it has one if `source_wins`.
+    The first call always goes to `destination`, because a constant number in a template would be called once for each
+    row. `source` and `voice_profile` are used where the flow has none; with `source_wins` `source` replaces its own.
     """
     flow = body.get("callflow")
     if not is_list(flow):
@@ -46,9 +46,9 @@ def complete(
 
 
 def write_numbers_out(body: dict[str, Any], *, country: str) -> None:
-    """Write the numbers of a body of a file about one country in E.164 form, in place.
+    """Write the national numbers of a body in E.164 form, in place.
 
-    What is no number at all stays, for the rules to tell what is wrong with it.
+    Malformed numbers are left for the rules to report.
     """
     flow = body.get("callflow")
     if not is_list(flow):
@@ -74,7 +74,7 @@ def _written_out(key: str, value: object, country: str) -> object:
 
 
 def missing_from(body: Mapping[str, object]) -> set[str]:
-    """Which of `source` and `voice_profile` a body needs and has not."""
+    """The missing ones of `source` and `voice_profile` that a body needs."""
     flow = body.get("callflow")
     if not is_list(flow) or not flow:
         return set()
@@ -91,7 +91,7 @@ def _without_voice(entries: list[Any]) -> Iterator[tuple[int, Mapping[str, objec
 
 
 def _params(entry: object, actions: set[str] | frozenset[str]) -> Mapping[str, object] | None:
-    """The params of an entry that is one of these actions; None for any other, and for params that are no object."""
+    """The params of an entry that is one of these actions; None for other entries and malformed params."""
     if not is_object(entry) or entry.get("action") not in actions:
         return None
     params = entry.get("params")

@@ -1,4 +1,4 @@
-"""Unique keys of rows: how one is made of a row's content, and which rows of a file share one."""
+"""Unique keys of rows."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import hashlib
 
 
 def row_key(batch_id: str, canonical: str) -> str:
-    """The key of a row that names none: a digest of its batch and its canonical body, which has no validUntil.
+    """The key of a row without one of its own: a digest of its batch and its canonical body without validUntil.
 
-    So the same file, enqueued again, adds nothing, also when `--valid-for` makes its calls valid until another time.
+    The same file enqueued again adds nothing, also when `--valid-for` gives its calls another validity.
     """
     content = f"{batch_id}\0{canonical}".encode("utf-8", "surrogatepass")
     return f"row-{hashlib.sha256(content).hexdigest()[:32]}"
@@ -21,7 +21,7 @@ class SeenKeys:
         self._rows: dict[str, tuple[int, str]] = {}
 
     def first(self, key: str, *, row: int, digest: str) -> tuple[int, str] | None:
-        """The line and the digest of the earlier row with this key; None, and the row is kept in mind, if it is new."""
+        """The line and digest of the earlier row with this key; None for a new key, which is added."""
         seen = self._rows.get(key)
         if seen is None:
             self._rows[key] = (row, digest)

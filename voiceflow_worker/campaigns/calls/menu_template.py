@@ -1,4 +1,4 @@
-"""A menu's question as the template of a campaign: every row's call begins with it."""
+"""The question of a menu as the template of a campaign."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 def opening_template(menu: Menu) -> FlowTemplate:
-    """The call that begins in this menu, with `{{column}}` where its texts have `{column}`.
+    """The call that begins with this menu, with `{{column}}` where its texts have `{column}`.
 
-    Raises InvalidInputError for a menu whose prompt is a function: what it would say for a row is not known here.
+    Raises InvalidInputError for a menu whose prompt is a function.
     """
     from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
     from voiceflow_worker.ivr.speech import names_in
@@ -28,17 +28,17 @@ def opening_template(menu: Menu) -> FlowTemplate:
     if any(callable(text) for text in texts):
         raise InvalidInputError(
             f"the prompt or voice of menu {menu.name} is a function of the caller: enqueue these calls from Python "
-            "(menu.call), or say with --template what they begin with"
+            "(menu.call), or give --template for their beginning"
         )
     for text in texts:
         for part in text.values() if not isinstance(text, str) and not callable(text) else (text,):
             if isinstance(part, str) and ("{{" in part or "{%" in part):
                 raise InvalidInputError(
-                    f"menu {menu.name} says a curly bracket, which a campaign's template would take for its own: say "
-                    "with --template what its calls begin with"
+                    f"a text of menu {menu.name} has curly brackets, which a campaign template would fill in: give "
+                    "--template for the beginning of its calls"
                 )
     data = {name: f"{{{{{name}}}}}" for text in texts for name in names_in(text)}
     body = menu.call(PLACEHOLDER, source=PLACEHOLDER, data=data).to_body()
-    # The first call is each row's own, and its source that of the row or the option.
+    # Each row has its own destination; the source comes from the row or the options.
     body["callflow"][0] = {"action": Action.MAKE_CALL.value}
     return FlowTemplate.parse(body, name=f"menu {menu.name}")

@@ -1,4 +1,4 @@
-"""A row becomes a call to be enqueued, or findings that tell everything that is wrong with it."""
+"""The request of a row: the call to be enqueued, or findings with every error in the row."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ LONGEST_KEY = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadRow:
-    """One row, read: the call it asks for, unless it is bad or a duplicate, and everything found about it.
+    """One row after reading: its request, unless it is bad or a duplicate, and its findings.
 
-    `digest` tells its body from others. `own_key` is the unique key that the row itself names; `has_made_key` is set
-    where neither the row nor the options name one. `duplicate_of` is the line of an equal row earlier in the file.
+    `digest` is that of its canonical body. `own_key` is the unique key in the row itself; `has_made_key` is set if
+    neither the row nor the options have one. `duplicate_of` is the line of an equal row earlier in the file.
     """
 
     raw: RawRow
@@ -51,18 +51,18 @@ class ReadRow:
 
     @property
     def is_bad(self) -> bool:
-        """Whether something keeps it from being called."""
+        """Whether it has an error, and cannot be called."""
         return any(found.is_error for found in self.findings)
 
     @property
     def number(self) -> str | None:
-        """The number to be called as its numbering plan writes it, however the row spells it; None without a call."""
+        """The number to call, in the usual form of its numbering plan; None without a request."""
         destination = self.request.flow.destination if self.request is not None else None
         return usual_form(destination) if destination is not None else None
 
 
 class RequestMaker:
-    """Makes requests of rows, all by the same options. `file` and `default_batch` are for findings and keys."""
+    """Makes requests of rows with the same options. `file` and `default_batch` are for findings and keys."""
 
     def __init__(
         self, options: CampaignOptions, *, file: str, default_batch: str, now: datetime, purpose: Purpose
@@ -74,7 +74,7 @@ class RequestMaker:
         self._purpose = purpose
 
     def read(self, raw: RawRow, values: RowValues) -> ReadRow:
-        """The row with its request, if nothing is wrong with it. Never raises for what a row says."""
+        """The row with its request, or with its errors. Never raises for the content of a row."""
         work = _Work(values, self._options, [Finding(column=c, code=k, message=m) for c, k, m in values.problems])
         body = work.body()
         schedule = read_schedule(values.reserved, body, self._options, now=self._now, purpose=self._purpose)
@@ -116,19 +116,19 @@ class RequestMaker:
 
 @dataclass(slots=True)
 class _Work:
-    """One row on its way."""
+    """The work on one row."""
 
     values: RowValues
     options: CampaignOptions
     findings: list[Finding]
 
     def body(self) -> dict[str, Any]:
-        """The row's body, judged by the rules of the contract."""
+        """The row's body, checked by the rules of the contract."""
         reserved = self.values.reserved
         template = self.options.template
         destination = self._number(DESTINATION, required=template is not None)
         source = self._number("source", required=False)
-        silent = {found.column for found in self.findings if found.is_error}
+        reported = {found.column for found in self.findings if found.is_error}
         if template is None:
             body = copy_of(self.values.body)
         else:
@@ -137,11 +137,11 @@ class _Work:
             filled = template.fill({**self.values.variables, **given, "voice_profile": voice})
             body = filled.body
             for problem in filled.problems:
-                if problem.column not in silent:
+                if problem.column not in reported:
                     self._error(problem.message, column=problem.column, path=problem.path, code=-1009)
-        quiet = {found.path for found in self.findings if found.path is not None}
+        reported_paths = {found.path for found in self.findings if found.path is not None}
         if destination is not None:
-            quiet.add(f"{FIRST_CALL}.destination")  # judged when it was read
+            reported_paths.add(f"{FIRST_CALL}.destination")  # checked when it was read
         complete(
             body,
             destination=destination,
@@ -153,7 +153,7 @@ class _Work:
             write_numbers_out(body, country=self.options.country)
         for found in find_problems(body):
             column = self._column_of(found.path)
-            if found.path not in quiet and (column is None or column not in silent):
+            if found.path not in reported_paths and (column is None or column not in reported):
                 self.findings.append(replace(found, column=column))
         return body
 
@@ -166,7 +166,7 @@ class _Work:
                 self._error("is missing but it is required; give the number to call", column=name, code=-1009)
             return None
         try:
-            # A file has one source, or a few: they are looked up once.
+            # A file has few sources: each is parsed once.
             read = parse_number if name == DESTINATION else _parsed_source
             number = read(text, country=self.options.country)
         except PhoneNumberError as error:
@@ -192,7 +192,7 @@ class _Work:
         return "voice_profile" if last == "voiceProfile" and template is not None else None
 
     def batch(self, body: Mapping[str, object]) -> str | None:
-        """The batch that the row, the options or the body name."""
+        """The batch of the row, the options or the body."""
         own = body.get("clientBatchId")
         batch_id = self.values.reserved.get("batch_id") or self.options.batch_id
         if batch_id is None:
@@ -205,7 +205,7 @@ class _Work:
         return batch_id
 
     def unique_key(self, body: Mapping[str, object]) -> str | None:
-        """The key that the row or the body names."""
+        """The unique key of the row or the body."""
         own = body.get("clientRequestId")
         key = self.values.reserved.get("unique_key")
         if key is None:
@@ -216,7 +216,7 @@ class _Work:
         return key
 
     def data(self) -> Mapping[str, object] | None:
-        """The row's own columns, which stay with its job, and what the options add."""
+        """The row's own columns and the data of the options, which are stored with the job."""
         try:
             return checked_data({**self.values.data, **(self.options.data or {})})
         except InvalidInputError as error:

@@ -1,4 +1,4 @@
-"""When a row may be called: its time zone, not before, valid until, and how these fit together."""
+"""The schedule of a row: its time zone, `not_before`, `valid_until` and calling window."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from voiceflow_worker.model.text.moment import in_words
 
 @dataclass(slots=True)
 class Schedule:
-    """When one row may be called; `findings` have the column, and not yet the row."""
+    """The times of one row; `findings` have a column, and no row number yet."""
 
     time_zone: str | None = None
     not_before: datetime | None = None
@@ -44,7 +44,7 @@ def read_schedule(
     if (text := reserved.get("valid_until")) is not None:
         own = _time(text, "valid_until", zone, schedule)
     else:
-        own = read_valid_until(body.get("validUntil"))  # a malformed one is the body's own finding
+        own = read_valid_until(body.get("validUntil"))  # a malformed one is found with the body
         column = None
     problem = time_problem("the validity's end", own)
     if problem is not None:
@@ -56,10 +56,9 @@ def read_schedule(
 
 
 def fit_window(schedule: Schedule, window: CallWindow | None, *, number: str | None, now: datetime) -> None:
-    """Read the window by the clock of the row's zone, or else of its number's: the schedule then has that zone.
+    """Apply the window by the clock of the row's zone, else of its number's zone, which the schedule then gets.
 
-    A window that does not open while the row is valid is a finding; what is wrong with the schedule already is not
-    told twice.
+    A window that does not open while the row is valid is a finding. A schedule with errors is left as it is.
     """
     has_passed = schedule.valid_until is not None and schedule.valid_until <= now
     if window is None or number is None or has_passed or any(found.is_error for found in schedule.findings):
@@ -97,7 +96,7 @@ def _time(text: str, column: str, zone: ZoneInfo | None, schedule: Schedule) -> 
             return moment
         schedule.findings.append(Finding(column=column, message=problem))
     except ValueError as error:
-        # A local time in a zone that does not exist has its finding already.
+        # With an unknown zone there is a finding already.
         if zone is not None or not any(found.column == "time_zone" for found in schedule.findings):
             schedule.findings.append(Finding(column=column, message=str(error)))
     return None

@@ -1,7 +1,7 @@
-"""A call flow with `{{column}}` in its texts: compiled once, filled in for every row.
+"""Call flow templates, with `{{column}}` in their texts: compiled once, filled in for each row.
 
-Only the strings of the parsed JSON are templates, never the JSON itself, so that no cell can break out of its quotes.
-The templates are Jinja's, in its sandbox.
+Only the strings of the parsed JSON are templates, never the JSON itself: a cell cannot break out of its quotes. They
+are Jinja templates, run in its sandbox.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any, Self
 
 from voiceflow_worker.campaigns.calls.completion import FIRST_CALL, complete
 from voiceflow_worker.campaigns.calls.template_text import (
-    Leaf,
     MissingValueError,
     TemplateSyntaxProblemError,
+    TemplateText,
     is_template,
 )
 from voiceflow_worker.campaigns.files.json_rows import LARGEST_DOCUMENT, read_json
@@ -27,15 +27,15 @@ from voiceflow_worker.model.flows.rules import find_problems
 from voiceflow_worker.model.flows.values import describe, is_list, is_object
 
 PLACEHOLDER = "+6587654321"
-"""Stands for a number where only the rest is judged."""
+"""A number for checks of everything but the number."""
 
 _LEFT_OUT = object()
-"""Stands for an optional parameter whose cell is empty: it is not sent."""
+"""The value of an optional parameter whose cell is empty; it is not sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class TemplateProblem:
-    """Why one place of the template could not be filled in for a row, and the column that is to blame, if one is."""
+    """The reason that one place of the template could not be filled in for a row, and the column at fault, if any."""
 
     path: str
     column: str | None
@@ -44,7 +44,7 @@ class TemplateProblem:
 
 @dataclass(slots=True)
 class Filled:
-    """A template filled in for one row; `body` may be changed at its top, and what is within is shared by all rows."""
+    """A template filled in for one row. Only the top level of `body` may be changed; rows share the rest."""
 
     body: dict[str, Any]
     problems: list[TemplateProblem] = field(default_factory=list[TemplateProblem])
@@ -56,15 +56,15 @@ class FlowTemplate:
     def __init__(self, body: Mapping[str, object], *, name: str, findings: tuple[Finding, ...]) -> None:
         self.name = name
         self.findings = findings
-        """Warnings about what is fixed in the template, told once and not for every row."""
-        self._leaves: dict[str, Leaf] = {}
+        """Warnings about the constant parts of the template, reported once for the file."""
+        self._texts: dict[str, TemplateText] = {}
         self._tree = self._compiled(body, "$", None)
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """The template in a file; comments and trailing commas are accepted.
 
-        Raises CampaignFileError when the file cannot be read, a place cannot be compiled, or what is fixed in it breaks
+        Raises CampaignFileError when the file cannot be read, a text cannot be compiled, or a constant part breaks the
         rules of the 8x8 contract; its findings name every place.
         """
         text = read_text(path, most_bytes=LARGEST_DOCUMENT)
@@ -86,60 +86,53 @@ class FlowTemplate:
 
     @classmethod
     def bare(cls) -> Self:
-        """The template that says nothing: for looking at a file's numbers and times alone."""
+        """The template of an empty call, to check only the numbers and times of a file."""
         return cls.parse({"callflow": [{"action": Action.MAKE_CALL.value}]}, name="")
 
     @classmethod
     def parse(cls, body: object, *, name: str) -> Self:
         """The template in a JSON value, called `name` in findings. Raises CampaignFileError as `load` does."""
         if not is_object(body):
-            raise CampaignFileError(
-                f"{name} holds {describe(body)}, and a call flow is needed: an object with a callflow"
-            )
+            raise CampaignFileError(f"{name} holds {describe(body)}, not a call flow: an object with a callflow")
         try:
             template = cls(body, name=name, findings=())
         except TemplateSyntaxProblemError as error:
             found = Finding(message=str(error), path=error.path, file=name)
             raise CampaignFileError(f"{name}: {error.path} {error}", [found]) from None
-        fixed = template.problems_of_what_is_fixed(body)
+        fixed = template.constant_problems(body)
         errors = [found for found in fixed if found.is_error]
         if errors:
             lines = "; ".join(f"{found.path} {found.message}" for found in errors)
-            raise CampaignFileError(f"{name} is no call flow that 8x8 would take: {lines}", errors)
+            raise CampaignFileError(f"{name} is not a call flow that 8x8 accepts: {lines}", errors)
         template.findings = tuple(fixed)
         return template
 
     @property
     def variables(self) -> frozenset[str]:
         """The names of all variables that the template uses."""
-        return frozenset(name for leaf in self._leaves.values() for name in leaf.variables)
+        return frozenset(name for text in self._texts.values() for name in text.variables)
 
     def column_of(self, path: str | None) -> str | None:
-        """The one variable that decides what stands at a path of the body; None when none or several do."""
-        leaf = self._leaves.get(path or "")
-        return next(iter(leaf.variables)) if leaf is not None and len(leaf.variables) == 1 else None
-
-    def varies_at(self, path: str | None) -> bool:
-        """Whether what stands at a path of the body comes from the row."""
-        return path in self._leaves
+        """The only variable at a path of the body; None if there are none or several."""
+        text = self._texts.get(path or "")
+        return next(iter(text.variables)) if text is not None and len(text.variables) == 1 else None
 
     def fill(self, values: Mapping[str, object]) -> Filled:
-        """The template with a row's values in it. Values that are empty texts or null count as missing where used.
+        """The template filled in with a row's values. Empty texts and null count as missing.
 
-        An optional parameter whose text is one empty variable is left out; the text of a number or a boolean becomes
-        one.
+        An optional parameter whose text is one empty variable is left out; texts of numbers and booleans are converted.
         """
         problems: list[TemplateProblem] = []
         return Filled(dict(_filled(self._tree, values, problems)), problems)
 
-    def problems_of_what_is_fixed(self, body: Mapping[str, object]) -> list[Finding]:
-        """What is wrong with the template whatever the rows say."""
-        # What a row or an option fills in is not the template's to have.
+    def constant_problems(self, body: Mapping[str, object]) -> list[Finding]:
+        """The problems of the template's constant parts."""
+        # Rows and options fill in these values.
         specimen = dict(body)
         complete(specimen, destination=PLACEHOLDER, source=PLACEHOLDER, voice_profile="any")
-        not_its_own = {*self._leaves, f"{FIRST_CALL}.source", f"{FIRST_CALL}.destination"}
+        filled_in = {*self._texts, f"{FIRST_CALL}.source", f"{FIRST_CALL}.destination"}
         return [
-            replace(found, file=self.name) for found in find_problems(specimen) if found.path not in not_its_own
+            replace(found, file=self.name) for found in find_problems(specimen) if found.path not in filled_in
         ] + self._fixed_number(body)
 
     def _fixed_number(self, body: Mapping[str, object]) -> list[Finding]:
@@ -147,17 +140,17 @@ class FlowTemplate:
         flow = body.get("callflow")
         params = flow[0].get("params") if is_list(flow) and flow and is_object(flow[0]) else None
         number = params.get("destination") if is_object(params) else None
-        if number is None or path in self._leaves:
+        if number is None or path in self._texts:
             return []
         message = (
-            f"is fixed to {number}, and each row calls the number in its own column; write {{{{destination}}}} here"
+            f"is the constant {number}, but each row calls the number in its column; write {{{{destination}}}} here"
         )
         return [Finding(message=message, severity=Severity.WARNING, path=path, file=self.name)]
 
     def _compiled(self, value: object, path: str, param: Param | None) -> _Node:
         if isinstance(value, str) and is_template(value):
-            self._leaves[path] = leaf = Leaf(value, path=path, param=param)
-            return leaf
+            self._texts[path] = text = TemplateText(value, path=path, param=param)
+            return text
         if is_list(value):
             items = tuple(self._compiled(item, f"{path}[{index}]", None) for index, item in enumerate(value))
             return _Constant(value) if all(isinstance(item, _Constant) for item in items) else _Array(items)
@@ -179,7 +172,7 @@ class FlowTemplate:
 
 @dataclass(frozen=True, slots=True)
 class _Constant:
-    """What is the same in every row, and shared by their bodies."""
+    """A constant part, shared by the bodies of all rows."""
 
     value: Any
 
@@ -194,15 +187,15 @@ class _Object:
     pairs: tuple[tuple[str, _Node], ...]
 
 
-_Node = Leaf | _Constant | _Array | _Object
+_Node = TemplateText | _Constant | _Array | _Object
 
 
 def _filled(node: _Node, values: Mapping[str, object], problems: list[TemplateProblem]) -> Any:
     match node:
         case _Constant():
             return node.value
-        case Leaf():
-            return _leaf_value(node, values, problems)
+        case TemplateText():
+            return _text_value(node, values, problems)
         case _Array():
             return [_filled(item, values, problems) for item in node.items]
         case _Object():
@@ -210,16 +203,16 @@ def _filled(node: _Node, values: Mapping[str, object], problems: list[TemplatePr
             return {key: item for key, item in pairs if item is not _LEFT_OUT}
 
 
-def _leaf_value(leaf: Leaf, values: Mapping[str, object], problems: list[TemplateProblem]) -> object:
-    if leaf.may_be_left_out and values.get(leaf.only or "") in (None, ""):
+def _text_value(text: TemplateText, values: Mapping[str, object], problems: list[TemplateProblem]) -> object:
+    if text.is_optional and values.get(text.only or "") in (None, ""):
         return _LEFT_OUT
     try:
-        return leaf.value(values)
+        return text.value(values)
     except MissingValueError as error:
-        problems += [TemplateProblem(leaf.path, name, message) for name, message in error.missing.items()]
+        problems += [TemplateProblem(text.path, name, message) for name, message in error.missing.items()]
     except ValueError as error:
-        problems.append(TemplateProblem(leaf.path, None, str(error)))
-    return leaf.text
+        problems.append(TemplateProblem(text.path, None, str(error)))
+    return text.text
 
 
 def _params_of(entry: Mapping[str, object]) -> Mapping[str, Param]:

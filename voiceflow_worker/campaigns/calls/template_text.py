@@ -1,4 +1,4 @@
-"""One text of a call flow template: compiled once, rendered for every row."""
+"""A text of a call flow template, compiled once and rendered for each row."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DECIMAL = re.compile(r"[+-]?\d{1,15}\.\d{1,15}", re.ASCII)
 
 
 class MissingValueError(ValueError):
-    """A row lacks values that a text needs: `missing` tells for each variable what to do."""
+    """Raised when a row lacks values that a text needs; `missing` has a sentence for each variable."""
 
     def __init__(self, missing: Mapping[str, str]) -> None:
         self.missing = missing
@@ -28,7 +28,7 @@ class MissingValueError(ValueError):
 
 
 class TemplateSyntaxProblemError(ValueError):
-    """A text of a template cannot be compiled; `path` is its place."""
+    """Raised when a text of a template cannot be compiled; `path` is its place."""
 
     def __init__(self, message: str, *, path: str) -> None:
         self.path = path
@@ -36,14 +36,14 @@ class TemplateSyntaxProblemError(ValueError):
 
 
 def is_template(text: str) -> bool:
-    """Whether a text has anything for Jinja in it."""
+    """Whether a text contains Jinja syntax."""
     return "{{" in text or "{%" in text or "{#" in text
 
 
-class Leaf:
+class TemplateText:
     """A text with variables at `path` of the body. Raises TemplateSyntaxProblemError if it cannot be compiled."""
 
-    __slots__ = ("_kind", "_template", "may_be_left_out", "only", "path", "text", "variables")
+    __slots__ = ("_kind", "_template", "is_optional", "only", "path", "text", "variables")
 
     def __init__(self, text: str, *, path: str, param: Param | None) -> None:
         from jinja2 import TemplateError, meta
@@ -55,18 +55,18 @@ class Leaf:
             self.variables = frozenset(meta.find_undeclared_variables(environment.parse(text)))
             self._template = environment.from_string(text)
         except TemplateError:
-            raise TemplateSyntaxProblemError(_what_is_wrong(text), path=path) from None
+            raise TemplateSyntaxProblemError(_syntax_problem(text), path=path) from None
         only = _ONLY.fullmatch(text)
         self.only = only[1] if only else None
-        self.may_be_left_out = param is not None and not param.required and self.only is not None
+        self.is_optional = param is not None and not param.required and self.only is not None
         self._kind = param.kind if param is not None else None
 
     def value(self, values: Mapping[str, object]) -> object:
-        """The text with a row's values in it; for a parameter that is a number or a boolean, that number or boolean.
+        """The text with a row's values filled in, converted for a parameter that is a number or a boolean.
 
         Raises MissingValueError for values that are missing or empty, and ValueError when the template fails.
         """
-        # Most leaves are one variable: 0.2 µs like this, 7 µs through Jinja.
+        # Most texts are one variable: 0.2 µs this way, 7 µs through Jinja.
         plain = values.get(self.only) if self.only is not None else None
         text = plain if isinstance(plain, str) and plain else self._rendered(values)
         return _typed(text, self._kind)
@@ -88,8 +88,8 @@ class Leaf:
                     if name in values
                     else f"is not among the columns, and the template needs it; add a column {name}"
                 )
-                context = {**context, name: "x"}  # so that all that is missing is told at once
-            except Exception as error:  # noqa: BLE001 (a template may fail in any way; the row is told, the rest goes on)
+                context = {**context, name: "x"}  # to find all missing values at once
+            except Exception as error:  # noqa: BLE001 (a template may raise anything; only this row is bad)
                 raise ValueError(f"cannot be filled in with this row: {error}") from None
             else:
                 if not missing:
@@ -98,8 +98,8 @@ class Leaf:
         raise MissingValueError(missing)
 
 
-def _what_is_wrong(text: str) -> str:
-    """What is wrong with a text that cannot be compiled, in the words of those who wrote it."""
+def _syntax_problem(text: str) -> str:
+    """The reason that a text cannot be compiled, by the first bad expression in it."""
     from jinja2 import TemplateError
     from jinja2.exceptions import TemplateAssertionError
 
@@ -108,7 +108,7 @@ def _what_is_wrong(text: str) -> str:
         try:
             _environment().from_string(piece)
         except TemplateAssertionError as error:
-            # "No filter named 'x'.", the one thing that the parser says as people would.
+            # Such as "No filter named 'x'.", the one message of the parser that users understand.
             return f"cannot be read as a template: {piece}: {error.message}"
         except TemplateError:
             if piece.startswith("{{"):
@@ -124,7 +124,7 @@ def _undefined_name(message: str, known: Mapping[str, str]) -> str | None:
 
 
 def _context(values: Mapping[str, object], variables: frozenset[str]) -> dict[str, object]:
-    """What the template sees: the variables that it names, and those that are empty as undefined ones."""
+    """The variables of the template; those without a value are undefined."""
     return {
         name: _blank(name) if (value := values[name]) in (None, "") else value for name in variables if name in values
     }
@@ -132,7 +132,7 @@ def _context(values: Mapping[str, object], variables: frozenset[str]) -> dict[st
 
 @lru_cache(maxsize=1024)
 def _blank(name: str) -> object:
-    """What stands for an empty cell: false in a condition, replaced by `default` and `or`, an error when printed."""
+    """The value of an empty cell: false in a condition, replaced by `default` and `or`, an error when printed."""
     from jinja2 import Undefined, UndefinedError
 
     class Blank(Undefined):
@@ -144,7 +144,7 @@ def _blank(name: str) -> object:
 
 @lru_cache(maxsize=1)
 def _environment() -> ImmutableSandboxedEnvironment:
-    # 60 ms to import: loaded with the first template.
+    # Jinja takes 60 ms to import: loaded with the first template.
     from jinja2 import StrictUndefined
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -152,7 +152,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
 
 
 def _typed(text: str, kind: ParamKind | None) -> object:
-    """The text as the kind of value that a parameter takes; itself where it is none, for the rules to judge."""
+    """The text as the type of its parameter; the text itself if it does not fit, for the rules to report."""
     word = text.strip()
     match kind:
         case ParamKind.INTEGER if _WHOLE.fullmatch(word):

@@ -15,7 +15,7 @@ _EXAMPLE = "2030-01-31T09:00:00+08:00"
 
 
 def read_zone(name: str) -> ZoneInfo:
-    """The zone of that name in the time zone database, such as Asia/Singapore. Raises ValueError with a sentence."""
+    """The zone of this name in the time zone database, such as Asia/Singapore. Raises ValueError with a sentence."""
     zone = _zone(name.strip())
     if zone is not None:
         return zone
@@ -31,7 +31,7 @@ def read_zone(name: str) -> ZoneInfo:
 
 @lru_cache(maxsize=256)
 def _zone(name: str) -> ZoneInfo | None:
-    # Abbreviations such as EST are in the database too, without the summer time that people expect of them.
+    # The database also has abbreviations such as EST, without the summer time that people expect.
     if "/" not in name and name not in {"UTC", "GMT"}:
         return None
     try:
@@ -46,19 +46,21 @@ def _zone(name: str) -> ZoneInfo | None:
 
 
 def read_time(text: str, *, zone: ZoneInfo | None) -> datetime:
-    """The moment that a text names, in UTC. A local time, one without a zone of its own, is one of `zone`.
+    """The time in a text, in UTC. A local time, without a zone of its own, is a time of `zone`.
 
-    Raises ValueError with a sentence for what is no time, for a local time without a zone, and for one that a clock
-    shows twice or never when it is set for the summer.
+    Raises ValueError with a sentence for a malformed time, for a local time without a zone, and for one that exists
+    twice or never because the clocks are changed.
     """
     match = _FORM.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"{text[:40]!r} is no time; write it as {_EXAMPLE}, or as 2030-01-31 09:00 with a time_zone")
+        raise ValueError(
+            f"{text[:40]!r} is not a time; write it as {_EXAMPLE}, or as 2030-01-31 09:00 with a time_zone"
+        )
     date, clock, offset = match.groups()
     try:
         moment = datetime.fromisoformat(f"{date}T{clock}{(offset or '').upper()}")
     except ValueError as error:
-        raise ValueError(f"{text[:40]!r} is no time: {error}") from None
+        raise ValueError(f"{text[:40]!r} is not a time: {error}") from None
     if moment.tzinfo is not None:
         return _in_utc(moment, text)
     if zone is None:
@@ -82,4 +84,4 @@ def _in_utc(moment: datetime, text: str) -> datetime:
     try:
         return moment.astimezone(UTC)
     except OverflowError:
-        raise ValueError(f"{text[:40]!r} is outside of the calendar") from None
+        raise ValueError(f"{text[:40]!r} is outside the calendar") from None

@@ -1,11 +1,10 @@
-"""A row's values, sorted: what is reserved, what is a template variable, what is a request body."""
+"""The values of a row: reserved columns, template variables, and the request body."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from voiceflow_worker.campaigns.files.columns import DESTINATION, REASON, RESERVED, canonical_name, variable_names
 from voiceflow_worker.campaigns.files.rows import RawRow
@@ -16,19 +15,19 @@ _OWN = frozenset({DESTINATION, REASON, *RESERVED})
 
 @dataclass(slots=True)
 class RowValues:
-    """The values of one row. Texts are trimmed; what is empty or null is not among `reserved`."""
+    """The values of one row. Texts are trimmed; empty and null values are not in `reserved`."""
 
     reserved: dict[str, str] = field(default_factory=dict[str, str])
     variables: dict[str, object] = field(default_factory=dict[str, object])
     data: dict[str, object] = field(default_factory=dict[str, object])
-    """What is the user's own: each column that is not reserved, under its name in the file; empty ones are left out."""
+    """The user's own data: each column that is not reserved, by its name in the file, without empty values."""
     body: dict[str, object] = field(default_factory=dict[str, object])
     problems: list[tuple[str, int | None, str]] = field(default_factory=list[tuple[str, int | None, str]])
-    """(column, 8x8 code, sentence) for values of a kind that cannot be read."""
+    """(column, 8x8 code, sentence) for values of a wrong type."""
 
 
 class CsvValues:
-    """Reads the values of CSV rows; the header is looked at once."""
+    """The reader of the values of CSV rows; it parses the header once."""
 
     def __init__(self, header: Sequence[str], columns: Sequence[str]) -> None:
         self._reserved = [(index, name) for index, name in enumerate(columns) if name in _OWN and name != REASON]
@@ -56,7 +55,7 @@ class CsvValues:
 
 
 def json_values(raw: RawRow, *, is_body: bool) -> RowValues:
-    """The values of a JSON object: a row, or (`is_body`) a request body with the reserved columns as further keys."""
+    """The values of a JSON object: a row, or with `is_body` a request body with the reserved columns as more keys."""
     values = RowValues()
     for key, value in raw.data.items():
         name = canonical_name(key) if not is_body else key
@@ -68,7 +67,7 @@ def json_values(raw: RawRow, *, is_body: bool) -> RowValues:
         elif value is not None:
             values.data[key.strip()] = _flat(value)
         if name != REASON:
-            for variable in _variable_names(key):
+            for variable in variable_names(key):
                 values.variables[variable] = value.strip() if isinstance(value, str) else value
     return values
 
@@ -94,16 +93,11 @@ def _take_reserved(values: RowValues, name: str, value: object) -> None:
         values.reserved[name] = text
 
 
-@lru_cache(maxsize=4096)
-def _variable_names(key: str) -> tuple[str, ...]:
-    return variable_names(key)
-
-
 def is_used(name: str, variables: Mapping[str, object] | frozenset[str]) -> bool:
-    """Whether a template that uses these variables uses a column of this name."""
+    """Whether a template with these variables uses a column of this name."""
     return any(variable in variables for variable in variable_names(name))
 
 
 def _flat(value: object) -> object:
-    """A value as a job's data can hold it: anything nested is written out as JSON."""
+    """A value for the job's data, which is flat: nested values become JSON texts."""
     return value if isinstance(value, str | int | float) else json.dumps(value, ensure_ascii=False)

@@ -1,1 +1,1 @@
-"""Campaign files: rows read as people write them, and the rows that are given back."""
+"""Campaign files: the readers of their rows, and the writer of rejected rows."""

@@ -1,4 +1,4 @@
-"""The columns of a campaign: which names are reserved, how headers are read, what a near miss is."""
+"""The columns of a campaign: reserved names, the reading of headers, and suggestions for misspelled names."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from functools import lru_cache
 
 DESTINATION = "destination"
 REASON = "reason"
-"""What a rejects file adds: never a template variable, so that a mended file can be read again."""
+"""The column that a rejects file adds. It is never a template variable, so a corrected file can be read again."""
 
 RESERVED = (
     "source", "unique_key", "batch_id", "voice_profile", "language", "time_zone", "not_before", "valid_until",
@@ -18,7 +19,7 @@ RESERVED = (
 _KNOWN = frozenset({DESTINATION, REASON, *RESERVED})
 
 _NOT_A_WORD = re.compile(r"\W+")
-# What people call the column that is to be named destination.
+# Other names that people give to the column destination.
 _NUMBER_COLUMNS = (
     "phone", "phone_number", "phonenumber", "phone_no", "number", "mobile", "mobile_number", "mobile_no", "msisdn",
     "tel", "telephone", "cell", "cellphone", "handphone", "contact", "contact_number", "to", "recipient", "callee",
@@ -26,18 +27,19 @@ _NUMBER_COLUMNS = (
 
 
 def folded(name: str) -> str:
-    """A column's name without regard to case, spaces and hyphens: `Unique Key` and `unique_key` are one column."""
+    """The name of a column in lower case, with _ for spaces and hyphens: `Unique Key` becomes `unique_key`."""
     return _NOT_A_WORD.sub("_", name.strip().casefold()).strip("_")
 
 
 def canonical_name(name: str) -> str:
-    """The reserved name that a header cell stands for, else the cell's own text, trimmed."""
+    """The reserved name that a header cell means, else its own text, trimmed."""
     short = folded(name)
     return short if short in _KNOWN else name.strip()
 
 
+@lru_cache(maxsize=4096)
 def variable_names(name: str) -> tuple[str, ...]:
-    """Under which names a template may use a column: as it is written, and folded (`First Name` is `first_name`)."""
+    """The names of a column in templates: as written, and folded (`First Name` is `first_name`)."""
     written = name.strip()
     names = [written] if written.isidentifier() else []
     if (short := folded(name)).isidentifier() and short not in names:
@@ -46,17 +48,17 @@ def variable_names(name: str) -> tuple[str, ...]:
 
 
 def header_problem(names: Sequence[str]) -> str | None:
-    """Why a header cannot be used, as a sentence; None when it can. `names` are canonical."""
+    """The reason that a header cannot be used, as a sentence; None if it can. `names` are canonical."""
     present = [name for name in names if name]
     shown = ", ".join(present) or "nothing"
     if DESTINATION not in present:
         if any(sum(map(str.isdigit, name)) >= 7 for name in present):
             return (
-                "begins with a line that looks like data; put a header above it, a line that names the columns, one of "
-                f"them destination; found: {shown}"
+                "begins with a line that looks like data; put a header above it that names the columns, among them "
+                f"destination; found: {shown}"
             )
         hint = near_destination(present)
-        rename = f"; rename {hint!r} to destination" if hint else "; name the column that holds the phone numbers so"
+        rename = f"; rename {hint!r} to destination" if hint else "; give this name to the column of phone numbers"
         return f"has no column destination{rename}; its columns: {shown}"
     twice = [name for name, count in Counter(map(folded, present)).items() if count > 1]
     if twice:
@@ -65,7 +67,7 @@ def header_problem(names: Sequence[str]) -> str | None:
 
 
 def near_destination(names: Iterable[str]) -> str | None:
-    """The column that was most likely meant to be `destination`, if there is one."""
+    """The column that was most likely meant as `destination`, if any."""
     by_folded = {folded(name): name for name in names}
     for guess in _NUMBER_COLUMNS:
         if guess in by_folded:

@@ -1,4 +1,4 @@
-"""CSV as spreadsheets write it: comma, semicolon, tab or bar; line breaks in quotes; rows too short or too long."""
+"""The reader of CSV files as spreadsheets write them: several delimiters, line breaks in quotes, ragged rows."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 from voiceflow_worker.campaigns.files.columns import DESTINATION, canonical_name, header_problem
 from voiceflow_worker.campaigns.files.lines import Line, read_lines
-from voiceflow_worker.campaigns.files.rows import FileKind, RawRow
+from voiceflow_worker.campaigns.files.rows import FileKind, RawRow, RowSource
 from voiceflow_worker.errors import CampaignFileError
 
 _DELIMITERS = ",;\t|"
 _LONGEST_RECORD = 500
-"""Lines. A quote that is opened and not closed would otherwise swallow the rest of the file, good rows and all."""
+"""Lines. Without a limit an unclosed quote would take in the rest of the file, with its good rows."""
 
 _LONGEST_HEADER = 20
 """Lines."""
@@ -22,10 +22,10 @@ _LONGEST_HEADER = 20
 _OPEN_QUOTE = 'has a quote (") that is opened and not closed; close it, or double it where a cell holds one'
 
 
-class CsvRows:
-    """The rows of a CSV file; the header is read when this is made. Raises CampaignFileError if it cannot be used.
+class CsvRows(RowSource):
+    """The rows of a CSV file. The constructor reads the header, and raises CampaignFileError if it cannot be used.
 
-    `judge` tells, as a sentence, why the header's columns cannot be used: a campaign needs a destination.
+    `judge` returns the reason that the columns cannot be used, as a sentence; a campaign needs a destination.
     """
 
     kind = FileKind.CSV
@@ -39,10 +39,8 @@ class CsvRows:
     ) -> None:
         self._path = path
         self._lines = _Lines(read_lines(path, on_bytes=on_bytes))
-        self.delimiter = ""
-        self.header_row = 1
         self.header = self._read_header()
-        self.columns: tuple[str, ...] = tuple(map(canonical_name, self.header))
+        self.columns = tuple(map(canonical_name, self.header))
         if problem := judge(self.columns):
             raise CampaignFileError(f"{path} {problem}")
 
@@ -52,12 +50,12 @@ class CsvRows:
                 continue
             if line.problem is not None:
                 raise CampaignFileError(f"{self._path}, line {line.number} {line.problem}")
-            # Excel's own way to tell the delimiter, which it understands and other programs print as a row.
+            # Excel's own declaration of the delimiter; other programs read it as a row.
             if line.text.lower().startswith("sep=") and len(line.text.strip("\n")) == 5:
                 self.delimiter = line.text[4]
                 continue
             text, more = line.text, 0
-            # A column's name may have line breaks, and the delimiter is not known yet: quotes come in pairs.
+            # The name of a column may have line breaks. The delimiter is still unknown, so quotes are counted.
             while text.count('"') % 2 and more < _LONGEST_HEADER and (following := self._lines.take()) is not None:
                 text, more = text + following.text, more + 1
             self.delimiter = self.delimiter or _delimiter_of(text)
@@ -86,11 +84,11 @@ class CsvRows:
         return RawRow(number=first.number, text=text, cells=cells, problems=self._raggedness(cells))
 
     def _joined(self, first: Line) -> tuple[str, tuple[str, ...] | str]:
-        """The text and the cells of the record that begins with a line, or why it has none."""
+        """The text and the cells of the record that begins with a line, or the reason that it cannot be read."""
         text = first.text
         cells = _cells(text, self.delimiter)
         taken: list[Line] = []
-        # Only a quote can end a quoted cell, so lines without one are not worth a try.
+        # Only a quote can end a quoted cell: lines without one need no attempt.
         while cells == _OPEN_QUOTE and len(taken) < _LONGEST_RECORD and (line := self._lines.take()) is not None:
             taken.append(line)
             if line.problem is not None:
@@ -99,7 +97,7 @@ class CsvRows:
             if '"' in line.text:
                 cells = _cells(text, self.delimiter)
         if isinstance(cells, str):
-            # The damage stays in the line where it began: the others are read as rows of their own.
+            # Only the first line is bad: the others are read as rows of their own.
             self._lines.put_back(taken)
         return text, cells
 
@@ -108,14 +106,14 @@ class CsvRows:
         return RawRow(number=line.number, text=line.text, cells=cells, problems=((None, f"the line {problem}"),))
 
     def _raggedness(self, cells: tuple[str, ...]) -> tuple[tuple[str | None, str], ...]:
-        # Empty surplus cells too: an unquoted delimiter in the first columns shows only as one at the end.
+        # Empty surplus cells count too: an unquoted delimiter in the first columns adds one at the end.
         wanted, found = len(self.columns), len(cells)
         if found == wanted or not any(cell.strip() for cell in cells):
             return ()
         remedy = (
             "a cell that holds the delimiter must stand in quotes"
             if found > wanted
-            else "give every column a cell, an empty one where there is nothing to say"
+            else "give every column a cell, if need be an empty one"
         )
         return ((None, f"the row has {found} cell{'s' * (found != 1)}, and the header {wanted}; {remedy}"),)
 
@@ -139,7 +137,7 @@ class _Lines:
 
 
 def _delimiter_of(header: str) -> str:
-    """The delimiter that makes most sense of a header: one that sets `destination` apart, else the most frequent."""
+    """The most likely delimiter of a header: one that separates `destination`, else the most frequent."""
 
     def sense(delimiter: str) -> tuple[bool, int]:
         cells = _cells(header, delimiter)
@@ -151,7 +149,7 @@ def _delimiter_of(header: str) -> str:
 
 
 def _cells(text: str, delimiter: str) -> tuple[str, ...] | str:
-    """The cells of one record, or why they cannot be told apart, as the part of a sentence."""
+    """The cells of one record, or the reason that it cannot be parsed, as the part of a sentence."""
     try:
         return tuple(next(csv.reader([text], delimiter=delimiter, strict=True), ()))
     except csv.Error as error:

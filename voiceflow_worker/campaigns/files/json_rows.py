@@ -1,4 +1,4 @@
-"""JSON from people's files: one body in a file, or one object a line; comments and trailing commas are fine."""
+"""The readers of JSON files, with comments and trailing commas: one body in a file, or one object a line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 
 from voiceflow_worker.campaigns.files.lines import Line, read_lines, read_text
-from voiceflow_worker.campaigns.files.rows import FileKind, RawRow
+from voiceflow_worker.campaigns.files.rows import FileKind, RawRow, RowSource
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.values import describe, is_list, is_object
@@ -18,17 +18,17 @@ LARGEST_DOCUMENT = 10_000_000
 """Bytes of one JSON document. A body with two texts of 3000 characters has 30 KB at most."""
 
 NOT_JSON, NO_CALL = -1001, -1013
-"""8x8 codes: the body is not JSON; it is, and does not begin with a call."""
+"""8x8 codes: the body is not JSON; it does not begin with a call."""
 
 _PLACE = re.compile(r"near (\d+)")
 
 
 def read_json(text: str) -> object:
-    """The JSON value in a text; comments, trailing commas and the other liberties of JSON5 are accepted.
+    """The JSON value in a text. The syntax of JSON5, such as comments and trailing commas, is accepted.
 
-    The 8x8 guides print their samples so. Raises ValueError with a sentence that names the place.
+    The samples in the 8x8 guides have both. Raises ValueError with a sentence that names the place.
     """
-    # orjson first: 20 times as quick, and most files are strict.
+    # orjson first: it is 20 times as fast, and most files are strict JSON.
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as strict_error:
@@ -42,7 +42,7 @@ def read_json(text: str) -> object:
 
 
 def _sentence(message: str, text: str, strict: orjson.JSONDecodeError) -> str:
-    # JSON5 allows so much that its reader often stumbles later than where the slip is; both places are worth a look.
+    # The JSON5 parser often fails later than the mistake; the message has both places.
     found = _PLACE.search(message)
     place = min(int(found[1]), len(text)) if found else strict.pos
     line, column = text.count("\n", 0, place) + 1, place - (text.rfind("\n", 0, place) + 1) + 1
@@ -50,14 +50,10 @@ def _sentence(message: str, text: str, strict: orjson.JSONDecodeError) -> str:
     return f"is not JSON: {message.rstrip('.')} ({where}); strictly read: {strict.msg}"
 
 
-class JsonLines:
+class JsonLines(RowSource):
     """The rows of a file with one JSON object on each line. Empty lines and lines that are comments are left out."""
 
     kind = FileKind.JSON_LINES
-    columns: tuple[str, ...] = ()
-    header: tuple[str, ...] = ()
-    header_row = 1
-    delimiter = ""
 
     def __init__(self, path: Path, *, on_bytes: Callable[[int], None] | None = None) -> None:
         self._lines = read_lines(path, on_bytes=on_bytes)
@@ -86,19 +82,15 @@ def _row(line: Line) -> RawRow:
     except ValueError as error:
         return RawRow(number=line.number, text=line.text, problems=((None, f"the line {error}"),), code=NOT_JSON)
     if not is_object(value):
-        problem = f"the line holds {describe(value)}, and an object is needed: one call on each line"
+        problem = f"the line holds {describe(value)}, not an object: write one call on each line"
         return RawRow(number=line.number, text=line.text, problems=((None, problem),), code=NO_CALL)
     return RawRow(number=line.number, text=line.text, data=value)
 
 
-class JsonDocument:
+class JsonDocument(RowSource):
     """The one row of a file that holds one request body, as the 8x8 guides print it. Raises CampaignFileError."""
 
     kind = FileKind.JSON
-    columns: tuple[str, ...] = ()
-    header: tuple[str, ...] = ()
-    header_row = 1
-    delimiter = ""
 
     def __init__(self, path: Path, *, on_bytes: Callable[[int], None] | None = None) -> None:
         text = read_text(path, most_bytes=LARGEST_DOCUMENT)
@@ -115,7 +107,7 @@ class JsonDocument:
             )
             raise _refused(path, several, code=NO_CALL)
         if not is_object(value):
-            no_body = f"holds {describe(value)}, and a request body is needed: an object with a callflow"
+            no_body = f"holds {describe(value)}, not a request body: an object with a callflow"
             raise _refused(path, no_body, code=NO_CALL)
         self._row = RawRow(number=1, text=text, data=value)
         if on_bytes is not None:

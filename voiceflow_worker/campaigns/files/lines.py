@@ -1,4 +1,4 @@
-"""The lines of a text file that a person made: numbered, UTF-8, whatever ends them."""
+"""The numbered lines of a UTF-8 text file, with any line endings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from voiceflow_worker.errors import CampaignFileError
 
 LONGEST_LINE = 1_000_000
-"""Characters. A text to speak has 3000 at most: what is longer is no line of a campaign, and is not kept in memory."""
+"""Characters. A text to speak has 3000 at most, so a longer line does not belong to a campaign."""
 
 _REMEDY = "save it again as CSV UTF-8 (Excel: Save As, CSV UTF-8), or as plain text in UTF-8"
 _SIGNATURES = {
@@ -25,9 +25,9 @@ _SIGNATURES = {
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line, ended by a line feed; `number` counts from 1. `problem` tells why it cannot be used, as a sentence.
+    """One line with its line feed; `number` counts from 1. `problem` is the reason that it cannot be used.
 
-    The text of a line that is not UTF-8 is the best guess at it (Windows-1252), good enough to find and mend it.
+    The text of a line that is not UTF-8 is decoded as Windows-1252, so that it can be found and corrected.
     """
 
     number: int
@@ -36,10 +36,10 @@ class Line:
 
 
 def read_lines(path: Path, *, on_bytes: Callable[[int], None] | None = None) -> Iterator[Line]:
-    """The lines of a file one by one, however large it is; a byte order mark is dropped; CR LF and CR end lines too.
+    """The lines of a file of any size, one by one. A byte order mark is dropped; CR LF and CR end lines too.
 
-    `on_bytes` is told, every thousand lines, how many bytes have been read. Raises CampaignFileError when the file
-    cannot be opened, is of another kind or in another encoding, or has a line without end.
+    `on_bytes` gets the number of bytes read, every thousand lines. Raises CampaignFileError when the file cannot be
+    opened, is of another type or in another encoding, or has a line that is too long.
     """
     try:
         with path.open("rb") as file:
@@ -80,16 +80,12 @@ def _refuse_other_kinds(path: Path, beginning: bytes) -> None:
             raise CampaignFileError(f"{path} {sentence}")
     # UTF-16 without a byte order mark: every other byte of plain English is a NUL.
     if beginning[:200].count(0) > len(beginning[:200]) // 4:
-        raise CampaignFileError(f"{path} is not UTF-8 text (UTF-16, or no text at all); {_REMEDY}")
+        raise CampaignFileError(f"{path} is not UTF-8 text (UTF-16, or binary data); {_REMEDY}")
 
 
 def _judged(number: int, line: str) -> Line:
     if line.isascii():
-        if "\0" in line:
-            return Line(
-                number, line.replace("\0", ""), "has a NUL character; remove it, or save the file again as CSV UTF-8"
-            )
-        return Line(number, line)
+        return _without_nul(number, line)
     try:
         line.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -97,8 +93,11 @@ def _judged(number: int, line: str) -> Line:
         byte = raw[len(line[: error.start].encode("utf-8", "surrogateescape"))]
         sentence = f"is not UTF-8 (byte 0x{byte:02X} at character {error.start + 1}); {_REMEDY}"
         return Line(number, raw.decode("cp1252", "replace").replace("\0", ""), sentence)
-    if "\0" in line:
-        return Line(
-            number, line.replace("\0", ""), "has a NUL character; remove it, or save the file again as CSV UTF-8"
-        )
-    return Line(number, line)
+    return _without_nul(number, line)
+
+
+def _without_nul(number: int, line: str) -> Line:
+    if "\0" not in line:
+        return Line(number, line)
+    problem = "has a NUL character; remove it, or save the file again as CSV UTF-8"
+    return Line(number, line.replace("\0", ""), problem)

@@ -1,4 +1,4 @@
-"""A file of telephone numbers: a CSV with a column of them, or one number on each line."""
+"""Files of telephone numbers: a CSV with a column of numbers, or one number on each line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SEVERAL_CELLS = ",;\t|"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NumberFile:
-    """What was found: every number once, in E.164 form, with the line where it first stands; and lines without one."""
+    """The numbers of a file, each once, in E.164 form, with its first line; and findings for bad lines."""
 
     rows: int
     numbers: Mapping[str, int]
@@ -27,11 +27,11 @@ class NumberFile:
 
 
 def read_number_file(path: Path, *, column: str | None = None, country: str | None = None) -> NumberFile:
-    """The numbers of a file, as people write them; `country` (ISO 3166) is where national ones belong.
+    """The numbers of a file, in any common form; `country` (ISO 3166) is the country of national numbers.
 
-    A CSV has a header, and a `column` of numbers: `destination`, or the one that is called phone, number, msisdn or the
-    like. A file whose first line is a number has one on each line and no header. Raises CampaignFileError for a file
-    that cannot be read so, InvalidInputError for a country that does not exist.
+    A CSV has a header, and a `column` of numbers: the default is `destination`, or a column named phone, number, msisdn
+    or the like. A file whose first line is a number has one number on each line and no header. Raises CampaignFileError
+    for a file that cannot be read, and InvalidInputError for an unknown country.
     """
     cells = _listed(path) if column is None and _is_list(path) else _column(path, column)
     rows = 0
@@ -50,7 +50,7 @@ def read_number_file(path: Path, *, column: str | None = None, country: str | No
 
 
 def _is_list(path: Path) -> bool:
-    """Whether its first line is a number, and no header."""
+    """Whether its first line is a number instead of a header."""
     for line in islice(read_lines(path), 50):
         if text := line.text.strip():
             digits = sum(map(str.isdigit, text))
@@ -79,7 +79,7 @@ def _header_problem(names: Sequence[str], wanted: str | None) -> str | None:
         return None
     if wanted is not None:
         return f"has no column {wanted!r}; its columns: {shown}"
-    return f"has no column of phone numbers that can be told by its name; say which with --column; its columns: {shown}"
+    return f"has no column that is named like phone numbers; name it with --column; its columns: {shown}"
 
 
 def _place(names: Sequence[str], wanted: str | None) -> int | None:

@@ -1,4 +1,4 @@
-"""The rows that were not taken, as they stood in the file, each with the reason: to be mended and enqueued again."""
+"""The file of rejected rows in their original form, each with a reason, to be corrected and enqueued again."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from voiceflow_worker.finding import Finding
 class RejectsFile:
     """Writes rejected rows to `path` in the form of their source: a CSV with its own delimiter, or JSON lines.
 
-    The file appears, whole, when this is left without an error and at least one row was added: so mended rejects may be
-    read and written in one run, and a run that failed leaves an earlier one alone. Raises CampaignFileError when it
-    cannot be written.
+    The complete file appears at the end of the block, if there was no error and at least one row. So corrected rejects
+    can be read and written in one run, and a failed run leaves an earlier file unchanged. Raises CampaignFileError when
+    it cannot be written.
     """
 
     @staticmethod
     def refuse_to_replace(read: Path, rejects: Path, source: RowSource) -> None:
-        """Raise CampaignFileError when the rejects would replace the file that is read, unless it holds rejects too."""
+        """Raise CampaignFileError if the rejects would replace the file that is read, unless that holds rejects too."""
         if rejects.resolve() == read.resolve() and REASON not in source.columns:
             raise CampaignFileError(
-                f"--rejects {rejects} is the file that is read, and its good rows would be gone; name another file"
+                f"--rejects {rejects} is the file that is read, and would lose its good rows; name another file"
             )
 
     def __init__(self, path: Path, source: RowSource) -> None:
@@ -68,7 +68,7 @@ class RejectsFile:
             self._part.unlink(missing_ok=True)
 
     def _begun(self) -> IO[str]:
-        # Beside its place, so that it can be moved there in one step.
+        # In the same folder, so that it can be moved to its place in one step.
         handle, name = tempfile.mkstemp(prefix=f".{self.path.name}.", suffix=".part", dir=self.path.parent)
         self._part = Path(name)
         self._file = file = open(handle, "w", encoding="utf-8", newline="")  # noqa: PTH123, SIM115 (closed by __exit__)
@@ -83,7 +83,7 @@ class RejectsFile:
             case FileKind.JSON_LINES | FileKind.JSON if raw.data:
                 file.write(orjson.dumps({**raw.data, REASON: reason}).decode() + "\n")
             case FileKind.JSON_LINES | FileKind.JSON:
-                # What is no JSON object cannot hold a key: the reason stands above it, as a comment.
+                # Only a JSON object can have a key for the reason: otherwise it is a comment above the line.
                 file.write(f"// {REASON}: {reason}\n{raw.text.rstrip()}\n")
 
     def _row(self, file: IO[str], cells: Sequence[str]) -> None:
@@ -91,7 +91,7 @@ class RejectsFile:
 
 
 def _with_reason(cells: Sequence[str], columns: Sequence[str], reason: str) -> list[str]:
-    """The cells with the reason in its column, which is the last where there is none yet; surplus cells stay behind."""
+    """The cells with the reason in its column, or after the last column; surplus cells come last."""
     width = len(columns)
     own = [*cells[:width], *[""] * (width - len(cells))]
     surplus = list(cells[width:])

@@ -1,15 +1,15 @@
-"""What the readers of files hand on: rows as they stand in the file."""
+"""Rows as they are in a file, before their values are read."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
 
 
 class FileKind(StrEnum):
-    """How a campaign file is written."""
+    """The formats of campaign files."""
 
     CSV = "csv"
     JSON_LINES = "jsonl"
@@ -18,11 +18,11 @@ class FileKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawRow:
-    """One row before anybody looked at its meaning.
+    """One row as it is in the file.
 
-    `number` is the line of the file where it begins, counted from 1. `text` is what stands there. `cells` are those
-    of a CSV; `data` is the object of a JSON line. `problems` are reasons why it cannot be read, as (column, sentence),
-    with the 8x8 `code` that stands for them.
+    `number` is the line of the file where it begins, counted from 1, and `text` its text. `cells` are those of a CSV;
+    `data` is the object of a JSON line. `problems` are the reasons that it cannot be read, as (column, sentence), and
+    `code` is their 8x8 code.
     """
 
     number: int
@@ -33,32 +33,19 @@ class RawRow:
     code: int | None = None
 
 
-class RowSource(Protocol):
-    """A file, opened far enough to know how it is written."""
+class RowSource(ABC):
+    """An open file whose format is known, with the defaults of formats without columns."""
 
-    @property
-    def kind(self) -> FileKind:
-        """How it is written."""
-        ...
+    kind: FileKind
+    columns: tuple[str, ...] = ()
+    """The canonical names of a CSV's columns, empty for a column without a name."""
+    header: tuple[str, ...] = ()
+    """The header of a CSV as written in the file."""
+    header_row: int = 1
+    """The line of a CSV's header."""
+    delimiter: str = ""
+    """The delimiter of a CSV."""
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The canonical names of a CSV's columns, an empty text for those without a name; none for JSON."""
-        ...
-
-    @property
-    def header(self) -> tuple[str, ...]:
-        """A CSV's header as it is written; empty for JSON."""
-        ...
-
-    @property
-    def header_row(self) -> int:
-        """The line of a CSV's header; 1 for JSON."""
-        ...
-
-    @property
-    def delimiter(self) -> str:
-        """What stands between the cells of a CSV; empty for JSON."""
-        ...
-
-    def __iter__(self) -> Iterator[RawRow]: ...
+    @abstractmethod
+    def __iter__(self) -> Iterator[RawRow]:
+        """The rows, in the order of the file."""

@@ -1,4 +1,4 @@
-"""Which kind of file a campaign is, by its name and, where that does not tell, by how it begins."""
+"""The format of a campaign file, by its name or its first lines."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def open_source(path: Path, *, on_bytes: Callable[[int], None] | None = None) ->
 
 
 def kind_of(path: Path) -> FileKind:
-    """How a file is written. Raises CampaignFileError when its name does not tell and it cannot be read."""
+    """The format of a file. Raises CampaignFileError when its first lines are needed and cannot be read."""
     known = _BY_SUFFIX.get(path.suffix.lower())
     if known is not None:
         return known

@@ -1,4 +1,4 @@
-"""A file that appears under its name only when it is whole."""
+"""Writing of a file that gets its name only when it is complete."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 
 @contextmanager
 def whole_file(path: Path) -> Generator[Path]:
-    """The path to write to: a file beside `path`, which takes its place when the block ends well, else is removed.
+    """A temporary path to write to. The file is moved to `path` at the end of the block, or removed after an error.
 
-    What is no plain file (a pipe, `/dev/stdout`) is written as it is. Raises OSError that names `path`.
+    A path that is not a plain file (a pipe, `/dev/stdout`) is written directly. Raises OSError that names `path`.
     """
     if path.exists() and not path.is_file():
         yield path

@@ -1,1 +1,1 @@
-"""Reports: the result of a batch or a queue as a table, CSV, JSON and HTML."""
+"""Reports of a batch or a queue: figures, CSV and HTML."""

@@ -1,4 +1,4 @@
-"""What became of a batch or a queue: where its calls stand, how they ended, who answered, what was pressed."""
+"""The report of a batch or a queue: states, outcomes, answers, pressed keys, cost."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ PAGE = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """The numbers of one batch, or of a whole queue: `batch_id` is None then.
+    """The figures of one batch, or of a whole queue if `batch_id` is None.
 
-    `outcomes` counts calls by how their newest session ended; those without an outcome are in none. `answered` counts
-    the calls that a person answered, and `answer_rate` is their share, 0 to 1, of the calls that ended with an outcome:
-    calls that wait, expired, were refused or cancelled do not lower it. It is None while there is no outcome. `digits`
-    counts calls by the keys that were pressed. `seconds` adds up how long the newest sessions of the calls lasted, and
-    `cost` what all their sessions cost, by currency, as far as rows of 8x8's log have told: of `priced` calls, out of
-    `placed` that were placed.
+    `outcomes` counts calls by the outcome of their newest session. `answered` counts the calls that a person answered,
+    and `answer_rate` is their share, 0 to 1, of the calls with an outcome: calls that wait, expired, were refused or
+    cancelled do not lower it. It is None without outcomes. `digits` counts calls by the pressed keys. `seconds` is the
+    total duration of the newest sessions. `cost` is the price of all sessions, by currency, as far as 8x8's log has
+    it: that of `priced` calls out of `placed` ones.
     """
 
     batch_id: str | None
@@ -49,7 +48,7 @@ class Report:
         return round(self.answered / self.ended, 4) if self.ended else None
 
     def as_json(self) -> dict[str, object]:
-        """The report for scripts: every state is there, and the outcomes and key presses that occurred."""
+        """The report for scripts, with every state, and the outcomes and key presses that occurred."""
         return {
             "batch_id": self.batch_id,
             "total": self.total,
@@ -66,10 +65,7 @@ class Report:
 
 
 async def build_report(store: Store, queue: str, batch_id: str | None) -> Report:
-    """Count the jobs of a batch, or (None) of a queue, that the store still holds; pruned ones are gone.
-
-    A total of 0: there are none.
-    """
+    """Count the jobs of a batch, or (None) of a queue, that are still in the store. The total may be 0."""
     states: Counter[JobState] = Counter()
     outcomes: Counter[str] = Counter()
     digits: Counter[str] = Counter()
@@ -105,9 +101,9 @@ async def build_report(store: Store, queue: str, batch_id: str | None) -> Report
 
 
 async def jobs_of(store: Store, queue: str, batch_id: str | None) -> AsyncGenerator[Job, None]:
-    """The jobs of a batch, or (None) of a queue, in the order in which they were enqueued.
+    """The jobs of a batch, or (None) of a queue, in the order of enqueuing.
 
-    They are read a page at a time; close it if you leave early.
+    They are read a page at a time. Close the generator if you do not exhaust it.
     """
     after: str | None = None
     while True:

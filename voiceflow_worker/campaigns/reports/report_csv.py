@@ -1,4 +1,4 @@
-"""A report as a CSV: one line for each call."""
+"""A report as a CSV with one line for each call."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
 
 
 async def write_csv_report(path: Path, store: Store, queue: str, batch_id: str | None) -> int:
-    """Write one line for each call of a batch or queue, in the order of enqueuing; gives how many. Raises OSError.
+    """Write one line for each call of a batch or queue, in the order of enqueuing; returns their number.
 
-    The file appears under its name when it is whole.
+    The file gets its name when it is complete. Raises OSError.
     """
     count = 0
     with whole_file(path) as unfinished:
@@ -44,7 +44,7 @@ async def write_csv_report(path: Path, store: Store, queue: str, batch_id: str |
 
 
 def harmless(cell: str) -> str:
-    """The text in a form that no spreadsheet takes for a formula: with an apostrophe in front where it could be one."""
+    """The text with an apostrophe in front if a spreadsheet could run it as a formula."""
     return f"'{cell}" if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell
 
 

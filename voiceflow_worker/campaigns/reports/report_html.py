@@ -1,4 +1,4 @@
-"""A report as one HTML page that needs nothing else: numbers, bars, and a table of the calls."""
+"""A report as one self-contained HTML page: figures, bars, and a table of the calls."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from voiceflow_worker.model.records.call_json import rfc3339
 from voiceflow_worker.model.text.printable import shown_in_page
 
 MOST_ROWS = 5000
-"""Calls in the table: a browser is slow with more. The CSV has them all."""
+"""The most calls in the table, because browsers are slow with more. The CSV has them all."""
 
 _GOOD = {JobState.COMPLETED.value, "COMPLETED"}
 _BAD = {JobState.FAILED.value, JobState.EXPIRED.value, JobState.IN_DOUBT.value, "FAILED", "ERROR"}
@@ -38,7 +38,7 @@ class Bar:
 
 
 async def write_html_report(path: Path, store: Store, queue: str, batch_id: str | None, *, at: datetime) -> int:
-    """Write the page of a batch or queue as it stands at `at`; gives how many calls it is about. Raises OSError."""
+    """Write the page of a batch or queue at the time `at`; returns the number of its calls. Raises OSError."""
     from jinja2 import Environment, StrictUndefined
 
     report = await build_report(store, queue, batch_id)
@@ -67,7 +67,7 @@ async def write_html_report(path: Path, store: Store, queue: str, batch_id: str 
 
 
 def bars(counts: Mapping[str, int]) -> list[Bar]:
-    """The bars of a chart, those that count nothing left out."""
+    """The bars of a chart, without empty ones."""
     longest, total = max(counts.values(), default=0), sum(counts.values())
     return [
         Bar(name, count, round(100 * count / longest, 2), round(100 * count / total, 1), _tone(name))

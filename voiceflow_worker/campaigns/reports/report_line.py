@@ -1,4 +1,4 @@
-"""One call of a report, as people read it."""
+"""One call of a report as texts."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from voiceflow_worker.model.text.printable import printable
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportLine:
-    """One call: texts, empty where there is nothing to tell. Times are RFC 3339 in UTC, `seconds` those of the call.
+    """One call as texts, empty for missing values. Times are RFC 3339 in UTC; `seconds` is the duration of the call.
 
-    `price` and `billed_seconds` are those of all its sessions, once rows of 8x8's log told them. What would steer a
-    terminal is written out: reports are looked at there, too.
+    `price` and `billed_seconds` are totals of all its sessions, from 8x8's log. Control characters are escaped, because
+    reports are also read in terminals.
     """
 
     destination: str
@@ -43,7 +43,7 @@ COLUMNS = tuple(field.name for field in fields(ReportLine))
 
 
 def report_line(job: Job) -> ReportLine:
-    """The line of a job: its newest outcome, else what 8x8 said to its last POST, else why it is where it is."""
+    """The line of a job: its newest outcome, else 8x8's answer to its last POST, else the reason for its state."""
     outcome, post = job.outcome, job.last_post
     status = ""
     code = post.code if post is not None else None

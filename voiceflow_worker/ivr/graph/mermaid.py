@@ -1,34 +1,121 @@
-"""A picture of menus as Mermaid text, which GitHub, GitLab and many wikis draw (mermaid.js.org, flowchart syntax)."""
+"""Menus drawn as Mermaid text, which GitHub, GitLab and many wikis show as a picture (mermaid.js.org, flowchart)."""
 
 from __future__ import annotations
 
-from voiceflow_worker.ivr.graph.picture import Box, Picture, Shape
+from collections.abc import Mapping
+from typing import TypeAlias
 
-_SHAPES = {
-    Shape.MENU: ('["', '"]'),
-    Shape.SPEECH: ('("', '")'),
-    Shape.BRIDGE: ('[["', '"]]'),
-    Shape.END: ('(["', '"])'),
-    Shape.CODE: ('{{"', '"}}'),
-}
+from voiceflow_worker.ivr.edges import Edge, edges_of, reachable
+from voiceflow_worker.ivr.menu import Go, Menu, Step
+from voiceflow_worker.ivr.speech import Text
+from voiceflow_worker.ivr.steps import Again, Back, End
+from voiceflow_worker.model.flows.actions import Action
+from voiceflow_worker.model.flows.callflow import CallFlow
+from voiceflow_worker.model.flows.values import is_object
+
+LONGEST_LABEL = 90
+
+_Shape: TypeAlias = tuple[str, str]
+_MENU: _Shape = ('["', '"]')
+_SPEECH: _Shape = ('("', '")')
+_BRIDGE: _Shape = ('[["', '"]]')
+_END: _Shape = ('(["', '"])')
+_CODE: _Shape = ('{{"', '"}}')
 _ESCAPES = {"&": "#amp;", '"': "#quot;", "<": "#lt;", ">": "#gt;", "\\": "#92;", "`": "#96;", "#": "#35;"}
 
 
-def mermaid(picture: Picture) -> str:
-    """The picture as a Mermaid flowchart, with a line break at its end."""
-    lines = ["flowchart TD"]
-    lines += [f"    {box.name}{_shaped(box)}" for box in picture.boxes]
-    for arrow in picture.arrows:
-        line = "-.->" if arrow.is_dotted else "-->"
-        label = f'|"{_escaped(arrow.label)}"|' if arrow.label else ""
-        lines.append(f"    {arrow.start} {line}{label} {arrow.end}")
-    return "\n".join(lines) + "\n"
+def mermaid(*roots: Menu) -> str:
+    """All menus that these lead to, as a Mermaid flowchart with a line break at its end.
+
+    A call begins at the first box. Dotted arrows need no right key, or only the kind of their end is declared.
+    """
+    menus = reachable(roots)
+    chart = _Chart({id(menu): f"m{place}" for place, menu in enumerate(menus)})
+    for menu in menus:
+        chart.box(chart.names[id(menu)], _MENU, shortened(menu.prompt), title=menu.name)
+    for menu in menus:
+        for place, edge in enumerate(edges_of(menu)):
+            chart.edge(menu, edge, f"{chart.names[id(menu)]}c{place}")
+    return "\n".join(["flowchart TD", *chart.boxes, *chart.arrows]) + "\n"
 
 
-def _shaped(box: Box) -> str:
-    opens, closes = _SHAPES[box.shape]
-    title = f"<b>{_escaped(box.title)}</b>" if box.title else ""
-    return f"{opens}{'<br/>'.join(part for part in (title, _escaped(box.text)) if part)}{closes}"
+class _Chart:
+    """The lines of a flowchart; `names` are the names of the menus' boxes."""
+
+    def __init__(self, names: Mapping[int, str]) -> None:
+        self.names = names
+        self.boxes: list[str] = []
+        self.arrows: list[str] = []
+
+    def box(self, name: str, shape: _Shape, text: str, *, title: str = "") -> None:
+        opens, closes = shape
+        bold = f"<b>{_escaped(title)}</b>" if title else ""
+        self.boxes.append(f"    {name}{opens}{'<br/>'.join(part for part in (bold, _escaped(text)) if part)}{closes}")
+
+    def arrow(self, start: str, end: str, label: str, *, dotted: bool) -> None:
+        line = "-.->" if dotted else "-->"
+        self.arrows.append(f"    {start} {line}" + (f'|"{_escaped(label)}"|' if label else "") + f" {end}")
+
+    def edge(self, menu: Menu, edge: Edge, name: str) -> None:
+        """The boxes and arrows of one edge. A handler with no end or several gets a box of its own."""
+        start, label, dotted = self.names[id(menu)], edge.keys, edge.is_fallback
+        if len(edge.steps) != 1:
+            self.box(name, _CODE, "", title=edge.handler or "handler")
+            self.arrow(start, name, label, dotted=dotted)
+            start, label, dotted = name, "", not edge.is_exact
+        elif edge.handler and not edge.menus:
+            label = f"{label}: {edge.handler}"
+        for place, step in enumerate(edge.steps):
+            end, said = self._end(menu, step, f"{name}s{place}")
+            self.arrow(start, end, ": ".join(part for part in (label, said) if part), dotted=dotted)
+
+    def _end(self, menu: Menu, step: Step, name: str) -> tuple[str, str]:
+        """The box that a step leads to, drawn here if it is not a menu, and the text spoken on the way."""
+        match step:
+            case Menu():
+                return self.names[id(step)], ""
+            case Go():
+                return self.names[id(step.menu)], shortened(step.text)
+            case Again():
+                return self.names[id(menu)], "again" if step.text is None else shortened(step.text)
+            case str():
+                return self.names[id(menu)], shortened(step) or "a text"
+            case Back():
+                self.box(name, _END, "back")
+            case End():
+                self.box(name, _END, "hang up" if step.text is None else shortened(step.text))
+            case CallFlow():
+                self._flow(step, name)
+        return name, ""
+
+    def _flow(self, flow: CallFlow, name: str) -> None:
+        said: list[str] = []
+        shape = _SPEECH
+        for entry in flow.actions:
+            params = entry.get("params")
+            given: Mapping[str, object] = params if is_object(params) else {}
+            match entry.get("action"):
+                case Action.SAY | Action.SAY_AND_CAPTURE:
+                    said.append(str(given.get("text", given.get("promptMessage", ""))))
+                case Action.PLAY_FILE:
+                    said.append(str(given.get("fileUrl", "")).rpartition("/")[2])
+                case Action.MAKE_CALL:
+                    shape = _BRIDGE
+                    said.append(f"call {given.get('destination')}")
+                case Action.HANGUP:
+                    shape = _END if shape is _SPEECH else shape
+                case _:
+                    pass
+        self.box(name, shape, shortened(" ".join(said)) or "call flow")
+
+
+def shortened(text: Text) -> str:
+    """A text shortened for a label."""
+    if callable(text):
+        name = getattr(text, "__name__", "function")
+        return "(made for each caller)" if name == "<lambda>" else f"({name.strip('_').replace('_', ' ')})"
+    said = " ".join((text if isinstance(text, str) else next(iter(text.values()), "")).split())
+    return said if len(said) <= LONGEST_LABEL else said[: LONGEST_LABEL - 1].rstrip() + "…"
 
 
 def _escaped(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What a template needs that no row of a CSV can give: told once for the file, not for every row."""
+"""Variables of a template that no column fills: reported once for the file, not for every row."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _OPTIONS = {"source": "--source", "voice_profile": "--voice-profile"}
 
 
 def header_findings(template: FlowTemplate, options: CampaignOptions, variables: Iterable[str]) -> list[Finding]:
-    """Why no row of a file with these variables can become a call; empty when nothing speaks against that.
+    """The findings that make every row of a file with these variables bad; empty if there are none.
 
-    Judged by filling the template in for a row whose every cell has something in it: what is missing then is missing
-    in every row. Conditions and defaults of the template are honoured so.
+    The template is filled in for a row without empty cells, so its conditions and defaults apply: a value that is
+    missing then is missing in every row.
     """
     present = set(variables)
     given = {"source": options.source, "voice_profile": options.voice_profile}
@@ -34,4 +34,4 @@ def _finding(name: str, present: Collection[str]) -> Finding:
     remedy = f"give {option}, or add a column {name}" if option else f"add a column {name}"
     if close := get_close_matches(name, present, n=1):
         remedy += f", or did you mean {close[0]}?"
-    return Finding(column=name, code=-1009, message=f"is needed by the call flow, and no row has it; {remedy}")
+    return Finding(column=name, code=-1009, message=f"is needed by the call flow, and no column has it; {remedy}")

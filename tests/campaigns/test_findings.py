@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from voiceflow_worker.campaigns.files import collected
+from voiceflow_worker.campaigns.files import findings as file_findings
 from voiceflow_worker.finding import Finding, Severity
 
 
 def test_what_is_too_much_is_counted_and_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collected, "MOST_ERRORS", 2)
-    monkeypatch.setattr(collected, "MOST_WARNINGS", 1)
-    findings = collected.Findings()
+    monkeypatch.setattr(file_findings, "MOST_ERRORS", 2)
+    monkeypatch.setattr(file_findings, "MOST_WARNINGS", 1)
+    findings = file_findings.Findings()
     findings.add(Finding(message=f"error {n}") for n in range(5))
     findings.add(Finding(message=f"warning {n}", severity=Severity.WARNING) for n in range(3))
     assert (findings.errors, findings.warnings) == (5, 3)
