@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -20,18 +22,39 @@ _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 _COMMAND = re.compile(r"^│ (?P<name>[a-z][a-z-]*) {2,}\S", re.MULTILINE)
 
 
+HELP = """
+import contextlib, io, json, sys
+from voiceflow_worker.cli.program import run
+
+texts = {}
+for command in json.load(sys.stdin):
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert run([*command, "--help"]) == 0
+    texts[" ".join(command)] = printed.getvalue()
+json.dump(texts, sys.stdout)
+"""
+
+
 @lru_cache
-def help_of(*command: str) -> str:
-    """What `--help` prints, in a process of its own and without a terminal's colours."""
+def help_texts() -> dict[str, str]:
+    """The `--help` of all commands on the page and their groups, from one process without a terminal's colours."""
+    asked = sorted({command[:length] for command in SECTIONS for length in range(len(command) + 1)})
     run = subprocess.run(
-        [sys.executable, "-m", "voiceflow_worker", *command, "--help"],
+        [sys.executable, "-c", HELP],
+        input=json.dumps(asked),
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
-        env={"COLUMNS": "120", "NO_COLOR": "1", "PATH": ""},
+        env={**os.environ, "COLUMNS": "120", "NO_COLOR": "1", "PATH": ""},
     )
-    return run.stdout
+    found: dict[str, str] = json.loads(run.stdout)
+    return found
+
+
+def help_of(*command: str) -> str:
+    """The help text of a command; empty for one that the page does not have."""
+    return help_texts().get(" ".join(command), "")
 
 
 def commands(*group: str) -> list[tuple[str, ...]]:

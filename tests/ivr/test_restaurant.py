@@ -132,7 +132,8 @@ async def test_each_of_200_calls_ends_in_the_right_place_and_the_report_sums_up(
         assert caller.heard.connected_to == (None if caller.has_failed else caller.plan.connected_to)
     failed = [caller for caller in callers if caller.has_failed]
     assert len(failed) >= 5
-    assert [log["result"] for log in logs] == ["failed"] * len(failed)
+    # A busy machine has other lines in the log, of the time that something took.
+    assert [log["result"] for log in logs if "result" in log] == ["failed"] * len(failed)
     assert set(restaurant.ran.values()) == {1}, "a handler ran more than once for one event"
     assert set(restaurant.booked.values()) == {1}
     assert sum(restaurant.booked.values()) == sum(caller.expected.startswith("Booked") for caller in callers)
