@@ -275,7 +275,7 @@ def test_names_that_are_not_settings_are_reported_and_do_no_harm(monkeypatch: py
 
 
 def test_an_option_that_is_not_a_setting_is_refused() -> None:
-    assert "--colour is no setting" in told(colour="red")
+    assert "--colour is not a setting" in told(colour="red")
 
 
 def test_a_broken_settings_file_is_named() -> None:

@@ -3,10 +3,10 @@
 VoiceflowError
 ├── InvalidInputError                 something handed in is wrong; nothing was stored or sent
 │   ├── CallFlowError                 a call flow breaks rules of the 8x8 contract (all findings at once)
-│   ├── PhoneNumberError              a text is not one telephone number that can be called
+│   ├── PhoneNumberError              a text is not a single callable telephone number
 │   ├── CampaignFileError             a file cannot be read as a campaign
-│   ├── WebhookEventError             a webhook brought what is no event of 8x8
-│   ├── NotificationError             what came is no notification that was signed with this secret, or too old
+│   ├── WebhookEventError             a webhook body is not an event of 8x8
+│   ├── NotificationError             a notification has a wrong signature, or is too old
 │   ├── KeyConflictError              a unique key exists with another body
 │   ├── SuppressedNumberError         a number is on the suppression list
 │   └── SettingsError                 a setting is missing or wrong
@@ -14,25 +14,25 @@ VoiceflowError
 │   ├── JobNotFoundError              no job has this id
 │   ├── IllegalMoveError              the job's state does not allow this move
 │   │   ├── TooLateError              a cancel came after the call may have left
-│   │   └── TooEarlyError             "not placed" may not be said yet; it says when
-│   ├── StaleJobError                 somebody else moved the job first
+│   │   └── TooEarlyError             "not placed" is too early; `until` says when
+│   ├── StaleJobError                 another process changed the job first
 │   └── OutcomeTimeoutError           a job had no outcome yet when the wait for it ended
 ├── StoreError                        about the store
 │   ├── StoreUnavailableError         the store cannot be reached or is locked; try again
 │   ├── StoreReadOnlyError            the store cannot be written (permissions, a full disk)
-│   ├── StoreCorruptError             the store's file is damaged or is no store
+│   ├── StoreCorruptError             the store's file is damaged or is not a store
 │   │   └── StoreReplacedError        the store's file was replaced or removed while it was open
 │   ├── StoreVersionError             the store was written by a newer version
-│   ├── RedisForgetsError             the Redis server would forget what it is told
+│   ├── RedisForgetsError             the Redis server may lose what it stores
 │   └── UnknownBackendError           no backend is registered for this URL
-├── HookError                         a handler of outcomes says what shall become of the one it was told
-│   ├── TellAgainError                it could not take it: tell it again, later
-│   └── HookGoneError                 it takes no more: tell it nothing from now on
+├── HookError                         raised by a handler of outcomes
+│   ├── TellAgainError                deliver the outcome again later
+│   └── HookGoneError                 stop the hook
 └── VoiceError                        about one call or request to 8x8
     ├── CallRefusedError              8x8 said NOT_CREATED: nobody was called
     ├── CallNotSentError              provably nothing left: nobody was called
     ├── CallInDoubtError              the call may have been placed; do not send it again
-    ├── CallLogError                  the log of calls could not be had; nothing was concluded
+    ├── CallLogError                  the call log could not be read; nothing was changed
     │   └── CallLogUnavailableError   8x8 cannot be reached for it; try again
     └── RequestFailedError            a request that places no call was answered with an error
         └── VoiceUnavailableError     8x8 cannot be reached, or asks to come back later; try again
@@ -129,11 +129,11 @@ class CampaignFileError(InvalidInputError):
 
 
 class WebhookEventError(InvalidInputError, ValueError):
-    """Raised when a webhook brought what is no event of 8x8: no object, or one without a payload."""
+    """Raised when a webhook body is not an event of 8x8: not an object, or without a payload."""
 
 
 class NotificationError(InvalidInputError, ValueError):
-    """Raised when what came is no notification that was signed with this secret, or is too old. Answer it with 400."""
+    """Raised when a notification has a wrong signature or is too old. Answer it with 400."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,10 +225,12 @@ class TooEarlyError(IllegalMoveError):
 
 
 class StaleJobError(JobError):
-    """Raised when somebody else moved the job first, more often than this caller tried again."""
+    """Raised when another process changed the job first, more often than the change was retried."""
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(job_id, f"job {job_id} was moved by somebody else meanwhile; look at it again and decide anew")
+        super().__init__(
+            job_id, f"job {job_id} was changed by another process meanwhile; read it again before the next change"
+        )
 
 
 class OutcomeTimeoutError(JobError, TimeoutError):
@@ -250,11 +252,11 @@ class OutcomeTimeoutError(JobError, TimeoutError):
 
 
 class HookError(VoiceflowError):
-    """Raised by a handler of outcomes, to say what shall become of the outcome that it was told."""
+    """Raised by a handler of outcomes, to control the delivery."""
 
 
 class TellAgainError(HookError):
-    """Raised by a handler that could not take an outcome: it is told again, not before `after` has passed."""
+    """Raised by a handler that failed for now: the outcome is delivered again, after `after` at the earliest."""
 
     def __init__(self, message: str, *, after: timedelta | None = None) -> None:
         self.after = after
@@ -262,7 +264,7 @@ class TellAgainError(HookError):
 
 
 class HookGoneError(HookError):
-    """Raised by a handler that takes no more: its hook stops, and goes on with this outcome when it is run anew."""
+    """Raised by a handler to stop its hook, which continues with this outcome when it is run again."""
 
 
 class StoreError(VoiceflowError):
@@ -289,7 +291,7 @@ class StoreCorruptError(StoreError):
 
 
 class StoreReplacedError(StoreCorruptError):
-    """Raised when the store's file was replaced or removed while it was open: what is written is seen by nobody."""
+    """Raised when the store's file was replaced or removed while it was open: what is written is lost."""
 
 
 class StoreVersionError(StoreError):
@@ -297,7 +299,7 @@ class StoreVersionError(StoreError):
 
 
 class RedisForgetsError(StoreError):
-    """Raised when a Redis server would forget what it is told (no AOF, an evicting policy), or will not say.
+    """Raised when a Redis server may lose what it stores (no AOF, an evicting policy), or does not report its settings.
 
     A call whose record was forgotten could be made twice. The message says what to set, and how to accept the risk.
     """
@@ -332,7 +334,7 @@ class CallInDoubtError(VoiceError):
 
 
 class CallLogError(VoiceError):
-    """Raised when the log export of 8x8 could not be had, or could not be read; nothing was concluded from it."""
+    """Raised when the log export of 8x8 could not be read; nothing was changed."""
 
 
 class CallLogUnavailableError(CallLogError):

@@ -3,7 +3,7 @@
 A setting is looked for, in this order, among the options given to `load_settings`, in the environment
 (`VOICEFLOW_RATE`), in `.env` (`VOICEFLOW_RATE`) and in `voiceflow.toml` (`rate`), both in the working directory; then
 there is a default. A name that ends in `_FILE` is read from the file it names
-(`VOICEFLOW_API_KEY_FILE=/run/secrets/8x8`). What is empty is not set.
+(`VOICEFLOW_API_KEY_FILE=/run/secrets/8x8`). An empty value counts as not set.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ __all__ = [
 PREFIX = "VOICEFLOW_"
 ENV_FILE, TOML_FILE = ".env", "voiceflow.toml"
 _REMOVED = {
-    "region": "8x8 documents one address for voice calls, so there is no choice of region: remove this setting. If "
+    "region": "8x8 documents one address for voice calls, so a region cannot be chosen: remove this setting. If "
     f"your account manager named another address, set {PREFIX}BASE_URL to it"
 }
 """Settings of earlier versions, each with what to do now. One that is still set is an error, and nothing is sent."""
@@ -108,7 +108,7 @@ class _Given:
 
 @dataclass(frozen=True, slots=True)
 class UnknownVariable:
-    """A name that looks like a setting and is none: a slip of the pen, or a setting of another version."""
+    """A variable with the prefix that is not a setting: a typing error, or a setting of another version."""
 
     name: str
     place: str
@@ -301,9 +301,11 @@ class Settings(BaseSettings):
         """What must be set before 8x8 can be asked anything, each as a clause that says how; empty if all is there."""
         missing: list[str] = []
         if self.api_key is None:
-            missing.append(f"there is no API key: set {PREFIX}API_KEY, or {PREFIX}API_KEY_FILE to a file that holds it")
+            missing.append(
+                f"the API key is missing: set {PREFIX}API_KEY, or {PREFIX}API_KEY_FILE to a file that holds it"
+            )
         if self.sub_account is None:
-            missing.append(f"there is no sub-account: set {PREFIX}SUB_ACCOUNT to its id")
+            missing.append(f"the sub-account is missing: set {PREFIX}SUB_ACCOUNT to its id")
         return tuple(missing)
 
     def place_of(self, name: str) -> str | None:
@@ -339,7 +341,7 @@ def load_settings(**options: object) -> Settings:
 
 
 def unknown_variables() -> tuple[UnknownVariable, ...]:
-    """Names in the environment, `.env` and `voiceflow.toml` that look like settings and are none. They are no error."""
+    """Variables with the prefix that are not settings, in the environment, `.env` and `voiceflow.toml`."""
     return tuple(unknown for layer in _layers(Settings) for unknown in layer.unknown())
 
 
@@ -364,7 +366,7 @@ def _shown_value(name: str, value: object) -> str:
 
 
 def _require_leave(given: Mapping[str, _Given]) -> None:
-    """A file that happens to lie in the working directory must not have a key sent where anybody can read it."""
+    """A file in the working directory must not cause a key to be sent in plain text."""
     leave, key = given.get("allow_plain_http"), given.get("api_key")
     if leave is None or key is None or leave.place not in _FILES_HERE or key.place in _FILES_HERE:
         return
@@ -385,7 +387,7 @@ def _sentence(error: ValidationError, given: Mapping[str, _Given]) -> str:
         name = str(problem["loc"][0])
         found = given[name]
         if problem["type"] == "extra_forbidden":
-            lines.append(f"{found.name} is no setting")
+            lines.append(f"{found.name} is not a setting")
             continue
         reason = problem["msg"].removeprefix("Value error, ")
         hidden = name in _SECRETS or found.in_file

@@ -257,7 +257,7 @@ async def test_a_store_that_is_away_is_reported(memory: Store, path: str) -> Non
     async with reading(shown_by(broken(memory, StoreUnavailableError("redis://:hush@x is gone")))) as client:
         answer = await client.get(path)
     assert answer.status_code == 503
-    assert "The store is away" in answer.text
+    assert "The store is not available" in answer.text
     assert "hush" not in answer.text
 
 
@@ -265,7 +265,7 @@ async def test_a_store_that_does_not_answer_is_away(memory: Store) -> None:
     pages = Pages(broken(memory, None), secret=SECRET, store_limit=timedelta(milliseconds=20))
     async with reading(pages) as client:
         answer = await client.get("/ui")
-    assert (answer.status_code, "The store is away" in answer.text) == (503, True)
+    assert (answer.status_code, "The store is not available" in answer.text) == (503, True)
 
 
 READING = {
@@ -432,7 +432,7 @@ async def test_the_page_of_a_batch_tells_outcomes_and_keys(store: Store, monkeyp
         assert told in found.text
     monkeypatch.setattr(queries, "_READ_AT_ONCE", 1)
     monkeypatch.setattr(queries, "MOST_COUNTED", 2)
-    assert "those of the first 2 calls" in (await page(shown_by(store), "/ui/batches/march")).text
+    assert "counted for the first 2 calls" in (await page(shown_by(store), "/ui/batches/march")).text
 
 
 async def test_a_batch_is_looked_for_in_the_queue_that_the_address_names(store: Store) -> None:

@@ -27,11 +27,11 @@ IsPreferred = Callable[[str], bool]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionLimits:
-    """What a server grants its clients.
+    """Limits on the connections of a server.
 
     `most` connections at once. A request has `head` until its head is complete, and `whole` until its body is; a
     connection that exceeds them is closed. With no room left, the connections that have waited longest without a whole
-    request are closed for new ones: who connects sends its request at once. Those that have begun one have had `grace`
+    request are closed for new ones: clients send their request at once. Those that have begun one have had `grace`
     then, and those that sent nothing yet `patience`.
     """
 
@@ -162,7 +162,7 @@ class ConnectionLimiter:
         return max(soonest, _SHORTEST)
 
     def close_stuck(self) -> None:
-        """Close whom there is no hope for: requests that do not arrive, answers that are not read. Once a second."""
+        """Close connections whose request does not arrive, or whose answer is not read. Called once a second."""
         now = asyncio.get_running_loop().time()
         for queue in (self._new, self._preferred_new):
             for connection in [each for each in queue if now - each.since > self._head]:

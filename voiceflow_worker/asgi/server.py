@@ -68,7 +68,7 @@ async def serving(
 
     Raises OSError if the port cannot be bound, RuntimeError if the app's lifespan fails to start.
     """
-    # The peer address is told as it is: who may speak for others (X-Forwarded-For) is for the app to judge.
+    # The peer address is passed on unchanged: the app judges X-Forwarded-For.
     limiter = ConnectionLimiter(limits or ConnectionLimits(most=connections_that_fit()), is_preferred=is_preferred)
     config = uvicorn.Config(
         app,
@@ -91,7 +91,7 @@ async def serving(
             await server.begun.wait()
             if not server.started:
                 await task
-                raise RuntimeError(f"the app to be served on {host}:{bound[1]} did not start; the log tells why")
+                raise RuntimeError(f"the app to be served on {host}:{bound[1]} did not start; see the log")
             yield Address(bound[0], bound[1])
         finally:
             server.should_exit = True
@@ -110,7 +110,7 @@ def _bound(host: str, port: int) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if hasattr(socket, "TCP_DEFER_ACCEPT"):
-            # Who connects and sends nothing costs no descriptor: Linux keeps it until something comes.
+            # Silent connections cost no descriptor: Linux holds them until data arrives.
             listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFERRED)
         listening.bind((host, port))
         listening.listen(BACKLOG)
@@ -141,7 +141,7 @@ def fast_protocol() -> type[asyncio.Protocol]:
 
 
 class _Server(uvicorn.Server):
-    """A server that leaves the signals alone and tells when it has begun, or has failed to."""
+    """A server without signal handlers; `begun` is set when it has started or failed."""
 
     def __init__(self, config: uvicorn.Config, limiter: ConnectionLimiter, shedding: LoadShedding | None) -> None:
         super().__init__(config)

@@ -64,8 +64,7 @@ def backup(
             time.sleep(PAUSE)
     output = Output(as_json=json)
     output.document({"store": str(path), "backup": str(made.path), "calls": made.calls, "bytes": made.size})
-    if not json:
-        output.say(f"{count_of(made.calls, 'call')} in {made.path} ({made.size / MEGABYTE:.1f} MB), checked")
+    output.answer(f"{count_of(made.calls, 'call')} in {made.path} ({made.size / MEGABYTE:.1f} MB), checked")
     return ExitCode.DONE
 
 

@@ -144,8 +144,7 @@ async def cancel(
                 return ExitCode.UNDONE
             count = await calls.cancel_batch(batch, reason=reason or "the batch was cancelled by a person")
             output.document({"batch_id": batch, "cancelled": count})
-            if not json:
-                output.say(f"batch {batch} is cancelled for good; {count_of(count, 'waiting call')} ended")
+            output.answer(f"batch {batch} is cancelled for good; {count_of(count, 'waiting call')} ended")
             return ExitCode.DONE
         return await _each(output, ids, lambda job_id: calls.cancel(job_id, reason=reason or "cancelled by a person"))
 
@@ -177,8 +176,7 @@ async def resolve(
         job = await calls.resolve(job_id, placed=placed, note=note, witnessed=witnessed)
     output = Output(as_json=json)
     output.document(call_as_json(job))
-    if not json:
-        output.say(one_line(job))
+    output.answer(one_line(job))
     return ExitCode.DONE
 
 
@@ -214,8 +212,7 @@ async def _each(output: Output, ids: Sequence[str], change: Callable[[str], Awai
             code = ExitCode.UNDONE
             continue
         output.document(call_as_json(job))
-        if not output.as_json:
-            output.say(one_line(job))
+        output.answer(one_line(job))
     return code
 
 

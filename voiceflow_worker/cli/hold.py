@@ -51,8 +51,7 @@ async def hold(
         until = calls.store.clock.now() + for_ if for_ is not None else None
         gate = await calls.hold(batch_id=batch, until=until, reason=reason)
     output.document(gate_as_json(gate))
-    if not json:
-        output.say(f"{gate_in_words(gate)}: {gate.reason}")
+    output.answer(f"{gate_in_words(gate)}: {gate.reason}")
     return ExitCode.DONE
 
 
@@ -75,8 +74,7 @@ async def resume(
     if gate.state is not GateState.OPEN:
         output.note(f"{gate.scope.value} {gate.name} stays {gate.state.value}: enqueue its calls as a new batch")
         return ExitCode.UNDONE
-    if not json:
-        output.say(f"{gate.scope.value} {gate.name} is open")
+    output.answer(f"{gate.scope.value} {gate.name} is open")
     return ExitCode.DONE
 
 

@@ -76,8 +76,7 @@ async def add(
         standing = await SuppressionList(calls.store).add(*numbers, reason=reason, until=end, country=country)
     for entry in standing.values():
         output.document(entry.as_json())
-        if not json:
-            output.say(_in_words(entry))
+        output.answer(_in_words(entry))
     return ExitCode.DONE
 
 
@@ -87,9 +86,9 @@ async def remove(
     json: JsonOption = False,
     where: WholeStoreOptions | None = None,
 ) -> ExitCode:
-    """Take numbers off the list; exit code 1 if one was not on it.
+    """Remove numbers from the list; exit code 1 if one was not on it.
 
-    What ended because of the list stays ended: enqueue it anew. The block list of 8x8 is another one.
+    Calls that ended because of the list stay ended: enqueue them again. The block list of 8x8 is separate.
     """
     from voiceflow_worker.core.numbers.suppression import SuppressionList
 
@@ -102,8 +101,7 @@ async def remove(
     wanted = dict.fromkeys(_e164(numbers, country))
     for number in wanted:
         output.document({"number": number, "removed": number in gone})
-        if not json:
-            output.say(f"{number} is off the list" if number in found else f"{number} was not on the list")
+        output.answer(f"{number} is off the list" if number in found else f"{number} was not on the list")
     return ExitCode.DONE if len(gone) == len(wanted) else ExitCode.UNDONE
 
 
@@ -115,7 +113,7 @@ async def list_numbers(
     json: JsonOption = False,
     where: WholeStoreOptions | None = None,
 ) -> ExitCode:
-    """List the numbers that are not called, with when and why. With --json, one a line."""
+    """List the numbers that are not called, with when and why. With --json, one per line."""
     from voiceflow_worker.core.numbers.suppression import SuppressionList
 
     output = Output(as_json=json)
@@ -177,7 +175,7 @@ async def import_file(
 ) -> ExitCode:
     """Put the numbers of a file on the list. The same file again changes nothing.
 
-    A file with a line that is no number imports nothing, tells every such line, and exits 2.
+    If a line is not a number, nothing is imported, every such line is printed, and the exit code is 2.
 
     Args:
         skip_bad: Import the numbers of a file that has bad lines, and exit 0.
@@ -219,7 +217,9 @@ async def import_file(
 def _imported(file: Path, found: NumberFile, *, added: int, known: int, refused: bool) -> str:
     bad = len(found.findings)
     if refused:
-        return f"{file}: {bad} of {found.rows} lines are no number; nothing is imported. Mend them, or give --skip-bad."
+        return (
+            f"{file}: {bad} of {found.rows} lines are not numbers; nothing is imported. Correct them or give --skip-bad"
+        )
     return f"{file}: {count_of(added, 'number')} added, {known} on the list before, {bad} bad"
 
 
@@ -236,7 +236,7 @@ def _e164(numbers: tuple[str, ...], country: str | None) -> list[str]:
 
 def _end(until: datetime | None, duration: timedelta | None, *, now: datetime) -> datetime | None:
     if until is not None and duration is not None:
-        raise InvalidInputError("--until and --for both tell when it ends: give one of them")
+        raise InvalidInputError("--until and --for exclude each other: give one of them")
     return now + duration if duration is not None else until
 
 

@@ -18,14 +18,14 @@ _log = structlog.get_logger("voiceflow.webhooks")
 
 @asynccontextmanager
 async def present(heartbeats: TellsPresence, *, name: str, every: timedelta = EVERY) -> AsyncGenerator[None]:
-    """Tell that the receiver `name` listens, at once and then `every` so often, until the block ends.
+    """Send heartbeats of the receiver `name`, at once and then at every interval, until the block ends.
 
-    A store that is away is told again later. `webhook_app` does this in its lifespan; an app that mounts it, whose
-    server runs only its own lifespan, wraps its own in this.
+    A store that is not available gets the next one. `webhook_app` does this in its lifespan. An app that mounts it,
+    and whose server runs only the outer lifespan, wraps that lifespan in this.
     """
-    await _tell(heartbeats, name)
+    await _beat(heartbeats, name)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_go_on_telling, heartbeats, name, every)
+        tasks.start_soon(_keep_beating, heartbeats, name, every)
         try:
             yield
         finally:
@@ -34,13 +34,13 @@ async def present(heartbeats: TellsPresence, *, name: str, every: timedelta = EV
                 await _leave(heartbeats, name)
 
 
-async def _go_on_telling(heartbeats: TellsPresence, name: str, every: timedelta) -> None:
+async def _keep_beating(heartbeats: TellsPresence, name: str, every: timedelta) -> None:
     while True:
         await anyio.sleep(every.total_seconds())
-        await _tell(heartbeats, name)
+        await _beat(heartbeats, name)
 
 
-async def _tell(heartbeats: TellsPresence, name: str) -> None:
+async def _beat(heartbeats: TellsPresence, name: str) -> None:
     try:
         await heartbeats.receiver(name)
     except StoreError as error:

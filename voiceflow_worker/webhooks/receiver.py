@@ -154,14 +154,16 @@ class Receiver:
             if isinstance(event, SessionSummary):
                 return await self._settled(event)
             found = await self._progressed(event)
-            told = None if self._on_event is None else await self._on_event(event)
-            return WebhookAnswer(200, _written(told, event), None if found else OddReason.NO_SESSION)
+            reply = None if self._on_event is None else await self._on_event(event)
+            return WebhookAnswer(200, _written(reply, event), None if found else OddReason.NO_SESSION)
         except (StoreError, StaleJobError) as error:
             # A job that others keep moving is no better than a store that is away: the event is not stored.
             return self._not_stored(event, str(error))
         except Exception:  # noqa: BLE001 - whatever it is, a 200 would be false, and one event must not take others with it
-            if (untold := self._seldom.admit(500)) is not None:
-                _log.exception("an event could not be taken, its sender was told 500", kind=_kind(event), more=untold)
+            if (suppressed := self._seldom.admit(500)) is not None:
+                _log.exception(
+                    "an event could not be taken, its sender was told 500", kind=_kind(event), more=suppressed
+                )
             return WebhookAnswer.refused(500, "failure", "the event could not be taken", odd=OddReason.FAILURE)
 
     async def _settled(self, summary: SessionSummary) -> WebhookAnswer:
@@ -170,7 +172,7 @@ class Receiver:
         return WebhookAnswer(200, _EMPTY, OddReason.UNKNOWN_STATUS if summary.status is None else None)
 
     async def _progressed(self, event: OtherEvent) -> bool:
-        """Keep what an event tells of a call; False if it does not say of which."""
+        """Store the progress in an event; False if the event names no session."""
         match event:
             case CallStatus() if self._progress is not None:
                 return await self._progress.status(event)
@@ -184,9 +186,11 @@ class Receiver:
 
     def _not_stored(self, event: Event, why: str) -> WebhookAnswer:
         self._metrics.store_failures.inc()
-        if (untold := self._seldom.admit(503)) is not None:
+        if (suppressed := self._seldom.admit(503)) is not None:
             # One line a second: what is more is counted in the metrics.
-            _log.warning("an event was not stored, its sender was told 503", kind=_kind(event), error=why, more=untold)
+            _log.warning(
+                "an event was not stored, its sender was told 503", kind=_kind(event), error=why, more=suppressed
+            )
         return WebhookAnswer.refused(503, "store", "the event could not be stored; send it again later")
 
     async def _keep(
@@ -206,8 +210,8 @@ class Receiver:
             try:
                 kept = await self._kept.keep(odd)
             except Exception as error:  # noqa: BLE001 - its sender has its answer, and nothing hangs on this
-                if (untold := self._seldom.admit("kept")) is not None:
-                    _log.warning("an odd event was not kept", reason=reason.value, error=str(error), more=untold)
+                if (suppressed := self._seldom.admit("kept")) is not None:
+                    _log.warning("an odd event was not kept", reason=reason.value, error=str(error), more=suppressed)
             finally:
                 self._keeping -= 1
         self._metrics.odd.labels(reason.value, "yes" if kept else "no").inc()

@@ -78,10 +78,10 @@ class Pages:
         asked = _asked(scope)
         if not self._auth.allows(scope["headers"]):
             what = "Type the secret of the pages (VOICEFLOW_UI_SECRET) as the password; any user name will do."
-            return self._problem(401, asked, "Who is there?", what, headers={"WWW-Authenticate": CHALLENGE})
+            return self._problem(401, asked, "Sign in", what, headers={"WWW-Authenticate": CHALLENGE})
         if scope["method"] not in {"GET", "HEAD"}:
-            what = "These pages are for reading; nothing can be changed here."
-            return self._problem(405, asked, "Not here", what, headers={"Allow": "GET, HEAD"})
+            what = "These pages are read-only."
+            return self._problem(405, asked, "Read-only", what, headers={"Allow": "GET, HEAD"})
         try:
             with anyio.fail_after(self._store_limit):
                 return await self._looked_up(asked)
@@ -91,8 +91,8 @@ class Pages:
             _log.warning("a page could not be shown", error=f"the store took longer than {self._store_limit:g} s")
         except Exception:  # noqa: BLE001 - whatever it is, the answer must have the headers of the others
             _log.exception("a page could not be shown")
-            return self._problem(500, asked, "This page failed", "The log of the receiver tells why.")
-        return self._problem(503, asked, "The store is away", "No call was changed by this. Come back in a moment.")
+            return self._problem(500, asked, "This page failed", "See the log of the receiver.")
+        return self._problem(503, asked, "The store is not available", "No call was changed. Try again in a moment.")
 
     async def _looked_up(self, asked: _PageRequest) -> _Page:
         kind, _, name = asked.path.partition("/")
