@@ -127,11 +127,11 @@ _LISTEN = "VOICEFLOW_OUTCOMES=webhook and `voiceflow serve` tell how calls end"
 def _summary(job: Job, outcome: Outcome, *, now: datetime) -> Step:
     status = outcome.status_of(job.destination)
     entry = None if status is None else session_status(status)
-    told = f"summary came: {ending(job)}" + ("" if entry is None else f", {entry.meaning}")
+    text = f"summary came: {ending(job)}" + ("" if entry is None else f", {entry.meaning}")
     if job.state is JobState.COMPLETED:
-        return Step(name="summary", at=now, message=told)
+        return Step(name="summary", at=now, message=text)
     remedy = None if entry is None else entry.remedy
     if outcome.code is not None:
         error = session_error(outcome.code)
-        told, remedy = f"{told}: {error.meaning}", error.remedy or remedy
-    return failed("summary", now, told, remedy=remedy or None)
+        text, remedy = f"{text}: {error.meaning}", error.remedy or remedy
+    return failed("summary", now, text, remedy=remedy or None)

@@ -70,7 +70,7 @@ def states_in_words(counts: Mapping[JobState, int], *states: JobState) -> str:
 async def tell_drained(output: Output, calls: CallQueue, result: DrainResult, *, stopped: bool) -> ExitCode:
     """Tell what a drain left. Calls that failed are outcomes; a hold, or a doubt, is work for somebody: exit 1.
 
-    A drain that was `stopped` is told likewise, and did what it was told: exit 0.
+    A drain that was `stopped` exits 0.
     """
     counts = await calls.store.jobs.count(calls.name)
     output.document(
@@ -86,8 +86,8 @@ async def tell_drained(output: Output, calls: CallQueue, result: DrainResult, *,
         }
     )
     if not output.as_json:
-        told = states_in_words(counts, *JobState) or "no calls"
-        output.say(f"queue {calls.name} {_how(result, stopped=stopped)}: {told}")
+        states = states_in_words(counts, *JobState) or "no calls"
+        output.say(f"queue {calls.name} {_how(result, stopped=stopped)}: {states}")
     waiting = (await calls.status()).waiting.in_words() if result.later else ""
     for line in _left(result, waiting=waiting, receiver=await Heartbeats(calls.store).has_receiver()):
         output.note(line)

@@ -30,7 +30,7 @@ def _moment(_type: Any, tokens: Sequence[Token]) -> datetime:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise ValueError(
-            f"{text!r} is no time: write it like 2026-11-20T09:00:00+08:00 or 2026-11-20T01:00:00Z"
+            f"{text!r} is not a time: write it like 2026-11-20T09:00:00+08:00 or 2026-11-20T01:00:00Z"
         ) from None
     if moment.tzinfo is None:
         raise ValueError(f"{text!r} does not say which time zone: add Z for UTC, or an offset such as +08:00")
@@ -44,12 +44,12 @@ def _limit(_type: Any, value: int) -> None:
 
 def _port(_type: Any, value: Any) -> None:
     if value is not None and not 0 <= value <= 65535:
-        raise ValueError(f"{value} is no port: give a number from 1 to 65535, or 0 for any free one")
+        raise ValueError(f"{value} is not a port: give a number from 1 to 65535, or 0 for any free one")
 
 
 def _speed(_type: Any, value: float) -> None:
     if not 0 < value < inf:
-        raise ValueError(f"{value:g} is no speed: give a number above 0; with 60 a minute takes a second")
+        raise ValueError(f"{value:g} is not a speed: give a number above 0; with 60 a minute takes a second")
 
 
 def _web_address(_type: Any, value: Any) -> None:
@@ -100,7 +100,7 @@ BatchOption = Annotated[str | None, Parameter(name="--batch", metavar="ID", help
 DurationOption = Annotated[timedelta | None, Parameter(converter=_duration, n_tokens=1, metavar="DURATION")]
 MomentOption = Annotated[datetime | None, Parameter(converter=_moment, n_tokens=1, metavar="TIME")]
 Flag = Parameter(negative=(), show_default=False)
-"""For a switch that is only ever turned on: there is no `--no-…`."""
+"""For a switch without a `--no-…` form."""
 
 
 @Parameter(name="*")

@@ -45,7 +45,7 @@ def recording_push_group() -> App:
 
 
 async def show(*, json: JsonOption = False) -> ExitCode:
-    """Show where recordings are uploaded. Recording needs such a server first. The password is never told."""
+    """Show where recordings are uploaded. Recording needs such a server first. The password is never shown."""
     from voiceflow_worker.cli.voice import voice_client
 
     output = Output(as_json=json)
@@ -72,12 +72,12 @@ async def set_server(
 ) -> ExitCode:
     """Have recordings uploaded to a server, instead of where they are uploaded now.
 
-    The password is asked for at the terminal unless an option says where it is. It is no option itself: a shell would
-    keep it in its history, and every user of the machine could read it.
+    The password is asked for at the terminal unless an option says where it is. It cannot be an option itself: a shell
+    would keep it in its history, and every user of the machine could read it.
 
     Args:
         port: The port of the server.
-        username: Who logs in there.
+        username: The user name on the server.
         path: The folder, or the bucket, that recordings go to.
         password_file: The file that holds the password, without its line end; - for standard input.
         no_password: The server asks for none.
@@ -86,12 +86,12 @@ async def set_server(
     from voiceflow_worker.gateway.account.resources import RecordingPush
 
     output = Output(as_json=json)
-    client = voice_client(settings_from())  # what is missing is told before anybody is asked for a password
+    client = voice_client(settings_from())  # reports missing settings before the password prompt
     password = None if no_password else await to_thread.run_sync(_password, password_file)
     push = RecordingPush(protocol=protocol, host=host, port=port, username=username, path=path)
     async with client as voice:
-        told = await voice.set_recording_push_config(push, password=password)
-        found = told or await voice.recording_push_config()
+        set_up = await voice.set_recording_push_config(push, password=password)
+        found = set_up or await voice.recording_push_config()
     if found is not None:
         _tell(output, found)
     return ExitCode.DONE

@@ -68,7 +68,7 @@ async def serve(
     menus = load_menus(ivr)
     url = None if register is None else receiver_url(register, path=PATH)
     if url is not None:
-        voice_client(settings)  # what is missing is told before anything is opened
+        voice_client(settings)  # reports missing settings before anything is opened
         if not force:
             refuse_out_of_reach(url, base_url=settings.base_url)
     if secret is None and not settings.webhook_allow:

@@ -55,8 +55,8 @@ def receiver_app(
 ) -> Starlette:
     """The whole receiver of one store: `webhook_app` with everything that the store can do for it.
 
-    It settles summaries (VSS), keeps what is told of calls beside them (VCS, VRU) and what could not be understood,
-    looks at the store for /readyz, and tells workers that somebody listens, which an app that mounts it does with
+    It settles summaries (VSS), stores other events of calls (VCS, VRU) and events that it could not understand,
+    looks at the store for /readyz, and sends heartbeats to workers, which an app that mounts it does with
     `present`. `policy` must be that of the workers. With `ui_secret` it also shows calls to people who know it, under
     /ui. Raises SettingsError for an empty secret.
     """
@@ -115,9 +115,9 @@ def webhook_app(
     event (VCA), and else what is left of `store_limit`. Without one, a call action event is answered with a hang-up, as
     nobody says what to do next. What could not be understood goes to `kept` once it was answered.
 
-    `heartbeats` are told, while the app runs, that a receiver listens. `probe` asks the store for /readyz, which
-    without one is always ready. `registry` takes the metrics, a new one unless given; without `metrics` there is no
-    /metrics, for an app that shows a registry of its own. `pages` answers /ui and what lies below it, and judges by
+    `heartbeats` records that a receiver is running. `probe` asks the store for /readyz, which
+    without one is always ready. `registry` takes the metrics, a new one unless given; without `metrics`, /metrics is
+    absent, for an app that shows a registry of its own. `pages` answers /ui and what lies below it, and judges by
     itself who may look. Raises SettingsError for an empty secret.
     """
     counted = Metrics(CollectorRegistry() if registry is None else registry)

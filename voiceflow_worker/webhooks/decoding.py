@@ -42,4 +42,4 @@ def _without_halves(content: bytes) -> bytes | None:
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")

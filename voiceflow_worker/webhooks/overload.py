@@ -19,7 +19,7 @@ _ANSWER = (
 
 
 def preferred(allow: Sequence[Network], trusted_proxies: Sequence[Network]) -> Callable[[str], bool] | None:
-    """Whether an address may hand in events, as far as that is told by where a connection comes from.
+    """A test for addresses that may send events, judged by the peer of the connection.
 
     None where it is not: all networks are allowed.
     """

@@ -16,13 +16,13 @@ class SettlesSummaries(Protocol):
     async def summary(self, summary: SessionSummary) -> SummaryResult:
         """Settle the call that a summary is about; the same one again is harmless.
 
-        Raises StoreError when it could not be stored: the sender is then told to come again.
+        Raises StoreError when it could not be stored: the sender is then asked to repeat it.
         """
         ...
 
 
 class KeepsProgress(Protocol):
-    """Takes what is told of a call beside its summary (VCS, VRU); `core.progress.CallProgress` does.
+    """Stores events about a call other than its summary (VCS, VRU); `core.progress.CallProgress` does.
 
     The same event again is harmless. False: it names no session, and cannot be found again. Raises StoreError when it
     could not be stored.
@@ -62,10 +62,10 @@ class TellsPresence(Protocol):
 
 
 OtherEvent: TypeAlias = CallAction | CallStatus | RecordingReady | NumberUpdate
-"""A known event that is no summary."""
+"""A known event other than a summary."""
 
 EventAnswer: TypeAlias = Mapping[str, object] | bytes | None
 """The JSON body to answer an event with: an object, or bytes as they are; None for the usual one."""
 
 AnswersEvents: TypeAlias = Callable[[OtherEvent], Awaitable[EventAnswer]]
-"""Takes an event that is no summary. Raises StoreError when it could not be stored: it is answered with 503."""
+"""Handles an event other than a summary. Raises StoreError when it could not be stored: it is answered with 503."""

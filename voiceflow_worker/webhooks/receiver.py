@@ -140,7 +140,7 @@ class Receiver:
                     await answer(given)
                     await asyncio.wait((taken,))
                 except Exception:
-                    # Nobody is left to hear the answer (ASGI: OSError). What was told is stored all the same.
+                    # The client has left (ASGI: OSError). The event is stored all the same.
                     await asyncio.wait((taken,))
                     raise
                 finally:
@@ -157,7 +157,7 @@ class Receiver:
             reply = None if self._on_event is None else await self._on_event(event)
             return WebhookAnswer(200, _written(reply, event), None if found else OddReason.NO_SESSION)
         except (StoreError, StaleJobError) as error:
-            # A job that others keep moving is no better than a store that is away: the event is not stored.
+            # A job that others keep changing counts like an unavailable store: the event is not stored.
             return self._not_stored(event, str(error))
         except Exception:  # noqa: BLE001 - whatever it is, a 200 would be false, and one event must not take others with it
             if (suppressed := self._seldom.admit(500)) is not None:

@@ -169,6 +169,8 @@ def _where(error: BaseException) -> str:
 
 def key_of(event: CallAction) -> str:
     """What tells an event from all others; one without an id is known by its session, its place and its keys."""
-    told = ("id", event.event_id) if event.event_id else ("at", event.client_action_id, event.call_status, event.dtmf)
-    parts = "\0".join(str(part) for part in (event.session_id, *told))
+    identity = (
+        ("id", event.event_id) if event.event_id else ("at", event.client_action_id, event.call_status, event.dtmf)
+    )
+    parts = "\0".join(str(part) for part in (event.session_id, *identity))
     return hashlib.blake2b(parts.encode(), digest_size=16).hexdigest()

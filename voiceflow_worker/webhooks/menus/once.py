@@ -22,7 +22,7 @@ _LONGEST_LOOK = 0.2
 class AnswersOnce:
     """Answers as records: the first that is stored is the one that everybody gives.
 
-    Who is about to run code claims the event first. A claim lasts `claim_for`, longer than the code may take: when its
+    A receiver claims the event before it runs code. A claim lasts `claim_for`, longer than the code may take: when its
     owner died, somebody else takes over then. So the code runs once, and at least once after a crash.
     """
 

@@ -147,7 +147,7 @@ def _asked(scope: Scope) -> _PageRequest:
     if rest is None:
         home = "ui"
     else:
-        # A slash inside a name came as %2F and is no step of the way: the path is counted as it was sent.
+        # A slash inside a name came as %2F and does not separate segments: they are counted in the raw path.
         before = scope["path"][: len(scope["path"]) - len(rest)].count("/")
         sent = (scope.get("raw_path") or scope["path"].encode()).count(b"/")
         home = "../" * max(1, sent - before + 1) + "ui"
