@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from voiceflow_worker.campaigns.calls.request import ReadRow
-from voiceflow_worker.core.admission import Admission, CheckedCall
+from voiceflow_worker.core.admission import AdmissionResult, CheckedCall
 from voiceflow_worker.core.ports import KeyOwner
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.settling.refusals import BatchLimits
@@ -76,7 +76,7 @@ class Intake:
             self._take(row, admission, taken)
         return taken
 
-    def _take(self, row: ReadRow, admission: Admission, taken: Taken) -> None:
+    def _take(self, row: ReadRow, admission: AdmissionResult, taken: Taken) -> None:
         if admission.suppressed is not None:
             message = f"is not called: {admission.suppressed.reason}"
             found = Finding(column="destination", severity=Severity.WARNING, message=message)

@@ -70,7 +70,7 @@ class CheckedCall:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Admission:
+class AdmissionResult:
     """The result for one call: `enqueued`, or the reason that it is refused.
 
     Reasons are `findings`, a `suppressed` number, or `owner_id`: the job that has its unique key, with another body. A
@@ -112,21 +112,21 @@ class Admitter:
         await self._name_batches(jobs)
         return await self._store.jobs.enqueue(jobs, now=now) if jobs else []
 
-    async def admit(self, calls: Sequence[CheckedCall], *, dry_run: bool = False) -> Sequence[Admission]:
+    async def admit(self, calls: Sequence[CheckedCall], *, dry_run: bool = False) -> Sequence[AdmissionResult]:
         """Admit each call that can be, in one step; one result for each. A dry run stores nothing.
 
         Raises `InvalidInputError` for a cancelled batch, and `StoreUnavailableError`.
         """
         now = self._store.clock.now()
-        results = [Admission()] * len(calls)
+        results = [AdmissionResult()] * len(calls)
         jobs: dict[int, Job] = {}
         for place, (job_id, call) in enumerate(zip(self._ids(calls, now), calls, strict=True)):
             try:
                 jobs[place] = self._job(call, job_id, now)
             except CallFlowError as error:
-                results[place] = Admission(findings=error.findings)
+                results[place] = AdmissionResult(findings=error.findings)
         for place, number in (await self._suppressed(jobs)).items():
-            results[place] = Admission(suppressed=number)
+            results[place] = AdmissionResult(suppressed=number)
             del jobs[place]
         if dry_run:
             return results
@@ -137,11 +137,11 @@ class Admitter:
                 made = await self._store.jobs.enqueue(list(jobs.values()), now=now)
             except KeyConflictError as error:
                 for conflict in error.conflicts:
-                    results[places[conflict.index]] = Admission(owner_id=conflict.owner_id)
+                    results[places[conflict.index]] = AdmissionResult(owner_id=conflict.owner_id)
                     del jobs[places[conflict.index]]
                 continue
             for place, enqueued in zip(places, made, strict=True):
-                results[place] = Admission(enqueued=enqueued)
+                results[place] = AdmissionResult(enqueued=enqueued)
             break
         return results
 
