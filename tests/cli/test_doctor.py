@@ -498,7 +498,7 @@ def at_8x8(check: Callable[[CheckContext], Awaitable[Found | None]], *hooks: Web
 @pytest.mark.parametrize(
     ("url", "told"),
     [
-        ("http://127.0.0.1:8080/webhooks/8x8", "127.0.0.1 is this machine alone"),
+        ("http://127.0.0.1:8080/webhooks/8x8", "127.0.0.1 is this machine only"),
         ("http://calls.example.com/webhooks/8x8", "it is http, and not https"),
         ("https://10.0.0.7/webhooks/8x8", "10.0.0.7 is not a public address"),
     ],

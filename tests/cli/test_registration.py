@@ -167,7 +167,7 @@ def test_an_address_that_8x8_cannot_reach_is_refused_before_anything_is_opened(
 
 @pytest.mark.parametrize("base_url", [None, "https://voice.8x8.com", "https://10.0.0.1:8088"])
 def test_only_a_sandbox_on_this_machine_reaches_its_addresses(base_url: str | None) -> None:
-    with pytest.raises(InvalidInputError, match="this machine alone"):
+    with pytest.raises(InvalidInputError, match="this machine only"):
         refuse_out_of_reach("http://127.0.0.1:8080/webhooks/8x8", base_url=base_url)
     refuse_out_of_reach(URL, base_url=base_url)
     refuse_out_of_reach("http://127.0.0.1:8080/webhooks/8x8", base_url="http://127.0.0.1:8088")
