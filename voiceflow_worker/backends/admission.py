@@ -18,7 +18,7 @@ _STATES = frozenset(JobState)
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
+class AdmittedJobs:
     """The result of an admission: `answers` for all jobs in their order, and the indexes of the `fresh` ones."""
 
     answers: Sequence[Enqueued]
@@ -27,7 +27,7 @@ class Admission:
 
 def admission(
     jobs: Sequence[Job], *, held: Callable[[str], Job | None], owner: Callable[[str, str], Job | None]
-) -> Generator[None, None, Admission]:
+) -> Generator[None, None, AdmittedJobs]:
     """Check jobs before anything is written. It yields now and then, because thousands take a while.
 
     `held` gives the stored job with an id. `owner` gives the job that owns a key of a queue, also after its deletion.
@@ -59,7 +59,7 @@ def admission(
         answers.append(Enqueued(known, created=same is not None))
     if conflicts:
         raise KeyConflictError(conflicts)
-    return Admission(answers, fresh)
+    return AdmittedJobs(answers, fresh)
 
 
 def result_of(steps: Generator[None, None, T]) -> T:
