@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 import anyio
 from ulid import ULID
@@ -145,5 +146,6 @@ class KeptEvents:
 
 def _label(key: str, text: str) -> KeptLabel:
     stored = json.loads(text)
-    known = {each.name: stored[each.name] for each in fields(KeptLabel) if each.name in stored}
-    return KeptLabel(**{**known, "id": key, "at": datetime.fromisoformat(stored["at"])})
+    known: dict[str, Any] = {each.name: stored[each.name] for each in fields(KeptLabel) if each.name in stored}
+    known |= {"id": key, "at": datetime.fromisoformat(stored["at"])}
+    return KeptLabel(**known)
