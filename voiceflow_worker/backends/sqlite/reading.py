@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
@@ -62,25 +62,24 @@ class Reader:
 
     async def rows(self, statement: str, keys: Sequence[Row]) -> list[Row]:
         """The rows that a statement gives for each of these keys, in their order, read in pages."""
-        return [row async for page in self._pages(statement, keys) for row in page]
+        return [row for part in _pages(keys) for row in await self._page(statement, part)]
 
     async def jobs(self, statement: str, keys: Sequence[Row]) -> list[Job]:
         """The same for statements that give whole jobs."""
-        return [job_of(row) async for page in self._pages(statement, keys) for row in page]
+        return [job_of(row) for part in _pages(keys) for row in await self._page(statement, part)]
 
     async def listed(self, statement: str, keys: Sequence[Row]) -> tuple[list[Job], str | None]:
         """The same without jobs of a newer version; with the id of the last row, readable or not."""
         found: list[Job] = []
         last: str | None = None
-        async for rows in self._pages(statement, keys):
+        for part in _pages(keys):
+            rows = await self._page(statement, part)
             found += readable(rows, job_of)
             last = rows[-1][0] if rows else last
         return found, last
 
-    async def _pages(self, statement: str, keys: Sequence[Row]) -> AsyncIterator[list[Row]]:
-        for start in range(0, len(keys), _ROWS_AT_ONCE):
-            part = keys[start : start + _ROWS_AT_ONCE]
-            yield await self.look(partial(Connection.rows_of_each, statement=statement, many=part))
+    async def _page(self, statement: str, keys: Sequence[Row]) -> list[Row]:
+        return await self.look(partial(Connection.rows_of_each, statement=statement, many=keys))
 
     async def scan(self, statement: str, bindings: dict[str, Any]) -> str:
         """The single value of a statement that may read much, run in a thread."""
@@ -106,6 +105,10 @@ class Reader:
             if self._scanner is not None:
                 self._scanner.close()
                 self._scanner = None
+
+
+def _pages(keys: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    return (keys[start : start + _ROWS_AT_ONCE] for start in range(0, len(keys), _ROWS_AT_ONCE))
 
 
 def job_of(row: Row) -> Job:
