@@ -149,8 +149,9 @@ class VoiceCallOperator(BaseOperator):
             self.hook.settings()
             if event["status"] == "error":
                 raise AirflowException(f"waiting for call {', '.join(event['job_ids'])}: {event['error']}")
-            (self._job_id,) = event["job_ids"]
-            job = run(partial(self._call.look, self._job_id))
+            (job_id,) = event["job_ids"]
+            self._job_id = job_id
+            job = run(partial(self._call.look, job_id))
             if self._options.sends:
                 job = run(partial(self._call.send, job.id))
             return self._done_or_deferred(job)

@@ -89,7 +89,9 @@ class TestEnqueue:
         assert night.due_at == datetime(2026, 1, 5, 17, tzinfo=UTC)
 
     async def test_a_number_that_may_be_anywhere_needs_a_zone(self, engine: Engine) -> None:
-        with pytest.raises(CallFlowError, match=r"may be in several time zones .* give the calls a time zone, such as America/New_York"):
+        with pytest.raises(
+            CallFlowError, match=r"may be in several time zones .* give the calls a time zone, such as America/New_York"
+        ):
             await enqueued(engine, destination="+18005551234")
         with pytest.raises(CallFlowError, match="not a time zone"):
             await enqueued(engine, time_zone="Middle/Earth")

@@ -107,10 +107,11 @@ def _at(body: object, index: int, name: str) -> object:
 
 def _with_numbers(body: dict[str, Any], *, destination: str | None, source: str | None) -> dict[str, Any]:
     """The body with its first call to `destination`, and from `source` if it names none."""
-    actions: Any = body.get("callflow")
-    if not isinstance(actions, list) or not actions:
+    listed: object = body.get("callflow")
+    if not isinstance(listed, list) or not listed:
         return body
-    first, *others = actions
+    actions: list[Any] = [*listed]
+    first, others = actions[0], actions[1:]
     if not isinstance(first, dict) or cast("dict[str, Any]", first).get("action") != "makeCall":
         return body
     action = cast("dict[str, Any]", first)

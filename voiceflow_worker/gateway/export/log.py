@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -147,7 +147,7 @@ class LogExport:
 
 
 @contextmanager
-def _log_errors(what: str) -> Iterator[None]:
+def _log_errors(what: str) -> Generator[None]:
     """Raise errors of requests as errors of the log; `what` completes "cannot …"."""
     try:
         yield

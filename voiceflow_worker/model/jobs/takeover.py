@@ -126,7 +126,7 @@ def _with_post_of(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> 
         job = spanning(job, known, post, at=at)
         known = job.post(post.number) or known
     merged = _merged(known, post)
-    if merged.verdict is not known.verdict and merged.verdict in ANSWERS:
+    if merged.verdict is not None and merged.verdict is not known.verdict and merged.verdict in ANSWERS:
         verdict = Verdict(
             kind=merged.verdict,
             message=merged.message or "",
