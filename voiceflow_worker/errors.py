@@ -366,7 +366,7 @@ class VoiceUnavailableError(RequestFailedError):
 
 
 def _moment(at: datetime) -> str:
-    """As `model.moment` writes it, from which nothing is imported here; rounded up: until then it must have passed."""
+    """The time as `model.text.moment` writes it, rounded up to a second. Nothing is imported here."""
     if at.microsecond:
         at = at.replace(microsecond=0) + timedelta(seconds=1)
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -101,3 +102,18 @@ def test_imports_go_one_way() -> None:
         check=False,
     )
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_modules_that_are_named_in_texts_exist() -> None:
+    """A dotted name in backquotes, as `core.settling.settle.Settler`, is a module, or a name within one."""
+    rooms = "|".join(sorted({place(path.parent).split("/")[1] for path in SOURCES if path.parent.parent != ROOT}))
+    named = re.compile(rf"`(?:voiceflow_worker\.)?((?:{rooms})(?:\.[a-z_]+)+)(?:\.([A-Za-z_]+))?`")
+    missing: list[str] = []
+    for path in SOURCES:
+        for module, name in named.findall(path.read_text(encoding="utf-8")):
+            full = f"voiceflow_worker.{module}"
+            home = full if full in modules() else full.rpartition(".")[0]
+            inner = name or (module.rpartition(".")[2] if home != full else "")
+            if home not in modules() or (inner and inner not in modules()[home].read_text(encoding="utf-8")):
+                missing.append(f"{place(path)}: `{module}{'.' * bool(name)}{name}`")
+    assert not missing

@@ -11,7 +11,7 @@ from voiceflow_worker.webhooks.kept_events import OddEvent
 
 
 class SettlesSummaries(Protocol):
-    """Takes session summaries (VSS); `core.settle.Settler` does."""
+    """Takes session summaries (VSS); `core.settling.settle.Settler` does."""
 
     async def summary(self, summary: SessionSummary) -> SummaryResult:
         """Settle the call that a summary is about; the same one again is harmless.
@@ -22,7 +22,7 @@ class SettlesSummaries(Protocol):
 
 
 class KeepsProgress(Protocol):
-    """Stores events about a call other than its summary (VCS, VRU); `core.progress.CallProgress` does.
+    """Stores events about a call other than its summary (VCS, VRU); `core.events.progress.CallProgress` does.
 
     The same event again is harmless. False: it names no session, and cannot be found again. Raises StoreError when it
     could not be stored.
@@ -42,7 +42,7 @@ class KeepsProgress(Protocol):
 
 
 class KeepsOddEvents(Protocol):
-    """Keeps what could not be understood, for people to look at; `webhooks.kept.KeptEvents` does."""
+    """Keeps what could not be understood, for people to look at; `webhooks.kept_events.KeptEvents` does."""
 
     async def keep(self, odd: OddEvent) -> bool:
         """Keep an event. Raises StoreError; nothing is lost by it but the look."""
@@ -50,7 +50,7 @@ class KeepsOddEvents(Protocol):
 
 
 class TellsPresence(Protocol):
-    """Tells others that a receiver listens; `core.heartbeat.Heartbeats` does."""
+    """Tells others that a receiver listens; `core.overview.heartbeat.Heartbeats` does."""
 
     async def receiver(self, name: str) -> None:
         """A receiver listens. Raises StoreError."""

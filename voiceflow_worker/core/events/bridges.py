@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from voiceflow_worker.core.events.callers import MenuCall
-from voiceflow_worker.core.numbers.locks import BESIDE, NAMESPACE, PLACES, beside
+from voiceflow_worker.core.numbers.locks import BESIDE, BESIDE_PLACES, NAMESPACE, beside
 from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import job_of
@@ -60,7 +60,7 @@ class Bridges:
     async def _beside(self, numbers: Iterable[str], owner: str, *, until: datetime, now: datetime) -> None:
         """Lock numbers that have a holder already. Where all places are taken too, the bridge goes on without."""
         left = list(numbers)
-        for place in PLACES:
+        for place in BESIDE_PLACES:
             keys = {number: f"{number} {place}" for number in left}
             standing = await self._put(BESIDE, dict.fromkeys(keys.values(), owner), until=until, now=now)
             left = [number for number, key in keys.items() if standing[key] != owner]

@@ -16,7 +16,7 @@ from voiceflow_worker.model.numbers.spellings import all_spellings, spellings
 NAMESPACE = "number"
 BESIDE = "number-beside"
 """Further locks of numbers that are locked already: `<number> <place>`, for bridges of menus."""
-PLACES = range(2, 5)
+BESIDE_PLACES = range(2, 5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ class NumberLocks:
 
 def beside(numbers: Iterable[str]) -> list[str]:
     """The keys under which further locks of these numbers are kept."""
-    return [f"{number} {place}" for number in numbers for place in PLACES]
+    return [f"{number} {place}" for number in numbers for place in BESIDE_PLACES]
 
 
 def _next(job: Job) -> str:

@@ -1,1 +1,1 @@
-"""Events of the sandbox: the account that they belong to, and their delivery."""
+"""The account of the sandbox and its events: numbers, voices, webhooks, answers, and deliveries."""
