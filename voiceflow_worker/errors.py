@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 
 class Remedy(StrEnum):
-    """An action that solves a problem, in words of no particular user interface.
+    """An action that solves a problem, worded for any user interface.
 
     Messages, reasons of holds and tables of codes contain these words; a user interface that knows a command or a
     setting for the action shows that instead.
@@ -138,7 +138,7 @@ class NotificationError(InvalidInputError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class KeyConflict:
-    """One unique key that is taken: `index` is the place in what was handed in, `owner_id` the job that owns it."""
+    """A unique key that is taken, by the job `owner_id`; `index` is the place of the call in the list given."""
 
     index: int
     unique_key: str

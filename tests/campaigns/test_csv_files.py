@@ -82,7 +82,7 @@ def test_a_header_that_cannot_be_used_is_reported_with_the_remedy(tmp_path: Path
 
 @pytest.mark.parametrize("content", ["", "\n\n", "\ufeff"])
 def test_an_empty_file_is_refused(tmp_path: Path, content: str) -> None:
-    assert "is empty; a header line with a column destination is needed" in refused(file_of(tmp_path, content))
+    assert "is empty; it needs a header line with a column named destination" in refused(file_of(tmp_path, content))
 
 
 def test_a_header_without_rows_is_refused(tmp_path: Path) -> None:

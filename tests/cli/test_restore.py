@@ -368,7 +368,7 @@ def test_a_frozen_worker_or_receiver_is_noticed_and_a_killed_one_is_waited_out(
     # Its heartbeat outlives it; nobody waits for 30 s in a test.
     ended = voiceflow("restore", "copy.db", "--wait-for-store", "0")
     assert ended.code == 3
-    assert "said less than 30 s ago to be alive" in ended.err
+    assert "reported less than 30 s ago that it is alive" in ended.err
     forget_heartbeats(voiceflow.folder / "calls.db")
     assert voiceflow("restore", "copy.db").code == 0
 

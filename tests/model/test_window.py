@@ -220,7 +220,7 @@ class TestWhatPeopleWrite:
             CallWindow.parse(hours, days=days, holidays=holidays)
 
     def test_what_a_store_holds_that_no_version_wrote_is_not_a_window(self) -> None:
-        with pytest.raises(ValueError, match="no calling window"):
+        with pytest.raises(ValueError, match="not a calling window"):
             CallWindow.recalled("whenever anybody likes")
 
 

@@ -284,7 +284,7 @@ class JournalFile:
             self._size = self._full
             raise StoreReadOnlyError(
                 f"the journal file of this worker in {self._folder} cannot be written ({error.strerror or error}), so "
-                f"nothing is sent: make room on that disk, or {Remedy.SET_STATE_DIR} to another"
+                f"nothing is sent: make room on that disk, or {Remedy.SET_STATE_DIR} to a folder on another disk"
             ) from error
 
 

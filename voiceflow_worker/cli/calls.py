@@ -122,7 +122,7 @@ async def cancel(
     *ids: JobIds,
     batch: Annotated[
         str | None,
-        Parameter(name="--batch", metavar="ID", help="A whole batch, for good: later calls are cancelled too."),
+        Parameter(name="--batch", metavar="ID", help="Cancel a whole batch for good, with calls added to it later."),
     ] = None,
     reason: str | None = None,
     json: JsonOption = False,

@@ -39,7 +39,7 @@ def _moment(_type: Any, tokens: Sequence[Token]) -> datetime:
 
 def _limit(_type: Any, value: int) -> None:
     if value < 0:
-        raise ValueError(f"{value} is negative: give a number, or 0 for all")
+        raise ValueError(f"{value} is negative: give a positive number, or 0 for all")
 
 
 def _port(_type: Any, value: Any) -> None:
@@ -126,6 +126,6 @@ class WholeStoreOptions:
             name="--queue",
             metavar="NAME",
             group=STORE_GROUP,
-            help="Deprecated: changes nothing, the whole store is concerned.",
+            help="Deprecated, without effect: the command always covers the whole store.",
         ),
     ] = None

@@ -57,7 +57,9 @@ async def reconcile(
     settings = settings_from(where)
     output = Output(as_json=json)
     if not prices and (batch is not None or since is not None):
-        raise InvalidInputError("--batch and --since go with --prices: doubts are looked for in the whole queue")
+        raise InvalidInputError(
+            "--batch and --since work only with --prices; without it, all calls in doubt of the queue are looked up"
+        )
     client = voice_client(settings)  # reports missing settings before anything is opened
     async with opened_queue(settings) as calls, client as voice:
         if prices:

@@ -113,9 +113,9 @@ class Admitter:
         return await self._store.jobs.enqueue(jobs, now=now) if jobs else []
 
     async def admit(self, calls: Sequence[CheckedCall], *, dry_run: bool = False) -> Sequence[AdmissionResult]:
-        """Admit each call that can be, in one step; one result for each. A dry run stores nothing.
+        """Admit, in one step, every call that can be admitted. Returns one result per call. A dry run stores nothing.
 
-        Raises `InvalidInputError` for a cancelled batch, and `StoreUnavailableError`.
+        Raises `InvalidInputError` if the batch is cancelled, and `StoreUnavailableError` if the store is away.
         """
         now = self._store.clock.now()
         results = [AdmissionResult()] * len(calls)

@@ -310,7 +310,7 @@ class Worker:
         return min(latest, waiting[0].due_at) if waiting and waiting[0].due_at > now else latest
 
     async def _wait(self, seen: int, until: datetime) -> int:
-        """Wait for a change of the queue, for the time `until`, or for the end of the last call in flight."""
+        """Wait until the queue changes, the time `until` has come, or no call is in flight: whichever is first."""
         async with anyio.create_task_group() as group:
 
             async def landed() -> None:

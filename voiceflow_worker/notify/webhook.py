@@ -119,7 +119,7 @@ def _checked(url: str, *, allow_plain_http: bool) -> httpx.URL:
         # Not quoted: addresses of this kind may hold a token.
         raise SettingsError("the address for notifications is not an http:// or https:// address with a host")
     if parsed.userinfo:
-        raise SettingsError("the address for notifications has a password: remove it, notifications are signed")
+        raise SettingsError("the address for notifications has a password: remove it, because notifications are signed")
     if is_plain_and_remote(str(parsed)) and not allow_plain_http:
         raise SettingsError(
             f"notifications to http://{parsed.host} are not encrypted, and contain telephone numbers. Nothing was "

@@ -183,7 +183,7 @@ class Sandbox:
             each.clear()
 
     async def aclose(self) -> None:
-        """Forget the calls under way, close connections to receivers. `running`, or a server's lifespan, does it."""
+        """Forget the calls under way, close connections to receivers. `running` and a server's lifespan call this."""
         self._misbehaviour.call_off()
         await self._exchange.aclose()
         await self._delivery.aclose()

@@ -51,4 +51,4 @@ async def _leave(heartbeats: TellsPresence, name: str) -> None:
     try:
         await heartbeats.receiver_left(name)
     except StoreError as error:
-        _log.warning("the store did not hear that this receiver left", error=str(error))
+        _log.warning("the end of this receiver could not be stored", error=str(error))

@@ -14,7 +14,10 @@ KeyOf = Callable[[int], str]
 
 
 async def newest_call(queue: CallQueue, key_of: KeyOf) -> tuple[int, Job | None]:
-    """The newest generation of a call and its job; a pruned job has only what its key still has."""
+    """The number of a call's newest generation, and its job.
+
+    If that job was pruned, it has only the fields that are kept with its unique key.
+    """
     keys = [key_of(number) for number in range(MOST_GENERATIONS)]
     jobs, now = queue.store.jobs, queue.store.clock.now()
     owners = await jobs.owners(queue.name, keys[:4], now=now)

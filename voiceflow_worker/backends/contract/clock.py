@@ -42,7 +42,7 @@ class ManualClock:
         return self._monotonic
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep until the clock has moved on by this much; at most 0 is a checkpoint."""
+        """Sleep until the clock has moved on by `seconds`. Zero or less only yields to other tasks."""
         if seconds <= 0:
             await checkpoint()
             return

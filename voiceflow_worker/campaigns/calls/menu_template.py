@@ -35,7 +35,7 @@ def opening_template(menu: Menu) -> FlowTemplate:
             if isinstance(part, str) and ("{{" in part or "{%" in part):
                 raise InvalidInputError(
                     f"a text of menu {menu.name} has curly brackets, which a campaign template would fill in: give "
-                    "--template for the beginning of its calls"
+                    "--template with a call flow that begins the calls to this menu"
                 )
     data = {name: f"{{{{{name}}}}}" for text in texts for name in names_in(text)}
     body = menu.call(PLACEHOLDER, source=PLACEHOLDER, data=data).to_body()

@@ -64,7 +64,9 @@ class CsvRows(RowSource):
                 raise CampaignFileError(f"{self._path}, line {line.number}: the header {cells}")
             self.header_row = line.number
             return cells
-        raise CampaignFileError(f"{self._path} is empty; a header line with a column destination is needed, and rows")
+        raise CampaignFileError(
+            f"{self._path} is empty; it needs a header line with a column named destination, and rows"
+        )
 
     def __iter__(self) -> Iterator[RawRow]:
         for line in self._lines:

@@ -247,7 +247,7 @@ class HookLane:
         self._unsettled.pop(entry.event.sequence, None)
         self.hook.counts.parked += 1
         self._log.error(
-            "an outcome was given up for a hook; it is parked",
+            "a hook failed too often on an outcome; the outcome is parked",
             job=entry.event.job_id,
             failures=entry.failures,
             error=entry.error,

@@ -1,4 +1,4 @@
-"""Concurrent trips to the store, whose first error is raised outside of a group."""
+"""Concurrent trips to the store. The first error is raised by itself, not in an ExceptionGroup."""
 
 from __future__ import annotations
 

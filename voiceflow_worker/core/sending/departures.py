@@ -49,7 +49,10 @@ _A_MOMENT = timedelta(milliseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class _Slot:
-    """A departure time, and by how much it may be missed. `taken` False: the time at which to ask again."""
+    """A departure time, and how late a call may leave after it.
+
+    If `taken` is False, no departure time was free, and `at` is when to ask again.
+    """
 
     at: datetime
     taken: bool

@@ -28,9 +28,9 @@ class Holds:
         self.reason = ""
 
     def close(self, hold: Hold) -> Gate:
-        """Hold the queue for this worker, at once; gives the gate with which `order` holds it for all.
+        """Hold the queue for this worker at once. Returns the gate with which `order` holds it for all workers.
 
-        The time of the gate counts from now, so it is made once for each answer.
+        Call this once for each answer: the end of the gate counts from the time of this call.
         """
         now = self._clock.now()
         # Before the trip to the store: calls that have not left yet must not leave.

@@ -31,7 +31,7 @@ _SAMPLE = Caller(now=datetime(2026, 7, 1, 4, tzinfo=UTC), number="+6587654321", 
 def check_menus(
     roots: Sequence[Menu], *, beside: Mapping[str, Menu] | None = None, data: Mapping[str, object] | None = None
 ) -> list[Finding]:
-    """Every error and oddity in the menus that these lead to; menus with errors are not served.
+    """Every error and oddity in `roots` and the menus that they lead to. Menus with errors are not served.
 
     `beside` are further menus of the same module: those that nothing leads to get a warning. `data` is a job's data for
     the prompts; the default for each value is its name. Prompts that are functions are run, handlers are not.

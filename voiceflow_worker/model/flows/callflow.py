@@ -185,7 +185,7 @@ class CallFlow:
 
     @property
     def actions(self) -> tuple[Mapping[str, object], ...]:
-        """The actions as 8x8 takes them, copied."""
+        """A copy of the actions, in 8x8's format."""
         return tuple(copy_of(entry) for entry in self._flow if is_object(entry))
 
     @property

@@ -14,7 +14,7 @@ _VALID_UNTIL = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?Z", r
 
 
 def read_valid_until(value: object) -> datetime | None:
-    """The moment that a `validUntil` names, aware and in UTC; None when it names none."""
+    """The time in a `validUntil`, as an aware datetime in UTC; None if it is not a valid time."""
     if not isinstance(value, str) or _VALID_UNTIL.fullmatch(value) is None:
         return None
     try:

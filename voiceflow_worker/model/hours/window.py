@@ -222,7 +222,7 @@ def _recalled(text: str) -> CallWindow:
         holidays = tuple(calendars[0].split(",")) if calendars else ()
         return CallWindow(spans=_read_spans(hours), days=_read_days(days), holidays=holidays)
     except InvalidInputError as error:
-        raise ValueError(f"no calling window: {text!r}") from error
+        raise ValueError(f"not a calling window: {text!r}") from error
 
 
 def _parts(text: str, what: str) -> list[str]:

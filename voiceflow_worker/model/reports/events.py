@@ -130,7 +130,7 @@ class CallAction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallStatus:
-    """VCS: a leg changed its state. The guides name no closed set of states: `call_status` is as it was spelled."""
+    """VCS: a leg changed its state. 8x8's guides do not list all states, so `call_status` is kept as 8x8 spelled it."""
 
     event_id: str | None = None
     call_id: str | None = None
@@ -206,7 +206,7 @@ def parse_event(data: object) -> Event:
     Raises WebhookEventError if it is not an object, or has a known type and a payload that is not an object.
     """
     if not is_object(data):
-        raise WebhookEventError(f"a webhook event should be an object, not {describe(data)}; ignore it")
+        raise WebhookEventError(f"a webhook event must be a JSON object, not {describe(data)}; it can be ignored")
     envelope = Payload(data)
     event_type, namespace = envelope.text("eventType"), envelope.text("namespace")
     content = envelope.raw("payload")
@@ -214,9 +214,7 @@ def parse_event(data: object) -> Event:
         content = data  # the API introduction prints summaries without their envelope
     if not is_object(content):
         if event_type is None or fold_name(event_type) in _READERS:
-            raise WebhookEventError(
-                f"a webhook event should have an object as its payload, not {describe(content)}; ignore it"
-            )
+            raise WebhookEventError(f"the payload of a webhook event must be a JSON object, not {describe(content)}")
         return UnknownEvent(event_type=event_type, namespace=namespace, payload=dict(data))
     payload = Payload(content)
     kind = fold_name(event_type or ("SESSION_SUMMARY" if payload.text("sessionStatus") else ""))

@@ -29,7 +29,7 @@ def read_notify_url(text: str) -> str:
     if parts is None or parts.fragment:
         raise ValueError("give an http or https address, such as https://crm.example.com/hooks/calls")
     if "@" in parts.netloc:
-        raise ValueError(f"the address has a password: {Remedy.SET_NOTIFY_SECRET}")
+        raise ValueError(f"remove the password from the address; {Remedy.SET_NOTIFY_SECRET}")
     return text
 
 

@@ -110,7 +110,7 @@ class Account:
         return found if found is not None and found.enabled else None
 
     def is_for_all(self, hook: Hook) -> bool:
-        """Whether this is the hook for all events, and not a registered one."""
+        """Whether this is the default webhook for all events, not one that was registered."""
         return hook is self._hook_for_all
 
     def push_config(self, sub_account: str) -> Mapping[str, object] | None:

@@ -49,7 +49,7 @@ class Switchboard:
             raise ValueError(f"{order.destination} is not one of the account's numbers")
         sub_account = order.sub_account or self._account.answering()
         if sub_account is None or self._account.hook(sub_account, EventKind.VCA) is None:
-            raise ValueError("nobody can be asked what to do with the call: register a VCA webhook, or give --webhook")
+            raise ValueError("no webhook says what to do with the call: register a VCA webhook, or give --webhook")
         return sub_account
 
     def clear(self) -> None:

@@ -120,7 +120,7 @@ class Fault(BaseModel):
                 f"{self.fault} takes {', '.join(sorted(_TAKES[self.fault])) or 'nothing'}, not {', '.join(strange)}"
             )
         if self.destination is not None and self.next_calls is not None:
-            raise ValueError("give destination or next, not both; times is the number of calls to a destination")
+            raise ValueError("give 'destination' or 'next', not both; 'times' counts the calls to 'destination'")
         if self.next_calls is not None and "times" in given:
             raise ValueError("next is a number of POSTs already; leave times out")
         if self.place is Place.ARRIVAL and self.destination is not None:

@@ -127,7 +127,7 @@ def gate_field(scope: GateScope, name: str) -> str:
 
 
 def gate_text(gate: Gate) -> str:
-    """A gate as it is stored: '' for an open one, which is not stored."""
+    """The text by which a gate is stored. It is empty for an open gate, because open gates are not stored."""
     if gate.state is GateState.OPEN:
         return ""
     return f"{gate.state}|{micros(gate.until)}|{to_micros(gate.since)}|{gate.reason}"

@@ -20,7 +20,7 @@ _ACCEPT = (
 
 
 class Guarantee(StrEnum):
-    """The durability of a commit that returned, best first."""
+    """How durable a commit is once it has returned; the best is listed first."""
 
     ALWAYS = "always"
     """`appendfsync always`: it is on the server's disk."""

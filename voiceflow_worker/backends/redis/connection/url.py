@@ -114,7 +114,7 @@ def _parts(url: str, shown: str) -> SplitResult:
         parts = None
     if parts is None or "@" in parts.path or parts.fragment or ("@" in parts.query and "@" not in parts.netloc):
         raise SettingsError(
-            f"the store URL {shown} cannot be read. Write what is special in a password by its number: % as %25, / as "
+            f"the store URL {shown} cannot be read. Percent-encode special characters in the password: % as %25, / as "
             "%2F, ? as %3F, # as %23, @ as %40, [ as %5B"
         )
     return parts

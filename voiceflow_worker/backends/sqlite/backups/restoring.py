@@ -222,9 +222,8 @@ def _require_silence(db: Connection, path: Path, *, at: datetime) -> None:
     until = from_micros(found[0][2])
     names = ", ".join(f"{kind} {name}" for kind, name, _ in found[:3])
     raise StillAliveError(
-        f"{names} said less than 30 s ago to be alive, and holds no lock on {path}: nothing was changed. If it "
-        f"was killed, this counts no more at {in_words(until)}; if it runs on another machine, stop it. Then restore "
-        "again.",
+        f"{names} reported less than 30 s ago that it is alive, and holds no lock on {path}: nothing was changed. "
+        f"If it was killed, wait until {in_words(until)}. If it runs on another machine, stop it. Then restore again.",
         until=until,
     )
 

@@ -275,7 +275,7 @@ def heartbeats(db: Connection, *, at: datetime) -> list[Row]:
 
 
 def waiting_jobs(db: Connection) -> int:
-    """How many jobs would be sent without holds."""
+    """The number of jobs that would be sent if no gate held them."""
     count: int = db.rows(
         "SELECT count(*) FROM jobs WHERE state IN (?, ?)", (JobState.QUEUED.value, JobState.LEASED.value)
     )[0][0]
