@@ -11,9 +11,9 @@ from voiceflow_worker.model.text.printable import printable
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportLine:
-    """One call with every field as a string, empty if missing. Times are RFC 3339 in UTC; `seconds` is the duration of the call.
+    """One call: every field is a string, empty if missing. Times are RFC 3339 in UTC.
 
-    `price` and `billed_seconds` are totals of all its sessions, from 8x8's log. Control characters are escaped, because
+    `seconds` is the duration of the call. `price` and `billed_seconds` are totals of all its sessions, from 8x8's log. Control characters are escaped, because
     reports are also read in terminals.
     """
 

@@ -82,7 +82,7 @@ class OutcomeStream:
                 await self._lease.give_back()
 
     async def _hold_place(self) -> None:
-        """Wait for the lease on the consumer's name. Go on from the stored place if another process has read further."""
+        """Wait for the lease on the consumer's name; go on from the stored place if another process has read on."""
         lease = self._lease
         while lease is not None and not lease.is_fresh:
             self._is_current = self._is_current and not lease.is_over
