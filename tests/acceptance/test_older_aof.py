@@ -54,7 +54,7 @@ def test_a_redis_restored_to_an_older_aof_is_held_and_told_and_nobody_is_called_
             if not under_a_running_worker:
                 code, lines = doctor(on)
                 assert code == 1
-                assert f"has forgotten {SENT} calls" in lines["journal files"]["message"]
+                assert f"it has lost {SENT} calls" in lines["journal files"]["message"]
                 assert "do not resume" in failures(lines)["journal files"]
             with on.worker("--rate", "unlimited") as another:
                 wait_until(lambda: bool(on.status()["holds"]), "hold")

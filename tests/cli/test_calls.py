@@ -12,6 +12,7 @@ from tests.cli.stored import completed, empty, enqueued, in_doubt, refused_with,
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from voiceflow_worker.core.ports.moves import move
+from voiceflow_worker.errors import Remedy
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.records.call_json import call_as_json
 from voiceflow_worker.sandbox import Sandbox
@@ -31,6 +32,15 @@ def test_a_list_is_json_lines_of_calls(voiceflow: Program, store: Store) -> None
     assert ended.code == 0
     assert ended.lines == [call_as_json(job) for job in jobs]
     assert ended.err == ""
+
+
+def test_ids_and_data_are_printed_as_they_are(voiceflow: Program, store: Store) -> None:
+    """They may hold the very words for which the command line has commands."""
+    words = str(Remedy.VALIDATE)
+    completed(voiceflow.folder, batch_id=words)
+    (line,) = voiceflow("calls", "list", "--json", *store).lines
+    assert line["batch_id"] == words
+    assert voiceflow("calls", "list", "--batch", words, "--json", *store).lines == [line]
 
 
 def test_the_json_of_a_call_has_every_field(voiceflow: Program, store: Store) -> None:

@@ -20,7 +20,7 @@ from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, Worke
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.overview.drain import DrainCheck
 from voiceflow_worker.core.ports import Move, Store, Voice
-from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.reports.verdict import Hold, Verdict, VerdictKind
@@ -174,6 +174,28 @@ class TestIdle:
                     await CallQueue(store, policy=NO_WEBHOOKS).enqueue(flow())
                     await voice.arrived.wait()
                     worker.stop()
+
+
+async def test_a_store_that_goes_away_while_an_idle_worker_waits_does_not_end_it(tmp_path: Path) -> None:
+    async with open_store(url_for("sqlite", tmp_path)) as store:
+        waits: list[str] = []
+
+        async def lost(call: StoreCall) -> None:
+            if call.name == "jobs.wait":
+                waits.append(call.name)
+                if len(waits) == 2:
+                    raise StoreUnavailableError("connection lost")
+
+        voice = GatedVoice(bytes_left=True)
+        voice.open.set()
+        worker = worker_for(FaultyStore(store, before=lost), voice)
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as group:
+                group.start_soon(worker.run)
+                await until(lambda: len(waits) > 2)
+                await CallQueue(store, policy=NO_WEBHOOKS).enqueue(flow())
+                await voice.arrived.wait()
+                worker.stop()
 
 
 class Waiting:

@@ -651,3 +651,12 @@ def test_a_redial_that_lies_beyond_all_calendars_is_none_and_the_summary_is_take
 def test_a_redial_policy_whose_waits_no_store_could_keep_is_refused(factor: float) -> None:
     with pytest.raises(InvalidInputError, match="finite factor"):
         RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=2, after=MINUTE, factor=factor)
+
+
+def test_a_late_summary_grants_no_redial_to_a_call_that_a_person_cancelled() -> None:
+    accepted = lifecycle.give_up_waiting(
+        answer(sending(redial=replace(ON_BUSY, limit=3)), CREATED), at=NOW, policy=POLICY
+    )
+    again = lifecycle.redial(accepted, at=NOW, note="once more", force=True)
+    cancelled = lifecycle.cancel(again, at=NOW, reason="asked us to stop", policy=POLICY)
+    assert summary(cancelled, outcome(SessionStatus.BUSY), 1).state is S.UNREACHED

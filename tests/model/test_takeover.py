@@ -216,3 +216,15 @@ def test_no_evidence_of_either_record_is_lost(
 
 def is_unsettled(post: Post, job: Job) -> bool:
     return post.is_open and post.redial == job.redials
+
+
+def test_a_person_who_answered_is_not_called_again_because_a_later_post_was_resolved() -> None:
+    again = sent(not_placed(sent(queued())))
+    answered_once = ended(lifecycle.doubt(again, at=NOW, reason="killed", policy=POLICY), COMPLETED)
+    assert both(answered_once, not_placed(again)).state is S.COMPLETED
+
+
+def test_of_two_sessions_of_one_number_the_answered_one_counts() -> None:
+    one = ended(sent(queued(redial=REDIAL), at=NOW + MINUTE), COMPLETED)
+    other = after(sent(ended(sent(queued(redial=REDIAL)), replace(BUSY, session_id="s-2"))), TURNED_AWAY, 2)
+    assert both(one, other).state is S.COMPLETED

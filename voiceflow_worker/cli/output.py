@@ -28,7 +28,7 @@ class Output:
         if self.as_json:
             # JSON is UTF-8 between programs (RFC 8259 §8.1), whatever the terminal speaks.
             sys.stdout.flush()
-            sys.stdout.buffer.write(printable_json(in_commands(json.dumps(value, ensure_ascii=False))).encode() + b"\n")
+            sys.stdout.buffer.write(printable_json(json.dumps(value, ensure_ascii=False)).encode() + b"\n")
             sys.stdout.buffer.flush()
 
     def say(self, text: str = "") -> None:
@@ -64,7 +64,7 @@ class Output:
             )
         for row in rows:
             # Text, not str: what stands in people's files is not markup.
-            table.add_row(*(Text("" if cell is None else printable(in_commands(str(cell)))) for cell in row))
+            table.add_row(*(Text(printable(_cell(column, cell))) for column, cell in zip(columns, row, strict=True)))
         self._console().print(table)
 
     @property
@@ -76,3 +76,12 @@ class Output:
 
         stream = self._people
         return Console(file=stream, width=None if stream.isatty() else PIPED_WIDTH, highlight=False, markup=False)
+
+
+def _cell(column: str, value: object) -> str:
+    """A cell with its remedies as commands; ids, keys, batches and numbers are there to be copied as they are."""
+    text = "" if value is None else str(value)
+    return text if column.lstrip("#") in _COPIED else in_commands(text)
+
+
+_COPIED = frozenset({"id", "batch", "key", "number", "destination", "queue"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from functools import partial
@@ -320,7 +320,8 @@ class Worker:
             if self._in_flight:
                 self._landed = anyio.Event()
                 group.start_soon(landed)
-            seen = await self._store.jobs.wait(self.queue, seen=seen, until=until)
+            with suppress(StoreError):  # the next lease says so, and waits
+                seen = await self._store.jobs.wait(self.queue, seen=seen, until=until)
             group.cancel_scope.cancel()
         return seen
 

@@ -13,8 +13,8 @@ from voiceflow_worker.model.text.printable import printable
 class ReportLine:
     """One call: every field is a string, empty if missing. Times are RFC 3339 in UTC.
 
-    `seconds` is the duration of the call. `price` and `billed_seconds` are totals of all its sessions, from 8x8's log. Control characters are escaped, because
-    reports are also read in terminals.
+    `seconds` is the duration of the call. `price` and `billed_seconds` are totals of all its sessions, from 8x8's log.
+    Control characters are escaped, because reports are also read in terminals.
     """
 
     destination: str

@@ -165,6 +165,11 @@ class Submitter:
             return
         try:
             await departure.near()
+            if self._is_list_old(flight) and not await self._not_suppressed([flight.job]):
+                return
+        except StoreError as error:
+            _log.warning("the suppression list cannot be read; a call is not sent", job=flight.job.id, error=str(error))
+            return
         except _cancellations():
             with anyio.move_on_after(LAST_WORD, shield=True):
                 await self._put_back(flight.job, "its worker was stopped")
@@ -174,8 +179,6 @@ class Submitter:
             return
         began = self._departures.journalling.began()
         try:
-            if self._is_list_old(flight) and not await self._not_suppressed([flight.job]):
-                return
             job = await self._journal.begin(flight.job, locked_at=flight.locked_at)
             self._departures.journalling.ended(began)
         except StoreError as error:
@@ -275,14 +278,11 @@ class Submitter:
                 )
             except StoreVersionError as error:
                 # A newer version has moved the job since, as after its summary. Trying again would not help.
-                _log.error(
-                    "a verdict is left to newer workers", job=job.id, verdict=reply.verdict.kind, error=str(error)
-                )
+                _log.error("a verdict is left to newer workers", **_evidence_of(job, reply), error=str(error))
                 return
             except StoreCorruptError as error:
                 # Trying again would not help, and the worker can end only when its calls have.
-                kind = reply.verdict.kind.value
-                _log.error("a verdict cannot be stored", job=job.id, verdict=kind, error=str(error))
+                _log.error("a verdict cannot be stored", **_evidence_of(job, reply), error=str(error))
                 return
             except (StoreError, StaleJobError) as error:
                 _log.warning("the store did not take a verdict; it is offered again", job=job.id, error=str(error))
@@ -292,8 +292,7 @@ class Submitter:
                 # The store was set back and does not know this POST, or the job was deleted. A store that was set back
                 # is restored from the worker's own file, once; then the verdict finds its POST.
                 if recalled or not await self._recall(job):
-                    kind = reply.verdict.kind.value
-                    _log.error("a verdict found no POST", job=job.id, verdict=kind, error=str(error))
+                    _log.error("a verdict found no POST", **_evidence_of(job, reply), error=str(error))
                     return
                 recalled = True
             else:
@@ -316,6 +315,18 @@ class Submitter:
         if reply.gate is not None:
             reply.held_until = await self._holds.order(reply.gate)
             reply.gate = None
+
+
+def _evidence_of(job: Job, reply: Reply) -> dict[str, object]:
+    """The evidence of a reply that is not stored: the log is then its only place."""
+    verdict = reply.verdict
+    return {
+        "job": job.id,
+        "post": job.post_count,
+        "verdict": verdict.kind.value,
+        "session": verdict.session_id,
+        "message": verdict.message,
+    }
 
 
 def _in_line(busy: Sequence[tuple[Job, str]], *, leased_at: float) -> list[tuple[Job, str, timedelta]]:

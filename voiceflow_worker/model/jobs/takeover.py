@@ -17,6 +17,7 @@ from voiceflow_worker.model.jobs.lifecycle import (
 )
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.setback import REASON, is_noted, spanning
+from voiceflow_worker.model.reports.status import REACHED
 from voiceflow_worker.model.reports.verdict import ANSWERS, Verdict, VerdictKind
 
 S = JobState
@@ -125,6 +126,10 @@ def _with_post_of(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> 
             return with_post(job, post) if post.may_have_rung else job
         job = spanning(job, known, post, at=at)
         known = job.post(post.number) or known
+    if _is_reached(job, post) and not _is_reached(job, known):
+        # Two sessions ended differently: that the person answered one of them counts.
+        known = replace(known, outcome=None)
+        job = with_post(job, known)
     merged = _merged(known, post)
     if merged.verdict is not None and merged.verdict is not known.verdict and merged.verdict in ANSWERS:
         verdict = Verdict(
@@ -140,6 +145,10 @@ def _with_post_of(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> 
     return job
 
 
+def _is_reached(job: Job, post: Post) -> bool:
+    return post.outcome is not None and post.outcome.status_of(job.destination) in REACHED
+
+
 def _settled(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
     """The job in a state that its POSTs allow: it is not sent again while one of its attempt may have rung."""
     current = job.open_post
@@ -152,6 +161,8 @@ def _settled(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
     elif job.state in {S.SENDING, S.IN_DOUBT}:
         if current is not None and current.was_placed:
             return by_placed_post(job, current, at=at, policy=policy)
+        if current is None and job.placed_post is not None:
+            return by_placed_post(job, job.placed_post, at=at, policy=policy)
         if current is None:
             return requeued(job, due_at=at, reason=job.posts[-1].message)
     return job
