@@ -261,6 +261,7 @@ class Commands:
             assert isinstance(answer, IllegalMoveError) != may, answer
         if may:
             call.state, call.redials, call.missed = S.QUEUED, call.redials + 1, 0
+            call.was_cancelled = False
         self.look()
 
     def hold(self, batch_id: str | None, until: datetime | None) -> None:

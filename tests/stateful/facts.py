@@ -110,6 +110,8 @@ class Call:
     state: S = S.QUEUED
     redials: int = 0
     missed: int = 0
+    was_cancelled: bool = False
+    """A person cancelled it, and has not ordered it again since: no policy redials it."""
     posts: list[Post] = field(default_factory=list)
 
     @property
@@ -121,6 +123,7 @@ class Call:
 
     def give_up(self, state: S) -> None:
         """It is not sent any more: `state`, unless a POST was placed."""
+        self.was_cancelled = self.was_cancelled or state is S.CANCELLED
         if any(post.outcome not in {None, End.DROPPED} for post in self.posts):
             self.state = S.UNREACHED
         else:
@@ -180,7 +183,7 @@ class Call:
         plan = self.redial
         goes_on = self.state is S.ACCEPTED or not self.state.is_final
         again = None if plan is None or end is not End.BUSY or self.redials >= plan.limit else at + plan.after
-        if goes_on and again is not None and not self.is_expired(again):
+        if goes_on and again is not None and not self.was_cancelled and not self.is_expired(again):
             self.state, self.redials, self.missed = S.QUEUED, self.redials + 1, 0
             return
         self.state = {End.COMPLETED: S.COMPLETED, End.BUSY: S.UNREACHED, End.FAILED: S.FAILED}[end]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, cast
 
 from voiceflow_worker.cli.remedies import in_commands
 from voiceflow_worker.model.text.printable import printable, printable_json
@@ -28,7 +28,9 @@ class Output:
         if self.as_json:
             # JSON is UTF-8 between programs (RFC 8259 §8.1), whatever the terminal speaks.
             sys.stdout.flush()
-            sys.stdout.buffer.write(printable_json(json.dumps(value, ensure_ascii=False)).encode() + b"\n")
+            sys.stdout.buffer.write(
+                printable_json(json.dumps(_in_commands(value), ensure_ascii=False)).encode() + b"\n"
+            )
             sys.stdout.buffer.flush()
 
     def say(self, text: str = "") -> None:
@@ -85,3 +87,18 @@ def _cell(column: str, value: object) -> str:
 
 
 _COPIED = frozenset({"id", "batch", "key", "number", "destination", "queue"})
+_SENTENCES = frozenset({"message", "reason", "error", "remedy"})
+"""The members of a JSON document that this library words. All others are printed as they are."""
+
+
+def _in_commands(value: object, *, name: str = "") -> object:
+    match value:
+        case str():
+            return in_commands(value) if name in _SENTENCES else value
+        case Mapping():
+            members = cast("Mapping[str, object]", value)
+            return {key: each if key == "data" else _in_commands(each, name=key) for key, each in members.items()}
+        case list() | tuple():
+            return [_in_commands(each, name=name) for each in cast("Sequence[object]", value)]
+        case _:
+            return value
