@@ -76,7 +76,7 @@ def test_a_good_connection_is_tested_and_nobody_is_called(env: dict[str, str]) -
 def test_a_bad_key_is_reported_and_not_shown(env: dict[str, str]) -> None:
     said = airflow(env, "connections", "test", "voiceflow_wrong")
     assert "Connection failed!" in said, said
-    assert "does not take the API key" in said
+    assert "does not accept the API key" in said
     assert "some-other-key" not in said
     assert KEY not in said
 
