@@ -279,8 +279,7 @@ def by_outcome(job: Job, outcome: Outcome, *, at: datetime, policy: CallPolicy) 
     status = outcome.status_of(job.destination)
     # If two POSTs of one attempt rang, and the person answered one of them, they are not called a third time.
     reached_before = status not in REACHED and any(
-        post.redial == job.redials and post.outcome is not None and post.outcome.status_of(job.destination) in REACHED
-        for post in job.posts
+        post.redial == job.redials and was_reached(job, post) for post in job.posts
     )
     may_redial = not reached_before and not _was_cancelled(job) and (not job.state.is_final or job.state is S.ACCEPTED)
     wanted = redial_at(job, outcome, at=at) if may_redial else None
@@ -296,6 +295,11 @@ def by_outcome(job: Job, outcome: Outcome, *, at: datetime, policy: CallPolicy) 
     if wanted is not None:
         reason = f"{reason}; not called again: {_why_not(job, again)}"
     return ended(job, S.UNREACHED if status in _NOT_REACHED else S.FAILED, at=at, reason=reason, policy=policy)
+
+
+def was_reached(job: Job, post: Post) -> bool:
+    """Whether the person answered the call of this POST."""
+    return post.outcome is not None and post.outcome.status_of(job.destination) in REACHED
 
 
 def _was_cancelled(job: Job) -> bool:

@@ -13,11 +13,11 @@ from voiceflow_worker.model.jobs.lifecycle import (
     into_doubt,
     requeued,
     unless_placed,
+    was_reached,
     with_post,
 )
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.setback import REASON, is_noted, spanning
-from voiceflow_worker.model.reports.status import REACHED
 from voiceflow_worker.model.reports.verdict import ANSWERS, Verdict, VerdictKind
 
 S = JobState
@@ -126,7 +126,7 @@ def _with_post_of(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> 
             return with_post(job, post) if post.may_have_rung else job
         job = spanning(job, known, post, at=at)
         known = job.post(post.number) or known
-    if _is_reached(job, post) and not _is_reached(job, known):
+    if was_reached(job, post) and not was_reached(job, known):
         # Two sessions ended differently: that the person answered one of them counts.
         known = replace(known, outcome=None)
         job = with_post(job, known)
@@ -143,10 +143,6 @@ def _with_post_of(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> 
     if merged.outcome is not None:
         job = summarised(job, post.number, merged.outcome, at=at, policy=policy)
     return job
-
-
-def _is_reached(job: Job, post: Post) -> bool:
-    return post.outcome is not None and post.outcome.status_of(job.destination) in REACHED
 
 
 def _settled(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
