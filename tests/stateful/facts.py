@@ -173,9 +173,13 @@ class Call:
         assert post.end is not None
         is_current = self.state in {S.SENDING, S.SUBMITTED, S.IN_DOUBT, S.ACCEPTED} and post is self.open_post
         post.outcome, post.session_known = post.end, True
+        # A redial that was ordered since is ended only by a call that was answered.
+        asked_again = self.state in WAITING and post.redial < self.redials and post.outcome is not End.COMPLETED
         if post.outcome is End.DROPPED:
             if is_current:
                 self._missed(at)
+        elif asked_again:
+            return
         elif is_current or not self._newer(post) or (self.state in WAITING and post.outcome is End.COMPLETED):
             self._ended(post.outcome, at)
 
