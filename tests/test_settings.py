@@ -10,7 +10,8 @@ from pydantic import SecretStr
 
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.jobs.policy import CallPolicy, MissingMeans, OutcomeSource
-from voiceflow_worker.settings import Settings, load_settings, parse_duration, parse_rate, unknown_variables
+from voiceflow_worker.setting_kinds import parse_duration
+from voiceflow_worker.settings import Settings, load_settings, unknown_variables
 
 DOCUMENTED = """
 STORE QUEUE WAIT_FOR_STORE API_KEY SUB_ACCOUNT BASE_URL ALLOW_PLAIN_HTTP SOURCE VOICE_PROFILE RATE BURST CONCURRENCY
@@ -115,11 +116,10 @@ def test_toml_takes_durations_as_numbers_and_as_text() -> None:
 
 
 def test_a_rate_is_a_number_or_unlimited() -> None:
-    assert (parse_rate("10"), parse_rate("0.5"), parse_rate("Unlimited")) == (10, 0.5, None)
-    assert load_settings(rate="unlimited").rate is None
+    assert [load_settings(rate=text).rate for text in ("10", "0.5", "Unlimited")] == [10, 0.5, None]
     for text in ["0", "-1", "fast", "nan", "inf", ""]:
         with pytest.raises(SettingsError, match="give calls per second"):
-            parse_rate(text)
+            load_settings(rate=text)
 
 
 def test_a_wrong_value_is_reported_with_its_name_its_place_and_what_is_expected(

@@ -58,15 +58,22 @@ class Remedy(StrEnum):
     """
 
     ALLOW_PLAIN_HTTP = "allow plain HTTP for this network"
+    CALL_AGAIN = "allow calling these people again"
     CHECK_API_KEY = "check the API key"
     CHECK_BASE_URL = "check the base URL"
     CHECK_SUB_ACCOUNT = "check the sub-account id"
     FORCE_REDIAL = "force the redial to call again"
+    GIVE_SOURCE = "give a source for all rows"
+    GIVE_TEMPLATE = "give a template with a call flow that begins these calls"
+    GIVE_TEXT = "give a template or a text"
     GIVE_VALIDITY = "give a later end of validity"
+    GIVE_VOICE = "give a voice for all rows"
     LIST_NUMBERS = "use a source that the account owns"
     LIST_VOICES = "use a voiceProfile of the account"
     LOWER_RATE = "lower the rate or the number of open calls"
     MAKE_BACKUP = "make a backup of it"
+    NAME_BATCH = "name the batch"
+    NAME_COLUMN = "name the column of numbers"
     NAME_OUTCOMES = "name the outcomes to redial after, or allow no redial"
     NAME_TIME_ZONE = "give the calls a time zone"
     OTHER_BATCH = "use another batch id"
@@ -84,7 +91,7 @@ class Remedy(StrEnum):
 
     @property
     def sentence(self) -> str:
-        """The words as the beginning of a sentence."""
+        """The words with a capital first letter, to begin a sentence."""
         return self[0].upper() + self[1:]
 
 

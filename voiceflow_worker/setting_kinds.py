@@ -13,7 +13,6 @@ from voiceflow_worker.model.numbers.spellings import read_numbers
 from voiceflow_worker.model.text.duration import read_duration
 from voiceflow_worker.model.text.names import QUEUE_NAME, SUB_ACCOUNT_ID
 from voiceflow_worker.model.text.networks import Network, read_networks
-from voiceflow_worker.model.text.rate import read_rate
 
 
 def parse_duration(text: str) -> timedelta:
@@ -25,14 +24,6 @@ def parse_duration(text: str) -> timedelta:
         return _duration(text)
     except ValueError as error:
         raise SettingsError(f"{text!r} is not a duration: {error}") from None
-
-
-def parse_rate(text: str) -> float | None:
-    """The calls per second that a text such as `10` or `0.5` names; None for `unlimited`. Raises SettingsError."""
-    try:
-        return read_rate(text)
-    except ValueError as error:
-        raise SettingsError(f"{text!r} is not a rate: {error}") from None
 
 
 def _duration(value: object) -> timedelta:

@@ -17,10 +17,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
 
-import pydantic_settings
 from pydantic import (
     AfterValidator,
+    BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
     ModelWrapValidatorHandler,
     PrivateAttr,
@@ -28,8 +29,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, TomlConfigSettingsSource
 
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.jobs.redial import redial_words
@@ -50,24 +50,11 @@ from voiceflow_worker.setting_kinds import (
     SubAccount,
     Text,
     YesNo,
-    parse_duration,
-    parse_rate,
     yes_or_no,
 )
 
 if TYPE_CHECKING:
     from voiceflow_worker.model.jobs.policy import CallPolicy
-
-__all__ = [
-    "PREFIX",
-    "Settings",
-    "ShownSetting",
-    "UnknownVariable",
-    "load_settings",
-    "parse_duration",
-    "parse_rate",
-    "unknown_variables",
-]
 
 PREFIX = "VOICEFLOW_"
 ENV_FILE, TOML_FILE = ".env", "voiceflow.toml"
@@ -124,38 +111,34 @@ class ShownSetting:
     place: str
 
 
-class _Layer(PydanticBaseSettingsSource):
+@dataclass(frozen=True, slots=True)
+class _Layer:
     """One of the places: finds each setting under its name, or under its name with `_file`."""
 
-    def __init__(self, settings_cls: type[BaseSettings], values: Mapping[str, Any], *, place: str, prefix: str) -> None:
-        super().__init__(settings_cls)
-        self.values = values
-        self.place = place
-        self.prefix = prefix
+    values: Mapping[str, Any]
+    place: str
+    prefix: str = ""
 
     def shown_name(self, key: str) -> str:
         return key.upper() if self.prefix else key
 
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 (the base's)
-        key = self.prefix.lower() + field_name
-        found = [
-            _Given(value, self.shown_name(name), self.place, in_file=name != key)
-            for name in (key, key + "_file")
-            if str(value := self.values.get(name, "")).strip()
-        ]
-        if len(found) > 1:
-            names = f"{found[0].name} and {found[1].name}"
-            raise SettingsError(f"{names} are both set ({self.place}); keep one of them")
-        return (found[0] if found else None), field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        fields = {**self.settings_cls.model_fields, **dict.fromkeys(_REMOVED, FieldInfo())}
-        found = {name: self.get_field_value(field, name)[0] for name, field in fields.items()}
-        return {name: value for name, value in found.items() if value is not None}
+    def given(self) -> dict[str, _Given]:
+        """The settings that are set here. Raises SettingsError for one that is set under both names."""
+        given: dict[str, _Given] = {}
+        for name in (*Settings.model_fields, *_REMOVED):
+            key = self.prefix.lower() + name
+            for each in (key, key + "_file"):
+                if not str(value := self.values.get(each, "")).strip():
+                    continue
+                if name in given:
+                    names = f"{given[name].name} and {self.shown_name(each)}"
+                    raise SettingsError(f"{names} are both set ({self.place}); keep one of them")
+                given[name] = _Given(value, self.shown_name(each), self.place, in_file=each != key)
+        return given
 
     def unknown(self) -> list[UnknownVariable]:
         prefix = self.prefix.lower()
-        names = list(self.settings_cls.model_fields)
+        names = list(Settings.model_fields)
         known = {prefix + name + suffix for name in (*names, *_REMOVED) for suffix in ("", "_file")}
         unknown: list[UnknownVariable] = []
         for key in self.values:
@@ -167,29 +150,27 @@ class _Layer(PydanticBaseSettingsSource):
         return unknown
 
 
-def _layers(settings_cls: type[BaseSettings]) -> tuple[_Layer, ...]:
+def _layers() -> tuple[_Layer, ...]:
+    """The places where settings are looked for, the most important first."""
     try:
-        dotenv = pydantic_settings.DotEnvSettingsSource(
-            settings_cls, env_file=ENV_FILE, env_file_encoding="utf-8-sig"
-        ).env_vars
+        dotenv = DotEnvSettingsSource(BaseSettings, env_file=ENV_FILE, env_file_encoding="utf-8-sig").env_vars
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{ENV_FILE} cannot be read: {error}") from None
     try:
-        toml = pydantic_settings.TomlConfigSettingsSource(settings_cls, toml_file=TOML_FILE).toml_data
+        toml = TomlConfigSettingsSource(BaseSettings, toml_file=TOML_FILE).toml_data
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{TOML_FILE} cannot be read: {error}") from None
-    environment = pydantic_settings.EnvSettingsSource(settings_cls).env_vars
     return (
-        _Layer(settings_cls, environment, place="the environment", prefix=PREFIX),
-        _Layer(settings_cls, dotenv, place=ENV_FILE, prefix=PREFIX),
-        _Layer(settings_cls, toml, place=TOML_FILE, prefix=""),
+        _Layer(EnvSettingsSource(BaseSettings).env_vars, "the environment", PREFIX),
+        _Layer(dotenv, ENV_FILE, PREFIX),
+        _Layer(toml, TOML_FILE),
     )
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Every setting, read and checked; made by `load_settings`. Secrets do not appear in its repr."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     # May hold a password (redis://:password@host), so it is kept out of the repr.
     store: Text = Field(default="sqlite:///voiceflow.db", repr=False)
@@ -239,25 +220,15 @@ class Settings(BaseSettings):
 
     _given: dict[str, _Given] = PrivateAttr(default_factory=dict[str, _Given])
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (the four are pydantic's; ours know their place)
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Where settings come from, most important first."""
-        return (init_settings, *_layers(settings_cls))
-
     @model_validator(mode="wrap")
     @classmethod
-    def _say_where_it_went_wrong(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+    def _from_all_places(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         given = {
-            name: value if isinstance(value, _Given) else _Given(value, "--" + name.replace("_", "-"), "given directly")
+            name: _Given(value, "--" + name.replace("_", "-"), "given directly")
             for name, value in cast("Mapping[str, object]", data).items()
         }
+        for layer in _layers():
+            given = layer.given() | given
         removed = [f"{given[name].name} ({given[name].place}): {_REMOVED[name]}" for name in _REMOVED if name in given]
         if removed:
             raise SettingsError("; ".join(removed))
@@ -342,7 +313,7 @@ def load_settings(**options: object) -> Settings:
 
 def unknown_variables() -> tuple[UnknownVariable, ...]:
     """Variables with the prefix that are not settings, in the environment, `.env` and `voiceflow.toml`."""
-    return tuple(unknown for layer in _layers(Settings) for unknown in layer.unknown())
+    return tuple(unknown for layer in _layers() for unknown in layer.unknown())
 
 
 def _shown_value(name: str, value: object) -> str:

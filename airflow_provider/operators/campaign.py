@@ -3,36 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, BaseOperator, conf
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
+from airflow_provider.calls.campaigns.enqueueing import EnqueuedRows, enqueue_rows
 from airflow_provider.calls.campaigns.rows import checked_rows, rows_of
-from airflow_provider.calls.campaigns.task_campaign import TaskCampaign
+from airflow_provider.calls.cancellation import cancel_unsent, count_cancelled
 from airflow_provider.calls.earlier.expansion import Expansion
-from airflow_provider.calls.event_loop import run, run_in_thread
+from airflow_provider.calls.event_loop import run
 from airflow_provider.calls.failures import as_airflow_errors, checked_fail_on, doubt
 from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.store_check import require_lasting_store
-from airflow_provider.calls.task_state import AirflowTaskState
-from airflow_provider.calls.waiting.polling import StopFlag
-from airflow_provider.calls.waiting.status import Goal, WaitOptions
-from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
-from airflow_provider.links.voice import VoiceCallLink, store_link
-from airflow_provider.triggers.voice import VoiceOutcomeTrigger
-from voiceflow_worker import InvalidInputError
+from airflow_provider.calls.task_record import TaskRecord, load_record
+from airflow_provider.calls.waiting.status import Goal, WaitedCalls
+from airflow_provider.calls.waiting.task_calls import TaskCalls
+from airflow_provider.operators.voice_task import CallingTask
+from voiceflow_worker import CallQueue, InvalidInputError, JobState
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from voiceflow_worker import CampaignOptions, RedialPolicy, Report
+    from voiceflow_worker import CampaignOptions, Job, RedialPolicy, Report
 
 
-class VoiceCampaignOperator(BaseOperator):
+class VoiceCampaignOperator(CallingTask):
     """An operator that calls a list of people, each row once per task instance.
 
     `rows` (a list of mappings, such as the output of an upstream task) or `file` (a CSV with a header, or JSON lines).
@@ -51,8 +49,6 @@ class VoiceCampaignOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("rows", "file", "source", "voice_profile", "batch_id", "voiceflow_conn_id")
     template_fields_renderers = {"rows": "json"}  # noqa: RUF012 (Airflow declares it so)
-    operator_extra_links = (VoiceCallLink(),)
-    ui_color = "#e8f3ee"
 
     def __init__(
         self,
@@ -61,25 +57,17 @@ class VoiceCampaignOperator(BaseOperator):
         file: str | None = None,
         say: str | None = None,
         flow: Mapping[str, object] | str | None = None,
-        voice_profile: str | None = None,
-        source: str | None = None,
         country: str | None = None,
         batch_id: str | None = None,
-        valid_for: timedelta | None = None,
         time_zone: str | None = None,
         priority: int = 0,
         redial: RedialPolicy | None = None,
         skip_bad: bool = False,
-        send: str = "here",
         wait_for: str | None = "outcome",
         fail_on: Iterable[str] = ("failed", "expired"),
         fail_ratio: float = 0.5,
         wait_timeout: timedelta | None = timedelta(hours=24),
-        doubt_patience: timedelta = timedelta(minutes=15),
         poll_interval: float = 5.0,
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        cancel_on_kill: bool = True,
-        voiceflow_conn_id: str = DEFAULT_CONNECTION,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -87,113 +75,78 @@ class VoiceCampaignOperator(BaseOperator):
         self.file = file
         self.say = say
         self.flow = flow
-        self.voice_profile = voice_profile
-        self.source = source
         self.country = country
         self.batch_id = batch_id
-        self.valid_for = valid_for
         self.time_zone = time_zone
         self.call_priority = priority
         self.redial = redial
         self.skip_bad = skip_bad
-        self.send = send
         self.wait_for = wait_for
         self.fail_on = checked_fail_on(fail_on)
         self.fail_ratio = fail_ratio
         self.wait_timeout = wait_timeout
-        self.doubt_patience = doubt_patience
         self.poll_interval = poll_interval
-        self.deferrable = deferrable
-        self.cancel_on_kill = cancel_on_kill
-        self.voiceflow_conn_id = voiceflow_conn_id
-        self._options = WaitOptions.of(wait_for=wait_for, send=send, patience=doubt_patience)
-        self._stop = StopFlag()
-        self._identity: TaskIdentity | None = None
-
-    @cached_property
-    def hook(self) -> VoiceFlowHook:
-        """The connection."""
-        return VoiceFlowHook(self.voiceflow_conn_id)
+        self._options = replace(self._options, goal=Goal.named(wait_for))
 
     def execute(self, context: Context) -> Any:
         """Enqueue the rows that have no call yet, then send and wait."""
-        identity = TaskIdentity.of(context)
-        with as_airflow_errors(f"task {identity}"):
-            campaign = self._campaign(identity)
-            counts = self._enqueue(context, campaign)
+        with as_airflow_errors(f"task {TaskIdentity.of(context)}"):
+            calls = self._calls(context)
+            batch_id = str(calls.calls.batch_id)
+            counts = asdict(self._enqueue(context, batch_id))
             self.log.info(
-                "batch %s: %s calls enqueued, %s existed before, %s bad rows left out",
-                campaign.batch_id,
-                *counts.values(),
+                "batch %s: %s calls enqueued, %s existed before, %s bad rows left out", batch_id, *counts.values()
             )
-            if self._stop.is_set:  # while the rows were enqueued, and some could not be cancelled yet
-                self.on_kill()
-            self._stop.check()
-            store_link(context, ui_url=self.hook.ui_url(), batch_id=campaign.batch_id, queue=self.hook.settings().queue)
+            self._go_on(context, batch_id=batch_id, queue=self.hook.settings().queue)
             rows = {"rows": counts}
             if self._options.goal is not Goal.NOTHING and not self.deferrable:
-                run(campaign.send_and_wait)
-            elif not run(campaign.send).has_ended and self._options.goal is not Goal.NOTHING:
-                self._defer(campaign, rows)
-            return self._done(campaign, rows)
+                run(calls.send_and_wait)
+            elif not run(calls.send).has_ended and self._options.goal is not Goal.NOTHING:
+                self._wait(context, batch_id, rows)
+            return self._done(batch_id, rows)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any], told: Mapping[str, Any]) -> Any:
         """Look again after the trigger fired, send calls that are due, and defer again if the batch has not ended."""
-        identity = TaskIdentity.of(context)
-        with as_airflow_errors(f"task {identity}"):
+        with as_airflow_errors(f"task {TaskIdentity.of(context)}"):
             self.hook.settings()
             if event["status"] == "error":
                 raise AirflowException(f"waiting for batch {event.get('batch_id')}: {event['error']}")
-            campaign = self._campaign(identity)
-            run(campaign.look)
-            if not run(campaign.send).has_ended:
-                self._defer(campaign, told)
-            return self._done(campaign, told)
+            calls = self._calls(context)
+            run(calls.look)
+            if not run(calls.send).has_ended:
+                self._wait(context, str(calls.calls.batch_id), told)
+            return self._done(str(calls.calls.batch_id), told)
 
-    def on_kill(self) -> None:
-        """Cancel the unsent calls; calls in flight are finished."""
-        self._stop.set()
-        if self.cancel_on_kill and self._identity is not None:
-            campaign = self._campaign(self._identity)
-            try:
-                run_in_thread(campaign.cancel, seconds=15)
-            except Exception:
-                self.log.exception("batch %s could not be cancelled; its calls may still be made", campaign.batch_id)
+    def _calls(self, context: Context) -> TaskCalls:
+        identity = TaskIdentity.of(context)
+        batch_id = self.batch_id or identity.batch_id()
+        self._cancelling = f"batch {batch_id}", partial(_cancel, identity=identity, batch_id=batch_id)
+        waited = WaitedCalls(self._options, batch_id=batch_id)
+        return self._task_calls(waited, every=self.poll_interval, limit=self.wait_timeout)
 
-    def _campaign(self, identity: TaskIdentity) -> TaskCampaign:
-        self._identity = identity
-        return TaskCampaign(
-            hook=self.hook,
-            identity=identity,
-            batch_id=self.batch_id or identity.batch_id(),
-            options=self._options,
-            every=self.poll_interval,
-            limit=self.wait_timeout,
-            stop=self._stop,
-        )
-
-    def _enqueue(self, context: Context, campaign: TaskCampaign) -> dict[str, int]:
-        self.hook.settings()
-        require_lasting_store(self.hook, executor=getattr(self, "executor", None))
-        if self._options.sends:
-            self.hook.get_client()
+    def _enqueue(self, context: Context, batch_id: str) -> EnqueuedRows:
+        state = self._checked_state(context)
         if (self.rows is None) == (self.file is None):
             raise InvalidInputError("give the operator rows=… or file=…, one of them")
         rows = rows_of(Path(self.file)) if self.file is not None else checked_rows(self.rows)
-        state = AirflowTaskState(context)
-        enqueued = run(
-            partial(
-                campaign.enqueue,
-                rows,
-                self._campaign_options(campaign.batch_id),
-                skip_bad=self.skip_bad,
-                saved=state.load(),
-                expansion=Expansion.of(context),
-            )
-        )
+        options, saved, expansion = self._campaign_options(batch_id), state.load(), Expansion.of(context)
+
+        async def enqueued() -> EnqueuedRows:
+            async with self.hook.opened_queue() as queue:
+                return await enqueue_rows(
+                    queue,
+                    rows,
+                    options,
+                    TaskIdentity.of(context),
+                    skip_bad=self.skip_bad,
+                    saved=saved,
+                    expansion=expansion,
+                )
+
+        counts = run(enqueued)
         if rows:
-            state.save({"batch_id": campaign.batch_id, "store": self.hook.store_url()})
-        return asdict(enqueued)
+            state.save({"batch_id": batch_id, "store": self.hook.store_url()})
+        return counts
 
     def _campaign_options(self, batch_id: str) -> CampaignOptions:
         from voiceflow_worker import CampaignOptions, FlowTemplate
@@ -218,38 +171,47 @@ class VoiceCampaignOperator(BaseOperator):
             redial=self.redial,
         )
 
-    def _defer(self, campaign: TaskCampaign, rows: Mapping[str, Any]) -> None:
-        self.defer(
-            trigger=VoiceOutcomeTrigger(
-                voiceflow_conn_id=self.voiceflow_conn_id,
-                batch_id=campaign.batch_id,
-                wait_for=self.wait_for or "accepted",
-                sends=self._options.sends,
-                doubt_patience=self.doubt_patience.total_seconds(),
-                poll_interval=self.poll_interval,
-                cancel_on_kill=self.cancel_on_kill,
-                owner=campaign.identity.as_json(),
-            ),
-            method_name="execute_complete",
-            kwargs={"told": dict(rows)},  # the name is stored with deferred tasks
-            timeout=self.wait_timeout,
+    def _wait(self, context: Context, batch_id: str, rows: Mapping[str, Any]) -> None:
+        self._defer(
+            batch_id=batch_id,
+            every=self.poll_interval,
+            limit=self.wait_timeout,
+            cancel_on_kill=self.cancel_on_kill,
+            owner=TaskIdentity.of(context).as_json(),
+            more={"told": dict(rows)},  # the name is stored with deferred tasks
         )
 
-    def _done(self, campaign: TaskCampaign, rows: Mapping[str, Any]) -> Any:
-        report, doubts, cancelled = run(campaign.report)
+    def _done(self, batch_id: str, rows: Mapping[str, Any]) -> Any:
+        report, doubts, cancelled = run(partial(self._report, batch_id))
         if self._options.goal is not Goal.NOTHING:
-            batch, store = campaign.batch_id, self.hook.store_url()
+            store = self.hook.store_url()
             bad, requested = _count(report, self.fail_on), report.total - cancelled
             if bad and bad > requested * self.fail_ratio:
                 raise AirflowFailException(
-                    f"batch {batch}: {bad} of {requested} calls ended as {', '.join(self.fail_on)}, more than the "
-                    f"{self.fail_ratio:.0%} that fail_ratio allows. `voiceflow calls list --batch {batch} --store "
+                    f"batch {batch_id}: {bad} of {requested} calls ended as {', '.join(self.fail_on)}, more than the "
+                    f"{self.fail_ratio:.0%} that fail_ratio allows. `voiceflow calls list --batch {batch_id} --store "
                     f"{store}` lists them"
                 )
             if doubts:
-                more = f" ({len(doubts)} calls of batch {batch} are in doubt; this is the first)"
+                more = f" ({len(doubts)} calls of batch {batch_id} are in doubt; this is the first)"
                 raise AirflowException(doubt(doubts[0], store=store) + more)
         return {**report.as_json(), **rows}
+
+    async def _report(self, batch_id: str) -> tuple[Report, Sequence[Job], int]:
+        """The report of the batch, its calls in doubt, and the number of its calls that tasks cancelled."""
+        from voiceflow_worker import build_report
+
+        async with self.hook.opened_queue() as queue:
+            doubts = await queue.find(states=[JobState.IN_DOUBT], batch_id=batch_id, limit=None)
+            report = await build_report(queue.store, queue.name, batch_id)
+            cancelled = await count_cancelled(queue, batch_id) if report.states.get(JobState.CANCELLED) else 0
+            return report, doubts, cancelled
+
+
+async def _cancel(queue: CallQueue, *, identity: TaskIdentity, batch_id: str) -> None:
+    """Cancel the unsent calls of a task instance, in this batch and those of its earlier tries."""
+    record = (await load_record(queue, identity) or TaskRecord()).with_batch(batch_id)
+    await cancel_unsent(queue, record.batches, identity)
 
 
 def _count(report: Report, fail_on: Iterable[str]) -> int:

@@ -4,37 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
     AirflowException,
     AirflowFailException,
     AirflowSkipException,
-    BaseSensorOperator,
     PokeReturnValue,
-    conf,
 )
 
 from airflow_provider.calls.cancellation import refuse_cancelled
-from airflow_provider.calls.event_loop import run, run_in_thread
+from airflow_provider.calls.event_loop import run
 from airflow_provider.calls.failures import as_airflow_errors, doubt, ending, never_rang
 from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.single.enqueueing import OnClear
 from airflow_provider.calls.single.request import RequestedCall
-from airflow_provider.calls.single.task_call import TaskCall
-from airflow_provider.calls.waiting.polling import StopFlag
-from airflow_provider.calls.waiting.status import WaitOptions, WaitStatus, status_of
-from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
-from airflow_provider.links.voice import VoiceCallLink, store_link
-from airflow_provider.triggers.outcome import safe_after
-from airflow_provider.triggers.voice import VoiceOutcomeTrigger
-from voiceflow_worker import InvalidInputError, Job
+from airflow_provider.calls.waiting.status import WaitedCalls, is_settled
+from airflow_provider.operators.voice_task import OneCallTask
+from airflow_provider.sensors.voice_sensor import VoiceSensor
+from voiceflow_worker import InvalidInputError, Job, JobState
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
-
-    from voiceflow_worker import Settings
 
 MENU = "approval"
 """The menu that ships with the library; `voiceflow serve` answers its key presses."""
@@ -42,7 +32,7 @@ CHOICES = {"1": "approved", "2": "rejected"}
 _WAYS = ("fail", "skip", "return")
 
 
-class IvrApprovalSensor(BaseSensorOperator):
+class IvrApprovalSensor(OneCallTask, VoiceSensor):
     """A sensor that calls a person once, asks `question`, and waits for a key. The result is that key, such as "1".
 
     `choices` names the meanings of the keys, and is read out after a question that names no key. With a key in
@@ -54,8 +44,6 @@ class IvrApprovalSensor(BaseSensorOperator):
     """
 
     template_fields: Sequence[str] = ("destination", "question", "source", "voice_profile", "voiceflow_conn_id")
-    operator_extra_links = (VoiceCallLink(),)
-    ui_color = "#e8f3ee"
 
     def __init__(
         self,
@@ -66,19 +54,11 @@ class IvrApprovalSensor(BaseSensorOperator):
         approve: Sequence[str] = ("1",),
         on_reject: str = "fail",
         on_silence: str = "fail",
-        voice_profile: str | None = None,
-        source: str | None = None,
         valid_for: timedelta | None = timedelta(hours=1),
-        send: str = "here",
-        doubt_patience: timedelta = timedelta(minutes=15),
-        on_clear: str = "same_call",
         poke_interval: timedelta | float = 5.0,
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        cancel_on_kill: bool = True,
-        voiceflow_conn_id: str = DEFAULT_CONNECTION,
         **kwargs: Any,
     ) -> None:
-        super().__init__(poke_interval=poke_interval, **kwargs)
+        super().__init__(valid_for=valid_for, poke_interval=poke_interval, **kwargs)
         self.destination = destination
         self.question = question
         self.choices = dict(choices or CHOICES)
@@ -90,72 +70,21 @@ class IvrApprovalSensor(BaseSensorOperator):
                 raise ValueError(f"{name}={way!r}: use 'fail', 'skip' or 'return'")
         self.on_reject = on_reject
         self.on_silence = on_silence
-        self.voice_profile = voice_profile
-        self.source = source
-        self.valid_for = valid_for
-        self.send = send
-        self.doubt_patience = doubt_patience
-        self.on_clear = OnClear(on_clear).value
-        self.deferrable = deferrable
-        self.cancel_on_kill = cancel_on_kill
-        self.voiceflow_conn_id = voiceflow_conn_id
-        self._options = WaitOptions.of(wait_for="outcome", send=send, patience=doubt_patience)
-        self._stop = StopFlag()
-        self._job_id: str | None = None
-
-    @cached_property
-    def hook(self) -> VoiceFlowHook:
-        """The connection."""
-        return VoiceFlowHook(self.voiceflow_conn_id)
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Enqueue the call if there is none, send it if it is due, and look for a key."""
         with as_airflow_errors(f"task {TaskIdentity.of(context)}"):
-            job_id = self._job_id or self._enqueue(context)
-            run(partial(self._call.send, job_id))
-            return self._judged(run(partial(self._call.look, job_id)))
+            job_id = self._job_id or self._enqueue(context).id
+            waited = WaitedCalls(self._options, job_ids=[job_id])
+            calls = self._task_calls(waited, every=self.poke_interval, limit=None)
+            run(calls.send)
+            (job,) = run(calls.look).jobs
+            return self._judged(job)
 
-    def execute(self, context: Context) -> Any:
-        """Wait in this task, or in the triggerer."""
-        if not self.deferrable:
-            if self.reschedule:
-                self.poke_interval = max(self.poke_interval, safe_after())
-            return super().execute(context)
-        return self._poke_or_defer(context)
-
-    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
-        """Go on after the trigger fired."""
-        if event["status"] == "error":
-            raise AirflowException(f"waiting for the answer: {event['error']}")
-        return self._poke_or_defer(context)
-
-    def on_kill(self) -> None:
-        """Cancel the call if it has not been sent."""
-        self._stop.set()
-        if self.cancel_on_kill and self._job_id is not None:
-            try:
-                run_in_thread(partial(self._call.cancel, self._job_id), seconds=15)
-            except Exception:
-                self.log.exception("call %s could not be cancelled; it may still be made", self._job_id)
-
-    @property
-    def _call(self) -> TaskCall:
-        return TaskCall(hook=self.hook, options=self._options, every=self.poke_interval, limit=None, stop=self._stop)
-
-    def _enqueue(self, context: Context) -> str:
-        job = self._call.enqueue(
-            context, self._requested, executor=getattr(self, "executor", None), on_clear=self.on_clear
-        )
-        self._job_id = job.id
-        if self._stop.is_set:  # while the call was enqueued, and could not be cancelled yet
-            self.on_kill()
-        self._stop.check()
-        store_link(context, ui_url=self.hook.ui_url(), job_id=job.id)
-        return job.id
-
-    def _requested(self, settings: Settings, identity: TaskIdentity) -> RequestedCall:
+    def _requested(self, context: Context) -> RequestedCall:
         from voiceflow_worker import approval_call, approval_data
 
+        settings = self.hook.settings()
         source, voice = self.source or settings.source, self.voice_profile or settings.voice_profile
         if not source or not voice:
             raise InvalidInputError("source and voice_profile are needed: give them here or in the connection")
@@ -163,7 +92,7 @@ class IvrApprovalSensor(BaseSensorOperator):
             flow=approval_call(
                 self.destination, source=source, question=self.question, voice_profile=voice, choices=self.choices
             ),
-            batch_id=identity.batch_id(),
+            batch_id=TaskIdentity.of(context).batch_id(),
             valid_for=self.valid_for,
             menu=MENU,
             data=approval_data(self.question, voice_profile=voice, choices=self.choices),
@@ -177,16 +106,14 @@ class IvrApprovalSensor(BaseSensorOperator):
         if key is not None:
             said = f"{job.destination} pressed {key} ({self.choices[key]}) in call {job.id}."
             return self._ended(self.on_reject, said, result=key)
+        if not is_settled(job, self._options, now=datetime.now(UTC)):
+            return PokeReturnValue(is_done=False)
         store = self.hook.store_url()
-        match status_of(job, self._options, now=datetime.now(UTC)):
-            case WaitStatus.DOUBTFUL:
-                raise AirflowException(doubt(job, store=store))
-            case WaitStatus.OVER if never_rang(job):
-                raise AirflowFailException(ending(job, store=store))
-            case WaitStatus.OVER:
-                return self._ended(self.on_silence, f"nobody pressed a key: {ending(job, store=store)}", result=None)
-            case _:
-                return PokeReturnValue(is_done=False)
+        if job.state is JobState.IN_DOUBT:
+            raise AirflowException(doubt(job, store=store))
+        if never_rang(job):
+            raise AirflowFailException(ending(job, store=store))
+        return self._ended(self.on_silence, f"nobody pressed a key: {ending(job, store=store)}", result=None)
 
     def _ended(self, way: str, said: str, *, result: str | None) -> PokeReturnValue:
         self.log.info(said)
@@ -196,23 +123,13 @@ class IvrApprovalSensor(BaseSensorOperator):
             raise AirflowFailException(said)
         return PokeReturnValue(is_done=True, xcom_value=result)
 
-    def _poke_or_defer(self, context: Context) -> Any:
-        found = self.poke(context)
-        if found.is_done:
-            return found.xcom_value
-        self.defer(
-            trigger=VoiceOutcomeTrigger(
-                voiceflow_conn_id=self.voiceflow_conn_id,
-                job_ids=[str(self._job_id)],
-                sends=self._options.sends,
-                doubt_patience=self.doubt_patience.total_seconds(),
-                poll_interval=self.poke_interval,
-                cancel_on_kill=self.cancel_on_kill,
-            ),
-            method_name="execute_complete",
-            timeout=timedelta(seconds=self.timeout),
+    def _wait(self) -> None:
+        self._defer(
+            job_ids=[str(self._job_id)],
+            every=self.poke_interval,
+            limit=timedelta(seconds=self.timeout),
+            cancel_on_kill=self.cancel_on_kill,
         )
-        return None  # pragma: no cover - defer raises
 
 
 def pressed(job: Job, choices: Mapping[str, str]) -> str | None:

@@ -4,29 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
-from airflow.providers.common.compat.sdk import AirflowException, BaseSensorOperator, PokeReturnValue, conf
+from airflow.providers.common.compat.sdk import PokeReturnValue
 
 from airflow_provider.calls.event_loop import run
 from airflow_provider.calls.failures import as_airflow_errors, checked_fail_on, judge
 from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.waiting.batch_status import batch_status
-from airflow_provider.calls.waiting.polling import sweep, swept
-from airflow_provider.calls.waiting.status import Goal, WaitOptions, is_settled
+from airflow_provider.calls.waiting.polling import swept
+from airflow_provider.calls.waiting.status import Goal, WaitedCalls, is_settled
 from airflow_provider.calls.waiting.threshold import CompletionThreshold
-from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
-from airflow_provider.triggers.outcome import safe_after
-from airflow_provider.triggers.voice import VoiceOutcomeTrigger
+from airflow_provider.sensors.voice_sensor import VoiceSensor
 from voiceflow_worker import InvalidInputError, Job, JobState, call_as_json
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
-
-    from voiceflow_worker import CallPolicy, CallQueue
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +32,7 @@ class _Look:
     result: Any = None
 
 
-class VoiceOutcomeSensor(BaseSensorOperator):
+class VoiceOutcomeSensor(VoiceSensor):
     """A sensor that waits until calls are over: one (`job_id`), several (`job_ids`), or a batch (`batch_id`).
 
     Ids are texts, or the output of a task that made the calls (`call.output`). `at_least` or `ratio` end the wait when
@@ -50,7 +44,6 @@ class VoiceOutcomeSensor(BaseSensorOperator):
     """
 
     template_fields: Sequence[str] = ("job_id", "job_ids", "batch_id", "voiceflow_conn_id")
-    ui_color = "#e8f3ee"
 
     def __init__(
         self,
@@ -62,10 +55,7 @@ class VoiceOutcomeSensor(BaseSensorOperator):
         ratio: float | None = None,
         wait_for: str = "outcome",
         fail_on: Iterable[str] = ("failed", "expired"),
-        doubt_patience: timedelta = timedelta(minutes=15),
         poke_interval: timedelta | float = 10.0,
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        voiceflow_conn_id: str = DEFAULT_CONNECTION,
         **kwargs: Any,
     ) -> None:
         super().__init__(poke_interval=poke_interval, **kwargs)
@@ -77,18 +67,10 @@ class VoiceOutcomeSensor(BaseSensorOperator):
         self.threshold = CompletionThreshold(at_least=at_least, ratio=ratio)
         self.wait_for = wait_for
         self.fail_on = checked_fail_on(fail_on)
-        self.doubt_patience = doubt_patience
-        self.deferrable = deferrable
-        self.voiceflow_conn_id = voiceflow_conn_id
         goal = Goal.named(wait_for)
         if goal is Goal.NOTHING:
             raise ValueError("a sensor waits for 'outcome' or 'accepted'")
-        self._options = WaitOptions(goal=goal, sends=False, patience=doubt_patience)
-
-    @cached_property
-    def hook(self) -> VoiceFlowHook:
-        """The connection."""
-        return VoiceFlowHook(self.voiceflow_conn_id)
+        self._options = replace(self._options, goal=goal)
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once. Raises AirflowFailException for outcomes in `fail_on`, AirflowException for doubts."""
@@ -100,35 +82,13 @@ class VoiceOutcomeSensor(BaseSensorOperator):
             judge(look.jobs, fail_on=self.fail_on, store=self.hook.store_url())
             return PokeReturnValue(is_done=True, xcom_value=look.result)
 
-    def execute(self, context: Context) -> Any:
-        """Wait in this task, or in the triggerer."""
-        if not self.deferrable:
-            if self.reschedule:
-                self.poke_interval = max(self.poke_interval, safe_after())
-            return super().execute(context)
-        first = self.poke(context)
-        return first.xcom_value if first.is_done else self._defer()
-
-    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
-        """Look again after the trigger fired, and defer again if it was too early."""
-        if event["status"] == "error":
-            raise AirflowException(f"waiting for calls: {event['error']}")
-        found = self.poke(context)
-        return found.xcom_value if found.is_done else self._defer()
-
-    def _defer(self) -> None:
-        self.defer(
-            trigger=VoiceOutcomeTrigger(
-                voiceflow_conn_id=self.voiceflow_conn_id,
-                job_ids=[] if self.batch_id else self._ids(),
-                batch_id=self.batch_id,
-                wait_for=self.wait_for,
-                doubt_patience=self.doubt_patience.total_seconds(),
-                poll_interval=self.poke_interval,
-                enough=self.threshold.as_json(),
-            ),
-            method_name="execute_complete",
-            timeout=timedelta(seconds=self.timeout),
+    def _wait(self) -> None:
+        self._defer(
+            job_ids=[] if self.batch_id else self._ids(),
+            batch_id=self.batch_id,
+            every=self.poke_interval,
+            limit=timedelta(seconds=self.timeout),
+            enough=self.threshold.as_json(),
         )
 
     def _ids(self) -> list[str]:
@@ -136,31 +96,26 @@ class VoiceOutcomeSensor(BaseSensorOperator):
         return [_id_of(each) for each in given] if _are_several(given) else [_id_of(given)]
 
     async def _look(self) -> _Look:
-        async with self.hook.opened_queue() as queue:
-            policy = self.hook.settings().policy()
-            if self.batch_id is not None:
-                return await self._look_at_batch(queue, self.batch_id, policy)
-            ids = self._ids()
-            jobs = await swept(queue, ids, self._options, policy=policy) if ids else []
-            now = queue.store.clock.now()
-            ended = [job for job in jobs if is_settled(job, self._options, now=now)]
-            states = dict(Counter(job.state.value for job in jobs))
-            several: Any = {"total": len(jobs), "states": states, "job_ids": ids}
-            result = several if self.job_id is None else call_as_json(jobs[0])
-            return _Look(is_done=self.threshold.is_reached(len(ended), len(jobs)), jobs=ended, result=result)
-
-    async def _look_at_batch(self, queue: CallQueue, batch_id: str, policy: CallPolicy) -> _Look:
         from voiceflow_worker import build_report
 
-        status = await batch_status(queue, batch_id, goal=self._options.goal, patience=self.doubt_patience)
-        if status.overdue:
-            await sweep(queue, policy=policy)
-        if not status.total or not self.threshold.is_reached(status.ended, status.total):
-            return _Look(is_done=False)
-        states = [state for state in JobState if state.is_final or state is JobState.IN_DOUBT]
-        ended = await queue.find(states=states, batch_id=batch_id, limit=None)
-        report = await build_report(queue.store, queue.name, batch_id)
-        return _Look(is_done=True, jobs=ended, result=report.as_json())
+        ids = [] if self.batch_id is not None else self._ids()
+        waited = WaitedCalls(self._options, job_ids=ids, batch_id=self.batch_id)
+        async with self.hook.opened_queue() as queue:
+            status = await swept(queue, waited, policy=self.hook.settings().policy())
+            is_done = waited.is_over(status, self.threshold)
+            if self.batch_id is None:
+                now = queue.store.clock.now()
+                ended = [job for job in status.jobs if is_settled(job, self._options, now=now)]
+                states = dict(Counter(job.state.value for job in status.jobs))
+                several: Any = {"total": status.total, "states": states, "job_ids": ids}
+                result = several if self.job_id is None else call_as_json(status.jobs[0])
+                return _Look(is_done=is_done, jobs=ended, result=result)
+            if not is_done:
+                return _Look(is_done=False)
+            over = [state for state in JobState if state.is_final or state is JobState.IN_DOUBT]
+            jobs = await queue.find(states=over, batch_id=self.batch_id, limit=None)
+            report = await build_report(queue.store, queue.name, self.batch_id)
+            return _Look(is_done=True, jobs=jobs, result=report.as_json())
 
 
 def _are_several(given: object) -> TypeGuard[Iterable[object]]:

@@ -14,9 +14,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider.calls.cancellation import STOPPED_BY_AIRFLOW, cancel_calls, cancel_unsent
 from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.waiting.batch_status import batch_status
-from airflow_provider.calls.waiting.polling import jobs_of
-from airflow_provider.calls.waiting.status import Goal, WaitOptions, WaitStatus, status_of
+from airflow_provider.calls.waiting.status import Goal, WaitedCalls, WaitOptions
 from airflow_provider.calls.waiting.threshold import CompletionThreshold
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
 from airflow_provider.triggers.shared_store import shared_queue
@@ -119,20 +117,14 @@ class VoiceOutcomeTrigger(BaseTrigger):
             await asyncio.sleep(self.poll_interval)
 
     async def _status(self, queue: CallQueue) -> str | None:
-        threshold, goal = CompletionThreshold.of(self.enough), Goal(self.wait_for)
-        patience = timedelta(seconds=self.doubt_patience)
-        if self.batch_id is not None:
-            batch = await batch_status(queue, self.batch_id, goal=goal, patience=patience)
-            if batch.total and threshold.is_reached(batch.ended, batch.total):
-                return "over"
-            return "look" if (self.sends and batch.due) or batch.overdue else None
-        options = WaitOptions(goal=goal, sends=self.sends, patience=patience)
-        jobs, now = await jobs_of(queue, self.job_ids), queue.store.clock.now()
-        found = [status_of(job, options, now=now) for job in jobs]
-        ended = sum(each in {WaitStatus.OVER, WaitStatus.DOUBTFUL} for each in found)
-        if threshold.is_reached(ended, len(jobs)):
+        options = WaitOptions(
+            goal=Goal(self.wait_for), sends=self.sends, patience=timedelta(seconds=self.doubt_patience)
+        )
+        waited = WaitedCalls(options, job_ids=self.job_ids, batch_id=self.batch_id)
+        status = await waited.status(queue)
+        if waited.is_over(status, CompletionThreshold.of(self.enough)):
             return "over"
-        return "look" if {WaitStatus.UNSENT, WaitStatus.OVERDUE} & set(found) else None
+        return "look" if (self.sends and status.due) or status.overdue else None
 
     def _event(self, status: str, **more: str) -> TriggerEvent:
         subject = {"batch_id": self.batch_id} if self.batch_id is not None else {"job_ids": self.job_ids}

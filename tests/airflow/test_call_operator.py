@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from datetime import timedelta
@@ -14,6 +15,7 @@ from airflow_provider.operators.voice import VoiceCallOperator
 from tests.airflow.scene import API_KEY, TaskState, connect, context, surroundings
 from tests.support.processes import voiceflow
 from tests.support.stage import Stage
+from voiceflow_worker import open_store
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +119,23 @@ def test_a_worker_sends_if_the_operator_says_so(on: Stage) -> None:
     assert posts_to(on, "+6587660006") == 0
 
 
+def test_a_call_whose_worker_died_is_waited_for_and_not_given_out_as_done(on: Stage) -> None:
+    first = call("+6587660026", send="worker", wait_for=None).execute(context("orphan"))
+
+    async def leased_by_a_dead_worker() -> None:
+        async with open_store(on.store) as store:
+            now = store.clock.now()
+            hour = timedelta(hours=1)
+            leased = await store.jobs.lease("default", worker_id="dead", limit=100, lease_for=-hour, now=now)
+            assert first["id"] in [job.id for job in leased]
+
+    asyncio.run(leased_by_a_dead_worker())
+    task = call("+6587660026", send="worker", wait_timeout=timedelta(seconds=1))
+    with pytest.raises(AirflowException, match="has not ended within"):
+        task.execute(context("orphan"))
+    assert [each["state"] for each in on.calls("--destination", "+6587660026")] == ["queued"]
+
+
 def test_a_stop_while_the_call_is_enqueued_cancels_it(on: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     from airflow_provider.calls.single.enqueueing import enqueue_once
 
@@ -126,7 +145,7 @@ def test_a_stop_while_the_call_is_enqueued_cancels_it(on: Stage, monkeypatch: py
         task.on_kill()
         return await enqueue_once(*given, **more)
 
-    monkeypatch.setattr("airflow_provider.calls.single.task_call.enqueue_once", stopped_first)
+    monkeypatch.setattr("airflow_provider.operators.voice_task.enqueue_once", stopped_first)
     with pytest.raises(AirflowException, match="Airflow stopped this task"):
         task.execute(context("meanwhile"))
     assert [each["state"] for each in on.calls("--destination", "+6587660016")] == ["cancelled"]

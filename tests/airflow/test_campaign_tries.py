@@ -352,7 +352,7 @@ def test_a_stop_while_rows_are_enqueued_cancels_them(
         task.on_kill()
         return await enqueue_rows(*given, **more)
 
-    monkeypatch.setattr("airflow_provider.calls.campaigns.task_campaign.enqueue_rows", stopped_first)
+    monkeypatch.setattr("airflow_provider.operators.campaign.enqueue_rows", stopped_first)
     with pytest.raises(AirflowException, match="Airflow stopped this task"):
         task.execute(here)
     assert states(on, person) == ["cancelled"]

@@ -29,26 +29,32 @@ def job(state: JobState, *, due: timedelta = timedelta(0)) -> Job:
     )
 
 
+def status(*jobs: Job, goal: Goal = Goal.OUTCOME, now: datetime = NOW) -> WaitStatus:
+    return status_of(jobs, replace(OPTIONS, goal=goal), now=now)
+
+
 @pytest.mark.parametrize("state", [state for state in JobState if state.is_final])
 def test_a_call_that_has_ended_is_over(state: JobState) -> None:
-    assert status_of(job(state), OPTIONS, now=NOW) is WaitStatus.OVER
+    assert status(job(state)).has_ended
 
 
 def test_an_accepted_call_is_over_only_for_the_goal_accepted() -> None:
     taken = job(JobState.SUBMITTED, due=timedelta(hours=1))
-    assert status_of(taken, OPTIONS, now=NOW) is WaitStatus.WAITING
-    assert status_of(taken, replace(OPTIONS, goal=Goal.ACCEPTED), now=NOW) is WaitStatus.OVER
+    assert not status(taken).has_ended
+    assert status(taken, goal=Goal.ACCEPTED).has_ended
 
 
-def test_a_summary_that_never_came_is_overdue_after_a_grace() -> None:
-    assert status_of(job(JobState.SUBMITTED, due=-timedelta(seconds=9)), OPTIONS, now=NOW) is WaitStatus.WAITING
-    assert status_of(job(JobState.SUBMITTED, due=-timedelta(seconds=10)), OPTIONS, now=NOW) is WaitStatus.OVERDUE
+@pytest.mark.parametrize("state", [JobState.LEASED, JobState.SENDING, JobState.SUBMITTED])
+def test_a_call_past_its_time_limit_is_overdue_after_a_grace(state: JobState) -> None:
+    assert status(job(state, due=-timedelta(seconds=9))).overdue == 0
+    assert status(job(state, due=-timedelta(seconds=10))).overdue == 1
+    assert status(job(JobState.SUBMITTED, due=-timedelta(hours=1)), goal=Goal.ACCEPTED).overdue == 0
 
 
-def test_a_due_call_is_unsent_only_for_the_task_that_sends() -> None:
-    assert status_of(job(JobState.QUEUED), OPTIONS, now=NOW) is WaitStatus.UNSENT
-    assert status_of(job(JobState.QUEUED), replace(OPTIONS, sends=False), now=NOW) is WaitStatus.WAITING
-    assert status_of(job(JobState.QUEUED, due=timedelta(minutes=1)), OPTIONS, now=NOW) is WaitStatus.WAITING
+def test_a_queued_call_is_due_at_its_time_and_unsent_a_moment_before() -> None:
+    soon, later = (job(JobState.QUEUED, due=timedelta(seconds=seconds)) for seconds in (10, 60))
+    counted = status(job(JobState.QUEUED), soon, later, job(JobState.LEASED), job(JobState.SENDING))
+    assert (counted.total, counted.due, counted.unsent, counted.ended) == (5, 1, 4, 0)
 
 
 def test_the_patience_with_a_doubt_counts_from_its_post_and_not_from_the_task() -> None:
@@ -56,8 +62,8 @@ def test_the_patience_with_a_doubt_counts_from_its_post_and_not_from_the_task() 
         number=1, client_request_id="x.1", began_at=NOW - timedelta(minutes=15), valid_until=NOW + timedelta(minutes=1)
     )
     doubted = replace(job(JobState.IN_DOUBT, due=timedelta(minutes=1)), posts=(post,))
-    assert status_of(doubted, OPTIONS, now=NOW) is WaitStatus.DOUBTFUL
-    assert status_of(doubted, OPTIONS, now=NOW - timedelta(seconds=1)) is WaitStatus.WAITING
+    assert status(doubted).has_ended
+    assert not status(doubted, now=NOW - timedelta(seconds=1)).has_ended
 
 
 @pytest.mark.parametrize(

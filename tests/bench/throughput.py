@@ -1,11 +1,13 @@
-"""Throughput: rows enqueued per second, and calls sent per second of the worker's own CPU time.
+"""Throughput: the ladder from a bare loop of POSTs to a whole worker, and rows enqueued per second.
 
-Run with `./dev bench`. Prints medians of several runs; a machine that is shared makes single runs worthless.
+Run with `./dev bench`. Each round measures all rungs, one after the other, against the same sink; figures are medians
+of the rounds. A machine that is shared makes single rounds worthless: compare the ratios, which are of one round each.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -14,87 +16,162 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tests.support.redis_server import standalone, system_server  # noqa: E402
 
 
-def rows(path: Path, count: int) -> None:
-    """A campaign of `count` valid rows."""
-    lines = ["destination,name,appointment"]
-    lines += [f"+65{80000000 + place},Customer {place},10:30" for place in range(count)]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+@dataclass(frozen=True)
+class Rung:
+    """One step of the ladder: `name` in the table, `kind` for `rung.py`, and what its worker runs on."""
+
+    name: str
+    kind: str
+    store: str = ""
+    guard: bool = False
 
 
-def timed(*command: str, env: dict[str, str]) -> tuple[float, float, str]:
-    """Wall seconds, CPU seconds (user and system, of the process itself) and stdout of one command."""
-    began = time.perf_counter()
-    with subprocess.Popen(
-        [sys.executable, "-m", "voiceflow_worker", *command], env=env, stdout=subprocess.PIPE, cwd=ROOT, text=True
-    ) as process:
+LADDER = (
+    Rung("bare loop of client.post", "bare"),
+    Rung("gateway: POST, evidence, verdict", "gateway"),
+    Rung("worker, memory", "worker", "memory"),
+    Rung("worker, SQLite", "worker", "sqlite"),
+    Rung("worker, SQLite, journal file", "worker", "sqlite", guard=True),
+    Rung("worker, Redis", "worker", "redis"),
+    Rung("worker, Redis, journal file", "worker", "redis", guard=True),
+)
+"""The stores commit durably: SQLite with synchronous=FULL, Redis with appendfsync always."""
+
+
+@contextlib.contextmanager
+def sink() -> Iterator[int]:
+    """The port of a sink in a process of its own."""
+    command = [sys.executable, str(ROOT / "tests/support/sink.py")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        told = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        try:
+            yield int(process.stdout.readline())
+        finally:
+            process.send_signal(signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def store(kind: str) -> Iterator[str]:
+    """The URL of a fresh store."""
+    with tempfile.TemporaryDirectory() as folder:
+        if kind != "redis":
+            yield "memory://" if kind == "memory" else f"sqlite:///{folder}/calls.db"
+            return
+        server = standalone(Path(folder) / "redis", binary=system_server())
+        server.start()
+        try:
+            yield server.url
+        finally:
+            server.kill()
+
+
+def environment() -> dict[str, str]:
+    """The environment of what is measured."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("VOICEFLOW_")}
+    return {**kept, "VOICEFLOW_LOG_LEVEL": "warning"}
+
+
+def measured(rung: Rung, *, port: int, calls: int) -> dict[str, float]:
+    """The rates of one rung, from a process of its own."""
+    with store(rung.store) as url:
+        command = [sys.executable, str(ROOT / "tests/bench/rung.py"), rung.kind, "--port", str(port)]
+        command += ["--calls", str(calls), "--store", url, *(["--guard"] if rung.guard else [])]
+        done = subprocess.run(command, env=environment(), stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def enqueued(rows: int) -> float:
+    """Rows per second of processor time of `voiceflow enqueue` into SQLite."""
+    with tempfile.TemporaryDirectory() as folder:
+        campaign = Path(folder) / "campaign.csv"
+        lines = ["destination,name,appointment"]
+        lines += [f"+65{80000000 + place},Customer {place},10:30" for place in range(rows)]
+        campaign.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        say = ("--say", "Hello {{name}}, we expect you at {{appointment}}.", "--voice-profile", "en-IE-EmilyNeural")
+        to = ("--store", f"sqlite:///{folder}/calls.db", "--source", "+6531234567", "--json")
+        command = [sys.executable, "-m", "voiceflow_worker", "enqueue", str(campaign), *to, *say]
+        with subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, cwd=ROOT) as process:
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise SystemExit(f"{command} ended with {process.returncode}")
-    return time.perf_counter() - began, usage.ru_utime + usage.ru_stime, told
+        raise SystemExit(f"enqueue ended with {process.returncode}")
+    return rows / (usage.ru_utime + usage.ru_stime)
 
 
-def one_run(store: str, campaign: Path, calls: int, port: int) -> dict[str, float]:
-    """Enqueue and send one campaign."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("VOICEFLOW_")}
-    env |= {
-        "VOICEFLOW_API_KEY": "bench",
-        "VOICEFLOW_SUB_ACCOUNT": "bench",
-        "VOICEFLOW_BASE_URL": f"http://127.0.0.1:{port}",
-        "VOICEFLOW_OUTCOMES": "none",
-        "VOICEFLOW_LOG_LEVEL": "warning",
-    }
-    say = ("--say", "Hello {{name}}, we expect you at {{appointment}}.", "--voice-profile", "en-IE-EmilyNeural")
-    enqueue_wall, enqueue_cpu, _ = timed(
-        "enqueue", str(campaign), "--store", store, "--source", "+6531234567", *say, "--json", env=env
-    )
-    worker_wall, worker_cpu, _ = timed(
-        "worker", "--store", store, "--rate", "unlimited", "--concurrency", "50", "--drain", "--json", env=env
-    )
-    _, _, told = timed("status", "--store", store, "--json", env=env)
-    accepted = json.loads(told)["states"]["accepted"]
-    if accepted != calls:
-        raise SystemExit(f"{accepted} of {calls} calls were accepted")
+def summary(values: list[float], *, digits: int = 0) -> dict[str, float]:
+    """The median and the spread."""
     return {
-        "enqueue rows/s": calls / enqueue_wall,
-        "enqueue rows/cpu s": calls / enqueue_cpu,
-        "worker calls/s": calls / worker_wall,
-        "worker calls/cpu s": calls / worker_cpu,
+        name: round(find(values), digits)
+        for name, find in (("median", statistics.median), ("least", min), ("most", max))
     }
+
+
+def ladder(rungs: list[Rung], *, calls: int, rounds: int) -> dict[str, dict[str, dict[str, float]]]:
+    """The figures of each rung; its ratios are to the bare loop of the same round."""
+    rates: dict[str, list[dict[str, float]]] = {rung.name: [] for rung in rungs}
+    with sink() as port:
+        for _ in range(rounds):
+            for rung in rungs:
+                rates[rung.name].append(measured(rung, port=port, calls=calls))
+    bare = [each["per_cpu_second"] for each in rates[rungs[0].name]]
+    return {
+        name: {
+            "per_cpu_second": summary([each["per_cpu_second"] for each in found]),
+            "cpu_us_a_call": summary([1e6 / each["per_cpu_second"] for each in found]),
+            "per_second": summary([each["per_second"] for each in found]),
+            "ratio": summary([each["per_cpu_second"] / base for each, base in zip(found, bare, strict=True)], digits=2),
+        }
+        for name, found in rates.items()
+    }
+
+
+def table(figures: dict[str, dict[str, dict[str, float]]]) -> str:
+    """The ladder as a Markdown table."""
+    lines = ["| rung | calls per CPU second (least to most) | CPU µs a call | ratio to the bare loop |"]
+    lines.append("|---|---|---|---|")
+    for name, found in figures.items():
+        rate, ratio = found["per_cpu_second"], found["ratio"]
+        lines.append(
+            f"| {name} | {rate['median']:,.0f} ({rate['least']:,.0f} to {rate['most']:,.0f}) "
+            f"| {found['cpu_us_a_call']['median']:.0f} "
+            f"| {ratio['median']:.2f} ({ratio['least']:.2f} to {ratio['most']:.2f}) |"
+        )
+    return "\n".join(lines)
 
 
 def main() -> None:
     """Measure."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--calls", type=int, default=10_000)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--store", help="a store URL; each run uses a queue file of its own by default")
+    parser.add_argument("--calls", type=int, default=5000, help="calls of each measurement")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", help="only rungs whose name contains this, and the bare loop")
+    parser.add_argument("--json", action="store_true")
     wanted = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        campaign = Path(folder) / "campaign.csv"
-        rows(campaign, wanted.calls)
-        results = []
-        for run in range(wanted.runs):
-            with subprocess.Popen(
-                [sys.executable, str(ROOT / "tests/support/sink.py")], stdout=subprocess.PIPE, text=True
-            ) as sink:
-                assert sink.stdout is not None
-                port = int(sink.stdout.readline())
-                try:
-                    store = wanted.store or f"sqlite:///{folder}/run{run}.db"
-                    results.append(one_run(store, campaign, wanted.calls, port))
-                finally:
-                    sink.send_signal(signal.SIGTERM)
-        for figure in results[0]:
-            values = [result[figure] for result in results]
-            print(f"{figure:20} median {statistics.median(values):8.0f}   of {[round(value) for value in values]}")  # noqa: T201
+    began = time.perf_counter()
+    rungs = [rung for rung in LADDER if rung.kind == "bare" or (wanted.only or "") in rung.name]
+    figures = ladder(rungs, calls=wanted.calls, rounds=wanted.rounds)
+    rows = None
+    if not wanted.only:
+        rows = summary([enqueued(wanted.calls) for _ in range(wanted.rounds)])
+    if wanted.json:
+        told = {"calls": wanted.calls, "rounds": wanted.rounds, "ladder": figures, "rows_per_cpu_second": rows}
+        print(json.dumps(told, indent=2))  # noqa: T201
+        return
+    print(table(figures))  # noqa: T201
+    if rows is not None:
+        print(f"\nenqueue from CSV into SQLite: {rows['median']:,.0f} rows per CPU second, with the start")  # noqa: T201
+    print(f"{wanted.rounds} rounds of {wanted.calls} calls, {time.perf_counter() - began:.0f} s")  # noqa: T201
 
 
 if __name__ == "__main__":

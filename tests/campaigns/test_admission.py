@@ -1,7 +1,8 @@
-"""The work for one row of a file on its way into the queue: each check is made once."""
+"""The work for the rows of a file on their way into the queue: each check is made once."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.campaigns.reading import NOW, SAY, file_of
-from voiceflow_worker import CallQueue, CampaignOptions
+from voiceflow_worker import CallFlow, CallQueue, CampaignOptions
 from voiceflow_worker.campaigns.enqueue import enqueue_file
 from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.model.flows.canonical import canonical_body
@@ -49,7 +50,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 
 @pytest.mark.parametrize("dry_run", [False, True], ids=["enqueued", "dry run"])
-async def test_a_row_is_checked_encoded_and_looked_up_once(
+async def test_rows_of_one_shape_are_validated_once_and_each_is_looked_up_once(
     queue: CallQueue, tmp_path: Path, calls: Counter[str], dry_run: bool
 ) -> None:
     path = file_of(tmp_path, "destination,name\n" + "".join(f"+65{81000000 + n},Ana\n" for n in range(ROWS)))
@@ -57,4 +58,15 @@ async def test_a_row_is_checked_encoded_and_looked_up_once(
     calls.clear()
     report = await enqueue_file(queue, path, options, now=NOW, dry_run=dry_run)
     assert (report.valid, report.enqueued) == (ROWS, 0 if dry_run else ROWS)
+    assert calls == {"find_problems": 1, "canonical_body": 1, "standing": ROWS}
+
+
+async def test_a_request_body_is_checked_encoded_and_looked_up_once(
+    queue: CallQueue, tmp_path: Path, calls: Counter[str]
+) -> None:
+    bodies = [CallFlow.call(f"+65{81000000 + n}", source="+6531234567").hangup().to_body() for n in range(ROWS)]
+    path = file_of(tmp_path, "".join(f"{json.dumps(body)}\n" for body in bodies), "calls.jsonl")
+    calls.clear()
+    report = await enqueue_file(queue, path, now=NOW)
+    assert (report.valid, report.enqueued) == (ROWS, ROWS)
     assert calls == {"find_problems": ROWS, "canonical_body": ROWS, "standing": ROWS}

@@ -12,6 +12,7 @@ from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.enqueue import enqueue_file
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
+from voiceflow_worker.errors import Remedy
 
 pytestmark = pytest.mark.anyio
 ANA, BEN = "+6587654321", "+6587654322"
@@ -54,7 +55,7 @@ async def test_a_corrected_text_is_refused_with_its_count_before_anything_is_sto
     assert (report.refused, report.again, report.enqueued, await count(queue)) == (True, 2, 0, 2)
     (found,) = report.findings
     assert (found.row, found.column, found.is_error) == (3, "destination", True)
-    assert "--again" in found.message
+    assert Remedy.CALL_AGAIN in found.message
     report = await enqueue(queue, path, CORRECTED, skip_bad=skip_bad, again=True)
     assert (report.refused, report.again, report.enqueued, await count(queue)) == (False, 0, 3, 5)
 
@@ -93,7 +94,7 @@ async def test_calls_that_ended_without_a_ring_do_not_count(queue: CallQueue, tm
 async def test_a_batch_of_many_pages_is_read_to_its_end(
     queue: CallQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("voiceflow_worker.campaigns.called_before.PAGE", 2)
+    monkeypatch.setattr("voiceflow_worker.campaigns.reports.report.PAGE", 2)
     many = "destination,name\n" + "".join(f"+65{87654300 + place},Ana\n" for place in range(5))
     path = file_of(tmp_path, many)
     await enqueue(queue, path)

@@ -95,6 +95,7 @@ async def test_the_report_counts_states_outcomes_and_keys(store: Store) -> None:
         "cost": {},
         "placed": 5,
         "priced": 0,
+        "pruned": 0,
     }
 
 

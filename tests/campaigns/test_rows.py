@@ -99,7 +99,7 @@ def test_the_batch_is_that_of_the_column_then_of_the_option_then_the_name_of_the
 
 def test_a_file_with_too_long_a_name_needs_a_batch(tmp_path: Path) -> None:
     path = file_of(tmp_path, "destination,name\n+6587654321,Ana\n", f"{'x' * 51}.csv")
-    with pytest.raises(CampaignFileError, match="give --batch with at most 50"):
+    with pytest.raises(CampaignFileError, match="a batch id at most 50; name the batch"):
         read(path)
     assert requests(read(path, replace(OPTIONS, batch_id="given")))
 

@@ -11,7 +11,7 @@ from tests.campaigns.reading import NOW, OPTIONS, SAY, file_of, read, requests, 
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign import open_campaign
-from voiceflow_worker.errors import CampaignFileError
+from voiceflow_worker.errors import CampaignFileError, Remedy
 
 
 def body(**say: object) -> dict[str, object]:
@@ -142,7 +142,7 @@ def test_a_missing_source_and_voice_are_reported_once_for_the_file(tmp_path: Pat
     with pytest.raises(CampaignFileError) as caught:
         open_campaign(path, options(tmp_path, source=None, voice_profile=None), now=NOW)
     assert [found.column for found in caught.value.findings] == ["source", "voice_profile"]
-    assert "give --source, or add a column source" in str(caught.value)
+    assert "give a source for all rows, or add a column source" in str(caught.value)
 
 
 def test_the_columns_source_and_voice_profile_win_over_options(tmp_path: Path) -> None:
@@ -249,13 +249,13 @@ def test_say_makes_a_call_that_speaks_and_hangs_up() -> None:
     filled = SAY.fill({"name": "Ana"})
     assert [entry["action"] for entry in filled.body["callflow"]] == ["makeCall", "say", "hangup"]
     assert SAY.variables == {"name"}
-    with pytest.raises(CampaignFileError, match="--say"):
+    with pytest.raises(CampaignFileError, match=r"^the text to say: "):
         FlowTemplate.speaking("Hello {{ name")
 
 
 def test_a_csv_without_anything_to_say_is_refused(tmp_path: Path) -> None:
     path = file_of(tmp_path, "destination,name\n+6587654321,Ana\n")
-    with pytest.raises(CampaignFileError, match=r"needs a text to say: give --template FLOW\.json or --say TEXT"):
+    with pytest.raises(CampaignFileError, match=f"needs something to say: {Remedy.GIVE_TEXT}"):
         open_campaign(path, CampaignOptions(source=OPTIONS.source), now=NOW)
 
 

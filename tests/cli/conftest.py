@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 import structlog
 
+from tests.cli.one_call import eight
 from tests.cli.running import Program
+
+__all__ = ["eight"]
 
 
 @pytest.fixture(autouse=True)

@@ -92,7 +92,7 @@ def test_the_server_for_recordings_is_set_shown_and_deleted(voiceflow: Program, 
         "protocol": "SFTP", "host": "sftp.example.com", "port": 22, "username": "ana", "path": "/calls",
         "has_password": True,
     }  # fmt: skip
-    assert eight.sandbox._account.push_config("acme") == {
+    assert eight.sandbox._account.push_configs.get("acme") == {
         "protocol": "SFTP", "host": "sftp.example.com", "port": 22, "username": "ana", "path": "/calls",
         "password": "pass-1",
     }  # fmt: skip
@@ -100,16 +100,16 @@ def test_the_server_for_recordings_is_set_shown_and_deleted(voiceflow: Program, 
     assert "sftp.example.com" in voiceflow(*push, "show").out
     assert voiceflow(*push, "delete").code == 2
     assert voiceflow(*push, "delete", "--yes", "--json").document == {"deleted": True}
-    assert eight.sandbox._account.push_config("acme") is None
+    assert eight.sandbox._account.push_configs.get("acme") is None
 
 
 def test_the_password_of_a_server_is_read_from_a_file(voiceflow: Program, eight: EightByEight) -> None:
     push = ("account", "recording-push", "set", "S3", "s3.example.com")
     (voiceflow.folder / "secret").write_text("pass-2\n", encoding="utf-8")
     assert voiceflow(*push, "--password-file", "secret").code == 0
-    assert (eight.sandbox._account.push_config("acme") or {})["password"] == "pass-2"
+    assert (eight.sandbox._account.push_configs.get("acme") or {})["password"] == "pass-2"
     assert voiceflow(*push, "--no-password").code == 0
-    assert "password" not in (eight.sandbox._account.push_config("acme") or {})
+    assert "password" not in (eight.sandbox._account.push_configs.get("acme") or {})
     (voiceflow.folder / "empty").touch()
     for wrong in ((), ("--password-file", "none"), ("--password-file", "empty")):
         assert voiceflow(*push, *wrong).code == 2

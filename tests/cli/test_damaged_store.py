@@ -21,10 +21,11 @@ COMMANDS = [
     ["calls", "redial", "default.1"], ["calls", "resolve", "default.1", "--placed", "--note", "x"],
     ["suppress", "add", "+6587654321"], ["suppress", "remove", "+6587654321"], ["suppress", "list"],
     ["suppress", "import", "numbers.csv"], ["kept", "list"], ["kept", "show", "x"], ["kept", "clear"],
+    ["queues"], ["batches"], ["rate"], ["rate", "5"],
     ["backup", "copy.db"], ["enqueue", "people.csv", "--say", "Hello", "--voice-profile", "en-US-JennyNeural",
      "--source", "+6531234567"], ["worker", "--drain"], ["serve", "--port", "0"],
 ]  # fmt: skip
-"""Every command with a `--store` but `doctor`, which tells of it among other things, `demo` and `restore`."""
+"""Every command with a `--store` but `doctor`, which tells of it among other things, `demo`, `call` and `restore`."""
 MAKING = {"enqueue", "worker", "serve", "suppress add", "suppress import"}
 """Make a store of a file that is empty."""
 
@@ -134,7 +135,7 @@ def test_an_empty_file_is_not_a_store_to_readers(voiceflow: Program) -> None:
         assert path.read_bytes() == b""
 
 
-STORE = {"store", "where"}
+STORE = {"store", "common"}
 """Parameters of commands that open a store."""
 
 
@@ -152,4 +153,4 @@ def test_no_command_is_left_out_here() -> None:
             and STORE & set(inspect.signature(command).parameters)
         }
     tried = {" ".join(command[:2]) for command in COMMANDS} | {command[0] for command in COMMANDS}
-    assert found - tried == {"demo", "doctor", "restore"}
+    assert found - tried == {"call", "demo", "doctor", "restore"}

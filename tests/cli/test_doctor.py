@@ -20,12 +20,13 @@ from tests.support.flows import flow
 from voiceflow_worker import open_store
 from voiceflow_worker.cli.checks import storage, webhook
 from voiceflow_worker.cli.checks.context import Account, CheckContext, open_context
-from voiceflow_worker.cli.checks.diagnosis import Found, Level, ok
+from voiceflow_worker.cli.checks.diagnosis import Diagnosis, Level, ok
 from voiceflow_worker.core.guard.rollback import HELD as SET_BACK
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.gateway.account.resources import Webhook
 from voiceflow_worker.sandbox import Sandbox
+from voiceflow_worker.sandbox.api import account_routes
 from voiceflow_worker.sandbox.events.delivery import Hook
 from voiceflow_worker.settings import load_settings
 
@@ -73,10 +74,10 @@ def lines(ended: Ended) -> dict[str, dict[str, Any]]:
     return found
 
 
-def found_by(check: Callable[[CheckContext], Awaitable[Found | None]]) -> Found:
+def found_by(check: Callable[[CheckContext], Awaitable[Diagnosis | None]]) -> Diagnosis:
     """What one check finds in the surroundings that the settings describe."""
 
-    async def look() -> Found:
+    async def look() -> Diagnosis:
         async with open_context(load_settings()) as looked:
             found = await check(looked)
             assert found is not None
@@ -282,7 +283,7 @@ def test_a_store_of_another_kind_tells_what_it_guarantees(told: Durability, leve
     assert found is not None
     assert (found.level, found.message) == (level, told.promise)
     assert (found.remedy or "").startswith(remedy or "")
-    assert asyncio.run(storage.file_system(looked)) is None
+    assert asyncio.run(storage.of_file(storage.file_system)(looked)) is None
 
 
 # -- 8x8 ---------------------------------------------------------------------------------------------------------------
@@ -350,10 +351,16 @@ def test_a_source_that_the_list_leaves_out_is_asked_for_by_itself(
     assert "its state is not listed" in line["message"]
 
 
+def with_status(monkeypatch: pytest.MonkeyPatch, status: str) -> None:
+    """Let the sandbox list every number of the account with this status."""
+    listed = account_routes._number
+    monkeypatch.setattr(account_routes, "_number", lambda number: {**listed(number), "operationalStatus": status})
+
+
 def test_a_source_that_is_unhealthy_is_a_warning(
     voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("voiceflow_worker.sandbox.api.account_routes._NUMBER_STATUS", "Unhealthy")
+    with_status(monkeypatch, "Unhealthy")
     line = lines(voiceflow("doctor", "--json"))["source"]
     assert line["level"] == "warning"
     assert "is unhealthy (Healthy)" in line["message"]
@@ -385,7 +392,7 @@ def test_a_source_that_is_not_a_number_is_a_failure(
 def test_a_source_that_is_not_active_is_reported(
     voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch, status: str, level: str
 ) -> None:
-    monkeypatch.setattr("voiceflow_worker.sandbox.api.account_routes._NUMBER_STATUS", status)
+    with_status(monkeypatch, status)
     line = lines(voiceflow("doctor", "--json"))["source"]
     assert line["level"] == level
     assert status.lower() in line["message"].lower()
@@ -478,7 +485,9 @@ def hook(url: str, kind: str = "VSS") -> Webhook:
     return Webhook(type=kind, url=url, enabled=True, has_auth_header=True)
 
 
-def at_8x8(check: Callable[[CheckContext], Awaitable[Found | None]], *hooks: Webhook, **settings: object) -> Found:
+def at_8x8(
+    check: Callable[[CheckContext], Awaitable[Diagnosis | None]], *hooks: Webhook, **settings: object
+) -> Diagnosis:
     """What a check finds when 8x8 itself is asked, and not a sandbox of this machine."""
     looked = CheckContext(
         settings=load_settings(**settings),
@@ -487,7 +496,7 @@ def at_8x8(check: Callable[[CheckContext], Awaitable[Found | None]], *hooks: Web
         asked=Account(Asked(hooks)),  # type: ignore[arg-type]
     )
 
-    async def look() -> Found | None:
+    async def look() -> Diagnosis | None:
         return await check(looked)
 
     found = asyncio.run(look())

@@ -5,18 +5,16 @@ from __future__ import annotations
 import re
 import signal
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
-from tests.cli.eight_by_eight import EightByEight, running
+from tests.cli.eight_by_eight import EightByEight
+from tests.cli.one_call import LONG, MINE, SECRET, listens, names, order, receiving, steps
 from tests.cli.running import Ended, Program, Spawned
-from tests.cli.stored import url_of, within
+from tests.cli.stored import within
 from tests.support.engine import Engine
 from tests.support.flows import SOURCE, flow
 from tests.support.waiting import wait_until
@@ -26,62 +24,6 @@ from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.model.jobs.job import JobState
-from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.events.delivery import Hook
-
-SECRET = "Bearer of-news"
-MINE = "+6581234567"
-LONG = {"ring_seconds": 3000, "outcome": "COMPLETED"}
-
-
-@pytest.fixture
-def eight(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[EightByEight]:
-    """A sandbox whose webhook leads nowhere until `receiving`, and settings that suit it."""
-    sandbox = Sandbox(api_key="key-1", sub_accounts=["acme"], numbers=[SOURCE], speed=100)
-    with running(sandbox) as found:
-        settings = {
-            **found.environment,
-            "VOICEFLOW_STORE": url_of(folder),
-            "VOICEFLOW_OUTCOMES": "webhook",
-            "VOICEFLOW_SOURCE": SOURCE,
-            "VOICEFLOW_WEBHOOK_SECRET": SECRET,
-            "VOICEFLOW_STATE_DIR": str(folder / "state"),
-        }
-        for name, value in settings.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setattr("voiceflow_worker.cli.checks.storage.read_mounts", lambda: "/dev/vda1 / ext4 rw 0 0\n")
-        monkeypatch.setattr("voiceflow_worker.cli.checks.storage.LITTLE", 0)
-        monkeypatch.setattr("voiceflow_worker.cli.checks.storage.TOO_LITTLE", 0)
-        sandbox._account.hooks("acme")["VSS"] = Hook(url="http://127.0.0.1:9/webhooks/8x8", authorization=SECRET)
-        yield found
-
-
-@contextmanager
-def receiving(eight: EightByEight, folder: Path) -> Iterator[Spawned]:
-    with Spawned(["serve", "--port", "0", "--register", "http://127.0.0.1:9"], folder) as serve:
-        url = serve.wait_for("ready on").split()[5].rstrip(",")
-        serve.wait_for("8x8 sends VSS events")
-        for kind in ("VSS", "VCS"):
-            eight.sandbox._account.hooks("acme")[kind] = Hook(url=url, authorization=SECRET)
-        yield serve
-        serve.stop()
-
-
-def listens(folder: Path) -> None:
-    """Somebody said that they listen, half a minute ago at most."""
-    within(folder, lambda engine: Heartbeats(engine.store).receiver("somebody"))
-
-
-def order(eight: EightByEight, what: str, *orders: dict[str, object]) -> None:
-    assert httpx.post(f"{eight.url}/_sandbox/{what}", json=list(orders), trust_env=False).status_code == 200
-
-
-def steps(ended: Ended) -> list[dict[str, Any]]:
-    return [line for line in ended.lines if "step" in line]
-
-
-def names(ended: Ended) -> list[str]:
-    return [step["step"] for step in steps(ended)]
 
 
 def call(voiceflow: Program, *options: str) -> Ended:
@@ -175,7 +117,7 @@ def test_a_lost_answer_is_a_doubt_until_the_summary_comes(voiceflow: Program, ei
 def test_a_summary_that_does_not_come_is_reported(
     voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("voiceflow_worker.cli.own_phone.SUMMARY_WITHIN", timedelta(milliseconds=300))
+    monkeypatch.setattr("voiceflow_worker.cli.one_call.SUMMARY_WITHIN", timedelta(milliseconds=300))
     listens(voiceflow.folder)
     ended = call(voiceflow)
     last = steps(ended)[-1]
@@ -187,7 +129,6 @@ def test_a_summary_that_does_not_come_is_reported(
 def test_a_receiver_that_goes_away_is_reported(
     voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("voiceflow_worker.cli.own_phone.RECEIVER_EVERY", 0.0)
     listens(voiceflow.folder)
 
     async def was_there(_: Heartbeats) -> bool:
@@ -214,7 +155,7 @@ def test_where_no_outcomes_are_asked_for_the_call_is_accepted(
     monkeypatch.setenv("VOICEFLOW_OUTCOMES", "none")
     ended = call(voiceflow)
     assert ended.code == 1
-    assert steps(ended)[-1]["message"] == "8x8 took it, and nothing tells how it ended"
+    assert steps(ended)[-1]["message"] == "8x8 took it, and its outcome is unknown"
     assert eight.rang == [MINE]
 
 
@@ -310,7 +251,7 @@ def test_a_suppressed_number_is_not_called(voiceflow: Program, eight: EightByEig
 def test_a_busy_number_is_waited_for_until_the_call_expires(
     voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("voiceflow_worker.cli.own_phone.VALID_FOR", timedelta(seconds=1))
+    monkeypatch.setattr("voiceflow_worker.cli.one_call.VALID_FOR", timedelta(seconds=1))
     listens(voiceflow.folder)
     within(voiceflow.folder, busy)
     ended = call(voiceflow)

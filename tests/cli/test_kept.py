@@ -60,7 +60,7 @@ def test_a_kept_event_is_shown_as_it_came(voiceflow: Program, store: Store) -> N
     shown = voiceflow("kept", "show", event_id, *store)
     assert shown.code == 0
     assert '{"a": "é"}' in shown.out
-    assert "answered with 200" in shown.out
+    assert "answered: 200" in shown.out
 
 
 def test_a_body_that_is_not_text_is_shown_too(voiceflow: Program, store: Store) -> None:
@@ -83,7 +83,7 @@ def test_a_cut_body_says_so(voiceflow: Program, store: Store) -> None:
     assert found["cut"] is True
     assert found["size"] == 40_007
     assert found["body"].startswith('{"a": "é')
-    assert "of which the first 16384 are here" in voiceflow("kept", "show", event_id, *store).out
+    assert "The first 16384 bytes:" in voiceflow("kept", "show", event_id, *store).out
 
 
 def test_an_event_that_is_not_kept_is_bad_input(voiceflow: Program, store: Store) -> None:

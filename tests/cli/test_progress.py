@@ -20,10 +20,10 @@ from voiceflow_worker.cli.progress import meter
 
 log_to_stderr(form="console", level="info")
 with meter("calling") as shown:
-    shown.show(3, 12, "3 of 12 [calls]")
+    shown(3, 12, "3 of 12 [calls]")
     structlog.get_logger("test").warning("something happened", why="[bold]because[/bold]")
     print("the answer")
-    shown.show(12, 12, "12 of 12 [calls]")
+    shown(12, 12, "12 of 12 [calls]")
 """
 
 
@@ -84,5 +84,7 @@ def test_elsewhere_it_is_a_line_now_and_then(
     monkeypatch.setattr("voiceflow_worker.cli.progress.time.monotonic", lambda: next(times))
     with meter("calling") as shown:
         for done in range(6):
-            shown.show(done, 10, f"{done} of 10 calls")
-    assert capsys.readouterr().err == "calling: 2 of 10 calls (20 %)\ncalling: 5 of 10 calls (50 %)\n"
+            shown(done, 10, f"{done} of 10 calls")
+    assert capsys.readouterr().err == (
+        "calling: 2 of 10 calls (20 %, about 8 s left)\ncalling: 5 of 10 calls (50 %, about 6 s left)\n"
+    )

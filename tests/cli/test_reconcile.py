@@ -104,7 +104,7 @@ def test_a_settled_call_has_a_price(voiceflow: Program, eight: EightByEight) -> 
     doubted(voiceflow, eight)
     assert voiceflow(*reconcile(voiceflow)).code == 0
     out = voiceflow("report", "--store", url_of(voiceflow.folder)).out
-    assert "cost: 0.0400 USD" in out
+    assert "cost: 0.04 USD" in out
     assert "no call has ended without a price" in voiceflow(*reconcile(voiceflow, "--prices")).out
 
 

@@ -103,7 +103,7 @@ def test_a_hold_that_stops_a_drain_exits_1(
     assert ended.code == 1
     assert ended.document["held"] == 3
     assert [(hold["scope"], hold["state"]) for hold in ended.document["holds"]] == [("queue", "held")]
-    assert "mend its reason, then `voiceflow resume`, and run this again" in ended.err
+    assert "correct the cause, then `voiceflow resume`, and run this again" in ended.err
     assert "another-key" not in ended.out + ended.err
     assert eight.rang == []
 

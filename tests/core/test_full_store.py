@@ -6,11 +6,13 @@ import contextlib
 from datetime import timedelta
 from pathlib import Path
 
+import anyio
 import pytest
 
 from tests.support.engine import LEASE, Engine
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice
+from tests.support.waiting import until
 from voiceflow_worker import CallPolicy, open_store
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.sqlite.store import SqliteStore
@@ -37,13 +39,27 @@ async def test_a_full_file_sends_nothing_unjournalled_and_goes_on_with_room(tmp_
         database.pragma("max_page_count", database.pragma("page_count"))
         with pytest.raises(StoreReadOnlyError):
             await fill(engine)
-        with contextlib.suppress(StoreReadOnlyError):
-            await engine.send()
-        sent = len(voice.placed)
+        ended = anyio.Event()
+
+        async def send() -> None:
+            with contextlib.suppress(StoreReadOnlyError):
+                await engine.send()
+            ended.set()
+
+        def has_ended() -> bool:
+            clock.advance(timedelta(seconds=1))
+            return ended.is_set()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(send)
+            await until(lambda: ended.is_set() or bool(clock.sleepers))
+            sent = len(voice.placed)
+            # The answer of a call that was sent may wait for room, too.
+            database.pragma("max_page_count", 10**6)
+            await until(has_ended)
         journalled = {post.client_request_id for job in jobs for post in (await engine.queue.get(job.id)).posts}
         assert set(voice.client_request_ids) <= journalled
         assert sent < CALLS, "some could not be journalled"
-        database.pragma("max_page_count", 10**6)
         for _ in range(2):
             clock.advance(LEASE + timedelta(seconds=1))
             await engine.sweeper.sweep()

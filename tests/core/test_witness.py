@@ -317,7 +317,7 @@ async def test_a_worker_that_died_before_its_commit_raises_no_alarm(lab: Lab) ->
         job = await engine.enqueue()
         file = await lab.files.begin("default", "one-that-died", retention=POLICY.retention)
         (flight,) = await engine.prepare()
-        begun = await engine._journal.begin(flight.job, locked_at=flight.locked_at)
+        begun = await engine.journal_of(flight)
         assert begun is not None
         await file.append([replace(begun, id=f"{job.id}x")])
         file.close()

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.faulty_store import FaultyStore, Loss, StoreCall
 from tests.support.flows import flow, number
-from tests.support.manual_time import passing
+from tests.support.manual_time import passing_beside
 from tests.support.stores import BACKENDS, url_for
 from tests.support.voices import GatedVoice, ScriptedVoice, created, not_sent, unknown
 from tests.support.waiting import until
@@ -288,13 +288,7 @@ async def test_workers_that_share_a_slow_rate_hold_no_more_than_a_call_or_two_ea
             for worker in workers:
                 worker.stop()
 
-        async def all_at_once() -> None:
-            async with anyio.create_task_group() as group:
-                for worker in workers:
-                    group.start_soon(worker.run)
-                group.start_soon(held_after_three_seconds)
-
-        await passing(clock, all_at_once)
+        await passing_beside(clock, workers, held_after_three_seconds)
         assert await states(queue) == {"accepted": len(voice.placed), "queued": 60 - len(voice.placed)}
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import DOCS, blocks, table_rows
-from voiceflow_worker.settings import PREFIX, Settings, load_settings, parse_duration, unknown_variables
+from voiceflow_worker.setting_kinds import parse_duration
+from voiceflow_worker.settings import PREFIX, Settings, load_settings, unknown_variables
 
 PAGE = DOCS / "settings.md"
 

@@ -14,17 +14,18 @@ from voiceflow_worker.gateway.account.resources import (
     SessionRecording,
     SpeechProfile,
     Webhook,
+    read_list,
     read_number,
-    read_number_answer,
-    read_numbers,
-    read_profiles,
     read_recording_push,
-    read_recordings,
-    read_webhooks,
 )
 
-READERS = [read_profiles, read_numbers, read_webhooks, read_recordings]
-SINGLES = [read_number_answer, read_recording_push]
+LISTS = [
+    ("speechProfiles", SpeechProfile),
+    ("numbers", OwnedNumber),
+    ("webhooks", Webhook),
+    ("recordings", SessionRecording),
+]
+SINGLES = [read_number, read_recording_push]
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -44,7 +45,7 @@ def test_a_speech_profile_is_read_as_the_reference_prints_it() -> None:
         "localeDescription": "English (United States)",
         "gender": "Female",
     }
-    assert read_profiles({"speechProfiles": [profile]}) == (
+    assert read_list({"speechProfiles": [profile]}, "speechProfiles", SpeechProfile) == (
         SpeechProfile(code="en-US-JennyNeural", locale="en-US", language="English (United States)", gender="Female"),
     )
 
@@ -66,7 +67,7 @@ def test_the_health_and_the_prices_of_a_number_are_read() -> None:
         "billingCurrency": "USD", "numberType": "LOCAL", "numberHealthCheckEnabled": True,
         "numberHealth": {"isHealthy": False, "status": "Failing", "lastCheckedTime": "2026-11-20T09:00:00Z"},
     }  # fmt: skip
-    (found,) = read_numbers({"numbers": [number]})
+    (found,) = read_list({"numbers": [number]}, "numbers", OwnedNumber)
     assert (found.is_healthy, found.health, found.is_unhealthy) == (False, "Failing", True)
     assert found.health_checked_at == datetime(2026, 11, 20, 9, tzinfo=UTC)
     assert (str(found.rental_price), str(found.incoming_rate)) == ("5.1", "0.0125")
@@ -77,7 +78,8 @@ def test_the_health_and_the_prices_of_a_number_are_read() -> None:
 
 @pytest.mark.parametrize("price", [None, True, "free", "NaN", float("inf"), "1e40", []])
 def test_a_price_that_cannot_be_one_is_left_out(price: object) -> None:
-    assert read_numbers({"numbers": [{"msisdn": "1", "rentalPrice": price}]}) == (OwnedNumber(msisdn="1"),)
+    answer = {"numbers": [{"msisdn": "1", "rentalPrice": price}]}
+    assert read_list(answer, "numbers", OwnedNumber) == (OwnedNumber(msisdn="1"),)
 
 
 def test_a_number_that_is_written_as_a_number_is_one() -> None:
@@ -90,7 +92,7 @@ def test_a_number_that_is_written_as_a_number_is_one() -> None:
 )
 def test_whether_a_webhook_is_on_is_read_in_both_spellings(said: dict[str, object], enabled: bool) -> None:
     fields = {"type": "vss", "url": "https://example.com/", "httpAuthHeaderAvailable": True, **said}
-    assert read_webhooks({"webhooks": [fields]}) == (
+    assert read_list({"webhooks": [fields]}, "webhooks", Webhook) == (
         Webhook(type="VSS", url="https://example.com/", enabled=enabled, has_auth_header=True),
     )
 
@@ -104,7 +106,7 @@ def test_a_recording_is_read() -> None:
         "duration": "12.5",
         "startRecordingTime": "2026-11-20T09:00:00Z",
     }
-    (found,) = read_recordings({"recordings": [fields]})
+    (found,) = read_list({"recordings": [fields]}, "recordings", SessionRecording)
     assert found == SessionRecording(
         recording_id="r-1",
         session_id="s-1",
@@ -117,19 +119,19 @@ def test_a_recording_is_read() -> None:
 
 @pytest.mark.parametrize("fields", [{"duration": "soon", "startRecordingTime": "today"}, {"duration": True}, {}])
 def test_what_cannot_be_read_is_left_out(fields: dict[str, object]) -> None:
-    assert read_recordings({"recordings": [{"recordingId": "r-1", **fields}]}) == (
+    assert read_list({"recordings": [{"recordingId": "r-1", **fields}]}, "recordings", SessionRecording) == (
         SessionRecording(recording_id="r-1"),
     )
 
 
 def test_an_entry_without_its_name_is_none() -> None:
     answer = {"webhooks": [{"type": "VSS"}, {"url": "https://example.com/"}, "VSS", None]}
-    assert read_webhooks(answer) == ()
+    assert read_list(answer, "webhooks", Webhook) == ()
 
 
 @given(st.dictionaries(names, st.lists(st.dictionaries(names, anything) | anything, max_size=3) | anything))
 def test_no_answer_is_too_strange_to_be_read(answer: dict[str, Any]) -> None:
-    for read in READERS:
-        assert isinstance(read(answer), tuple)
+    for name, kind in LISTS:
+        assert isinstance(read_list(answer, name, kind), tuple)
     for read_one in SINGLES:
         read_one(answer)

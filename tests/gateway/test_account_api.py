@@ -20,9 +20,10 @@ from voiceflow_worker.errors import (
     SettingsError,
     VoiceUnavailableError,
 )
-from voiceflow_worker.gateway.account.api import TRIES, AccountApi
+from voiceflow_worker.gateway.account.api import LONGEST_PAUSE, TRIES, AccountApi
 from voiceflow_worker.gateway.account.resources import OwnedNumber, RecordingPush, WebhookType
 from voiceflow_worker.gateway.client import VoiceClient
+from voiceflow_worker.gateway.rest.client import RestClient
 from voiceflow_worker.gateway.rest.wire import RestWire
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.orders.recordings import RecordingOrder
@@ -34,6 +35,16 @@ either_loop = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 KEY = "secret-key-1"
 WEBHOOKS = b'{"subAccountId":"acme","count":0,"webhooks":[],"statusCode":0,"statusMessage":"ok"}'
 REFUSED = b'{"statusCode":404,"statusMessage":"SubAccount not found by Id : acme"}'
+
+
+class Api(AccountApi):
+    """The account API through this client."""
+
+    def __init__(self, rest: RestClient) -> None:
+        self._rest = rest
+
+    def _account(self) -> RestClient:
+        return self._rest
 
 
 class Service:
@@ -57,8 +68,16 @@ class Service:
     @property
     def api(self) -> AccountApi:
         wire = RestWire(KEY, "a&cme", base_url="http://127.0.0.1:1/")
-        return AccountApi(
-            httpx.MockTransport(self), wire, timeouts={}, deadline=timedelta(seconds=20), sleep=self.sleep
+        return Api(
+            RestClient(
+                httpx.MockTransport(self),
+                wire,
+                timeouts={},
+                deadline=timedelta(seconds=20),
+                tries=TRIES,
+                longest_pause=LONGEST_PAUSE,
+                sleep=self.sleep,
+            )
         )
 
 

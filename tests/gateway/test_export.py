@@ -20,7 +20,8 @@ from tests.gateway.misbehaving import Connection, MisbehavingServer, answer, ans
 from voiceflow_worker.errors import CallLogError, CallLogUnavailableError
 from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.gateway.export.csv_files import read_rows
-from voiceflow_worker.gateway.export.log import PATIENCE, TRIES, LogExport
+from voiceflow_worker.gateway.export.log import LONGEST_PAUSE, PATIENCE, TRIES, LogExport
+from voiceflow_worker.gateway.rest.client import RestClient
 from voiceflow_worker.gateway.rest.wire import RestWire
 from voiceflow_worker.gateway.wire import EXPORT_URL
 from voiceflow_worker.model.jobs.call_log import ExportRow, LoggedCalls
@@ -89,10 +90,16 @@ class EightByEight:
         self.naps.append(seconds)
 
     async def read(self, *, base_url: str | None = None) -> LoggedCalls:
-        transport = httpx.MockTransport(self.handle)
-        wire = RestWire(KEY, "ac&me", base_url=base_url or EXPORT_URL)
-        export = LogExport(transport, wire, timeouts={"read": 5}, deadline=timedelta(seconds=5), sleep=self.sleep)
-        return await export.read(since=SINCE, until=UNTIL)
+        rest = RestClient(
+            httpx.MockTransport(self.handle),
+            RestWire(KEY, "ac&me", base_url=base_url or EXPORT_URL),
+            timeouts={"read": 5},
+            deadline=timedelta(seconds=5),
+            tries=TRIES,
+            longest_pause=LONGEST_PAUSE,
+            sleep=self.sleep,
+        )
+        return await LogExport(rest, sleep=self.sleep).read(since=SINCE, until=UNTIL)
 
     def asked(self, method: str = "GET") -> list[str]:
         return [str(request.url) for request in self.requests if request.method == method]

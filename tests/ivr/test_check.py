@@ -127,9 +127,9 @@ def test_a_menu_that_nothing_ends() -> None:
     main, inner = menu(fallback=End("Bye.")), menu("inner", fallback=None)
     main.on("1", goto=inner)
     inner.on("1", goto=main)
-    inner.own = main.own
+    inner.fallback = main.fallback
     assert [each for each in told(main) if "fallback" not in each] == []  # its fallback ends it
-    main.own = inner.own = Menu("x", prompt="", voice_profile="v", fallback=main).own
+    main.fallback = inner.fallback = main
     assert any("no key ends the call here" in each for each in told(main))
 
 

@@ -244,7 +244,7 @@ class TestRegistering:
 
         table = {"list": by_list}
         main.on("6", leads_to=[by_list])(lambda _: table["list"])
-        by_goto.own = replace(by_goto.own, fallback=by_fallback)
+        by_goto.fallback = by_fallback
         names = {menu.name for menu in Menus(main).all}
         assert names == {"main", "goto", "saying", "code", "list", "fallback"}
 

@@ -257,7 +257,7 @@ def test_the_same_seed_gives_a_destination_the_same_course() -> None:
 def test_the_courses_of_one_destination_differ_and_begin_again_after_a_reset() -> None:
     outcomes = Outcomes(3)
     first = [outcomes.plan("6587654321", []).ring_seconds for _ in range(3)]
-    outcomes.reset()
+    outcomes.clear()
     assert [outcomes.plan("6587654321", []).ring_seconds for _ in range(3)] == first
     assert len(set(first)) == 3
 

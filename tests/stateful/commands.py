@@ -159,7 +159,10 @@ class Commands:
         self.held.remove(held)
         locked_at, call, has = held.locked_at, held.call, self._has(held)
         assert locked_at is not None
-        begun = self._all(lambda side: side.journal.begin(self._of(side, held.jobs), locked_at=locked_at), loss=loss)
+        answers = self._all(
+            lambda side: side.journal.begin([self._of(side, held.jobs)], locked_at=locked_at), loss=loss
+        )
+        begun = [job for (job,) in answers]
         post = call.begin(self.clock.now(), not_after=locked_at + POLICY.submit_window) if has else None
         for job in begun:
             assert (job is not None) == (post is not None)

@@ -106,7 +106,8 @@ class Engine:
 
     async def journal_of(self, flight: Flight) -> Job | None:
         """Write the journal of one call that was prepared."""
-        return await self._journal.begin(flight.job, locked_at=flight.locked_at)
+        (job,) = await self._journal.begin([flight.job], locked_at=flight.locked_at)
+        return job
 
     async def send(self) -> list[Job]:
         """Lease what is due and send it, to the end."""

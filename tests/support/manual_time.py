@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -11,6 +11,7 @@ import anyio
 import sniffio
 
 from tests.support.faulty_store import FaultyStore
+from voiceflow_worker import Worker
 from voiceflow_worker.backends.contract.clock import ManualClock
 
 STEP = timedelta(milliseconds=100)
@@ -85,3 +86,17 @@ async def passing(
                     group.cancel_scope.cancel()
     if clock.now() > ends:
         raise TimeoutError(f"not done within {within}")
+
+
+async def passing_beside(
+    clock: ManualClock, workers: Sequence[Worker], during: Callable[[], Coroutine[object, object, object]]
+) -> None:
+    """Run workers, and let time pass, until something is done that stops them."""
+
+    async def all_at_once() -> None:
+        async with anyio.create_task_group() as group:
+            for worker in workers:
+                group.start_soon(worker.run)
+            group.start_soon(during)
+
+    await passing(clock, all_at_once)

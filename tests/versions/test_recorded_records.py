@@ -10,8 +10,9 @@ from voiceflow_worker.backends.record import head_of, job_from, record_of
 from voiceflow_worker.backends.redis.connection import codec
 from voiceflow_worker.core.numbers import suppression
 from voiceflow_worker.core.outcomes import hook_backlog
-from voiceflow_worker.core.overview import heartbeat
+from voiceflow_worker.core.overview.heartbeat import WorkerBeat
 from voiceflow_worker.core.ports import EventKind
+from voiceflow_worker.core.ports.record_set import json_codec
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.records.outcome_record import outcome_from, outcome_record
 
@@ -43,7 +44,7 @@ def test_records() -> None:
     assert outcome_record(outcome) == json.loads(RECORDED["parked"])
     entry = suppression._entry("+6587654321", RECORDED["suppressed"])
     assert suppression._text(entry) == RECORDED["suppressed"]
-    beat = heartbeat._beat("default/w", RECORDED["heartbeat"])
+    beat: WorkerBeat = json_codec(WorkerBeat).validate_json(RECORDED["heartbeat"])
     assert (beat.worker_id, beat.in_flight) == ("w", 3)
     waiting = hook_backlog._read("hook/default/7", RECORDED["hook"])
     assert hook_backlog._written(waiting) == RECORDED["hook"]

@@ -26,7 +26,7 @@ def _of_file(path: Path) -> dict[str, list[Any]]:
     db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
     try:
         tables = [str(row[0]) for row in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
-        return {table: list(db.execute(f"SELECT * FROM {table} ORDER BY 1, 2")) for table in tables}
+        return {table: sorted(db.execute(f"SELECT * FROM {table}"), key=repr) for table in tables}
     finally:
         db.close()
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 async def test_who_waits_for_an_answer_looks_ever_less_often_up_to_five_times_a_second() -> None:
     clock = ManualClock()
     async with open_store("memory://", clock=clock) as store:
-        one, two = (AnswersOnce(store.records, clock, claim_for=timedelta(seconds=10)) for _ in range(2))
+        one, two = (AnswersOnce(store, claim_for=timedelta(seconds=10)) for _ in range(2))
         assert await one.turn("event") is None
         heard: list[bytes | None] = []
         waits: list[float] = []

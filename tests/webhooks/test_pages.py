@@ -39,7 +39,6 @@ from voiceflow_worker.model.reports.events import CallStatus, RecordingReady
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.webhooks import receiver_app
-from voiceflow_worker.webhooks.pages import queries
 from voiceflow_worker.webhooks.pages.site import Pages
 
 pytestmark = pytest.mark.anyio
@@ -269,8 +268,8 @@ async def test_a_store_that_does_not_answer_is_away(memory: Store) -> None:
 
 
 READING = {
-    "jobs.get", "jobs.find", "jobs.count", "jobs.owners", "jobs.events", "control.limits", "control.gates",
-    "records.get", "records.scan",
+    "jobs.get", "jobs.find", "jobs.count", "jobs.totals", "jobs.owners", "jobs.events", "control.limits",
+    "control.gates", "records.get", "records.scan",
 }  # fmt: skip
 
 
@@ -387,10 +386,7 @@ async def test_there_is_no_other_page(memory: Store, path: str) -> None:
         assert (await client.get(path)).status_code == 404
 
 
-async def test_the_page_of_a_batch_counts_and_lists_100_calls_at_a_time(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(queries, "_READ_AT_ONCE", 60)
+async def test_the_page_of_a_batch_counts_and_lists_100_calls_at_a_time(store: Store) -> None:
     jobs = await enqueued(store, 230, batch_id="a/b ?")
     await enqueued(store, 5, batch_id="other")
     listed: list[str] = []
@@ -410,7 +406,7 @@ async def test_the_page_of_a_batch_counts_and_lists_100_calls_at_a_time(
     assert listed == [job.id for job in jobs]
 
 
-async def test_the_page_of_a_batch_tells_outcomes_and_keys(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_page_of_a_batch_tells_outcomes_and_keys(store: Store) -> None:
     engine = Engine(store, ScriptedVoice())
     for place in range(2):
         await engine.enqueue(number(place), batch_id="march")
@@ -430,9 +426,10 @@ async def test_the_page_of_a_batch_tells_outcomes_and_keys(store: Store, monkeyp
         "Answered: 3.", "batch march is held until somebody resumes it: wait for legal",
     ):  # fmt: skip
         assert told in found.text
-    monkeypatch.setattr(queries, "_READ_AT_ONCE", 1)
-    monkeypatch.setattr(queries, "MOST_COUNTED", 2)
-    assert "counted for the first 2 calls" in (await page(shown_by(store), "/ui/batches/march")).text
+    assert await store.jobs.delete([other], keep_keys_until=store.clock.now()) == [True]
+    after = (await page(shown_by(store), "/ui/batches/march")).text
+    assert "COMPLETED 3" in after
+    assert "include calls that are deleted by now" in after
 
 
 async def test_a_batch_is_looked_for_in_the_queue_that_the_address_names(store: Store) -> None:

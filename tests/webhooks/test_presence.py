@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from tests.webhooks.receiving import receiving
+from voiceflow_worker.core.overview.heartbeat import Heartbeats
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.webhooks import present
 
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 
 @dataclass
-class Told:
+class Told(Heartbeats):
     """Hears of receivers; is away as often as it is told."""
 
     away: int = 0

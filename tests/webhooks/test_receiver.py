@@ -13,6 +13,7 @@ import anyio
 import httpx
 import pytest
 from prometheus_client import REGISTRY
+from starlette.requests import ClientDisconnect
 from structlog.testing import capture_logs
 
 from tests.support.waiting import until
@@ -23,7 +24,7 @@ from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.webhooks import PATH
 from voiceflow_worker.webhooks.gatekeeper import Gatekeeper
 from voiceflow_worker.webhooks.ports import OtherEvent
-from voiceflow_worker.webhooks.reading import ClientLeftError, RequestReader
+from voiceflow_worker.webhooks.reading import RequestReader
 
 pytestmark = pytest.mark.anyio
 
@@ -106,7 +107,7 @@ async def test_the_half_event_of_a_sender_who_left_is_neither_judged_nor_kept() 
     async def receive() -> MutableMapping[str, Any]:
         return came.pop(0)
 
-    with pytest.raises(ClientLeftError):
+    with pytest.raises(ClientDisconnect):
         await reader.content({"type": "http", "headers": [], "client": None}, receive)
 
 

@@ -15,10 +15,10 @@ _log = structlog.get_logger("voiceflow.asgi")
 
 CHECK_EVERY = 1.0
 STUCK_CHECKS = 10
-"""Looks in a row at which a client has not read its answer, or not let itself be closed: then it is cut off."""
+"""Checks in a row that find an unread answer, or a connection that does not close; then it is cut off."""
 
 AT_ONCE = 16
-"""Connections that are closed at once for new ones: one for each turn of a busy event loop would be too few."""
+"""Connections that are closed together for new ones: one for each turn of a busy event loop would be too few."""
 _SHORTEST = 0.005
 
 IsPreferred = Callable[[str], bool]
@@ -30,9 +30,8 @@ class ConnectionLimits:
     """Limits on the connections of a server.
 
     `most` connections at once. A request has `head` until its head is complete, and `whole` until its body is; a
-    connection that exceeds them is closed. With no room left, the connections that have waited longest without a whole
-    request are closed for new ones: clients send their request at once. Those that have begun one have had `grace`
-    then, and those that sent nothing yet `patience`.
+    connection that exceeds them is closed. When there is no room, the connections that have waited longest without a
+    whole request are closed for new ones: after `grace` if they have begun a request, else after `patience`.
     """
 
     most: int
@@ -43,7 +42,7 @@ class ConnectionLimits:
 
 
 class ClientConnection:
-    """One connection as the door knows it: since when it is expected to send a request, and whether it has begun to."""
+    """One connection: since when it is expected to send a request, and whether it has begun one."""
 
     __slots__ = ("begun", "preferred", "protocol", "queue", "since", "stuck")
 
@@ -58,12 +57,12 @@ class ClientConnection:
 
     @property
     def transport(self) -> asyncio.Transport:
-        """What carries it."""
+        """Its transport."""
         return cast("asyncio.Transport", self.protocol.transport)
 
 
 class ConnectionLimiter:
-    """Counts connections and lets them in. `on_room` is called when one has left."""
+    """The connections of a server, counted. `on_room` is called when one has left."""
 
     def __init__(self, limits: ConnectionLimits, *, is_preferred: IsPreferred | None = None) -> None:
         self._limits = limits
@@ -74,8 +73,8 @@ class ConnectionLimiter:
         self._whole = limits.whole.total_seconds()
         self._connections: set[ClientConnection] = set()
         self._arriving = 0
-        # In the order in which they have to go: strangers first, and of these who has not yet sent a whole request.
-        # Within each the oldest stands first.
+        # In the order in which they are closed: strangers first, and of these the ones that have sent no whole request
+        # yet. In each queue the oldest is first.
         self._new: dict[ClientConnection, None] = {}
         self._idle: dict[ClientConnection, None] = {}
         self._preferred_new: dict[ClientConnection, None] = {}
@@ -87,12 +86,12 @@ class ConnectionLimiter:
 
     @property
     def is_full(self) -> bool:
-        """Whether there are as many connections as there may be."""
+        """Whether no further connection is allowed."""
         return len(self._connections) + self._arriving >= self._limits.most
 
     @property
     def at_work(self) -> int:
-        """How many connections have a whole request that is being answered."""
+        """The number of connections whose request is being answered."""
         return len(self._connections) - sum(map(len, self._queues))
 
     def accepted(self) -> None:
@@ -100,11 +99,11 @@ class ConnectionLimiter:
         self._arriving += 1
 
     def setup_failed(self) -> None:
-        """A connection that was expected will not come."""
+        """A connection that was being set up has failed."""
         self._arriving -= 1
 
     def connected(self, protocol: Any) -> ClientConnection:
-        """A connection stands."""
+        """A connection is set up."""
         self._arriving -= 1
         client = protocol.client
         preferred = self._is_preferred is not None and client is not None and self._is_preferred(client[0])
@@ -136,7 +135,7 @@ class ConnectionLimiter:
         self.on_room()
 
     def make_room(self) -> float:
-        """Close the connections that have to go first; gives 0, or the seconds after which to try again."""
+        """Close connections for new ones; returns 0, or the seconds after which to try again."""
         now = asyncio.get_running_loop().time()
         soonest = self._grace
         for queue in self._queues:

@@ -18,7 +18,7 @@ _GUESSED = 32
 
 
 def raise_limit() -> int:
-    """Raise this process's own limit as far as it may go (`ulimit -Hn`), and give it."""
+    """Raise the limit of this process as far as is allowed (`ulimit -Hn`); returns it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST_RAISED if hard == resource.RLIM_INFINITY else min(hard, MOST_RAISED)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -31,7 +31,7 @@ def raise_limit() -> int:
 
 
 def connections_that_fit() -> int:
-    """How many connections may be open beside what is open now, with descriptors left for everything else."""
+    """The number of connections that may be opened now, with descriptors left for everything else."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         return MOST

@@ -1,8 +1,8 @@
 """A listening socket that takes no more connections than there is room for.
 
 asyncio's own server takes as many at once as the backlog is long, and, with no file descriptor left, writes a traceback
-for each try: 286 MB of them a minute were seen. This one asks its door first, and leaves what it cannot take where it
-is: in the backlog of the operating system.
+for each try: 286 MB of them a minute were seen. This one asks its limiter first, and leaves connections without room in
+the backlog of the operating system.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from voiceflow_worker.asgi.load_shedding import LoadShedding, ShedDecision, deci
 _log = structlog.get_logger("voiceflow.asgi")
 
 AT_ONCE = 64
-"""Connections that are taken before others are read and answered again."""
+"""Connections that are taken before the event loop reads and answers others."""
 SHED_AT_ONCE = 512
 SHORT_PAUSE = 0.01
-"""Seconds until it is looked again whether a request that waits has waited too long."""
+"""Seconds between two checks whether a request has waited too long."""
 PAUSE = 0.05
 """Seconds until the next try when the system has no descriptor, or no memory, for a connection."""
 _NOT_NOW = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})

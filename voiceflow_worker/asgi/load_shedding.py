@@ -22,7 +22,7 @@ _LAST_DATA = struct.Struct("=52xI")
 _BACKLOG = struct.Struct("=24xII")
 """`tcpi_unacked` and `tcpi_sacked`: of a listening socket, how many connections wait to be taken, and may wait."""
 _CROWDED = 4
-"""A backlog that is full to this part: once it is full, Linux drops who comes, to try again after a second."""
+"""A backlog is crowded when a quarter of it is full. Connections to a full one are dropped, and retry after 1 s."""
 _IS_LINUX = sys.platform.startswith("linux")
 _LONGEST = 65_536
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,9})[ \t]*\r\n", re.IGNORECASE)
@@ -31,10 +31,10 @@ _QUESTIONS = (b"GET ", b"HEAD ")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadShedding:
-    """When requests are turned away, and how.
+    """The rule for turning requests away.
 
-    With `busy_at` requests in work, those that have waited for longer than `patience`, and all while the system's
-    backlog fills up, get `answer`, which is a whole HTTP response; `count` is called for each. Others wait.
+    While `busy_at` requests are being answered, a request that has waited longer than `patience` gets `answer`, a whole
+    HTTP response, and `count` is called; others wait. While the backlog of the system fills up, none waits.
     """
 
     answer: bytes
@@ -62,7 +62,7 @@ def is_crowded(listening: socket.socket) -> bool:
 def decide(connection: socket.socket, shedding: LoadShedding, *, crowded: bool) -> ShedDecision:
     """Look at what a connection has sent, and turn it away if that is a whole request that has waited too long.
 
-    Where it is `crowded`, nothing may wait.
+    If the backlog is `crowded`, nothing may wait.
     """
     try:
         seen = connection.recv(_LONGEST, socket.MSG_PEEK)

@@ -25,15 +25,13 @@ if TYPE_CHECKING:
 
 BACKLOG = 65_535
 """Connections that may wait to be taken: as many as the system allows (net.core.somaxconn, 4096 on Linux)."""
-
-
 DEFERRED = 10
 """Seconds for which Linux keeps connections that send nothing to itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where an app is served: what was bound, so `port` is the real one when 0 was asked for."""
+    """The address that an app is served at; `port` is the real one, also if 0 was asked for."""
 
     host: str
     port: int
@@ -63,8 +61,8 @@ async def serving(
     The port takes connections, and the app's lifespan has started, when the block begins. At its end, however it ends,
     no new connections are taken, requests under way have `grace` to finish, and the app's lifespan is shut down.
     Signals and logging stay the caller's. `protocol` replaces uvicorn's own HTTP protocol class. Without `limits` there
-    are as many connections as file descriptors allow. Where there are too many, those from addresses that are
-    preferred are closed last. `refusal` says when requests are turned away unread.
+    are as many connections as file descriptors allow. If there are too many, those from preferred addresses are
+    closed last. `shedding` turns requests away unread.
 
     Raises OSError if the port cannot be bound, RuntimeError if the app's lifespan fails to start.
     """

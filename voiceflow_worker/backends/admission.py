@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from voiceflow_worker.backends.instant import from_micros, from_micros_or_none, to_micros, to_micros_or_none
+from voiceflow_worker.backends.record import newer
 from voiceflow_worker.core.ports import Enqueued
-from voiceflow_worker.errors import KeyConflict, KeyConflictError, StoreVersionError
+from voiceflow_worker.errors import KeyConflict, KeyConflictError
 from voiceflow_worker.model.jobs.job import Job, JobState
 
 T = TypeVar("T")
 
 _PER_STEP = 64
-_STATES = frozenset(JobState)
 
 
-@dataclass(frozen=True, slots=True)
-class AdmittedJobs:
-    """The result of an admission: `answers` for all jobs in their order, and the indexes of the `fresh` ones."""
-
-    answers: Sequence[Enqueued]
-    fresh: Sequence[int]
+AdmittedJobs = tuple[Sequence[Enqueued], Sequence[int]]
+"""The result of an admission: the answers for all jobs in their order, and the indexes of the new jobs."""
 
 
 def admission(
@@ -59,7 +54,7 @@ def admission(
         answers.append(Enqueued(known, created=same is not None))
     if conflicts:
         raise KeyConflictError(conflicts)
-    return AdmittedJobs(answers, fresh)
+    return answers, fresh
 
 
 def result_of(steps: Generator[None, None, T]) -> T:
@@ -113,9 +108,7 @@ def remembered(tombstone: Sequence[Any]) -> Job:
 
 def known_state(state: str, *, owner: str) -> JobState:
     """The state of the job that owns a key. Raises `StoreVersionError` for a state of a newer version."""
-    if state not in _STATES:
-        raise StoreVersionError(
-            f"job {owner}, which owns a key, is {state[:40]!r}, which this version of voiceflow-worker does not know: "
-            "a newer one wrote it. Upgrade this installation; nothing was changed."
-        )
-    return JobState(state)
+    try:
+        return JobState(state)
+    except ValueError as error:
+        raise newer(f"the state of job {owner}, which owns a key,", error) from error

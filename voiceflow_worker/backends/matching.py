@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 
 from voiceflow_worker.core.ports import Move, Order, Query
 from voiceflow_worker.model.jobs.job import Job
@@ -28,6 +29,14 @@ def require_answerable(query: Query) -> None:
         raise ValueError("`after` continues a listing in Order.CREATED; in Order.DUE ask for the earliest again")
 
 
+_rare_fields = attrgetter("priority", "batch_id", "destination", "valid_until")
+
+
+def changes_rare_fields(move: Move) -> bool:
+    """Whether a move changes one of the indexed fields that moves seldom change."""
+    return bool(_rare_fields(move.old) != _rare_fields(move.new))
+
+
 def require_well_formed(moves: Sequence[Move]) -> None:
     """Raise `ValueError` for moves that are mistakes of the caller."""
     for move in moves:
@@ -40,5 +49,5 @@ def require_well_formed(moves: Sequence[Move]) -> None:
             raise ValueError(f"the move of job {old.id} changes its body, which never changes")
         if old.queue != moves[0].old.queue:
             raise ValueError(
-                f"moves of the queues {moves[0].old.queue} and {old.queue} in one commit: use one commit for each queue"
+                f"one commit has jobs of the queues {moves[0].old.queue} and {old.queue}: use one commit for each queue"
             )

@@ -18,15 +18,11 @@ class Wakeups:
 
     def event(self, queue: str) -> anyio.Event:
         """The event that the queue's next change sets."""
-        event = self._events.get(queue)
-        if event is None:
-            event = self._events[queue] = anyio.Event()
-        return event
+        return self._events.setdefault(queue, anyio.Event())
 
     def wake(self, queue: str) -> None:
         """Wake all tasks that wait for this queue."""
-        event = self._events.pop(queue, None)
-        if event is not None:
+        if (event := self._events.pop(queue, None)) is not None:
             event.set()
 
 

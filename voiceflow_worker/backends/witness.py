@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -21,12 +21,11 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import anyio
-import orjson
 import structlog
 from anyio import to_thread
 
-from voiceflow_worker.backends.record import head_of, job_from, record_of
-from voiceflow_worker.core.ports.journal_files import WitnessFile
+from voiceflow_worker.backends.record import dumps, head_of, job_from, loads, record_of
+from voiceflow_worker.core.ports.journal_files import Witness, WitnessFile, WitnessJournal
 from voiceflow_worker.core.ports.record_set import report_unreadable
 from voiceflow_worker.errors import Remedy, SettingsError, StoreReadOnlyError, StoreVersionError
 from voiceflow_worker.model.jobs.job import Job
@@ -78,10 +77,9 @@ class _Content:
     entries: dict[int, Mapping[str, Any]] = field(default_factory=dict[int, Mapping[str, Any]])
     void: set[int] = field(default_factory=set[int])
     kept: int = 0
-    newest: int = 0
 
 
-class JournalFiles:
+class JournalFiles(Witness):
     """The port `Witness` in files below a folder, one folder per queue."""
 
     def __init__(self, folder: Path, *, full: int = FULL, most: int = MOST) -> None:
@@ -90,28 +88,24 @@ class JournalFiles:
         self._most = most
 
     async def begin(self, queue: str, name: str, *, retention: timedelta) -> JournalFile:
-        """Begin the journal file of a worker. Raises `SettingsError` where none can be written."""
         file = JournalFile(self.folder / queue, name, retention=retention, full=self._full)
         try:
             await to_thread.run_sync(file.open)
         except OSError as error:
             raise SettingsError(
                 f"the worker cannot write its journal file in {self.folder / queue} ({error.strerror or error}): "
-                f"without it nobody notices a store that was set back. "
-                f"{Remedy.SET_STATE_DIR.sentence} to a folder on a disk that stays, which this user may write"
+                f"without it, a store that was restored to an older state goes unnoticed. "
+                f"{Remedy.SET_STATE_DIR.sentence} to a folder that this user can write, on a disk that is kept"
             ) from error
         return file
 
     async def files(self, queue: str) -> Sequence[WitnessFile]:
-        """All files of a queue. Raises `SettingsError` where they cannot be read."""
         return await to_thread.run_sync(partial(self._read_all, queue))
 
     async def entries(self, queue: str, name: str) -> Sequence[Job]:
-        """The jobs in a file in order, the newest of each; those whose POST never left are left out."""
         return await to_thread.run_sync(partial(self._entries, queue, name))
 
     async def prune(self, queue: str, *, before: datetime) -> None:
-        """Drop files of workers that have ended, when they are old or empty, or all together too large."""
         await to_thread.run_sync(partial(self._prune, queue, before))
 
     def _paths(self, queue: str) -> list[Path]:
@@ -120,43 +114,26 @@ class JournalFiles:
     def _read_all(self, queue: str) -> list[WitnessFile]:
         found: list[WitnessFile] = []
         for path in self._paths(queue):
-            try:
+            with _looking_at(path):
                 content = _read_end(path)
-                in_use = _is_in_use(path)
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                raise _unreadable(path, error) from error
-            except StoreVersionError as error:
-                report_unreadable(f"the journal file {path.name}", error)
-                continue
-            kept = content.entries.get(content.kept)
-            found.append(
-                WitnessFile(
-                    name=path.name.removesuffix(SUFFIX),
-                    in_use=in_use,
-                    kept=_readable(kept, path) if kept is not None else None,
-                    retention=content.retention,
+                kept = content.entries.get(content.kept)
+                found.append(
+                    WitnessFile(
+                        name=path.name.removesuffix(SUFFIX),
+                        in_use=_is_in_use(path),
+                        kept=_readable(kept, path) if kept is not None else None,
+                        retention=content.retention,
+                    )
                 )
-            )
         return found
 
     def _entries(self, queue: str, name: str) -> list[Job]:
         path = self.folder / queue / f"{name}{SUFFIX}"
-        try:
-            content = _content(_lines(path.read_bytes()), path)
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise _unreadable(path, error) from error
-        except StoreVersionError as error:
-            report_unreadable(f"the journal file {path.name}", error)
-            return []
         newest: dict[str, Job] = {}
-        for number, entry in content.entries.items():
-            if number not in content.void:
-                job = _readable(entry, path)
-                if job is not None:
+        with _looking_at(path):
+            content = _content(path.read_bytes(), path)
+            for number, entry in content.entries.items():
+                if number not in content.void and (job := _readable(entry, path)) is not None:
                     newest[job.id] = job
         return list(newest.values())
 
@@ -164,26 +141,19 @@ class JournalFiles:
         ended: list[tuple[datetime, Path, int]] = []
         total = 0
         for path in self._paths(queue):
-            try:
+            with _looking_at(path):  # the version that wrote a file decides when it may be deleted
                 size = path.stat().st_size
                 content = _read_end(path)
                 total += size
                 if _is_in_use(path):
                     continue
-                newest = content.entries.get(content.newest)
+                newest = next(reversed(content.entries.values()), None)
                 began = None if newest is None else _job_of(newest).posts[-1].began_at
                 if began is None or began < before:
                     path.unlink()
                     total -= size
                 else:
                     ended.append((began, path, size))
-            except FileNotFoundError:
-                continue
-            except StoreVersionError as error:
-                # The version that wrote the file decides when it may be deleted.
-                report_unreadable(f"the journal file {path.name}", error)
-            except OSError as error:
-                raise _unreadable(path, error) from error
         for began, path, size in sorted(ended):
             if total <= self._most:
                 break
@@ -196,7 +166,7 @@ class JournalFiles:
             total -= size
 
 
-class JournalFile:
+class JournalFile(WitnessJournal):
     """The journal file of one worker, and the next one when it is full. Locked as long as the process has it open."""
 
     def __init__(self, folder: Path, name: str, *, retention: timedelta, full: int) -> None:
@@ -222,7 +192,7 @@ class JournalFile:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             header = {"voiceflow_journal": FORMAT, "retention": self._retention.total_seconds()}
-            self._size = os.write(fd, orjson.dumps(header) + b"\n")
+            self._size = os.write(fd, f"{dumps(header)}\n".encode())
             os.fsync(fd)
             hidden.rename(path)
             _sync_folder(self._folder)
@@ -234,8 +204,7 @@ class JournalFile:
         self._fd, self._number = fd, 0
 
     async def append(self, jobs: Sequence[Job]) -> None:
-        """Write jobs whose newest POST is about to leave; on the disk when this returns."""
-        lines: list[bytes] = []
+        lines: list[str] = []
         async with self._writing:
             if self._size >= self._full:
                 await self._writes(self.open)
@@ -243,33 +212,28 @@ class JournalFile:
             for job in jobs:
                 self._number += 1
                 entry = {"n": self._number, "head": head_of(job), "record": record_of(job), "body": job.body}
-                lines.append(_dumps(entry) + b"\n")
-            await self._writes(partial(self._write, b"".join(lines), durably=True))
+                lines.append(dumps(entry))
+            await self._writes(partial(self._write, lines, durably=True))
 
     def judge(self, kept: Sequence[bool]) -> None:
-        """Note which jobs of the last `append` the store took; without waiting for durability."""
-        judgement: dict[str, Any] = {}
-        numbers = range(self._first, self._first + len(kept))
-        taken = [number for number, done in zip(numbers, kept, strict=True) if done]
-        void = [number for number, done in zip(numbers, kept, strict=True) if not done]
-        if taken:
-            judgement["kept"] = taken[0]
-        if void:
-            judgement["void"] = void
+        numbers = list(enumerate(kept, self._first))
+        void = [number for number, done in numbers if not done]
+        judgement: dict[str, Any] = {"void": void} if void else {}
+        judgement |= next(({"kept": number} for number, done in numbers if done), dict[str, Any]())
         try:
-            self._write(orjson.dumps(judgement) + b"\n", durably=False)
+            self._write([dumps(judgement)], durably=False)
         except OSError as error:
             _log.warning("a journal file cannot be written", error=str(error))
 
     def close(self) -> None:
-        """The worker has ended: the lock goes with the descriptor."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
 
-    def _write(self, data: bytes, *, durably: bool) -> None:
+    def _write(self, lines: Sequence[str], *, durably: bool) -> None:
         if self._fd is None:
             raise OSError("it was closed")
+        data = "".join(f"{line}\n" for line in lines).encode()
         self._size += len(data)
         while data:
             data = data[os.write(self._fd, data) :]
@@ -317,24 +281,18 @@ def _read_end(path: Path) -> _Content:
         rest = file.read()
         if start > len(head):
             rest = rest.partition(b"\n")[2]
-        content = _content(_lines(head + rest), path)
+        content = _content(head + rest, path)
         if start > len(head) and content.kept not in content.entries:
             file.seek(0)
-            content = _content(_lines(file.read()), path)
+            content = _content(file.read(), path)
     return content
 
 
-def _lines(data: bytes) -> Iterator[bytes]:
-    lines = data.split(b"\n")
-    # What follows the last line break was cut short.
-    yield from lines[:-1]
-
-
-def _content(lines: Iterator[bytes], path: Path) -> _Content:
+def _content(data: bytes, path: Path) -> _Content:
     content = _Content()
-    for line in lines:
+    for line in data.split(b"\n")[:-1]:  # what follows the last line break was cut short
         try:
-            fields: dict[str, Any] = json.loads(line[1:]) if line.startswith(b" ") else orjson.loads(line)
+            fields = loads(line)
         except ValueError:
             _log.warning(
                 "a line of a journal file cannot be read", file=str(path), line=line[:80].decode("ascii", "replace")
@@ -348,7 +306,6 @@ def _content(lines: Iterator[bytes], path: Path) -> _Content:
             content.retention = timedelta(seconds=fields["retention"])
         elif "n" in fields:
             content.entries[fields["n"]] = fields
-            content.newest = fields["n"]
         else:
             content.kept = fields.get("kept", content.kept)
             content.void.update(fields.get("void", ()))
@@ -368,15 +325,17 @@ def _readable(entry: Mapping[str, Any], path: Path) -> Job | None:
         return None
 
 
-def _dumps(entry: dict[str, Any]) -> bytes:
+@contextmanager
+def _looking_at(path: Path) -> Generator[None]:
+    """Leave out a file that is gone, or that a newer version wrote. Raises `SettingsError` if it cannot be read."""
     try:
-        return orjson.dumps(entry)
-    except TypeError:
-        # Half a surrogate pair, as in stores: the leading space says that it was written the slow way.
-        return b" " + json.dumps(entry).encode()
-
-
-def _unreadable(path: Path, error: OSError) -> SettingsError:
-    return SettingsError(
-        f"the journal file {path} cannot be read ({error.strerror or error}): let this user read the state directory"
-    )
+        yield
+    except FileNotFoundError:
+        pass
+    except StoreVersionError as error:
+        report_unreadable(f"the journal file {path.name}", error)
+    except OSError as error:
+        raise SettingsError(
+            f"the journal file {path} cannot be read ({error.strerror or error}): let this user read the state "
+            "directory"
+        ) from error

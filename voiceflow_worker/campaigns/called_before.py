@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
+from contextlib import aclosing
 from dataclasses import dataclass
 
-from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.intake import Judged
+from voiceflow_worker.campaigns.reports.report import jobs_of
 from voiceflow_worker.core.numbers.suppression import SuppressionList
-from voiceflow_worker.core.ports import Query
 from voiceflow_worker.core.queue import CallQueue
+from voiceflow_worker.errors import Remedy
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.jobs.job import Job, JobState
 
-PAGE = 1000
 _NOT_CALLED = frozenset({JobState.CANCELLED, JobState.EXPIRED, JobState.FAILED})
 
 
@@ -31,8 +31,7 @@ class CalledBefore:
         message = (
             f"{self.count} rows would call numbers again that their batch has called already, with another body: "
             f"such as {self.job.destination} in batch {self.batch_id} ({self.job.id}, {self.job.state.value}). Cancel "
-            "calls that still wait and should be corrected; give each row a unique_key; or enqueue with --again to "
-            "call these people again"
+            f"calls that still wait and should be corrected; give each row a unique_key; or {Remedy.CALL_AGAIN}"
         )
         return Finding(file=file, row=self.row, column="destination", severity=severity, message=message)
 
@@ -48,27 +47,32 @@ class CallsBefore:
         self._queue = queue
         self._suppression = SuppressionList(queue.store)
         self._bodies: set[str] = set()
-        self._rows: dict[str, dict[str, list[int]]] = {}
+        self._batches: dict[str, dict[str, list[int]] | None] = {}
+        """The rows to each number, by batch; None for a batch without calls, whose rows need no memory."""
 
-    def add(self, judged: Judged) -> None:
-        """Add rows to compare."""
-        self._bodies.update(row.digest for row in judged.rows if row.digest)
-        for row in judged.new:
-            self._add_new(row)
-
-    def _add_new(self, row: ReadRow) -> None:
-        if row.has_made_key and row.request is not None and row.request.batch_id is not None and row.number is not None:
-            self._rows.setdefault(row.request.batch_id, {}).setdefault(row.number, []).append(row.raw.number)
+    async def add(self, judged: Judged) -> None:
+        """Add rows to compare. Raises StoreError."""
+        for batch_id in {row.call.batch_id for row in judged.new if row.call is not None} - self._batches.keys():
+            if batch_id is not None:
+                counts = await self._queue.store.jobs.count(self._queue.name, batch_id=batch_id)
+                self._batches[batch_id] = {} if any(counts.values()) else None
+        if any(rows is not None for rows in self._batches.values()):
+            self._bodies.update(row.digest for row in judged.rows if row.digest)
+            for row in judged.new:
+                if row.has_made_key and row.call is not None:
+                    rows = self._batches.get(row.call.batch_id or "")
+                    if rows is not None:
+                        rows.setdefault(row.call.destination, []).append(row.raw.number)
 
     async def find(self) -> CalledBefore | None:
         """The rows that would call numbers again; None if there are none. Raises StoreError."""
         count = 0
         first: tuple[int, str, Job] | None = None
-        for batch_id, numbers in self._rows.items():
-            called = await self._called(batch_id, numbers)
+        for batch_id, numbers in self._batches.items():
+            called = await self._called(batch_id, numbers) if numbers else {}
             suppressed = await self._suppression.standing(called)
             for number, job in called.items():
-                if number in suppressed:
+                if number in suppressed or numbers is None:
                     continue
                 rows = numbers[number]
                 count += len(rows)
@@ -78,23 +82,14 @@ class CallsBefore:
             return None
         return CalledBefore(count=count, row=first[0], batch_id=first[1], job=first[2])
 
-    async def _called(self, batch_id: str, numbers: dict[str, list[int]]) -> dict[str, Job]:
-        """An earlier call of the batch to each of these numbers that has one."""
-        jobs = self._queue.store.jobs
-        if not any((await jobs.count(self._queue.name, batch_id=batch_id)).values()):
-            return {}
+    async def _called(self, batch_id: str, numbers: Collection[str]) -> dict[str, Job]:
+        """One earlier call for each of these numbers that the batch has already called."""
         found: dict[str, Job] = {}
-        after: str | None = None
-        while True:
-            page: Sequence[Job] = await jobs.find(
-                Query(queue=self._queue.name, batch_id=batch_id, after=after, limit=PAGE)
-            )
-            for job in page:
+        async with aclosing(jobs_of(self._queue.store, self._queue.name, batch_id)) as jobs:
+            async for job in jobs:
                 if job.destination in numbers and job.body_digest not in self._bodies and not _calls_nobody(job):
                     found.setdefault(job.destination, job)
-            if len(page) < PAGE:
-                return found
-            after = page[-1].id
+        return found
 
 
 def _calls_nobody(job: Job) -> bool:

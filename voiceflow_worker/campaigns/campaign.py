@@ -18,7 +18,7 @@ from voiceflow_worker.campaigns.calls.values import CsvValues, RowValues, is_use
 from voiceflow_worker.campaigns.files.columns import DESTINATION, REASON, RESERVED
 from voiceflow_worker.campaigns.files.rows import FileKind, RawRow
 from voiceflow_worker.campaigns.files.source import open_source
-from voiceflow_worker.errors import CampaignFileError, InvalidInputError
+from voiceflow_worker.errors import CampaignFileError, InvalidInputError, Remedy
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.jobs.admission import checked_time, priority_problem
@@ -27,19 +27,24 @@ from voiceflow_worker.model.text.duration import LONGEST
 
 
 class Campaign:
-    """The rows of a file, read with the same options. Made by `open_campaign`; it can be iterated once."""
+    """The rows of a CSV, JSON lines or JSON file, read with the same options; it can be iterated once.
+
+    Only digests of the rows' keys stay in memory. Validities are compared with `now`; `on_bytes` gets the number of
+    bytes read so far. Raises CampaignFileError, here or while reading, for a file that cannot be read as a campaign
+    (encoding, header, template), and InvalidInputError for a wrong option. Errors of single rows are in their findings.
+    """
 
     def __init__(
         self,
         path: Path,
-        options: CampaignOptions,
+        options: CampaignOptions | None = None,
         *,
         now: datetime,
         purpose: Purpose = Purpose.ENQUEUE,
         on_bytes: Callable[[int], None] | None = None,
     ) -> None:
+        options = options or CampaignOptions()
         _judge_options(options)
-        self.path = path
         self.file = str(path)
         self.source = open_source(path, on_bytes=on_bytes)
         self.batch_id = options.batch_id or _batch_of(path)
@@ -74,8 +79,8 @@ class Campaign:
             )
             return ReadRow(raw=raw, findings=unreadable)
         read = self._maker.read(raw, self._values(raw))
-        findings = (*(self._unused_keys(raw) if self._options.template else ()), *filter(self._is_new, read.findings))
-        return read if findings == read.findings else replace(read, findings=findings)
+        findings = (*self._unused_keys(raw), *filter(self._is_new, read.findings))
+        return read if findings == read.findings else read._replace(findings=findings)
 
     def _values(self, raw: RawRow) -> RowValues:
         if self.source.kind is FileKind.CSV:
@@ -92,31 +97,29 @@ class Campaign:
 
     def _against_earlier(self, read: ReadRow, seen: SeenKeys) -> ReadRow:
         # Without a template, two calls to one number look alike.
-        if read.request is None or read.request.unique_key is None or self._is_bare:
+        if read.call is None or read.call.unique_key is None or self._is_bare:
             return read
-        key, number = read.request.unique_key, read.raw.number
+        key, number = read.call.unique_key, read.raw.number
         earlier = seen.first(key, row=number, digest=read.digest)
         if earlier is None:
             return read
-        row, digest = earlier
-        if digest == read.digest:
+        row, is_same = earlier
+        if is_same:
             message = f"row {number} asks for the same call as row {row}; it is made once"
             finding = Finding(file=self.file, row=number, severity=Severity.WARNING, message=message)
-            return replace(read, request=None, duplicate_of=row, findings=(*read.findings, finding))
+            return read._replace(call=None, duplicate_of=row, findings=(*read.findings, finding))
         message = f"{key!r} is the key of row {row} too, which is another call; give each call a key of its own"
         finding = Finding(file=self.file, row=number, column="unique_key", message=message)
-        return replace(read, request=None, findings=(*read.findings, finding))
+        return read._replace(call=None, findings=(*read.findings, finding))
 
     def _file_findings(self) -> tuple[Finding, ...]:
         template = self._options.template
         if self.source.kind is not FileKind.CSV:
             return template.findings if template is not None else ()
         if template is None:
-            raise CampaignFileError(
-                f"{self.file} is a CSV, and needs a text to say: give --template FLOW.json or --say TEXT"
-            )
+            raise CampaignFileError(f"{self.file} is a CSV, and needs something to say: {Remedy.GIVE_TEXT}")
         if self._is_bare:
-            message = "only numbers and reserved columns are checked; give --template or --say to check the calls too"
+            message = f"only numbers and reserved columns are checked; to check the calls too, {Remedy.GIVE_TEXT}"
             return (Finding(file=self.file, row=self.source.header_row, severity=Severity.WARNING, message=message),)
         needed = header_findings(template, self._options, self._csv.variables)
         if needed:
@@ -153,36 +156,23 @@ class Campaign:
         )
 
     def _unused_keys(self, raw: RawRow) -> tuple[Finding, ...]:
-        if self.source.kind is FileKind.CSV:
+        if self.source.kind is FileKind.CSV or self._options.template is None:
             return ()
         new = [name for name in raw.data if name not in self._unused and not self._is_wanted(name)]
         self._unused.update(new)
         return tuple(self._unused_column(name, raw.number) for name in new)
 
 
-def open_campaign(
-    path: Path,
-    options: CampaignOptions | None = None,
-    *,
-    now: datetime,
-    purpose: Purpose = Purpose.ENQUEUE,
-    on_bytes: Callable[[int], None] | None = None,
-) -> Campaign:
-    """Open a CSV, JSON lines or JSON file; iterating the result reads its rows.
-
-    Only the keys of the rows stay in memory. Validities are compared with `now`; `on_bytes` gets the number of bytes
-    read so far. Raises CampaignFileError, here or while reading, for a file that cannot be read as a campaign
-    (encoding, header, template), and InvalidInputError for a wrong option. Errors of single rows are in their findings.
-    """
-    return Campaign(path, options or CampaignOptions(), now=now, purpose=purpose, on_bytes=on_bytes)
+open_campaign = Campaign
+"""The name that programs use."""
 
 
 def _batch_of(path: Path) -> str:
     stem = path.stem.strip()
     if len(stem) > MAX_ID_CHARACTERS:
         raise CampaignFileError(
-            f"{path}: its name has {len(stem)} characters, and a batch id has fewer; give --batch with at "
-            f"most {MAX_ID_CHARACTERS}"
+            f"{path}: its name has {len(stem)} characters, and a batch id at most {MAX_ID_CHARACTERS}; "
+            f"{Remedy.NAME_BATCH}"
         )
     return stem
 

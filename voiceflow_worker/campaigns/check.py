@@ -15,7 +15,11 @@ from voiceflow_worker.campaigns.files.findings import Findings
 from voiceflow_worker.campaigns.files.rows import FileKind
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding
+from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.flows.values import is_list, is_object
+
+_PLAYS = f'"{Action.PLAY_FILE.value}"'
+"""A part of each body that plays a file: within a text the quotes would be escaped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +70,8 @@ def check_file(
             bad += read.is_bad
             duplicates += read.duplicate_of is not None
             findings.add(read.findings)
-            if read.request is not None:
-                for entry in read.request.flow.actions:
+            if read.call is not None and _PLAYS in read.call.body:
+                for entry in read.call.request().flow.actions:
                     params = entry.get("params")
                     url = params.get("fileUrl") if is_object(params) else None
                     if isinstance(url, str):

@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Protocol
 
 from anyio import to_thread
@@ -68,14 +69,24 @@ async def enqueue_file(
     """
     if queue is None and not dry_run:
         raise ValueError("a queue is needed unless this is a dry run")
-    steps = _Steps(path, progress)
-    campaign = open_campaign(path, options, now=now, on_bytes=steps.read_bytes)
+    read_bytes = 0
+
+    def on_bytes(count: int) -> None:
+        nonlocal read_bytes
+        read_bytes = count  # reported with the next chunk, in the caller's own thread
+
+    def report_reading() -> None:
+        if progress is not None:
+            size = max(path.stat().st_size, read_bytes)
+            progress(Phase.READING, done=read_bytes, total=size, rows=tally.rows)
+
+    campaign = open_campaign(path, options, now=now, on_bytes=on_bytes)
     tally = Tally(file=campaign.file, batch_id=campaign.batch_id, dry_run=dry_run)
     tally.findings.add(campaign.findings)
     intake = Intake(queue, file=campaign.file, stop_after_refused=options.stop_after_refused if options else None)
-    held = HeldRows()
     before = CallsBefore(queue) if queue is not None and not again else None
     with ExitStack() as stack:
+        held = HeldRows(stack.enter_context(TemporaryFile()))
         rejected = None
         if rejects is not None:
             RejectsFile.refuse_to_replace(path, rejects, campaign.source)
@@ -86,9 +97,9 @@ async def enqueue_file(
             judged = await intake.judge(rows)
             tally.judged(judged, rejected)
             if before is not None:
-                before.add(judged)
+                await before.add(judged)
             held.add(judged.new)
-            steps.read(tally.rows)
+            report_reading()
         refused = tally.rejected > 0 and not skip_bad
         if before is not None and not refused:
             tally.called_before(await before.find())
@@ -98,27 +109,6 @@ async def enqueue_file(
         for rows in held:
             tally.taken(await intake.hand_in(rows, dry_run=not stores), rejected)
             done += len(rows)
-            if stores:
-                steps.enqueued(tally, done=done, total=len(held))
+            if stores and progress is not None:
+                progress(Phase.ENQUEUEING, done=done, total=len(held), rows=tally.rows)
     return tally.report(refused=refused)
-
-
-class _Steps:
-    """Reports progress, if a callback is given."""
-
-    def __init__(self, path: Path, progress: OnProgress | None) -> None:
-        self._path = path
-        self._progress = progress
-        self._bytes = 0
-
-    def read_bytes(self, count: int) -> None:
-        self._bytes = count  # reported with the next chunk, in the caller's own thread
-
-    def read(self, rows: int) -> None:
-        if self._progress is not None:
-            total = max(self._path.stat().st_size, self._bytes)
-            self._progress(Phase.READING, done=self._bytes, total=total, rows=rows)
-
-    def enqueued(self, tally: Tally, *, done: int, total: int) -> None:
-        if self._progress is not None:
-            self._progress(Phase.ENQUEUEING, done=done, total=total, rows=tally.rows)

@@ -88,19 +88,8 @@ class Tally:
 
     def report(self, *, refused: bool) -> EnqueueReport:
         """The report of these counts."""
-        return EnqueueReport(
-            batch_id=self.batch_id,
-            enqueued=self.enqueued,
-            duplicates=self.duplicates,
-            suppressed=self.suppressed,
-            rejected=self.rejected,
-            findings=self.findings.all(file=self.file),
-            rows=self.rows,
-            valid=self.valid,
-            again=self.again,
-            dry_run=self.dry_run,
-            refused=refused,
-        )
+        counts = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in {"file", "findings"}}
+        return EnqueueReport(**counts, findings=self.findings.all(file=self.file), refused=refused)
 
 
 def _write(rows: Sequence[ReadRow], rejects: RejectsFile | None) -> None:

@@ -3,31 +3,46 @@
 from __future__ import annotations
 
 import pickle
+import tempfile
 from collections.abc import Iterator, Sequence
+from typing import IO
 
 from voiceflow_worker.campaigns.calls.request import ReadRow
+from voiceflow_worker.campaigns.files.rows import RawRow
+from voiceflow_worker.core.admission import CheckedCall
+from voiceflow_worker.errors import CampaignFileError
 
 
 class HeldRows:
-    """Rows in packs, each pickled: 0.3 KB a row instead of 2, for 50 µs of work.
+    """Rows in packs, in a temporary `file`. Raises CampaignFileError when it cannot be written."""
 
-    The pickles never leave this process.
-    """
-
-    def __init__(self) -> None:
-        self._packs: list[bytes] = []
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._packs = 0
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
     def add(self, rows: Sequence[ReadRow]) -> None:
-        """Add a pack of rows."""
-        if rows:
-            self._packs.append(pickle.dumps(list(rows), protocol=pickle.HIGHEST_PROTOCOL))
-            self._count += len(rows)
+        """Add a pack of rows that have calls; their findings and keys are left out."""
+        if not rows:
+            return
+        # Plain tuples: 3 µs a row, where named ones take 10.
+        held = [(tuple(row.raw), tuple(row.call)) for row in rows if row.call is not None]
+        try:
+            pickle.dump(held, self._file, protocol=pickle.HIGHEST_PROTOCOL)
+        except OSError as error:
+            raise CampaignFileError(
+                f"the rows cannot be held in {tempfile.gettempdir()} until all of them were read: "
+                f"{error.strerror or error}; give it room, or name another folder in TMPDIR"
+            ) from error
+        self._packs += 1
+        self._count += len(rows)
 
     def __iter__(self) -> Iterator[list[ReadRow]]:
-        for pack in self._packs:
-            rows: list[ReadRow] = pickle.loads(pack)  # noqa: S301 (made above, in this process)
-            yield rows
+        """The packs, in their order."""
+        self._file.seek(0)
+        for _ in range(self._packs):
+            held = pickle.load(self._file)  # noqa: S301 (written above, by this process)
+            yield [ReadRow(RawRow(*raw), CheckedCall(*call)) for raw, call in held]

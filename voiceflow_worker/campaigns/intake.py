@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from voiceflow_worker.campaigns.calls.request import ReadRow
-from voiceflow_worker.core.admission import AdmissionResult, CheckedCall
+from voiceflow_worker.core.admission import AdmissionResult
 from voiceflow_worker.core.ports import KeyOwner
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.core.settling.refusals import BatchLimits
@@ -45,7 +45,7 @@ class Intake:
 
     async def judge(self, rows: Sequence[ReadRow]) -> Judged:
         """Look up the owners of the rows' keys: the same call makes a row known, another call makes it bad."""
-        keys = [row.request.unique_key for row in rows if row.request is not None and row.request.unique_key]
+        keys = [row.call.unique_key for row in rows if row.call is not None and row.call.unique_key]
         owners: Mapping[str, KeyOwner] = {}
         if self._queue is not None and keys:
             store = self._queue.store
@@ -54,7 +54,7 @@ class Intake:
         new: list[ReadRow] = []
         known: list[ReadRow] = []
         for row in rows:
-            owner = owners.get(row.request.unique_key or "") if row.request is not None else None
+            owner = owners.get(row.call.unique_key or "") if row.call is not None else None
             if not row.is_bad and (row.duplicate_of is not None or (owner and owner.body_digest == row.digest)):
                 known.append(row)
             elif owner is not None:
@@ -71,7 +71,7 @@ class Intake:
             return taken
         if not dry_run:
             await self._set_limits(self._queue, rows)
-        calls = [CheckedCall(request=row.request, digest=row.digest) for row in rows if row.request is not None]
+        calls = [row.call for row in rows if row.call is not None]
         for row, admission in zip(rows, await self._queue.admitter.admit(calls, dry_run=dry_run), strict=True):
             self._take(row, admission, taken)
         return taken
@@ -95,20 +95,20 @@ class Intake:
         """Set the limits of the rows' batches, once for each batch of the file, before its first call is there."""
         if self._stop_after_refused is None:
             return
-        batches = {row.request.batch_id for row in rows if row.request is not None and row.request.batch_id is not None}
+        batches = {row.call.batch_id for row in rows if row.call is not None and row.call.batch_id is not None}
         limits = BatchLimits(queue.store)
         for batch_id in sorted(batches - self._limited):
             await limits.put(queue.name, batch_id, stop_after_refused=self._stop_after_refused)
         self._limited |= batches
 
     def _conflicting(self, row: ReadRow, owner_id: str) -> ReadRow:
-        key = row.request.unique_key if row.request is not None else None
+        key = row.call.unique_key if row.call is not None else None
         message = f"{key!r} is the key of job {owner_id}, which is another call; give this call a key of its own"
         return self._with(row, Finding(column="unique_key", message=message))
 
     def _with(self, row: ReadRow, *findings: Finding) -> ReadRow:
         placed = (replace(found, file=self._file, row=row.raw.number) for found in findings)
-        return replace(row, request=None, findings=(*row.findings, *placed))
+        return row._replace(call=None, findings=(*row.findings, *placed))
 
 
 def _is_late(found: Finding) -> bool:

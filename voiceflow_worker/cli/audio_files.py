@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 
 import anyio
 import httpx
@@ -18,16 +18,10 @@ NOT_DOWNLOADED = -2006
 
 _AUDIO = frozenset(
     {
-        "audio/wav",
-        "audio/wave",
-        "audio/x-wav",
-        "audio/vnd.wave",
-        "audio/mpeg",
-        "audio/mp3",
-        "audio/mpeg3",
-        "audio/x-mp3",
+        "audio/wav", "audio/wave", "audio/x-wav", "audio/vnd.wave",
+        "audio/mpeg", "audio/mp3", "audio/mpeg3", "audio/x-mp3",
     }
-)
+)  # fmt: skip
 PARTIAL_CONTENT = 206
 _TIMEOUT = httpx.Timeout(10)
 
@@ -39,7 +33,7 @@ async def look_at(urls: Mapping[str, int], *, file: str) -> list[Finding]:
 
     async def look(client: httpx.AsyncClient, url: str) -> None:
         async with turns:
-            found[url] = await _problems(client, url)
+            found[url] = [each async for each in _problems(client, url)]
 
     async with httpx.AsyncClient(timeout=_TIMEOUT, follow_redirects=True) as client, anyio.create_task_group() as group:
         for url in urls:
@@ -51,28 +45,24 @@ async def look_at(urls: Mapping[str, int], *, file: str) -> list[Finding]:
     ]
 
 
-async def _problems(client: httpx.AsyncClient, url: str) -> list[tuple[Severity, str]]:
+async def _problems(client: httpx.AsyncClient, url: str) -> AsyncIterator[tuple[Severity, str]]:
     try:
         # A few bytes show type and size. Many servers sign URLs for GET only, and refuse HEAD.
         async with client.stream("GET", url, headers={"Range": "bytes=0-15"}) as answer:
             if not answer.is_success:
-                return [
-                    (Severity.ERROR, f"answers {answer.status_code} {answer.reason_phrase}; 8x8 could not download it")
-                ]
+                yield Severity.ERROR, f"answers {answer.status_code} {answer.reason_phrase}; 8x8 could not download it"
+                return
             size, beginning = await _measured(answer)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return [(Severity.ERROR, f"cannot be downloaded: {str(error) or type(error).__name__}")]
-    problems: list[tuple[Severity, str]] = []
+        yield Severity.ERROR, f"cannot be downloaded: {str(error) or type(error).__name__}"
+        return
     if size >= LARGEST:
-        problems.append((Severity.ERROR, f"has {size / 1024:.0f} KB, and 8x8 plays files under {LARGEST // 1024} KB"))
+        yield Severity.ERROR, f"has {size / 1024:.0f} KB, and 8x8 plays files under {LARGEST // 1024} KB"
     content_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     if not _is_wav_or_mp3(beginning):
-        problems.append((Severity.ERROR, f"is neither wav nor mp3 (Content-Type: {content_type or 'none'})"))
+        yield Severity.ERROR, f"is neither wav nor mp3 (Content-Type: {content_type or 'none'})"
     elif content_type not in _AUDIO:
-        problems.append(
-            (Severity.WARNING, f"says Content-Type: {content_type or 'none'}; audio/wav or audio/mpeg is safer")
-        )
-    return problems
+        yield Severity.WARNING, f"has Content-Type: {content_type or 'none'}; audio/wav or audio/mpeg is safer"
 
 
 async def _measured(answer: httpx.Response) -> tuple[int, bytes]:

@@ -10,21 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from voiceflow_worker.cli.exit_codes import ExitCode
-from voiceflow_worker.cli.opening import require_store, settings_from, store_wait
-from voiceflow_worker.cli.options import Flag, JsonOption, WholeStoreOptions
-from voiceflow_worker.cli.output import Output
+from voiceflow_worker.cli.opening import require_store, store_wait
+from voiceflow_worker.cli.options import Flag, WholeStoreOptions
 from voiceflow_worker.cli.progress import meter
 from voiceflow_worker.errors import InvalidInputError, SettingsError, StoreReadOnlyError, StoreUnavailableError
 from voiceflow_worker.model.text.counting import count_of
 
 if TYPE_CHECKING:
     from voiceflow_worker.backends.sqlite.backups.backup import BackedUp
+    from voiceflow_worker.backends.waiting import StoreWait
     from voiceflow_worker.settings import Settings
 
-EXAMPLES = """Examples:
-  voiceflow backup calls-monday.db
-  voiceflow backup /backups/calls.db --force --store sqlite:////var/lib/voiceflow/calls.db"""
 
 MEGABYTE = 1_000_000
 
@@ -36,51 +32,49 @@ def backup(
     /,
     *,
     force: Annotated[bool, Flag] = False,
-    json: JsonOption = False,
-    where: WholeStoreOptions | None = None,
-) -> ExitCode:
+    common: WholeStoreOptions = WholeStoreOptions(),
+) -> None:
     """Copy a SQLite store into one file, while it is in use.
 
     The copy is consistent, checked and durable. `voiceflow restore` puts it back, and takes over later events.
 
     Args:
         force: Replace FILE if it exists.
-    """
-    from voiceflow_worker.backends.waiting import PAUSE
 
-    settings = settings_from(where)
+    Examples:
+        voiceflow backup calls-monday.db
+        voiceflow backup /backups/calls.db --force --store sqlite:////var/lib/voiceflow/calls.db
+    """
+    settings = common.settings()
     path = path_of_store(settings, to="copy")
     require_store(settings)
     target = file.absolute()
     _require_place(target, path, force=force)
-    wait = store_wait(settings)
-    made: BackedUp | None = None
-    while made is None:
-        try:
-            made = _made(path.resolve(), target)
-        except StoreUnavailableError as error:
-            if not wait.goes_on(error):
-                raise
-            time.sleep(PAUSE)
-    output = Output(as_json=json)
+    made = _made(path.resolve(), target, wait=store_wait(settings))
+    output = common.output()
     output.document({"store": str(path), "backup": str(made.path), "calls": made.calls, "bytes": made.size})
     output.answer(f"{count_of(made.calls, 'call')} in {made.path} ({made.size / MEGABYTE:.1f} MB), checked")
-    return ExitCode.DONE
 
 
-def _made(path: Path, target: Path) -> BackedUp:
+def _made(path: Path, target: Path, *, wait: StoreWait) -> BackedUp:
     from voiceflow_worker.backends.sqlite.backups.backup import back_up
+    from voiceflow_worker.backends.waiting import PAUSE
 
-    with meter("copying") as shown:
-        try:
-            return back_up(
-                path,
-                target,
-                now=datetime.now(UTC),
-                progress=lambda done, total: shown.show(done, total, f"{done} of {total} pages"),
-            )
-        except OSError as error:
-            raise StoreReadOnlyError(f"the backup {target} cannot be written: {error.strerror or error}") from error
+    while True:
+        with meter("copying") as show:
+            try:
+                return back_up(
+                    path,
+                    target,
+                    now=datetime.now(UTC),
+                    progress=lambda done, total: show(done, total, f"{done} of {total} pages"),
+                )
+            except StoreUnavailableError as error:
+                if not wait.goes_on(error):
+                    raise
+            except OSError as error:
+                raise StoreReadOnlyError(f"the backup {target} cannot be written: {error.strerror or error}") from error
+        time.sleep(PAUSE)
 
 
 def path_of_store(settings: Settings, *, to: str) -> Path:

@@ -22,11 +22,6 @@ if TYPE_CHECKING:
     from voiceflow_worker.campaigns.check import CheckReport
     from voiceflow_worker.finding import Finding
 
-EXAMPLES = """Examples:
-  voiceflow check people.csv --template reminder.json
-  voiceflow check reminder.json body.json --fetch
-  voiceflow check people.csv --json | jq -r 'select(.severity == "error") | .message'"""
-
 
 async def check(
     *files: Annotated[Path, Parameter(name="FILE", help="CSV, JSON lines, a JSON body, or a call flow template.")],
@@ -39,8 +34,15 @@ async def check(
     Without --template or --say, only the numbers and reserved columns of a CSV are checked. With --json, one finding a
     line.
 
+    Usage: [OPTIONS] FILE...
+
     Args:
         fetch: Also check each fileUrl: it should exist, be wav or mp3, and be under 5 MB.
+
+    Examples:
+        voiceflow check people.csv --template reminder.json
+        voiceflow check reminder.json body.json --fetch
+        voiceflow check people.csv --json | jq -r 'select(.severity == "error") | .message'
     """
     from datetime import UTC, datetime
     from functools import partial
@@ -48,6 +50,7 @@ async def check(
     from anyio.to_thread import run_sync
 
     from voiceflow_worker.campaigns.check import check_file
+    from voiceflow_worker.cli.audio_files import look_at
 
     if not files:
         raise InvalidInputError("name one or more files to check")
@@ -58,7 +61,7 @@ async def check(
     for file in files:
         with meter(f"checking {file.name}") as shown:
             report = await run_sync(partial(check_file, file, options, now=now, on_bytes=_shown_on(shown, file)))
-        findings = [*report.findings, *(await _look_at_audio(report) if fetch else [])]
+        findings = [*report.findings, *(await look_at(report.file_urls, file=report.file) if fetch else [])]
         valid = valid and not any(found.is_error for found in findings)
         _tell(output, report, findings)
     return ExitCode.DONE if valid else ExitCode.BAD_INPUT
@@ -68,15 +71,9 @@ def _shown_on(shown: Meter, file: Path) -> Callable[[int], None]:
     size = file.stat().st_size if file.is_file() else 0
 
     def show(done: int) -> None:
-        shown.show(done, max(size, done), f"{done} of {max(size, done)} bytes read")
+        shown(done, max(size, done), f"{done} of {max(size, done)} bytes read")
 
     return show
-
-
-async def _look_at_audio(report: CheckReport) -> list[Finding]:
-    from voiceflow_worker.cli.audio_files import look_at
-
-    return await look_at(report.file_urls, file=report.file)
 
 
 def _tell(output: Output, report: CheckReport, findings: Sequence[Finding]) -> None:

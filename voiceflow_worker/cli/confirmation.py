@@ -7,13 +7,14 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from voiceflow_worker.cli.options import Flag
 from voiceflow_worker.errors import InvalidInputError
 
-YesOption = Annotated[bool, Parameter(negative=(), show_default=False, help="Do not ask first.")]
+YesOption = Annotated[bool, Flag, Parameter(help="Do not ask first.")]
 
 
 def is_sure(question: str, *, yes: bool) -> bool:
-    """Whether it is meant: said by --yes, or at the terminal. Raises InvalidInputError where nobody can be asked."""
+    """Whether the user confirms this, with --yes or at the terminal. Raises InvalidInputError without a terminal."""
     if yes:
         return True
     if not sys.stdin.isatty():

@@ -18,15 +18,11 @@ from voiceflow_worker.cli.output import Output
 
 
 class Crew:
-    """Worker processes of one queue. `lost` describes those that failed.
-
-    `out_of_reach`: one of them could not use its store, or reach 8x8.
-    """
+    """The worker processes of one queue. `exit_code` is that of the whole crew."""
 
     def __init__(self, processes: list[Process]) -> None:
         self._processes = processes
-        self.lost: list[str] = []
-        self.out_of_reach = False
+        self.exit_code = ExitCode.DONE
         self.stopping = False
 
     def stop(self) -> None:
@@ -44,18 +40,18 @@ class Crew:
 
     async def _see_off(self, process: Process) -> None:
         code = await process.wait()
-        # A process that is still starting ends by the signal itself; it has sent nothing.
+        # A process that is still starting ends by the signal, and has sent nothing.
         if code == 0 or (self.stopping and code == -signal.SIGTERM):
             return
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        self.lost.append(how)
-        self.out_of_reach |= code == ExitCode.OUT_OF_REACH
+        failed = ExitCode.OUT_OF_REACH if code == ExitCode.OUT_OF_REACH else ExitCode.UNDONE
+        self.exit_code = max(self.exit_code, failed)
         Output().note(f"the worker in process {process.pid} {how}; what it was sending is in doubt, the others go on")
 
 
 @asynccontextmanager
 async def crew(count: int, *, options: Mapping[str, object], drain: bool) -> AsyncGenerator[Crew]:
-    """Start `count` workers with these options, the store and queue among them, each in a process of its own.
+    """Start `count` workers with these options, each in a process of its own.
 
     When the block ends they are stopped and awaited. If this process is killed, they stop by themselves.
     """

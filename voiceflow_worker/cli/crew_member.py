@@ -11,12 +11,10 @@ import anyio
 from voiceflow_worker.cli.exit_codes import explained
 from voiceflow_worker.cli.logs import log_to_stderr
 from voiceflow_worker.cli.opening import settings_from
-from voiceflow_worker.cli.remedies import in_commands
+from voiceflow_worker.cli.remedies import error_line
 from voiceflow_worker.cli.sending import opened_worker
 from voiceflow_worker.cli.stopping import signals_to
 from voiceflow_worker.core.worker import Worker
-from voiceflow_worker.model.text.hiding import without_secrets_in
-from voiceflow_worker.model.text.printable import printable
 
 
 async def _work(order: str) -> None:
@@ -52,9 +50,7 @@ def main() -> int:
         known = explained(error)
         if known is None:
             raise
-        print(
-            f"voiceflow: process {os.getpid()}: {printable(without_secrets_in(in_commands(known[1])))}", file=sys.stderr
-        )
+        print(error_line(f"process {os.getpid()}: {known[1]}"), file=sys.stderr)
         return known[0]
     return 0
 

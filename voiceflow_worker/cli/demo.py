@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,52 +14,39 @@ from cyclopts import Parameter
 
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.findings import tell_findings
-from voiceflow_worker.cli.options import STORE_GROUP, JsonOption
+from voiceflow_worker.cli.options import JsonOption, QueueOption, StoreOption
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.stopping import signals_to
 
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
     from voiceflow_worker.core.overview.drain import DrainResult
-    from voiceflow_worker.core.ports import Store
     from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.model.jobs.job import Job
-    from voiceflow_worker.sandbox import Sandbox
 
-EXAMPLES = """Examples:
-  voiceflow demo
-  voiceflow demo --store sqlite:///demo.db && voiceflow report --store sqlite:///demo.db --batch reminder-campaign"""
 
 SOURCE, VOICE = "+6531234567", "en-US-JennyNeural"
 KEPT_IN = "sqlite:///demo.db"
 RATE = 10
 SPEED = 20
-"""How much quicker than life the demo's calls go: a phone that rings for 45 s rings for two."""
+"""The calls take a 20th of their real time: a phone that rings for 45 s rings for two."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Shown:
-    """What the demo did."""
+class _Result:
+    """The result of a demo. `rang` counts how often the phone of each number rang."""
 
     enqueued: EnqueueReport
     drained: DrainResult
     calls: Sequence[Job]
     rang: Counter[str]
-    """How often the phone of each number rang."""
 
 
 DemoStore = Annotated[
-    str | None,
-    Parameter(
-        name="--store",
-        metavar="URL",
-        group=STORE_GROUP,
-        help="Keep what the demo did in this store, such as sqlite:///demo.db. [a file that is deleted at the end]",
-    ),
+    StoreOption,
+    Parameter(help="Keep the calls in this store, such as sqlite:///demo.db. [a file that is deleted at the end]"),
 ]
-DemoQueue = Annotated[
-    str | None, Parameter(name="--queue", metavar="NAME", group=STORE_GROUP, help="The queue's name. [default]")
-]
+DemoQueue = Annotated[QueueOption, Parameter(help="The queue's name. [default]")]
 
 
 async def demo(*, json: JsonOption = False, store: DemoStore = None, queue: DemoQueue = None) -> ExitCode:
@@ -68,6 +54,10 @@ async def demo(*, json: JsonOption = False, store: DemoStore = None, queue: Demo
 
     Some of its rows are bad on purpose. Needs no account, calls nobody, and ignores your settings. Nothing is stored
     without --store. Takes about ten seconds.
+
+    Examples:
+        voiceflow demo
+        voiceflow demo --store sqlite:///demo.db && voiceflow report --store sqlite:///demo.db --batch reminder-campaign
     """
     from anyio import CancelScope
 
@@ -75,12 +65,12 @@ async def demo(*, json: JsonOption = False, store: DemoStore = None, queue: Demo
     from voiceflow_worker.cli.logs import log_to_stderr
     from voiceflow_worker.core.queue import CallQueue
 
-    # Whatever account, store or limits are set up on this machine are not for a demo to use.
+    # A demo does not use the account, the store or the limits that are set up on this machine.
     log_to_stderr(form="console", level="warning")
     output = Output(as_json=json)
     shown = None
-    # A scope cancels until it is left. asyncio's own Ctrl-C cancels once, and whatever holds a cancellation back for a
-    # moment, such as a commit that must not be cut, could swallow that.
+    # A scope cancels until it is left. asyncio's own Ctrl-C cancels once, and code that delays a cancellation, such as
+    # a commit that must be finished, could swallow that.
     with CancelScope() as scope, TemporaryDirectory(prefix="voiceflow-demo-") as folder:
         url = store or f"sqlite:///{Path(folder) / 'demo.db'}"
         async with signals_to(lambda _: scope.cancel()), open_store(url) as opened:
@@ -93,42 +83,33 @@ async def demo(*, json: JsonOption = False, store: DemoStore = None, queue: Demo
     return ExitCode.UNDONE if shown.drained.doubts or shown.drained.stopped_by_hold else ExitCode.DONE
 
 
-async def _show(output: Output, calls: CallQueue) -> _Shown:
-    from voiceflow_worker.cli.drain_report import drain_progress
-    from voiceflow_worker.core.worker import Worker
-    from voiceflow_worker.gateway.client import VoiceClient
-
-    async with AsyncExitStack() as stack:
-        sandbox, url = await _eight_by_eight(stack, output, calls.store)
-        report = await _enqueue(output, calls)
-        output.note(f"Sending {report.enqueued} calls, {RATE} a second; calls go {SPEED} times as quick as in life.")
-        voice = await stack.enter_async_context(VoiceClient("demo-key", "demo", base_url=url))
-        async with drain_progress(calls, label="calling"):
-            drained = await Worker(calls.store, voice, queue=calls.name, rate=RATE).drain()
-        return _Shown(
-            enqueued=report,
-            drained=drained,
-            calls=await calls.find(batch_id=report.batch_id, limit=None),
-            rang=Counter(entry.destination for entry in sandbox.ledger if entry.rang and entry.destination),
-        )
-
-
-async def _eight_by_eight(stack: AsyncExitStack, output: Output, store: Store) -> tuple[Sandbox, str]:
-    """A sandbox and a receiver of its events, on free ports of this machine."""
+async def _show(output: Output, calls: CallQueue) -> _Result:
     from voiceflow_worker.asgi.server import serving
+    from voiceflow_worker.cli.drain_report import drain_progress
     from voiceflow_worker.core.overview.heartbeat import Heartbeats
     from voiceflow_worker.core.settling.settle import Settler
+    from voiceflow_worker.core.worker import Worker
+    from voiceflow_worker.gateway.client import VoiceClient
     from voiceflow_worker.model.jobs.policy import CallPolicy
     from voiceflow_worker.sandbox import Sandbox
     from voiceflow_worker.webhooks.app import PATH, webhook_app
 
-    secret = f"Bearer {secrets.token_hex(16)}"
+    store, secret = calls.store, f"Bearer {secrets.token_hex(16)}"
     app = webhook_app(Settler(store, CallPolicy()), secret=secret, heartbeats=Heartbeats(store))
-    receiver = await stack.enter_async_context(serving(app))
-    sandbox = Sandbox(webhook=receiver.url + PATH, webhook_secret=secret, speed=SPEED)
-    url = await stack.enter_async_context(sandbox.running())
-    output.note(f"A sandbox stands in for 8x8 on {url}; webhooks arrive on {receiver.url}{PATH}.")
-    return sandbox, url
+    async with serving(app) as receiver:
+        sandbox = Sandbox(webhook=receiver.url + PATH, webhook_secret=secret, speed=SPEED)
+        async with sandbox.running() as url, VoiceClient("demo-key", "demo", base_url=url) as voice:
+            output.note(f"A sandbox stands in for 8x8 on {url}; webhooks arrive on {receiver.url}{PATH}.")
+            report = await _enqueue(output, calls)
+            output.note(f"Sending {report.enqueued} calls, {RATE} a second; they take a {SPEED}th of their real time.")
+            async with drain_progress(calls, label="calling"):
+                drained = await Worker(store, voice, queue=calls.name, rate=RATE).drain()
+    return _Result(
+        enqueued=report,
+        drained=drained,
+        calls=await calls.find(batch_id=report.batch_id, limit=None),
+        rang=Counter(entry.destination for entry in sandbox.ledger if entry.rang and entry.destination),
+    )
 
 
 async def _enqueue(output: Output, calls: CallQueue) -> EnqueueReport:
@@ -148,7 +129,7 @@ async def _enqueue(output: Output, calls: CallQueue) -> EnqueueReport:
     return report
 
 
-def _as_json(shown: _Shown) -> dict[str, object]:
+def _as_json(shown: _Result) -> dict[str, object]:
     from voiceflow_worker.model.records.call_json import call_as_json
 
     return {
@@ -159,7 +140,7 @@ def _as_json(shown: _Shown) -> dict[str, object]:
     }
 
 
-def _tell(output: Output, shown: _Shown, *, kept_in: str | None) -> None:
+def _tell(output: Output, shown: _Result, *, kept_in: str | None) -> None:
     from voiceflow_worker.core.overview.story import ending
 
     output.table(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -19,24 +18,21 @@ from voiceflow_worker.model.text.counting import count_of
 
 if TYPE_CHECKING:
     from voiceflow_worker.cli.checks.diagnosis import Diagnosis
-    from voiceflow_worker.settings import Settings
-
-EXAMPLES = """Examples:
-  voiceflow doctor
-  voiceflow doctor --call +6581234567
-  voiceflow doctor --json | jq -r 'select(.level == "failure") | .check'"""
 
 
+TEST_TEXT = "This is a test call of voiceflow worker. If you hear this, your calls work. Goodbye."
 WITHOUT_OUTCOME = frozenset({"webhook", "webhook secret", "receiver"})
-"""Checks that a call does not need whose outcome nobody listens to."""
+"""Checks that a call without an outcome does not need."""
 SEEN_BY_CALLING = frozenset({"webhook address", "call actions"})
-"""A call is made in spite of these: 8x8 may reach what this machine does not, and nothing asks a menu."""
+"""Checks whose failure does not stop the call, which has no menu: 8x8 may reach an address that this machine cannot."""
 
 
 async def doctor(
     *,
     call: Annotated[str | None, Parameter(metavar="NUMBER")] = None,
     without_outcome: Annotated[bool, Flag] = False,
+    recount: Annotated[bool, Flag] = False,
+    mend: Annotated[bool, Flag] = False,
     json: JsonOption = False,
     store: StoreOption = None,
     queue: QueueOption = None,
@@ -50,21 +46,39 @@ async def doctor(
         call: Then call this number, your own, and print each step as it happens. Exit 0 if the call was answered.
             Write the number with a plus and its country code.
         without_outcome: With --call: call even if no receiver is running. The outcome stays unknown: exit code 1.
+        recount: Instead of the checks, count all calls of the queue and compare its counters. Exit 1 if some are wrong.
+        mend: With --recount: set wrong counters right.
+
+    Examples:
+        voiceflow doctor
+        voiceflow doctor --call +6581234567
+        voiceflow doctor --recount --mend
+        voiceflow doctor --json | jq -r 'select(.level == "failure") | .check'
     """
+    from voiceflow_worker.cli.call_steps import Step
     from voiceflow_worker.cli.checks.all_checks import examine
-    from voiceflow_worker.cli.checks.diagnosis import Level
-    from voiceflow_worker.cli.own_phone import number_to_call
+    from voiceflow_worker.cli.checks.diagnosis import Level, failure, ok
+    from voiceflow_worker.cli.one_call import OneCall, number_to_call, place_call, reporting
 
     if without_outcome and call is None:
         raise InvalidInputError("--without-outcome is for --call NUMBER: alone it changes nothing")
-    number = None if call is None else number_to_call(call)
+    if mend and not recount:
+        raise InvalidInputError("--mend is for --recount: alone it changes nothing")
+    if recount and call is not None:
+        raise InvalidInputError("give --recount or --call, not both")
+    number = None if call is None else number_to_call(call, place="--call")
     output = Output(as_json=json)
+    if recount:
+        from voiceflow_worker.cli.recounting import recount_queue
+
+        return await recount_queue(output, settings_from(store=store, queue=queue), mend=mend)
     found: list[Diagnosis] = []
 
     def tell(line: Diagnosis) -> None:
         found.append(line)
         output.document(line.as_json())
 
+    tell_step = reporting(output)
     load = partial(settings_from, store=store, queue=queue)
     await examine(load, tell)
     if not json:
@@ -74,38 +88,18 @@ async def doctor(
         return ExitCode.UNDONE if failures else ExitCode.DONE
     ignored = SEEN_BY_CALLING | WITHOUT_OUTCOME if without_outcome else SEEN_BY_CALLING
     stopping = [check for check in failures if check not in ignored]
-    return await _call(output, load, number, stopping=stopping, checks=len(found), without_outcome=without_outcome)
-
-
-async def _call(
-    output: Output,
-    load: Callable[[], Settings],
-    number: str,
-    *,
-    stopping: Sequence[str],
-    checks: int,
-    without_outcome: bool,
-) -> ExitCode:
-    from voiceflow_worker.cli.call_steps import Step, failed
-    from voiceflow_worker.cli.own_phone import call_own_phone
-
-    def tell(step: Step) -> None:
-        output.document(step.as_json())
-        if not output.as_json:
-            output.say(step.as_line())
-            sys.stdout.flush()  # into a pipe too, each step is printed when it happens
-
     now = datetime.now(UTC)
     if stopping:
-        tell(failed("not called", now, f"correct these first: {', '.join(stopping)}"))
+        tell_step(Step("not called", now, failure(f"correct these first: {', '.join(stopping)}")))
         return ExitCode.UNDONE
-    tell(Step(name="checked", at=now, message=f"{count_of(checks, 'check')}, and calls can be sent"))
-    reached = await call_own_phone(load(), number, tell=tell, without_outcome=without_outcome)
+    tell_step(Step("checked", now, ok(f"{count_of(len(found), 'check')}, and calls can be sent")))
+    test = OneCall(number=number, text=TEST_TEXT, batch="doctor", command="voiceflow doctor --call")
+    reached = await place_call(load(), test, tell=tell_step, without_outcome=without_outcome)
     return ExitCode.DONE if reached else ExitCode.UNDONE
 
 
 def _show(output: Output, found: Sequence[Diagnosis], *, all_of_them: bool) -> None:
-    """What was found, for people: all of it, or what is not well."""
+    """Print the diagnoses: all of them, or only warnings and failures."""
     from voiceflow_worker.cli.checks.diagnosis import Level
 
     looked = [line for line in found if line.waits_for is None]

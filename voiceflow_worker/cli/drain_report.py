@@ -7,13 +7,12 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from voiceflow_worker.cli.checks.queue import resume_of
+from voiceflow_worker.cli.checks.gates import closed_in_words, resume_of
 from voiceflow_worker.cli.exit_codes import ExitCode
-from voiceflow_worker.cli.hold import gate_as_json
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.progress import Meter, meter
 from voiceflow_worker.core.overview.drain import DrainResult
-from voiceflow_worker.core.overview.gate_story import gate_in_words
+from voiceflow_worker.core.overview.gate_story import gate_as_json
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import StoreError
@@ -23,7 +22,7 @@ from voiceflow_worker.model.text.counting import count_of
 
 LOOK_EVERY = 0.5
 WAITING_EVERY = 6
-"""Looks for each look at the reasons for which calls wait: it reads more."""
+"""The reasons for which calls wait are read at every sixth look only, because they take more reading."""
 
 _MOVING = (JobState.QUEUED, JobState.LEASED, JobState.SENDING, JobState.SUBMITTED)
 
@@ -42,7 +41,7 @@ async def drain_progress(calls: CallQueue, *, label: str) -> AsyncGenerator[None
                 if looks % WAITING_EVERY == 0:
                     waiting = (await calls.status()).waiting.in_words()
             except StoreError:
-                continue  # the worker tells of it
+                continue  # the worker reports it
             looks += 1
             _show(shown, before, counts, waiting=waiting)
 
@@ -59,7 +58,7 @@ def _show(shown: Meter, before: Mapping[JobState, int], counts: Mapping[JobState
     left = sum(counts[state] for state in _MOVING)
     others = states_in_words(counts, *_MOVING[1:], JobState.IN_DOUBT)
     note = f"{ended} of {ended + left} calls have ended{', ' + others if others else ''}"
-    shown.show(ended, ended + left, f"{note}; waiting: {waiting}" if waiting and counts[JobState.QUEUED] else note)
+    shown(ended, ended + left, f"{note}; waiting: {waiting}" if waiting and counts[JobState.QUEUED] else note)
 
 
 def states_in_words(counts: Mapping[JobState, int], *states: JobState) -> str:
@@ -68,9 +67,9 @@ def states_in_words(counts: Mapping[JobState, int], *states: JobState) -> str:
 
 
 async def tell_drained(output: Output, calls: CallQueue, result: DrainResult, *, stopped: bool) -> ExitCode:
-    """Tell what a drain left. Calls that failed are outcomes; a hold, or a doubt, is work for somebody: exit 1.
+    """Report the result of a drain, and the calls that it left.
 
-    A drain that was `stopped` exits 0.
+    Exit 1 after a hold or with a call in doubt, unless the drain was `stopped`. Failed calls are outcomes like others.
     """
     counts = await calls.store.jobs.count(calls.name)
     output.document(
@@ -86,24 +85,13 @@ async def tell_drained(output: Output, calls: CallQueue, result: DrainResult, *,
         }
     )
     if not output.as_json:
-        states = states_in_words(counts, *JobState) or "no calls"
-        output.say(f"queue {calls.name} {_how(result, stopped=stopped)}: {states}")
+        end = "is not drained: a hold stopped it" if result.stopped_by_hold else "is drained"
+        end = "is not drained: the worker was stopped" if stopped else end
+        output.say(f"queue {calls.name} {end}: {states_in_words(counts, *JobState) or 'no calls'}")
     waiting = (await calls.status()).waiting.in_words() if result.later else ""
     for line in _left(result, waiting=waiting, receiver=await Heartbeats(calls.store).has_receiver()):
         output.note(line)
     return ExitCode.UNDONE if (result.stopped_by_hold or result.doubts) and not stopped else ExitCode.DONE
-
-
-def _how(result: DrainResult, *, stopped: bool) -> str:
-    if stopped:
-        return "was left when it was stopped"
-    return "is not drained: a hold stopped it" if result.stopped_by_hold else "is drained"
-
-
-def _how_to_go_on(result: DrainResult) -> str:
-    """What opens the gates, and what to do then: a drain ends when it is stopped, so it must be started again."""
-    opening = " and ".join(resume_of(gate) for gate in result.holds if gate.state is not GateState.CANCELLED)
-    return f"mend its reason, then {opening}, and run this again" if opening else "the batch was cancelled for good"
 
 
 def _left(result: DrainResult, *, waiting: str, receiver: bool) -> Iterator[str]:
@@ -118,8 +106,12 @@ def _left(result: DrainResult, *, waiting: str, receiver: bool) -> Iterator[str]
         )
     if result.stopped_by_hold:
         for gate in result.holds:
-            yield f"{gate_in_words(gate)}{': ' + gate.reason if gate.reason else ''}"
-        yield f"waiting behind a hold: {count_of(result.held, 'call')}; {_how_to_go_on(result)}"
+            yield closed_in_words(gate)
+        opening = " and ".join(resume_of(gate) for gate in result.holds if gate.state is not GateState.CANCELLED)
+        remedy = (
+            f"correct the cause, then {opening}, and run this again" if opening else "its batch was cancelled for good"
+        )
+        yield f"waiting behind a hold: {count_of(result.held, 'call')}; {remedy}"
     if result.doubts:
         yield (
             f"in doubt: {count_of(result.doubts, 'call')}, which may have been placed and will not be sent again; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,8 +10,8 @@ from cyclopts import Parameter
 
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.findings import tell_findings
-from voiceflow_worker.cli.opening import opened_queue, settings_from
-from voiceflow_worker.cli.options import Flag, JsonOption, QueueOption, StoreOption, WaitOption
+from voiceflow_worker.cli.opening import opened_queue
+from voiceflow_worker.cli.options import Flag, QueueOptions
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.progress import Meter, meter
 from voiceflow_worker.cli.row_options import RowOptions, campaign_options
@@ -23,15 +24,6 @@ if TYPE_CHECKING:
 MOST_WARNINGS = 20
 """The most warnings that are shown; --json has all."""
 
-EXAMPLES = """Examples:
-  voiceflow enqueue people.csv --template reminder.json --source +6531234567 --valid-for 2h
-  voiceflow enqueue people.csv --say "Hello {{name}}" --voice-profile en-US-JennyNeural --country SG
-  voiceflow enqueue people.csv --template reminder.json --skip-bad --rejects bad.csv
-  voiceflow enqueue people.csv --template reminder.json --window 09:00-20:00 --days mon-sat --holidays SG
-  voiceflow enqueue people.csv --template reminder.json --redial-on busy,no_answer --redial-max 2 --redial-after 30m
-  voiceflow enqueue appointments.csv --ivr appointment:appointment --source +6531234567
-  voiceflow enqueue bodies.jsonl --dry-run --json"""
-
 
 async def enqueue(
     file: Annotated[Path, Parameter(help="CSV, JSON lines (a row or a request body on each), or one JSON body.")],
@@ -42,10 +34,7 @@ async def enqueue(
     rejects: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     dry_run: Annotated[bool, Flag] = False,
     again: Annotated[bool, Flag] = False,
-    json: JsonOption = False,
-    store: StoreOption = None,
-    wait_for_store: WaitOption = None,
-    queue: QueueOption = None,
+    common: QueueOptions = QueueOptions(),
 ) -> ExitCode:
     """Put the calls of a file into a queue; `voiceflow worker` sends them.
 
@@ -57,14 +46,23 @@ async def enqueue(
         rejects: Write the bad rows here, unchanged, with the reasons, to be corrected and enqueued.
         dry_run: Report what would be enqueued, and enqueue nothing.
         again: Call numbers again that the batch has called with another text; without it such a file is refused.
+
+    Examples:
+        voiceflow enqueue people.csv --template reminder.json --source +6531234567 --valid-for 2h
+        voiceflow enqueue people.csv --say "Hello {{name}}" --voice-profile en-US-JennyNeural --country SG
+        voiceflow enqueue people.csv --template reminder.json --skip-bad --rejects bad.csv
+        voiceflow enqueue people.csv --template reminder.json --window 09:00-20:00 --days mon-sat --holidays SG
+        voiceflow enqueue people.csv --template reminder.json --redial-on unreached --redial-max 2 --redial-after 30m
+        voiceflow enqueue appointments.csv --ivr appointment:appointment --source +6531234567
+        voiceflow enqueue bodies.jsonl --dry-run --json
     """
     from anyio import get_cancelled_exc_class
 
     from voiceflow_worker.campaigns.enqueue import enqueue_file
     from voiceflow_worker.errors import CampaignFileError
 
-    settings = settings_from(store=store, queue=queue, wait_for_store=wait_for_store)
-    output = Output(as_json=json)
+    settings = common.settings()
+    output = common.output()
     try:
         options = campaign_options(rows, settings)
         async with opened_queue(settings, makes=True) as calls:
@@ -90,18 +88,25 @@ async def enqueue(
         output.document(_unreadable(error, file, batch_id=rows.batch if rows is not None else None))
         raise
     output.document(report.as_json())
-    if not json:
-        errors = [found for found in report.findings if found.is_error]
-        tell_findings(output, [*errors, *[found for found in report.findings if not found.is_error][:MOST_WARNINGS]])
+    if not output.as_json:
+        warnings = [found for found in report.findings if not found.is_error]
+        tell_findings(output, [*[each for each in report.findings if each.is_error], *warnings[:MOST_WARNINGS]])
     _tell(output, report, file, rejects=rejects)
     return ExitCode.BAD_INPUT if report.refused else ExitCode.DONE
 
 
 def _shown_on(shown: Meter) -> OnProgress:
+    began: dict[Phase, tuple[float, int]] = {}
+
     def show(phase: Phase, *, done: int, total: int, rows: int) -> None:
         from voiceflow_worker.campaigns.enqueue import Phase
 
-        shown.show(done, total, f"{rows} rows read" if phase is Phase.READING else f"{done} of {total} rows enqueued")
+        count = rows if phase is Phase.READING else done
+        now = time.monotonic()
+        since, first = began.setdefault(phase, (now, count))
+        speed = f", {(count - first) / (now - since):.0f} a second" if count > first else ""
+        note = f"{rows} rows read" if phase is Phase.READING else f"{done} of {total} rows enqueued"
+        shown(done, total, note + speed)
 
     return show
 
@@ -110,7 +115,7 @@ def _tell(output: Output, report: EnqueueReport, file: Path, *, rejects: Path | 
     """Print the result; on stderr if stdout has it as JSON."""
     if report.refused and report.again:
         output.say(
-            f"{file}: {report.again} of {report.rows} rows would call people again that their batch has called; "
+            f"{file}: {report.again} of {report.rows} rows name people whom their batch has already called; "
             "nothing is enqueued. Look at the calls of the batch, or enqueue with --again."
         )
     elif report.refused:
@@ -136,11 +141,5 @@ def _unreadable(error: CampaignFileError, file: Path, *, batch_id: str | None) -
     from voiceflow_worker.finding import Finding
 
     findings = error.findings or (Finding(file=str(file), message=str(error)),)
-    return {
-        "batch_id": batch_id or file.stem,
-        "enqueued": 0,
-        "duplicates": 0,
-        "suppressed": 0,
-        "rejected": 0,
-        "findings": [found.as_json() for found in findings],
-    }
+    counts = dict.fromkeys(("enqueued", "duplicates", "suppressed", "rejected"), 0)
+    return {"batch_id": batch_id or file.stem, **counts, "findings": [found.as_json() for found in findings]}

@@ -55,21 +55,19 @@ def _explained(error: BaseException) -> tuple[ExitCode, str] | None:
             return ExitCode.BAD_INPUT, "\n".join([str(error), *remaining])
         case UnknownBackendError() | InvalidInputError():
             return ExitCode.BAD_INPUT, str(error)
-        case JobError():
-            return ExitCode.UNDONE, str(error)
         case StoreUnavailableError():
             return ExitCode.OUT_OF_REACH, f"the store cannot be reached: {error}"
         case StoreError():
             return ExitCode.OUT_OF_REACH, f"the store cannot be used: {error}"
-        case CallNotSentError() | CallLogUnavailableError():
+        case CallNotSentError() | CallLogUnavailableError() | VoiceUnavailableError():
             return ExitCode.OUT_OF_REACH, str(error)
-        case VoiceUnavailableError() | RequestFailedError(status=401 | 403):
+        case RequestFailedError(status=401 | 403):
             return ExitCode.OUT_OF_REACH, str(error)
         case OSError(errno=errno.EADDRINUSE):
             return ExitCode.UNDONE, f"{error.strerror}; stop what listens there, or give another port"
         case OSError(filename=None, strerror=str(reason)):
             return ExitCode.UNDONE, reason
-        case VoiceError() | OSError():
+        case JobError() | VoiceError() | OSError():
             return ExitCode.UNDONE, str(error)
         case KeyboardInterrupt():
             return ExitCode.INTERRUPTED, ""

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.text.counting import count_of
 
 
-def tell_findings(output: Output, findings: Iterable[Finding], *, title: str | None = None) -> None:
-    """A table of findings; nothing when there are none."""
-    found = list(findings)
-    if not found:
-        return
-    # Columns without information are left out.
-    all_errors = {each.severity for each in found} == {Severity.ERROR}
-    columns: dict[str, list[object]] = {
-        "#row": [each.row for each in found],
-        "column": [each.column or each.path for each in found],
-        "level": [None if all_errors else each.severity.value for each in found],
-        "what is wrong": [each.message for each in found],
-        "#code": [each.code for each in found],
-    }
-    shown = {name: cells for name, cells in columns.items() if any(cell is not None for cell in cells)}
-    output.table(list(shown), list(zip(*shown.values(), strict=True)), title=title)
+def tell_findings(output: Output, findings: Sequence[Finding], *, title: str | None = None) -> None:
+    """Print a table of findings; nothing when there are none."""
+    all_errors = {each.severity for each in findings} == {Severity.ERROR}
+    rows = [
+        {
+            "row": each.row,
+            "column": each.column or each.path,
+            "level": None if all_errors else each.severity.value,
+            "what is wrong": each.message,
+            "code": each.code,
+        }
+        for each in findings
+    ]
+    output.records(rows, title=title)
 
 
 def in_words(*, errors: int, warnings: int) -> str:

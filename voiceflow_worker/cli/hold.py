@@ -8,21 +8,12 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.batches import why_unknown
+from voiceflow_worker.cli.checks.gates import closed_in_words
 from voiceflow_worker.cli.exit_codes import ExitCode
-from voiceflow_worker.cli.opening import opened_queue, settings_from
-from voiceflow_worker.cli.options import BatchOption, DurationOption, JsonOption, QueueOptions
-from voiceflow_worker.cli.output import Output
-from voiceflow_worker.core.overview.gate_story import gate_in_words
+from voiceflow_worker.cli.options import BatchOption, DurationOption, QueueOptions
+from voiceflow_worker.core.overview.gate_story import gate_as_json
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.jobs.gate import Gate, GateState
-from voiceflow_worker.model.records.call_json import rfc3339
-
-HOLD_EXAMPLES = """Examples:
-  voiceflow hold --reason "the text has a wrong date"
-  voiceflow hold --batch march --for 10m"""
-RESUME_EXAMPLES = """Examples:
-  voiceflow resume
-  voiceflow resume --batch march"""
+from voiceflow_worker.model.jobs.gate import GateState
 
 
 async def hold(
@@ -30,8 +21,7 @@ async def hold(
     batch: BatchOption = None,
     reason: str = "held by a person",
     for_: Annotated[DurationOption, Parameter(name="--for", help="Resume after this time, such as 10m or 2h.")] = None,
-    json: JsonOption = False,
-    where: QueueOptions | None = None,
+    common: QueueOptions = QueueOptions(),
 ) -> ExitCode:
     """Hold a queue, or one batch of it: calls in flight finish, nothing new is sent.
 
@@ -39,11 +29,15 @@ async def hold(
 
     Args:
         reason: The reason, shown in the status.
+
+    Examples:
+        voiceflow hold --reason "the text has a wrong date"
+        voiceflow hold --batch march --for 10m
     """
-    output = Output(as_json=json)
+    output = common.output()
     if for_ is not None and for_ <= timedelta():
         raise InvalidInputError("--for 0 holds nothing: give a duration such as 10m, or leave it out")
-    async with opened_queue(settings_from(where)) as calls:
+    async with common.opened() as calls:
         unknown = await why_unknown(calls, batch)
         if unknown is not None:
             output.note(f"{unknown}. Nothing was held.")
@@ -51,19 +45,19 @@ async def hold(
         until = calls.store.clock.now() + for_ if for_ is not None else None
         gate = await calls.hold(batch_id=batch, until=until, reason=reason)
     output.document(gate_as_json(gate))
-    output.answer(f"{gate_in_words(gate)}: {gate.reason}")
+    output.answer(closed_in_words(gate))
     return ExitCode.DONE
 
 
-async def resume(
-    *,
-    batch: BatchOption = None,
-    json: JsonOption = False,
-    where: QueueOptions | None = None,
-) -> ExitCode:
-    """Open a held queue or batch again. A cancelled batch stays cancelled, and the exit code is 1."""
-    output = Output(as_json=json)
-    async with opened_queue(settings_from(where)) as calls:
+async def resume(*, batch: BatchOption = None, common: QueueOptions = QueueOptions()) -> ExitCode:
+    """Open a held queue or batch again. A cancelled batch stays cancelled, and the exit code is 1.
+
+    Examples:
+        voiceflow resume
+        voiceflow resume --batch march
+    """
+    output = common.output()
+    async with common.opened() as calls:
         unknown = await why_unknown(calls, batch)
         if unknown is not None:
             await calls.resume(batch_id=batch)  # a hold may have been ordered for calls that never came, or are gone
@@ -76,14 +70,3 @@ async def resume(
         return ExitCode.UNDONE
     output.answer(f"{gate.scope.value} {gate.name} is open")
     return ExitCode.DONE
-
-
-def gate_as_json(gate: Gate) -> dict[str, object]:
-    """A gate for scripts, in the words of `status`."""
-    return {
-        "scope": gate.scope.value,
-        "name": gate.name,
-        "state": gate.state.value,
-        "until": rfc3339(gate.until),
-        "reason": gate.reason,
-    }

@@ -1,29 +1,18 @@
-"""`voiceflow ivr`: draw, play and check menus."""
+"""`voiceflow ivr`: draw, play and check IVR menus that are written in Python."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.findings import in_words
 from voiceflow_worker.cli.menus import load_menu, menus_beside
 from voiceflow_worker.cli.options import JsonOption, MomentOption
 from voiceflow_worker.cli.output import Output
-from voiceflow_worker.cli.registering import add_command
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.counting import count_of
-
-DRAW_EXAMPLES = """Examples:
-  voiceflow ivr draw restaurant:main"""
-PLAY_EXAMPLES = """Examples:
-  voiceflow ivr play restaurant:main
-  voiceflow ivr play appointment:appointment --data name=Ana --data time="at ten" --data other_time="at two"
-  voiceflow ivr play restaurant:main --keys 1,2,4# --at 2026-11-20T12:00:00+08:00"""
-CHECK_EXAMPLES = """Examples:
-  voiceflow ivr check restaurant:main
-  voiceflow ivr check restaurant:main --data name=Ana --json"""
 
 MenuName = Annotated[str, Parameter(name="MODULE:MENU", help="The menu: restaurant:main is `main` in restaurant.py.")]
 DataOption = Annotated[
@@ -32,21 +21,15 @@ DataOption = Annotated[
 ]
 
 
-def ivr_group() -> App:
-    """The group `ivr` with its commands."""
-    group = App(name="ivr", help="Draw, play and check IVR menus that are written in Python.")
-    add_command(group, draw, examples=DRAW_EXAMPLES)
-    add_command(group, play, examples=PLAY_EXAMPLES)
-    add_command(group, check, examples=CHECK_EXAMPLES)
-    return group
+def draw(menu: MenuName, /) -> None:
+    """Draw a menu and all that it leads to: Mermaid text on stdout, which GitHub and many wikis show as a picture.
 
-
-def draw(menu: MenuName, /) -> ExitCode:
-    """Draw a menu and all that it leads to: Mermaid text on stdout, which GitHub and many wikis show as a picture."""
+    Examples:
+        voiceflow ivr draw restaurant:main
+    """
     from voiceflow_worker.ivr.graph.mermaid import mermaid
 
     Output().say(mermaid(load_menu(menu)).rstrip("\n"))
-    return ExitCode.DONE
 
 
 def play(
@@ -65,6 +48,11 @@ def play(
     Args:
         keys: The keys pressed at each question, with commas between; empty for no key: 1,,4# presses 1, then none, then
             4 and #.
+
+    Examples:
+        voiceflow ivr play restaurant:main
+        voiceflow ivr play appointment:appointment --data name=Ana --data time="at ten" --data other_time="at two"
+        voiceflow ivr play restaurant:main --keys 1,2,4# --at 2026-11-20T12:00:00+08:00
     """
     from voiceflow_worker.cli.playing import play_call
     from voiceflow_worker.ivr.rehearsal import Rehearsal
@@ -78,6 +66,10 @@ def check(menu: MenuName, /, *, data: DataOption = None, json: JsonOption = Fals
 
     Exit 0 if it can be served, also with warnings; 2 if not. No handler is run. With --json, one finding a line.
     Prompts get placeholder values, unless --data gives values.
+
+    Examples:
+        voiceflow ivr check restaurant:main
+        voiceflow ivr check restaurant:main --data name=Ana --json
     """
     from dataclasses import replace
 

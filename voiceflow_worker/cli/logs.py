@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def log_to_stderr(*, form: str, level: str, process: int | None = None, secrets: Collection[str] = ()) -> None:
-    """Send what this library and the libraries below it log to stderr: one line an event, as JSON if `form` is json.
+    """Log to stderr, for this library and those that it uses: one line an event, as JSON if `form` is json.
 
-    Every line names the `process`, where several write to one stderr. Whatever logs it, a line shows none of `secrets`,
-    and no password in a URL.
+    Every line names the `process`, for several that share one stderr. No line shows one of `secrets`, or a password in
+    a URL.
     """
     import structlog
 
@@ -31,12 +31,16 @@ def log_to_stderr(*, form: str, level: str, process: int | None = None, secrets:
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        *([] if process is None else [_naming(process)]),
+        *([] if process is None else [lambda _logger, _method, event: {**event, "process": process}]),
     ]
     ending: list[Processor] = (
-        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False), _harmless_json]
+        [
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(ensure_ascii=False),
+            lambda _logger, _method, line: printable_json(str(line)),
+        ]
         if form == "json"
-        # Plain: its usual tracebacks print every local variable, and with them numbers, data and keys pressed.
+        # Plain tracebacks: those of rich print every local variable, and with them numbers, data and keys pressed.
         else [
             _harmless,
             structlog.dev.ConsoleRenderer(
@@ -47,7 +51,7 @@ def log_to_stderr(*, form: str, level: str, process: int | None = None, secrets:
     structlog.configure(
         processors=[*shared, *ending],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=lambda *_: stderr,
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", stderr)),
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(cast("Any", stderr))
@@ -57,35 +61,27 @@ def log_to_stderr(*, form: str, level: str, process: int | None = None, secrets:
         )
     )
     handler.addFilter(_once_a_second())
-    # Libraries speak of their own business at info and debug; what they warn of is worth a line of ours.
+    # Other libraries log their internals at info and debug; their warnings matter to our users too.
     logging.basicConfig(level=max(threshold, logging.WARNING), handlers=[handler], force=True)
 
 
 def _once_a_second() -> Callable[[logging.LogRecord], bool]:
-    """Leaves out what a library repeats within a second: strangers can make it say the same thing very often."""
+    """A filter of messages that a library repeats within a second, because strangers can cause many of them."""
     seldom = RateLimitedLog()
 
-    def is_told(record: logging.LogRecord) -> bool:
-        # What is said stands in the first line; asyncio names sockets and tasks in those that follow.
+    def is_first(record: logging.LogRecord) -> bool:
+        # The first line is the message; in the lines that follow, asyncio names sockets and tasks.
         kind = (record.name, record.levelno, str(record.msg).partition("\n")[0])
-        untold = seldom.admit(kind)
-        if untold:
-            record.msg = f"{record.msg} ({untold} more)"
-        return untold is not None
+        repeated = seldom.admit(kind)
+        if repeated:
+            record.msg = f"{record.msg} ({repeated} more)"
+        return repeated is not None
 
-    return is_told
-
-
-def _naming(process: int) -> Processor:
-    def name(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        event["process"] = process
-        return event
-
-    return name
+    return is_first
 
 
 def _harmless(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Each text on one line, with nothing that steers a terminal: strangers wrote some of them."""
+    """Put each text on one line without control characters, because strangers wrote some of them."""
     for name, value in event.items():
         if isinstance(value, str):
             event[name] = printable(value) if name in _OF_MANY_LINES else printable_line(value)
@@ -93,10 +89,6 @@ def _harmless(_logger: object, _method: str, event: MutableMapping[str, Any]) ->
 
 
 _OF_MANY_LINES = frozenset({"exception", "stack"})
-
-
-def _harmless_json(_logger: object, _method: str, line: Any) -> str:
-    return printable_json(str(line))
 
 
 def _harmless_traceback(stream: TextIO, error: ExcInfo) -> None:
@@ -108,24 +100,19 @@ def _harmless_traceback(stream: TextIO, error: ExcInfo) -> None:
 
 
 class _Stderr:
-    """Writes to whatever stderr is when it writes: while a progress bar is shown, lines go above it.
+    """The current `sys.stderr`: a progress bar replaces it, so that lines appear above the bar.
 
-    The last place at which secrets are hidden, for what nobody thought of.
+    It hides secrets in every line, as the last of several places that do.
     """
 
     def __init__(self, secrets: Collection[str]) -> None:
-        # As they are, and as JSON and Python write them.
+        # Each in its own form, and in those of JSON and of Python.
         self._secrets = {form for each in secrets for form in (each, json.dumps(each)[1:-1], repr(each)[1:-1])}
 
-    def msg(self, message: str) -> None:
-        print(without_secrets_in(in_commands(message), known=self._secrets), file=sys.stderr, flush=True)
-
-    log = debug = info = warning = warn = error = critical = exception = fatal = failure = msg
-
     def write(self, text: str) -> None:
-        """For `logging`, which wants a stream."""
-        sys.stderr.write(without_secrets_in(text, known=self._secrets))
+        """Write a text, with remedies as commands and without secrets."""
+        sys.stderr.write(without_secrets_in(in_commands(text), known=self._secrets))
 
     def flush(self) -> None:
-        """For `logging`, which wants a stream."""
+        """Write what is buffered."""
         sys.stderr.flush()

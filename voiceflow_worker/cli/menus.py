@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from string import ascii_lowercase, digits
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
 
@@ -52,9 +52,9 @@ def load_menu(name: str) -> Menu:
     for part in attribute.split("."):
         found = getattr(found, part, None)
     if inspect.isroutine(found):
-        # A handler: it answers calls to the account's numbers, which begin without a question.
+        # A handler answers calls to the account's numbers, which begin without a question.
         return Menu(
-            _name_of(attribute),
+            re.sub(r"[^a-z0-9_-]", "-", attribute.lower())[:32].lstrip("-_"),
             opening=found,
             inbound=True,
             voice_profile=settings_from().voice_profile,
@@ -66,12 +66,6 @@ def load_menu(name: str) -> Menu:
         near = f"; {module.__name__} has {', '.join(there)}" if there else ""
         raise InvalidInputError(f"{name}: {attribute} {said}{near}")
     return found
-
-
-def _name_of(attribute: str) -> str:
-    return "".join(sign if sign in ascii_lowercase + digits + "_-" else "-" for sign in attribute.lower())[:32].lstrip(
-        "-_"
-    )
 
 
 def menus_beside(name: str) -> dict[str, Menu]:

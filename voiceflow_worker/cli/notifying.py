@@ -27,6 +27,13 @@ HOOK = "notify"
 """The name of the hook in the store."""
 LAST_WAIT = timedelta(seconds=30)
 
+_COUNTERS = {
+    "told": "Outcomes delivered to a hook.",
+    "failures": "Failed deliveries.",
+    "parked": "Outcomes given up after days.",
+    "behind": "Times that outcomes were deleted before they were delivered.",
+}
+
 NotifyOption = Annotated[
     str | None,
     Parameter(
@@ -39,7 +46,7 @@ NotifyOption = Annotated[
 
 
 def notifier_of(settings: Settings) -> OutcomeWebhook | None:
-    """The webhook out of these settings, not open yet; None if there is none. Raises SettingsError."""
+    """The webhook that these settings describe, not opened; None if there is none. Raises SettingsError."""
     if settings.notify_url is None:
         return None
     from voiceflow_worker.notify.signature import MAKE_ONE
@@ -61,7 +68,7 @@ def notifier_of(settings: Settings) -> OutcomeWebhook | None:
 async def notifying(
     notifier: OutcomeWebhook | None, settings: Settings, store: Store, *, queue: str | None
 ) -> AsyncGenerator[OutcomeHooks | None]:
-    """Send outcomes of a queue, or with None of all queues, to the notifier while the block lasts."""
+    """Send the outcomes of a queue (None: of all queues) to the notifier while the block lasts."""
     if notifier is None:
         yield None
         return
@@ -80,7 +87,7 @@ async def notifying(
 
 
 async def tell_the_rest(hooks: OutcomeHooks | None, output: Output) -> None:
-    """Wait until outcomes so far are delivered, for half a minute at most, or until a signal."""
+    """Wait until the outcomes so far are delivered: half a minute at most, or until a signal."""
     if hooks is None:
         return
     scope = anyio.CancelScope()
@@ -99,22 +106,17 @@ class HookMetrics:
         self._hooks = hooks
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics as they stand."""
+        """The metrics with their current values."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-        delivered = CounterMetricFamily("voiceflow_hook_told", "Outcomes delivered to a hook.", labels=["hook"])
-        failures = CounterMetricFamily("voiceflow_hook_failures", "Failed deliveries.", labels=["hook"])
-        parked = CounterMetricFamily("voiceflow_hook_parked", "Outcomes given up after days.", labels=["hook"])
-        behind = CounterMetricFamily(
-            "voiceflow_hook_behind", "Times that outcomes were deleted before they were delivered.", labels=["hook"]
-        )
+        for name, meaning in _COUNTERS.items():
+            counter = CounterMetricFamily(f"voiceflow_hook_{name}", meaning, labels=["hook"])
+            for hook, counts in self._hooks.counts.items():
+                counter.add_metric([hook], getattr(counts, name))
+            yield counter
         waiting = GaugeMetricFamily("voiceflow_hook_waiting", "Outcomes waiting for delivery.", labels=["hook"])
         stopped = GaugeMetricFamily("voiceflow_hook_stopped", "1 if the hook has stopped.", labels=["hook"])
-        for name, counts in self._hooks.counts.items():
-            delivered.add_metric([name], counts.told)
-            failures.add_metric([name], counts.failures)
-            parked.add_metric([name], counts.parked)
-            behind.add_metric([name], counts.behind)
-            waiting.add_metric([name], counts.waiting)
-            stopped.add_metric([name], int(counts.is_stopped))
-        yield from (delivered, failures, parked, behind, waiting, stopped)
+        for hook, counts in self._hooks.counts.items():
+            waiting.add_metric([hook], counts.waiting)
+            stopped.add_metric([hook], int(counts.is_stopped))
+        yield from (waiting, stopped)

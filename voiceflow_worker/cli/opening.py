@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from voiceflow_worker.errors import Remedy, StoreCorruptError, StoreUnavailableError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from voiceflow_worker.backends.waiting import StoreWait
-    from voiceflow_worker.cli.options import QueueOptions, WholeStoreOptions
     from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.settings import Settings
 
@@ -22,16 +18,12 @@ _LEAST_PATIENCE = timedelta(seconds=1)
 """Longer than any lock of a working process."""
 
 
-def settings_from(where: QueueOptions | WholeStoreOptions | None = None, /, **options: object) -> Settings:
-    """The settings, where options that are not None come first; sets the logs up as they say."""
+def settings_from(**options: object) -> Settings:
+    """The settings; options that are not None come first. Sets up the logs as the settings say."""
     from voiceflow_worker.cli.logs import log_to_stderr
-    from voiceflow_worker.cli.options import WholeStoreOptions
-    from voiceflow_worker.cli.output import Output
     from voiceflow_worker.settings import load_settings
 
-    settings = load_settings(**options, **({} if where is None else asdict(where)))
-    if isinstance(where, WholeStoreOptions) and where.queue is not None:
-        Output().note("--queue is deprecated here and changes nothing: this command concerns the whole store")
+    settings = load_settings(**options)
     log_to_stderr(form=settings.log_format, level=settings.log_level, secrets=settings.secrets())
     return settings
 
@@ -67,7 +59,7 @@ async def opened_queue(
 
 
 def store_wait(settings: Settings) -> StoreWait:
-    """The wait for a store that the settings ask for; it reports what it waits for."""
+    """The wait for a store, as long as the settings say; it reports the reason."""
     from voiceflow_worker.backends.waiting import StoreWait
     from voiceflow_worker.cli.output import Output
 
@@ -82,25 +74,27 @@ async def _found(settings: Settings, wait: StoreWait) -> None:
 
     while True:
         try:
-            require_store(settings)
+            return require_store(settings)
         except StoreUnavailableError as error:
             if settings.place_of("wait_for_store") is None or not wait.goes_on(error):
                 raise
-        else:
-            return
         await sleep(PAUSE)
 
 
 def require_store(settings: Settings) -> None:
-    """Raise StoreUnavailableError when the store is a file that does not exist; it names those that are near."""
+    """Raise StoreUnavailableError when the store is a file that does not exist; it names the stores near it."""
     from voiceflow_worker.backends.file_address import file_of
     from voiceflow_worker.backends.sqlite.file.nearby import stores_near
 
     path = file_of(settings.store)
     if path is None or not path.parent.is_dir():  # opening the store reports a missing folder
         return
+    if path.is_file() and path.stat().st_size == 0:
+        raise StoreCorruptError(
+            f"{path} is empty: it does not hold a store. If it was one, "
+            f"{Remedy.RESTORE}; otherwise `voiceflow enqueue` creates a store in it"
+        )
     if path.exists():
-        _require_content(path)
         return
     place = settings.place_of("store")
     named = f" ({place})" if place and not place.startswith("--") else ""
@@ -110,11 +104,3 @@ def require_store(settings: Settings) -> None:
         f"there is no store {path}{named}, and this command does not create one.{others} Name the store with --store "
         "or VOICEFLOW_STORE; `voiceflow enqueue` creates one"
     )
-
-
-def _require_content(path: Path) -> None:
-    if path.is_file() and path.stat().st_size == 0:
-        raise StoreCorruptError(
-            f"{path} is empty: it does not hold a store. If it was one, "
-            f"{Remedy.RESTORE}; otherwise `voiceflow enqueue` creates a store in it"
-        )

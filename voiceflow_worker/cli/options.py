@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import inf
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter, Token
 
+from voiceflow_worker.cli.opening import opened_queue, settings_from
+from voiceflow_worker.cli.output import Output
 from voiceflow_worker.errors import SettingsError
+
+if TYPE_CHECKING:
+    from voiceflow_worker.core.queue import CallQueue
+    from voiceflow_worker.settings import Settings
 
 STORE_GROUP = Group("Where the jobs are", sort_key=90)
 
 
 def _duration(_type: Any, tokens: Sequence[Token]) -> timedelta:
-    from voiceflow_worker.settings import parse_duration
+    from voiceflow_worker.setting_kinds import parse_duration
 
     try:
         return parse_duration(tokens[0].value)
@@ -59,73 +66,75 @@ def _web_address(_type: Any, value: Any) -> None:
         read_notify_url(value)
 
 
+Flag = Parameter(negative=(), show_default=False)
+"""For a switch without a `--no-…` form."""
+DurationOption = Annotated[timedelta | None, Parameter(converter=_duration, n_tokens=1, metavar="DURATION")]
+MomentOption = Annotated[datetime | None, Parameter(converter=_moment, n_tokens=1, metavar="TIME")]
+PortOption = Annotated[int, Parameter(validator=_port, metavar="PORT")]
+MetricsPortOption = Annotated[int | None, Parameter(validator=_port, metavar="PORT")]
+LimitOption = Annotated[int, Parameter(validator=_limit, metavar="N", help="List at most this many; 0 lists all.")]
+SpeedOption = Annotated[float, Parameter(validator=_speed)]
+WebAddressOption = Annotated[str | None, Parameter(validator=_web_address, metavar="URL")]
+BatchOption = Annotated[str | None, Parameter(metavar="ID", help="Only this batch.")]
+JsonOption = Annotated[bool, Flag, Parameter(help="JSON for scripts on stdout; text goes to stderr.")]
 StoreOption = Annotated[
     str | None,
     Parameter(
-        name="--store",
         metavar="URL",
         group=STORE_GROUP,
         help="The store's URL: sqlite:///relative.db, sqlite:////absolute.db, redis://host:6379/0, or memory://. "
         "[VOICEFLOW_STORE, else sqlite:///voiceflow.db]",
     ),
 ]
-QueueOption = Annotated[
-    str | None,
-    Parameter(
-        name="--queue", metavar="NAME", group=STORE_GROUP, help="The queue's name. [VOICEFLOW_QUEUE, else default]"
-    ),
-]
 WaitOption = Annotated[
-    timedelta | None,
+    DurationOption,
     Parameter(
-        name="--wait-for-store",
-        converter=_duration,
-        n_tokens=1,
-        metavar="DURATION",
         group=STORE_GROUP,
-        help="How long to try again where the store is locked or not there yet; 0 does not wait. "
+        help="How long to wait for a store that is locked or not there yet; 0 does not wait. "
         "[VOICEFLOW_WAIT_FOR_STORE, else 30s]",
     ),
 ]
-JsonOption = Annotated[
-    bool,
-    Parameter(name="--json", negative=(), show_default=False, help="JSON for scripts on stdout; text goes to stderr."),
+QueueOption = Annotated[
+    str | None, Parameter(metavar="NAME", group=STORE_GROUP, help="The queue's name. [VOICEFLOW_QUEUE, else default]")
 ]
-PortOption = Annotated[int, Parameter(validator=_port, metavar="PORT")]
-MetricsPortOption = Annotated[int | None, Parameter(validator=_port, metavar="PORT")]
-LimitOption = Annotated[int, Parameter(validator=_limit, metavar="N", help="List at most this many; 0 lists all.")]
-SpeedOption = Annotated[float, Parameter(validator=_speed)]
-WebAddressOption = Annotated[str | None, Parameter(validator=_web_address, metavar="URL")]
-BatchOption = Annotated[str | None, Parameter(name="--batch", metavar="ID", help="Only this batch.")]
-DurationOption = Annotated[timedelta | None, Parameter(converter=_duration, n_tokens=1, metavar="DURATION")]
-MomentOption = Annotated[datetime | None, Parameter(converter=_moment, n_tokens=1, metavar="TIME")]
-Flag = Parameter(negative=(), show_default=False)
-"""For a switch without a `--no-…` form."""
+IgnoredQueueOption = Annotated[
+    QueueOption, Parameter(help="Deprecated, without effect: the command always covers the whole store.")
+]
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueOptions:
-    """Options that name a store and one of its queues."""
+    """The options of a command on one queue: its store, its queue, and the form of its output."""
 
+    json: JsonOption = False
     store: StoreOption = None
     wait_for_store: WaitOption = None
     queue: QueueOption = None
 
+    def output(self) -> Output:
+        """The output of the command."""
+        return Output(as_json=self.json)
+
+    def settings(self, **options: object) -> Settings:
+        """The settings; these options come first. Raises SettingsError."""
+        where = {"store": self.store, "wait_for_store": self.wait_for_store, "queue": self.queue}
+        return settings_from(**options, **where)
+
+    def opened(self, *, makes: bool = False) -> AbstractAsyncContextManager[CallQueue]:
+        """The queue in its opened store, as `opened_queue` opens it. Raises SettingsError, StoreError."""
+        return opened_queue(self.settings(), makes=makes)
+
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WholeStoreOptions:
-    """Options that name a store, for a command that concerns all its queues. `queue` is accepted and ignored."""
+class WholeStoreOptions(QueueOptions):
+    """The options of a command on all queues of a store. `queue` is accepted and ignored."""
 
-    store: StoreOption = None
-    wait_for_store: WaitOption = None
-    queue: Annotated[
-        str | None,
-        Parameter(
-            name="--queue",
-            metavar="NAME",
-            group=STORE_GROUP,
-            help="Deprecated, without effect: the command always covers the whole store.",
-        ),
-    ] = None
+    queue: IgnoredQueueOption = None
+
+    def settings(self, **options: object) -> Settings:
+        """The settings; these options come first. Raises SettingsError."""
+        if self.queue is not None:
+            Output().note("--queue is deprecated here and changes nothing: this command concerns the whole store")
+        return QueueOptions.settings(self, **options)

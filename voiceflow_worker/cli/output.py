@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 PIPED_WIDTH = 200
-"""Columns of a table that is written to a file or a pipe, where no terminal says how wide it is."""
+"""The width of a table that is written to a file or a pipe, in columns."""
 
 
 class Output:
-    """What a command has to say. With `as_json`, stdout carries JSON and nothing else."""
+    """The output of a command. With `as_json`, stdout carries only JSON."""
 
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
@@ -26,7 +26,7 @@ class Output:
     def document(self, value: Mapping[str, object]) -> None:
         """Write one JSON document, on one line, to stdout; nothing without `as_json`."""
         if self.as_json:
-            # JSON is UTF-8 between programs (RFC 8259 §8.1), whatever the terminal speaks.
+            # JSON between programs is UTF-8 (RFC 8259 §8.1), whatever the encoding of the terminal is.
             sys.stdout.flush()
             sys.stdout.buffer.write(
                 printable_json(json.dumps(_in_commands(value), ensure_ascii=False)).encode() + b"\n"
@@ -34,23 +34,23 @@ class Output:
             sys.stdout.buffer.flush()
 
     def say(self, text: str = "") -> None:
-        """Tell people something: the command's own answer."""
+        """Print a line of the command's answer for people."""
         print(printable(in_commands(text)), file=self._people)
 
     def answer(self, *lines: str) -> None:
-        """Say these lines, unless a JSON document has said it all."""
+        """Print these lines, unless the answer is JSON."""
         if not self.as_json:
             for line in lines:
                 self.say(line)
 
     def note(self, text: str) -> None:
-        """Tell people something beside the answer: always on stderr."""
+        """Print a remark for people, always on stderr."""
         print(printable(in_commands(text)), file=sys.stderr)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
-        """Show people a table. Columns whose name begins with `#` are numbers, and stand to the right.
+        """Print a table for people. Columns whose names begin with `#` are numbers, aligned to the right.
 
-        A column named `id` is never folded: ids are there to be copied.
+        A column named `id` is never folded, so that ids can be copied.
         """
         from rich import box
         from rich.table import Table
@@ -65,9 +65,23 @@ class Output:
                 no_wrap=column == "id",
             )
         for row in rows:
-            # Text, not str: what stands in people's files is not markup.
+            # Text, not str: brackets in people's files are not markup.
             table.add_row(*(Text(printable(_cell(column, cell))) for column, cell in zip(columns, row, strict=True)))
         self._console().print(table)
+
+    def records(
+        self, rows: Iterable[Mapping[str, object]], *, nothing: str | None = None, title: str | None = None
+    ) -> None:
+        """Print rows as documents, or as one table without its empty columns; note `nothing` if there are none."""
+        found = list(rows)
+        for row in found:
+            self.document(row)
+        if nothing and not found:
+            self.note(nothing)
+        if found and not self.as_json:
+            names = [name for name in found[0] if any(row[name] is not None for row in found)]
+            headers = [f"#{name}" if name in _NUMBERS else name.replace("_", " ") for name in names]
+            self.table(headers, [[row[name] for name in names] for row in found], title=title)
 
     @property
     def _people(self) -> TextIO:
@@ -81,12 +95,19 @@ class Output:
 
 
 def _cell(column: str, value: object) -> str:
-    """A cell with its remedies as commands; ids, keys, batches and numbers are there to be copied as they are."""
-    text = "" if value is None else str(value)
+    """The text of a cell, with remedies as commands. Ids, keys, batches and numbers stay as they are, to be copied."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case _:
+            text = str(value)
     return text if column.lstrip("#") in _COPIED else in_commands(text)
 
 
 _COPIED = frozenset({"id", "batch", "key", "number", "destination", "queue"})
+_NUMBERS = frozenset({"seconds", "answered", "size", "row", "code", "attempts"})
 _SENTENCES = frozenset({"message", "reason", "error", "remedy"})
 """The members of a JSON document that this library words. All others are printed as they are."""
 

@@ -9,9 +9,7 @@ from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from voiceflow_worker.cli.exit_codes import ExitCode, explained
-from voiceflow_worker.cli.remedies import in_commands
-from voiceflow_worker.model.text.hiding import without_secrets_in
-from voiceflow_worker.model.text.printable import printable
+from voiceflow_worker.cli.remedies import error_line
 
 if TYPE_CHECKING:
     from cyclopts import App, CycloptsError
@@ -22,17 +20,17 @@ def run(arguments: Sequence[str]) -> int:
     from cyclopts import CycloptsError
 
     for stream in (sys.stdout, sys.stderr):
-        # A name that this terminal cannot print must not end the command that prints it.
+        # A character that this terminal cannot print is escaped, and does not end the command.
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         result: object = program()(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
     except CycloptsError as error:
-        _tell(_usage(error))
+        print(error_line(_usage(error)), file=sys.stderr)
         return ExitCode.BAD_INPUT
     except BrokenPipeError:
-        # Whoever read this has seen enough (`| head`). What is still buffered has nowhere to go.
+        # The reader, such as `| head`, has closed the pipe. The rest of the output is dropped.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.UNDONE
     except BaseException as error:
@@ -41,7 +39,7 @@ def run(arguments: Sequence[str]) -> int:
             raise
         code, message = known
         if message:
-            _tell(message)
+            print(error_line(message), file=sys.stderr)
         return code
     return result if isinstance(result, int) else ExitCode.DONE
 
@@ -55,6 +53,7 @@ def program() -> App:
     from voiceflow_worker.cli import (
         account,
         backup,
+        call,
         calls,
         check,
         config,
@@ -64,7 +63,10 @@ def program() -> App:
         hold,
         ivr,
         kept,
+        overview,
+        rate,
         reconcile,
+        recording_push,
         report,
         restore,
         sandbox,
@@ -84,33 +86,34 @@ def program() -> App:
         version=lambda: f"voiceflow-worker {version('voiceflow-worker')}",
         suppress_keyboard_interrupt=False,
     )
-    add_command(app, demo.demo, examples=demo.EXAMPLES)
-    add_command(app, check.check, examples=check.EXAMPLES, usage="[OPTIONS] FILE...")
-    add_command(app, enqueue.enqueue, examples=enqueue.EXAMPLES)
-    add_command(app, worker.worker, examples=worker.EXAMPLES)
-    add_command(app, serve.serve, examples=serve.EXAMPLES)
-    add_command(app, sandbox.sandbox, examples=sandbox.EXAMPLES)
-    add_command(app, status.status, examples=status.EXAMPLES)
-    add_command(app, report.report, examples=report.EXAMPLES)
-    add_group(app, calls.calls_group())
-    add_command(app, hold.hold, examples=hold.HOLD_EXAMPLES)
-    add_command(app, hold.resume, examples=hold.RESUME_EXAMPLES)
-    add_group(app, suppress.suppress_group())
-    add_command(app, backup.backup, examples=backup.EXAMPLES)
-    add_command(app, restore.restore, examples=restore.EXAMPLES)
-    add_command(app, reconcile.reconcile, examples=reconcile.EXAMPLES)
-    add_command(app, doctor.doctor, examples=doctor.EXAMPLES)
-    add_group(app, account.account_group())
-    add_group(app, ivr.ivr_group())
-    add_group(app, kept.kept_group())
-    add_group(app, config.config_group())
+    add_command(app, demo.demo)
+    add_command(app, check.check)
+    add_command(app, call.call)
+    add_command(app, enqueue.enqueue)
+    add_command(app, worker.worker)
+    add_command(app, serve.serve)
+    add_command(app, sandbox.sandbox)
+    add_command(app, status.status)
+    add_command(app, overview.queues)
+    add_command(app, overview.batches)
+    add_command(app, report.report)
+    add_group(app, calls, calls.list_calls, calls.show, calls.cancel, calls.resolve, calls.redial)
+    add_command(app, hold.hold)
+    add_command(app, hold.resume)
+    add_command(app, rate.rate)
+    add_group(app, suppress, suppress.add, suppress.remove, suppress.list_numbers, suppress.import_file)
+    add_command(app, backup.backup)
+    add_command(app, restore.restore)
+    add_command(app, reconcile.reconcile)
+    add_command(app, doctor.doctor)
+    of_account = add_group(app, account, account.profiles, account.numbers, account.webhooks, account.recordings)
+    add_group(of_account, recording_push, recording_push.show, recording_push.set_server, recording_push.delete)
+    add_group(app, ivr, ivr.draw, ivr.play, ivr.check)
+    add_group(app, kept, kept.list_kept, kept.show, kept.clear)
+    add_group(app, config, config.show)
     return app
 
 
 def _usage(error: CycloptsError) -> str:
     command = " ".join(("voiceflow", *(error.command_chain or ())))
     return f"{error}\nSee: {command} --help"
-
-
-def _tell(message: str) -> None:
-    print(f"voiceflow: {printable(without_secrets_in(in_commands(message)))}", file=sys.stderr)

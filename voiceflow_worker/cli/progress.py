@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
 
 from voiceflow_worker.model.text.printable import printable_line
 
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
 LINE_EVERY = 3.0
-"""Seconds between two plain lines: often enough to see that it lives, seldom enough for a log."""
+"""Seconds between two plain lines: a reader sees that work goes on, and a log stays short."""
 
 
-class Meter(Protocol):
-    """Shows how far something is."""
-
-    def show(self, done: int, total: int, note: str) -> None:
-        """The bar stands at `done` of `total`; `note` says it for people."""
-        ...
+Meter = Callable[[int, int, str], None]
+"""Shows how much is done, of how much in all, with a note for people."""
 
 
 @contextmanager
@@ -32,7 +24,14 @@ def meter(label: str) -> Generator[Meter]:
         yield _Lines(printable_line(label))
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -40,29 +39,33 @@ def meter(label: str) -> Generator[Meter]:
         TaskProgressColumn(),
         TextColumn("{task.fields[note]}", markup=False),
         TimeElapsedColumn(),
+        TimeRemainingColumn(),
     )
-    # What others print on stderr meanwhile (logs) is put above the bar. Stdout may be a pipe, and is not ours.
+    # Lines that others print on stderr meanwhile, such as logs, appear above the bar. Stdout may be a pipe.
     with Progress(*columns, console=Console(file=sys.stderr), redirect_stdout=False) as progress:
-        yield _Bar(progress, progress.add_task(printable_line(label), total=None, note=""))
-
-
-class _Bar:
-    def __init__(self, progress: Progress, task: TaskID) -> None:
-        self._progress = progress
-        self._task = task
-
-    def show(self, done: int, total: int, note: str) -> None:
-        self._progress.update(self._task, completed=done, total=total, note=note)
+        task = progress.add_task(printable_line(label), total=None, note="")
+        yield lambda done, total, note: progress.update(task, completed=done, total=total, note=note)
 
 
 class _Lines:
     def __init__(self, label: str) -> None:
         self._label = label
         self._next = time.monotonic() + LINE_EVERY
+        self._total = -1
+        self._began = (0.0, 0)
 
-    def show(self, done: int, total: int, note: str) -> None:
+    def __call__(self, done: int, total: int, note: str) -> None:
         now = time.monotonic()
+        if total != self._total:
+            self._total, self._began = total, (now, done)
         if now >= self._next:
             self._next = now + LINE_EVERY
-            percent = f" ({done * 100 // total} %)" if total else ""
+            percent = f" ({done * 100 // total} %{self._left(done, now)})" if total else ""
             print(f"{self._label}: {note}{percent}", file=sys.stderr, flush=True)
+
+    def _left(self, done: int, now: float) -> str:
+        """The remaining time, by the speed since the total is known."""
+        since, first = self._began
+        if first == done or done >= self._total:
+            return ""
+        return f", about {(now - since) / (done - first) * (self._total - done):.0f} s left"

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.exit_codes import ExitCode
-from voiceflow_worker.cli.opening import opened_queue, settings_from
-from voiceflow_worker.cli.options import DurationOption, Flag, JsonOption, QueueOptions
+from voiceflow_worker.cli.opening import opened_queue
+from voiceflow_worker.cli.options import DurationOption, Flag, QueueOptions
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.counting import count_of
@@ -22,13 +22,9 @@ if TYPE_CHECKING:
     from voiceflow_worker.core.settling.reconcile import Reconciled
     from voiceflow_worker.settings import Settings
 
-EXAMPLES = """Examples:
-  voiceflow reconcile
-  voiceflow reconcile --prices --batch people
-  voiceflow reconcile --queue reminders --json | jq .open"""
 
 SHOWN = 50
-"""How many calls that stay in doubt are listed: more are not read, and `calls list` has them."""
+"""The most calls in doubt that are listed here; `calls list` lists all."""
 
 
 async def reconcile(
@@ -36,8 +32,7 @@ async def reconcile(
     prices: Annotated[bool, Flag] = False,
     batch: Annotated[str | None, Parameter(metavar="ID")] = None,
     since: DurationOption = None,
-    json: JsonOption = False,
-    where: QueueOptions | None = None,
+    common: QueueOptions = QueueOptions(),
 ) -> ExitCode:
     """Look for calls in doubt, and for calls with an overdue summary, in the call log of 8x8.
 
@@ -50,12 +45,17 @@ async def reconcile(
         prices: Read prices instead, for `report` and `calls show`.
         batch: With --prices: only calls of this batch.
         since: With --prices: only calls sent within this time, such as 2h.
+
+    Examples:
+        voiceflow reconcile
+        voiceflow reconcile --prices --batch people
+        voiceflow reconcile --queue reminders --json | jq .open
     """
     from voiceflow_worker.cli.voice import voice_client
     from voiceflow_worker.core.settling.reconcile import Reconciler
 
-    settings = settings_from(where)
-    output = Output(as_json=json)
+    settings = common.settings()
+    output = common.output()
     if not prices and (batch is not None or since is not None):
         raise InvalidInputError(
             "--batch and --since work only with --prices; without it, all calls in doubt of the queue are looked up"
@@ -77,8 +77,8 @@ async def _read_prices(
     from voiceflow_worker.core.settling.prices import Prices
 
     reader = Prices(calls.store, voice, queue=calls.name, policy=settings.policy())
-    from_then = None if since is None else calls.store.clock.now() - since
-    found = await reader.read(batch_id=batch, since=from_then, tell=lambda look: output.note(_asking(look)))
+    sent_after = None if since is None else calls.store.clock.now() - since
+    found = await reader.read(batch_id=batch, since=sent_after, tell=lambda look: output.note(_asking(look)))
     output.document(found.as_json())
     if not found.looked_at:
         output.say("no call has ended without a price")
@@ -109,7 +109,7 @@ async def _tell(output: Output, calls: CallQueue, found: Reconciled, settings: S
         f"still in doubt {found.open}"
     )
     if found.not_placed:
-        output.say("what was not placed is queued again, or has ended; see `voiceflow calls list`")
+        output.say("calls that were not placed are queued again, or have ended; see `voiceflow calls list`")
     if not found.open or output.as_json:
         return
     doubts = await calls.find(states=[JobState.IN_DOUBT], limit=SHOWN)

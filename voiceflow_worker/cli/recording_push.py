@@ -3,59 +3,36 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from getpass import getpass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from anyio import to_thread
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
 from voiceflow_worker.cli.confirmation import YesOption, is_sure
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.opening import settings_from
 from voiceflow_worker.cli.options import Flag, JsonOption
 from voiceflow_worker.cli.output import Output
-from voiceflow_worker.cli.registering import add_command
+from voiceflow_worker.cli.voice import voice_client
 from voiceflow_worker.errors import InvalidInputError
-
-if TYPE_CHECKING:
-    from voiceflow_worker.gateway.account.resources import RecordingPush
-
-SHOW_EXAMPLES = """Example:
-  voiceflow account recording-push show"""
-SET_EXAMPLES = """Examples:
-  voiceflow account recording-push set SFTP sftp.example.com --username ana --path /calls
-  voiceflow account recording-push set S3 s3.example.com --username KEY --password-file /run/secrets/s3
-  printenv S3_SECRET | voiceflow account recording-push set S3 s3.example.com --username KEY --password-file -"""
-DELETE_EXAMPLES = """Example:
-  voiceflow account recording-push delete --yes"""
 
 Protocol = Annotated[Literal["S3", "SFTP"], Parameter(name="PROTOCOL", help="How recordings are uploaded: S3 or SFTP.")]
 Host = Annotated[str, Parameter(name="HOST", help="The name of the server.")]
 NONE = "recordings are uploaded nowhere; `voiceflow account recording-push set` names a server"
 
 
-def recording_push_group() -> App:
-    """`recording-push` with its commands."""
-    group = App(name="recording-push", help="The server that 8x8 uploads recordings to.")
-    add_command(group, show, examples=SHOW_EXAMPLES)
-    add_command(group, set_server, name="set", examples=SET_EXAMPLES)
-    add_command(group, delete, examples=DELETE_EXAMPLES)
-    return group
+async def show(*, json: JsonOption = False) -> None:
+    """Show the server that recordings are uploaded to. Recording needs one. The password is never shown.
 
-
-async def show(*, json: JsonOption = False) -> ExitCode:
-    """Show where recordings are uploaded. Recording needs such a server first. The password is never shown."""
-    from voiceflow_worker.cli.voice import voice_client
-
-    output = Output(as_json=json)
+    Examples:
+        voiceflow account recording-push show
+    """
     async with voice_client(settings_from()) as voice:
         found = await voice.recording_push_config()
-    if found is None:
-        output.note(NONE)
-    else:
-        _tell(output, found)
-    return ExitCode.DONE
+    Output(as_json=json).records([] if found is None else [asdict(found)], nothing=NONE)
 
 
 async def set_server(
@@ -69,8 +46,8 @@ async def set_server(
     password_file: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     no_password: Annotated[bool, Flag] = False,
     json: JsonOption = False,
-) -> ExitCode:
-    """Have recordings uploaded to a server, instead of where they are uploaded now.
+) -> None:
+    """Set the server that recordings are uploaded to. It replaces the server that is set now.
 
     The password is asked for at the terminal unless an option says where it is. It cannot be an option itself: a shell
     would keep it in its history, and every user of the machine could read it.
@@ -81,26 +58,29 @@ async def set_server(
         path: The folder, or the bucket, that recordings go to.
         password_file: The file that holds the password, without its line end; - for standard input.
         no_password: The server asks for none.
+
+    Examples:
+        voiceflow account recording-push set SFTP sftp.example.com --username ana --path /calls
+        voiceflow account recording-push set S3 s3.example.com --username KEY --password-file /run/secrets/s3
+        printenv S3_SECRET | voiceflow account recording-push set S3 s3.example.com --username KEY --password-file -
     """
-    from voiceflow_worker.cli.voice import voice_client
     from voiceflow_worker.gateway.account.resources import RecordingPush
 
-    output = Output(as_json=json)
     client = voice_client(settings_from())  # reports missing settings before the password prompt
     password = None if no_password else await to_thread.run_sync(_password, password_file)
     push = RecordingPush(protocol=protocol, host=host, port=port, username=username, path=path)
     async with client as voice:
         set_up = await voice.set_recording_push_config(push, password=password)
         found = set_up or await voice.recording_push_config()
-    if found is not None:
-        _tell(output, found)
-    return ExitCode.DONE
+    Output(as_json=json).records([] if found is None else [asdict(found)], nothing=NONE)
 
 
 async def delete(*, yes: YesOption = False, json: JsonOption = False) -> ExitCode:
-    """Have recordings uploaded nowhere. What was uploaded stays where it is; later recordings are lost."""
-    from voiceflow_worker.cli.voice import voice_client
+    """Stop the upload of recordings. Those that were uploaded stay on the server; later ones are lost.
 
+    Examples:
+        voiceflow account recording-push delete --yes
+    """
     output = Output(as_json=json)
     async with voice_client(settings_from()) as voice:
         found = await voice.recording_push_config()
@@ -130,18 +110,3 @@ def _password(file: Path | None) -> str:
     if not password:
         raise InvalidInputError(f"there is no password in {source}; give --no-password if the server asks for none")
     return password
-
-
-def _tell(output: Output, found: RecordingPush) -> None:
-    row = {
-        "protocol": found.protocol,
-        "host": found.host,
-        "port": found.port,
-        "username": found.username,
-        "path": found.path,
-        "has_password": found.has_password,
-    }
-    output.document(row)
-    if not output.as_json:
-        shown = {**row, "has_password": "yes" if found.has_password else "no"}
-        output.table([name.replace("_", " ") for name in row], [list(shown.values())])

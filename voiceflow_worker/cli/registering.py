@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from shutil import get_terminal_size
+from textwrap import dedent, indent, wrap
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,71 +15,75 @@ if TYPE_CHECKING:
 
 PROGRAM = "voiceflow"
 
-_WORD = re.compile(r"""(?:'[^']*'|"(?:\\.|[^"\\])*"|[^\s'"])+""")
-_ASSIGNMENT = re.compile(r"[A-Z_]+=")
-_OPENS_A_PART = re.compile(r"--[a-z]|[|]|&&|[A-Z_]+=")
+_SECTION = re.compile(r"^(Usage|Args|Examples):", re.MULTILINE)
+_GLUED = re.compile(r"""'[^']*'|"[^"]*"|--[a-z-]+ (?=[^-|&])""")
+"""The parts of a command that stay on one line: a quoted text, and an option with its value."""
+_GLUE = "\0"
 
 
-def add_command(
-    app: App, command: Callable[..., Any], *, examples: str, name: str | None = None, usage: str | None = None
-) -> None:
-    """Register a command behind those that are there. `examples` stands at the end of its --help.
+def add_command(app: App, command: Callable[..., Any]) -> None:
+    """Register a command behind those that are there, under the first word of its function: `list_calls` is `list`.
 
-    `usage` is what stands behind the command's name, where the program cannot tell it by itself.
+    Its docstring is its help. The section `Usage` replaces the usage line that the signature gives, and `Examples`
+    stands at the end.
     """
-    place = len(list(app))
-    line = None if usage is None else " ".join(("Usage:", *_chain(app), name or command.__name__, usage))
-    epilogue = fitted(examples, width=get_terminal_size().columns)
-    app.command(command, name=name, usage=line, help=description(command), help_epilogue=epilogue, sort_key=place)
+    name = command.__name__.partition("_")[0]
+    sections = _sections(command)
+    chain = (PROGRAM,) if app.name == (PROGRAM,) else (PROGRAM, *app.name)
+    usage = " ".join(("Usage:", *chain, name, sections["Usage"].strip())) if "Usage" in sections else None
+    examples = indent(dedent(sections["Examples"].strip("\n")), "  ").rstrip()
+    app.command(
+        command,
+        name=name,
+        usage=usage,
+        help=description(command),
+        help_epilogue=fitted(f"Examples:\n{examples}", width=get_terminal_size().columns),
+        sort_key=len(list(app)),
+    )
 
 
-def add_group(app: App, group: App) -> None:
-    """Register a group of commands behind what is there."""
-    group.sort_key = len(list(app))
+def add_group(app: App, module: ModuleType, *commands: Callable[..., Any]) -> App:
+    """Register a group of commands behind what is there. The name and the docstring of its module describe it."""
+    from cyclopts import App
+
+    summary = (module.__doc__ or "").partition(": ")[2].strip()
+    name = module.__name__.rpartition(".")[2].replace("_", "-")
+    group = App(name=name, help=summary[:1].upper() + summary[1:], sort_key=len(list(app)))
+    for command in commands:
+        add_command(group, command)
     app.command(group)
-
-
-def _chain(app: App) -> tuple[str, ...]:
-    return app.name if app.name == (PROGRAM,) else (PROGRAM, *app.name)
+    return group
 
 
 def description(command: Callable[..., Any]) -> str:
-    """What a docstring says before its arguments, a line for each paragraph: the terminal wraps them at its width."""
-    text = inspect.getdoc(command) or ""
-    paragraphs = text.partition("\nArgs:\n")[0].strip().split("\n\n")
+    """The text of a docstring before its sections, one line for each paragraph; the terminal wraps them."""
+    paragraphs = _sections(command)[""].strip().split("\n\n")
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
+def _sections(command: Callable[..., Any]) -> Mapping[str, str]:
+    """The sections of a docstring by their headings; the text before them has the empty one."""
+    first, *others = _SECTION.split(inspect.getdoc(command) or "")
+    return {"": first, **dict(zip(others[::2], others[1::2], strict=True))}
+
+
 def fitted(examples: str, *, width: int) -> str:
-    """Examples whose lines fit: a command that is too long goes on in the next line, as a shell reads it.
+    """Examples with lines of at most `width` columns: a longer command continues on the next line, as in a shell.
 
-    Left to the terminal's own wrapping, a command would be broken in two that cannot be pasted.
+    If the terminal wrapped them, they could not be pasted.
     """
-    return "\n".join(_fitted(line, width) for line in examples.splitlines())
+    return "\n".join(line if len(line) <= width else _broken(line, width) for line in examples.splitlines())
 
 
-def _fitted(line: str, width: int) -> str:
-    if len(line) <= width:
-        return line
-    indent = " " * (len(line) - len(line.lstrip()))
-    room = width - len(" \\")
-    first, *parts = _parts(line, longest=room - len(indent) - 2)
-    lines = [indent + first]
-    for part in parts:
-        if len(lines[-1]) + 1 + len(part) <= room:
-            lines[-1] += f" {part}"
-        else:
-            lines.append(f"{indent}  {part}")
-    return " \\\n".join(lines)
-
-
-def _parts(line: str, *, longest: int) -> list[str]:
-    """What stays on one line: an option with its value, as far as both fit there."""
-    parts: list[str] = []
-    for word in _WORD.findall(line):
-        opens = _OPENS_A_PART.match(word) or (parts and _ASSIGNMENT.match(parts[-1]))
-        if not parts or opens or len(parts[-1]) + 1 + len(word) > longest:
-            parts.append(word)
-        else:
-            parts[-1] += f" {word}"
-    return parts
+def _broken(line: str, width: int) -> str:
+    indent = line[: len(line) - len(line.lstrip())]
+    glued = _GLUED.sub(lambda match: match[0].replace(" ", _GLUE), line.strip())
+    parts = wrap(
+        glued,
+        width - len(" \\"),
+        initial_indent=indent,
+        subsequent_indent=f"{indent}  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return " \\\n".join(parts).replace(_GLUE, " ")

@@ -6,18 +6,27 @@ import re
 from collections.abc import Mapping
 
 from voiceflow_worker.errors import Remedy
+from voiceflow_worker.model.text.hiding import without_secrets_in
+from voiceflow_worker.model.text.printable import printable
 
 _WORDS: Mapping[str, str] = {
     Remedy.ALLOW_PLAIN_HTTP: "allow it for this network with VOICEFLOW_ALLOW_PLAIN_HTTP=yes",
+    Remedy.CALL_AGAIN: "enqueue with --again to call these people again",
     Remedy.CHECK_API_KEY: "check VOICEFLOW_API_KEY",
     Remedy.CHECK_BASE_URL: "check VOICEFLOW_BASE_URL",
     Remedy.CHECK_SUB_ACCOUNT: "check VOICEFLOW_SUB_ACCOUNT",
     Remedy.FORCE_REDIAL: "give --force to call again",
+    Remedy.GIVE_SOURCE: "give --source",
+    Remedy.GIVE_TEMPLATE: "give --template with a call flow that begins these calls",
+    Remedy.GIVE_TEXT: "give --template FLOW.json or --say TEXT",
     Remedy.GIVE_VALIDITY: "give a later valid_until, or a longer --valid-for",
+    Remedy.GIVE_VOICE: "give --voice-profile",
     Remedy.LIST_NUMBERS: "use a source that the account owns (`voiceflow account numbers`)",
     Remedy.LIST_VOICES: "use a voiceProfile of the account (`voiceflow account profiles`)",
     Remedy.LOWER_RATE: "lower --rate or --max-active",
     Remedy.MAKE_BACKUP: "make a backup of it (`voiceflow backup FILE`)",
+    Remedy.NAME_BATCH: "give --batch",
+    Remedy.NAME_COLUMN: "name it with --column",
     Remedy.NAME_OUTCOMES: "give --redial-on busy,no_answer (or VOICEFLOW_REDIAL_ON), or --redial-max 0 for no redial",
     Remedy.NAME_TIME_ZONE: "give the rows a time_zone, or all of them --time-zone",
     Remedy.OTHER_BATCH: "use another batch id (--batch)",
@@ -45,3 +54,8 @@ def _worded(match: re.Match[str]) -> str:
     first, rest = match[0][0], match[0][1:]
     words = _WORDS[first.lower() + rest]
     return words if first.islower() else words[0].upper() + words[1:]
+
+
+def error_line(message: str) -> str:
+    """An error message as it is printed: with remedies as commands, without secrets and control characters."""
+    return f"voiceflow: {printable(without_secrets_in(in_commands(message)))}"

@@ -9,19 +9,12 @@ from cyclopts import Parameter
 
 from voiceflow_worker.cli.batches import why_unknown
 from voiceflow_worker.cli.exit_codes import ExitCode
-from voiceflow_worker.cli.opening import opened_queue, settings_from
-from voiceflow_worker.cli.options import JsonOption, QueueOptions
+from voiceflow_worker.cli.options import QueueOptions
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.model.text.counting import count_of
 
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.reports.report import Report
-
-EXAMPLES = """Examples:
-  voiceflow report
-  voiceflow report --batch people
-  voiceflow report --batch people --csv outcomes.csv --html outcomes.html
-  voiceflow report --batch people --json | jq .answer_rate"""
 
 
 async def report(
@@ -29,8 +22,7 @@ async def report(
     batch: Annotated[str | None, Parameter(metavar="ID")] = None,
     csv: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     html: Annotated[Path | None, Parameter(metavar="FILE")] = None,
-    json: JsonOption = False,
-    where: QueueOptions | None = None,
+    common: QueueOptions = QueueOptions(),
 ) -> ExitCode:
     """Report on a batch, or on all calls of the queue: calls by state and outcome, and the answer rate.
 
@@ -38,13 +30,19 @@ async def report(
         batch: Only this batch; `enqueue` prints its id.
         csv: Write a CSV file with one line for each call.
         html: Write an HTML page with the totals and the calls.
+
+    Examples:
+        voiceflow report
+        voiceflow report --batch people
+        voiceflow report --batch people --csv outcomes.csv --html outcomes.html
+        voiceflow report --batch people --json | jq .answer_rate
     """
     from voiceflow_worker.campaigns.reports.report import build_report
     from voiceflow_worker.campaigns.reports.report_csv import write_csv_report
     from voiceflow_worker.campaigns.reports.report_html import write_html_report
 
-    output = Output(as_json=json)
-    async with opened_queue(settings_from(where)) as calls:
+    output = common.output()
+    async with common.opened() as calls:
         found = await build_report(calls.store, calls.name, batch)
         unknown = None if found.total else await why_unknown(calls, batch)
         if csv is not None:
@@ -58,7 +56,7 @@ async def report(
     if not found.total:
         output.note(unknown or f"there are no calls in queue {calls.name} of {url}")
         return ExitCode.UNDONE
-    if not json:
+    if not output.as_json:
         _tell(output, found, queue=calls.name)
     return ExitCode.DONE
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,9 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.backup import path_of_store
-from voiceflow_worker.cli.exit_codes import ExitCode
-from voiceflow_worker.cli.opening import settings_from
-from voiceflow_worker.cli.options import JsonOption, WholeStoreOptions
+from voiceflow_worker.cli.options import WholeStoreOptions
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.progress import meter
 from voiceflow_worker.errors import StoreReadOnlyError
@@ -25,26 +24,25 @@ if TYPE_CHECKING:
     from voiceflow_worker.backends.sqlite.backups.restoring import Restored
     from voiceflow_worker.settings import Settings
 
-EXAMPLES = """Examples:
-  voiceflow restore calls-monday.db
-  voiceflow restore /backups/calls.db --store sqlite:////var/lib/voiceflow/calls.db && voiceflow status"""
-
 
 def restore(
     file: Annotated[Path, Parameter(name="FILE", help="The backup. It is left as it is.")],
     /,
     *,
-    json: JsonOption = False,
-    where: WholeStoreOptions | None = None,
-) -> ExitCode:
+    common: WholeStoreOptions = WholeStoreOptions(),
+) -> None:
     """Put a backup in the place of a SQLite store. Every queue is held then, until `voiceflow resume`.
 
     Refuses while a process uses the store. The old file is moved aside together with its -wal and -shm, never deleted.
     What it knows of calls that were sent or have ended is taken over, as far as it can be read, because the backup has
     forgotten them and they would be made again. Calls that were only enqueued after the backup are not.
+
+    Examples:
+        voiceflow restore calls-monday.db
+        voiceflow restore /backups/calls.db --store sqlite:////var/lib/voiceflow/calls.db && voiceflow status
     """
-    output = Output(as_json=json)
-    settings = settings_from(where)
+    output = common.output()
+    settings = common.settings()
     path = path_of_store(settings, to="restore")
     try:
         done = _restored(output, path, file.absolute(), settings)
@@ -54,9 +52,7 @@ def restore(
             "was moved aside under a name with `before-restore` in it"
         ) from error
     output.document(_as_json(done, file.absolute()))
-    if not json:
-        _tell(output, done)
-    return ExitCode.DONE
+    output.answer(*_lines(done))
 
 
 def _restored(output: Output, path: Path, file: Path, settings: Settings) -> Restored:
@@ -72,7 +68,7 @@ def _restored(output: Output, path: Path, file: Path, settings: Settings) -> Res
                     file,
                     clock=lambda: datetime.now(UTC),
                     policy=settings.policy(),
-                    progress=lambda done, total: shown.show(done, total, f"{done} of {total}"),
+                    progress=lambda done, total: shown(done, total, f"{done} of {total}"),
                 )
             except StillAliveError as error:
                 left = (error.until - datetime.now(UTC)).total_seconds()
@@ -97,33 +93,31 @@ def _as_json(done: Restored, file: Path) -> dict[str, object]:
     }
 
 
-def _tell(output: Output, done: Restored) -> None:
+def _lines(done: Restored) -> Iterator[str]:
     made = "" if done.made_at is None else f", made at {in_words(done.made_at)}"
-    output.say(f"{done.path} is the backup now{made}: {count_of(done.calls, 'call')}")
+    yield f"{done.path} is the backup now{made}: {count_of(done.calls, 'call')}"
     if done.moved:
-        output.say(f"moved aside: {', '.join(map(str, done.moved))}")
+        yield f"moved aside: {', '.join(map(str, done.moved))}"
     taken = done.taken
     if taken.advanced or taken.added or taken.cancelled:
-        output.say(
+        yield (
             f"taken over from there: {taken.advanced + taken.added} calls that had been sent or had ended since; "
-            f"{taken.cancelled} that it had no more are cancelled"
+            f"{taken.cancelled} that were missing there are cancelled"
         )
     if taken.left:
-        output.say(
+        yield (
             f"not taken over: {count_of(taken.left, 'call')}, enqueued after the backup and never sent. Enqueue the "
             "files again: only calls that are not there already are added"
         )
     if done.moved and taken.unreadable is None:
-        output.say("the old file cannot be read: calls sent after the backup are unknown")
+        yield "the old file cannot be read: calls sent after the backup are unknown"
     elif not taken.is_whole:
-        output.say(
-            f"the old file is damaged; {count_of(taken.unreadable or 0, 'call')} in it could not be read, and may have "
-            "been sent"
-        )
+        lost = count_of(taken.unreadable or 0, "call")
+        yield f"the old file is damaged; {lost} in it could not be read, and may have been sent"
     if done.held:
-        output.say(f"held until `voiceflow resume --queue NAME`: {', '.join(done.held)}")
+        yield f"held until `voiceflow resume --queue NAME`: {', '.join(done.held)}"
     if done.waiting:
-        output.say(
+        yield (
             f"{count_of(done.waiting, 'call')} would be sent then; look at them first: "
             "voiceflow calls list --state queued --limit 0"
         )

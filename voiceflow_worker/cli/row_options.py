@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from voiceflow_worker.cli.options import DurationOption, MomentOption
 from voiceflow_worker.errors import InvalidInputError
@@ -18,90 +19,63 @@ if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
 
 
+Text = Annotated[str | None, Parameter(metavar="TEXT")]
+MenuNameOption = Annotated[str | None, Parameter(metavar="MODULE:MENU")]
+Name = Annotated[str | None, Parameter(metavar="NAME")]
+Code = Annotated[str | None, Parameter(metavar="CC")]
+Factor = Annotated[float | None, Parameter(metavar="X")]
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowOptions:
-    """What holds for every row that does not say otherwise: a column wins over an option."""
+    """The defaults for the rows of a file: a column wins over an option.
 
-    template: Annotated[
-        Path | None, Parameter(metavar="FILE", help="A call flow (JSON) with {{column}} in its texts.")
-    ] = None
-    say: Annotated[
-        str | None, Parameter(metavar="TEXT", help="Say this text, with {{column}} in it, instead of a --template.")
-    ] = None
-    ivr: Annotated[
-        str | None,
-        Parameter(
-            metavar="MODULE:MENU", help="Begin with this menu's question: restaurant:main is `main` in restaurant.py."
-        ),
-    ] = None
-    menu: Annotated[
-        str | None,
-        Parameter(metavar="NAME", help="The IVR menu that answers the first keys. [the name of the --ivr menu]"),
-    ] = None
-    voice_profile: Annotated[
-        str | None,
-        Parameter(metavar="NAME", help="The voice, where a row or flow names none. [VOICEFLOW_VOICE_PROFILE]"),
-    ] = None
-    source: Annotated[
-        str | None,
-        Parameter(metavar="NUMBER", help="The number that calls, where a row or flow names none. [VOICEFLOW_SOURCE]"),
-    ] = None
-    country: Annotated[str | None, Parameter(metavar="CC", help="Where national numbers belong, such as SG.")] = None
-    batch: Annotated[
-        str | None, Parameter(metavar="ID", help="The id of the batch. [the file's name without its ending]")
-    ] = None
-    valid_for: Annotated[
-        DurationOption, Parameter(help="Nothing rings later than this from now (or --not-before), such as 2h.")
-    ] = None
-    not_before: Annotated[MomentOption, Parameter(help="Nothing rings earlier, such as 2026-11-20T09:00:00+08:00.")] = (
-        None
-    )
-    time_zone: Annotated[
-        str | None, Parameter(metavar="ZONE", help="The zone of local times in the file, such as Asia/Singapore.")
-    ] = None
-    priority: Annotated[int, Parameter(metavar="N", help="Larger goes first, -1000000 to 1000000.")] = 0
-    window: Annotated[
-        str | None,
-        Parameter(
-            metavar="HOURS",
-            help="Phones ring at these hours only, such as 09:00-20:00 or 09:00-12:00,14:00-20:00: by the clock of the "
-            "row's time_zone, else --time-zone, else of the number's own zone.",
-        ),
-    ] = None
-    days: Annotated[str | None, Parameter(metavar="DAYS", help="On these days only, such as mon-sat or mon,wed.")] = (
-        None
-    )
-    holidays: Annotated[
-        str | None, Parameter(metavar="CC", help="Not on public holidays of this country, such as SG or DE-BY.")
-    ] = None
-    redial_on: Annotated[
-        str | None,
-        Parameter(
-            metavar="OUTCOMES",
-            help="Call again after these: busy, no_answer, canceled, unreached (all three), failed, error. "
-            "[VOICEFLOW_REDIAL_ON, else none]",
-        ),
-    ] = None
-    redial_max: Annotated[
-        int | None, Parameter(metavar="N", help="So many times at most. [VOICEFLOW_REDIAL_MAX, else 1]")
-    ] = None
-    redial_after: Annotated[
-        DurationOption, Parameter(help="So long after, such as 30m. [VOICEFLOW_REDIAL_AFTER, else 30m]")
-    ] = None
-    redial_factor: Annotated[
-        float | None, Parameter(metavar="X", help="Each wait is so many times the one before. [1]")
-    ] = None
-    redial_jitter: Annotated[
-        float | None, Parameter(metavar="X", help="Each wait is longer or shorter by up to this part, 0 to 1. [0]")
-    ] = None
-    stop_after_refused: Annotated[
-        int | None,
-        Parameter(
-            metavar="N",
-            help="Hold the batch after N refusals in a row that blame its voice or its source; 0: never. [10]",
-        ),
-    ] = None
+    Attributes:
+        template: A call flow (JSON) with {{column}} in its texts.
+        say: Say this text, with {{column}} in it, instead of a --template.
+        ivr: Begin with this menu's question: restaurant:main is `main` in restaurant.py.
+        menu: The IVR menu that answers the first keys. [the name of the --ivr menu]
+        voice_profile: The voice, where a row or flow names none. [VOICEFLOW_VOICE_PROFILE]
+        source: The number that calls, where a row or flow names none. [VOICEFLOW_SOURCE]
+        country: The country of national numbers, such as SG.
+        batch: The id of the batch. [the file's name without its ending]
+        valid_for: No phone rings later than this from now (or from --not-before), such as 2h.
+        not_before: No phone rings earlier than this, such as 2026-11-20T09:00:00+08:00.
+        time_zone: The zone of local times in the file, such as Asia/Singapore.
+        priority: Larger goes first, -1000000 to 1000000.
+        window: Phones ring at these hours only, such as 09:00-20:00. [zone of the row, --time-zone, or the number]
+        days: Phones ring on these days only, such as mon-sat or mon,wed.
+        holidays: No phone rings on public holidays of this country, such as SG or DE-BY.
+        redial_on: Redial after busy, no_answer, canceled, unreached (all three), failed, error. [VOICEFLOW_REDIAL_ON]
+        redial_max: The most redials of a call. [VOICEFLOW_REDIAL_MAX, else 1]
+        redial_after: The wait before a redial, such as 30m. [VOICEFLOW_REDIAL_AFTER, else 30m]
+        redial_factor: Each wait is the one before, times this. [1]
+        redial_jitter: Each wait is longer or shorter by up to this part of it, 0 to 1. [0]
+        stop_after_refused: Hold the batch after N refusals in a row that blame its voice or its source; 0: never. [10]
+    """
+
+    template: Annotated[Path | None, Parameter(metavar="FILE")] = None
+    say: Text = None
+    ivr: MenuNameOption = None
+    menu: Name = None
+    voice_profile: Name = None
+    source: Annotated[str | None, Parameter(metavar="NUMBER")] = None
+    country: Code = None
+    batch: Annotated[str | None, Parameter(metavar="ID")] = None
+    valid_for: DurationOption = None
+    not_before: MomentOption = None
+    time_zone: Annotated[str | None, Parameter(metavar="ZONE")] = None
+    priority: Annotated[int, Parameter(metavar="N")] = 0
+    window: Annotated[str | None, Parameter(metavar="HOURS")] = None
+    days: Annotated[str | None, Parameter(metavar="DAYS")] = None
+    holidays: Code = None
+    redial_on: Annotated[str | None, Parameter(metavar="OUTCOMES")] = None
+    redial_max: Annotated[int | None, Parameter(metavar="N")] = None
+    redial_after: DurationOption = None
+    redial_factor: Factor = None
+    redial_jitter: Factor = None
+    stop_after_refused: Annotated[int | None, Parameter(metavar="N", validator=Number(gte=0))] = None
 
 
 def campaign_options(given: RowOptions | None, settings: Settings) -> CampaignOptions:
@@ -110,12 +84,10 @@ def campaign_options(given: RowOptions | None, settings: Settings) -> CampaignOp
     from voiceflow_worker.campaigns.calls.template import FlowTemplate
 
     rows = given or RowOptions()
-    template = None
     if rows.template is not None and rows.say is not None:
         raise InvalidInputError("--template and --say exclude each other: give one of them")
-    if rows.template is not None:
-        template = FlowTemplate.load(rows.template)
-    elif rows.say is not None:
+    template = None if rows.template is None else FlowTemplate.load(rows.template)
+    if rows.say is not None:
         template = FlowTemplate.speaking(rows.say)
     menu = rows.menu
     if rows.ivr is not None:
@@ -138,14 +110,8 @@ def campaign_options(given: RowOptions | None, settings: Settings) -> CampaignOp
         priority=rows.priority,
         window=_window(rows),
         redial=_redial(rows, settings),
-        stop_after_refused=_count(rows.stop_after_refused),
+        stop_after_refused=rows.stop_after_refused,
     )
-
-
-def _count(number: int | None) -> int | None:
-    if number is not None and number < 0:
-        raise InvalidInputError(f"--stop-after-refused {number}: give a number of calls, or 0 for never")
-    return number
 
 
 def _window(rows: RowOptions) -> CallWindow | None:
@@ -157,7 +123,7 @@ def _window(rows: RowOptions) -> CallWindow | None:
 
 
 def _redial(rows: RowOptions, settings: Settings) -> RedialPolicy | None:
-    """The policy of these rows; None leaves it to the queue's."""
+    """The policy of these rows; None means that of the queue."""
     from voiceflow_worker.model.jobs.redial import redial_policy
 
     given = (rows.redial_on, rows.redial_max, rows.redial_after, rows.redial_factor, rows.redial_jitter)

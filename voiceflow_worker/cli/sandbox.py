@@ -6,17 +6,12 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.opening import settings_from
 from voiceflow_worker.cli.options import PortOption, SpeedOption, WebAddressOption
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.stopping import signals_to
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.numbers import phone
-
-EXAMPLES = """Examples:
-  voiceflow sandbox --webhook http://127.0.0.1:8080/webhooks/8x8 --speed 20
-  VOICEFLOW_BASE_URL=http://127.0.0.1:8088 VOICEFLOW_API_KEY=any VOICEFLOW_SUB_ACCOUNT=demo voiceflow worker"""
 
 
 async def sandbox(
@@ -29,7 +24,7 @@ async def sandbox(
     speed: SpeedOption = 1.0,
     voices: Annotated[str | None, Parameter(show_default=False)] = None,
     sources: Annotated[str | None, Parameter(show_default=False)] = None,
-) -> ExitCode:
+) -> None:
     """Run the stand-in for 8x8: it validates and answers like the service, and calls nobody. For development only.
 
     GET /_sandbox/calls lists the calls; faults and outcomes can be set under /_sandbox.
@@ -43,6 +38,10 @@ async def sandbox(
         speed: How much quicker than life calls go; with 60 a minute takes a second.
         voices: Take only these voice profiles (-1002 for others), with commas between. Without it any will do.
         sources: Take only these numbers as sources (-1014 for others), with commas between. Without it any will do.
+
+    Examples:
+        voiceflow sandbox --webhook http://127.0.0.1:8080/webhooks/8x8 --speed 20
+        VOICEFLOW_BASE_URL=http://127.0.0.1:8088 VOICEFLOW_API_KEY=any VOICEFLOW_SUB_ACCOUNT=demo voiceflow worker
     """
     import anyio
 
@@ -67,7 +66,6 @@ async def sandbox(
     async with signals_to(lambda _: stopped.set()), stand_in.running(host=host, port=port) as url:
         Output().note(f"voiceflow sandbox is ready on {url}; what rang is on {url}/_sandbox/calls")
         await stopped.wait()
-    return ExitCode.DONE
 
 
 def _listed(option: str, given: str) -> list[str]:

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.menus import IvrOption, load_menus
 from voiceflow_worker.cli.notifying import HookMetrics, NotifyOption, notifier_of, notifying
-from voiceflow_worker.cli.opening import opened_queue, settings_from
-from voiceflow_worker.cli.options import Flag, PortOption, WholeStoreOptions
+from voiceflow_worker.cli.opening import opened_queue
+from voiceflow_worker.cli.options import (
+    Flag,
+    IgnoredQueueOption,
+    PortOption,
+    StoreOption,
+    WaitOption,
+    WholeStoreOptions,
+)
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.stopping import signals_to
-from voiceflow_worker.cli.store_watch import until_unusable
+from voiceflow_worker.errors import StoreCorruptError, StoreError, StoreVersionError
 
-EXAMPLES = """Examples:
-  voiceflow serve
-  voiceflow serve --ivr restaurant:main
-  VOICEFLOW_WEBHOOK_SECRET="Bearer 2f8c..." voiceflow serve --register https://calls.example.com/webhooks/8x8"""
+if TYPE_CHECKING:
+    from voiceflow_worker.core.ports import Store
+
+WATCH_EVERY = 1.0
 
 
 async def serve(
@@ -30,8 +36,10 @@ async def serve(
     force: Annotated[bool, Flag] = False,
     ivr: IvrOption = None,
     notify: NotifyOption = None,
-    where: WholeStoreOptions | None = None,
-) -> ExitCode:
+    store: StoreOption = None,
+    wait_for_store: WaitOption = None,
+    queue: IgnoredQueueOption = None,
+) -> None:
     """Receive the webhooks of 8x8, which tell how calls ended: POST /webhooks/8x8; GET /healthz, /readyz and /metrics.
 
     Serves all queues of the store. The secret and the networks that events must come with and from are settings:
@@ -44,6 +52,11 @@ async def serve(
         register: Have 8x8 send session summaries (VSS), and with --ivr call actions (VCA), to this address, by which it
             reaches this receiver: https, and a public name. Needs VOICEFLOW_API_KEY and VOICEFLOW_SUB_ACCOUNT.
         force: Register an address that 8x8 cannot reach, as far as can be seen: http, or not public.
+
+    Examples:
+        voiceflow serve
+        voiceflow serve --ivr restaurant:main
+        VOICEFLOW_WEBHOOK_SECRET="Bearer 2f8c..." voiceflow serve --register https://calls.example.com/webhooks/8x8
     """
     from functools import partial
 
@@ -61,7 +74,8 @@ async def serve(
     from voiceflow_worker.webhooks.menus.menu_events import MenuEvents
     from voiceflow_worker.webhooks.overload import load_shedding, preferred
 
-    settings = settings_from(where, notify_url=notify)
+    where = WholeStoreOptions(store=store, wait_for_store=wait_for_store, queue=queue)
+    settings = where.settings(notify_url=notify)
     notifier = notifier_of(settings)
     secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else None
     output = Output()
@@ -112,7 +126,22 @@ async def serve(
             if url is not None:
                 kinds = [WebhookType.SESSION_SUMMARY, *([WebhookType.CALL_ACTION] if menus else [])]
                 group.start_soon(partial(register_webhook, settings, url, kinds=kinds, tell=output.note))
-            group.start_soon(until_unusable, calls.store)
+            group.start_soon(_until_unusable, calls.store)
             await stopped.wait()
             group.cancel_scope.cancel()
-    return ExitCode.DONE
+
+
+async def _until_unusable(store: Store) -> None:
+    """Look at the store each second. Raises `StoreCorruptError` or `StoreVersionError`; never returns.
+
+    Other errors of the store are ignored: a store that is away may come back.
+    """
+    import anyio
+
+    while True:
+        await anyio.sleep(WATCH_EVERY)
+        try:
+            await store.records.get("queue", [""], now=store.clock.now())
+        except StoreError as error:
+            if isinstance(error, StoreCorruptError | StoreVersionError):
+                raise

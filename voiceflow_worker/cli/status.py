@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from voiceflow_worker.cli.exit_codes import ExitCode
-from voiceflow_worker.cli.opening import opened_queue, settings_from
-from voiceflow_worker.cli.options import JsonOption, QueueOptions
-from voiceflow_worker.cli.output import Output
-from voiceflow_worker.core.overview.gate_story import gate_in_words
+from voiceflow_worker.cli.checks.gates import closed_in_words
+from voiceflow_worker.cli.options import QueueOptions
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.counting import count_of
 
-EXAMPLES = """Examples:
-  voiceflow status
-  voiceflow status --queue reminders --json | jq .states"""
 
+async def status(*, common: QueueOptions = QueueOptions()) -> None:
+    """Show the state of a queue: jobs per state, the rate, due jobs, holds, doubts.
 
-async def status(*, json: JsonOption = False, where: QueueOptions | None = None) -> ExitCode:
-    """Show the state of a queue: jobs per state, the rate, due jobs, holds, doubts."""
-    output = Output(as_json=json)
-    async with opened_queue(settings_from(where)) as calls:
+    Examples:
+        voiceflow status
+        voiceflow status --queue reminders --json | jq .states
+    """
+    output = common.output()
+    async with common.opened() as calls:
         found = await calls.status()
         url = calls.store.url
     output.document(found.as_json())
-    if json:
-        return ExitCode.DONE
+    if output.as_json:
+        return
     output.say(f"queue {found.queue} in {url}: {count_of(found.total, 'job')}")
     if found.total:
         output.table(("state", "#jobs"), [(state.value, count) for state, count in found.states.items() if count])
@@ -43,7 +41,7 @@ async def status(*, json: JsonOption = False, where: QueueOptions | None = None)
             "receives summaries"
         )
     for gate in found.holds:
-        output.say(f"{gate_in_words(gate)}{': ' + gate.reason if gate.reason else ''}")
+        output.say(closed_in_words(gate))
     if found.doubts:
         output.say(f"in doubt: {found.doubts}; see `voiceflow calls list --state in_doubt`")
     for number in found.odd_numbers:
@@ -53,7 +51,6 @@ async def status(*, json: JsonOption = False, where: QueueOptions | None = None)
         from voiceflow_worker.core.guard.lost_jobs import in_words
 
         output.say(f"dropped by the store: {in_words(found.lost)}; see `voiceflow doctor`")
-    return ExitCode.DONE
 
 
 def _rate(rate: float | None) -> str:

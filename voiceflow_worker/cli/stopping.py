@@ -24,7 +24,7 @@ async def signals_to(heard: Callable[[int], None]) -> AsyncGenerator[None]:
                     count += 1
                     heard(count)
 
-        # A process that says it is ready can be stopped from then on.
+        # A process that has reported that it is ready can be stopped.
         listening = anyio.Event()
         group.start_soon(listen)
         await listening.wait()
@@ -32,10 +32,3 @@ async def signals_to(heard: Callable[[int], None]) -> AsyncGenerator[None]:
             yield
         finally:
             group.cancel_scope.cancel()
-
-
-async def until_told_to_stop() -> None:
-    """Return at the first SIGINT or SIGTERM."""
-    stopped = anyio.Event()
-    async with signals_to(lambda _: stopped.set()):
-        await stopped.wait()

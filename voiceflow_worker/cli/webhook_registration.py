@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
 
 TRY_EVERY = 30.0
-"""Seconds between tries while 8x8 cannot be reached. Meanwhile the receiver takes what is sent to it already."""
+"""Seconds between tries while 8x8 cannot be reached. Meanwhile the receiver already takes events."""
 
 Tell = Callable[[str], None]
 
@@ -45,9 +45,9 @@ def refuse_out_of_reach(url: str, *, base_url: str | None) -> None:
 
 
 async def register(settings: Settings, url: str, *, kinds: Sequence[WebhookType], tell: Tell) -> None:
-    """Have events of these types sent to `url`, with WEBHOOK_SECRET; reports what that replaced.
+    """Register `url` at 8x8 for events of these types, with WEBHOOK_SECRET, and report what it replaces.
 
-    While 8x8 cannot be reached it is tried again, until it could be. Raises SettingsError, RequestFailedError.
+    Tries again until 8x8 can be reached. Raises SettingsError, RequestFailedError.
     """
     from voiceflow_worker.cli.voice import voice_client
 

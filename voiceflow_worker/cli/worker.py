@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.notifying import HookMetrics, NotifyOption, notifier_of, notifying, tell_the_rest
 from voiceflow_worker.cli.opening import opened_queue, settings_from
-from voiceflow_worker.cli.options import Flag, JsonOption, MetricsPortOption, QueueOptions
+from voiceflow_worker.cli.options import Flag, MetricsPortOption, QueueOptions
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.stopping import signals_to
 from voiceflow_worker.errors import InvalidInputError
@@ -21,11 +21,6 @@ if TYPE_CHECKING:
     from voiceflow_worker.core.overview.drain import DrainResult
     from voiceflow_worker.core.queue import CallQueue
     from voiceflow_worker.settings import Settings
-
-EXAMPLES = """Examples:
-  voiceflow worker --rate 10 --concurrency 50
-  voiceflow worker --drain --json
-  voiceflow worker --rate unlimited --processes 2 --metrics-port 9100"""
 
 
 async def worker(
@@ -40,8 +35,7 @@ async def worker(
     metrics_host: str = "127.0.0.1",
     retry_not_created_5xx: Annotated[bool, Flag] = False,
     notify: NotifyOption = None,
-    json: JsonOption = False,
-    where: QueueOptions | None = None,
+    common: QueueOptions = QueueOptions(),
 ) -> ExitCode:
     """Send the calls of a queue, at its rate, until it is stopped.
 
@@ -59,16 +53,20 @@ async def worker(
         metrics_host: The address to serve metrics on.
         retry_not_created_5xx: Believe a NOT_CREATED that comes with a 5xx, and send that call again. Only if 8x8 says
             that this is safe for your account. [VOICEFLOW_RETRY_NOT_CREATED_5XX, else no]
+
+    Examples:
+        voiceflow worker --rate 10 --concurrency 50
+        voiceflow worker --drain --json
+        voiceflow worker --rate unlimited --processes 2 --metrics-port 9100
     """
     from voiceflow_worker.cli.voice import voice_client
 
     if processes < 1:
         raise InvalidInputError(f"--processes {processes}: give at least 1")
-    where = where or QueueOptions()
     options: dict[str, object] = {
-        "store": where.store,
-        "queue": where.queue,
-        "wait_for_store": None if where.wait_for_store is None else f"{where.wait_for_store.total_seconds()}s",
+        "store": common.store,
+        "queue": common.queue,
+        "wait_for_store": None if common.wait_for_store is None else f"{common.wait_for_store.total_seconds()}s",
         "rate": rate,
         "burst": burst,
         "concurrency": concurrency,
@@ -80,7 +78,7 @@ async def worker(
     notifier = notifier_of(settings)
     if processes > 1 and settings.store.startswith("memory:"):
         raise InvalidInputError("memory:// is limited to one process: give --processes 1, or another --store")
-    output = Output(as_json=json)
+    output = common.output()
     async with (
         opened_queue(settings, makes=True) as calls,
         notifying(notifier, settings, calls.store, queue=calls.name) as hooks,
@@ -96,10 +94,9 @@ async def worker(
 
 
 async def _send(output: Output, calls: CallQueue, settings: Settings, *, drain: bool) -> ExitCode:
-    from voiceflow_worker.cli.drain_report import drain_progress, tell_drained
+    from voiceflow_worker.cli.drain_report import tell_drained
     from voiceflow_worker.cli.sending import worker_of
     from voiceflow_worker.cli.voice import voice_client
-    from voiceflow_worker.cli.waiting_lines import waiting_lines
 
     async with voice_client(settings) as voice:
         sender = worker_of(settings, calls.store, voice)
@@ -113,8 +110,7 @@ async def _send(output: Output, calls: CallQueue, settings: Settings, *, drain: 
             sender.stop()
 
         result: DrainResult | None = None
-        lines = drain_progress(calls, label="draining") if drain else waiting_lines(calls, output)
-        async with signals_to(stop), lines:
+        async with signals_to(stop), _lines(output, calls, drain=drain):
             _tell_start(output, calls, settings)
             if drain:
                 result = await sender.drain()
@@ -129,8 +125,7 @@ async def _send_in_processes(
     output: Output, calls: CallQueue, settings: Settings, *, options: dict[str, object], count: int, drain: bool
 ) -> ExitCode:
     from voiceflow_worker.cli.crew import crew
-    from voiceflow_worker.cli.drain_report import drain_progress, tell_drained
-    from voiceflow_worker.cli.waiting_lines import waiting_lines
+    from voiceflow_worker.cli.drain_report import tell_drained
     from voiceflow_worker.core.overview.drain import DrainCheck
 
     async with crew(count, options=options, drain=drain) as workers:
@@ -140,19 +135,24 @@ async def _send_in_processes(
                 output.note(_stopping(f"the calls in flight of {count} processes", settings))
             workers.stop()
 
-        lines = drain_progress(calls, label="draining") if drain else waiting_lines(calls, output)
-        async with signals_to(stop), lines:
+        async with signals_to(stop), _lines(output, calls, drain=drain):
             _tell_start(output, calls, settings, processes=count)
             await workers.ended()
-    code = ExitCode.UNDONE if workers.lost else ExitCode.DONE
-    if workers.out_of_reach:
-        code = ExitCode.OUT_OF_REACH
     if workers.stopping:
         output.note("stopped")
     if drain:
         check = DrainCheck(calls.store, queue=calls.name, batch_id=None, policy=settings.policy())
-        code = max(code, await tell_drained(output, calls, await check.result(), stopped=workers.stopping))
-    return code
+        drained = await tell_drained(output, calls, await check.result(), stopped=workers.stopping)
+        return max(workers.exit_code, drained)
+    return workers.exit_code
+
+
+def _lines(output: Output, calls: CallQueue, *, drain: bool) -> AbstractAsyncContextManager[None]:
+    """The lines that a worker shows while it sends."""
+    from voiceflow_worker.cli.drain_report import drain_progress
+    from voiceflow_worker.cli.waiting_lines import waiting_lines
+
+    return drain_progress(calls, label="draining") if drain else waiting_lines(calls, output)
 
 
 def _tell_start(output: Output, calls: CallQueue, settings: Settings, *, processes: int = 1) -> None:

@@ -1,4 +1,4 @@
-"""`GET /metrics` beside a worker: where its queue stands, read from the store when it is asked for."""
+"""`GET /metrics` of a worker: the state of its queue, read from the store at each request."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from voiceflow_worker.errors import StoreError
 
 
 def metrics_app(calls: CallQueue, more: Collector | None = None) -> Starlette:
-    """An app with `GET /metrics` for Prometheus: of the queue, and `more`. It answers 503 while the store is away."""
+    """An app that serves the metrics of the queue and of the collector `more` at `GET /metrics`, for Prometheus.
+
+    It answers 503 while the store is away.
+    """
 
     async def metrics(_request: Request) -> Response:
         try:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Self
+from typing import NamedTuple, Self
 
 from voiceflow_worker.core.numbers.suppression import SuppressionList, why_refused
 from voiceflow_worker.core.ports import Enqueued, KeyOwner, Store
@@ -56,17 +57,67 @@ class CallRequest:
     menu: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckedCall:
-    """A request whose flow keeps the rules of the 8x8 contract; `digest` is that of its canonical body."""
+class CheckedCall(NamedTuple):
+    """A call whose flow keeps the rules of the 8x8 contract, encoded once.
 
-    request: CallRequest
+    `body` is what is stored and sent, and `digest` is that of the canonical body. `destination` is in the usual form of
+    its numbering plan. The other fields are those of `CallRequest`. A tuple, because files have millions of them.
+    """
+
+    source: str
+    destination: str
+    body: str
     digest: str
+    unique_key: str | None = None
+    batch_id: str | None = None
+    priority: int = 0
+    not_before: datetime | None = None
+    valid_until: datetime | None = None
+    time_zone: str | None = None
+    redial: RedialPolicy | None = None
+    window: CallWindow | None = None
+    data: Mapping[str, object] | None = None
+    menu: str | None = None
 
     @classmethod
     def of(cls, request: CallRequest) -> Self:
-        """Check a request. Raises `CallFlowError` with every finding."""
-        return cls(request=request, digest=body_digest(canonical_body(request.flow.validated())))
+        """Check a request. Raises `CallFlowError` with every finding, and InvalidInputError for data."""
+        flow = request.flow.validated()
+        if flow.destination is None or flow.source is None:  # pragma: no cover - a valid flow begins with makeCall
+            raise InvalidInputError("a call needs a source and a destination")
+        return cls(
+            source=flow.source,
+            # One spelling for each telephone (+4402… becomes +442…), for locks and the suppression list.
+            destination=usual_form(flow.destination),
+            body=stored_body(flow),
+            digest=body_digest(canonical_body(flow)),
+            unique_key=request.unique_key or flow.client_request_id,
+            batch_id=request.batch_id or flow.client_batch_id,
+            priority=request.priority,
+            not_before=request.not_before,
+            valid_until=request.valid_until or flow.valid_until,
+            time_zone=request.time_zone,
+            redial=request.redial,
+            window=request.window,
+            data=checked_data(request.data),
+            menu=request.menu,
+        )
+
+    def request(self) -> CallRequest:
+        """The request, with its flow read from the body."""
+        return CallRequest(
+            flow=CallFlow(json.loads(self.body)),
+            unique_key=self.unique_key,
+            batch_id=self.batch_id,
+            priority=self.priority,
+            not_before=self.not_before,
+            valid_until=self.valid_until,
+            time_zone=self.time_zone,
+            redial=self.redial,
+            window=self.window,
+            data=self.data,
+            menu=self.menu,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,8 +200,7 @@ class Admitter:
         return new_job_ids(self._queue, len(wanted), at=now)
 
     def _job(self, call: CheckedCall, job_id: str, now: datetime) -> Job:
-        job = new_job(call, job_id=job_id, queue=self._queue, at=now)
-        return job if job.redial is not None or self._redial is None else replace(job, redial=self._redial)
+        return new_job(call, job_id=job_id, queue=self._queue, at=now, redial=self._redial)
 
     async def _suppressed(self, jobs: Mapping[int, Job]) -> Mapping[int, SuppressedNumber]:
         """The jobs with a number on the suppression list, by place; jobs whose key has an owner are left out.
@@ -181,27 +231,23 @@ class Admitter:
         await self._batch_names.keep(names)
 
 
-def new_job(call: CheckedCall, *, job_id: str, queue: str, at: datetime) -> Job:
-    """The job of a checked call, with the encoded body that is sent.
+def new_job(call: CheckedCall, *, job_id: str, queue: str, at: datetime, redial: RedialPolicy | None = None) -> Job:
+    """The job of a checked call; `redial` is the policy of a call that has none.
 
     Raises `CallFlowError` with every finding: a `valid_until` that has passed or that ends before `not_before` (-1015),
     a time without a zone, a priority out of range.
     """
-    request = call.request
-    flow = request.flow
-    if flow.destination is None or flow.source is None:  # pragma: no cover - a checked call begins with makeCall
-        raise InvalidInputError("a call needs a source and a destination")
-    valid_until = request.valid_until or flow.valid_until
-    batch_id = request.batch_id or flow.client_batch_id
-    findings = admission_findings(request.priority, not_before=request.not_before, valid_until=valid_until, at=at)
-    if batch_id is not None and len(batch_id) > MAX_ID_CHARACTERS:
-        message = f"the batch id {batch_id!r} has {len(batch_id)} characters; 8x8 takes at most {MAX_ID_CHARACTERS}"
+    findings = admission_findings(call.priority, not_before=call.not_before, valid_until=call.valid_until, at=at)
+    if call.batch_id is not None and len(call.batch_id) > MAX_ID_CHARACTERS:
+        message = (
+            f"the batch id {call.batch_id!r} has {len(call.batch_id)} characters; 8x8 takes at most {MAX_ID_CHARACTERS}"
+        )
         findings.append(Finding(message=message, code=-1009, path="$.clientBatchId"))
     if findings:
         raise CallFlowError(findings)
-    due_at = max(at, request.not_before) if request.not_before else at
+    due_at = max(at, call.not_before) if call.not_before else at
     opening = first_opening(
-        request.window, number=flow.destination, time_zone=request.time_zone, at=due_at, valid_until=valid_until
+        call.window, number=call.destination, time_zone=call.time_zone, at=due_at, valid_until=call.valid_until
     )
     if opening.problem is not None:
         raise CallFlowError([opening.problem])
@@ -211,20 +257,19 @@ def new_job(call: CheckedCall, *, job_id: str, queue: str, at: datetime) -> Job:
         state=JobState.QUEUED,
         due_at=opening.at,
         revision=new_revision(),
-        priority=request.priority,
-        batch_id=batch_id,
-        # One spelling for each telephone (+4402… becomes +442…), for locks and the suppression list.
-        destination=usual_form(flow.destination),
-        unique_key=request.unique_key or flow.client_request_id,
-        valid_until=valid_until,
-        body=stored_body(flow),
+        priority=call.priority,
+        batch_id=call.batch_id,
+        destination=call.destination,
+        unique_key=call.unique_key,
+        valid_until=call.valid_until,
+        body=call.body,
         body_digest=call.digest,
-        source=flow.source,
+        source=call.source,
         created_at=at,
-        not_before=request.not_before,
+        not_before=call.not_before,
         time_zone=opening.time_zone,
-        redial=request.redial,
-        window=request.window,
-        data=checked_data(request.data),
-        menu=request.menu,
+        redial=call.redial if call.redial is not None else redial,
+        window=call.window,
+        data=call.data,
+        menu=call.menu,
     )

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
+from math import inf
 
 from voiceflow_worker.core.admission import Admitter, CallRequest
 from voiceflow_worker.core.outcomes.stream import OutcomeStream
 from voiceflow_worker.core.outcomes.wait import OutcomeWatch
 from voiceflow_worker.core.overview.status import QueueStatus, read_status
-from voiceflow_worker.core.ports import Enqueued, Query, Store
+from voiceflow_worker.core.ports import Enqueued, Limits, Query, Store
 from voiceflow_worker.core.ports.identity import checked_queue, checked_reader
+from voiceflow_worker.core.sending.set_rate import SetRate
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.sweep import Sweeper
-from voiceflow_worker.errors import (
-    JobNotFoundError,
-)
+from voiceflow_worker.errors import InvalidInputError, JobNotFoundError
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.jobs import lifecycle
@@ -177,6 +177,19 @@ class CallQueue:
     async def resume(self, *, batch_id: str | None = None) -> Gate:
         """Open a held queue or batch. A cancelled batch stays cancelled, as the returned gate shows."""
         return await self._order(GateState.OPEN, batch_id=batch_id, until=None, reason="")
+
+    async def set_rate(self, rate: float | None) -> Limits:
+        """Change the calls per second of all workers, within a second, until `reset_rate`; None is unlimited.
+
+        Workers that start later keep this rate too, whatever their settings say. Raises `InvalidInputError`.
+        """
+        if rate is not None and not 0 < rate < inf:
+            raise InvalidInputError(f"a rate of {rate} calls per second is impossible: give a number above 0, or None")
+        return await SetRate(self.store, self.name).put(rate)
+
+    async def reset_rate(self) -> bool:
+        """Let workers that start from now on use the rate of their settings; returns whether a rate was set."""
+        return await SetRate(self.store, self.name).withdraw()
 
     async def status(self) -> QueueStatus:
         """The state of the queue."""

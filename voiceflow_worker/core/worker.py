@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -22,6 +22,8 @@ from voiceflow_worker.core.ports.identity import checked_queue, new_worker_id
 from voiceflow_worker.core.ports.journal_files import Witness
 from voiceflow_worker.core.ports.queue_names import QueueNames
 from voiceflow_worker.core.sending.departures import Departures
+from voiceflow_worker.core.sending.senders import Senders
+from voiceflow_worker.core.sending.set_rate import SetRate
 from voiceflow_worker.core.sending.submit import Flight, Submitter
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import Holds
@@ -46,6 +48,7 @@ LOOK_EVERY = 5.0
 PRUNE_EVERY = 60.0
 LONGEST_SLEEP = timedelta(seconds=1)
 RATE_WINDOW = 5.0
+BATCHES_SHOWN = 50
 FREE_TOGETHER = 0.5
 LINGER = timedelta(milliseconds=4)
 """Without a rate, a worker with less than `FREE_TOGETHER` of its slots free waits this long for more of them: a trip to
@@ -110,15 +113,16 @@ class Worker:
             holds=holds,
             changes=changes,
             on_verdict=self._on_verdict,
+            on_settled=self._has_freed,
             voices=voices,
             guard=self._guard,
         )
         self._heartbeats = Heartbeats(store)
-        self._in_flight = 0
+        self._senders = Senders(self._submitter, on_freed=self._has_freed)
         self._unreachable = 0
         self._failed_at = float("-inf")
         self._pause_until: datetime | None = None
-        self._sent: deque[float] = deque()
+        self._sent: deque[tuple[float, str | None]] = deque()
         self._freed = anyio.Event()
         self._landed = anyio.Event()
         self._stopping = False
@@ -147,26 +151,25 @@ class Worker:
         if self._stopping:
             self._abort.set()
         self._stopping = True
-        for pause in list(self._pauses):
-            pause.cancel()
+        self._end_pauses()
 
     @property
     def in_flight(self) -> int:
         """The number of calls that this worker is sending now."""
-        return self._in_flight
+        return self._senders.in_flight
 
     async def _work(self, check: DrainCheck | None) -> None:
         before = await self._store.control.limits(self.queue)
-        await self._store.control.configure(self.queue, self._limits)
-        if before is not None and before != self._limits:
-            _log.info("the limits of the queue were changed", queue=self.queue, old=before, new=self._limits)
+        limits = await SetRate(self._store, self.queue).over(self._limits)
+        await self._store.control.configure(self.queue, limits)
+        self._departures.follow(limits.rate)
+        if before is not None and before != limits:
+            _log.info("the limits of the queue were changed", queue=self.queue, old=before, new=limits)
         await QueueNames(self._store).remember(self.queue)
         async with at_work(self._guard), anyio.create_task_group() as background:
             background.start_soon(self._repeat, self._sweep, SWEEP_EVERY, "the store is away; the sweep waits")
             background.start_soon(self._repeat, self._sweeper.prune, PRUNE_EVERY, "the store is away; pruning waits")
-            background.start_soon(
-                self._repeat, self._beat, EVERY.total_seconds(), "the store is away; the heartbeat waits"
-            )
+            background.start_soon(self._repeat, self._beat, EVERY.total_seconds(), "the store is away; no heartbeat")
             if self._reconciler is not None:
                 reconcile = partial(self._reconcile, self._reconciler)
                 failed = "the log of 8x8 was not looked at; its turn comes again"
@@ -193,7 +196,7 @@ class Worker:
                 if jobs:
                     await self._take_off(flights, jobs, leased_at)
                     continue
-                if self._in_flight == 0 and check is not None and await check.is_done():
+                if self.in_flight == 0 and check is not None and await check.is_done():
                     return
                 until = await self._next_look()
             except (StoreCorruptError, StoreVersionError):
@@ -211,22 +214,22 @@ class Worker:
         Waits while no slot is free, no departure is near, or 8x8 cannot be reached.
         """
         now = self._clock.now()
-        if self._in_flight >= self._concurrency:
+        if self.in_flight >= self._concurrency:
             await self._rest()
             return 0
         if self._pause_until is not None and now < self._pause_until:
             await self._nap(until=self._pause_until)
             return 0
-        if self._unreachable and self._in_flight:
+        if self._unreachable and self.in_flight:
             # One call at a time tries whether 8x8 can be reached again; the others keep their place in the queue.
             await self._rest()
             return 0
         room = self._departures.room()
         if room == 0:
             await self._nap(until=self._departures.room_at())
-        if room is None and self._in_flight > self._concurrency * (1 - FREE_TOGETHER):
+        if room is None and self.in_flight > self._concurrency * (1 - FREE_TOGETHER):
             await self._nap(until=now + LINGER)
-        free = 1 if self._unreachable else self._concurrency - self._in_flight
+        free = 1 if self._unreachable else self._concurrency - self.in_flight
         return free if room is None else min(free, room)
 
     async def _nap(self, *, until: datetime) -> None:
@@ -252,7 +255,7 @@ class Worker:
 
     async def _take_off(self, flights: TaskGroup, jobs: Sequence[Job], leased_at: float) -> None:
         """Prepare and send leased jobs. Under a rate the next lease waits until these have their departure times."""
-        self._in_flight += len(jobs)
+        self._senders.occupy(len(jobs))
         if not self._departures.is_paced:
             flights.start_soon(self._prepare, flights, jobs, leased_at)
         else:
@@ -264,31 +267,22 @@ class Worker:
             # A stop lets this finish: it is short, and a cancelled one would leave leases behind.
             with anyio.CancelScope(shield=True):
                 ready = await self._submitter.prepare(jobs, leased_at=leased_at)
+                if all(flight.leaves_at_once for flight in ready):
+                    ready = await self._submitter.begin(ready)
         except StoreError as error:
             _log.warning("leased jobs could not be prepared; they are not sent", jobs=len(jobs), error=str(error))
         finally:
-            self._free(len(jobs) - len(ready))
-        for flight in ready:
-            flights.start_soon(self._fly, flight)
+            self._senders.free(len(jobs) - len(ready))
+        self._senders.send(ready, flights)
 
-    async def _fly(self, flight: Flight) -> None:
-        try:
-            await self._submitter.fly(flight)
-        except Exception:  # noqa: BLE001 - a fault of one call must not end the others; the call ends in doubt
-            _log.exception("a call was given up; it is queued again or in doubt when its lease ends", job=flight.job.id)
-        finally:
-            self._free(1)
-
-    def _free(self, count: int) -> None:
-        self._in_flight -= count
-        if count:
-            self._freed.set()
-        if not self._in_flight:
+    def _has_freed(self) -> None:
+        self._freed.set()
+        if not self.in_flight:
             self._landed.set()
 
-    def _on_verdict(self, verdict: Verdict, left_at: float) -> None:
+    def _on_verdict(self, verdict: Verdict, left_at: float, batch_id: str | None) -> None:
         if verdict.http_status is not None:
-            self._sent.append(self._clock.monotonic())
+            self._sent.append((self._clock.monotonic(), batch_id))
             self._unreachable = 0
             self._pause_until = None
         elif verdict.is_outage and (not self._unreachable or left_at > self._failed_at):
@@ -317,7 +311,7 @@ class Worker:
                 await self._landed.wait()
                 group.cancel_scope.cancel()
 
-            if self._in_flight:
+            if self.in_flight:
                 self._landed = anyio.Event()
                 group.start_soon(landed)
             with suppress(StoreError):  # the next lease says so, and waits
@@ -330,17 +324,21 @@ class Worker:
         with anyio.move_on_after(self._options.shutdown_grace.total_seconds()):
             async with anyio.create_task_group() as group:
                 group.start_soon(self._cancel_when_aborted, group)
-                while self._in_flight:
+                while self.in_flight:
                     self._freed = anyio.Event()
                     await self._freed.wait()
                 group.cancel_scope.cancel()
-        if self._in_flight:
-            _log.warning("calls in flight were ended by the stop", calls=self._in_flight)
-            flights.cancel_scope.cancel()
+        if self.in_flight:
+            _log.warning("calls in flight were ended by the stop", calls=self.in_flight)
+        flights.cancel_scope.cancel()
 
     async def _cancel_when_aborted(self, group: TaskGroup) -> None:
         await self._abort.wait()
         group.cancel_scope.cancel()
+
+    def _end_pauses(self) -> None:
+        for pause in list(self._pauses):
+            pause.cancel()
 
     @contextmanager
     def _pause(self) -> Generator[None]:
@@ -364,6 +362,10 @@ class Worker:
             await self._clock.sleep(every)
 
     async def _sweep(self) -> None:
+        limits = await self._store.control.limits(self.queue)
+        if limits is not None and self._departures.follow(limits.rate):
+            _log.info("the rate of the queue was changed", queue=self.queue, rate=limits.rate)
+            self._end_pauses()
         swept = await self._sweeper.sweep()
         if swept.doubted:
             _log.warning("calls are in doubt: a worker went away while sending them", calls=swept.doubted)
@@ -374,7 +376,9 @@ class Worker:
             _log.info("calls were looked up in the log of 8x8", **asdict(found))
 
     async def _beat(self) -> None:
-        await self._heartbeats.worker(self._pulse())
+        beat = self._pulse()
+        batches = Counter(batch_id for _, batch_id in self._sent if batch_id is not None).most_common(BATCHES_SHOWN)
+        await self._heartbeats.worker(beat, batches={name: count / RATE_WINDOW for name, count in batches})
 
     async def _leave(self) -> None:
         try:
@@ -384,8 +388,8 @@ class Worker:
 
     def _pulse(self) -> WorkerBeat:
         now = self._clock.monotonic()
-        while self._sent and self._sent[0] < now - RATE_WINDOW:
+        while self._sent and self._sent[0][0] < now - RATE_WINDOW:
             self._sent.popleft()
         return WorkerBeat(
-            worker_id=self.id, queue=self.queue, rate=len(self._sent) / RATE_WINDOW, in_flight=self._in_flight
+            worker_id=self.id, queue=self.queue, rate=len(self._sent) / RATE_WINDOW, in_flight=self.in_flight
         )

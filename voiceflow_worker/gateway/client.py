@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from ssl import SSLContext
@@ -17,14 +17,7 @@ import httpx
 from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.errors import CallInDoubtError, CallNotSentError, CallRefusedError, SettingsError
 from voiceflow_worker.gateway import wire
-from voiceflow_worker.gateway.account.resources import (
-    OwnedNumber,
-    RecordingPush,
-    SessionRecording,
-    SpeechProfile,
-    Webhook,
-    WebhookType,
-)
+from voiceflow_worker.gateway.account import api
 from voiceflow_worker.gateway.answers.answer import AnswerReader
 from voiceflow_worker.gateway.answers.retry_after import read_date
 from voiceflow_worker.gateway.answers.verdict import judge_answer, judge_failure, judge_lateness, judge_silence
@@ -38,7 +31,7 @@ from voiceflow_worker.model.reports.verdict import PostProgress, Verdict, Verdic
 from voiceflow_worker.model.text.web_address import is_plain_and_remote
 
 if TYPE_CHECKING:
-    from voiceflow_worker.gateway.account.api import AccountApi
+    from voiceflow_worker.gateway.rest.client import RestClient
     from voiceflow_worker.settings import Settings
 
 
@@ -60,7 +53,7 @@ class PlacedCall:
     valid_until: datetime | None = None
 
 
-class VoiceClient:
+class VoiceClient(api.AccountApi):
     """Places calls through the 8x8 Voice API, for one sub-account; an async context manager.
 
     A POST is sent once, without redirects or retries. Its deadline is twice `connect_timeout` plus `read_timeout`
@@ -119,6 +112,7 @@ class VoiceClient:
         self._limiter = limiter
         self._believes_5xx = retry_not_created_5xx
         self._carrier: Carrier | None = None
+        self._post_directly: Callable[[bytes], Awaitable[httpx.Response]] | None = None
         self._proof = AnswerProof(at_most=self._timeouts["read"])
 
     @classmethod
@@ -169,6 +163,10 @@ class VoiceClient:
         carrier = self._open()
         await carrier.transport.__aenter__()
         self._carrier = carrier
+        if carrier.posts is not None:
+            self._post_directly = carrier.posts(
+                self._wire.calls, headers=self._wire.post_headers, timeouts=self._timeouts
+            )
         return self
 
     async def __aexit__(
@@ -233,14 +231,14 @@ class VoiceClient:
                 raise CallNotSentError(f"{verdict.message}{remedy}")
             case _:
                 raise CallInDoubtError(
-                    f"{verdict.message}; do not send it again, its summary will name client request id {request_id}",
+                    f"{verdict.message}. Do not send the call again: its summary names client request id {request_id}",
                     client_request_id=request_id,
                 )
 
     async def server_time(self) -> datetime | None:
         """The time at 8x8: the Date of a fresh answer, whatever its status; None when there is no answer or no Date."""
         carrier = self._opened()
-        request = self._wire.get_webhooks(extensions={"timeout": self._timeouts})
+        request = self._account_wire.request("GET", "webhooks", extensions={"timeout": self._timeouts})
         with anyio.move_on_after(self._deadline.total_seconds()):
             try:
                 response = await carrier.transport.handle_async_request(request)
@@ -256,66 +254,25 @@ class VoiceClient:
         The export is requested from its documented address, https://voice.wavecell.com, or from a given `base_url`.
         Raises CallLogError, and CallLogUnavailableError where trying again may help.
         """
-        from voiceflow_worker.gateway.export.log import LogExport
+        from voiceflow_worker.gateway.export import log
 
-        transport = self._opened().transport
-        export = LogExport(transport, self._export_wire, timeouts=self._timeouts, deadline=self._deadline)
-        return await export.read(since=since, until=until)
+        rest = self._rest(self._export_wire, tries=log.TRIES, longest_pause=log.LONGEST_PAUSE)
+        return await log.LogExport(rest).read(since=since, until=until)
 
-    async def speech_profiles(self) -> tuple[SpeechProfile, ...]:
-        """The voices that call flows may name.
+    def _account(self) -> RestClient:
+        return self._rest(self._account_wire, tries=api.TRIES, longest_pause=api.LONGEST_PAUSE)
 
-        This and the following methods raise VoiceUnavailableError if 8x8 cannot be reached, and RequestFailedError if
-        it refuses.
-        """
-        return await self._account().speech_profiles()
+    def _rest(self, rest_wire: RestWire, *, tries: int, longest_pause: timedelta) -> RestClient:
+        from voiceflow_worker.gateway.rest.client import RestClient
 
-    async def numbers(self) -> tuple[OwnedNumber, ...]:
-        """The numbers that belong to the account."""
-        return await self._account().numbers()
-
-    async def number(self, msisdn: str) -> OwnedNumber | None:
-        """A number with its country and reference; None if it is not the account's. `numbers` adds status and health.
-
-        Raises PhoneNumberError for a malformed number.
-        """
-        return await self._account().number(msisdn)
-
-    async def webhooks(self) -> tuple[Webhook, ...]:
-        """The addresses to which events are sent."""
-        return await self._account().webhooks()
-
-    async def register_webhook(self, kind: WebhookType | str, url: str, *, auth_header: str | None = None) -> None:
-        """Have events of a type (VSS, …) sent to `url`, with `auth_header` as their Authorization value. Sent once."""
-        await self._account().register_webhook(kind, url, auth_header=auth_header)
-
-    async def delete_webhook(self, kind: WebhookType | str) -> bool:
-        """Have events of a type sent nowhere; False if they were not sent anywhere before. Sent once."""
-        return await self._account().delete_webhook(kind)
-
-    async def recording_push_config(self) -> RecordingPush | None:
-        """The server that 8x8 uploads recordings to; None if there is none. The password is never included."""
-        return await self._account().recording_push_config()
-
-    async def set_recording_push_config(
-        self, push: RecordingPush, *, password: str | None = None
-    ) -> RecordingPush | None:
-        """Have recordings uploaded to a server. Returns the server without the password. Sent once."""
-        return await self._account().set_recording_push_config(push, password=password)
-
-    async def delete_recording_push_config(self) -> bool:
-        """Have recordings uploaded nowhere; False if they were not uploaded anywhere before. Sent once."""
-        return await self._account().delete_recording_push_config()
-
-    async def recordings(self, session_id: str) -> tuple[SessionRecording, ...]:
-        """The recordings of a session; empty for an unknown session or one that was not recorded."""
-        return await self._account().recordings(session_id)
-
-    def _account(self) -> AccountApi:
-        from voiceflow_worker.gateway.account.api import AccountApi
-
-        transport = self._opened().transport
-        return AccountApi(transport, self._account_wire, timeouts=self._timeouts, deadline=self._deadline)
+        return RestClient(
+            self._opened().transport,
+            rest_wire,
+            timeouts=self._timeouts,
+            deadline=self._deadline,
+            tries=tries,
+            longest_pause=longest_pause,
+        )
 
     def _opened(self) -> Carrier:
         if self._carrier is None:
@@ -346,13 +303,8 @@ class VoiceClient:
         began = time.monotonic()
         reader: AnswerReader | None = None
         try:
-            request = self._wire.post_call(
-                body,
-                keep_connection=carrier.keeps_connections,
-                extensions={"timeout": self._timeouts, **watch.extensions},
-            )
             with anyio.move_on_after(self._deadline.total_seconds()), watch:
-                response = await carrier.transport.handle_async_request(request)
+                response = await self._exchange(carrier, watch, body)
                 self._check(carrier, progress)
                 reader = AnswerReader(response)
                 await reader.read()
@@ -371,11 +323,21 @@ class VoiceClient:
         verdict = judge_answer(answer, now=now + timedelta(seconds=took), retry_not_created_5xx=self._believes_5xx)
         return await self._proof.judge(verdict, watch=watch, answer=reader, progress=progress)
 
+    def _exchange(self, carrier: Carrier, watch: Watch, body: bytes) -> Awaitable[httpx.Response]:
+        if self._post_directly is not None and carrier.posts is not None and carrier.keeps_connections:
+            return self._post_directly(body)
+        request = self._wire.post_call(
+            body,
+            keep_connection=carrier.keeps_connections,
+            extensions={"timeout": self._timeouts, **watch.extensions},
+        )
+        return carrier.transport.handle_async_request(request)
+
     def _check(self, carrier: Carrier, progress: PostProgress) -> None:
         """Distrust the watches of a transport that missed a POST which was answered: it may have changed."""
         if not progress.may_have_left:
             progress.may_have_left = True
-            self._carrier = replace(carrier, watch=BlindWatch)
+            self._carrier = replace(carrier, watch=BlindWatch, posts=None)
 
     def _without_key(self, verdict: Verdict) -> Verdict:
         """The verdict without the key, in case a server or a proxy has sent it back."""

@@ -32,7 +32,7 @@ class Wire:
     Raises SettingsError for an impossible base URL, sub-account id or API key.
     """
 
-    __slots__ = ("_calls", "_get_headers", "_last_post_headers", "_post_headers", "_webhooks", "host", "sub_account")
+    __slots__ = ("_last_post_headers", "calls", "host", "post_headers", "sub_account")
 
     def __init__(self, api_key: str, sub_account: str, *, base_url: str, allow_plain_http: bool = False) -> None:
         base = _checked_base(base_url, allow_plain_http=allow_plain_http)
@@ -51,38 +51,30 @@ class Wire:
         self.sub_account = sub_account
         self.host = base.host
         root = f"{str(base).rstrip('/')}/api/v1/subaccounts/{quote(sub_account, safe='')}"
-        self._calls = httpx.URL(f"{root}/callflows")
-        self._webhooks = httpx.URL(f"{root}/webhooks")
+        self.calls = httpx.URL(f"{root}/callflows")
         headers = {
             "Host": base.netloc.decode("ascii"),
             "Authorization": f"Bearer {key}",
             "Accept": "application/json",
+            "Content-Type": "application/json",
             # An answer is a few hundred bytes: compression gains nothing, and a broken encoding would be a doubt.
             "Accept-Encoding": "identity",
             "User-Agent": "voiceflow-worker",
         }
-        self._get_headers = httpx.Headers({**headers, "Connection": "close"})
-        self._post_headers = httpx.Headers({**headers, "Content-Type": "application/json"})
-        self._last_post_headers = httpx.Headers({**self._post_headers, "Connection": "close"})
+        self.post_headers = httpx.Headers(headers)
+        self._last_post_headers = httpx.Headers({**headers, "Connection": "close"})
 
     def __repr__(self) -> str:
-        return f"<Wire {self._calls}>"
+        return f"<Wire {self.calls}>"
 
     def post_call(self, body: bytes, *, keep_connection: bool, extensions: Mapping[str, Any]) -> httpx.Request:
         """The POST that asks for one call; unless `keep_connection`, it is the last request of its connection."""
-        headers = self._post_headers if keep_connection else self._last_post_headers
+        headers = self.post_headers if keep_connection else self._last_post_headers
         # With a stream given, httpx.Request adds no headers by itself and guesses nothing: 3 µs instead of 8.
-        request = httpx.Request("POST", self._calls, headers=headers, stream=_Body(body), extensions=dict(extensions))
+        request = httpx.Request("POST", self.calls, headers=headers, stream=_Body(body), extensions=dict(extensions))
         request.headers["Content-Length"] = str(len(body))
         request.read()
         return request
-
-    def get_webhooks(self, *, extensions: Mapping[str, Any]) -> httpx.Request:
-        """A cheap authenticated request: the list of the sub-account's webhooks.
-
-        It closes its connection, so that a POST never meets what is left over of another kind of request.
-        """
-        return httpx.Request("GET", self._webhooks, headers=self._get_headers, extensions=dict(extensions))
 
 
 class _Body(httpx.ByteStream):

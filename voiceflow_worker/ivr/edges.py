@@ -52,13 +52,13 @@ def edges_of(menu: Menu) -> list[Edge]:
 
 
 def _without_keys(menu: Menu) -> Iterator[tuple[str, Step | Handler]]:
-    """The steps that follow without a key: at the beginning of a call, after a bridge, and after silence."""
+    """The steps that follow without a key: at the beginning, after a bridge, and after a wrong key or silence."""
     if menu.opening is not None:
         yield "at first", menu.opening
-    if (after := menu.own.after_bridge) is not None:
+    if (after := menu.after_bridge) is not None:
         yield from ((f"after a bridge: {result.value}", after.of(result)) for result in BridgeResult)
-    if menu.own.fallback is not None:
-        yield "otherwise", menu.own.fallback
+    if menu.fallback is not None:
+        yield "otherwise", menu.fallback
 
 
 def reachable(roots: Sequence[Menu]) -> list[Menu]:
@@ -92,7 +92,7 @@ def is_handler(action: object) -> TypeGuard[Handler]:
 
 def manner_of(path: tuple[Menu, ...]) -> Manner:
     """The settings of the last menu of a path: its own, else those of the nearest menu before it."""
-    return Manner.inherited(menu.own for menu in reversed(path))
+    return Manner.inherited(reversed(path))
 
 
 def onto(path: tuple[Menu, ...], menu: Menu) -> tuple[Menu, ...]:

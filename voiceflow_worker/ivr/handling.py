@@ -44,7 +44,7 @@ _limiter: RunVar[CapacityLimiter] = RunVar("voiceflow-handler-threads")
 
 
 def _threads() -> CapacityLimiter:
-    """The limiter of this event loop. Its default one would let handlers that hang block all other threads."""
+    """The limiter for threads of handlers. In the default limiter, handlers that hang would block all other threads."""
     try:
         return _limiter.get()
     except LookupError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import TypeAlias, TypeVar, overload
 
@@ -46,7 +46,7 @@ class AfterBridge:
                 return self.no_answer if self.failed is None else self.failed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Manner:
     """The settings of a menu that the menus it leads to inherit; None: inherited from the menu before it."""
 
@@ -64,14 +64,14 @@ class Manner:
     repetition: int | None = None
     after_bridge: AfterBridge | None = None
 
-    @classmethod
-    def inherited(cls, manners: Iterable[Manner]) -> Manner:
+    @staticmethod
+    def inherited(manners: Iterable[Manner]) -> Manner:
         """The settings of a menu from its own and those before it: the first value wins, the defaults come last."""
         given = [*manners, _DEFAULTS]
-        return cls(
+        return Manner(
             **{
                 each.name: next((value for one in given if (value := getattr(one, each.name)) is not None), None)
-                for each in fields(cls)
+                for each in fields(Manner)
             }
         )
 
@@ -97,7 +97,8 @@ class Choice:
     leads_to: Sequence[Step] | None = None
 
 
-class Menu:
+@dataclass(kw_only=True, eq=False, repr=False)
+class Menu(Manner):
     """A question, and the step that follows each answer.
 
     `prompt` is spoken: a text with `{name}` from the job's data, a text for each language, or a function of the caller.
@@ -120,62 +121,25 @@ class Menu:
     with a letter or digit first.
     """
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        prompt: Text = "",
-        opening: Step | Handler | None = None,
-        voice_profile: Text | None = None,
-        language: str | None = None,
-        play: str | None = None,
-        again: Text | None = None,
-        retries: int | None = None,
-        fallback: Step | Handler | None = None,
-        after_bridge: AfterBridge | None = None,
-        success_message: Text | None = None,
-        failure_message: Text | None = None,
-        tries: int | None = None,
-        repetition: int | None = None,
-        overall_timeout: timedelta | None = None,
-        digit_timeout: timedelta | None = None,
-        speed: float | None = None,
-        secret: bool = False,
-        inbound: bool | Collection[str] = False,
-        leads_to: Sequence[Step] | None = None,
-    ) -> None:
-        if not NAME.fullmatch(name):
+    name: str = field(kw_only=False)
+    prompt: Text = ""
+    opening: Step | Handler | None = None
+    play: str | None = None
+    secret: bool = False
+    inbound: bool | Collection[str] = False
+    leads_to: Sequence[Step] | None = None
+    _choices: list[Choice] = field(default_factory=list["Choice"], init=False)
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
             raise InvalidInputError(
-                f"{name!r} cannot be the name of a menu: use 1 to 32 small letters, digits, - and _, a letter or digit "
-                "first"
+                f"{self.name!r} cannot be the name of a menu: use 1 to 32 small letters, digits, - and _, a letter or "
+                "digit first"
             )
-        if retries is not None and not 0 <= retries <= 20:
-            raise InvalidInputError(f"menu {name}: retries should be 0 to 20, not {retries}")
-        if tries is not None and not 1 <= tries <= 20:
-            raise InvalidInputError(f"menu {name}: tries should be 1 to 20, not {tries}")
-        self.name = name
-        self.prompt = prompt
-        self.opening = opening
-        self.play = play
-        self.secret = secret
-        self.inbound = _numbers(name, inbound)
-        self.leads_to = leads_to
-        self.own = Manner(
-            voice_profile=voice_profile,
-            language=language,
-            again=again,
-            retries=retries,
-            fallback=fallback,
-            overall_timeout=overall_timeout,
-            digit_timeout=digit_timeout,
-            speed=speed,
-            success_message=success_message,
-            failure_message=failure_message,
-            tries=tries,
-            repetition=repetition,
-            after_bridge=after_bridge,
-        )
-        self._choices: list[Choice] = []
+        for setting, value, fewest in (("retries", self.retries, 0), ("tries", self.tries, 1)):
+            if value is not None and not fewest <= value <= 20:
+                raise InvalidInputError(f"menu {self.name}: {setting} should be {fewest} to 20, not {value}")
+        self.inbound = _numbers(self.name, self.inbound)
 
     @property
     def choices(self) -> Sequence[Choice]:
@@ -270,7 +234,7 @@ class Menu:
             our_number=source,
             data=data or {},
         )
-        return self.question(Manner.inherited([self.own]), caller, begun=CallFlow.call(destination, source=source))
+        return self.question(Manner.inherited([self]), caller, begun=CallFlow.call(destination, source=source))
 
     def question(
         self, manner: Manner, caller: Caller, *, begun: CallFlow, before: str = "", plays: bool = True

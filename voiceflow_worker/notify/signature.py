@@ -44,7 +44,7 @@ class Secrets:
         return " ".join(f"v1,{each}" for each in self._each(message_id, timestamp, body))
 
     def are_in(self, shown: str, *, message_id: str, timestamp: str, body: bytes) -> bool:
-        """Whether any of the signatures shown is one of ours; those of other schemes are passed over."""
+        """Whether any of the signatures shown is one of ours. Those of other schemes are ignored."""
         given = [each.removeprefix("v1,").encode(errors="replace") for each in shown.split() if each.startswith("v1,")]
         ours = [each.encode() for each in self._each(message_id, timestamp, body)]
         return any(hmac.compare_digest(one, our) for one in given for our in ours)
@@ -72,7 +72,7 @@ def verify_notification(
     `NotificationError`, which should be answered with 400, and SettingsError for a malformed secret.
     """
     secrets = Secrets(secret)
-    shown = _lowered(headers)
+    shown = {name.lower(): value for name, value in dict(headers).items()}
     message_id, timestamp, signature = (shown.get(name, "") for name in (ID, TIMESTAMP, SIGNATURE))
     if not (message_id and timestamp and signature):
         raise NotificationError(f"not a notification: it needs the headers {ID}, {TIMESTAMP} and {SIGNATURE}")
@@ -108,8 +108,3 @@ def _key(text: str) -> bytes:
             f"make one: {MAKE_ONE}"
         )
     return key
-
-
-def _lowered(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> dict[str, str]:
-    pairs = cast("Mapping[str, str]", headers).items() if isinstance(headers, Mapping) else headers
-    return {name.lower(): value for name, value in pairs}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from types import TracebackType
 from typing import Self
 
 import anyio
@@ -50,36 +49,27 @@ class OutcomeWebhook:
     ) -> None:
         self._url = _checked(url, allow_plain_http=allow_plain_http)
         self._secrets = Secrets(secret)
-        self._connect_timeout = connect_timeout
         self._deadline = deadline
-        self._given_transport = transport
         self._now = now
-        self._client: httpx.AsyncClient | None = None
+        self._client = httpx.AsyncClient(
+            transport=transport
+            or httpx.AsyncHTTPTransport(trust_env=False, limits=httpx.Limits(max_connections=CONNECTIONS)),
+            timeout=httpx.Timeout(None, connect=connect_timeout.total_seconds()),
+            follow_redirects=False,
+            trust_env=False,
+        )
 
     def __repr__(self) -> str:
         return f"<OutcomeWebhook to {self._url.host}>"
 
     async def __aenter__(self) -> Self:
-        self._client = httpx.AsyncClient(
-            transport=self._given_transport
-            or httpx.AsyncHTTPTransport(trust_env=False, limits=httpx.Limits(max_connections=CONNECTIONS)),
-            timeout=httpx.Timeout(None, connect=self._connect_timeout.total_seconds()),
-            follow_redirects=False,
-            trust_env=False,
-        )
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._client is not None:
-            await self._client.aclose()
-            self._client = None
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
 
     async def __call__(self, outcome: CallOutcome) -> None:
         """Send one outcome. Raises `TellAgainError` and `HookGoneError`."""
-        if self._client is None:
-            raise RuntimeError("the webhook is not open: use it within `async with`")
         body = orjson.dumps(outcome.as_json())
         request = self._client.build_request("POST", self._url, content=body, headers=self._headers(outcome, body))
         host = self._url.host

@@ -24,7 +24,6 @@ from voiceflow_worker.sandbox.calls.activity import Activity
 from voiceflow_worker.sandbox.calls.call_log import CallLog
 from voiceflow_worker.sandbox.calls.ledger import Ledger
 from voiceflow_worker.sandbox.calls.outcomes import Outcomes
-from voiceflow_worker.sandbox.calls.timers import Timers
 from voiceflow_worker.sandbox.events.account import Account
 from voiceflow_worker.sandbox.events.answers import DateHeader
 from voiceflow_worker.sandbox.events.delivery import Delivery, Hook
@@ -46,13 +45,14 @@ _CALLFLOWS = re.compile(r"/api/v1/subaccounts/([^/]+)/callflows")
 class Sandbox:
     """An 8x8 stand-in for one account, which calls nobody. It runs on asyncio.
 
-    `seed` decides how calls end; `speed` how much quicker than life they do so (60: a minute takes a second).
-    `api_key`, `sub_accounts`, `numbers` (sources that may be shown) and `voices` are checked only if given. `webhook`
-    is the URL to which all events of every sub-account are sent until others are registered, with `webhook_secret` as
-    their Authorization value; a delivery that fails is tried `webhook_retries` times more. A call action event (VCA)
-    is tried once, and its answer has to come `answer_within` so long, which `speed` does not shorten. Call status
-    events (VCS) go only where one registered for them, with `call_statuses` to `webhook` too. `clock_offset` sets its
-    clock, which judges `validUntil` and writes the Date header, off from this machine's; the ledger has true times.
+    `seed` decides how calls end, and `speed` how many times faster than real time they do (60: a minute takes a
+    second). `api_key`, `sub_accounts`, `numbers` (permitted sources) and `voices` are checked only if given. `webhook`
+    is the URL for all events of every sub-account until others are registered, with `webhook_secret` as their
+    Authorization value; a delivery that fails is repeated `webhook_retries` times. A call action event (VCA) is sent
+    once, and must be answered within `answer_within`, which `speed` does not shorten. Call status events (VCS) are sent
+    only to webhooks that were registered for them, with `call_statuses` to `webhook` too. `clock_offset` is the
+    difference of the sandbox's clock, by which it judges `validUntil` and writes the Date header, from this machine's;
+    the ledger has true times.
 
     The ledger and all kinds of orders can be used from Python as they can over HTTP.
     """
@@ -74,7 +74,7 @@ class Sandbox:
         clock_offset: timedelta = timedelta(0),
     ) -> None:
         if not speed > 0:
-            raise ValueError(f"speed is how much quicker than life calls go, more than 0, not {speed}")
+            raise ValueError(f"speed={speed}: give a factor above 0, such as 60 for a minute in a second")
         self._clock_offset = clock_offset
         self._activity = Activity()
         self._account = Account(
@@ -96,23 +96,20 @@ class Sandbox:
         """Orders for the delivery of events: `sandbox.events.add(EventOrder(…))`."""
         self.recordings = Recordings()
         """Recordings of sessions: `sandbox.recordings.add(RecordingOrder(…))`."""
-        timers = Timers(self._activity)
         reports = Reports(
             account=self._account,
             delivery=self._delivery,
             orders=self.events,
-            timers=timers,
+            activity=self._activity,
             speed=speed,
             within=answer_within.total_seconds(),
             statuses=call_statuses,
         )
         stage = Stage(account=self._account, reports=reports, recordings=self.recordings, speed=speed)
-        self._exchange = Exchange(self._activity, timers=timers, stage=stage, log=self._log, now=self._now)
-        self.inbound = Switchboard(self._account, outcomes=self._outcomes, exchange=self._exchange)
+        exchange = Exchange(activity=self._activity, stage=stage, log=self._log, now=self._now)
+        self.inbound = Switchboard(account=self._account, outcomes=self._outcomes, exchange=exchange)
         """Calls to the account's numbers: `sandbox.inbound.call(InboundOrder(…))`; their results are in `.entries`."""
-        self.number_updates = NumberUpdates(
-            self._account, delivery=self._delivery, orders=self.events, timers=timers, speed=speed
-        )
+        self.number_updates = NumberUpdates(self._account, reports)
         """Updates of the account's numbers: `sandbox.number_updates.send(NumberUpdateOrder(…))`."""
         self._misbehaviour = Misbehaviour(self._date)
         self.ledger = Ledger()
@@ -128,7 +125,7 @@ class Sandbox:
             misbehaviour=self._misbehaviour,
             scripts=self.scripts,
             outcomes=self._outcomes,
-            exchange=self._exchange,
+            exchange=exchange,
             date=self._date,
             now=self._now,
         )
@@ -177,15 +174,15 @@ class Sandbox:
 
     def reset(self) -> None:
         """Forget the ledger, all orders and the calls under way. Registered webhooks stay."""
-        self._outcomes.reset()
-        orders = (self.faults, self.scripts, self.events, self.inbound, self.rows, self.exports, self.recordings)
-        for each in (self._exchange, self._delivery, *orders, self._log, self.ledger):
+        orders = (self.faults, self.scripts, self.events, self.rows, self.exports, self.recordings)
+        entries = (self._delivery.entries, self.inbound.entries, self._log, self.ledger)
+        for each in (self._activity, self._outcomes, *orders, *entries):
             each.clear()
 
     async def aclose(self) -> None:
         """Forget the calls under way, close connections to receivers. `running` and a server's lifespan call this."""
         self._misbehaviour.call_off()
-        await self._exchange.aclose()
+        await self._activity.aclose()
         await self._delivery.aclose()
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -197,7 +194,7 @@ class Sandbox:
         await self._others(scope, receive, self._dated(send))
 
     def _dated(self, send: Send) -> Send:
-        """The same, with the sandbox's own Date header on every answer."""
+        """A `send` that adds the sandbox's own Date header to every answer."""
 
         async def send_dated(message: Message) -> None:
             if message["type"] == "http.response.start":

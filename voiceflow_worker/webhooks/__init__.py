@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-from voiceflow_worker.webhooks.app import PATH, receiver_app, webhook_app
-from voiceflow_worker.webhooks.kept_events import KeptEvent, KeptEvents, KeptLabel, OddEvent, OddReason
-from voiceflow_worker.webhooks.ports import (
-    EventAnswer,
-    KeepsOddEvents,
-    KeepsProgress,
-    SettlesSummaries,
-    TellsPresence,
-)
-from voiceflow_worker.webhooks.presence import present
-from voiceflow_worker.webhooks.readiness import Probe, store_probe
-
-__all__ = [
-    "PATH",
-    "EventAnswer",
-    "KeepsOddEvents",
-    "KeepsProgress",
-    "KeptEvent",
-    "KeptEvents",
-    "KeptLabel",
-    "OddEvent",
-    "OddReason",
-    "Probe",
-    "SettlesSummaries",
-    "TellsPresence",
-    "present",
-    "receiver_app",
-    "store_probe",
-    "webhook_app",
-]
+from voiceflow_worker.webhooks.app import PATH as PATH
+from voiceflow_worker.webhooks.app import receiver_app as receiver_app
+from voiceflow_worker.webhooks.app import webhook_app as webhook_app
+from voiceflow_worker.webhooks.kept_events import KeptEvent as KeptEvent
+from voiceflow_worker.webhooks.kept_events import KeptEvents as KeptEvents
+from voiceflow_worker.webhooks.kept_events import OddEvent as OddEvent
+from voiceflow_worker.webhooks.kept_events import OddReason as OddReason
+from voiceflow_worker.webhooks.ports import EventAnswer as EventAnswer
+from voiceflow_worker.webhooks.ports import SettlesSummaries as SettlesSummaries
+from voiceflow_worker.webhooks.presence import present as present
+from voiceflow_worker.webhooks.readiness import Probe as Probe
+from voiceflow_worker.webhooks.readiness import store_probe as store_probe

@@ -22,13 +22,7 @@ from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.webhooks.gatekeeper import Gatekeeper, Network
 from voiceflow_worker.webhooks.kept_events import KeptEvents
 from voiceflow_worker.webhooks.metrics import Metrics
-from voiceflow_worker.webhooks.ports import (
-    AnswersEvents,
-    KeepsOddEvents,
-    KeepsProgress,
-    SettlesSummaries,
-    TellsPresence,
-)
+from voiceflow_worker.webhooks.ports import AnswersEvents, SettlesSummaries
 from voiceflow_worker.webhooks.presence import present
 from voiceflow_worker.webhooks.readiness import Probe, Readiness, store_probe
 from voiceflow_worker.webhooks.reading import RequestReader
@@ -89,11 +83,11 @@ def webhook_app(
     secret: str | None,
     allow: Sequence[Network] = (),
     trusted_proxies: Sequence[Network] = (),
-    heartbeats: TellsPresence | None = None,
+    heartbeats: Heartbeats | None = None,
     heartbeat_every: timedelta = EVERY,
     on_event: AnswersEvents | None = None,
-    progress: KeepsProgress | None = None,
-    kept: KeepsOddEvents | None = None,
+    progress: CallProgress | None = None,
+    kept: KeptEvents | None = None,
     probe: Probe | None = None,
     registry: CollectorRegistry | None = None,
     metrics: bool = True,
@@ -123,7 +117,7 @@ def webhook_app(
     counted = Metrics(CollectorRegistry() if registry is None else registry)
     gatekeeper = Gatekeeper(secret=secret, allow=allow, trusted_proxies=trusted_proxies)
     receiver = Receiver(
-        settle,
+        settle=settle,
         reader=RequestReader(gatekeeper, longest_body=LONGEST_BODY, read_limit=read_limit),
         metrics=counted,
         progress=progress,

@@ -11,10 +11,10 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def decoded(content: bytes) -> object:
-    r"""The JSON value in a body. Raises ValueError, with a sentence, for what is none (RFC 8259).
+    r"""The JSON value of a body. Raises ValueError if it is not JSON (RFC 8259).
 
-    Half a surrogate pair (`"\ud800"`), which JSON allows and Unicode does not, is read as U+FFFD: a summary is not to
-    be lost for a letter in its error message.
+    Half a surrogate pair (`"\ud800"`), which JSON allows and Unicode does not, is read as U+FFFD: one letter in an
+    error message must not cost a summary.
     """
     content = content.removeprefix(_BYTE_ORDER_MARK)  # RFC 8259 §8.1 lets a reader ignore it
     try:
@@ -32,7 +32,7 @@ def decoded(content: bytes) -> object:
 
 
 def _without_halves(content: bytes) -> bytes | None:
-    """The same JSON with U+FFFD for each half of a surrogate pair; None when that is not what is wrong with it."""
+    """The same JSON with U+FFFD for each half of a surrogate pair; None if the error is another one."""
     try:
         value: object = json.loads(content, parse_constant=_refuse)
         text = json.dumps(value, ensure_ascii=False)

@@ -26,7 +26,7 @@ class RefusalReason(StrEnum):
 
 
 class Gatekeeper:
-    """Compares what a request shows with what is expected.
+    """Admits or refuses requests by their sender and their Authorization header.
 
     `secret` is the whole Authorization value (None: not looked at), `allow` the networks events may come from (empty:
     all), `trusted_proxies` the networks whose X-Forwarded-For is believed (empty: nobody's). Raises SettingsError for
@@ -44,7 +44,7 @@ class Gatekeeper:
         self._trusted = tuple(trusted_proxies)
 
     def refusal(self, headers: Headers, peer: str | None) -> RefusalReason | None:
-        """Why a request from the address `peer` is not let in; None when it is. Header names are in lower case."""
+        """The reason for refusing a request from the address `peer`, or None. Header names are in lower case."""
         shown = list(headers)
         if self._allow:
             sender = self.sender(shown, peer)
@@ -57,17 +57,17 @@ class Gatekeeper:
         return None
 
     def sender(self, headers: Headers, peer: str | None) -> IPv4Address | IPv6Address | None:
-        """Where a request comes from: the peer, or, behind trusted proxies, the nearest hop that is none of them.
+        """The sender of a request: the peer, or, behind trusted proxies, the nearest hop that is not one of them.
 
         X-Forwarded-For is read from its right end, which the nearest proxy wrote: what stands left of the first hop
         that is not trusted may be made up. None when that hop cannot be read.
         """
-        sender = _address(peer or "")
+        sender = read_address(peer or "")
         hops = [
             hop for name, value in headers if name == b"x-forwarded-for" for hop in value.decode("latin-1").split(",")
         ]
         while sender is not None and hops and is_within(sender, self._trusted):
-            sender = _address(hops.pop())
+            sender = read_address(hops.pop())
         return sender
 
 
@@ -76,7 +76,7 @@ def is_within(address: IPv4Address | IPv6Address, networks: Sequence[Network]) -
     return any(address.version == network.version and address in network for network in networks)
 
 
-def _address(text: str) -> IPv4Address | IPv6Address | None:
+def read_address(text: str) -> IPv4Address | IPv6Address | None:
     """The address in a hop, which may have a port, and brackets around IPv6."""
     host = text.strip().strip('"')
     if host.startswith("["):

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from prometheus_client import CollectorRegistry, Counter
 
 from voiceflow_worker.asgi.load_shedding import LoadShedding
-from voiceflow_worker.webhooks.gatekeeper import Gatekeeper, Network, is_within
+from voiceflow_worker.webhooks.gatekeeper import Network, is_within, read_address
 
 BUSY_AT = 256
-"""Requests in work at once. More of them do not make the store quicker: a commit takes all that have come."""
+"""Requests that are answered at the same time. More would not make the store faster: a commit takes all of them."""
 _BODY = b'{"error":"too many events at once; send it again later"}'
 _ANSWER = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n"
@@ -21,22 +21,21 @@ _ANSWER = (
 def preferred(allow: Sequence[Network], trusted_proxies: Sequence[Network]) -> Callable[[str], bool] | None:
     """A test for addresses that may send events, judged by the peer of the connection.
 
-    None where it is not: all networks are allowed.
+    None if all networks are allowed.
     """
     if not allow:
         return None
-    gatekeeper = Gatekeeper(secret=None)
     networks = (*allow, *trusted_proxies)
 
     def is_preferred(peer: str) -> bool:
-        address = gatekeeper.sender((), peer)
+        address = read_address(peer)
         return address is not None and is_within(address, networks)
 
     return is_preferred
 
 
 def load_shedding(registry: CollectorRegistry) -> LoadShedding:
-    """How events are turned away while there is too much to do: 503, and a count of them in `registry`."""
+    """The load shedding of the receiver: a 503 for each event, counted in `registry`."""
     counter = Counter(
         "voiceflow_webhook_turned_away",
         "Requests answered with 503 unread: too many came at once.",

@@ -13,18 +13,18 @@ from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.errors import StoreError
 
 Probe: TypeAlias = Callable[[], Awaitable[object]]
-"""Asks the store something that it can only answer when summaries could be stored too. Raises StoreError."""
+"""A request to the store that succeeds only if summaries can be stored. Raises StoreError."""
 
 WITHIN = timedelta(seconds=1)
 FRESH = 1.0
-"""Seconds that an answer is given again: /readyz asks for no secret, so asking often must not cost the store much."""
+"""Seconds for which a result is repeated: /readyz needs no secret, so frequent requests must cost the store little."""
 
 _NAMESPACE = "readiness"
 _KEPT_FOR = timedelta(minutes=5)
 
 
 def store_probe(store: Store) -> Probe:
-    """Writes a record of its own: a disk that is full, or a server that only reads, still answers questions."""
+    """A probe that writes a record: a store with a full disk, or a read-only one, still answers reads."""
     name = new_worker_id()
 
     async def probe() -> None:
@@ -35,7 +35,7 @@ def store_probe(store: Store) -> Probe:
 
 
 class Readiness:
-    """Asks once for all who want to know at the same time."""
+    """The readiness of a store; requests at the same time share one probe."""
 
     def __init__(self, probe: Probe | None, *, within: timedelta = WITHIN) -> None:
         self._probe = probe
@@ -45,7 +45,7 @@ class Readiness:
         self._why: str | None = None
 
     async def why_not(self) -> str | None:
-        """A sentence that says why nothing can be taken now; None when the store answers."""
+        """The reason why no event can be taken now, as a clause; None if the store answers."""
         if self._probe is None or anyio.current_time() < self._until:
             return self._why
         seconds = self._within.total_seconds()
@@ -53,15 +53,11 @@ class Readiness:
         with anyio.move_on_after(seconds):
             async with self._asking:
                 if anyio.current_time() < self._until:
-                    return self._why  # somebody else has asked meanwhile
-                why = await _asked(self._probe)
+                    return self._why  # another request has probed meanwhile
+                try:
+                    await self._probe()
+                    why = None
+                except StoreError as error:
+                    why = f"the store is away: {error}"
         self._why, self._until = why, anyio.current_time() + FRESH
         return why
-
-
-async def _asked(probe: Probe) -> str | None:
-    try:
-        await probe()
-    except StoreError as error:
-        return f"the store is away: {error}"
-    return None

@@ -44,7 +44,10 @@ class RowAction(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriorCall:
-    """A task's call to one number (or for one row's key) at one ordinal; `generation` is -1 if there is none."""
+    """The n-th call of a task to one number, or for the key of one row, n being `ordinal`.
+
+    `generation` is -1 if there was no such call.
+    """
 
     called: str
     ordinal: int

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class OnClear(StrEnum):
-    """The meaning of a clear by a user after the call has ended."""
+    """What happens when a user clears a task whose call has ended."""
 
     SAME_CALL = "same_call"
     """The task shows the outcome of the call that was made."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
-from airflow_provider.calls.waiting.status import WaitOptions, WaitStatus, status_of
-from voiceflow_worker import CallQueue, InvalidInputError, Job, JobNotFoundError, StoreUnavailableError, VoiceflowError
+from airflow_provider.calls.waiting.status import WaitedCalls, WaitStatus
+from voiceflow_worker import CallQueue, InvalidInputError, StoreUnavailableError, VoiceflowError
 
 if TYPE_CHECKING:
     from voiceflow_worker import CallPolicy
@@ -50,15 +50,6 @@ class StopFlag:
             raise self.failure
         if self.is_set:
             raise TaskStoppedError("Airflow stopped this task")
-
-
-async def jobs_of(queue: CallQueue, job_ids: Sequence[str]) -> list[Job]:
-    """These jobs, in this order. Raises JobNotFoundError for one that the store does not know."""
-    found = await queue.store.jobs.get(job_ids)
-    for job_id in job_ids:
-        if job_id not in found:
-            raise JobNotFoundError(job_id)
-    return [found[job_id] for job_id in job_ids]
 
 
 async def poll(
@@ -125,11 +116,10 @@ async def sweep(queue: CallQueue, *, policy: CallPolicy) -> None:
     await Sweeper(queue.store, queue=queue.name, policy=policy).sweep()
 
 
-async def swept(queue: CallQueue, job_ids: Sequence[str], options: WaitOptions, *, policy: CallPolicy) -> list[Job]:
-    """These jobs, after a sweep if one of them is overdue: its worker died, or its summary never came."""
-    jobs = await jobs_of(queue, job_ids)
-    now = queue.store.clock.now()
-    if not any(status_of(job, options, now=now) is WaitStatus.OVERDUE for job in jobs):
-        return jobs
+async def swept(queue: CallQueue, waited: WaitedCalls, *, policy: CallPolicy) -> WaitStatus:
+    """The status of these calls, after a sweep if one is overdue: its worker died, or its summary never came."""
+    status = await waited.status(queue)
+    if not status.overdue:
+        return status
     await sweep(queue, policy=policy)
-    return await jobs_of(queue, job_ids)
+    return await waited.status(queue)

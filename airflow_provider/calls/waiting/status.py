@@ -1,12 +1,14 @@
-"""The status of a call for the task that waits for it. Pure: the time is an argument."""
+"""The status of calls for the task that waits for them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from voiceflow_worker import Job, JobState
+from airflow_provider.calls.waiting.threshold import CompletionThreshold
+from voiceflow_worker import CallQueue, Job, JobNotFoundError, JobState
 
 GRACE = timedelta(seconds=10)
 """Time for a worker or a receiver to move an overdue job before the task does it."""
@@ -31,20 +33,6 @@ class Goal(StrEnum):
         return cls(name)
 
 
-class WaitStatus(StrEnum):
-    """The status of one call for a waiting task."""
-
-    WAITING = "waiting"
-    OVER = "over"
-    """The goal is reached, or cannot be reached any more."""
-    DOUBTFUL = "doubtful"
-    """In doubt for longer than the task's patience: a person should look."""
-    UNSENT = "unsent"
-    """Due, and this task sends."""
-    OVERDUE = "overdue"
-    """Past its time limit: no worker sweeps this queue."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitOptions:
     """The options by which a task waits.
@@ -53,50 +41,109 @@ class WaitOptions:
     evidence usually comes with the summary.
     """
 
-    goal: Goal
+    goal: Goal = Goal.OUTCOME
     sends: bool
     patience: timedelta
 
-    @classmethod
-    def of(cls, *, wait_for: str | None, send: str, patience: timedelta) -> WaitOptions:
-        """The options of an operator's parameters. Raises ValueError for words that it does not know."""
-        if send not in {"here", "worker"}:
-            raise ValueError(f"send={send!r}: use 'here' (this task sends) or 'worker' (a voiceflow worker sends)")
-        return cls(goal=Goal.named(wait_for), sends=send == "here", patience=patience)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitStatus:
+    """Counts of the calls that a task waits for.
+
+    `ended` includes calls in doubt for longer than the patience. `due` may be sent now; `unsent` are being sent, or due
+    in a moment. `overdue` are past their time limit: no worker sweeps this queue. `jobs` are the calls themselves,
+    unless they are counted as a batch.
+    """
+
+    total: int
+    ended: int
+    due: int
+    unsent: int
+    overdue: int
+    jobs: Sequence[Job] = ()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether all calls have ended."""
+        return self.ended >= self.total
 
 
-def status_of(job: Job, options: WaitOptions, *, now: datetime) -> WaitStatus:
-    """The status of this job for a task with these options."""
-    match job.state:
-        case state if state.is_final:
-            return WaitStatus.OVER
-        case JobState.SUBMITTED if options.goal is not Goal.OUTCOME:
-            return WaitStatus.OVER
-        case JobState.IN_DOUBT:
-            return WaitStatus.DOUBTFUL if now >= doubted_at(job) + options.patience else WaitStatus.WAITING
-        case JobState.QUEUED:
-            return WaitStatus.UNSENT if options.sends and job.due_at <= now else WaitStatus.WAITING
-        case _:
-            return WaitStatus.OVERDUE if now >= job.due_at + GRACE else WaitStatus.WAITING
+@dataclass(frozen=True, slots=True)
+class WaitedCalls:
+    """The calls that a task waits for: those with these ids, or all of a batch."""
+
+    options: WaitOptions
+    job_ids: Sequence[str] = ()
+    batch_id: str | None = None
+
+    async def status(self, queue: CallQueue) -> WaitStatus:
+        """Their status now. Raises JobNotFoundError for an id that the store does not know."""
+        if self.batch_id is not None:
+            return await _batch_status(queue, self.batch_id, self.options)
+        found = await queue.store.jobs.get(self.job_ids)
+        for job_id in self.job_ids:
+            if job_id not in found:
+                raise JobNotFoundError(job_id)
+        return status_of([found[job_id] for job_id in self.job_ids], self.options, now=queue.store.clock.now())
+
+    def is_over(self, status: WaitStatus, threshold: CompletionThreshold) -> bool:
+        """Whether enough calls have ended. A batch without calls has not begun."""
+        has_begun = self.batch_id is None or status.total > 0
+        return has_begun and threshold.is_reached(status.ended, status.total)
+
+    def __str__(self) -> str:
+        return f"call {', '.join(self.job_ids)}" if self.batch_id is None else f"batch {self.batch_id}"
 
 
-def doubted_at(job: Job) -> datetime:
-    """The time of the request in doubt: further looks at it do not extend the patience."""
-    post = job.open_post or job.last_post
-    return post.began_at if post is not None else job.created_at
+def status_of(jobs: Sequence[Job], options: WaitOptions, *, now: datetime) -> WaitStatus:
+    """The status of these jobs."""
+    queued_until = [job.due_at for job in jobs if job.state is JobState.QUEUED]
+    being_sent = sum(job.state in {JobState.LEASED, JobState.SENDING} for job in jobs)
+    return WaitStatus(
+        total=len(jobs),
+        ended=sum(is_settled(job, options, now=now) for job in jobs),
+        due=sum(due_at <= now for due_at in queued_until),
+        unsent=sum(due_at <= now + GRACE for due_at in queued_until) + being_sent,
+        overdue=sum(job.state in _timed(options) and now >= job.due_at + GRACE for job in jobs),
+        jobs=jobs,
+    )
 
 
-def is_unsent(job: Job, *, now: datetime) -> bool:
-    """Whether this job is being sent, or will be due in a moment."""
-    match job.state:
-        case JobState.LEASED | JobState.SENDING:
-            return True
-        case JobState.QUEUED:
-            return job.due_at <= now + GRACE
-        case _:
-            return False
+async def _batch_status(queue: CallQueue, batch_id: str, options: WaitOptions) -> WaitStatus:
+    """As `status_of`, counted by the store."""
+    jobs, now = queue.store.jobs, queue.store.clock.now()
+    counts = await jobs.count(queue.name, batch_id=batch_id)
+    ended = sum(count for state, count in counts.items() if _is_over(state, options))
+    if counts[JobState.IN_DOUBT]:
+        found = await queue.find(states=[JobState.IN_DOUBT], batch_id=batch_id, limit=None)
+        ended += sum(is_settled(job, options, now=now) for job in found)
+    late = await jobs.count(queue.name, batch_id=batch_id, due_before=now - GRACE)
+    soon = await jobs.count(queue.name, batch_id=batch_id, due_before=now + GRACE)
+    return WaitStatus(
+        total=sum(counts.values()),
+        ended=ended,
+        due=(await jobs.count(queue.name, batch_id=batch_id, due_before=now))[JobState.QUEUED],
+        unsent=soon[JobState.QUEUED] + counts[JobState.LEASED] + counts[JobState.SENDING],
+        overdue=sum(late[state] for state in _timed(options)),
+    )
 
 
 def is_settled(job: Job, options: WaitOptions, *, now: datetime) -> bool:
-    """Whether the wait for this job has ended: it is over, or in doubt for longer than the patience."""
-    return status_of(job, options, now=now) in {WaitStatus.OVER, WaitStatus.DOUBTFUL}
+    """Whether the wait for this job has ended: its goal is reached or cannot be, or it is in doubt for too long.
+
+    The patience with a doubt counts from the request: further looks at it do not extend it.
+    """
+    if job.state is not JobState.IN_DOUBT:
+        return _is_over(job.state, options)
+    post = job.open_post or job.last_post
+    return now >= (post.began_at if post is not None else job.created_at) + options.patience
+
+
+def _is_over(state: JobState, options: WaitOptions) -> bool:
+    return state.is_final or (state is JobState.SUBMITTED and options.goal is not Goal.OUTCOME)
+
+
+def _timed(options: WaitOptions) -> set[JobState]:
+    """The states that a sweep ends when their time has passed."""
+    states = {JobState.LEASED, JobState.SENDING}
+    return states | {JobState.SUBMITTED} if options.goal is Goal.OUTCOME else states

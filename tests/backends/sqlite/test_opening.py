@@ -20,7 +20,7 @@ import pytest
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
 from voiceflow_worker.backends.sqlite.file.connection import Connection
-from voiceflow_worker.backends.sqlite.file.opening import APPLICATION_ID, SCHEMA_VERSION, open_writer
+from voiceflow_worker.backends.sqlite.file.opening import APPLICATION_ID, SCHEMA_VERSION, open_file
 from voiceflow_worker.core.ports import Query
 from voiceflow_worker.errors import (
     StoreCorruptError,
@@ -86,7 +86,7 @@ async def test_an_empty_file_becomes_a_store(path: Path) -> None:
 
 async def test_a_commit_is_on_the_disk_when_it_returns(path: Path) -> None:
     """A write-ahead log, synced at each commit (2 is FULL): what the promise of the journal stands on."""
-    db = open_writer(path, patience=timedelta(seconds=1))
+    db = open_file(path, patience=timedelta(seconds=1))[0]
     assert (db.pragma("journal_mode"), db.pragma("synchronous")) == ("wal", 2)
     assert (db.pragma("application_id"), db.pragma("user_version")) == (APPLICATION_ID, SCHEMA_VERSION)
     db.close()
@@ -241,4 +241,4 @@ async def test_a_new_file_in_a_directory_that_may_not_be_written_is_refused(
 
     monkeypatch.setattr(os, "open", denied)
     with pytest.raises(StoreReadOnlyError, match=str(path)):
-        open_writer(path, patience=timedelta(seconds=1))
+        open_file(path, patience=timedelta(seconds=1))[0]

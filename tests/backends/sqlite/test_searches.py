@@ -15,7 +15,7 @@ from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
 from voiceflow_worker.backends.contract.find import FOUND
 from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
 from voiceflow_worker.backends.sqlite.file.connection import Connection
-from voiceflow_worker.backends.sqlite.file.opening import open_reader, open_writer
+from voiceflow_worker.backends.sqlite.file.opening import open_file, open_reader
 from voiceflow_worker.backends.sqlite.file.statements import statements
 from voiceflow_worker.backends.sqlite.searches import search
 from voiceflow_worker.core.ports import Order, Query
@@ -27,7 +27,7 @@ FILES = ["jobs", "leasing", "lanes", "outbox", "control", "records"]
 @pytest.fixture
 def database(tmp_path: Path) -> Connection:
     path = tmp_path / "calls.db"
-    open_writer(path, patience=timedelta(seconds=1)).close()
+    open_file(path, patience=timedelta(seconds=1))[0].close()
     return open_reader(path)
 
 

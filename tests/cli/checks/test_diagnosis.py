@@ -5,14 +5,14 @@ from datetime import timedelta
 import anyio
 import pytest
 
-from voiceflow_worker.cli.checks.diagnosis import CannotLookError, Found, Level, carried_out, ok
+from voiceflow_worker.cli.checks.diagnosis import CannotLookError, Diagnosis, Level, carried_out, ok
 from voiceflow_worker.errors import StoreUnavailableError
 
 pytestmark = pytest.mark.anyio
 
 
 async def found_by(error: Exception) -> tuple[Level, str, str | None]:
-    async def look() -> Found:
+    async def look() -> Diagnosis:
         raise error
 
     line = await carried_out("store", look)
@@ -22,7 +22,7 @@ async def found_by(error: Exception) -> tuple[Level, str, str | None]:
 
 
 async def test_a_check_that_is_well_is_reported() -> None:
-    async def look() -> Found:
+    async def look() -> Diagnosis:
         return ok("it opens")
 
     line = await carried_out("store", look)

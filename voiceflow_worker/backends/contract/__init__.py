@@ -20,50 +20,31 @@ derive from its class (`LeaseContract`, `RecordsContract`, …) instead of `Stor
 `ManualClock`, `sample_job` and `moved` may be used in your own tests.
 """
 
+from pkgutil import iter_modules
+
 import pytest
 
-pytest.register_assert_rewrite(
-    *(
-        f"{__name__}.{theme}"
-        for theme in ("commit", "control", "delete", "enqueue", "events", "find", "lease", "records", "share", "wait")
-    )
-)
+pytest.register_assert_rewrite(*(f"{__name__}.{part.name}" for part in iter_modules(__path__)))
 
-from voiceflow_worker.backends.contract.clock import ManualClock  # noqa: E402
-from voiceflow_worker.backends.contract.commit import CommitContract  # noqa: E402 - after the rewriting of asserts is set up
-from voiceflow_worker.backends.contract.control import ControlContract  # noqa: E402
-from voiceflow_worker.backends.contract.delete import DeleteContract  # noqa: E402
-from voiceflow_worker.backends.contract.enqueue import EnqueueContract  # noqa: E402
-from voiceflow_worker.backends.contract.events import EventsContract  # noqa: E402
-from voiceflow_worker.backends.contract.find import FindContract  # noqa: E402
-from voiceflow_worker.backends.contract.ground import Ground, Opener  # noqa: E402
-from voiceflow_worker.backends.contract.lease import LeaseContract  # noqa: E402
-from voiceflow_worker.backends.contract.records import RecordsContract  # noqa: E402
-from voiceflow_worker.backends.contract.samples import NOW, QUEUE, moved, sample_job, sample_jobs  # noqa: E402
-from voiceflow_worker.backends.contract.share import ShareContract  # noqa: E402
-from voiceflow_worker.backends.contract.wait import WaitContract  # noqa: E402
-
-__all__ = [
-    "NOW",
-    "QUEUE",
-    "CommitContract",
-    "ControlContract",
-    "DeleteContract",
-    "EnqueueContract",
-    "EventsContract",
-    "FindContract",
-    "Ground",
-    "LeaseContract",
-    "ManualClock",
-    "Opener",
-    "RecordsContract",
-    "ShareContract",
-    "StoreContract",
-    "WaitContract",
-    "moved",
-    "sample_job",
-    "sample_jobs",
-]
+from voiceflow_worker.backends.contract.clock import ManualClock as ManualClock
+from voiceflow_worker.backends.contract.commit import CommitContract as CommitContract
+from voiceflow_worker.backends.contract.control import ControlContract as ControlContract
+from voiceflow_worker.backends.contract.delete import DeleteContract as DeleteContract
+from voiceflow_worker.backends.contract.enqueue import EnqueueContract as EnqueueContract
+from voiceflow_worker.backends.contract.events import EventsContract as EventsContract
+from voiceflow_worker.backends.contract.find import FindContract as FindContract
+from voiceflow_worker.backends.contract.ground import Ground as Ground
+from voiceflow_worker.backends.contract.ground import Opener as Opener
+from voiceflow_worker.backends.contract.lease import LeaseContract as LeaseContract
+from voiceflow_worker.backends.contract.records import RecordsContract as RecordsContract
+from voiceflow_worker.backends.contract.samples import NOW as NOW
+from voiceflow_worker.backends.contract.samples import QUEUE as QUEUE
+from voiceflow_worker.backends.contract.samples import moved as moved
+from voiceflow_worker.backends.contract.samples import sample_job as sample_job
+from voiceflow_worker.backends.contract.samples import sample_jobs as sample_jobs
+from voiceflow_worker.backends.contract.share import ShareContract as ShareContract
+from voiceflow_worker.backends.contract.totals import TotalsContract as TotalsContract
+from voiceflow_worker.backends.contract.wait import WaitContract as WaitContract
 
 
 class StoreContract(
@@ -73,6 +54,7 @@ class StoreContract(
     EventsContract,
     FindContract,
     DeleteContract,
+    TotalsContract,
     WaitContract,
     ControlContract,
     RecordsContract,

@@ -1,17 +1,14 @@
 """The contract of `Jobs.commit`."""
-# ruff: noqa: D102, D103, S101
-# The name of a test is its documentation.
 
 from __future__ import annotations
 
 from datetime import timedelta
 
-import anyio
-
 from voiceflow_worker.backends.contract.ground import Ground
 from voiceflow_worker.backends.contract.samples import (
     NOW,
     QUEUE,
+    at_once,
     enqueued,
     enqueued_jobs,
     moved,
@@ -107,29 +104,25 @@ class CommitContract(Ground):
         job = await enqueued(store)
         winners: list[Move] = []
 
-        async def move(handle: Store, name: str) -> None:
-            mine = moved(job, state=JobState.LEASED, worker_id=name)
+        async def move(handle: Store, number: int) -> None:
+            mine = moved(job, state=JobState.LEASED, worker_id=f"worker-{number}")
             if (await handle.jobs.commit([mine]))[0]:
                 winners.append(mine)
 
-        async with anyio.create_task_group() as group:
-            for number in range(20):
-                group.start_soon(move, (store, other)[number % 2], f"worker-{number}")
+        await at_once(20, move, store, other)
         assert [winner.new for winner in winners] == [await stored(store, job)]
 
     async def test_concurrent_writers_that_retry_lose_no_change(self, store: Store, other: Store) -> None:
         job = await enqueued(store)
 
-        async def add_one(handle: Store) -> None:
+        async def add_one(handle: Store, _number: int) -> None:
             while True:
                 known = await stored(handle, job)
                 assert known is not None
                 if (await handle.jobs.commit([moved(known, failures=known.failures + 1)]))[0]:
                     return
 
-        async with anyio.create_task_group() as group:
-            for number in range(20):
-                group.start_soon(add_one, (store, other)[number % 2])
+        await at_once(20, add_one, store, other)
         counted = await stored(store, job)
         assert counted is not None
         assert counted.failures == 20

@@ -1,6 +1,4 @@
 """The contract of `Control`: limits, gates and departure times."""
-# ruff: noqa: D102, D103, S101
-# The name of a test is its documentation.
 
 from __future__ import annotations
 
@@ -8,11 +6,10 @@ from datetime import datetime, timedelta
 from functools import partial
 from itertools import pairwise
 
-import anyio
 import pytest
 
 from voiceflow_worker.backends.contract.ground import Ground
-from voiceflow_worker.backends.contract.samples import NOW, QUEUE, enqueued, gate, moved, sample_job
+from voiceflow_worker.backends.contract.samples import NOW, QUEUE, at_once, enqueued, gate, moved, sample_job
 from voiceflow_worker.core.ports import Limits, Slots, Store
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import JobState
@@ -155,12 +152,10 @@ class ControlContract(Ground):
         assert await store.control.gate(gate(GateState.HELD, batch="b", until=NOW + SECOND)) == cancelled
 
     async def test_the_longest_of_several_concurrent_holds_wins(self, store: Store, other: Store) -> None:
-        async def hold(handle: Store, length: int) -> None:
-            await handle.control.gate(gate(GateState.HELD, until=NOW + length * SECOND))
+        async def hold(handle: Store, number: int) -> None:
+            await handle.control.gate(gate(GateState.HELD, until=NOW + (7, 20, 3, 11, 19, 5)[number] * SECOND))
 
-        async with anyio.create_task_group() as group:
-            for length in (7, 20, 3, 11, 19, 5):
-                group.start_soon(hold, (store, other)[length % 2], length)
+        await at_once(6, hold, store, other)
         assert [gate.until for gate in await store.control.gates(QUEUE)] == [NOW + 20 * SECOND]
 
     @pytest.mark.parametrize("limits", [None, Limits(), Limits(max_active=3)], ids=str)
@@ -210,13 +205,11 @@ class ControlContract(Ground):
         await store.control.configure(QUEUE, Limits(rate=100))
         taken: list[float] = []
 
-        async def work(handle: Store) -> None:
+        async def work(handle: Store, _number: int) -> None:
             for wanted in (1, 3, 2):
                 taken.extend(seconds(await take(handle, wanted)))
 
-        async with anyio.create_task_group() as group:
-            for number in range(10):
-                group.start_soon(work, (store, other)[number % 2])
+        await at_once(10, work, store, other)
         assert sorted(taken) == [round(number / 100, 4) for number in range(60)]
 
     async def test_each_queue_has_its_own_rate(self, store: Store) -> None:

@@ -1,6 +1,4 @@
 """The contract of `Jobs.delete`, and of the keys of deleted jobs."""
-# ruff: noqa: D102, S101
-# The name of a test is its documentation.
 
 from __future__ import annotations
 

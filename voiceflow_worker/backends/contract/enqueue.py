@@ -1,6 +1,4 @@
 """The contract of `Jobs.enqueue`, `get` and `owners`."""
-# ruff: noqa: D102, S101
-# The name of a test is its documentation.
 
 from __future__ import annotations
 
@@ -9,11 +7,10 @@ from dataclasses import fields, replace
 from datetime import timedelta
 from decimal import Decimal
 
-import anyio
 import pytest
 
 from voiceflow_worker.backends.contract.ground import Ground
-from voiceflow_worker.backends.contract.samples import NOW, QUEUE, enqueued, moved, sample_job, sample_jobs
+from voiceflow_worker.backends.contract.samples import NOW, QUEUE, at_once, enqueued, moved, sample_job, sample_jobs
 from voiceflow_worker.core.ports import KeyOwner, Query, Store
 from voiceflow_worker.errors import KeyConflictError
 from voiceflow_worker.model.hours.window import CallWindow
@@ -182,15 +179,12 @@ class EnqueueContract(Ground):
     async def test_one_of_several_concurrent_enqueues_gets_the_key(self, store: Store, other: Store) -> None:
         created: list[Job] = []
 
-        async def claim(number: int) -> None:
-            handle = (store, other)[number % 2]
+        async def claim(handle: Store, number: int) -> None:
             [answer] = await handle.jobs.enqueue([sample_job(number, unique_key="order-42")], now=NOW)
             if answer.created:
                 created.append(answer.job)
 
-        async with anyio.create_task_group() as group:
-            for number in range(20):
-                group.start_soon(claim, number)
+        await at_once(20, claim, store, other)
         assert list(await store.jobs.find(Query(queue=QUEUE))) == created
         assert len(created) == 1
 

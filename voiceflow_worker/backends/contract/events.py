@@ -1,16 +1,12 @@
 """The contract of the outbox: `Jobs.events` and `forget_events`."""
-# ruff: noqa: D102, S101
-# The name of a test is its documentation.
 
 from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-import anyio
-
 from voiceflow_worker.backends.contract.ground import Ground
-from voiceflow_worker.backends.contract.samples import NOW, QUEUE, enqueued, enqueued_jobs, moved, sample_job
+from voiceflow_worker.backends.contract.samples import NOW, QUEUE, at_once, enqueued, enqueued_jobs, moved, sample_job
 from voiceflow_worker.core.ports import Event, EventKind, Move, Store
 from voiceflow_worker.model.jobs.job import Job, JobState
 
@@ -81,15 +77,14 @@ class EventsContract(Ground):
     async def test_events_of_a_job_have_the_order_of_its_moves(self, store: Store, other: Store) -> None:
         jobs = await enqueued_jobs(store, 5)
 
-        async def live(handle: Store, job: Job) -> None:
+        async def live(handle: Store, number: int) -> None:
+            job = jobs[number]
             for step in range(10):
                 move = ending(job, name=str(step))
                 assert await handle.jobs.commit([move]) == [True]
                 job = move.new
 
-        async with anyio.create_task_group() as group:
-            for number, job in enumerate(jobs):
-                group.start_soon(live, (store, other)[number % 2], job)
+        await at_once(5, live, store, other)
         events = await store.jobs.events(QUEUE)
         for job in jobs:
             assert [event.revision for event in events if event.job_id == job.id] == [str(n) for n in range(10)]

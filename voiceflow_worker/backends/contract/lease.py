@@ -1,6 +1,4 @@
 """The contract of `Jobs.lease`."""
-# ruff: noqa: D102, D103, S101
-# The name of a test is its documentation.
 
 from __future__ import annotations
 
@@ -8,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-import anyio
 import pytest
 
 from voiceflow_worker.backends.contract.ground import Ground
 from voiceflow_worker.backends.contract.samples import (
     NOW,
     QUEUE,
+    at_once,
     enqueued,
     gate,
     moved,
@@ -276,13 +274,11 @@ class LeaseContract(Ground):
         await store.jobs.enqueue(sample_jobs(300), now=NOW)
         taken: list[int] = []
 
-        async def take(handle: Store) -> None:
+        async def take(handle: Store, _number: int) -> None:
             while jobs := await lease(handle, 7):
                 taken.extend(numbers(jobs))
 
-        async with anyio.create_task_group() as group:
-            for number in range(16):
-                group.start_soon(take, (store, other)[number % 2])
+        await at_once(16, take, store, other)
         assert sorted(taken) == list(range(1, 301))
 
     async def test_concurrent_leases_keep_to_max_active(self, store: Store, other: Store) -> None:
@@ -290,10 +286,8 @@ class LeaseContract(Ground):
         await store.jobs.enqueue(sample_jobs(50), now=NOW)
         taken: list[int] = []
 
-        async def take(handle: Store) -> None:
+        async def take(handle: Store, _number: int) -> None:
             taken.extend(numbers(await lease(handle, 4)))
 
-        async with anyio.create_task_group() as group:
-            for number in range(10):
-                group.start_soon(take, (store, other)[number % 2])
+        await at_once(10, take, store, other)
         assert sorted(taken) == list(range(1, 11))

@@ -1,16 +1,13 @@
 """The contract of `Records`."""
-# ruff: noqa: D102, S101
-# The name of a test is its documentation.
 
 from __future__ import annotations
 
 from datetime import timedelta
 
-import anyio
 import pytest
 
 from voiceflow_worker.backends.contract.ground import Ground
-from voiceflow_worker.backends.contract.samples import NOW
+from voiceflow_worker.backends.contract.samples import NOW, at_once
 from voiceflow_worker.core.ports import Store
 
 MINUTE = timedelta(minutes=1)
@@ -74,13 +71,12 @@ class RecordsContract(Ground):
     async def test_one_of_several_concurrent_claims_wins(self, store: Store, other: Store) -> None:
         winners: list[str] = []
 
-        async def claim(handle: Store, name: str) -> None:
-            given = await handle.records.put_if_absent(SPACE, {"+6587654321": name}, expires_at=None, now=NOW)
+        async def claim(handle: Store, number: int) -> None:
+            mine = {"+6587654321": f"job-{number}"}
+            given = await handle.records.put_if_absent(SPACE, mine, expires_at=None, now=NOW)
             winners.append(given["+6587654321"])
 
-        async with anyio.create_task_group() as group:
-            for number in range(20):
-                group.start_soon(claim, (store, other)[number % 2], f"job-{number}")
+        await at_once(20, claim, store, other)
         assert len(winners) == 20
         assert set(winners) == set((await store.records.get(SPACE, ["+6587654321"], now=NOW)).values())
 

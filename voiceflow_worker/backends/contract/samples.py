@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import count
+from itertools import count as counter
 from typing import Any
+
+import anyio
 
 from voiceflow_worker.core.ports import Event, Move, Store
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
@@ -20,7 +22,7 @@ BODY = (
     '{"action":"hangup"}]}'
 )
 
-_tokens = count(1)
+_tokens = counter(1)
 
 
 def sample_job(number: int = 1, **fields: Any) -> Job:
@@ -82,3 +84,10 @@ def numbers(jobs: Sequence[Job]) -> list[int]:
 def moved(job: Job, *events: Event, **fields: Any) -> Move:
     """A move that sets these fields of a job, with a new revision."""
     return Move(job, replace(job, **{"revision": f"moved-{next(_tokens)}", **fields}), events)
+
+
+async def at_once(count: int, work: Callable[[Store, int], Coroutine[Any, Any, None]], *stores: Store) -> None:
+    """Do a work with the numbers from 0, all at the same time, on these stores in turn."""
+    async with anyio.create_task_group() as group:
+        for number in range(count):
+            group.start_soon(work, stores[number % len(stores)], number)

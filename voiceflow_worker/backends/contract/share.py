@@ -1,6 +1,4 @@
 """The contract of a store as a whole: several users, and callers that are cancelled."""
-# ruff: noqa: D102, S101
-# The name of a test is its documentation.
 
 from __future__ import annotations
 

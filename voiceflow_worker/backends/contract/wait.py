@@ -1,6 +1,4 @@
 """The contract of `Jobs.wait`."""
-# ruff: noqa: D102, D103, S101
-# The name of a test is its documentation.
 
 from __future__ import annotations
 

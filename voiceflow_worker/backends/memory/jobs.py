@@ -15,44 +15,43 @@ from voiceflow_worker.backends.admission import admission, remembered, result_of
 from voiceflow_worker.backends.matching import matches, require_answerable, require_well_formed
 from voiceflow_worker.backends.memory.control import MemoryControl
 from voiceflow_worker.backends.memory.lanes import Lanes
-from voiceflow_worker.backends.memory.state import Batches, ChangeCounts, KeptKey, Tombstones
-from voiceflow_worker.core.ports import Clock, Enqueued, Event, KeyOwner, Move, Order, Query
+from voiceflow_worker.backends.memory.state import SharedState
+from voiceflow_worker.backends.memory.totals import MemoryTotals
+from voiceflow_worker.core.ports import Clock, Enqueued, Event, Jobs, KeyOwner, Move, Order, Query
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import GateScope
 from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.tally import Totals
 
 
-class MemoryJobs:
+class MemoryJobs(Jobs):
     """The port `Jobs` in memory. Every method does its work between two awaits, so it is atomic."""
 
-    def __init__(
-        self, control: MemoryControl, changes: ChangeCounts, tombstones: Tombstones, batches: Batches, clock: Clock
-    ) -> None:
+    def __init__(self, control: MemoryControl, state: SharedState, clock: Clock) -> None:
         self._control = control
-        self._changes = changes
-        self._tombstones = tombstones
+        self._changes = state.changes
+        self._tombstones = state.tombstones
         self._clock = clock
         self._jobs: dict[str, Job] = {}
         self._keys: dict[tuple[str, str], str] = {}
         self._lanes: defaultdict[str, Lanes] = defaultdict(lambda: Lanes(self._jobs))
-        self._batches = batches
-        batches.on_order = lambda queue, batch: self._lanes[queue].open(batch)
+        self._batches = state.batches
+        self._totals = MemoryTotals()
         # The jobs of each queue that may count as open calls.
         self._open: defaultdict[str, set[str]] = defaultdict(set)
         self._events: defaultdict[str, list[Event]] = defaultdict(list)
         self._sequence = 0
 
     async def enqueue(self, jobs: Sequence[Job], *, now: datetime) -> Sequence[Enqueued]:
-        """Store new jobs, all or none; raises `KeyConflictError` when a key's owner has another body."""
         await checkpoint()
-        judged = result_of(
+        answers, fresh = result_of(
             admission(jobs, held=self._jobs.get, owner=lambda queue, key: self._owner((queue, key), now=now))
         )
-        for index in judged.fresh:
+        for index in fresh:
             self._put(jobs[index])
-        for queue in {jobs[index].queue for index in judged.fresh}:
+        for queue in {jobs[index].queue for index in fresh}:
             self._changes.note(queue)
-        return judged.answers
+        return answers
 
     async def lease(
         self,
@@ -64,15 +63,14 @@ class MemoryJobs:
         now: datetime,
         batch_id: str | None = None,
     ) -> Sequence[Job]:
-        """Take at most `limit` due queued jobs: highest priority first, then earliest due, then id."""
         await checkpoint()
-        if self._control.opens_at(queue, GateScope.QUEUE, queue, at=now) is not None:
+        if self._control.is_closed(queue, GateScope.QUEUE, queue, at=now):
             return []
         token = uuid4().hex
         taken = self._lanes[queue].take(
             min(limit, self._room(queue, at=now)),
             at=now,
-            opens_at=partial(self._control.opens_at, queue, GateScope.BATCH, at=now),
+            is_closed=partial(self._control.is_closed, queue, GateScope.BATCH, at=now),
             batch_id=batch_id,
         )
         leased = [
@@ -84,18 +82,15 @@ class MemoryJobs:
         return leased
 
     async def commit(self, moves: Sequence[Move]) -> Sequence[bool]:
-        """Make moves of one queue, each fenced by the revision it was made from."""
         require_well_formed(moves)
         await checkpoint()
         return [self._move(move) for move in moves]
 
     async def get(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
-        """The jobs with these ids; unknown ones are absent."""
         await checkpoint()
         return {job_id: self._jobs[job_id] for job_id in job_ids if job_id in self._jobs}
 
     async def find(self, query: Query) -> Sequence[Job]:
-        """The jobs of one queue that match all of `query`."""
         require_answerable(query)
         await checkpoint()
         found = [job for job in self._jobs.values() if matches(query, job)]
@@ -109,30 +104,40 @@ class MemoryJobs:
     async def count(
         self, queue: str, *, batch_id: str | None = None, due_before: datetime | None = None
     ) -> Mapping[JobState, int]:
-        """How many jobs are in each state; every state is present."""
         await checkpoint()
+        if due_before is None:
+            return self._totals.read(queue, batch_id).states
         query = Query(queue=queue, batch_id=batch_id, due_before=due_before)
         counted = Counter(job.state for job in self._jobs.values() if matches(query, job))
         return {state: counted[state] for state in JobState}
 
+    async def totals(self, queue: str, *, batch_id: str | None = None) -> Totals:
+        await checkpoint()
+        return self._totals.read(queue, batch_id)
+
+    async def recount(self, jobs: Sequence[Job]) -> Sequence[bool]:
+        """Nothing to do: nobody else writes in the memory of this process."""
+        await checkpoint()
+        return [False] * len(jobs)
+
+    async def adjust(self, queue: str, amounts: Mapping[str | None, Mapping[str, int]]) -> None:
+        await checkpoint()
+        self._totals.adjust(queue, amounts)
+
     async def owners(self, queue: str, unique_keys: Sequence[str], *, now: datetime) -> Mapping[str, KeyOwner]:
-        """The owners of these unique keys, tombstones included; free keys are absent."""
         await checkpoint()
         found = {key: self._owner((queue, key), now=now) for key in unique_keys}
         return {key: KeyOwner(job.id, job.body_digest, job.state) for key, job in found.items() if job is not None}
 
     async def delete(self, jobs: Sequence[Job], *, keep_keys_until: datetime) -> Sequence[bool]:
-        """Delete jobs, each only with the given revision. Their unique keys stay taken until `keep_keys_until`."""
         await checkpoint()
         return [self._delete(job, keep_keys_until=keep_keys_until) for job in jobs]
 
     async def events(self, queue: str, *, after: int = 0, limit: int = 1000) -> Sequence[Event]:
-        """The events of a queue behind `after`, oldest first."""
         await checkpoint()
         return [event for event in self._events[queue] if event.sequence > after][: max(limit, 0)]
 
     async def forget_events(self, queue: str, *, before: datetime) -> int:
-        """Drop events from before this time; gives how many."""
         await checkpoint()
         events = self._events[queue]
         kept = [event for event in events if event.at >= before]
@@ -140,7 +145,6 @@ class MemoryJobs:
         return len(events) - len(kept)
 
     async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
-        """Return when the queue's change count is no longer `seen`, or at `until`. Gives the count."""
         await checkpoint()
         while (count := self._changes.count(queue)) == seen:
             left = (until - self._clock.now()).total_seconds()
@@ -179,6 +183,7 @@ class MemoryJobs:
             self._take_out(held)
         self._jobs[job.id] = job
         self._batches.count(job, 1)
+        self._totals.count(job, 1)
         if job.unique_key is not None:
             self._keys[job.queue, job.unique_key] = job.id
         if job.state is JobState.LEASED or job.active_until is not None:
@@ -189,6 +194,7 @@ class MemoryJobs:
     def _take_out(self, job: Job) -> None:
         del self._jobs[job.id]
         self._batches.count(job, -1)
+        self._totals.count(job, -1)
         self._open[job.queue].discard(job.id)
         self._lanes[job.queue].leave(job)
 
@@ -196,15 +202,16 @@ class MemoryJobs:
         job_id = self._keys.get(place)
         if job_id is not None:
             return self._jobs[job_id]
-        tombstone = self._tombstones.get(place)
-        return tombstone.job if tombstone is not None and now < tombstone.until else None
+        job, until = self._tombstones.get(place, (None, now))
+        return job if now < until else None
 
     def _delete(self, job: Job, *, keep_keys_until: datetime) -> bool:
         held = self._jobs.get(job.id)
         if held is None or held.revision != job.revision:
             return False
         self._take_out(held)
+        self._totals.prune(held, is_last=not self._batches.jobs[held.queue, held.batch_id or ""])
         if held.unique_key is not None:
             del self._keys[held.queue, held.unique_key]
-            self._tombstones[held.queue, held.unique_key] = KeptKey(remembered(tombstone_of(held)), keep_keys_until)
+            self._tombstones[held.queue, held.unique_key] = (remembered(tombstone_of(held)), keep_keys_until)
         return True

@@ -8,7 +8,8 @@ from datetime import datetime
 
 from anyio.lowlevel import checkpoint
 
-from voiceflow_worker.backends.memory.state import Tombstones
+from voiceflow_worker.backends.memory.state import SharedState
+from voiceflow_worker.core.ports import Records
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,17 +21,16 @@ class _Record:
         return self.expires_at is None or at < self.expires_at
 
 
-class MemoryRecords:
+class MemoryRecords(Records):
     """The port `Records` in memory."""
 
-    def __init__(self, tombstones: Tombstones) -> None:
-        self._tombstones = tombstones
+    def __init__(self, state: SharedState) -> None:
+        self._tombstones = state.tombstones
         self._namespaces: dict[str, dict[str, _Record]] = {}
 
     async def put_if_absent(
         self, namespace: str, values: Mapping[str, str], *, expires_at: datetime | None, now: datetime
     ) -> Mapping[str, str]:
-        """Store each value whose key is absent; an equal one gets the new expiry. Gives the values that are stored."""
         await checkpoint()
         held = self._namespaces.setdefault(namespace, {})
         for key, value in values.items():
@@ -42,14 +42,12 @@ class MemoryRecords:
     async def put(
         self, namespace: str, values: Mapping[str, str], *, expires_at: datetime | None, now: datetime
     ) -> None:
-        """Store values, replacing what is there."""
         await checkpoint()
         del now
         held = self._namespaces.setdefault(namespace, {})
         held.update({key: _Record(value, expires_at) for key, value in values.items()})
 
     async def get(self, namespace: str, keys: Sequence[str], *, now: datetime) -> Mapping[str, str]:
-        """The values of these keys; absent ones are left out."""
         await checkpoint()
         held = self._namespaces.get(namespace, {})
         return {key: held[key].value for key in keys if key in held and held[key].stands(at=now)}
@@ -57,14 +55,12 @@ class MemoryRecords:
     async def scan(
         self, namespace: str, *, now: datetime, prefix: str = "", after: str = "", limit: int = 1000
     ) -> Sequence[tuple[str, str]]:
-        """Keys with this prefix behind `after`, in order, with their values."""
         await checkpoint()
         held = self._namespaces.get(namespace, {})
         keys = sorted(key for key in held if key > after and key.startswith(prefix) and held[key].stands(at=now))
         return [(key, held[key].value) for key in keys[: max(limit, 0)]]
 
     async def delete(self, namespace: str, keys: Mapping[str, str | None]) -> None:
-        """Delete records. A value that is not None must be the stored one, or the record stays."""
         await checkpoint()
         held = self._namespaces.get(namespace, {})
         for key, expected in keys.items():
@@ -72,7 +68,6 @@ class MemoryRecords:
                 del held[key]
 
     async def prune(self, *, now: datetime) -> int:
-        """Drop records and tombstones whose time has passed; gives how many."""
         await checkpoint()
         dropped = 0
         for held in self._namespaces.values():
@@ -80,7 +75,7 @@ class MemoryRecords:
             for key in passed:
                 del held[key]
             dropped += len(passed)
-        over = [place for place, tombstone in self._tombstones.items() if tombstone.until <= now]
+        over = [place for place, (_, until) in self._tombstones.items() if until <= now]
         for place in over:
             del self._tombstones[place]
         return dropped + len(over)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 
 from voiceflow_worker.backends.wakeups import Wakeups, either
@@ -34,12 +32,11 @@ class ChangeCounts:
 
 
 class Batches:
-    """The numbers of jobs of each batch, and a callback for orders of its gate."""
+    """The numbers of jobs of each batch."""
 
     def __init__(self) -> None:
         self.jobs: Counter[tuple[str, str]] = Counter()
         self.queued: Counter[tuple[str, str]] = Counter()
-        self.on_order: Callable[[str, str], None] = lambda _queue, _batch: None
 
     def count(self, job: Job, change: int) -> None:
         """Count a job that was added (1) or removed (-1)."""
@@ -51,13 +48,13 @@ class Batches:
                     del counter[place]
 
 
-@dataclass(frozen=True, slots=True)
-class KeptKey:
-    """The unique key of a deleted job, until its time."""
+class SharedState:
+    """What the ports of a memory store share.
 
-    job: Job
-    until: datetime
+    `tombstones` are the deleted jobs that had a unique key, each until its time, by queue and key.
+    """
 
-
-Tombstones = dict[tuple[str, str], KeptKey]
-"""By queue and unique key."""
+    def __init__(self) -> None:
+        self.changes = ChangeCounts()
+        self.batches = Batches()
+        self.tombstones: dict[tuple[str, str], tuple[Job, datetime]] = {}

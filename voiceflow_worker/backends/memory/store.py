@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from voiceflow_worker.backends.memory.control import MemoryControl
 from voiceflow_worker.backends.memory.jobs import MemoryJobs
 from voiceflow_worker.backends.memory.records import MemoryRecords
-from voiceflow_worker.backends.memory.state import Batches, ChangeCounts, Tombstones
+from voiceflow_worker.backends.memory.state import SharedState
 from voiceflow_worker.core.ports import Clock
 from voiceflow_worker.core.ports.clock import SystemClock
 
@@ -20,14 +20,12 @@ class MemoryStore:
     """
 
     def __init__(self, *, clock: Clock | None = None) -> None:
-        changes = ChangeCounts()
-        tombstones = Tombstones()
+        state = SharedState()
         self.url = "memory://"
         self.clock: Clock = SystemClock() if clock is None else clock
-        batches = Batches()
-        self.control = MemoryControl(changes, batches)
-        self.jobs = MemoryJobs(self.control, changes, tombstones, batches, self.clock)
-        self.records = MemoryRecords(tombstones)
+        self.control = MemoryControl(state)
+        self.jobs = MemoryJobs(self.control, state, self.clock)
+        self.records = MemoryRecords(state)
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from voiceflow_worker.backends.redis.connection.clients import Client
 from voiceflow_worker.backends.redis.connection.codec import Argument, gate_field, gate_of, gate_text
 from voiceflow_worker.backends.redis.connection.keys import Keys
 from voiceflow_worker.backends.redis.connection.link import Link
-from voiceflow_worker.core.ports import Limits, Slots
+from voiceflow_worker.core.ports import Control, Limits, Slots
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.gate import Gate, merged
 
@@ -19,7 +19,7 @@ _ROUNDS = 50
 _GATES_AT_ONCE = 200
 
 
-class RedisControl:
+class RedisControl(Control):
     """The port `Control` in Redis."""
 
     def __init__(self, link: Link, keys: Keys) -> None:
@@ -27,7 +27,6 @@ class RedisControl:
         self._keys = keys
 
     async def configure(self, queue: str, limits: Limits) -> None:
-        """Set the queue's limits for all workers."""
         args: list[Argument] = [
             "" if limits.rate is None else repr(float(limits.rate)),
             limits.burst,
@@ -36,17 +35,13 @@ class RedisControl:
         await self._link.run_durably("configure", self._keys.queue(queue), args)
 
     async def limits(self, queue: str) -> Limits | None:
-        """The queue's limits; None if it was never configured."""
         (rate, burst, most), _ = await self._link.run("read_control", self._keys.queue(queue))
         if burst is None:
             return None
         return Limits(rate=float(rate) if rate else None, burst=int(burst), max_active=int(most) if most else None)
 
     async def gate(self, ordered: Gate) -> Gate:
-        """Carry out an order for a gate; gives the gate as it is now.
-
-        The order is merged here, by the rules of the model, and stored if the gate is still the one it was merged with.
-        """
+        """Merge the order here, by the rules of the model, and store it if the gate has not changed meanwhile."""
         key, field = self._keys.queue(ordered.queue), gate_field(ordered.scope, ordered.name)
         for _ in range(_ROUNDS):
             found: str | None = await self._link.ask(lambda client: client.hget(f"{key}:gates", field))
@@ -59,16 +54,13 @@ class RedisControl:
         )
 
     async def gates(self, queue: str) -> Sequence[Gate]:
-        """The gates of a queue and of its batches, open ones left out."""
         _, pairs = await self._link.run("read_control", self._keys.queue(queue))
         return _gates(queue, pairs)
 
     async def cancelling(self, queue: str, *, limit: int) -> Sequence[Gate]:
-        """Gates of cancelled batches that have queued jobs, at most `limit` of them."""
         return _gates(queue, await self._link.run("cancelling", self._keys.queue(queue), [limit]))
 
     async def forget_gates(self, queue: str, *, before: datetime) -> int:
-        """Drop gates of batches without a job, ordered before this time; gives how many."""
         key = self._keys.queue(queue)
         dropped = cursor = 0
         while True:
@@ -84,7 +76,6 @@ class RedisControl:
                 return dropped
 
     async def take(self, queue: str, *, wanted: int, horizon: timedelta, now: datetime) -> Slots:
-        """Take up to `wanted` departure times, none later than `now + horizon`, shared by all workers."""
         args: list[Argument] = [wanted, repr(now.timestamp()), repr(horizon.total_seconds())]
         answer = await self._link.run("take", self._keys.queue(queue), args)
         if not answer:

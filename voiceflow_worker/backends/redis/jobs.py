@@ -8,11 +8,9 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
-from anyio.lowlevel import checkpoint
-
 from voiceflow_worker.backends.instant import to_micros
 from voiceflow_worker.backends.matching import require_answerable, require_well_formed
-from voiceflow_worker.backends.record import readable
+from voiceflow_worker.backends.record import in_slices, readable
 from voiceflow_worker.backends.redis import finding
 from voiceflow_worker.backends.redis.changes import QueueChanges
 from voiceflow_worker.backends.redis.connection.codec import (
@@ -30,21 +28,22 @@ from voiceflow_worker.backends.redis.connection.codec import (
 from voiceflow_worker.backends.redis.connection.keys import Keys, state_index
 from voiceflow_worker.backends.redis.connection.link import Link
 from voiceflow_worker.backends.redis.registers import Registers
-from voiceflow_worker.core.ports import Enqueued, Event, KeyOwner, Move, Query
+from voiceflow_worker.backends.redis.totals import RedisTotals
+from voiceflow_worker.backends.tallying import tally_all
+from voiceflow_worker.core.ports import Enqueued, Event, Jobs, KeyOwner, Move, Query
 from voiceflow_worker.errors import InvalidInputError, KeyConflict, KeyConflictError
 from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.tally import Totals
 
 MOST_IN_ONE_CALL = 20_000
 """Jobs in one `enqueue`, for some 1.5 s: the time limit of an answer is 5 s, and nobody else is served meanwhile."""
-_ENCODED_AT_ONCE = 256
-"""Jobs encoded before others have their turn: 1 ms."""
 _PAGE = 500
 """Jobs read, or events dropped, by one script: a few milliseconds."""
 _ROUNDS = 500
 """How often one lease repeats a script that only moved expired or closed jobs out of the way."""
 
 
-class RedisJobs:
+class RedisJobs(Jobs):
     """The port `Jobs` in Redis. Every change of a queue is one script, so it is atomic."""
 
     def __init__(self, link: Link, keys: Keys, registers: Registers, changes: QueueChanges) -> None:
@@ -52,14 +51,14 @@ class RedisJobs:
         self._keys = keys
         self._registers = registers
         self._changes = changes
+        self._totals = RedisTotals(link, keys)
 
     async def enqueue(self, jobs: Sequence[Job], *, now: datetime) -> Sequence[Enqueued]:
-        """Store new jobs, all or none; raises `KeyConflictError` when a key's owner has another body.
+        """Store the jobs of a queue by one script, which checks every key before it stores anything.
 
-        One call is one script, which checks every key before it stores anything. So it is atomic, and the server
-        serves nothing else meanwhile: 20 ms for 1,000 jobs, 0.5 s for 10,000. Raises `InvalidInputError` above 20,000.
-        Jobs of several queues, which may be on several servers, need one script per queue, after a check of all. A
-        caller that is interrupted between two scripts repeats the call.
+        So it is atomic, and the server serves nothing else meanwhile: 20 ms for 1,000 jobs, 0.5 s for 10,000. Raises
+        `InvalidInputError` above 20,000. Jobs of several queues, which may be on several servers, need one script per
+        queue, after a check of all. A caller that is interrupted between two scripts repeats the call.
         """
         if len(jobs) > MOST_IN_ONE_CALL:
             raise InvalidInputError(
@@ -69,13 +68,9 @@ class RedisJobs:
         places = _by_queue(jobs)
         encoded: dict[str, list[Argument]] = {}
         for queue, at in places.items():
-            await self._registers.queue(queue)
-            args: list[Argument] = []
-            for count, place in enumerate(at, 1):
-                args += new_job(jobs[place])
-                if count % _ENCODED_AT_ONCE == 0:
-                    await checkpoint()
-            encoded[queue] = args
+            await self._registers.note(self._keys.queues, queue)
+            rows = await in_slices(new_job, [jobs[place] for place in at])
+            encoded[queue] = [argument for row in rows for argument in row]
         if len(places) > 1:
             for queue, args in encoded.items():
                 _require_free(jobs, places[queue], await self._enqueue(queue, args, now=now, only_look=True))
@@ -98,10 +93,7 @@ class RedisJobs:
         now: datetime,
         batch_id: str | None = None,
     ) -> Sequence[Job]:
-        """Take at most `limit` due queued jobs: highest priority first, then earliest due, then id.
-
-        It does not wait for durability: a lease that the server loses leaves a queued job for which nothing was sent.
-        """
+        """Lease without waiting for durability: if the server loses it, the job is queued and nothing was sent."""
         ends = to_micros(now + lease_for)
         for _ in range(_ROUNDS):
             args: list[Argument] = [to_micros(now), limit, ends, optional(worker_id), optional(batch_id), uuid4().hex]
@@ -111,7 +103,6 @@ class RedisJobs:
         return []
 
     async def commit(self, moves: Sequence[Move]) -> Sequence[bool]:
-        """Make moves of one queue in one durable step, each fenced by the revision it was made from."""
         require_well_formed(moves)
         if not moves:
             return []
@@ -120,7 +111,6 @@ class RedisJobs:
         return [each == 1 for each in made]
 
     async def get(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
-        """The jobs with these ids; unknown ones are absent."""
         by_queue: dict[str, list[str]] = {}
         for job_id in dict.fromkeys(job_ids):
             by_queue.setdefault(job_id.partition(".")[0], []).append(job_id)
@@ -134,10 +124,7 @@ class RedisJobs:
         return found
 
     async def find(self, query: Query) -> Sequence[Job]:
-        """The jobs of one queue that match all of `query`.
-
-        A listing is read in pages. A job that moves between two pages is given as it is when its page is read.
-        """
+        """Read a listing in pages. A job that moves between two pages is given as it is when its page is read."""
         require_answerable(query)
         if query.limit is not None and query.limit <= 0:
             return []
@@ -146,13 +133,26 @@ class RedisJobs:
     async def count(
         self, queue: str, *, batch_id: str | None = None, due_before: datetime | None = None
     ) -> Mapping[JobState, int]:
-        """How many jobs are in each state; every state is present."""
         args: list[Argument] = [micros(due_before), *(state_index(state, batch_id) for state in JobState)]
         counted = await self._link.run("count", self._keys.queue(queue), args)
         return dict(zip(JobState, counted, strict=True))
 
+    async def totals(self, queue: str, *, batch_id: str | None = None) -> Totals:
+        """The totals of a queue or of a batch. In an older store the tallies are counted when they are first read."""
+        is_tallied, totals = await self._totals.read(queue, batch_id=batch_id)
+        if not is_tallied:
+            await tally_all(self, queue)
+            await self._totals.set_tallied(queue)
+            _, totals = await self._totals.read(queue, batch_id=batch_id)
+        return totals
+
+    async def recount(self, jobs: Sequence[Job]) -> Sequence[bool]:
+        return await self._totals.recount(jobs)
+
+    async def adjust(self, queue: str, amounts: Mapping[str | None, Mapping[str, int]]) -> None:
+        await self._totals.adjust(queue, amounts)
+
     async def owners(self, queue: str, unique_keys: Sequence[str], *, now: datetime) -> Mapping[str, KeyOwner]:
-        """Who owns these unique keys, tombstones included; free keys are absent."""
         if not unique_keys:
             return {}
         args: list[Argument] = [to_micros(now), *(optional(key) for key in unique_keys)]
@@ -161,7 +161,6 @@ class RedisJobs:
         return {key: owner for key, owner in owners.items() if owner is not None}
 
     async def delete(self, jobs: Sequence[Job], *, keep_keys_until: datetime) -> Sequence[bool]:
-        """Delete jobs, each only while it still has the revision given; its unique key answers on until then."""
         deleted = [False] * len(jobs)
         for queue, places in _by_queue(jobs).items():
             args: list[Argument] = [to_micros(keep_keys_until)]
@@ -174,18 +173,15 @@ class RedisJobs:
         return deleted
 
     async def events(self, queue: str, *, after: int = 0, limit: int = 1000) -> Sequence[Event]:
-        """The events of a queue behind `after`, oldest first."""
         if limit <= 0:
             return []
         args: list[Argument] = [f"({after}", limit]
         return [event_of(text) for text in await self._link.run("events", self._keys.queue(queue), args)]
 
     async def forget_events(self, queue: str, *, before: datetime) -> int:
-        """Drop events from before this time, some at a time; says how many."""
         return await self._link.drop_all("forget_events", self._keys.queue(queue), before)
 
     async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
-        """Return when the queue's change count is no longer `seen`, or at `until`. Gives the count."""
         return await self._changes.wait(queue, seen=seen, until=until)
 
     async def _enqueue(self, queue: str, jobs: Sequence[Argument], *, now: datetime, only_look: bool) -> list[Any]:

@@ -47,13 +47,11 @@ async def open_redis(
     _quieten_driver()
     link = Link(parsed, [survey.durability, survey.schema, *greetings])
     async with link.opened():
-        server_clock: ServerClock | None = None
         if clock is None:
             clock = server_clock = ServerClock(link, keys.schema)
-        if server_clock is not None:
             await server_clock.synchronise()
             link.start(server_clock.keep)
-        registers = Registers(link, keys)
+        registers = Registers(link)
         yield RedisStore(
             url=parsed.shown,
             jobs=RedisJobs(link, keys, registers, QueueChanges(link, keys, clock)),

@@ -7,18 +7,17 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from voiceflow_worker.backends.departures import Pace, repaced, taken
-from voiceflow_worker.backends.instant import to_micros
-from voiceflow_worker.backends.sqlite.file.connection import Connection
+from voiceflow_worker.backends.instant import from_micros, from_micros_or_none, to_micros, to_micros_or_none
+from voiceflow_worker.backends.sqlite.file.connection import Connection, Row
 from voiceflow_worker.backends.sqlite.file.statements import statements
-from voiceflow_worker.backends.sqlite.gates import gate_of, row_of, standing_gate
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Transaction
 from voiceflow_worker.backends.sqlite.reading import Reader
 from voiceflow_worker.backends.sqlite.records import drop_all
-from voiceflow_worker.core.ports import Limits, Slots
-from voiceflow_worker.model.jobs.gate import Gate, merged
+from voiceflow_worker.core.ports import Control, Limits, Slots
+from voiceflow_worker.model.jobs.gate import Gate, GateScope, known_gate, merged
 
 
-class SqliteControl:
+class SqliteControl(Control):
     """The port `Control` in a file."""
 
     def __init__(self, writer: GroupCommit, reader: Reader) -> None:
@@ -26,32 +25,25 @@ class SqliteControl:
         self._reader = reader
 
     async def configure(self, queue: str, limits: Limits) -> None:
-        """Set the queue's limits for all workers."""
         await self._writer.carry_out(partial(_configure, queue, limits))
 
     async def limits(self, queue: str) -> Limits | None:
-        """The queue's limits; None if it was never configured."""
         return await self._reader.look(partial(_limits, queue))
 
     async def gate(self, ordered: Gate) -> Gate:
-        """Carry out an order for a gate; gives the gate as it is now."""
         return await self._writer.carry_out(partial(_order, ordered))
 
     async def gates(self, queue: str) -> Sequence[Gate]:
-        """The gates of a queue and of its batches, open ones left out."""
-        return [gate_of(row) for row in await self._reader.rows(statements("control")["gates_not_open"], [(queue,)])]
+        return [_gate_of(row) for row in await self._reader.rows(statements("control")["gates_not_open"], [(queue,)])]
 
     async def cancelling(self, queue: str, *, limit: int) -> Sequence[Gate]:
-        """Gates of cancelled batches that have queued jobs, at most `limit` of them."""
         rows = await self._reader.rows(statements("control")["cancelling"], [(queue, limit)])
-        return [gate_of(row) for row in rows]
+        return [_gate_of(row) for row in rows]
 
     async def forget_gates(self, queue: str, *, before: datetime) -> int:
-        """Drop gates of batches without a job, ordered before this time; says how many."""
         return await drop_all(self._writer, statements("control")["forget_gates"], (queue, to_micros(before)))
 
     async def take(self, queue: str, *, wanted: int, horizon: timedelta, now: datetime) -> Slots:
-        """Take up to `wanted` departure times, none later than `now + horizon`, shared by all workers."""
         limits = await self.limits(queue)
         if limits is None or limits.rate is None:  # nothing to share, so nothing to write
             slots, _ = taken(limits, Pace(), wanted=wanted, horizon=horizon, now=now)
@@ -71,7 +63,7 @@ def _order(ordered: Gate, transaction: Transaction) -> Generator[None, None, Gat
     yield from ()
     standing = standing_gate(transaction.db, ordered.queue, ordered.scope, ordered.name)
     gate = merged(standing, ordered, at=ordered.since)
-    transaction.db.run(statements("control")["set_gate"], row_of(gate))
+    transaction.db.run(statements("control")["set_gate"], _row_of(gate))
     transaction.changed.add(ordered.queue)
     return gate
 
@@ -100,3 +92,34 @@ def _limits(queue: str, db: Connection) -> Limits | None:
 def _pace(db: Connection, queue: str) -> Pace:
     rows = db.rows(statements("control")["pace"], (queue,))
     return Pace(*rows[0]) if rows else Pace()
+
+
+def standing_gate(db: Connection, queue: str, scope: GateScope, name: str) -> Gate | None:
+    """The gate that stands, if it was ever ordered."""
+    rows = db.rows(statements("control")["gate"], (queue, scope.value, name))
+    return _gate_of(rows[0]) if rows else None
+
+
+def _gate_of(row: Row) -> Gate:
+    queue, scope, name, state, until, reason, since = row
+    return Gate(
+        queue=queue,
+        scope=GateScope(scope),
+        name=name,
+        state=known_gate(state),
+        until=from_micros_or_none(until),
+        reason=reason,
+        since=from_micros(since),
+    )
+
+
+def _row_of(gate: Gate) -> Row:
+    return (
+        gate.queue,
+        gate.scope.value,
+        gate.name,
+        gate.state.value,
+        to_micros_or_none(gate.until),
+        gate.reason,
+        to_micros(gate.since),
+    )

@@ -104,7 +104,8 @@ class GroupCommit:
     async def carry_out(self, operation: Operation[T]) -> T:
         """Carry out an operation; its result is on the disk when this returns.
 
-        Raises the error of the operation, or a `StoreError` if it could not be written. Then nothing of it was written.
+        Raises the error of the operation, or a `StoreError` if the transaction could not be written: nothing of the
+        operation is on the disk then.
         """
         self.require_usable()  # first: in a forked child there is no loop to wait on
         await checkpoint_if_cancelled()

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import uuid4
 
-from voiceflow_worker.backends.instant import to_micros
+from voiceflow_worker.backends.instant import from_micros, to_micros, to_micros_or_none
+from voiceflow_worker.backends.sqlite.control import standing_gate
 from voiceflow_worker.backends.sqlite.file.connection import Connection, Row
 from voiceflow_worker.backends.sqlite.file.statements import statements
-from voiceflow_worker.backends.sqlite.gates import standing_gate
 from voiceflow_worker.backends.sqlite.group_commit import Transaction
 from voiceflow_worker.model.jobs.gate import GateScope, GateState
 
@@ -28,13 +28,13 @@ Place = tuple[int, str]
 
 def lease(
     queue: str,
+    transaction: Transaction,
     *,
     worker_id: str,
     limit: int,
     lease_for: timedelta,
     now: datetime,
     batch_id: str | None,
-    transaction: Transaction,
 ) -> Generator[None, None, list[Row]]:
     """Give at most `limit` due jobs to a worker, and answer with their rows. Only heads are written."""
     db, at = transaction.db, to_micros(now)
@@ -85,11 +85,9 @@ class _Leasing:
         if (scope, name) not in self._opens:
             gate = standing_gate(self.db, self.queue, scope, name)
             opens: int | None = None
-            if gate is not None and gate.state is not GateState.OPEN:
-                opens = _MOST
-                if gate.state is GateState.HELD and gate.until is not None:
-                    until = to_micros(gate.until)
-                    opens = until if until > self.at else None
+            if gate is not None and gate.is_closed(at=from_micros(self.at)):
+                for_good = gate.until is None or gate.state is GateState.CANCELLED
+                opens = _MOST if for_good else to_micros_or_none(gate.until)
             self._opens[scope, name] = opens
         return self._opens[scope, name]
 

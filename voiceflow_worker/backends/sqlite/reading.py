@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
 
 import anyio
+import orjson
 from anyio import to_thread
 from anyio.lowlevel import checkpoint
 
@@ -19,7 +21,9 @@ from voiceflow_worker.backends.sqlite.file.connection import Connection, Row
 from voiceflow_worker.backends.sqlite.file.faults import BUSY, translating
 from voiceflow_worker.backends.sqlite.file.opening import open_reader, persist
 from voiceflow_worker.backends.sqlite.file.same_files import SameFiles
+from voiceflow_worker.backends.sqlite.file.statements import statements
 from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.jobs.tally import tally_of
 
 T = TypeVar("T")
 
@@ -98,7 +102,8 @@ class Reader:
             if self._scanner is None:
                 self._scanner = open_reader(self._path)
                 self._files.require_file()  # the connection may have met another file
-            return persist(partial(_value, self._scanner, statement, bindings), self._patience)
+            scanner = self._scanner
+            return persist(lambda: scanner.rows(statement, bindings)[0][0], self._patience)
 
     def _close_scanner(self) -> None:
         with self._scanning:
@@ -111,11 +116,25 @@ def _pages(keys: Sequence[Row]) -> Iterator[Sequence[Row]]:
     return (keys[start : start + _ROWS_AT_ONCE] for start in range(0, len(keys), _ROWS_AT_ONCE))
 
 
+def tally_record(job: Job) -> str | None:
+    """The tally of a job as JSON, kept beside it so that it can be taken out of totals again; None for an empty one."""
+    tally = tally_of(job)
+    return orjson.dumps(tally).decode() if tally else None
+
+
 def job_of(row: Row) -> Job:
     """The job of a row as the statements `job_by_…` give it."""
     head, record, body = row[:12], row[12], row[13]
     return job_from(head, record, body)
 
 
-def _value(db: Connection, statement: str, bindings: dict[str, Any]) -> Any:
-    return db.rows(statement, bindings)[0][0]
+def as_array(texts: Iterable[str]) -> str:
+    """Texts as a JSON array for a statement."""
+    return json.dumps(list(texts))
+
+
+def known_keys(db: Connection, queue: str, keys: Sequence[str]) -> set[str]:
+    """Those of these unique keys that may have an owner; the others have none."""
+    rows = db.rows(statements("jobs")["known_keys"], (queue, as_array(keys)))
+    # SQLite's JSON and its texts do not agree about NUL.
+    return {key for (key,) in rows} | {key for key in keys if "\0" in key}

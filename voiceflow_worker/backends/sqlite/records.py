@@ -11,13 +11,14 @@ from voiceflow_worker.backends.sqlite.file.connection import Row
 from voiceflow_worker.backends.sqlite.file.statements import statements
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Transaction
 from voiceflow_worker.backends.sqlite.reading import Reader
+from voiceflow_worker.core.ports import Records
 
 _PER_STEP = 128
 _PRUNED_AT_ONCE = 1000
 """Entries dropped in one transaction, which takes 5 ms."""
 
 
-class SqliteRecords:
+class SqliteRecords(Records):
     """The port `Records` in a file."""
 
     def __init__(self, writer: GroupCommit, reader: Reader) -> None:
@@ -28,7 +29,6 @@ class SqliteRecords:
     async def put_if_absent(
         self, namespace: str, values: Mapping[str, str], *, expires_at: datetime | None, now: datetime
     ) -> Mapping[str, str]:
-        """Store each value whose key is absent; gives, for every key, the value that stands now."""
         if not values:
             return {}
         until, at = to_micros_or_none(expires_at), to_micros(now)
@@ -38,7 +38,6 @@ class SqliteRecords:
     async def put(
         self, namespace: str, values: Mapping[str, str], *, expires_at: datetime | None, now: datetime
     ) -> None:
-        """Store values, replacing what is there."""
         del now
         until = to_micros_or_none(expires_at)
         rows = [(namespace, key, value, until) for key, value in values.items()]
@@ -46,14 +45,12 @@ class SqliteRecords:
             await self._writer.carry_out(partial(_write, self._sql["put_record"], rows))
 
     async def get(self, namespace: str, keys: Sequence[str], *, now: datetime) -> Mapping[str, str]:
-        """The values of these keys; absent ones are left out."""
         at = to_micros(now)
         return dict(await self._reader.rows(self._sql["record"], [(namespace, key, at) for key in keys]))
 
     async def scan(
         self, namespace: str, *, now: datetime, prefix: str = "", after: str = "", limit: int = 1000
     ) -> Sequence[tuple[str, str]]:
-        """Keys with this prefix behind `after`, in order, with their values."""
         at, before = to_micros(now), _behind_all_with(prefix)
         found: list[tuple[str, str]] = []
         while (left := limit - len(found)) > 0:
@@ -66,13 +63,11 @@ class SqliteRecords:
         return found
 
     async def delete(self, namespace: str, keys: Mapping[str, str | None]) -> None:
-        """Delete records; a value that is not None must be the one that stands, or the record stays."""
         rows = [(namespace, key, value) for key, value in keys.items()]
         if rows:
             await self._writer.carry_out(partial(_write, self._sql["delete_record"], rows))
 
     async def prune(self, *, now: datetime) -> int:
-        """Drop records and tombstones whose time has passed, some at a time; says how many."""
         dropped = 0
         for statement in (self._sql["prune_records"], self._sql["prune_tombstones"]):
             dropped += await drop_all(self._writer, statement, (to_micros(now),))

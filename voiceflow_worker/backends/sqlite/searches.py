@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -12,54 +14,38 @@ from voiceflow_worker.core.ports import Query
 from voiceflow_worker.model.jobs.job import JobState
 
 _QUEUED = frozenset({JobState.QUEUED})
+_WAYS_IN = {"unique_key": "by_key", "destination": "by_destination", "batch_id": "by_batch"}
+"""The statements through the narrowest indexes, the narrowest first, by the condition that each meets."""
 
 
 def search(query: Query) -> tuple[str, dict[str, Any]]:
     """The statement and its bindings; it answers with one JSON list of row numbers, in the order asked for."""
     sql = statements("finding")
-    bindings: dict[str, Any] = {"queue": query.queue, "limit": -1 if query.limit is None else max(query.limit, 0)}
-    way_in, conditions = _way_in(query)
-    _bind(query, bindings)
-    pieces = [sql[way_in], *(sql[f"and_{name}"] for name in conditions), sql[query.order.value]]
-    return sql["as_one_row"].replace("{search}", "\n".join(pieces)), bindings
+    given = _conditions(query)
+    way_in, met = _way_in(query, given)
+    pieces = [sql[way_in], *(sql[f"and_{name}"] for name in given if name != met), sql[query.order.value]]
+    limit = -1 if query.limit is None else max(query.limit, 0)
+    return sql["as_one_row"].replace("{search}", "\n".join(pieces)), {"queue": query.queue, "limit": limit, **given}
 
 
-def _way_in(query: Query) -> tuple[str, list[str]]:
-    left = {
-        "unique_key": query.unique_key is not None,
-        "destination": query.destination is not None,
-        "batch_id": query.batch_id is not None,
-        "state": query.states is not None and len(query.states) == 1,
-        "states": query.states is not None and len(query.states) != 1,
-        "due_before": query.due_before is not None,
-        "valid_before": query.valid_before is not None,
-        "after": query.after is not None,
-    }
-    way_in, narrows = "by_id", ""
-    if left["unique_key"]:
-        way_in, narrows = "by_key", "unique_key"
-    elif left["destination"]:
-        way_in, narrows = "by_destination", "destination"
-    elif left["batch_id"]:
-        way_in, narrows = "by_batch", "batch_id"
-    elif left["valid_before"] and query.states == _QUEUED:
-        way_in, narrows = "by_validity", "state"
-    elif left["state"] or left["states"]:
-        way_in = "by_state"
-    return way_in, [name for name, is_left in left.items() if is_left and name != narrows]
-
-
-def _bind(query: Query, bindings: dict[str, Any]) -> None:
+def _conditions(query: Query) -> dict[str, Any]:
+    """The conditions of a query with their values, by the names of their statements."""
+    given: dict[str, Any] = {name: getattr(query, name) for name in (*_WAYS_IN, "due_before", "valid_before", "after")}
     if query.states is not None:
-        if len(query.states) == 1:
-            bindings["state"] = next(iter(query.states)).value
-        else:
-            bindings["states"] = orjson.dumps(sorted(state.value for state in query.states)).decode()
-    for name in ("unique_key", "destination", "batch_id", "after"):
-        value = getattr(query, name)
-        if value is not None:
-            bindings[name] = value
-    if query.due_before is not None:
-        bindings["due_before"] = to_micros(query.due_before)
-    if query.valid_before is not None:
-        bindings["valid_before"] = to_micros(query.valid_before)
+        states = sorted(state.value for state in query.states)
+        given |= {"state": states[0]} if len(states) == 1 else {"states": orjson.dumps(states).decode()}
+    return {
+        name: to_micros(value) if isinstance(value, datetime) else value
+        for name, value in given.items()
+        if value is not None
+    }
+
+
+def _way_in(query: Query, given: Mapping[str, Any]) -> tuple[str, str]:
+    """The first piece of a statement, and the condition that it meets, if any."""
+    for name, way_in in _WAYS_IN.items():
+        if name in given:
+            return way_in, name
+    if "valid_before" in given and query.states == _QUEUED:
+        return "by_validity", "state"
+    return ("by_id" if query.states is None else "by_state"), ""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from voiceflow_worker.backends.admission import admission, remembered, tombstone_of
 from voiceflow_worker.backends.instant import to_micros, to_micros_or_none
-from voiceflow_worker.backends.record import Head, head_of, record_of
+from voiceflow_worker.backends.matching import changes_rare_fields
+from voiceflow_worker.backends.record import head_of, record_of
 from voiceflow_worker.backends.sqlite.file.connection import Row
 from voiceflow_worker.backends.sqlite.file.statements import statements
 from voiceflow_worker.backends.sqlite.group_commit import Transaction
-from voiceflow_worker.backends.sqlite.reading import job_of
+from voiceflow_worker.backends.sqlite.reading import as_array, job_of, known_keys, tally_record
 from voiceflow_worker.core.ports import Enqueued, Event, Move
 from voiceflow_worker.model.jobs.job import Job, JobState
 
@@ -20,102 +20,95 @@ _PER_STEP = 64
 """Rows written before other tasks may run: 1 to 2 ms."""
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedJob:
-    """A new job as the columns of its row."""
+EncodedJob = tuple[Job, Row]
+"""A new job, with the columns of its row but the number."""
 
-    job: Job
-    head: Head
-    record: str
 
-    @classmethod
-    def of(cls, job: Job) -> EncodedJob:
-        """Encode a job."""
-        return cls(job, head_of(job), record_of(job))
+def encoded(job: Job) -> EncodedJob:
+    """A job, encoded."""
+    return job, (*head_of(job), record_of(job), tally_record(job))
 
 
 def enqueue(
-    entries: Sequence[EncodedJob], *, now: datetime, transaction: Transaction
+    jobs: Sequence[EncodedJob], transaction: Transaction, *, now: datetime
 ) -> Generator[None, None, Sequence[Enqueued]]:
     """Store the new jobs. Keys are checked first: a `KeyConflictError` comes before anything is written."""
     db, sql = transaction.db, statements("jobs")
     at = to_micros(now)
+    # Most jobs are new: one statement for many of them finds the others.
+    ids: set[str] = set()
+    keys: set[tuple[str, str]] = set()
+    for start in range(0, len(jobs), _PER_STEP):
+        some = [job for job, _ in jobs[start : start + _PER_STEP]]
+        ids.update(found for (found,) in db.rows(sql["known_ids"], (as_array(job.id for job in some),)))
+        for queue in {job.queue for job in some}:
+            wanted = [job.unique_key for job in some if job.queue == queue and job.unique_key is not None]
+            keys.update((queue, found) for found in known_keys(db, queue, wanted))
+        yield
 
     def held(job_id: str) -> Job | None:
-        rows = db.rows(sql["job_by_id"], (job_id,))
+        rows = db.rows(sql["job_by_id"], (job_id,)) if job_id in ids else ()
         return job_of(rows[0]) if rows else None
 
     def owner(queue: str, key: str) -> Job | None:
+        if (queue, key) not in keys:
+            return None
         rows = db.rows(sql["job_by_key"], (queue, key))
         if rows:
             return job_of(rows[0])
         rows = db.rows(sql["tombstone_by_key"], (queue, key, at))
         return remembered(rows[0]) if rows else None
 
-    judged = yield from admission([entry.job for entry in entries], held=held, owner=owner)
+    answers, fresh = yield from admission([job for job, _ in jobs], held=held, owner=owner)
     last: int = db.rows(sql["last_number"])[0][0]
-    for start in range(0, len(judged.fresh), _PER_STEP):
-        part = [entries[index] for index in judged.fresh[start : start + _PER_STEP]]
-        numbered = list(enumerate(part, last + 1 + start))
-        db.run_each(sql["insert_job"], [(number, *entry.head, entry.record) for number, entry in numbered])
-        db.run_each(sql["insert_body"], [(number, entry.job.body) for number, entry in numbered])
-        transaction.changed.update(entry.job.queue for entry in part)
+    count = len(fresh)
+    for start in range(0, count, _PER_STEP):
+        part = [(last + 1 + place, *jobs[fresh[place]]) for place in range(start, min(start + _PER_STEP, count))]
+        db.run_each(sql["insert_job"], [(number, *row) for number, _, row in part])
+        db.run_each(sql["insert_body"], [(number, job.body) for number, job, _ in part])
+        transaction.changed.update(job.queue for _, job, _ in part)
         yield
-    return judged.answers
+    return answers
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedMove:
-    """A move as the values of its statements."""
-
-    move: Move
-    fields: Row
-    rare_fields: Row | None
-    events: Sequence[Row]
-
-    @classmethod
-    def of(cls, move: Move) -> EncodedMove:
-        """Encode a move."""
-        old, new = move.old, move.new
-        fields = (
-            new.state.value,
-            to_micros(new.due_at),
-            new.revision,
-            new.worker_id,
-            to_micros_or_none(new.active_until),
-            record_of(new),
-            old.id,
-            old.revision,
-        )
-        return cls(move, fields, _rare_fields(old, new), [_event_row(new.queue, event) for event in move.events])
+EncodedMove = tuple[Job, Row, Row | None, Sequence[Row]]
+"""A move: the new job, its usual fields, its rare fields if they change, and its events, as values of statements."""
 
 
-def _rare_fields(old: Job, new: Job) -> Row | None:
-    if (old.priority, old.batch_id, old.destination, old.valid_until) == (
-        new.priority,
-        new.batch_id,
-        new.destination,
-        new.valid_until,
-    ):
-        return None
-    return (new.priority, new.batch_id, new.destination, to_micros_or_none(new.valid_until), new.id)
+def encoded_move(move: Move) -> EncodedMove:
+    """A move, encoded."""
+    old, new = move.old, move.new
+    fields = (
+        new.state.value,
+        to_micros(new.due_at),
+        new.revision,
+        new.worker_id,
+        to_micros_or_none(new.active_until),
+        record_of(new),
+        tally_record(new),
+        old.id,
+        old.revision,
+    )
+    rare = (new.priority, new.batch_id, new.destination, to_micros_or_none(new.valid_until), new.id)
+    events = [event_row(new.queue, event) for event in move.events]
+    return new, fields, rare if changes_rare_fields(move) else None, events
 
 
-def _event_row(queue: str, event: Event) -> Row:
+def event_row(queue: str, event: Event) -> Row:
+    """The row of an event, without its sequence."""
     return (queue, event.job_id, event.kind.value, to_micros(event.at), event.state.value, event.revision, event.post)
 
 
-def commit(changes: Sequence[EncodedMove], *, transaction: Transaction) -> Generator[None, None, Sequence[bool]]:
+def commit(changes: Sequence[EncodedMove], transaction: Transaction) -> Generator[None, None, Sequence[bool]]:
     """Make moves, each fenced by the revision that it was made from."""
     db, jobs, insert_event = transaction.db, statements("jobs"), statements("outbox")["insert_event"]
     made: list[bool] = []
-    for index, change in enumerate(changes):
-        new = change.move.new
-        if db.rows(jobs["move_job"], change.fields):
-            if change.rare_fields is not None:
-                db.run(jobs["change_rare_fields"], change.rare_fields)
-            if change.events:
-                db.run_each(insert_event, change.events)
+    for index, (new, fields, rare_fields, events) in enumerate(changes):
+        if db.rows(jobs["move_job"], fields):
+            if rare_fields is not None:
+                db.run(jobs["change_rare_fields"], rare_fields)
+            if events:
+                db.run_each(insert_event, events)
             if new.state is JobState.QUEUED:
                 transaction.changed.add(new.queue)
             made.append(True)
@@ -128,7 +121,7 @@ def commit(changes: Sequence[EncodedMove], *, transaction: Transaction) -> Gener
 
 
 def delete(
-    jobs: Sequence[Job], *, keep_keys_until: datetime, transaction: Transaction
+    jobs: Sequence[Job], transaction: Transaction, *, keep_keys_until: datetime
 ) -> Generator[None, None, Sequence[bool]]:
     """Delete jobs that still have the given revision, and keep tombstones of their keys."""
     db, sql = transaction.db, statements("jobs")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.errors import InvalidInputError, Remedy
 
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.calls.template import FlowTemplate
@@ -22,20 +22,20 @@ def opening_template(menu: Menu) -> FlowTemplate:
 
     texts = [
         text
-        for text in (menu.prompt, menu.play, menu.own.voice_profile, menu.own.success_message, menu.own.failure_message)
+        for text in (menu.prompt, menu.play, menu.voice_profile, menu.success_message, menu.failure_message)
         if text is not None
     ]
     if any(callable(text) for text in texts):
         raise InvalidInputError(
             f"the prompt or voice of menu {menu.name} is a function of the caller: enqueue these calls from Python "
-            "(menu.call), or give --template for their beginning"
+            f"(menu.call), or {Remedy.GIVE_TEMPLATE}"
         )
     for text in texts:
         for part in text.values() if not isinstance(text, str) and not callable(text) else (text,):
             if isinstance(part, str) and ("{{" in part or "{%" in part):
                 raise InvalidInputError(
-                    f"a text of menu {menu.name} has curly brackets, which a campaign template would fill in: give "
-                    "--template with a call flow that begins the calls to this menu"
+                    f"a text of menu {menu.name} has curly brackets, which a campaign template would fill in: "
+                    f"{Remedy.GIVE_TEMPLATE}"
                 )
     data = {name: f"{{{{{name}}}}}" for text in texts for name in names_in(text)}
     body = menu.call(PLACEHOLDER, source=PLACEHOLDER, data=data).to_body()

@@ -34,8 +34,8 @@ class CampaignOptions:
     `time_zone` is the zone of local times. A larger `priority` goes first. `window` applies in the row's zone, else in
     `time_zone`, else in the zone of its number. `redial` None means the policy of the queue. `menu` names the IVR menu
     that the calls begin with. `data` is stored with each call, beside the columns of its row. `keys` are unique keys by
-    row number, in place of the rows' own. `stop_after_refused` is the number of refusals in a row for its voice or
-    source after which the batch is held (None: 10; 0: never).
+    row number, in place of the rows' own. The batch is held after
+    `stop_after_refused` consecutive refusals that blame its voice or source (None: 10; 0: never).
     """
 
     template: FlowTemplate | None = None

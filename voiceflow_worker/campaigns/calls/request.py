@@ -6,43 +6,42 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from voiceflow_worker.campaigns.calls.completion import FIRST_CALL, complete, write_numbers_out
 from voiceflow_worker.campaigns.calls.keys import row_key
 from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
 from voiceflow_worker.campaigns.calls.schedule import fit_window, read_schedule
+from voiceflow_worker.campaigns.calls.shapes import EncodedBody, Shapes, column_of
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER
 from voiceflow_worker.campaigns.calls.values import RowValues
 from voiceflow_worker.campaigns.files.columns import DESTINATION
 from voiceflow_worker.campaigns.files.rows import RawRow
-from voiceflow_worker.core.admission import CallRequest
+from voiceflow_worker.core.admission import CallRequest, CheckedCall
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
-from voiceflow_worker.model.flows.callflow import CallFlow
-from voiceflow_worker.model.flows.canonical import PER_POST, body_digest, canonical_body
+from voiceflow_worker.model.flows.canonical import body_digest
 from voiceflow_worker.model.flows.meaning import copy_of
 from voiceflow_worker.model.flows.parties import destinations
 from voiceflow_worker.model.flows.rules import find_problems
 from voiceflow_worker.model.flows.values import unspeakable
 from voiceflow_worker.model.jobs.admission import PRIORITIES, priority_problem
-from voiceflow_worker.model.numbers.phone import ParsedNumber, parse_number, usual_form
+from voiceflow_worker.model.numbers.phone import ParsedNumber, parse_number
 from voiceflow_worker.model.records.data import checked_data
 
 LONGEST_KEY = 200
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadRow:
-    """One row after reading: its request, unless it is bad or a duplicate, and its findings.
+class ReadRow(NamedTuple):
+    """One row after reading: its call, unless it is bad or a duplicate, and its findings.
 
     `digest` is that of its canonical body. `own_key` is the unique key in the row itself; `has_made_key` is set if
     neither the row nor the options have one. `duplicate_of` is the line of an equal row earlier in the file.
     """
 
     raw: RawRow
-    request: CallRequest | None = None
+    call: CheckedCall | None = None
     digest: str = ""
     own_key: str | None = None
     has_made_key: bool = False
@@ -52,17 +51,21 @@ class ReadRow:
     @property
     def is_bad(self) -> bool:
         """Whether it has an error, and cannot be called."""
-        return any(found.is_error for found in self.findings)
+        return bool(self.findings) and any(found.is_error for found in self.findings)
+
+    @property
+    def request(self) -> CallRequest | None:
+        """The request of its call."""
+        return self.call.request() if self.call is not None else None
 
     @property
     def number(self) -> str | None:
-        """The number to call, in the usual form of its numbering plan; None without a request."""
-        destination = self.request.flow.destination if self.request is not None else None
-        return usual_form(destination) if destination is not None else None
+        """The number to call, in the usual form of its numbering plan; None without a call."""
+        return self.call.destination if self.call is not None else None
 
 
 class RequestMaker:
-    """Makes requests of rows with the same options. `file` and `default_batch` are for findings and keys."""
+    """Makes the calls of rows with the same options. `file` and `default_batch` are for findings and keys."""
 
     def __init__(
         self, options: CampaignOptions, *, file: str, default_batch: str, now: datetime, purpose: Purpose
@@ -72,28 +75,36 @@ class RequestMaker:
         self._default_batch = default_batch
         self._now = now
         self._purpose = purpose
+        self._shapes = Shapes(options.template) if options.template is not None else None
 
     def read(self, raw: RawRow, values: RowValues) -> ReadRow:
-        """The row with its request, or with its errors. Never raises for the content of a row."""
+        """The row with its call, or with its errors. Never raises for the content of a row."""
         work = _Work(values, self._options, [Finding(column=c, code=k, message=m) for c, k, m in values.problems])
-        body = work.body()
+        destination = work.number(DESTINATION, required=self._options.template is not None)
+        source = work.number("source", required=False)
+        encoded = self._encoded(work, destination, source)
+        body = encoded.fields if encoded is not None else work.body(destination, source)
         schedule = read_schedule(values.reserved, body, self._options, now=self._now, purpose=self._purpose)
         if self._options.window is not None:
-            fit_window(schedule, self._options.window, number=next(iter(destinations(body)), None), now=self._now)
+            number = encoded.destination if encoded is not None else next(iter(destinations(body)), None)
+            fit_window(schedule, self._options.window, number=number, now=self._now)
         work.findings += schedule.findings
         batch_id = work.batch(body) or self._default_batch
         own_key = work.unique_key(body)
         given = self._options.keys.get(raw.number) if self._options.keys is not None else None
         priority = work.priority()
         data = work.data()
-        findings = tuple(replace(found, file=self._file, row=raw.number) for found in work.findings)
-        if any(found.is_error for found in findings):
-            return ReadRow(raw=raw, findings=findings)
-        flow = CallFlow({key: value for key, value in body.items() if key not in PER_POST})
-        canonical = canonical_body(flow)
-        request = CallRequest(
-            flow=flow,
-            unique_key=given or own_key or row_key(batch_id, canonical),
+        findings = tuple([replace(found, file=self._file, row=raw.number) for found in work.findings])
+        if findings and any(found.is_error for found in findings):
+            return ReadRow(raw, findings=findings)
+        if encoded is None:
+            encoded = EncodedBody.of(body)
+        call = CheckedCall(
+            source=encoded.source,
+            destination=encoded.destination,
+            body=encoded.stored,
+            digest=body_digest(encoded.canonical),
+            unique_key=given or own_key or row_key(batch_id, encoded.canonical),
             batch_id=batch_id,
             priority=priority,
             not_before=schedule.not_before,
@@ -104,14 +115,23 @@ class RequestMaker:
             data=data,
             menu=self._options.menu,
         )
-        return ReadRow(
-            raw=raw,
-            request=request,
-            digest=body_digest(canonical),
-            own_key=own_key,
-            has_made_key=not (given or own_key),
-            findings=findings,
+        return ReadRow(raw, call, call.digest, own_key, not (given or own_key), findings)
+
+    def _encoded(self, work: _Work, destination: str | None, source: str | None) -> EncodedBody | None:
+        """The body of a row whose shape is known to be valid, with the findings of the shape."""
+        if self._shapes is None or destination is None or any(found.is_error for found in work.findings):
+            return None
+        voice = work.voice_profile
+        encoded = self._shapes.encoded(
+            {**work.values.variables, "source": source, "destination": destination, "voice_profile": voice},
+            destination=destination,
+            source=source,
+            voice_profile=voice,
+            source_wins="source" in work.values.reserved,
         )
+        if encoded is not None:
+            work.findings += encoded.findings
+        return encoded
 
 
 @dataclass(slots=True)
@@ -122,19 +142,21 @@ class _Work:
     options: CampaignOptions
     findings: list[Finding]
 
-    def body(self) -> dict[str, Any]:
+    @property
+    def voice_profile(self) -> str | None:
+        """The voice of the row, else of the options."""
+        return self.values.reserved.get("voice_profile", self.options.voice_profile)
+
+    def body(self, destination: str | None, source: str | None) -> dict[str, Any]:
         """The row's body, checked by the rules of the contract."""
         reserved = self.values.reserved
         template = self.options.template
-        destination = self._number(DESTINATION, required=template is not None)
-        source = self._number("source", required=False)
         reported = {found.column for found in self.findings if found.is_error}
         if template is None:
             body = copy_of(self.values.body)
         else:
-            given = {"source": source, "destination": destination or PLACEHOLDER}
-            voice = reserved.get("voice_profile", self.options.voice_profile)
-            filled = template.fill({**self.values.variables, **given, "voice_profile": voice})
+            given = {"source": source, "destination": destination or PLACEHOLDER, "voice_profile": self.voice_profile}
+            filled = template.fill({**self.values.variables, **given})
             body = filled.body
             for problem in filled.problems:
                 if problem.column not in reported:
@@ -146,18 +168,19 @@ class _Work:
             body,
             destination=destination,
             source=source,
-            voice_profile=reserved.get("voice_profile", self.options.voice_profile),
+            voice_profile=self.voice_profile,
             source_wins="source" in reserved,
         )
         if template is None and self.options.country is not None:
             write_numbers_out(body, country=self.options.country)
         for found in find_problems(body):
-            column = self._column_of(found.path)
+            column = column_of(found.path, template, reserved)
             if found.path not in reported_paths and (column is None or column not in reported):
                 self.findings.append(replace(found, column=column))
         return body
 
-    def _number(self, name: str, *, required: bool) -> str | None:
+    def number(self, name: str, *, required: bool) -> str | None:
+        """The number in a column in E.164 form; None for a number that is missing or wrong."""
         text = self.values.reserved.get(name)
         if text is None and name == "source":
             text = self.options.source
@@ -178,18 +201,6 @@ class _Work:
                 for warning in number.warnings
             ]
         return number.e164
-
-    def _column_of(self, path: str | None) -> str | None:
-        if path is None:
-            return None
-        template = self.options.template
-        varying = template.column_of(path) if template is not None else None
-        if varying is not None:
-            return varying
-        last = path.rpartition(".")[2]
-        if path in {f"{FIRST_CALL}.source", f"{FIRST_CALL}.destination"}:
-            return last if template is not None or last in self.values.reserved else None
-        return "voice_profile" if last == "voiceProfile" and template is not None else None
 
     def batch(self, body: Mapping[str, object]) -> str | None:
         """The batch of the row, the options or the body."""

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
 from voiceflow_worker.campaigns.calls.times import read_time, read_zone
+from voiceflow_worker.errors import Remedy
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.flows.validity import VALIDITY_EXPIRED, read_valid_until
 from voiceflow_worker.model.hours.opening import first_opening
@@ -124,7 +125,7 @@ def _settle_validity(
                     path=path,
                     code=VALIDITY_EXPIRED,
                     severity=Severity.WARNING if purpose is Purpose.CHECK else Severity.ERROR,
-                    message=f"the validity period has expired, at {in_words(own)}; give a later time, or --valid-for",
+                    message=f"the validity period has expired, at {in_words(own)}; {Remedy.GIVE_VALIDITY}",
                 )
             )
             return

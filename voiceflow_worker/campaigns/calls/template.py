@@ -6,13 +6,14 @@ are Jinja templates, run in its sandbox.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
 from voiceflow_worker.campaigns.calls.completion import FIRST_CALL, complete
 from voiceflow_worker.campaigns.calls.template_text import (
+    LEFT_OUT,
     MissingValueError,
     TemplateSyntaxProblemError,
     TemplateText,
@@ -29,9 +30,6 @@ from voiceflow_worker.model.flows.values import describe, is_list, is_object
 PLACEHOLDER = "+6587654321"
 """A number for checks of everything but the number."""
 
-_LEFT_OUT = object()
-"""The value of an optional parameter whose cell is empty; it is not sent."""
-
 
 @dataclass(frozen=True, slots=True)
 class TemplateProblem:
@@ -44,7 +42,7 @@ class TemplateProblem:
 
 @dataclass(slots=True)
 class Filled:
-    """A template filled in for one row. Only the top level of `body` may be changed; rows share the rest."""
+    """A template filled in for one row."""
 
     body: dict[str, Any]
     problems: list[TemplateProblem] = field(default_factory=list[TemplateProblem])
@@ -53,12 +51,12 @@ class Filled:
 class FlowTemplate:
     """A compiled template; made by `load`, `parse` or `speaking`."""
 
-    def __init__(self, body: Mapping[str, object], *, name: str, findings: tuple[Finding, ...]) -> None:
+    def __init__(self, body: Mapping[str, object], *, name: str) -> None:
         self.name = name
-        self.findings = findings
+        self.findings: tuple[Finding, ...] = ()
         """Warnings about the constant parts of the template, reported once for the file."""
-        self._texts: dict[str, TemplateText] = {}
-        self._tree = self._compiled(body, "$", None)
+        self._texts: list[TemplateText] = []
+        self._tree = self._compiled(body, "$", None, {})
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -82,7 +80,7 @@ class FlowTemplate:
             {"action": Action.SAY.value, "params": {"text": text}},
             {"action": Action.HANGUP.value},
         ]
-        return cls.parse({"callflow": flow}, name="--say")
+        return cls.parse({"callflow": flow}, name="the text to say")
 
     @classmethod
     def bare(cls) -> Self:
@@ -95,7 +93,7 @@ class FlowTemplate:
         if not is_object(body):
             raise CampaignFileError(f"{name} holds {describe(body)}, not a call flow: an object with a callflow")
         try:
-            template = cls(body, name=name, findings=())
+            template = cls(body, name=name)
         except TemplateSyntaxProblemError as error:
             found = Finding(message=str(error), path=error.path, file=name)
             raise CampaignFileError(f"{name}: {error.path} {error}", [found]) from None
@@ -108,29 +106,48 @@ class FlowTemplate:
         return template
 
     @property
+    def texts(self) -> Collection[TemplateText]:
+        """The texts with variables, in the order of the body."""
+        return self._texts
+
+    @property
     def variables(self) -> frozenset[str]:
         """The names of all variables that the template uses."""
-        return frozenset(name for text in self._texts.values() for name in text.variables)
+        return frozenset(name for text in self._texts for name in text.variables)
 
     def column_of(self, path: str | None) -> str | None:
         """The only variable at a path of the body; None if there are none or several."""
-        text = self._texts.get(path or "")
-        return next(iter(text.variables)) if text is not None and len(text.variables) == 1 else None
+        # Two texts have the same path where a key has a dot in it.
+        names = {name for text in self._texts if text.path == path for name in text.variables}
+        return names.pop() if len(names) == 1 else None
 
-    def fill(self, values: Mapping[str, object]) -> Filled:
+    def fill(self, values: Mapping[str, object], *, spoken: Callable[[], str] | None = None) -> Filled:
         """The template filled in with a row's values. Empty texts and null count as missing.
 
         An optional parameter whose text is one empty variable is left out; texts of numbers and booleans are converted.
+        `spoken` replaces the spoken texts.
         """
         problems: list[TemplateProblem] = []
-        return Filled(dict(_filled(self._tree, values, problems)), problems)
+
+        def value_of(text: TemplateText) -> object:
+            try:
+                value = text.filled(values)
+            except MissingValueError as error:
+                problems.extend(TemplateProblem(text.path, name, message) for name, message in error.missing.items())
+            except ValueError as error:
+                problems.append(TemplateProblem(text.path, None, str(error)))
+            else:
+                return value if spoken is None or not text.is_spoken or value is LEFT_OUT else spoken()
+            return text.text
+
+        return Filled(_filled(self._tree, value_of), problems)
 
     def constant_problems(self, body: Mapping[str, object]) -> list[Finding]:
         """The problems of the template's constant parts."""
         # Rows and options fill in these values.
         specimen = dict(body)
         complete(specimen, destination=PLACEHOLDER, source=PLACEHOLDER, voice_profile="any")
-        filled_in = {*self._texts, f"{FIRST_CALL}.source", f"{FIRST_CALL}.destination"}
+        filled_in = {*(text.path for text in self._texts), f"{FIRST_CALL}.source", f"{FIRST_CALL}.destination"}
         return [
             replace(found, file=self.name) for found in find_problems(specimen) if found.path not in filled_in
         ] + self._fixed_number(body)
@@ -140,79 +157,39 @@ class FlowTemplate:
         flow = body.get("callflow")
         params = flow[0].get("params") if is_list(flow) and flow and is_object(flow[0]) else None
         number = params.get("destination") if is_object(params) else None
-        if number is None or path in self._texts:
+        if number is None or any(text.path == path for text in self._texts):
             return []
         message = (
             f"is the constant {number}, but each row calls the number in its column; write {{{{destination}}}} here"
         )
         return [Finding(message=message, severity=Severity.WARNING, path=path, file=self.name)]
 
-    def _compiled(self, value: object, path: str, param: Param | None) -> _Node:
+    def _compiled(self, value: object, path: str, param: Param | None, params: Mapping[str, Param]) -> Any:
+        """The value with its texts compiled. `param` is the parameter that it is for, `params` those of its keys."""
         if isinstance(value, str) and is_template(value):
-            self._texts[path] = text = TemplateText(value, path=path, param=param)
+            text = TemplateText(value, path=path, param=param)
+            self._texts.append(text)
             return text
         if is_list(value):
-            items = tuple(self._compiled(item, f"{path}[{index}]", None) for index, item in enumerate(value))
-            return _Constant(value) if all(isinstance(item, _Constant) for item in items) else _Array(items)
+            return [self._compiled(item, f"{path}[{index}]", None, {}) for index, item in enumerate(value)]
         if not is_object(value):
-            return _Constant(value)
-        entry_params = _params_of(value)
-        pairs = tuple(
-            (key, self._compiled_params(item, f"{path}.{key}", entry_params if key == "params" else {}))
+            return value
+        inner = _params_of(value)
+        return {
+            key: self._compiled(item, f"{path}.{key}", params.get(key), inner if key == "params" else {})
             for key, item in value.items()
-        )
-        return _Constant(value) if all(isinstance(node, _Constant) for _, node in pairs) else _Object(pairs)
-
-    def _compiled_params(self, params: object, path: str, known: Mapping[str, Param]) -> _Node:
-        if not known or not is_object(params):
-            return self._compiled(params, path, None)
-        pairs = tuple((key, self._compiled(item, f"{path}.{key}", known.get(key))) for key, item in params.items())
-        return _Constant(params) if all(isinstance(node, _Constant) for _, node in pairs) else _Object(pairs)
+        }
 
 
-@dataclass(frozen=True, slots=True)
-class _Constant:
-    """A constant part, shared by the bodies of all rows."""
-
-    value: Any
-
-
-@dataclass(frozen=True, slots=True)
-class _Array:
-    items: tuple[_Node, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Object:
-    pairs: tuple[tuple[str, _Node], ...]
-
-
-_Node = TemplateText | _Constant | _Array | _Object
-
-
-def _filled(node: _Node, values: Mapping[str, object], problems: list[TemplateProblem]) -> Any:
-    match node:
-        case _Constant():
-            return node.value
-        case TemplateText():
-            return _text_value(node, values, problems)
-        case _Array():
-            return [_filled(item, values, problems) for item in node.items]
-        case _Object():
-            pairs = [(key, _filled(item, values, problems)) for key, item in node.pairs]
-            return {key: item for key, item in pairs if item is not _LEFT_OUT}
-
-
-def _text_value(text: TemplateText, values: Mapping[str, object], problems: list[TemplateProblem]) -> object:
-    if text.is_optional and values.get(text.only or "") in (None, ""):
-        return _LEFT_OUT
-    try:
-        return text.value(values)
-    except MissingValueError as error:
-        problems += [TemplateProblem(text.path, name, message) for name, message in error.missing.items()]
-    except ValueError as error:
-        problems.append(TemplateProblem(text.path, None, str(error)))
-    return text.text
+def _filled(value: object, value_of: Callable[[TemplateText], object]) -> Any:
+    if isinstance(value, TemplateText):
+        return value_of(value)
+    if is_list(value):
+        return [_filled(item, value_of) for item in value]
+    if not is_object(value):
+        return value
+    pairs = [(key, _filled(item, value_of)) for key, item in value.items()]
+    return {key: item for key, item in pairs if item is not LEFT_OUT}
 
 
 def _params_of(entry: Mapping[str, object]) -> Mapping[str, Param]:

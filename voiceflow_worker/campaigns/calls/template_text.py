@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 from voiceflow_worker.model.flows.actions import Param, ParamKind
 
 if TYPE_CHECKING:
+    from jinja2.nodes import Template
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+LEFT_OUT = object()
+"""The value of an optional parameter whose cell is empty; it is not sent."""
 _ONLY = re.compile(r"\s*\{\{\s*([A-Za-z_]\w*)\s*\}\}\s*")
 _UNDEFINED = re.compile(r"'(\w+)' is undefined")
 _PIECE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
@@ -43,7 +46,7 @@ def is_template(text: str) -> bool:
 class TemplateText:
     """A text with variables at `path` of the body. Raises TemplateSyntaxProblemError if it cannot be compiled."""
 
-    __slots__ = ("_kind", "_template", "is_optional", "only", "path", "text", "variables")
+    __slots__ = ("_kind", "_pieces", "_template", "is_optional", "is_spoken", "only", "path", "text", "variables")
 
     def __init__(self, text: str, *, path: str, param: Param | None) -> None:
         from jinja2 import TemplateError, meta
@@ -52,7 +55,9 @@ class TemplateText:
         self.path = path
         environment = _environment()
         try:
-            self.variables = frozenset(meta.find_undeclared_variables(environment.parse(text)))
+            tree = environment.parse(text)
+            self.variables = frozenset(meta.find_undeclared_variables(tree))
+            self._pieces = _pieces(tree)
             self._template = environment.from_string(text)
         except TemplateError:
             raise TemplateSyntaxProblemError(_syntax_problem(text), path=path) from None
@@ -60,16 +65,34 @@ class TemplateText:
         self.only = only[1] if only else None
         self.is_optional = param is not None and not param.required and self.only is not None
         self._kind = param.kind if param is not None else None
+        self.is_spoken = self._kind is ParamKind.SPEECH
 
-    def value(self, values: Mapping[str, object]) -> object:
+    def filled(self, values: Mapping[str, object]) -> object:
         """The text with a row's values filled in, converted for a parameter that is a number or a boolean.
 
-        Raises MissingValueError for values that are missing or empty, and ValueError when the template fails.
+        An optional parameter whose text is one empty variable is LEFT_OUT. Raises MissingValueError for values that are
+        missing or empty, and ValueError when the template fails.
         """
-        # Most texts are one variable: 0.2 µs this way, 7 µs through Jinja.
-        plain = values.get(self.only) if self.only is not None else None
-        text = plain if isinstance(plain, str) and plain else self._rendered(values)
-        return _typed(text, self._kind)
+        if self.is_optional and values.get(self.only or "") in (None, ""):
+            return LEFT_OUT
+        # A variable with nothing but spaces around it stands for its value alone.
+        alone = values.get(self.only) if self.only is not None else None
+        text = alone if isinstance(alone, str) and alone else self._joined(values) or self._rendered(values)
+        return text if self.is_spoken else _typed(text, self._kind)
+
+    def _joined(self, values: Mapping[str, object]) -> str | None:
+        """The text, if only variables with a text for a value are filled in: 0.5 µs this way, 7 µs through Jinja."""
+        if self._pieces is None:
+            return None
+        parts: list[str] = []
+        for constant, name in self._pieces:
+            parts.append(constant)
+            if name is not None:
+                value = values.get(name)
+                if type(value) is not str or not value:
+                    return None
+                parts.append(value)
+        return "".join(parts)
 
     def _rendered(self, values: Mapping[str, object]) -> str:
         from jinja2 import UndefinedError
@@ -96,6 +119,24 @@ class TemplateText:
                     return text
                 break
         raise MissingValueError(missing)
+
+
+def _pieces(tree: Template) -> list[tuple[str, str | None]] | None:
+    """The constants of a text, each with the variable behind it; None if there is more in it than variables."""
+    from jinja2 import nodes
+
+    if not all(isinstance(part, nodes.Output) for part in tree.body):
+        return None
+    pieces: list[tuple[str, str | None]] = []
+    for node in (node for part in tree.iter_child_nodes() for node in part.iter_child_nodes()):
+        match node:
+            case nodes.TemplateData():
+                pieces.append((node.data, None))
+            case nodes.Name() if node.name != "self":
+                pieces.append(("", node.name))
+            case _:
+                return None
+    return pieces
 
 
 def _syntax_problem(text: str) -> str:

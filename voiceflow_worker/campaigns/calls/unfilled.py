@@ -8,9 +8,10 @@ from difflib import get_close_matches
 from voiceflow_worker.campaigns.calls.completion import missing_from
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
+from voiceflow_worker.errors import Remedy
 from voiceflow_worker.finding import Finding
 
-_OPTIONS = {"source": "--source", "voice_profile": "--voice-profile"}
+_OPTIONS = {"source": Remedy.GIVE_SOURCE, "voice_profile": Remedy.GIVE_VOICE}
 
 
 def header_findings(template: FlowTemplate, options: CampaignOptions, variables: Iterable[str]) -> list[Finding]:
@@ -31,7 +32,7 @@ def header_findings(template: FlowTemplate, options: CampaignOptions, variables:
 
 def _finding(name: str, present: Collection[str]) -> Finding:
     option = _OPTIONS.get(name)
-    remedy = f"give {option}, or add a column {name}" if option else f"add a column {name}"
+    remedy = f"{option}, or add a column {name}" if option else f"add a column {name}"
     if close := get_close_matches(name, present, n=1):
         remedy += f", or did you mean {close[0]}?"
     return Finding(column=name, code=-1009, message=f"is needed by the call flow, and no column has it; {remedy}")

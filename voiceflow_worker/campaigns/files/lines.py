@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from voiceflow_worker.errors import CampaignFileError
 
@@ -23,8 +23,7 @@ _SIGNATURES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One line with its line feed; `number` counts from 1. `problem` is the reason that it cannot be used.
 
     The text of a line that is not UTF-8 is decoded as Windows-1252, so that it can be found and corrected.

@@ -10,7 +10,7 @@ from pathlib import Path
 from voiceflow_worker.campaigns.files.columns import DESTINATION, canonical_name, folded, near_destination
 from voiceflow_worker.campaigns.files.csv_rows import CsvRows
 from voiceflow_worker.campaigns.files.lines import read_lines
-from voiceflow_worker.errors import CampaignFileError, PhoneNumberError
+from voiceflow_worker.errors import CampaignFileError, PhoneNumberError, Remedy
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS, parse_number
 
@@ -79,7 +79,7 @@ def _header_problem(names: Sequence[str], wanted: str | None) -> str | None:
         return None
     if wanted is not None:
         return f"has no column {wanted!r}; its columns: {shown}"
-    return f"has no column that is named like phone numbers; name it with --column; its columns: {shown}"
+    return f"has no column that is named like phone numbers; {Remedy.NAME_COLUMN}; its columns: {shown}"
 
 
 def _place(names: Sequence[str], wanted: str | None) -> int | None:

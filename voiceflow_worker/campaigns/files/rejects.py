@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -13,6 +13,7 @@ import orjson
 
 from voiceflow_worker.campaigns.files.columns import REASON
 from voiceflow_worker.campaigns.files.rows import FileKind, RawRow, RowSource
+from voiceflow_worker.campaigns.files.whole_file import whole_file
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding
 
@@ -30,15 +31,14 @@ class RejectsFile:
         """Raise CampaignFileError if the rejects would replace the file that is read, unless that holds rejects too."""
         if rejects.resolve() == read.resolve() and REASON not in source.columns:
             raise CampaignFileError(
-                f"--rejects {rejects} is the file that is read, and would lose its good rows; name another file"
+                f"{rejects} is the file that is read: rejects written to it would lose its good rows; name another file"
             )
 
     def __init__(self, path: Path, source: RowSource) -> None:
         self.path = path
-        self.count = 0
         self._source = source
+        self._open = ExitStack()
         self._file: IO[str] | None = None
-        self._part = path
 
     def __enter__(self) -> Self:
         return self
@@ -46,35 +46,27 @@ class RejectsFile:
     def add(self, raw: RawRow, findings: Sequence[Finding]) -> None:
         """Add a row with the reasons, the errors among `findings`."""
         reason = "; ".join(_reason(found) for found in findings if found.is_error)
-        try:
-            file = self._file or self._begun()
-            self._write(file, raw, reason)
-        except OSError as error:
-            raise CampaignFileError(f"{self.path} cannot be written: {error.strerror or error}") from error
-        self.count += 1
+        with self._refusing():
+            if self._file is None:
+                unfinished = self._open.enter_context(whole_file(self.path))
+                unfinished.touch(mode=0o600)
+                self._file = self._open.enter_context(unfinished.open("w", encoding="utf-8", newline=""))
+                if self._source.kind is FileKind.CSV:
+                    self._row(self._file, [*self._source.header, *([] if REASON in self._source.columns else [REASON])])
+            self._write(self._file, raw, reason)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._file is None:
-            return
-        try:
-            self._file.close()
-            if kind is None:
-                self._part.replace(self.path)
-        except OSError as problem:
-            raise CampaignFileError(f"{self.path} cannot be written: {problem.strerror or problem}") from problem
-        finally:
-            self._part.unlink(missing_ok=True)
+        with self._refusing():
+            self._open.__exit__(kind, error, traceback)
 
-    def _begun(self) -> IO[str]:
-        # In the same folder, so that it can be moved to its place in one step.
-        handle, name = tempfile.mkstemp(prefix=f".{self.path.name}.", suffix=".part", dir=self.path.parent)
-        self._part = Path(name)
-        self._file = file = open(handle, "w", encoding="utf-8", newline="")  # noqa: PTH123, SIM115 (closed by __exit__)
-        if self._source.kind is FileKind.CSV:
-            self._row(file, [*self._source.header, *([REASON] if REASON not in self._source.columns else [])])
-        return file
+    @contextmanager
+    def _refusing(self) -> Generator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise CampaignFileError(f"{self.path} cannot be written: {error.strerror or error}") from error
 
     def _write(self, file: IO[str], raw: RawRow, reason: str) -> None:
         match self._source.kind:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class FileKind(StrEnum):
@@ -16,9 +16,11 @@ class FileKind(StrEnum):
     JSON = "json"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RawRow:
-    """One row as it is in the file.
+_NO_DATA: Mapping[str, object] = {}
+
+
+class RawRow(NamedTuple):
+    """One row as it is in the file. A tuple, because files have millions of them.
 
     `number` is the line of the file where it begins, counted from 1, and `text` its text. `cells` are those of a CSV;
     `data` is the object of a JSON line. `problems` are the reasons that it cannot be read, as (column, sentence), and
@@ -28,7 +30,7 @@ class RawRow:
     number: int
     text: str
     cells: tuple[str, ...] = ()
-    data: Mapping[str, object] = field(default_factory=dict[str, object])
+    data: Mapping[str, object] = _NO_DATA
     problems: tuple[tuple[str | None, str], ...] = ()
     code: int | None = None
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
 from dataclasses import dataclass, field
 from decimal import Decimal
 
 from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.reports.status import REACHED
 
 PAGE = 1000
 
@@ -23,7 +20,7 @@ class Report:
     and `answer_rate` is their share, 0 to 1, of the calls with an outcome: calls that wait, expired, were refused or
     cancelled do not lower it. It is None without outcomes. `digits` counts calls by the pressed keys. `seconds` is the
     total duration of the newest sessions. `cost` is the price of all sessions, by currency, as far as 8x8's log has
-    it: that of `priced` calls out of `placed` ones.
+    it: that of `priced` calls out of `placed` ones. `pruned` calls of the batch are deleted by now, and still counted.
     """
 
     batch_id: str | None
@@ -36,6 +33,7 @@ class Report:
     cost: Mapping[str, Decimal] = field(default_factory=dict[str, Decimal])
     placed: int = 0
     priced: int = 0
+    pruned: int = 0
 
     @property
     def ended(self) -> int:
@@ -61,42 +59,27 @@ class Report:
             "cost": {currency: float(price) for currency, price in sorted(self.cost.items())},
             "placed": self.placed,
             "priced": self.priced,
+            "pruned": self.pruned,
         }
 
 
 async def build_report(store: Store, queue: str, batch_id: str | None) -> Report:
-    """Count the jobs of a batch, or (None) of a queue, that are still in the store. The total may be 0."""
-    states: Counter[JobState] = Counter()
-    outcomes: Counter[str] = Counter()
-    digits: Counter[str] = Counter()
-    cost: dict[str, Decimal] = {}
-    answered = placed = priced = 0
-    seconds = 0.0
-    async with aclosing(jobs_of(store, queue, batch_id)) as jobs:
-        async for job in jobs:
-            states[job.state] += 1
-            if job.digits:
-                digits[job.digits] += 1
-            placed += any(post.was_placed for post in job.posts)
-            priced += any(post.charge is not None for post in job.posts)
-            for currency, price in job.cost.items():
-                cost[currency] = cost.get(currency, Decimal(0)) + price
-            if (outcome := job.outcome) is None:
-                continue
-            seconds += outcome.seconds or 0.0
-            outcomes[outcome.text_of(job.destination)] += 1
-            answered += job.outcome_status in REACHED
+    """Read the figures of a batch, or (None) of a queue, from its totals. The total may be 0."""
+    found = await store.jobs.totals(queue, batch_id=batch_id)
+    pruned = found.pruned_states
+    states = {state: count + pruned[state] for state, count in found.states.items()}
     return Report(
         batch_id=batch_id,
-        total=states.total(),
-        states=dict(states),
-        outcomes=dict(outcomes.most_common()),
-        answered=answered,
-        digits=dict(sorted(digits.items())),
-        seconds=round(seconds, 3),
-        cost=cost,
-        placed=placed,
-        priced=priced,
+        total=sum(states.values()),
+        states={state: count for state, count in states.items() if count},
+        outcomes=found.outcomes,
+        answered=found.answered,
+        digits=found.digits,
+        seconds=found.seconds,
+        cost=found.cost,
+        placed=found.placed,
+        priced=found.priced,
+        pruned=sum(pruned.values()),
     )
 
 

@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
 from voiceflow_worker.cli.checks import configuration, eight, journals, queue, storage, webhook
-from voiceflow_worker.cli.checks.context import CheckContext, open_context
-from voiceflow_worker.cli.checks.diagnosis import TIME_LIMIT, Diagnosis, Found, carried_out, diagnosis, failure
+from voiceflow_worker.cli.checks.context import Check, open_context
+from voiceflow_worker.cli.checks.diagnosis import TIME_LIMIT, Diagnosis, carried_out, failure
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.settings import Settings
 
 Tell = Callable[[Diagnosis], None]
 
-ALONE: tuple[tuple[str, Callable[[], Awaitable[Found]]], ...] = (
+ALONE: tuple[tuple[str, Callable[[], Awaitable[Diagnosis]]], ...] = (
     ("unknown settings", configuration.unknown_settings),
     ("time zones", configuration.time_zones),
 )
 """Checks that need no settings."""
 
-CHECKS: tuple[tuple[str, Callable[[CheckContext], Awaitable[Found | None]]], ...] = (
+CHECKS: tuple[tuple[str, Check], ...] = (
     ("settings", configuration.settings),
     ("account", configuration.account),
     ("time limits", configuration.time_limits),
     ("store", storage.opens),
-    ("file system", storage.file_system),
-    ("permissions", storage.permissions),
-    ("disk space", storage.disk_space),
-    ("sqlite", storage.sqlite),
+    ("file system", storage.of_file(storage.file_system)),
+    ("permissions", storage.of_file(storage.permissions)),
+    ("disk space", storage.of_file(storage.disk_space)),
+    ("sqlite", storage.of_file(storage.sqlite)),
     ("durability", storage.durability),
     ("journal files", journals.journals),
     ("credentials", eight.credentials),
@@ -49,32 +50,27 @@ CHECKS: tuple[tuple[str, Callable[[CheckContext], Awaitable[Found | None]]], ...
 )
 
 LIMITS: Mapping[str, timedelta] = {"journal files": timedelta(minutes=1)}
-"""Checks that may take longer: there may be a million calls in them."""
+"""The time limits of checks that may take longer. A journal file may hold a million calls."""
 
 
 async def examine(load: Callable[[], Settings], tell: Tell) -> None:
     """Run every check, and report each result at once.
 
-    Settings that cannot be read are a finding too; then only what needs none is looked at.
+    If the settings cannot be read, that is reported too, and only the checks that need none are run.
     """
+
+    async def run(name: str, look: Callable[[], Awaitable[Diagnosis | None]]) -> None:
+        found = await carried_out(name, look, limit=LIMITS.get(name, TIME_LIMIT))
+        if found is not None:
+            tell(found)
+
     for name, alone in ALONE:
-        await _tell(name, alone, tell)
+        await run(name, alone)
     try:
         settings = load()
     except SettingsError as error:
-        tell(
-            diagnosis(
-                "settings",
-                failure(str(error), remedy="correct these; see `voiceflow config show`"),
-            )
-        )
+        tell(replace(failure(str(error), remedy="correct these; see `voiceflow config show`"), check="settings"))
         return
     async with open_context(settings) as context:
         for name, check in CHECKS:
-            await _tell(name, partial(check, context), tell)
-
-
-async def _tell(name: str, look: Callable[[], Awaitable[Found | None]], tell: Tell) -> None:
-    found = await carried_out(name, look, limit=LIMITS.get(name, TIME_LIMIT))
-    if found is not None:
-        tell(found)
+            await run(name, partial(check, context))

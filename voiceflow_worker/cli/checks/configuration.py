@@ -5,7 +5,7 @@ from __future__ import annotations
 from zoneinfo import ZoneInfo
 
 from voiceflow_worker.cli.checks.context import CheckContext
-from voiceflow_worker.cli.checks.diagnosis import Found, failure, ok, warning
+from voiceflow_worker.cli.checks.diagnosis import Diagnosis, failure, ok, warning
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.gateway.wire import BASE_URL
@@ -15,7 +15,7 @@ from voiceflow_worker.settings import unknown_variables
 ZONE = "Asia/Singapore"
 
 
-async def settings(context: CheckContext) -> Found:
+async def settings(context: CheckContext) -> Diagnosis:
     """Every setting can be read; where those that are set came from."""
     given = [shown for shown in context.settings.shown() if shown.place != "the default"]
     if not given:
@@ -27,7 +27,7 @@ async def settings(context: CheckContext) -> Found:
     return ok("; ".join(f"{', '.join(names)} from {place}" for place, names in places.items()))
 
 
-async def unknown_settings() -> Found:
+async def unknown_settings() -> Diagnosis:
     """Every variable with the prefix is a setting."""
     try:
         unknown = unknown_variables()
@@ -43,11 +43,12 @@ async def unknown_settings() -> Found:
     )
 
 
-async def account(context: CheckContext) -> Found:
+async def account(context: CheckContext) -> Diagnosis:
     """There is a key and a sub-account."""
     missing = context.settings.missing_for_calls()
     if missing:
-        return failure("; ".join(each.partition(":")[0] for each in missing), remedy="; ".join(_ways(missing)))
+        names, _, ways = zip(*(each.partition(": ") for each in missing), strict=True)
+        return failure("; ".join(names), remedy="; ".join(ways))
     try:
         VoiceClient.from_settings(context.settings)
     except SettingsError as error:
@@ -55,7 +56,7 @@ async def account(context: CheckContext) -> Found:
     return ok(f"{context.settings.sub_account}, at {context.settings.base_url or BASE_URL}")
 
 
-async def time_limits(context: CheckContext) -> Found:
+async def time_limits(context: CheckContext) -> Diagnosis:
     """A worker holds a call for longer than its POST can take."""
     chosen = context.settings
     deadline = 2 * chosen.connect_timeout + chosen.read_timeout
@@ -69,7 +70,7 @@ async def time_limits(context: CheckContext) -> Found:
     )
 
 
-async def time_zones(zone: str = ZONE) -> Found:
+async def time_zones(zone: str = ZONE) -> Diagnosis:
     """Time zones are known here: by the system, or by the package tzdata."""
     try:
         ZoneInfo.no_cache(zone)
@@ -79,7 +80,3 @@ async def time_zones(zone: str = ZONE) -> Found:
             remedy="install time zones: pip install tzdata, or the system's package tzdata",
         )
     return ok(f"{zone} is known")
-
-
-def _ways(missing: tuple[str, ...]) -> list[str]:
-    return [each.partition(": ")[2] for each in missing]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import anyio
 
 from voiceflow_worker.backends.file_address import file_of
 from voiceflow_worker.backends.registry import open_store
 from voiceflow_worker.backends.sqlite.file.nearby import stores_near
-from voiceflow_worker.cli.checks.diagnosis import TIME_LIMIT, CannotLookError, Found, failure, ok, warning
+from voiceflow_worker.cli.checks.diagnosis import TIME_LIMIT, CannotLookError, Diagnosis, failure, ok, warning
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import SettingsError, StoreError, VoiceflowError, VoiceUnavailableError
 from voiceflow_worker.gateway.account.resources import Webhook
@@ -21,39 +22,36 @@ from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.settings import Settings
 
 PATIENCE = timedelta(seconds=4)
-"""How long 8x8 has for each step of an answer."""
+"""The time limit of each step of a request to 8x8."""
 
 
 @dataclass(slots=True)
 class Account:
-    """The account at 8x8. Its webhooks are asked for once: every check after the first goes by that answer."""
+    """The account at 8x8. Its webhooks are requested once, and all checks use that answer."""
 
     voice: VoiceClient
-    _webhooks: tuple[Webhook, ...] | None = None
-    _refused: VoiceflowError | None = None
+    _answer: tuple[Webhook, ...] | VoiceflowError | None = None
 
     @property
     def is_out_of_reach(self) -> bool:
         """Whether 8x8 did not answer at all."""
-        return isinstance(self._refused, VoiceUnavailableError) and self._refused.status is None
+        return isinstance(self._answer, VoiceUnavailableError) and self._answer.status is None
 
     async def webhooks(self) -> tuple[Webhook, ...]:
-        """Where events are sent. Raises what 8x8 raised the first time."""
-        if self._refused is not None:
-            raise self._refused
-        if self._webhooks is None:
-            # Until there is an answer, there is none: a check whose time runs out leaves this behind.
-            self._refused = VoiceUnavailableError("8x8 did not answer")
+        """The webhooks of the account. Raises what 8x8 raised the first time."""
+        if self._answer is None:
+            # This stays if the time of the check runs out before there is an answer.
+            self._answer = VoiceUnavailableError("8x8 did not answer")
             try:
-                self._webhooks = await self.voice.webhooks()
+                self._answer = await self.voice.webhooks()
             except VoiceflowError as error:
-                self._refused = error
-                raise
-            self._refused = None
-        return self._webhooks
+                self._answer = error
+        if isinstance(self._answer, VoiceflowError):
+            raise self._answer
+        return self._answer
 
     async def usable(self) -> VoiceClient:
-        """The client, once the credentials are known to be good. Raises CannotLookError."""
+        """The client, after its credentials were accepted. Raises CannotLookError."""
         try:
             await self.webhooks()
         except VoiceflowError as error:
@@ -63,10 +61,10 @@ class Account:
 
 @dataclass(slots=True, kw_only=True)
 class CheckContext:
-    """Everything, for one run of the doctor. `opening` is what came of opening the store."""
+    """The subjects of one run of the doctor. `opening` is the result of opening the store."""
 
     settings: Settings
-    opening: Found
+    opening: Diagnosis
     opened: Store | None
     asked: Account | None
 
@@ -85,6 +83,10 @@ class CheckContext:
         return self.asked
 
 
+Check = Callable[[CheckContext], Coroutine[Any, Any, Diagnosis | None]]
+"""A check: its diagnosis, or None if it does not apply."""
+
+
 @asynccontextmanager
 async def open_context(settings: Settings) -> AsyncGenerator[CheckContext]:
     """Open what can be opened."""
@@ -99,7 +101,7 @@ async def open_context(settings: Settings) -> AsyncGenerator[CheckContext]:
 
 
 @asynccontextmanager
-async def _opened(settings: Settings) -> AsyncGenerator[tuple[Store | None, Found]]:
+async def _opened(settings: Settings) -> AsyncGenerator[tuple[Store | None, Diagnosis]]:
     try:
         path = file_of(settings.store)
     except SettingsError as error:
@@ -115,7 +117,7 @@ async def _opened(settings: Settings) -> AsyncGenerator[tuple[Store | None, Foun
             ),
         )
         return
-    # The limit is for opening alone: a store may hold tasks that live as long as it is open.
+    # The limit applies to the opening alone, because an open store may have tasks that run until it is closed.
     with anyio.CancelScope(deadline=anyio.current_time() + TIME_LIMIT.total_seconds()) as opening:
         async with AsyncExitStack() as stack:
             store: Store | None = None
@@ -133,7 +135,7 @@ async def _opened(settings: Settings) -> AsyncGenerator[tuple[Store | None, Foun
     )
 
 
-def _found(store: Store) -> Found:
+def _found(store: Store) -> Diagnosis:
     if store.url.startswith("memory:"):
         return warning(
             "memory:// keeps calls within one process, and its end loses them",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
+from functools import partial
 
 from voiceflow_worker.cli.checks.context import CheckContext
-from voiceflow_worker.cli.checks.diagnosis import CannotLookError, Found, failure, ok, warning
+from voiceflow_worker.cli.checks.diagnosis import CannotLookError, Diagnosis, failure, ok, warning
 from voiceflow_worker.errors import PhoneNumberError, RequestFailedError, VoiceUnavailableError
 from voiceflow_worker.model.numbers.phone import normalise
 from voiceflow_worker.model.text.duration import write_duration
@@ -15,7 +16,7 @@ DATE_GRAIN = timedelta(seconds=1)
 """A Date header has whole seconds, rounded down (RFC 9110 §5.6.7)."""
 
 
-async def credentials(context: CheckContext) -> Found:
+async def credentials(context: CheckContext) -> Diagnosis:
     """8x8 accepts the key for this sub-account."""
     try:
         await context.account.webhooks()
@@ -26,12 +27,12 @@ async def credentials(context: CheckContext) -> Found:
     return ok(f"8x8 accepts the API key for {context.settings.sub_account}")
 
 
-async def clock(context: CheckContext) -> Found:
+async def clock(context: CheckContext) -> Diagnosis:
     """The clock that calls are timed by agrees with that of 8x8."""
     account = context.account
     if account.is_out_of_reach:
         raise CannotLookError("credentials", "8x8 could not be asked")
-    now = context.opened.clock.now if context.opened is not None else _now
+    now = context.opened.clock.now if context.opened is not None else partial(datetime.now, UTC)
     before = now()
     theirs = await account.voice.server_time()
     if theirs is None:
@@ -41,7 +42,7 @@ async def clock(context: CheckContext) -> Found:
     return judged_clock(before, now(), theirs, allowed=context.settings.clock_skew)
 
 
-def judged_clock(before: datetime, after: datetime, theirs: datetime, *, allowed: timedelta) -> Found:
+def judged_clock(before: datetime, after: datetime, theirs: datetime, *, allowed: timedelta) -> Diagnosis:
     """What it means that 8x8 wrote `theirs` between `before` and `after` by the clock here."""
     # The duration of the request and the rounding of the header are not a difference.
     behind, ahead = theirs - after, before - (theirs + DATE_GRAIN)
@@ -58,7 +59,7 @@ def judged_clock(before: datetime, after: datetime, theirs: datetime, *, allowed
     return ok(f"{off_by}, within VOICEFLOW_CLOCK_SKEW")
 
 
-async def voice_profile(context: CheckContext) -> Found | None:
+async def voice_profile(context: CheckContext) -> Diagnosis | None:
     """The voice of the settings is one of the sub-account's."""
     wanted = context.settings.voice_profile
     if wanted is None:
@@ -75,7 +76,7 @@ async def voice_profile(context: CheckContext) -> Found | None:
     )
 
 
-async def source(context: CheckContext) -> Found | None:
+async def source(context: CheckContext) -> Diagnosis | None:
     """The number of the settings belongs to the account, and is active."""
     wanted = context.settings.source
     if wanted is None:
@@ -111,7 +112,3 @@ async def source(context: CheckContext) -> Found | None:
     if found.is_expiring:
         return warning(f"{number} is expiring", remedy="renew it with 8x8, or choose another source")
     return failure(f"{number} is {found.status or 'in no known state'}: calls from it fail", remedy=remedy)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from voiceflow_worker.backends.journal_choice import journal_files
 from voiceflow_worker.cli.checks.context import CheckContext
-from voiceflow_worker.cli.checks.diagnosis import Found, failure, ok
+from voiceflow_worker.cli.checks.diagnosis import Diagnosis, failure, ok
 from voiceflow_worker.core.guard.journal_check import JournalCheck, check_journals
 from voiceflow_worker.model.text.counting import count_of
 
 
-async def journals(context: CheckContext) -> Found | None:
+async def journals(context: CheckContext) -> Diagnosis | None:
     """The store knows every call that the workers of this machine sent."""
     settings = context.settings
     witness = journal_files(settings)
@@ -21,7 +21,7 @@ async def journals(context: CheckContext) -> Found | None:
     )
 
 
-def judged_journals(found: JournalCheck, *, queue: str) -> Found:
+def judged_journals(found: JournalCheck, *, queue: str) -> Diagnosis:
     """What the journal files mean."""
     files = f"{count_of(found.files, 'journal file')} of this machine"
     if not found.set_back:

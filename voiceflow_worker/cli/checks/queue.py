@@ -5,15 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 
 from voiceflow_worker.cli.checks.context import CheckContext
-from voiceflow_worker.cli.checks.diagnosis import Found, failure, ok, warning
+from voiceflow_worker.cli.checks.diagnosis import Diagnosis, failure, ok, warning
+from voiceflow_worker.cli.checks.gates import closed_in_words, resume_of
 from voiceflow_worker.core.guard.lost_jobs import in_words as losses_in_words
 from voiceflow_worker.core.guard.lost_jobs import read_losses
 from voiceflow_worker.core.guard.rollback import HELD as SET_BACK
 from voiceflow_worker.core.numbers.health import NumberHealth
-from voiceflow_worker.core.overview.gate_story import gate_in_words
 from voiceflow_worker.core.overview.status import read_status
 from voiceflow_worker.core.ports import Limits, Query
-from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.numbers.phone import is_e164, normalise
 from voiceflow_worker.model.text.counting import count_of
@@ -21,21 +21,21 @@ from voiceflow_worker.model.text.counting import count_of
 MOST_DOUBTS = 1000
 
 
-async def workers(context: CheckContext) -> Found:
+async def workers(context: CheckContext) -> Diagnosis:
     """Somebody sends what is due."""
     found = await read_status(context.store, context.settings.queue)
     if found.workers:
         return ok(f"{count_of(found.workers, 'worker')} of queue {found.queue}, {found.rate_now:g} calls/s now")
     if not found.due:
-        return ok(f"none of queue {found.queue}, and nothing is due")
+        return ok(f"no worker runs for queue {found.queue}, and nothing is due")
     waited = about(timedelta(seconds=found.oldest_due_seconds or 0))
     return warning(
-        f"none of queue {found.queue}, and {count_of(found.due, 'call')} wait, the oldest for {waited}",
+        f"no worker runs for queue {found.queue}, and {count_of(found.due, 'call')} wait, the oldest for {waited}",
         remedy="run `voiceflow worker`",
     )
 
 
-async def holds(context: CheckContext) -> Found:
+async def holds(context: CheckContext) -> Diagnosis:
     """Nothing keeps calls from being sent."""
     store, queue = context.store, context.settings.queue
     now = store.clock.now()
@@ -43,7 +43,7 @@ async def holds(context: CheckContext) -> Found:
     held = [gate for gate in closed if gate.state is GateState.HELD]
     if not held:
         return ok("none" if not closed else f"none; cancelled for good: {', '.join(gate.name for gate in closed)}")
-    closed_gates = "; ".join(f"{gate_in_words(gate)}{': ' + gate.reason if gate.reason else ''}" for gate in held)
+    closed_gates = "; ".join(map(closed_in_words, held))
     if any(gate.reason == SET_BACK for gate in held):
         return failure(
             closed_gates,
@@ -53,7 +53,7 @@ async def holds(context: CheckContext) -> Found:
     return warning(closed_gates, remedy=f"correct the cause, then {' and '.join(map(resume_of, held))}")
 
 
-async def doubts(context: CheckContext) -> Found:
+async def doubts(context: CheckContext) -> Diagnosis:
     """No call waits for somebody to say whether it was placed."""
     store, queue = context.store, context.settings.queue
     count = (await store.jobs.count(queue))[JobState.IN_DOUBT]
@@ -69,7 +69,7 @@ async def doubts(context: CheckContext) -> Found:
     )
 
 
-async def losses(context: CheckContext) -> Found:
+async def losses(context: CheckContext) -> Diagnosis:
     """The store has dropped no job by itself."""
     found = await read_losses(context.store, context.settings.queue)
     if not found.total:
@@ -84,7 +84,7 @@ async def losses(context: CheckContext) -> Found:
     )
 
 
-async def numbers(context: CheckContext) -> Found:
+async def numbers(context: CheckContext) -> Diagnosis:
     """8x8 has said of no number that it should not be used."""
     found = await NumberHealth(context.store).standing()
     if not found:
@@ -97,7 +97,7 @@ async def numbers(context: CheckContext) -> Found:
     return judged(reported, remedy=remedy)
 
 
-async def limits(context: CheckContext) -> Found:
+async def limits(context: CheckContext) -> Diagnosis:
     """The rate that the store holds workers to is that of the settings."""
     chosen = context.settings
     wanted = Limits(rate=chosen.rate, burst=chosen.burst, max_active=chosen.max_active)
@@ -110,13 +110,6 @@ async def limits(context: CheckContext) -> Found:
         f"the queue goes by {in_words(stored)}, and the settings here say {in_words(wanted)}",
         remedy="the worker that starts last decides: start all of them with the same limits",
     )
-
-
-def resume_of(gate: Gate) -> str:
-    """The command that opens this gate, in backquotes."""
-    if gate.scope is GateScope.BATCH:
-        return f"`voiceflow resume --batch {gate.name}`"
-    return "`voiceflow resume`" if gate.name == "default" else f"`voiceflow resume --queue {gate.name}`"
 
 
 def in_words(limits: Limits) -> str:

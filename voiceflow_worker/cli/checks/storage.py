@@ -4,34 +4,35 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 from voiceflow_worker.backends.file_address import file_of
-from voiceflow_worker.cli.checks.context import CheckContext
-from voiceflow_worker.cli.checks.diagnosis import Found, failure, in_thread, ok, warning
+from voiceflow_worker.cli.checks.context import Check, CheckContext
+from voiceflow_worker.cli.checks.diagnosis import Diagnosis, failure, in_thread, ok, warning
 from voiceflow_worker.cli.checks.mounts import IN_MEMORY, NETWORK, OF_CONTAINERS, mount_of, read_mounts
 
 MEGABYTE = 1024 * 1024
 TOO_LITTLE = 100 * MEGABYTE
 LITTLE = 1024 * MEGABYTE
-"""A call takes about 2 KB, and a log that is being written may grow to 64 MB beside it."""
+"""A call takes about 2 KB. The write-ahead log beside the store may grow to 64 MB."""
 FULL = 2
 """PRAGMA synchronous: a commit is on the disk when it returns."""
 SOUND_SQLITE = (3, 51, 3)
 _PATIENCE = timedelta(seconds=3)
 
 
-async def opens(context: CheckContext) -> Found:
+async def opens(context: CheckContext) -> Diagnosis:
     """The store opens."""
     return context.opening
 
 
-async def durability(context: CheckContext) -> Found | None:
-    """What a commit returns is kept."""
+async def durability(context: CheckContext) -> Diagnosis | None:
+    """A commit that has returned is kept."""
     store = context.store
-    path = _file(context)
+    path = file_of(context.settings.store)
     if path is not None:
         return await in_thread(partial(_durability_of_file, path))
     stated = getattr(store, "durability", None)
@@ -47,16 +48,14 @@ async def durability(context: CheckContext) -> Found | None:
     return ok(f"{promise}")
 
 
-async def sqlite(context: CheckContext) -> Found | None:
+async def sqlite(_file: Path) -> Diagnosis:
     """The SQLite that is used does not damage a log that several connections write (sqlite.org/wal.html, WAL-reset)."""
-    if _file(context) is None:
-        return None
     import apsw
 
     return judged_sqlite(apsw.sqlite_lib_version())
 
 
-def judged_sqlite(version: str) -> Found:
+def judged_sqlite(version: str) -> Diagnosis:
     """What a version of SQLite means for a store."""
     if tuple(int(part) for part in version.split(".") if part.isdecimal()) >= SOUND_SQLITE:
         return ok(f"SQLite {version}, which has no known error that damages a store")
@@ -66,17 +65,14 @@ def judged_sqlite(version: str) -> Found:
     )
 
 
-async def file_system(context: CheckContext) -> Found | None:
+async def file_system(path: Path) -> Diagnosis:
     """The store's file is on a disk of this machine."""
-    path = _file(context)
-    if path is None:
-        return None
     mounts = await in_thread(read_mounts)
-    # On a network file system that hangs, even this may not come back: it has its time limit.
+    # On a network file system that hangs, even this may not return; every check has a time limit.
     return judged_mount(await in_thread(path.resolve), mounts)
 
 
-def judged_mount(path: Path, mounts: str | None) -> Found:
+def judged_mount(path: Path, mounts: str | None) -> Diagnosis:
     """What the file system under a resolved path means for a store."""
     mount = None if mounts is None else mount_of(path, mounts)
     if mount is None:
@@ -99,29 +95,21 @@ def judged_mount(path: Path, mounts: str | None) -> Found:
     return ok(where)
 
 
-async def disk_space(context: CheckContext) -> Found | None:
-    """The disk has room."""
-    path = _file(context)
-    return None if path is None else await in_thread(partial(_space, _existing(path)))
+def of_file(check: Callable[[Path], Awaitable[Diagnosis | None]]) -> Check:
+    """A check of the store's file, for stores that have one."""
+
+    async def look(context: CheckContext) -> Diagnosis | None:
+        path = file_of(context.settings.store)
+        return None if path is None else await check(path)
+
+    return look
 
 
-async def permissions(context: CheckContext) -> Found | None:
-    """This user may write the store, and others may not read it."""
-    path = _file(context)
-    if path is None or not path.parent.is_dir():
-        return None
-    return await in_thread(partial(_permissions, path))
+def _durability_of_file(path: Path) -> Diagnosis:
+    from voiceflow_worker.backends.sqlite.file.opening import open_file
 
-
-def _file(context: CheckContext) -> Path | None:
-    return file_of(context.settings.store)
-
-
-def _durability_of_file(path: Path) -> Found:
-    from voiceflow_worker.backends.sqlite.file.opening import open_writer
-
-    # Opened as a worker opens it: what it finds is what a worker would.
-    db = open_writer(path, patience=_PATIENCE)
+    # Opened as a worker opens it, so that the result holds for workers.
+    db = open_file(path, patience=_PATIENCE)[0]
     try:
         mode, synchronous, version = db.pragma("journal_mode"), db.pragma("synchronous"), db.pragma("user_version")
     finally:
@@ -134,16 +122,27 @@ def _durability_of_file(path: Path) -> Found:
     return ok(f"write-ahead log, synchronous=FULL: a commit is on the disk when it returns (schema {version})")
 
 
-def _space(folder: Path) -> Found:
-    found = os.statvfs(folder)
-    free = found.f_bavail * found.f_frsize
-    space = f"{free / MEGABYTE:,.0f} MB free under {folder}".replace(",", " ")
-    if free < TOO_LITTLE:
-        return failure(space, remedy="make room: a store that cannot be written sends nothing")
-    return warning(space, remedy="make room soon") if free < LITTLE else ok(space)
+async def disk_space(path: Path) -> Diagnosis:
+    """The disk has room."""
+
+    def look() -> Diagnosis:
+        folder = next(each for each in path.parents if each.is_dir())
+        found = os.statvfs(folder)
+        free = found.f_bavail * found.f_frsize
+        space = f"{free / MEGABYTE:,.0f} MB free under {folder}".replace(",", " ")
+        if free < TOO_LITTLE:
+            return failure(space, remedy="make room: a store that cannot be written sends nothing")
+        return warning(space, remedy="make room soon") if free < LITTLE else ok(space)
+
+    return await in_thread(look)
 
 
-def _permissions(path: Path) -> Found:
+async def permissions(path: Path) -> Diagnosis | None:
+    """This user may write the store, and others may not read it."""
+    return await in_thread(partial(_permissions, path)) if path.parent.is_dir() else None
+
+
+def _permissions(path: Path) -> Diagnosis:
     needed = [each for each in (path.parent, path) if each.exists()]
     locked = [str(each) for each in needed if not os.access(each, os.R_OK | os.W_OK)]
     if locked:
@@ -161,7 +160,3 @@ def _permissions(path: Path) -> Found:
             remedy=f"chmod o-rw {path}*",
         )
     return ok(f"mode {mode:04o}, and this user may write it")
-
-
-def _existing(path: Path) -> Path:
-    return next(each for each in path.parents if each.is_dir())

@@ -1,4 +1,4 @@
-"""Checks of the way back of outcomes: the webhook at 8x8, its address, its secret, and the receiver."""
+"""Checks of the delivery of outcomes: the webhook at 8x8, its address, its secret, and the receiver."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from urllib.parse import urlsplit, urlunsplit
 import httpx
 
 from voiceflow_worker.cli.checks.context import CheckContext
-from voiceflow_worker.cli.checks.diagnosis import Found, failure, ok, warning
+from voiceflow_worker.cli.checks.diagnosis import Diagnosis, failure, ok, warning
 from voiceflow_worker.core.overview.heartbeat import FRESH, Heartbeats
 from voiceflow_worker.core.ports import Query
 from voiceflow_worker.gateway.account.resources import Webhook, WebhookType
@@ -20,15 +20,15 @@ from voiceflow_worker.webhooks.app import PATH
 
 TIMEOUT = httpx.Timeout(4)
 NOT_FOR_GET = 405
-"""What a receiver answers to a GET of its webhook."""
+"""The status with which a receiver answers a GET of its webhook."""
 
 MOST_CALLS = 500
-"""So many waiting calls are asked for their menu."""
+"""The most waiting calls whose menus are read."""
 
 _REGISTER = "`voiceflow serve --register URL` registers this receiver"
 
 
-async def registered(context: CheckContext) -> Found | None:
+async def registered(context: CheckContext) -> Diagnosis | None:
     """8x8 sends session summaries somewhere."""
     if not _awaits_outcomes(context):
         return ok("not needed: VOICEFLOW_OUTCOMES is none")
@@ -43,8 +43,8 @@ async def registered(context: CheckContext) -> Found | None:
     return _out_of_reach(context, webhook) or ok(f"session summaries (VSS) are sent to {webhook.url}")
 
 
-async def call_actions(context: CheckContext) -> Found | None:
-    """8x8 asks somebody what to do next in a call, where menus are used."""
+async def call_actions(context: CheckContext) -> Diagnosis | None:
+    """If menus are used, 8x8 asks a receiver for the next actions of a call."""
     used = await _menus_used(context)
     if used is None:
         return None
@@ -59,8 +59,8 @@ async def call_actions(context: CheckContext) -> Found | None:
     return _out_of_reach(context, webhook) or ok(f"call actions (VCA) are sent to {webhook.url}")
 
 
-async def reachable(context: CheckContext) -> Found | None:
-    """Somebody answers at the address where summaries are sent."""
+async def reachable(context: CheckContext) -> Diagnosis | None:
+    """A receiver answers at the address that summaries are sent to."""
     webhook = await _webhook(context)
     if webhook is None or not _awaits_outcomes(context):
         return None
@@ -70,7 +70,7 @@ async def reachable(context: CheckContext) -> Found | None:
             health_answer = await client.get(health)
             if health_answer.status_code == 200 and '"ok"' in health_answer.text[:100]:
                 return ok(f"{health} answers")
-            # A proxy that lets nothing but the webhook through is a good one.
+            # A good proxy may pass only the webhook.
             status = (await client.get(webhook.url)).status_code
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return failure(
@@ -93,7 +93,7 @@ def health_url(url: str) -> str:
     return urlunsplit(parts._replace(path=f"{root}/healthz", query="", fragment=""))
 
 
-async def secret(context: CheckContext) -> Found | None:
+async def secret(context: CheckContext) -> Diagnosis | None:
     """Both sides have a secret, or neither has."""
     webhook = await _webhook(context)
     if webhook is None or not _awaits_outcomes(context):
@@ -121,7 +121,7 @@ async def secret(context: CheckContext) -> Found | None:
             )
 
 
-async def receiver(context: CheckContext) -> Found | None:
+async def receiver(context: CheckContext) -> Diagnosis | None:
     """A receiver listens for this store."""
     if not _awaits_outcomes(context):
         return None
@@ -145,7 +145,7 @@ async def _menus_used(context: CheckContext) -> str | None:
     return f"calls that wait begin with {', '.join(named)}" if named else None
 
 
-def _out_of_reach(context: CheckContext, webhook: Webhook) -> Found | None:
+def _out_of_reach(context: CheckContext, webhook: Webhook) -> Diagnosis | None:
     """A failure where 8x8 cannot send to this address. A sandbox on this machine can."""
     asked = context.settings.base_url
     why = why_not_from_outside(webhook.url)
@@ -162,7 +162,6 @@ def _awaits_outcomes(context: CheckContext) -> bool:
 
 
 async def _webhook(context: CheckContext, kind: WebhookType = WebhookType.SESSION_SUMMARY) -> Webhook | None:
-    """The one for session summaries, or for another kind of event. Raises CannotLookError."""
+    """The webhook for events of this type. Raises CannotLookError."""
     await context.account.usable()
-    found = await context.account.webhooks()
-    return next((each for each in found if each.type == kind.value), None)
+    return next((each for each in await context.account.webhooks() if each.type == kind.value), None)

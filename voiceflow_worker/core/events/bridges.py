@@ -25,6 +25,7 @@ class Bridges:
 
     def __init__(self, store: Store, policy: CallPolicy) -> None:
         self._store = store
+        self._records = store.records
         self._policy = policy
         self._suppression = SuppressionList(store)
         self._shared = all_spellings(policy.shared_numbers).keys()
@@ -40,21 +41,21 @@ class Bridges:
             return None
         owner, lasts = self._owner(line, session_id)
         now = self._store.clock.now()
-        standing = await self._put(NAMESPACE, dict.fromkeys(wanted, owner), until=now + lasts, now=now)
+        standing = await self._records.put_if_absent(
+            NAMESPACE, dict.fromkeys(wanted, owner), expires_at=now + lasts, now=now
+        )
         others = _others(standing, owner)
         called = await self._called(others, line)
         if called is None and others:
             await self._beside(others, owner, until=now + lasts, now=now)
             # A call of a queue may have locked a number since: it reads these locks after it has its own.
-            held = await self._store.records.get(NAMESPACE, list(others), now=now)
+            held = await self._records.get(NAMESPACE, list(others), now=now)
             called = await self._called(_others(held, owner), line)
         if called is None:
             return None
-        await self._store.records.delete(
-            NAMESPACE, {number: held for number, held in standing.items() if held == owner}
-        )
+        await self._records.delete(NAMESPACE, {number: held for number, held in standing.items() if held == owner})
         if others:
-            await self._store.records.delete(BESIDE, dict.fromkeys(beside(others), owner))
+            await self._records.delete(BESIDE, dict.fromkeys(beside(others), owner))
         return called
 
     async def _beside(self, numbers: Iterable[str], owner: str, *, until: datetime, now: datetime) -> None:
@@ -62,15 +63,12 @@ class Bridges:
         left = list(numbers)
         for place in BESIDE_PLACES:
             keys = {number: f"{number} {place}" for number in left}
-            standing = await self._put(BESIDE, dict.fromkeys(keys.values(), owner), until=until, now=now)
+            standing = await self._records.put_if_absent(
+                BESIDE, dict.fromkeys(keys.values(), owner), expires_at=until, now=now
+            )
             left = [number for number, key in keys.items() if standing[key] != owner]
             if not left:
                 return
-
-    async def _put(
-        self, namespace: str, values: Mapping[str, str], *, until: datetime, now: datetime
-    ) -> Mapping[str, str]:
-        return await self._store.records.put_if_absent(namespace, values, expires_at=until, now=now)
 
     def _owner(self, line: MenuCall, session_id: str | None) -> tuple[str, timedelta]:
         if line.job is None or line.number is None:

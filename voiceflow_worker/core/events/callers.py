@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-
-import orjson
 
 from voiceflow_worker.core.numbers.locks import NAMESPACE as NUMBERS
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import job_of
-from voiceflow_worker.core.ports.record_set import RecordSet
+from voiceflow_worker.core.ports.record_set import json_records
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.sessions import Sessions
 from voiceflow_worker.errors import IllegalMoveError, JobNotFoundError
@@ -42,12 +39,12 @@ class MenuCall:
 class Callers:
     """Finds the calls of events and stores their key presses. Any number of receivers may share a store."""
 
-    def __init__(self, store: Store, policy: CallPolicy, *, changes: Changes | None = None) -> None:
+    def __init__(self, store: Store, policy: CallPolicy) -> None:
         self._store = store
         self._policy = policy
-        self._changes = changes or Changes(store, policy)
+        self._changes = Changes(store, policy)
         self._sessions = Sessions(store)
-        self._visits = RecordSet(store, VISITS, write=_written, read=_read, keep_for=VISIT_KEPT)
+        self._visits = json_records(store, VISITS, tuple[KeyPress, ...], keep_for=VISIT_KEPT)
 
     async def find(self, event: CallAction) -> MenuCall:
         """The call that an event comes from: by its session, else by the one open POST between its two numbers.
@@ -156,22 +153,3 @@ def _bound(job: Job, number: int, session_id: str, *, at: datetime, policy: Call
     if post is None or before is None or post.message == before.message:
         return after
     return with_post(after, replace(post, message="a call action event came from it"))
-
-
-def _written(presses: tuple[KeyPress, ...]) -> str:
-    return orjson.dumps(
-        [{"at": each.at, "menu": each.menu, "digits": each.digits, "event_id": each.event_id} for each in presses]
-    ).decode()
-
-
-def _read(_: str, text: str) -> tuple[KeyPress, ...]:
-    kept: list[Mapping[str, str]] = orjson.loads(text)
-    return tuple(
-        KeyPress(
-            at=datetime.fromisoformat(each["at"]),
-            menu=each["menu"],
-            digits=each["digits"],
-            event_id=each.get("event_id"),
-        )
-        for each in kept
-    )

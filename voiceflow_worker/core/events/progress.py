@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from datetime import UTC, datetime, timedelta
-from functools import partial
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -18,7 +17,7 @@ from urllib.parse import quote
 from voiceflow_worker.core.numbers.health import NumberHealth
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.batching import Batcher
-from voiceflow_worker.core.ports.record_set import RecordSet
+from voiceflow_worker.core.ports.record_set import RecordSet, json_records
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.reports.events import CallStatus, NumberUpdate, RecordingReady
 
@@ -88,10 +87,8 @@ class CallProgress:
     ) -> None:
         self._number_health = NumberHealth(store)
         self._clock = store.clock
-        self._states = RecordSet(store, STATES, write=_written, read=partial(_read, LegState), keep_for=states_for)
-        self._recordings = RecordSet(
-            store, RECORDINGS, write=_written, read=partial(_read, Recording), keep_for=recordings_for
-        )
+        self._states = json_records(store, STATES, LegState, keep_for=states_for)
+        self._recordings = json_records(store, RECORDINGS, Recording, keep_for=recordings_for)
         self._batcher: Batcher[_Event, bool] = Batcher(self._write)
 
     async def status(self, event: CallStatus) -> bool:
@@ -169,20 +166,6 @@ async def _of_session(records: RecordSet[Progress], session_id: str) -> list[Pro
 def _prefix(session_id: str) -> str:
     """The prefix of the keys of a session, and of no other."""
     return f"{quote(session_id, safe='')}/"
-
-
-def _written(value: LegState | Recording) -> str:
-    return json.dumps(
-        {name: each for name, each in asdict(value).items() if each is not None}, default=datetime.isoformat
-    )
-
-
-def _read(kind: type[Progress], _: str, text: str) -> Progress:
-    """The stored event, without fields that a newer version has added."""
-    stored: dict[str, Any] = json.loads(text)
-    known: dict[str, Any] = {each.name: stored[each.name] for each in fields(kind) if each.name in stored}
-    known["at"] = datetime.fromisoformat(stored["at"]).astimezone(UTC)
-    return kind(**known)
 
 
 def _one_each(recordings: Iterable[Recording]) -> tuple[Recording, ...]:

@@ -16,7 +16,8 @@ NAMESPACE = "pruned"
 async def remember_pruned(store: Store, jobs: Sequence[Job], *, now: datetime, policy: CallPolicy) -> None:
     """Leave tombstones of jobs that are about to be deleted.
 
-    A job with a unique key leaves one by itself. A job of which nothing was sent needs none: it is in no journal file.
+    A job with a unique key leaves one by itself. A job that was never sent does not need one: no journal file names
+    it, so it cannot be taken for a lost job.
     """
     tombstones = {job.id: "1" for job in jobs if job.unique_key is None and job.post_count}
     await text_records(store, NAMESPACE).put(tombstones, until=now + max(policy.key_retention, policy.retention))

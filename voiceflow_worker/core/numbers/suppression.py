@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from voiceflow_worker.core.ports import Move, Store
@@ -52,7 +52,7 @@ class Suppression:
         return f"its number is {self._standing()}"
 
     def in_words_of(self, number: str) -> str:
-        """The same, of a number that a call would bridge to."""
+        """The reason of a job that is not called because it would bridge to this number."""
         return f"{number}, which it bridges to, is {self._standing()}"
 
     def _standing(self) -> str:
@@ -200,15 +200,9 @@ def _is_shorter(standing: datetime | None, wanted: datetime | None) -> bool:
 
 
 def _text(entry: Suppression) -> str:
-    return json.dumps(
-        {
-            "since": entry.since.isoformat(),
-            "reason": entry.reason,
-            "job_id": entry.job_id,
-            "until": entry.until.isoformat() if entry.until else None,
-        },
-        ensure_ascii=False,
-    )
+    stored = asdict(entry)
+    del stored["number"]
+    return json.dumps(stored, default=datetime.isoformat, ensure_ascii=False)
 
 
 def _entry(number: str, text: str) -> Suppression:

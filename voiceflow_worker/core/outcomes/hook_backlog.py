@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, astuple, dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from voiceflow_worker.core.ports import Event, EventKind, Store
-from voiceflow_worker.core.ports.record_set import RecordSet
-from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.core.ports import Event, Store
+from voiceflow_worker.core.ports.record_set import RecordSet, json_codec
 
 WAITING = "hook-waiting"
 PARKED = "hook-parked"
@@ -78,44 +77,13 @@ class HookBacklog:
 
 
 def _written(entry: PendingOutcome) -> str:
-    event = entry.event
-    first, due = entry.first_failed_at, entry.due_at
-    return json.dumps(
-        {
-            "event": [
-                event.job_id,
-                event.kind,
-                event.at.isoformat(),
-                event.state,
-                event.revision,
-                event.post,
-                event.sequence,
-            ],
-            "failures": entry.failures,
-            "first_failed_at": first.isoformat() if first else None,
-            "due_at": due.isoformat() if due else None,
-            "error": entry.error,
-        }
-    )
+    stored = asdict(entry) | {"event": astuple(entry.event)}
+    del stored["is_kept"]
+    return json.dumps(stored, default=datetime.isoformat)
 
 
 def _read(_: str, text: str) -> PendingOutcome:
-    fields: dict[str, Any] = json.loads(text)
-    job_id, kind, at, state, revision, post, sequence, *_added = fields["event"]
-    first, due = fields["first_failed_at"], fields["due_at"]
-    return PendingOutcome(
-        event=Event(
-            job_id=job_id,
-            kind=EventKind(kind),
-            at=datetime.fromisoformat(at),
-            state=JobState(state),
-            revision=revision,
-            post=post,
-            sequence=sequence,
-        ),
-        failures=fields["failures"],
-        first_failed_at=datetime.fromisoformat(first) if first else None,
-        due_at=datetime.fromisoformat(due) if due else None,
-        error=fields["error"],
-        is_kept=True,
-    )
+    stored: dict[str, Any] = json.loads(text)
+    event = dict(zip((each.name for each in fields(Event)), stored["event"], strict=False))
+    entry: PendingOutcome = json_codec(PendingOutcome).validate_python(stored | {"event": event, "is_kept": True})
+    return entry

@@ -6,7 +6,6 @@ records until when, so that a reader that comes too late can report the gap.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -14,7 +13,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from voiceflow_worker.core.ports import Event, EventKind, Jobs, Store
-from voiceflow_worker.core.ports.record_set import RecordSet
+from voiceflow_worker.core.ports.record_set import RecordSet, json_records
 from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.records.call_outcome import CallOutcome, OutcomeKind
@@ -118,7 +117,7 @@ class OutboxReader:
 
 def cursors(store: Store) -> RecordSet[Cursor]:
     """The places of readers by their names, kept for good."""
-    return RecordSet(store, CURSORS, write=_cursor_text, read=_cursor, unreadable=_refused_cursor)
+    return json_records(store, CURSORS, Cursor, unreadable=_refused_cursor)
 
 
 def forgotten_before(store: Store) -> RecordSet[datetime]:
@@ -170,15 +169,6 @@ async def _least(holds: Callable[[int], Awaitable[bool]]) -> int:
         else:
             low = middle
     return high
-
-
-def _cursor_text(cursor: Cursor) -> str:
-    return json.dumps({"sequence": cursor.sequence, "at": cursor.at.isoformat()})
-
-
-def _cursor(_: str, text: str) -> Cursor:
-    fields = json.loads(text)
-    return Cursor(int(fields["sequence"]), datetime.fromisoformat(fields["at"]))
 
 
 def _refused_cursor(name: str, error: Exception) -> Cursor:

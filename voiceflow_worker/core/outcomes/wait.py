@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import anyio
@@ -21,17 +22,15 @@ LOOK_LIMIT = 2.0
 _log = structlog.get_logger("voiceflow.outcomes")
 
 
+@dataclass(slots=True, eq=False)
 class _Waiter:
-    __slots__ = ("deadline", "error", "job", "job_id", "state", "timeout", "woken")
-
-    def __init__(self, job_id: str, *, timeout: timedelta | None, now: float) -> None:
-        self.job_id = job_id
-        self.timeout = timeout
-        self.deadline = None if timeout is None else now + timeout.total_seconds()
-        self.woken = anyio.Event()
-        self.state: JobState | None = None
-        self.job: Job | None = None
-        self.error: Exception | None = None
+    job_id: str
+    timeout: timedelta | None
+    deadline: float | None
+    woken: anyio.Event = field(default_factory=anyio.Event)
+    state: JobState | None = None
+    job: Job | None = None
+    error: Exception | None = None
 
     @property
     def is_over(self) -> bool:
@@ -52,7 +51,8 @@ class OutcomeWatch:
 
     async def wait(self, job_id: str, *, timeout: timedelta | None = None) -> Job:  # noqa: ASYNC109 - a promise of its own error
         """The job once it is final. Raises as `CallQueue.wait_for_outcome` does."""
-        mine = _Waiter(job_id, timeout=timeout, now=self._store.clock.monotonic())
+        now = self._store.clock.monotonic()
+        mine = _Waiter(job_id, timeout, None if timeout is None else now + timeout.total_seconds())
         self._waiting[mine] = None
         try:
             while not mine.is_over:

@@ -1,8 +1,9 @@
-"""Closed gates as text, for the command line and for pages."""
+"""Gates as text for the command line and for pages, and as JSON for scripts."""
 
 from __future__ import annotations
 
 from voiceflow_worker.model.jobs.gate import Gate, GateState
+from voiceflow_worker.model.records.call_json import rfc3339
 from voiceflow_worker.model.text.moment import in_words
 
 
@@ -12,3 +13,14 @@ def gate_in_words(gate: Gate) -> str:
         return f"{gate.scope.value} {gate.name} is cancelled"
     end = f"until {in_words(gate.until)}" if gate.until else "until somebody resumes it"
     return f"{gate.scope.value} {gate.name} is held {end}"
+
+
+def gate_as_json(gate: Gate) -> dict[str, object]:
+    """A gate for scripts, with the members that `status` has, and its state."""
+    return {
+        "scope": gate.scope.value,
+        "name": gate.name,
+        "state": gate.state.value,
+        "until": rfc3339(gate.until),
+        "reason": gate.reason,
+    }

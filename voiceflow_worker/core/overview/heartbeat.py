@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.record_set import RecordSet
+from voiceflow_worker.core.ports.record_set import json_records
 
 FRESH = timedelta(seconds=30)
 EVERY = timedelta(seconds=5)
 
 WORKERS = "worker"
 RECEIVERS = "receiver"
+BATCHES = "worker-batches"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +28,21 @@ class WorkerBeat:
     in_flight: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchRates:
+    """The rates of the batches that a worker sends, in calls per second over the last seconds.
+
+    They have a record of their own: older versions do not read a heartbeat with more fields.
+    """
+
+    rates: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ReceiverBeat:
+    menus: tuple[str, ...] = ()
+
+
 class Heartbeats:
     """Writes and reads heartbeats in a store. `menus` are the names of the menus of this receiver.
 
@@ -35,29 +50,37 @@ class Heartbeats:
     """
 
     def __init__(self, store: Store, *, menus: Sequence[str] = ()) -> None:
-        self._menus = list(menus)
-        self._workers = RecordSet(
-            store, WORKERS, write=_beat_text, read=_beat, keep_for=FRESH, unreadable=lambda _key, _error: None
-        )
-        self._receivers = RecordSet(
-            store, RECEIVERS, write=_menus_text, read=_menus, keep_for=FRESH, unreadable=lambda _key, _error: []
+        self._beat = _ReceiverBeat(menus=tuple(menus))
+        self._workers = json_records(store, WORKERS, WorkerBeat, keep_for=FRESH, unreadable=lambda _key, _error: None)
+        self._batches = json_records(store, BATCHES, BatchRates, keep_for=FRESH, unreadable=lambda _key, _error: None)
+        self._receivers = json_records(
+            store, RECEIVERS, _ReceiverBeat, keep_for=FRESH, unreadable=lambda _key, _error: _ReceiverBeat()
         )
 
-    async def worker(self, beat: WorkerBeat) -> None:
-        """Store the heartbeat of a worker."""
+    async def worker(self, beat: WorkerBeat, *, batches: Mapping[str, float] | None = None) -> None:
+        """Store the heartbeat of a worker, and the rates of its batches."""
         await self._workers.put({_key(beat): beat})
+        await self._batches.put({_key(beat): BatchRates(rates=batches or {})})
 
     async def worker_left(self, beat: WorkerBeat) -> None:
         """Delete the heartbeat of a worker that has stopped."""
         await self._workers.remove([_key(beat)])
+        await self._batches.remove([_key(beat)])
 
     async def workers(self, queue: str) -> Sequence[WorkerBeat]:
         """The workers of a queue that are alive."""
         return await self._workers.values(prefix=f"{queue}/")
 
+    async def batches(self, queue: str) -> Mapping[str, float]:
+        """The rate of each batch of a queue, over all its workers."""
+        rates: Counter[str] = Counter()
+        for each in await self._batches.values(prefix=f"{queue}/"):
+            rates.update(each.rates)
+        return rates
+
     async def receiver(self, name: str) -> None:
         """Store the heartbeat of a webhook receiver."""
-        await self._receivers.put({name: self._menus})
+        await self._receivers.put({name: self._beat})
 
     async def receiver_left(self, name: str) -> None:
         """Delete the heartbeat of a receiver that has stopped."""
@@ -69,31 +92,8 @@ class Heartbeats:
 
     async def menus(self) -> Sequence[str]:
         """The menus of all receivers that listen, sorted."""
-        return sorted({menu for menus in await self._receivers.values() for menu in menus})
+        return sorted({menu for beat in await self._receivers.values() for menu in beat.menus})
 
 
 def _key(beat: WorkerBeat) -> str:
     return f"{beat.queue}/{beat.worker_id}"
-
-
-def _beat_text(beat: WorkerBeat) -> str:
-    return json.dumps(asdict(beat))
-
-
-def _beat(_: str, text: str) -> WorkerBeat:
-    fields: dict[str, Any] = json.loads(text)
-    return WorkerBeat(
-        worker_id=fields["worker_id"],
-        queue=fields["queue"],
-        rate=float(fields["rate"]),
-        in_flight=int(fields["in_flight"]),
-    )
-
-
-def _menus_text(menus: Sequence[str]) -> str:
-    return json.dumps({"menus": menus} if menus else {})
-
-
-def _menus(_: str, text: str) -> Sequence[str]:
-    fields: dict[str, Any] = json.loads(text)
-    return [str(name) for name in fields.get("menus", ())]

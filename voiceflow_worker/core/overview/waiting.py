@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from voiceflow_worker.core.ports import Order, Query, Store
@@ -37,13 +37,7 @@ class WaitingCounts:
 
     def as_json(self) -> dict[str, int]:
         """The counts for scripts."""
-        return {
-            "number_busy": self.number_busy,
-            "window": self.window,
-            "redial": self.redial,
-            "rate": self.rate,
-            "hold": self.hold,
-        }
+        return {name: count for name, count in asdict(self).items() if name != "is_exact"}
 
     def in_words(self) -> str:
         """The counts as a clause, `2 for a busy number, 10 for their calling window`; empty when nothing waits."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from voiceflow_worker.core.ports.moves import Event as Event
+from voiceflow_worker.core.ports.moves import EventKind as EventKind
+from voiceflow_worker.core.ports.moves import Move as Move
 from voiceflow_worker.core.ports.store import CallLog as CallLog
 from voiceflow_worker.core.ports.store import Clock as Clock
 from voiceflow_worker.core.ports.store import Control as Control
 from voiceflow_worker.core.ports.store import Enqueued as Enqueued
-from voiceflow_worker.core.ports.store import Event as Event
-from voiceflow_worker.core.ports.store import EventKind as EventKind
 from voiceflow_worker.core.ports.store import Jobs as Jobs
 from voiceflow_worker.core.ports.store import KeyOwner as KeyOwner
 from voiceflow_worker.core.ports.store import Limits as Limits
-from voiceflow_worker.core.ports.store import Move as Move
 from voiceflow_worker.core.ports.store import Order as Order
 from voiceflow_worker.core.ports.store import Placement as Placement
 from voiceflow_worker.core.ports.store import Query as Query

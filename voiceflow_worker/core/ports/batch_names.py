@@ -35,6 +35,15 @@ class BatchNames:
         await self._names.put({self._prefix + quote(batch_id, safe=""): "" for batch_id in new})
         self._kept |= new
 
+    async def known(self) -> list[str]:
+        """All names, sorted: also of batches whose calls are gone."""
+        return sorted(unquote(key.removeprefix(self._prefix)) for key, _ in await self._names.all(prefix=self._prefix))
+
+    @staticmethod
+    async def queues(store: Store) -> set[str]:
+        """The queues that ever had a batch with a name."""
+        return {key.partition("/")[0] for key, _ in await text_records(store, NAMES).all()}
+
     async def has_calls(self, batch_id: str) -> bool:
         """Whether the queue has a call of this batch."""
         return bool(await self._store.jobs.find(Query(queue=self._queue, batch_id=batch_id, limit=1)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import islice
 from typing import Generic, TypeVar, cast
 
 import anyio
@@ -14,22 +15,21 @@ Result = TypeVar("Result")
 
 
 class _Waiting(Generic[Item, Result]):
-    __slots__ = ("answer", "has_left", "is_answered", "item", "woken")
+    __slots__ = ("answers", "has_left", "items", "woken")
 
-    def __init__(self, item: Item) -> None:
-        self.item = item
+    def __init__(self, items: Sequence[Item]) -> None:
+        self.items = items
         self.woken: anyio.Event | None = None
-        self.answer: Result | BaseException | None = None
-        self.is_answered = False
+        self.answers: Sequence[Result | BaseException] | None = None
         self.has_left = False
 
 
 class Batcher(Generic[Item, Result]):
-    """Collects items and flushes them together; each caller gets its own result, or its own error.
+    """Collects items and flushes them together; each caller gets its own results, or its own errors.
 
     `flush` takes all items that wait and gives one result or exception for each, in order; if it raises, all its
     callers get that error. There is no background task: the first caller leads, and then passes the lead on. A caller
-    that is cancelled by a cancel scope is cancelled after its item was flushed. One that is cancelled past all scopes
+    that is cancelled by a cancel scope is cancelled after its items were flushed. One that is cancelled past all scopes
     (asyncio's own `Task.cancel`) interrupts its flush: the others of that flush get `StoreUnavailableError`, because it
     is not known what was stored.
     """
@@ -41,16 +41,21 @@ class Batcher(Generic[Item, Result]):
 
     async def submit(self, item: Item) -> Result:
         """Hand in one item and wait for its result."""
-        mine: _Waiting[Item, Result] = _Waiting(item)
+        (answer,) = await self.submit_all([item])
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    async def submit_all(self, items: Sequence[Item]) -> Sequence[Result | BaseException]:
+        """Hand in items, which go in one trip, and wait for their results and errors, in order."""
+        mine: _Waiting[Item, Result] = _Waiting(items)
         self._waiting.append(mine)
         with anyio.CancelScope(shield=True):
             if self._led:
                 await self._wait(mine)
-            if not mine.is_answered:
+            if mine.answers is None:
                 await self._lead()
-        if isinstance(mine.answer, BaseException):
-            raise mine.answer
-        return cast("Result", mine.answer)
+        return cast("Sequence[Result | BaseException]", mine.answers)
 
     async def _wait(self, mine: _Waiting[Item, Result]) -> None:
         mine.woken = anyio.Event()
@@ -58,23 +63,25 @@ class Batcher(Generic[Item, Result]):
             await mine.woken.wait()
         except BaseException:
             mine.has_left = True
-            if mine.woken.is_set() and not mine.is_answered:
+            if mine.woken.is_set() and mine.answers is None:
                 self._hand_on()
             raise
 
     async def _lead(self) -> None:
         self._led = True
         batch, self._waiting = self._waiting, []
+        items = [item for each in batch for item in each.items]
         answers: Sequence[Result | BaseException] | None = None
         try:
-            answers = await self._flush([each.item for each in batch])
+            answers = await self._flush(items)
         except Exception as error:  # noqa: BLE001 - each of the callers gets it
-            answers = [error] * len(batch)
+            answers = [error] * len(items)
         finally:
             if answers is None:
-                answers = [StoreUnavailableError("the trip to the store was interrupted; try again")] * len(batch)
-            for each, answer in zip(batch, answers, strict=True):
-                each.answer, each.is_answered = answer, True
+                answers = [StoreUnavailableError("the trip to the store was interrupted; try again")] * len(items)
+            left = iter(answers)
+            for each in batch:
+                each.answers = list(islice(left, len(each.items)))
                 if each.woken is not None:
                     each.woken.set()
             self._hand_on()

@@ -22,8 +22,12 @@ async def gather(*trips: Callable[[], Awaitable[object]]) -> None:
         except VoiceflowError as error:
             failed.append(error)
 
+    if not trips:
+        return
+    first, *others = trips
     async with anyio.create_task_group() as group:
-        for trip in trips:
+        for trip in others:
             group.start_soon(run, trip)
+        await run(first)  # a task less
     if failed:
         raise failed[0]

@@ -7,12 +7,15 @@ import re
 import secrets
 import socket
 from datetime import datetime
+from itertools import product
 
-from ulid import ULID
+from ulid import ULID, base32
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.names import QUEUE_NAME
 
+_ENDS = ["".join(pair) for pair in product(base32.ENCODE, repeat=2)]
+"""The last two characters of ULIDs, in their order."""
 _READER = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -45,7 +48,12 @@ def new_job_ids(queue: str, count: int, *, at: datetime) -> list[str]:
     # From a random start of 79 bits: the library's ULIDs of one millisecond are consecutive, so ids counted up from one
     # of them would repeat in the next call.
     first = (int(at.timestamp() * 1000) << 80) + secrets.randbits(79)
-    return [f"{queue}.{ULID.from_int(first + place)}" for place in range(count)]
+    ids: list[str] = []
+    # 1,024 ids in a row differ only in their last two characters: the others are encoded once.
+    for block in range(first >> 10, ((first + count - 1) >> 10) + 1):
+        beginning = f"{queue}.{ULID.from_int(block << 10)}"[:-2]
+        ids += [beginning + end for end in _ENDS]
+    return ids[first % 1024 : first % 1024 + count]
 
 
 def new_revision() -> str:

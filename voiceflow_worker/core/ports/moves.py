@@ -3,12 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import StrEnum
 
-from voiceflow_worker.core.ports import Event, EventKind, Move
 from voiceflow_worker.core.ports.identity import new_revision
 from voiceflow_worker.model.jobs.job import Job, JobState
+
+
+class EventKind(StrEnum):
+    """The kind of an event of the outbox."""
+
+    ENDED = "ended"
+    """The job reached a final state, or a late summary changed the one it was in."""
+    ATTEMPTED = "attempted"
+    """The call of a POST has ended, and the job goes on (a redial), or has ended by another POST."""
+    DOUBTED = "doubted"
+    INCIDENT = "incident"
+    OTHER = "other"
+    """A kind of a newer version; readers of this version skip it."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> EventKind:  # noqa: ARG003 - enum's own name for it
+        return cls.OTHER
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened to a job, committed together with its move.
+
+    Events reach their readers at least once, and in order per job. `post` is the number of the POST, 0 for none. The
+    store sets `sequence`, which grows within a queue; 0 is an event that is not stored yet.
+    """
+
+    job_id: str
+    kind: EventKind
+    at: datetime
+    state: JobState
+    revision: str
+    post: int = 0
+    sequence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One change of one job: `new` replaces `old` if the store still has `old.revision`.
+
+    `new.revision` is a unique token of the writer: a store that already has it has committed this move before, and only
+    its answer was lost.
+    """
+
+    old: Job
+    new: Job
+    events: tuple[Event, ...] = ()
 
 
 def move(old: Job, new: Job, *, at: datetime) -> Move:

@@ -11,10 +11,9 @@ _MOST = 1000
 
 
 class RateLimitedLog:
-    """Admits one log line of each kind in `every` seconds."""
+    """Admits one log line of each kind in a second."""
 
-    def __init__(self, *, every: float = EVERY, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._every = every
+    def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._logged: dict[object, tuple[float, int]] = {}
 
@@ -22,7 +21,7 @@ class RateLimitedLog:
         """The number of lines of this kind that were left out since the last one; None to leave this one out too."""
         now = self._monotonic()
         at, left_out = self._logged.get(kind, (float("-inf"), 0))
-        if now - at < self._every:
+        if now - at < EVERY:
             self._logged[kind] = (at, left_out + 1)
             return None
         if len(self._logged) >= _MOST:

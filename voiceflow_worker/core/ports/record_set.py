@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import structlog
 
 from voiceflow_worker.core.ports import Store
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 PAGE = 1000
 
@@ -109,6 +112,34 @@ class RecordSet(Generic[Value]):
 def text_records(store: Store, namespace: str, *, keep_for: timedelta | None = None) -> RecordSet[str]:
     """Records whose values are plain text."""
     return RecordSet(store, namespace, write=str, read=lambda _, text: text, keep_for=keep_for)
+
+
+def json_records(
+    store: Store,
+    namespace: str,
+    kind: type[Value],
+    *,
+    keep_for: timedelta | None = None,
+    unreadable: Callable[[str, Exception], Value | None] | None = None,
+) -> RecordSet[Value]:
+    """Records whose values are dataclasses, as JSON. Unknown fields are ignored, and empty ones are not written."""
+    codec: TypeAdapter[Value] = json_codec(cast("Any", kind))
+    return RecordSet(
+        store,
+        namespace,
+        write=lambda value: codec.dump_json(value, exclude_none=True).decode(),
+        read=lambda _, text: codec.validate_json(text),
+        keep_for=keep_for,
+        unreadable=unreadable,
+    )
+
+
+@lru_cache
+def json_codec(kind: Any) -> TypeAdapter[Any]:
+    """The reader and writer of a dataclass. What it cannot read is a ValueError."""
+    from pydantic import TypeAdapter  # loaded when it is first used
+
+    return TypeAdapter(kind)
 
 
 def report_unreadable(record: str, error: Exception) -> None:

@@ -13,57 +13,12 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
+from voiceflow_worker.core.ports.moves import Event, Move
 from voiceflow_worker.model.jobs.call_log import LoggedCalls
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.tally import Totals
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
-
-
-class EventKind(StrEnum):
-    """The kind of an event of the outbox."""
-
-    ENDED = "ended"
-    """The job reached a final state, or a late summary changed the one it was in."""
-    ATTEMPTED = "attempted"
-    """The call of a POST has ended, and the job goes on (a redial), or has ended by another POST."""
-    DOUBTED = "doubted"
-    INCIDENT = "incident"
-    OTHER = "other"
-    """A kind of a newer version; readers of this version skip it."""
-
-    @classmethod
-    def _missing_(cls, value: object) -> EventKind:  # noqa: ARG003 - enum's own name for it
-        return cls.OTHER
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """Something that happened to a job, committed together with its move.
-
-    Events reach their readers at least once, and in order per job. `post` is the number of the POST, 0 for none. The
-    store sets `sequence`, which grows within a queue; 0 is an event that is not stored yet.
-    """
-
-    job_id: str
-    kind: EventKind
-    at: datetime
-    state: JobState
-    revision: str
-    post: int = 0
-    sequence: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """One change of one job: `new` replaces `old` if the store still has `old.revision`.
-
-    `new.revision` is a unique token of the writer: a store that already has it has committed this move before, and only
-    its answer was lost.
-    """
-
-    old: Job
-    new: Job
-    events: tuple[Event, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +152,24 @@ class Jobs(Protocol):
         self, queue: str, *, batch_id: str | None = None, due_before: datetime | None = None
     ) -> Mapping[JobState, int]:
         """The number of jobs in each state; every state is present. `due_before` is inclusive."""
+        ...
+
+    async def totals(self, queue: str, *, batch_id: str | None = None) -> Totals:
+        """The totals of a queue or of a batch, kept by counters that change in the same step as the jobs.
+
+        A deleted job stays in the totals of its batch, as `pruned`, until the last job of the batch is deleted.
+        """
+        ...
+
+    async def recount(self, jobs: Sequence[Job]) -> Sequence[bool]:
+        """Add the tallies of these jobs of one queue to the totals again, in place of what was added for them.
+
+        Each only if it still has this revision. True: something else had been added, such as by an older version.
+        """
+        ...
+
+    async def adjust(self, queue: str, amounts: Mapping[str | None, Mapping[str, int]]) -> None:
+        """Add amounts to the fields of live totals that are wrong, by batch; None is the queue as a whole."""
         ...
 
     async def owners(self, queue: str, unique_keys: Sequence[str], *, now: datetime) -> Mapping[str, KeyOwner]:

@@ -72,15 +72,25 @@ class Departures:
         self._control = control
         self._clock = clock
         self._queue = queue
-        self._rate = rate
+        self._rate: float | None = None
         self._most = max(min(longest, LONGEST), HORIZON)
-        self._interval = timedelta(seconds=1 / rate if rate else 0)
+        self._interval = timedelta()
         self._next_at: datetime | None = None
         self._next_read_at = clock.now()
         self._batcher: Batcher[datetime, _Slot] = Batcher(self._take_anew)
         self._asking = PeakLatency(clock)
         self.preparing = PeakLatency(clock)
         self.journalling = PeakLatency(clock)
+        self.follow(rate)
+
+    def follow(self, rate: float | None) -> bool:
+        """Keep this rate from now on: a person may change that of a queue at any time. False: it is the same."""
+        if rate == self._rate:
+            return False
+        self._rate = rate
+        self._interval = timedelta(seconds=1 / rate if rate else 0)
+        self._next_at = None
+        return True
 
     @property
     def is_paced(self) -> bool:
@@ -140,7 +150,7 @@ class Departures:
 
     @property
     def _ready_in(self) -> timedelta:
-        """The time from asking for a departure time until a call can meet it; zero where the store is fast."""
+        """How long before its departure a call must ask for a departure time; zero where the store is fast."""
         return _beyond_stale(min(self._asking.time + self._journalled_in, self._most - HORIZON))
 
     @property
@@ -194,6 +204,11 @@ class Departure:
     def __init__(self, departures: Departures, slot: _Slot | None) -> None:
         self._departures = departures
         self._slot = slot
+
+    @property
+    def is_at_once(self) -> bool:
+        """Whether the call need not wait."""
+        return self._slot is None
 
     async def near(self) -> None:
         """Wait until it is time to journal the call."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -51,17 +52,22 @@ class Journal:
         self._numbers = NumberLocks(store.records, policy)
         self._batcher: Batcher[_Wanted, Job | None] = Batcher(self._flush)
 
-    async def begin(self, job: Job, *, locked_at: datetime) -> Job | None:
-        """Journal the next POST of a leased job whose number was locked at `locked_at`, durably.
+    async def begin(self, jobs: Sequence[Job], *, locked_at: datetime) -> list[Job | None]:
+        """Journal the next POSTs of leased jobs whose numbers were locked at `locked_at`, durably and in one commit.
 
         The submit window runs from the lock, so that no POST outlives its lock; a POST that was delayed for longer is
         begun and does not leave.
 
-        Gives the job, `sending`. None means that nothing may be sent: another writer moved the job first, its validity
+        Gives each job, `sending`. None means that nothing may be sent: another writer moved the job first, its validity
         has passed, which ends it, or its calling window has closed, whose next opening it waits for. Raises
-        `StoreError` when it is not known whether the entry was stored: then nothing may be sent either.
+        `StoreError` when it is not known whether the entries were stored: then nothing may be sent either.
         """
-        return await self._batcher.submit(_Wanted(job, locked_at))
+        begun: list[Job | None] = []
+        for answer in await self._batcher.submit_all([_Wanted(job, locked_at) for job in jobs]):
+            if isinstance(answer, BaseException):
+                raise answer
+            begun.append(answer)
+        return begun
 
     async def put_back(self, jobs: Sequence[Job], *, reason: str, wait: timedelta = timedelta()) -> None:
         """Queue leased jobs again that have not been journalled, and release their numbers."""
@@ -102,7 +108,10 @@ class Journal:
             for made, done in zip(moves, committed, strict=True)
             if done and made.new.state is not JobState.SENDING
         ]
-        await self._numbers.release_unsent([*late, *await self._ended([made.old for made in gone])])
+        # The entries are durable: a number that is not released must not keep the other calls, which would be in doubt.
+        # Its lock then ends by time.
+        with suppress(StoreError):
+            await self._numbers.release_unsent([*late, *await self._ended([made.old for made in gone])])
         return [
             made.new if done and made.new.state is JobState.SENDING else None
             for made, done in zip(moves, committed, strict=True)

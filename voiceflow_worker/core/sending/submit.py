@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import zip_longest
 
 import anyio
 import structlog
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from voiceflow_worker.core.guard.rollback import RollbackGuard
 from voiceflow_worker.core.numbers.locks import NumberLocks
@@ -19,21 +20,17 @@ from voiceflow_worker.core.sending.departures import Departure, Departures
 from voiceflow_worker.core.sending.early_hold import EarlyHold
 from voiceflow_worker.core.sending.journal import OUTSIDE_WINDOW, Journal
 from voiceflow_worker.core.sending.reply import Reply, hold_of
+from voiceflow_worker.core.sending.unsettled import LAST_WORD, UnsettledVerdicts, cancellations
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import Holds
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.core.settling.voice_check import VoiceCheck, VoiceList
 from voiceflow_worker.errors import (
-    IllegalMoveError,
-    JobNotFoundError,
     Remedy,
-    StaleJobError,
-    StoreCorruptError,
     StoreError,
-    StoreVersionError,
 )
 from voiceflow_worker.model.jobs.backoff import spread
-from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.spellings import spellings
 from voiceflow_worker.model.reports.verdict import NotSentCause, PostProgress, Verdict, VerdictKind
@@ -48,8 +45,6 @@ LONGEST_LINE = timedelta(minutes=1)
 """The longest that a job waits behind other jobs of its worker with the same busy number."""
 LIST_AGE = timedelta(seconds=1)
 """The suppression list is read again before a call is journalled when it was read longer ago than this."""
-LAST_WORD = 5.0
-"""Seconds in which a stopping worker tries to store the last state of a call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +59,17 @@ class Flight:
     leased_at: float
     locked_at: datetime
 
+    @property
+    def leaves_at_once(self) -> bool:
+        """Whether the call need not wait for a departure time."""
+        return self.departure is not None and self.departure.is_at_once
+
 
 class Submitter:
     """Takes leased jobs through their checks, their journal entry and their POST.
 
-    `on_verdict` is called at once with every verdict of the gateway, and the monotonic time at which its POST left: the
-    worker pauses when 8x8 cannot be reached.
+    `on_verdict` is called at once with every verdict, the monotonic time at which its POST left, and its batch: the
+    worker pauses when 8x8 cannot be reached. `on_settled` is called when verdicts are stored.
     """
 
     def __init__(
@@ -82,7 +82,8 @@ class Submitter:
         departures: Departures,
         holds: Holds,
         changes: Changes,
-        on_verdict: Callable[[Verdict, float], None],
+        on_verdict: Callable[[Verdict, float, str | None], None],
+        on_settled: Callable[[], None] = lambda: None,
         voices: VoiceList | None = None,
         guard: RollbackGuard | None = None,
     ) -> None:
@@ -93,7 +94,8 @@ class Submitter:
         self._holds = holds
         self._guard = guard
         self._journal = Journal(store, policy, lease=lease, guard=guard)
-        self._settler = Settler(store, policy, changes=changes)
+        settler = Settler(store, policy, changes=changes)
+        self._verdicts = UnsettledVerdicts(store.clock, settler, holds=holds, guard=guard, on_settled=on_settled)
         self._numbers = NumberLocks(store.records, policy)
         self._suppression = SuppressionList(store)
         self._on_verdict = on_verdict
@@ -151,71 +153,96 @@ class Submitter:
         await self._journal.cancel([(job, refused[job.id]) for job in jobs if job.id in refused])
         return [job for job in jobs if job.id not in refused]
 
-    async def fly(self, flight: Flight) -> None:
-        """Journal one call shortly before its departure time, POST it, and settle it.
+    @property
+    def settling(self) -> int:
+        """The number of calls whose POST is over and whose verdict is not stored."""
+        return self._verdicts.waiting
 
-        Cancelled before the journal entry, the job goes back to the queue. Cancelled afterwards, it is queued again if
-        no byte could have left, and is in doubt otherwise. Either is stored, within a few seconds, before the
-        cancellation continues. When it is not known whether the journal entry was stored, nothing is sent.
+    async def fly(self, flight: Flight) -> None:
+        """Journal one call shortly before its departure time, unless that was done, and send it.
+
+        Cancelled before the journal entry, the job goes back to the queue.
         """
-        departure = flight.departure
-        if departure is None:
+        if flight.job.state is JobState.SENDING:
+            await self._send(flight)
+            return
+        if flight.departure is None:
             # Put back, because a hold would not reach a call that waits here.
-            await self._put_back(flight.job, "the rate leaves no room for it yet")
+            await self._put_back([flight.job], "the rate leaves no room for it yet")
             return
         try:
-            await departure.near()
-            if self._is_list_old(flight) and not await self._not_suppressed([flight.job]):
-                return
-        except StoreError as error:
-            _log.warning("the suppression list cannot be read; a call is not sent", job=flight.job.id, error=str(error))
-            return
-        except _cancellations():
+            await flight.departure.near()
+        except cancellations():
             with anyio.move_on_after(LAST_WORD, shield=True):
-                await self._put_back(flight.job, "its worker was stopped")
+                await self._put_back([flight.job], "its worker was stopped")
             raise
-        if self._holds.closed_since(flight.leased_at):
-            await self._put_back(flight.job, f"held before it left: {self._holds.reason}")
-            return
+        for begun in await self.begin([flight]):
+            await self._send(begun)
+
+    async def begin(self, flights: Sequence[Flight]) -> list[Flight]:
+        """Journal calls that were prepared together and leave now; gives those that may be sent, with their new jobs.
+
+        When it is not known whether the journal entries were stored, nothing is sent.
+        """
+        if not flights:
+            return []
+        jobs: Sequence[Job] = [flight.job for flight in flights]
+        first = flights[0]
+        if self._store.clock.now() - first.locked_at > LIST_AGE:
+            # The store is slow, or the departure was far ahead.
+            try:
+                jobs = await self._not_suppressed(jobs)
+            except StoreError as error:
+                _log.warning(
+                    "the suppression list cannot be read; calls are not sent", jobs=_ids(jobs), error=str(error)
+                )
+                return []
+            except cancellations():
+                with anyio.move_on_after(LAST_WORD, shield=True):
+                    await self._put_back(jobs, "its worker was stopped")
+                raise
+        if self._holds.closed_since(first.leased_at):
+            await self._put_back(jobs, f"held before it left: {self._holds.reason}")
+            return []
         began = self._departures.journalling.began()
         try:
-            job = await self._journal.begin(flight.job, locked_at=flight.locked_at)
-            self._departures.journalling.ended(began)
+            begun = await self._journal.begin(jobs, locked_at=first.locked_at)
         except StoreError as error:
-            _log.warning("a call could not be journalled; it is not sent", job=flight.job.id, error=str(error))
-            return
-        if job is not None:
-            await self._send(flight, job, departure)
+            _log.warning("calls could not be journalled; they are not sent", jobs=_ids(jobs), error=str(error))
+            return []
+        self._departures.journalling.ended(began)
+        departures = {flight.job.id: flight.departure for flight in flights}
+        return [replace(first, job=job, departure=departures[job.id]) for job in begun if job is not None]
 
-    def _is_list_old(self, flight: Flight) -> bool:
-        """Whether the suppression list has to be read again: the store is slow, or the departure was far ahead."""
-        return self._store.clock.now() - flight.locked_at > LIST_AGE
+    async def _send(self, flight: Flight) -> None:
+        """POST one journalled call, and settle it, or leave that to the task that is settling other calls.
 
-    async def _send(self, flight: Flight, job: Job, departure: Departure) -> None:
+        Cancelled, the job is queued again if no byte could have left, and is in doubt otherwise. Either is stored,
+        within a few seconds, before the cancellation continues.
+        """
         early = EarlyHold(self._holds)
         progress = PostProgress(on_hold=early.order)
         try:
-            reply = await self._post(flight, job, departure, progress, early)
-        except _cancellations():
-            await self._settle_at_last(job, self._cut_short(progress))
+            await checkpoint_if_cancelled()
+            reply = await self._post(flight, progress, early)
+        except cancellations():
+            await self._verdicts.settle(flight.job, self._cut_short(progress))
             raise
-        try:
-            await self._settle(job, reply)
-        except _cancellations():
-            # The answer is known: without one more try to store it the call would be in doubt for nothing.
-            await self._settle_at_last(job, reply)
-            raise
+        await self._verdicts.settle(flight.job, reply)
 
-    async def _settle_at_last(self, job: Job, reply: Reply) -> None:
+    async def give_back(self, flights: Collection[Flight]) -> None:
+        """Queue calls again that have not left when their worker is stopped, as far as the store takes them in time."""
+        begun = [flight.job for flight in flights if flight.job.state is JobState.SENDING]
         with anyio.move_on_after(LAST_WORD, shield=True):
-            await self._settle(job, reply)
+            await self._put_back([each.job for each in flights if each.job not in begun], "its worker was stopped")
+            for job in begun:
+                await self._verdicts.settle(job, self._cut_short(PostProgress()))
 
-    async def _post(
-        self, flight: Flight, job: Job, departure: Departure, progress: PostProgress, early: EarlyHold
-    ) -> Reply:
+    async def _post(self, flight: Flight, progress: PostProgress, early: EarlyHold) -> Reply:
+        job = flight.job
         post = job.posts[-1]
         try:
-            leaves = await departure.depart(until=post.valid_until)
+            leaves = flight.departure is None or await flight.departure.depart(until=post.valid_until)
         except Exception as error:  # noqa: BLE001 - nothing has left, whatever the store raises
             _log.warning("a call has no departure time; it is not sent", job=job.id, error=str(error))
             return self._not_sent(NotSentCause.STORE_AWAY, f"no departure time: {error}")
@@ -238,7 +265,7 @@ class Submitter:
             verdict = Verdict(kind=VerdictKind.UNKNOWN, message=message)
             if not progress.may_have_left:
                 verdict = Verdict(kind=VerdictKind.NOT_SENT, cause=NotSentCause.FAULT, message=message)
-        self._on_verdict(verdict, left_at)
+        self._on_verdict(verdict, left_at, job.batch_id)
         return early.reply(verdict, at=self._store.clock.now()) or self._judged(verdict, sent_at=now)
 
     def _judged(self, verdict: Verdict, *, sent_at: datetime) -> Reply:
@@ -260,73 +287,15 @@ class Submitter:
         message = "the worker was stopped while the call was on its way"
         return Reply(Verdict(kind=VerdictKind.UNKNOWN, message=message), self._store.clock.now())
 
-    async def _put_back(self, job: Job, reason: str) -> None:
+    async def _put_back(self, jobs: Sequence[Job], reason: str) -> None:
         try:
-            await self._journal.put_back([job], reason=reason)
+            await self._journal.put_back(jobs, reason=reason)
         except StoreError as error:
-            _log.warning("a job could not be put back; its lease will end", job=job.id, error=str(error))
-
-    async def _settle(self, job: Job, reply: Reply) -> None:
-        """Store the verdict of an answer. Evidence is never dropped: while the store is away, this tries again."""
-        wait = 0.05
-        recalled = False
-        while True:
-            try:
-                await self._order(reply)
-                await self._settler.verdict(
-                    job, job.post_count, reply.verdict, at=reply.at, held_until=reply.held_until
-                )
-            except StoreVersionError as error:
-                # A newer version has moved the job since, as after its summary. Trying again would not help.
-                _log.error("a verdict is left to newer workers", **_evidence_of(job, reply), error=str(error))
-                return
-            except StoreCorruptError as error:
-                # Trying again would not help, and the worker can end only when its calls have.
-                _log.error("a verdict cannot be stored", **_evidence_of(job, reply), error=str(error))
-                return
-            except (StoreError, StaleJobError) as error:
-                _log.warning("the store did not take a verdict; it is offered again", job=job.id, error=str(error))
-                await self._store.clock.sleep(wait)
-                wait = min(wait * 2, 2.0)
-            except (IllegalMoveError, JobNotFoundError) as error:
-                # The store was set back and does not know this POST, or the job was deleted. A store that was set back
-                # is restored from the worker's own file, once; then the verdict finds its POST.
-                if recalled or not await self._recall(job):
-                    _log.error("a verdict found no POST", **_evidence_of(job, reply), error=str(error))
-                    return
-                recalled = True
-            else:
-                return
-
-    async def _recall(self, job: Job) -> bool:
-        """Whether the store was restored from the journal files. While it is away this tries again."""
-        if self._guard is None:
-            return False
-        while True:
-            try:
-                return await self._guard.recall(job)
-            except StoreCorruptError:
-                return False
-            except StoreError as error:
-                _log.warning("the store is away; a verdict waits", job=job.id, error=str(error))
-                await self._store.clock.sleep(1.0)
-
-    async def _order(self, reply: Reply) -> None:
-        if reply.gate is not None:
-            reply.held_until = await self._holds.order(reply.gate)
-            reply.gate = None
+            _log.warning("jobs could not be put back; their leases will end", jobs=_ids(jobs), error=str(error))
 
 
-def _evidence_of(job: Job, reply: Reply) -> dict[str, object]:
-    """The evidence of a reply that is not stored: the log is then its only place."""
-    verdict = reply.verdict
-    return {
-        "job": job.id,
-        "post": job.post_count,
-        "verdict": verdict.kind.value,
-        "session": verdict.session_id,
-        "message": verdict.message,
-    }
+def _ids(jobs: Sequence[Job]) -> list[str]:
+    return [job.id for job in jobs]
 
 
 def _in_line(busy: Sequence[tuple[Job, str]], *, leased_at: float) -> list[tuple[Job, str, timedelta]]:
@@ -349,12 +318,3 @@ def _busy_words(job: Job, number: str) -> str:
     if second is None:
         return f"its number {BUSY_WORDS}"
     return f"{second}, which it bridges to, {BUSY_WORDS} ({Remedy.SHARE_NUMBER})"
-
-
-def _cancellations() -> tuple[type[BaseException], ...]:
-    """The exceptions of a cancellation.
-
-    On trio, a cancellation that also ends an inner nursery (a transport's, while it connects) is raised as a group.
-    Missing it would leave the job in `sending`, and then in doubt for nothing.
-    """
-    return (anyio.get_cancelled_exc_class(), BaseExceptionGroup)

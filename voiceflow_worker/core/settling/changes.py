@@ -38,7 +38,9 @@ class Changed:
 
 
 @dataclass(frozen=True, slots=True)
-class _Change:
+class Change:
+    """A pure function for one job. `base`, the job as the caller last saw it, saves a read."""
+
     job_id: str
     apply: Callable[[Job], Job]
     base: Job | None
@@ -56,7 +58,7 @@ class Changes:
         self._sessions = Sessions(store)
         self._suppression = SuppressionList(store)
         self._numbers = NumberLocks(store.records, policy)
-        self._batcher: Batcher[_Change, Changed] = Batcher(self._flush)
+        self._batcher: Batcher[Change, Changed] = Batcher(self._flush)
 
     async def change(self, job_id: str, apply: Callable[[Job], Job], *, base: Job | None = None) -> Changed:
         """Apply a pure function to a job; `base`, the job as the caller last saw it, saves a read.
@@ -65,7 +67,11 @@ class Changes:
         when other writers were quicker twenty times, `StoreVersionError` for a job that a newer version wrote, and
         `StoreUnavailableError`: repeating it is then safe, because all moves by evidence are idempotent.
         """
-        return await self._batcher.submit(_Change(job_id, apply, base))
+        return await self._batcher.submit(Change(job_id, apply, base))
+
+    async def change_each(self, changes: Sequence[Change]) -> Sequence[Changed | BaseException]:
+        """Make changes in one commit, each as `change` does; gives for each its result or its error, in order."""
+        return await self._batcher.submit_all(changes)
 
     async def change_all(self, jobs: Sequence[Job], apply: Callable[[Job], Job]) -> int:
         """Apply one function to many jobs in one commit; gives the number of jobs that it changed.
@@ -79,13 +85,13 @@ class Changes:
 
         answers: Sequence[Changed | BaseException] = []
         with anyio.CancelScope(shield=True):  # a commit must not be left without what it requires
-            answers = await self._flush([_Change(job.id, unless_moved(job), job) for job in jobs])
+            answers = await self._flush([Change(job.id, unless_moved(job), job) for job in jobs])
         for answer in answers:
             if isinstance(answer, BaseException) and not isinstance(answer, JobError):
                 raise answer
         return sum(isinstance(answer, Changed) and answer.new is not answer.old for answer in answers)
 
-    async def _flush(self, changes: Sequence[_Change]) -> list[Changed | BaseException]:
+    async def _flush(self, changes: Sequence[Change]) -> list[Changed | BaseException]:
         answers: dict[int, Changed | BaseException] = {}
         todo: dict[str, list[int]] = {}
         for place, change in enumerate(changes):
@@ -106,7 +112,7 @@ class Changes:
 
     async def _round(
         self,
-        changes: Sequence[_Change],
+        changes: Sequence[Change],
         todo: Mapping[str, list[int]],
         remembered: Mapping[str, Job],
         read: Mapping[str, Job],

@@ -71,7 +71,7 @@ def _limit(_: str, text: str) -> int:
 
 
 def _default_limit(key: str, _: Exception) -> int:
-    _log.warning("the limits of a batch cannot be read; the default counts", batch=key)
+    _log.warning("the limit of refusals of a batch cannot be read; the default limit is used", batch=key)
     return DEFAULT_LIMIT
 
 

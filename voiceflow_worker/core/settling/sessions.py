@@ -41,7 +41,7 @@ class Sessions:
         await self._posts.put(posts)
 
     async def disown(self, session_id: str) -> None:
-        """Store that a session is of no call of this store, so that it is not matched by its numbers again."""
+        """Store that a session does not belong to a call of this store, so that it is not compared by numbers again."""
         await self._posts.put({session_id: _OF_NOBODY_HERE})
 
     async def forget(self, posts: Mapping[str, str]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
@@ -14,7 +15,7 @@ from voiceflow_worker.core.ports.gather import gather
 from voiceflow_worker.core.ports.identity import job_of
 from voiceflow_worker.core.ports.queue_names import QueueNames
 from voiceflow_worker.core.ports.record_set import report_unreadable
-from voiceflow_worker.core.settling.changes import Changes
+from voiceflow_worker.core.settling.changes import Change, Changes
 from voiceflow_worker.core.settling.refusals import ANSWER_CODES, SUMMARY_CODES, RefusalRuns
 from voiceflow_worker.core.settling.sessions import Sessions
 from voiceflow_worker.errors import IllegalMoveError, JobError, JobNotFoundError, StoreVersionError
@@ -47,6 +48,20 @@ class SummaryResult(StrEnum):
     """It belongs to no call of this store."""
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The answer to POST `number` of a job, which came at `at`. `job` is the job as the caller last saw it.
+
+    `held_until` is the time at which the queue opens again after a verdict that holds it.
+    """
+
+    job: Job
+    number: int
+    verdict: Verdict
+    at: datetime
+    held_until: datetime | None = None
+
+
 class Settler:
     """Takes evidence about POSTs, from any process, in any order, any number of times."""
 
@@ -67,14 +82,41 @@ class Settler:
         Raises `StoreUnavailableError`; repeating it is safe.
         """
         at = at or self._store.clock.now()
-        apply = partial(answered, number=number, verdict=verdict, at=at, policy=self._policy, held_until=held_until)
-        changed = await self._changes.change(job.id, apply, base=job)
-        if verdict.kind is VerdictKind.REFUSED and verdict.code in ANSWER_CODES:
-            if changed.new is not changed.old:
+        (settled,) = await self.verdicts([Answered(job, number, verdict, at, held_until)])
+        if isinstance(settled, BaseException):
+            raise settled
+        return settled
+
+    async def verdicts(self, answers: Sequence[Answered]) -> list[Job | BaseException]:
+        """Settle POSTs by their answers in one commit; gives each job, or the error for which it is not settled."""
+        changes = [
+            Change(
+                each.job.id,
+                partial(
+                    answered,
+                    number=each.number,
+                    verdict=each.verdict,
+                    at=each.at,
+                    policy=self._policy,
+                    held_until=each.held_until,
+                ),
+                each.job,
+            )
+            for each in answers
+        ]
+        settled: list[Job | BaseException] = []
+        for each, changed in zip(answers, await self._changes.change_each(changes), strict=True):
+            if isinstance(changed, BaseException):
+                settled.append(changed)
+                continue
+            settled.append(changed.new)
+            verdict = each.verdict
+            is_news = changed.new is not changed.old
+            if verdict.kind is VerdictKind.CREATED:
+                await self._refusals.taken(changed.new, ANSWER_CODES)
+            elif is_news and verdict.kind is VerdictKind.REFUSED and verdict.code in ANSWER_CODES:
                 await self._refusals.refused(changed.new, verdict.code, message=verdict.message)
-        elif verdict.kind is VerdictKind.CREATED:
-            await self._refusals.taken(changed.new, ANSWER_CODES)
-        return changed.new
+        return settled
 
     async def summary(self, summary: SessionSummary) -> SummaryResult:
         """Settle the POST that a session summary (VSS) belongs to: by its `clientRequestId`, else by its session.

@@ -3,22 +3,24 @@
 Missing or unreadable fields are None or empty. An entry without its name is left out.
 """
 
+# ruff: noqa: RUF009 (`read_field` makes the field of a dataclass)
+
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import TypeVar
 
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.flows.values import is_list, is_object
+from voiceflow_worker.model.reports.declared import entry_of, needed_field, read_field, read_fields
+from voiceflow_worker.model.reports.payload import Payload
 
 T = TypeVar("T")
 _DEAREST = Decimal(10) ** 12
-_LONGEST_PORT = 5
+MOST_PORT = 65535
 Fields = Mapping[str, object]
 
 
@@ -41,14 +43,65 @@ def webhook_type(kind: WebhookType | str) -> WebhookType:
         raise InvalidInputError(f"{kind!r} is not a type of webhook; the types are {known}") from None
 
 
+_TEXT, _TIME = Payload.text, Payload.moment
+
+
+def _country(payload: Payload, name: str) -> str | None:
+    return payload.text(name) or payload.text("country")
+
+
+def _status(payload: Payload, name: str) -> str | None:
+    return payload.text(name) or payload.text("status")
+
+
+def _upper(payload: Payload, name: str) -> str | None:
+    text = payload.text(name)
+    return None if text is None else text.upper()
+
+
+def _seconds(payload: Payload, name: str) -> timedelta | None:
+    return payload.duration(name, unit=timedelta(seconds=1))
+
+
+def _flag(payload: Payload, name: str) -> bool | None:
+    value = payload.raw(name)
+    return value if isinstance(value, bool) else None
+
+
+def _is_true(payload: Payload, name: str) -> bool:
+    return payload.raw(name) is True
+
+
+def _is_enabled(payload: Payload, name: str) -> bool:
+    # Some guides write `active`. A webhook with neither is listed, so it is in use.
+    enabled = payload.raw(name)
+    return (payload.raw("active") if enabled is None else enabled) is not False
+
+
+def _port(payload: Payload, name: str) -> int | None:
+    port = payload.whole(name)
+    return port if port is not None and 0 < port <= MOST_PORT else None
+
+
+def _price(payload: Payload, name: str) -> Decimal | None:
+    value = payload.raw(name)
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    try:
+        price = Decimal(str(value).strip())
+    except (InvalidOperation, ValueError):  # ValueError: an integer of thousands of digits
+        return None
+    return price if price.is_finite() and abs(price) < _DEAREST else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpeechProfile:
     """A voice: `code` is what a call flow names as its voiceProfile."""
 
-    code: str
-    locale: str | None = None
-    language: str | None = None
-    gender: str | None = None
+    code: str = needed_field(_TEXT, "speechProfileCode")
+    locale: str | None = read_field(_TEXT, "localeCode")
+    language: str | None = read_field(_TEXT, "localeDescription")
+    gender: str | None = read_field(_TEXT, "gender")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,20 +114,20 @@ class OwnedNumber:
     `currency`: `rental_price` of the number, `incoming_rate` of a call to it for each `billing_unit`.
     """
 
-    msisdn: str
-    country: str | None = None
-    status: str | None = None
-    reference_id: str | None = None
-    number_type: str | None = None
-    is_healthy: bool | None = None
-    health: str | None = None
-    health_checked_at: datetime | None = None
-    rental_price: Decimal | None = None
-    incoming_rate: Decimal | None = None
-    billing_unit: str | None = None
-    currency: str | None = None
-    created_at: datetime | None = None
-    updated_at: datetime | None = None
+    msisdn: str = needed_field(_TEXT, "msisdn")
+    country: str | None = read_field(_country, "countryCode")
+    status: str | None = read_field(_status, "operationalStatus")
+    reference_id: str | None = read_field(_TEXT, "referenceId")
+    number_type: str | None = read_field(_TEXT, "numberType")
+    is_healthy: bool | None = read_field(_flag, "isHealthy", within="numberHealth")
+    health: str | None = read_field(_TEXT, "status", within="numberHealth")
+    health_checked_at: datetime | None = read_field(_TIME, "lastCheckedTime", within="numberHealth")
+    rental_price: Decimal | None = read_field(_price, "rentalPrice")
+    incoming_rate: Decimal | None = read_field(_price, "incomingRate")
+    billing_unit: str | None = read_field(_TEXT, "billingUnit")
+    currency: str | None = read_field(_TEXT, "billingCurrency")
+    created_at: datetime | None = read_field(_TIME, "dateCreated")
+    updated_at: datetime | None = read_field(_TIME, "dateUpdated")
 
     @property
     def is_active(self) -> bool:
@@ -96,22 +149,22 @@ class OwnedNumber:
 class Webhook:
     """The address for events of a type. `has_auth_header`: they are sent with an Authorization value."""
 
-    type: str
-    url: str
-    enabled: bool = True
-    has_auth_header: bool = False
+    type: str = needed_field(_upper, "type")
+    url: str = needed_field(_TEXT, "url")
+    enabled: bool = read_field(_is_enabled, "enabled", default=True)
+    has_auth_header: bool = read_field(_is_true, "httpAuthHeaderAvailable", default=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRecording:
     """A recording of a session; `url` is the place of its upload."""
 
-    recording_id: str
-    session_id: str | None = None
-    status: str | None = None
-    url: str | None = None
-    duration: timedelta | None = None
-    started_at: datetime | None = None
+    recording_id: str = needed_field(_TEXT, "recordingId")
+    session_id: str | None = read_field(_TEXT, "sessionId")
+    status: str | None = read_field(_TEXT, "status")
+    url: str | None = read_field(_TEXT, "externalFileUrl")
+    duration: timedelta | None = read_field(_seconds, "duration")
+    started_at: datetime | None = read_field(_TIME, "startRecordingTime")
 
 
 Recording = SessionRecording
@@ -122,165 +175,27 @@ Recording = SessionRecording
 class RecordingPush:
     """The server that 8x8 uploads recordings to, by `protocol` (S3 or SFTP). Its password is never included."""
 
-    protocol: str | None = None
-    host: str | None = None
-    port: int | None = None
-    username: str | None = None
-    path: str | None = None
-    has_password: bool = False
+    protocol: str | None = read_field(_TEXT, "protocol")
+    host: str | None = read_field(_TEXT, "host")
+    port: int | None = read_field(_port, "port")
+    username: str | None = read_field(_TEXT, "username")
+    path: str | None = read_field(_TEXT, "path")
+    has_password: bool = read_field(_is_true, "passwordSet", default=False)
 
 
-def read_profiles(answer: Fields) -> tuple[SpeechProfile, ...]:
-    """The voices in an answer of `GET …/speech-profiles`."""
-    return _each(answer.get("speechProfiles"), _profile)
+def read_list(answer: Fields, name: str, kind: Callable[..., T]) -> tuple[T, ...]:
+    """The entries of the list `name` in an answer."""
+    found = (entry_of(kind, entry) for entry in Payload(answer).listed(name))
+    return tuple(each for each in found if each is not None)
 
 
-def read_numbers(answer: Fields) -> tuple[OwnedNumber, ...]:
-    """The numbers in an answer of `GET …/numbers`."""
-    return _each(answer.get("numbers"), read_number)
-
-
-def read_number_answer(answer: Fields) -> OwnedNumber | None:
+def read_number(answer: Fields) -> OwnedNumber | None:
     """The number in an answer of `GET …/numbers/{number}`; None if it names none."""
-    payload = answer.get("payload")
-    return read_number(payload if is_object(payload) else answer)
-
-
-def read_number(fields: Fields) -> OwnedNumber | None:
-    """One number of the account; None if it names none."""
-    msisdn = _text(fields, "msisdn")
-    if msisdn is None:
-        return None
-    found = fields.get("numberHealth")
-    health: Fields = found if is_object(found) else {}
-    healthy = health.get("isHealthy")
-    return OwnedNumber(
-        msisdn=msisdn,
-        country=_text(fields, "countryCode", "country"),
-        status=_text(fields, "operationalStatus", "status"),
-        reference_id=_text(fields, "referenceId"),
-        number_type=_text(fields, "numberType"),
-        is_healthy=healthy if isinstance(healthy, bool) else None,
-        health=_text(health, "status"),
-        health_checked_at=_time(_text(health, "lastCheckedTime")),
-        rental_price=_price(fields.get("rentalPrice")),
-        incoming_rate=_price(fields.get("incomingRate")),
-        billing_unit=_text(fields, "billingUnit"),
-        currency=_text(fields, "billingCurrency"),
-        created_at=_time(_text(fields, "dateCreated")),
-        updated_at=_time(_text(fields, "dateUpdated")),
-    )
+    fields = Payload(answer)
+    return entry_of(OwnedNumber, fields.nested("payload") or fields)
 
 
 def read_recording_push(answer: Fields) -> RecordingPush | None:
     """The server in an answer of `GET …/recording-push-config`; None if there is none."""
-    port = _text(answer, "port")
-    found = RecordingPush(
-        protocol=_text(answer, "protocol"),
-        host=_text(answer, "host"),
-        port=int(port)
-        if port is not None and port.isascii() and port.isdigit() and len(port) <= _LONGEST_PORT
-        else None,
-        username=_text(answer, "username"),
-        path=_text(answer, "path"),
-        has_password=answer.get("passwordSet") is True,
-    )
+    found = RecordingPush(**read_fields(RecordingPush, Payload(answer)))
     return None if found.host is None and found.protocol is None else found
-
-
-def read_webhooks(answer: Fields) -> tuple[Webhook, ...]:
-    """The webhooks in an answer of `GET …/webhooks`."""
-    return _each(answer.get("webhooks"), _webhook)
-
-
-def read_recordings(answer: Fields) -> tuple[SessionRecording, ...]:
-    """The recordings in an answer of `GET …/recordings/{sessionId}`."""
-    return _each(answer.get("recordings"), _recording)
-
-
-def _profile(fields: Fields) -> SpeechProfile | None:
-    code = _text(fields, "speechProfileCode")
-    if code is None:
-        return None
-    return SpeechProfile(
-        code=code,
-        locale=_text(fields, "localeCode"),
-        language=_text(fields, "localeDescription"),
-        gender=_text(fields, "gender"),
-    )
-
-
-def _webhook(fields: Fields) -> Webhook | None:
-    kind, url = _text(fields, "type"), _text(fields, "url")
-    if kind is None or url is None:
-        return None
-    return Webhook(
-        type=kind.upper(),
-        url=url,
-        # Some guides write `active`. One that says neither is listed, so it is in use.
-        enabled=fields.get("enabled", fields.get("active", True)) is not False,
-        has_auth_header=fields.get("httpAuthHeaderAvailable") is True,
-    )
-
-
-def _recording(fields: Fields) -> SessionRecording | None:
-    recording_id = _text(fields, "recordingId")
-    if recording_id is None:
-        return None
-    return SessionRecording(
-        recording_id=recording_id,
-        session_id=_text(fields, "sessionid", "sessionId"),
-        status=_text(fields, "status"),
-        url=_text(fields, "externalFileUrl"),
-        duration=_seconds(fields.get("duration")),
-        started_at=_time(_text(fields, "startRecordingTime")),
-    )
-
-
-def _each(listed: object, read: Callable[[Fields], T | None]) -> tuple[T, ...]:
-    entries: Sequence[object] = listed if is_list(listed) else ()
-    found = (read(entry) for entry in entries if is_object(entry))
-    return tuple(each for each in found if each is not None)
-
-
-def _text(fields: Fields, *names: str) -> str | None:
-    """The first of these fields with a text or a number; `"null"` counts as missing."""
-    for name in names:
-        value = fields.get(name)
-        if isinstance(value, bool) or not isinstance(value, str | int):
-            continue
-        text = str(value).strip()
-        if text and text.lower() != "null":
-            return text
-    return None
-
-
-def _seconds(value: object) -> timedelta | None:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return None
-    try:
-        seconds = float(value)
-        return timedelta(seconds=seconds) if math.isfinite(seconds) else None
-    except (ValueError, OverflowError):
-        return None
-
-
-def _price(value: object) -> Decimal | None:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return None
-    try:
-        price = Decimal(str(value).strip())
-    except (InvalidOperation, ValueError):  # ValueError: an integer of thousands of digits
-        return None
-    return price if price.is_finite() and abs(price) < _DEAREST else None
-
-
-def _time(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    # 8x8 writes times in UTC, with or without a zone.
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

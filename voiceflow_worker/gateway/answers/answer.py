@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import anyio
 import httpx
+import orjson
+
+from voiceflow_worker.model.flows.values import is_object
 
 LONGEST_BODY = 64 * 1024
 """Bytes. An answer to a call has a few hundred; the rest of a longer one is discarded."""
@@ -21,6 +25,15 @@ class Answer:
     body: bytes
     is_whole: bool = True
     post_was_cut: bool = False
+
+    @property
+    def fields(self) -> Mapping[str, object]:
+        """The JSON object in the body; empty if the body is anything else."""
+        try:
+            found: object = orjson.loads(self.body)
+        except orjson.JSONDecodeError:
+            return {}
+        return found if is_object(found) else {}
 
 
 class AnswerReader:

@@ -7,17 +7,15 @@ incomplete and unforeseen answers are `UNKNOWN`.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from ssl import SSLCertVerificationError
-from typing import Any, cast
-
-import orjson
 
 from voiceflow_worker.errors import Remedy
 from voiceflow_worker.gateway.answers.answer import Answer
-from voiceflow_worker.gateway.answers.platform_error import STATUSES, read_platform_error
+from voiceflow_worker.gateway.answers.platform_error import STATUSES, platform_error
 from voiceflow_worker.gateway.answers.retry_after import read_date, read_retry_after
 from voiceflow_worker.model.reports.status import UNKNOWN_ERROR
 from voiceflow_worker.model.reports.verdict import Hold, NotSentCause, Verdict, VerdictKind
@@ -234,21 +232,12 @@ def _remedy(answer: Answer, status: int) -> str:
 
 
 def _read(answer: Answer) -> _Said | None:
-    """The content of the body; None if it is not one whole JSON object."""
-    if not answer.is_whole:
+    """The content of the body; None if it is not one whole JSON object with fields."""
+    fields: Mapping[str, object] = answer.fields if answer.is_whole else {}
+    if not fields:
         return None
-    try:
-        body = orjson.loads(answer.body)
-    except orjson.JSONDecodeError:
-        return None
-    if not isinstance(body, dict):
-        return None
-    fields = cast("dict[str, Any]", body)
-    by_platform = read_platform_error(fields)
-    if by_platform is not None:
-        error_id = f", error id {by_platform.error_id}" if by_platform.error_id else ""
-        words = quote(f"platform error {by_platform.code}{error_id}: {by_platform.message or 'it gave no reason'}")
-        return _Said(status="", code=None, session_id=None, message=words, by_the_platform=True)
+    if (error := platform_error(fields)) is not None:
+        return _Said(status="", code=None, session_id=None, message=quote(error), by_the_platform=True)
     session_id = fields.get("sessionId")
     message = fields.get("statusMessage")
     return _Said(

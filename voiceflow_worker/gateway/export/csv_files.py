@@ -9,10 +9,10 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 from voiceflow_worker.errors import CallLogError
 from voiceflow_worker.model.jobs.call_log import ExportRow
@@ -69,11 +69,10 @@ def _row(cells: Sequence[str] | None, columns: Sequence[tuple[Column, int]], *, 
     is_zoneless = False
     for column, place in columns:
         text = _text(cells[place])
-        if text is None:
-            continue
-        values[column.field] = column.read(text)
-        if column.read is _moment:
-            is_zoneless = is_zoneless or _is_zoneless(text)
+        value = None if text is None else column.read(text)
+        if isinstance(value, datetime) and value.tzinfo is None:
+            is_zoneless, value = True, value.replace(tzinfo=UTC)
+        values[column.field] = value
     values["status"] = fold_session_status(values.get("status_text"))
     return ExportRow(is_zoneless=is_zoneless, **values)
 
@@ -84,10 +83,6 @@ def _text(cell: str) -> str | None:
     if wrapped is not None:
         text = (wrapped[1] or wrapped[2] or "").strip()
     return None if text.casefold() in _NOTHING else text
-
-
-def _said(text: str) -> str:
-    return text
 
 
 def _direction(text: str) -> Direction | None:
@@ -118,56 +113,36 @@ def _price(text: str) -> Decimal | None:
     return price if price.is_finite() and 0 <= price < _DEAREST else None
 
 
-def _is_zoneless(text: str) -> bool:
-    try:
-        return datetime.fromisoformat(text).tzinfo is None
-    except ValueError:
-        return False
-
-
 def _moment(text: str) -> datetime | None:
-    """ISO 8601; UTC is meant where no zone is written."""
+    """A time in ISO 8601, in UTC or without a zone, as it is written."""
     try:
         moment = datetime.fromisoformat(text)
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        return moment if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
 
 
-_COLUMNS = (
-    Column("SessionId", "session_id", _said),
-    Column("CallId", "call_id", _said),
-    Column("AccountId", "account_id", _said),
-    Column("SubAccountId", "sub_account_id", _said),
-    Column("Direction", "direction", _direction),
-    Column("SourceCountryCode", "source_country_code", _said),
-    Column("SourceCountry", "source_country", _said),
-    Column("SourceOperator", "source_operator", _said),
-    Column("SourceMCC", "source_mcc", _said),
-    Column("SourceMNC", "source_mnc", _said),
-    Column("SourceEndpoint", "source", _said),
-    Column("DestinationCountryCode", "destination_country_code", _said),
-    Column("DestinationCountry", "destination_country", _said),
-    Column("DestinationOperator", "destination_operator", _said),
-    Column("DestinationMCC", "destination_mcc", _said),
-    Column("DestinationMNC", "destination_mnc", _said),
-    Column("DestinationEndpoint", "destination", _said),
-    Column("InitiatedAt", "initiated_at", _moment),
-    Column("ConnectedAt", "connected_at", _moment),
-    Column("DisconnectedAt", "disconnected_at", _moment),
-    Column("DurationInSec", "seconds", _decimal),
-    Column("Product", "product", _said),
-    Column("BillingUnit", "billing_unit", _said),
-    Column("BillingIncrement", "billing_increment", _said),
-    Column("BillableDurationInSec", "billed_seconds", _decimal),
-    Column("UnitPrice", "unit_price", _price),
-    Column("UnitPriceCurrency", "currency", _said),
-    Column("TotalPriceOfCall", "price", _price),
-    Column("CallType", "call_type", _said),
-    Column("SipStatus", "sip_status", _said),
-    Column("SessionStatus", "status_text", _said),
-    Column("CallStatus", "call_status", _said),
-    Column("TTSLength", "tts_length", _whole),
-    Column("MOS", "mos", _decimal),
-    Column("Content", "content", _said),
+_NAMES = {
+    "source": "SourceEndpoint",
+    "destination": "DestinationEndpoint",
+    "seconds": "DurationInSec",
+    "billed_seconds": "BillableDurationInSec",
+    "currency": "UnitPriceCurrency",
+    "price": "TotalPriceOfCall",
+    "status_text": "SessionStatus",
+}
+"""Columns that have another name than their field."""
+_READERS: Mapping[type, Callable[[str], object]] = {
+    str: str,
+    Direction: _direction,
+    datetime: _moment,
+    float: _decimal,
+    int: _whole,
+    Decimal: _price,
+}
+_COLUMNS = tuple(
+    Column(_NAMES.get(name, name), name, _READERS[kind])
+    for name, hint in get_type_hints(ExportRow).items()
+    for kind in get_args(hint)
+    if kind in _READERS
 )

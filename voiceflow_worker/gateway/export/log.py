@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,13 +11,11 @@ from enum import StrEnum
 import anyio
 import httpx
 from anyio import to_thread
-from tenacity import AsyncRetrying, RetryCallState, RetryError, retry_if_result, wait_exponential
 
 from voiceflow_worker.errors import CallLogError, CallLogUnavailableError, RequestFailedError, VoiceUnavailableError
 from voiceflow_worker.gateway.answers.retry_after import read_date
 from voiceflow_worker.gateway.export.csv_files import read_rows
-from voiceflow_worker.gateway.rest.client import RestClient, Sleep, fields_of
-from voiceflow_worker.gateway.rest.wire import RestWire
+from voiceflow_worker.gateway.rest.client import RestClient, Sleep
 from voiceflow_worker.model.flows.values import is_list
 from voiceflow_worker.model.jobs.call_log import ExportRow, LoggedCalls
 
@@ -27,6 +25,8 @@ TRIES = 5
 """Number of times that a GET is sent at most."""
 LONGEST_PAUSE = timedelta(minutes=1)
 """A Retry-After of more than this is not waited for."""
+FIRST_LOOK, LONGEST_LOOK = 0.25, 10.0
+"""Seconds between two looks at the state of an export."""
 LONGEST_FILE = 256 * 1024 * 1024
 _EXPORTS = ("messages", "exports")
 _DOWNLOAD = timedelta(minutes=5)
@@ -55,35 +55,18 @@ class _Job:
 
 
 class LogExport:
-    """Reads logs over one transport. `timeouts` are httpx's, in seconds; `deadline` is for one small request."""
+    """Exports of the log, through a client for the address of the export. `sleep` is between the looks at one."""
 
-    def __init__(
-        self,
-        transport: httpx.AsyncBaseTransport,
-        wire: RestWire,
-        *,
-        timeouts: Mapping[str, float],
-        deadline: timedelta,
-        sleep: Sleep = anyio.sleep,
-    ) -> None:
-        self._wire = wire
+    def __init__(self, rest: RestClient, *, sleep: Sleep = anyio.sleep) -> None:
+        self._rest = rest
         self._sleep = sleep
-        self._rest = RestClient(
-            transport,
-            wire,
-            timeouts=timeouts,
-            deadline=deadline,
-            tries=TRIES,
-            longest_pause=LONGEST_PAUSE,
-            sleep=sleep,
-        )
 
     async def read(self, *, since: datetime, until: datetime) -> LoggedCalls:
         """All rows of this range. Raises CallLogError, and CallLogUnavailableError where trying again may help."""
         asked = {"from": _whole_second(since), "to": _whole_second(until, up=True), "limit": 0}
         with _log_errors("begin an export of 8x8's log"):
             started = await self._rest.send("POST", *_EXPORTS, body=asked)
-        job_id = fields_of(started).get("jobId")
+        job_id = started.fields.get("jobId")
         if not isinstance(job_id, str | int) or not str(job_id):
             raise CallLogError(f"8x8 did not begin an export of its log: its answer ({started.status}) has no jobId")
         job = await self._finished(str(job_id))
@@ -93,24 +76,15 @@ class LogExport:
         return LoggedCalls(rows=rows, since=since, until=until, asked_at=read_date(started.headers))
 
     async def _finished(self, job_id: str) -> _Job:
-        """The export once it has come to its end, asked after less and less often."""
-        waiting = AsyncRetrying(
-            sleep=self._sleep,
-            retry=retry_if_result(_goes_on),
-            wait=wait_exponential(multiplier=0.25, max=10),
-            stop=_waited_long_enough,
-        )
-        job = _Job(ExportState.QUEUED)
-        try:
-            async for attempt in waiting:
-                with attempt:
-                    job = await self._job(job_id)
-                if attempt.retry_state.outcome and not attempt.retry_state.outcome.failed:
-                    attempt.retry_state.set_result(job)
-        except RetryError:
-            await self._cancel(job_id)
-            minutes = PATIENCE.total_seconds() / 60
-            raise CallLogError(f"the export of 8x8's log was not ready after {minutes:g} minutes; try again") from None
+        """The export once it has come to its end; the pauses between the looks double, up to ten seconds."""
+        waited, pause = 0.0, FIRST_LOOK
+        while (job := await self._job(job_id)).state in _GOES_ON:
+            if waited + pause > PATIENCE.total_seconds():
+                await self._cancel(job_id)
+                minutes = PATIENCE.total_seconds() / 60
+                raise CallLogError(f"the export of 8x8's log was not ready after {minutes:g} minutes; try again")
+            await self._sleep(pause)
+            waited, pause = waited + pause, min(2 * pause, LONGEST_LOOK)
         if job.state not in {ExportState.SUCCEEDED, ExportState.EMPTY}:
             raise CallLogError(f"the export of 8x8's log ended as {job.state.value}; try again")
         if job.state is ExportState.SUCCEEDED and not job.files:
@@ -119,7 +93,7 @@ class LogExport:
 
     async def _job(self, job_id: str) -> _Job:
         with _log_errors("ask for the state of an export of 8x8's log"):
-            fields = fields_of(await self._rest.get(*_EXPORTS, job_id))
+            fields = await self._rest.get(*_EXPORTS, job_id)
         try:
             state = ExportState(str(fields.get("status")).strip().lower())
         except ValueError:
@@ -130,7 +104,7 @@ class LogExport:
 
     async def _rows(self, url: str, *, what: str) -> list[ExportRow]:
         try:
-            link = self._wire.url(*_EXPORTS).join(url)
+            link = self._rest.url(*_EXPORTS).join(url)
         except httpx.InvalidURL:
             link = httpx.URL()
         if link.scheme not in {"http", "https"} or not link.host:
@@ -162,11 +136,3 @@ def _whole_second(at: datetime, *, up: bool = False) -> str:
     if up and at.microsecond:
         at += timedelta(seconds=1)
     return at.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _goes_on(job: object) -> bool:
-    return isinstance(job, _Job) and job.state in _GOES_ON
-
-
-def _waited_long_enough(state: RetryCallState) -> bool:
-    return state.idle_for + state.upcoming_sleep > PATIENCE.total_seconds()

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 import anyio
 import httpx
-import orjson
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential, wait_random
 
 from voiceflow_worker.errors import Remedy, RequestFailedError, VoiceUnavailableError
@@ -19,13 +19,12 @@ from voiceflow_worker.gateway.answers.answer import Answer, AnswerReader
 from voiceflow_worker.gateway.answers.retry_after import read_retry_after
 from voiceflow_worker.gateway.answers.verdict import describe, quote
 from voiceflow_worker.gateway.rest.wire import RestWire
-from voiceflow_worker.model.flows.values import is_object
 
 LONGEST_ANSWER = 8 * 1024 * 1024
 """Bytes of a JSON answer. A list of all voices has about 50 KB, one of ten thousand numbers about 2 MB."""
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 
-Fields = Mapping[str, object]
+T = TypeVar("T")
 Sleep = Callable[[float], Awaitable[None]]
 
 
@@ -56,19 +55,25 @@ class RestClient:
         self._longest_pause = longest_pause.total_seconds()
         self._sleep = sleep
 
-    async def get(self, *path: str, absent: bool = False) -> Answer:
-        """A JSON object, with retries. With `absent`, a 404 about the thing asked for is an answer too."""
+    def url(self, *path: str) -> httpx.URL:
+        """The address of what is at `path`."""
+        return self._wire.url(*path)
 
-        async def once() -> Answer:
+    async def get(self, *path: str, absent: bool = False) -> Mapping[str, object]:
+        """A JSON object, with retries. With `absent`, it is empty where 8x8 does not have what is at `path`."""
+
+        async def once() -> Mapping[str, object]:
             answer = await self.send("GET", *path, absent=absent)
-            if not fields_of(answer):
+            if answer.status == 404:
+                return {}
+            if not (fields := answer.fields):
                 raise self._failed(
                     answer,
-                    self._wire.url().host,
+                    self.url().host,
                     " with a body that is not an answer of its API",
                     Remedy.CHECK_BASE_URL,
                 )
-            return answer
+            return fields
 
         return await self._with_retries(once)
 
@@ -96,7 +101,7 @@ class RestClient:
         request = self._wire.request(method, *path, body=body, extensions=self._extensions)
         return await self._exchange(request, absent=absent, secret=secret)
 
-    async def _with_retries(self, once: Callable[[], Awaitable[Answer]]) -> Answer:
+    async def _with_retries(self, once: Callable[[], Awaitable[T]]) -> T:
         trying = AsyncRetrying(
             sleep=self._sleep,
             retry=retry_if_exception_type(VoiceUnavailableError),
@@ -122,7 +127,7 @@ class RestClient:
         answer = await self._answer(request, within=deadline or self._deadline, longest=longest)
         if 200 <= answer.status < 300:
             return answer
-        fields = fields_of(answer)
+        fields = answer.fields
         text = fields.get("statusMessage") or fields.get("message")
         message = quote(text) if isinstance(text, str) else ""
         if secret:
@@ -188,15 +193,6 @@ class RestClient:
                 return f"the API has moved{f' to {there}' if there else ''}: {Remedy.CHECK_BASE_URL}"
             case _:
                 return ""
-
-
-def fields_of(answer: Answer) -> Fields:
-    """The JSON object of an answer; empty if its body is anything else."""
-    try:
-        found: object = orjson.loads(answer.body)
-    except orjson.JSONDecodeError:
-        return {}
-    return found if is_object(found) else {}
 
 
 def _letters(text: str) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import select
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar, Token
 from functools import partial
 from ssl import SSLContext
@@ -24,6 +24,9 @@ import anyio
 import httpx
 from aiohttp.client_proto import ResponseHandler
 from httpx_aiohttp import AiohttpTransport
+from httpx_aiohttp.transport import AiohttpResponseStream, map_aiohttp_exceptions
+from multidict import CIMultiDict
+from yarl import URL
 
 from voiceflow_worker.gateway.answers.answer import AnswerReader
 from voiceflow_worker.model.reports.verdict import PostProgress
@@ -222,15 +225,45 @@ class ConnectorWatch:
             give_back(should_close=not keep)
 
 
+class PooledTransport(AiohttpTransport):
+    """httpx-aiohttp's transport over a watched session, with a shorter way for POSTs."""
+
+    def posts(
+        self, url: httpx.URL, *, headers: Mapping[str, str], timeouts: Mapping[str, float]
+    ) -> Callable[[bytes], Awaitable[httpx.Response]]:
+        """A function that POSTs a body as this transport does, with address, headers and limits made ready once."""
+        post = partial(
+            self.get_client().request,
+            "POST",
+            URL(str(url)),
+            headers=CIMultiDict(headers),
+            allow_redirects=False,
+            auto_decompress=False,
+            compress=False,
+            timeout=aiohttp.ClientTimeout(
+                sock_connect=timeouts["connect"], sock_read=timeouts["read"], connect=timeouts["pool"]
+            ),
+            proxy=None if self.proxy is None else str(self.proxy.url),
+            proxy_headers=None if self.proxy is None else self.proxy.headers,
+        )
+
+        async def posted(body: bytes) -> httpx.Response:
+            with map_aiohttp_exceptions():
+                response = await post(data=body)
+            return httpx.Response(response.status, headers=response.raw_headers, stream=AiohttpResponseStream(response))
+
+        return posted
+
+
 def open_aiohttp_transport(
     *, limit: int, keep_alive: float, ssl_context: SSLContext, proxy: httpx.Proxy | None
-) -> AiohttpTransport:
+) -> PooledTransport:
     """A transport for at most `limit` POSTs at a time that keeps idle connections for `keep_alive` seconds.
 
     Nothing is read from the environment. Call it where an event loop runs.
     """
     session = _watched_session(limit=limit, keep_alive=keep_alive, ssl_context=ssl_context)
-    return AiohttpTransport(client=session, verify=ssl_context, trust_env=False, proxy=proxy)
+    return PooledTransport(client=session, verify=ssl_context, trust_env=False, proxy=proxy)
 
 
 def watch_over(transport: httpx.AsyncBaseTransport, *, keep_alive: float) -> bool:

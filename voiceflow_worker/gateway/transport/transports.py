@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import sys
 from base64 import b64encode
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from ssl import SSLContext
+from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 import anyio
@@ -21,17 +23,29 @@ KEEP_ALIVE = 2.0
 less on this side, a POST hardly ever meets a connection that is being closed, which would be one call in doubt."""
 
 
+class PostMaker(Protocol):
+    """Makes a function that POSTs a body to one address, with the same headers and time limits each time."""
+
+    def __call__(
+        self, url: httpx.URL, *, headers: Mapping[str, str], timeouts: Mapping[str, float]
+    ) -> Callable[[bytes], Awaitable[httpx.Response]]:
+        """The function. Call this where the event loop of the POSTs runs."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Carrier:
     """A transport and how it is watched.
 
     `keeps_connections`: the next POST may use the same connection, since a leftover answer in it would be noticed.
-    httpcore and aiohttp would take it for the answer of the next POST, and only aiohttp allows a check.
+    httpcore and aiohttp would take it for the answer of the next POST, and only aiohttp allows a check. `posts` makes
+    POSTs that cost less than the transport's requests, on the same connections.
     """
 
     transport: httpx.AsyncBaseTransport
     watch: WatchMaker
     keeps_connections: bool = False
+    posts: PostMaker | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +73,7 @@ class DefaultTransport:
             opened = open_aiohttp_transport(
                 limit=self.limit, keep_alive=KEEP_ALIVE, ssl_context=ssl_context, proxy=proxy
             )
-            return Carrier(opened, ConnectorWatch, keeps_connections=True)
+            return Carrier(opened, ConnectorWatch, keeps_connections=True, posts=opened.posts)
         limits = httpx.Limits(max_connections=self.limit)
         pool = httpx.AsyncHTTPTransport(verify=ssl_context, trust_env=False, limits=limits, proxy=proxy)
         return Carrier(pool, TracedWatch)

@@ -140,7 +140,7 @@ class _Walk:
                 menu, manner = path[-1], manner_of(path)
                 if menu.name in seen:
                     continue
-                if manner.fallback is END and all(each.own.fallback is None for each in path):
+                if manner.fallback is END and all(each.fallback is None for each in path):
                     seen.add(menu.name)
                     yield _warning(
                         "has no fallback: after silence, or when a handler fails, the call is hung up without a word",

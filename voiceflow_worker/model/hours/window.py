@@ -267,7 +267,7 @@ def _read_day(name: str, text: str) -> Weekday:
 
 
 def _days_in_words(days: frozenset[Weekday]) -> str:
-    """Such as `mon-fri,sun`; `_read_days` reads it."""
+    """The days as text, such as `mon-fri,sun`, in the form that people write."""
     runs: list[list[Weekday]] = []
     for day in sorted(days):
         if runs and day == runs[-1][-1] + 1:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
+from voiceflow_worker.model.numbers.plans import PlannedNumber, ordinary_within, planned
 
 if TYPE_CHECKING:
     from phonenumbers import PhoneNumber
@@ -92,6 +93,8 @@ def warnings_for(e164: str) -> tuple[str, ...]:
     These are doubts, not errors: plans change, and the numbers of the 8x8 guides are not assigned. Sentence parts that
     follow the number. Never raises; a text that is not in E.164 form gives no warnings.
     """
+    if (known := planned(e164)) is not None:
+        return _plan_warnings(known)
     import phonenumbers
 
     number = _plan_number(e164)
@@ -120,6 +123,8 @@ def usual_form(e164: str) -> str:
 
     Numbers that no plan knows stay as they are. Never raises.
     """
+    if planned(e164) is not None:
+        return e164
     import phonenumbers
 
     number = _plan_number(e164)
@@ -130,6 +135,8 @@ def usual_form(e164: str) -> str:
 
 def country_of(e164: str) -> str | None:
     """The ISO 3166 region of a number in E.164 form, such as SG; None when no single region has it. Never raises."""
+    if (known := planned(e164)) is not None:
+        return known.region
     number = _plan_number(e164)
     return None if number is None else _region(number)
 
@@ -156,6 +163,10 @@ def _region(number: PhoneNumber) -> str | None:
     region = phonenumbers.region_code_for_number(number) or phonenumbers.region_code_for_country_code(code)
     # "001" stands for codes that belong to no country (+800, +870), "ZZ" for unknown ones.
     return region if region.isalpha() and region != "ZZ" else None
+
+
+def _plan_warnings(known: PlannedNumber) -> tuple[str, ...]:
+    return () if known.is_assigned else (f"is not assigned in the numbering plan of {known.region}; check it",)
 
 
 def _invalid_reason(number: PhoneNumber) -> str:
@@ -188,6 +199,12 @@ def parse_number(text: str, *, country: str | None = None) -> ParsedNumber:
     that 8x8 would answer with, for what is not one number; InvalidInputError for a country that does not exist.
     """
     region = None if country is None else _region_of(country)
+    if _E164.fullmatch(text):
+        e164 = text if text.startswith("+") else "+" + text
+        if region is not None and text is not e164:
+            e164 = ordinary_within(text, region) or ""
+        if (known := planned(e164)) is not None:
+            return ParsedNumber(e164, known.region, _plan_warnings(known))
     written = _cleaned(text)
     problem = _damage(written)
     if problem is not None:
@@ -300,12 +317,13 @@ def _e164(number: PhoneNumber) -> str:
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 
+@lru_cache(maxsize=256)
 def _region_of(country: str) -> str:
-    import phonenumbers
+    from phonenumbers import SUPPORTED_REGIONS
 
     region = country.strip().upper()
     region = "GB" if region == "UK" else region  # ISO 3166 keeps UK free for exactly this
-    if region not in phonenumbers.SUPPORTED_REGIONS:
+    if region not in SUPPORTED_REGIONS:
         raise InvalidInputError(
             f"{country!r} is not a country: give its two letters (ISO 3166), such as SG, ID, PH, GB or US"
         )

@@ -1,8 +1,11 @@
 """Webhook events of 8x8 as values (8x8 webhook guides: VSS, VCA, VCS, VRU, VNU).
 
-Reading is tolerant: missing or unreadable fields are None, spellings are folded, and undocumented fields are kept in
-`extra`. Events may arrive more than once and in any order.
+Each field is declared with its reader and its name in the payload. Reading is tolerant: missing or unreadable fields
+are None, spellings are folded, and undocumented fields are kept in `extra`. Events may arrive more than once and in any
+order.
 """
+
+# ruff: noqa: RUF009 (`read_field` makes the field of a dataclass)
 
 from __future__ import annotations
 
@@ -10,21 +13,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import partial
+from typing import TypeVar
 
 from voiceflow_worker.errors import WebhookEventError
 from voiceflow_worker.model.flows.values import describe, is_object
+from voiceflow_worker.model.reports.declared import read_field, read_fields
 from voiceflow_worker.model.reports.payload import Payload, fold_name
 from voiceflow_worker.model.reports.status import SessionStatus, fold_session_status
 
 LONGEST_ACTION_ID = 100_000
 """Characters of a `clientActionId`: menus store their state there, and it must come back whole."""
 
-_SECOND = timedelta(seconds=1)
-_MILLISECOND = timedelta(milliseconds=1)
-
-
-def _nothing() -> Mapping[str, object]:
-    return {}
+T = TypeVar("T")
 
 
 class Direction(StrEnum):
@@ -43,60 +44,110 @@ class ActionStatus(StrEnum):
     """Printed by the advanced IVR guide where others print ACTION_COMPLETED."""
 
 
+_DIRECTIONS = {direction.value: direction for direction in Direction}
+_ACTION_STATUSES = {fold_name(status.value): status for status in ActionStatus}
+_TEXT, _IDENTIFIER, _NUMBER, _TIME = Payload.text, Payload.identifier, Payload.number, Payload.moment
+_WHOLE, _DECIMAL = Payload.whole, Payload.decimal
+
+
+def _extra() -> Mapping[str, object]:
+    """The fields of the payload that were not read."""
+    return field(default_factory=dict[str, object])
+
+
+def _seconds(payload: Payload, name: str) -> timedelta | None:
+    return payload.duration(name, unit=timedelta(seconds=1))
+
+
+def _milliseconds(payload: Payload, name: str) -> timedelta | None:
+    return payload.duration(name, unit=timedelta(milliseconds=1))
+
+
+def _status(payload: Payload, name: str) -> SessionStatus | None:
+    return fold_session_status(payload.text(name))
+
+
+def _action_status(payload: Payload, name: str) -> ActionStatus | None:
+    return _ACTION_STATUSES.get(fold_name(payload.text(name) or ""))
+
+
+def _direction(payload: Payload, name: str) -> Direction | None:
+    return _DIRECTIONS.get((payload.text(name) or "").upper())
+
+
+def _action_id(payload: Payload, name: str) -> str | None:
+    return payload.text(name, longest=LONGEST_ACTION_ID)
+
+
+def _dtmf(payload: Payload, name: str) -> str | None:
+    # The advanced IVR guide prints dtmf beside eventData's place, all others within it.
+    return payload.within("eventData").text(name) or payload.text(name)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallQuality:
     """The sound quality of a leg: mean opinion score (1 to 5), packets lost (0.01 is 1 %), jitter."""
 
-    mos: float | None = None
-    packet_loss_rate: float | None = None
-    jitter: timedelta | None = None
-    extra: Mapping[str, object] = field(default_factory=_nothing)
+    mos: float | None = read_field(_DECIMAL, "mos")
+    packet_loss_rate: float | None = read_field(_DECIMAL, "packetLossRate")
+    jitter: timedelta | None = read_field(_milliseconds, "jitter")
+    extra: Mapping[str, object] = _extra()
+
+
+def _quality(payload: Payload, name: str) -> CallQuality | None:
+    quality = payload.nested(name)
+    return None if quality is None else _made(CallQuality, quality)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leg:
     """One of the two calls of a session. `status_text` is the status as it was spelled; countries are ISO 3166."""
 
-    call_id: str | None = None
-    direction: Direction | None = None
-    call_type: str | None = None
-    initiated_at: datetime | None = None
-    connected_at: datetime | None = None
-    disconnected_at: datetime | None = None
-    source: str | None = None
-    destination: str | None = None
-    source_format: str | None = None
-    destination_format: str | None = None
-    source_country: str | None = None
-    destination_country: str | None = None
-    source_ref: str | None = None
-    destination_ref: str | None = None
-    status: SessionStatus | None = None
-    status_text: str | None = None
-    duration: timedelta | None = None
-    quality: CallQuality | None = None
-    extra: Mapping[str, object] = field(default_factory=_nothing)
+    call_id: str | None = read_field(_IDENTIFIER, "callId")
+    direction: Direction | None = read_field(_direction, "callDirection")
+    call_type: str | None = read_field(_TEXT, "callType")
+    initiated_at: datetime | None = read_field(_TIME, "initiatedTimestamp")
+    connected_at: datetime | None = read_field(_TIME, "connectedTimestamp")
+    disconnected_at: datetime | None = read_field(_TIME, "disconnectedTimestamp")
+    source: str | None = read_field(_NUMBER, "source")
+    destination: str | None = read_field(_NUMBER, "destination")
+    source_format: str | None = read_field(_TEXT, "sourceFormat")
+    destination_format: str | None = read_field(_TEXT, "destinationFormat")
+    source_country: str | None = read_field(_TEXT, "sourceCountryCode")
+    destination_country: str | None = read_field(_TEXT, "destinationCountryCode")
+    source_ref: str | None = read_field(_TEXT, "sourceRefId")
+    destination_ref: str | None = read_field(_TEXT, "destinationRefId")
+    status: SessionStatus | None = read_field(_status, "callStatus")
+    status_text: str | None = read_field(_TEXT, "callStatus")
+    duration: timedelta | None = read_field(_seconds, "callDuration")
+    quality: CallQuality | None = read_field(_quality, "callQuality")
+    extra: Mapping[str, object] = _extra()
+
+
+def _leg(payload: Payload, name: str) -> Leg | None:
+    call = payload.nested(name)
+    return None if call is None else _made(Leg, call)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionSummary:
     """VSS: a session has ended. `status` is None for an unknown spelling; `status_text` has the spelling."""
 
-    session_id: str | None = None
-    sub_account_id: str | None = None
-    status: SessionStatus | None = None
-    status_text: str | None = None
-    started_at: datetime | None = None
-    ended_at: datetime | None = None
-    last_action: str | None = None
-    call_count: int | None = None
-    client_request_id: str | None = None
-    client_batch_id: str | None = None
-    error_code: int | None = None
-    error_message: str | None = None
-    call_a: Leg | None = None
-    call_b: Leg | None = None
-    extra: Mapping[str, object] = field(default_factory=_nothing)
+    session_id: str | None = read_field(_IDENTIFIER, "sessionId")
+    sub_account_id: str | None = read_field(_IDENTIFIER, "subAccountId")
+    status: SessionStatus | None = read_field(_status, "sessionStatus")
+    status_text: str | None = read_field(_TEXT, "sessionStatus")
+    started_at: datetime | None = read_field(_TIME, "startTime")
+    ended_at: datetime | None = read_field(_TIME, "endTime")
+    last_action: str | None = read_field(_TEXT, "lastAction")
+    call_count: int | None = read_field(_WHOLE, "callCount")
+    client_request_id: str | None = read_field(_IDENTIFIER, "clientRequestId")
+    client_batch_id: str | None = read_field(_IDENTIFIER, "clientBatchId")
+    error_code: int | None = read_field(_WHOLE, "errorCode", within="errorDetails")
+    error_message: str | None = read_field(_TEXT, "errorMsg", within="errorDetails")
+    call_a: Leg | None = read_field(_leg, "callA", within="details")
+    call_b: Leg | None = read_field(_leg, "callB", within="details")
+    extra: Mapping[str, object] = _extra()
 
     @property
     def legs(self) -> tuple[Leg, ...]:
@@ -105,85 +156,77 @@ class SessionSummary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CallAction:
-    """VCA: the service asks what to do next. `dtmf` is None when no key was pressed in time, or none was asked for."""
+class _CallEvent:
+    """The fields of every event during a call."""
 
-    event_id: str | None = None
-    call_id: str | None = None
-    session_id: str | None = None
-    sub_account_id: str | None = None
-    call_status: ActionStatus | None = None
-    status_text: str | None = None
-    direction: Direction | None = None
-    call_type: str | None = None
-    source: str | None = None
-    destination: str | None = None
-    source_country: str | None = None
-    destination_country: str | None = None
-    dtmf: str | None = None
-    client_action_id: str | None = None
-    duration: timedelta | None = None
-    sip_code: int | None = None
-    timestamp: datetime | None = None
-    extra: Mapping[str, object] = field(default_factory=_nothing)
+    event_id: str | None = read_field(_IDENTIFIER, "eventId")
+    call_id: str | None = read_field(_IDENTIFIER, "callId")
+    session_id: str | None = read_field(_IDENTIFIER, "sessionId")
+    sub_account_id: str | None = read_field(_IDENTIFIER, "subAccountId")
+    direction: Direction | None = read_field(_direction, "callDirection")
+    call_type: str | None = read_field(_TEXT, "callType")
+    source: str | None = read_field(_NUMBER, "source")
+    destination: str | None = read_field(_NUMBER, "destination")
+    source_country: str | None = read_field(_TEXT, "sourceCountryCode")
+    destination_country: str | None = read_field(_TEXT, "destinationCountryCode")
+    duration: timedelta | None = read_field(_seconds, "callDuration")
+    sip_code: int | None = read_field(_WHOLE, "sipCode")
+    timestamp: datetime | None = read_field(_TIME, "timestamp")
+    extra: Mapping[str, object] = _extra()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CallStatus:
+class CallAction(_CallEvent):
+    """VCA: the service asks what to do next. `dtmf` is None when no key was pressed in time, or none was asked for."""
+
+    call_status: ActionStatus | None = read_field(_action_status, "callStatus")
+    status_text: str | None = read_field(_TEXT, "callStatus")
+    dtmf: str | None = read_field(_dtmf, "dtmf")
+    client_action_id: str | None = read_field(_action_id, "clientActionId")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallStatus(_CallEvent):
     """VCS: a leg changed its state. 8x8's guides do not list all states, so `call_status` is kept as 8x8 spelled it."""
 
-    event_id: str | None = None
-    call_id: str | None = None
-    session_id: str | None = None
-    sub_account_id: str | None = None
-    call_status: str | None = None
-    direction: Direction | None = None
-    call_type: str | None = None
-    source: str | None = None
-    destination: str | None = None
-    source_country: str | None = None
-    destination_country: str | None = None
-    duration: timedelta | None = None
-    sip_code: int | None = None
-    timestamp: datetime | None = None
-    extra: Mapping[str, object] = field(default_factory=_nothing)
+    call_status: str | None = read_field(_TEXT, "callStatus")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordingReady:
     """VRU: a recording changed its state, usually to UPLOAD_COMPLETED. `file_path` is the place of the upload."""
 
-    session_id: str | None = None
-    recording_id: str | None = None
-    sub_account_id: str | None = None
-    status: str | None = None
-    duration: timedelta | None = None
-    file_path: str | None = None
-    extra: Mapping[str, object] = field(default_factory=_nothing)
+    session_id: str | None = read_field(_IDENTIFIER, "sessionId")
+    recording_id: str | None = read_field(_IDENTIFIER, "recordingId")
+    sub_account_id: str | None = read_field(_IDENTIFIER, "subAccountId")
+    status: str | None = read_field(_TEXT, "status")
+    duration: timedelta | None = read_field(_seconds, "durationSeconds")
+    file_path: str | None = read_field(_TEXT, "filePath")
+    extra: Mapping[str, object] = _extra()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NumberState:
     """One of the account's numbers: `operational_status` is Active, Unhealthy, Expiring or Inactive."""
 
-    msisdn: str | None = None
-    country: str | None = None
-    operational_status: str | None = None
-    reference_id: str | None = None
-    updated_at: datetime | None = None
-    update_status: str | None = None
-    extra: Mapping[str, object] = field(default_factory=_nothing)
+    msisdn: str | None = read_field(_NUMBER, "msisdn")
+    country: str | None = read_field(_TEXT, "countryCode")
+    operational_status: str | None = read_field(_TEXT, "operationalStatus")
+    reference_id: str | None = read_field(_IDENTIFIER, "referenceId")
+    updated_at: datetime | None = read_field(_TIME, "updatedTimestamp")
+    update_status: str | None = read_field(_TEXT, "updateStatus")
+    extra: Mapping[str, object] = _extra()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NumberUpdate:
     """VNU: the account's numbers changed; `kind` is SNAPSHOT (all of them) or UPDATES."""
 
-    sub_account_id: str | None = None
-    total_numbers: int | None = None
-    kind: str | None = None
+    sub_account_id: str | None = read_field(_IDENTIFIER, "subAccountId")
+    total_numbers: int | None = read_field(_WHOLE, "totalNumbers")
+    kind: str | None = read_field(_TEXT, "updateEventType")
     numbers: tuple[NumberState, ...] = ()
-    extra: Mapping[str, object] = field(default_factory=_nothing)
+    extra: Mapping[str, object] = _extra()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +235,7 @@ class UnknownEvent:
 
     event_type: str | None = None
     namespace: str | None = None
-    payload: Mapping[str, object] = field(default_factory=_nothing)
+    payload: Mapping[str, object] = field(default_factory=dict[str, object])
 
 
 Event = SessionSummary | CallAction | CallStatus | RecordingReady | NumberUpdate | UnknownEvent
@@ -221,167 +264,24 @@ def parse_event(data: object) -> Event:
     reader = _READERS.get(kind)
     if reader is None or (namespace is not None and namespace.upper() != "VOICE"):
         return UnknownEvent(event_type=event_type, namespace=namespace, payload=dict(content))
-    return reader(payload, {} if content is data else envelope.rest(ignoring=_ENVELOPE))
+    return reader(payload, extra={} if content is data else envelope.rest(ignoring=_ENVELOPE))
 
 
-def _session_summary(payload: Payload, extra: dict[str, object]) -> SessionSummary:
-    error, details = payload.nested("errorDetails"), payload.nested("details")
-    error_code = None if error is None else error.whole("errorCode")
-    error_message = None if error is None else error.text("errorMsg")
-    call_a = None if details is None else details.nested("callA")
-    call_b = None if details is None else details.nested("callB")
-    status = payload.text("sessionStatus")
-    return SessionSummary(
-        session_id=payload.identifier("sessionId"),
-        sub_account_id=payload.identifier("subAccountId"),
-        status=fold_session_status(status),
-        status_text=status,
-        started_at=payload.moment("startTime"),
-        ended_at=payload.moment("endTime"),
-        last_action=payload.text("lastAction"),
-        call_count=payload.whole("callCount"),
-        client_request_id=payload.identifier("clientRequestId"),
-        client_batch_id=payload.identifier("clientBatchId"),
-        error_code=error_code,
-        error_message=error_message,
-        call_a=None if call_a is None else _leg(call_a),
-        call_b=None if call_b is None else _leg(call_b),
-        extra=extra | payload.rest() | _left_in("errorDetails", error) | _left_in("details", details),
-    )
+def _made(event: Callable[..., T], payload: Payload, *, extra: Mapping[str, object] | None = None, **more: object) -> T:
+    """An event, or a part of one, with its fields read from a payload; `extra` are fields beside the payload."""
+    read = read_fields(event, payload)
+    return event(**read, **more, extra={**(extra or {}), **payload.rest()})
 
 
-def _leg(call: Payload) -> Leg:
-    quality = call.nested("callQuality")
-    status = call.text("callStatus")
-    return Leg(
-        call_id=call.identifier("callId"),
-        direction=_direction(call),
-        call_type=call.text("callType"),
-        initiated_at=call.moment("initiatedTimestamp"),
-        connected_at=call.moment("connectedTimestamp"),
-        disconnected_at=call.moment("disconnectedTimestamp"),
-        source=call.number("source"),
-        destination=call.number("destination"),
-        source_format=call.text("sourceFormat"),
-        destination_format=call.text("destinationFormat"),
-        source_country=call.text("sourceCountryCode"),
-        destination_country=call.text("destinationCountryCode"),
-        source_ref=call.text("sourceRefId"),
-        destination_ref=call.text("destinationRefId"),
-        status=fold_session_status(status),
-        status_text=status,
-        duration=call.duration("callDuration", unit=_SECOND),
-        quality=None if quality is None else _quality(quality),
-        extra=call.rest(),
-    )
+def _number_update(payload: Payload, *, extra: Mapping[str, object]) -> NumberUpdate:
+    numbers = tuple(_made(NumberState, number) for number in payload.listed("virtualNumbers"))
+    return _made(NumberUpdate, payload, extra=extra, numbers=numbers)
 
 
-def _quality(quality: Payload) -> CallQuality:
-    return CallQuality(
-        mos=quality.decimal("mos"),
-        packet_loss_rate=quality.decimal("packetLossRate"),
-        jitter=quality.duration("jitter", unit=_MILLISECOND),
-        extra=quality.rest(),
-    )
-
-
-def _call_action(payload: Payload, extra: dict[str, object]) -> CallAction:
-    data = payload.nested("eventData")
-    # The advanced IVR guide prints dtmf beside eventData's place, all others within it.
-    dtmf = (None if data is None else data.text("dtmf")) or payload.text("dtmf")
-    status = payload.text("callStatus")
-    return CallAction(
-        event_id=payload.identifier("eventId"),
-        call_id=payload.identifier("callId"),
-        session_id=payload.identifier("sessionId"),
-        sub_account_id=payload.identifier("subAccountId"),
-        call_status=_ACTION_STATUSES.get(fold_name(status or "")),
-        status_text=status,
-        direction=_direction(payload),
-        call_type=payload.text("callType"),
-        source=payload.number("source"),
-        destination=payload.number("destination"),
-        source_country=payload.text("sourceCountryCode"),
-        destination_country=payload.text("destinationCountryCode"),
-        dtmf=dtmf,
-        client_action_id=payload.text("clientActionId", longest=LONGEST_ACTION_ID),
-        duration=payload.duration("callDuration", unit=_SECOND),
-        sip_code=payload.whole("sipCode"),
-        timestamp=payload.moment("timestamp"),
-        extra=extra | payload.rest() | _left_in("eventData", data),
-    )
-
-
-def _call_status(payload: Payload, extra: dict[str, object]) -> CallStatus:
-    return CallStatus(
-        event_id=payload.identifier("eventId"),
-        call_id=payload.identifier("callId"),
-        session_id=payload.identifier("sessionId"),
-        sub_account_id=payload.identifier("subAccountId"),
-        call_status=payload.text("callStatus"),
-        direction=_direction(payload),
-        call_type=payload.text("callType"),
-        source=payload.number("source"),
-        destination=payload.number("destination"),
-        source_country=payload.text("sourceCountryCode"),
-        destination_country=payload.text("destinationCountryCode"),
-        duration=payload.duration("callDuration", unit=_SECOND),
-        sip_code=payload.whole("sipCode"),
-        timestamp=payload.moment("timestamp"),
-        extra=extra | payload.rest(),
-    )
-
-
-def _recording(payload: Payload, extra: dict[str, object]) -> RecordingReady:
-    return RecordingReady(
-        session_id=payload.identifier("sessionId"),
-        recording_id=payload.identifier("recordingId"),
-        sub_account_id=payload.identifier("subAccountId"),
-        status=payload.text("status"),
-        duration=payload.duration("durationSeconds", unit=_SECOND),
-        file_path=payload.text("filePath"),
-        extra=extra | payload.rest(),
-    )
-
-
-def _number_update(payload: Payload, extra: dict[str, object]) -> NumberUpdate:
-    return NumberUpdate(
-        sub_account_id=payload.identifier("subAccountId"),
-        total_numbers=payload.whole("totalNumbers"),
-        kind=payload.text("updateEventType"),
-        numbers=tuple(
-            NumberState(
-                msisdn=number.number("msisdn"),
-                country=number.text("countryCode"),
-                operational_status=number.text("operationalStatus"),
-                reference_id=number.identifier("referenceId"),
-                updated_at=number.moment("updatedTimestamp"),
-                update_status=number.text("updateStatus"),
-                extra=number.rest(),
-            )
-            for number in payload.listed("virtualNumbers")
-        ),
-        extra=extra | payload.rest(),
-    )
-
-
-def _direction(payload: Payload) -> Direction | None:
-    text = payload.text("callDirection")
-    return None if text is None else _DIRECTIONS.get(text.upper())
-
-
-def _left_in(name: str, nested: Payload | None) -> dict[str, object]:
-    """The unread fields of a nested object, under its name."""
-    rest = {} if nested is None else nested.rest()
-    return {name: rest} if rest else {}
-
-
-_DIRECTIONS = {direction.value: direction for direction in Direction}
-_ACTION_STATUSES = {fold_name(status.value): status for status in ActionStatus}
-_READERS: Mapping[str, Callable[[Payload, dict[str, object]], Event]] = {
-    "sessionsummary": _session_summary,
-    "callaction": _call_action,
-    "callstatus": _call_status,
-    "callrecordingstatus": _recording,
+_READERS: Mapping[str, Callable[..., Event]] = {
+    "sessionsummary": partial(_made, SessionSummary),
+    "callaction": partial(_made, CallAction),
+    "callstatus": partial(_made, CallStatus),
+    "callrecordingstatus": partial(_made, RecordingReady),
     "virtualnumberupdate": _number_update,
 }

@@ -41,6 +41,7 @@ class Payload:
             if value is not None:
                 self._names.setdefault(fold_name(name), name)
         self._read: set[str] = set()
+        self._within: dict[str, Payload] = {}
 
     def text(self, name: str, *, longest: int = LONGEST_TEXT) -> str | None:
         """A string without surrounding blanks, or a number as one; None for null, "null" and emptiness.
@@ -120,6 +121,12 @@ class Payload:
         self._done(name)
         return Payload(value)
 
+    def within(self, name: str) -> Payload:
+        """An object within this one, empty if it is missing. `rest` has its unread fields under `name`."""
+        if name not in self._within:
+            self._within[name] = self.nested(name) or Payload({})
+        return self._within[name]
+
     def listed(self, name: str) -> tuple[Payload, ...]:
         """The objects of an array. An array with other values in it is also left over."""
         value = self._value(name)
@@ -137,11 +144,12 @@ class Payload:
 
     def rest(self, *, ignoring: frozenset[str] = frozenset()) -> dict[str, object]:
         """The fields that were not read, under their own names, without nulls."""
-        return {
+        rest = {
             name: value
             for name, value in self._data.items()
             if value is not None and name not in self._read and name not in ignoring
         }
+        return rest | {name: unread for name, inner in self._within.items() if (unread := inner.rest())}
 
     def _value(self, name: str) -> object:
         found = self._names.get(fold_name(name))

@@ -7,8 +7,9 @@ of the session summary webhook. Codes are added without notice: looking one up n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from types import MappingProxyType
 
 from voiceflow_worker.errors import Remedy
@@ -42,7 +43,7 @@ REACHED = frozenset(
 """The person called answered."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class CodeEntry:
     """One code of a table.
 
@@ -53,53 +54,45 @@ class CodeEntry:
     code: int
     meaning: str
     remedy: str = ""
-    found_before_sending: bool = False
-    is_permanent: bool = False
+    found_before_sending: bool = field(default=False, kw_only=True)
+    is_permanent: bool = field(default=False, kw_only=True)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class StatusEntry:
-    """One status of a session.
+    """The meaning of one status of a session, as a clause, and its remedy, as a sentence."""
 
-    `was_reached`: the call was answered. `is_permanent`: calling again would not help, or is not allowed.
-    """
-
-    status: SessionStatus
     meaning: str
     remedy: str = ""
-    was_reached: bool = False
-    is_permanent: bool = False
 
 
 CREATED = 1
 SESSION_VALIDITY_EXPIRED = -2007
 UNKNOWN_ERROR = -9999
 
-
-def _body(code: int, meaning: str, remedy: str) -> CodeEntry:
-    """A code for an invalid body: it can be found before sending, and is permanent."""
-    return CodeEntry(code=code, meaning=meaning, remedy=remedy, found_before_sending=True, is_permanent=True)
+_permanent = partial(CodeEntry, is_permanent=True)
+_body = partial(CodeEntry, is_permanent=True, found_before_sending=True)
+"""A code for an invalid body: it can be found before sending."""
 
 
 def _by_code(*entries: CodeEntry) -> Mapping[int, CodeEntry]:
     return MappingProxyType({entry.code: entry for entry in entries})
 
 
+_OWN_SOURCE = f"{Remedy.LIST_NUMBERS.sentence}, or ask 8x8 to allow this one."
+_NO_SCENARIO = "Write the scenario's actions out."
+_UNKNOWN_AT_8X8 = "an unknown error has occurred at 8x8"
+_OUTAGE = "Call again later; contact 8x8 support if it persists."
+
 API_CODES = _by_code(
-    CodeEntry(code=CREATED, meaning="created: the session was accepted, not answered yet"),
+    CodeEntry(CREATED, "created: the session was accepted, not answered yet"),
     _body(-1001, "invalid JSON request body", f"Send one JSON object; {Remedy.VALIDATE} to find the line and column."),
-    CodeEntry(
-        code=-1002,
-        meaning="speech profile or language parameter invalid",
-        remedy=f"{Remedy.LIST_VOICES.sentence}.",
-        is_permanent=True,
-    ),
+    _permanent(-1002, "speech profile or language parameter invalid", f"{Remedy.LIST_VOICES.sentence}."),
     _body(-1003, "valid maxDigits required when minDigits provided", "Add maxDigits, not less than minDigits."),
-    CodeEntry(
-        code=-1004,
-        meaning="DTMF callback url not provided",
-        remedy="Register a VCA webhook for the sub-account, so that key presses have somewhere to go.",
-        is_permanent=True,
+    _permanent(
+        -1004,
+        "DTMF callback url not provided",
+        "Register a VCA webhook for the sub-account, so that key presses have somewhere to go.",
     ),
     _body(
         -1005, "valid overallTimeout is required when digitTimeout provided", "Add an overallTimeout that is longer."
@@ -112,142 +105,90 @@ API_CODES = _by_code(
     _body(-1011, "multiple destination phone numbers found", "Give one destination; place one call to each number."),
     _body(-1012, "incorrect use of action hangup", "Make hangup the last action, without params."),
     _body(-1013, "first action should be makeCall", "Begin the callflow with makeCall."),
+    _permanent(-1014, "source or caller ID is not allowed", _OWN_SOURCE),
     CodeEntry(
-        code=-1014,
-        meaning="source or caller ID is not allowed",
-        remedy=f"{Remedy.LIST_NUMBERS.sentence}, or ask 8x8 to allow this one.",
-        is_permanent=True,
-    ),
-    CodeEntry(
-        code=VALIDITY_EXPIRED,
-        meaning="the validity period of the request has expired",
-        remedy="Give a later validUntil; if it lay ahead, check this machine's clock.",
+        VALIDITY_EXPIRED,
+        "the validity period of the request has expired",
+        "Give a later validUntil; if it lay ahead, check this machine's clock.",
         found_before_sending=True,
     ),
-    CodeEntry(
-        code=-1016,
-        meaning="some special characters are invalid or not accepted",
-        remedy="Remove control characters, emoji and markup from the texts.",
-        is_permanent=True,
+    _permanent(
+        -1016,
+        "some special characters are invalid or not accepted",
+        "Remove control characters, emoji and markup from the texts.",
     ),
     _body(-1017, "invalid MSISDN format in destination", "Write the country code and the number, such as +6587654321."),
     _body(-1018, "executeScenario cannot be processed together with other actions", "Write its actions out."),
-    _body(-1019, "scenarioName is null or empty", "Write the scenario's actions out."),
+    _body(-1019, "scenarioName is null or empty", _NO_SCENARIO),
+    _permanent(-1020, "the scenario does not exist, or the account may not use it", _NO_SCENARIO),
     CodeEntry(
-        code=-1020,
-        meaning="the scenario does not exist, or the account may not use it",
-        remedy="Write the scenario's actions out.",
-        is_permanent=True,
-    ),
-    CodeEntry(
-        code=UNKNOWN_ERROR,
-        meaning="an unknown error has occurred at 8x8",
-        remedy="The call may have been placed: look for its summary or in the log export before calling again.",
+        UNKNOWN_ERROR,
+        _UNKNOWN_AT_8X8,
+        "The call may have been placed: look for its summary or in the log export before calling again.",
     ),
 )
 
-_OUTAGE = "Call again later; contact 8x8 support if it persists."
 SESSION_ERROR_CODES = _by_code(
-    CodeEntry(code=-2001, meaning="internal error at 8x8", remedy=_OUTAGE),
-    CodeEntry(code=-2002, meaning="internal connectivity error at 8x8", remedy=_OUTAGE),
-    CodeEntry(
-        code=-2003,
-        meaning="the call flow is invalid",
-        remedy=f"{Remedy.VALIDATE.sentence}, and the answers to call action events.",
-        is_permanent=True,
+    CodeEntry(-2001, "internal error at 8x8", _OUTAGE),
+    CodeEntry(-2002, "internal connectivity error at 8x8", _OUTAGE),
+    _permanent(
+        -2003, "the call flow is invalid", f"{Remedy.VALIDATE.sentence}, and the answers to call action events."
+    ),
+    _permanent(
+        -2004,
+        "no coverage for this destination",
+        "Ask 8x8 to open the destination's country or network for the account.",
     ),
     CodeEntry(
-        code=-2004,
-        meaning="no coverage for this destination",
-        remedy="Ask 8x8 to open the destination's country or network for the account.",
-        is_permanent=True,
+        -2005,
+        "speech synthesis failed",
+        "Check that the text suits the language of the voiceProfile; call again later.",
     ),
     CodeEntry(
-        code=-2005,
-        meaning="speech synthesis failed",
-        remedy="Check that the text suits the language of the voiceProfile; call again later.",
+        -2006,
+        "the audio file could not be downloaded",
+        f"Check that fileUrl is public, wav or mp3, and under 5 MB: {Remedy.VALIDATE_AUDIO}.",
     ),
     CodeEntry(
-        code=-2006,
-        meaning="the audio file could not be downloaded",
-        remedy=f"Check that fileUrl is public, wav or mp3, and under 5 MB: {Remedy.VALIDATE_AUDIO}.",
+        SESSION_VALIDITY_EXPIRED,
+        "the validity period expired before the call was made",
+        "Give a later validUntil, or send at a lower rate.",
     ),
+    _permanent(-2008, "the source is not on the account's allow list", _OWN_SOURCE),
+    _permanent(-2009, "the scenario's parameters are invalid", _NO_SCENARIO),
     CodeEntry(
-        code=SESSION_VALIDITY_EXPIRED,
-        meaning="the validity period expired before the call was made",
-        remedy="Give a later validUntil, or send at a lower rate.",
+        -2010,
+        "the trunk's capacity is exceeded",
+        f"{Remedy.LOWER_RATE.sentence}, or ask 8x8 for more channels; call again later.",
     ),
-    CodeEntry(
-        code=-2008,
-        meaning="the source is not on the account's allow list",
-        remedy=f"{Remedy.LIST_NUMBERS.sentence}, or ask 8x8 to allow this one.",
-        is_permanent=True,
-    ),
-    CodeEntry(
-        code=-2009,
-        meaning="the scenario's parameters are invalid",
-        remedy="Write the scenario's actions out.",
-        is_permanent=True,
-    ),
-    CodeEntry(
-        code=-2010,
-        meaning="the trunk's capacity is exceeded",
-        remedy=f"{Remedy.LOWER_RATE.sentence}, or ask 8x8 for more channels; call again later.",
-    ),
-    CodeEntry(code=UNKNOWN_ERROR, meaning="an unknown error has occurred at 8x8", remedy="Call again later."),
+    CodeEntry(UNKNOWN_ERROR, _UNKNOWN_AT_8X8, "Call again later."),
 )
 
 SESSION_STATUSES: Mapping[SessionStatus, StatusEntry] = MappingProxyType(
     {
-        entry.status: entry
-        for entry in (
-            StatusEntry(status=SessionStatus.COMPLETED, meaning="answered, and ended in order", was_reached=True),
-            StatusEntry(
-                status=SessionStatus.NO_ANSWER,
-                meaning="it rang and nobody answered",
-                remedy="Call again at another time of day.",
-            ),
-            StatusEntry(
-                status=SessionStatus.BUSY,
-                meaning="the line was busy, or the call was declined",
-                remedy="Call again later.",
-            ),
-            StatusEntry(
-                status=SessionStatus.CANCELED,
-                meaning="the call was cancelled before it was answered",
-                remedy="Call again, unless it was cancelled on purpose.",
-            ),
-            StatusEntry(
-                status=SessionStatus.FAILED,
-                meaning="the call could not be connected",
-                remedy="Check that the number exists; the error code of the summary says more.",
-            ),
-            StatusEntry(
-                status=SessionStatus.ERROR,
-                meaning="8x8 could not run the call flow",
-                remedy="The error code of the summary says why.",
-            ),
-            StatusEntry(
-                status=SessionStatus.COMPLETED_UNSUBSCRIBED,
-                meaning="answered, and the person asked not to be called any more",
-                remedy="Do not call this number again; 8x8 has put it on the block list.",
-                was_reached=True,
-                is_permanent=True,
-            ),
-            StatusEntry(
-                status=SessionStatus.COMPLETED_UNSUB_ERROR,
-                meaning="answered, and the person asked not to be called any more, but 8x8 could not record it",
-                remedy="Do not call this number again; put it on your own suppression list.",
-                was_reached=True,
-                is_permanent=True,
-            ),
-            StatusEntry(
-                status=SessionStatus.UNSUBSCRIBED_CONTACT,
-                meaning="not called: the number is on the block list",
-                remedy="Do not call this number again, unless the person asks for it.",
-                is_permanent=True,
-            ),
-        )
+        SessionStatus.COMPLETED: StatusEntry("answered, and ended in order"),
+        SessionStatus.NO_ANSWER: StatusEntry("it rang and nobody answered", "Call again at another time of day."),
+        SessionStatus.BUSY: StatusEntry("the line was busy, or the call was declined", "Call again later."),
+        SessionStatus.CANCELED: StatusEntry(
+            "the call was cancelled before it was answered", "Call again, unless it was cancelled on purpose."
+        ),
+        SessionStatus.FAILED: StatusEntry(
+            "the call could not be connected",
+            "Check that the number exists; the error code of the summary says more.",
+        ),
+        SessionStatus.ERROR: StatusEntry("8x8 could not run the call flow", "The error code of the summary says why."),
+        SessionStatus.COMPLETED_UNSUBSCRIBED: StatusEntry(
+            "answered, and the person asked not to be called any more",
+            "Do not call this number again; 8x8 has put it on the block list.",
+        ),
+        SessionStatus.COMPLETED_UNSUB_ERROR: StatusEntry(
+            "answered, and the person asked not to be called any more, but 8x8 could not record it",
+            "Do not call this number again; put it on your own suppression list.",
+        ),
+        SessionStatus.UNSUBSCRIBED_CONTACT: StatusEntry(
+            "not called: the number is on the block list",
+            "Do not call this number again, unless the person asks for it.",
+        ),
     }
 )
 
@@ -281,7 +222,7 @@ def session_status(status: SessionStatus) -> StatusEntry:
 
 def _unknown(code: int) -> CodeEntry:
     return CodeEntry(
-        code=code,
-        meaning=f"code {code}, which the 8x8 documents of this version do not name",
-        remedy="Look it up in the 8x8 documents, or ask 8x8 support.",
+        code,
+        f"code {code}, which the 8x8 documents of this version do not name",
+        "Look it up in the 8x8 documents, or ask 8x8 support.",
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypeAlias
 
 import orjson
 from starlette.requests import Request
@@ -18,101 +20,86 @@ from voiceflow_worker.sandbox.events.delivery import Hook
 from voiceflow_worker.sandbox.orders.orders import same_number
 from voiceflow_worker.sandbox.orders.recordings import Recordings
 
-_SUB_ACCOUNT = "/api/v1/subaccounts/{sub_account}"
-_NUMBER_STATUS = "Active"
+_NO_JSON = "Invalid JSON request body"
 _SINCE = "2026-01-05T08:00:00.000Z"
 _PUSH_FIELDS = ("protocol", "host", "port", "username", "password", "path")
 _MOST_PORT = 65535
 
 
+Answering: TypeAlias = Callable[[Request], Response | Awaitable[Response]]
+"""Answers a request whose access was checked."""
+
+
+def guarded(account: Account, method: str, path: str, answer: Answering) -> Route:
+    """A route below a sub-account. It refuses requests whose API key has no access to that sub-account."""
+
+    async def endpoint(request: Request) -> Response:
+        authorization = request.headers.get("authorization")
+        refusal = account.refusal(
+            None if authorization is None else authorization.encode("latin-1"), request.path_params["sub_account"]
+        )
+        if refusal is not None:
+            status, message = refusal
+            return JSONResponse({"statusCode": status, "statusMessage": message}, status_code=status)
+        answered = answer(request)
+        return answered if isinstance(answered, Response) else await answered
+
+    return Route("/api/v1/subaccounts/{sub_account}" + path, endpoint, methods=[method])
+
+
+@dataclass(frozen=True, slots=True)
 class AccountRoutes:
     """The endpoints of one account beside callflows."""
 
-    def __init__(self, account: Account, recordings: Recordings) -> None:
-        self._account = account
-        self._recordings = recordings
+    account: Account
+    recordings: Recordings
 
     def routes(self) -> list[Route]:
         """All routes."""
-        return [
-            self._route("/speech-profiles", self._profiles, "GET"),
-            self._route("/numbers", self._numbers, "GET"),
-            self._route("/numbers/{number}", self._number, "GET"),
-            self._route("/recordings/{session_id}", self._recordings_of, "GET"),
-            self._route("/webhooks", self._webhooks, "GET"),
-            self._route("/webhooks/{hook_type}", self._remove_webhook, "DELETE"),
-            self._route_with_body("/webhooks", self._register_webhook),
-            self._route("/recording-push-config", self._push_config, "GET"),
-            self._route("/recording-push-config", self._remove_push_config, "DELETE"),
-            self._route_with_body("/recording-push-config", self._set_push_config),
+        answers: list[tuple[str, str, Answering]] = [
+            ("GET", "/speech-profiles", self._profiles),
+            ("GET", "/numbers", self._numbers),
+            ("GET", "/numbers/{number}", self._number),
+            ("GET", "/recordings/{session_id}", self._recordings_of),
+            ("GET", "/webhooks", self._webhooks),
+            ("DELETE", "/webhooks/{hook_type}", self._remove_webhook),
+            ("POST", "/webhooks", self._register_webhook),
+            ("GET", "/recording-push-config", self._push_config),
+            ("DELETE", "/recording-push-config", self._remove_push_config),
+            ("POST", "/recording-push-config", self._set_push_config),
         ]
+        return [guarded(self.account, method, path, answer) for method, path, answer in answers]
 
-    def _route(self, path: str, answer: Callable[[str, Request], Response], method: str) -> Route:
-        async def endpoint(request: Request) -> Response:
-            return turned_away(self._account, request) or answer(request.path_params["sub_account"], request)
+    def _profiles(self, _request: Request) -> Response:
+        return JSONResponse({"speechProfiles": [dict(profile) for profile in self.account.profiles]})
 
-        return Route(_SUB_ACCOUNT + path, endpoint, methods=[method])
+    def _numbers(self, _request: Request) -> Response:
+        numbers = [_number(number) for number in self.account.numbers]
+        return _ok({"totalNumbers": len(numbers), "lastUpdatedAt": _now(), "numbers": numbers})
 
-    def _route_with_body(self, path: str, answer: Callable[[str, Mapping[str, object], Request], Response]) -> Route:
-        async def endpoint(request: Request) -> Response:
-            refused = turned_away(self._account, request)
-            if refused is not None:
-                return refused
-            try:
-                given = orjson.loads(await request.body())
-            except orjson.JSONDecodeError:
-                given = None
-            if not is_object(given):
-                return _invalid("Invalid JSON request body")
-            return answer(request.path_params["sub_account"], given, request)
-
-        return Route(_SUB_ACCOUNT + path, endpoint, methods=["POST"])
-
-    def _profiles(self, _sub_account: str, _request: Request) -> Response:
-        return JSONResponse({"speechProfiles": [dict(profile) for profile in self._account.profiles]})
-
-    def _numbers(self, _sub_account: str, _request: Request) -> Response:
-        numbers = self._account.numbers
-        return JSONResponse(
-            {
-                "totalNumbers": len(numbers),
-                "lastUpdatedAt": _now(),
-                "numbers": [_number(number) for number in numbers],
-                "statusCode": 0,
-                "statusMessage": "ok",
-            }
-        )
-
-    def _number(self, _sub_account: str, request: Request) -> Response:
+    def _number(self, request: Request) -> Response:
         number = request.path_params["number"]
-        if not phone.is_e164(number) or not self._account.owns(number):
+        if not phone.is_e164(number) or not self.account.owns(number):
             return _not_found(f"Number not found : {number}")
         known = _number(same_number(number))
-        return JSONResponse(
-            {
-                "statusCode": 0,
-                "statusMessage": "ok",
-                "timestamp": _now(),
-                "payload": {name: known[name] for name in ("referenceId", "msisdn", "countryCode")},
-            }
-        )
+        shown = {name: known[name] for name in ("referenceId", "msisdn", "countryCode")}
+        return _ok({"timestamp": _now(), "payload": shown})
 
-    def _recordings_of(self, sub_account: str, request: Request) -> Response:
-        found = self._recordings.of_session(request.path_params["session_id"], sub_account=sub_account)
-        return JSONResponse({"recordings": found, "statusCode": 0, "statusMessage": "ok"})
+    def _recordings_of(self, request: Request) -> Response:
+        session_id, sub_account = request.path_params["session_id"], request.path_params["sub_account"]
+        return _ok({"recordings": self.recordings.of_session(session_id, sub_account=sub_account)})
 
-    def _webhooks(self, sub_account: str, _request: Request) -> Response:
-        return JSONResponse(
-            {
-                "subAccountId": sub_account,
-                "count": len(self._account.hooks(sub_account)),
-                "webhooks": [_webhook(hook_type, hook) for hook_type, hook in self._account.hooks(sub_account).items()],
-                "statusCode": 0,
-                "statusMessage": "ok",
-            }
-        )
+    def _hooks(self, request: Request) -> dict[str, Hook]:
+        return self.account.hooks(request.path_params["sub_account"])
 
-    def _register_webhook(self, sub_account: str, given: Mapping[str, object], request: Request) -> Response:
+    def _webhooks(self, request: Request) -> Response:
+        hooks = [_webhook(hook_type, hook) for hook_type, hook in self._hooks(request).items()]
+        return _ok({"subAccountId": request.path_params["sub_account"], "count": len(hooks), "webhooks": hooks})
+
+    async def _register_webhook(self, request: Request) -> Response:
+        given = await _body(request)
+        if given is None:
+            return _invalid(_NO_JSON)
         hook_type, url, header = given.get("type"), given.get("url"), given.get("httpAuthHeader")
         enabled = given.get("enabled", given.get("active"))  # some guides write `active`
         if enabled is None:
@@ -123,12 +110,12 @@ class AccountRoutes:
             return _invalid("url should be an http or https address")
         if not isinstance(header, str | None) or not isinstance(enabled, bool):
             return _invalid("httpAuthHeader should be a string, and enabled a boolean")
-        self._account.hooks(sub_account)[hook_type] = Hook(url=url, authorization=header, enabled=enabled)
-        return self._webhooks(sub_account, request)
+        self._hooks(request)[hook_type] = Hook(url=url, authorization=header, enabled=enabled)
+        return self._webhooks(request)
 
-    def _remove_webhook(self, sub_account: str, request: Request) -> Response:
+    def _remove_webhook(self, request: Request) -> Response:
         hook_type = request.path_params["hook_type"]
-        hook = self._account.hooks(sub_account).pop(hook_type, None)
+        hook = self._hooks(request).pop(hook_type, None)
         if hook is None:
             return JSONResponse(
                 {"statusCode": 404, "statusMessage": f"No webhook of type {hook_type}"}, status_code=404
@@ -137,36 +124,29 @@ class AccountRoutes:
             {**_webhook(hook_type, hook), "enabled": False, "statusCode": 0, "statusMessage": "deleted"}
         )
 
-    def _push_config(self, sub_account: str, _request: Request) -> Response:
-        found = self._account.push_config(sub_account)
-        return _no_push() if found is None else JSONResponse(_shown(found))
+    def _push_config(self, request: Request) -> Response:
+        return _push(self.account.push_configs.get(request.path_params["sub_account"]))
 
-    def _remove_push_config(self, sub_account: str, _request: Request) -> Response:
-        found = self._account.push_config(sub_account)
-        if found is None:
-            return _no_push()
-        self._account.set_push_config(sub_account, None)
-        return JSONResponse(_shown(found))
+    def _remove_push_config(self, request: Request) -> Response:
+        return _push(self.account.push_configs.pop(request.path_params["sub_account"], None))
 
-    def _set_push_config(self, sub_account: str, given: Mapping[str, object], _request: Request) -> Response:
-        wrong = _wrong_in_push_config(given)
-        if wrong is not None:
-            return _invalid(wrong)
+    async def _set_push_config(self, request: Request) -> Response:
+        given = await _body(request)
+        wrong = _NO_JSON if given is None else _wrong_in_push_config(given)
+        if given is None or wrong is not None:
+            return _invalid(wrong or _NO_JSON)
         config = {name: given[name] for name in _PUSH_FIELDS if given.get(name) is not None}
-        self._account.set_push_config(sub_account, config)
-        return JSONResponse(_shown(config))
+        self.account.push_configs[request.path_params["sub_account"]] = config
+        return _push(config)
 
 
-def turned_away(account: Account, request: Request) -> Response | None:
-    """The refusal of a request without access; None for one with access."""
-    authorization = request.headers.get("authorization")
-    refusal = account.refusal(
-        None if authorization is None else authorization.encode("latin-1"), request.path_params["sub_account"]
-    )
-    if refusal is None:
+async def _body(request: Request) -> Mapping[str, object] | None:
+    """The JSON object of a request; None if its body is something else."""
+    try:
+        given: object = orjson.loads(await request.body())
+    except orjson.JSONDecodeError:
         return None
-    status, message = refusal
-    return JSONResponse({"statusCode": status, "statusMessage": message}, status_code=status)
+    return given if is_object(given) else None
 
 
 def _number(number: str) -> dict[str, object]:
@@ -176,7 +156,7 @@ def _number(number: str) -> dict[str, object]:
         "dateCreated": _SINCE,
         "dateUpdated": _SINCE,
         "countryCode": phone.country_of("+" + digits),
-        "operationalStatus": _NUMBER_STATUS,
+        "operationalStatus": "Active",
         "referenceId": str(uuid.uuid5(uuid.NAMESPACE_OID, digits)),
         "rentalPrice": 5.0,
         "incomingRate": 0.01,
@@ -211,14 +191,16 @@ def _wrong_in_push_config(given: Mapping[str, object]) -> str | None:
     return f"{wrong[0]} should be a string" if wrong else None
 
 
-def _shown(config: Mapping[str, object]) -> dict[str, object]:
-    """A recording-push-config as the service answers it, without its password."""
+def _push(config: Mapping[str, object] | None) -> Response:
+    """A recording-push-config, without its password."""
+    if config is None:
+        return _not_found("Recording push config not found")
     shown = {name: value for name, value in config.items() if name != "password"}
-    return {**shown, "passwordSet": "password" in config, "statusCode": 0, "statusMessage": "ok"}
+    return _ok({**shown, "passwordSet": "password" in config})
 
 
-def _no_push() -> Response:
-    return _not_found("Recording push config not found")
+def _ok(shown: Mapping[str, object]) -> Response:
+    return JSONResponse({**shown, "statusCode": 0, "statusMessage": "ok"})
 
 
 def _not_found(message: str) -> Response:

@@ -25,65 +25,53 @@ from voiceflow_worker.sandbox.orders.script import Script
 _LONGEST_BODY = 1_000_000
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Callflows:
     """The endpoint that takes calls: it checks them, writes the ledger, starts them, and answers or shows a fault."""
 
-    def __init__(
-        self,
-        *,
-        account: Account,
-        ledger: Ledger,
-        faults: Faults,
-        misbehaviour: Misbehaviour,
-        scripts: OrderBook[Script],
-        outcomes: Outcomes,
-        exchange: Exchange,
-        date: DateHeader,
-        now: Callable[[], datetime],
-    ) -> None:
-        self._account = account
-        self._ledger = ledger
-        self._faults = faults
-        self._misbehaviour = misbehaviour
-        self._scripts = scripts
-        self._outcomes = outcomes
-        self._exchange = exchange
-        self._date = date
-        self._now = now
+    account: Account
+    ledger: Ledger
+    faults: Faults
+    misbehaviour: Misbehaviour
+    scripts: OrderBook[Script]
+    outcomes: Outcomes
+    exchange: Exchange
+    date: DateHeader
+    now: Callable[[], datetime]
 
     async def post(self, sub_account: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one POST."""
-        await self._misbehaviour.send_surplus(scope)
-        fault = self._faults.on_arrival()
+        await self.misbehaviour.send_surplus(scope)
+        fault = self.faults.on_arrival()
         if fault is not None and fault.fault is FaultKind.DELAY:
-            await self._misbehaviour.pause(fault.longest)
+            await self.misbehaviour.pause(fault.longest)
             fault = None
         content = b"" if fault is not None else await _read(receive)
         if content is None:
             return
         asked = _asked(content, sub_account, scope)
         if fault is None:
-            fault = self._faults.for_call(asked.request.destination)
+            fault = self.faults.for_call(asked.request.destination)
         if fault is None:
-            await send_answer(self._decide(asked).answer, send, date=self._date)
+            await send_answer(self._decide(asked).answer, send, date=self.date)
         elif fault.fault is FaultKind.DELAY:
             await self._answer_late(fault, asked, send)
         elif fault.fault is FaultKind.SURPLUS:
-            await send_answer(self._decide(asked).answer, send, date=self._date)
-            self._misbehaviour.leave_surplus(fault, scope)
+            await send_answer(self._decide(asked).answer, send, date=self.date)
+            self.misbehaviour.leave_surplus(fault, scope)
         else:
             await self._misbehave(fault, asked, scope, receive, send)
 
     async def _answer_late(self, fault: Fault, asked: _Asked, send: Send) -> None:
         if fault.happens is Place.BEFORE:
-            await self._misbehaviour.pause(fault.longest)
+            await self.misbehaviour.pause(fault.longest)
         decided = self._decide(asked)
         if fault.until is not None and decided.call is not None:
             event = decided.call.awaits(EventKind(fault.until.value))
-            await self._misbehaviour.pause_until(event, at_most=fault.longest)
+            await self.misbehaviour.pause_until(event, at_most=fault.longest)
         elif fault.happens is Place.AFTER and fault.until is None:
-            await self._misbehaviour.pause(fault.longest)
-        await send_answer(decided.answer, send, date=self._date)
+            await self.misbehaviour.pause(fault.longest)
+        await send_answer(decided.answer, send, date=self.date)
 
     async def _misbehave(self, fault: Fault, asked: _Asked, scope: Scope, receive: Receive, send: Send) -> None:
         if fault.happens is Place.AFTER:
@@ -91,19 +79,19 @@ class Callflows:
             answer, entry = decided.answer, decided.entry
         else:
             answer, entry = not_created(500, 500, "Internal server error"), _entry(asked)
-            self._ledger.append(entry)
+            self.ledger.append(entry)
         instead = faulty_answer(fault)
         if instead is not None:
             entry.answered_with, entry.http_status, entry.code = instead.summary, instead.status, instead.code
-            await send_answer(instead, send, date=self._date)
+            await send_answer(instead, send, date=self.date)
         else:
             entry.answered_with, entry.http_status, entry.code = fault.fault.value, None, None
-            await self._misbehaviour.break_line(fault, answer, scope, receive)
+            await self.misbehaviour.break_line(fault, answer, scope, receive)
 
     def _decide(self, asked: _Asked) -> _Decided:
         """Accept or refuse a call, now."""
         entry = _entry(asked)
-        self._ledger.append(entry)
+        self.ledger.append(entry)
         call, answer = None, self._refusal(asked)
         if answer is None:
             call = self._accept(asked, entry)
@@ -112,28 +100,28 @@ class Callflows:
         return _Decided(answer, entry, call)
 
     def _refusal(self, asked: _Asked) -> Answer | None:
-        turned_away = self._account.refusal(asked.authorization, asked.sub_account)
+        turned_away = self.account.refusal(asked.authorization, asked.sub_account)
         if turned_away is not None:
             status, message = turned_away
             return not_created(status, status, message)
         if asked.body is _UNREADABLE:
             return unreadable()
-        return judged(asked.body, asked.request, self._account, now=self._now())
+        return judged(asked.body, asked.request, self.account, now=self.now())
 
     def _accept(self, asked: _Asked, entry: LedgerEntry) -> Call:
         request = asked.request
         destination = request.destination or ""
-        script = self._scripts.take(destination)
+        script = self.scripts.take(destination)
         call = Call(
             request=request,
             sub_account=asked.sub_account,
             accepted_at=entry.at,
-            plan=self._outcomes.plan(destination.lstrip("+"), request.actions, script=script),
+            plan=self.outcomes.plan(destination.lstrip("+"), request.actions, script=script),
             entry=entry,
             script=script,
         )
         entry.session_id = call.session_id
-        self._exchange.place(call)
+        self.exchange.place(call)
         return call
 
 
@@ -190,7 +178,7 @@ def _entry(asked: _Asked) -> LedgerEntry:
 
 
 async def _read(receive: Receive) -> bytes | None:
-    """The whole body, cut at the longest that the service takes; None if the client left before its end."""
+    """The body, read until it is longer than the service accepts; None if the client left before its end."""
     content = b""
     while True:
         message = await receive()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
@@ -16,7 +16,7 @@ from starlette.routing import Route
 from voiceflow_worker.model.flows.values import is_list
 from voiceflow_worker.sandbox.api.exports import Exports
 from voiceflow_worker.sandbox.calls.inbound import InboundOrder
-from voiceflow_worker.sandbox.calls.ledger import Ledger
+from voiceflow_worker.sandbox.calls.ledger import JsonEntry, Ledger
 from voiceflow_worker.sandbox.events.delivery import Delivery
 from voiceflow_worker.sandbox.events.number_updates import NumberUpdateOrder, NumberUpdates
 from voiceflow_worker.sandbox.exchange.switchboard import Switchboard
@@ -28,14 +28,6 @@ from voiceflow_worker.sandbox.orders.recordings import RecordingOrder, Recording
 from voiceflow_worker.sandbox.orders.script import Script
 
 Given = TypeVar("Given", bound=BaseModel)
-
-
-class Entry(Protocol):
-    """An entry of a list that can be read over HTTP."""
-
-    def as_json(self) -> Mapping[str, object]:
-        """The entry as a JSON object."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +71,7 @@ class ControlRoutes:
         return Response(orjson.dumps([entry.as_json() for entry in entries]), media_type="application/json")
 
     async def _call_in(self, request: Request) -> Response:
-        sessions: list[str] = []
+        sessions: list[str | None] = []
 
         def call(order: InboundOrder) -> None:
             sessions.append(self.switchboard.call(order).session_id)
@@ -95,7 +87,7 @@ class ControlRoutes:
         return JSONResponse({"reset": True})
 
 
-def _listing(entries: Callable[[], Iterable[Entry]]) -> Callable[[Request], Awaitable[Response]]:
+def _listing(entries: Callable[[], Iterable[JsonEntry]]) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(_request: Request) -> Response:
         return JSONResponse([entry.as_json() for entry in entries()])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 
@@ -13,47 +14,42 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from voiceflow_worker.model.flows.values import is_object
-from voiceflow_worker.sandbox.api.account_routes import turned_away
+from voiceflow_worker.sandbox.api.account_routes import guarded
 from voiceflow_worker.sandbox.api.exports import Export, Exports
 from voiceflow_worker.sandbox.events.account import Account
 from voiceflow_worker.sandbox.orders.export_orders import At
 
-_EXPORTS = "/api/v1/subaccounts/{sub_account}/messages/exports"
+_EXPORTS = "/messages/exports"
 _FILES = "/_sandbox/files"
 
 
+@dataclass(frozen=True, slots=True)
 class ExportRoutes:
     """The routes that begin, poll and cancel an export, and serve its files by signed links."""
 
-    def __init__(self, account: Account, exports: Exports) -> None:
-        self._account = account
-        self._exports = exports
+    account: Account
+    exports: Exports
 
     def routes(self) -> list[Route]:
         """All routes."""
         return [
-            Route(_EXPORTS, self._begin, methods=["POST"]),
+            guarded(self.account, "POST", _EXPORTS, self._begin),
             self._of_one("GET", self._state),
             self._of_one("DELETE", self._cancel),
             Route(_FILES + "/{job_id}/{place:int}", self._file, methods=["GET"]),
         ]
 
     def _of_one(self, method: str, answer: Callable[[Request, Export], Response]) -> Route:
-        async def endpoint(request: Request) -> Response:
-            refused = turned_away(self._account, request)
-            if refused is not None:
-                return refused
-            found = self._exports.find(request.path_params["sub_account"], request.path_params["job_id"])
-            if found is None:
-                return _error(404, 4018, "Invalid jobId")
-            return answer(request, found)
+        def answered(request: Request) -> Response:
+            found = self.exports.find(request.path_params["sub_account"], request.path_params["job_id"])
+            return _error(404, 4018, "Invalid jobId") if found is None else answer(request, found)
 
-        return Route(_EXPORTS + "/{job_id}", endpoint, methods=[method])
+        return guarded(self.account, method, _EXPORTS + "/{job_id}", answered)
 
     async def _begin(self, request: Request) -> Response:
-        refused = turned_away(self._account, request) or self._broken(At.START)
-        if refused is not None:
-            return refused
+        broken = self._broken(At.START)
+        if broken is not None:
+            return broken
         content = await request.body()
         try:
             given: object = orjson.loads(content) if content else {}
@@ -62,7 +58,7 @@ class ExportRoutes:
             limit = given.get("limit") or 0
             if not isinstance(limit, int) or limit < 0:
                 raise ValueError("limit should be a positive number")
-            made = self._exports.begin(
+            made = self.exports.begin(
                 request.path_params["sub_account"],
                 since=_moment(given.get("from")),
                 until=_moment(given.get("to")),
@@ -98,13 +94,13 @@ class ExportRoutes:
         if "authorization" in request.headers:
             # Object stores refuse a signed link with a key beside it: the sender has disclosed the key.
             return Response("Only one auth mechanism allowed", status_code=400)
-        found = self._exports.file(
+        found = self.exports.file(
             request.path_params["job_id"], request.path_params["place"], request.query_params.get("signature")
         )
         return Response(status_code=403) if found is None else Response(found, media_type="text/csv")
 
     def _broken(self, at: At) -> Response | None:
-        order = self._exports.broken(at)
+        order = self.exports.broken(at)
         if order is None or order.http_status is None:
             return None
         answer = _error(order.http_status, order.http_status, HTTPStatus(order.http_status).phrase)

@@ -23,16 +23,12 @@ _NO_HTTP = "\x15\x03\x03\x00\x02\x02\x16 this is no HTTP\r\n\r\n"
 def faulty_answer(fault: Fault) -> Answer | None:
     """The answer that a fault gives instead of the true one; None for faults of the line."""
     match fault.fault:
-        case FaultKind.STATUS:
-            return _other_status(fault, fault.status or 500)
+        case FaultKind.STATUS | FaultKind.THROTTLE | FaultKind.SURPLUS:
+            return _other_status(fault, fault.status or (500 if fault.fault is FaultKind.STATUS else 429))
         case FaultKind.PLATFORM:
             return platform_error(
                 fault.status or 403, code=fault.code, message=fault.message or "", headers=fault.headers
             )
-        case FaultKind.THROTTLE:
-            return _other_status(fault, 429)
-        case FaultKind.SURPLUS:
-            return _other_status(fault, fault.status or 429)
         case FaultKind.JUNK if not fault.raw:
             body = _NO_JSON if fault.body is None else fault.body
             return Answer(

@@ -14,11 +14,11 @@ from voiceflow_worker.model.flows.validity import read_valid_until
 from voiceflow_worker.model.flows.values import is_list, is_object
 from voiceflow_worker.model.reports.events import Direction
 from voiceflow_worker.model.reports.status import SessionStatus
-from voiceflow_worker.sandbox.calls.inbound import InboundEntry, InboundOrder
-from voiceflow_worker.sandbox.calls.ledger import LedgerEntry, Ring
+from voiceflow_worker.sandbox.calls.ledger import CallEntry, Ring
 from voiceflow_worker.sandbox.calls.outcomes import CallPlan
+from voiceflow_worker.sandbox.calls.speech import read_action, text
 from voiceflow_worker.sandbox.orders.event_orders import EventKind
-from voiceflow_worker.sandbox.orders.script import Script
+from voiceflow_worker.sandbox.orders.script import Conduct, Script
 
 
 def new_id() -> str:
@@ -61,7 +61,7 @@ class Leg:
     ring: Ring | None = None
     call_id: str = field(default_factory=new_id)
 
-    def rings(self, entry: LedgerEntry | InboundEntry) -> None:
+    def rings(self, entry: CallEntry) -> None:
         """The telephone begins to ring, for a call with this entry."""
         self.ring = Ring(destination=self.destination, rang_at=time.time())
         entry.rings.append(self.ring)
@@ -84,8 +84,8 @@ class Call:
     sub_account: str
     accepted_at: float
     plan: CallPlan
-    entry: LedgerEntry | InboundEntry
-    script: Script | InboundOrder | None = None
+    entry: CallEntry
+    script: Conduct | None = None
     dialled_at: datetime | None = None
     legs: list[Leg] = field(default_factory=list[Leg])
     last_action: Action = Action.MAKE_CALL
@@ -131,23 +131,17 @@ def read_request(body: object) -> CallRequest:
     actions = flow if is_list(flow) else ()
     params = _first_call(actions)
     return CallRequest(
-        source=_text(params, "source"),
-        destination=_text(params, "destination"),
+        source=text(params, "source"),
+        destination=text(params, "destination"),
         actions=actions,
-        valid_until_text=_text(body, "validUntil"),
-        client_request_id=_text(body, "clientRequestId"),
-        client_batch_id=_text(body, "clientBatchId"),
+        valid_until_text=text(body, "validUntil"),
+        client_request_id=text(body, "clientRequestId"),
+        client_batch_id=text(body, "clientBatchId"),
     )
 
 
 def _first_call(actions: Sequence[object]) -> Mapping[str, object]:
-    for entry in actions:
-        if is_object(entry) and entry.get("action") == Action.MAKE_CALL:
-            params = entry.get("params")
-            return params if is_object(params) else {}
+    for action, params in map(read_action, actions):
+        if action is Action.MAKE_CALL:
+            return params
     return {}
-
-
-def _text(given: Mapping[str, object], key: str) -> str | None:
-    value = given.get(key)
-    return value if isinstance(value, str) else None

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.model.reports.events import ActionStatus
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox.calls.call import Call, Leg, new_id
-from voiceflow_worker.sandbox.calls.summary import NO_REFERENCE, event, wire_time
+from voiceflow_worker.sandbox.calls.summary import NO_REFERENCE, event, leg_fields, wire_time
 from voiceflow_worker.sandbox.orders.orders import same_number
 from voiceflow_worker.sandbox.orders.recordings import RecordingOrder
 
@@ -71,21 +70,14 @@ def recording_event(call: Call, recording: RecordingOrder) -> dict[str, object]:
 
 def _of_leg(call: Call, leg: Leg, status: str, *, at: float, sip_code: int) -> dict[str, object]:
     return {
+        **leg_fields(leg),
         "eventId": new_id(),
-        "callId": leg.call_id,
         "sessionId": call.session_id,
         "subAccountId": call.sub_account,
         "callStatus": status,
-        "callDirection": leg.direction.value,
-        "callType": "PSTN",
         "source": _number(leg.source),
         "destination": _number(leg.destination),
-        "sourceFormat": "MSISDN",
-        "destinationFormat": "MSISDN",
-        "sourceCountryCode": _country(leg.source),
-        "destinationCountryCode": _country(leg.destination),
         "callDuration": 0 if leg.connected is None else max(0, round(at - leg.connected)),
-        "sourceRefId": NO_REFERENCE,
         "destinationRefId": NO_REFERENCE,
         "sipCode": sip_code,
         "timestamp": wire_time(call.moment(at)),
@@ -95,7 +87,3 @@ def _of_leg(call: Call, leg: Leg, status: str, *, at: float, sip_code: int) -> d
 def _number(number: str | None) -> str | None:
     """The number with its plus, as the guides print these events."""
     return None if number is None else same_number(number)
-
-
-def _country(number: str | None) -> str | None:
-    return None if number is None else phone.country_of(number)

@@ -7,13 +7,14 @@ import io
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
-from voiceflow_worker.model.flows.values import is_object
 from voiceflow_worker.model.numbers import phone
-from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox.calls.call import Call, Leg
+from voiceflow_worker.sandbox.calls.call_events import sip_code_of
+from voiceflow_worker.sandbox.calls.speech import read_action, text
+from voiceflow_worker.sandbox.calls.summary import wire_time
 from voiceflow_worker.sandbox.orders.export_orders import RowOrder
 from voiceflow_worker.sandbox.orders.orders import OrderBook
 
@@ -25,7 +26,6 @@ COLUMNS: tuple[str, ...] = (
     "UnitPrice", "UnitPriceCurrency", "TotalPriceOfCall", "CallType", "SipStatus", "SessionStatus", "CallStatus",
     "TTSLength", "MOS", "Content",
 )  # fmt: skip
-_SIP = {SessionStatus.BUSY: "486", SessionStatus.NO_ANSWER: "480", SessionStatus.CANCELED: "487"}
 _SHOWN_DIGITS = 6
 _ACCOUNT = "sandbox"
 _MINUTE = 60
@@ -93,7 +93,7 @@ _NUMBERS = ("SourceEndpoint", "DestinationEndpoint")
 
 def _row(call: Call, leg: Leg, dialled: datetime) -> dict[str, str]:
     def at(seconds: float) -> str:
-        return _time(dialled + timedelta(seconds=seconds))
+        return wire_time(dialled + timedelta(seconds=seconds))
 
     connected = leg.connected
     seconds = 0 if connected is None else round(leg.ended - connected)
@@ -122,7 +122,7 @@ def _row(call: Call, leg: Leg, dialled: datetime) -> dict[str, str]:
         "UnitPriceCurrency": CURRENCY,
         "TotalPriceOfCall": str(PRICE_OF_A_MINUTE * minutes),
         "CallType": "PSTN",
-        "SipStatus": _SIP.get(leg.status, "503") if connected is None else "200",
+        "SipStatus": str(sip_code_of(leg.status)) if connected is None else "200",
         "SessionStatus": call.plan.status.value,
         "CallStatus": leg.status.value if connected is None else "COMPLETED",
         "TTSLength": str(len(content)),
@@ -144,17 +144,9 @@ def _place(side: str, number: str) -> dict[str, str]:
 
 def _spoken(call: Call) -> str:
     """The texts that the call's own actions speak."""
-    texts: list[str] = []
-    for entry in call.request.actions:
-        params = entry.get("params") if is_object(entry) else None
-        values = [params.get(name) for name in ("text", "promptMessage")] if is_object(params) else []
-        texts += [each for each in values if isinstance(each, str)]
-    return " ".join(texts)
+    spoken = [text(read_action(entry)[1], name) for entry in call.request.actions for name in ("text", "promptMessage")]
+    return " ".join(each for each in spoken if each is not None)
 
 
 def _masked(number: str) -> str:
     return number[:_SHOWN_DIGITS] + "*" * len(number[_SHOWN_DIGITS:])
-
-
-def _time(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"

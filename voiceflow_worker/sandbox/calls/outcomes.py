@@ -99,7 +99,7 @@ class Outcomes:
     def _luck(self, call: str) -> int:
         return int.from_bytes(hashlib.blake2b(f"{self._seed}/{call}".encode(), digest_size=8).digest())
 
-    def reset(self) -> None:
+    def clear(self) -> None:
         """Start again: the next call to each destination is its first."""
         self._calls.clear()
 

@@ -5,26 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.model.reports.status import SESSION_VALIDITY_EXPIRED, SessionStatus
 from voiceflow_worker.sandbox.calls.call import Call, Leg
 
 NO_REFERENCE = "null"
 """The reference of a number without one: the service sends this word, not null."""
-_LAST_ACTIONS = {
-    Action.MAKE_CALL: "MAKE_CALL",
-    Action.SAY: "SAY",
-    Action.PLAY_FILE: "PLAY_FILE",
-    Action.SAY_AND_CAPTURE: "SAY_AND_CAPTURE",
-    Action.HANGUP: "HANGUP",
-}
 _LEG_STATUS = {
     SessionStatus.COMPLETED_UNSUBSCRIBED: SessionStatus.COMPLETED,
     SessionStatus.COMPLETED_UNSUB_ERROR: SessionStatus.COMPLETED,
 }
-
-_VERSION = 1
 
 # The guide has two: a third party is only in the log of calls.
 _LEG_NAMES = ("callA", "callB")
@@ -44,7 +34,7 @@ def session_summary(call: Call) -> dict[str, object]:
         "sessionStatus": plan.status.value,
         "startTime": wire_time(datetime.fromtimestamp(call.accepted_at, UTC)),
         "endTime": wire_time(call.moment(plan.ring_seconds + plan.talk_seconds)),
-        "lastAction": _LAST_ACTIONS[call.last_action],
+        "lastAction": call.last_action.name,
         "callCount": len(legs),
     }
     if request.client_request_id is not None and not (script is not None and script.no_client_request_id):
@@ -63,26 +53,19 @@ def event(event_type: str, description: str, payload: Mapping[str, object]) -> d
         "namespace": "VOICE",
         "eventType": event_type,
         "description": description,
-        "version": _VERSION,
+        "version": 1,
         "payload": payload,
     }
 
 
 def _leg(call: Call, leg: Leg) -> dict[str, object]:
     plan = call.plan
-    fields: dict[str, object] = {
-        "callId": leg.call_id,
-        "callDirection": leg.direction.value,
-        "callType": "PSTN",
+    fields = {
+        **leg_fields(leg),
         "initiatedTimestamp": wire_time(call.moment(leg.dialled)),
         "disconnectedTimestamp": wire_time(call.moment(leg.ended)),
         "source": leg.source,
         "destination": leg.destination,
-        "sourceFormat": "MSISDN",
-        "destinationFormat": "MSISDN",
-        "sourceCountryCode": _country(leg.source),
-        "destinationCountryCode": _country(leg.destination),
-        "sourceRefId": NO_REFERENCE,
         "callStatus": _LEG_STATUS.get(leg.status, leg.status).value,
         "callDuration": 0 if leg.connected is None else round(leg.ended - leg.connected),
     }
@@ -92,10 +75,24 @@ def _leg(call: Call, leg: Leg) -> dict[str, object]:
     return fields
 
 
+def leg_fields(leg: Leg) -> dict[str, object]:
+    """The fields of a leg that summaries and other events share."""
+    return {
+        "callId": leg.call_id,
+        "callDirection": leg.direction.value,
+        "callType": "PSTN",
+        "sourceFormat": "MSISDN",
+        "destinationFormat": "MSISDN",
+        "sourceCountryCode": _country(leg.source),
+        "destinationCountryCode": _country(leg.destination),
+        "sourceRefId": NO_REFERENCE,
+    }
+
+
 def _country(number: str | None) -> str | None:
     return phone.country_of(number) if number is not None else None
 
 
 def wire_time(moment: datetime) -> str:
-    """A moment as the service writes it, to the millisecond."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    """A moment as the service writes it: in UTC, to the millisecond."""
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"

@@ -37,7 +37,8 @@ _SAMPLE_NUMBERS = ("6531234567",)
 class Account:
     """Keys, sub-accounts, numbers, voices and registered webhooks.
 
-    What is None is not checked: any key that is not empty, any well-formed sub-account, any source, any voice.
+    An argument that is None turns its check off: any key that is not empty, any well-formed sub-account, any source or
+    any voice is then accepted.
     """
 
     def __init__(
@@ -55,7 +56,8 @@ class Account:
         self._voices = None if voices is None else frozenset(voices)
         self._hook_for_all = hook
         self._hooks: dict[str, dict[str, Hook]] = {}
-        self._push_configs: dict[str, Mapping[str, object]] = {}
+        self.push_configs: dict[str, Mapping[str, object]] = {}
+        """The upload targets of recordings, by sub-account."""
 
     # -- access --------------------------------------------------------------------------------------------------------
 
@@ -72,7 +74,7 @@ class Account:
             return 404, f"SubAccount not found by Id : {sub_account}"
         return None
 
-    # -- what belongs to it ------------------------------------------------------------------------------------------
+    # -- numbers and voices --------------------------------------------------------------------------------------------
 
     @property
     def numbers(self) -> tuple[str, ...]:
@@ -112,21 +114,6 @@ class Account:
     def is_for_all(self, hook: Hook) -> bool:
         """Whether this is the default webhook for all events, not one that was registered."""
         return hook is self._hook_for_all
-
-    def push_config(self, sub_account: str) -> Mapping[str, object] | None:
-        """The upload target of recordings of a sub-account; None if there is none."""
-        return self._push_configs.get(sub_account)
-
-    def set_push_config(self, sub_account: str, config: Mapping[str, object] | None) -> None:
-        """Set the upload target of recordings of a sub-account; None removes it."""
-        if config is None:
-            self._push_configs.pop(sub_account, None)
-        else:
-            self._push_configs[sub_account] = config
-
-    def answering(self) -> str | None:
-        """The first sub-account that has a webhook for call actions, which gets incoming calls."""
-        return self.first_with("VCA")
 
     def first_with(self, hook_type: str) -> str | None:
         """The first sub-account that has a webhook for events of a type."""

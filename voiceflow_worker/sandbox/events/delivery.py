@@ -14,7 +14,8 @@ import orjson
 
 from voiceflow_worker.model.flows.values import is_object
 from voiceflow_worker.sandbox.calls.activity import Activity
-from voiceflow_worker.sandbox.calls.ledger import moment
+from voiceflow_worker.sandbox.calls.ledger import JsonEntry
+from voiceflow_worker.sandbox.calls.speech import text
 
 # The receiver is on the same machine: more at once would only wait in its backlog.
 _AT_ONCE = 64
@@ -32,10 +33,10 @@ class Hook:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeliveryEntry:
+class DeliveryEntry(JsonEntry):
     """One attempt to deliver an event: the receiver's HTTP status, or the error.
 
-    `seconds` is how long the answer took; `answer` what the receiver said to a question (a VCA), None to other events.
+    `seconds` is how long the answer took; `answer` is the answer to a question (a VCA), None for other events.
     """
 
     at: float
@@ -49,25 +50,6 @@ class DeliveryEntry:
     seconds: float = 0.0
     answer: bytes | None = None
 
-    def as_json(self) -> dict[str, object]:
-        """The entry as JSON."""
-        return {
-            "at": moment(self.at),
-            "event_type": self.event_type,
-            "url": self.url,
-            "session_id": self.session_id,
-            "client_request_id": self.client_request_id,
-            "status": self.status,
-            "error": self.error,
-            "event_id": self.event_id,
-            "seconds": self.seconds,
-            "answer": None if self.answer is None else self.answer.decode("utf-8", "replace"),
-        }
-
-
-def _nothing() -> None:
-    """The default callback does nothing."""
-
 
 class Delivery:
     """The sender of events. `speed` shortens the waits between retries. The newest 10,000 attempts are kept."""
@@ -79,7 +61,6 @@ class Delivery:
         self._timeout = timeout
         self._session: aiohttp.ClientSession | None = None
         self._asking: aiohttp.ClientSession | None = None
-        self._under_way: set[asyncio.Task[None]] = set()
         self.entries: deque[DeliveryEntry] = deque(maxlen=10_000)
 
     def send(
@@ -89,23 +70,18 @@ class Delivery:
         *,
         copies: int = 1,
         retries: int | None = None,
-        then: Callable[[], None] = _nothing,
+        then: Callable[[], None] | None = None,
     ) -> None:
         """Send an event, `copies` times, each tried again up to `retries` times until it is answered with 2xx.
 
-        `then` is called when all that was done.
+        `then` is called after the last one.
         """
-        task = asyncio.create_task(
-            self._deliver(hook, event, copies, self._retries if retries is None else retries, then)
-        )
-        self._under_way.add(task)
-        self._activity.begin()
-        task.add_done_callback(self._ended)
+        self._activity.run(self._deliver(hook, event, copies, self._retries if retries is None else retries, then))
 
     async def ask(self, hook: Hook, event: Mapping[str, object], *, within: float, retries: int = 0) -> DeliveryEntry:
         """Send an event that is a question, and wait for its answer, up to `within` seconds.
 
-        What was not answered with 200 is asked again, up to `retries` times; gives the last try.
+        A question that was not answered with 200 is sent again, up to `retries` times. Returns the last try.
         """
         body = orjson.dumps(event)
         if self._asking is None:
@@ -118,12 +94,8 @@ class Delivery:
             await asyncio.sleep(_FIRST_RETRY / self._speed)
         return await self._post(self._asking, hook, event, body, within=within, asks=True)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._under_way.discard(task)
-        self._activity.end()
-
     async def _deliver(
-        self, hook: Hook, event: Mapping[str, object], copies: int, retries: int, then: Callable[[], None]
+        self, hook: Hook, event: Mapping[str, object], copies: int, retries: int, then: Callable[[], None] | None
     ) -> None:
         body = orjson.dumps(event)
         asks = event.get("eventType") == _QUESTION
@@ -135,7 +107,8 @@ class Delivery:
                     break
                 await asyncio.sleep(wait / self._speed)
                 wait = min(wait * 2, _LONGEST_RETRY)
-        then()
+        if then is not None:
+            then()
 
     async def _post(
         self,
@@ -170,11 +143,11 @@ class Delivery:
             at=at,
             event_type=str(event.get("eventType")),
             url=hook.url,
-            session_id=_text(ids.get("sessionId")),
-            client_request_id=_text(ids.get("clientRequestId")),
+            session_id=text(ids, "sessionId"),
+            client_request_id=text(ids, "clientRequestId"),
             status=status,
             error=error,
-            event_id=_text(ids.get("eventId")),
+            event_id=text(ids, "eventId"),
             seconds=time.perf_counter() - began,
             answer=content if asks and status is not None else None,
         )
@@ -186,17 +159,8 @@ class Delivery:
             self._session = _session(at_once=_AT_ONCE)
         return self._session
 
-    def clear(self) -> None:
-        """Cancel all deliveries, and forget the attempts."""
-        for task in self._under_way:
-            task.cancel()
-        self.entries.clear()
-
     async def aclose(self) -> None:
-        """Cancel all deliveries, and close the connections."""
-        self.clear()
-        if self._under_way:
-            await asyncio.wait(list(self._under_way))
+        """Close the connections, after all deliveries have ended."""
         for session in (self._session, self._asking):
             if session is not None:
                 await session.close()
@@ -206,7 +170,3 @@ class Delivery:
 def _session(*, at_once: int) -> aiohttp.ClientSession:
     # Proxies of the environment are not for a receiver on this machine.
     return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=at_once), trust_env=False)
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.sandbox.calls.summary import NO_REFERENCE, event, wire_time
-from voiceflow_worker.sandbox.calls.timers import Timers
 from voiceflow_worker.sandbox.events.account import Account
-from voiceflow_worker.sandbox.events.delivery import Delivery
-from voiceflow_worker.sandbox.orders.event_orders import EventKind, EventOrders
-from voiceflow_worker.sandbox.orders.orders import same_number
+from voiceflow_worker.sandbox.events.reports import Reports
+from voiceflow_worker.sandbox.orders.event_orders import EventKind
+from voiceflow_worker.sandbox.orders.orders import StrictModel, same_number
 
 
 class UpdateKind(StrEnum):
@@ -27,10 +27,8 @@ class UpdateKind(StrEnum):
     """Only the changed numbers."""
 
 
-class NumberChange(BaseModel):
+class NumberChange(StrictModel):
     """One number in an update. `operational_status` is Active, Unhealthy, Expiring, Inactive or any other text."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     msisdn: str
     operational_status: str = "Active"
@@ -50,13 +48,11 @@ class NumberChange(BaseModel):
         return same_number(number)
 
 
-class NumberUpdateOrder(BaseModel):
+class NumberUpdateOrder(StrictModel):
     """An update to be sent now, to the VNU webhook of `sub_account`, or of the first one that has such a webhook.
 
     A SNAPSHOT without `numbers` lists the account's numbers, all Active and unchanged.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: UpdateKind = UpdateKind.UPDATES
     sub_account: str | None = None
@@ -69,37 +65,23 @@ class NumberUpdateOrder(BaseModel):
         return self
 
 
+@dataclass(frozen=True, slots=True)
 class NumberUpdates:
-    """The sender of updates. `speed` is the sandbox's."""
+    """The sender of updates."""
 
-    def __init__(
-        self, account: Account, *, delivery: Delivery, orders: EventOrders, timers: Timers, speed: float
-    ) -> None:
-        self._account = account
-        self._delivery = delivery
-        self._orders = orders
-        self._timers = timers
-        self._speed = speed
+    account: Account
+    reports: Reports
 
     def send(self, order: NumberUpdateOrder) -> None:
         """Send an update. Raises ValueError if no webhook is registered for updates."""
         sub_account = self.sub_account_of(order)
-        hook = self._account.hook(sub_account, EventKind.VNU)
-        how = self._orders.take(EventKind.VNU, None)
-        if hook is None or how.drop:
-            return
-        event = _update(order, sub_account, self._account)
-        send = partial(self._delivery.send, hook, event)
-        self._timers.after(how.delay_seconds / self._speed, partial(send, retries=how.retries))
-        if how.duplicates and how.duplicate_after != "VSS":
-            after = how.delay_seconds + how.duplicate_after
-            self._timers.after(after / self._speed, partial(send, copies=how.duplicates, retries=0))
+        self.reports.number_update(sub_account, partial(_update, order, sub_account, self.account))
 
     def sub_account_of(self, order: NumberUpdateOrder) -> str:
         """The sub-account of an update. Raises ValueError as `send` does."""
-        sub_account = order.sub_account or self._account.first_with(EventKind.VNU)
-        if sub_account is None or self._account.hook(sub_account, EventKind.VNU) is None:
-            raise ValueError("nobody wants updates of numbers: register a VNU webhook, or give --webhook")
+        sub_account = order.sub_account or self.account.first_with(EventKind.VNU)
+        if sub_account is None or self.account.hook(sub_account, EventKind.VNU) is None:
+            raise ValueError("no webhook is registered for number updates: register a VNU webhook, or give --webhook")
         return sub_account
 
 
@@ -121,7 +103,7 @@ def _update(order: NumberUpdateOrder, sub_account: str, account: Account) -> dic
                 "incomingRate": number.incoming_rate,
                 "billingUnit": number.billing_unit,
                 "billingCurrency": number.billing_currency,
-                "updatedTimestamp": wire_time((number.updated_at or now).astimezone(UTC)),
+                "updatedTimestamp": wire_time(number.updated_at or now),
             }
             for number in numbers
         ],

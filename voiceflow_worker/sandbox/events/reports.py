@@ -1,4 +1,4 @@
-"""Reports of calls to the webhooks of the account, by kind of event and as ordered."""
+"""Reports of calls and numbers to the webhooks of the account, by kind of event and as ordered."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from functools import partial
 from typing import TypeAlias
 
 from voiceflow_worker.model.reports.events import ActionStatus
+from voiceflow_worker.sandbox.calls.activity import Activity
 from voiceflow_worker.sandbox.calls.call import Call, Leg
 from voiceflow_worker.sandbox.calls.call_events import LegState, action_event, recording_event, status_event
 from voiceflow_worker.sandbox.calls.summary import session_summary
-from voiceflow_worker.sandbox.calls.timers import Timers
 from voiceflow_worker.sandbox.events.account import Account
 from voiceflow_worker.sandbox.events.delivery import Delivery, DeliveryEntry, Hook
 from voiceflow_worker.sandbox.orders.event_orders import EventKind, EventOrder, EventOrders
@@ -39,51 +39,41 @@ class Asked:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reports:
     """The maker of events, which hands them to the delivery.
 
-    `speed` is the sandbox's; `within` how many true seconds the answer to a call action event may take; with
-    `statuses` call status events go to the webhook for all events too.
+    `speed` is the sandbox's. The answer to a call action event may take `within` true seconds. With `statuses`, call
+    status events go to the webhook for all events too.
     """
 
-    def __init__(
-        self,
-        *,
-        account: Account,
-        delivery: Delivery,
-        orders: EventOrders,
-        timers: Timers,
-        speed: float,
-        within: float,
-        statuses: bool,
-    ) -> None:
-        self._account = account
-        self._delivery = delivery
-        self._orders = orders
-        self._timers = timers
-        self._speed = speed
-        self._within = within
-        self._statuses = statuses
+    account: Account
+    delivery: Delivery
+    orders: EventOrders
+    activity: Activity
+    speed: float
+    within: float
+    statuses: bool
 
     # -- the next step -------------------------------------------------------------------------------------------------
 
     def can_ask(self, call: Call) -> bool:
         """Whether a webhook for call actions is registered."""
-        return self._account.hook(call.sub_account, EventKind.VCA) is not None
+        return self.account.hook(call.sub_account, EventKind.VCA) is not None
 
     async def ask(self, call: Call, status: ActionStatus, *, dtmf: str | None, at: float, sip_code: int = 200) -> Asked:
         """Ask for the next step, and wait for the answer."""
-        sent = self._prepared(
+        sent = self._of_call(
             call, EventKind.VCA, partial(action_event, call, status, dtmf=dtmf, at=at, sip_code=sip_code)
         )
         if sent is None:
-            await asyncio.sleep(self._within / self._speed)
-            return Asked(None, self._within)
+            await asyncio.sleep(self.within / self.speed)
+            return Asked(None, self.within)
         delay = sent.order.delay_seconds
         if delay:
-            await asyncio.sleep(delay / self._speed)
+            await asyncio.sleep(delay / self.speed)
         self._repeat(call, sent)
-        answer = await self._delivery.ask(sent.hook, sent.event, within=self._within, retries=sent.order.retries or 0)
+        answer = await self.delivery.ask(sent.hook, sent.event, within=self.within, retries=sent.order.retries or 0)
         call.has_told(EventKind.VCA)
         return Asked(answer, delay + answer.seconds)
 
@@ -91,13 +81,13 @@ class Reports:
 
     def tells_statuses(self, call: Call) -> bool:
         """Whether each state of the call is reported."""
-        hook = self._account.hook(call.sub_account, EventKind.VCS)
+        hook = self.account.hook(call.sub_account, EventKind.VCS)
         if hook is None:
             return False
         wanted = None if call.script is None else call.script.statuses
         if wanted is not None:
             return wanted
-        return self._statuses or not self._account.is_for_all(hook)
+        return self.statuses or not self.account.is_for_all(hook)
 
     def status(self, call: Call, leg: Leg, state: LegState, *, at: float) -> None:
         """A leg has changed its state."""
@@ -108,12 +98,18 @@ class Reports:
         """A recording is ready."""
         self._tell(call, EventKind.VRU, partial(recording_event, call, recording))
 
+    def number_update(self, sub_account: str, worded: Worded) -> None:
+        """Numbers of a sub-account have changed."""
+        sent = self._prepared(sub_account, EventKind.VNU, None, worded)
+        if sent is not None:
+            self._later(sent.order.delay_seconds, partial(self._send, None, sent))
+
     def summary(self, call: Call) -> None:
         """The session has ended."""
         script = call.summary_script
         sent = None
         if script is None or not script.drop:
-            sent = self._prepared(call, EventKind.VSS, partial(session_summary, call))
+            sent = self._of_call(call, EventKind.VSS, partial(session_summary, call))
         if sent is None:
             self._summed_up(call)
             return
@@ -123,7 +119,7 @@ class Reports:
 
     def _send_summary(self, call: Call, sent: _Sent, copies: int, retries: int | None) -> None:
         self._repeat(call, sent)
-        self._delivery.send(sent.hook, sent.event, copies=copies, retries=retries, then=partial(self._summed_up, call))
+        self.delivery.send(sent.hook, sent.event, copies=copies, retries=retries, then=partial(self._summed_up, call))
 
     def _summed_up(self, call: Call) -> None:
         call.has_told(EventKind.VSS)
@@ -134,36 +130,38 @@ class Reports:
     # -- delivery ------------------------------------------------------------------------------------------------------
 
     def _tell(self, call: Call, kind: EventKind, worded: Worded) -> None:
-        sent = self._prepared(call, kind, worded)
+        sent = self._of_call(call, kind, worded)
         if sent is not None:
-            self._later(sent.order.delay_seconds, partial(self._send, call, sent))
+            self._later(sent.order.delay_seconds, partial(self._send, call, sent, partial(call.has_told, kind)))
 
-    def _send(self, call: Call, sent: _Sent) -> None:
+    def _send(self, call: Call | None, sent: _Sent, then: Callable[[], None] | None = None) -> None:
         self._repeat(call, sent)
-        kind = sent.order.event
-        self._delivery.send(sent.hook, sent.event, retries=sent.order.retries, then=partial(call.has_told, kind))
+        self.delivery.send(sent.hook, sent.event, retries=sent.order.retries, then=then)
 
-    def _prepared(self, call: Call, kind: EventKind, worded: Worded) -> _Sent | None:
-        """The event with its order; None if no webhook is registered, or the event is to be lost."""
-        hook = self._account.hook(call.sub_account, kind)
+    def _of_call(self, call: Call, kind: EventKind, worded: Worded) -> _Sent | None:
+        return self._prepared(call.sub_account, kind, call.request.destination, worded)
+
+    def _prepared(self, sub_account: str, kind: EventKind, destination: str | None, worded: Worded) -> _Sent | None:
+        """The event with its order; None if no webhook is registered, or an order drops the event."""
+        hook = self.account.hook(sub_account, kind)
         if hook is None:
             return None
-        order = self._orders.take(kind, call.request.destination)
+        order = self.orders.take(kind, destination)
         return None if order.drop else _Sent(hook, worded(), order)
 
-    def _repeat(self, call: Call, sent: _Sent) -> None:
+    def _repeat(self, call: Call | None, sent: _Sent) -> None:
         """Send the ordered copies at their times."""
         order = sent.order
         if not order.duplicates:
             return
-        send = partial(self._delivery.send, sent.hook, sent.event, copies=order.duplicates, retries=0)
-        if order.duplicate_after == "VSS":
-            call.after_summary += (send,)
-        else:
+        send = partial(self.delivery.send, sent.hook, sent.event, copies=order.duplicates, retries=0)
+        if order.duplicate_after != "VSS":
             self._later(order.duplicate_after, send)
+        elif call is not None:
+            call.after_summary += (send,)
 
     def _later(self, seconds: float, step: partial[None]) -> None:
         if seconds:
-            self._timers.after(seconds / self._speed, step)
+            self.activity.after(seconds / self.speed, step)
         else:
             step()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
@@ -14,31 +14,20 @@ from voiceflow_worker.sandbox.calls.call_events import LegState
 from voiceflow_worker.sandbox.calls.call_log import CallLog
 from voiceflow_worker.sandbox.calls.outcomes import too_late
 from voiceflow_worker.sandbox.calls.speech import heard_of, is_interactive, read_action
-from voiceflow_worker.sandbox.calls.timers import Timers
 from voiceflow_worker.sandbox.exchange.conversation import Conversation, Stage
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
-    """The calls under way. `now` gives the sandbox's time; the speed is how many times faster than real time.
+    """The calls under way. `now` gives the sandbox's time.
 
     A call with a fixed plan needs two timers. One with questions or a second party is a task of its own.
     """
 
-    def __init__(
-        self,
-        activity: Activity,
-        *,
-        timers: Timers,
-        stage: Stage,
-        log: CallLog,
-        now: Callable[[], datetime],
-    ) -> None:
-        self._activity = activity
-        self._timers = timers
-        self._stage = stage
-        self._log = log
-        self._now = now
-        self._conversations: set[asyncio.Task[None]] = set()
+    activity: Activity
+    stage: Stage
+    log: CallLog
+    now: Callable[[], datetime]
 
     def place(self, call: Call) -> None:
         """Take an accepted call: dial it now, or when its plan says so."""
@@ -49,15 +38,15 @@ class Exchange:
 
     def put_through(self, call: Call) -> None:
         """Take an incoming call: the account's receiver gives its actions."""
-        call.dialled_at = self._now()
+        call.dialled_at = self.now()
         leg = Leg(source=call.request.source, destination=call.request.destination, direction=Direction.INBOUND)
         call.legs.append(leg)
-        self._stage.reports.status(call, leg, LegState.RECEIVED, at=0.0)
+        self.stage.reports.status(call, leg, LegState.RECEIVED, at=0.0)
         self._converse(call)
 
     def _dial(self, call: Call) -> None:
         valid_until = call.request.valid_until
-        now = self._now()
+        now = self.now()
         if valid_until is not None and now >= valid_until:
             call.plan = too_late(call.plan)
         else:
@@ -74,7 +63,7 @@ class Exchange:
 
     def _ring(self, call: Call, *, converses: bool) -> None:
         """The course of a call by its plan; with `converses`, up to the answer."""
-        plan, request, reports = call.plan, call.request, self._stage.reports
+        plan, request, reports = call.plan, call.request, self.stage.reports
         ended = plan.ring_seconds + plan.talk_seconds
         leg = Leg(
             source=request.source,
@@ -94,24 +83,17 @@ class Exchange:
             self._after(ended, partial(reports.status, call, leg, LegState.DISCONNECTED, at=ended))
 
     def _converse(self, call: Call) -> None:
-        task = asyncio.get_running_loop().create_task(self._conversation(call))
-        self._activity.begin()
-        self._conversations.add(task)
-        task.add_done_callback(self._conversation_ended)
+        self.activity.run(self._conversation(call))
 
     async def _conversation(self, call: Call) -> None:
-        await Conversation(call, self._stage).play()
+        await Conversation(call, self.stage).play()
         self._after(call.plan.lag_seconds, partial(self._end, call))
-
-    def _conversation_ended(self, task: asyncio.Task[None]) -> None:
-        self._conversations.discard(task)
-        self._activity.end()
 
     def _end_as_planned(self, call: Call) -> None:
         """End a call without questions."""
         actions = call.request.actions
         for leg in call.legs:
-            leg.ends(ago=call.plan.lag_seconds / self._stage.speed)
+            leg.ends(ago=call.plan.lag_seconds / self.stage.speed)
         if call.plan.is_answered:
             call.entry.heard = tuple(heard_of(actions))
             call.last_action = read_action(actions[-1])[0] or call.last_action
@@ -119,20 +101,8 @@ class Exchange:
 
     def _end(self, call: Call) -> None:
         call.entry.outcome = call.plan.status.value
-        self._log.add(call)
-        self._stage.reports.summary(call)
+        self.log.add(call)
+        self.stage.reports.summary(call)
 
     def _after(self, seconds: float, step: Callable[[], None]) -> None:
-        self._timers.after(seconds / self._stage.speed, step)
-
-    def clear(self) -> None:
-        """Drop the calls under way without events."""
-        self._timers.clear()
-        for task in self._conversations:
-            task.cancel()
-
-    async def aclose(self) -> None:
-        """Drop the calls under way, and wait until their tasks have ended."""
-        self.clear()
-        if self._conversations:
-            await asyncio.wait(list(self._conversations))
+        self.activity.after(seconds / self.stage.speed, step)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 
 from voiceflow_worker.sandbox.calls.call import Call, CallRequest
 from voiceflow_worker.sandbox.calls.inbound import InboundEntry, InboundOrder
@@ -12,14 +13,14 @@ from voiceflow_worker.sandbox.exchange.exchange import Exchange
 from voiceflow_worker.sandbox.orders.event_orders import EventKind
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Switchboard:
     """The maker of ordered incoming calls, with a list of them."""
 
-    def __init__(self, account: Account, *, outcomes: Outcomes, exchange: Exchange) -> None:
-        self._account = account
-        self._outcomes = outcomes
-        self._exchange = exchange
-        self.entries: list[InboundEntry] = []
+    account: Account
+    outcomes: Outcomes
+    exchange: Exchange
+    entries: list[InboundEntry] = field(default_factory=list[InboundEntry])
 
     def call(self, order: InboundOrder) -> InboundEntry:
         """Start an incoming call now. Its entry is updated as the call goes on.
@@ -34,24 +35,20 @@ class Switchboard:
             request=CallRequest(source=order.source, destination=order.destination),
             sub_account=sub_account,
             accepted_at=entry.at,
-            plan=self._outcomes.inbound(order.source.lstrip("+")),
+            plan=self.outcomes.inbound(order.source.lstrip("+")),
             entry=entry,
             script=order,
         )
         entry.session_id = call.session_id
         self.entries.append(entry)
-        self._exchange.put_through(call)
+        self.exchange.put_through(call)
         return entry
 
     def sub_account_of(self, order: InboundOrder) -> str:
         """The sub-account of the call. Raises ValueError as `call` does."""
-        if not self._account.owns(order.destination):
+        if not self.account.owns(order.destination):
             raise ValueError(f"{order.destination} is not one of the account's numbers")
-        sub_account = order.sub_account or self._account.answering()
-        if sub_account is None or self._account.hook(sub_account, EventKind.VCA) is None:
+        sub_account = order.sub_account or self.account.first_with(EventKind.VCA)
+        if sub_account is None or self.account.hook(sub_account, EventKind.VCA) is None:
             raise ValueError("no webhook says what to do with the call: register a VCA webhook, or give --webhook")
         return sub_account
-
-    def clear(self) -> None:
-        """Forget all entries."""
-        self.entries.clear()

@@ -6,9 +6,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, Field
+
+from voiceflow_worker.sandbox.orders.orders import StrictModel
 
 HANGS_UP = "hangup"
 _KEYS = re.compile(r"[0-9*#A-D]{1,50}")
@@ -20,46 +22,40 @@ _HABITS: Sequence[tuple[str | None, int]] = (
 _ENOUGH = 25
 
 
-class KeyPress(BaseModel):
-    """The reaction to one question: pressing `keys`, or none (null), or hanging up ("hangup").
-
-    `after` is the time from the prompt to the first key or to hanging up, in seconds, divided by the sandbox's speed.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    keys: str | None = None
-    after: float = Field(default=_AFTER, ge=0)
-
-    @field_validator("keys")
-    @classmethod
-    def _on_a_phone(cls, value: str | None) -> str | None:
-        return value if value is None else checked(value)
-
-
-Try: TypeAlias = str | KeyPress | None
-Keys: TypeAlias = Sequence[Try | tuple[Try, ...]]
-"""One entry for each question; a tuple (in JSON a list) has one entry for each time that the question is asked."""
-Reached: TypeAlias = Literal["COMPLETED", "NO_ANSWER", "BUSY", "FAILED", "ERROR"]
-"""The result of calling a second party."""
-
-
-def checked(keys: str) -> str:
-    """`keys`, if a phone has them, or "hangup". Raises ValueError for anything else."""
+def _checked(keys: str) -> str:
     if keys != HANGS_UP and _KEYS.fullmatch(keys) is None:
         raise ValueError(f'keys are 1 to 50 of 0-9, *, # and A-D, null for none, or "{HANGS_UP}", not {keys[:60]!r}')
     return keys
 
 
-def checked_keys(keys: Keys | None) -> Keys | None:
-    """`keys`, if every entry is valid. Raises ValueError for anything else."""
-    for entry in keys or ():
+class KeyPress(StrictModel):
+    """The reaction to one question: pressing `keys`, or none (null), or hanging up ("hangup").
+
+    `after` is the time from the prompt to the first key or to hanging up, in seconds, divided by the sandbox's speed.
+    """
+
+    keys: Annotated[str, AfterValidator(_checked)] | None = None
+    after: float = Field(default=_AFTER, ge=0)
+
+
+Try: TypeAlias = str | KeyPress | None
+Entries: TypeAlias = Sequence[Try | tuple[Try, ...]]
+
+
+def _all_checked(entries: Entries) -> Entries:
+    for entry in entries:
         if isinstance(entry, tuple) and not entry:
             raise ValueError("a question's list of tries is empty; write null for no key")
         for press in entry if isinstance(entry, tuple) else (entry,):
             if isinstance(press, str):
-                checked(press)
-    return keys
+                _checked(press)
+    return entries
+
+
+Keys: TypeAlias = Annotated[Entries, AfterValidator(_all_checked)]
+"""One entry for each question; a tuple (in JSON a list) has one entry for each time that the question is asked."""
+Reached: TypeAlias = Literal["COMPLETED", "NO_ANSWER", "BUSY", "FAILED", "ERROR"]
+"""The result of calling a second party."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +74,7 @@ class Caller:
     endless menu does not keep the sandbox busy.
     """
 
-    def __init__(self, dice: Random, keys: Keys | None) -> None:
+    def __init__(self, dice: Random, keys: Entries | None) -> None:
         self._dice = dice
         self._keys = keys
         self._questions = 0

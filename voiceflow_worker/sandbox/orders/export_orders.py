@@ -5,9 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from voiceflow_worker.sandbox.orders.orders import DestinationOrder
+from voiceflow_worker.sandbox.orders.orders import DestinationOrder, RepeatedOrder
 
 
 class RowOrder(DestinationOrder):
@@ -30,14 +30,12 @@ class At(StrEnum):
     FILE = "file"
 
 
-class ExportOrder(BaseModel):
+class ExportOrder(RepeatedOrder):
     """The course of the next `times` exports (default 1, null for all).
 
     They are not ready for `polls` polls, then they end as `status`, with files of `rows_per_file` rows. With `at`, the
     next `times` requests of this kind are answered with `http_status`, and with `retry_after` if given.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     times: int | None = Field(default=1, ge=1)
     status: Literal["succeeded", "empty", "failed", "cancelled", "error"] | None = None
@@ -54,15 +52,5 @@ class ExportOrder(BaseModel):
         if self.retry_after is not None and self.at is None:
             raise ValueError("retry_after needs at and http_status")
         if self.at is not None and self.model_fields_set & {"status", "polls", "rows_per_file"}:
-            raise ValueError("status, polls and rows_per_file are for exports that begin; leave at out")
+            raise ValueError("`status`, `polls` and `rows_per_file` exclude `at`: with `at` the export is refused")
         return self
-
-    @property
-    def for_destination(self) -> None:
-        """An export is of all destinations."""
-        return None
-
-    @property
-    def count(self) -> int | None:
-        """For how many it stands; None for all."""
-        return self.times

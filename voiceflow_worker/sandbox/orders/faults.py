@@ -1,17 +1,17 @@
-"""Faults to order: how the sandbox shall misbehave, towards whom, and how often."""
+"""Orders for faults of the callflows endpoint."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from voiceflow_worker.sandbox.orders.orders import OrderBook, same_number
+from voiceflow_worker.sandbox.orders.orders import DestinationOrder, OrderBook
 
 
 class FaultKind(StrEnum):
-    """What goes wrong."""
+    """The kinds of faults."""
 
     DELAY = "delay"
     """The answer comes `seconds` late; or when an event of the call was answered (`until`), a minute late at most."""
@@ -85,19 +85,17 @@ _OF_THE_PLATFORM = frozenset({400, 401, 403, 404, 410, 426})
 _LONGEST_WAIT = 60.0
 
 
-class Fault(BaseModel):
+class Fault(DestinationOrder):
     """One fault of the callflows endpoint: its kind, its parameters, and the POSTs that it is for.
 
     It is for `times` POSTs (default 1, null for all) to `destination`, or to any. `next` n is for any n POSTs. `place`
     is by default "before" for status, platform and throttle, and "after" for the others.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     fault: FaultKind
-    destination: str | None = None
     next_calls: int | None = Field(default=None, alias="next", ge=1)
-    times: int | None = Field(default=None, ge=1)
     place: Place = Place.AFTER
     seconds: float | None = Field(default=None, ge=0)
     until: Until | None = None
@@ -141,31 +139,26 @@ class Fault(BaseModel):
 
     @property
     def longest(self) -> float:
-        """How many seconds late the answer is at most."""
+        """The longest delay of the answer, in seconds."""
         return self.seconds if self.seconds is not None else _LONGEST_WAIT
 
     @property
     def happens(self) -> Place:
-        """When it goes wrong."""
+        """The moment of the fault."""
         if "place" in self.model_fields_set:
             return self.place
         return Place.BEFORE if self.fault in _TURNS_AWAY else Place.AFTER
 
     @property
     def cut_within(self) -> Within:
-        """How much of the answer is sent."""
+        """The part of the answer that is sent."""
         if self.fault is FaultKind.CUT and "within" not in self.model_fields_set:
             return Within.BODY
         return self.within
 
     @property
-    def for_destination(self) -> str | None:
-        """The destination it is for; None for every one."""
-        return None if self.destination is None else same_number(self.destination)
-
-    @property
     def count(self) -> int | None:
-        """For how many POSTs it stands; None for all."""
+        """The number of POSTs that it is for; None for all."""
         if self.next_calls is not None:
             return self.next_calls
         return self.times if "times" in self.model_fields_set else 1
@@ -179,11 +172,11 @@ class Faults:
         self._others: OrderBook[Fault] = OrderBook()
 
     def add(self, fault: Fault) -> None:
-        """Order a fault."""
+        """Add a fault."""
         (self._on_arrival if fault.happens is Place.ARRIVAL else self._others).add(fault)
 
     def on_arrival(self) -> Fault | None:
-        """The fault for a request whose headers are in."""
+        """The fault for a request whose headers have arrived."""
         return self._on_arrival.take(None)
 
     def for_call(self, destination: str | None) -> Fault | None:

@@ -2,51 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from voiceflow_worker.model.numbers import phone
 
 
-class Order(Protocol):
-    """An order for some calls."""
-
-    @property
-    def for_destination(self) -> str | None:
-        """The destination it is for, as `same_number` writes it; None for every destination."""
-        ...
-
-    @property
-    def count(self) -> int | None:
-        """For how many calls it stands; None for all."""
-        ...
-
-
-class DestinationOrder(BaseModel):
-    """An order for calls to `destination`, or for all calls where it is absent or "*"; `times` of them, or all."""
+class StrictModel(BaseModel):
+    """Frozen data of an order, without unknown fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    destination: str | None = None
+
+class RepeatedOrder(StrictModel):
+    """An order that is used `times` times, or always."""
+
     times: int | None = Field(default=None, ge=1)
 
     @property
     def for_destination(self) -> str | None:
-        """The destination it is for; None for every one."""
-        return None if self.destination in {None, "*"} else same_number(str(self.destination))
+        """The destination of the calls that it is for, as `same_number` writes it; None for all."""
+        return None
 
     @property
     def count(self) -> int | None:
-        """For how many calls or events it stands; None for all."""
+        """How often it is used; None for always."""
         return self.times
 
 
-Given = TypeVar("Given", bound=Order)
+class DestinationOrder(RepeatedOrder):
+    """An order for calls to `destination`, or for all calls if it is absent or "*"."""
+
+    destination: str | None = None
+
+    @property
+    def for_destination(self) -> str | None:
+        """The destination of the calls that it is for; None for all."""
+        return None if self.destination in {None, "*"} else same_number(str(self.destination))
+
+
+Given = TypeVar("Given", bound=RepeatedOrder)
 
 
 class OrderBook(Generic[Given]):
-    """Orders in the order they were given. A call takes the first one that is for it and not used up."""
+    """Orders, oldest first. A call takes the first one that is for it and not used up."""
 
     def __init__(self) -> None:
         self._orders: list[tuple[Given, int | None]] = []

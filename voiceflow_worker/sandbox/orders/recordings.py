@@ -6,13 +6,13 @@ import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from voiceflow_worker.sandbox.orders.orders import StrictModel
 
 
-class RecordingOrder(BaseModel):
+class RecordingOrder(StrictModel):
     """A recording of the session `session_id`: the `url` it was uploaded to, and its length in `seconds`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     session_id: str = Field(min_length=1)
     recording_id: str = Field(default_factory=lambda: str(uuid.uuid4()))

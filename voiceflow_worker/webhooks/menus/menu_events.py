@@ -31,10 +31,11 @@ from voiceflow_worker.webhooks.ports import EventAnswer, OtherEvent
 _log = structlog.get_logger("voiceflow.ivr")
 
 STORING = timedelta(seconds=1)
-"""How much longer than its handler may take an event is claimed: for storing what came of it."""
+"""Added to the time limit of a handler for its claim on an event: time to store the answer."""
 IN_ALL = timedelta(seconds=4, milliseconds=500)
-"""What a handler has left when its event was claimed by another receiver before, which died."""
+"""The time for an event in all: a handler gets less after a wait for the claim of a receiver that died."""
 AT_LEAST = timedelta(seconds=1)
+"""The least time for a handler."""
 FRAMES = 4
 """Frames of a handler's failure that are logged."""
 
@@ -69,7 +70,7 @@ class MenuEvents:
         policy = policy or CallPolicy()
         self._callers = Callers(store, policy)
         self._bridges = Bridges(store, policy)
-        self._once = AnswersOnce(store.records, store.clock, claim_for=handler_limit + STORING)
+        self._once = AnswersOnce(store, claim_for=handler_limit + STORING)
         self._journal = MenuJournal(self._callers, self._once)
         self._metrics = MenuMetrics(CollectorRegistry() if registry is None else registry)
         self._limit = handler_limit
@@ -90,7 +91,7 @@ class MenuEvents:
         async def recall() -> None:
             answers.append(await (self._once.turn(key) if claims else self._once.known(key)))
 
-        # Where the event itself tells that a handler will run, its claim need not wait for the job.
+        # If the event itself shows that a handler will run, it is claimed while the job is looked up.
         claims = event.client_action_id is not None and self.menus.plan(event, _NOBODY).runs_code
         began = self._store.clock.monotonic()
         await gather(look, recall)
@@ -153,22 +154,22 @@ class MenuEvents:
 
 
 def _loaded() -> None:
-    """Have loaded what is loaded when it is first used (numbering plans: 30 ms), which the first caller waits for."""
+    """Load what is loaded at its first use (numbering plans: 30 ms), so that the first caller does not wait for it."""
     CallFlow.bridge(source="+6531234567", destination="+6587654321").problems()
 
 
 def _where(error: BaseException) -> str:
-    """The way to where something was raised, innermost first.
+    """The stack of an error, innermost frame first.
 
-    No traceback: some log renderers write out the variables of each frame, and among them are what was typed at a
-    secret menu, and the person's number.
+    Not a traceback: some log renderers print the variables of each frame, such as the keys pressed at a secret menu,
+    and the number of the person.
     """
     frames = traceback.extract_tb(error.__traceback__)[-FRAMES:]
     return " < ".join(f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in reversed(frames))
 
 
 def key_of(event: CallAction) -> str:
-    """What tells an event from all others; one without an id is known by its session, its place and its keys."""
+    """The key of an event: its id, or, without one, its session, its place and its keys."""
     identity = (
         ("id", event.event_id) if event.event_id else ("at", event.client_action_id, event.call_status, event.dtmf)
     )

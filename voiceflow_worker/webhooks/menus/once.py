@@ -6,48 +6,49 @@ import secrets
 from collections.abc import Mapping
 from datetime import timedelta
 
-from voiceflow_worker.core.ports import Clock, Records
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.errors import StoreUnavailableError
 
 ANSWERS = "ivr-answer"
 CLAIMS = "ivr-claim"
 
 KEPT = timedelta(hours=4)
-"""How long an answer is given again: a repeated event comes within seconds, and a call lasts an hour at most."""
+"""How long an answer is repeated: a repeated event comes within seconds, and a call lasts an hour at most."""
 
 _FIRST_LOOK = 0.02
 _LONGEST_LOOK = 0.2
 
 
 class AnswersOnce:
-    """Answers as records: the first that is stored is the one that everybody gives.
+    """The stored answers to events: every receiver gives the one that was stored first.
 
-    A receiver claims the event before it runs code. A claim lasts `claim_for`, longer than the code may take: when its
-    owner died, somebody else takes over then. So the code runs once, and at least once after a crash.
+    A receiver claims an event before it runs code. A claim lasts `claim_for`, longer than the code may take: after the
+    death of its owner another receiver takes over. So the code runs once, or, after a crash, at least once.
     """
 
-    def __init__(self, records: Records, clock: Clock, *, claim_for: timedelta) -> None:
-        self._records = records
-        self._clock = clock
+    def __init__(self, store: Store, *, claim_for: timedelta) -> None:
+        self._clock = store.clock
         self._claim_for = claim_for
+        self._answers = text_records(store, ANSWERS, keep_for=KEPT)
+        self._claims = text_records(store, CLAIMS, keep_for=claim_for)
 
     async def known(self, key: str) -> bytes | None:
         """The answer that was given to this event."""
-        found = await self._records.get(ANSWERS, [key], now=self._clock.now())
-        return found[key].encode() if key in found else None
+        found = (await self._answers.get([key])).get(key)
+        return None if found is None else found.encode()
 
     async def turn(self, key: str) -> bytes | None:
-        """Wait for one's turn at this event: None, and it is the caller's to answer; or the answer somebody gave.
+        """Claim this event: None if the caller is to answer it, else the answer of another receiver, waited for.
 
-        Raises StoreUnavailableError when others have been at it for twice as long as a claim lasts.
+        Raises StoreUnavailableError after waiting for twice as long as a claim lasts.
         """
         mine = secrets.token_hex(8)
         gives_up = self._clock.monotonic() + 2 * self._claim_for.total_seconds()
         wait = _FIRST_LOOK
         while True:
-            now = self._clock.now()
-            standing = await self._records.put_if_absent(CLAIMS, {key: mine}, expires_at=now + self._claim_for, now=now)
-            # Also with the claim in hand: its last owner may have answered between our look and its end.
+            standing = await self._claims.add({key: mine})
+            # Also with the claim: its last owner may have answered just before it ended.
             answer = await self.known(key)
             if answer is not None or standing[key] == mine:
                 return answer
@@ -57,8 +58,6 @@ class AnswersOnce:
             wait = min(wait * 1.5, _LONGEST_LOOK)
 
     async def keep(self, answers: Mapping[str, bytes]) -> dict[str, bytes]:
-        """Keep the answers to these events; gives those that stand, which somebody else may have given first."""
-        now = self._clock.now()
-        texts = {key: answer.decode() for key, answer in answers.items()}
-        standing = await self._records.put_if_absent(ANSWERS, texts, expires_at=now + KEPT, now=now)
-        return {key: text.encode() for key, text in standing.items()}
+        """Store the answers to these events; returns the stored ones, which another receiver may have stored first."""
+        standing = await self._answers.add({key: answer.decode() for key, answer in answers.items()})
+        return {key: text.encode() for key, text in standing.items() if text is not None}

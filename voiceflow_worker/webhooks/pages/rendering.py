@@ -19,7 +19,7 @@ _PACKAGE = "voiceflow_worker.webhooks.pages"
 
 
 class PageRenderer:
-    """Draws pages. `style_source` is what a Content-Security-Policy must allow for their one style sheet."""
+    """Draws pages. `style_source` allows their one style sheet in a Content-Security-Policy."""
 
     def __init__(self) -> None:
         style = resources.files(_PACKAGE).joinpath("style.css").read_text(encoding="utf-8")
@@ -40,7 +40,7 @@ class PageRenderer:
             self._templates.get_template(name)  # read now: later there may be no descriptor left to read it by
 
     def draw(self, template: str, **shown: object) -> bytes:
-        """The page as UTF-8; what UTF-8 has no form for (half of a character, as JSON may bring it) is a `?`."""
+        """The page as UTF-8; half of a surrogate pair, which JSON may contain, becomes `?`."""
         return (
             self._templates.get_template(template).render(style=self._style, **shown).encode("utf-8", errors="replace")
         )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from urllib.parse import parse_qs, quote
 
 import anyio
 import structlog
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from voiceflow_worker.core.ports import Store
@@ -24,18 +25,11 @@ STORE_LIMIT = timedelta(seconds=10)
 
 @dataclass(frozen=True, slots=True)
 class _PageRequest:
-    """What a request asks for. `home` leads from its address to `/ui`, so that links work wherever it is mounted."""
+    """A request. `home` is the way from its address to `/ui`, so that links work wherever the app is mounted."""
 
     path: str
     query: Mapping[str, str]
     home: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Page:
-    status: int
-    body: bytes
-    headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 class Pages:
@@ -61,20 +55,15 @@ class Pages:
             "Cache-Control": "no-store",
         }
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 (ASGI's signature)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         page = await self._answer(scope)
-        headers = {**self._headers, **page.headers, "Content-Length": str(len(page.body))}
-        await send(
-            {
-                "type": "http.response.start",
-                "status": page.status,
-                "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()],
-            }
-        )
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else page.body})
+        page.headers.update(self._headers)
+        if scope["method"] == "HEAD":
+            page.body = b""
+        await page(scope, receive, send)
 
-    async def _answer(self, scope: Scope) -> _Page:
+    async def _answer(self, scope: Scope) -> Response:
         asked = _asked(scope)
         if not self._auth.allows(scope["headers"]):
             what = "Type the secret of the pages (VOICEFLOW_UI_SECRET) as the password; any user name will do."
@@ -94,7 +83,7 @@ class Pages:
             return self._problem(500, asked, "This page failed", "See the log of the receiver.")
         return self._problem(503, asked, "The store is not available", "No call was changed. Try again in a moment.")
 
-    async def _looked_up(self, asked: _PageRequest) -> _Page:
+    async def _looked_up(self, asked: _PageRequest) -> Response:
         kind, _, name = asked.path.partition("/")
         if kind == "calls" and name:
             return await self._call(asked, name)
@@ -104,23 +93,23 @@ class Pages:
             return await self._front(asked)
         return self._problem(404, asked, "No such page", "There are queues, calls and batches here.")
 
-    async def _front(self, asked: _PageRequest) -> _Page:
+    async def _front(self, asked: _PageRequest) -> Response:
         wanted = asked.query.get("find", "").strip()[:LONGEST_NAME]
         also = asked.query.get("queue")
         found = await self._queries.find(wanted, also=also) if wanted else []
         if len(found) == 1:
-            return _Page(303, b"", {"Location": f"{asked.home}/calls/{quote(found[0].id, safe='')}"})
+            return Response(b"", 303, {"Location": f"{asked.home}/calls/{quote(found[0].id, safe='')}"})
         queues = await self._queries.queues(also=also)
         return self._drawn(200, "front.html", asked, wanted=wanted, found=found, queues=queues)
 
-    async def _call(self, asked: _PageRequest, job_id: str) -> _Page:
-        look = await self._queries.call(job_id)
-        if look is None:
+    async def _call(self, asked: _PageRequest, job_id: str) -> Response:
+        found = await self._queries.call(job_id)
+        if found is None:
             what = f"The store holds no call {job_id[:LONGEST_NAME]}: it has another id, or was deleted after its time."
             return self._problem(404, asked, "No such call", what)
-        return self._drawn(200, "call.html", asked, job=look.job, story=look.story)
+        return self._drawn(200, "call.html", asked, job=found[0], story=found[1])
 
-    async def _batch(self, asked: _PageRequest, batch_id: str) -> _Page:
+    async def _batch(self, asked: _PageRequest, batch_id: str) -> Response:
         queue = asked.query.get("queue") or DEFAULT_QUEUE
         look = await self._queries.batch(queue, batch_id, after=asked.query.get("after"))
         if look is None:
@@ -133,12 +122,13 @@ class Pages:
 
     def _problem(
         self, status: int, asked: _PageRequest, title: str, what: str, *, headers: Mapping[str, str] | None = None
-    ) -> _Page:
+    ) -> Response:
         page = self._drawn(status, "problem.html", asked, title=title, what=what)
-        return _Page(status, page.body, headers or {})
+        page.headers.update(headers or {})
+        return page
 
-    def _drawn(self, status: int, template: str, asked: _PageRequest, **shown: object) -> _Page:
-        return _Page(status, self._renderer.draw(template, home=asked.home, **shown))
+    def _drawn(self, status: int, template: str, asked: _PageRequest, **shown: object) -> Response:
+        return Response(self._renderer.draw(template, home=asked.home, **shown), status)
 
 
 def _asked(scope: Scope) -> _PageRequest:

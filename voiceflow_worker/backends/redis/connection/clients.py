@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 from anyio import TASK_STATUS_IGNORED
@@ -15,7 +15,6 @@ from coredis.client import Sentinel
 from coredis.connection import BaseConnectionParams, ClusterConnection, TCPConnection, TCPLocation
 from coredis.pool import ClusterConnectionPool, ConnectionPool
 from coredis.retry import NoRetryPolicy
-from coredis.typing import Unpack
 
 from voiceflow_worker.backends.redis.connection.url import RedisURL, Topology
 
@@ -34,7 +33,7 @@ _KEEPALIVE = {
 class _Connection(TCPConnection):
     """A connection with TCP keep-alive, which notices that the other end is gone."""
 
-    def __init__(self, location: TCPLocation, **options: Unpack[BaseConnectionParams]) -> None:
+    def __init__(self, location: TCPLocation, **options: Any) -> None:
         super().__init__(location, socket_keepalive=True, socket_keepalive_options=dict(_KEEPALIVE), **options)
 
     async def run(self, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED) -> None:
@@ -48,22 +47,8 @@ class _Connection(TCPConnection):
         _close(vars(self).values())  # of one that was cancelled before it ran
 
 
-class _ClusterConnection(ClusterConnection):
+class _ClusterConnection(_Connection, ClusterConnection):
     """The same to a node of a cluster."""
-
-    def __init__(self, location: TCPLocation, **options: Any) -> None:
-        options |= {"socket_keepalive": True, "socket_keepalive_options": dict(_KEEPALIVE)}
-        super().__init__(location, **options)
-
-    async def run(self, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED) -> None:
-        """Run as the driver does, and close what it leaves open where the connection was refused."""
-        try:
-            await super().run(task_status=task_status)
-        finally:
-            _close(vars(self).values())
-
-    def __del__(self) -> None:
-        _close(vars(self).values())  # of one that was cancelled before it ran
 
 
 def _close(values: Iterable[object]) -> None:
@@ -79,41 +64,34 @@ async def opened(url: RedisURL) -> AsyncGenerator[Client]:
 
     Nothing is retried by the client: after a lost answer it would find its own write and call it somebody else's.
     """
-    match url.topology:
-        case Topology.STANDALONE:
-            host, port = url.nodes[0]
-            async with _standalone(url, TCPLocation(host, port)) as client:
-                yield client
-        case Topology.SENTINEL:
-            async with _standalone(url, await primary(url)) as client:
-                yield client
-        case Topology.CLUSTER:
-            cluster = _cluster(url)
-            try:
-                async with cluster as client:
-                    yield client
-            finally:
-                _close(getattr(cluster.connection_pool.cluster_layout, "_error_stream", ()))
+    if url.topology is Topology.CLUSTER:
+        cluster = _cluster(url)
+        try:
+            async with cluster:
+                yield cluster
+        finally:
+            _close(getattr(cluster.connection_pool.cluster_layout, "_error_stream", ()))
+    else:
+        location = await primary(url) if url.topology is Topology.SENTINEL else TCPLocation(*url.nodes[0])
+        async with _standalone(url, location) as client:
+            yield client
 
 
 async def primary(url: RedisURL) -> TCPLocation:
     """Where the primary of the service is, by the first sentinel that knows."""
-    async with AsyncExitStack() as stack:
-        sentinel: Sentinel[str] = Sentinel(
-            [TCPLocation(host, port) for host, port in url.nodes],
-            sentinel_kwargs={
-                "connect_timeout": CONNECT_TIMEOUT,
-                "stream_timeout": CONNECT_TIMEOUT,
-                "username": url.sentinel_username,
-                "password": url.sentinel_password,
-                "ssl_context": url.tls,
-            },
-            decode_responses=True,
-            retry_policy=NoRetryPolicy(),
-        )
-        await stack.enter_async_context(sentinel)
-        host, port = await sentinel.discover_primary(url.service or "")
-        return TCPLocation(host, port)
+    sentinels: Sentinel[str] = Sentinel(
+        [TCPLocation(*node) for node in url.nodes],
+        sentinel_kwargs={
+            "connect_timeout": CONNECT_TIMEOUT,
+            "stream_timeout": CONNECT_TIMEOUT,
+            "username": url.sentinel_username,
+            "password": url.sentinel_password,
+            "ssl_context": url.tls,
+        },
+        decode_responses=True,
+    )
+    async with sentinels:
+        return TCPLocation(*await sentinels.discover_primary(url.service or ""))
 
 
 def _standalone(url: RedisURL, location: TCPLocation) -> Redis[str]:
@@ -128,7 +106,7 @@ def _standalone(url: RedisURL, location: TCPLocation) -> Redis[str]:
 
 def _cluster(url: RedisURL) -> RedisCluster[str]:
     pool = ClusterConnectionPool(
-        [TCPLocation(host, port) for host, port in url.nodes],
+        [TCPLocation(*node) for node in url.nodes],
         connection_class=_ClusterConnection,
         timeout=ANSWER_TIMEOUT,
         # Asks nodes for CONFIG, which managed clusters forbid; a slot that is not covered says so when it is used.

@@ -8,13 +8,14 @@ from datetime import UTC, datetime
 import anyio
 
 from voiceflow_worker.backends.redis.connection.link import Link
+from voiceflow_worker.core.ports.clock import SystemClock
 from voiceflow_worker.errors import StoreError
 
 RESYNC_EVERY = 5.0
 SAMPLES = 3
 
 
-class ServerClock:
+class ServerClock(SystemClock):
     """Server time as an offset to this machine's monotonic clock, measured every few seconds.
 
     Of several samples the one with the shortest round trip counts: its error is at most half the trip. A new offset
@@ -30,14 +31,6 @@ class ServerClock:
     def now(self) -> datetime:
         """The time of the server, aware, UTC."""
         return datetime.fromtimestamp(self._offset + time.monotonic(), UTC)
-
-    def monotonic(self) -> float:
-        """Seconds on a clock that never jumps."""
-        return time.monotonic()
-
-    async def sleep(self, seconds: float) -> None:
-        """Sleep; at most 0 is a checkpoint."""
-        await anyio.sleep(max(seconds, 0.0))
 
     async def synchronise(self) -> None:
         """Measure the offset. Raises `StoreError`."""

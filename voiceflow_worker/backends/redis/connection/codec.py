@@ -13,11 +13,12 @@ import orjson
 
 from voiceflow_worker.backends.admission import known_state, remembered, tombstone_of
 from voiceflow_worker.backends.instant import from_micros, to_micros
-from voiceflow_worker.backends.record import head_of, job_from, record_of
-from voiceflow_worker.core.ports import Event, EventKind, KeyOwner, Move
-from voiceflow_worker.errors import StoreVersionError
+from voiceflow_worker.backends.matching import changes_rare_fields
+from voiceflow_worker.backends.record import event_from, head_of, job_from, newer, record_of
+from voiceflow_worker.core.ports import Event, KeyOwner, Move
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState, known_gate
-from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.jobs.tally import tally_of
 
 Argument = str | bytes | int | float
 
@@ -32,27 +33,28 @@ def micros(time: datetime | None) -> str | int:
     return "" if time is None else to_micros(time)
 
 
+def tally_text(job: Job) -> str:
+    """The tally of a job as scripts keep it: a line for each field, which begins with its amount."""
+    return "".join([f"{amount} {field}\n" for field, amount in tally_of(job).items()])
+
+
 def new_job(job: Job) -> tuple[Argument, ...]:
     """A job as `enqueue.lua` takes it."""
     (job_id, _, state, due, rev, worker, prio, batch, dest, key, valid, active) = head_of(job)
     return (
         job_id, state, due, rev, optional(worker), prio, optional(batch), optional(dest), optional(key),
         "" if valid is None else valid, "" if active is None else active, record_of(job), job.body, job.body_digest,
+        tally_text(job),
     )  # fmt: skip
 
 
 def move_arguments(move: Move) -> Iterator[Argument]:
     """A move as `commit.lua` takes it."""
-    old, new = move.old, move.new
-    (job_id, _, state, due, rev, worker, prio, batch, dest, _, valid, active) = head_of(new)
-    yield from (job_id, old.revision, rev, state, due, optional(worker), "" if active is None else active)
-    yield record_of(new)
-    if (old.priority, old.batch_id, old.destination, old.valid_until) == (
-        new.priority,
-        new.batch_id,
-        new.destination,
-        new.valid_until,
-    ):
+    (job_id, _, state, due, rev, worker, prio, batch, dest, _, valid, active) = head_of(move.new)
+    yield from (job_id, move.old.revision, rev, state, due, optional(worker), "" if active is None else active)
+    yield record_of(move.new)
+    yield tally_text(move.new)
+    if not changes_rare_fields(move):
         yield 0
     else:
         yield from (1, prio, optional(batch), optional(dest), "" if valid is None else valid)
@@ -77,21 +79,9 @@ def event_of(text: str) -> Event:
     """The event of an outbox entry. Raises `StoreVersionError` for an entry of a newer version."""
     sequence, _, fields = text.partition("|")
     try:
-        job_id, kind, at, state, revision, *more = orjson.loads(fields)
-        return Event(
-            job_id=job_id,
-            kind=EventKind(kind),
-            at=from_micros(at),
-            state=JobState(state),
-            revision=revision,
-            post=more[0] if more else 0,  # events of earlier versions lack it
-            sequence=int(sequence),
-        )
+        return event_from(int(sequence), orjson.loads(fields))
     except ValueError as error:
-        raise StoreVersionError(
-            f"event {sequence} cannot be read by this version of voiceflow-worker ({error}): a newer one wrote it. "
-            "Upgrade this installation; nothing was changed."
-        ) from error
+        raise newer(f"event {sequence}", error) from error
 
 
 def grave_of(job: Job) -> str:

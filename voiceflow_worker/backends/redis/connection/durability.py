@@ -12,6 +12,7 @@ from voiceflow_worker.errors import RedisForgetsError, SettingsError
 OLDEST = (6, 2)
 """Older servers lack commands that the scripts need."""
 _WAITAOF_SINCE = (7, 2)
+"""Since this version, of Redis and of Valkey, a server can be asked to wait until a write is on its disk."""
 
 _ACCEPT = (
     'Or accept that a restart of this Redis may call people twice, and lose calls: pass durability="best-effort" '
@@ -47,11 +48,6 @@ class ServerFacts:
     fsync_during_rewrite: bool | None = None
     eviction: str | None = None
 
-    @property
-    def has_waitaof(self) -> bool:
-        """Whether the server can be asked to wait until a write is on its disk (Redis 7.2, Valkey 7.2)."""
-        return self.version >= _WAITAOF_SINCE
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Durability:
@@ -61,11 +57,6 @@ class Durability:
     promise: str
     warning: str | None = None
 
-    @property
-    def waits(self) -> bool:
-        """Whether each durable write must be followed by WAITAOF."""
-        return self.guarantee is Guarantee.WAITED
-
 
 def facts_from(info: Mapping[str, object], config: Mapping[str, str] | None) -> ServerFacts:
     """The facts in INFO and CONFIG GET; `config` is None where CONFIG GET is not allowed."""
@@ -73,8 +64,8 @@ def facts_from(info: Mapping[str, object], config: Mapping[str, str] | None) -> 
     settings = config or {}
     return ServerFacts(
         version=tuple(int(part) for part in version.split(".") if part.isdecimal()),
-        role=_text(info.get("role")),
-        mode=_text(info.get("redis_mode")),
+        role=str(info["role"]) if "role" in info else None,
+        mode=str(info["redis_mode"]) if "redis_mode" in info else None,
         replicas=int(str(info.get("connected_slaves", 0))),
         appendonly={"yes": True, "no": False}.get(settings.get("appendonly", "")),
         appendfsync=settings.get("appendfsync"),
@@ -141,7 +132,7 @@ def _on_disk(facts: ServerFacts) -> Durability:
         return Durability(
             guarantee=Guarantee.ALWAYS, promise="appendfsync always: what a commit returns is on its disk"
         )
-    if facts.has_waitaof:
+    if facts.version >= _WAITAOF_SINCE:
         return Durability(
             guarantee=Guarantee.WAITED,
             promise=f"WAITAOF: each commit waits until it is on its disk (appendfsync {facts.appendfsync})",
@@ -158,7 +149,3 @@ def _on_disk(facts: ServerFacts) -> Durability:
     lost = "a crash of that machine can lose up to a minute of writes, and those calls may be made twice"
     why = "no-appendfsync-on-rewrite is yes" if facts.appendfsync != "no" else "appendfsync is no"
     return Durability(guarantee=Guarantee.SYSTEM, promise=f"{why}: {lost}", warning=f"{why}: {lost}; {remedy}")
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)

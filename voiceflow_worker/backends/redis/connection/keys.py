@@ -40,3 +40,13 @@ def state_index(state: JobState, batch: str | None) -> str:
 def id_index(batch: str | None) -> str:
     """The index of all ids, of a queue or of one of its batches, behind the queue's key."""
     return ":ids" if batch is None else f":batch:={batch}:ids"
+
+
+def totals_key(batch: str | None) -> str:
+    """The live totals of a queue or of one of its batches, behind the queue's key."""
+    return ":totals" if batch is None else f":batch:={batch}:totals"
+
+
+def pruned_key(batch: str) -> str:
+    """The totals of the deleted jobs of a batch, behind the queue's key."""
+    return f":batch:={batch}:pruned"

@@ -17,7 +17,7 @@ from voiceflow_worker.backends.instant import to_micros
 from voiceflow_worker.backends.redis.connection import clients
 from voiceflow_worker.backends.redis.connection.clients import Client
 from voiceflow_worker.backends.redis.connection.codec import Argument
-from voiceflow_worker.backends.redis.connection.durability import Durability
+from voiceflow_worker.backends.redis.connection.durability import Durability, Guarantee
 from voiceflow_worker.backends.redis.connection.faults import LOST, is_lost, translated
 from voiceflow_worker.backends.redis.connection.scripts import script
 from voiceflow_worker.backends.redis.connection.url import RedisURL, Topology
@@ -75,7 +75,7 @@ class Link:
 
     @property
     def durability(self) -> Durability:
-        """What the server guarantees: the connected one, or the last one."""
+        """What the connected server guarantees; while disconnected, what the last one guaranteed."""
         if self._durability is None:
             raise RuntimeError("the store has not been opened")
         return self._durability
@@ -120,7 +120,7 @@ class Link:
 
         async def confirmed(session: Session) -> Any:
             with ExitStack() as waits:
-                if self.durability.waits:
+                if self.durability.guarantee is Guarantee.WAITED:
                     waits.enter_context(session.client.ensure_persistence(1, replicas, CONFIRM_WITHIN_MS))
                 elif replicas:
                     waits.enter_context(session.client.ensure_replication(replicas, CONFIRM_WITHIN_MS))
@@ -154,7 +154,7 @@ class Link:
             self._end(self._session)
 
     def _end(self, session: Session) -> None:
-        """Let no call begin with this session."""
+        """End a session: no further command of Redis begins with it."""
         session.ended.set()
         if session is self._session:
             self._session = None
@@ -223,7 +223,9 @@ class Link:
             if found is None:
                 continue
             if found.warning is not None and found != self._durability:
-                _log.warning("the durability of this Redis", store=self._url.shown, warning=found.warning)
+                _log.warning(
+                    "this Redis should be configured differently", store=self._url.shown, warning=found.warning
+                )
             self._durability = found
 
     async def _follow_primary(self) -> None:

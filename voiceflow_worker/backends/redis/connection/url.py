@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from voiceflow_worker.errors import SettingsError
@@ -45,7 +47,10 @@ _OPTIONS = {
     "durability", "replicas", "prefix", "tls", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs",
     "ssl_check_hostname", "sentinel_username", "sentinel_password",
 }  # fmt: skip
-_YES = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+_YES = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+_PROMISES = {promise.value: promise for promise in Promise}
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +93,7 @@ def parse_url(url: str) -> RedisURL:
         raise SettingsError(f"{shown!r} is not a URL of a Redis store; use one of {', '.join(_FORMS)}")
     options = _options(parts.query, shown)
     service, database = _path(parts.path, topology, shown)
-    tls = scheme == "rediss" or _flag(options, "tls", shown, default=False)
+    tls = scheme == "rediss" or _one_of(_YES, options, "tls", shown, default="no")
     return RedisURL(
         topology=topology,
         nodes=tuple(_node(host, _PORTS[topology], shown) for host in hosts.split(",") if host),
@@ -100,7 +105,7 @@ def parse_url(url: str) -> RedisURL:
         sentinel_username=options.get("sentinel_username"),
         sentinel_password=options.get("sentinel_password"),
         tls=_tls(options, shown) if tls else None,
-        promise=_promise(options.get("durability", Promise.STRICT), shown),
+        promise=_one_of(_PROMISES, options, "durability", shown, default=Promise.STRICT),
         replicas=_count(options.get("replicas", "0"), shown),
         prefix=_prefix(options.get("prefix", "voiceflow"), shown),
     )
@@ -159,13 +164,12 @@ def _node(text: str, port: int, shown: str) -> tuple[str, int]:
     return host, own_port or port
 
 
-def _flag(options: dict[str, str], name: str, shown: str, *, default: bool) -> bool:
-    text = options.get(name)
-    if text is None:
-        return default
-    if text.lower() not in _YES:
-        raise SettingsError(f"the option {name}={text} of the store URL {shown} is neither yes nor no")
-    return _YES[text.lower()]
+def _one_of(known: Mapping[str, T], options: Mapping[str, str], name: str, shown: str, *, default: str) -> T:
+    """The value of an option that has a few known texts."""
+    text = options.get(name, default)
+    if text.lower() not in known:
+        raise SettingsError(f"the option {name}={text} of the store URL {shown} is none of {', '.join(known)}")
+    return known[text.lower()]
 
 
 def _tls(options: dict[str, str], shown: str) -> ssl.SSLContext:
@@ -175,24 +179,12 @@ def _tls(options: dict[str, str], shown: str) -> ssl.SSLContext:
             context.load_cert_chain(options["ssl_certfile"], options.get("ssl_keyfile"))
     except OSError as error:
         raise SettingsError(f"the certificates of the store URL {shown} cannot be read: {error}") from error
-    required = options.get("ssl_cert_reqs", "required")
-    if required not in {"required", "none"}:
-        raise SettingsError(
-            f"the option ssl_cert_reqs={required} of the store URL {shown} is neither required nor none"
-        )
-    if required == "none" or not _flag(options, "ssl_check_hostname", shown, default=True):
+    required = _one_of({"required": True, "none": False}, options, "ssl_cert_reqs", shown, default="required")
+    if not required or not _one_of(_YES, options, "ssl_check_hostname", shown, default="yes"):
         context.check_hostname = False
-    if required == "none":
+    if not required:
         context.verify_mode = ssl.CERT_NONE
     return context
-
-
-def _promise(text: str, shown: str) -> Promise:
-    try:
-        return Promise(text)
-    except ValueError:
-        known = ", ".join(Promise)
-        raise SettingsError(f"the option durability={text} of the store URL {shown} is none of {known}") from None
 
 
 def _count(text: str, shown: str) -> int:

@@ -1,6 +1,6 @@
 -- Makes moves of jobs, each only from the revision it was made from, together with its events.
--- @include queue lanes indexes orphans wake
--- ARGV: per move: id, old rev, new rev, state, due, worker, active, record, rare, then, if rare is 1: prio, batch, dest,
+-- @include queue lanes totals indexes orphans wake
+-- ARGV: per move: id, old rev, new rev, state, due, worker, active, record, tally, rare, then, if rare is 1: prio, batch, dest,
 -- valid; then the number of events and, per event: at, text. Answers 1 (made, now or before) or 0 for each.
 local results = {}
 local at = 1
@@ -26,7 +26,7 @@ local function move_batch(id, from, to)
 end
 
 while at <= #ARGV do
-    local id, old_rev, rev, state, due, worker, active, record, rare = take(9)
+    local id, old_rev, rev, state, due, worker, active, record, tally, rare = take(10)
     local prio, batch, dest, valid
     if rare == '1' then
         prio, batch, dest, valid = take(4)
@@ -46,6 +46,7 @@ while at <= #ARGV do
         results[#results + 1] = 1
         at = at + 2 * events
     else
+        local was_batch = head.batch
         leave(id, head)
         head.state, head.due, head.active = state, due, active
         if rare == '1' then
@@ -61,6 +62,7 @@ while at <= #ARGV do
         enter(id, head)
         redis.call('HSET', job_key(id), 'state', state, 'due', due, 'rev', rev, 'worker', worker, 'active', active,
             'record', record)
+        change_tally(id, was_batch, head.tally, head.batch, tally)
         for _ = 1, events do
             local time, text = take(2)
             local sequence = redis.call('INCR', base .. ':sequence')
@@ -72,6 +74,7 @@ while at <= #ARGV do
     end
 end
 settle_lanes()
+settle_totals()
 if wakes then
     wake()
 end

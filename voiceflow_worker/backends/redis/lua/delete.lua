@@ -1,7 +1,8 @@
 -- Deletes jobs with all their index entries, each only while it has the revision given; its unique key answers on.
--- @include queue lanes indexes orphans
+-- @include queue lanes totals indexes orphans
 -- ARGV: keep keys until, then per job: id, rev, what its grave says. Answers 1 (deleted) or 0 for each.
 local results = {}
+local batches = {}
 for place = 2, #ARGV, 3 do
     local id = ARGV[place]
     local head = head_of(id)
@@ -22,9 +23,26 @@ for place = 2, #ARGV, 3 do
             redis.call('HSET', base .. ':graves', head.key, ARGV[1] .. '|' .. ARGV[place + 2])
             redis.call('ZADD', base .. ':graves:until', ARGV[1], head.key)
         end
+        add_tally(head.batch, head.tally, -1)
+        if head.batch ~= '' then
+            batches[head.batch] = true
+            local pruned = batch_base(head.batch) .. ':pruned'
+            add(pruned, 'state:' .. head.state, 1)
+            add_all(pruned, head.tally, 1)
+        end
         redis.call('DEL', job_key(id))
         results[#results + 1] = 1
     end
 end
 settle_lanes()
+settle_totals()
+-- The last job of a batch takes its totals along.
+for batch in pairs(batches) do
+    if redis.call('EXISTS', batch_base(batch) .. ':ids') == 0 then
+        redis.call('DEL', batch_base(batch) .. ':totals', batch_base(batch) .. ':pruned')
+    end
+end
+if redis.call('EXISTS', base .. ':ids') == 0 then
+    redis.call('DEL', base .. ':tallied')
+end
 return results

@@ -1,17 +1,17 @@
 -- Stores new jobs, all or none: every key is checked before anything is stored, and nobody runs in between.
--- @include queue lanes indexes wake
--- ARGV: now, 1 to only look for conflicts, then per job: id, state, due, rev, worker, prio, batch, dest, key, valid, active, record, body, digest.
+-- @include queue lanes totals indexes wake
+-- ARGV: now, 1 to only look for conflicts, then per job: id, state, due, rev, worker, prio, batch, dest, key, valid, active, record, body, digest, tally.
 -- Answers {'conflict', place, owner id, …} or {'ok', answer, …}, each answer one of {'new'}, {'job', row},
 -- {'grave', text} or {'same', place}; places count from 0.
 local now = tonumber(ARGV[1])
-local WIDTH = 14
+local WIDTH = 15
 local count = (#ARGV - 2) / WIDTH
 local fresh, claimed, answers, conflicts = {}, {}, {}, {}
 local asked_again = false
 
 local function owner_of(id, key)
     if fresh[id] then
-        return {'same', fresh[id] - 1}, id, ARGV[fresh[id] * WIDTH + 2]
+        return {'same', fresh[id] - 1}, id, ARGV[fresh[id] * WIDTH + 1]
     end
     local digest = redis.call('HGET', job_key(id), 'digest')
     if digest then
@@ -23,7 +23,7 @@ local function owner_of(id, key)
     end
     if claimed[key] then
         local place = claimed[key]
-        return {'same', place - 1}, ARGV[(place - 1) * WIDTH + 3], ARGV[place * WIDTH + 2]
+        return {'same', place - 1}, ARGV[(place - 1) * WIDTH + 3], ARGV[place * WIDTH + 1]
     end
     local owner = redis.call('HGET', base .. ':keys', key)
     if owner then
@@ -70,6 +70,7 @@ if ARGV[2] == '1' then
 end
 
 local stored = false
+local is_new = redis.call('EXISTS', base .. ':ids') == 0
 for place = 1, count do
     local answer = answers[place]
     if answer[1] == 'job' then
@@ -97,10 +98,17 @@ for place = 1, count do
             end
         end
         enter(id, head)
+        if ARGV[first + 15] ~= '' then
+            change_tally(id, head.batch, '', head.batch, ARGV[first + 15])
+        end
         stored = true
     end
 end
 settle_lanes()
+settle_totals()
+if stored and is_new then
+    redis.call('SET', base .. ':tallied', 1)
+end
 -- Asked again after a lost answer, this connection must have something to wait for (WAITAOF): hence a write.
 if stored or asked_again then
     wake()

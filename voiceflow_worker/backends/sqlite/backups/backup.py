@@ -87,7 +87,8 @@ def unfinished(target: Path) -> Generator[Path]:
     try:
         yield temporary
     finally:
-        for each in (temporary, log_of(temporary), index_of_log(temporary), _journal_of(temporary)):
+        journal = temporary.with_name(f"{temporary.name}-journal")
+        for each in (temporary, log_of(temporary), index_of_log(temporary), journal):
             with suppress(FileNotFoundError):
                 each.unlink()
 
@@ -106,7 +107,3 @@ def sync(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def _journal_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}-journal")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -25,7 +25,7 @@ from voiceflow_worker.backends.sqlite.backups.takeover import (
 )
 from voiceflow_worker.backends.sqlite.file.connection import Connection
 from voiceflow_worker.backends.sqlite.file.faults import BUSY, translating
-from voiceflow_worker.backends.sqlite.file.opening import APPLICATION_ID, SCHEMA_VERSION, open_writer, require_store
+from voiceflow_worker.backends.sqlite.file.opening import APPLICATION_ID, SCHEMA_VERSION, open_file, require_store
 from voiceflow_worker.backends.sqlite.file.soundness import index_of_log, log_of, require_sound
 from voiceflow_worker.backends.sqlite.file.statements import statements
 from voiceflow_worker.errors import InvalidInputError, Remedy, StoreCorruptError, StoreError, StoreUnavailableError
@@ -64,14 +64,8 @@ class Restored:
 class _Replaced:
     """The locked file that is to be replaced. `db` is None if SQLite cannot read it; `sound` is True if undamaged."""
 
-    path: Path
     db: Connection | None
     sound: bool
-
-    def settle(self) -> None:
-        """Move the log of a readable file into it, so that the file alone is complete."""
-        if self.db is not None:
-            self.db.rows("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def restore(
@@ -90,7 +84,7 @@ def restore(
         _copy(source, temporary, progress)
         made_at = _checked(temporary, source)
         with _replaced(path, at=clock()) as replaced:
-            db = open_writer(temporary, patience=timedelta(0))
+            db = open_file(temporary, patience=timedelta(0))[0]
             try:
                 taken = _take(replaced, db, at=clock(), policy=policy, progress=progress)
                 db.run("BEGIN IMMEDIATE")
@@ -166,22 +160,15 @@ def _replaced(path: Path, *, at: datetime) -> Generator[_Replaced | None]:
     db: Connection | None = None
     try:
         db = _locked(path)
-        with locked_alone(path) if db is None else _granted() as alone:
-            if not alone:
-                raise _in_use(path)
-            if holders(path):
+        with locked_alone(path) if db is None else nullcontext(enter_result=True) as alone:
+            if not alone or holders(path):
                 raise _in_use(path)
             if db is not None:
                 _require_silence(db, path, at=at)
-            yield _Replaced(path, db, sound=db is not None and _is_sound(db, path))
+            yield _Replaced(db, sound=db is not None and _is_sound(db, path))
     finally:
         if db is not None:
             db.close()
-
-
-@contextmanager
-def _granted() -> Generator[bool]:
-    yield True
 
 
 def _locked(path: Path) -> Connection | None:
@@ -263,12 +250,11 @@ def _swap(temporary: Path, path: Path, replaced: _Replaced | None, *, at: dateti
     moves = [(log_of(path), log_of(aside)), (index_of_log(path), index_of_log(aside))]
     if aside.exists():
         raise StoreUnavailableError(f"{aside} is there already: nothing was changed. Restore again in a second.")
-    whole = replaced is not None and replaced.sound
     moved: list[Path] = []
     if replaced is not None:
         _like(temporary, path)
-        if whole:
-            replaced.settle()
+        if replaced.db is not None and replaced.sound:
+            replaced.db.rows("PRAGMA wal_checkpoint(TRUNCATE)")  # the file alone is then complete
             os.link(path, aside)
         else:
             path.rename(aside)
@@ -279,7 +265,7 @@ def _swap(temporary: Path, path: Path, replaced: _Replaced | None, *, at: dateti
             old.rename(new)
             moved.append(new)
     sync(path.parent)
-    _name(temporary, path, over=whole)
+    _name(temporary, path, over=replaced is not None and replaced.sound)
     sync(path.parent)
     return tuple(moved)
 

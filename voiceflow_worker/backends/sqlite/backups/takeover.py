@@ -6,7 +6,7 @@ parts. Afterwards each call has the evidence of both files.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,25 +14,24 @@ import apsw
 
 from voiceflow_worker.backends.instant import to_micros
 from voiceflow_worker.backends.record import head_of, job_from, record_of
+from voiceflow_worker.backends.sqlite.backups.backup import Progress
 from voiceflow_worker.backends.sqlite.file.connection import Connection, Row
 from voiceflow_worker.backends.sqlite.file.statements import statements
-from voiceflow_worker.backends.sqlite.reading import job_of
+from voiceflow_worker.backends.sqlite.reading import job_of, tally_record
+from voiceflow_worker.backends.sqlite.writes import event_row
 from voiceflow_worker.core.ports.moves import move
 from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import GateState
-from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.takeover import further, was_ever_moved_on
-
-Progress = Callable[[int, int], None]
 
 SKIPPED_SEQUENCES = 1_000_000_000
 """Added to the sequence of the next event if the last one cannot be read: readers must not miss new events."""
 _AT_ONCE = 500
 _HEAD = slice(1, 13)
 _RECORD = 13
-_BODY_OF = "body_of"
 _GONE = "it was no longer in the store that a backup replaced: it had ended there, and may have been sent"
 _SAME_CALL = "the same call stood as {other} in the store that a backup replaced"
 
@@ -79,7 +78,7 @@ class _Reading:
 
     def jobs(self) -> Iterator[Row]:
         """Rows of jobs in order. If a range fails, its rows are read one by one."""
-        last = self._last()
+        last = self.last()
         for start in range(1, last + 1, _AT_ONCE):
             end = min(start + _AT_ONCE - 1, last)
             rows = self._between(start, end)
@@ -94,7 +93,7 @@ class _Reading:
                     yield from one
 
     def body(self, number: int) -> str | None:
-        rows = self.rows(_BODY_OF, (number,))
+        rows = self.rows("body_of", (number,))
         return rows[0][0] if rows else None
 
     def has(self, job_id: str) -> bool:
@@ -104,7 +103,8 @@ class _Reading:
         except apsw.Error:
             return True
 
-    def _last(self) -> int:
+    def last(self) -> int:
+        """The number of the last row."""
         last: int = self.db.rows(statements("jobs")["last_number"])[0][0]
         return last
 
@@ -170,7 +170,9 @@ class _Taking:
             key = None
         number = self.new.rows(statements("jobs")["last_number"])[0][0] + 1
         head = head_of(replaced)
-        self.new.run(statements("jobs")["insert_job"], (number, *head[:9], key, *head[10:], record))
+        self.new.run(
+            statements("jobs")["insert_job"], (number, *head[:9], key, *head[10:], record, tally_record(replaced))
+        )
         self.new.run(statements("jobs")["insert_body"], (number, replaced.body))
         self.found.added += 1
 
@@ -185,10 +187,11 @@ class _Taking:
         # The record of the replaced file is stored as it is: its events are taken over too. Any other change is a move.
         made = None if is_whole else move(kept, now, at=self.at)
         stands = now if made is None else made.new
-        self.new.run(statements("takeover")["put_job"], (number, *head_of(stands), record_of(stands)))
+        self.new.run(
+            statements("takeover")["put_job"], (number, *head_of(stands), record_of(stands), tally_record(stands))
+        )
         for event in () if made is None else made.events:
-            row = (stands.queue, event.job_id, event.kind.value, to_micros(event.at), event.state.value)
-            self.new.run(statements("outbox")["insert_event"], (*row, event.revision, event.post))
+            self.new.run(statements("outbox")["insert_event"], event_row(stands.queue, event))
 
 
 def take_over(
@@ -205,7 +208,7 @@ def take_over(
     before: int = new.rows(statements("takeover")["last_sequence"])[0][0]
     _take_events(reading, new, behind=before)
     try:
-        last = max(old.rows(statements("jobs")["last_number"])[0][0], 1)
+        last = max(reading.last(), 1)
         for place, row in enumerate(reading.jobs(), 1):
             taking.job(row)
             if place % _AT_ONCE == 0:
@@ -276,7 +279,5 @@ def heartbeats(db: Connection, *, at: datetime) -> list[Row]:
 
 def waiting_jobs(db: Connection) -> int:
     """The number of jobs that would be sent if no gate held them."""
-    count: int = db.rows(
-        "SELECT count(*) FROM jobs WHERE state IN (?, ?)", (JobState.QUEUED.value, JobState.LEASED.value)
-    )[0][0]
+    count: int = db.rows(statements("takeover")["waiting"])[0][0]
     return count

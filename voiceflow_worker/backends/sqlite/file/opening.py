@@ -34,14 +34,12 @@ _SOUND_SQLITE = (3, 51, 3)
 _SMALLEST = 512
 """Bytes of the smallest page, and so of the smallest file (SQLite file format §1.3.2)."""
 
+_POSTS = "SELECT 1 FROM pragma_table_info('events') WHERE name = 'post'"
+_LANES = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'lanes'"
+_TOTALS = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'totals'"
 _TRIES = 3
 
 T = TypeVar("T")
-
-
-def open_writer(path: Path, *, patience: timedelta) -> Connection:
-    """The same as `open_file`, without the check of the file's identity: for short uses."""
-    return open_file(path, patience=patience)[0]
 
 
 def open_file(path: Path, *, patience: timedelta) -> tuple[Connection, SameFiles]:
@@ -144,29 +142,27 @@ def _prepare(db: Connection, path: Path, *, is_checked: bool) -> None:
         if _is_new(db, path):  # asked again under the lock: another process may have made it meanwhile
             db.run(script("schema"))
             db.run(statements("lanes")["create"])
+            db.run(statements("totals")["create"])
             db.pragma("application_id", APPLICATION_ID)
             db.pragma("user_version", SCHEMA_VERSION)
         db.run("COMMIT")
         return
     if is_checked:
         require_sound(db, path)  # before anything is added: nothing is written into a damaged file
-    if not (_has_post_numbers(db) and _has_lanes(db)):
+    # An older file gets what it lacks. Processes of an older version ignore it, so the file keeps its version: the
+    # columns have defaults, and triggers keep the lanes and the totals.
+    if not (_has(db, _POSTS) and _has(db, _LANES) and _has(db, _TOTALS)):
         db.run("BEGIN IMMEDIATE")
-        if not _has_post_numbers(db):
+        if not _has(db, _POSTS):
             db.run("ALTER TABLE events ADD COLUMN post INTEGER NOT NULL DEFAULT 0")
-        if not _has_lanes(db):
-            db.run(statements("lanes")["create"])
+        for query, name in ((_LANES, "lanes"), (_TOTALS, "totals")):
+            if not _has(db, query):
+                db.run(statements(name)["create"])
         db.run("COMMIT")
 
 
-def _has_post_numbers(db: Connection) -> bool:
-    """Whether events name their POST. A column with a default needs no new version: older processes ignore it."""
-    return bool(db.rows("SELECT 1 FROM pragma_table_info('events') WHERE name = 'post'"))
-
-
-def _has_lanes(db: Connection) -> bool:
-    """Whether the file has lanes. Triggers keep them, so they need no new version: older processes ignore them."""
-    return bool(db.rows("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'lanes'"))
+def _has(db: Connection, query: str) -> bool:
+    return bool(db.rows(query))
 
 
 def _is_new(db: Connection, path: Path) -> bool:
@@ -174,7 +170,7 @@ def _is_new(db: Connection, path: Path) -> bool:
     if 0 < path.stat().st_size < _SMALLEST:
         raise apsw.NotADBError("smaller than any SQLite file")  # SQLite itself would take one byte for none
     application, version = db.pragma("application_id"), db.pragma("user_version")
-    if not application and not version and not _has_tables(db):
+    if not application and not version and not _has(db, "SELECT 1 FROM sqlite_schema LIMIT 1"):
         return True
     require_store(db, path)
     return False
@@ -191,10 +187,6 @@ def require_store(db: Connection, path: Path) -> None:
     if version > SCHEMA_VERSION:
         raise newer_version(path, found=version, known=SCHEMA_VERSION)
     require_parts(db, path)
-
-
-def _has_tables(db: Connection) -> bool:
-    return bool(db.rows("SELECT 1 FROM sqlite_schema LIMIT 1"))
 
 
 def _size_of(path: Path) -> int:

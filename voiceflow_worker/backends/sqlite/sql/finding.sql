@@ -70,20 +70,14 @@ LIMIT :limit
 -- The whole answer in one row: rows fetched one by one would hand Python's lock over at each.
 SELECT json_group_array(number) FROM (SELECT number FROM ({search}))
 
--- name: count_by_state
+-- name: count_by_state_due
 -- How many jobs of a queue are in each state and due by a time.
 SELECT json_group_object(s.value, (
     SELECT count(*) FROM jobs INDEXED BY jobs_by_state WHERE queue = :queue AND state = s.value AND due_at <= :due_before
 )) FROM json_each(:states) AS s;
 
--- name: count_batch_by_state
--- How many jobs of a batch are in each state; read from the index alone.
-SELECT json_group_object(s.value, (
-    SELECT count(*) FROM jobs INDEXED BY jobs_by_batch WHERE queue = :queue AND batch_id = :batch_id AND state = s.value
-)) FROM json_each(:states) AS s;
-
 -- name: count_batch_by_state_due
--- The same, of those due by a time; opens each row.
+-- The same of a batch; opens each row.
 SELECT json_group_object(s.value, (
     SELECT count(*) FROM jobs INDEXED BY jobs_by_batch
     WHERE queue = :queue AND batch_id = :batch_id AND state = s.value AND due_at <= :due_before

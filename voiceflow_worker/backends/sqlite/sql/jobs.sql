@@ -25,6 +25,16 @@ SELECT queue, unique_key, job_id, body_digest, state, due_at, created_at, not_be
 FROM tombstones
 WHERE queue = ? AND unique_key = ? AND expires_at > ?;
 
+-- name: known_ids
+-- Those of these ids (a JSON array) that jobs have.
+SELECT id FROM jobs WHERE id IN (SELECT value FROM json_each(?));
+
+-- name: known_keys
+-- Those of these unique keys (a JSON array) of a queue that live jobs or tombstones have.
+SELECT unique_key FROM jobs WHERE queue = ?1 AND unique_key IN (SELECT value FROM json_each(?2))
+UNION ALL
+SELECT unique_key FROM tombstones WHERE queue = ?1 AND unique_key IN (SELECT value FROM json_each(?2));
+
 -- name: last_number
 -- The highest row number in use; new jobs get the next ones.
 SELECT coalesce(max(number), 0) FROM jobs;
@@ -32,8 +42,8 @@ SELECT coalesce(max(number), 0) FROM jobs;
 -- name: insert_job
 -- One new job, without its body.
 INSERT INTO jobs (number, id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key,
-                  valid_until, active_until, record)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+                  valid_until, active_until, record, tally)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: insert_body
 -- The body of one new job.
@@ -41,7 +51,7 @@ INSERT INTO bodies (number, body) VALUES (?, ?);
 
 -- name: move_job
 -- The usual part of a move, made only from the revision given; answers with the new revision if it was made.
-UPDATE jobs SET state = ?, due_at = ?, revision = ?, worker_id = ?, active_until = ?, record = ?
+UPDATE jobs SET state = ?, due_at = ?, revision = ?, worker_id = ?, active_until = ?, record = ?, tally = ?
 WHERE id = ? AND revision = ?
 RETURNING revision;
 

@@ -15,12 +15,13 @@ SELECT number, revision FROM jobs WHERE id = ?;
 -- name: put_job
 -- Stores a job of the replaced file in its row of the backup.
 INSERT INTO jobs (number, id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key,
-                  valid_until, active_until, record)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                  valid_until, active_until, record, tally)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (number) DO UPDATE SET
     state = excluded.state, due_at = excluded.due_at, revision = excluded.revision, worker_id = excluded.worker_id,
     priority = excluded.priority, batch_id = excluded.batch_id, destination = excluded.destination,
-    valid_until = excluded.valid_until, active_until = excluded.active_until, record = excluded.record;
+    valid_until = excluded.valid_until, active_until = excluded.active_until, record = excluded.record,
+    tally = excluded.tally;
 
 -- name: unsent
 -- Jobs that wait to be sent, behind a row number.
@@ -99,3 +100,7 @@ DELETE FROM records WHERE namespace = 'backup';
 INSERT INTO records (namespace, key, value, expires_at) VALUES (?, ?, ?, ?)
 ON CONFLICT (namespace, key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at
     WHERE excluded.expires_at IS NULL OR excluded.expires_at >= records.expires_at;
+
+-- name: waiting
+-- The number of jobs that would be sent if no gate held them.
+SELECT count(*) FROM jobs WHERE state IN ('queued', 'leased');

@@ -8,13 +8,14 @@ end
 
 -- The head of a job: what scripts may look at. The record and the body are never opened.
 local function head_of(id)
-    local head = redis.call('HMGET', job_key(id), 'rev', 'state', 'due', 'prio', 'batch', 'dest', 'key', 'valid', 'active')
+    local head = redis.call('HMGET', job_key(id), 'rev', 'state', 'due', 'prio', 'batch', 'dest', 'key', 'valid', 'active',
+        'tally')
     if not head[1] then
         return nil
     end
     return {
         rev = head[1], state = head[2], due = head[3], prio = head[4], batch = head[5], dest = head[6], key = head[7],
-        valid = head[8], active = head[9],
+        valid = head[8], active = head[9], tally = head[10] or '',
     }
 end
 

@@ -1,0 +1,88 @@
+"""The calls of a task: sent by it, waited for inside it, and moved on when overdue."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+
+from airflow_provider.calls.waiting.polling import StopFlag, WaitedTooLongError, poll, require_open, sweep, swept
+from airflow_provider.calls.waiting.status import WaitedCalls, WaitStatus
+from airflow_provider.calls.waiting.worker import sending
+from voiceflow_worker import CallQueue
+
+if TYPE_CHECKING:
+    from airflow_provider.hooks.voice import VoiceFlowHook
+
+SENT_WITHIN = timedelta(hours=1)
+"""Time that a deferring task stays to send. Calls that a slow rate or a 429 delays longer are sent when it resumes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskCalls:
+    """The calls of one task in the queue of its connection. Ask `hook.settings()` first.
+
+    A waiting task looks `every` so many seconds, for `limit` at most.
+    """
+
+    hook: VoiceFlowHook
+    calls: WaitedCalls
+    every: float
+    limit: timedelta | None
+    stop: StopFlag
+
+    async def send(self) -> WaitStatus:
+        """Send the calls that are due, if this task sends; returns their status, after `SENT_WITHIN` at most."""
+        async with self.hook.opened_queue() as queue:
+            status = await self.calls.status(queue)
+            if not self.calls.options.sends or not status.unsent:
+                return status
+            with contextlib.suppress(WaitedTooLongError):
+                await self._poll(queue, status, lambda status: not status.unsent, every=1.0, limit=SENT_WITHIN)
+            return await self.calls.status(queue)
+
+    async def send_and_wait(self) -> WaitStatus:
+        """Send if this task sends, and wait inside the task until all calls have ended."""
+        async with self.hook.opened_queue() as queue:
+            status = await self.calls.status(queue)
+            if status.has_ended:
+                return status
+            return await self._poll(queue, status, lambda status: status.has_ended, every=self.every, limit=self.limit)
+
+    async def look(self) -> WaitStatus:
+        """The status now, after a sweep if a call is overdue."""
+        async with self.hook.opened_queue() as queue:
+            return await swept(queue, self.calls, policy=self.hook.settings().policy())
+
+    async def _poll(
+        self,
+        queue: CallQueue,
+        status: WaitStatus,
+        is_reached: Callable[[WaitStatus], bool],
+        *,
+        every: float,
+        limit: timedelta | None,
+    ) -> WaitStatus:
+        sends = self.calls.options.sends
+        batch_id = status.jobs[0].batch_id if status.jobs else self.calls.batch_id
+
+        async def keep_going(status: WaitStatus) -> None:
+            if sends and status.unsent:
+                await require_open(queue, batches={batch_id})
+            if not sends and status.overdue:
+                await sweep(queue, policy=self.hook.settings().policy())
+
+        async with sending(self.hook, queue, batch_id=batch_id, stop=self.stop, sends=sends):
+            return await poll(
+                queue,
+                partial(self.calls.status, queue),
+                is_reached,
+                subject=str(self.calls),
+                every=every,
+                limit=limit,
+                stop=self.stop,
+                otherwise=keep_going,
+            )

@@ -1,0 +1,178 @@
+"""The options and steps that operators and sensors share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from datetime import timedelta
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseOperator, conf
+
+from airflow_provider.calls.cancellation import STOPPED_BY_AIRFLOW, cancel_calls
+from airflow_provider.calls.earlier.expansion import Expansion
+from airflow_provider.calls.event_loop import run, run_in_thread
+from airflow_provider.calls.identity import TaskIdentity
+from airflow_provider.calls.single.enqueueing import OnClear, enqueue_once
+from airflow_provider.calls.single.request import RequestedCall
+from airflow_provider.calls.store_check import require_lasting_store
+from airflow_provider.calls.task_state import AirflowTaskState
+from airflow_provider.calls.waiting.polling import StopFlag
+from airflow_provider.calls.waiting.status import WaitedCalls, WaitOptions
+from airflow_provider.calls.waiting.task_calls import TaskCalls
+from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
+from airflow_provider.links.voice import VoiceCallLink, store_link
+from airflow_provider.triggers.voice import VoiceOutcomeTrigger
+from voiceflow_worker import CallQueue
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from voiceflow_worker import Job
+
+CANCEL_SECONDS = 15.0
+
+
+class VoiceTask(BaseOperator):
+    """A task that waits for calls, here or in the triggerer."""
+
+    ui_color = "#e8f3ee"
+
+    def __init__(
+        self,
+        *,
+        doubt_patience: timedelta = timedelta(minutes=15),
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        voiceflow_conn_id: str = DEFAULT_CONNECTION,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.doubt_patience = doubt_patience
+        self.deferrable = deferrable
+        self.voiceflow_conn_id = voiceflow_conn_id
+        self._options = WaitOptions(sends=False, patience=doubt_patience)
+
+    @cached_property
+    def hook(self) -> VoiceFlowHook:
+        """The connection."""
+        return VoiceFlowHook(self.voiceflow_conn_id)
+
+    def _defer(
+        self, *, every: float, limit: timedelta | None, more: Mapping[str, Any] | None = None, **waited: Any
+    ) -> None:
+        """Wait in the triggerer. `more` are further arguments of `execute_complete`, `waited` those of the trigger."""
+        self.defer(
+            trigger=VoiceOutcomeTrigger(
+                voiceflow_conn_id=self.voiceflow_conn_id,
+                wait_for=self._options.goal.value,
+                sends=self._options.sends,
+                doubt_patience=self.doubt_patience.total_seconds(),
+                poll_interval=every,
+                **waited,
+            ),
+            method_name="execute_complete",
+            kwargs=None if more is None else dict(more),
+            timeout=limit,
+        )
+
+
+class CallingTask(VoiceTask):
+    """A task that makes calls. It can send them itself, and cancels those that are unsent if a user stops it."""
+
+    operator_extra_links = (VoiceCallLink(),)
+
+    def __init__(
+        self,
+        *,
+        source: str | None = None,
+        voice_profile: str | None = None,
+        valid_for: timedelta | None = None,
+        send: str = "here",
+        cancel_on_kill: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.source = source
+        self.voice_profile = voice_profile
+        self.valid_for = valid_for
+        if send not in {"here", "worker"}:
+            raise ValueError(f"send={send!r}: use 'here' (this task sends) or 'worker' (a voiceflow worker sends)")
+        self.send = send
+        self.cancel_on_kill = cancel_on_kill
+        self._options = WaitOptions(sends=send == "here", patience=self.doubt_patience)
+        self._stop = StopFlag()
+        self._cancelling: tuple[str, Callable[[CallQueue], Coroutine[Any, Any, object]]] | None = None
+
+    def on_kill(self) -> None:
+        """Cancel the calls that have not been sent; calls in flight are finished."""
+        self._stop.set()
+        if not self.cancel_on_kill or self._cancelling is None:
+            return
+        subject, cancel = self._cancelling
+
+        async def cancelled() -> None:
+            async with self.hook.opened_queue() as queue:
+                await cancel(queue)
+
+        try:
+            run_in_thread(cancelled, seconds=CANCEL_SECONDS)
+        except Exception:
+            self.log.exception("%s could not be cancelled; it may still be made", subject)
+
+    def _checked_state(self, context: Context) -> AirflowTaskState:
+        """The task state, after a check of everything that is needed to enqueue and send."""
+        self.hook.settings()
+        require_lasting_store(self.hook, executor=getattr(self, "executor", None))
+        if self._options.sends:
+            self.hook.get_client()
+        return AirflowTaskState(context)
+
+    def _go_on(self, context: Context, **subject: str) -> None:
+        """Store the link to the calls that are enqueued now, unless the task was stopped meanwhile."""
+        if self._stop.is_set:  # some calls could not be cancelled yet
+            self.on_kill()
+        self._stop.check()
+        store_link(context, ui_url=self.hook.ui_url(), **subject)
+
+    def _task_calls(self, waited: WaitedCalls, *, every: float, limit: timedelta | None) -> TaskCalls:
+        return TaskCalls(hook=self.hook, calls=waited, every=every, limit=limit, stop=self._stop)
+
+
+class OneCallTask(CallingTask):
+    """A task that makes one call."""
+
+    def __init__(self, *, on_clear: str = "same_call", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.on_clear = OnClear(on_clear).value
+        self._job_id: str | None = None
+
+    def _requested(self, context: Context) -> RequestedCall:
+        """The call that this task requests."""
+        raise NotImplementedError
+
+    def _enqueue(self, context: Context) -> Job:
+        """The job of this task instance, made if there is none."""
+        state = self._checked_state(context)
+        enqueueing = partial(
+            enqueue_once,
+            requested=self._requested(context),
+            identity=TaskIdentity.of(context),
+            on_clear=OnClear(self.on_clear),
+            saved=state.load(),
+            expansion=Expansion.of(context),
+        )
+
+        async def enqueued() -> Job:
+            async with self.hook.opened_queue() as queue:
+                return await enqueueing(queue)
+
+        job = run(enqueued)
+        state.save({"job_id": job.id, "store": self.hook.store_url()})
+        self._take(job.id)
+        self._go_on(context, job_id=job.id)
+        return job
+
+    def _take(self, job_id: str) -> None:
+        """Go on with this call."""
+        self._job_id = job_id
+        self._cancelling = f"call {job_id}", partial(cancel_calls, job_ids=[job_id], reason=STOPPED_BY_AIRFLOW)

@@ -1,0 +1,167 @@
+"""One rung of the ladder of `./dev bench`: POSTs or calls per second of this process's own processor time.
+
+A process of its own for each measurement: `rung.py RUNG --port PORT --store URL --calls N` prints JSON. What is done
+once (imports, connections, enqueueing) is not measured, and the garbage of it is collected before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import anyio
+import httpx
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tests.support.flows import flow, number  # noqa: E402
+from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, VoiceClient, Worker, open_store  # noqa: E402
+from voiceflow_worker.backends.witness import JournalFiles  # noqa: E402
+from voiceflow_worker.core.options import WorkerOptions  # noqa: E402
+from voiceflow_worker.core.ports import Placement  # noqa: E402
+from voiceflow_worker.gateway.transport.transports import DefaultTransport  # noqa: E402
+from voiceflow_worker.model.jobs.policy import OutcomeSource  # noqa: E402
+from voiceflow_worker.model.reports.verdict import PostProgress, VerdictKind  # noqa: E402
+
+AT_ONCE = 50
+WARM_UP = 200
+BODY = (
+    '{"callflow":[{"action":"makeCall","params":{"source":"+6531234567","destination":"+6587654321"}},'
+    '{"action":"say","params":{"text":"Hello, we expect you at 10:30.","voiceProfile":"en-IE-EmilyNeural"}}]}'
+)
+
+
+@dataclass
+class Stopwatch:
+    """Times on the clock and on the processor, from its beginning."""
+
+    wall: float = field(default_factory=time.perf_counter)
+    cpu: float = field(default_factory=time.process_time)
+
+    def report(self, calls: int) -> dict[str, float]:
+        """The rates since the beginning."""
+        return {
+            "per_cpu_second": calls / (time.process_time() - self.cpu),
+            "per_second": calls / (time.perf_counter() - self.wall),
+        }
+
+
+async def timed(post: Callable[[], Awaitable[None]], calls: int) -> dict[str, float]:
+    """The rates of a POST, `AT_ONCE` in flight."""
+
+    async def caller(turns: Iterator[int]) -> None:
+        for _ in turns:
+            await post()
+
+    async def run(count: int) -> None:
+        turns = iter(range(count))
+        await asyncio.gather(*(caller(turns) for _ in range(AT_ONCE)))
+
+    await run(WARM_UP)
+    gc.collect()
+    watch = Stopwatch()
+    await run(calls)
+    return watch.report(calls)
+
+
+async def bare(wanted: argparse.Namespace) -> dict[str, float]:
+    """`client.post` of httpx over the transport that the product opens."""
+    carrier = DefaultTransport(limit=AT_ONCE).open()
+    url = f"http://127.0.0.1:{wanted.port}/api/v1/subaccounts/bench/callflows"
+    headers = {"Authorization": "Bearer bench", "Content-Type": "application/json"}
+    body = BODY.encode()
+    async with httpx.AsyncClient(transport=carrier.transport, trust_env=False) as client:
+
+        async def post() -> None:
+            response = await client.post(url, content=body, headers=headers)
+            assert response.status_code == 200, response
+
+        return await timed(post, wanted.calls)
+
+
+async def gateway(wanted: argparse.Namespace) -> dict[str, float]:
+    """The POST alone: the product's own client, with evidence and verdict, without an engine."""
+    now = datetime.now(UTC)
+    placement = Placement(body=BODY, client_request_id="default.1.1", valid_until=now + timedelta(hours=1))
+    async with client_of(wanted.port) as client:
+
+        async def post() -> None:
+            verdict = await client.place(placement, progress=PostProgress(), now=now)
+            assert verdict.kind is VerdictKind.CREATED, verdict
+
+        return await timed(post, wanted.calls)
+
+
+async def worker(wanted: argparse.Namespace) -> dict[str, float]:
+    """A worker that drains a queue."""
+    policy = CallPolicy(outcomes=OutcomeSource.NONE)
+    async with open_store(wanted.store) as store, client_of(wanted.port) as client, witness_of(wanted) as witness:
+        queue = CallQueue(store, policy=policy)
+
+        async def fill(first: int, count: int) -> None:
+            for start in range(first, first + count, 500):
+                await queue.enqueue_many([request(place) for place in range(start, min(start + 500, first + count))])
+            gc.collect()
+
+        def new_worker() -> Worker:
+            options = WorkerOptions(policy=policy)
+            return Worker(store, client, rate=None, concurrency=AT_ONCE, options=options, witness=witness)
+
+        await fill(0, WARM_UP)
+        await new_worker().drain()
+        await fill(WARM_UP, wanted.calls)
+        watch = Stopwatch()
+        await new_worker().drain()
+        rates = watch.report(wanted.calls)
+        accepted = (await store.jobs.count("default"))[JobState.ACCEPTED]
+        if accepted != WARM_UP + wanted.calls:
+            raise SystemExit(f"{accepted} of {WARM_UP + wanted.calls} calls were accepted")
+        return rates
+
+
+def request(place: int) -> CallRequest:
+    """One call of the campaign."""
+    return CallRequest(flow=flow(number(place), f"Hello Customer {place}, we expect you at 10:30."))
+
+
+def client_of(port: int) -> VoiceClient:
+    """The product's client of the sink."""
+    return VoiceClient("bench", "bench", base_url=f"http://127.0.0.1:{port}", concurrency=AT_ONCE)
+
+
+@asynccontextmanager
+async def witness_of(wanted: argparse.Namespace) -> AsyncIterator[JournalFiles | None]:
+    """Journal files in a folder of their own, if the rung has the rollback guard."""
+    if not wanted.guard:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield JournalFiles(Path(folder))
+
+
+def main() -> None:
+    """Measure one rung."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("rung", choices=["bare", "gateway", "worker"])
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--calls", type=int, required=True)
+    parser.add_argument("--store")
+    parser.add_argument("--guard", action="store_true")
+    wanted = parser.parse_args()
+    rungs = {"bare": bare, "gateway": gateway, "worker": worker}
+    print(json.dumps(anyio.run(rungs[wanted.rung], wanted)))  # noqa: T201 - its parent reads this
+
+
+if __name__ == "__main__":
+    main()

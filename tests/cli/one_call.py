@@ -1,0 +1,73 @@
+"""A sandbox, a receiver and the steps of one call, for the commands that place one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.cli.eight_by_eight import EightByEight, running
+from tests.cli.running import Ended, Spawned
+from tests.cli.stored import url_of, within
+from tests.support.flows import SOURCE
+from voiceflow_worker.core.overview.heartbeat import Heartbeats
+from voiceflow_worker.sandbox import Sandbox
+from voiceflow_worker.sandbox.events.delivery import Hook
+
+SECRET = "Bearer of-news"
+MINE = "+6581234567"
+LONG = {"ring_seconds": 3000, "outcome": "COMPLETED"}
+
+
+@pytest.fixture
+def eight(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[EightByEight]:
+    """A sandbox whose webhook leads nowhere until `receiving`, and settings that suit it."""
+    sandbox = Sandbox(api_key="key-1", sub_accounts=["acme"], numbers=[SOURCE], speed=100)
+    with running(sandbox) as found:
+        settings = {
+            **found.environment,
+            "VOICEFLOW_STORE": url_of(folder),
+            "VOICEFLOW_OUTCOMES": "webhook",
+            "VOICEFLOW_SOURCE": SOURCE,
+            "VOICEFLOW_WEBHOOK_SECRET": SECRET,
+            "VOICEFLOW_STATE_DIR": str(folder / "state"),
+        }
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr("voiceflow_worker.cli.checks.storage.read_mounts", lambda: "/dev/vda1 / ext4 rw 0 0\n")
+        monkeypatch.setattr("voiceflow_worker.cli.checks.storage.LITTLE", 0)
+        monkeypatch.setattr("voiceflow_worker.cli.checks.storage.TOO_LITTLE", 0)
+        sandbox._account.hooks("acme")["VSS"] = Hook(url="http://127.0.0.1:9/webhooks/8x8", authorization=SECRET)
+        yield found
+
+
+@contextmanager
+def receiving(eight: EightByEight, folder: Path) -> Iterator[Spawned]:
+    with Spawned(["serve", "--port", "0", "--register", "http://127.0.0.1:9"], folder) as serve:
+        url = serve.wait_for("ready on").split()[5].rstrip(",")
+        serve.wait_for("8x8 sends VSS events")
+        for kind in ("VSS", "VCS"):
+            eight.sandbox._account.hooks("acme")[kind] = Hook(url=url, authorization=SECRET)
+        yield serve
+        serve.stop()
+
+
+def listens(folder: Path) -> None:
+    """Somebody said that they listen, half a minute ago at most."""
+    within(folder, lambda engine: Heartbeats(engine.store).receiver("somebody"))
+
+
+def order(eight: EightByEight, what: str, *orders: dict[str, object]) -> None:
+    assert httpx.post(f"{eight.url}/_sandbox/{what}", json=list(orders), trust_env=False).status_code == 200
+
+
+def steps(ended: Ended) -> list[dict[str, Any]]:
+    return [line for line in ended.lines if "step" in line]
+
+
+def names(ended: Ended) -> list[str]:
+    return [step["step"] for step in steps(ended)]

@@ -1,0 +1,70 @@
+"""`voiceflow queues` and `voiceflow batches` show what each holds and how far it has come."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+
+from tests.cli.running import Program
+from tests.cli.stored import completed, empty, enqueued, url_of, within
+from tests.support.engine import Engine
+from voiceflow_worker.core.overview.heartbeat import Heartbeats, WorkerBeat
+
+
+def beats(rate: float, batches: dict[str, float]) -> Callable[[Engine], Awaitable[None]]:
+    async def work(engine: Engine) -> None:
+        beat = WorkerBeat(worker_id="worker-1", queue="default", rate=rate, in_flight=3)
+        await Heartbeats(engine.store).worker(beat, batches=batches)
+
+    return work
+
+
+def test_each_batch_with_its_progress_rate_and_remaining_time(voiceflow: Program) -> None:
+    store = ("--store", url_of(voiceflow.folder))
+    enqueued(voiceflow.folder, 30, batch_id="people")
+    completed(voiceflow.folder, batch_id="people")
+    enqueued(voiceflow.folder, 2, batch_id="march/1")
+    within(voiceflow.folder, beats(2.5, {"people": 2.0}))
+    march, people = voiceflow("batches", "--json", *store).lines
+    assert (march["batch_id"], march["queue"], march["total"], march["done"]) == ("march/1", "default", 2, 0)
+    assert (march["rate_now"], march["ends_at"], march["hold"], march["doubts"]) == (0, None, None, 0)
+    assert (people["total"], people["done"], people["rate_now"]) == (31, 1, 2.0)
+    assert people["states"]["queued"] == 30
+    left = datetime.fromisoformat(people["ends_at"]) - datetime.now(UTC)
+    assert timedelta(seconds=5) < left <= timedelta(seconds=15)
+    table = voiceflow("batches", *store).out
+    assert "people" in table
+    assert "0:00:15" in table
+
+
+def test_a_held_batch_names_its_hold_and_has_no_end(voiceflow: Program) -> None:
+    store = ("--store", url_of(voiceflow.folder))
+    enqueued(voiceflow.folder, 3, batch_id="people")
+    within(voiceflow.folder, beats(2.5, {"people": 2.5}))
+    voiceflow("hold", "--batch", "people", "--reason", "wrong text", *store)
+    (people,) = voiceflow("batches", "--json", *store).lines
+    assert people["ends_at"] is None
+    assert (people["hold"]["scope"], people["hold"]["name"], people["hold"]["reason"]) == (
+        "batch",
+        "people",
+        "wrong text",
+    )
+    assert "batch people is held until somebody resumes it: wrong text" in voiceflow("batches", *store).out
+    (queue,) = voiceflow("queues", "--json", *store).lines
+    assert queue["hold"] is None
+
+
+def test_queues_are_those_with_a_worker_or_a_batch_and_the_given_one(voiceflow: Program) -> None:
+    store = ("--store", url_of(voiceflow.folder))
+    enqueued(voiceflow.folder, 3, batch_id="people")
+    voiceflow("hold", *store)
+    default, other = voiceflow("queues", "--json", "--queue", "other", *store).lines
+    assert (default["queue"], default["total"], default["hold"]["scope"]) == ("default", 3, "queue")
+    assert (other["queue"], other["total"], other["hold"]) == ("other", 0, None)
+    assert "batch_id" not in default
+
+
+def test_a_queue_without_batches_says_where_they_come_from(voiceflow: Program) -> None:
+    ended = voiceflow("batches", "--store", empty(voiceflow.folder))
+    assert (ended.code, ended.out) == (0, "")
+    assert "does not have a batch" in ended.err

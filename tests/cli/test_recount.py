@@ -1,0 +1,45 @@
+"""`voiceflow doctor --recount`: counters are proven by a count, and set right where that is asked for."""
+
+from __future__ import annotations
+
+from tests.cli.running import Program
+from tests.cli.stored import completed, enqueued, url_of, within
+from tests.support.engine import Engine
+
+
+async def skewed(engine: Engine) -> None:
+    """Counters that are wrong by two calls of the batch, as after a fault."""
+    await engine.store.jobs.adjust("default", {None: {"state:queued": 2}, "people": {"state:queued": 2}})
+
+
+def test_right_counters_are_proven(voiceflow: Program) -> None:
+    store = ("--store", url_of(voiceflow.folder))
+    enqueued(voiceflow.folder, 3, batch_id="people")
+    completed(voiceflow.folder, batch_id="people")
+    ended = voiceflow("doctor", "--recount", *store)
+    assert (ended.code, ended.out) == (0, "queue default: 4 calls counted; no counter is wrong\n")
+
+
+def test_wrong_counters_are_named_and_set_right_only_when_asked(voiceflow: Program) -> None:
+    store = ("--store", url_of(voiceflow.folder))
+    enqueued(voiceflow.folder, 3, batch_id="people")
+    within(voiceflow.folder, skewed)
+    assert voiceflow("status", "--json", *store).document["states"]["queued"] == 5
+    for _ in range(2):
+        ended = voiceflow("doctor", "--recount", *store)
+        assert ended.code == 1
+        assert "batch people: state:queued has 2 too many" in ended.out
+        assert "the queue: state:queued has 2 too many" in ended.out
+        assert "--recount --mend" in ended.out
+    found = voiceflow("doctor", "--recount", "--mend", "--json", *store)
+    assert (found.code, found.document["calls"], found.document["mended"]) == (0, 3, True)
+    assert voiceflow("status", "--json", *store).document["states"]["queued"] == 3
+    assert voiceflow("doctor", "--recount", *store).code == 0
+
+
+def test_options_that_do_not_fit_together_are_refused(voiceflow: Program) -> None:
+    store = ("--store", url_of(voiceflow.folder))
+    for given in (["--mend"], ["--recount", "--call", "+6581234567"]):
+        ended = voiceflow("doctor", *given, *store)
+        assert (ended.code, ended.out) == (2, ""), given
+        assert "--recount" in ended.err

@@ -1,0 +1,42 @@
+"""The heartbeat of a worker at work: its rate, and that of each batch."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.flows import flow, number
+from tests.support.manual_time import passing_beside
+from tests.support.voices import ScriptedVoice
+from voiceflow_worker import CallPolicy, CallQueue, Worker, WorkerOptions, open_store
+from voiceflow_worker.backends.contract import ManualClock
+from voiceflow_worker.core.overview.batches import read_batches
+from voiceflow_worker.core.overview.heartbeat import Heartbeats
+from voiceflow_worker.model.jobs.policy import OutcomeSource
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_rate_of_each_batch_is_measured_over_the_last_seconds(clock: ManualClock) -> None:
+    policy = CallPolicy(outcomes=OutcomeSource.NONE)
+    async with open_store("memory://", clock=clock) as store:
+        queue = CallQueue(store, policy=policy)
+        for place in range(400):
+            batch = "odd" if place % 4 else "every fourth"
+            await queue.enqueue(flow(number(place)), batch_id=batch)
+        worker = Worker(store, ScriptedVoice(), rate=8, options=WorkerOptions(policy=policy))
+
+        async def look() -> None:
+            await clock.sleep(20.5)
+            (beat,) = await Heartbeats(store).workers("default")
+            assert 0 < beat.rate <= 8.4
+            batches = await Heartbeats(store).batches("default")
+            assert 0 < batches["every fourth"] < batches["odd"]
+            assert sum(batches.values()) == pytest.approx(beat.rate)
+            every_fourth, odd = await read_batches(store, "default")
+            assert (every_fourth.batch_id, odd.batch_id) == ("every fourth", "odd")
+            assert odd.ends_at is not None
+            left = odd.total - odd.done
+            assert (odd.ends_at - odd.at).total_seconds() == pytest.approx(left / odd.rate_now, rel=0.01)
+            worker.stop()
+
+        await passing_beside(clock, [worker], look)

@@ -1,0 +1,126 @@
+"""Calls that are leased together go through the store together; what a stop keeps from leaving is queued again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+
+import anyio
+import pytest
+
+from tests.support.engine import Engine
+from tests.support.faulty_store import FaultyStore, StoreCall
+from tests.support.flows import flow, number
+from tests.support.manual_time import passing
+from tests.support.voices import ScriptedVoice
+from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, Worker, WorkerOptions, open_store
+from voiceflow_worker.backends.contract import ManualClock
+from voiceflow_worker.core.ports.moves import move
+from voiceflow_worker.core.sending.senders import Senders
+from voiceflow_worker.errors import StoreUnavailableError
+from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.policy import OutcomeSource
+from voiceflow_worker.model.reports.verdict import VerdictKind
+
+pytestmark = pytest.mark.anyio
+
+CALLS = 20
+
+
+@pytest.fixture
+async def store(clock: ManualClock) -> AsyncIterator[FaultyStore]:
+    async with open_store("memory://", clock=clock) as opened:
+        yield FaultyStore(opened)
+
+
+async def drained(store: FaultyStore, clock: ManualClock) -> CallQueue:
+    """A queue of calls after a worker without a rate has sent them."""
+    policy = CallPolicy(outcomes=OutcomeSource.NONE)
+    queue = CallQueue(store, policy=policy)
+    await queue.enqueue_many(CallRequest(flow=flow(number(place))) for place in range(CALLS))
+    worker = Worker(store, ScriptedVoice(), rate=None, concurrency=CALLS, options=WorkerOptions(policy=policy))
+    await passing(clock, worker.drain)
+    return queue
+
+
+async def test_calls_leased_together_take_one_commit_for_their_journal_and_one_for_their_verdicts(
+    store: FaultyStore, clock: ManualClock
+) -> None:
+    commits: list[Counter[JobState]] = []
+
+    async def count(call: StoreCall) -> None:
+        if call.name == "jobs.commit":
+            (moves,) = call.arguments
+            commits.append(Counter(move.new.state for move in moves))
+
+    store.before = count
+    await drained(store, clock)
+    assert commits == [{JobState.SENDING: CALLS}, {JobState.ACCEPTED: CALLS}]
+
+
+async def test_verdicts_that_the_store_does_not_take_together_are_stored_one_by_one(
+    store: FaultyStore, clock: ManualClock
+) -> None:
+    refused = 0
+
+    async def refuse(call: StoreCall) -> None:
+        nonlocal refused
+        if call.name == "jobs.commit" and call.arguments[0][0].new.state is JobState.ACCEPTED and refused < 3:
+            refused += 1
+            raise StoreUnavailableError("away")
+
+    store.before = refuse
+    queue = await drained(store, clock)
+    counts = await store.jobs.count(queue.name)
+    assert (refused, counts[JobState.ACCEPTED]) == (3, CALLS)
+
+
+async def test_calls_are_sent_though_the_number_of_one_that_was_journalled_with_them_cannot_be_released(
+    store: FaultyStore,
+) -> None:
+    voice = ScriptedVoice()
+    engine = Engine(store, voice)
+    jobs = [await engine.enqueue(number(place)) for place in range(3)]
+    flights = await engine.prepare()
+    first = next(flight.job for flight in flights if flight.job.id == jobs[0].id)
+    moved = lifecycle.cancel(first, at=store.clock.now(), reason="by a person", policy=CallPolicy())
+    await store.jobs.commit([move(first, moved, at=store.clock.now())])
+
+    async def refuse(call: StoreCall) -> None:
+        if call.name == "records.delete":
+            raise StoreUnavailableError("away")
+
+    store.before = refuse
+    begun = await engine.submitter.begin(flights)
+    assert {flight.job.id for flight in begun} == {job.id for job in jobs[1:]}
+
+
+async def test_journalled_calls_that_a_stop_keeps_from_leaving_are_queued_again(store: FaultyStore) -> None:
+    voice = ScriptedVoice()
+    engine = Engine(store, voice)
+    jobs = [await engine.enqueue(number(place)) for place in range(3)]
+    begun = await engine.submitter.begin(await engine.prepare())
+    senders = Senders(engine.submitter, on_freed=lambda: None)
+    senders.occupy(len(begun))
+    async with anyio.create_task_group() as group:
+        group.cancel_scope.cancel()
+        senders.send(begun, group)
+    after = [await engine.queue.get(job.id) for job in jobs]
+    assert [(job.state, job.attempt) for job in after] == [(JobState.QUEUED, 0)] * 3
+    assert {job.posts[-1].verdict for job in after} == {VerdictKind.NOT_SENT}
+    assert (voice.placed, senders.in_flight) == ([], 0)
+
+
+async def test_a_sender_takes_one_call_after_the_other(store: FaultyStore) -> None:
+    voice = ScriptedVoice()
+    engine = Engine(store, voice)
+    senders = Senders(engine.submitter, on_freed=lambda: None)
+    async with anyio.create_task_group() as group:
+        for place in range(3):
+            await engine.enqueue(number(place))
+            begun = await engine.submitter.begin(await engine.prepare())
+            senders.occupy(1)
+            senders.send(begun, group)
+            await anyio.wait_all_tasks_blocked()
+            assert (len(voice.placed), senders.in_flight) == (place + 1, 0)
+        group.cancel_scope.cancel()

@@ -1,0 +1,52 @@
+-- Totals: the sums of the tallies of jobs, in one hash for the queue and one for each batch; states are counted by their
+-- indexes. A job keeps its tally, so that a change takes out what was added for it: also one that an older version made.
+-- A tally is text, 'amount field' in each line. `tallied` says that no job of the queue is without one. `pruned` has the deleted jobs of a batch, while it has others.
+local changes = {}
+
+local function add(key, field, amount)
+    local fields = changes[key]
+    if not fields then
+        fields = {}
+        changes[key] = fields
+    end
+    fields[field] = (fields[field] or 0) + amount
+end
+
+local function add_all(key, tally, sign)
+    for amount, field in string.gmatch(tally, '(%-?%d+) ([^\n]*)\n') do
+        add(key, field, sign * amount)
+    end
+end
+
+local function add_tally(batch, tally, sign)
+    add_all(base .. ':totals', tally, sign)
+    if batch ~= '' then
+        add_all(batch_base(batch) .. ':totals', tally, sign)
+    end
+end
+
+-- Puts a tally in the place of the one that the job had in its batch of before.
+local function change_tally(id, was_batch, was, batch, tally)
+    if was == tally and was_batch == batch then
+        return
+    end
+    add_tally(was_batch, was, -1)
+    add_tally(batch, tally, 1)
+    if tally == '' then
+        redis.call('HDEL', job_key(id), 'tally')
+    elseif was ~= tally then
+        redis.call('HSET', job_key(id), 'tally', tally)
+    end
+end
+
+-- Every script that changes tallies ends with this.
+local function settle_totals()
+    for key, fields in pairs(changes) do
+        for field, amount in pairs(fields) do
+            if amount ~= 0 and redis.call('HINCRBY', key, field, string.format('%.0f', amount)) == 0 then
+                redis.call('HDEL', key, field)
+            end
+        end
+    end
+    changes = {}
+end

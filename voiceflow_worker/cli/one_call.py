@@ -1,0 +1,287 @@
+"""One call, sent at once and watched until its outcome: `voiceflow call` and `voiceflow doctor --call`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from itertools import count
+from typing import TYPE_CHECKING
+
+import anyio
+
+from voiceflow_worker.cli.call_steps import Step, steps_of
+from voiceflow_worker.cli.checks.diagnosis import Diagnosis, failure, warning
+from voiceflow_worker.cli.checks.gates import closed_in_words, resume_of
+from voiceflow_worker.cli.opening import opened_queue
+from voiceflow_worker.cli.sending import worker_of
+from voiceflow_worker.cli.stopping import signals_to
+from voiceflow_worker.cli.voice import voice_client
+from voiceflow_worker.core.events.progress import CallProgress
+from voiceflow_worker.core.overview.heartbeat import Heartbeats
+from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError, TooLateError
+from voiceflow_worker.model.flows.callflow import CallFlow
+from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
+from voiceflow_worker.model.jobs.policy import OutcomeSource
+from voiceflow_worker.model.numbers.phone import is_e164, normalise
+from voiceflow_worker.model.text.duration import write_duration
+
+if TYPE_CHECKING:
+    from voiceflow_worker.cli.output import Output
+    from voiceflow_worker.core.queue import CallQueue
+    from voiceflow_worker.core.worker import Worker
+    from voiceflow_worker.gateway.client import VoiceClient
+    from voiceflow_worker.settings import Settings
+
+VALID_FOR = timedelta(minutes=2)
+SUMMARY_WITHIN = timedelta(minutes=5)
+"""The longest wait for a summary. Ringing takes a minute and a half, the text ten seconds; the rest is a reserve."""
+LOOK_EVERY = 0.1
+TURN_AFTER = 5.0
+"""Seconds in the queue after which a call with a free number is reported to wait for its turn."""
+
+_ONCE = RedialPolicy(on=frozenset(), limit=0, after=timedelta())
+_NOT_LEFT = frozenset({JobState.QUEUED, JobState.LEASED})
+
+Tell = Callable[[Step], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OneCall:
+    """The call that a command places: a text for a number, in a batch of its own.
+
+    `command` is the command as people type it, for reasons and messages.
+    """
+
+    number: str
+    text: str
+    batch: str
+    command: str
+
+
+def reporting(output: Output) -> Tell:
+    """A `Tell` that prints each step when it happens, also into a pipe."""
+
+    def tell(step: Step) -> None:
+        output.document(step.as_json())
+        output.answer(step.as_line())
+        sys.stdout.flush()
+
+    return tell
+
+
+def number_to_call(text: str, *, place: str) -> str:
+    """The number in E.164 form. Raises InvalidInputError, with `place`, for one without its plus and country code."""
+    number = "".join(sign for sign in text if sign not in " -.()")
+    if not number.startswith("+") or not is_e164(number):
+        raise InvalidInputError(
+            f"{place} {text}: write the number with a plus and its country code, such as +6581234567"
+        )
+    return number
+
+
+async def place_call(settings: Settings, call: OneCall, *, tell: Tell, without_outcome: bool) -> bool:
+    """Place the call once, and report each step as it happens; returns whether the call was answered.
+
+    The first SIGINT or SIGTERM takes the call back, unless it has left; the second does not wait for a POST in flight.
+    Raises StoreError, VoiceError, SettingsError.
+    """
+    listens = settings.policy().outcomes is OutcomeSource.WEBHOOK and not without_outcome
+    voice = voice_client(settings)
+    async with opened_queue(settings, makes=True) as calls, voice:
+        now = calls.store.clock.now()
+        gates = await calls.store.control.gates(calls.name)
+        batch = _batch(call.batch, gates)
+        obstacle = await _obstacle(calls, settings, _hold(gates, batch=batch, at=now), listens=listens)
+        if obstacle is not None:
+            tell(Step("not called", now, obstacle))
+            return False
+        limits = await calls.store.control.limits(settings.queue)
+        if limits is not None:  # this worker leaves the limits of the queue as they are
+            settings = settings.model_copy(update=asdict(limits))
+        worker = worker_of(settings, calls.store, voice, batch_id=batch)
+        stop = anyio.Event()
+
+        def stopped(_count: int) -> None:
+            stop.set()
+            worker.stop()
+
+        async with signals_to(stopped):
+            for left in await calls.find(states=_NOT_LEFT, batch_id=batch, destination=call.number):
+                # Left over from a run that was killed: it would ring the same phone beside this call.
+                with suppress(TooLateError):
+                    await calls.cancel(left.id, reason=f"left over from a `{call.command}` that was killed")
+                    tell(
+                        Step(
+                            "cancelled", now, warning(f"{left.id}, left over from a run that was killed, is cancelled")
+                        )
+                    )
+            job = await _enqueued(calls, settings, voice, call, batch=batch)
+            if isinstance(job, Diagnosis):
+                tell(Step("not called", now, job))
+                return False
+            watch = _Watch(
+                calls=calls, worker=worker, job=job, tell=tell, stop=stop, listens=listens, command=call.command
+            )
+            return await watch.call()
+
+
+def _batch(usual: str, gates: Iterable[Gate]) -> str:
+    """The usual batch of the call, or with a number if that one was cancelled for good."""
+    cancelled = {gate.name for gate in gates if gate.scope is GateScope.BATCH and gate.state is GateState.CANCELLED}
+    names = (usual if number == 1 else f"{usual}-{number}" for number in count(1))
+    return next(name for name in names if name not in cancelled)
+
+
+def _hold(gates: Iterable[Gate], *, batch: str | None, at: datetime) -> Diagnosis | None:
+    """The hold of the queue or of the call's batch, if there is one."""
+    for gate in gates:
+        if (gate.scope is GateScope.QUEUE or gate.name == batch) and gate.is_closed(at=at):
+            return failure(
+                closed_in_words(gate), remedy=f"correct the cause, then {resume_of(gate)}, and run this again"
+            )
+    return None
+
+
+async def _obstacle(calls: CallQueue, settings: Settings, hold: Diagnosis | None, *, listens: bool) -> Diagnosis | None:
+    """What would keep the call from leaving, or its outcome from arriving; None if nothing is known to."""
+    if settings.source is None:
+        remedy = "set VOICEFLOW_SOURCE to a number that `voiceflow account numbers` lists"
+        return failure("the source number is not set", remedy=remedy)
+    if hold is None and listens and not await Heartbeats(calls.store).has_receiver():
+        return failure(
+            f"no receiver listens for {calls.store.url}, so the outcome of the call would be lost",
+            remedy="run `voiceflow serve --register https://…` with this store in another terminal, then this again; "
+            "or call with --without-outcome",
+        )
+    return hold
+
+
+async def _enqueued(
+    calls: CallQueue, settings: Settings, voice: VoiceClient, call: OneCall, *, batch: str
+) -> Job | Diagnosis:
+    """The enqueued call, or the reason why there is none."""
+    profile = settings.voice_profile or await _voice(voice)
+    if profile is None:
+        remedy = "ask 8x8 for a voice, or set VOICEFLOW_VOICE_PROFILE"
+        return failure("the sub-account does not have a voice", remedy=remedy)
+    try:
+        flow = CallFlow.call(call.number, source=normalise(settings.source or ""))
+        flow = flow.say(call.text, voice_profile=profile).hangup()
+        return await calls.enqueue(flow, batch_id=batch, valid_for=VALID_FOR, redial=_ONCE)
+    except InvalidInputError as error:
+        return failure(str(error))
+
+
+async def _voice(voice: VoiceClient) -> str | None:
+    """The first voice of the account, an English one if there is any."""
+    profiles = await voice.speech_profiles()
+    english = [each for each in profiles if (each.locale or each.code).casefold().startswith("en")]
+    return next((each.code for each in (*english, *profiles)), None)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Watch:
+    """A call in progress; each of its steps is reported once. `sent_at` is in monotonic seconds."""
+
+    calls: CallQueue
+    worker: Worker
+    job: Job
+    tell: Tell
+    stop: anyio.Event
+    listens: bool
+    command: str
+    told: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
+    sent_at: float | None = None
+
+    async def call(self) -> bool:
+        """Send the call and watch it until it has ended, or nothing more will be seen; whether it was answered."""
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self.worker.run)
+                await self._watch()
+                self.worker.stop()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._take_back()
+        return self.job.state is JobState.COMPLETED
+
+    async def _watch(self) -> None:
+        began = self.calls.store.clock.monotonic()
+        while not self.stop.is_set():
+            try:
+                await self._look()
+                if self.job.state.is_final or await self._is_over(self.calls.store.clock.monotonic() - began):
+                    return
+            except StoreUnavailableError as error:
+                # A POST may be in flight. The worker waits for the store, to keep its answer, and so does this loop.
+                self._report("waits", warning(f"the store is away: {error}"))
+            with anyio.move_on_after(LOOK_EVERY):
+                await self.stop.wait()
+
+    async def _look(self) -> None:
+        self.job = await self.calls.get(self.job.id)
+        heard = await CallProgress(self.calls.store).of_job(self.job)
+        for step in steps_of(self.job, heard=heard, now=self.calls.store.clock.now()):
+            self._tell_once(step)
+
+    async def _is_over(self, passed: float) -> bool:
+        """Whether to stop waiting, `passed` seconds after the beginning; reports why."""
+        match self.job.state:
+            case JobState.QUEUED:
+                gates = await self.calls.store.control.gates(self.calls.name)
+                hold = _hold(gates, batch=self.job.batch_id, at=self.calls.store.clock.now())
+                if hold is not None:
+                    self._report("not called", hold)
+                    return True
+                if self.job.reason is None and passed > TURN_AFTER:
+                    self._report("waits", warning("other calls use up the rate of the queue, or its --max-active"))
+                return False
+            case JobState.SUBMITTED | JobState.IN_DOUBT:
+                self.sent_at = passed if self.sent_at is None else self.sent_at
+                return await self._is_out_of_hearing(passed - self.sent_at)
+            case _:
+                return False
+
+    async def _is_out_of_hearing(self, waited: float) -> bool:
+        """Whether to stop waiting for the summary, after `waited` seconds; reports why."""
+        show = f"`voiceflow calls show {self.job.id}`"
+        if not self.listens:
+            unknown = "no receiver listens, so the outcome is unknown"
+            self._report("no outcome", warning(unknown, remedy=f"with a receiver, {show} shows it"))
+        elif waited > SUMMARY_WITHIN.total_seconds():
+            missing = (
+                f"none came within {write_duration(SUMMARY_WITHIN)}: 8x8 did not reach the receiver, or was refused"
+            )
+            remedy = f"`voiceflow doctor` checks the webhook; {show} shows a summary that comes later"
+            self._report("no summary", failure(missing, remedy=remedy))
+        elif not await Heartbeats(self.calls.store).has_receiver():
+            remedy = f"run `voiceflow serve`; {show} shows a summary that comes later"
+            self._report("no summary", failure("the receiver went away before it came", remedy=remedy))
+        else:
+            return False
+        return True
+
+    async def _take_back(self) -> None:
+        """Cancel the call if it was not sent yet, and report its last state."""
+        self.job = await self.calls.get(self.job.id)
+        if self.job.state in _NOT_LEFT:
+            with suppress(TooLateError):
+                await self.calls.cancel(self.job.id, reason=f"`{self.command}` ended before it left")
+        await self._look()
+        if self.stop.is_set() and not self.job.state.is_final:
+            remedy = f"`voiceflow calls show {self.job.id}` shows how it ends"
+            message = f"it is too late to take it back: it is {self.job.state.value}, and the phone may ring"
+            self._report("stopped", warning(message, remedy=remedy))
+
+    def _report(self, name: str, result: Diagnosis) -> None:
+        self._tell_once(Step(name, self.calls.store.clock.now(), result))
+
+    def _tell_once(self, step: Step) -> None:
+        known = (step.name, step.result.message)
+        if known not in self.told:
+            self.told.add(known)
+            self.tell(step)

@@ -1,0 +1,109 @@
+"""The progress of batches and of whole queues: calls by state, rate, hold and remaining time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from voiceflow_worker.core.overview.gate_story import gate_as_json
+from voiceflow_worker.core.overview.heartbeat import Heartbeats
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.batch_names import BatchNames
+from voiceflow_worker.core.ports.queue_names import QueueNames
+from voiceflow_worker.model.jobs.gate import Gate, GateScope
+from voiceflow_worker.model.jobs.job import FINAL_STATES, JobState
+from voiceflow_worker.model.records.call_json import rfc3339
+
+_TO_SEND = (JobState.QUEUED, JobState.LEASED, JobState.SENDING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchProgress:
+    """The progress of one batch, or of a whole queue if `batch_id` is None.
+
+    `rate_now` is in calls per second, over the last seconds. `hold` is the closed gate that stops it: its own, or its
+    queue's.
+    """
+
+    queue: str
+    batch_id: str | None
+    states: Mapping[JobState, int]
+    rate_now: float
+    hold: Gate | None
+    at: datetime
+
+    @property
+    def total(self) -> int:
+        """All calls that the store holds."""
+        return sum(self.states.values())
+
+    @property
+    def done(self) -> int:
+        """The calls that have ended."""
+        return sum(self.states[state] for state in FINAL_STATES)
+
+    @property
+    def doubts(self) -> int:
+        """The calls in doubt, which need evidence or a person."""
+        return self.states[JobState.IN_DOUBT]
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """The time at which the last call leaves, at the present rate; None if nothing is left or nothing leaves."""
+        left = sum(self.states[state] for state in _TO_SEND)
+        if not left or not self.rate_now or self.hold is not None:
+            return None
+        return self.at + timedelta(seconds=left / self.rate_now)
+
+    def as_json(self) -> dict[str, object]:
+        """The progress for scripts."""
+        return {
+            **({} if self.batch_id is None else {"batch_id": self.batch_id}),
+            "queue": self.queue,
+            "total": self.total,
+            "states": {state.value: self.states[state] for state in JobState},
+            "done": self.done,
+            "rate_now": self.rate_now,
+            "ends_at": rfc3339(self.ends_at),
+            "hold": None if self.hold is None else gate_as_json(self.hold),
+            "doubts": self.doubts,
+        }
+
+
+async def read_queues(store: Store, *, also: str | None = None) -> list[BatchProgress]:
+    """The progress of the queues that ever had a worker or a batch, and of `also`, by name. Raises StoreError."""
+    names = {*await QueueNames(store).known(), *await BatchNames.queues(store), *([also] if also else [])}
+    return [await _read(store, queue) for queue in sorted(names)]
+
+
+async def read_batches(store: Store, queue: str) -> list[BatchProgress]:
+    """The progress of each batch of a queue that still has calls, by name. Raises StoreError."""
+    now, rates = store.clock.now(), await Heartbeats(store).batches(queue)
+    gates = _closed(await store.control.gates(queue), now)
+    found: list[BatchProgress] = []
+    for batch_id in await BatchNames(store, queue).known():
+        states = await store.jobs.count(queue, batch_id=batch_id)
+        if not sum(states.values()):
+            continue
+        rate = round(rates.get(batch_id, 0.0), 3)
+        hold = gates.get(batch_id) or gates.get(None)
+        found.append(BatchProgress(queue=queue, batch_id=batch_id, states=states, rate_now=rate, hold=hold, at=now))
+    return found
+
+
+async def _read(store: Store, queue: str) -> BatchProgress:
+    now, beats = store.clock.now(), await Heartbeats(store).workers(queue)
+    return BatchProgress(
+        queue=queue,
+        batch_id=None,
+        states=await store.jobs.count(queue),
+        rate_now=round(sum(beat.rate for beat in beats), 3),
+        hold=_closed(await store.control.gates(queue), now).get(None),
+        at=now,
+    )
+
+
+def _closed(gates: Sequence[Gate], now: datetime) -> dict[str | None, Gate]:
+    """The closed gates by batch; None is the queue's own."""
+    return {None if gate.scope is GateScope.QUEUE else gate.name: gate for gate in gates if gate.is_closed(at=now)}

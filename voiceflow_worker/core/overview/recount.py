@@ -1,0 +1,92 @@
+"""The proof of totals: a count of all jobs of a queue, beside the counters."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from voiceflow_worker.core.ports import Query, Store
+from voiceflow_worker.core.ports.reading import find_pages
+from voiceflow_worker.model.jobs.tally import STATE, tally_of
+
+_AT_ONCE = 500
+_TRIES = 3
+"""How often a queue is counted in which calls move meanwhile."""
+
+Amounts = Mapping[str | None, Mapping[str, int]]
+"""Amounts of fields by batch; None is the whole queue."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recount:
+    """The result of a count. `wrong` is what the counters lack (or, below 0, have too much).
+
+    `moving` are the batches, and None for the queue, whose totals changed while they were counted: nothing is known of
+    them. `mended`: the counters were set right.
+    """
+
+    jobs: int
+    wrong: Amounts
+    moving: frozenset[str | None]
+    mended: bool = False
+
+    def in_words(self) -> list[str]:
+        """One line for each counter that is wrong."""
+        return [
+            f"{'the queue' if batch is None else f'batch {batch}'}: {field} lacks {amount}"
+            if amount > 0
+            else f"{'the queue' if batch is None else f'batch {batch}'}: {field} has {-amount} too many"
+            for batch, fields in sorted(self.wrong.items(), key=lambda each: each[0] or "")
+            for field, amount in sorted(fields.items())
+        ]
+
+
+async def recount(store: Store, queue: str, *, mend: bool) -> Recount:
+    """Count all jobs of a queue, compare the counters, and (with `mend`) set them right. Reads every job."""
+    found = await _settled(store, queue)
+    if not (mend and found.wrong):
+        return found
+    # First what single jobs have added, such as those that an older version moved; then what is still wrong.
+    async for page in find_pages(store.jobs, Query(queue=queue, limit=_AT_ONCE)):
+        await store.jobs.recount(page)
+    left = await _settled(store, queue)
+    await store.jobs.adjust(queue, left.wrong)
+    return Recount(jobs=found.jobs, wrong=found.wrong, moving=left.moving, mended=not left.moving & left.wrong.keys())
+
+
+async def _settled(store: Store, queue: str) -> Recount:
+    found = await _compared(store, queue)
+    for _ in range(_TRIES - 1):
+        if not found.moving:
+            break
+        found = await _compared(store, queue)
+    return found
+
+
+async def _compared(store: Store, queue: str) -> Recount:
+    before: dict[str | None, Mapping[str, int]] = {None: (await store.jobs.totals(queue)).live}
+    counts: dict[str | None, Counter[str]] = {None: Counter()}
+    jobs = 0
+    async for page in find_pages(store.jobs, Query(queue=queue, limit=_AT_ONCE)):
+        jobs += len(page)
+        for job in page:
+            tally = {STATE + job.state: 1, **tally_of(job)}
+            if job.batch_id not in counts:
+                counts[job.batch_id] = Counter()
+                before[job.batch_id] = (await store.jobs.totals(queue, batch_id=job.batch_id)).live
+            for batch in {None, job.batch_id}:
+                counts[batch].update(tally)
+    wrong: dict[str | None, Mapping[str, int]] = {}
+    moving: set[str | None] = set()
+    for batch, counted in counts.items():
+        after = (await store.jobs.totals(queue, batch_id=batch)).live
+        if after != before[batch]:
+            moving.add(batch)
+        elif differs := {
+            field: counted[field] - after.get(field, 0)
+            for field in {*counted, *after}
+            if counted[field] != after.get(field, 0)
+        }:
+            wrong[batch] = differs
+    return Recount(jobs=jobs, wrong=wrong, moving=frozenset(moving))

@@ -1,0 +1,79 @@
+"""The tasks of a worker that send calls, each one call after the other."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+
+import anyio
+import structlog
+from anyio.abc import TaskGroup
+
+from voiceflow_worker.core.sending.submit import Flight, Submitter
+
+_log = structlog.get_logger("voiceflow.worker")
+
+
+class Senders:
+    """Sends prepared calls, and counts those in flight. A task for each call would cost more.
+
+    `on_freed` is called when a place may be free again.
+    """
+
+    def __init__(self, submitter: Submitter, *, on_freed: Callable[[], None]) -> None:
+        self._submitter = submitter
+        self._on_freed = on_freed
+        self._flying = 0
+        self._ready: deque[Flight] = deque()
+        self._idle: list[anyio.Event] = []
+
+    @property
+    def in_flight(self) -> int:
+        """The number of calls from their lease until their verdict is stored."""
+        return self._flying + self._submitter.settling
+
+    def occupy(self, count: int) -> None:
+        """Count calls that were leased."""
+        self._flying += count
+
+    def free(self, count: int) -> None:
+        """Count calls no longer, because they will not be sent."""
+        self._flying -= count
+        if count:
+            self._on_freed()
+
+    def send(self, flights: Iterable[Flight], group: TaskGroup) -> None:
+        """Send calls that are counted, in tasks of this group. A call that its cancellation keeps is given back."""
+        for flight in flights:
+            self._ready.append(flight)
+            if self._idle:
+                self._idle.pop().set()
+            else:
+                group.start_soon(self._send_calls)
+
+    async def _send_calls(self) -> None:
+        woken = anyio.Event()
+        try:
+            while True:
+                while self._ready:
+                    await self._fly(self._ready.popleft())
+                woken = anyio.Event()
+                self._idle.append(woken)
+                await woken.wait()
+        finally:
+            if woken in self._idle:
+                self._idle.remove(woken)
+            left, self._ready = self._ready, deque()
+            if left:
+                await self._submitter.give_back(left)
+                self.free(len(left))
+
+    async def _fly(self, flight: Flight) -> None:
+        try:
+            await self._submitter.fly(flight)
+        except Exception:  # noqa: BLE001 - a fault of one call must not end the others; the call ends in doubt
+            _log.exception("a call was given up; it is queued again or in doubt when its lease ends", job=flight.job.id)
+        finally:
+            self._flying -= 1
+            if not self._submitter.settling:  # otherwise the next verdict that is stored says so
+                self._on_freed()

@@ -1,0 +1,44 @@
+"""The rate that a person set for a queue, which comes before the rate of each worker's settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from voiceflow_worker.core.ports import Limits, Store
+from voiceflow_worker.core.ports.record_set import json_records
+
+NAMESPACE = "set-rate"
+
+
+@dataclass(frozen=True, slots=True)
+class _Rate:
+    """Calls per second; None is unlimited."""
+
+    rate: float | None = None
+
+
+class SetRate:
+    """The rate that a person set for one queue. It stands until it is withdrawn, also when workers start again."""
+
+    def __init__(self, store: Store, queue: str) -> None:
+        self._control = store.control
+        self._queue = queue
+        self._rates = json_records(store, NAMESPACE, _Rate)
+
+    async def put(self, rate: float | None) -> Limits:
+        """Set the rate for all workers, those at work included; returns the queue's limits. Raises StoreError."""
+        await self._rates.put({self._queue: _Rate(rate)})
+        limits = replace(await self._control.limits(self._queue) or Limits(), rate=rate)
+        await self._control.configure(self._queue, limits)
+        return limits
+
+    async def withdraw(self) -> bool:
+        """Let each worker that starts from now on set the rate of its settings; returns whether one was set."""
+        was_set = bool(await self._rates.get([self._queue]))
+        await self._rates.remove([self._queue])
+        return was_set
+
+    async def over(self, limits: Limits) -> Limits:
+        """These limits of a worker's settings, with the rate that a person set."""
+        found = (await self._rates.get([self._queue])).get(self._queue)
+        return limits if found is None else replace(limits, rate=found.rate)

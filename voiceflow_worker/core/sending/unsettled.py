@@ -1,0 +1,186 @@
+"""The verdicts of one worker that are not stored yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import anyio
+import structlog
+from anyio.lowlevel import checkpoint
+
+from voiceflow_worker.core.guard.rollback import RollbackGuard
+from voiceflow_worker.core.ports import Clock
+from voiceflow_worker.core.sending.reply import Reply
+from voiceflow_worker.core.settling.holds import Holds
+from voiceflow_worker.core.settling.settle import Answered, Settler
+from voiceflow_worker.errors import (
+    IllegalMoveError,
+    JobNotFoundError,
+    StaleJobError,
+    StoreCorruptError,
+    StoreError,
+    StoreVersionError,
+)
+from voiceflow_worker.model.jobs.job import Job
+
+_log = structlog.get_logger("voiceflow.submit")
+
+LAST_WORD = 5.0
+"""Seconds in which a stopping worker tries to store the last state of a call."""
+
+
+class UnsettledVerdicts:
+    """Stores the verdicts of answers, those that come together in one commit.
+
+    There is no background task: the task of the first call stores what comes meanwhile, and the others go on at once.
+    `on_settled` is called when verdicts are stored.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        settler: Settler,
+        *,
+        holds: Holds,
+        guard: RollbackGuard | None,
+        on_settled: Callable[[], None],
+    ) -> None:
+        self._clock = clock
+        self._settler = settler
+        self._holds = holds
+        self._guard = guard
+        self._on_settled = on_settled
+        self._replies: list[tuple[Job, Reply]] = []
+        self._unsettled = 0
+        self._is_settling = False
+
+    @property
+    def waiting(self) -> int:
+        """The number of calls whose verdict is not stored, except for the one whose task stores them."""
+        return self._unsettled - self._is_settling
+
+    async def settle(self, job: Job, reply: Reply) -> None:
+        """Store the verdict of an answer, together with those that come meanwhile.
+
+        One task at a time does this for all. A cancellation of that task is delayed by a trip to the store.
+        """
+        self._replies.append((job, reply))
+        self._unsettled += 1
+        if self._is_settling:
+            return
+        self._is_settling = True
+        async with anyio.create_task_group() as alone:
+            try:
+                while self._replies:
+                    with anyio.CancelScope(shield=True):
+                        await checkpoint()  # answers that came in the same step of the event loop join
+                        replies, self._replies = self._replies, []
+                        failed = await self._settle_together(replies)
+                        for each, left in failed:
+                            alone.start_soon(self._settle_alone, each, left)
+                        self._has_settled(len(replies) - len(failed))
+            finally:
+                self._is_settling = False
+
+    def _has_settled(self, count: int) -> None:
+        self._unsettled -= count
+        self._on_settled()
+
+    async def _settle_together(self, replies: Sequence[tuple[Job, Reply]]) -> list[tuple[Job, Reply]]:
+        """Store verdicts in one commit; gives those that must be stored one by one."""
+        plain = [each for each in replies if each[1].gate is None]
+        failed = [each for each in replies if each[1].gate is not None]
+        answers = [Answered(job, job.post_count, reply.verdict, reply.at, reply.held_until) for job, reply in plain]
+        try:
+            settled = await self._settler.verdicts(answers)
+        except Exception as error:  # noqa: BLE001 - a fault in one verdict must not keep the others from being stored
+            _log.warning("verdicts could not be stored together; each is stored alone", error=str(error))
+            return list(replies)
+        failed += [each for each, job in zip(plain, settled, strict=True) if isinstance(job, BaseException)]
+        return failed
+
+    async def _settle_alone(self, job: Job, reply: Reply) -> None:
+        try:
+            await self._settle_until_stored(job, reply)
+        except cancellations():
+            # The answer is known: without one more try to store it the call would be in doubt for nothing.
+            with anyio.move_on_after(LAST_WORD, shield=True):
+                await self._settle_until_stored(job, reply)
+            raise
+        except Exception:  # noqa: BLE001 - a fault of one call must not end the others
+            _log.exception(
+                "a verdict was given up; its call is in doubt when its lease ends", **_evidence_of(job, reply)
+            )
+        finally:
+            self._has_settled(1)
+
+    async def _settle_until_stored(self, job: Job, reply: Reply) -> None:
+        """Store one verdict. Evidence is never dropped: while the store is away, this tries again."""
+        wait = 0.05
+        recalled = False
+        while True:
+            try:
+                await self._order(reply)
+                await self._settler.verdict(
+                    job, job.post_count, reply.verdict, at=reply.at, held_until=reply.held_until
+                )
+            except StoreVersionError as error:
+                # A newer version has moved the job since, as after its summary. Trying again would not help.
+                _log.error("a verdict is left to newer workers", **_evidence_of(job, reply), error=str(error))
+                return
+            except StoreCorruptError as error:
+                # Trying again would not help, and the worker can end only when its calls have.
+                _log.error("a verdict cannot be stored", **_evidence_of(job, reply), error=str(error))
+                return
+            except (StoreError, StaleJobError) as error:
+                _log.warning("the store did not take a verdict; it is offered again", job=job.id, error=str(error))
+                await self._clock.sleep(wait)
+                wait = min(wait * 2, 2.0)
+            except (IllegalMoveError, JobNotFoundError) as error:
+                # The store was set back and does not know this POST, or the job was deleted. A store that was set back
+                # is restored from the worker's own file, once; then the verdict finds its POST.
+                if recalled or not await self._recall(job):
+                    _log.error("a verdict found no POST", **_evidence_of(job, reply), error=str(error))
+                    return
+                recalled = True
+            else:
+                return
+
+    async def _recall(self, job: Job) -> bool:
+        """Whether the store was restored from the journal files. While it is away this tries again."""
+        if self._guard is None:
+            return False
+        while True:
+            try:
+                return await self._guard.recall(job)
+            except StoreCorruptError:
+                return False
+            except StoreError as error:
+                _log.warning("the store is away; a verdict waits", job=job.id, error=str(error))
+                await self._clock.sleep(1.0)
+
+    async def _order(self, reply: Reply) -> None:
+        if reply.gate is not None:
+            reply.held_until = await self._holds.order(reply.gate)
+            reply.gate = None
+
+
+def _evidence_of(job: Job, reply: Reply) -> dict[str, object]:
+    """The evidence of a reply that is not stored: the log is then its only place."""
+    verdict = reply.verdict
+    return {
+        "job": job.id,
+        "post": job.post_count,
+        "verdict": verdict.kind.value,
+        "session": verdict.session_id,
+        "message": verdict.message,
+    }
+
+
+def cancellations() -> tuple[type[BaseException], ...]:
+    """The exceptions of a cancellation.
+
+    On trio, a cancellation that also ends an inner nursery (a transport's, while it connects) is raised as a group.
+    Missing it would leave the job in `sending`, and then in doubt for nothing.
+    """
+    return (anyio.get_cancelled_exc_class(), BaseExceptionGroup)

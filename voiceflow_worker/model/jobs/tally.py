@@ -1,0 +1,137 @@
+"""Tallies: what one job adds to the totals of its queue and of its batch, and these totals.
+
+A tally is a number for each field; its states are counted by the store. Whole numbers only, so that totals are exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from math import isfinite
+
+from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.reports.outcome import Outcome
+from voiceflow_worker.model.reports.status import REACHED
+
+ANSWERED, PLACED, PRICED, MICROSECONDS = "answered", "placed", "priced", "microseconds"
+STATE, OUTCOME, DIGITS, COST = "state:", "outcome:", "digits:", "cost:"
+"""Beginnings of fields. Costs are in millionths of their currency."""
+
+_LONGEST = 100
+"""Characters of a text in the name of a field."""
+_MOST = 2**40
+"""The most that one job adds: 12 days, or a million. Eight million such jobs fit into 64 bits, beyond which SQLite
+refuses every move of a call, and thousands in one step into 2^53, up to which numbers are exact in Lua."""
+
+
+def tally_of(job: Job) -> dict[str, int]:
+    """What a job adds to totals beside its state: nothing before one of its calls was placed, ended or priced."""
+    tally: dict[str, int] = {}
+    outcome: Outcome | None = None
+    digits: str | None = None
+    for post in job.posts:
+        if post.was_placed:
+            tally[PLACED] = 1
+        if post.outcome is not None:
+            outcome = post.outcome
+        if post.presses:
+            digits = post.digits
+        if post.charge is not None:
+            tally[PRICED] = 1
+    if outcome is not None:
+        status = outcome.status_of(job.destination)
+        tally[OUTCOME + (_named(outcome.status_text) if status is None else status.value)] = 1
+        if status in REACHED:
+            tally[ANSWERED] = 1
+        if outcome.seconds and (microseconds := _whole(outcome.seconds)):
+            tally[MICROSECONDS] = microseconds
+    if digits:
+        tally[DIGITS + _named(digits)] = 1
+    if PRICED in tally:
+        for currency, price in job.cost.items():
+            tally[COST + _named(currency)] = _whole(price)
+    return tally
+
+
+def _named(text: str) -> str:
+    """A text as the name of a field. Characters that cannot be printed, or not be stored, become question marks."""
+    text = text[:_LONGEST]
+    return text if text.isprintable() else "".join(each if each.isprintable() else "?" for each in text)
+
+
+def _whole(amount: float | Decimal) -> int:
+    """An amount in millionths."""
+    return max(min(round(amount * 1_000_000), _MOST), -_MOST) if isfinite(amount) else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """The totals of a queue or of a batch.
+
+    `live` is the sum of the tallies of the jobs in the store, with a count for each state. `pruned` is that of the
+    deleted jobs of a batch that still has jobs; the totals of a queue have none. The properties add both, except for
+    `states`.
+    """
+
+    live: Mapping[str, int] = field(default_factory=dict[str, int])
+    pruned: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    @property
+    def states(self) -> dict[JobState, int]:
+        """The number of jobs in the store by state; every state is present."""
+        return {state: self.live.get(STATE + state, 0) for state in JobState}
+
+    @property
+    def pruned_states(self) -> dict[JobState, int]:
+        """The number of deleted jobs by the state in which they were deleted; every state is present."""
+        return {state: self.pruned.get(STATE + state, 0) for state in JobState}
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """The number of jobs by the outcome of their newest session, the most frequent first."""
+        found = self._named(OUTCOME)
+        return dict(sorted(found.items(), key=lambda each: (-each[1], each[0])))
+
+    @property
+    def digits(self) -> dict[str, int]:
+        """The number of jobs by the keys pressed."""
+        return dict(sorted(self._named(DIGITS).items()))
+
+    @property
+    def cost(self) -> dict[str, Decimal]:
+        """The price of all sessions by currency, as far as it is known."""
+        return {currency: _decimal(amount) for currency, amount in sorted(self._named(COST).items())}
+
+    @property
+    def seconds(self) -> float:
+        """The duration of the newest sessions."""
+        return round(self._sum(MICROSECONDS) / 1_000_000, 3)
+
+    @property
+    def answered(self) -> int:
+        """The number of jobs that a person answered."""
+        return self._sum(ANSWERED)
+
+    @property
+    def placed(self) -> int:
+        """The number of jobs with a call that was placed."""
+        return self._sum(PLACED)
+
+    @property
+    def priced(self) -> int:
+        """The number of jobs with a known price."""
+        return self._sum(PRICED)
+
+    def _sum(self, name: str) -> int:
+        return self.live.get(name, 0) + self.pruned.get(name, 0)
+
+    def _named(self, beginning: str) -> dict[str, int]:
+        names = {name for name in (*self.live, *self.pruned) if name.startswith(beginning)}
+        return {name.removeprefix(beginning): self._sum(name) for name in names if self._sum(name)}
+
+
+def _decimal(millionths: int) -> Decimal:
+    """The amount, with at least the places that it needs and no others."""
+    amount = Decimal(millionths).scaleb(-6).normalize()
+    return amount.quantize(Decimal(1)) if amount == amount.to_integral_value() else amount
