@@ -158,6 +158,20 @@ async def test_who_is_late_already_takes_no_turn(anyio_backend: str) -> None:
     assert limiter.asked == 0
 
 
+@either_loop
+async def test_who_is_held_while_waiting_is_not_sent(anyio_backend: str) -> None:
+    async def held() -> str | None:
+        return "a person holds the queue" if limiter.asked else None
+
+    limiter = Turnstile()
+    progress = PostProgress(held=held)
+    async with client_of(answering(), limiter=limiter) as client:
+        verdict = await client.place(placement(), progress=progress, now=NOW)
+    assert (verdict.kind, verdict.cause) == (VerdictKind.NOT_SENT, NotSentCause.HELD)
+    assert "a person holds the queue" in verdict.message
+    assert not progress.may_have_left
+
+
 # -- transports of others ----------------------------------------------------------------------------------------------
 
 

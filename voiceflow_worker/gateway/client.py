@@ -27,7 +27,7 @@ from voiceflow_worker.gateway.transport.proof import AnswerProof
 from voiceflow_worker.gateway.transport.transports import Carrier, DefaultTransport, carry
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.call_log import LoggedCalls
-from voiceflow_worker.model.reports.verdict import PostProgress, Verdict, VerdictKind
+from voiceflow_worker.model.reports.verdict import NotSentCause, PostProgress, Verdict, VerdictKind
 from voiceflow_worker.model.text.web_address import is_plain_and_remote
 
 if TYPE_CHECKING:
@@ -179,15 +179,18 @@ class VoiceClient(api.AccountApi):
     async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:
         """POST one call, once, and return its verdict.
 
-        Failures of the network or the service are verdicts, not errors. A placement whose `valid_until` is not after
-        `now`, or passes while it waits for the limiter, is not sent. Cancellation propagates; `progress` then shows
-        whether anything may have left.
+        Failures of the network or the service are verdicts, not errors. A placement that is late, or that is held or
+        becomes late while it waits for the limiter, is not sent. Cancellation propagates; `progress` then shows whether
+        anything may have left.
         """
         carrier = self._opened()
         progress.may_have_left = False
         now = await self._turn(now, valid_until=placement.valid_until)
         if placement.valid_until <= now:
             return judge_lateness(valid_until=placement.valid_until, now=now)
+        if self._limiter is not None and (reason := await progress.held()) is not None:
+            message = f"held before it left: {reason}"
+            return Verdict(kind=VerdictKind.NOT_SENT, cause=NotSentCause.HELD, message=message)
         return await self._post(carrier, wire.body_of(placement), progress=progress, now=now)
 
     async def send(

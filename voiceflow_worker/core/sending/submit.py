@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import zip_longest
 
 import anyio
@@ -221,7 +222,8 @@ class Submitter:
         within a few seconds, before the cancellation continues.
         """
         early = EarlyHold(self._holds)
-        progress = PostProgress(on_hold=early.order)
+        held = partial(self._holds.reason_since, flight.leased_at, batch_id=flight.job.batch_id)
+        progress = PostProgress(on_hold=early.order, held=held)
         try:
             await checkpoint_if_cancelled()
             reply = await self._post(flight, progress, early)

@@ -62,6 +62,16 @@ class Holds:
         """
         return self._closed_at >= leased_at
 
+    async def reason_since(self, leased_at: float, *, batch_id: str | None) -> str | None:
+        """Why a call leased at this time may not leave now: a hold of this worker, or a closed gate in the store."""
+        if self.closed_since(leased_at):
+            return self.reason
+        names = {(GateScope.QUEUE, self._queue), (GateScope.BATCH, batch_id)}
+        for gate in await self._control.gates(self._queue):
+            if (gate.scope, gate.name) in names and gate.is_closed(at=self._clock.now()):
+                return gate.reason or f"the {gate.scope} is {gate.state}"
+        return None
+
     def relax(self) -> None:
         """After an answer other than 429, start at the first pause again."""
         self._pause = FIRST_PAUSE

@@ -96,6 +96,8 @@ class Verdict:
 
 HoldHearer = Callable[[Hold], Awaitable[None]]
 """Takes the hold of an answer while its verdict is still awaited."""
+HoldReader = Callable[[], Awaitable[str | None]]
+"""Gives the reason of a hold that was ordered since a call was leased."""
 
 
 class PostProgress:
@@ -103,14 +105,19 @@ class PostProgress:
 
     A gateway sets `may_have_left` to False when it begins, and to True before the first byte of the request can leave.
     The engine hands it over as True, for gateways that do neither. A POST that is cancelled while it is False has
-    provably sent nothing.
+    provably sent nothing. A gateway that waits before it sends, for a limiter, asks `held` afterwards.
     """
 
-    __slots__ = ("_on_hold", "may_have_left")
+    __slots__ = ("_held", "_on_hold", "may_have_left")
 
-    def __init__(self, *, on_hold: HoldHearer | None = None) -> None:
+    def __init__(self, *, on_hold: HoldHearer | None = None, held: HoldReader | None = None) -> None:
         self.may_have_left = False
         self._on_hold = on_hold
+        self._held = held
+
+    async def held(self) -> str | None:
+        """Why the call may no longer be sent; None while it may."""
+        return None if self._held is None else await self._held()
 
     async def hold(self, hold: Hold) -> None:
         """Report the hold of an answer whose verdict is not known yet."""
