@@ -11,6 +11,7 @@ from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice, refused, unknown
 from voiceflow_worker import CallRequest, Job, open_store
+from voiceflow_worker.model.reports.status import SessionStatus
 
 Result = TypeVar("Result")
 
@@ -57,6 +58,17 @@ def completed(folder: Path, *, batch_id: str | None = None) -> Job:
     async def work(engine: Engine) -> Job:
         job = await sent(engine, batch_id=batch_id)
         await engine.summarise(job)
+        return await engine.queue.get(job.id)
+
+    return within(folder, work)
+
+
+def unreached(folder: Path, status: SessionStatus, *, batch_id: str | None = None) -> Job:
+    """A call that was sent, and not answered."""
+
+    async def work(engine: Engine) -> Job:
+        job = await sent(engine, batch_id=batch_id)
+        await engine.summarise(job, status=status)
         return await engine.queue.get(job.id)
 
     return within(folder, work)

@@ -8,13 +8,14 @@ import pytest
 
 from tests.cli.eight_by_eight import EightByEight, running
 from tests.cli.running import Program
-from tests.cli.stored import completed, empty, enqueued, in_doubt, refused_with, within
+from tests.cli.stored import completed, empty, enqueued, in_doubt, refused_with, unreached, within
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from voiceflow_worker.core.ports.moves import move
 from voiceflow_worker.errors import Remedy
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.records.call_json import call_as_json
+from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
 
 
@@ -76,6 +77,46 @@ def test_a_list_is_restricted(voiceflow: Program, store: Store) -> None:
     assert ids("--destination", number(1).removeprefix("+")) == [second.id]
     assert ids("--limit", "2") == [first.id, second.id]
     assert ids("--queue", "other") == []
+
+
+def test_a_list_is_of_one_outcome_of_one_time_the_newest_first(voiceflow: Program, store: Store) -> None:
+    folder = voiceflow.folder
+    reached = completed(folder, batch_id="april")
+    busy = [unreached(folder, SessionStatus.BUSY, batch_id="april") for _ in range(2)]
+    missed = unreached(folder, SessionStatus.NO_ANSWER)
+    enqueued(folder, 1)
+
+    def ids(*options: str) -> list[str]:
+        return [line["id"] for line in voiceflow("calls", "list", "--json", *options, *store).lines]
+
+    assert ids("--outcome", "busy", "--since", "2h", "--newest") == [job.id for job in reversed(busy)]
+    assert ids("--outcome", "BUSY", "--outcome", "no-answer") == [*(job.id for job in busy), missed.id]
+    assert ids("--outcome", "completed,no_answer") == [reached.id, missed.id]
+    assert ids("--outcome", "unreached", "--batch", "april") == [job.id for job in busy]
+    assert ids("--number", reached.destination, "--outcome", "completed") == [reached.id]
+    assert ids("--newest", "--limit", "1", "--after", missed.id) == [busy[1].id]
+
+
+def test_a_list_since_a_time_has_the_calls_to_which_something_happened(voiceflow: Program, store: Store) -> None:
+    done = completed(voiceflow.folder)
+    later = (done.touched_at + timedelta(microseconds=1)).isoformat()
+    (waiting,) = enqueued(voiceflow.folder, 1)
+
+    def ids(*options: str) -> list[str]:
+        return [line["id"] for line in voiceflow("calls", "list", "--json", *options, *store).lines]
+
+    assert ids("--since", done.touched_at.isoformat()) == [done.id, waiting.id]
+    assert ids("--since", later) == [waiting.id]
+    assert ids("--since", later, "--limit", "1") == [waiting.id]
+
+
+def test_an_unknown_outcome_or_time_is_refused(voiceflow: Program, store: Store) -> None:
+    ended = voiceflow("calls", "list", "--outcome", "bussy", *store)
+    assert ended.code == 2
+    assert "'bussy' is not an outcome; give busy, canceled" in ended.err
+    ended = voiceflow("calls", "list", "--since", "yesterday", *store)
+    assert ended.code == 2
+    assert "or say how long ago, such as 30m, 2h or 7d" in ended.err
 
 
 def test_100_calls_are_listed_unless_asked_otherwise(voiceflow: Program, store: Store) -> None:

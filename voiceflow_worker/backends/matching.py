@@ -7,6 +7,7 @@ from operator import attrgetter
 
 from voiceflow_worker.core.ports import Move, Order, Query
 from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.jobs.tally import outcome_name
 
 
 def matches(query: Query, job: Job) -> bool:
@@ -17,16 +18,17 @@ def matches(query: Query, job: Job) -> bool:
         and (query.batch_id is None or job.batch_id == query.batch_id)
         and (query.destination is None or job.destination == query.destination)
         and (query.unique_key is None or job.unique_key == query.unique_key)
+        and (query.outcomes is None or outcome_name(job) in query.outcomes)
         and (query.due_before is None or job.due_at <= query.due_before)
         and (query.valid_before is None or (job.valid_until is not None and job.valid_until <= query.valid_before))
-        and (query.after is None or job.id > query.after)
+        and (query.after is None or (job.id < query.after if query.order is Order.NEWEST else job.id > query.after))
     )
 
 
 def require_answerable(query: Query) -> None:
     """Raise `ValueError` for a query without a meaning: `after` continues a listing by id, not one by due time."""
-    if query.after is not None and query.order is not Order.CREATED:
-        raise ValueError("`after` continues a listing in Order.CREATED; in Order.DUE ask for the earliest again")
+    if query.after is not None and query.order not in {Order.CREATED, Order.NEWEST}:
+        raise ValueError("`after` continues a listing by creation; in Order.DUE ask for the earliest again")
 
 
 _rare_fields = attrgetter("priority", "batch_id", "destination", "valid_until")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -11,7 +12,7 @@ from voiceflow_worker.cli.batches import why_unknown
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.listing import first
 from voiceflow_worker.cli.opening import opened_queue
-from voiceflow_worker.cli.options import BatchOption, Flag, LimitOption, QueueOptions
+from voiceflow_worker.cli.options import BatchOption, Flag, LimitOption, QueueOptions, SinceOption
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.errors import InvalidInputError, JobError
 from voiceflow_worker.model.jobs.job import JobState
@@ -28,6 +29,21 @@ StatesOption = Annotated[
     list[JobState] | None,
     Parameter(name="--state", negative=(), name_transform=str.lower, help="Only calls in this state; may be repeated."),
 ]
+OutcomesOption = Annotated[
+    list[str] | None,
+    Parameter(
+        name="--outcome",
+        negative=(),
+        metavar="OUTCOME",
+        help="Only calls whose newest session ended so, such as busy or no_answer; may be repeated.",
+    ),
+]
+DestinationOption = Annotated[
+    str | None,
+    Parameter(
+        name=("--destination", "--number"), metavar="NUMBER", help="Only calls to this number, such as +6587654321."
+    ),
+]
 JobIds = Annotated[str, Parameter(name="ID", help="The ids of the jobs.")]
 JobId = Annotated[str, Parameter(name="ID", help="The id of the job.")]
 
@@ -36,21 +52,28 @@ async def list_calls(
     *,
     states: StatesOption = None,
     batch: BatchOption = None,
-    destination: str | None = None,
+    destination: DestinationOption = None,
+    outcomes: OutcomesOption = None,
+    since: SinceOption = None,
+    newest: Annotated[bool, Flag] = False,
+    after: Annotated[str | None, Parameter(metavar="ID")] = None,
     limit: LimitOption = 100,
     common: QueueOptions = QueueOptions(),
 ) -> None:
     """List calls, the oldest first. With --json, one call a line.
 
     Args:
-        destination: Only calls to this number, such as +6587654321.
+        newest: The newest first.
+        after: Continue a list behind the call with this id.
 
     Examples:
         voiceflow calls list --state in_doubt
+        voiceflow calls list --outcome busy --since 2h --newest
         voiceflow calls list --batch march --limit 0 --json | jq -r .destination
     """
-    from voiceflow_worker.core.ports import Query
+    from voiceflow_worker.core.ports import Order, Query
     from voiceflow_worker.core.ports.reading import find_pages
+    from voiceflow_worker.model.jobs.redial import read_outcomes
     from voiceflow_worker.model.numbers import phone
 
     number = None if destination is None else phone.usual_form(phone.normalise(destination))
@@ -62,9 +85,16 @@ async def list_calls(
             states=None if states is None else frozenset(states),
             batch_id=batch,
             destination=number,
-            limit=min(PAGE, limit or PAGE),
+            outcomes=None
+            if outcomes is None
+            else read_outcomes(outcomes, others=(await calls.store.jobs.totals(calls.name)).outcomes),
+            order=Order.NEWEST if newest else Order.CREATED,
+            after=after,
+            limit=PAGE if since else min(PAGE, limit or PAGE),
         )
-        async for job in first(find_pages(calls.store.jobs, query), limit=limit):
+        if isinstance(since, timedelta):
+            since = calls.store.clock.now() - since
+        async for job in first(find_pages(calls.store.jobs, query, since=since), limit=limit):
             output.document(call_as_json(job))
             if not output.as_json:  # as JSON, a million calls are listed without being held in memory
                 shown.append(job)
@@ -74,7 +104,7 @@ async def list_calls(
     if not output.as_json:
         _tell_table(output, shown)
         if len(shown) == limit:
-            output.note(f"these are the first {limit}; --limit 0 lists all")
+            output.note(f"these are the first {limit}; --limit 0 lists all, --after {shown[-1].id} continues")
 
 
 async def show(job_id: JobId, /, *, common: QueueOptions = QueueOptions()) -> None:

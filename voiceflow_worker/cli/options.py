@@ -44,6 +44,13 @@ def _moment(_type: Any, tokens: Sequence[Token]) -> datetime:
     return moment.astimezone(UTC)
 
 
+def _since(_type: Any, tokens: Sequence[Token]) -> timedelta | datetime:
+    try:
+        return _moment(_type, tokens) if "-" in tokens[0].value else _duration(_type, tokens)
+    except ValueError as error:
+        raise ValueError(f"{error}; or say how long ago, such as 30m, 2h or 7d") from None
+
+
 def _limit(_type: Any, value: int) -> None:
     if value < 0:
         raise ValueError(f"{value} is negative: give a positive number, or 0 for all")
@@ -70,6 +77,15 @@ Flag = Parameter(negative=(), show_default=False)
 """For a switch without a `--no-…` form."""
 DurationOption = Annotated[timedelta | None, Parameter(converter=_duration, n_tokens=1, metavar="DURATION")]
 MomentOption = Annotated[datetime | None, Parameter(converter=_moment, n_tokens=1, metavar="TIME")]
+SinceOption = Annotated[
+    timedelta | datetime | None,
+    Parameter(
+        converter=_since,
+        n_tokens=1,
+        metavar="TIME",
+        help="Only calls to which something has happened since then: 2h ago, or since 2026-11-20T09:00:00+08:00.",
+    ),
+]
 PortOption = Annotated[int, Parameter(validator=_port, metavar="PORT")]
 MetricsPortOption = Annotated[int | None, Parameter(validator=_port, metavar="PORT")]
 LimitOption = Annotated[int, Parameter(validator=_limit, metavar="N", help="List at most this many; 0 lists all.")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from math import inf
@@ -11,8 +12,9 @@ from voiceflow_worker.core.admission import Admitter, CallRequest
 from voiceflow_worker.core.outcomes.stream import OutcomeStream
 from voiceflow_worker.core.outcomes.wait import OutcomeWatch
 from voiceflow_worker.core.overview.status import QueueStatus, read_status
-from voiceflow_worker.core.ports import Enqueued, Limits, Query, Store
+from voiceflow_worker.core.ports import Enqueued, Limits, Order, Query, Store
 from voiceflow_worker.core.ports.identity import checked_queue, checked_reader
+from voiceflow_worker.core.ports.reading import find_pages
 from voiceflow_worker.core.sending.set_rate import SetRate
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.sweep import Sweeper
@@ -25,6 +27,8 @@ from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import usual_form
+
+_PAGE = 500
 
 
 class CallQueue:
@@ -109,21 +113,39 @@ class CallQueue:
         batch_id: str | None = None,
         destination: str | None = None,
         unique_key: str | None = None,
+        outcomes: Iterable[str] | None = None,
+        since: datetime | None = None,
+        newest: bool = False,
         after: str | None = None,
         limit: int | None = 100,
     ) -> Sequence[Job]:
-        """Jobs of this queue in the order of their creation; `after` continues a listing after that job id."""
-        return await self.store.jobs.find(
-            Query(
-                queue=self.name,
-                states=frozenset(states) if states is not None else None,
-                batch_id=batch_id,
-                destination=None if destination is None else usual_form(destination),
-                unique_key=unique_key,
-                after=after,
-                limit=limit,
-            )
+        """Jobs of this queue in the order of their creation; `newest` reverses it.
+
+        `outcomes` are statuses of the newest session, such as `BUSY`. `since` leaves out jobs to which nothing has
+        happened since that aware time. `after` continues a listing after that job id. Raises `InvalidInputError` for a
+        `since` without a zone.
+        """
+        if since is not None:
+            checked_time("since", since)
+        query = Query(
+            queue=self.name,
+            states=frozenset(states) if states is not None else None,
+            batch_id=batch_id,
+            destination=None if destination is None else usual_form(destination),
+            unique_key=unique_key,
+            outcomes=frozenset(outcomes) if outcomes is not None else None,
+            order=Order.NEWEST if newest else Order.CREATED,
+            after=after,
+            limit=limit,
         )
+        if since is None:
+            return await self.store.jobs.find(query)
+        found: list[Job] = []
+        async for page in find_pages(self.store.jobs, replace(query, limit=_PAGE), since=since):
+            found += page
+            if limit is not None and len(found) >= limit:
+                break
+        return found[:limit]
 
     async def cancel(self, job_id: str, *, reason: str = "cancelled by a person") -> Job:
         """Cancel a job. Raises `TooLateError` once the call may have left, `JobNotFoundError`."""

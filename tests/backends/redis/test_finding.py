@@ -11,9 +11,11 @@ import pytest
 from tests.support.redis_server import RedisServer
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.contract import NOW, QUEUE, sample_job
+from voiceflow_worker.backends.contract.totals import post
 from voiceflow_worker.backends.matching import matches
 from voiceflow_worker.core.ports import Order, Query, Store
 from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.reports.status import SessionStatus
 
 pytestmark = pytest.mark.anyio
 
@@ -26,6 +28,7 @@ JOBS = [
         batch_id=("large", "small")[number % 50 == 0] if number % 3 else None,
         destination=f"+65{number % 11}",
         unique_key="the key" if number == 3333 else None,
+        posts=(post(status=SessionStatus.BUSY),) if number % 900 == 7 else (),
         due_at=NOW + (number * 7919 % 100) * MINUTE,
         valid_until=NOW + (number % 300) * MINUTE if number % 4 else None,
     )
@@ -57,6 +60,8 @@ async def store(jobs_server: RedisServer) -> AsyncGenerator[Store]:
 def expected(query: Query) -> Sequence[Job]:
     found = [job for job in JOBS if matches(query, job)]
     found.sort(key=lambda job: (job.due_at if query.order is Order.DUE else NOW, job.id))
+    if query.order is Order.NEWEST:
+        found.reverse()
     return found if query.limit is None else found[: query.limit]
 
 
@@ -82,6 +87,11 @@ def expected(query: Query) -> Sequence[Job]:
         Query(queue=QUEUE, due_before=NOW + 90 * MINUTE, after=JOBS[4000].id),
         Query(queue=QUEUE, states=frozenset({S.QUEUED}), due_before=NOW + 50 * MINUTE, order=Order.DUE),
         Query(queue=QUEUE, order=Order.DUE, destination="+653"),
+        Query(queue=QUEUE, order=Order.NEWEST, after=JOBS[4000].id),
+        Query(queue=QUEUE, order=Order.NEWEST, states=frozenset({S.FAILED}), after=JOBS[4000].id),
+        Query(queue=QUEUE, order=Order.NEWEST, outcomes=frozenset({"BUSY"})),
+        Query(queue=QUEUE, outcomes=frozenset({"BUSY"}), states=frozenset({S.SUBMITTED}), batch_id="large"),
+        Query(queue=QUEUE, outcomes=frozenset({"BUSY"}), order=Order.DUE, due_before=NOW + 50 * MINUTE),
         Query(queue=QUEUE, order=Order.DUE, batch_id="small", valid_before=NOW + 90 * MINUTE),
     ],
 )

@@ -19,8 +19,10 @@ from voiceflow_worker.backends.contract.samples import (
     sample_job,
     sample_jobs,
 )
+from voiceflow_worker.backends.contract.totals import post
 from voiceflow_worker.core.ports import Order, Query, Store
 from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.reports.status import SessionStatus
 
 MINUTE = timedelta(minutes=1)
 MICROSECOND = timedelta(microseconds=1)
@@ -28,9 +30,23 @@ MICROSECOND = timedelta(microseconds=1)
 MIXED: Sequence[Job] = [
     sample_job(1, batch_id="a", due_at=NOW + 3 * MINUTE, unique_key="k1", valid_until=NOW + MINUTE),
     sample_job(2, batch_id="a", due_at=NOW + 2 * MINUTE, state=JobState.LEASED, destination="+6581111111"),
-    sample_job(3, batch_id="b", due_at=NOW + 2 * MINUTE, state=JobState.SUBMITTED, destination="+6581111111"),
+    sample_job(
+        3,
+        batch_id="b",
+        due_at=NOW + 2 * MINUTE,
+        state=JobState.SUBMITTED,
+        destination="+6581111111",
+        posts=(post(status=SessionStatus.NO_ANSWER), post(2)),
+    ),
     sample_job(4, due_at=NOW, unique_key="k4", valid_until=NOW),
-    sample_job(5, due_at=NOW - MINUTE, state=JobState.COMPLETED, batch_id="a", valid_until=NOW),
+    sample_job(
+        5,
+        due_at=NOW - MINUTE,
+        state=JobState.COMPLETED,
+        batch_id="a",
+        valid_until=NOW,
+        posts=(post(status=SessionStatus.NO_ANSWER), post(2, status=SessionStatus.BUSY)),
+    ),
     sample_job(6, queue="reminders", batch_id="a", destination="+6581111111", unique_key="k1", valid_until=NOW),
 ]
 
@@ -57,6 +73,29 @@ FOUND: dict[str, tuple[dict[str, Any], list[int]]] = {
         [4, 2],
     ),
     "the earliest due of one state": ({"order": Order.DUE, "states": frozenset({JobState.QUEUED})}, [4, 1]),
+    "the newest first": ({"order": Order.NEWEST}, [5, 4, 3, 2, 1]),
+    "the two newest": ({"order": Order.NEWEST, "limit": 2}, [5, 4]),
+    "older than a job, the newest first": ({"order": Order.NEWEST, "after": sample_job(3).id}, [2, 1]),
+    "the newest of one state": ({"order": Order.NEWEST, "states": frozenset({JobState.QUEUED})}, [4, 1]),
+    "the newest of a batch in one state": (
+        {"order": Order.NEWEST, "batch_id": "a", "states": frozenset({JobState.QUEUED})},
+        [1],
+    ),
+    "the newest of a destination": ({"order": Order.NEWEST, "destination": "+6581111111"}, [3, 2]),
+    "a unique key, but only older than a job": (
+        {"order": Order.NEWEST, "unique_key": "k1", "after": sample_job(1).id},
+        [],
+    ),
+    "an outcome": ({"outcomes": frozenset({"BUSY"})}, [5]),
+    "the newest outcome of each counts": ({"outcomes": frozenset({"NO_ANSWER"})}, [3]),
+    "several outcomes, the newest first": (
+        {"outcomes": frozenset({"NO_ANSWER", "BUSY", "say it"}), "order": Order.NEWEST},
+        [5, 3],
+    ),
+    "an outcome in order of due time": ({"outcomes": frozenset({"NO_ANSWER", "BUSY"}), "order": Order.DUE}, [5, 3]),
+    "an outcome of a batch": ({"outcomes": frozenset({"BUSY"}), "batch_id": "b"}, []),
+    "an outcome that is a part of others": ({"outcomes": frozenset({"ANSWER", "BUS"})}, []),
+    "no outcome at all": ({"outcomes": frozenset[str]()}, []),
     "all at once": (
         {
             "states": frozenset({JobState.QUEUED}),
@@ -117,6 +156,15 @@ class FindContract(Ground):
             seen += numbers(page)
             after = page[-1].id
         assert seen == list(range(1, 251))
+
+    async def test_pages_from_the_newest_on_have_every_job_once(self, store: Store) -> None:
+        await store.jobs.enqueue(sample_jobs(250, batch_id="b"), now=NOW)
+        seen: list[int] = []
+        after = None
+        while page := await store.jobs.find(Query(queue=QUEUE, order=Order.NEWEST, after=after, limit=100)):
+            seen += numbers(page)
+            after = page[-1].id
+        assert seen == list(range(250, 0, -1))
 
     async def test_the_default_limit_is_a_hundred_and_none_is_unlimited(self, store: Store) -> None:
         await store.jobs.enqueue(sample_jobs(2500), now=NOW)

@@ -97,6 +97,8 @@ class MemoryJobs(Jobs):
         match query.order:
             case Order.CREATED | Order.ANY:
                 found.sort(key=lambda job: job.id)
+            case Order.NEWEST:
+                found.sort(key=lambda job: job.id, reverse=True)
             case Order.DUE:
                 found.sort(key=lambda job: (job.due_at, job.id))
         return found if query.limit is None else found[: max(query.limit, 0)]

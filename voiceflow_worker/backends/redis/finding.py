@@ -29,14 +29,14 @@ async def find(link: Link, keys: Keys, query: Query) -> Sequence[Job]:
     key = keys.queue(query.queue)
     if query.unique_key is not None:
         owner = await link.ask(lambda client: client.hget(f"{key}:keys", optional(query.unique_key)))
-        return await pick(link, keys, query, [owner]) if owner is not None and owner > (query.after or "") else []
+        return await pick(link, keys, query, [owner]) if owner is not None and _is_behind(owner, query) else []
     match query.order:
         case Order.DUE:
-            alone = query.destination is None and query.valid_before is None
+            alone = query.destination is None and query.valid_before is None and query.outcomes is None
             return await _find_due(link, keys, query, _state_indexes(query), query.due_before, alone=alone)
         case Order.ANY if _by_validity(query):
             return await _find_due(link, keys, query, [":valid"], query.valid_before, alone=True)
-        case Order.ANY if query.destination is None and query.valid_before is None:
+        case Order.ANY if query.destination is None and query.valid_before is None and query.outcomes is None:
             return await _find_due(link, keys, query, _state_indexes(query), query.due_before, alone=True)
         case _ if query.destination is not None:
             return await _walk(link, keys, query, f":dest:{optional(query.destination)}")
@@ -81,7 +81,8 @@ async def _walk(link: Link, keys: Keys, query: Query, index: str) -> Sequence[Jo
     after = query.after or ""
     while True:
         wanted = _PAGE if query.limit is None else min(query.limit - len(found), _PAGE)
-        after, *rows = await link.run("walk", keys.queue(query.queue), [*_filters(query), index, after, wanted, _LOOKS])
+        args = [*_filters(query), index, after, wanted, _LOOKS, int(query.order is Order.NEWEST)]
+        after, *rows = await link.run("walk", keys.queue(query.queue), args)
         found += _jobs(query, rows)
         if not after or len(found) == query.limit:
             return found
@@ -93,9 +94,7 @@ async def _collect(link: Link, keys: Keys, query: Query, indexes: Sequence[_Rang
     ids: list[str] = []
     for index, latest in indexes:
         ids += await link.run("ids_until", key, [index, latest])
-    ids.sort()
-    if query.after is not None:
-        ids = [job_id for job_id in ids if job_id > query.after]
+    ids = sorted((job_id for job_id in ids if _is_behind(job_id, query)), reverse=query.order is Order.NEWEST)
     found: list[Job] = []
     for start in range(0, len(ids), _PAGE):
         found += await pick(link, keys, query, ids[start : start + _PAGE])
@@ -125,6 +124,13 @@ async def _narrowest(link: Link, keys: Keys, query: Query) -> Sequence[_Range] |
     return None
 
 
+def _is_behind(job_id: str, query: Query) -> bool:
+    """Whether a job comes behind the one at which a listing is continued."""
+    if query.after is None:
+        return True
+    return job_id < query.after if query.order is Order.NEWEST else job_id > query.after
+
+
 def _by_validity(query: Query) -> bool:
     """Whether the index of queued jobs by validity alone decides which jobs match."""
     return (
@@ -133,6 +139,7 @@ def _by_validity(query: Query) -> bool:
         and query.batch_id is None
         and query.destination is None
         and query.due_before is None
+        and query.outcomes is None
     )
 
 
@@ -153,4 +160,5 @@ def _filters(query: Query) -> list[Argument]:
         optional(query.unique_key),
         micros(query.due_before),
         micros(query.valid_before),
+        "" if query.outcomes is None else "".join(f"\n{name}" for name in sorted(query.outcomes)) + "\n",
     ]

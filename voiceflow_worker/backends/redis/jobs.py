@@ -128,6 +128,8 @@ class RedisJobs(Jobs):
         require_answerable(query)
         if query.limit is not None and query.limit <= 0:
             return []
+        if query.outcomes is not None:
+            await self.totals(query.queue)  # in an older store this counts the tallies
         return await finding.find(self._link, self._keys, query)
 
     async def count(

@@ -82,6 +82,8 @@ class SqliteJobs(Jobs):
         A job that was moved meanwhile and no longer matches is left out.
         """
         require_answerable(query)
+        if query.outcomes is not None:
+            await self._tally(query.queue)
         found: list[Job] = []
         while True:
             left = None if query.limit is None else query.limit - len(found)
@@ -89,7 +91,8 @@ class SqliteJobs(Jobs):
             read, last = await self._reader.listed(self._sql["job_by_number"], [(number,) for number in numbers])
             matching = [job for job in read if matches(query, job)]
             found += matching
-            if query.order is not Order.CREATED or left is None or len(numbers) < left or len(matching) == left:
+            by_id = query.order in {Order.CREATED, Order.NEWEST}
+            if not by_id or left is None or len(numbers) < left or len(matching) == left:
                 return found
             # Jobs that were left out are replaced by the next ones, so that only the last page is not full.
             if last is not None:
@@ -112,9 +115,7 @@ class SqliteJobs(Jobs):
 
     async def totals(self, queue: str, *, batch_id: str | None = None) -> Totals:
         """The totals of a queue or of a batch. In an older file the tallies are counted when they are first read."""
-        if not await self._totals.is_tallied(queue):
-            await tally_all(self, queue)
-            await self._totals.set_tallied(queue)
+        await self._tally(queue)
         return await self._totals.read(queue, batch_id=batch_id)
 
     async def recount(self, jobs: Sequence[Job]) -> Sequence[bool]:
@@ -169,3 +170,8 @@ class SqliteJobs(Jobs):
                 return count
             with anyio.move_on_after(min(left, _LOOK_EVERY)):
                 await changed.wait()
+
+    async def _tally(self, queue: str) -> None:
+        if not await self._totals.is_tallied(queue):
+            await tally_all(self, queue)
+            await self._totals.set_tallied(queue)

@@ -10,7 +10,7 @@ import orjson
 
 from voiceflow_worker.backends.instant import to_micros
 from voiceflow_worker.backends.sqlite.file.statements import statements
-from voiceflow_worker.core.ports import Query
+from voiceflow_worker.core.ports import Order, Query
 from voiceflow_worker.model.jobs.job import JobState
 
 _QUEUED = frozenset({JobState.QUEUED})
@@ -30,7 +30,10 @@ def search(query: Query) -> tuple[str, dict[str, Any]]:
 
 def _conditions(query: Query) -> dict[str, Any]:
     """The conditions of a query with their values, by the names of their statements."""
-    given: dict[str, Any] = {name: getattr(query, name) for name in (*_WAYS_IN, "due_before", "valid_before", "after")}
+    given: dict[str, Any] = {name: getattr(query, name) for name in (*_WAYS_IN, "due_before", "valid_before")}
+    given["before" if query.order is Order.NEWEST else "after"] = query.after
+    if query.outcomes is not None:
+        given["outcomes"] = orjson.dumps(sorted(query.outcomes)).decode()
     if query.states is not None:
         states = sorted(state.value for state in query.states)
         given |= {"state": states[0]} if len(states) == 1 else {"states": orjson.dumps(states).decode()}

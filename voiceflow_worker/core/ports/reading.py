@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from voiceflow_worker.core.ports import Jobs, Query
 from voiceflow_worker.errors import StoreVersionError
@@ -37,8 +38,12 @@ async def read_each(jobs: Jobs, job_ids: Sequence[str]) -> ReadJobs:
     return ReadJobs(found, unreadable)
 
 
-async def find_pages(jobs: Jobs, query: Query) -> AsyncGenerator[Sequence[Job]]:
-    """All jobs that match a query in `Order.CREATED`, page by page."""
+async def find_pages(jobs: Jobs, query: Query, *, since: datetime | None = None) -> AsyncGenerator[Sequence[Job]]:
+    """All jobs that match a query in `Order.CREATED` or `Order.NEWEST`, page by page.
+
+    With `since`, only those to which something has happened since then.
+    """
     while page := await jobs.find(query):
-        yield page
+        if wanted := [job for job in page if since is None or job.touched_at >= since]:
+            yield wanted
         query = replace(query, after=page[-1].id)

@@ -46,6 +46,8 @@ class Order(StrEnum):
 
     CREATED = "created"
     """By id: a ULID, so by time of creation."""
+    NEWEST = "newest"
+    """The same, the newest first."""
     DUE = "due"
     ANY = "any"
     """In the order that costs the store the least: for callers that take all jobs, page by page."""
@@ -55,8 +57,8 @@ class Order(StrEnum):
 class Query:
     """A query for jobs; fields that are None do not restrict it.
 
-    `due_before` and `valid_before` are inclusive. `after` continues a listing in `Order.CREATED` behind that job id.
-    `limit` None is unlimited.
+    `due_before` and `valid_before` are inclusive. `outcomes` are names of outcomes as totals have them. `after`
+    continues a listing in `Order.CREATED` or `Order.NEWEST` behind that job id. `limit` None is unlimited.
     """
 
     queue: str
@@ -64,6 +66,7 @@ class Query:
     batch_id: str | None = None
     destination: str | None = None
     unique_key: str | None = None
+    outcomes: frozenset[str] | None = None
     due_before: datetime | None = None
     valid_before: datetime | None = None
     after: str | None = None

@@ -219,6 +219,15 @@ class Job:
         return self.destination, *second_parties(self.body)
 
     @property
+    def touched_at(self) -> datetime:
+        """The newest time in its history: enqueued, a POST begun or answered, a call ended, a decision of a person."""
+        times = [self.created_at, *(note.at for note in self.notes)]
+        for post in self.posts:
+            ended_at = None if post.outcome is None else post.outcome.ended_at
+            times += (at for at in (post.began_at, post.answered_at, ended_at) if at is not None)
+        return max(times)
+
+    @property
     def attempt(self) -> int:
         """The number of POSTs that may have rung. A 429 does not count; a redial does."""
         return sum(1 for post in self.posts if post.may_have_rung)

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from voiceflow_worker.errors import InvalidInputError, Remedy
 from voiceflow_worker.model.jobs.job import RedialPolicy
-from voiceflow_worker.model.reports.status import OPT_OUTS, SessionStatus
+from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
 
 _S = SessionStatus
 _GROUPS = {
@@ -28,7 +28,7 @@ def read_redial_on(text: str | Iterable[str]) -> frozenset[SessionStatus]:
     words = text.split(",") if isinstance(text, str) else list(text)
     found: set[SessionStatus] = set()
     for word in words:
-        name = word.strip().upper().replace("-", "_").replace(" ", "_")
+        name = _name(word)
         if name in _GROUPS:
             found |= _GROUPS[name]
         elif name in _ALONE:
@@ -40,6 +40,25 @@ def read_redial_on(text: str | Iterable[str]) -> frozenset[SessionStatus]:
         else:
             raise InvalidInputError(f"{word.strip()[:40]!r} is not an outcome that can be redialled; give {_WORDS}")
     return frozenset(found)
+
+
+def read_outcomes(words: Iterable[str], *, others: Iterable[str] = ()) -> frozenset[str]:
+    """The names of the outcomes that words such as `busy` or `busy,no-answer` name, as totals have them.
+
+    `others` are names besides the statuses, such as those that 8x8 has invented since. Raises InvalidInputError.
+    """
+    known = {_name(each): {each} for each in (*others, *SessionStatus)} | {"CANCELLED": {_S.CANCELED.value}}
+    known |= {"REACHED": {each.value for each in REACHED}, "UNREACHED": {each.value for each in _GROUPS["UNREACHED"]}}
+    found: set[str] = set()
+    for word in ",".join(words).split(","):
+        if _name(word) not in known:
+            raise InvalidInputError(f"{word.strip()[:40]!r} is not an outcome; give {', '.join(sorted(known)).lower()}")
+        found |= known[_name(word)]
+    return frozenset(found)
+
+
+def _name(word: str) -> str:
+    return word.strip().upper().replace("-", "_").replace(" ", "_")
 
 
 def redial_words(value: object) -> tuple[str, ...]:

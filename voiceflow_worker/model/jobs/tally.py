@@ -12,7 +12,7 @@ from math import isfinite
 
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.reports.outcome import Outcome
-from voiceflow_worker.model.reports.status import REACHED
+from voiceflow_worker.model.reports.status import REACHED, SessionStatus
 
 ANSWERED, PLACED, PRICED, MICROSECONDS = "answered", "placed", "priced", "microseconds"
 STATE, OUTCOME, DIGITS, COST = "state:", "outcome:", "digits:", "cost:"
@@ -28,20 +28,18 @@ refuses every move of a call, and thousands in one step into 2^53, up to which n
 def tally_of(job: Job) -> dict[str, int]:
     """What a job adds to totals beside its state: nothing before one of its calls was placed, ended or priced."""
     tally: dict[str, int] = {}
-    outcome: Outcome | None = None
+    outcome = job.outcome
     digits: str | None = None
     for post in job.posts:
         if post.was_placed:
             tally[PLACED] = 1
-        if post.outcome is not None:
-            outcome = post.outcome
         if post.presses:
             digits = post.digits
         if post.charge is not None:
             tally[PRICED] = 1
     if outcome is not None:
         status = outcome.status_of(job.destination)
-        tally[OUTCOME + (_named(outcome.status_text) if status is None else status.value)] = 1
+        tally[OUTCOME + _outcome_name(outcome, status)] = 1
         if status in REACHED:
             tally[ANSWERED] = 1
         if outcome.seconds and (microseconds := _whole(outcome.seconds)):
@@ -52,6 +50,16 @@ def tally_of(job: Job) -> dict[str, int]:
         for currency, price in job.cost.items():
             tally[COST + _named(currency)] = _whole(price)
     return tally
+
+
+def outcome_name(job: Job) -> str | None:
+    """The name of the outcome of a job's newest session: its status, or the text of an unknown one; None for none."""
+    outcome = job.outcome
+    return None if outcome is None else _outcome_name(outcome, outcome.status_of(job.destination))
+
+
+def _outcome_name(outcome: Outcome, status: SessionStatus | None) -> str:
+    return _named(outcome.status_text) if status is None else status.value
 
 
 def _named(text: str) -> str:

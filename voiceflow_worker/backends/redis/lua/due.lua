@@ -1,17 +1,17 @@
 -- Reads matching jobs in order of the scores of some indexes, then id.
 -- @include queue filter orphans
--- ARGV: six filters, limit or '', whether the indexes alone decide ('1'), the highest score or '', then the keys of the
+-- ARGV: seven filters, limit or '', whether the indexes alone decide ('1'), the highest score or '', then the keys of the
 -- indexes (behind KEYS[1]). Answers rows.
-local limit = tonumber(ARGV[7]) or math.huge
-local latest = ARGV[9] == '' and '+inf' or ARGV[9]
+local limit = tonumber(ARGV[8]) or math.huge
+local latest = ARGV[10] == '' and '+inf' or ARGV[10]
 -- Orphans removed by one script. What they kept from the answer is read again, until then.
 local MOST = 500
 
 local function found_now()
     local found = {}
-    for place = 10, #ARGV do
+    for place = 11, #ARGV do
         local ids
-        if ARGV[8] == '1' and limit < math.huge then
+        if ARGV[9] == '1' and limit < math.huge then
             ids = redis.call('ZRANGEBYSCORE', base .. ARGV[place], '-inf', latest, 'WITHSCORES', 'LIMIT', 0, limit)
         else
             ids = redis.call('ZRANGEBYSCORE', base .. ARGV[place], '-inf', latest, 'WITHSCORES')

@@ -1,8 +1,8 @@
 -- Reads jobs by their ids, those that are there and match.
 -- @include queue filter orphans
--- ARGV: six filters, then ids. Answers rows.
+-- ARGV: seven filters, then ids. Answers rows.
 local rows = {}
-for place = 7, #ARGV do
+for place = 8, #ARGV do
     local head = head_of(ARGV[place])
     if not head then
         lose(ARGV[place])

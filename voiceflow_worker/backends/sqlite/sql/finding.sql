@@ -54,6 +54,20 @@ AND valid_until <= :valid_before
 -- Created behind a job.
 AND id > :after
 
+-- name: and_before
+-- Created before a job.
+AND id < :before
+
+-- name: and_outcomes
+-- With one of some outcomes, by the tally that is kept beside each job.
+AND EXISTS (
+    SELECT 1 FROM json_each(tally) AS kept WHERE kept.key IN (SELECT 'outcome:' || value FROM json_each(:outcomes))
+)
+
+-- name: newest
+-- The newest first.
+ORDER BY id DESC LIMIT :limit
+
 -- name: created
 -- In order of creation; a limit of -1 is none.
 ORDER BY id LIMIT :limit

@@ -1,5 +1,10 @@
--- Whether a job is among those asked for. ARGV[1..6]: states as ',queued,leased,' or '', batch, destination, unique key,
--- due before, valid before; '' asks for nothing.
+-- Whether a job is among those asked for. ARGV[1..7]: states as ',queued,leased,' or '', batch, destination, unique key,
+-- due before, valid before, outcomes, each in a line with a line break before and behind it; '' asks for nothing.
+local function has_outcome(head)
+    local name = string.match('\n' .. head.tally, '\n%d+ outcome:([^\n]*)\n')
+    return name ~= nil and string.find(ARGV[7], '\n' .. name .. '\n', 1, true) ~= nil
+end
+
 local function is_wanted(head)
     return (ARGV[1] == '' or string.find(ARGV[1], ',' .. head.state .. ',', 1, true) ~= nil)
         and (ARGV[2] == '' or head.batch == ARGV[2])
@@ -7,4 +12,5 @@ local function is_wanted(head)
         and (ARGV[4] == '' or head.key == ARGV[4])
         and (ARGV[5] == '' or tonumber(head.due) <= tonumber(ARGV[5]))
         and (ARGV[6] == '' or (head.valid ~= '' and tonumber(head.valid) <= tonumber(ARGV[6])))
+        and (ARGV[7] == '' or has_outcome(head))
 end
