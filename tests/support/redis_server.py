@@ -86,8 +86,8 @@ def wait_for(ready: Callable[[], bool], what: str) -> None:
 
 
 def free_port(*, bus: bool = False) -> int:
-    """A port that nobody uses now; with `bus`, also the one 10,000 above it."""
-    for port in range(21000 + os.getpid() % 500 * 20, 40000):
+    """A port that nobody uses now; with `bus`, also the one 10,000 above it, outside the range for outgoing ones."""
+    for port in range((11000 if bus else 21000) + os.getpid() % 500 * 20, 22700 if bus else 40000):
         try:
             for each in (port, port + 10_000)[: 2 if bus else 1]:
                 with socket.socket() as probe:
@@ -148,6 +148,22 @@ class RedisServer:
         """Let it go on."""
         self._signal(signal.SIGCONT)
 
+    def lag(self) -> None:
+        """As a replica, take nothing more from its primary. A paused one would find it all in its socket."""
+        self.ask("CONFIG", "SET", "masteruser", "nobody")
+        self.ask("CONFIG", "SET", "masterauth", "wrong")
+        self.ask("CLIENT", "KILL", "TYPE", "master")
+
+    def catch_up(self) -> None:
+        """As a replica, follow its primary again, and wait until they are in step."""
+        self.ask("CONFIG", "SET", "masterauth", "")
+        self.ask("CONFIG", "SET", "masteruser", "")
+        wait_for(self.follows, "replica in step")
+
+    def follows(self) -> bool:
+        """Whether it is a replica whose link to its primary is up."""
+        return "master_link_status:up" in str(self.ask("INFO", "replication"))
+
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None:
             self._process.send_signal(number)
@@ -173,20 +189,7 @@ class RedisCluster:
     """Three primaries that share the slots."""
 
     def __init__(self, folder: Path, *, binary: Path | None = None) -> None:
-        self.nodes = [
-            RedisServer(
-                folder / str(number),
-                *_as_file(folder / str(number)),
-                *DURABLE,
-                "--cluster-enabled",
-                "yes",
-                "--cluster-node-timeout",
-                "2000",
-                binary=binary,
-                port=free_port(bus=True),
-            )
-            for number in range(3)
-        ]
+        self.nodes = [_cluster_node(folder / str(number), binary=binary) for number in range(3)]
 
     @property
     def url(self) -> str:
@@ -220,6 +223,55 @@ class RedisCluster:
             node.kill()
 
 
+def _cluster_node(folder: Path, *, binary: Path | None) -> RedisServer:
+    cluster = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+    return RedisServer(folder, *_as_file(folder), *DURABLE, *cluster, binary=binary, port=free_port(bus=True))
+
+
+class ReplicatedCluster(RedisCluster):
+    """Three primaries that share the slots, each with a replica."""
+
+    def __init__(self, folder: Path, *, binary: Path | None = None) -> None:
+        super().__init__(folder, binary=binary)
+        self.replicas = [_cluster_node(folder / f"replica-{number}", binary=binary) for number in range(3)]
+
+    def start(self) -> ReplicatedCluster:
+        """Start the nodes and their replicas, and wait until each replica follows its primary."""
+        super().start()
+        for node, replica in zip(self.nodes, self.replicas, strict=True):
+            replica.start()
+            replica.ask("CLUSTER", "MEET", "127.0.0.1", node.port)
+            name = str(node.ask("CLUSTER", "MYID"))
+            wait_for(lambda replica=replica, name=name: self._knows(replica, name), "replica that knows its primary")
+            replica.ask("CLUSTER", "REPLICATE", name)
+            wait_for(replica.follows, "replica in step")
+        everybody = [*self.nodes, *self.replicas]
+        wait_for(lambda: all(str(each.ask("CLUSTER", "NODES")).count("slave") == 3 for each in everybody), "gossip")
+        return self
+
+    def holder_of(self, pattern: str) -> int:
+        """The place of the primary that has keys of this pattern."""
+        [place] = [place for place, node in enumerate(self.nodes) if node.ask("KEYS", pattern)]
+        return place
+
+    def fail_over(self, place: int) -> None:
+        """Kill a primary, wait until its replica has its slots, and start it again as a replica."""
+        self.nodes[place].kill()
+        wait_for(lambda: "role:master" in str(self.replicas[place].ask("INFO", "replication")), "promoted replica")
+        self.nodes[place].start()
+        wait_for(self.nodes[place].follows, "old primary that has become a replica")
+
+    def kill(self) -> None:
+        """End all nodes and replicas."""
+        super().kill()
+        for replica in self.replicas:
+            replica.kill()
+
+    @staticmethod
+    def _knows(replica: RedisServer, name: str) -> bool:
+        return name in str(replica.ask("CLUSTER", "NODES"))
+
+
 class WatchedPair:
     """A primary, its replica, and one sentinel that fails over when the primary has been away for a second."""
 
@@ -247,7 +299,7 @@ class WatchedPair:
         """Start all three and wait until the sentinel knows of the replica."""
         self.primary.start()
         self.replica.start()
-        wait_for(lambda: "master_link_status:up" in str(self.replica.ask("INFO", "replication")), "replica in step")
+        wait_for(self.replica.follows, "replica in step")
         self.sentinel.start()
         wait_for(lambda: "slaves=1" in str(self.sentinel.ask("INFO", "sentinel")), "sentinel that knows the replica")
         return self
