@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -242,7 +243,7 @@ class ReplicatedCluster(RedisCluster):
             replica.start()
             replica.ask("CLUSTER", "MEET", "127.0.0.1", node.port)
             name = str(node.ask("CLUSTER", "MYID"))
-            wait_for(lambda replica=replica, name=name: self._knows(replica, name), "replica that knows its primary")
+            wait_for(partial(self._knows, replica, name), "replica that knows its primary")
             replica.ask("CLUSTER", "REPLICATE", name)
             wait_for(replica.follows, "replica in step")
         everybody = [*self.nodes, *self.replicas]
