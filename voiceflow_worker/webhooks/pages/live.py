@@ -1,0 +1,60 @@
+"""The live parts of pages: read once a second for all browsers that watch the same page."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from hashlib import sha256
+
+import anyio
+
+SHARED_FOR = timedelta(seconds=1)
+MOST_KEPT = 256
+"""Different pages that are kept at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class LivePart:
+    """The live part of a page as HTML. `tag` changes with it."""
+
+    html: bytes
+    tag: str
+
+    @classmethod
+    def of(cls, html: bytes) -> LivePart:
+        """A part with its tag."""
+        return cls(html, f'"{sha256(html).hexdigest()[:16]}"')
+
+
+@dataclass(slots=True)
+class _Kept:
+    lock: anyio.Lock = field(default_factory=anyio.Lock)
+    part: LivePart | None = None
+    made_at: float = 0.0
+
+
+class LiveParts:
+    """Live parts that are younger than `SHARED_FOR`, by key.
+
+    Browsers that ask at the same time wait for one reading. An error of `make` is raised, and nothing is kept. `clock`
+    gives seconds that never jump.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
+
+    async def get(self, key: Hashable, make: Callable[[], Awaitable[bytes | None]]) -> LivePart | None:
+        """The part under this key, made by `make` if there is no fresh one. None, from `make`, is not kept."""
+        kept = self._kept.setdefault(key, _Kept())
+        self._kept.move_to_end(key)
+        if len(self._kept) > MOST_KEPT:
+            self._kept.popitem(last=False)
+        async with kept.lock:
+            now = self._clock()
+            if kept.part is None or now - kept.made_at >= SHARED_FOR.total_seconds():
+                html = await make()
+                kept.part, kept.made_at = None if html is None else LivePart.of(html), now
+            return kept.part

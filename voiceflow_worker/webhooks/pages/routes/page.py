@@ -1,0 +1,75 @@
+"""A request for a page, and the page that answers it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import parse_qs
+
+from starlette.responses import Response
+from starlette.types import Scope
+
+from voiceflow_worker.core.ports import Store
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """A request for a page below `/ui`.
+
+    `home` is the way from its address to `/ui`, so that links work wherever the app is mounted.
+    """
+
+    path: str
+    query: Mapping[str, str]
+    home: str
+
+    @property
+    def room(self) -> str:
+        """The first part of the path, such as `calls`; empty for `/ui` itself."""
+        return self.path.partition("/")[0]
+
+    @property
+    def name(self) -> str:
+        """The rest of the path: the id of one call, or of one batch."""
+        return self.path.partition("/")[2]
+
+    def asked(self, name: str) -> str | None:
+        """A value of the query without spaces around it; None for an empty one."""
+        return self.query.get(name, "").strip() or None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """What a page shows. Its template is drawn with `shown`, and with `asked`, the request.
+
+    The `live` block of its template is renewed without a reload where `is_live`.
+    """
+
+    template: str
+    shown: Mapping[str, object] = field(default_factory=dict[str, object])
+    status: int = 200
+    is_live: bool = False
+
+
+Answer = Page | Response
+PageRoute = Callable[[Store, PageRequest], Awaitable[Answer]]
+"""A route: reads the store, and gives a page, or another response. Raises StoreError."""
+
+
+def problem(status: int, title: str, what: str) -> Page:
+    """A page that tells what is wrong, and what to do."""
+    return Page(template="problem.html", shown={"title": title, "what": what}, status=status)
+
+
+def read_request(scope: Scope) -> PageRequest:
+    """The request of an ASGI scope for `/ui` or `/ui/{rest:path}`."""
+    rest: str | None = scope.get("path_params", {}).get("rest")
+    query = parse_qs(scope["query_string"].decode("latin-1"), errors="replace", max_num_fields=None)
+    if rest is None:
+        home = "ui"
+    else:
+        # A slash inside a name came as %2F and does not separate segments: they are counted in the raw path.
+        before = scope["path"][: len(scope["path"]) - len(rest)].count("/")
+        sent = (scope.get("raw_path") or scope["path"].encode()).count(b"/")
+        home = "../" * max(1, sent - before + 1) + "ui"
+    return PageRequest(rest or "", {name: values[0] for name, values in query.items()}, home)

@@ -1,0 +1,87 @@
+// Times in the reader's zone, and pages that follow the store: every two seconds the live part of the page is fetched,
+// and what differs is changed in place, so that focus, selection and open details stay.
+"use strict";
+
+const EVERY = 2000, SLOWEST = 30000;
+const HEADER = "x-voiceflow-live";
+const forms = {
+  full: { dateStyle: "medium", timeStyle: "medium" },
+  time: { timeStyle: "medium" },
+  short: { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" },
+};
+const shown = Object.fromEntries(Object.entries(forms).map(([name, form]) => [name, new Intl.DateTimeFormat(undefined, form)]));
+
+function localTimes(root) {
+  for (const each of root.querySelectorAll("time[datetime]")) {
+    const at = new Date(each.getAttribute("datetime"));
+    if (!isNaN(at)) each.textContent = (shown[each.dataset.form] || shown.full).format(at);
+  }
+}
+
+function renew(old, now) {
+  if (old.nodeType !== now.nodeType || old.nodeName !== now.nodeName) return old.replaceWith(now);
+  if (old.nodeType !== Node.ELEMENT_NODE) {
+    if (old.nodeValue !== now.nodeValue) old.nodeValue = now.nodeValue;
+    return;
+  }
+  for (const { name, value } of [...now.attributes]) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  for (const { name } of [...old.attributes]) {
+    if (!now.hasAttribute(name) && !(name === "open" && old.nodeName === "DETAILS")) old.removeAttribute(name);
+  }
+  const before = [...old.childNodes], after = [...now.childNodes];
+  after.forEach((child, place) => (place < before.length ? renew(before[place], child) : old.append(child)));
+  before.slice(after.length).forEach((child) => child.remove());
+}
+
+function follow(live) {
+  let tag = "", wait = EVERY, paused = false, timer = 0;
+  const state = document.createElement("span"), button = document.createElement("button");
+  state.className = "live-state";
+  button.type = "button";
+  button.className = "button";
+  document.querySelector(".head .actions").prepend(state, button);
+
+  function tell(form, text) {
+    state.className = "live-state " + form;
+    state.textContent = text;
+    button.textContent = paused ? "Follow" : "Pause";
+  }
+
+  async function look() {
+    clearTimeout(timer);
+    if (paused || document.hidden) return;
+    try {
+      const answer = await fetch(location.href, { headers: { [HEADER]: tag }, cache: "no-store", redirect: "error" });
+      if (answer.status === 200) {
+        const part = document.createElement("template");
+        part.innerHTML = await answer.text();
+        localTimes(part.content);
+        const now = live.cloneNode(false);
+        now.append(part.content);
+        renew(live, now);
+        tag = answer.headers.get("etag") || "";
+      } else if (answer.status !== 304) {
+        throw new Error(String(answer.status));
+      }
+      wait = EVERY;
+      tell("", "Live");
+    } catch {
+      wait = Math.min(wait * 2, SLOWEST);
+      tell("lost", "No answer from the receiver: this may be old");
+    }
+    timer = setTimeout(look, wait);
+  }
+
+  button.addEventListener("click", () => {
+    paused = !paused;
+    tell(paused ? "stopped" : "", paused ? "Paused" : "Live");
+    look();
+  });
+  document.addEventListener("visibilitychange", look);
+  tell("", "Live");
+  timer = setTimeout(look, EVERY);
+}
+
+localTimes(document);
+const live = document.querySelector("#live[data-live]");
+if (live) follow(live);

@@ -1,0 +1,57 @@
+"""The tone of a state or an outcome: the colour of its badge, and the sign beside it.
+
+A badge says its name too: colour alone tells nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.model.reports.status import OPT_OUTS, SessionStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Tone:
+    """`colour` names a class of the style sheet, `sign` a symbol of the layout, `label` the words."""
+
+    colour: str
+    sign: str
+    label: str
+
+
+_GOOD, _BAD, _WARN, _BUSY, _IDLE = "good", "bad", "warn", "busy", "idle"
+
+_STATES = {
+    JobState.QUEUED: (_IDLE, "clock"),
+    JobState.LEASED: (_BUSY, "clock"),
+    JobState.SENDING: (_BUSY, "up"),
+    JobState.SUBMITTED: (_BUSY, "phone"),
+    JobState.IN_DOUBT: (_WARN, "question"),
+    JobState.COMPLETED: (_GOOD, "check"),
+    JobState.ACCEPTED: (_GOOD, "up"),
+    JobState.UNREACHED: (_IDLE, "minus"),
+    JobState.FAILED: (_BAD, "cross"),
+    JobState.EXPIRED: (_IDLE, "hourglass"),
+    JobState.CANCELLED: (_IDLE, "ban"),
+}
+_OUTCOMES = {
+    SessionStatus.COMPLETED: (_GOOD, "check"),
+    SessionStatus.NO_ANSWER: (_IDLE, "minus"),
+    SessionStatus.BUSY: (_IDLE, "phone"),
+    SessionStatus.CANCELED: (_IDLE, "ban"),
+    SessionStatus.FAILED: (_BAD, "cross"),
+    SessionStatus.ERROR: (_BAD, "cross"),
+    **dict.fromkeys(OPT_OUTS, (_WARN, "ban")),
+}
+_BY_NAME: Mapping[str, tuple[str, str]] = {
+    **{state.value: tone for state, tone in _STATES.items()},
+    **{status.value: tone for status, tone in _OUTCOMES.items()},
+}
+
+
+def tone_of(name: str) -> Tone:
+    """The tone of a state or an outcome; an unknown name gets a plain one. `in_doubt` reads "in doubt"."""
+    colour, sign = _BY_NAME.get(name, (_IDLE, "dot"))
+    return Tone(colour, sign, name.replace("_", " ").lower() if name in _BY_NAME else name)
