@@ -12,12 +12,13 @@ from voiceflow_worker.cli.batches import why_unknown
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.listing import first
 from voiceflow_worker.cli.opening import opened_queue
-from voiceflow_worker.cli.options import BatchOption, Flag, LimitOption, QueueOptions, SinceOption
+from voiceflow_worker.cli.options import AsOption, BatchOption, Flag, LimitOption, QueueOptions, SinceOption
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.errors import InvalidInputError, JobError
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.records.call_json import call_as_json
 from voiceflow_worker.model.text.counting import count_of
+from voiceflow_worker.model.text.who import by_person
 
 if TYPE_CHECKING:
     from voiceflow_worker.model.jobs.job import Job
@@ -133,6 +134,7 @@ async def cancel(
         Parameter(name="--batch", metavar="ID", help="Cancel a whole batch for good, with calls added to it later."),
     ] = None,
     reason: str | None = None,
+    as_: AsOption = None,
     common: QueueOptions = QueueOptions(),
 ) -> ExitCode:
     """Cancel calls that have not been sent. A call that may have been sent cannot be cancelled: exit code 1.
@@ -155,11 +157,12 @@ async def cancel(
             if unknown is not None:
                 output.note(f"{unknown}. Nothing was cancelled.")
                 return ExitCode.UNDONE
-            count = await calls.cancel_batch(batch, reason=reason or "the batch was cancelled by a person")
+            count = await calls.cancel_batch(batch, reason=by_person(as_, reason, "the batch was cancelled"))
             output.document({"batch_id": batch, "cancelled": count})
             output.answer(f"batch {batch} is cancelled for good; {count_of(count, 'waiting call')} ended")
             return ExitCode.DONE
-        return await _each(output, ids, lambda job_id: calls.cancel(job_id, reason=reason or "cancelled by a person"))
+        why = by_person(as_, reason, "cancelled")
+        return await _each(output, ids, lambda job_id: calls.cancel(job_id, reason=why))
 
 
 async def resolve(
@@ -168,6 +171,7 @@ async def resolve(
     *,
     placed: Annotated[bool, Parameter(name="--placed", negative="--not-placed", help="Whether the phone was called.")],
     note: str,
+    as_: AsOption = None,
     common: QueueOptions = QueueOptions(),
 ) -> None:
     """Resolve a call in doubt: say whether it was placed.
@@ -188,14 +192,16 @@ async def resolve(
     settings = common.settings()
     witnessed = None if placed else await time_at_8x8(settings)
     async with opened_queue(settings) as calls:
-        job = await calls.resolve(job_id, placed=placed, note=note, witnessed=witnessed)
+        told = by_person(as_, note, "resolved")
+        job = await calls.resolve(job_id, placed=placed, note=told, witnessed=witnessed)
     _tell(common.output(), job)
 
 
 async def redial(
     *ids: JobIds,
-    note: str = "called again by a person",
+    note: str | None = None,
     force: Annotated[bool, Flag] = False,
+    as_: AsOption = None,
     common: QueueOptions = QueueOptions(),
 ) -> ExitCode:
     """Call again: calls that ended go back into the queue, and their phones ring once more.
@@ -213,7 +219,8 @@ async def redial(
     if not ids:
         raise InvalidInputError("say what to redial: the ids of jobs")
     async with common.opened() as calls:
-        return await _each(common.output(), ids, lambda job_id: calls.redial(job_id, note=note, force=force))
+        told = by_person(as_, note, "called again")
+        return await _each(common.output(), ids, lambda job_id: calls.redial(job_id, note=told, force=force))
 
 
 async def _each(output: Output, ids: Sequence[str], change: Callable[[str], Awaitable[Job]]) -> ExitCode:

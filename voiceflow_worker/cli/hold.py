@@ -10,17 +10,19 @@ from cyclopts import Parameter
 from voiceflow_worker.cli.batches import why_unknown
 from voiceflow_worker.cli.checks.gates import closed_in_words
 from voiceflow_worker.cli.exit_codes import ExitCode
-from voiceflow_worker.cli.options import BatchOption, DurationOption, QueueOptions
+from voiceflow_worker.cli.options import AsOption, BatchOption, DurationOption, QueueOptions
 from voiceflow_worker.core.overview.gate_story import gate_as_json
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.gate import GateState
+from voiceflow_worker.model.text.who import by_person
 
 
 async def hold(
     *,
     batch: BatchOption = None,
-    reason: str = "held by a person",
+    reason: str | None = None,
     for_: Annotated[DurationOption, Parameter(name="--for", help="Resume after this time, such as 10m or 2h.")] = None,
+    as_: AsOption = None,
     common: QueueOptions = QueueOptions(),
 ) -> ExitCode:
     """Hold a queue, or one batch of it: calls in flight finish, nothing new is sent.
@@ -43,7 +45,7 @@ async def hold(
             output.note(f"{unknown}. Nothing was held.")
             return ExitCode.UNDONE
         until = calls.store.clock.now() + for_ if for_ is not None else None
-        gate = await calls.hold(batch_id=batch, until=until, reason=reason)
+        gate = await calls.hold(batch_id=batch, until=until, reason=by_person(as_, reason, "held"))
     output.document(gate_as_json(gate))
     output.answer(closed_in_words(gate))
     return ExitCode.DONE

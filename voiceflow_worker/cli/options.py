@@ -73,6 +73,12 @@ def _web_address(_type: Any, value: Any) -> None:
         read_notify_url(value)
 
 
+def _who(_type: Any, tokens: Sequence[Token]) -> str:
+    from voiceflow_worker.model.text.who import read_name
+
+    return read_name(tokens[0].value)
+
+
 Flag = Parameter(negative=(), show_default=False)
 """For a switch without a `--no-…` form."""
 DurationOption = Annotated[timedelta | None, Parameter(converter=_duration, n_tokens=1, metavar="DURATION")]
@@ -91,6 +97,10 @@ MetricsPortOption = Annotated[int | None, Parameter(validator=_port, metavar="PO
 LimitOption = Annotated[int, Parameter(validator=_limit, metavar="N", help="List at most this many; 0 lists all.")]
 SpeedOption = Annotated[float, Parameter(validator=_speed)]
 WebAddressOption = Annotated[str | None, Parameter(validator=_web_address, metavar="URL")]
+AsOption = Annotated[
+    str | None,
+    Parameter(name="--as", converter=_who, n_tokens=1, metavar="NAME", help="Who does this; it is noted with it."),
+]
 BatchOption = Annotated[str | None, Parameter(metavar="ID", help="Only this batch.")]
 JsonOption = Annotated[bool, Flag, Parameter(help="JSON for scripts on stdout; text goes to stderr.")]
 StoreOption = Annotated[

@@ -11,10 +11,11 @@ from cyclopts import Parameter
 
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.listing import first
-from voiceflow_worker.cli.options import DurationOption, Flag, LimitOption, MomentOption, WholeStoreOptions
+from voiceflow_worker.cli.options import AsOption, DurationOption, Flag, LimitOption, MomentOption, WholeStoreOptions
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.counting import count_of
 from voiceflow_worker.model.text.moment import in_words
+from voiceflow_worker.model.text.who import by_person
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.numbers.suppression import Suppression, SuppressionList
@@ -35,6 +36,7 @@ async def add(
     until: UntilOption = None,
     for_: ForOption = None,
     country: CountryOption = None,
+    as_: AsOption = None,
     common: WholeStoreOptions = WholeStoreOptions(),
 ) -> None:
     """Put numbers on the list. Queued calls to them, in any queue, end and are not sent.
@@ -53,7 +55,9 @@ async def add(
     output = common.output()
     async with common.opened(makes=True) as calls:
         end = _end(until, for_, now=calls.store.clock.now())
-        standing = await SuppressionList(calls.store).add(*numbers, reason=reason, until=end, country=country)
+        standing = await SuppressionList(calls.store).add(
+            *numbers, reason=_reason(reason, as_), until=end, country=country
+        )
     for entry in standing.values():
         output.document(entry.as_json())
         output.answer(_in_words(entry))
@@ -144,6 +148,7 @@ async def import_file(
     for_: ForOption = None,
     country: CountryOption = None,
     skip_bad: Annotated[bool, Flag] = False,
+    as_: AsOption = None,
     common: WholeStoreOptions = WholeStoreOptions(),
 ) -> ExitCode:
     """Put the numbers of a file on the list. The same file again changes nothing.
@@ -174,7 +179,7 @@ async def import_file(
             listed = SuppressionList(calls.store)
             end = _end(until, for_, now=calls.store.clock.now())
             known = len(await listed.find(*found.numbers))
-            await listed.add(*found.numbers, reason=reason, until=end)
+            await listed.add(*found.numbers, reason=_reason(reason, as_), until=end)
             added = len(found.numbers) - known
     output.document(
         {
@@ -194,6 +199,10 @@ async def import_file(
         return ExitCode.BAD_INPUT
     output.say(f"{file}: {count_of(added, 'number')} added, {known} on the list before, {bad} bad")
     return ExitCode.DONE
+
+
+def _reason(text: str, who: str | None) -> str:
+    return text if who is None else by_person(who, text, "put on the list")
 
 
 def _require(numbers: tuple[str, ...]) -> None:

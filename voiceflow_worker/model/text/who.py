@@ -1,0 +1,25 @@
+"""Who did something, in the reasons and notes that people write."""
+
+from __future__ import annotations
+
+from voiceflow_worker.model.text.printable import printable_line
+
+LONGEST_NAME = 60
+
+
+def by_person(who: str | None, text: str | None, done: str) -> str:
+    """The words of a person with their name: `a wrong date (by Mary)`; without words, `held by Mary`.
+
+    `done` is what was done, for who gave no words: nobody who is named is `a person`.
+    """
+    if not text:
+        return f"{done} by {who or 'a person'}"
+    return text if who is None else f"{text} (by {who})"
+
+
+def read_name(text: str) -> str:
+    """The name of a person on one line. Raises ValueError for an empty or very long one."""
+    name = printable_line(" ".join(text.split()))
+    if not 0 < len(name) <= LONGEST_NAME:
+        raise ValueError(f"give a name of 1 to {LONGEST_NAME} characters")
+    return name
