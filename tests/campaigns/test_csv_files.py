@@ -94,7 +94,10 @@ def test_a_header_without_rows_is_refused(tmp_path: Path) -> None:
     [
         ("destination,name\n+6587654321,Ana\n".encode("utf-16"), "is in UTF-16, not UTF-8; save it again as CSV UTF-8"),
         ("destination,name\n+6587654321,Ana\n".encode("utf-16-be"), "is not UTF-8 text (UTF-16, or binary data)"),
-        (b"PK\x03\x04 and so on", "is a workbook or a zip archive, not text; export the sheet as CSV UTF-8"),
+        (
+            b"PK\x03\x04 and so on",
+            "is a workbook or a zip archive, not text; name it .xlsx, or export",
+        ),
         ("destination,prénom\n".encode("latin-1"), "line 1 is not UTF-8 (byte 0xE9 at character 15); save it again"),
         (b"x" * 1_000_001, "line 1: is longer than 1000000 characters"),
     ],

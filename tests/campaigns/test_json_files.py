@@ -10,8 +10,9 @@ import pytest
 from tests.campaigns.reading import NOW, OPTIONS, file_of, read, requests, text_of, told
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.campaign import open_campaign
+from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import FileKind
-from voiceflow_worker.campaigns.files.source import kind_of
+from voiceflow_worker.campaigns.sources.detection import kind_of
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.model.flows.callflow import CallFlow
 
@@ -209,7 +210,7 @@ def test_an_empty_file_of_json_lines_is_refused(tmp_path: Path) -> None:
 def test_the_kind_of_a_file_is_seen_by_its_name_or_its_beginning(
     tmp_path: Path, name: str, content: str, kind: FileKind
 ) -> None:
-    assert kind_of(file_of(tmp_path, content, name)) is kind
+    assert kind_of(InputFile(file_of(tmp_path, content, name))) is kind
 
 
 def test_a_row_where_a_body_belongs_says_what_is_missing(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tests.campaigns.workbooks import workbook
 from tests.cli.running import Ended, Program
 from tests.cli.test_check import BODY, CAMPAIGN, FIELDS, FLOW, written
 
@@ -163,3 +165,26 @@ def test_the_hint_does_not_count_calls_that_are_known(voiceflow: Program) -> Non
     assert "2 of 5 rows are bad; nothing is enqueued. Correct them, or enqueue the other 1 with --skip-bad" in out
     assert "(2 exist already)" in out
     assert voiceflow("enqueue", again, *SAY, "--skip-bad", "--json").document["enqueued"] == 1
+
+
+def test_standard_input_is_a_file(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(GOOD.encode())))
+    ended = voiceflow("enqueue", "-", *SAY, "--batch", "march", "--json")
+    assert (ended.code, ended.document["enqueued"], ended.document["batch_id"]) == (0, 2, "march")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(BAD.encode())))
+    refused = voiceflow("enqueue", "-", *SAY, "--batch", "march", "--format", "csv", "--json")
+    assert [(f["file"], f["row"]) for f in refused.document["findings"] if f["severity"] == "error"] == [
+        ("standard input", 4),
+        ("standard input", 5),
+    ]
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(GOOD.encode())))
+    assert "give --batch" in voiceflow("enqueue", "-", *SAY).err
+
+
+def test_a_sheet_of_a_workbook_is_named(voiceflow: Program) -> None:
+    header = ("destination", "name")
+    path = workbook(voiceflow.folder, [header, (6587654321, "Ana")], Second=[header, (6587654322, "Ben")])
+    refused = voiceflow("enqueue", path, *SAY)
+    assert (refused.code, "give --sheet NAME" in refused.err) == (2, True)
+    assert voiceflow("enqueue", path, *SAY, "--sheet", "Second", "--json").document["enqueued"] == 1
+    assert [call["destination"] for call in calls(voiceflow)] == ["+6587654322"]

@@ -16,8 +16,9 @@ from voiceflow_worker.campaigns.calls.times import read_zone
 from voiceflow_worker.campaigns.calls.unfilled import header_findings
 from voiceflow_worker.campaigns.calls.values import CsvValues, RowValues, is_used, json_values
 from voiceflow_worker.campaigns.files.columns import DESTINATION, REASON, RESERVED
-from voiceflow_worker.campaigns.files.rows import FileKind, RawRow
-from voiceflow_worker.campaigns.files.source import open_source
+from voiceflow_worker.campaigns.files.input_file import InputFile
+from voiceflow_worker.campaigns.files.rows import RawRow
+from voiceflow_worker.campaigns.sources.detection import open_source
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError, Remedy
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
@@ -27,7 +28,7 @@ from voiceflow_worker.model.text.duration import LONGEST
 
 
 class Campaign:
-    """The rows of a CSV, JSON lines or JSON file, read with the same options; it can be iterated once.
+    """The rows of a campaign file, read with the same options; it can be iterated once.
 
     Only digests of the rows' keys stay in memory. Validities are compared with `now`; `on_bytes` gets the number of
     bytes read so far. Raises CampaignFileError, here or while reading, for a file that cannot be read as a campaign
@@ -36,7 +37,7 @@ class Campaign:
 
     def __init__(
         self,
-        path: Path,
+        path: Path | InputFile,
         options: CampaignOptions | None = None,
         *,
         now: datetime,
@@ -45,12 +46,13 @@ class Campaign:
     ) -> None:
         options = options or CampaignOptions()
         _judge_options(options)
-        self.file = str(path)
-        self.source = open_source(path, on_bytes=on_bytes)
-        self.batch_id = options.batch_id or _batch_of(path)
+        self.input = path if isinstance(path, InputFile) else InputFile(path)
+        self.file = str(self.input)
+        self.source = open_source(self.input, kind=options.file_kind, sheet=options.sheet, on_bytes=on_bytes)
+        self.batch_id = options.batch_id or _batch_of(self.input, purpose)
         """The batch of the rows that name none."""
         # Without a template the check of a CSV covers its numbers and reserved columns.
-        self._is_bare = purpose is Purpose.CHECK and self.source.kind is FileKind.CSV and options.template is None
+        self._is_bare = purpose is Purpose.CHECK and self.source.kind.is_table and options.template is None
         if self._is_bare:
             options = replace(options, template=FlowTemplate.bare(), source=options.source or PLACEHOLDER)
         self._options = options
@@ -83,7 +85,7 @@ class Campaign:
         return read if findings == read.findings else read._replace(findings=findings)
 
     def _values(self, raw: RawRow) -> RowValues:
-        if self.source.kind is FileKind.CSV:
+        if self.source.kind.is_table:
             return self._csv(raw)
         return json_values(raw, is_body=self._options.template is None)
 
@@ -114,10 +116,10 @@ class Campaign:
 
     def _file_findings(self) -> tuple[Finding, ...]:
         template = self._options.template
-        if self.source.kind is not FileKind.CSV:
+        if not self.source.kind.is_table:
             return template.findings if template is not None else ()
         if template is None:
-            raise CampaignFileError(f"{self.file} is a CSV, and needs something to say: {Remedy.GIVE_TEXT}")
+            raise CampaignFileError(f"{self.file} has rows of a table, and needs something to say: {Remedy.GIVE_TEXT}")
         if self._is_bare:
             message = f"only numbers and reserved columns are checked; to check the calls too, {Remedy.GIVE_TEXT}"
             return (Finding(file=self.file, row=self.source.header_row, severity=Severity.WARNING, message=message),)
@@ -156,7 +158,7 @@ class Campaign:
         )
 
     def _unused_keys(self, raw: RawRow) -> tuple[Finding, ...]:
-        if self.source.kind is FileKind.CSV or self._options.template is None:
+        if self.source.kind.is_table or self._options.template is None:
             return ()
         new = [name for name in raw.data if name not in self._unused and not self._is_wanted(name)]
         self._unused.update(new)
@@ -167,11 +169,15 @@ open_campaign = Campaign
 """The name that programs use."""
 
 
-def _batch_of(path: Path) -> str:
-    stem = path.stem.strip()
+def _batch_of(file: InputFile, purpose: Purpose) -> str:
+    stem = file.stem
+    if stem is None and purpose is Purpose.CHECK:
+        return "-"
+    if stem is None:
+        raise CampaignFileError(f"{file} has no name that its batch could have; {Remedy.NAME_BATCH}")
     if len(stem) > MAX_ID_CHARACTERS:
         raise CampaignFileError(
-            f"{path}: its name has {len(stem)} characters, and a batch id at most {MAX_ID_CHARACTERS}; "
+            f"{file}: its name has {len(stem)} characters, and a batch id at most {MAX_ID_CHARACTERS}; "
             f"{Remedy.NAME_BATCH}"
         )
     return stem

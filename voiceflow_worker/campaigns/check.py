@@ -12,6 +12,7 @@ from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.calls.template_text import is_template
 from voiceflow_worker.campaigns.campaign import open_campaign
 from voiceflow_worker.campaigns.files.findings import Findings
+from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import FileKind
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding
@@ -41,7 +42,7 @@ class CheckReport:
 
 
 def check_file(
-    path: Path,
+    path: Path | InputFile,
     options: CampaignOptions | None = None,
     *,
     now: datetime,
@@ -96,6 +97,6 @@ def _is_template(value: object) -> bool:
     return is_list(value) and any(_is_template(item) for item in value)
 
 
-def _without_name(message: str, path: Path) -> str:
+def _without_name(message: str, path: Path | InputFile) -> str:
     """The message without the file's name, which has a field of its own in the finding."""
     return message.removeprefix(str(path)).lstrip(" :,")

@@ -16,6 +16,7 @@ from voiceflow_worker.campaigns.called_before import CallsBefore
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.campaign import open_campaign
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport, Tally
+from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rejects import RejectsFile
 from voiceflow_worker.campaigns.held_rows import HeldRows
 from voiceflow_worker.campaigns.intake import Intake
@@ -42,7 +43,7 @@ class OnProgress(Protocol):
 
 async def enqueue_file(
     queue: CallQueue | None,
-    path: Path,
+    path: Path | InputFile,
     options: CampaignOptions | None = None,
     *,
     now: datetime,
@@ -77,7 +78,7 @@ async def enqueue_file(
 
     def report_reading() -> None:
         if progress is not None:
-            size = max(path.stat().st_size, read_bytes)
+            size = max(campaign.input.size, read_bytes)
             progress(Phase.READING, done=read_bytes, total=size, rows=tally.rows)
 
     campaign = open_campaign(path, options, now=now, on_bytes=on_bytes)
@@ -89,7 +90,7 @@ async def enqueue_file(
         held = HeldRows(stack.enter_context(TemporaryFile()))
         rejected = None
         if rejects is not None:
-            RejectsFile.refuse_to_replace(path, rejects, campaign.source)
+            RejectsFile.refuse_name(rejects, campaign.input, campaign.source)
             rejected = stack.enter_context(RejectsFile(rejects, campaign.source))
         reading = iter(campaign)
         # In a thread: files may lie on slow disks, and a worker may share this event loop.

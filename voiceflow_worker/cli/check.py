@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -14,17 +13,18 @@ from voiceflow_worker.cli.opening import settings_from
 from voiceflow_worker.cli.options import Flag, JsonOption
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.progress import Meter, meter
-from voiceflow_worker.cli.row_options import RowOptions, campaign_options
+from voiceflow_worker.cli.row_options import FILE_KINDS, FileArgument, RowOptions, campaign_options, input_file
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.counting import count_of
 
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.check import CheckReport
+    from voiceflow_worker.campaigns.files.input_file import InputFile
     from voiceflow_worker.finding import Finding
 
 
 async def check(
-    *files: Annotated[Path, Parameter(name="FILE", help="CSV, JSON lines, a JSON body, or a call flow template.")],
+    *files: Annotated[FileArgument, Parameter(name="FILE", help=f"{FILE_KINDS}, or a call flow template.")],
     rows: RowOptions | None = None,
     fetch: Annotated[bool, Flag] = False,
     json: JsonOption = False,
@@ -59,16 +59,19 @@ async def check(
     output = Output(as_json=json)
     valid = True
     for file in files:
-        with meter(f"checking {file.name}") as shown:
-            report = await run_sync(partial(check_file, file, options, now=now, on_bytes=_shown_on(shown, file)))
+        async with input_file(file) as source:
+            with meter(f"checking {source.name}") as shown:
+                report = await run_sync(
+                    partial(check_file, source, options, now=now, on_bytes=_shown_on(shown, source))
+                )
         findings = [*report.findings, *(await look_at(report.file_urls, file=report.file) if fetch else [])]
         valid = valid and not any(found.is_error for found in findings)
         _tell(output, report, findings)
     return ExitCode.DONE if valid else ExitCode.BAD_INPUT
 
 
-def _shown_on(shown: Meter, file: Path) -> Callable[[int], None]:
-    size = file.stat().st_size if file.is_file() else 0
+def _shown_on(shown: Meter, file: InputFile) -> Callable[[int], None]:
+    size = file.size
 
     def show(done: int) -> None:
         shown(done, max(size, done), f"{done} of {max(size, done)} bytes read")

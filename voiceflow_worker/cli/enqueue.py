@@ -14,7 +14,7 @@ from voiceflow_worker.cli.opening import opened_queue
 from voiceflow_worker.cli.options import Flag, QueueOptions
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.progress import Meter, meter
-from voiceflow_worker.cli.row_options import RowOptions, campaign_options
+from voiceflow_worker.cli.row_options import FILE_KINDS, FileArgument, RowOptions, campaign_options, input_file
 
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.enqueue import OnProgress, Phase
@@ -26,7 +26,7 @@ MOST_WARNINGS = 20
 
 
 async def enqueue(
-    file: Annotated[Path, Parameter(help="CSV, JSON lines (a row or a request body on each), or one JSON body.")],
+    file: Annotated[FileArgument, Parameter(help=f"{FILE_KINDS}.")],
     /,
     *,
     rows: RowOptions | None = None,
@@ -65,11 +65,11 @@ async def enqueue(
     output = common.output()
     try:
         options = campaign_options(rows, settings)
-        async with opened_queue(settings, makes=True) as calls:
-            with meter(f"enqueuing {file.name}") as shown:
+        async with input_file(file) as source, opened_queue(settings, makes=True) as calls:
+            with meter(f"enqueuing {source.name}") as shown:
                 report = await enqueue_file(
                     calls,
-                    file,
+                    source,
                     options,
                     now=calls.store.clock.now(),
                     skip_bad=skip_bad,

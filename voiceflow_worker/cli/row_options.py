@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -14,6 +17,7 @@ from voiceflow_worker.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.calls.options import CampaignOptions
+    from voiceflow_worker.campaigns.files.input_file import InputFile
     from voiceflow_worker.model.hours.window import CallWindow
     from voiceflow_worker.model.jobs.job import RedialPolicy
     from voiceflow_worker.settings import Settings
@@ -22,6 +26,17 @@ if TYPE_CHECKING:
 Text = Annotated[str | None, Parameter(metavar="TEXT")]
 MenuNameOption = Annotated[str | None, Parameter(metavar="MODULE:MENU")]
 Name = Annotated[str | None, Parameter(metavar="NAME")]
+FILE_KINDS = "CSV, Excel (.xlsx), Parquet, JSON lines (a row or a body on each), a JSON body; packed (.gz); - for stdin"
+
+
+def _no_option(_type: Any, path: Path) -> None:
+    if str(path).startswith("-") and str(path) != "-":
+        raise ValueError(f"{path} is no option of this command, and no file: write ./{path} for a file of this name")
+
+
+FileArgument = Annotated[Path, Parameter(allow_leading_hyphen=True, validator=_no_option)]
+"""A file; `-` is standard input."""
+Format = Literal["csv", "jsonl", "json", "xlsx", "parquet"]
 Code = Annotated[str | None, Parameter(metavar="CC")]
 Factor = Annotated[float | None, Parameter(metavar="X")]
 
@@ -52,6 +67,8 @@ class RowOptions:
         redial_after: The wait before a redial, such as 30m. [VOICEFLOW_REDIAL_AFTER, else 30m]
         redial_factor: Each wait is the one before, times this. [1]
         redial_jitter: Each wait is longer or shorter by up to this part of it, 0 to 1. [0]
+        sheet: The sheet of a workbook, if several have rows.
+        format: csv, jsonl, json, xlsx or parquet, where the name does not tell. [by the name, else the content]
         stop_after_refused: Hold the batch after N refusals in a row that blame its voice or its source; 0: never. [10]
     """
 
@@ -75,13 +92,33 @@ class RowOptions:
     redial_after: DurationOption = None
     redial_factor: Factor = None
     redial_jitter: Factor = None
+    sheet: Name = None
+    format: Annotated[Format | None, Parameter(metavar="FORMAT")] = None
     stop_after_refused: Annotated[int | None, Parameter(metavar="N", validator=Number(gte=0))] = None
+
+
+@asynccontextmanager
+async def input_file(path: Path) -> AsyncGenerator[InputFile]:
+    """The file to read; `-` is standard input, which is read to its end first. Raises CampaignFileError."""
+    from anyio.to_thread import run_sync
+
+    from voiceflow_worker.campaigns.files.input_file import InputFile, standard_input
+
+    if str(path) != "-":
+        yield InputFile(path)
+        return
+    if sys.stdin.isatty():
+        raise InvalidInputError("standard input is a terminal: pipe a file into this command, or name one")
+    with ExitStack() as stack:
+        # Ctrl-C is not to wait for whoever writes into the pipe.
+        yield await run_sync(stack.enter_context, standard_input(sys.stdin.buffer), abandon_on_cancel=True)
 
 
 def campaign_options(given: RowOptions | None, settings: Settings) -> CampaignOptions:
     """The options of a campaign; what is not given comes from the settings. Raises InvalidInputError."""
     from voiceflow_worker.campaigns.calls.options import CampaignOptions
     from voiceflow_worker.campaigns.calls.template import FlowTemplate
+    from voiceflow_worker.campaigns.files.rows import FileKind
 
     rows = given or RowOptions()
     if rows.template is not None and rows.say is not None:
@@ -111,6 +148,8 @@ def campaign_options(given: RowOptions | None, settings: Settings) -> CampaignOp
         window=_window(rows),
         redial=_redial(rows, settings),
         stop_after_refused=rows.stop_after_refused,
+        file_kind=None if rows.format is None else FileKind(rows.format),
+        sheet=rows.sheet,
     )
 
 

@@ -19,6 +19,7 @@ from voiceflow_worker.campaigns.calls.template_text import (
     TemplateText,
     is_template,
 )
+from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.json_rows import LARGEST_DOCUMENT, read_json
 from voiceflow_worker.campaigns.files.lines import read_text
 from voiceflow_worker.errors import CampaignFileError
@@ -65,7 +66,7 @@ class FlowTemplate:
         Raises CampaignFileError when the file cannot be read, a text cannot be compiled, or a constant part breaks the
         rules of the 8x8 contract; its findings name every place.
         """
-        text = read_text(path, most_bytes=LARGEST_DOCUMENT)
+        text = read_text(InputFile(path), most_bytes=LARGEST_DOCUMENT)
         try:
             body = read_json(text)
         except ValueError as error:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 from voiceflow_worker.campaigns.files.columns import DESTINATION, canonical_name, header_problem
+from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.lines import Line, read_lines
 from voiceflow_worker.campaigns.files.rows import FileKind, RawRow, RowSource
 from voiceflow_worker.errors import CampaignFileError
@@ -32,24 +32,24 @@ class CsvRows(RowSource):
 
     def __init__(
         self,
-        path: Path,
+        file: InputFile,
         *,
         on_bytes: Callable[[int], None] | None = None,
         judge: Callable[[Sequence[str]], str | None] = header_problem,
     ) -> None:
-        self._path = path
-        self._lines = _Lines(read_lines(path, on_bytes=on_bytes))
+        self._file = file
+        self._lines = _Lines(read_lines(file, on_bytes=on_bytes))
         self.header = self._read_header()
         self.columns = tuple(map(canonical_name, self.header))
         if problem := judge(self.columns):
-            raise CampaignFileError(f"{path} {problem}")
+            raise CampaignFileError(f"{file} {problem}")
 
     def _read_header(self) -> tuple[str, ...]:
         for line in self._lines:
             if not line.text.strip():
                 continue
             if line.problem is not None:
-                raise CampaignFileError(f"{self._path}, line {line.number} {line.problem}")
+                raise CampaignFileError(f"{self._file}, line {line.number} {line.problem}")
             # Excel's own declaration of the delimiter; other programs read it as a row.
             if line.text.lower().startswith("sep=") and len(line.text.strip("\n")) == 5:
                 self.delimiter = line.text[4]
@@ -61,11 +61,11 @@ class CsvRows(RowSource):
             self.delimiter = self.delimiter or _delimiter_of(text)
             cells = _cells(text, self.delimiter)
             if isinstance(cells, str):
-                raise CampaignFileError(f"{self._path}, line {line.number}: the header {cells}")
+                raise CampaignFileError(f"{self._file}, line {line.number}: the header {cells}")
             self.header_row = line.number
             return cells
         raise CampaignFileError(
-            f"{self._path} is empty; it needs a header line with a column named destination, and rows"
+            f"{self._file} is empty; it needs a header line with a column named destination, and rows"
         )
 
     def __iter__(self) -> Iterator[RawRow]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import orjson
 
+from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.lines import Line, read_lines, read_text
 from voiceflow_worker.campaigns.files.rows import FileKind, RawRow, RowSource
 from voiceflow_worker.errors import CampaignFileError
@@ -55,9 +55,9 @@ class JsonLines(RowSource):
 
     kind = FileKind.JSON_LINES
 
-    def __init__(self, path: Path, *, on_bytes: Callable[[int], None] | None = None) -> None:
-        self._lines = read_lines(path, on_bytes=on_bytes)
-        self._path = path
+    def __init__(self, file: InputFile, *, on_bytes: Callable[[int], None] | None = None) -> None:
+        self._lines = read_lines(file, on_bytes=on_bytes)
+        self._file = file
 
     def __iter__(self) -> Iterator[RawRow]:
         empty = True
@@ -67,11 +67,11 @@ class JsonLines(RowSource):
                 empty = False
                 yield _row(line)
         if empty:
-            raise CampaignFileError(f"{self._path} is empty; one JSON object on each line is needed")
+            raise CampaignFileError(f"{self._file} is empty; one JSON object on each line is needed")
 
 
-def _refused(path: Path, problem: str, *, code: int) -> CampaignFileError:
-    return CampaignFileError(f"{path} {problem}", [Finding(file=str(path), message=problem, code=code)])
+def _refused(file: InputFile, problem: str, *, code: int) -> CampaignFileError:
+    return CampaignFileError(f"{file} {problem}", [Finding(file=str(file), message=problem, code=code)])
 
 
 def _row(line: Line) -> RawRow:
@@ -92,23 +92,23 @@ class JsonDocument(RowSource):
 
     kind = FileKind.JSON
 
-    def __init__(self, path: Path, *, on_bytes: Callable[[int], None] | None = None) -> None:
-        text = read_text(path, most_bytes=LARGEST_DOCUMENT)
+    def __init__(self, file: InputFile, *, on_bytes: Callable[[int], None] | None = None) -> None:
+        text = read_text(file, most_bytes=LARGEST_DOCUMENT)
         if not text.strip():
-            raise CampaignFileError(f"{path} is empty; a request body is needed, with a callflow")
+            raise CampaignFileError(f"{file} is empty; a request body is needed, with a callflow")
         try:
             value = read_json(text)
         except ValueError as error:
-            raise _refused(path, str(error), code=NOT_JSON) from None
+            raise _refused(file, str(error), code=NOT_JSON) from None
         if is_list(value):
             several = (
                 f"holds an array of {len(value)}, and a JSON file is one body, one call; write one object on "
                 "each line, without brackets and commas between, and name the file .jsonl"
             )
-            raise _refused(path, several, code=NO_CALL)
+            raise _refused(file, several, code=NO_CALL)
         if not is_object(value):
             no_body = f"holds {describe(value)}, not a request body: an object with a callflow"
-            raise _refused(path, no_body, code=NO_CALL)
+            raise _refused(file, no_body, code=NO_CALL)
         self._row = RawRow(number=1, text=text, data=value)
         if on_bytes is not None:
             on_bytes(len(text.encode()))

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
+from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.errors import CampaignFileError
 
 LONGEST_LINE = 1_000_000
 """Characters. A text to speak has 3000 at most, so a longer line does not belong to a campaign."""
 
+_SUSPICIOUS_BYTES, _SUSPICIOUS_RATIO = 500_000_000, 200
+
 _REMEDY = "save it again as CSV UTF-8 (Excel: Save As, CSV UTF-8), or as plain text in UTF-8"
 _SIGNATURES = {
     b"\xff\xfe": f"is in UTF-16, not UTF-8; {_REMEDY}",
     b"\xfe\xff": f"is in UTF-16, not UTF-8; {_REMEDY}",
-    b"PK\x03\x04": "is a workbook or a zip archive, not text; export the sheet as CSV UTF-8",
-    b"\xd0\xcf\x11\xe0": "is an old Excel workbook, not text; export the sheet as CSV UTF-8",
-    b"\x1f\x8b": "is compressed; unpack it first",
+    b"PK\x03\x04": "is a workbook or a zip archive, not text; name it .xlsx, or export the sheet as CSV UTF-8",
+    b"\xd0\xcf\x11\xe0": "is an old Excel workbook, not text; save it as .xlsx, or export the sheet as CSV UTF-8",
+    b"PAR1": "is a Parquet file, not text; name it .parquet",
     b"%PDF": "is a PDF, not text; export the table as CSV UTF-8",
 }
 
@@ -34,52 +36,58 @@ class Line(NamedTuple):
     problem: str | None = None
 
 
-def read_lines(path: Path, *, on_bytes: Callable[[int], None] | None = None) -> Iterator[Line]:
+def read_lines(file: InputFile, *, on_bytes: Callable[[int], None] | None = None) -> Iterator[Line]:
     """The lines of a file of any size, one by one. A byte order mark is dropped; CR LF and CR end lines too.
 
-    `on_bytes` gets the number of bytes read, every thousand lines. Raises CampaignFileError when the file cannot be
-    opened, is of another type or in another encoding, or has a line that is too long.
+    `on_bytes` gets the number of bytes read from the disk, every thousand lines. Raises CampaignFileError when the
+    file cannot be opened, is of another type or in another encoding, or has a line that is too long.
     """
-    try:
-        with path.open("rb") as file:
-            _refuse_other_kinds(path, file.peek(4096))
-            text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline=None)
-            number = 0
-            while line := text.readline(LONGEST_LINE):
-                number += 1
-                if len(line) >= LONGEST_LINE:
-                    raise CampaignFileError(f"{path}, line {number}: is longer than {LONGEST_LINE} characters")
-                yield _judged(number, line)
-                if on_bytes is not None and number % 1000 == 0:
-                    on_bytes(file.tell())
-            if on_bytes is not None:
-                on_bytes(file.tell())
-    except OSError as error:
-        raise CampaignFileError(f"{path} cannot be read: {error.strerror or error}") from error
+    with file.opened() as (reader, position):
+        _refuse_other_kinds(file, reader.peek(4096))
+        text = io.TextIOWrapper(reader, encoding="utf-8-sig", errors="surrogateescape", newline=None)
+        number = 0
+        while line := text.readline(LONGEST_LINE):
+            number += 1
+            if len(line) >= LONGEST_LINE:
+                raise CampaignFileError(f"{file}, line {number}: is longer than {LONGEST_LINE} characters")
+            yield _judged(number, line)
+            if number % 1000 == 0:
+                _refuse_bomb(file, unpacked=reader.tell(), packed=position())
+                if on_bytes is not None:
+                    on_bytes(position())
+        if on_bytes is not None:
+            on_bytes(position())
 
 
-def read_text(path: Path, *, most_bytes: int) -> str:
+def read_text(file: InputFile, *, most_bytes: int) -> str:
     """The whole text of a small file. Raises CampaignFileError as `read_lines` does, and for more than `most_bytes`."""
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise CampaignFileError(f"{path} cannot be read: {error.strerror or error}") from error
-    if size > most_bytes:
-        raise CampaignFileError(f"{path} has {size} bytes, and one JSON document may have {most_bytes}; use JSON lines")
-    lines = list(read_lines(path))
-    for line in lines:
+    texts: list[str] = []
+    left = most_bytes
+    for line in read_lines(file):
         if line.problem is not None:
-            raise CampaignFileError(f"{path}, line {line.number}: {line.problem}")
-    return "".join(line.text for line in lines)
+            raise CampaignFileError(f"{file}, line {line.number}: {line.problem}")
+        left -= len(line.text.encode())
+        if left < 0:
+            raise CampaignFileError(f"{file}: one JSON document may have {most_bytes} bytes; use JSON lines")
+        texts.append(line.text)
+    return "".join(texts)
 
 
-def _refuse_other_kinds(path: Path, beginning: bytes) -> None:
+def _refuse_bomb(file: InputFile, *, unpacked: int, packed: int) -> None:
+    if unpacked > _SUSPICIOUS_BYTES and unpacked > _SUSPICIOUS_RATIO * packed:
+        raise CampaignFileError(
+            f"{file} unpacks to more than {_SUSPICIOUS_RATIO} times its size, as no list of calls does; unpack it, and "
+            "look at its content"
+        )
+
+
+def _refuse_other_kinds(file: InputFile, beginning: bytes) -> None:
     for signature, sentence in _SIGNATURES.items():
         if beginning.startswith(signature):
-            raise CampaignFileError(f"{path} {sentence}")
+            raise CampaignFileError(f"{file} {sentence}")
     # UTF-16 without a byte order mark: every other byte of plain English is a NUL.
     if beginning[:200].count(0) > len(beginning[:200]) // 4:
-        raise CampaignFileError(f"{path} is not UTF-8 text (UTF-16, or binary data); {_REMEDY}")
+        raise CampaignFileError(f"{file} is not UTF-8 text (UTF-16, or binary data); {_REMEDY}")
 
 
 def _judged(number: int, line: str) -> Line:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from voiceflow_worker.campaigns.files.columns import DESTINATION, canonical_name, folded, near_destination
 from voiceflow_worker.campaigns.files.csv_rows import CsvRows
+from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.lines import read_lines
 from voiceflow_worker.errors import CampaignFileError, PhoneNumberError, Remedy
 from voiceflow_worker.finding import Finding
@@ -51,7 +52,7 @@ def read_number_file(path: Path, *, column: str | None = None, country: str | No
 
 def _is_list(path: Path) -> bool:
     """Whether its first line is a number instead of a header."""
-    for line in islice(read_lines(path), 50):
+    for line in islice(read_lines(InputFile(path)), 50):
         if text := line.text.strip():
             digits = sum(map(str.isdigit, text))
             return digits >= FEWEST_DIGITS and not any(mark in text for mark in _SEVERAL_CELLS)
@@ -59,13 +60,13 @@ def _is_list(path: Path) -> bool:
 
 
 def _listed(path: Path) -> Iterator[tuple[int, str, str | None]]:
-    for line in read_lines(path):
+    for line in read_lines(InputFile(path)):
         if text := line.text.strip():
             yield line.number, text, line.problem
 
 
 def _column(path: Path, wanted: str | None) -> Iterator[tuple[int, str, str | None]]:
-    rows = CsvRows(path, judge=lambda names: _header_problem(names, wanted))
+    rows = CsvRows(InputFile(path), judge=lambda names: _header_problem(names, wanted))
     place = _place(rows.columns, wanted)
     for raw in rows:
         problem = next((message for _, message in raw.problems), None)

@@ -12,14 +12,19 @@ from typing import IO, Self
 import orjson
 
 from voiceflow_worker.campaigns.files.columns import REASON
-from voiceflow_worker.campaigns.files.rows import FileKind, RawRow, RowSource
+from voiceflow_worker.campaigns.files.input_file import InputFile
+from voiceflow_worker.campaigns.files.rows import RawRow, RowSource
 from voiceflow_worker.campaigns.files.whole_file import whole_file
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding
 
+_OTHER_FORMATS = frozenset({".xlsx", ".xlsm", ".xls", ".parquet", ".gz"})
+
 
 class RejectsFile:
-    """Writes rejected rows to `path` in the form of their source: a CSV with its own delimiter, or JSON lines.
+    """Writes rejected rows to `path` in the form of their source: a CSV, with its own delimiter, or JSON lines.
+
+    The rows of workbooks and Parquet files become a CSV.
 
     The complete file appears at the end of the block, if there was no error and at least one row. So corrected rejects
     can be read and written in one run, and a failed run leaves an earlier file unchanged. Raises CampaignFileError when
@@ -27,9 +32,15 @@ class RejectsFile:
     """
 
     @staticmethod
-    def refuse_to_replace(read: Path, rejects: Path, source: RowSource) -> None:
-        """Raise CampaignFileError if the rejects would replace the file that is read, unless that holds rejects too."""
-        if rejects.resolve() == read.resolve() and REASON not in source.columns:
+    def refuse_name(rejects: Path, read: InputFile, source: RowSource) -> None:
+        """Raise CampaignFileError for a name that the rejects cannot have.
+
+        They would replace the file that is read, unless that holds rejects too; or the name promises another format.
+        """
+        if rejects.suffix.lower() in _OTHER_FORMATS:
+            ending = ".csv" if source.kind.is_table else ".jsonl"
+            raise CampaignFileError(f"{rejects}: rejects are written as plain text; give them the ending {ending}")
+        if read.path is not None and rejects.resolve() == read.path.resolve() and REASON not in source.columns:
             raise CampaignFileError(
                 f"{rejects} is the file that is read: rejects written to it would lose its good rows; name another file"
             )
@@ -51,7 +62,7 @@ class RejectsFile:
                 unfinished = self._open.enter_context(whole_file(self.path))
                 unfinished.touch(mode=0o600)
                 self._file = self._open.enter_context(unfinished.open("w", encoding="utf-8", newline=""))
-                if self._source.kind is FileKind.CSV:
+                if self._source.kind.is_table:
                     self._row(self._file, [*self._source.header, *([] if REASON in self._source.columns else [REASON])])
             self._write(self._file, raw, reason)
 
@@ -70,16 +81,16 @@ class RejectsFile:
 
     def _write(self, file: IO[str], raw: RawRow, reason: str) -> None:
         match self._source.kind:
-            case FileKind.CSV:
+            case kind if kind.is_table:
                 self._row(file, _with_reason(raw.cells, self._source.columns, reason))
-            case FileKind.JSON_LINES | FileKind.JSON if raw.data:
+            case _ if raw.data:
                 file.write(orjson.dumps({**raw.data, REASON: reason}).decode() + "\n")
-            case FileKind.JSON_LINES | FileKind.JSON:
+            case _:
                 # Only a JSON object can have a key for the reason: otherwise it is a comment above the line.
                 file.write(f"// {REASON}: {reason}\n{raw.text.rstrip()}\n")
 
     def _row(self, file: IO[str], cells: Sequence[str]) -> None:
-        csv.writer(file, delimiter=self._source.delimiter, lineterminator="\n").writerow(cells)
+        csv.writer(file, delimiter=self._source.delimiter or ",", lineterminator="\n").writerow(cells)
 
 
 def _with_reason(cells: Sequence[str], columns: Sequence[str], reason: str) -> list[str]:

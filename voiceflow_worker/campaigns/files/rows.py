@@ -14,6 +14,13 @@ class FileKind(StrEnum):
     CSV = "csv"
     JSON_LINES = "jsonl"
     JSON = "json"
+    EXCEL = "xlsx"
+    PARQUET = "parquet"
+
+    @property
+    def is_table(self) -> bool:
+        """Whether its rows are cells under the names of columns."""
+        return self in {FileKind.CSV, FileKind.EXCEL, FileKind.PARQUET}
 
 
 _NO_DATA: Mapping[str, object] = {}
@@ -22,9 +29,9 @@ _NO_DATA: Mapping[str, object] = {}
 class RawRow(NamedTuple):
     """One row as it is in the file. A tuple, because files have millions of them.
 
-    `number` is the line of the file where it begins, counted from 1, and `text` its text. `cells` are those of a CSV;
-    `data` is the object of a JSON line. `problems` are the reasons that it cannot be read, as (column, sentence), and
-    `code` is their 8x8 code.
+    `number` is the line of the file where it begins, or its row in a sheet, counted from 1; in a Parquet file rows of
+    data are counted. `text` is the text of a line. `cells` are those of a table; `data` is the object of a JSON line.
+    `problems` are the reasons that it cannot be read, as (column, sentence), and `code` is their 8x8 code.
     """
 
     number: int
@@ -40,11 +47,11 @@ class RowSource(ABC):
 
     kind: FileKind
     columns: tuple[str, ...] = ()
-    """The canonical names of a CSV's columns, empty for a column without a name."""
+    """The canonical names of a table's columns, empty for a column without a name."""
     header: tuple[str, ...] = ()
-    """The header of a CSV as written in the file."""
-    header_row: int = 1
-    """The line of a CSV's header."""
+    """The header of a table as written in the file."""
+    header_row: int | None = 1
+    """The line or row of a table's header; None if it has no row."""
     delimiter: str = ""
     """The delimiter of a CSV."""
 

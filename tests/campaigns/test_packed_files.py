@@ -1,0 +1,155 @@
+"""Campaign files from Parquet, gzip and standard input."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import sys
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from tests.campaigns.reading import NOW, OPTIONS, file_of, read, requests, text_of, told
+from tests.campaigns.workbooks import parquet, workbook
+from voiceflow_worker import CallQueue
+from voiceflow_worker.campaigns.calls.options import CampaignOptions
+from voiceflow_worker.campaigns.campaign import open_campaign
+from voiceflow_worker.campaigns.enqueue import Phase, enqueue_file
+from voiceflow_worker.campaigns.files import lines
+from voiceflow_worker.campaigns.files.input_file import InputFile, standard_input
+from voiceflow_worker.campaigns.files.rows import FileKind
+from voiceflow_worker.campaigns.sources.detection import kind_of
+from voiceflow_worker.errors import CampaignFileError
+
+TABLE = "destination,name\n+6587654321,Ana\nnone,Ben\n"
+LINES = '{"destination": "+6587654321", "name": "Ana"}\n{"destination": "none", "name": "Ben"}\n'
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(CampaignFileError) as raised:
+        read(path)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        (pa.array([12], pa.int64()), "12"),
+        (pa.array([1234567890123456789], pa.int64()), "1234567890123456789"),
+        (pa.array([12.0]), "12"),
+        (pa.array([Decimal("12.50")]), "12.50"),
+        (pa.array([True]), "true"),
+        (pa.array([date(2030, 1, 31)]), "2030-01-31"),
+        (pa.array([datetime.fromisoformat("2030-01-31 09:30")], pa.timestamp("ns")), "2030-01-31 09:30"),
+        (pa.array([datetime(2030, 1, 31, 9, 30, tzinfo=UTC)], pa.timestamp("us", "UTC")), "2030-01-31 09:30+00:00"),
+        (pa.array([time(9, 30)]), "09:30"),
+        (pa.array(["Ana"]).dictionary_encode(), "Ana"),
+        (pa.array([b"Ana"]), "Ana"),
+    ],
+)
+def test_a_typed_column_is_the_text_that_people_would_have_typed(tmp_path: Path, values: Any, text: str) -> None:
+    rows = read(parquet(tmp_path, {"destination": ["+6587654321"], "name": values}))
+    assert list(map(text_of, requests(rows))) == [f"Hello {text}."]
+
+
+def test_numbers_that_a_data_frame_made_floats_are_read(tmp_path: Path) -> None:
+    rows = read(parquet(tmp_path, {"destination": [6587654321.0, float("nan"), None], "name": ["Ana", "Ben", None]}))
+    assert [row.number for row in rows] == ["+6587654321", None]
+    assert [(row, column) for row, column, *_ in told(rows)] == [(2, "destination")]
+
+
+def test_a_damaged_parquet_file_is_refused(tmp_path: Path) -> None:
+    whole = parquet(tmp_path, {"destination": ["+6587654321"] * 1000, "name": ["Ana"] * 1000}).read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"", whole[:10] + bytes(30) + whole[40:]):
+        assert "is no Parquet file, or it is damaged" in refused(file_of(tmp_path, damaged, "half.parquet"))
+    assert "cannot be read: No such file or directory" in refused(tmp_path / "none.parquet")
+
+
+def test_without_the_library_the_command_to_install_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = parquet(tmp_path, {"destination": ["+6587654321"], "name": ["Ana"]})
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    assert "pip install 'voiceflow-worker[files]'" in refused(path)
+
+
+@pytest.mark.parametrize(("name", "content"), [("visits.csv.gz", TABLE), ("visits.jsonl.gz", LINES)])
+def test_a_packed_file_is_read_with_its_rows_and_its_batch(tmp_path: Path, name: str, content: str) -> None:
+    campaign = open_campaign(file_of(tmp_path, gzip.compress(content.encode()), name), OPTIONS, now=NOW)
+    rows = list(campaign)
+    assert campaign.batch_id == "visits"
+    assert list(map(text_of, requests(rows))) == ["Hello Ana."]
+    assert [(row, column) for row, column, *_ in told(rows)] == [(rows[1].raw.number, "destination")]
+
+
+def test_a_packed_file_that_is_damaged_is_refused(tmp_path: Path) -> None:
+    whole = gzip.compress(TABLE.encode() * 5000)
+    for damaged in (whole[: len(whole) // 2], whole[:-8] + bytes(8), whole[:30] + bytes(50) + whole[80:]):
+        assert "is a damaged gzip file" in refused(file_of(tmp_path, damaged, "half.csv.gz"))
+
+
+def test_a_packed_file_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "_SUSPICIOUS_BYTES", 1_000_000)
+    bomb = gzip.compress(b"destination,name\n" + b"\n" * 3_000_000)
+    assert "unpacks to more than 200 times its size" in refused(file_of(tmp_path, bomb, "bomb.csv.gz"))
+
+
+@pytest.mark.anyio
+async def test_progress_of_a_packed_file_counts_the_bytes_on_disk(tmp_path: Path, queue: CallQueue) -> None:
+    table = "destination,name\n" + "".join(f"+65{87650000 + n},Ana {n}\n" for n in range(3000))
+    path = file_of(tmp_path, gzip.compress(table.encode()), "visits.csv.gz")
+    seen: list[tuple[int, int]] = []
+
+    def progress(phase: Phase, *, done: int, total: int, rows: int) -> None:
+        if phase is Phase.READING:
+            seen.append((done, total))
+
+    await enqueue_file(queue, path, OPTIONS, now=NOW, progress=progress)
+    assert {total for _, total in seen} == {path.stat().st_size}
+    assert seen[-1][0] == path.stat().st_size
+
+
+def contents(folder: Path) -> dict[FileKind, bytes]:
+    header, row = ("destination", "name"), ("+6587654321", "Ana")
+    return {
+        FileKind.CSV: TABLE.encode(),
+        FileKind.JSON_LINES: LINES.encode(),
+        FileKind.EXCEL: workbook(folder, [header, row]).read_bytes(),
+        FileKind.PARQUET: parquet(folder, {"destination": row[:1], "name": row[1:]}).read_bytes(),
+    }
+
+
+@pytest.mark.parametrize("kind", [FileKind.CSV, FileKind.JSON_LINES, FileKind.EXCEL, FileKind.PARQUET])
+def test_standard_input_is_read_in_any_format(tmp_path: Path, kind: FileKind) -> None:
+    with standard_input(io.BytesIO(contents(tmp_path)[kind])) as file:
+        assert kind_of(file) is kind
+        options = CampaignOptions(
+            template=OPTIONS.template, source=OPTIONS.source, voice_profile=OPTIONS.voice_profile, batch_id="b"
+        )
+        rows = list(open_campaign(file, options, now=NOW))
+    assert text_of(requests(rows)[0]) == "Hello Ana."
+
+
+def test_standard_input_needs_a_batch(tmp_path: Path) -> None:
+    with (
+        standard_input(io.BytesIO(TABLE.encode())) as file,
+        pytest.raises(CampaignFileError, match="standard input has no name that its batch could have; name the batch"),
+    ):
+        open_campaign(file, OPTIONS, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("a.csv.gz", FileKind.CSV),
+        ("a.jsonl.GZ", FileKind.JSON_LINES),
+        ("a.XLSX", FileKind.EXCEL),
+        ("a.parquet", FileKind.PARQUET),
+    ],
+)
+def test_the_name_tells_the_format(name: str, kind: FileKind) -> None:
+    assert kind_of(InputFile(Path(name))) is kind

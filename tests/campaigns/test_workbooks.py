@@ -1,0 +1,242 @@
+"""Excel workbooks as campaign files."""
+
+from __future__ import annotations
+
+import csv
+import re
+import sys
+import tracemalloc
+import zipfile
+from datetime import date, datetime, time, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openpyxl import Workbook, load_workbook
+
+from tests.campaigns.reading import NOW, OPTIONS, file_of, read, requests, text_of, told
+from tests.campaigns.workbooks import workbook
+from voiceflow_worker import CallQueue
+from voiceflow_worker.campaigns.calls.options import CampaignOptions
+from voiceflow_worker.campaigns.calls.template import FlowTemplate
+from voiceflow_worker.campaigns.campaign import open_campaign
+from voiceflow_worker.campaigns.enqueue import enqueue_file
+from voiceflow_worker.campaigns.sources.cells import cell_text
+from voiceflow_worker.errors import CampaignFileError
+
+HEADER = ("destination", "name")
+local = datetime.fromisoformat
+
+
+def spoken(path: Path, sheet: str | None = None) -> list[object]:
+    options = CampaignOptions(
+        template=OPTIONS.template, source=OPTIONS.source, voice_profile=OPTIONS.voice_profile, sheet=sheet
+    )
+    rows = read(path, options)
+    assert told(rows) == []
+    return [(request.flow.destination, text_of(request)) for request in requests(rows)]
+
+
+def refused(path: Path, options: CampaignOptions = OPTIONS) -> str:
+    with pytest.raises(CampaignFileError) as raised:
+        read(path, options)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("number", [6587654321, 6587654321.0, "+6587654321", "6587654321", " +65 8765 4321 "])
+def test_a_number_is_read_however_the_cell_holds_it(tmp_path: Path, number: object) -> None:
+    assert spoken(workbook(tmp_path, [HEADER, (number, "Ana")])) == [("+6587654321", "Hello Ana.")]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (12, "12"),
+        (12.0, "12"),
+        (12.5, "12.5"),
+        (0.1 + 0.2, "0.3"),
+        (1e-7, "0.0000001"),
+        (True, "true"),
+        (False, "false"),
+        (date(2030, 1, 31), "2030-01-31"),
+        (local("2030-01-31 09:30"), "2030-01-31 09:30"),
+        (local("2030-01-31 09:30:05"), "2030-01-31 09:30:05"),
+        (time(14, 5), "14:05"),
+        (timedelta(hours=26, minutes=30), "26:30"),
+        ("007", "007"),
+    ],
+)
+def test_a_typed_cell_is_the_text_that_people_would_have_typed(tmp_path: Path, value: object, text: str) -> None:
+    assert spoken(workbook(tmp_path, [HEADER, ("+6587654321", value)])) == [("+6587654321", f"Hello {text}.")]
+
+
+def test_the_times_of_a_workbook_are_times_of_the_rows_zone(tmp_path: Path) -> None:
+    rows = [(*HEADER, "not_before", "time_zone"), ("+6587654321", "Ana", local("2030-01-31 09:00"), "Asia/Singapore")]
+    (request,) = requests(read(workbook(tmp_path, rows)))
+    assert request.not_before is not None
+    assert request.not_before.isoformat() == "2030-01-31T01:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ("6.58765E+09", "6.58765E+09"),
+        (date(2030, 1, 31), "holds 2030-01-31 00:00:00, and no phone number; write the number"),
+        (True, "holds True, and no phone number"),
+        (1234567890123456, "of which Excel keeps 15; write it as text"),
+        (1.5e16, "15 digits"),
+        ("#N/A", "holds the error #N/A of a formula; correct it in the workbook"),
+        (6587654321.5, "holds 6587654321.5, and no phone number"),
+        (None, "is missing"),
+    ],
+)
+def test_a_damaged_number_is_one_bad_row(tmp_path: Path, value: object, sentence: str) -> None:
+    rows = read(workbook(tmp_path, [HEADER, (value, "Ana"), ("+6587654322", "Ben")]))
+    ((row, column, _, message),) = told(rows)
+    assert (row, column) == (2, "destination")
+    assert sentence in message
+    assert len(requests(rows)) == 1
+
+
+def test_findings_name_the_row_of_the_sheet(tmp_path: Path) -> None:
+    rows = read(workbook(tmp_path, [(), HEADER, (), ("+6587654321", "Ana"), (None, " "), ("none", "Ben")]))
+    assert [row for row, *_ in told(rows)] == [6]
+    assert [row.raw.number for row in rows] == [4, 6]
+
+
+def test_a_workbook_with_several_sheets_needs_the_name_of_one(tmp_path: Path) -> None:
+    path = workbook(tmp_path, [HEADER, (6587654321, "Ana")], Second=[HEADER, (6587654322, "Ben")], Empty=[()])
+    assert "has several sheets with rows: People, Second; name the sheet to read" in refused(path)
+    assert spoken(path, "second") == [("+6587654322", "Hello Ben.")]
+    assert "has no sheet 'Third'; its sheets: People, Second, Empty" in refused(path, CampaignOptions(sheet="Third"))
+
+
+def test_empty_and_hidden_sheets_need_no_choice(tmp_path: Path) -> None:
+    path = workbook(tmp_path, [HEADER, (6587654321, "Ana")], Lists=[("a", "b")], Empty=[()])
+    book = load_workbook(path)
+    book["Lists"].sheet_state = "hidden"
+    book.save(path)
+    assert spoken(path) == [("+6587654321", "Hello Ana.")]
+
+
+def test_only_a_workbook_has_sheets(tmp_path: Path) -> None:
+    path = file_of(tmp_path, "destination\n+6587654321\n")
+    assert "has no sheets, and the sheet 'A' is asked for" in refused(path, CampaignOptions(sheet="A"))
+
+
+def test_a_title_above_the_header_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    path = workbook(tmp_path, [("Customers of March",), HEADER, (6587654321, "Ana")])
+    assert "has only one cell: remove titles above the header" in refused(path)
+
+
+def test_a_value_under_a_merged_header_is_not_lost(tmp_path: Path) -> None:
+    book = Workbook()
+    sheet = book.active
+    assert sheet is not None
+    sheet.append(["destination", "name"])
+    sheet.append([6587654321, "Ana", "Lim"])
+    sheet.merge_cells("B1:C1")
+    path = tmp_path / "merged.xlsx"
+    book.save(path)
+    assert "cell C2 has a value, and its column has no name: name it in row 1 (merged cells" in refused(path)
+
+
+def test_an_empty_workbook_is_refused(tmp_path: Path) -> None:
+    assert "is empty: none of its visible sheets has a row" in refused(workbook(tmp_path, [()]))
+
+
+def test_a_damaged_workbook_is_refused(tmp_path: Path) -> None:
+    whole = workbook(tmp_path, [HEADER, *((6587654321 + n, "Ana") for n in range(500))]).read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"PK\x03\x04 and so on", whole[:1500] + bytes(200) + whole[1700:], b""):
+        assert "is no Excel workbook (.xlsx), or it is damaged" in refused(file_of(tmp_path, damaged, "half.xlsx"))
+
+
+def test_a_zip_that_is_no_workbook_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "photos.xlsx"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.txt", "a")
+    assert "is no Excel workbook (.xlsx), or it is damaged" in refused(path)
+
+
+def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.xlsx"
+    with zipfile.ZipFile(workbook(tmp_path, [HEADER])) as good, zipfile.ZipFile(path, "w") as bad:
+        for part in good.namelist():
+            bad.writestr(part, good.read(part))
+        with bad.open("xl/worksheets/sheet9.xml", "w") as member:
+            for _ in range(150):
+                member.write(bytes(1_000_000))
+        # Stored as if packed: only the directory of the archive is looked at.
+        bad.getinfo("xl/worksheets/sheet9.xml").compress_size = 100_000
+        bad.filelist[-1].compress_type = zipfile.ZIP_DEFLATED
+    assert "unpacks to more than 200 times its size (xl/worksheets/sheet9.xml)" in refused(path)
+
+
+def test_without_the_library_the_command_to_install_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = workbook(tmp_path, [HEADER, (6587654321, "Ana")])
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    assert "pip install 'voiceflow-worker[files]'" in refused(path)
+
+
+@pytest.mark.anyio
+async def test_rejects_of_a_workbook_are_a_csv_that_can_be_enqueued(tmp_path: Path, queue: CallQueue) -> None:
+    path = workbook(tmp_path, [(*HEADER, "day"), (6587654321, "Ana", date(2030, 1, 31)), (12, "Ben", None)])
+    rejects = tmp_path / "bad.csv"
+    report = await enqueue_file(queue, path, OPTIONS, now=NOW, skip_bad=True, rejects=rejects)
+    assert (report.enqueued, report.rejected) == (1, 1)
+    (bad,) = csv.DictReader(rejects.read_text().splitlines())
+    assert (bad["destination"], bad["name"], bad["day"]) == ("12", "Ben", "")
+    rejects.write_text(re.sub("^12,", "+6587654322,", rejects.read_text(), flags=re.MULTILINE))
+    assert (await enqueue_file(queue, rejects, OPTIONS, now=NOW)).enqueued == 1
+
+
+@pytest.mark.anyio
+async def test_rejects_cannot_be_a_workbook(tmp_path: Path, queue: CallQueue) -> None:
+    path = workbook(tmp_path, [HEADER, (12, "Ben")])
+    with pytest.raises(CampaignFileError, match=r"rejects are written as plain text; give them the ending \.csv"):
+        await enqueue_file(queue, path, OPTIONS, now=NOW, rejects=tmp_path / "bad.xlsx")
+
+
+@pytest.mark.anyio
+async def test_a_workbook_and_its_csv_are_the_same_calls(tmp_path: Path, queue: CallQueue) -> None:
+    book = workbook(tmp_path, [HEADER, *((6587650000 + n, f"Ana {n}") for n in range(5))])
+    table = "destination,name\n" + "".join(f"{6587650000 + n},Ana {n}\n" for n in range(5))
+    assert (await enqueue_file(queue, book, OPTIONS, now=NOW)).enqueued == 5
+    again = await enqueue_file(queue, file_of(tmp_path, table, "visits.csv"), OPTIONS, now=NOW)
+    assert (again.enqueued, again.duplicates) == (0, 5)
+
+
+def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
+    options = CampaignOptions(
+        template=FlowTemplate.speaking("Hello {{n}}."), source=OPTIONS.source, voice_profile=OPTIONS.voice_profile
+    )
+
+    def peak(count: int) -> int:
+        path = workbook(tmp_path, [("destination", "n"), *((6580000000 + n, n) for n in range(count))])
+        tracemalloc.start()
+        try:
+            for _ in open_campaign(path, options, now=NOW):
+                pass
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(10)  # what is loaded and cached once
+    small, large = peak(1000), peak(3000)
+    assert (large - small) / 2000 < 300
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False, min_value=-1e14, max_value=1e14))
+def test_a_number_and_its_text_agree_to_15_digits(value: float) -> None:
+    text = cell_text(value)
+    assert "e" not in text.lower()
+    assert float(text) == pytest.approx(value, rel=1e-14, abs=1e-300)
+
+
+@given(st.datetimes(min_value=local("1901-01-01"), max_value=local("2200-01-01")))
+def test_a_time_and_its_text_agree(value: datetime) -> None:
+    shown = value.replace(microsecond=value.microsecond // 1000 * 1000)
+    assert datetime.fromisoformat(cell_text(shown)) == shown

@@ -1,0 +1,31 @@
+"""Workbooks and Parquet files, written for the tests of campaigns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from openpyxl import Workbook
+
+
+def workbook(folder: Path, rows: Iterable[Sequence[object]], name: str = "visits.xlsx", **more: Any) -> Path:
+    """A workbook with the sheet People, and a sheet for each further argument."""
+    book = Workbook()
+    book.remove(book.active)  # type: ignore[arg-type]
+    for title, content in {"People": rows, **more}.items():
+        sheet = book.create_sheet(title)
+        for row in content:
+            sheet.append(list(row))
+    path = folder / name
+    book.save(path)
+    return path
+
+
+def parquet(folder: Path, columns: Mapping[str, Any], name: str = "visits.parquet") -> Path:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = folder / name
+    pq.write_table(pa.table(dict(columns)), path)
+    return path

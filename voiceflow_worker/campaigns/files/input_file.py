@@ -1,0 +1,88 @@
+"""The bytes of a campaign file: on disk, plain or compressed with gzip, or from standard input."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import shutil
+import zlib
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
+
+from voiceflow_worker.errors import CampaignFileError
+
+_GZIP = b"\x1f\x8b"
+_ENDING = ".gz"
+
+
+class InputFile:
+    """A file to read; `str()` is its name in messages. `held` has the bytes of standard input."""
+
+    def __init__(self, path: Path, *, held: IO[bytes] | None = None) -> None:
+        self.path = None if held is not None else path
+        self._held = held
+        self._place = str(path) if held is None else "standard input"
+        self.name = path.name if held is None else self._place
+        plain = path.with_suffix("") if path.suffix.lower() == _ENDING else path
+        self.stem = None if held is not None else plain.stem.strip()
+        """The name without its endings, such as `.csv.gz`; None for standard input."""
+        self.suffix = "" if held is not None else plain.suffix.lower()
+        """The ending that tells the format, in lower case."""
+
+    def __str__(self) -> str:
+        return self._place
+
+    @property
+    def size(self) -> int:
+        """Its bytes, as they are on disk; 0 for a file that is not there."""
+        if self._held is not None:
+            return os.fstat(self._held.fileno()).st_size
+        return self.path.stat().st_size if self.path is not None and self.path.is_file() else 0
+
+    @contextmanager
+    def opened(self) -> Generator[tuple[io.BufferedReader, Callable[[], int]]]:
+        """A reader of its bytes, unpacked, and a function that tells how many bytes of the file were read.
+
+        Raises CampaignFileError when it cannot be read; errors of the block that come from its bytes too.
+        """
+        try:
+            with self.opened_raw() as raw:
+                if raw.peek(2)[:2] != _GZIP:
+                    yield raw, raw.tell
+                    return
+                with gzip.GzipFile(fileobj=raw, mode="rb") as unpacked:
+                    yield io.BufferedReader(unpacked), raw.tell
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise CampaignFileError(f"{self} is a damaged gzip file: {error}; copy or pack it again") from error
+        except OSError as error:
+            raise CampaignFileError(f"{self} cannot be read: {error.strerror or error}") from error
+
+    @contextmanager
+    def opened_raw(self) -> Generator[io.BufferedReader]:
+        """A reader of its bytes as they are. Raises OSError."""
+        if self.path is not None:
+            with self.path.open("rb") as file:
+                yield file
+        elif self._held is not None:
+            with os.fdopen(os.dup(self._held.fileno()), "rb") as file:
+                file.seek(0)
+                yield file
+
+
+@contextmanager
+def standard_input(stream: IO[bytes]) -> Generator[InputFile]:
+    """Everything in a stream, held in a temporary file without a name for as long as the block lasts.
+
+    Raises CampaignFileError when it cannot be held.
+    """
+    with TemporaryFile() as held:
+        try:
+            shutil.copyfileobj(stream, held)
+            held.flush()
+        except OSError as error:
+            raise CampaignFileError(f"standard input cannot be held in a file: {error.strerror or error}") from error
+        yield InputFile(Path("-"), held=held)

@@ -1,0 +1,118 @@
+"""Typed cells as the texts that people would have typed into a CSV."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+
+from voiceflow_worker.campaigns.files.columns import DESTINATION
+from voiceflow_worker.campaigns.files.rows import RawRow
+from voiceflow_worker.errors import CampaignFileError
+
+_NUMBERS = frozenset({DESTINATION, "source"})
+"""The columns of phone numbers."""
+
+_EXACT = 10**15
+"""Floating-point numbers, and all numbers of Excel, have 15 reliable digits."""
+
+
+def missing_library(what: str) -> CampaignFileError:
+    """The error of a file whose library is not installed."""
+    return CampaignFileError(
+        f"{what} needs libraries that are not installed: pip install 'voiceflow-worker[files]', or save it as CSV"
+    )
+
+
+def cell_text(value: object) -> str:
+    """The text of a cell: whole numbers without `.0`, dates as 2030-01-31, times as 09:00, nothing for an empty cell.
+
+    Raises ValueError with the part of a sentence for a value that has no faithful text.
+    """
+    match value:
+        case None:
+            return ""
+        case str():
+            return value
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return str(value)
+        case float():
+            return _number(value)
+        case Decimal():
+            return f"{value:f}" if value.is_finite() else ""
+        case date() | time() | timedelta():
+            return _moment(value)
+        case bytes():
+            try:
+                return value.decode()
+            except UnicodeDecodeError:
+                raise ValueError("holds binary data; write it as text") from None
+        case _:
+            return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def table_row(
+    number: int, values: Sequence[object], columns: Sequence[str], text_of: Callable[[object], str] = cell_text
+) -> RawRow:
+    """The row with these cells, and the problems of cells that cannot be read."""
+    cells: list[str] = []
+    problems: list[tuple[str | None, str]] = []
+    for name, value in zip(columns, values, strict=True):
+        try:
+            if name in _NUMBERS and _is_no_phone_number(value):
+                raise ValueError(f"holds {value}, and no phone number; write the number, in a column of texts")
+            cells.append(text_of(value))
+        except ValueError as error:
+            cells.append(str(value))
+            problems.append((name or None, str(error)))
+    return RawRow(number, "", tuple(cells), problems=tuple(problems))
+
+
+def _is_no_phone_number(value: object) -> bool:
+    """Whether a typed cell cannot be a phone number, though its text may have enough digits."""
+    if isinstance(value, float):
+        return math.isfinite(value) and not value.is_integer()
+    return isinstance(value, date | time | timedelta | bool)
+
+
+def _moment(value: date | time | timedelta) -> str:
+    match value:
+        case datetime() if value.tzinfo is None and value.time() == time():
+            return value.date().isoformat()
+        case datetime():
+            return value.isoformat(sep=" ", timespec=_precision(value))
+        case date():
+            return value.isoformat()
+        case time():
+            return value.isoformat(timespec=_precision(value))
+        case _:
+            return _clock(value)
+
+
+def _number(value: float) -> str:
+    if not math.isfinite(value):
+        return ""
+    if abs(value) >= _EXACT:
+        raise ValueError(
+            f"holds a number of more than 15 digits ({value:.0f}), whose last ones are lost; write it as text"
+        )
+    # 15 digits, as spreadsheets show them: 0.1 + 0.2 is 0.3.
+    return f"{Decimal(f'{value:.15g}'):f}"
+
+
+def _precision(value: datetime | time) -> str:
+    if value.microsecond:
+        return "milliseconds"
+    return "seconds" if value.second else "minutes"
+
+
+def _clock(value: timedelta) -> str:
+    """A duration as a clock of hours: 26:30."""
+    seconds = round(abs(value).total_seconds())
+    sign = "-" if value < timedelta() else ""
+    clock = f"{sign}{seconds // 3600:02}:{seconds // 60 % 60:02}"
+    return f"{clock}:{seconds % 60:02}" if seconds % 60 else clock

@@ -1,0 +1,189 @@
+"""The reader of Excel workbooks: the rows of one sheet, read one by one."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import datetime, time, timedelta
+from io import BufferedReader
+from itertools import islice
+from typing import Any
+from warnings import catch_warnings, simplefilter
+
+from voiceflow_worker.campaigns.files.columns import canonical_name, header_problem
+from voiceflow_worker.campaigns.files.input_file import InputFile
+from voiceflow_worker.campaigns.files.rows import FileKind, RawRow, RowSource
+from voiceflow_worker.campaigns.sources.cells import cell_text, missing_library, table_row
+from voiceflow_worker.errors import CampaignFileError, Remedy
+
+_MOST_TEXTS = 500_000_000
+"""Bytes of the table of all texts, the one part of a workbook that has to be in memory."""
+
+_SUSPICIOUS_BYTES, _SUSPICIOUS_RATIO = 100_000_000, 200
+"""A part that is larger, and was packed to a smaller part of its size, is taken for a bomb. Sheets are packed 5 to 30
+times."""
+
+_AT_ONCE = 500
+"""Rows."""
+
+_ERRORS = frozenset({"#DIV/0!", "#N/A", "#NAME?", "#NULL!", "#NUM!", "#REF!", "#VALUE!", "#SPILL!", "#CALC!"})
+_EXACT = 10**15
+
+
+class ExcelRows(RowSource):
+    """The rows of a sheet. The constructor reads the header: the first row that is not empty.
+
+    Without a name of a `sheet` the workbook has to have one visible sheet with rows. Raises CampaignFileError.
+    """
+
+    kind = FileKind.EXCEL
+
+    def __init__(
+        self, file: InputFile, *, sheet: str | None = None, on_bytes: Callable[[int], None] | None = None
+    ) -> None:
+        self._file = file
+        self._on_bytes = on_bytes
+        with self._workbook() as (_, book):
+            self.sheet = self._chosen(book, sheet)
+            row, header = next(_filled_rows(book[self.sheet]), (1, ()))
+            self._place = f"{file}, sheet {self.sheet}"
+            if not header:
+                raise CampaignFileError(
+                    f"{self._place} is empty; it needs a header row with a column named destination"
+                )
+            self.header = tuple(map(self._name, header))
+        self.header_row = row
+        self.columns = tuple(map(canonical_name, self.header))
+        if problem := header_problem(self.columns):
+            title = "" if len(header) > 1 else f"; row {row} has only one cell: remove titles above the header"
+            raise CampaignFileError(f"{self._place} {problem}{title}")
+
+    def __iter__(self) -> Iterator[RawRow]:
+        width = len(self.columns)
+        with self._workbook() as (reader, book):
+            for number, values in _filled_rows(book[self.sheet]):
+                if number == self.header_row:
+                    continue
+                self._refuse_nameless(number, values)
+                yield table_row(number, [*values[:width], *[None] * (width - len(values))], self.columns, _text)
+                if self._on_bytes is not None and number % 1000 == 0:
+                    self._on_bytes(reader.tell())
+
+    @contextmanager
+    def _workbook(self) -> Generator[tuple[BufferedReader, Any]]:
+        try:
+            from openpyxl import load_workbook
+        except ImportError:
+            raise missing_library(f"{self._file} is an Excel workbook, which") from None
+        with ExitStack() as stack:
+            try:
+                reader = stack.enter_context(self._file.opened_raw())
+                self._refuse_bomb(zipfile.ZipFile(reader).infolist())
+                with catch_warnings():
+                    simplefilter("ignore")
+                    book = load_workbook(reader, read_only=True, data_only=True, keep_links=False)
+                stack.callback(book.close)
+                yield reader, book
+            except (CampaignFileError, MemoryError):
+                raise
+            except OSError as error:
+                raise CampaignFileError(f"{self._file} cannot be read: {error.strerror or error}") from error
+            # A damaged workbook fails in whichever part of the library meets the damage first.
+            except Exception as error:
+                raise CampaignFileError(
+                    f"{self._file} is no Excel workbook (.xlsx), or it is damaged: {_line(error)}; open it in Excel "
+                    "and save it again"
+                ) from error
+
+    def _refuse_bomb(self, parts: Sequence[zipfile.ZipInfo]) -> None:
+        for part in parts:
+            too_dense = part.file_size > _SUSPICIOUS_RATIO * max(part.compress_size, 1)
+            if too_dense and part.file_size > _SUSPICIOUS_BYTES:
+                raise CampaignFileError(
+                    f"{self._file} unpacks to more than {_SUSPICIOUS_RATIO} times its size ({part.filename}), as no "
+                    "list of calls does; save the sheet as CSV"
+                )
+            if part.filename.endswith("sharedStrings.xml") and part.file_size > _MOST_TEXTS:
+                raise CampaignFileError(f"{self._file} has more texts than fit in memory; save the sheet as CSV")
+
+    def _chosen(self, book: Any, wanted: str | None) -> str:
+        names: list[str] = [sheet.title for sheet in book.worksheets]
+        if wanted is not None:
+            found = [name for name in names if name.casefold() == wanted.strip().casefold()]
+            if not found:
+                raise CampaignFileError(f"{self._file} has no sheet {wanted!r}; its sheets: {', '.join(names)}")
+            return found[0]
+        visible = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"]
+        filled = [sheet.title for sheet in visible if next(_filled_rows(sheet), None) is not None]
+        if len(filled) > 1:
+            raise CampaignFileError(
+                f"{self._file} has several sheets with rows: {', '.join(filled)}; {Remedy.NAME_SHEET}"
+            )
+        if not filled:
+            raise CampaignFileError(f"{self._file} is empty: none of its visible sheets has a row")
+        return str(filled[0])
+
+    def _name(self, value: object) -> str:
+        try:
+            return _text(value)
+        except ValueError as error:
+            raise CampaignFileError(f"{self._place}: the header {error}") from None
+
+    def _refuse_nameless(self, number: int, values: Sequence[object]) -> None:
+        """Raise CampaignFileError for a value that would be lost, because its column has no name."""
+        for place, value in enumerate(values):
+            if _is_filled(value) and (place >= len(self.columns) or not self.columns[place]):
+                from openpyxl.utils import get_column_letter
+
+                letter = get_column_letter(place + 1)
+                raise CampaignFileError(
+                    f"{self._place}: cell {letter}{number} has a value, and its column has no name: name it in "
+                    f"row {self.header_row} (merged cells there have to be split), or clear the column"
+                )
+
+
+def _filled_rows(sheet: Any) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """The rows of a sheet that are not empty, without empty cells at their ends; each with its number."""
+    # The size that a sheet claims may be wrong, or the largest there is.
+    sheet.reset_dimensions()
+    rows = enumerate(sheet.iter_rows(values_only=True), 1)
+    while True:
+        # The library warns about parts that it leaves out, such as lists of allowed values.
+        with catch_warnings():
+            simplefilter("ignore")
+            chunk = list(islice(rows, _AT_ONCE))
+        if not chunk:
+            return
+        for number, values in chunk:
+            width = next((width for width in range(len(values), 0, -1) if _is_filled(values[width - 1])), 0)
+            if width:
+                yield number, values[:width]
+
+
+def _is_filled(value: object) -> bool:
+    return value is not None and (not isinstance(value, str) or bool(value.strip()))
+
+
+def _text(value: object) -> str:
+    match value:
+        case str() if value in _ERRORS:
+            raise ValueError(f"holds the error {value} of a formula; correct it in the workbook")
+        case bool():
+            return cell_text(value)
+        case int() if abs(value) >= _EXACT:
+            raise ValueError(
+                f"holds a number of more than 15 digits ({value}), of which Excel keeps 15; write it as text"
+            )
+        case datetime():
+            # Excel counts in days: seconds come out with a rounding error.
+            rounded = value + timedelta(milliseconds=500)
+            return cell_text(rounded.replace(microsecond=0))
+        case time():
+            return cell_text(value.replace(microsecond=0))
+        case _:
+            return cell_text(value)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
