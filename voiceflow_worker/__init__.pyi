@@ -5,8 +5,6 @@ from .campaigns.calls.template import FlowTemplate as FlowTemplate
 from .campaigns.campaign import open_campaign as open_campaign
 from .campaigns.enqueue import enqueue_file as enqueue_file
 from .campaigns.enqueue_report import EnqueueReport as EnqueueReport
-from .campaigns.reports.report import Report as Report
-from .campaigns.reports.report import build_report as build_report
 from .core.admission import CallRequest as CallRequest
 from .core.events.progress import CallProgress as CallProgress
 from .core.numbers.suppression import Suppression as Suppression
@@ -19,6 +17,8 @@ from .core.outcomes.hooks import ParkedOutcome as ParkedOutcome
 from .core.outcomes.stream import OutcomeStream as OutcomeStream
 from .core.overview.drain import DrainResult as DrainResult
 from .core.overview.heartbeat import Heartbeats as Heartbeats
+from .core.overview.report import Report as Report
+from .core.overview.report import build_report as build_report
 from .core.overview.status import QueueStatus as QueueStatus
 from .core.ports import Enqueued as Enqueued
 from .core.ports import Store as Store

@@ -94,7 +94,7 @@ async def test_calls_that_ended_without_a_ring_do_not_count(queue: CallQueue, tm
 async def test_a_batch_of_many_pages_is_read_to_its_end(
     queue: CallQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("voiceflow_worker.campaigns.reports.report.PAGE", 2)
+    monkeypatch.setattr("voiceflow_worker.campaigns.called_before.PAGE", 2)
     many = "destination,name\n" + "".join(f"+65{87654300 + place},Ana\n" for place in range(5))
     path = file_of(tmp_path, many)
     await enqueue(queue, path)

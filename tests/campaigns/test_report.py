@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.campaigns.reading import NOW
-from voiceflow_worker.campaigns.reports.report import PAGE, build_report
-from voiceflow_worker.campaigns.reports.report_csv import harmless, write_csv_report
-from voiceflow_worker.campaigns.reports.report_html import bars, write_html_report
+from voiceflow_worker.campaigns.reports.report_csv import harmless
+from voiceflow_worker.campaigns.reports.report_files import ReportFiles, write_report_files
+from voiceflow_worker.campaigns.reports.report_html import chart_of
 from voiceflow_worker.campaigns.reports.report_line import COLUMNS, report_line
+from voiceflow_worker.core.overview.report import PAGE, build_report
+from voiceflow_worker.core.overview.report_tables import ReportTable, Share
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post
 from voiceflow_worker.model.reports.outcome import Outcome
@@ -22,6 +24,9 @@ from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
 
 pytestmark = pytest.mark.anyio
+
+WHOLE = 3
+"""Cells of a call in the page that are not broken: number, state and time."""
 
 
 def job(place: int, state: JobState = JobState.QUEUED, **more: object) -> Job:
@@ -69,6 +74,12 @@ async def fill(store: Store, *jobs: Job) -> None:
     await store.jobs.enqueue(jobs, now=NOW)
 
 
+async def written(store: Store, *batch_ids: str, **files: Path) -> int:
+    """How many calls the files have."""
+    reports = await write_report_files(ReportFiles(**files), store, "default", batch_ids)
+    return sum(report.total for report in reports)
+
+
 async def test_the_report_counts_states_outcomes_and_keys(store: Store) -> None:
     await fill(
         store,
@@ -84,6 +95,7 @@ async def test_the_report_counts_states_outcomes_and_keys(store: Store) -> None:
     report = await build_report(store, "default", "visits")
     assert report.as_json() == {
         "batch_id": "visits",
+        "queue": "default",
         "total": 7,
         "states": {state.value: 0 for state in JobState}
         | {"completed": 3, "unreached": 1, "failed": 1, "queued": 1, "expired": 1},
@@ -114,10 +126,10 @@ async def test_a_batch_of_many_pages_is_counted_once(store: Store) -> None:
 async def test_the_csv_has_a_line_for_each_call(store: Store, tmp_path: Path) -> None:
     await fill(store, ended(1, JobState.COMPLETED, SessionStatus.COMPLETED, "1"), job(2))
     path = tmp_path / "report.csv"
-    assert await write_csv_report(path, store, "default", "visits") == 2
+    assert await written(store, "visits", csv=path) == 2
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert tuple(rows[0]) == COLUMNS
+    assert tuple(rows[0]) == COLUMNS, "calls without data of their own have no further columns"
     assert rows[0]["destination"] == "+6580000001"
     assert (rows[0]["state"], rows[0]["outcome"], rows[0]["digits"]) == ("completed", "COMPLETED", "1")
     assert (rows[0]["seconds"], rows[0]["attempt"], rows[0]["ended_at"]) == ("12", "1", "2026-03-02T09:00:12.000Z")
@@ -148,7 +160,7 @@ def test_no_cell_is_a_formula_to_a_spreadsheet(cell: str, written: str) -> None:
 async def test_what_others_wrote_is_guarded_in_the_csv(store: Store, tmp_path: Path) -> None:
     await fill(store, job(1, unique_key="=HYPERLINK(1)", reason="@evil"))
     path = tmp_path / "report.csv"
-    await write_csv_report(path, store, "default", "visits")
+    await written(store, "visits", csv=path)
     with path.open(newline="") as file:
         row = next(csv.DictReader(file))
     assert (row["unique_key"], row["message"]) == ("'=HYPERLINK(1)", "'@evil")
@@ -178,23 +190,22 @@ async def test_the_page_needs_nothing_else_and_takes_nothing_for_markup(store: S
         job(2, unique_key=evil, reason='"><img src=x onerror=alert(1)>'),
     )
     path = tmp_path / "report.html"
-    assert await write_html_report(path, store, "default", "visits", at=NOW) == 2
+    assert await written(store, "visits", html=path) == 2
     page = Page(path.read_text(encoding="utf-8"))
     assert not {"script", "img", "link", "iframe", "object"} & set(page.tags)
     assert not {name for name, _ in page.attributes} & {"src", "href", "onerror", "xlink:href"}
     assert "url(" not in path.read_text(encoding="utf-8")
-    assert page.tags.count("tr") == 3
+    assert page.attributes.count(("class", "whole")) == 2 * WHOLE
     assert evil in page.text
-    for told in ("Batch visits", "+6580000001", "COMPLETED", "100.0 %", "2026-03-02T09:00:00.000Z"):
+    for told in ("Batch visits", "+6580000001", "COMPLETED", "100.0%", "2026-03-02 09:00:00 UTC"):
         assert told in page.text
 
 
 async def test_the_page_of_an_empty_batch_says_so(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
-    assert await write_html_report(path, store, "default", "<nothing>", at=NOW) == 0
+    assert await written(store, "<nothing>", html=path) == 0
     page = Page(path.read_text(encoding="utf-8"))
     assert "The store holds no calls of this batch." in page.text
-    assert "none yet" in page.text
     assert "Batch <nothing>" in page.text
 
 
@@ -204,18 +215,24 @@ async def test_the_table_of_a_large_batch_is_cut_and_says_so(
     monkeypatch.setattr("voiceflow_worker.campaigns.reports.report_html.MOST_ROWS", 3)
     await fill(store, *map(job, range(5)))
     path = tmp_path / "report.html"
-    assert await write_html_report(path, store, "default", "visits", at=NOW) == 5
+    assert await written(store, "visits", html=path) == 5
     page = Page(path.read_text(encoding="utf-8"))
     assert "The first 3 of 5 calls" in page.text
-    assert page.tags.count("tr") == 4
+    assert page.attributes.count(("class", "whole")) == 3 * WHOLE
 
 
 def test_bars_are_as_long_as_their_share_of_the_longest() -> None:
-    assert [(bar.name, bar.width, bar.share) for bar in bars({"a": 4, "b": 1, "c": 0})] == [
-        ("a", 100.0, 80.0),
-        ("b", 25.0, 20.0),
+    chart = chart_of(ReportTable("Keys", ("keys", "#calls"), (("a", 4), ("b", 1))))
+    assert [(bar.name, bar.width, bar.text) for bar in chart.bars] == [
+        ("a", 100.0, "4 (80.0%)"),
+        ("b", 25.0, "1 (20.0%)"),
     ]
-    assert bars({}) == []
+
+
+def test_bars_of_a_rate_are_as_long_as_the_rate() -> None:
+    hours = (("09:00", 4, 1, Share(0.25)), ("10:00", 2, 0, None))
+    chart = chart_of(ReportTable("By hour", ("hour", "#attempts", "#answered", "#answer rate"), hours))
+    assert [(bar.width, bar.text) for bar in chart.bars] == [(25.0, "25.0% of 4"), (0.0, "2, none ended")]
 
 
 def test_a_refused_call_shows_what_8x8_said() -> None:

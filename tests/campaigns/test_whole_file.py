@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
+import anyio.from_thread
+import anyio.lowlevel
 import pytest
 
 from tests.support.engine import Engine
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice
-from voiceflow_worker import open_store
-from voiceflow_worker.campaigns.reports import report_csv
-from voiceflow_worker.campaigns.reports.report_csv import write_csv_report
-from voiceflow_worker.campaigns.reports.report_line import report_line
+from voiceflow_worker import Report, Store, open_store
+from voiceflow_worker.campaigns.reports.line_spool import LineSpool
+from voiceflow_worker.campaigns.reports.report_files import ReportFiles, write_report_files
+from voiceflow_worker.campaigns.reports.report_line import ReportLine
 
 pytestmark = pytest.mark.anyio
 
@@ -22,31 +25,44 @@ def names_in(folder: Path) -> list[str]:
     return [each.name for each in folder.iterdir()]
 
 
-async def test_an_interrupted_report_leaves_the_file_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "out.csv"
+async def written(folder: Path, store: Store, form: str) -> list[Report]:
+    return await write_report_files(ReportFiles(**{form: folder / "out"}), store, "default", [None])
+
+
+@pytest.mark.parametrize("form", ["csv", "xlsx", "html"])
+async def test_an_interrupted_report_leaves_the_file_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    path = tmp_path / "out"
     path.write_text("the report of yesterday")
     async with open_store("memory://") as store:
         engine = Engine(store, ScriptedVoice())
         for place in range(3):
             await engine.enqueue(number(place))
         with anyio.CancelScope() as scope:
+            packs = LineSpool.packs
 
-            def interrupted(job: object) -> object:
-                scope.cancel()
-                return report_line(job)  # type: ignore[arg-type]
+            def interrupted(spool: LineSpool) -> Iterator[list[ReportLine]]:
+                for pack in packs(spool):
+                    assert path.read_text() == "the report of yesterday"
+                    anyio.from_thread.run_sync(scope.cancel)
+                    yield pack
 
-            monkeypatch.setattr(report_csv, "report_line", interrupted)
-            await write_csv_report(path, store, "default", None)
+            monkeypatch.setattr(LineSpool, "packs", interrupted)
+            await written(tmp_path, store, form)
+            await anyio.lowlevel.checkpoint()
         assert scope.cancelled_caught
-        assert names_in(tmp_path) == ["out.csv"]
-        assert path.read_text() == "the report of yesterday"
+        assert names_in(tmp_path) == ["out"]
+        if form != "html":  # which is written in one step
+            assert path.read_text() == "the report of yesterday"
         monkeypatch.undo()
-        assert await write_csv_report(path, store, "default", None) == 3
-        assert len(path.read_text().splitlines()) == 4
-        assert names_in(tmp_path) == ["out.csv"]
+        assert [report.total for report in await written(tmp_path, store, form)] == [3]
+        assert b"yesterday" not in path.read_bytes()
+        assert names_in(tmp_path) == ["out"]
 
 
-async def test_a_folder_that_is_not_there_is_reported_by_the_name_given(tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["csv", "xlsx", "html"])
+async def test_a_folder_that_is_not_there_is_reported_by_the_name_given(tmp_path: Path, form: str) -> None:
     async with open_store("memory://") as store:
-        with pytest.raises(OSError, match=r"no/such/out\.csv"):
-            await write_csv_report(tmp_path / "no/such/out.csv", store, "default", None)
+        with pytest.raises(OSError, match="no/such/out"):
+            await written(tmp_path / "no/such", store, form)

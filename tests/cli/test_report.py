@@ -1,6 +1,11 @@
 from __future__ import annotations
 
 import csv
+import json
+import sys
+
+import pytest
+from openpyxl import load_workbook
 
 from tests.cli.running import Program
 from tests.cli.stored import completed, enqueued, url_of
@@ -38,9 +43,15 @@ def test_people_get_tables(voiceflow: Program) -> None:
 
 def test_files_are_written(voiceflow: Program) -> None:
     store = filled(voiceflow)
-    ended = voiceflow("report", "--batch", "march", "--csv", "out.csv", "--html", "out.html", "--json", *store)
+    files = ("--csv", "out.csv", "--html", "out.html", "--xlsx", "out.xlsx")
+    ended = voiceflow("report", "--batch", "march", *files, "--json", *store)
     assert ended.code == 0
+    assert ended.document["by_country"][0]["total"] == 3
     assert "out.csv: 3 calls" in ended.err
+    assert "out.xlsx: 3 calls" in ended.err
+    book = load_workbook(voiceflow.folder / "out.xlsx", read_only=True)
+    assert len(list(book["Calls"].iter_rows())) == 4
+    book.close()
     with (voiceflow.folder / "out.csv").open(encoding="utf-8", newline="") as file:
         assert sorted(row["state"] for row in csv.DictReader(file)) == ["completed", "queued", "queued"]
     assert "march" in (voiceflow.folder / "out.html").read_text(encoding="utf-8")
@@ -50,6 +61,46 @@ def test_a_file_that_cannot_be_written_is_reported(voiceflow: Program) -> None:
     ended = voiceflow("report", "--batch", "march", "--csv", "no/such/folder/out.csv", *filled(voiceflow))
     assert ended.code == 1
     assert "no/such/folder/out.csv" in ended.err
+
+
+def test_batches_are_compared_side_by_side(voiceflow: Program) -> None:
+    store = filled(voiceflow)
+    wanted = (["figure"], ["calls"], ["queued"])
+    two = ("--batch", "march", "--batch", "april", "--batch", "march")
+    out = voiceflow("report", *two, *store).out
+    assert [line.split() for line in out.splitlines() if line.split()[:1] in wanted] == [
+        ["figure", "march", "april"],
+        ["calls", "3", "1"],
+        ["queued", "2", "1"],
+    ]
+    documents = [json.loads(line) for line in voiceflow("report", *two, "--json", *store).out.splitlines()]
+    assert [(each["batch_id"], each["total"]) for each in documents] == [("march", 3), ("april", 1)]
+
+
+def test_a_batch_without_calls_among_others_is_named(voiceflow: Program) -> None:
+    ended = voiceflow("report", "--batch", "march", "--batch", "may", *filled(voiceflow))
+    assert ended.code == 1
+    assert "batch may has no calls in queue default" in ended.err
+    assert "batch march: 3 calls" in ended.out
+
+
+def test_totals_alone_look_at_no_call(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = filled(voiceflow)
+    full = voiceflow("report", "--batch", "march", "--json", *store).document
+    assert (full["attempts"], full["by_country"][0]["country"]) == ({"0": 2, "1": 1}, "SG")
+    monkeypatch.setattr("voiceflow_worker.core.overview.report.find_pages", None)
+    totals = voiceflow("report", "--batch", "march", "--totals", "--json", *store).document
+    assert totals == {name: full[name] for name in totals}
+    assert "by_hour" not in totals
+
+
+def test_excel_without_its_library_is_refused_with_the_remedy(
+    voiceflow: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "xlsxwriter", None)
+    ended = voiceflow("report", "--xlsx", "out.xlsx", *filled(voiceflow))
+    assert ended.code == 2
+    assert "pip install 'voiceflow-worker[files]'" in ended.err
 
 
 def test_a_batch_that_nobody_knows_exits_1(voiceflow: Program) -> None:

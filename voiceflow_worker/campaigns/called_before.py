@@ -7,13 +7,16 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from voiceflow_worker.campaigns.intake import Judged
-from voiceflow_worker.campaigns.reports.report import jobs_of
 from voiceflow_worker.core.numbers.suppression import SuppressionList
+from voiceflow_worker.core.ports import Query
+from voiceflow_worker.core.ports.reading import find_pages
 from voiceflow_worker.core.queue import CallQueue
 from voiceflow_worker.errors import Remedy
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.jobs.job import Job, JobState
 
+PAGE = 1000
+"""Calls of one trip to the store."""
 _NOT_CALLED = frozenset({JobState.CANCELLED, JobState.EXPIRED, JobState.FAILED})
 
 
@@ -85,8 +88,9 @@ class CallsBefore:
     async def _called(self, batch_id: str, numbers: Collection[str]) -> dict[str, Job]:
         """One earlier call for each of these numbers that the batch has already called."""
         found: dict[str, Job] = {}
-        async with aclosing(jobs_of(self._queue.store, self._queue.name, batch_id)) as jobs:
-            async for job in jobs:
+        query = Query(queue=self._queue.name, batch_id=batch_id, limit=PAGE)
+        async with aclosing(find_pages(self._queue.store.jobs, query)) as pages:
+            async for job in (job async for page in pages for job in page):
                 if job.destination in numbers and job.body_digest not in self._bodies and not _calls_nobody(job):
                     found.setdefault(job.destination, job)
         return found

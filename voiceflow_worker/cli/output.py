@@ -11,7 +11,7 @@ from voiceflow_worker.cli.remedies import in_commands
 from voiceflow_worker.model.text.printable import printable, printable_json
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
 PIPED_WIDTH = 200
 """The width of a table that is written to a file or a pipe, in columns."""
@@ -67,7 +67,11 @@ class Output:
         for row in rows:
             # Text, not str: brackets in people's files are not markup.
             table.add_row(*(Text(printable(_cell(column, cell))) for column, cell in zip(columns, row, strict=True)))
-        self._console().print(table)
+        self.print(table)
+
+    def print(self, shown: RenderableType) -> None:
+        """Print something that is drawn by rich, for people."""
+        self._console().print(shown)
 
     def records(
         self, rows: Iterable[Mapping[str, object]], *, nothing: str | None = None, title: str | None = None

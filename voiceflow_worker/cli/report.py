@@ -1,4 +1,4 @@
-"""`voiceflow report`: the outcomes of a batch or of a queue."""
+"""`voiceflow report`: the outcomes of batches, or of a queue."""
 
 from __future__ import annotations
 
@@ -9,72 +9,72 @@ from cyclopts import Parameter
 
 from voiceflow_worker.cli.batches import why_unknown
 from voiceflow_worker.cli.exit_codes import ExitCode
-from voiceflow_worker.cli.options import QueueOptions
+from voiceflow_worker.cli.options import Flag, QueueOptions
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.model.text.counting import count_of
 
 if TYPE_CHECKING:
-    from voiceflow_worker.campaigns.reports.report import Report
+    from voiceflow_worker.core.overview.report import Report
 
 
 async def report(
     *,
-    batch: Annotated[str | None, Parameter(metavar="ID")] = None,
+    batch: Annotated[list[str] | None, Parameter(metavar="ID", negative=())] = None,
     csv: Annotated[Path | None, Parameter(metavar="FILE")] = None,
+    xlsx: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     html: Annotated[Path | None, Parameter(metavar="FILE")] = None,
+    totals: Annotated[bool, Flag] = False,
     common: QueueOptions = QueueOptions(),
 ) -> ExitCode:
-    """Report on a batch, or on all calls of the queue: calls by state and outcome, and the answer rate.
+    """Report on batches, or on all calls of the queue: outcomes, answer rate by hour and country, attempts, cost.
+
+    With --json, one batch a line.
 
     Args:
-        batch: Only this batch; `enqueue` prints its id.
-        csv: Write a CSV file with one line for each call.
-        html: Write an HTML page with the totals and the calls.
+        batch: Only this batch; `enqueue` prints its id. May be repeated, to compare batches side by side.
+        csv: Write a CSV file with one line for each call, and the columns of the campaign's own file as data.NAME.
+        xlsx: Write an Excel workbook with the totals, the tables and the calls.
+        html: Write one HTML page with the totals and the calls.
+        totals: Only the totals, which are read in milliseconds; without it, each call is looked at.
 
     Examples:
         voiceflow report
         voiceflow report --batch people
-        voiceflow report --batch people --csv outcomes.csv --html outcomes.html
-        voiceflow report --batch people --json | jq .answer_rate
+        voiceflow report --batch march --batch april
+        voiceflow report --batch people --csv outcomes.csv --xlsx outcomes.xlsx --html outcomes.html
+        voiceflow report --batch people --totals --json | jq .answer_rate
     """
-    from voiceflow_worker.campaigns.reports.report import build_report
-    from voiceflow_worker.campaigns.reports.report_csv import write_csv_report
-    from voiceflow_worker.campaigns.reports.report_html import write_html_report
+    from voiceflow_worker.campaigns.reports.report_files import ReportFiles, write_report_files
+    from voiceflow_worker.core.overview.report import build_full_report, build_report, reports_as_rich
 
-    output = common.output()
+    output, files = common.output(), ReportFiles(csv=csv, xlsx=xlsx, html=html)
+    batches: list[str | None] = list(dict.fromkeys(batch)) if batch else [None]
     async with common.opened() as calls:
-        found = await build_report(calls.store, calls.name, batch)
-        unknown = None if found.total else await why_unknown(calls, batch)
-        if csv is not None:
-            count = await write_csv_report(csv, calls.store, calls.name, batch)
-            output.note(f"{csv}: {count_of(count, 'call')}")
-        if html is not None:
-            count = await write_html_report(html, calls.store, calls.name, batch, at=calls.store.clock.now())
-            output.note(f"{html}: {count_of(count, 'call')}")
+        where = calls.store, calls.name
+        if files:
+            found = await write_report_files(files, *where, batches)
+        else:
+            build = build_report if totals else build_full_report
+            found = [await build(*where, batch_id) for batch_id in batches]
+        unknown = [await why_unknown(calls, each.batch_id) for each in found if not each.total]
         url = calls.store.url
-    output.document(found.as_json())
-    if not found.total:
-        output.note(unknown or f"there are no calls in queue {calls.name} of {url}")
-        return ExitCode.UNDONE
-    if not output.as_json:
-        _tell(output, found, queue=calls.name)
-    return ExitCode.DONE
+    for file in filter(None, (csv, xlsx, html)):
+        output.note(f"{file}: {count_of(sum(each.total - each.pruned for each in found), 'call')}")
+    for each in found:
+        output.document(each.as_json())
+    for why in unknown:
+        output.note(why or f"there are no calls in queue {calls.name} of {url}")
+    told = [each for each in found if each.total]
+    if told and not output.as_json:
+        output.print(reports_as_rich(told))
+        _tell_prices(output, told)
+    return ExitCode.UNDONE if unknown else ExitCode.DONE
 
 
-def _tell(output: Output, found: Report, *, queue: str) -> None:
-    whose = f"queue {queue}" if found.batch_id is None else f"batch {found.batch_id}"
-    output.say(f"{whose}: {count_of(found.total, 'call')}")
-    output.table(("state", "#calls"), [(state.value, count) for state, count in found.states.items() if count])
-    if found.outcomes:
-        output.table(("outcome", "#calls"), list(found.outcomes.items()))
-    if found.digits:
-        output.table(("keys pressed", "#calls"), list(found.digits.items()))
-    if found.answer_rate is not None:
-        output.say(f"answered: {found.answered} of {found.ended} ({found.answer_rate:.0%})")
-    if found.cost:
-        output.say(f"cost: {', '.join(f'{price} {currency}' for currency, price in sorted(found.cost.items()))}")
-    if found.cost and found.priced < found.placed:
+def _tell_prices(output: Output, found: list[Report]) -> None:
+    placed, priced = sum(each.placed for each in found), sum(each.priced for each in found)
+    if any(each.cost for each in found) and priced < placed:
         output.say(
-            f"that is {found.priced} of {count_of(found.placed, 'placed call')}; "
+            f"that is {priced} of {count_of(placed, 'placed call')}; "
             "`voiceflow reconcile --prices` reads the prices of the others"
         )

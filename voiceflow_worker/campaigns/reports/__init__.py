@@ -1,1 +1,1 @@
-"""Reports of a batch or a queue: figures, CSV and HTML."""
+"""The files of reports: CSV, Excel and HTML."""

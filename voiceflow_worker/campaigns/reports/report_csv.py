@@ -3,44 +3,37 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
-from collections.abc import Iterable
-from contextlib import aclosing
-from dataclasses import astuple
+from collections.abc import Generator
 from pathlib import Path
 
-from anyio import open_file
-
 from voiceflow_worker.campaigns.files.whole_file import whole_file
-from voiceflow_worker.campaigns.reports.report import PAGE, jobs_of
-from voiceflow_worker.campaigns.reports.report_line import COLUMNS, report_line
-from voiceflow_worker.core.ports import Store
+from voiceflow_worker.campaigns.reports.line_spool import LineSpool
+from voiceflow_worker.campaigns.reports.report_line import COLUMNS
+from voiceflow_worker.model.text.printable import printable
 
-# A spreadsheet runs a cell that begins so as a formula (OWASP, CSV injection); numbers, as +6587654321, only count.
+# A spreadsheet runs a cell that begins so as a formula (OWASP, CSV injection). A number, as +6587654321, only counts;
+# with single spaces, as +65 8765 4321, it is not even a formula.
 _FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20\t\r\n]")
-_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
+_NUMBER = re.compile(r"[+-]?\d+( \d+)*(\.\d+)?", re.ASCII)
 
 
-async def write_csv_report(path: Path, store: Store, queue: str, batch_id: str | None) -> int:
-    """Write one line for each call of a batch or queue, in the order of enqueuing; returns their number.
+def write_csv_report(path: Path, spool: LineSpool) -> Generator[None]:
+    """Write a line for each call, in the order of enqueuing, one pack of calls at each step of the generator.
 
-    The file gets its name when it is complete. Raises OSError.
+    The file gets its name when it is complete; closing the generator before leaves what was there. Raises OSError.
     """
-    count = 0
-    with whole_file(path) as unfinished:
-        async with await open_file(unfinished, "w", encoding="utf-8", newline="") as file:
-            await file.write(_lines([COLUMNS]))
-            waiting: list[tuple[str, ...]] = []
-            async with aclosing(jobs_of(store, queue, batch_id)) as jobs:
-                async for job in jobs:
-                    waiting.append(astuple(report_line(job)))
-                    count += 1
-                    if len(waiting) == PAGE:
-                        await file.write(_lines(waiting))
-                        waiting.clear()
-            await file.write(_lines(waiting))
-    return count
+    names = spool.data_names
+    with whole_file(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(map(harmless, spool.columns))
+        for pack in spool.packs():
+            rows.writerows(
+                [harmless(getattr(line, column)) for column in COLUMNS]
+                + [harmless(data_text(line.data.get(name))) for name in names]
+                for line in pack
+            )
+            yield
 
 
 def harmless(cell: str) -> str:
@@ -48,7 +41,12 @@ def harmless(cell: str) -> str:
     return f"'{cell}" if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell
 
 
-def _lines(rows: Iterable[Iterable[str]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([harmless(cell) for cell in row] for row in rows)
-    return text.getvalue()
+def data_text(value: object) -> str:
+    """A value of the campaign's own file as text: nothing for null, true and false as JSON has them."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "true" if value else "false"
+        case _:
+            return printable(str(value))

@@ -1,26 +1,26 @@
-"""A report as one self-contained HTML page: figures, bars, and a table of the calls."""
+"""Reports as one self-contained HTML page: figures, bars, and a table of the calls."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import aclosing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import resources
+from itertools import chain, islice
 from pathlib import Path
 
-from anyio import open_file
-
 from voiceflow_worker.campaigns.files.whole_file import whole_file
-from voiceflow_worker.campaigns.reports.report import build_report, jobs_of
-from voiceflow_worker.campaigns.reports.report_line import ReportLine, report_line
-from voiceflow_worker.core.ports import Store
+from voiceflow_worker.campaigns.reports.line_spool import LineSpool
+from voiceflow_worker.core.overview.report import Report, tables_of, totals_table
+from voiceflow_worker.core.overview.report_tables import ReportTable, Share, shown_cell
 from voiceflow_worker.model.jobs.job import JobState
-from voiceflow_worker.model.records.call_json import rfc3339
+from voiceflow_worker.model.text.moment import in_words
 from voiceflow_worker.model.text.printable import shown_in_page
 
 MOST_ROWS = 5000
 """The most calls in the table, because browsers are slow with more. The CSV has them all."""
+LONGEST_NAME = 30
+"""Characters of a name in a chart."""
 
 _GOOD = {JobState.COMPLETED.value, "COMPLETED"}
 _BAD = {JobState.FAILED.value, JobState.EXPIRED.value, JobState.IN_DOUBT.value, "FAILED", "ERROR"}
@@ -28,52 +28,73 @@ _BAD = {JobState.FAILED.value, JobState.EXPIRED.value, JobState.IN_DOUBT.value, 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One bar of a chart: `width` in percent of the longest, `share` in percent of all."""
+    """One bar of a chart: `width` in percent of the whole chart, `text` what stands beside it."""
 
     name: str
-    count: int
     width: float
-    share: float
+    text: str
     tone: str
 
 
-async def write_html_report(path: Path, store: Store, queue: str, batch_id: str | None, *, at: datetime) -> int:
-    """Write the page of a batch or queue at the time `at`; returns the number of its calls. Raises OSError."""
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """The bars of one table of one report."""
+
+    title: str
+    bars: tuple[Bar, ...]
+
+
+def write_html_report(path: Path, reports: Sequence[Report], spool: LineSpool, *, at: datetime) -> None:
+    """Write the page of one report, or of several side by side, as it stood at the time `at`. Raises OSError."""
     from jinja2 import Environment, StrictUndefined
 
-    report = await build_report(store, queue, batch_id)
-    lines: list[ReportLine] = []
-    async with aclosing(jobs_of(store, queue, batch_id)) as jobs:
-        async for job in jobs:
-            lines.append(report_line(job))
-            if len(lines) == MOST_ROWS:
-                break
+    tables = tables_of(reports)
     page_file = resources.files("voiceflow_worker.campaigns.reports").joinpath("report.html.jinja")
     source = page_file.read_text(encoding="utf-8")
-    template = Environment(autoescape=True, undefined=StrictUndefined, finalize=shown_in_page).from_string(source)
-    page = template.render(
-        report=report,
-        queue=queue,
-        lines=lines,
-        written_at=rfc3339(at),
-        states=bars({state.value: report.states.get(state, 0) for state in JobState}),
-        outcomes=bars(report.outcomes),
-        digits=bars(report.digits),
+    environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=shown_in_page)
+    environment.filters["cell"] = shown_cell
+    page = environment.from_string(source).render(
+        title=" · ".join(_heading(report) for report in reports),
+        queues=", ".join(dict.fromkeys(report.queue for report in reports)),
+        reports=[
+            (_heading(report), [chart_of(table) for table in tables_of([report]) if not _is_wide(table)])
+            for report in reports
+        ],
+        compared=[totals_table(reports), *(each for each in tables if len(reports) > 1 or _is_wide(each))],
+        lines=islice(chain.from_iterable(spool.packs()), MOST_ROWS),
+        shown=min(len(spool), MOST_ROWS),
+        total=sum(report.total for report in reports),
+        written_at=in_words(at),
     )
     with whole_file(path) as unfinished:
-        async with await open_file(unfinished, "w", encoding="utf-8") as file:
-            await file.write(page)
-    return report.total
+        unfinished.write_text(page, encoding="utf-8")
 
 
-def bars(counts: Mapping[str, int]) -> list[Bar]:
-    """The bars of a chart, without empty ones."""
-    longest, total = max(counts.values(), default=0), sum(counts.values())
-    return [
-        Bar(name, count, round(100 * count / longest, 2), round(100 * count / total, 1), _tone(name))
-        for name, count in counts.items()
-        if count
-    ]
+def chart_of(table: ReportTable) -> Chart:
+    """A table of one report as bars: the shares of its last column, else its counts in percent of the longest."""
+    is_rate = len(table.columns) > 2
+    counts = [row[1] for row in table.rows if isinstance(row[1], int)]
+    longest, total = max(counts, default=0) or 1, sum(counts) or 1
+    bars: list[Bar] = []
+    for name, *cells in table.rows:
+        first, last = cells[0], cells[-1]
+        if is_rate:
+            width = float(last) if isinstance(last, Share) else 0.0
+            text = f"{last} of {cells[-3]}" if isinstance(last, Share) else f"{first}, none ended"
+        else:
+            count = first if isinstance(first, int) else 0
+            width, text = count / longest, f"{count} ({Share(count / total)})"
+        bars.append(Bar(shown_cell(name), round(100 * width, 2), text, _tone(shown_cell(name))))
+    return Chart(f"Answer rate by {table.columns[0]}" if is_rate else table.title, tuple(bars))
+
+
+def _is_wide(table: ReportTable) -> bool:
+    """Whether its names are sentences, beside which no bar has room."""
+    return any(len(shown_cell(row[0])) > LONGEST_NAME for row in table.rows)
+
+
+def _heading(report: Report) -> str:
+    return "All calls" if report.batch_id is None else f"Batch {report.batch_id}"
 
 
 def _tone(name: str) -> str:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.records.call_json import rfc3339
 from voiceflow_worker.model.text.printable import printable
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class ReportLine:
-    """One call: every field is a string, empty if missing. Times are RFC 3339 in UTC.
+    """One call: every field but `data` is a string, empty if missing. Times are RFC 3339 in UTC.
 
     `seconds` is the duration of the call. `price` and `billed_seconds` are totals of all its sessions, from 8x8's log.
-    Control characters are escaped, because reports are also read in terminals.
+    `data` has the columns of the campaign's own file, or what else the caller stored with the call. Control characters
+    are escaped, because reports are also read in terminals.
     """
 
     destination: str
@@ -37,9 +39,15 @@ class ReportLine:
     valid_until: str
     session_id: str
     job_id: str
+    data: Mapping[str, object] = field(default_factory=dict[str, object])
+
+    def as_tuple(self) -> tuple[object, ...]:
+        """The fields in their order."""
+        return tuple(getattr(self, name) for name in _FIELDS)
 
 
-COLUMNS = tuple(field.name for field in fields(ReportLine))
+_FIELDS = tuple(each.name for each in fields(ReportLine))
+COLUMNS = tuple(name for name in _FIELDS if name != "data")
 
 
 def report_line(job: Job) -> ReportLine:
@@ -76,6 +84,7 @@ def report_line(job: Job) -> ReportLine:
         valid_until=_text(rfc3339(job.valid_until)),
         session_id=_text(job.session_id),
         job_id=job.id,
+        data=job.data or {},
     )
 
 

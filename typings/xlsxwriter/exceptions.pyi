@@ -1,0 +1,2 @@
+class FileCreateError(Exception):
+    args: tuple[OSError]

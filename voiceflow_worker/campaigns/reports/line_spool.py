@@ -1,0 +1,62 @@
+"""The lines of a report, held in a temporary file until all calls were read."""
+
+from __future__ import annotations
+
+import pickle
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import IO
+
+from voiceflow_worker.campaigns.reports.report_line import COLUMNS, ReportLine, report_line
+from voiceflow_worker.model.jobs.job import Job
+
+DATA = "data."
+"""The beginning of the columns that come from the campaign's own file."""
+
+
+class LineSpool:
+    """Lines in packs, in a temporary `file`, with the names of their own columns in `data_names`.
+
+    Every form of a report is written from it, so that all forms show the same calls. Raises OSError.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._packs = 0
+        self._count = 0
+        self._data_names: dict[str, None] = {}
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of all columns: those of every report, and those of the campaign's own file."""
+        return [*COLUMNS, *(DATA + name for name in self._data_names)]
+
+    @property
+    def data_names(self) -> list[str]:
+        """The names of the campaign's own columns, in the order in which they were met."""
+        return list(self._data_names)
+
+    def add(self, jobs: Sequence[Job]) -> None:
+        """Add a line for each of these jobs."""
+        pack = [report_line(job) for job in jobs]
+        for line in pack:
+            self._data_names.update(dict.fromkeys(line.data))
+        try:
+            # Plain tuples: half the time and half the room of objects with names.
+            pickle.dump([line.as_tuple() for line in pack], self._file, protocol=pickle.HIGHEST_PROTOCOL)
+        except OSError as error:
+            raise OSError(
+                error.errno, f"{error.strerror}: give it room, or name another folder in TMPDIR", tempfile.gettempdir()
+            ) from error
+        self._packs += 1
+        self._count += len(pack)
+
+    def packs(self) -> Iterator[list[ReportLine]]:
+        """The lines, in the order of their calls."""
+        self._file.seek(0)
+        for _ in range(self._packs):
+            held = pickle.load(self._file)  # noqa: S301 (written above, by this process)
+            yield [ReportLine(*line) for line in held]

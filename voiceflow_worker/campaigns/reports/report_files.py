@@ -1,0 +1,66 @@
+"""The files of a report: CSV, Excel and HTML, all from one pass over the calls."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryFile
+
+from anyio import to_thread
+
+from voiceflow_worker.campaigns.reports.line_spool import LineSpool
+from voiceflow_worker.campaigns.reports.report_csv import write_csv_report
+from voiceflow_worker.campaigns.reports.report_html import write_html_report
+from voiceflow_worker.campaigns.reports.report_xlsx import needs_xlsxwriter, write_xlsx_report
+from voiceflow_worker.core.overview.report import Report, build_full_report
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.model.jobs.job import Job
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportFiles:
+    """The files that a report is written to; None for those that are not wanted."""
+
+    csv: Path | None = None
+    xlsx: Path | None = None
+    html: Path | None = None
+
+    def __bool__(self) -> bool:
+        return any((self.csv, self.xlsx, self.html))
+
+
+async def write_report_files(
+    files: ReportFiles, store: Store, queue: str, batch_ids: Sequence[str | None]
+) -> list[Report]:
+    """Write reports of these batches, None being the whole queue, side by side into each file; gives the reports.
+
+    Each call is read once, and each file gets its name when it is complete. Memory does not grow with the calls.
+    Raises OSError, StoreError, and InvalidInputError where a library is missing.
+    """
+    if files.xlsx is not None:
+        needs_xlsxwriter()
+    with TemporaryFile() as held:
+        spool = LineSpool(held)
+
+        async def hold(jobs: Sequence[Job]) -> None:
+            await to_thread.run_sync(spool.add, jobs)
+
+        reports = [await build_full_report(store, queue, batch_id, also=hold) for batch_id in batch_ids]
+        now = store.clock.now()
+        if files.csv is not None:
+            await _stepped(write_csv_report(files.csv, spool))
+        if files.xlsx is not None:
+            await _stepped(write_xlsx_report(files.xlsx, reports, spool, at=now))
+        if files.html is not None:
+            await to_thread.run_sync(partial(write_html_report, files.html, reports, spool, at=now))
+    return reports
+
+
+async def _stepped(steps: Generator[None]) -> None:
+    """Run the steps in a thread; a cancellation is heard between two of them, and closes the generator."""
+    with closing(steps):
+        while await to_thread.run_sync(next, steps, "end") != "end":
+            pass

@@ -1,0 +1,156 @@
+"""A report as an Excel workbook: a sheet of totals, a sheet for each table, and the calls."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from voiceflow_worker.campaigns.files.whole_file import whole_file
+from voiceflow_worker.campaigns.reports.line_spool import LineSpool
+from voiceflow_worker.campaigns.reports.report_line import COLUMNS
+from voiceflow_worker.core.overview.report import Report, tables_of, totals_table
+from voiceflow_worker.core.overview.report_tables import ReportTable, Share
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.text.moment import in_words
+from voiceflow_worker.model.text.printable import printable
+
+if TYPE_CHECKING:
+    from xlsxwriter import Workbook
+    from xlsxwriter.format import Format
+    from xlsxwriter.worksheet import Worksheet
+
+MOST_ROWS = 1_048_575
+"""The most calls of one sheet, below its header: a limit of Excel. The others follow on further sheets."""
+
+_NUMBERS = frozenset({"code", "seconds", "billed_seconds", "attempt"})
+_TIMES = frozenset({"started_at", "ended_at", "created_at", "valid_until"})
+_MOST_DIGITS = 15
+"""Excel keeps no more digits of a number."""
+
+
+def needs_xlsxwriter() -> None:
+    """Raise InvalidInputError, with the remedy, if the library that writes Excel files is not installed."""
+    try:
+        import xlsxwriter  # noqa: F401 (only whether it is there)
+    except ImportError:
+        raise InvalidInputError(
+            "Excel files need XlsxWriter: pip install 'voiceflow-worker[files]'; --csv works without it"
+        ) from None
+
+
+def write_xlsx_report(path: Path, reports: Sequence[Report], spool: LineSpool, *, at: datetime) -> Generator[None]:
+    """Write the workbook as it stood at the time `at`, one pack of calls at each step of the generator.
+
+    Texts are written as texts, which Excel never runs as formulas, and never reads as numbers. The file gets its name
+    when it is complete; closing the generator before leaves what was there. Raises OSError.
+    """
+    from xlsxwriter import Workbook
+    from xlsxwriter.exceptions import FileCreateError
+
+    # The rows wait in temporary files: a million calls need no more memory than one.
+    with whole_file(path) as unfinished, TemporaryDirectory() as folder:
+        unfinished.touch()  # where it cannot be written, that is known before the calls are
+        options = {"constant_memory": True, "tmpdir": folder, "use_zip64": True}
+        book = Workbook(str(unfinished), options)
+        sheets = _Sheets(book)
+        try:
+            sheets.table(totals_table(reports), name="Totals", note=f"as it stood at {in_words(at)}")
+            for table in tables_of(reports):
+                sheets.table(table, name=table.title)
+            yield from _calls(sheets, spool)
+            book.close()
+        except FileCreateError as error:
+            raise error.args[0] from error
+        finally:
+            for sheet in book.worksheets():
+                sheet.row_data_fh.close()
+
+
+def _calls(sheets: _Sheets, spool: LineSpool) -> Generator[None]:
+    names, row, number = spool.data_names, 0, 1
+    sheet = sheets.calls(spool.columns, number=number)
+    for pack in spool.packs():
+        for line in pack:
+            if row == MOST_ROWS:
+                row, number = 0, number + 1
+                sheet = sheets.calls(spool.columns, number=number)
+            row += 1
+            for place, column in enumerate(COLUMNS):
+                sheets.cell(sheet, row, place, _value(column, getattr(line, column)))
+            for place, name in enumerate(names, len(COLUMNS)):
+                sheets.cell(sheet, row, place, line.data.get(name))
+        yield
+
+
+def _value(column: str, text: str) -> object:
+    """The number or the time that a field stands for, else its text."""
+    if column in _NUMBERS or column == "price":
+        try:
+            return float(text)
+        except ValueError:
+            return text
+    return datetime.fromisoformat(text) if text and column in _TIMES else text
+
+
+class _Sheets:
+    """The sheets of a workbook, and the formats of their cells."""
+
+    def __init__(self, book: Workbook) -> None:
+        self._book = book
+        self._formats: dict[str, Format] = {
+            "header": book.add_format({"bold": True, "bottom": 1}),
+            # The mark of Excel for a text that was typed with an apostrophe: it stays a text when the cell is edited.
+            "quoted": book.add_format({"quote_prefix": True}),
+            "percent": book.add_format({"num_format": "0.0%"}),
+            "duration": book.add_format({"num_format": "[h]:mm:ss"}),
+            "time": book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"}),
+        }
+
+    def table(self, table: ReportTable, *, name: str, note: str | None = None) -> None:
+        """Add a sheet with a table."""
+        sheet = self._sheet(name, [column.lstrip("#") for column in table.columns], width=22)
+        sheet.set_column(0, 0, 40)
+        for number, row in enumerate(table.rows, 1):
+            for place, value in enumerate(row):
+                self.cell(sheet, number, place, value)
+        if note is not None:
+            self.cell(sheet, len(table.rows) + 2, 0, f"{note}; all times are UTC")
+
+    def calls(self, columns: Sequence[str], *, number: int) -> Worksheet:
+        """Add a sheet for calls."""
+        sheet = self._sheet("Calls" if number == 1 else f"Calls {number}", columns, width=18)
+        sheet.autofilter(0, 0, 0, len(columns) - 1)
+        return sheet
+
+    def _sheet(self, name: str, columns: Sequence[str], *, width: int) -> Worksheet:
+        sheet: Worksheet = self._book.add_worksheet(name)
+        sheet.freeze_panes(1, 0)
+        sheet.set_column(0, len(columns) - 1, width)
+        for place, column in enumerate(columns):
+            sheet.write_string(0, place, printable(column), self._formats["header"])
+        return sheet
+
+    def cell(self, sheet: Worksheet, row: int, place: int, value: object) -> None:
+        """Write one value, each kind of it as such; a number that Excel would round is a text."""
+        write = partial(sheet.write_number, row, place)
+        match value:
+            case None | "":
+                pass
+            case bool():
+                sheet.write_boolean(row, place, value)
+            case Share():
+                write(value, self._formats["percent"])
+            case int() | float() | Decimal() if len(str(value).strip("-0.").replace(".", "")) <= _MOST_DIGITS:
+                write(float(value))
+            case timedelta():
+                write(value / timedelta(days=1), self._formats["duration"])
+            case datetime():
+                sheet.write_datetime(row, place, value.astimezone(UTC).replace(tzinfo=None), self._formats["time"])
+            case _:
+                text = printable(str(value))
+                sheet.write_string(row, place, text, self._formats["quoted"] if text[0] in "=+-@\t\r\n" else None)

@@ -1,0 +1,209 @@
+"""The figures of a report that need a look at each call: hours, countries, attempts, refusals, duration."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from voiceflow_worker.model.jobs.job import Job, Post
+from voiceflow_worker.model.numbers.phone import country_of
+from voiceflow_worker.model.numbers.time_zone import zone_named, zone_of_number
+from voiceflow_worker.model.records.call_json import rfc3339
+from voiceflow_worker.model.reports.status import REACHED, api_code
+from voiceflow_worker.model.reports.verdict import VerdictKind
+
+_SLOT = 900
+"""Seconds: every zone in use is a whole number of quarters of an hour away from UTC."""
+_MOST_LOOKED_UP = 1000
+"""Numbers whose zone is looked up where calls name none: 50 µs each, and enough to know the zone of most."""
+
+
+def rate_of(answered: int, ended: int) -> float | None:
+    """The share of answered calls, 0 to 1; None without calls that ended."""
+    return round(answered / ended, 4) if ended else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HourFigures:
+    """The attempts that began in one hour of the day, redials included, and those of them that were answered."""
+
+    hour: int
+    attempts: int
+    answered: int
+
+    @property
+    def answer_rate(self) -> float | None:
+        """The share of answered attempts."""
+        return rate_of(self.answered, self.attempts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountryFigures:
+    """The calls to one country (ISO 3166; None if unknown): all, those with an outcome, those that were answered."""
+
+    country: str | None
+    total: int
+    ended: int
+    answered: int
+    cost: Mapping[str, Decimal]
+
+    @property
+    def answer_rate(self) -> float | None:
+        """The share of answered calls among those that ended with an outcome."""
+        return rate_of(self.answered, self.ended)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedCalls:
+    """The calls that 8x8 refused with one code, and what the code means."""
+
+    code: int | None
+    meaning: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breakdown:
+    """The figures of a report that need a look at each call; deleted calls are not part of them.
+
+    `by_hour` has the hours of the day in `time_zone`: the zone of most calls, else of their numbers, else UTC.
+    `attempts` counts calls by the number of their attempts. `answered_seconds` is the duration of the answered calls.
+    `began_at` is the first POST, and `ended_at` the end of the last session.
+    """
+
+    time_zone: str
+    by_hour: tuple[HourFigures, ...]
+    by_country: tuple[CountryFigures, ...]
+    attempts: Mapping[int, int]
+    refusals: tuple[RefusedCalls, ...]
+    answered_seconds: float
+    began_at: datetime | None
+    ended_at: datetime | None
+
+    @property
+    def attempts_per_person(self) -> float | None:
+        """The mean number of attempts of those calls that had any."""
+        called = sum(calls for attempts, calls in self.attempts.items() if attempts)
+        made = sum(attempts * calls for attempts, calls in self.attempts.items())
+        return round(made / called, 2) if called else None
+
+    @property
+    def duration_seconds(self) -> float | None:
+        """The time from the first POST to the end of the last session."""
+        if self.began_at is None or self.ended_at is None:
+            return None
+        return round((self.ended_at - self.began_at).total_seconds(), 3)
+
+    def as_json(self) -> dict[str, object]:
+        """The figures for scripts."""
+        return {
+            "time_zone": self.time_zone,
+            "by_hour": [
+                {"hour": at.hour, "attempts": at.attempts, "answered": at.answered, "answer_rate": at.answer_rate}
+                for at in self.by_hour
+            ],
+            "by_country": [
+                {
+                    "country": each.country,
+                    "total": each.total,
+                    "ended": each.ended,
+                    "answered": each.answered,
+                    "answer_rate": each.answer_rate,
+                    "cost": {currency: float(price) for currency, price in sorted(each.cost.items())},
+                }
+                for each in self.by_country
+            ],
+            "attempts": {str(attempts): calls for attempts, calls in self.attempts.items()},
+            "attempts_per_person": self.attempts_per_person,
+            "refusals": [{"code": each.code, "meaning": each.meaning, "count": each.count} for each in self.refusals],
+            "answered_seconds": self.answered_seconds,
+            "began_at": rfc3339(self.began_at),
+            "ended_at": rfc3339(self.ended_at),
+            "duration_seconds": self.duration_seconds,
+        }
+
+
+class BreakdownCount:
+    """Counts calls one by one, in constant memory."""
+
+    def __init__(self) -> None:
+        self._slots: dict[int, list[int]] = {}
+        self._zones: Counter[str] = Counter()
+        self._countries: dict[str | None, list[int]] = {}
+        self._zones_looked_up = 0
+        self._costs: dict[str | None, dict[str, Decimal]] = {}
+        self._attempts: Counter[int] = Counter()
+        self._refusals: Counter[int | None] = Counter()
+        self._answered_seconds = 0.0
+        self._began_at: datetime | None = None
+        self._ended_at: datetime | None = None
+
+    def add(self, job: Job) -> None:
+        """Count a call."""
+        country = country_of(job.destination)
+        if job.time_zone is not None:
+            self._zones[job.time_zone] += 1
+        elif self._zones_looked_up < _MOST_LOOKED_UP:
+            self._zones_looked_up += 1
+            self._zones[zone_of_number(job.destination).zone or "UTC"] += 1
+        self._attempts[job.attempt] += 1
+        outcome, last = job.outcome, job.last_post
+        figures = self._countries.setdefault(country, [0, 0, 0])
+        figures[0] += 1
+        if outcome is not None:
+            figures[1] += 1
+            if outcome.status_of(job.destination) in REACHED:
+                figures[2] += 1
+                self._answered_seconds += outcome.seconds or 0.0
+        costs = self._costs.setdefault(country, {})
+        for currency, price in job.cost.items():
+            costs[currency] = costs.get(currency, Decimal(0)) + price
+        if last is not None and last.verdict is VerdictKind.REFUSED:
+            self._refusals[last.code] += 1
+        for post in job.posts:
+            self._add_post(post, job.destination)
+
+    def _add_post(self, post: Post, destination: str) -> None:
+        if post.may_have_rung and (self._began_at is None or post.began_at < self._began_at):
+            self._began_at = post.began_at
+        outcome = post.outcome
+        if outcome is None or not outcome.was_placed:
+            return
+        if outcome.ended_at is not None and (self._ended_at is None or outcome.ended_at > self._ended_at):
+            self._ended_at = outcome.ended_at
+        slot = self._slots.setdefault(int((outcome.started_at or post.began_at).timestamp()) // _SLOT, [0, 0])
+        slot[0] += 1
+        slot[1] += outcome.status_of(destination) in REACHED
+
+    def result(self) -> Breakdown:
+        """The figures of all calls counted so far."""
+        zones = self._zones
+        zone = min(zones, key=lambda name: (-zones[name], name == "UTC", name), default="UTC")
+        hours: dict[int, list[int]] = {}
+        for slot, (attempts, answered) in self._slots.items():
+            hour = hours.setdefault(datetime.fromtimestamp(slot * _SLOT, zone_named(zone) or UTC).hour, [0, 0])
+            hour[0] += attempts
+            hour[1] += answered
+        return Breakdown(
+            time_zone=zone,
+            by_hour=tuple(
+                HourFigures(hour=at, attempts=each[0], answered=each[1]) for at, each in sorted(hours.items())
+            ),
+            by_country=tuple(
+                CountryFigures(
+                    country=country, total=each[0], ended=each[1], answered=each[2], cost=self._costs[country]
+                )
+                for country, each in sorted(self._countries.items(), key=lambda found: (-found[1][0], found[0] or "~"))
+            ),
+            attempts=dict(sorted(self._attempts.items())),
+            refusals=tuple(
+                RefusedCalls(code=code, meaning=api_code(code).meaning if code is not None else "no code", count=count)
+                for code, count in self._refusals.most_common()
+            ),
+            answered_seconds=round(self._answered_seconds, 3),
+            began_at=self._began_at,
+            ended_at=self._ended_at,
+        )

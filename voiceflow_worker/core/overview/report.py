@@ -1,0 +1,272 @@
+"""The report of a batch or a queue: states, outcomes, answers, pressed keys, cost."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from voiceflow_worker.core.overview.breakdown import Breakdown, BreakdownCount, rate_of
+from voiceflow_worker.core.overview.report_tables import (
+    Key,
+    ReportTable,
+    Share,
+    as_plain_text,
+    shown_cell,
+    side_by_side,
+    tables_as_rich,
+)
+from voiceflow_worker.core.ports import Query, Store
+from voiceflow_worker.core.ports.reading import find_pages
+from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.text.counting import count_of
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+PAGE = 1000
+"""Calls of one trip to the store."""
+MOST_KEYS = 20
+"""The most rows of keys pressed: digits that people type, such as numbers of customers, may differ in each call."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """The figures of one batch, or of a whole queue if `batch_id` is None.
+
+    `outcomes` counts calls by the outcome of their newest session. `answered` counts the calls that a person answered,
+    and `answer_rate` is their share, 0 to 1, of the calls with an outcome: calls that wait, expired, were refused or
+    cancelled do not lower it. It is None without outcomes. `digits` counts calls by the pressed keys. `seconds` is the
+    total duration of the newest sessions. `cost` is the price of all sessions, by currency, as far as 8x8's log has
+    it: that of `priced` calls out of `placed` ones. `pruned` calls of the batch are deleted by now, and still counted.
+    `breakdown` has the figures that need a look at each call; None if only totals were asked for. Printed, a report
+    reads as tables, also by rich.
+    """
+
+    queue: str
+    batch_id: str | None
+    total: int
+    states: Mapping[JobState, int]
+    outcomes: Mapping[str, int]
+    answered: int
+    digits: Mapping[str, int]
+    seconds: float = 0.0
+    cost: Mapping[str, Decimal] = field(default_factory=dict[str, Decimal])
+    placed: int = 0
+    priced: int = 0
+    pruned: int = 0
+    breakdown: Breakdown | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is a report of, such as `batch people`."""
+        return f"queue {self.queue}" if self.batch_id is None else f"batch {self.batch_id}"
+
+    @property
+    def short_name(self) -> str:
+        """The batch, or `queue NAME`."""
+        return self.batch_id or self.name
+
+    @property
+    def ended(self) -> int:
+        """How many calls ended with an outcome."""
+        return sum(self.outcomes.values())
+
+    @property
+    def answer_rate(self) -> float | None:
+        """The share of answered calls among those that ended with an outcome."""
+        return rate_of(self.answered, self.ended)
+
+    def as_json(self) -> dict[str, object]:
+        """The report for scripts: every state, and the outcomes and key presses that occurred."""
+        return {
+            "batch_id": self.batch_id,
+            "queue": self.queue,
+            "total": self.total,
+            "states": {state.value: self.states.get(state, 0) for state in JobState},
+            "outcomes": dict(self.outcomes),
+            "answered": self.answered,
+            "answer_rate": self.answer_rate,
+            "digits": dict(self.digits),
+            "seconds": self.seconds,
+            "cost": {currency: float(price) for currency, price in sorted(self.cost.items())},
+            "placed": self.placed,
+            "priced": self.priced,
+            "pruned": self.pruned,
+            **({} if self.breakdown is None else self.breakdown.as_json()),
+        }
+
+    def __str__(self) -> str:
+        return as_plain_text(self.__rich__())
+
+    def __rich__(self) -> RenderableType:
+        return reports_as_rich([self])
+
+
+async def build_report(store: Store, queue: str, batch_id: str | None) -> Report:
+    """The totals of a batch, or (None) of a queue, from its counters, in milliseconds. The total may be 0."""
+    found = await store.jobs.totals(queue, batch_id=batch_id)
+    pruned = found.pruned_states
+    states = {state: count + pruned[state] for state, count in found.states.items()}
+    return Report(
+        queue=queue,
+        batch_id=batch_id,
+        total=sum(states.values()),
+        states={state: count for state, count in states.items() if count},
+        outcomes=found.outcomes,
+        answered=found.answered,
+        digits=found.digits,
+        seconds=found.seconds,
+        cost=found.cost,
+        placed=found.placed,
+        priced=found.priced,
+        pruned=sum(pruned.values()),
+    )
+
+
+async def build_full_report(
+    store: Store, queue: str, batch_id: str | None, *, also: Callable[[Sequence[Job]], Awaitable[None]] | None = None
+) -> Report:
+    """The totals with their breakdown, from one pass over the calls; `also` gets each page of them."""
+    count = BreakdownCount()
+    pages = find_pages(store.jobs, Query(queue=queue, batch_id=batch_id, limit=PAGE))
+    async with aclosing(pages):
+        async for page in pages:
+            for job in page:
+                count.add(job)
+            if also is not None:
+                await also(page)
+    return replace(await build_report(store, queue, batch_id), breakdown=count.result())
+
+
+def reports_as_rich(reports: Sequence[Report]) -> RenderableType:
+    """Reports for a terminal: one with its figures in lines, several side by side."""
+    if len(reports) == 1:
+        (report,) = reports
+        return tables_as_rich(f"{report.name}: {count_of(report.total, 'call')}", tables_of(reports), _lines(report))
+    return tables_as_rich("", [totals_table(reports), *tables_of(reports)], [])
+
+
+def figures_of(report: Report) -> dict[str, object]:
+    """The single figures by their names; None for those that are unknown. Durations are timedeltas."""
+    details, rate = report.breakdown, report.answer_rate
+    seconds = details.duration_seconds if details is not None else None
+    spoken = details.answered_seconds / report.answered if details is not None and report.answered else None
+    return {
+        "calls": report.total,
+        "with an outcome": report.ended,
+        "answered": report.answered,
+        "answer rate": None if rate is None else Share(rate),
+        "talk time": _duration(report.seconds),
+        "talk time of an answered call": None if spoken is None else _duration(spoken),
+        "attempts per person": details.attempts_per_person if details is not None else None,
+        **{f"cost, {currency}": price for currency, price in sorted(report.cost.items())},
+        "calls with a price": report.priced if report.cost else None,
+        "first call": details.began_at if details is not None else None,
+        "end of the last call": details.ended_at if details is not None else None,
+        "duration": None if seconds is None else _duration(seconds),
+        "deleted since": report.pruned or None,
+    }
+
+
+def totals_table(reports: Sequence[Report]) -> ReportTable:
+    """The single figures of reports, a column each, without those that no report has."""
+    found = [figures_of(report) for report in reports]
+    names = list(dict.fromkeys(name for each in found for name, value in each.items() if value is not None))
+    columns = [f"#{report.short_name}" for report in reports]
+    return ReportTable(
+        "Totals", ("figure", *columns), tuple((name, *(each.get(name) for each in found)) for name in names)
+    )
+
+
+def tables_of(reports: Sequence[Report]) -> list[ReportTable]:
+    """The tables of reports, without empty ones."""
+    hour = f"hour in {', '.join(dict.fromkeys(each.breakdown.time_zone for each in reports if each.breakdown))}"
+    of_calls, rates = ("calls",), ("answered", "answer rate")
+    found = [
+        _table("States", "state", of_calls, reports, _states),
+        _table("Outcomes", "outcome", of_calls, reports, lambda each: _counted(each.outcomes)),
+        _table("Keys pressed", "keys pressed", of_calls, reports, lambda each: _counted(_shortened(each.digits))),
+        _table("Attempts per person", "attempts", of_calls, reports, _attempts),
+        _table("By hour", hour, ("attempts", *rates), reports, _hours),
+        _table("By country", "country", ("calls", "with an outcome", *rates), reports, _countries),
+        _table("Refused by 8x8", "refused with", of_calls, reports, _refusals),
+    ]
+    return [table for table in found if table.rows]
+
+
+def _table(
+    title: str,
+    key: str,
+    columns: Sequence[str],
+    reports: Sequence[Report],
+    rows_of: Callable[[Report], Mapping[Key, tuple[object, ...]]],
+) -> ReportTable:
+    table = side_by_side(title, key, columns, {report.short_name: rows_of(report) for report in reports})
+    return replace(table, rows=tuple(sorted(table.rows, key=str))) if rows_of is _hours else table
+
+
+def _lines(report: Report) -> Iterator[str]:
+    figures = {name: shown_cell(value) for name, value in figures_of(report).items() if value is not None}
+    if report.answer_rate is not None:
+        yield f"answered: {report.answered} of {report.ended} ({report.answer_rate:.0%})"
+        each = figures.get("talk time of an answered call")
+        yield f"talk time: {figures['talk time']}" + (f", {each} for each answered call" if each else "")
+    if "attempts per person" in figures:
+        yield f"attempts per person: {figures['attempts per person']}"
+    if report.cost:
+        yield f"cost: {', '.join(f'{price} {currency}' for currency, price in sorted(report.cost.items()))}"
+    if "duration" in figures:
+        yield f"duration: {figures['duration']}, from {figures['first call']} to {figures['end of the last call']}"
+    if report.pruned:
+        yield f"deleted since: {count_of(report.pruned, 'call')}; their hours, countries and attempts are unknown"
+
+
+def _counted(counts: Mapping[Key, int]) -> dict[Key, tuple[object, ...]]:
+    return {name: (count,) for name, count in counts.items()}
+
+
+def _states(report: Report) -> dict[str, tuple[object, ...]]:
+    return _counted({state.value: report.states[state] for state in JobState if report.states.get(state)})
+
+
+def _shortened(counts: Mapping[str, int]) -> Mapping[str, int]:
+    """The most frequent ones in their order, and the sum of the others."""
+    if len(counts) <= MOST_KEYS:
+        return counts
+    frequent = set(sorted(counts, key=lambda name: -counts[name])[:MOST_KEYS])
+    others = sum(count for name, count in counts.items() if name not in frequent)
+    return {name: count for name, count in counts.items() if name in frequent} | {"others": others}
+
+
+def _attempts(report: Report) -> dict[int, tuple[object, ...]]:
+    return _counted(report.breakdown.attempts if report.breakdown is not None else {})
+
+
+def _hours(report: Report) -> dict[str, tuple[object, ...]]:
+    hours = report.breakdown.by_hour if report.breakdown is not None else ()
+    return {f"{at.hour:02}:00": (at.attempts, at.answered, _share(at.answer_rate)) for at in hours}
+
+
+def _countries(report: Report) -> dict[str, tuple[object, ...]]:
+    countries = report.breakdown.by_country if report.breakdown is not None else ()
+    return {
+        each.country or "unknown": (each.total, each.ended, each.answered, _share(each.answer_rate))
+        for each in countries
+    }
+
+
+def _refusals(report: Report) -> dict[str, tuple[object, ...]]:
+    refusals = report.breakdown.refusals if report.breakdown is not None else ()
+    return _counted({f"{each.code}: {each.meaning}" if each.code else each.meaning: each.count for each in refusals})
+
+
+def _share(rate: float | None) -> Share | None:
+    return None if rate is None else Share(rate)
+
+
+def _duration(seconds: float) -> timedelta:
+    return timedelta(seconds=round(seconds))
