@@ -101,3 +101,20 @@ def test_columns_that_say_nothing_are_left_out(voiceflow: Program) -> None:
 def test_what_is_not_json_or_no_object_has_the_code_of_8x8(voiceflow: Program, content: str, code: int) -> None:
     ended = voiceflow("check", written(voiceflow.folder, "body.json", content), "--json")
     assert (ended.code, [line["code"] for line in ended.lines]) == (2, [code])
+
+
+def test_the_last_line_of_a_file_of_rows_is_its_preview(voiceflow: Program) -> None:
+    path = written(voiceflow.folder, "march.csv", "destination,name\n+6587654321,Ana\n+6587654322,Ben\n")
+    say = ("--say", "Hello {{name}}", "--source", "+6531234567", "--voice-profile", "en-IE-EmilyNeural")
+    ended = voiceflow("check", path, *say, "--rate", "1", "--assume-seconds", "20", "--json")
+    last = ended.lines[-1]
+    assert set(last) == FIELDS | {"preview"}
+    assert last["severity"] is None
+    found = last["preview"]
+    assert (found["calls"], found["countries"], found["rate"], found["talk_seconds"]) == (2, {"SG": 2}, 1, 40)
+    assert found["duration_seconds"] == 1 + 15 + 20
+    assert [each["text"] for each in found["texts"]] == ["Hello Ana", "Hello Ben"]
+    people = voiceflow("check", path, *say)
+    assert "Hello Ben" in people.out
+    assert "at 10 calls/s, without redials" in people.out
+    assert voiceflow("check", path, *say, "--rate", "fast").code == 2

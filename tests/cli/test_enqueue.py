@@ -188,3 +188,18 @@ def test_a_sheet_of_a_workbook_is_named(voiceflow: Program) -> None:
     assert (refused.code, "give --sheet NAME" in refused.err) == (2, True)
     assert voiceflow("enqueue", path, *SAY, "--sheet", "Second", "--json").document["enqueued"] == 1
     assert [call["destination"] for call in calls(voiceflow)] == ["+6587654322"]
+
+
+def test_a_dry_run_shows_a_preview_with_its_cost(voiceflow: Program) -> None:
+    path = written(voiceflow.folder, "march.csv", GOOD)
+    prices = written(voiceflow.folder, "prices.csv", "country,currency,per_minute\nSG,USD,0.06\n")
+    options = (*SAY, "--dry-run", "--prices", prices, "--assume-seconds", "30")
+    found = voiceflow("enqueue", path, *options, "--json").document["preview"]
+    assert (found["calls"], found["cost"], found["unpriced"]) == (2, {"USD": 0.06}, {})
+    assert found["rate"] == 10
+    people = voiceflow("enqueue", path, *options)
+    assert "USD 0.06 if everybody answers" in people.out
+    assert "Hello Ana" in people.out
+    voiceflow("rate", "0.5")
+    assert voiceflow("enqueue", path, *options, "--json").document["preview"]["rate"] == 0.5, "that of the queue"
+    assert "preview" not in voiceflow("enqueue", path, *SAY, "--json").document

@@ -52,8 +52,8 @@ class Campaign:
         self.batch_id = options.batch_id or _batch_of(self.input, purpose)
         """The batch of the rows that name none."""
         # Without a template the check of a CSV covers its numbers and reserved columns.
-        self._is_bare = purpose is Purpose.CHECK and self.source.kind.is_table and options.template is None
-        if self._is_bare:
+        self.is_bare = purpose is Purpose.CHECK and self.source.kind.is_table and options.template is None
+        if self.is_bare:
             options = replace(options, template=FlowTemplate.bare(), source=options.source or PLACEHOLDER)
         self._options = options
         self._maker = RequestMaker(options, file=self.file, default_batch=self.batch_id, now=now, purpose=purpose)
@@ -99,7 +99,7 @@ class Campaign:
 
     def _against_earlier(self, read: ReadRow, seen: SeenKeys) -> ReadRow:
         # Without a template, two calls to one number look alike.
-        if read.call is None or read.call.unique_key is None or self._is_bare:
+        if read.call is None or read.call.unique_key is None or self.is_bare:
             return read
         key, number = read.call.unique_key, read.raw.number
         earlier = seen.first(key, row=number, digest=read.digest)
@@ -120,7 +120,7 @@ class Campaign:
             return template.findings if template is not None else ()
         if template is None:
             raise CampaignFileError(f"{self.file} has rows of a table, and needs something to say: {Remedy.GIVE_TEXT}")
-        if self._is_bare:
+        if self.is_bare:
             message = f"only numbers and reserved columns are checked; to check the calls too, {Remedy.GIVE_TEXT}"
             return (Finding(file=self.file, row=self.source.header_row, severity=Severity.WARNING, message=message),)
         needed = header_findings(template, self._options, self._csv.variables)

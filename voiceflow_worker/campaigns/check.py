@@ -14,6 +14,7 @@ from voiceflow_worker.campaigns.campaign import open_campaign
 from voiceflow_worker.campaigns.files.findings import Findings
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import FileKind
+from voiceflow_worker.campaigns.preview.preview import Preview, PreviewMaker, PreviewOptions
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.actions import Action
@@ -32,6 +33,8 @@ class CheckReport:
     bad: int
     duplicates: int
     findings: tuple[Finding, ...]
+    preview: Preview | None
+    """A preview of its calls, if there are any and it was asked for."""
     file_urls: Mapping[str, int]
     """The address of every audio file to be played, with the line of the first row that plays it."""
 
@@ -46,15 +49,17 @@ def check_file(
     options: CampaignOptions | None = None,
     *,
     now: datetime,
+    assumptions: PreviewOptions | None = None,
     on_bytes: Callable[[int], None] | None = None,
 ) -> CheckReport:
     """Read a campaign, a request body or a call flow template, and report every problem in it.
 
     Sends and stores nothing. A validity that has passed is a warning. Without a template only the numbers and reserved
     columns of a CSV are checked; of a template only its constant parts are. A file that cannot be read is a finding
-    too. Raises InvalidInputError for a wrong option.
+    too. With `assumptions`, a file of rows gets a preview. Raises InvalidInputError for a wrong option.
     """
     findings = Findings()
+    maker = None if assumptions is None else PreviewMaker(assumptions)
     rows = bad = duplicates = 0
     file_urls: dict[str, int] = {}
     chosen = options or CampaignOptions()
@@ -71,6 +76,8 @@ def check_file(
             bad += read.is_bad
             duplicates += read.duplicate_of is not None
             findings.add(read.findings)
+            if maker is not None and not campaign.is_bare and campaign.source.kind is not FileKind.JSON:
+                maker.add([read])
             if read.call is not None and _PLAYS in read.call.body:
                 for entry in read.call.request().flow.actions:
                     params = entry.get("params")
@@ -79,12 +86,16 @@ def check_file(
                         file_urls.setdefault(url, read.raw.number)
     except CampaignFileError as error:
         findings.add(error.findings or (Finding(file=str(path), message=_without_name(str(error), path)),))
+    preview = None
+    if maker is not None and maker.calls:
+        preview = maker.preview(start=now, duplicates=duplicates, suppressed=0, bad=bad)
     return CheckReport(
         file=str(path),
         rows=rows,
         bad=bad,
         duplicates=duplicates,
         findings=findings.all(file=str(path)),
+        preview=preview,
         file_urls=file_urls,
     )
 

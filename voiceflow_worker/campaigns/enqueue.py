@@ -20,6 +20,7 @@ from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rejects import RejectsFile
 from voiceflow_worker.campaigns.held_rows import HeldRows
 from voiceflow_worker.campaigns.intake import Intake
+from voiceflow_worker.campaigns.preview.preview import PreviewMaker, PreviewOptions
 from voiceflow_worker.core.queue import CallQueue
 
 CHUNK = 1000
@@ -50,6 +51,7 @@ async def enqueue_file(
     skip_bad: bool = False,
     rejects: Path | None = None,
     dry_run: bool = False,
+    assumptions: PreviewOptions | None = None,
     again: bool = False,
     progress: OnProgress | None = None,
 ) -> EnqueueReport:
@@ -65,7 +67,8 @@ async def enqueue_file(
     ended without a ring, such as cancelled ones, do not count, nor do deleted ones.
 
     `rejects` gets the bad rows in their original form with a reason. `dry_run` stores nothing; with None as the queue
-    it does not look into a store. Raises CampaignFileError for a file that cannot be read, before anything is stored,
+    it does not look into a store. With `assumptions`, its report
+    has a preview of the calls. Raises CampaignFileError for a file that cannot be read, before anything is stored,
     and StoreError when the store fails: enqueuing the file again is then safe.
     """
     if queue is None and not dry_run:
@@ -83,6 +86,8 @@ async def enqueue_file(
 
     campaign = open_campaign(path, options, now=now, on_bytes=on_bytes)
     tally = Tally(file=campaign.file, batch_id=campaign.batch_id, dry_run=dry_run)
+    if dry_run and assumptions is not None:
+        tally.preview = PreviewMaker(assumptions)
     tally.findings.add(campaign.findings)
     intake = Intake(queue, file=campaign.file, stop_after_refused=options.stop_after_refused if options else None)
     before = CallsBefore(queue) if queue is not None and not again else None
@@ -108,8 +113,8 @@ async def enqueue_file(
         stores = not (dry_run or refused)
         done = 0
         for rows in held:
-            tally.taken(await intake.hand_in(rows, dry_run=not stores), rejected)
+            tally.taken(rows, await intake.hand_in(rows, dry_run=not stores), rejected)
             done += len(rows)
             if stores and progress is not None:
                 progress(Phase.ENQUEUEING, done=done, total=len(held), rows=tally.rows)
-    return tally.report(refused=refused)
+    return tally.report(refused=refused, now=now)

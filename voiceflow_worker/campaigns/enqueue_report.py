@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from datetime import datetime
 
 from voiceflow_worker.campaigns.called_before import CalledBefore
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.files.findings import Findings
 from voiceflow_worker.campaigns.files.rejects import RejectsFile
 from voiceflow_worker.campaigns.intake import Judged, Taken
+from voiceflow_worker.campaigns.preview.preview import Preview, PreviewMaker
 from voiceflow_worker.finding import Finding, Severity
+
+_NO_COUNTS = frozenset({"file", "findings", "preview"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +39,16 @@ class EnqueueReport:
     again: int
     dry_run: bool
     refused: bool
+    preview: Preview | None = None
+    """The preview of a dry run, if it was asked for."""
 
     def as_json(self) -> dict[str, object]:
         """The report for scripts."""
-        shown = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "refused"}
-        return {**shown, "findings": [found.as_json() for found in self.findings]}
+        shown = {
+            each.name: getattr(self, each.name) for each in fields(self) if each.name not in {"refused", "preview"}
+        }
+        preview = {} if self.preview is None else {"preview": self.preview.as_json()}
+        return {**shown, "findings": [found.as_json() for found in self.findings], **preview}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -57,6 +66,7 @@ class Tally:
     suppressed: int = 0
     rejected: int = 0
     again: int = 0
+    preview: PreviewMaker | None = None
 
     def called_before(self, found: CalledBefore | None) -> None:
         """Count the rows that would call numbers again, with an error, or in a dry run a warning."""
@@ -75,8 +85,11 @@ class Tally:
             self.findings.add(row.findings)
         _write(judged.bad, rejects)
 
-    def taken(self, taken: Taken, rejects: RejectsFile | None) -> None:
+    def taken(self, rows: Sequence[ReadRow], taken: Taken, rejects: RejectsFile | None) -> None:
         """Count rows that were handed in; they were counted as valid before."""
+        if self.preview is not None:
+            left_out = {row.raw.number for row in (*taken.suppressed, *taken.refused)}
+            self.preview.add(row for row in rows if row.raw.number not in left_out)
         self.enqueued += taken.enqueued
         self.duplicates += taken.duplicates
         self.suppressed += len(taken.suppressed)
@@ -86,10 +99,15 @@ class Tally:
             self.findings.add(row.findings[-1:])  # the others were added when the row was read
         _write(taken.refused, rejects)
 
-    def report(self, *, refused: bool) -> EnqueueReport:
-        """The report of these counts."""
-        counts = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in {"file", "findings"}}
-        return EnqueueReport(**counts, findings=self.findings.all(file=self.file), refused=refused)
+    def report(self, *, refused: bool, now: datetime) -> EnqueueReport:
+        """The report of these counts; its preview is for calls that are sent from `now` on."""
+        counts = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in _NO_COUNTS}
+        preview = None
+        if self.preview is not None:
+            preview = self.preview.preview(
+                start=now, duplicates=self.duplicates, suppressed=self.suppressed, bad=self.rejected
+            )
+        return EnqueueReport(**counts, findings=self.findings.all(file=self.file), refused=refused, preview=preview)
 
 
 def _write(rows: Sequence[ReadRow], rejects: RejectsFile | None) -> None:

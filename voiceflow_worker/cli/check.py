@@ -12,27 +12,29 @@ from voiceflow_worker.cli.findings import in_words, tell_findings
 from voiceflow_worker.cli.opening import settings_from
 from voiceflow_worker.cli.options import Flag, JsonOption
 from voiceflow_worker.cli.output import Output
+from voiceflow_worker.cli.preview import Assumptions, preview_options, tell_preview
 from voiceflow_worker.cli.progress import Meter, meter
 from voiceflow_worker.cli.row_options import FILE_KINDS, FileArgument, RowOptions, campaign_options, input_file
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.text.counting import count_of
 
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.check import CheckReport
     from voiceflow_worker.campaigns.files.input_file import InputFile
-    from voiceflow_worker.finding import Finding
 
 
 async def check(
     *files: Annotated[FileArgument, Parameter(name="FILE", help=f"{FILE_KINDS}, or a call flow template.")],
     rows: RowOptions | None = None,
+    assumptions: Assumptions | None = None,
     fetch: Annotated[bool, Flag] = False,
     json: JsonOption = False,
 ) -> ExitCode:
     """Check call flows and campaign files. Sends and stores nothing; exit 0 if all can be sent, 2 if not.
 
-    Without --template or --say, only the numbers and reserved columns of a CSV are checked. With --json, one finding a
-    line.
+    Without --template or --say, only the numbers and reserved columns of a CSV are checked. A file of rows gets a
+    preview: its texts, duration and cost. With --json, one finding a line, and a last line with the preview.
 
     Usage: [OPTIONS] FILE...
 
@@ -54,7 +56,9 @@ async def check(
 
     if not files:
         raise InvalidInputError("name one or more files to check")
-    options = campaign_options(rows, settings_from())
+    settings = settings_from()
+    options = campaign_options(rows, settings)
+    assumed = preview_options(assumptions, settings, time_zone=options.time_zone)
     now = datetime.now(UTC)
     output = Output(as_json=json)
     valid = True
@@ -62,7 +66,9 @@ async def check(
         async with input_file(file) as source:
             with meter(f"checking {source.name}") as shown:
                 report = await run_sync(
-                    partial(check_file, source, options, now=now, on_bytes=_shown_on(shown, source))
+                    partial(
+                        check_file, source, options, now=now, assumptions=assumed, on_bytes=_shown_on(shown, source)
+                    )
                 )
         findings = [*report.findings, *(await look_at(report.file_urls, file=report.file) if fetch else [])]
         valid = valid and not any(found.is_error for found in findings)
@@ -82,10 +88,16 @@ def _shown_on(shown: Meter, file: InputFile) -> Callable[[int], None]:
 def _tell(output: Output, report: CheckReport, findings: Sequence[Finding]) -> None:
     for found in findings:
         output.document(found.as_json())
+    if report.preview is not None:
+        # The fields of a finding too, so that a script may read each line as one.
+        document = Finding(file=report.file, message="preview").as_json() | {"severity": None}
+        output.document({**document, "preview": report.preview.as_json()})
     if output.as_json:
         return
     tell_findings(output, findings)
     errors = sum(found.is_error for found in findings)
     duplicates = f", {report.duplicates} of them duplicates" if report.duplicates else ""
+    if report.preview is not None:
+        tell_preview(output, report.preview)
     rows = f"{count_of(report.rows, 'call')}{duplicates}"
     output.say(f"{report.file}: {rows}; {in_words(errors=errors, warnings=len(findings) - errors)}")

@@ -13,6 +13,7 @@ from voiceflow_worker.cli.findings import tell_findings
 from voiceflow_worker.cli.opening import opened_queue
 from voiceflow_worker.cli.options import Flag, QueueOptions
 from voiceflow_worker.cli.output import Output
+from voiceflow_worker.cli.preview import Assumptions, preview_options, tell_preview
 from voiceflow_worker.cli.progress import Meter, meter
 from voiceflow_worker.cli.row_options import FILE_KINDS, FileArgument, RowOptions, campaign_options, input_file
 
@@ -30,6 +31,7 @@ async def enqueue(
     /,
     *,
     rows: RowOptions | None = None,
+    assumptions: Assumptions | None = None,
     skip_bad: Annotated[bool, Flag] = False,
     rejects: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     dry_run: Annotated[bool, Flag] = False,
@@ -44,7 +46,7 @@ async def enqueue(
     Args:
         skip_bad: Enqueue the good rows of a file that has bad ones, and exit 0.
         rejects: Write the bad rows here, unchanged, with the reasons, to be corrected and enqueued.
-        dry_run: Report what would be enqueued, and enqueue nothing.
+        dry_run: Enqueue nothing, and report what would be: a preview of texts, duration and cost.
         again: Call numbers again that the batch has called with another text; without it such a file is refused.
 
     Examples:
@@ -54,7 +56,7 @@ async def enqueue(
         voiceflow enqueue people.csv --template reminder.json --window 09:00-20:00 --days mon-sat --holidays SG
         voiceflow enqueue people.csv --template reminder.json --redial-on unreached --redial-max 2 --redial-after 30m
         voiceflow enqueue appointments.csv --ivr appointment:appointment --source +6531234567
-        voiceflow enqueue bodies.jsonl --dry-run --json
+        voiceflow enqueue people.xlsx --template reminder.json --dry-run --prices prices.csv --rate 10
     """
     from anyio import get_cancelled_exc_class
 
@@ -66,6 +68,8 @@ async def enqueue(
     try:
         options = campaign_options(rows, settings)
         async with input_file(file) as source, opened_queue(settings, makes=True) as calls:
+            limits = await calls.store.control.limits(calls.name)
+            assumed = preview_options(assumptions, settings, limits=limits, time_zone=options.time_zone)
             with meter(f"enqueuing {source.name}") as shown:
                 report = await enqueue_file(
                     calls,
@@ -75,6 +79,7 @@ async def enqueue(
                     skip_bad=skip_bad,
                     rejects=rejects,
                     dry_run=dry_run,
+                    assumptions=assumed,
                     again=again,
                     progress=_shown_on(shown),
                 )
@@ -91,6 +96,8 @@ async def enqueue(
     if not output.as_json:
         warnings = [found for found in report.findings if not found.is_error]
         tell_findings(output, [*[each for each in report.findings if each.is_error], *warnings[:MOST_WARNINGS]])
+        if report.preview is not None:
+            tell_preview(output, report.preview)
     _tell(output, report, file, rejects=rejects)
     return ExitCode.BAD_INPUT if report.refused else ExitCode.DONE
 

@@ -1,0 +1,231 @@
+"""The preview of a campaign: counts, texts, course and cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.campaigns.reading import NOW, OPTIONS, file_of
+from voiceflow_worker import CallQueue
+from voiceflow_worker.campaigns.calls.template import FlowTemplate
+from voiceflow_worker.campaigns.check import check_file
+from voiceflow_worker.campaigns.enqueue import enqueue_file
+from voiceflow_worker.campaigns.preview import course
+from voiceflow_worker.campaigns.preview.course import CallPlan, CallTimes
+from voiceflow_worker.campaigns.preview.preview import Preview, PreviewOptions
+from voiceflow_worker.campaigns.preview.prices import PriceTable
+from voiceflow_worker.campaigns.preview.speech import seconds_of, speech_of
+from voiceflow_worker.core.admission import CheckedCall
+from voiceflow_worker.core.numbers.suppression import SuppressionList
+from voiceflow_worker.errors import CampaignFileError
+from voiceflow_worker.model.hours.window import CallWindow
+
+TABLE = """destination,name
++6587654321,Ana
++6587654321,Ana
++6281234567890,Budi
+none,Ben
++6587654322,a man with a long name
++6587654323,Cleo
+"""
+
+
+def previewed(path: Path, options: PreviewOptions | None = None, **more: object) -> Preview:
+    report = check_file(path, replace(OPTIONS, **more), now=NOW, assumptions=options or PreviewOptions())  # type: ignore[arg-type]
+    assert report.preview is not None
+    return report.preview
+
+
+def test_the_calls_are_counted_by_country_and_the_others_by_reason(tmp_path: Path) -> None:
+    found = previewed(file_of(tmp_path, TABLE))
+    assert (found.calls, dict(found.countries)) == (4, {"SG": 3, "ID": 1})
+    assert (found.duplicates, found.bad) == (1, 1)
+
+
+def test_the_first_texts_and_the_longest_are_as_they_will_be_spoken(tmp_path: Path) -> None:
+    found = previewed(file_of(tmp_path, TABLE))
+    assert [(each.row, each.speech.text) for each in found.texts] == [
+        (2, "Hello Ana."),
+        (4, "Hello Budi."),
+        (6, "Hello a man with a long name."),
+    ]
+    assert found.longest == found.texts[2]
+    assert found.texts[0].speech.voice_profile == "en-IE-EmilyNeural"
+
+
+@pytest.mark.anyio
+async def test_a_dry_run_leaves_out_suppressed_numbers_and_earlier_calls(tmp_path: Path, queue: CallQueue) -> None:
+    await SuppressionList(queue.store).add("+6587654323", reason="asked for it")
+    path = file_of(tmp_path, TABLE)
+    await enqueue_file(queue, path, OPTIONS, now=NOW, skip_bad=True)
+    more = file_of(tmp_path, TABLE + "+6587654329,Dee\n", "more.csv")
+    options = replace(OPTIONS, batch_id="visits")
+    report = await enqueue_file(queue, more, options, now=NOW, dry_run=True, assumptions=PreviewOptions())
+    assert report.preview is not None
+    assert report.preview.calls == 1
+    assert (report.preview.duplicates, report.preview.suppressed, report.preview.bad) == (4, 1, 1)
+    assert (await enqueue_file(queue, path, OPTIONS, now=NOW, dry_run=True)).preview is None, "it was not asked for"
+
+
+def test_without_a_window_calls_leave_at_the_rate(tmp_path: Path) -> None:
+    table = "destination,name\n" + "".join(f"+65{87650000 + n},Ana\n" for n in range(100))
+    found = previewed(file_of(tmp_path, table), PreviewOptions(rate=10, seconds=20))
+    assert (found.course.first, found.course.last) == (NOW, NOW + timedelta(seconds=9.9))
+    assert found.ends_at == NOW + timedelta(seconds=9.9 + 15 + 20)
+    slow = previewed(file_of(tmp_path, table), PreviewOptions(rate=10, seconds=20, max_active=7))
+    assert slow.rate == pytest.approx(7 / 35), "seven calls of 35 seconds at a time"
+    at_once = previewed(file_of(tmp_path, table), PreviewOptions(rate=None))
+    assert at_once.course.last == NOW
+
+
+def test_calls_wait_for_their_windows(tmp_path: Path) -> None:
+    """It is 17:00 in Singapore, and 9:00 in London."""
+    singapore = "".join(f"+65{87650000 + n},Ana\n" for n in range(7200))
+    london = "".join(f"+4479118{40000 + n},Ben\n" for n in range(3600))
+    window = CallWindow.parse("09:00-18:00", days="mon-fri")
+    slow = PreviewOptions(rate=1)
+    found = previewed(file_of(tmp_path, f"destination,name\n{london}{singapore}"), slow, window=window)
+    assert (found.course.first, found.course.later) == (NOW, 0)
+    # An hour of London first, as in the file: Singapore has closed then, and opens on Tuesday.
+    assert found.course.last == datetime(2026, 3, 3, 1, 0, tzinfo=UTC) + timedelta(seconds=7199)
+    turned = previewed(file_of(tmp_path, f"destination,name\n{singapore}{london}"), slow, window=window)
+    assert turned.course.last == datetime(2026, 3, 3, 1, 0, tzinfo=UTC) + timedelta(seconds=3599)
+
+
+def test_calls_outside_their_window_are_counted(tmp_path: Path) -> None:
+    window = CallWindow.parse("18:00-20:00")
+    found = previewed(file_of(tmp_path, TABLE), window=window)
+    assert (found.course.later, found.course.opens_at) == (4, datetime(2026, 3, 2, 10, 0, tzinfo=UTC))
+
+
+def test_calls_that_expire_before_their_turn_are_counted(tmp_path: Path) -> None:
+    table = "destination,name\n" + "".join(f"+65{87650000 + n},Ana\n" for n in range(100))
+    found = previewed(file_of(tmp_path, table), PreviewOptions(rate=1), valid_for=timedelta(minutes=1))
+    assert (found.course.expired, found.course.last) == (40, NOW + timedelta(seconds=59))
+
+
+TIMES = st.builds(
+    CallTimes,
+    priority=st.sampled_from([0, 0, 1]),
+    not_before=st.none() | st.integers(0, 300).map(lambda minutes: NOW + timedelta(minutes=minutes)),
+    valid_until=st.none() | st.integers(1, 3000).map(lambda minutes: NOW + timedelta(minutes=minutes)),
+    window=st.sampled_from([None, CallWindow.parse("09:00-09:05"), CallWindow.parse("10:00-12:00,17:00-17:03")]),
+    time_zone=st.sampled_from(["Asia/Singapore", "Europe/London"]),
+)
+
+
+@given(rows=st.lists(TIMES, min_size=1, max_size=100), step=st.sampled_from([1, 60, 7, 240]))
+def test_the_course_is_that_of_calls_taken_one_by_one(rows: Sequence[CallTimes], step: int) -> None:
+    """The queue's rules, call by call: priority, due time, place in the file; a closed window makes it due later."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(course, "_FIRST_BLOCK", 1)
+        plan = CallPlan()
+        for row in rows:
+            plan.add(call(row))
+        found = plan.simulated(NOW, rate=1 / step)
+    expired, last, now = 0, None, NOW
+    jobs = [(-row.priority, opens, place, row) for place, row in enumerate(rows) if (opens := row.opens(NOW))]
+    while jobs:
+        now = max(now, min(due for _, due, _, _ in jobs))
+        job = min(job for job in jobs if job[1] <= now)
+        jobs.remove(job)
+        row = job[-1]
+        opens = row.opens(now)
+        if opens is None or opens >= (row.valid_until or opens + timedelta(1)):
+            expired += 1
+        elif opens > now:
+            jobs.append((job[0], opens, *job[2:]))
+        else:
+            last, now = now, now + timedelta(seconds=step)
+    assert (found.last, found.expired) == (last, expired)
+
+
+def call(times: CallTimes) -> CheckedCall:
+    return CheckedCall(
+        source="+6531234567",
+        destination="+6587654321",
+        body="{}",
+        digest="",
+        priority=times.priority,
+        not_before=times.not_before,
+        valid_until=times.valid_until,
+        window=times.window,
+        time_zone=times.time_zone,
+    )
+
+
+def test_memory_does_not_grow_with_the_rows() -> None:
+    plan = CallPlan()
+    one = call(CallTimes(0, None, None, CallWindow.parse("09:00-18:00"), "Asia/Singapore"))
+    for _ in range(200_000):
+        plan.add(one)
+    assert len(plan._counts) <= 128
+    assert sum(plan._counts.values()) == 200_000
+    assert plan.simulated(NOW, rate=None).last == NOW
+
+
+def test_the_cost_is_that_of_the_longest_first_digits_else_of_the_country(tmp_path: Path) -> None:
+    prices = file_of(
+        tmp_path,
+        "Country,Prefix,Currency,Per Minute,Per call\nSG,,usd,0.06,\n,+658765,USD,0.12,0.01\nGB,,GBP,1,\n",
+        "prices.csv",
+    )
+    table = "destination,name\n+6587654321,Ana\n+6591234567,Ben\n+6281234567890,Budi\n"
+    options = PreviewOptions(seconds=30, prices=PriceTable.load(prices))
+    found = previewed(file_of(tmp_path, table), options)
+    assert {currency: float(amount) for currency, amount in found.cost.items()} == {"USD": pytest.approx(0.03 + 0.07)}
+    assert dict(found.unpriced) == {"ID": 1}
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (
+            "country,price\nSG,1\n",
+            "it has no column per_minute or per_call, and no column currency",
+        ),
+        ("country,currency,per_minute\nSG,USD,x\n", "line 2 has the price 'x'; write a number such as 0.045"),
+        ("country,currency,per_minute\nSG,USD,-1\n", "line 2 has the price '-1'"),
+        ("country,currency,per_minute\nSingapore,USD,1\n", "line 2 has the country 'Singapore'; write two letters"),
+        ("prefix,currency,per_minute\n65a,USD,1\n", "line 2 has the prefix '65a'"),
+        ("prefix,currency,per_minute\n65,USD,1\n+65,USD,2\n", "line 3 has a second price of +65"),
+        ("country,currency,per_minute\nSG,$,1\n", "line 2 has no currency of three letters"),
+        ("country,currency,per_minute,per_call\nSG,USD,,\n", "line 2 has no price: give per_minute or per_call"),
+        ("country,currency,per_minute\n", "has no prices"),
+    ],
+)
+def test_a_bad_price_table_is_refused(tmp_path: Path, content: str, sentence: str) -> None:
+    with pytest.raises(CampaignFileError) as raised:
+        PriceTable.load(file_of(tmp_path, content, "prices.csv"))
+    assert sentence in str(raised.value)
+
+
+def test_the_length_of_a_call_is_that_of_its_texts() -> None:
+    template = FlowTemplate.parse(
+        {
+            "callflow": [
+                {"action": "makeCall", "params": {"source": "+6531234567", "destination": "+6587654321"}},
+                {"action": "say", "params": {"text": "x" * 30, "voiceProfile": "en", "repetition": 2}},
+                {"action": "say", "params": {"text": "你好", "voiceProfile": "zh"}},
+            ]
+        },
+        name="",
+    )
+    speech = speech_of(json.dumps(template.fill({}).body))
+    assert speech.seconds == pytest.approx(4 + 2 / 4.5)
+    assert speech.text == f"{'x' * 30} 你好"
+    assert seconds_of("") == 0
+
+
+def test_a_request_body_has_no_preview(tmp_path: Path) -> None:
+    path = Path(__file__).parents[2] / "examples" / "text-to-speech.json"
+    assert check_file(path, now=NOW, assumptions=PreviewOptions()).preview is None
+    bare = file_of(tmp_path, "destination\n+6587654321\n")
+    assert check_file(bare, now=NOW, assumptions=PreviewOptions()).preview is None, "nothing to say was given"

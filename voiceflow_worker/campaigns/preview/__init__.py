@@ -1,0 +1,1 @@
+"""The preview of a campaign: its calls, texts, course and cost, before anything is sent."""

@@ -1,0 +1,199 @@
+"""The preview of a campaign, made from its calls one by one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from voiceflow_worker.campaigns.calls.request import ReadRow
+from voiceflow_worker.campaigns.preview.course import CallPlan, Course
+from voiceflow_worker.campaigns.preview.prices import Price, PriceTable
+from voiceflow_worker.campaigns.preview.speech import Speech, speech_of
+from voiceflow_worker.core.admission import CheckedCall
+from voiceflow_worker.model.numbers.phone import country_of
+from voiceflow_worker.model.records.call_json import rfc3339
+
+FIRST_TEXTS = 3
+RINGING = 15.0
+"""Seconds that a phone rings before somebody answers, for the calls that are open at the same time."""
+_UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreviewOptions:
+    """The assumptions of a preview.
+
+    `rate` in calls per second (None: unlimited); at most `max_active` calls are open at the same time. Each call lasts
+    `seconds`, else as long as its texts take to speak. `time_zone` is the zone of the times that people read.
+    """
+
+    rate: float | None = 10.0
+    max_active: int | None = None
+    seconds: float | None = None
+    prices: PriceTable | None = None
+    time_zone: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleText:
+    """A text as it will be spoken, and the row of the file that it is from."""
+
+    row: int
+    destination: str
+    speech: Speech
+
+    def as_json(self) -> dict[str, object]:
+        """The text for scripts."""
+        return {
+            "row": self.row,
+            "destination": self.destination,
+            "voice_profile": self.speech.voice_profile,
+            "text": self.speech.text,
+            "characters": len(self.speech.text),
+            "seconds": round(self.speech.seconds, 1),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """What a campaign would do. The times are those of first attempts: redials come on top.
+
+    `cost` is that of all calls, if everybody answers, by currency; `unpriced` counts calls by country that the price
+    table does not have. `rate` is the one that the calls can reach, below that of the options where few calls may be
+    open at the same time.
+    """
+
+    calls: int
+    countries: Mapping[str, int]
+    duplicates: int
+    suppressed: int
+    bad: int
+    texts: tuple[SampleText, ...]
+    longest: SampleText | None
+    seconds: float
+    assumed_seconds: float | None
+    rate: float | None
+    time_zone: str | None
+    course: Course
+    cost: Mapping[str, Decimal]
+    unpriced: Mapping[str, int]
+    prices: str | None
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """The end of the last call."""
+        if self.course.last is None:
+            return None
+        each = self.seconds / self.calls if self.calls else 0.0
+        return self.course.last + timedelta(seconds=RINGING + each)
+
+    def as_json(self) -> dict[str, object]:
+        """The preview for scripts."""
+        course, ends = self.course, self.ends_at
+        return {
+            "calls": self.calls,
+            "countries": dict(self.countries),
+            "duplicates": self.duplicates,
+            "suppressed": self.suppressed,
+            "bad": self.bad,
+            "outside_window": course.later,
+            "window_opens_at": rfc3339(course.opens_at),
+            "expired_before_their_turn": course.expired,
+            "texts": [each.as_json() for each in self.texts],
+            "longest": self.longest.as_json() if self.longest is not None else None,
+            "rate": self.rate,
+            "starts_at": rfc3339(course.first),
+            "ends_at": rfc3339(ends),
+            "duration_seconds": (ends - course.first).total_seconds() if ends and course.first else None,
+            "time_zone": self.time_zone,
+            "talk_seconds": round(self.seconds, 1),
+            "assumed_seconds": self.assumed_seconds,
+            "cost": {currency: float(round(amount, 4)) for currency, amount in self.cost.items()},
+            "unpriced": dict(self.unpriced),
+            "prices": self.prices,
+        }
+
+
+@dataclass(slots=True)
+class PreviewMaker:
+    """Collects the calls of a campaign; its memory does not grow with them."""
+
+    options: PreviewOptions
+    _plan: CallPlan = field(default_factory=CallPlan)
+    _countries: Counter[str] = field(default_factory=Counter[str])
+    _unpriced: Counter[str] = field(default_factory=Counter[str])
+    _bills: dict[Price, list[float]] = field(default_factory=dict[Price, list[float]])
+    _texts: list[SampleText] = field(default_factory=list[SampleText])
+    _longest: SampleText | None = None
+    _seconds: float = 0.0
+    _zones: set[str | None] = field(default_factory=set[str | None])
+
+    def add(self, rows: Iterable[ReadRow]) -> None:
+        """Add rows; those with a call will be called."""
+        for row in rows:
+            if row.call is not None:
+                self._add(row, row.call)
+
+    @property
+    def calls(self) -> int:
+        """The calls so far."""
+        return self._countries.total()
+
+    def _add(self, row: ReadRow, call: CheckedCall) -> None:
+        self._plan.add(call)
+        country = country_of(call.destination) or _UNKNOWN
+        self._countries[country] += 1
+        if len(self._zones) < 2:
+            self._zones.add(call.time_zone)
+        speech = speech_of(call.body)
+        sample = SampleText(row=row.raw.number, destination=call.destination, speech=speech)
+        if len(self._texts) < FIRST_TEXTS:
+            self._texts.append(sample)
+        if self._longest is None or len(speech.text) > len(self._longest.speech.text):
+            self._longest = sample
+        seconds = speech.seconds if self.options.seconds is None else self.options.seconds
+        self._seconds += seconds
+        if self.options.prices is not None:
+            price = self.options.prices.price_of(call.destination)
+            if price is None:
+                self._unpriced[country] += 1
+            else:
+                bill = self._bills.setdefault(price, [0, 0.0])
+                bill[0] += 1
+                bill[1] += seconds
+
+    def preview(self, *, start: datetime, duplicates: int, suppressed: int, bad: int) -> Preview:
+        """The preview of the calls so far, if they are sent from `start` on."""
+        options = self.options
+        totals: dict[str, Decimal] = {}
+        for price, (count, seconds) in self._bills.items():
+            totals[price.currency] = totals.get(price.currency, Decimal(0)) + price.of(int(count), seconds=seconds)
+        zone = options.time_zone or (next(iter(self._zones)) if len(self._zones) == 1 else None)
+        rate = self._rate()
+        return Preview(
+            calls=self.calls,
+            countries=dict(self._countries.most_common()),
+            duplicates=duplicates,
+            suppressed=suppressed,
+            bad=bad,
+            texts=tuple(self._texts),
+            longest=self._longest,
+            seconds=self._seconds,
+            assumed_seconds=options.seconds,
+            rate=rate,
+            time_zone=zone,
+            course=self._plan.simulated(start, rate=rate),
+            cost=totals,
+            unpriced=dict(self._unpriced.most_common()),
+            prices=options.prices.name if options.prices is not None else None,
+        )
+
+    def _rate(self) -> float | None:
+        """The rate that the calls can reach."""
+        if self.options.max_active is None or not self.calls:
+            return self.options.rate
+        reached = self.options.max_active / (RINGING + self._seconds / self.calls)
+        return reached if self.options.rate is None else min(reached, self.options.rate)
