@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.batches import why_unknown
+from voiceflow_worker.cli.confirmation import YesOption, is_sure
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.listing import first
 from voiceflow_worker.cli.opening import opened_queue
@@ -21,6 +23,8 @@ from voiceflow_worker.model.text.counting import count_of
 from voiceflow_worker.model.text.who import by_person
 
 if TYPE_CHECKING:
+    from voiceflow_worker.core.queue import CallQueue
+    from voiceflow_worker.core.settling.batch_redial import RedialledBatch
     from voiceflow_worker.model.jobs.job import Job
 
 PAGE = 500
@@ -199,28 +203,80 @@ async def resolve(
 
 async def redial(
     *ids: JobIds,
+    batch: Annotated[
+        str | None, Parameter(name="--batch", metavar="ID", help="Redial the calls of this batch; needs --outcome.")
+    ] = None,
+    outcomes: Annotated[
+        list[str] | None,
+        Parameter(
+            name="--outcome",
+            negative=(),
+            metavar="OUTCOME",
+            help="With --batch: after which outcome, such as busy or no_answer; may be repeated.",
+        ),
+    ] = None,
+    times: Annotated[int | None, Parameter(metavar="N")] = None,
     note: str | None = None,
     force: Annotated[bool, Flag] = False,
+    yes: YesOption = False,
     as_: AsOption = None,
     common: QueueOptions = QueueOptions(),
 ) -> ExitCode:
     """Call again: calls that ended go back into the queue, and their phones ring once more.
 
-    Usage: [OPTIONS] ID...
+    A whole batch is redialled after a question that says how many phones will ring. Calls that were redialled before
+    are left out, so the same command twice redials nobody twice.
+
+    Usage: [OPTIONS] (ID... | --batch ID --outcome OUTCOME)
 
     Args:
+        times: With --batch: how many times at most a call is redialled by hand in all; 1 if not given.
         note: Why; it is kept with the call.
         force: Redial even if the person was reached, or was certainly called.
 
     Examples:
         voiceflow calls redial default.01JB3W8Z5Q7X9V2K4M6N8P0R2T
         voiceflow calls redial default.01JB3W8Z5Q7X9V2K4M6N8P0R2T --force --note "asked to be called again"
+        voiceflow calls redial --batch march --outcome no_answer
     """
-    if not ids:
-        raise InvalidInputError("say what to redial: the ids of jobs")
+    if bool(ids) == (batch is not None):
+        raise InvalidInputError("say what to redial: either the ids of jobs, or --batch and --outcome")
+    if (batch is None) != (outcomes is None) or (batch is None and times is not None):
+        raise InvalidInputError(
+            "--batch needs --outcome, such as busy or no_answer; --outcome and --times need --batch"
+        )
+    if batch is not None and force:
+        raise InvalidInputError("--force is for single calls: give their ids")
     async with common.opened() as calls:
         told = by_person(as_, note, "called again")
+        if batch is not None and outcomes is not None:
+            order = partial(
+                calls.redial_batch, batch, on=",".join(outcomes), times=1 if times is None else times, note=told
+            )
+            return await _redial_batch(common.output(), calls, batch, order, yes=yes)
         return await _each(common.output(), ids, lambda job_id: calls.redial(job_id, note=told, force=force))
+
+
+async def _redial_batch(
+    output: Output, calls: CallQueue, batch: str, order: Callable[..., Awaitable[RedialledBatch]], *, yes: bool
+) -> ExitCode:
+    at = calls.store.clock.now()
+    counted = await order(at=at, dry_run=True)
+    unknown = await why_unknown(calls, batch)
+    if unknown is not None:
+        output.note(f"{unknown}. Nothing was redialled.")
+        return ExitCode.UNDONE
+    for reason, count in counted.left_out.items():
+        output.note(f"left out: {count_of(count, 'call')} {reason}")
+    if counted.redialled:
+        phones = count_of(counted.redialled, "call")
+        if not is_sure(f"Redial {phones} of batch {batch}? Each phone rings once more.", yes=yes):
+            output.note("nothing was redialled")
+            return ExitCode.UNDONE
+        counted = await order(at=at)
+    output.document(counted.as_json())
+    output.answer(f"redialled: {count_of(counted.redialled, 'call')} of batch {batch}")
+    return ExitCode.DONE
 
 
 async def _each(output: Output, ids: Sequence[str], change: Callable[[str], Awaitable[Job]]) -> ExitCode:

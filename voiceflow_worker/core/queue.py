@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -16,6 +17,7 @@ from voiceflow_worker.core.ports import Enqueued, Limits, Order, Query, Store
 from voiceflow_worker.core.ports.identity import checked_queue, checked_reader
 from voiceflow_worker.core.ports.reading import find_pages
 from voiceflow_worker.core.sending.set_rate import SetRate
+from voiceflow_worker.core.settling.batch_redial import BatchRedials, RedialledBatch
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import InvalidInputError, JobNotFoundError
@@ -26,6 +28,7 @@ from voiceflow_worker.model.jobs.admission import checked_time, end_of
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
 from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.jobs.redial import read_redial_on
 from voiceflow_worker.model.numbers.phone import usual_form
 
 _PAGE = 500
@@ -141,10 +144,11 @@ class CallQueue:
         if since is None:
             return await self.store.jobs.find(query)
         found: list[Job] = []
-        async for page in find_pages(self.store.jobs, replace(query, limit=_PAGE), since=since):
-            found += page
-            if limit is not None and len(found) >= limit:
-                break
+        async with aclosing(find_pages(self.store.jobs, replace(query, limit=_PAGE), since=since)) as pages:
+            async for page in pages:
+                found += page
+                if limit is not None and len(found) >= limit:
+                    break
         return found[:limit]
 
     async def cancel(self, job_id: str, *, reason: str = "cancelled by a person") -> Job:
@@ -172,6 +176,31 @@ class CallQueue:
         now = self.store.clock.now()
         redial = partial(lifecycle.redial, at=now, note=note, force=force)
         return (await self._changes.change(job_id, redial)).new
+
+    async def redial_batch(
+        self,
+        batch_id: str,
+        *,
+        on: str | Iterable[str],
+        note: str = "called again by a person",
+        times: int = 1,
+        at: datetime | None = None,
+        dry_run: bool = False,
+    ) -> RedialledBatch:
+        """Redial every call of a batch that ended with one of these outcomes, such as `busy,no_answer`.
+
+        Left out are calls that the policies of `redial` refuse, numbers on the suppression list, calls that a person
+        cancelled, and calls that a person redialled `times` times before: so the same order, given twice or after an
+        interruption, redials nobody twice. A dry run counts. `at` leaves out calls that ended after it. Raises
+        `InvalidInputError` for outcomes that cannot be redialled, and for a cancelled batch.
+        """
+        if times < 1:
+            raise InvalidInputError(f"times={times} redials nobody: give 1 or more")
+        if at is not None:
+            checked_time("at", at)
+        return await BatchRedials(self.store, self.name, self._changes).redial(
+            batch_id, read_redial_on(on), at=at or self.store.clock.now(), note=note, times=times, dry_run=dry_run
+        )
 
     async def resolve(self, job_id: str, *, placed: bool, note: str, witnessed: datetime | None = None) -> Job:
         """Decide whether a call in doubt was placed. "Not placed" returns it to the queue.

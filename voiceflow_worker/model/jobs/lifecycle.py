@@ -281,7 +281,7 @@ def by_outcome(job: Job, outcome: Outcome, *, at: datetime, policy: CallPolicy) 
     reached_before = status not in REACHED and any(
         post.redial == job.redials and was_reached(job, post) for post in job.posts
     )
-    may_redial = not reached_before and not _was_cancelled(job) and (not job.state.is_final or job.state is S.ACCEPTED)
+    may_redial = not reached_before and not was_cancelled(job) and (not job.state.is_final or job.state is S.ACCEPTED)
     wanted = redial_at(job, outcome, at=at) if may_redial else None
     again = job.opens(at=wanted) if wanted is not None else None
     if again is not None and not job.is_expired(at=again):
@@ -302,7 +302,7 @@ def was_reached(job: Job, post: Post) -> bool:
     return post.outcome is not None and post.outcome.status_of(job.destination) in REACHED
 
 
-def _was_cancelled(job: Job) -> bool:
+def was_cancelled(job: Job) -> bool:
     """Whether a person cancelled the job and did not order it again since: late evidence grants no redial then."""
     orders = [note.kind for note in job.notes if note.kind in {NoteKind.CANCELLED, NoteKind.REDIALLED}]
     return bool(orders) and orders[-1] is NoteKind.CANCELLED

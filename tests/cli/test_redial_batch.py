@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.cli.running import Program
+from tests.cli.stored import empty, enqueued, unreached
+from voiceflow_worker.model.reports.status import SessionStatus
+
+
+@pytest.fixture
+def redial(voiceflow: Program) -> tuple[str, ...]:
+    return ("calls", "redial", "--store", empty(voiceflow.folder))
+
+
+Redial = tuple[str, ...]
+
+
+def test_a_batch_is_redialled_once(voiceflow: Program, redial: Redial) -> None:
+    missed = [unreached(voiceflow.folder, SessionStatus.NO_ANSWER, batch_id="march") for _ in range(2)]
+    unreached(voiceflow.folder, SessionStatus.BUSY, batch_id="march")
+    command = (*redial, "--batch", "march", "--outcome", "no_answer", "--yes")
+    ended = voiceflow(*command, "--json")
+    assert (ended.code, ended.document) == (0, {"batch_id": "march", "redialled": 2, "left_out": {}})
+    ended = voiceflow(*command)
+    assert (ended.code, ended.out) == (0, "redialled: 0 calls of batch march\n")
+    waiting = voiceflow("calls", "list", "--state", "queued", "--json", *redial[2:]).lines
+    assert [line["id"] for line in waiting] == [job.id for job in missed]
+
+
+def test_a_person_is_asked_first_and_told_how_many(
+    voiceflow: Program, redial: Redial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        unreached(voiceflow.folder, SessionStatus.NO_ANSWER, batch_id="march")
+    command = (*redial, "--batch", "march", "--outcome", "no_answer")
+    ended = voiceflow(*command)
+    question = "Redial 2 calls of batch march? Each phone rings once more."
+    assert (ended.code, ended.out) == (2, "")
+    assert f"{question} Nobody can be asked here: give --yes" in ended.err
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    for answer, code in (("no\n", 1), ("y\n", 0)):
+        monkeypatch.setattr("sys.stdin.readline", lambda answer=answer: answer, raising=False)
+        ended = voiceflow(*command)
+        assert (ended.code, question in ended.err) == (code, True)
+
+
+def test_an_unknown_batch_is_reported_with_near_ones(voiceflow: Program, redial: Redial) -> None:
+    enqueued(voiceflow.folder, 1, batch_id="march")
+    ended = voiceflow(*redial, "--batch", "marsh", "--outcome", "busy", "--yes")
+    assert ended.code == 1
+    assert "did you mean march?. Nothing was redialled." in ended.err
+    ended = voiceflow(*redial, "--batch", "march", "--outcome", "busy", "--queue", "other", "--yes")
+    assert ended.code == 1
+    assert "batch march has no calls in queue other" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "say what to redial: either the ids of jobs, or --batch and --outcome"),
+        (("default.1", "--batch", "march"), "say what to redial"),
+        (("--batch", "march"), "--batch needs --outcome"),
+        (("default.1", "--outcome", "busy"), "--outcome and --times need --batch"),
+        (("default.1", "--times", "2"), "--outcome and --times need --batch"),
+        (("--batch", "march", "--outcome", "busy", "--force"), "--force is for single calls"),
+        (("--batch", "march", "--outcome", "completed"), "COMPLETED cannot be redialled"),
+        (("--batch", "march", "--outcome", "nobody"), "is not an outcome that can be redialled"),
+        (("--batch", "march", "--outcome", "busy", "--times", "0"), "times=0 redials nobody"),
+    ],
+)
+def test_orders_without_a_meaning_are_refused(
+    voiceflow: Program, redial: Redial, options: tuple[str, ...], message: str
+) -> None:
+    ended = voiceflow(*redial, *options)
+    assert (ended.code, message in ended.err) == (2, True)

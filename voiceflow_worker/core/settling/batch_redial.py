@@ -1,0 +1,110 @@
+"""Redials of a batch by the order of a person: every call that ended in one way goes back into the queue."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from voiceflow_worker.core.numbers.suppression import SuppressionList, why_refused
+from voiceflow_worker.core.ports import Query, Store
+from voiceflow_worker.core.ports.reading import find_pages
+from voiceflow_worker.core.settling.changes import Changes
+from voiceflow_worker.errors import IllegalMoveError, InvalidInputError, Remedy
+from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.gate import GateScope, GateState
+from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, NoteKind
+from voiceflow_worker.model.reports.status import SessionStatus
+
+PAGE = 200
+"""The most jobs moved in one step."""
+
+SUPPRESSED = "on the suppression list"
+BEFORE = "redialled before"
+CANCELLED = "cancelled by a person"
+DOUBTFUL = "with another POST in doubt"
+SINCE = "that ended after the order"
+TOO_LATE = "no longer valid, or without an open calling window"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedialledBatch:
+    """The result of an order to redial: the number of calls, and of those left out by reason."""
+
+    batch_id: str
+    redialled: int
+    left_out: Mapping[str, int]
+
+    def as_json(self) -> dict[str, object]:
+        """The result for scripts."""
+        return {"batch_id": self.batch_id, "redialled": self.redialled, "left_out": dict(self.left_out)}
+
+
+class BatchRedials:
+    """Redials calls of one queue, by batch and outcome. Methods raise StoreError."""
+
+    def __init__(self, store: Store, queue: str, changes: Changes) -> None:
+        self._store = store
+        self._queue = queue
+        self._changes = changes
+        self._suppression = SuppressionList(store)
+
+    async def redial(
+        self, batch_id: str, on: Iterable[SessionStatus], *, at: datetime, note: str, times: int, dry_run: bool
+    ) -> RedialledBatch:
+        """Redial the calls of a batch that ended with one of these statuses by `at`; a dry run only counts them.
+
+        Each call is redialled at most `times` times by the order of a person. That count is in the job, so an order
+        that was interrupted, or given twice, redials nobody twice. Raises InvalidInputError for a cancelled batch.
+        """
+        await self._require_open(batch_id)
+        query = Query(
+            queue=self._queue,
+            states=FINAL_STATES,
+            batch_id=batch_id,
+            outcomes=frozenset(status.value for status in on),
+            limit=PAGE,
+        )
+        redialled, left_out = 0, Counter[str]()
+        again = partial(lifecycle.redial, at=at, note=note)
+        async with aclosing(find_pages(self._store.jobs, query)) as pages:
+            async for page in pages:
+                ended = [job for job in page if job.touched_at <= at]
+                reasons = [why_not(job, at=at, times=times) for job in ended]
+                ready = [job for job, reason in zip(ended, reasons, strict=True) if reason is None]
+                listed = await self._suppression.standing([number for job in ready for number in job.parties])
+                free = [job for job in ready if why_refused(job, listed, at=at) is None]
+                left_out.update(reason for reason in reasons if reason is not None)
+                left_out[SUPPRESSED] += len(ready) - len(free)
+                left_out[SINCE] += len(page) - len(ended)
+                redialled += len(free) if dry_run else await self._changed(free, again)
+        return RedialledBatch(batch_id=batch_id, redialled=redialled, left_out=+left_out)
+
+    async def _changed(self, jobs: Sequence[Job], again: partial[Job]) -> int:
+        return await self._changes.change_all(jobs, again) if jobs else 0
+
+    async def _require_open(self, batch_id: str) -> None:
+        for gate in await self._store.control.gates(self._queue):
+            if (gate.scope, gate.name, gate.state) == (GateScope.BATCH, batch_id, GateState.CANCELLED):
+                raise InvalidInputError(
+                    f"batch {batch_id} was cancelled, and its calls are never sent; nothing was redialled; "
+                    f"{Remedy.OTHER_BATCH}"
+                )
+
+
+def why_not(job: Job, *, at: datetime, times: int) -> str | None:
+    """The reason why a call that ended is left out of the redials of its batch; None for one that is redialled."""
+    if job.open_post is not None:
+        return DOUBTFUL
+    if lifecycle.was_cancelled(job):
+        return CANCELLED
+    if sum(note.kind is NoteKind.REDIALLED for note in job.notes) >= times:
+        return BEFORE
+    try:
+        lifecycle.redial(job, at=at, note="")
+    except IllegalMoveError:
+        return TOO_LATE
+    return None
