@@ -32,6 +32,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, TomlConfigSettingsSource
 
 from voiceflow_worker.errors import SettingsError
+from voiceflow_worker.model.jobs.person_limit import PersonLimit, read_person_limit
 from voiceflow_worker.model.jobs.redial import redial_words
 from voiceflow_worker.model.text.duration import write_duration
 from voiceflow_worker.model.text.hiding import without_secrets
@@ -190,6 +191,8 @@ class Settings(BaseModel):
     max_active: Count | None = None
     shared_numbers: Numbers = ()
     """Numbers that many calls at once may bridge to."""
+    max_per_person: Annotated[PersonLimit | None, BeforeValidator(read_person_limit)] = None
+    """The most attempts to call one person within a span of time, over all batches of the queue."""
     redial_on: Annotated[tuple[str, ...], BeforeValidator(redial_words)] = ()
     redial_max: Annotated[int, Field(ge=0)] = 1
     redial_after: Duration = timedelta(minutes=30)
@@ -255,6 +258,7 @@ class Settings(BaseModel):
             export_settle=self.export_settle,
             missing_means=MissingMeans(self.export_missing_means),
             shared_numbers=frozenset(self.shared_numbers),
+            max_per_person=self.max_per_person,
         )
 
     def state_folder(self) -> Path:

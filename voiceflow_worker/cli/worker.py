@@ -29,6 +29,7 @@ async def worker(
     burst: int | None = None,
     concurrency: int | None = None,
     max_active: int | None = None,
+    max_per_person: Annotated[str | None, Parameter(metavar="N/SPAN")] = None,
     drain: Annotated[bool, Flag] = False,
     processes: int = 1,
     metrics_port: MetricsPortOption = None,
@@ -47,6 +48,8 @@ async def worker(
         burst: Calls that may be sent at once after a pause. [VOICEFLOW_BURST, else 1]
         concurrency: POSTs in flight, for each process. [VOICEFLOW_CONCURRENCY, else 50]
         max_active: Calls of the queue that may be open at once. [VOICEFLOW_MAX_ACTIVE, else any number]
+        max_per_person: Attempts to call one person within a span of time, such as 3/24h, over all batches of the queue.
+            [VOICEFLOW_MAX_PER_PERSON, else any number]
         drain: End when nothing is due any more; exit 1 if a hold stopped it, or calls are in doubt.
         processes: Number of worker processes.
         metrics_port: Serve GET /metrics for Prometheus on this port.
@@ -71,6 +74,7 @@ async def worker(
         "burst": burst,
         "concurrency": concurrency,
         "max_active": max_active,
+        "max_per_person": max_per_person,
         "retry_not_created_5xx": retry_not_created_5xx or None,
     }
     settings = settings_from(**options, notify_url=notify)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from voiceflow_worker.core.numbers.person_cap import PersonCaps
 from voiceflow_worker.core.ports import Records
 from voiceflow_worker.core.ports.identity import job_of
 from voiceflow_worker.model.jobs.job import Job
@@ -52,6 +53,7 @@ class NumberLocks:
     def __init__(self, records: Records, policy: CallPolicy) -> None:
         self._records = records
         self._policy = policy
+        self._caps = PersonCaps(records, policy)
         self._shared = all_spellings(usual_form(f"+{each.lstrip('+')}") for each in policy.shared_numbers).keys()
 
     async def lock(self, jobs: Sequence[Job], *, now: datetime) -> Locked:
@@ -89,8 +91,9 @@ class NumberLocks:
         numbers = {key.partition(" ")[0] for key in held}
         return [(job, found) for job in jobs if (found := next((n for n in self._numbers(job) if n in numbers), None))]
 
-    async def release_unsent(self, jobs: Iterable[Job]) -> None:
-        """Release the numbers of leased jobs whose next POST was not begun."""
+    async def release_unsent(self, jobs: Sequence[Job], *, now: datetime) -> None:
+        """Release the numbers of leased jobs whose next POST was not begun, and the places of these attempts."""
+        await self._caps.free_unsent(jobs, now=now)
         await self._release([(number, _next(job)) for job in jobs for number in all_spellings(job.parties)])
 
     async def release_settled(self, jobs: Collection[Job]) -> None:

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from voiceflow_worker.core.ports import Order, Query, Store
 from voiceflow_worker.core.sending.journal import OUTSIDE_WINDOW
-from voiceflow_worker.core.sending.submit import BUSY_WORDS
+from voiceflow_worker.core.sending.submit import BUSY_WORDS, MOST_WORDS
 from voiceflow_worker.model.jobs.gate import Gate, GateScope
 from voiceflow_worker.model.jobs.job import Job, JobState
 
@@ -23,9 +23,9 @@ _QUEUED = frozenset({JobState.QUEUED})
 class WaitingCounts:
     """Counts of queued calls by reason; each call counts once.
 
-    `hold` and `rate` are counted by the store. `number_busy`, `window` and `redial` are counted in the first
-    `MOST_READ` queued calls by due time, and are lower bounds where `is_exact` is False. `rate` counts due calls
-    without another reason, while a worker is alive.
+    `hold` and `rate` are counted by the store. The others are counted in the first `MOST_READ` queued calls by due
+    time, and are lower bounds where `is_exact` is False. `rate` counts due calls without another reason while a worker
+    is alive.
     """
 
     number_busy: int = 0
@@ -33,6 +33,7 @@ class WaitingCounts:
     redial: int = 0
     rate: int = 0
     hold: int = 0
+    max_per_person: int = 0
     is_exact: bool = True
 
     def as_json(self) -> dict[str, int]:
@@ -45,6 +46,7 @@ class WaitingCounts:
             (self.number_busy, "for a busy number"),
             (self.window, "for their calling window"),
             (self.redial, "for a redial"),
+            (self.max_per_person, "for the limit per person"),
             (self.rate, "for the rate"),
             (self.hold, "behind a hold"),
         )
@@ -81,14 +83,17 @@ async def read_waiting(
         redial=seen["redial"],
         rate=rate,
         hold=hold,
+        max_per_person=seen["max_per_person"],
         is_exact=len(jobs) < MOST_READ,
     )
 
 
 def why_it_waits(job: Job, *, at: datetime) -> str | None:
-    """`number_busy`, `window` or `redial` for a queued call; None for a call that is due, or enqueued for later."""
+    """The name of the count for a queued call; None for a call that is due, or enqueued for later."""
     if (job.reason or "").find(BUSY_WORDS) >= 0:
         return "number_busy"
+    if MOST_WORDS in (job.reason or ""):
+        return "max_per_person"
     if job.reason == OUTSIDE_WINDOW or not job.may_ring(at=at):
         return "window"
     return "redial" if job.redials and job.due_at > at else None

@@ -80,7 +80,7 @@ class Journal:
         now = self._store.clock.now()
         # Numbers first: after the commit, or after the end of the lease, another worker may hold the job, and with it
         # the lock. Then the lock ends by time.
-        await self._numbers.release_unsent(job for job, _, _ in jobs if now < job.due_at)
+        await self._numbers.release_unsent([job for job, _, _ in jobs if now < job.due_at], now=now)
         moves = [
             move(job, lifecycle.release(job, due_at=now + wait, reason=reason), at=now) for job, reason, wait in jobs
         ]
@@ -91,7 +91,7 @@ class Journal:
         if not jobs:
             return
         now = self._store.clock.now()
-        await self._numbers.release_unsent(job for job, _ in jobs if now < job.due_at)
+        await self._numbers.release_unsent([job for job, _ in jobs if now < job.due_at], now=now)
         await self._commit(
             [
                 move(job, lifecycle.cancel(job, at=now, reason=reason, policy=self._policy), at=now)
@@ -111,7 +111,8 @@ class Journal:
         # The entries are durable: a number that is not released must not keep the other calls, which would be in doubt.
         # Its lock then ends by time.
         with suppress(StoreError):
-            await self._numbers.release_unsent([*late, *await self._ended([made.old for made in gone])])
+            unsent = [*late, *await self._ended([made.old for made in gone])]
+            await self._numbers.release_unsent(unsent, now=self._store.clock.now())
         return [
             made.new if done and made.new.state is JobState.SENDING else None
             for made, done in zip(moves, committed, strict=True)

@@ -14,6 +14,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 from voiceflow_worker.core.guard.rollback import RollbackGuard
 from voiceflow_worker.core.numbers.locks import NumberLocks
+from voiceflow_worker.core.numbers.person_cap import PersonCaps
 from voiceflow_worker.core.numbers.suppression import SuppressionList, why_refused
 from voiceflow_worker.core.ports import Placement, Store, Voice
 from voiceflow_worker.core.ports.gather import gather
@@ -42,6 +43,8 @@ NUMBER_BUSY = timedelta(seconds=2)
 """How soon a job whose number is busy with another call is due again."""
 BUSY_WORDS = "is busy with another call"
 """Part of the reason of every job that waits for a number."""
+MOST_WORDS = "the most for one person"
+"""Part of the reason of every job that waits because its person has had all attempts."""
 LONGEST_LINE = timedelta(minutes=1)
 """The longest that a job waits behind other jobs of its worker with the same busy number."""
 LIST_AGE = timedelta(seconds=1)
@@ -98,6 +101,7 @@ class Submitter:
         settler = Settler(store, policy, changes=changes)
         self._verdicts = UnsettledVerdicts(store.clock, settler, holds=holds, guard=guard, on_settled=on_settled)
         self._numbers = NumberLocks(store.records, policy)
+        self._caps = PersonCaps(store.records, policy)
         self._suppression = SuppressionList(store)
         self._on_verdict = on_verdict
         self._voices = VoiceCheck(voices)
@@ -105,8 +109,8 @@ class Submitter:
     async def prepare(self, jobs: Sequence[Job], *, leased_at: float) -> list[Flight]:
         """Lock the numbers of leased jobs and take their departure times.
 
-        A job with a busy number or a closed calling window is put back; all are, when the store was set back. A job
-        with a number on the suppression list ends.
+        A job with a busy number, a closed calling window or a person who has had all attempts is put back; all are,
+        when the store was set back. A job with a number on the suppression list ends.
         """
         if self._guard is not None and not await self._guard.vet():
             await self._journal.put_back(jobs, reason=f"held before it left: {self._holds.reason}")
@@ -118,11 +122,18 @@ class Submitter:
             jobs = [job for job in jobs if job not in closed]
         locked = await self._numbers.lock(jobs, now=locked_at)
         ready, bridged = await self._free(locked.jobs, now=locked_at)
+        capped = await self._caps.reserve(ready, now=locked_at)
+        ready = [job for job in ready if job not in [each for each, _ in capped]] if capped else ready
         await self._voices.look(ready)
-        await self._journal.put_back_each(_in_line([*locked.busy, *bridged], leased_at=leased_at))
+        waiting = [(job, self._capped_words(), until - locked_at) for job, until in capped]
+        await self._journal.put_back_each([*_in_line([*locked.busy, *bridged], leased_at=leased_at), *waiting])
         departures = await self._departures.take(len(ready))
         self._departures.preparing.ended(leased_at)
         return [Flight(job, departure, leased_at, locked_at) for job, departure in zip_longest(ready, departures)]
+
+    def _capped_words(self) -> str:
+        limit = self._policy.max_per_person
+        return "" if limit is None else f"its number has had {limit.in_words()}, {MOST_WORDS}"
 
     async def _free(self, jobs: Sequence[Job], *, now: datetime) -> tuple[Sequence[Job], Sequence[tuple[Job, str]]]:
         """The locked jobs that may be sent, and those of whose numbers a menu's bridge has one, with that number."""

@@ -10,6 +10,7 @@ from functools import partial
 import anyio
 
 from voiceflow_worker.core.numbers.locks import NumberLocks
+from voiceflow_worker.core.numbers.person_cap import PersonCaps
 from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports import Move, Store
 from voiceflow_worker.core.ports.batching import Batcher
@@ -58,6 +59,7 @@ class Changes:
         self._sessions = Sessions(store)
         self._suppression = SuppressionList(store)
         self._numbers = NumberLocks(store.records, policy)
+        self._caps = PersonCaps(store.records, policy)
         self._batcher: Batcher[Change, Changed] = Batcher(self._flush)
 
     async def change(self, job_id: str, apply: Callable[[Job], Job], *, base: Job | None = None) -> Changed:
@@ -166,6 +168,8 @@ class Changes:
             partial(self._remember, sessions),
             *(partial(commit, queue_moves) for queue_moves in _by_queue(moves).values()),
         )
+        # Before the number is released: the next call that locks it then finds the place free.
+        await self._caps.settle(taken, now=self._store.clock.now())
         over = [each.new for each in taken if _is_over(each)]
         await self._numbers.release_settled(over)
         await self._forget(_lost_sessions(taken))

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
+from voiceflow_worker.model.jobs.person_limit import PersonLimit
+
 
 class OutcomeSource(StrEnum):
     """The source of outcomes."""
@@ -56,3 +58,4 @@ class CallPolicy:
     first_backoff: timedelta = timedelta(milliseconds=500)
     longest_backoff: timedelta = timedelta(seconds=10)
     shared_numbers: frozenset[str] = frozenset()
+    max_per_person: PersonLimit | None = None

@@ -1,0 +1,331 @@
+"""Attempts per person: never more than the limit within the span, and no call is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import anyio
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.support.engine import LEASE, Engine
+from tests.support.flows import number
+from tests.support.voices import ScriptedVoice, created, not_sent, refused, unknown
+from voiceflow_worker import CallPolicy, Job, JobState
+from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.backends.memory import MemoryStore
+from voiceflow_worker.core.ports import Placement, Store
+from voiceflow_worker.core.sending.submit import MOST_WORDS
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.jobs.person_limit import PersonLimit, read_person_limit
+from voiceflow_worker.model.jobs.redial import redial_policy
+from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.model.reports.verdict import Verdict
+
+pytestmark = pytest.mark.anyio
+
+S = SessionStatus
+ANA = "+6587654321"
+MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
+TWICE_A_DAY = CallPolicy(max_per_person=PersonLimit(2, 24 * HOUR))
+
+
+@pytest.fixture
+def voice() -> ScriptedVoice:
+    return ScriptedVoice()
+
+
+@pytest.fixture
+def engine(any_store: Store, voice: ScriptedVoice) -> Engine:
+    return Engine(any_store, voice, policy=TWICE_A_DAY)
+
+
+async def called(engine: Engine, destination: str = ANA, *, batch_id: str | None = None) -> Job:
+    """A call that was sent, and not answered."""
+    job = await engine.enqueue(destination, batch_id=batch_id)
+    await engine.send()
+    await engine.summarise(job, S.NO_ANSWER)
+    return await engine.queue.get(job.id)
+
+
+async def waits(engine: Engine, job: Job) -> Job:
+    """The job, which is not sent because its person has had all attempts."""
+    before = job.post_count
+    await engine.send()
+    job = await engine.queue.get(job.id)
+    assert (job.state, job.post_count) == (JobState.QUEUED, before)
+    assert job.reason == f"its number has had 2 attempts within 1d, {MOST_WORDS}"
+    return job
+
+
+async def test_a_call_over_the_limit_waits_until_the_oldest_attempt_leaves_the_span(
+    engine: Engine, voice: ScriptedVoice, clock: ManualClock
+) -> None:
+    began = clock.now()
+    await called(engine, batch_id="march")
+    clock.advance(HOUR)
+    await called(engine, batch_id="april")
+    clock.advance(HOUR)
+    job = await waits(engine, await engine.enqueue(ANA, batch_id="may"))
+    assert job.due_at == began + 24 * HOUR
+    assert (await engine.queue.status()).waiting.max_per_person == 1
+    clock.advance(22 * HOUR - MINUTE)
+    assert await engine.send() == []
+    clock.advance(MINUTE)
+    (job,) = await engine.send()
+    assert (job.state, len(voice.placed)) == (JobState.SUBMITTED, 3)
+    await engine.summarise(job, S.NO_ANSWER)
+    job = await waits(engine, await engine.enqueue(ANA))
+    assert job.due_at == began + 25 * HOUR
+
+
+async def test_other_people_and_other_queues_are_counted_apart(
+    engine: Engine, any_store: Store, voice: ScriptedVoice
+) -> None:
+    for _ in range(2):
+        await called(engine)
+    await called(engine, number(1))
+    other = Engine(any_store, voice, queue="offers", policy=TWICE_A_DAY)
+    await called(other)
+    assert len(voice.placed) == 4
+
+
+async def test_both_spellings_of_a_number_are_one_person(engine: Engine) -> None:
+    await called(engine, "+525512345678")
+    await called(engine, "+5215512345678")
+    for spelled in ("+525512345678", "+5215512345678"):
+        await waits(engine, await engine.enqueue(spelled))
+
+
+async def test_redials_count(engine: Engine, clock: ManualClock) -> None:
+    job = await engine.enqueue(ANA, redial=redial_policy("no_answer", limit=5, after=MINUTE))
+    for _ in range(2):
+        await engine.send()
+        await engine.summarise(job, S.NO_ANSWER)
+        clock.advance(MINUTE)
+    await waits(engine, await engine.queue.get(job.id))
+
+
+async def test_a_call_whose_validity_ends_first_expires(engine: Engine, clock: ManualClock) -> None:
+    for _ in range(2):
+        await called(engine)
+    job = await engine.enqueue(ANA, valid_for=HOUR)
+    await waits(engine, job)
+    clock.advance(HOUR)
+    await engine.sweeper.sweep()
+    assert (await engine.queue.get(job.id)).state is JobState.EXPIRED
+
+
+@pytest.mark.parametrize("verdict", [not_sent(), refused(-1009)], ids=["not sent", "refused"])
+async def test_an_attempt_that_reached_nobody_does_not_count(
+    engine: Engine, voice: ScriptedVoice, verdict: Verdict
+) -> None:
+    await called(engine)
+    for _ in range(3):
+        voice.answers = [verdict]
+        job = await engine.enqueue(ANA)
+        await engine.send()
+        if (await engine.queue.get(job.id)).state is JobState.QUEUED:
+            await engine.queue.cancel(job.id)
+    await called(engine)
+    await waits(engine, await engine.enqueue(ANA))
+
+
+async def test_a_doubt_counts_until_it_is_known_that_nobody_was_reached(
+    engine: Engine, voice: ScriptedVoice, clock: ManualClock
+) -> None:
+    await called(engine)
+    voice.answers = [unknown()]
+    doubt = await engine.enqueue(ANA)
+    await engine.send()
+    clock.advance(HOUR)
+    job = await waits(engine, await engine.enqueue(ANA))
+    await engine.queue.cancel(job.id)
+    await engine.queue.resolve(doubt.id, placed=False, note="seen in the portal")
+    await engine.queue.cancel(doubt.id)
+    await called(engine)
+
+
+async def test_a_doubt_leaves_the_span_after_the_latest_time_at_which_it_can_ring(
+    engine: Engine, voice: ScriptedVoice, clock: ManualClock
+) -> None:
+    voice.answers = [unknown()]
+    await engine.enqueue(ANA)
+    await engine.send()
+    rings_by = clock.now() + engine.policy.submit_window
+    clock.advance(HOUR)
+    await called(engine)
+    job = await engine.enqueue(ANA)
+    while clock.now() < rings_by + 24 * HOUR - timedelta(seconds=5):
+        job = await waits(engine, job)
+        clock.advance(max(job.due_at - clock.now(), timedelta(seconds=1)))
+    clock.advance(timedelta(seconds=10))
+    await engine.send()
+    assert (await engine.queue.get(job.id)).state is JobState.SUBMITTED
+
+
+async def test_a_place_of_a_killed_worker_is_used_by_the_next_post_of_its_call(
+    engine: Engine, voice: ScriptedVoice, clock: ManualClock
+) -> None:
+    await called(engine)
+    job = await engine.enqueue(ANA)
+    await engine.prepare()  # and killed before the journal entry
+    clock.advance(LEASE)
+    await engine.sweeper.sweep()
+    clock.advance(5 * MINUTE)  # its lock on the number ends
+    (sent,) = await engine.send()
+    assert (sent.id, sent.state) == (job.id, JobState.SUBMITTED)
+    assert len(voice.placed) == 2
+
+
+async def test_a_place_of_a_killed_worker_is_lost_to_the_safe_side_only(engine: Engine, clock: ManualClock) -> None:
+    """Its call is cancelled, so nobody uses the place: until it ends, one attempt fewer is made."""
+    job = await engine.enqueue(ANA)
+    await engine.prepare()
+    clock.advance(LEASE)
+    await engine.sweeper.sweep()
+    await engine.queue.cancel(job.id)
+    clock.advance(5 * MINUTE)
+    await called(engine)
+    await waits(engine, await engine.enqueue(ANA))
+    clock.advance(25 * HOUR)
+    assert (await engine.send())[0].state is JobState.SUBMITTED
+
+
+async def test_a_call_that_is_put_back_before_it_left_frees_its_place(engine: Engine) -> None:
+    for _ in range(3):
+        await engine.enqueue(ANA)
+        flights = await engine.prepare()
+        await engine.submitter.give_back(flights)
+        await engine.queue.cancel(flights[0].job.id)
+    await called(engine)
+    await called(engine)
+
+
+async def test_two_workers_together_keep_the_limit(any_store: Store, voice: ScriptedVoice, clock: ManualClock) -> None:
+    workers = [Engine(any_store, voice, policy=TWICE_A_DAY) for _ in range(2)]
+    for place in range(8):
+        await workers[0].enqueue(number(place % 2))
+
+    async def send(worker: Engine) -> None:
+        for job in await worker.send():
+            await worker.summarise(job, S.BUSY)
+
+    for _ in range(12):
+        async with anyio.create_task_group() as group:
+            for worker in workers:
+                group.start_soon(send, worker)
+        clock.advance(timedelta(seconds=30))
+    assert len(voice.placed) == 4
+    assert (await workers[0].queue.status()).waiting.max_per_person == 4
+
+
+async def test_a_lower_limit_holds_at_once(any_store: Store, engine: Engine, voice: ScriptedVoice) -> None:
+    for _ in range(2):
+        await called(engine)
+    stricter = Engine(any_store, voice, policy=replace(TWICE_A_DAY, max_per_person=PersonLimit(1, 24 * HOUR)))
+    await stricter.enqueue(ANA)
+    await stricter.send()
+    assert len(voice.placed) == 2
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["call", "busy", "doubt", "refused", "not sent", "killed", "placed", "not placed"]),
+        st.integers(0, 1),
+        st.integers(0, 90),
+    ),
+    max_size=30,
+)
+
+
+class Town:
+    """Two people who are called at random, and the times at which their phones may have rung."""
+
+    def __init__(self, limit: PersonLimit) -> None:
+        self.limit = limit
+        self.clock = ManualClock()
+        self.voice = ScriptedVoice(answer=self.answer)
+        policy = CallPolicy(max_per_person=limit)
+        self.engine = Engine(MemoryStore(clock=self.clock), self.voice, policy=policy)
+        self.next: Verdict | None = None
+        self.rang: dict[str, list[datetime]] = {number(0): [], number(1): []}
+
+    def answer(self, placement: Placement) -> Verdict:
+        verdict, self.next = self.next or created(f"session-{placement.client_request_id}"), None
+        if verdict.session_id is not None or verdict.kind == unknown().kind:
+            person = next(person for person in self.rang if person in placement.body)
+            self.rang[person].append(self.clock.now())
+        return verdict
+
+    async def step(self, kind: str, person: int, minutes: int) -> None:
+        self.clock.advance(minutes * MINUTE)
+        await self.engine.sweeper.sweep()
+        if kind in {"placed", "not placed"}:
+            await self.resolve(placed=kind == "placed")
+            return
+        self.next = {"doubt": unknown(), "refused": refused(-1009), "not sent": not_sent()}.get(kind)
+        await self.engine.enqueue(number(person))
+        if kind == "killed":
+            await self.engine.prepare()
+            return
+        await self.work(S.BUSY if kind == "busy" else S.COMPLETED)
+
+    async def resolve(self, *, placed: bool) -> None:
+        for job in await self.engine.queue.find(states=[JobState.IN_DOUBT]):
+            post = job.posts[-1]
+            if not placed:
+                self.clock.advance(max(post.valid_until + MINUTE - self.clock.now(), timedelta()))
+                self.rang[job.destination].remove(post.began_at)
+            await self.engine.queue.resolve(job.id, placed=placed, note="seen in the portal")
+
+    async def work(self, status: SessionStatus) -> None:
+        for job in await self.engine.send():
+            await self.engine.summarise(job, status)
+
+    def most(self, rang: Sequence[datetime]) -> int:
+        """The most attempts within one span."""
+        return max((sum(first <= at < first + self.limit.span for at in rang) for first in rang), default=0)
+
+
+@given(steps=STEPS, attempts=st.integers(1, 3), hours=st.integers(1, 8))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_random_attempts_keep_the_limit_and_every_call_is_sent(
+    steps: list[tuple[str, int, int]], attempts: int, hours: int
+) -> None:
+    limit = PersonLimit(attempts, hours * HOUR)
+
+    async def story() -> None:
+        town = Town(limit)
+        for step in steps:
+            await town.step(*step)
+            assert max(map(town.most, town.rang.values())) <= attempts
+        await town.resolve(placed=True)
+        for _ in range(200):
+            if not await town.engine.queue.find(states=[JobState.QUEUED, JobState.LEASED]):
+                break
+            town.clock.advance(limit.span / 4 + MINUTE)
+            await town.engine.sweeper.sweep()
+            await town.work(S.COMPLETED)
+            assert max(map(town.most, town.rang.values())) <= attempts
+        else:
+            raise AssertionError("a call waits for ever")
+
+    anyio.run(story)
+
+
+@pytest.mark.parametrize("text", ["3", "/24h", "0/24h", "21/24h", "3/0s", "three/24h", "3/soon", "-1/24h"])
+def test_a_limit_without_a_meaning_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="give attempts and a span of time, such as 3/24h"):
+        read_person_limit(text)
+
+
+def test_a_limit_is_written_as_it_is_read() -> None:
+    assert str(read_person_limit(" 3 / 90s ")) == "3/90s"
+    assert read_person_limit("20/7d") == PersonLimit(20, timedelta(days=7))
+    with pytest.raises(InvalidInputError):
+        PersonLimit(0, HOUR)

@@ -1,0 +1,135 @@
+"""Places for attempts to call one person: at most so many within a span of time, over all batches of a queue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from voiceflow_worker.core.ports import Move, Records
+from voiceflow_worker.core.ports.identity import job_of
+from voiceflow_worker.model.jobs.job import Job, Post
+from voiceflow_worker.model.jobs.person_limit import MOST_ATTEMPTS
+from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.numbers.spellings import spellings
+
+NAMESPACE = "person"
+LOOK_AGAIN = timedelta(seconds=2)
+"""How soon a call over the limit looks again when a place should have ended already."""
+
+
+class PersonCaps:
+    """Reserves a place for each attempt to call a person, before the journal entry of its POST.
+
+    A person has as many places as the policy's `max_per_person` allows, each a record that ends by itself: a span after
+    the answer of 8x8, or else after the latest time at which the POST can ring. A place is taken in one step of the
+    store, so that no two workers take the same. A doubt keeps its place. A POST that provably reached nobody frees it,
+    and so does one that was not begun. A place that a killed worker left behind is used by the next POST of its job, or
+    ends by itself.
+
+    A person is a destination in any spelling. Second parties of a bridge have no places.
+    """
+
+    def __init__(self, records: Records, policy: CallPolicy) -> None:
+        self._records = records
+        self._policy = policy
+
+    async def reserve(self, jobs: Sequence[Job], *, now: datetime) -> list[tuple[Job, datetime]]:
+        """Reserve a place for the next POST of each job; returns those without one, each with a time to look again.
+
+        The numbers of the jobs were locked at `now`. Raises StoreError.
+        """
+        limit = self._policy.max_per_person
+        over: list[tuple[Job, datetime]] = []
+        left = jobs if limit is not None else ()
+        while left and limit is not None:
+            held = await self._held(left, now=now)
+            await self._delete(
+                {key: value for job in left for key, value in held[job.id].items() if _is_free(job, value)}
+            )
+            wishes: list[tuple[Job, str, str]] = []
+            for job in left:
+                standing = {key: value for key, value in held[job.id].items() if not _is_free(job, value)}
+                next_post = job.request_id(job.post_count + 1)
+                own = next((each for each in standing.items() if _owner(each[1]) == next_post), None)
+                if own is None and len(standing) >= limit.attempts:
+                    begun = sorted(map(_begun, standing.values()))
+                    until = begun[len(standing) - limit.attempts] + limit.span
+                    over.append((job, until if until > now else now + LOOK_AGAIN))
+                    continue
+                key = next(key for key in _places(job) if key not in standing)
+                wishes.append((job, *(own or (key, f"{next_post} {now.isoformat()}"))))
+            wanted = {key: value for _, key, value in wishes}
+            ends = now + self._policy.submit_window + limit.span
+            taken = await self._records.put_if_absent(NAMESPACE, wanted, expires_at=ends, now=now) if wanted else {}
+            left = [job for job, key, value in wishes if taken[key] != value]  # another worker was first
+        return over
+
+    async def free_unsent(self, jobs: Sequence[Job], *, now: datetime) -> None:
+        """Free the places of leased jobs whose next POST was not begun."""
+        if self._policy.max_per_person is not None and jobs:
+            held = await self._held(jobs, now=now)
+            unsent = {job.request_id(job.post_count + 1) for job in jobs}
+            await self._delete(
+                {key: value for each in held.values() for key, value in each.items() if _owner(value) in unsent}
+            )
+
+    async def settle(self, moves: Iterable[Move], *, now: datetime) -> None:
+        """Free the places of POSTs that reached nobody; those of placed ones end a span after their answer."""
+        limit = self._policy.max_per_person
+        posts = {} if limit is None else {post.client_request_id: post for made in moves for post in _settled(made)}
+        if not posts or limit is None:
+            return
+        jobs = [made.new for made in moves if made.new.posts != made.old.posts]
+        over: dict[str, str] = {}
+        ends: dict[datetime, dict[str, str]] = {}
+        for places in (await self._held(jobs, now=now)).values():
+            for key, value in places.items():
+                post = posts.get(_owner(value))
+                if post is not None and not post.may_have_rung:
+                    over[key] = value
+                elif post is not None and post.was_placed:
+                    rang_by = min(post.answered_at or post.valid_until, post.valid_until)
+                    ends.setdefault(rang_by + limit.span, {})[key] = value
+        await self._delete(over)
+        for end, values in ends.items():
+            await self._records.put_if_absent(NAMESPACE, values, expires_at=end, now=now)
+
+    async def _held(self, jobs: Iterable[Job], *, now: datetime) -> dict[str, dict[str, str]]:
+        """The places that are taken, by job."""
+        keys = {job.id: _places(job) for job in jobs}
+        found = await self._records.get(NAMESPACE, list({key for each in keys.values() for key in each}), now=now)
+        return {job_id: {key: found[key] for key in each if key in found} for job_id, each in keys.items()}
+
+    async def _delete(self, places: Mapping[str, str]) -> None:
+        if places:
+            await self._records.delete(NAMESPACE, places)
+
+
+def _places(job: Job) -> list[str]:
+    """The keys of all places of the person that a job calls, also those beyond the limit: it may have been higher."""
+    person = min(spellings(job.destination))
+    return [f"{job.queue}/{person} {place}" for place in range(1, MOST_ATTEMPTS + 1)]
+
+
+def _owner(value: str) -> str:
+    return value.partition(" ")[0]
+
+
+def _begun(value: str) -> datetime:
+    return datetime.fromisoformat(value.partition(" ")[2])
+
+
+def _is_free(job: Job, value: str) -> bool:
+    """Whether a place belongs to an earlier POST of this job that reached nobody."""
+    owner = job_of(_owner(value))
+    if owner is None or owner[0] != job.id or owner[1] > job.post_count:
+        return False
+    post = job.post(owner[1])
+    return post is None or not post.may_have_rung
+
+
+def _settled(made: Move) -> list[Post]:
+    """The POSTs of which a move knows more than before."""
+    if made.new.posts == made.old.posts:
+        return []
+    return [post for post in made.new.posts if post != made.old.post(post.number)]
