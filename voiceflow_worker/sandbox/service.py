@@ -32,9 +32,9 @@ from voiceflow_worker.sandbox.events.reports import Reports
 from voiceflow_worker.sandbox.exchange.conversation import Stage
 from voiceflow_worker.sandbox.exchange.exchange import Exchange
 from voiceflow_worker.sandbox.exchange.switchboard import Switchboard
-from voiceflow_worker.sandbox.orders.event_orders import EventOrders
+from voiceflow_worker.sandbox.orders.event_orders import EventOrder
 from voiceflow_worker.sandbox.orders.export_orders import RowOrder
-from voiceflow_worker.sandbox.orders.faults import Faults
+from voiceflow_worker.sandbox.orders.faults import Fault
 from voiceflow_worker.sandbox.orders.orders import OrderBook
 from voiceflow_worker.sandbox.orders.recordings import Recordings
 from voiceflow_worker.sandbox.orders.script import Script
@@ -92,7 +92,7 @@ class Sandbox:
         self._log = CallLog(self.rows, speed=speed)
         self.exports = Exports(self._log, now=self._now)
         """Exports of that log, and orders for them: `sandbox.exports.add(ExportOrder(…))`."""
-        self.events = EventOrders()
+        self.events: OrderBook[EventOrder] = OrderBook()
         """Orders for the delivery of events: `sandbox.events.add(EventOrder(…))`."""
         self.recordings = Recordings()
         """Recordings of sessions: `sandbox.recordings.add(RecordingOrder(…))`."""
@@ -114,7 +114,7 @@ class Sandbox:
         self._misbehaviour = Misbehaviour(self._date)
         self.ledger = Ledger()
         """Every call that was requested, in order."""
-        self.faults = Faults()
+        self.faults: OrderBook[Fault] = OrderBook()
         """Orders for faults: `sandbox.faults.add(Fault(…))`."""
         self.scripts: OrderBook[Script] = OrderBook()
         """Scripts of calls: `sandbox.scripts.add(Script(…))`."""

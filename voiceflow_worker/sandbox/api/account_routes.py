@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TypeAlias
 
 import orjson
@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from voiceflow_worker.model.flows.values import is_object
 from voiceflow_worker.model.numbers import phone
+from voiceflow_worker.sandbox.calls.ledger import moment
 from voiceflow_worker.sandbox.events.account import HOOK_TYPES, Account
 from voiceflow_worker.sandbox.events.delivery import Hook
 from voiceflow_worker.sandbox.orders.orders import same_number
@@ -215,4 +216,4 @@ def _invalid(message: str) -> Response:
 
 
 def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment(time.time())

@@ -18,7 +18,7 @@ from voiceflow_worker.sandbox.events.account import Account
 from voiceflow_worker.sandbox.events.answers import Answer, DateHeader, created, judged, not_created, unreadable
 from voiceflow_worker.sandbox.exchange.exchange import Exchange
 from voiceflow_worker.sandbox.orders.event_orders import EventKind
-from voiceflow_worker.sandbox.orders.faults import Fault, FaultKind, Faults, Place
+from voiceflow_worker.sandbox.orders.faults import Fault, FaultKind, Place
 from voiceflow_worker.sandbox.orders.orders import OrderBook
 from voiceflow_worker.sandbox.orders.script import Script
 
@@ -31,7 +31,7 @@ class Callflows:
 
     account: Account
     ledger: Ledger
-    faults: Faults
+    faults: OrderBook[Fault]
     misbehaviour: Misbehaviour
     scripts: OrderBook[Script]
     outcomes: Outcomes
@@ -42,7 +42,7 @@ class Callflows:
     async def post(self, sub_account: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one POST."""
         await self.misbehaviour.send_surplus(scope)
-        fault = self.faults.on_arrival()
+        fault = self.faults.take(None, Place.ARRIVAL)
         if fault is not None and fault.fault is FaultKind.DELAY:
             await self.misbehaviour.pause(fault.longest)
             fault = None
@@ -51,7 +51,7 @@ class Callflows:
             return
         asked = _asked(content, sub_account, scope)
         if fault is None:
-            fault = self.faults.for_call(asked.request.destination)
+            fault = self.faults.take(asked.request.destination)
         if fault is None:
             await send_answer(self._decide(asked).answer, send, date=self.date)
         elif fault.fault is FaultKind.DELAY:

@@ -20,9 +20,9 @@ from voiceflow_worker.sandbox.calls.ledger import JsonEntry, Ledger
 from voiceflow_worker.sandbox.events.delivery import Delivery
 from voiceflow_worker.sandbox.events.number_updates import NumberUpdateOrder, NumberUpdates
 from voiceflow_worker.sandbox.exchange.switchboard import Switchboard
-from voiceflow_worker.sandbox.orders.event_orders import EventOrder, EventOrders
+from voiceflow_worker.sandbox.orders.event_orders import EventOrder
 from voiceflow_worker.sandbox.orders.export_orders import ExportOrder, RowOrder
-from voiceflow_worker.sandbox.orders.faults import Fault, Faults
+from voiceflow_worker.sandbox.orders.faults import Fault
 from voiceflow_worker.sandbox.orders.orders import OrderBook
 from voiceflow_worker.sandbox.orders.recordings import RecordingOrder, Recordings
 from voiceflow_worker.sandbox.orders.script import Script
@@ -36,12 +36,12 @@ class ControlRoutes:
 
     ledger: Ledger
     delivery: Delivery
-    faults: Faults
+    faults: OrderBook[Fault]
     scripts: OrderBook[Script]
     rows: OrderBook[RowOrder]
     exports: Exports
     recordings: Recordings
-    events: EventOrders
+    events: OrderBook[EventOrder]
     switchboard: Switchboard
     number_updates: NumberUpdates
     reset: Callable[[], None]

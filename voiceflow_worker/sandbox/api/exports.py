@@ -69,15 +69,14 @@ class Exports:
         self._now = now
         self._exports: dict[str, Export] = {}
         self._orders: OrderBook[ExportOrder] = OrderBook()
-        self._broken: dict[At, OrderBook[ExportOrder]] = {at: OrderBook() for at in At}
 
     def add(self, order: ExportOrder) -> None:
         """Add an order."""
-        (self._orders if order.at is None else self._broken[order.at]).add(order)
+        self._orders.add(order)
 
     def broken(self, at: At) -> ExportOrder | None:
         """The order for a fault of this request, if there is one."""
-        return self._broken[at].take(None)
+        return self._orders.take(None, at)
 
     def begin(
         self, sub_account: str, *, since: datetime | None = None, until: datetime | None = None, limit: int = 0
@@ -120,5 +119,3 @@ class Exports:
         """Forget exports and orders."""
         self._exports.clear()
         self._orders.clear()
-        for book in self._broken.values():
-            book.clear()

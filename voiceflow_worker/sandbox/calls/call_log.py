@@ -132,14 +132,8 @@ def _row(call: Call, leg: Leg, dialled: datetime) -> dict[str, str]:
 
 
 def _place(side: str, number: str) -> dict[str, str]:
-    country = phone.country_of("+" + number) if phone.is_e164(number) else None
-    return {
-        f"{side}CountryCode": country or "",
-        f"{side}Country": country or "",
-        f"{side}Operator": "",
-        f"{side}MCC": "",
-        f"{side}MNC": "",
-    }
+    country = (phone.country_of("+" + number) if phone.is_e164(number) else None) or ""
+    return {f"{side}CountryCode": country, f"{side}Country": country}
 
 
 def _spoken(call: Call) -> str:

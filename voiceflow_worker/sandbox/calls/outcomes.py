@@ -14,13 +14,13 @@ from voiceflow_worker.sandbox.calls.speech import read_action, repetitions, seco
 from voiceflow_worker.sandbox.orders.script import Script
 
 # Weights in a hundred calls, in the order of the draw.
-_SHARES = (
-    (SessionStatus.COMPLETED, 72),
-    (SessionStatus.NO_ANSWER, 13),
-    (SessionStatus.BUSY, 8),
-    (SessionStatus.FAILED, 5),
-    (SessionStatus.ERROR, 2),
-)
+_SHARES = {
+    SessionStatus.COMPLETED: 72,
+    SessionStatus.NO_ANSWER: 13,
+    SessionStatus.BUSY: 8,
+    SessionStatus.FAILED: 5,
+    SessionStatus.ERROR: 2,
+}
 _FAILED_CODES = (-2004, -2010, -2002)
 _NEVER_RINGS = frozenset({SessionStatus.UNSUBSCRIBED_CONTACT})
 _ANSWERED = frozenset(
@@ -70,7 +70,7 @@ class Outcomes:
         self._calls[destination] = nth + 1
         luck = self._luck(f"{destination}/{nth}")
         dice = Random(luck)
-        status = _drawn(dice)
+        (status,) = dice.choices(list(_SHARES), list(_SHARES.values()))
         code = _code(status, dice, actions)
         if script is not None and script.outcome is not None:
             status, code = script.outcome, script.error_code
@@ -126,15 +126,6 @@ def _as_scripted(plan: CallPlan, script: Script) -> CallPlan:
         talk_seconds=chosen(script.talk_seconds, plan.talk_seconds) if plan.is_answered else 0.0,
         lag_seconds=chosen(script.delay_seconds, plan.lag_seconds),
     )
-
-
-def _drawn(dice: Random) -> SessionStatus:
-    drawn = dice.uniform(0, 100)
-    for status, share in _SHARES:
-        drawn -= share
-        if drawn < 0:
-            return status
-    return SessionStatus.COMPLETED
 
 
 def _code(status: SessionStatus, dice: Random, actions: Sequence[object]) -> int | None:

@@ -19,6 +19,7 @@ from voiceflow_worker.model.flows.validity import VALIDITY_EXPIRED
 from voiceflow_worker.model.reports.status import api_code
 from voiceflow_worker.sandbox.calls.call import Call, CallRequest, new_id
 from voiceflow_worker.sandbox.calls.speech import read_action
+from voiceflow_worker.sandbox.calls.summary import wire_time
 from voiceflow_worker.sandbox.events.account import Account
 
 # The guides print 400 with -1007 (a wrong field) and 422 with -1013 (a flow that cannot run). The rest follows that.
@@ -109,7 +110,7 @@ def platform_error(
             "code": 1000 + status if code is None else code,
             "message": message or HTTPStatus(status).phrase,
             "errorId": str(uuid4()),
-            "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "timestamp": wire_time(datetime.now(UTC)),
         }
     )
     return Answer(status=status, body=body, summary=f"{status} platform error", headers=headers or {})

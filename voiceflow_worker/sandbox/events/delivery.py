@@ -59,8 +59,7 @@ class Delivery:
         self._speed = speed
         self._retries = retries
         self._timeout = timeout
-        self._session: aiohttp.ClientSession | None = None
-        self._asking: aiohttp.ClientSession | None = None
+        self._sessions: dict[int, aiohttp.ClientSession] = {}
         self.entries: deque[DeliveryEntry] = deque(maxlen=10_000)
 
     def send(
@@ -84,25 +83,24 @@ class Delivery:
         A question that was not answered with 200 is sent again, up to `retries` times. Returns the last try.
         """
         body = orjson.dumps(event)
-        if self._asking is None:
-            # Callers wait for these, so they do not queue behind summaries or each other.
-            self._asking = _session(at_once=0)
+        # Callers wait for these, so they do not queue behind summaries or each other.
+        client = self._client(at_once=0)
         for _ in range(retries):
-            entry = await self._post(self._asking, hook, event, body, within=within, asks=True)
+            entry = await self._post(client, hook, event, body, within=within, asks=True)
             if entry.status == HTTPStatus.OK:
                 return entry
             await asyncio.sleep(_FIRST_RETRY / self._speed)
-        return await self._post(self._asking, hook, event, body, within=within, asks=True)
+        return await self._post(client, hook, event, body, within=within, asks=True)
 
     async def _deliver(
         self, hook: Hook, event: Mapping[str, object], copies: int, retries: int, then: Callable[[], None] | None
     ) -> None:
         body = orjson.dumps(event)
-        asks = event.get("eventType") == _QUESTION
+        client, asks = self._client(at_once=_AT_ONCE), event.get("eventType") == _QUESTION
         for _ in range(copies):
             wait = _FIRST_RETRY
             for left in range(retries, -1, -1):
-                entry = await self._post(self._client(), hook, event, body, within=self._timeout, asks=asks)
+                entry = await self._post(client, hook, event, body, within=self._timeout, asks=asks)
                 if left == 0 or (entry.status is not None and 200 <= entry.status < 300):
                     break
                 await asyncio.sleep(wait / self._speed)
@@ -154,19 +152,15 @@ class Delivery:
         self.entries.append(entry)
         return entry
 
-    def _client(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = _session(at_once=_AT_ONCE)
-        return self._session
+    def _client(self, *, at_once: int) -> aiohttp.ClientSession:
+        if at_once not in self._sessions:
+            # Proxies of the environment are not for a receiver on this machine.
+            connector = aiohttp.TCPConnector(limit=at_once)
+            self._sessions[at_once] = aiohttp.ClientSession(connector=connector, trust_env=False)
+        return self._sessions[at_once]
 
     async def aclose(self) -> None:
         """Close the connections, after all deliveries have ended."""
-        for session in (self._session, self._asking):
-            if session is not None:
-                await session.close()
-        self._session = self._asking = None
-
-
-def _session(*, at_once: int) -> aiohttp.ClientSession:
-    # Proxies of the environment are not for a receiver on this machine.
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=at_once), trust_env=False)
+        for session in self._sessions.values():
+            await session.close()
+        self._sessions.clear()

@@ -15,7 +15,8 @@ from voiceflow_worker.sandbox.calls.call_events import LegState, action_event, r
 from voiceflow_worker.sandbox.calls.summary import session_summary
 from voiceflow_worker.sandbox.events.account import Account
 from voiceflow_worker.sandbox.events.delivery import Delivery, DeliveryEntry, Hook
-from voiceflow_worker.sandbox.orders.event_orders import EventKind, EventOrder, EventOrders
+from voiceflow_worker.sandbox.orders.event_orders import AS_USUAL, EventKind, EventOrder
+from voiceflow_worker.sandbox.orders.orders import OrderBook
 from voiceflow_worker.sandbox.orders.recordings import RecordingOrder
 
 Worded: TypeAlias = Callable[[], Mapping[str, object]]
@@ -49,7 +50,7 @@ class Reports:
 
     account: Account
     delivery: Delivery
-    orders: EventOrders
+    orders: OrderBook[EventOrder]
     activity: Activity
     speed: float
     within: float
@@ -146,7 +147,7 @@ class Reports:
         hook = self.account.hook(sub_account, kind)
         if hook is None:
             return None
-        order = self.orders.take(kind, destination)
+        order = self.orders.take(destination, kind) or AS_USUAL[kind]
         return None if order.drop else _Sent(hook, worded(), order)
 
     def _repeat(self, call: Call | None, sent: _Sent) -> None:

@@ -67,9 +67,7 @@ class Conversation:
         end = await self._course()
         if self._second is not None:
             await self._hang_up_second(self._second, talks=end is _End.IN_ORDER)
-        leg.ended = self._now
-        leg.ends()
-        self._stage.reports.status(call, leg, LegState.DISCONNECTED, at=self._now)
+        self._hang_up(leg)
         call.plan = replace(call.plan, talk_seconds=leg.ended - leg.connected)
         if call.plan.status is SessionStatus.COMPLETED:
             # With two legs the session's status is that of the second (8x8 number masking guide, "Session statuses").
@@ -186,20 +184,20 @@ class Conversation:
             self._call.entry.bridged_to = leg.destination
             reports.status(self._call, leg, LegState.CONNECTED, at=self._now)
         else:
-            leg.ended = self._now
-            leg.ends()
-            reports.status(self._call, leg, LegState.DISCONNECTED, at=self._now)
+            self._hang_up(leg)
 
     async def _hang_up_second(self, leg: Leg, *, talks: bool) -> None:
         """Let the two parties talk, unless the call ended early, and free both lines."""
-        script = self._call.script
-        seconds = self._dice.uniform(20, 90)
+        script, seconds = self._call.script, self._dice.uniform(20, 90)
         if script is not None and script.bridge_seconds is not None:
             seconds = script.bridge_seconds
         elif isinstance(script, Script) and script.talk_seconds is not None:
             seconds = script.talk_seconds
         if talks:
             await self._pass(seconds)
+        self._hang_up(leg)
+
+    def _hang_up(self, leg: Leg) -> None:
         leg.ended = self._now
         leg.ends()
         self._stage.reports.status(self._call, leg, LegState.DISCONNECTED, at=self._now)

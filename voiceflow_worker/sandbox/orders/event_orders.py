@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from voiceflow_worker.sandbox.orders.orders import DestinationOrder, OrderBook
+from voiceflow_worker.sandbox.orders.orders import DestinationOrder
 
 
 class EventKind(StrEnum):
@@ -47,25 +47,11 @@ class EventOrder(DestinationOrder):
             raise ValueError("a VNU is not about a call: leave destination out, and give duplicate_after in seconds")
         return self
 
-
-class EventOrders:
-    """All orders, by the kind of event."""
-
-    def __init__(self) -> None:
-        self._books: dict[EventKind, OrderBook[EventOrder]] = {kind: OrderBook() for kind in EventKind}
-
-    def add(self, order: EventOrder) -> None:
-        """Give an order."""
-        self._books[order.event].add(order)
-
-    def take(self, kind: EventKind, destination: str | None) -> EventOrder:
-        """The order for an event of a call to this destination, counted as used once; by default a usual delivery."""
-        return self._books[kind].take(destination) or _AS_USUAL[kind]
-
-    def clear(self) -> None:
-        """Forget all orders."""
-        for book in self._books.values():
-            book.clear()
+    @property
+    def occasion(self) -> EventKind:
+        """The kind of event."""
+        return self.event
 
 
-_AS_USUAL = {kind: EventOrder(event=kind) for kind in EventKind}
+AS_USUAL = {kind: EventOrder(event=kind) for kind in EventKind}
+"""The delivery of events without an order."""

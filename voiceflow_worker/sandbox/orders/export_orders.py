@@ -45,6 +45,11 @@ class ExportOrder(RepeatedOrder):
     http_status: int | None = Field(default=None, ge=400, le=599)
     retry_after: float | str | None = None
 
+    @property
+    def occasion(self) -> At | None:
+        """The request that is refused."""
+        return self.at
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if (self.at is None) != (self.http_status is None):

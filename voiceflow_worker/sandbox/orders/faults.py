@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from voiceflow_worker.sandbox.orders.orders import DestinationOrder, OrderBook
+from voiceflow_worker.sandbox.orders.orders import DestinationOrder
 
 
 class FaultKind(StrEnum):
@@ -150,6 +150,11 @@ class Fault(DestinationOrder):
         return Place.BEFORE if self.fault in _TURNS_AWAY else Place.AFTER
 
     @property
+    def occasion(self) -> Place | None:
+        """The arrival of a request, for a fault that does not wait for its body."""
+        return Place.ARRIVAL if self.happens is Place.ARRIVAL else None
+
+    @property
     def cut_within(self) -> Within:
         """The part of the answer that is sent."""
         if self.fault is FaultKind.CUT and "within" not in self.model_fields_set:
@@ -162,28 +167,3 @@ class Fault(DestinationOrder):
         if self.next_calls is not None:
             return self.next_calls
         return self.times if "times" in self.model_fields_set else 1
-
-
-class Faults:
-    """The faults that were ordered."""
-
-    def __init__(self) -> None:
-        self._on_arrival: OrderBook[Fault] = OrderBook()
-        self._others: OrderBook[Fault] = OrderBook()
-
-    def add(self, fault: Fault) -> None:
-        """Add a fault."""
-        (self._on_arrival if fault.happens is Place.ARRIVAL else self._others).add(fault)
-
-    def on_arrival(self) -> Fault | None:
-        """The fault for a request whose headers have arrived."""
-        return self._on_arrival.take(None)
-
-    def for_call(self, destination: str | None) -> Fault | None:
-        """The fault for a call to this destination."""
-        return self._others.take(destination)
-
-    def clear(self) -> None:
-        """Forget all faults."""
-        self._on_arrival.clear()
-        self._others.clear()

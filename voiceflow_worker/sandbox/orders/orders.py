@@ -26,6 +26,11 @@ class RepeatedOrder(StrictModel):
         return None
 
     @property
+    def occasion(self) -> object:
+        """The kind of event or request that it is for, where its book has orders for several."""
+        return None
+
+    @property
     def count(self) -> int | None:
         """How often it is used; None for always."""
         return self.times
@@ -46,7 +51,7 @@ Given = TypeVar("Given", bound=RepeatedOrder)
 
 
 class OrderBook(Generic[Given]):
-    """Orders, oldest first. A call takes the first one that is for it and not used up."""
+    """Orders, oldest first. A call takes the first one that is for it and its occasion, and is not used up."""
 
     def __init__(self) -> None:
         self._orders: list[tuple[Given, int | None]] = []
@@ -58,13 +63,13 @@ class OrderBook(Generic[Given]):
         """Add an order."""
         self._orders.append((order, order.count))
 
-    def take(self, destination: str | None) -> Given | None:
-        """The order to carry out for a call to this destination, counted as used once."""
+    def take(self, destination: str | None, occasion: object = None) -> Given | None:
+        """The order to carry out for a call to this destination on this occasion, counted as used once."""
         if not self._orders:
             return None
         wanted = None if destination is None else same_number(destination)
         for index, (order, left) in enumerate(self._orders):
-            if order.for_destination is not None and order.for_destination != wanted:
+            if order.occasion != occasion or order.for_destination not in {None, wanted}:
                 continue
             if left == 1:
                 del self._orders[index]
