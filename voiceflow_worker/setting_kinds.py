@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Annotated, Literal
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated, Literal, TypeAlias, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
@@ -12,7 +14,17 @@ from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.numbers.spellings import read_numbers
 from voiceflow_worker.model.text.duration import read_duration
 from voiceflow_worker.model.text.names import QUEUE_NAME, SUB_ACCOUNT_ID
-from voiceflow_worker.model.text.networks import Network, read_networks
+
+Network: TypeAlias = IPv4Network | IPv6Network
+
+
+def read_networks(value: object) -> tuple[Network, ...]:
+    """The networks of `10.0.0.0/8, 18.140.80.2`, or of a list of such. Raises ValueError."""
+    parts = value.split(",") if isinstance(value, str) else cast("Sequence[object]", value)
+    try:
+        return tuple(ip_network(str(part).strip()) for part in parts if str(part).strip())
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{error}; give networks with commas between, such as 10.0.0.0/8, 18.140.80.2") from None
 
 
 def parse_duration(text: str) -> timedelta:

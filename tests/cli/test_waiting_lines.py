@@ -8,8 +8,8 @@ import pytest
 from tests.support.flows import flow, number
 from tests.support.waiting import until
 from voiceflow_worker import CallQueue, CallRequest, open_store
+from voiceflow_worker.cli.drain_report import waiting_lines
 from voiceflow_worker.cli.output import Output
-from voiceflow_worker.cli.waiting_lines import waiting_lines
 
 pytestmark = pytest.mark.anyio
 

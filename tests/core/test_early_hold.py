@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from voiceflow_worker import open_store
-from voiceflow_worker.core.sending.early_hold import EarlyHold
+from voiceflow_worker.core.sending.reply import EarlyHold
 from voiceflow_worker.core.settling.holds import Holds
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.gate import Gate

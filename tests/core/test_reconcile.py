@@ -465,7 +465,7 @@ class TestSummariesThatNeverCame:
         self, engine: Engine, overdue: Job, log: WrittenLog
     ) -> None:
         busy = Outcome(status=SessionStatus.BUSY, status_text="BUSY", session_id="s-1")
-        await reconciler(engine, log)._sessions.park("s-1", busy)
+        await reconciler(engine, log)._sessions.parked.add({"s-1": busy})
         assert await look(engine, log) == Reconciled()
         assert (await engine.queue.get(overdue.id)).reason == "BUSY"
         assert log.asked == []
@@ -596,7 +596,7 @@ class TestTurns:
         heard: list[Look] = []
         assert await reconciler(engine, log).everything(tell=heard.append) == Reconciled(looked_at=2, open=2)
         assert [(look.number, look.count, look.calls) for look in heard] == [(1, 2, 1), (2, 2, 1)]
-        assert [(look.since, look.until) for look in heard] == log.asked
+        assert [(look.asked.since, look.asked.until) for look in heard] == log.asked
 
     async def test_where_nothing_is_in_doubt_no_log_is_asked_for(self, engine: Engine, log: WrittenLog) -> None:
         await engine.enqueue()

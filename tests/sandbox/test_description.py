@@ -23,7 +23,7 @@ from voiceflow_worker import CallFlow
 from voiceflow_worker.model.reports.events import UnknownEvent, parse_event
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.api.description import description
+from voiceflow_worker.sandbox.api.control_routes import description
 from voiceflow_worker.sandbox.calls.inbound import InboundOrder
 from voiceflow_worker.sandbox.events.number_updates import NumberChange, NumberUpdateOrder, UpdateKind
 from voiceflow_worker.sandbox.orders.faults import Fault, FaultKind

@@ -134,7 +134,7 @@ async def test_a_parked_summary_of_a_newer_version_is_left_and_others_are_applie
     for _ in range(2):
         await here.sweeper.sweep()
     assert (await here.state(ana), await here.state(ben)) == ("submitted", "unreached")
-    kept = await Sessions(here.store).all_parked()
+    kept = await Sessions(here.store).parked.all()
     assert kept == [(f"session-{ana.id}.1", None), ("session-x", None)]
 
 

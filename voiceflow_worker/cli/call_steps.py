@@ -8,8 +8,7 @@ from datetime import UTC, datetime
 
 from voiceflow_worker.cli.checks.diagnosis import Diagnosis, failure, ok, warning
 from voiceflow_worker.core.events.progress import Heard
-from voiceflow_worker.core.overview.progress_text import progress_in_words
-from voiceflow_worker.core.overview.story import ending
+from voiceflow_worker.core.overview.story import ending, progress_in_words
 from voiceflow_worker.model.jobs.job import Job, JobState, Post
 from voiceflow_worker.model.records.call_json import rfc3339
 from voiceflow_worker.model.reports.outcome import Outcome

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.resources import as_file, files
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
@@ -116,7 +118,6 @@ async def _enqueue(output: Output, calls: CallQueue) -> EnqueueReport:
     from voiceflow_worker.campaigns.calls.options import CampaignOptions
     from voiceflow_worker.campaigns.calls.template import FlowTemplate
     from voiceflow_worker.campaigns.enqueue import enqueue_file
-    from voiceflow_worker.cli.demo_files import CAMPAIGN, FLOW, example_file
 
     with example_file(CAMPAIGN) as campaign, example_file(FLOW) as flow:
         options = CampaignOptions(template=FlowTemplate.load(flow), source=SOURCE, voice_profile=VOICE)
@@ -174,3 +175,19 @@ def _reason(job: Job) -> str:
     return (
         "" if job.reason is None or (outcome and outcome.status and job.reason == outcome.status.value) else job.reason
     )
+
+
+CAMPAIGN = "reminder-campaign.csv"
+FLOW = "reminder-flow.json"
+
+
+@contextmanager
+def example_file(name: str) -> Generator[Path]:
+    """The path of an example, for as long as the block lasts."""
+    # There is one copy of it in the sources: the wheel is built with it at this place.
+    packed = files("voiceflow_worker.cli").joinpath("demo_data", name)
+    if packed.is_file():
+        with as_file(packed) as path:
+            yield path
+        return
+    yield Path(__file__).parents[2] / "examples" / name

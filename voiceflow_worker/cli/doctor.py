@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.exit_codes import ExitCode
-from voiceflow_worker.cli.opening import settings_from
+from voiceflow_worker.cli.opening import opened_queue, settings_from
 from voiceflow_worker.cli.options import Flag, JsonOption, QueueOption, StoreOption
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.errors import InvalidInputError
@@ -18,6 +18,7 @@ from voiceflow_worker.model.text.counting import count_of
 
 if TYPE_CHECKING:
     from voiceflow_worker.cli.checks.diagnosis import Diagnosis
+    from voiceflow_worker.settings import Settings
 
 
 TEST_TEXT = "This is a test call of voiceflow worker. If you hear this, your calls work. Goodbye."
@@ -69,8 +70,6 @@ async def doctor(
     number = None if call is None else number_to_call(call, place="--call")
     output = Output(as_json=json)
     if recount:
-        from voiceflow_worker.cli.recounting import recount_queue
-
         return await recount_queue(output, settings_from(store=store, queue=queue), mend=mend)
     found: list[Diagnosis] = []
 
@@ -117,3 +116,34 @@ def _show(output: Output, found: Sequence[Diagnosis], *, all_of_them: bool) -> N
 def _row(line: Diagnosis) -> tuple[str, str, str]:
     remedy = f"\n-> {line.remedy}" if line.remedy else ""
     return line.level.value, line.check, f"{line.message}{remedy}"
+
+
+async def recount_queue(output: Output, settings: Settings, *, mend: bool) -> ExitCode:
+    """Count the calls of the queue, report wrong counters, and set them right with `mend`. Exit 1 where some stay."""
+    from voiceflow_worker.core.overview.recount import recount
+
+    async with opened_queue(settings) as calls:
+        found = await recount(calls.store, calls.name, mend=mend)
+        queue = calls.name
+    moving = sorted("the queue" if batch is None else f"batch {batch}" for batch in found.moving)
+    lines = found.in_words()
+    output.document({"queue": queue, "calls": found.jobs, "wrong": lines, "moving": moving, "mended": found.mended})
+    if output.as_json:
+        return ExitCode.UNDONE if (lines and not found.mended) or moving else ExitCode.DONE
+    for line in lines:
+        output.say(line)
+    if moving:
+        output.say(
+            f"not proven, because calls moved while they were counted: {', '.join(moving)}. Hold the queue, or count "
+            "again when fewer calls are sent"
+        )
+    if not lines:
+        output.say(f"queue {queue}: {count_of(found.jobs, 'call')} counted; no counter is wrong")
+    elif found.mended:
+        output.say(f"queue {queue}: {count_of(found.jobs, 'call')} counted; the counters are right now")
+    else:
+        output.say(
+            f"queue {queue}: {count_of(found.jobs, 'call')} counted; `voiceflow doctor --recount --mend` sets the "
+            "counters right"
+        )
+    return ExitCode.UNDONE if (lines and not found.mended) or moving else ExitCode.DONE

@@ -1,9 +1,9 @@
-"""Progress and result of a drain, as text and as JSON."""
+"""Progress of a running worker, and the result of a drain, as text and as JSON."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import anyio
 
@@ -117,3 +117,27 @@ def _left(result: DrainResult, *, waiting: str, receiver: bool) -> Iterator[str]
             f"in doubt: {count_of(result.doubts, 'call')}, which may have been placed and will not be sent again; "
             "see `voiceflow calls list --state in_doubt` and `voiceflow calls resolve`"
         )
+
+
+EVERY = 30.0
+"""Seconds between two looks."""
+
+
+@asynccontextmanager
+async def waiting_lines(calls: CallQueue, output: Output, *, every: float = EVERY) -> AsyncGenerator[None]:
+    """Say on stderr what queued calls wait for, each time that it has changed, for as long as the block lasts."""
+    async with anyio.create_task_group() as group:
+        group.start_soon(_say, calls, output, every)
+        yield
+        group.cancel_scope.cancel()
+
+
+async def _say(calls: CallQueue, output: Output, every: float) -> None:
+    last = ""
+    while True:
+        with suppress(StoreError):  # the worker itself says that its store is away
+            words = (await calls.status()).waiting.in_words()
+            if words and words != last:
+                output.note(f"waiting: {words}")
+            last = words
+        await anyio.sleep(every)

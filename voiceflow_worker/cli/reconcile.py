@@ -92,8 +92,9 @@ async def _read_prices(
 
 def _asking(look: Look) -> str:
     which = f" ({look.number} of {look.count})" if look.count > 1 else ""
+    since, until = look.asked.since, look.asked.until
     return (
-        f"asking 8x8 for its log{which}: {look.since:%Y-%m-%d %H:%M:%S} to {look.until:%Y-%m-%d %H:%M:%S} UTC, "
+        f"asking 8x8 for its log{which}: {since:%Y-%m-%d %H:%M:%S} to {until:%Y-%m-%d %H:%M:%S} UTC, "
         f"for {count_of(look.calls, 'call')}"
     )
 

@@ -153,8 +153,7 @@ async def _send_in_processes(
 
 def _lines(output: Output, calls: CallQueue, *, drain: bool) -> AbstractAsyncContextManager[None]:
     """The lines that a worker shows while it sends."""
-    from voiceflow_worker.cli.drain_report import drain_progress
-    from voiceflow_worker.cli.waiting_lines import waiting_lines
+    from voiceflow_worker.cli.drain_report import drain_progress, waiting_lines
 
     return drain_progress(calls, label="draining") if drain else waiting_lines(calls, output)
 

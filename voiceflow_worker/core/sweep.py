@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
+from voiceflow_worker.core.guard.journal_check import remember_pruned
 from voiceflow_worker.core.guard.lost_jobs import LossWatch
-from voiceflow_worker.core.guard.tombstones import remember_pruned
 from voiceflow_worker.core.outcomes.outbox import forgotten_before
 from voiceflow_worker.core.ports import Order, Query, Store
 from voiceflow_worker.core.settling.changes import Changes
@@ -36,7 +36,7 @@ class Swept:
     looked_again: int = 0
 
     def __add__(self, other: Swept) -> Swept:
-        return Swept(**{each.name: getattr(self, each.name) + getattr(other, each.name) for each in fields(Swept)})
+        return Swept(**{name: count + getattr(other, name) for name, count in asdict(self).items()})
 
 
 @dataclass(slots=True)

@@ -11,7 +11,6 @@ from voiceflow_worker.core.ports.clock import SystemClock
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.bridging import BridgeResult
 from voiceflow_worker.ivr.caller import Caller
-from voiceflow_worker.ivr.captured import Captured
 from voiceflow_worker.ivr.position import NAME
 from voiceflow_worker.ivr.speech import Text, filled, joined, spoken
 from voiceflow_worker.ivr.steps import END, Again, Back, End
@@ -309,3 +308,16 @@ def _numbers(name: str, inbound: bool | Collection[str]) -> bool | frozenset[str
         if not phone.is_e164(number):
             raise InvalidInputError(f"menu {name}: inbound {number!r} is not a phone number in E.164 form")
     return frozenset(phone.normalise(number) for number in given)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Captured:
+    """How many digits may be typed, and whether # ends the input."""
+
+    min_digits: int
+    max_digits: int
+    complete_on_hash: bool
+
+    def takes(self, digits: str) -> bool:
+        """Whether this input is valid: the right number of characters, all of them digits."""
+        return self.min_digits <= len(digits) <= self.max_digits and digits.isascii() and digits.isdigit()

@@ -3,7 +3,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from voiceflow_worker.cli.checks.diagnosis import Level
-from voiceflow_worker.cli.checks.journals import judged_journals
+from voiceflow_worker.cli.checks.storage import judged_journals
 from voiceflow_worker.core.guard import journal_check
 from voiceflow_worker.model.jobs.job import Job, JobState
 

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from voiceflow_worker.cli.checks.diagnosis import Level
-from voiceflow_worker.cli.checks.mounts import Mount, mount_of
-from voiceflow_worker.cli.checks.storage import judged_mount, judged_sqlite
+from voiceflow_worker.cli.checks.storage import Mount, judged_mount, judged_sqlite, mount_of
 
 MOUNTS = """\
 /dev/vda1 / ext4 rw,relatime 0 0

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
-from voiceflow_worker.cli.checks import configuration, eight, journals, queue, storage, webhook
+from voiceflow_worker.cli.checks import configuration, eight, queue, storage, webhook
 from voiceflow_worker.cli.checks.context import Check, open_context
 from voiceflow_worker.cli.checks.diagnosis import TIME_LIMIT, Diagnosis, carried_out, failure
 from voiceflow_worker.errors import SettingsError
@@ -31,7 +31,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("disk space", storage.of_file(storage.disk_space)),
     ("sqlite", storage.of_file(storage.sqlite)),
     ("durability", storage.durability),
-    ("journal files", journals.journals),
+    ("journal files", storage.journals),
     ("credentials", eight.credentials),
     ("clock", eight.clock),
     ("voice profile", eight.voice_profile),

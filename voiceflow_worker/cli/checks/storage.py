@@ -1,18 +1,22 @@
-"""Checks of the store: opening, durability, disk and permissions."""
+"""Checks of the store and of its journal files: opening, durability, file system, disk and permissions."""
 
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 from voiceflow_worker.backends.file_address import file_of
+from voiceflow_worker.backends.journal_choice import journal_files
 from voiceflow_worker.cli.checks.context import Check, CheckContext
 from voiceflow_worker.cli.checks.diagnosis import Diagnosis, failure, in_thread, ok, warning
-from voiceflow_worker.cli.checks.mounts import IN_MEMORY, NETWORK, OF_CONTAINERS, mount_of, read_mounts
+from voiceflow_worker.core.guard.journal_check import JournalCheck, check_journals
+from voiceflow_worker.model.text.counting import count_of
 
 MEGABYTE = 1024 * 1024
 TOO_LITTLE = 100 * MEGABYTE
@@ -160,3 +164,76 @@ def _permissions(path: Path) -> Diagnosis:
             remedy=f"chmod o-rw {path}*",
         )
     return ok(f"mode {mode:04o}, and this user may write it")
+
+
+async def journals(context: CheckContext) -> Diagnosis | None:
+    """The store knows every call that the workers of this machine sent."""
+    settings = context.settings
+    witness = journal_files(settings)
+    if witness is None:
+        return None
+    return judged_journals(
+        await check_journals(context.store, witness, queue=settings.queue, policy=settings.policy()),
+        queue=settings.queue,
+    )
+
+
+def judged_journals(found: JournalCheck, *, queue: str) -> Diagnosis:
+    """What the journal files mean."""
+    files = f"{count_of(found.files, 'journal file')} of this machine"
+    if not found.set_back:
+        return ok(
+            f"{files}; the store knows their {count_of(found.calls, 'call')}" if found.files else "there are none"
+        )
+    forgotten = count_of(len(found.forgotten), "call")
+    return failure(
+        f"the store was set back to an older state: it has lost {forgotten} recorded in {files}, "
+        "and would make them again",
+        remedy=f"do not resume queue {queue}. A worker that starts puts them in doubt; then `voiceflow reconcile`, "
+        "settle what stays with `voiceflow calls resolve`, and `voiceflow resume`",
+    )
+
+
+MOUNTS = Path("/proc/mounts")
+
+NETWORK = frozenset(
+    {
+        "9p", "afs", "beegfs", "ceph", "cifs", "fuse.ceph", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "glusterfs",
+        "gpfs", "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "smb3", "smbfs", "virtiofs", "vboxsf",
+    }
+)  # fmt: skip
+"""File systems whose locks and shared memory are not reliable."""
+IN_MEMORY = frozenset({"tmpfs", "ramfs", "devtmpfs"})
+OF_CONTAINERS = frozenset({"overlay", "aufs", "fuse.fuse-overlayfs"})
+
+_OCTAL = re.compile(r"\\([0-7]{3})")
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One line of /proc/mounts."""
+
+    point: Path
+    kind: str
+
+
+def mount_of(path: Path, mounts: str) -> Mount | None:
+    """The mount that `path`, absolute and resolved, lies on; None if it is not in these lines."""
+    found: Mount | None = None
+    for line in mounts.splitlines():
+        fields = line.split(" ")
+        if len(fields) < 3:
+            continue
+        point = Path(_OCTAL.sub(lambda match: chr(int(match[1], 8)), fields[1]))
+        # The longest one has it; of two at one place the later one lies on top.
+        if path.is_relative_to(point) and (found is None or len(point.parts) >= len(found.point.parts)):
+            found = Mount(point, fields[2])
+    return found
+
+
+def read_mounts() -> str | None:
+    """The contents of /proc/mounts; None on systems without it."""
+    try:
+        return MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return None

@@ -1,4 +1,7 @@
-"""Comparison of the journal files of a host with a store, which finds sent calls that the store has lost."""
+"""Comparison of the journal files of a host with a store, which finds sent calls that the store has lost.
+
+A job that the sweep deleted leaves a tombstone, so that it does not look like a lost one.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from voiceflow_worker.core.guard.tombstones import known_as_pruned
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.journal_files import Witness, WitnessFile
 from voiceflow_worker.core.ports.reading import read_each
-from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.core.ports.record_set import text_records
+from voiceflow_worker.model.jobs.job import FINAL_STATES, Job
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.setback import is_forgotten
 
@@ -86,3 +89,35 @@ async def forgotten_of(
     # The process that ended a job set its retention, which may be shorter than this process's own.
     pruned = await known_as_pruned(store, [each.job for each, job in found if job is None], now=now)
     return [(each, job) for each, job in found if each.job.id not in pruned]
+
+
+TOMBSTONES = "pruned"
+
+
+async def remember_pruned(store: Store, jobs: Sequence[Job], *, now: datetime, policy: CallPolicy) -> None:
+    """Leave tombstones of jobs that are about to be deleted.
+
+    A job with a unique key leaves one by itself. A job that was never sent does not need one: no journal file names
+    it, so it cannot be taken for a lost job.
+    """
+    tombstones = {job.id: "1" for job in jobs if job.unique_key is None and job.post_count}
+    await text_records(store, TOMBSTONES).put(tombstones, until=now + max(policy.key_retention, policy.retention))
+
+
+async def known_as_pruned(store: Store, jobs: Sequence[Job], *, now: datetime) -> set[str]:
+    """The ids of those jobs that the store has a tombstone of. It no longer has any of the jobs themselves.
+
+    A store that was set back to a time before it deleted a job has no tombstone of it.
+    """
+    known = set(await text_records(store, TOMBSTONES).get(job.id for job in jobs))
+    left = [job for job in jobs if job.id not in known and job.unique_key is not None]
+    for queue in {job.queue for job in left}:
+        keys = {job.unique_key: job.id for job in left if job.queue == queue and job.unique_key is not None}
+        owners = await store.jobs.owners(queue, list(keys), now=now)
+        known |= {
+            owner.job_id
+            for key, owner in owners.items()
+            # The key of a job that the server evicted also names that job, but is not a tombstone.
+            if owner.job_id == keys[key] and owner.state in FINAL_STATES
+        }
+    return known

@@ -19,8 +19,8 @@ import structlog
 
 from voiceflow_worker.core.guard.journal_check import PAGE, JournalledCall, calls_in, forgotten_of
 from voiceflow_worker.core.ports import Restartable, Store
-from voiceflow_worker.core.ports.gather import gather
 from voiceflow_worker.core.ports.journal_files import Witness, WitnessJournal
+from voiceflow_worker.core.ports.retrying import gather
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import Holds
 from voiceflow_worker.errors import JobError, StoreError

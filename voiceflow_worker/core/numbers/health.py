@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.record_set import RecordSet
+from voiceflow_worker.core.ports.record_set import json_records
 from voiceflow_worker.model.records.call_json import rfc3339
 from voiceflow_worker.model.reports.events import NumberUpdate
 from voiceflow_worker.model.text.moment import in_words
@@ -45,8 +43,8 @@ class NumberHealth:
 
     def __init__(self, store: Store) -> None:
         self._clock = store.clock
-        self._numbers = RecordSet(
-            store, NAMESPACE, write=_written, read=_read, keep_for=KEPT, unreadable=lambda _number, _error: None
+        self._numbers = json_records(
+            store, NAMESPACE, OddNumber, key="number", keep_for=KEPT, unreadable=lambda _number, _error: None
         )
 
     async def note(self, update: NumberUpdate) -> None:
@@ -67,12 +65,3 @@ class NumberHealth:
     async def standing(self) -> list[OddNumber]:
         """The numbers that are not Active, as far as 8x8 has reported."""
         return await self._numbers.values()
-
-
-def _written(odd: OddNumber) -> str:
-    return json.dumps({"status": odd.status, "since": odd.since.isoformat()})
-
-
-def _read(number: str, text: str) -> OddNumber:
-    fields: Mapping[str, str] = json.loads(text)
-    return OddNumber(number=number, status=fields["status"], since=datetime.fromisoformat(fields["since"]))

@@ -3,18 +3,54 @@
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import anyio
+import anyio.to_thread
 
-from voiceflow_worker.core.outcomes.hook_threads import HookThreads
 from voiceflow_worker.core.ports import Event, EventKind
 from voiceflow_worker.errors import HookGoneError, InvalidInputError, TellAgainError
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.records.call_outcome import CallOutcome
+
+Given = TypeVar("Given")
+Got = TypeVar("Got")
+
+
+class _HookThreads:
+    """Runs functions in threads, at most `most` at a time.
+
+    A thread cannot be ended. One that hangs is left behind after its time limit and still counts, or each retry of each
+    outcome would leave one more.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._running = 0
+        self._lock = threading.Lock()
+
+    async def run(self, function: Callable[[Given], Got], given: Given) -> Got:
+        """The result of the function. Raises what it raises, and TellAgainError while too many threads hang."""
+        if self._running >= self._most:
+            raise TellAgainError(f"all {self._most} threads of this hook still run: its handler hangs")
+        # A limiter of its own, so that other threads, such as the store's, do not wait for a handler.
+        return await anyio.to_thread.run_sync(
+            self._counted, function, given, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
+        )
+
+    def _counted(self, function: Callable[[Given], Got], given: Given) -> Got:
+        with self._lock:
+            self._running += 1
+        try:
+            return function(given)
+        finally:
+            with self._lock:
+                self._running -= 1
+
 
 Handler: TypeAlias = Callable[[CallOutcome], Awaitable[object] | object]
 """Takes one outcome; its result is ignored. A function that is not async runs in a thread."""
@@ -84,7 +120,7 @@ class Hook:
         self._handler = handler
         self._only = None if only is None else frozenset(only)
         self._attempts = attempts
-        self._threads = HookThreads(self.options.concurrency)
+        self._threads = _HookThreads(self.options.concurrency)
 
     def wants(self, event: Event) -> bool:
         """Whether this hook receives the outcome of an event."""

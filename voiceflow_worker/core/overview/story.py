@@ -1,14 +1,14 @@
-"""The story of one call as text, for the command line and for pages."""
+"""The story of one call as text, for the command line and for pages, and its progress as JSON for scripts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from voiceflow_worker.core.events.progress import Heard
-from voiceflow_worker.core.overview.progress_text import progress_in_words
+from voiceflow_worker.core.events.progress import Heard, LegState, Recording
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post
+from voiceflow_worker.model.records.call_json import rfc3339
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import api_code, session_error, session_status
 from voiceflow_worker.model.text.moment import in_words
@@ -148,3 +148,32 @@ def _leg(leg: CallLeg) -> str:
 
 def _sentences(*sentences: str) -> str:
     return " ".join(filter(None, sentences))
+
+
+def progress_as_json(heard: Heard) -> dict[str, object]:
+    """The states of a call's legs and its recordings."""
+    return {
+        "progress": [{**asdict(state), "at": rfc3339(state.at)} for state in heard.states],
+        "recordings": [{**asdict(each), "at": rfc3339(each.at)} for each in heard.recordings],
+    }
+
+
+def progress_in_words(heard: Heard) -> Iterator[tuple[datetime, str]]:
+    """A line for each state and recording, with its time."""
+    for state in heard.states:
+        yield state.at, _state(state)
+    for recording in heard.recordings:
+        yield recording.at, _recording(recording)
+
+
+def _state(state: LegState) -> str:
+    ends = f", from {state.source} to {state.destination}" if state.source and state.destination else ""
+    sip = f", SIP {state.sip_code}" if state.sip_code is not None else ""
+    return f"{state.status or 'a state without a name'}{ends}{sip}"
+
+
+def _recording(recording: Recording) -> str:
+    name = f" {recording.recording_id}" if recording.recording_id else ""
+    seconds = f", {recording.seconds:.0f} s" if recording.seconds is not None else ""
+    place = f", at {recording.file_path}" if recording.file_path else ""
+    return f"recording{name}: {recording.status or 'no state given'}{seconds}{place}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -119,16 +120,22 @@ def json_records(
     namespace: str,
     kind: type[Value],
     *,
+    key: str | None = None,
     keep_for: timedelta | None = None,
     unreadable: Callable[[str, Exception], Value | None] | None = None,
 ) -> RecordSet[Value]:
-    """Records whose values are dataclasses, as JSON. Unknown fields are ignored, and empty ones are not written."""
+    """Records whose values are dataclasses, as JSON. Unknown fields are ignored, and empty ones are not written.
+
+    The field `key` is the key of the record, and is not written.
+    """
     codec: TypeAdapter[Value] = json_codec(cast("Any", kind))
     return RecordSet(
         store,
         namespace,
-        write=lambda value: codec.dump_json(value, exclude_none=True).decode(),
-        read=lambda _, text: codec.validate_json(text),
+        write=lambda value: codec.dump_json(value, exclude_none=True, exclude=None if key is None else {key}).decode(),
+        read=lambda name, text: (
+            codec.validate_json(text) if key is None else codec.validate_python({**json.loads(text), key: name})
+        ),
         keep_for=keep_for,
         unreadable=unreadable,
     )

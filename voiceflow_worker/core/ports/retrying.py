@@ -1,4 +1,4 @@
-"""Trips to the store that are repeated until they succeed."""
+"""Trips to the store: at the same time, or repeated until they succeed."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import TypeVar
 
+import anyio
 import structlog
 
 from voiceflow_worker.core.ports import Clock
-from voiceflow_worker.errors import StoreReadOnlyError, StoreUnavailableError
+from voiceflow_worker.errors import StoreReadOnlyError, StoreUnavailableError, VoiceflowError
 
 STORE_AWAY = timedelta(seconds=1)
 BRIEFLY = (0.05, 0.2, 0.5)
@@ -49,3 +50,27 @@ async def retry_briefly(trip: Callable[[], Awaitable[T]], *, clock: Clock, what:
             _log.warning("the store is away; trying again", what=what, error=str(error))
             await clock.sleep(wait)
     return await trip()
+
+
+async def gather(*trips: Callable[[], Awaitable[object]]) -> None:
+    """Run all trips at the same time and wait for all of them.
+
+    If some fail with errors of this library, the first of these is raised after all have ended.
+    """
+    failed: list[VoiceflowError] = []
+
+    async def run(trip: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await trip()
+        except VoiceflowError as error:
+            failed.append(error)
+
+    if not trips:
+        return
+    first, *others = trips
+    async with anyio.create_task_group() as group:
+        for trip in others:
+            group.start_soon(run, trip)
+        await run(first)  # a task less
+    if failed:
+        raise failed[0]

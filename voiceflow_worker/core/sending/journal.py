@@ -14,9 +14,8 @@ from voiceflow_worker.core.guard.rollback import RollbackGuard
 from voiceflow_worker.core.numbers.locks import NumberLocks
 from voiceflow_worker.core.ports import Move, Store
 from voiceflow_worker.core.ports.batching import Batcher
-from voiceflow_worker.core.ports.gather import gather
 from voiceflow_worker.core.ports.moves import move
-from voiceflow_worker.core.ports.retrying import retry_briefly
+from voiceflow_worker.core.ports.retrying import gather, retry_briefly
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.evidence import answered

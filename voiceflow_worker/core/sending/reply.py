@@ -1,10 +1,14 @@
-"""Replies to POSTs: the verdict, and the hold that follows from it."""
+"""Replies to POSTs: the verdict, and the hold that follows from it, or that comes before it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import structlog
+
+from voiceflow_worker.core.settling.holds import Holds
+from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.reports.outcome import MISSED_WINDOW_CODES
 from voiceflow_worker.model.reports.verdict import Hold, Verdict
@@ -42,3 +46,36 @@ def hold_of(verdict: Verdict, *, sent_at: datetime, answered_at: datetime, clock
         reason=f"clock: this clock differs from 8x8's by {off.total_seconds():.0f} s; set it right, then resume",
         until_opened=True,
     )
+
+
+_log = structlog.get_logger("voiceflow.submit")
+
+
+class EarlyHold:
+    """The hold of one POST whose verdict is still awaited, ordered once.
+
+    Nothing else may leave after it. Waiting for the verdict would let calls leave for as long as that takes.
+    """
+
+    __slots__ = ("_gate", "_holds", "_is_ordered", "_until")
+
+    def __init__(self, holds: Holds) -> None:
+        self._holds = holds
+        self._gate: Gate | None = None
+        self._until: datetime | None = None
+        self._is_ordered = False
+
+    async def order(self, hold: Hold) -> None:
+        """Hold the queue. If the store is away, the hold is ordered again with the verdict."""
+        self._gate = self._holds.close(hold)
+        try:
+            self._until = await self._holds.order(self._gate)
+            self._is_ordered = True
+        except StoreError as error:
+            _log.warning("the store did not take a hold; it is ordered again with the verdict", error=str(error))
+
+    def reply(self, verdict: Verdict, *, at: datetime) -> Reply | None:
+        """The reply with this verdict; None without an early hold."""
+        if self._gate is None:
+            return None
+        return Reply(verdict, at, gate=None if self._is_ordered else self._gate, held_until=self._until)

@@ -17,11 +17,10 @@ from voiceflow_worker.core.numbers.locks import NumberLocks
 from voiceflow_worker.core.numbers.person_cap import PersonCaps
 from voiceflow_worker.core.numbers.suppression import SuppressionList, why_refused
 from voiceflow_worker.core.ports import Placement, Store, Voice
-from voiceflow_worker.core.ports.gather import gather
+from voiceflow_worker.core.ports.retrying import gather
 from voiceflow_worker.core.sending.departures import Departure, Departures
-from voiceflow_worker.core.sending.early_hold import EarlyHold
 from voiceflow_worker.core.sending.journal import OUTSIDE_WINDOW, Journal
-from voiceflow_worker.core.sending.reply import Reply, hold_of
+from voiceflow_worker.core.sending.reply import EarlyHold, Reply, hold_of
 from voiceflow_worker.core.sending.unsettled import LAST_WORD, UnsettledVerdicts, cancellations
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.holds import Holds

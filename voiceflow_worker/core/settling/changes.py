@@ -14,11 +14,10 @@ from voiceflow_worker.core.numbers.person_cap import PersonCaps
 from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports import Move, Store
 from voiceflow_worker.core.ports.batching import Batcher
-from voiceflow_worker.core.ports.gather import gather
 from voiceflow_worker.core.ports.identity import queue_of
 from voiceflow_worker.core.ports.moves import move
 from voiceflow_worker.core.ports.reading import read_each
-from voiceflow_worker.core.ports.retrying import retry_briefly
+from voiceflow_worker.core.ports.retrying import gather, retry_briefly
 from voiceflow_worker.core.settling.sessions import Sessions
 from voiceflow_worker.errors import JobError, JobNotFoundError, StaleJobError, StoreError
 from voiceflow_worker.model.jobs.job import Job, JobState

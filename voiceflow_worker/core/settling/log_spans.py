@@ -24,20 +24,14 @@ class _Case(Protocol):
 Case = TypeVar("Case", bound=_Case)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Look:
     """One log that is about to be asked for, for so many calls; `number` of `count`."""
 
     number: int
     count: int
     calls: int
-    since: datetime
-    until: datetime
-
-    @classmethod
-    def of(cls, asked: Window, *, number: int, count: int, calls: int) -> Look:
-        """A look at this range."""
-        return cls(number=number, count=count, calls=calls, since=asked.since, until=asked.until)
+    asked: Window
 
 
 def spans(cases: Sequence[Case]) -> list[list[Case]]:

@@ -16,8 +16,8 @@ from functools import partial
 from anyio import to_thread
 
 from voiceflow_worker.core.ports import CallLog, Query, Store
-from voiceflow_worker.core.ports.gather import gather
 from voiceflow_worker.core.ports.reading import find_pages
+from voiceflow_worker.core.ports.retrying import gather
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.log_spans import PAGE, Look, range_of, spans
 from voiceflow_worker.errors import JobError
@@ -84,7 +84,7 @@ class Prices:
         for number, group in enumerate(groups, 1):
             latest = self._store.clock.now() + timedelta(seconds=1)
             asked = range_of(group, longest_call=self._policy.longest_call, latest=latest)
-            tell(Look.of(asked, number=number, count=len(groups), calls=len(group)))
+            tell(Look(number, len(groups), len(group), asked))
             log = await self._call_log.logged_calls(since=asked.since, until=asked.until)
             book = await to_thread.run_sync(SessionBook, log.rows)
             for start in range(0, len(group), PAGE):

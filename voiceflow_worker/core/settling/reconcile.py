@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import product
@@ -18,10 +18,10 @@ from anyio import to_thread
 from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.core.ports import CallLog, Order, Query, Store
-from voiceflow_worker.core.ports.gather import gather
 from voiceflow_worker.core.ports.leader_lease import LeaderLease
 from voiceflow_worker.core.ports.queue_names import QueueNames
 from voiceflow_worker.core.ports.reading import find_pages
+from voiceflow_worker.core.ports.retrying import gather
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.log_spans import PAGE, Look, range_of, spans
 from voiceflow_worker.core.settling.sessions import KEPT, Sessions
@@ -66,12 +66,7 @@ class Reconciled:
 
     def __add__(self, other: Reconciled) -> Reconciled:
         """The sums."""
-        return Reconciled(
-            looked_at=self.looked_at + other.looked_at,
-            placed=self.placed + other.placed,
-            not_placed=self.not_placed + other.not_placed,
-            open=self.open + other.open,
-        )
+        return Reconciled(**{name: count + getattr(other, name) for name, count in asdict(self).items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +124,7 @@ class Reconciler:
         total = Reconciled()
         for number, group in enumerate(groups, 1):
             asked = self._range(group)
-            tell(Look.of(asked, number=number, count=len(groups), calls=len(group)))
+            tell(Look(number, len(groups), len(group), asked))
             total += await self._look(group, asked)
         return total
 
@@ -227,7 +222,7 @@ class Reconciler:
         """Parked summaries of sessions that are not in the log: one may be of a call that has no row."""
         if self._policy.missing_means is not MissingMeans.NOT_PLACED:
             return []
-        parked = await self._sessions.all_parked()
+        parked = await self._sessions.parked.all()
         return [outcome for session_id, outcome in parked if book.get(session_id) is None]
 
     async def _conclude_all(
@@ -271,7 +266,7 @@ class Reconciler:
     async def _place(self, case: _Case, session: LoggedSession, session_id: str) -> Job:
         now = self._store.clock.now()
         # A parked summary of the session has more than its rows: the error code, for one.
-        is_parked = bool(await self._sessions.parked([session_id]))
+        is_parked = bool(await self._sessions.parked.get([session_id]))
         apply = partial(
             found_placed,
             number=case.post.number,

@@ -6,8 +6,8 @@ campaign of 50,000 rows would fail row by row.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import timedelta
 
 import anyio
@@ -15,7 +15,7 @@ import structlog
 
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_worker_id
-from voiceflow_worker.core.ports.record_set import RecordSet
+from voiceflow_worker.core.ports.record_set import RecordSet, json_records
 from voiceflow_worker.core.settling.voice_check import voices_of
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
@@ -38,41 +38,31 @@ SUMMARY_CODES = frozenset({SOURCE_NOT_LISTED})
 _log = structlog.get_logger("voiceflow.refusals")
 
 
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    stop_after_refused: int = DEFAULT_LIMIT
+
+
 class BatchLimits:
     """The number of refusals in a row that holds a batch, set when it is enqueued. Methods raise StoreError."""
 
     def __init__(self, store: Store) -> None:
-        self._limits = RecordSet(
-            store, LIMITS, write=_limit_text, read=_limit, keep_for=LIMITS_KEPT, unreadable=_default_limit
-        )
+        self._limits = json_records(store, LIMITS, _Limit, keep_for=LIMITS_KEPT, unreadable=_default_limit)
 
     async def put(self, queue: str, batch_id: str, *, stop_after_refused: int) -> None:
         """Set the number of a batch; 0 is never."""
-        await self._limits.put({f"{queue}/{batch_id}": stop_after_refused})
+        await self._limits.put({f"{queue}/{batch_id}": _Limit(stop_after_refused)})
 
     async def stop_after_refused(self, queue: str, batch_id: str | None) -> int:
         """The number of this batch; the default where none was set, or where it cannot be read."""
-        if batch_id is None:
-            return DEFAULT_LIMIT
-        key = f"{queue}/{batch_id}"
-        limit = (await self._limits.get([key])).get(key)
-        return DEFAULT_LIMIT if limit is None else limit
+        keys = [] if batch_id is None else [f"{queue}/{batch_id}"]
+        found = await self._limits.get(keys)
+        return (next(iter(found.values()), None) or _Limit()).stop_after_refused
 
 
-def _limit_text(limit: int) -> str:
-    return json.dumps({"stop_after_refused": limit})
-
-
-def _limit(_: str, text: str) -> int:
-    limit = json.loads(text).get("stop_after_refused", DEFAULT_LIMIT)
-    if not isinstance(limit, int) or isinstance(limit, bool):
-        raise TypeError(f"stop_after_refused is {limit!r}")
-    return limit
-
-
-def _default_limit(key: str, _: Exception) -> int:
+def _default_limit(key: str, _: Exception) -> _Limit:
     _log.warning("the limit of refusals of a batch cannot be read; the default limit is used", batch=key)
-    return DEFAULT_LIMIT
+    return _Limit()
 
 
 class RefusalRuns:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import job_of
 from voiceflow_worker.core.ports.record_set import RecordSet, text_records
 from voiceflow_worker.model.records.outcome_record import outcome_from, outcome_record
-from voiceflow_worker.model.reports.outcome import Outcome
 
 KEPT = timedelta(days=7)
 SESSIONS = "session"
@@ -22,19 +21,20 @@ PARKED = "parked-summary"
 class Sessions:
     """The POST of each session, and the parked summaries of sessions that no POST has named yet; both for seven days.
 
-    A parked summary that a newer version wrote is None. Every method raises StoreError.
+    Every method raises StoreError.
     """
 
     def __init__(self, store: Store) -> None:
         self._records = store.records
         self._posts = text_records(store, SESSIONS, keep_for=KEPT)
-        self._parked = RecordSet(
+        self.parked = RecordSet(
             store,
             PARKED,
             write=lambda outcome: json.dumps(outcome_record(outcome)),
             read=lambda _, text: outcome_from(json.loads(text)),
             keep_for=KEPT,
         )
+        """By session, the summaries that wait for it; None for one that a newer version wrote. The first one counts."""
 
     async def remember(self, posts: Mapping[str, str]) -> None:
         """Store `{session id: client request id}`."""
@@ -54,23 +54,3 @@ class Sessions:
         found = await self._posts.get(session_ids)
         known = {session: job_of(request_id) for session, request_id in found.items() if request_id is not None}
         return {session: post for session, post in known.items() if post is not None}
-
-    async def park(self, session_id: str, outcome: Outcome) -> None:
-        """Keep a summary until its session is known. The first one counts."""
-        await self._parked.add({session_id: outcome})
-
-    async def parked(self, session_ids: Iterable[str]) -> dict[str, Outcome | None]:
-        """The parked summaries of these sessions."""
-        return await self._parked.get(session_ids)
-
-    async def page_of_parked(self, *, after: str, limit: int) -> list[tuple[str, Outcome | None]]:
-        """One page of the parked summaries with their sessions, in order."""
-        return await self._parked.page(after=after, limit=limit)
-
-    async def all_parked(self) -> list[tuple[str, Outcome | None]]:
-        """All parked summaries with their sessions, in order."""
-        return await self._parked.all()
-
-    async def unpark(self, session_ids: Sequence[str]) -> None:
-        """Delete summaries that were applied."""
-        await self._parked.remove(session_ids)

@@ -11,10 +11,10 @@ from functools import partial
 
 from voiceflow_worker.core.numbers.suppression import SuppressionList
 from voiceflow_worker.core.ports import Query, Store
-from voiceflow_worker.core.ports.gather import gather
 from voiceflow_worker.core.ports.identity import job_of
 from voiceflow_worker.core.ports.queue_names import QueueNames
 from voiceflow_worker.core.ports.record_set import report_unreadable
+from voiceflow_worker.core.ports.retrying import gather
 from voiceflow_worker.core.settling.changes import Change, Changes
 from voiceflow_worker.core.settling.refusals import ANSWER_CODES, SUMMARY_CODES, RefusalRuns
 from voiceflow_worker.core.settling.sessions import Sessions
@@ -134,12 +134,12 @@ class Settler:
         if post is None and not summary.client_request_id:
             if summary.status is None:
                 return SummaryResult.UNKNOWN
-            await self._sessions.park(summary.session_id, outcome_of(summary))
+            await self._sessions.parked.add({summary.session_id: outcome_of(summary)})
             # The answer that names this session may have been stored between the look and the parking.
             post = (await self._sessions.find([summary.session_id])).get(summary.session_id)
             if post is None:
                 return SummaryResult.PARKED
-            await self._sessions.unpark([summary.session_id])
+            await self._sessions.parked.remove([summary.session_id])
         if post is None or await self._is_of_another(post, summary):
             return SummaryResult.UNKNOWN
         return await self._summarise(post, summary)
@@ -172,7 +172,7 @@ class Settler:
     async def apply_parked(self, job: Job) -> Job:
         """Apply the summaries that are parked for the sessions of this job."""
         open_sessions = {post.session_id: post.number for post in job.posts if post.session_id and post.outcome is None}
-        parked = await self._sessions.parked(list(open_sessions))
+        parked = await self._sessions.parked.get(open_sessions)
         for session_id, outcome in parked.items():
             if outcome is None:
                 continue
@@ -184,7 +184,7 @@ class Settler:
 
         The sweep does this, because a look at each answer would cost every call a read for a rare case.
         """
-        page = await self._sessions.page_of_parked(after=after, limit=limit)
+        page = await self._sessions.parked.page(after=after, limit=limit)
         if page:
             posts = await self._sessions.find([session_id for session_id, _ in page])
             for session_id, outcome in page:
@@ -203,7 +203,7 @@ class Settler:
             report_unreadable(f"job {job_id}", error)
             return None
         await self._leave_alone(changed.new, outcome)
-        await self._sessions.unpark([session_id])
+        await self._sessions.parked.remove([session_id])
         return changed.new
 
     async def _summarise(self, post: tuple[str, int], summary: SessionSummary) -> SummaryResult:

@@ -15,7 +15,6 @@ from ssl import SSLCertVerificationError
 
 from voiceflow_worker.errors import Remedy
 from voiceflow_worker.gateway.answers.answer import Answer
-from voiceflow_worker.gateway.answers.platform_error import STATUSES, platform_error
 from voiceflow_worker.gateway.answers.retry_after import read_date, read_retry_after
 from voiceflow_worker.model.reports.status import UNKNOWN_ERROR
 from voiceflow_worker.model.reports.verdict import Hold, NotSentCause, Verdict, VerdictKind
@@ -304,3 +303,22 @@ def _certificate_problem(error: BaseException) -> str | None:
 
 def _in_words(duration: timedelta) -> str:
     return f"{duration.total_seconds():g} s"
+
+
+STATUSES = frozenset({400, 401, 403, 404, 410, 426})
+"""The HTTP statuses of these errors. With any other status, such a body proves nothing."""
+
+_OF_A_CALL = frozenset({"sessionId", "sessionStatus", "callFlowRequestId", "statusCode", "statusMessage"})
+
+
+def platform_error(fields: Mapping[str, object]) -> str | None:
+    """The error in a JSON object as a clause, with its id for the support of 8x8; None if it is something else."""
+    if _OF_A_CALL & fields.keys():
+        return None
+    code, message, error_id = fields.get("code"), fields.get("message"), fields.get("errorId")
+    if isinstance(code, bool) or not isinstance(code, int | str) or not str(code).strip():
+        return None
+    if not isinstance(message, str):
+        return None
+    named = f", error id {error_id}" if isinstance(error_id, str) and error_id else ""
+    return f"platform error {str(code).strip()}{named}: {message or 'it gave no reason'}"

@@ -16,7 +16,6 @@ from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.hours.public_holidays import holidays_of, read_calendar
 
 MIDNIGHT = time(0)
 _DAY = timedelta(days=1)
@@ -278,3 +277,35 @@ def _days_in_words(days: frozenset[Weekday]) -> str:
         run[0].name if len(run) == 1 else f"{run[0].name}{'-' if len(run) > 2 else ','}{run[-1].name}" for run in runs
     ]
     return ",".join(names).lower()
+
+
+_CODE = re.compile(r"([A-Z]{2})(?:-([A-Z0-9]{1,6}))?")
+
+
+def read_calendar(text: str) -> str:
+    """The code of a calendar as people write it (`sg`, `DE-BY`). Raises InvalidInputError for one that is not known."""
+    code = text.strip().upper()
+    code = "GB" + code[2:] if code[:2] == "UK" else code  # ISO 3166 keeps UK free for exactly this
+    if _CODE.fullmatch(code) is None:
+        raise InvalidInputError(
+            f"{text.strip()[:40]!r} is not a calendar of holidays: give a country such as SG, or a part of one such as "
+            "DE-BY (ISO 3166)"
+        )
+    holidays_of(code, year=2026)  # any year: what is looked at is the name
+    return code
+
+
+@lru_cache(maxsize=256)
+def holidays_of(code: str, *, year: int) -> frozenset[date]:
+    """The holidays of one year. Raises InvalidInputError for a calendar that the library does not have."""
+    # 40 ms to import, and as much for the first country: loaded by those who ask for holidays only.
+    import holidays
+
+    country, _, part = code.partition("-")
+    try:
+        return frozenset(holidays.country_holidays(country, subdiv=part or None, years=year))
+    except NotImplementedError:
+        raise InvalidInputError(
+            f"there is no calendar of holidays for {code!r}: give a country such as SG, or a part of one such as DE-BY "
+            "(ISO 3166), that the `holidays` library knows"
+        ) from None

@@ -1,9 +1,11 @@
-"""The control of the sandbox over HTTP, for development only: its ledger and its orders."""
+"""The control of the sandbox over HTTP, for development only: its ledger, its orders, and its OpenAPI document."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from itertools import islice
 from typing import TypeVar
 
@@ -125,3 +127,21 @@ async def _take(
     for order in orders:
         add(order)
     return JSONResponse({"taken": len(orders)})
+
+
+_TYPE = "application/json"
+
+
+@cache
+def description() -> bytes:
+    """The document as JSON; read when it is first asked for."""
+    return files("voiceflow_worker.sandbox.api").joinpath("openapi.json").read_bytes()
+
+
+def description_routes() -> list[Route]:
+    """The route of the document. It needs no key."""
+    return [Route("/openapi.json", _describe, methods=["GET"])]
+
+
+async def _describe(_request: Request) -> Response:
+    return Response(description(), media_type=_TYPE)

@@ -11,7 +11,7 @@ from typing import Self
 from pydantic import Field, field_validator, model_validator
 
 from voiceflow_worker.model.numbers import phone
-from voiceflow_worker.sandbox.calls.summary import NO_REFERENCE, event, wire_time
+from voiceflow_worker.sandbox.calls.call_events import NO_REFERENCE, event, wire_time
 from voiceflow_worker.sandbox.events.account import Account
 from voiceflow_worker.sandbox.events.reports import Reports
 from voiceflow_worker.sandbox.orders.event_orders import EventKind

@@ -11,8 +11,13 @@ from typing import TypeAlias
 from voiceflow_worker.model.reports.events import ActionStatus
 from voiceflow_worker.sandbox.calls.activity import Activity
 from voiceflow_worker.sandbox.calls.call import Call, Leg
-from voiceflow_worker.sandbox.calls.call_events import LegState, action_event, recording_event, status_event
-from voiceflow_worker.sandbox.calls.summary import session_summary
+from voiceflow_worker.sandbox.calls.call_events import (
+    LegState,
+    action_event,
+    recording_event,
+    session_summary,
+    status_event,
+)
 from voiceflow_worker.sandbox.events.account import Account
 from voiceflow_worker.sandbox.events.delivery import Delivery, DeliveryEntry, Hook
 from voiceflow_worker.sandbox.orders.event_orders import AS_USUAL, EventKind, EventOrder

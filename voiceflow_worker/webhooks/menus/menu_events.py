@@ -1,4 +1,4 @@
-"""Answers of menus to call action events (VCA)."""
+"""Answers of menus to call action events (VCA), with their metrics."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import structlog
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from voiceflow_worker.core.events.bridges import Bridges
 from voiceflow_worker.core.events.callers import Callers, MenuCall
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.gather import gather
+from voiceflow_worker.core.ports.retrying import gather
 from voiceflow_worker.ivr.answer import MenuAnswer, Result
 from voiceflow_worker.ivr.approval import approval
 from voiceflow_worker.ivr.caller import Caller
@@ -24,9 +24,32 @@ from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction
 from voiceflow_worker.webhooks.menus.journal import AnswerEntry, MenuJournal
-from voiceflow_worker.webhooks.menus.metrics import MenuMetrics
 from voiceflow_worker.webhooks.menus.once import AnswersOnce
 from voiceflow_worker.webhooks.ports import EventAnswer, OtherEvent
+
+_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0)
+
+
+class MenuMetrics:
+    """Answers to call action events, and the time of their handlers. Labels have few values, whatever is pressed."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._answers = Counter(
+            "voiceflow_ivr_answers", "Answers of menus to call action events, by what came of them.", ["result"],
+            registry=registry,
+        )  # fmt: skip
+        self._seconds = Histogram(
+            "voiceflow_ivr_handler_seconds", "How long handlers took.", buckets=_BUCKETS, registry=registry
+        )
+        for result in Result:
+            self._answers.labels(result.value)
+
+    def answered(self, result: Result, *, seconds: float | None = None) -> None:
+        """One event was answered; `seconds` if a handler ran."""
+        self._answers.labels(result.value).inc()
+        if seconds is not None:
+            self._seconds.observe(seconds)
+
 
 _log = structlog.get_logger("voiceflow.ivr")
 
