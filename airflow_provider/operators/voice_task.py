@@ -16,7 +16,7 @@ from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.single.enqueueing import OnClear, enqueue_once
 from airflow_provider.calls.single.request import RequestedCall
 from airflow_provider.calls.store_check import require_lasting_store
-from airflow_provider.calls.task_state import AirflowTaskState
+from airflow_provider.calls.task_record import AirflowTaskState
 from airflow_provider.calls.waiting.polling import StopFlag
 from airflow_provider.calls.waiting.status import WaitedCalls, WaitOptions
 from airflow_provider.calls.waiting.task_calls import TaskCalls

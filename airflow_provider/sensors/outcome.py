@@ -14,8 +14,7 @@ from airflow_provider.calls.event_loop import run
 from airflow_provider.calls.failures import as_airflow_errors, checked_fail_on, judge
 from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.waiting.polling import swept
-from airflow_provider.calls.waiting.status import Goal, WaitedCalls, is_settled
-from airflow_provider.calls.waiting.threshold import CompletionThreshold
+from airflow_provider.calls.waiting.status import CompletionThreshold, Goal, WaitedCalls, is_settled
 from airflow_provider.sensors.voice_sensor import VoiceSensor
 from voiceflow_worker import InvalidInputError, Job, JobState, call_as_json
 

@@ -14,8 +14,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider.calls.cancellation import STOPPED_BY_AIRFLOW, cancel_calls, cancel_unsent
 from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.waiting.status import Goal, WaitedCalls, WaitOptions
-from airflow_provider.calls.waiting.threshold import CompletionThreshold
+from airflow_provider.calls.waiting.status import CompletionThreshold, Goal, WaitedCalls, WaitOptions
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
 from airflow_provider.triggers.shared_store import shared_queue
 from voiceflow_worker import CallQueue, StoreUnavailableError, VoiceflowError

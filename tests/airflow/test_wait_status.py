@@ -7,8 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from airflow_provider.calls.waiting.status import Goal, WaitOptions, WaitStatus, status_of
-from airflow_provider.calls.waiting.threshold import CompletionThreshold
+from airflow_provider.calls.waiting.status import CompletionThreshold, Goal, WaitOptions, WaitStatus, status_of
 from voiceflow_worker import Job, JobState, Post
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)

@@ -6,7 +6,7 @@ import pytest
 
 from tests.cli.running import Program
 from tests.cli.test_program import COMMANDS
-from voiceflow_worker.cli.registering import fitted
+from voiceflow_worker.cli.program import fitted
 
 EXAMPLES = """Examples:
   voiceflow calls resolve default.01JB3W8Z5Q7X9V2K4M6N8P0R2T --not-placed --note "8x8 support says so, case 123"

@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.running import Program, Spawned
 from tests.cli.stored import completed, enqueued, url_of
-from voiceflow_worker.cli.registering import description
+from voiceflow_worker.cli.program import description
 
 COMMANDS = [
     ["demo"], ["check"], ["enqueue"], ["worker"], ["serve"], ["sandbox"], ["status"], ["report"], ["hold"], ["resume"],

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voiceflow_worker.model.jobs.backoff import backoff, spread
-from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.jobs.policy import CallPolicy, backoff, spread
 
 FIRST, LONGEST = timedelta(milliseconds=500), timedelta(seconds=10)
 

@@ -20,8 +20,8 @@ from tests.verdicts.table import ROWS, Hold, Row, Wait
 from voiceflow_worker import Job, JobState
 from voiceflow_worker.core.settling.settle import Settler, SummaryResult
 from voiceflow_worker.core.sweep import Sweeper
-from voiceflow_worker.model.jobs.backoff import backoff
 from voiceflow_worker.model.jobs.gate import Gate
+from voiceflow_worker.model.jobs.policy import backoff
 from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeVar
 
-from voiceflow_worker.backends.instant import from_micros, from_micros_or_none, to_micros, to_micros_or_none
-from voiceflow_worker.backends.record import newer
+from voiceflow_worker.backends.record import from_micros, from_micros_or_none, newer, to_micros, to_micros_or_none
 from voiceflow_worker.core.ports import Enqueued
 from voiceflow_worker.errors import KeyConflict, KeyConflictError
 from voiceflow_worker.model.jobs.job import Job, JobState

@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import orjson
 from anyio.lowlevel import checkpoint
 
-from voiceflow_worker.backends.instant import from_micros, from_micros_or_none, to_micros, to_micros_or_none
-from voiceflow_worker.core.ports import Event, EventKind
+from voiceflow_worker.core.ports import Event, EventKind, Jobs, Query
+from voiceflow_worker.core.ports.reading import find_pages
 from voiceflow_worker.core.ports.record_set import report_unreadable
 from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.hours.window import CallWindow
@@ -26,6 +26,33 @@ from voiceflow_worker.model.reports.charge import Charge, charge_from, charge_re
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def to_micros(time: datetime) -> int:
+    """Microseconds since 1970 UTC, which sort as numbers and lose nothing.
+
+    A naive time raises `TypeError`: it names no instant.
+    """
+    return (time - EPOCH) // _MICROSECOND
+
+
+def from_micros(micros: int) -> datetime:
+    """The aware UTC time at these microseconds since 1970."""
+    return EPOCH + timedelta(microseconds=micros)
+
+
+def to_micros_or_none(time: datetime | None) -> int | None:
+    """As `to_micros`; None stays None."""
+    return None if time is None else (time - EPOCH) // _MICROSECOND
+
+
+def from_micros_or_none(micros: int | None) -> datetime | None:
+    """As `from_micros`; None stays None."""
+    return None if micros is None else EPOCH + timedelta(microseconds=micros)
+
 
 T = TypeVar("T")
 Encoded = TypeVar("Encoded")
@@ -232,3 +259,12 @@ def loads(record: str | bytes) -> dict[str, Any]:
     """A record as `dumps` wrote it. Raises `ValueError` for what it did not write."""
     fields: dict[str, Any] = json.loads(record) if record[:1].isspace() else orjson.loads(record)
     return fields
+
+
+_AT_ONCE = 500
+
+
+async def tally_all(jobs: Jobs, queue: str) -> None:
+    """Add the tallies of all jobs of a queue to its totals, in slices; jobs that move meanwhile are counted once."""
+    async for page in find_pages(jobs, Query(queue=queue, limit=_AT_ONCE)):
+        await jobs.recount([job for job in page if job.posts])

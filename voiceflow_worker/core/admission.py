@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from voiceflow_worker.core.numbers.suppression import SuppressionList, why_refused
 from voiceflow_worker.core.ports import Enqueued, KeyOwner, Store
@@ -91,33 +91,22 @@ class CheckedCall(NamedTuple):
             destination=usual_form(flow.destination),
             body=stored_body(flow),
             digest=body_digest(canonical_body(flow)),
+            **_options(request),
+        )._replace(
             unique_key=request.unique_key or flow.client_request_id,
             batch_id=request.batch_id or flow.client_batch_id,
-            priority=request.priority,
-            not_before=request.not_before,
             valid_until=request.valid_until or flow.valid_until,
-            time_zone=request.time_zone,
-            redial=request.redial,
-            window=request.window,
             data=checked_data(request.data),
-            menu=request.menu,
         )
 
     def request(self) -> CallRequest:
         """The request, with its flow read from the body."""
-        return CallRequest(
-            flow=CallFlow(json.loads(self.body)),
-            unique_key=self.unique_key,
-            batch_id=self.batch_id,
-            priority=self.priority,
-            not_before=self.not_before,
-            valid_until=self.valid_until,
-            time_zone=self.time_zone,
-            redial=self.redial,
-            window=self.window,
-            data=self.data,
-            menu=self.menu,
-        )
+        return CallRequest(flow=CallFlow(json.loads(self.body)), **_options(self))
+
+
+def _options(call: CallRequest | CheckedCall) -> dict[str, Any]:
+    """The fields that requests and checked calls share."""
+    return {each.name: getattr(call, each.name) for each in fields(CallRequest) if each.name != "flow"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,8 +37,8 @@ from voiceflow_worker.errors import (
     StoreVersionError,
     VoiceflowError,
 )
-from voiceflow_worker.model.jobs.backoff import backoff
 from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.policy import backoff
 from voiceflow_worker.model.reports.verdict import Verdict
 
 _log = structlog.get_logger("voiceflow.worker")

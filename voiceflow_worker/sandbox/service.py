@@ -29,8 +29,7 @@ from voiceflow_worker.sandbox.events.delivery import Delivery, Hook
 from voiceflow_worker.sandbox.events.number_updates import NumberUpdates
 from voiceflow_worker.sandbox.events.reports import Reports
 from voiceflow_worker.sandbox.exchange.conversation import Stage
-from voiceflow_worker.sandbox.exchange.exchange import Exchange
-from voiceflow_worker.sandbox.exchange.switchboard import Switchboard
+from voiceflow_worker.sandbox.exchange.exchange import Exchange, Switchboard
 from voiceflow_worker.sandbox.orders.event_orders import EventOrder
 from voiceflow_worker.sandbox.orders.export_orders import RowOrder
 from voiceflow_worker.sandbox.orders.faults import Fault

@@ -30,8 +30,7 @@ from airflow_provider.calls.earlier.prior_calls import (
     prior_calls,
 )
 from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.task_record import TaskRecord, load_record, save_record
-from airflow_provider.calls.task_state import refuse_unknown_calls
+from airflow_provider.calls.task_record import TaskRecord, load_record, refuse_unknown_calls, save_record
 from voiceflow_worker import CallQueue, Finding, Job, VoiceflowError
 
 if TYPE_CHECKING:

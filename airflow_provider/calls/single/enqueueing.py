@@ -10,13 +10,12 @@ from typing import Any
 
 from airflow_provider.calls.cancellation import CORRECTED, REPLACED, was_cancelled_by_task
 from airflow_provider.calls.earlier.expansion import Expansion
-from airflow_provider.calls.earlier.generations import MOST_GENERATIONS, KeyOf, newest_call
-from airflow_provider.calls.earlier.prior_calls import Condition, condition_of
+from airflow_provider.calls.earlier.prior_calls import MOST_GENERATIONS, Condition, KeyOf, condition_of, newest_call
 from airflow_provider.calls.failures import never_rang
 from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.single.mapped import mapped_keys
 from airflow_provider.calls.single.request import RequestedCall
-from airflow_provider.calls.task_state import refuse_unknown_calls
+from airflow_provider.calls.task_record import refuse_unknown_calls
 from voiceflow_worker import CallQueue, InvalidInputError, Job, KeyConflictError, TooLateError
 
 log = logging.getLogger(__name__)

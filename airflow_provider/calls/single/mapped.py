@@ -8,19 +8,20 @@ from typing import Any
 
 from airflow_provider.calls.cancellation import REMOVED, cancel_calls, unsent_to
 from airflow_provider.calls.earlier.expansion import Expansion
-from airflow_provider.calls.earlier.generations import MOST_GENERATIONS, KeyOf, newest_call
 from airflow_provider.calls.earlier.ordinals import claim_ordinals
 from airflow_provider.calls.earlier.prior_calls import (
     MARGIN,
+    MOST_GENERATIONS,
     Condition,
+    KeyOf,
     PriorCall,
     called_number,
     condition_of,
     map_index_of,
+    newest_call,
 )
 from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.task_record import TaskRecord, load_record, save_record
-from airflow_provider.calls.task_state import refuse_unknown_calls
+from airflow_provider.calls.task_record import TaskRecord, load_record, refuse_unknown_calls, save_record
 from voiceflow_worker import CallQueue
 
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 
-from voiceflow_worker.backends.instant import to_micros
-from voiceflow_worker.backends.record import readable
+from voiceflow_worker.backends.record import readable, to_micros
 from voiceflow_worker.backends.redis.connection.codec import Argument, job_of_row, micros, optional
 from voiceflow_worker.backends.redis.connection.keys import Keys, id_index, state_index
 from voiceflow_worker.backends.redis.connection.link import Link

@@ -8,9 +8,8 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
-from voiceflow_worker.backends.instant import to_micros
 from voiceflow_worker.backends.matching import require_answerable, require_well_formed
-from voiceflow_worker.backends.record import in_slices, readable
+from voiceflow_worker.backends.record import in_slices, readable, tally_all, to_micros
 from voiceflow_worker.backends.redis import finding
 from voiceflow_worker.backends.redis.changes import QueueChanges
 from voiceflow_worker.backends.redis.connection.codec import (
@@ -29,7 +28,6 @@ from voiceflow_worker.backends.redis.connection.codec import (
 from voiceflow_worker.backends.redis.connection.keys import Keys, pruned_key, state_index, totals_key
 from voiceflow_worker.backends.redis.connection.link import Link
 from voiceflow_worker.backends.redis.registers import Registers
-from voiceflow_worker.backends.tallying import tally_all
 from voiceflow_worker.core.ports import Enqueued, Event, Jobs, KeyOwner, Move, Query
 from voiceflow_worker.errors import InvalidInputError, KeyConflict, KeyConflictError
 from voiceflow_worker.model.jobs.job import Job, JobState

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from voiceflow_worker.backends.instant import to_micros
+from voiceflow_worker.backends.record import to_micros
 from voiceflow_worker.backends.redis.connection.codec import Argument, micros, optional
 from voiceflow_worker.backends.redis.connection.keys import Keys
 from voiceflow_worker.backends.redis.connection.link import Link

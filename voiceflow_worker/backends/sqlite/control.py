@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from voiceflow_worker.backends.departures import Pace, repaced, taken
-from voiceflow_worker.backends.instant import from_micros, from_micros_or_none, to_micros, to_micros_or_none
+from voiceflow_worker.backends.record import from_micros, from_micros_or_none, to_micros, to_micros_or_none
 from voiceflow_worker.backends.sqlite.file.connection import Connection, Row
 from voiceflow_worker.backends.sqlite.file.statements import statements
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Transaction

@@ -11,9 +11,8 @@ import anyio
 import orjson
 
 from voiceflow_worker.backends.admission import remembered
-from voiceflow_worker.backends.instant import to_micros
 from voiceflow_worker.backends.matching import matches, require_answerable, require_well_formed
-from voiceflow_worker.backends.record import event_from, in_slices, readable
+from voiceflow_worker.backends.record import event_from, in_slices, readable, tally_all, to_micros
 from voiceflow_worker.backends.sqlite import writes
 from voiceflow_worker.backends.sqlite.file.statements import statements
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit
@@ -22,7 +21,6 @@ from voiceflow_worker.backends.sqlite.reading import Reader, job_of, known_keys
 from voiceflow_worker.backends.sqlite.records import drop_all
 from voiceflow_worker.backends.sqlite.searches import search
 from voiceflow_worker.backends.sqlite.totals import SqliteTotals
-from voiceflow_worker.backends.tallying import tally_all
 from voiceflow_worker.backends.wakeups import Wakeups
 from voiceflow_worker.core.ports import Clock, Enqueued, Event, Jobs, KeyOwner, Move, Order, Query
 from voiceflow_worker.model.jobs.job import Job, JobState

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import uuid4
 
-from voiceflow_worker.backends.instant import from_micros, to_micros, to_micros_or_none
+from voiceflow_worker.backends.record import from_micros, to_micros, to_micros_or_none
 from voiceflow_worker.backends.sqlite.control import standing_gate
 from voiceflow_worker.backends.sqlite.file.connection import Connection, Row
 from voiceflow_worker.backends.sqlite.file.statements import statements

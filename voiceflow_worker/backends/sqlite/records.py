@@ -6,7 +6,7 @@ from collections.abc import Generator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 
-from voiceflow_worker.backends.instant import to_micros, to_micros_or_none
+from voiceflow_worker.backends.record import to_micros, to_micros_or_none
 from voiceflow_worker.backends.sqlite.file.connection import Row
 from voiceflow_worker.backends.sqlite.file.statements import statements
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Transaction

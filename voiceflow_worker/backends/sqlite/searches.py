@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from voiceflow_worker.backends.instant import to_micros
+from voiceflow_worker.backends.record import to_micros
 from voiceflow_worker.backends.sqlite.file.statements import statements
 from voiceflow_worker.core.ports import Order, Query
 from voiceflow_worker.model.jobs.job import JobState

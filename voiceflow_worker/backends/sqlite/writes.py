@@ -6,9 +6,8 @@ from collections.abc import Generator, Sequence
 from datetime import datetime
 
 from voiceflow_worker.backends.admission import admission, remembered, tombstone_of
-from voiceflow_worker.backends.instant import to_micros, to_micros_or_none
 from voiceflow_worker.backends.matching import changes_rare_fields
-from voiceflow_worker.backends.record import head_of, record_of
+from voiceflow_worker.backends.record import head_of, record_of, to_micros, to_micros_or_none
 from voiceflow_worker.backends.sqlite.file.connection import Row
 from voiceflow_worker.backends.sqlite.file.statements import statements
 from voiceflow_worker.backends.sqlite.group_commit import Transaction

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from voiceflow_worker.core.ports import Move, Store
-from voiceflow_worker.core.ports.record_set import RecordSet, json_codec, report_unreadable
+from voiceflow_worker.core.ports.record_set import RecordSet, report_unreadable
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.numbers.phone import parse_number
@@ -208,9 +208,16 @@ def _text(entry: Suppression) -> str:
 def _entry(number: str, text: str) -> Suppression:
     """The stored entry. Of one in another version's form only the number counts, for good."""
     try:
-        entry: Suppression = json_codec(Suppression).validate_python({**json.loads(text), "number": number})
-    except (ValueError, TypeError) as error:
+        fields = json.loads(text)
+        until = fields["until"]
+        return Suppression(
+            number=number,
+            since=datetime.fromisoformat(fields["since"]),
+            reason=fields["reason"],
+            job_id=fields["job_id"],
+            until=datetime.fromisoformat(until) if until else None,
+        )
+    except (ValueError, KeyError, TypeError) as error:
         report_unreadable(f"the entry of {number} on the suppression list", error)
         reason = "its entry was written by another version of voiceflow-worker"
-        entry = Suppression(number=number, since=datetime.fromtimestamp(0, UTC), reason=reason)
-    return entry
+        return Suppression(number=number, since=datetime.fromtimestamp(0, UTC), reason=reason)

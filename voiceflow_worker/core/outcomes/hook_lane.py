@@ -18,7 +18,7 @@ from voiceflow_worker.core.ports.leader_lease import LeaderLease
 from voiceflow_worker.core.ports.reading import read_each
 from voiceflow_worker.core.ports.retrying import Retry
 from voiceflow_worker.errors import HookGoneError, StoreError
-from voiceflow_worker.model.jobs.backoff import backoff
+from voiceflow_worker.model.jobs.policy import backoff
 from voiceflow_worker.model.text.moment import in_words
 
 STAND_BY = timedelta(seconds=2)

@@ -30,9 +30,8 @@ from voiceflow_worker.errors import (
     Remedy,
     StoreError,
 )
-from voiceflow_worker.model.jobs.backoff import spread
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.jobs.policy import CallPolicy, spread
 from voiceflow_worker.model.numbers.spellings import spellings
 from voiceflow_worker.model.reports.verdict import NotSentCause, PostProgress, Verdict, VerdictKind
 

@@ -15,8 +15,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.reports.declared import entry_of, needed_field, read_field, read_fields
-from voiceflow_worker.model.reports.payload import Payload
+from voiceflow_worker.model.reports.payload import Payload, entry_of, needed_field, read_field, read_fields
 
 T = TypeVar("T")
 _DEAREST = Decimal(10) ** 12

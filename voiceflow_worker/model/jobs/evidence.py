@@ -10,7 +10,6 @@ from dataclasses import replace
 from datetime import datetime
 
 from voiceflow_worker.errors import IllegalMoveError
-from voiceflow_worker.model.jobs.backoff import backoff
 from voiceflow_worker.model.jobs.job import (
     Job,
     JobState,
@@ -28,7 +27,7 @@ from voiceflow_worker.model.jobs.lifecycle import (
     unless_placed,
     with_post,
 )
-from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.jobs.policy import CallPolicy, backoff
 from voiceflow_worker.model.reports.charge import Charge
 from voiceflow_worker.model.reports.outcome import MISSED_WINDOW_CODES, Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED

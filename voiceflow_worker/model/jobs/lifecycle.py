@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from voiceflow_worker.errors import IllegalMoveError, Remedy, TooEarlyError, TooLateError
-from voiceflow_worker.model.jobs.backoff import spread
 from voiceflow_worker.model.jobs.job import (
     Job,
     JobState,
@@ -21,7 +20,7 @@ from voiceflow_worker.model.jobs.job import (
     NoteKind,
     Post,
 )
-from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource
+from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource, spread
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind

@@ -18,8 +18,7 @@ from typing import TypeVar
 
 from voiceflow_worker.errors import WebhookEventError
 from voiceflow_worker.model.flows.values import describe, is_object
-from voiceflow_worker.model.reports.declared import read_field, read_fields
-from voiceflow_worker.model.reports.payload import Payload, fold_name
+from voiceflow_worker.model.reports.payload import Payload, fold_name, read_field, read_fields
 from voiceflow_worker.model.reports.status import SessionStatus, fold_session_status
 
 LONGEST_ACTION_ID = 100_000

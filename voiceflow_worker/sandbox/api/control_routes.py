@@ -21,7 +21,7 @@ from voiceflow_worker.sandbox.calls.inbound import InboundOrder
 from voiceflow_worker.sandbox.calls.ledger import JsonEntry, Ledger
 from voiceflow_worker.sandbox.events.delivery import Delivery
 from voiceflow_worker.sandbox.events.number_updates import NumberUpdateOrder, NumberUpdates
-from voiceflow_worker.sandbox.exchange.switchboard import Switchboard
+from voiceflow_worker.sandbox.exchange.exchange import Switchboard
 from voiceflow_worker.sandbox.orders.event_orders import EventOrder
 from voiceflow_worker.sandbox.orders.export_orders import ExportOrder, RowOrder
 from voiceflow_worker.sandbox.orders.faults import Fault

@@ -1,20 +1,24 @@
-"""The exchange: it dials accepted calls, connects incoming ones, runs them, and reports their ends."""
+"""The exchange: it dials accepted calls, makes and connects incoming ones, runs them, and reports their ends."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 
 from voiceflow_worker.model.reports.events import Direction
 from voiceflow_worker.sandbox.calls.activity import Activity
-from voiceflow_worker.sandbox.calls.call import Call, Leg
+from voiceflow_worker.sandbox.calls.call import Call, CallRequest, Leg
 from voiceflow_worker.sandbox.calls.call_events import LegState
 from voiceflow_worker.sandbox.calls.call_log import CallLog
-from voiceflow_worker.sandbox.calls.outcomes import too_late
+from voiceflow_worker.sandbox.calls.inbound import InboundEntry, InboundOrder
+from voiceflow_worker.sandbox.calls.outcomes import Outcomes, too_late
 from voiceflow_worker.sandbox.calls.speech import heard_of, is_interactive, read_action
+from voiceflow_worker.sandbox.events.account import Account
 from voiceflow_worker.sandbox.exchange.conversation import Conversation, Stage
+from voiceflow_worker.sandbox.orders.event_orders import EventKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,3 +110,44 @@ class Exchange:
 
     def _after(self, seconds: float, step: Callable[[], None]) -> None:
         self.activity.after(seconds / self.stage.speed, step)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Switchboard:
+    """The maker of ordered incoming calls, with a list of them."""
+
+    account: Account
+    outcomes: Outcomes
+    exchange: Exchange
+    entries: list[InboundEntry] = field(default_factory=list[InboundEntry])
+
+    def call(self, order: InboundOrder) -> InboundEntry:
+        """Start an incoming call now. Its entry is updated as the call goes on.
+
+        Raises ValueError if nobody answers: the number is not the account's, or it has no webhook for call actions.
+        """
+        sub_account = self.sub_account_of(order)
+        entry = InboundEntry(
+            at=time.time(), source=order.source, destination=order.destination, sub_account=sub_account
+        )
+        call = Call(
+            request=CallRequest(source=order.source, destination=order.destination),
+            sub_account=sub_account,
+            accepted_at=entry.at,
+            plan=self.outcomes.inbound(order.source.lstrip("+")),
+            entry=entry,
+            script=order,
+        )
+        entry.session_id = call.session_id
+        self.entries.append(entry)
+        self.exchange.put_through(call)
+        return entry
+
+    def sub_account_of(self, order: InboundOrder) -> str:
+        """The sub-account of the call. Raises ValueError as `call` does."""
+        if not self.account.owns(order.destination):
+            raise ValueError(f"{order.destination} is not one of the account's numbers")
+        sub_account = order.sub_account or self.account.first_with(EventKind.VCA)
+        if sub_account is None or self.account.hook(sub_account, EventKind.VCA) is None:
+            raise ValueError("no webhook says what to do with the call: register a VCA webhook, or give --webhook")
+        return sub_account

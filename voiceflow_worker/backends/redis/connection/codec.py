@@ -12,9 +12,8 @@ from datetime import datetime
 import orjson
 
 from voiceflow_worker.backends.admission import known_state, remembered, tombstone_of
-from voiceflow_worker.backends.instant import from_micros, to_micros
 from voiceflow_worker.backends.matching import changes_rare_fields
-from voiceflow_worker.backends.record import event_from, head_of, job_from, newer, record_of
+from voiceflow_worker.backends.record import event_from, from_micros, head_of, job_from, newer, record_of, to_micros
 from voiceflow_worker.core.ports import Event, KeyOwner, Move
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState, known_gate
 from voiceflow_worker.model.jobs.job import Job

@@ -13,7 +13,7 @@ from anyio.abc import TaskGroup, TaskStatus
 from coredis import RedisCluster
 from coredis.exceptions import NoScriptError, RedisError
 
-from voiceflow_worker.backends.instant import to_micros
+from voiceflow_worker.backends.record import to_micros
 from voiceflow_worker.backends.redis.connection import clients
 from voiceflow_worker.backends.redis.connection.clients import Client
 from voiceflow_worker.backends.redis.connection.codec import Argument

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import apsw
 
-from voiceflow_worker.backends.instant import to_micros
+from voiceflow_worker.backends.record import to_micros
 from voiceflow_worker.backends.sqlite.file.connection import Connection
 from voiceflow_worker.backends.sqlite.file.faults import translated, translating
 from voiceflow_worker.backends.sqlite.file.opening import open_reader, require_store

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import apsw
 
-from voiceflow_worker.backends.instant import from_micros
+from voiceflow_worker.backends.record import from_micros
 from voiceflow_worker.backends.sqlite.backups.backup import Progress, sync, unfinished
 from voiceflow_worker.backends.sqlite.backups.holders import holders, locked_alone
 from voiceflow_worker.backends.sqlite.backups.takeover import (

@@ -12,8 +12,7 @@ from datetime import datetime
 
 import apsw
 
-from voiceflow_worker.backends.instant import to_micros
-from voiceflow_worker.backends.record import head_of, job_from, record_of
+from voiceflow_worker.backends.record import head_of, job_from, record_of, to_micros
 from voiceflow_worker.backends.sqlite.backups.backup import Progress
 from voiceflow_worker.backends.sqlite.file.connection import Connection, Row
 from voiceflow_worker.backends.sqlite.file.statements import statements
