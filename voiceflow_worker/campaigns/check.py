@@ -17,7 +17,7 @@ from voiceflow_worker.campaigns.files.rows import FileKind
 from voiceflow_worker.campaigns.preview.preview import Preview, PreviewMaker, PreviewOptions
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding
-from voiceflow_worker.model.flows.actions import Action
+from voiceflow_worker.model.flows.actions import Action, read_action
 from voiceflow_worker.model.flows.values import is_list, is_object
 
 _PLAYS = f'"{Action.PLAY_FILE.value}"'
@@ -79,9 +79,8 @@ def check_file(
             if maker is not None and not campaign.is_bare and campaign.source.kind is not FileKind.JSON:
                 maker.add([read])
             if read.call is not None and _PLAYS in read.call.body:
-                for entry in read.call.request().flow.actions:
-                    params = entry.get("params")
-                    url = params.get("fileUrl") if is_object(params) else None
+                for _, params in map(read_action, read.call.request().flow.actions):
+                    url = params.get("fileUrl")
                     if isinstance(url, str):
                         file_urls.setdefault(url, read.raw.number)
     except CampaignFileError as error:

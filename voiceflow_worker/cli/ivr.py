@@ -154,19 +154,10 @@ def _show(heard: SpokenAnswer, output: Output) -> bool:
 
 
 def _words(entry: Mapping[str, object]) -> str:
-    from voiceflow_worker.model.flows.actions import Action
-    from voiceflow_worker.model.flows.values import is_object
+    from voiceflow_worker.model.flows.actions import Action, read_action, wording
 
-    given = entry.get("params")
-    params: Mapping[str, object] = given if is_object(given) else {}
-    match entry.get("action"):
-        case Action.SAY:
-            return f"says: {params.get('text')}"
-        case Action.SAY_AND_CAPTURE:
-            return f"asks: {params.get('promptMessage')}"
-        case Action.PLAY_FILE:
-            return f"plays: {params.get('fileUrl')}"
-        case Action.MAKE_CALL:
-            return f"connects to {params.get('destination')}"
-        case _:
-            return "hangs up"
+    verbs = {Action.SAY: "says", Action.SAY_AND_CAPTURE: "asks", Action.PLAY_FILE: "plays"}
+    action, params = read_action(entry)
+    if action is Action.MAKE_CALL:
+        return f"connects to {params.get('destination')}"
+    return f"{verbs[action]}: {wording(action, params)}" if action in verbs else "hangs up"

@@ -12,6 +12,7 @@ from voiceflow_worker.ivr.caller import Caller
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.ivr.speech import joined
 from voiceflow_worker.ivr.steps import Again, End
+from voiceflow_worker.model.flows.actions import read_action
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.flows.values import is_object
 from voiceflow_worker.model.records.data import checked_data
@@ -110,9 +111,8 @@ def _said(caller: Caller, name: str, *, in_call: Sequence[str]) -> str:
     if isinstance(value, str) and value.strip():
         return value
     if caller.job is not None:
-        for entry in CallFlow.parse(caller.job.body).actions:
-            params = entry.get("params")
-            found = next((params[key] for key in in_call if key in params), None) if is_object(params) else None
+        for _, params in map(read_action, CallFlow.parse(caller.job.body).actions):
+            found = next((params[key] for key in in_call if key in params), None)
             if isinstance(found, str):
                 return found
     raise InvalidInputError(f"an approval needs {name!r} in the data of its job")

@@ -15,8 +15,7 @@ from voiceflow_worker.ivr.caller import Caller
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.ivr.menus import HANDLER_LIMIT, Menus, Plan
 from voiceflow_worker.ivr.position import CallPhase, Position
-from voiceflow_worker.model.flows.actions import Action
-from voiceflow_worker.model.flows.values import is_object
+from voiceflow_worker.model.flows.actions import Action, read_action, wording
 from voiceflow_worker.model.jobs.job import KeyPress
 from voiceflow_worker.model.reports.events import CallAction
 
@@ -123,20 +122,11 @@ class Rehearsal:
         answer = await self._menus.answer(plan)
         said: list[str] = []
         connected_to: str | None = None
-        for entry in answer.flow.actions:
-            given = entry.get("params")
-            params: Mapping[str, object] = given if is_object(given) else {}
-            match entry.get("action"):
-                case Action.SAY:
-                    said.append(str(params.get("text")))
-                case Action.SAY_AND_CAPTURE:
-                    said.append(str(params.get("promptMessage")))
-                case Action.PLAY_FILE:
-                    said.append(str(params.get("fileUrl")))
-                case Action.MAKE_CALL:
-                    connected_to = cast("str", params.get("destination"))
-                case _:
-                    pass
+        for action, params in map(read_action, answer.flow.actions):
+            if action is Action.MAKE_CALL:
+                connected_to = cast("str", params.get("destination"))
+            elif (words := wording(action, params)) is not None:
+                said.append(words)
         token = answer.flow.client_action_id
         position = Position.read(token) if token is not None else None
         phase = None if position is None else position.phase

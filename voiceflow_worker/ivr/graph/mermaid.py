@@ -9,9 +9,8 @@ from voiceflow_worker.ivr.edges import Edge, edges_of, reachable
 from voiceflow_worker.ivr.menu import Go, Menu, Step
 from voiceflow_worker.ivr.speech import Text
 from voiceflow_worker.ivr.steps import Again, Back, End
-from voiceflow_worker.model.flows.actions import Action
+from voiceflow_worker.model.flows.actions import Action, read_action, wording
 from voiceflow_worker.model.flows.callflow import CallFlow
-from voiceflow_worker.model.flows.values import is_object
 
 LONGEST_LABEL = 90
 
@@ -91,21 +90,15 @@ class _Chart:
     def _flow(self, flow: CallFlow, name: str) -> None:
         said: list[str] = []
         shape = _SPEECH
-        for entry in flow.actions:
-            params = entry.get("params")
-            given: Mapping[str, object] = params if is_object(params) else {}
-            match entry.get("action"):
-                case Action.SAY | Action.SAY_AND_CAPTURE:
-                    said.append(str(given.get("text", given.get("promptMessage", ""))))
-                case Action.PLAY_FILE:
-                    said.append(str(given.get("fileUrl", "")).rpartition("/")[2])
-                case Action.MAKE_CALL:
-                    shape = _BRIDGE
-                    said.append(f"call {given.get('destination')}")
-                case Action.HANGUP:
-                    shape = _END if shape is _SPEECH else shape
-                case _:
-                    pass
+        for action, params in map(read_action, flow.actions):
+            if action is Action.MAKE_CALL:
+                shape = _BRIDGE
+                said.append(f"call {params.get('destination')}")
+            elif action is Action.HANGUP:
+                shape = _END if shape is _SPEECH else shape
+            else:
+                words = wording(action, params) or ""
+                said.append(words.rpartition("/")[2] if action is Action.PLAY_FILE else words)
         self.box(name, shape, shortened(" ".join(said)) or "call flow")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
+from typing import cast
 
 MAX_TEXT_CHARACTERS = 3000
 MAX_ID_CHARACTERS = 50
@@ -21,6 +22,29 @@ class Action(StrEnum):
     PLAY_FILE = "playFile"
     SAY_AND_CAPTURE = "sayAndCapture"
     HANGUP = "hangup"
+
+
+_BY_NAME = {action.value: action for action in Action}
+_HEARD = {Action.SAY: "text", Action.PLAY_FILE: "fileUrl", Action.SAY_AND_CAPTURE: "promptMessage"}
+
+
+def read_action(entry: object) -> tuple[Action | None, Mapping[str, object]]:
+    """The kind of an action in a decoded body, None for an unknown one, and its parameters, if they are an object."""
+    given = _decoded(entry)
+    name = given.get("action")
+    return _BY_NAME.get(name) if isinstance(name, str) else None, _decoded(given.get("params"))
+
+
+def _decoded(value: object) -> Mapping[str, object]:
+    """The decoded JSON object; an empty one for any other value."""
+    # Its keys are not checked: this runs several times for every call, and keys of JSON are texts.
+    return cast("Mapping[str, object]", value) if isinstance(value, dict) else {}
+
+
+def wording(action: Action | None, params: Mapping[str, object]) -> str | None:
+    """The text or the address of the file that the person hears in this action; None for nothing."""
+    heard = None if action is None else params.get(_HEARD.get(action, ""))
+    return heard if isinstance(heard, str) else None
 
 
 class ParamKind(Enum):

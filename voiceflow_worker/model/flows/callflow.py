@@ -11,7 +11,7 @@ import orjson
 
 from voiceflow_worker.errors import CallFlowError
 from voiceflow_worker.finding import Finding, Severity
-from voiceflow_worker.model.flows.actions import Action
+from voiceflow_worker.model.flows.actions import Action, read_action
 from voiceflow_worker.model.flows.meaning import copy_of, meaning_of
 from voiceflow_worker.model.flows.parties import destinations
 from voiceflow_worker.model.flows.rules import find_problems
@@ -274,10 +274,9 @@ class CallFlow:
         return tuple(flow) if is_list(flow) else ()
 
     def _number(self, key: str) -> str | None:
-        for entry in self._flow:
-            if is_object(entry) and entry.get("action") == Action.MAKE_CALL:
-                params = entry.get("params")
-                value = params.get(key) if is_object(params) else None
+        for action, params in map(read_action, self._flow):
+            if action is Action.MAKE_CALL:
+                value = params.get(key)
                 return phone.normalise(value) if isinstance(value, str) and phone.is_e164(value) else None
         return None
 

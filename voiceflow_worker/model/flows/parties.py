@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from voiceflow_worker.model.flows.actions import Action
+from voiceflow_worker.model.flows.actions import Action, read_action
 from voiceflow_worker.model.flows.values import is_list, is_object
 from voiceflow_worker.model.numbers import phone
 
@@ -19,12 +19,10 @@ def destinations(body: Mapping[str, object]) -> tuple[str, ...]:
     """The numbers that a body calls, in its order, as their numbering plans write them; malformed ones are left out."""
     flow = body.get("callflow")
     found: list[str] = []
-    for entry in flow if is_list(flow) else ():
-        if is_object(entry) and entry.get("action") == Action.MAKE_CALL:
-            params = entry.get("params")
-            number = params.get("destination") if is_object(params) else None
-            if isinstance(number, str) and phone.is_e164(number):
-                found.append(phone.usual_form(phone.normalise(number)))
+    for action, params in map(read_action, flow if is_list(flow) else ()):
+        number = params.get("destination")
+        if action is Action.MAKE_CALL and isinstance(number, str) and phone.is_e164(number):
+            found.append(phone.usual_form(phone.normalise(number)))
     return tuple(found)
 
 

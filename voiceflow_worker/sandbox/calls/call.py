@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from voiceflow_worker.model.flows.actions import Action
+from voiceflow_worker.model.flows.actions import Action, read_action
 from voiceflow_worker.model.flows.validity import read_valid_until
 from voiceflow_worker.model.flows.values import is_list, is_object
 from voiceflow_worker.model.reports.events import Direction
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox.calls.ledger import CallEntry, Ring
 from voiceflow_worker.sandbox.calls.outcomes import CallPlan
-from voiceflow_worker.sandbox.calls.speech import read_action, text
+from voiceflow_worker.sandbox.calls.speech import text
 from voiceflow_worker.sandbox.orders.event_orders import EventKind
 from voiceflow_worker.sandbox.orders.script import Conduct, Script
 

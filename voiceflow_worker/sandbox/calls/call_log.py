@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from voiceflow_worker.model.flows.actions import read_action
 from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.sandbox.calls.call import Call, Leg
 from voiceflow_worker.sandbox.calls.call_events import sip_code_of, wire_time
-from voiceflow_worker.sandbox.calls.speech import read_action, text
+from voiceflow_worker.sandbox.calls.speech import text
 from voiceflow_worker.sandbox.orders.export_orders import RowOrder
 from voiceflow_worker.sandbox.orders.orders import OrderBook
 

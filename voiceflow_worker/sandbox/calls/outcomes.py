@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
-from voiceflow_worker.model.flows.actions import Action
+from voiceflow_worker.model.flows.actions import Action, read_action
 from voiceflow_worker.model.flows.values import is_object
 from voiceflow_worker.model.reports.status import SESSION_VALIDITY_EXPIRED, SessionStatus, session_error
-from voiceflow_worker.sandbox.calls.speech import read_action, repetitions, seconds_of
+from voiceflow_worker.sandbox.calls.speech import repetitions, seconds_of
 from voiceflow_worker.sandbox.orders.script import Script
 
 # Weights in a hundred calls, in the order of the draw.

@@ -3,39 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import cast
 
-from voiceflow_worker.model.flows.actions import Action
+from voiceflow_worker.model.flows.actions import Action, read_action, wording
 
 _CHARACTERS_PER_SECOND = 15.0
 _SECONDS_OF_A_FILE = 12.0
-_ACTIONS = {action.value: action for action in Action}
-
-
-def read_action(entry: object) -> tuple[Action | None, Mapping[str, object]]:
-    """The kind of an action, None for an unknown one, and its parameters, if they are an object."""
-    given = _decoded(entry)
-    name = given.get("action")
-    return _ACTIONS.get(name) if isinstance(name, str) else None, _decoded(given.get("params"))
-
-
-def _decoded(value: object) -> Mapping[str, object]:
-    """The decoded JSON object; an empty one for any other value."""
-    # Its keys are not checked: this runs several times for every call, and keys of JSON are texts.
-    return cast("Mapping[str, object]", value) if isinstance(value, dict) else {}
-
-
-def wording(action: Action | None, params: Mapping[str, object]) -> str | None:
-    """The text or the address of the file that the person hears in this action; None for nothing."""
-    match action:
-        case Action.SAY:
-            return text(params, "text")
-        case Action.PLAY_FILE:
-            return text(params, "fileUrl")
-        case Action.SAY_AND_CAPTURE:
-            return text(params, "promptMessage")
-        case _:
-            return None
 
 
 def heard_of(actions: Sequence[object]) -> Iterator[str]:
@@ -49,7 +21,7 @@ def heard_of(actions: Sequence[object]) -> Iterator[str]:
 
 def is_interactive(actions: Sequence[object]) -> bool:
     """Whether the course of the call depends on people: it asks a question, or calls a second party."""
-    names = [_decoded(entry).get("action") for entry in actions]
+    names = [read_action(entry)[0] for entry in actions]
     return Action.SAY_AND_CAPTURE in names or names.count(Action.MAKE_CALL) > 1
 
 

@@ -13,13 +13,12 @@ from uuid import uuid4
 import orjson
 
 from voiceflow_worker.finding import Finding
-from voiceflow_worker.model.flows.actions import Action
+from voiceflow_worker.model.flows.actions import Action, read_action
 from voiceflow_worker.model.flows.callflow import find_problems
 from voiceflow_worker.model.flows.validity import VALIDITY_EXPIRED
 from voiceflow_worker.model.reports.status import api_code
 from voiceflow_worker.sandbox.calls.call import Call, CallRequest, new_id
 from voiceflow_worker.sandbox.calls.call_events import wire_time
-from voiceflow_worker.sandbox.calls.speech import read_action
 from voiceflow_worker.sandbox.events.account import Account
 
 # The guides print 400 with -1007 (a wrong field) and 422 with -1013 (a flow that cannot run). The rest follows that.

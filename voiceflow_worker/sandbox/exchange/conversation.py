@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from random import Random
 
-from voiceflow_worker.model.flows.actions import Action
+from voiceflow_worker.model.flows.actions import Action, read_action, wording
 from voiceflow_worker.model.reports.events import ActionStatus
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox.calls.call import Call, Leg
 from voiceflow_worker.sandbox.calls.call_events import LegState, sip_code_of
 from voiceflow_worker.sandbox.calls.capture import Question, listen, read_question
-from voiceflow_worker.sandbox.calls.speech import read_action, repetitions, seconds_of, speech_seconds, text, wording
+from voiceflow_worker.sandbox.calls.speech import repetitions, seconds_of, speech_seconds, text
 from voiceflow_worker.sandbox.events.account import Account
 from voiceflow_worker.sandbox.events.replies import Refusal, judged_reply
 from voiceflow_worker.sandbox.events.reports import Reports

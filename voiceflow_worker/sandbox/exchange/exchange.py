@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 
+from voiceflow_worker.model.flows.actions import read_action
 from voiceflow_worker.model.reports.events import Direction
 from voiceflow_worker.sandbox.calls.activity import Activity
 from voiceflow_worker.sandbox.calls.call import Call, CallRequest, Leg
@@ -15,7 +16,7 @@ from voiceflow_worker.sandbox.calls.call_events import LegState
 from voiceflow_worker.sandbox.calls.call_log import CallLog
 from voiceflow_worker.sandbox.calls.inbound import InboundEntry, InboundOrder
 from voiceflow_worker.sandbox.calls.outcomes import Outcomes, too_late
-from voiceflow_worker.sandbox.calls.speech import heard_of, is_interactive, read_action
+from voiceflow_worker.sandbox.calls.speech import heard_of, is_interactive
 from voiceflow_worker.sandbox.events.account import Account
 from voiceflow_worker.sandbox.exchange.conversation import Conversation, Stage
 from voiceflow_worker.sandbox.orders.event_orders import EventKind
