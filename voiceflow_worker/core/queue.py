@@ -25,7 +25,7 @@ from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.admission import checked_time, end_of
-from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.redial import read_redial_on
@@ -276,14 +276,5 @@ class CallQueue:
         )
 
     async def _order(self, state: GateState, *, batch_id: str | None, until: datetime | None, reason: str) -> Gate:
-        return await self.store.control.gate(
-            Gate(
-                queue=self.name,
-                scope=GateScope.QUEUE if batch_id is None else GateScope.BATCH,
-                name=batch_id or self.name,
-                state=state,
-                until=until,
-                reason=reason,
-                since=self.store.clock.now(),
-            )
-        )
+        now = self.store.clock.now()
+        return await self.store.control.gate(Gate.of(self.name, batch_id, state, since=now, until=until, reason=reason))

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 
 from voiceflow_worker.core.ports import Event, Move, Store
-from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -72,8 +72,7 @@ def gate(
     queue: str = QUEUE,
 ) -> Gate:
     """A gate of the queue, or of one of its batches."""
-    scope, name = (GateScope.QUEUE, queue) if batch is None else (GateScope.BATCH, batch)
-    return Gate(queue=queue, scope=scope, name=name, state=state, until=until, reason=reason, since=since)
+    return Gate.of(queue, batch, state, since=since, until=until, reason=reason)
 
 
 def numbers(jobs: Sequence[Job]) -> list[int]:

@@ -7,9 +7,9 @@ from datetime import timedelta
 import anyio
 
 from voiceflow_worker.backends.contract.ground import Ground
-from voiceflow_worker.backends.contract.samples import NOW, QUEUE, enqueued, moved, sample_job
+from voiceflow_worker.backends.contract.samples import NOW, QUEUE, enqueued, gate, moved, sample_job
 from voiceflow_worker.core.ports import Limits, Store
-from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import JobState
 
 LONG = timedelta(hours=1)
@@ -47,9 +47,9 @@ class WaitContract(Ground):
         assert await after(store, seen) > seen
 
     async def test_a_change_of_a_gate_raises_the_count(self, store: Store) -> None:
-        for scope, name in ((GateScope.QUEUE, QUEUE), (GateScope.BATCH, "b")):
+        for batch in (None, "b"):
             seen = await change_count(store)
-            await store.control.gate(Gate(queue=QUEUE, scope=scope, name=name, state=GateState.OPEN, since=NOW))
+            await store.control.gate(gate(GateState.OPEN, batch=batch))
             assert await after(store, seen) > seen
 
     async def test_new_limits_raise_the_count(self, store: Store) -> None:

@@ -36,15 +36,8 @@ class Holds:
         # Before the trip to the store: calls that have not left yet must not leave.
         self._closed_at = self._clock.monotonic()
         self.reason = hold.reason
-        return Gate(
-            queue=self._queue,
-            scope=GateScope.QUEUE,
-            name=self._queue,
-            state=GateState.HELD,
-            until=None if hold.until_opened else self._until(hold, now),
-            reason=hold.reason,
-            since=now,
-        )
+        until = None if hold.until_opened else self._until(hold, now)
+        return Gate.of(self._queue, None, GateState.HELD, since=now, until=until, reason=hold.reason)
 
     async def order(self, gate: Gate) -> datetime | None:
         """Close a gate for all workers; gives the time at which it opens, None if a person must open it."""

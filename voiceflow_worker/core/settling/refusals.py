@@ -18,7 +18,7 @@ from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.core.ports.record_set import RecordSet, json_records
 from voiceflow_worker.core.settling.voice_check import voices_of
 from voiceflow_worker.errors import StoreError
-from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.reports.status import api_code, session_error
 
@@ -114,14 +114,8 @@ class RefusalRuns:
             self._ours.add(ours)
             await self._runs.put({ours: runs[ours]})
             return
-        gate = Gate(
-            queue=job.queue,
-            scope=GateScope.QUEUE if job.batch_id is None else GateScope.BATCH,
-            name=job.batch_id or job.queue,
-            state=GateState.HELD,
-            reason=_reason(job, code, count=limit, message=message),
-            since=self._store.clock.now(),
-        )
+        reason = _reason(job, code, count=limit, message=message)
+        gate = Gate.of(job.queue, job.batch_id, GateState.HELD, since=self._store.clock.now(), reason=reason)
         await self._store.control.gate(gate)
         _log.error("held: calls are refused for one reason", scope=gate.scope.value, name=gate.name, reason=gate.reason)
         # After `resume` a new run begins.

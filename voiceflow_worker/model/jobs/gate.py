@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Self
 
 
 class GateScope(StrEnum):
@@ -43,6 +44,21 @@ class Gate:
     until: datetime | None = None
     reason: str = ""
     since: datetime
+
+    @classmethod
+    def of(
+        cls,
+        queue: str,
+        batch_id: str | None,
+        state: GateState,
+        *,
+        since: datetime,
+        until: datetime | None = None,
+        reason: str = "",
+    ) -> Self:
+        """The gate of a queue, or of one of its batches, as ordered at `since`."""
+        scope, name = (GateScope.QUEUE, queue) if batch_id is None else (GateScope.BATCH, batch_id)
+        return cls(queue=queue, scope=scope, name=name, state=state, until=until, reason=reason, since=since)
 
     def is_closed(self, *, at: datetime) -> bool:
         """Whether nothing may pass at this time."""
