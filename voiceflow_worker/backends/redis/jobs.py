@@ -49,7 +49,6 @@ class RedisJobs(Jobs):
         self._keys = keys
         self._registers = registers
         self._changes = changes
-        self._totals = RedisTotals(link, keys)
 
     async def enqueue(self, jobs: Sequence[Job], *, now: datetime) -> Sequence[Enqueued]:
         """Store the jobs of a queue by one script, which checks every key before it stores anything.
@@ -139,18 +138,28 @@ class RedisJobs(Jobs):
 
     async def totals(self, queue: str, *, batch_id: str | None = None) -> Totals:
         """The totals of a queue or of a batch. In an older store the tallies are counted when they are first read."""
-        is_tallied, totals = await self._totals.read(queue, batch_id=batch_id)
+        is_tallied, totals = await self._read_totals(queue, batch_id=batch_id)
         if not is_tallied:
             await tally_all(self, queue)
-            await self._totals.set_tallied(queue)
-            _, totals = await self._totals.read(queue, batch_id=batch_id)
+            key = f"{self._keys.queue(queue)}:tallied"
+            await self._link.ask(lambda client: client.set(key, "1"))
+            _, totals = await self._read_totals(queue, batch_id=batch_id)
         return totals
 
     async def recount(self, jobs: Sequence[Job]) -> Sequence[bool]:
-        return await self._totals.recount(jobs)
+        if not jobs:
+            return []
+        args = [argument for job in jobs for argument in (job.id, job.revision, tally_text(job))]
+        return [each == 1 for each in await self._link.run("recount", self._keys.queue(jobs[0].queue), args)]
 
     async def adjust(self, queue: str, amounts: Mapping[str | None, Mapping[str, int]]) -> None:
-        await self._totals.adjust(queue, amounts)
+        # States are counted by their indexes, which need no adjusting.
+        args: list[Argument] = []
+        for batch_id, fields in amounts.items():
+            for field, amount in fields.items():
+                if not field.startswith(STATE):
+                    args += (totals_key(batch_id), field, amount)
+        await self._link.run("adjust", self._keys.queue(queue), args)
 
     async def owners(self, queue: str, unique_keys: Sequence[str], *, now: datetime) -> Mapping[str, KeyOwner]:
         if not unique_keys:
@@ -183,6 +192,14 @@ class RedisJobs(Jobs):
 
     async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
         return await self._changes.wait(queue, seen=seen, until=until)
+
+    async def _read_totals(self, queue: str, *, batch_id: str | None) -> tuple[bool, Totals]:
+        """The totals of a queue or of a batch, and whether the tallies of the queue are complete."""
+        args: list[Argument] = [totals_key(batch_id), "" if batch_id is None else pruned_key(batch_id)]
+        args += [state_index(state, batch_id) for state in JobState]
+        is_tallied, live, pruned, states = await self._link.run("totals", self._keys.queue(queue), args)
+        counted = {STATE + state: count for state, count in zip(JobState, states, strict=True) if count}
+        return is_tallied == 1, Totals(live=_numbers(live) | counted, pruned=_numbers(pruned))
 
     async def _enqueue(self, queue: str, jobs: Sequence[Argument], *, now: datetime, only_look: bool) -> list[Any]:
         args: list[Argument] = [to_micros(now), int(only_look), *jobs]
@@ -223,43 +240,6 @@ def _enqueued(queue: str, jobs: Sequence[Job], place: int, answer: Sequence[Any]
             return Enqueued(jobs[int(other)], created=False)
         case _:
             raise ValueError(f"enqueue.lua answered {answer!r}")
-
-
-class RedisTotals:
-    """The totals of all queues of a store."""
-
-    def __init__(self, link: Link, keys: Keys) -> None:
-        self._link = link
-        self._keys = keys
-
-    async def read(self, queue: str, *, batch_id: str | None) -> tuple[bool, Totals]:
-        """The totals of a queue or of a batch, and whether the tallies of the queue are complete."""
-        args: list[Argument] = [totals_key(batch_id), "" if batch_id is None else pruned_key(batch_id)]
-        args += [state_index(state, batch_id) for state in JobState]
-        is_tallied, live, pruned, states = await self._link.run("totals", self._keys.queue(queue), args)
-        counted = {STATE + state: count for state, count in zip(JobState, states, strict=True) if count}
-        return is_tallied == 1, Totals(live=_numbers(live) | counted, pruned=_numbers(pruned))
-
-    async def set_tallied(self, queue: str) -> None:
-        """Note that the tallies of a queue are complete."""
-        key = f"{self._keys.queue(queue)}:tallied"
-        await self._link.ask(lambda client: client.set(key, "1"))
-
-    async def recount(self, jobs: Sequence[Job]) -> Sequence[bool]:
-        """Set the tallies of these jobs, each only if it still has this revision; True where that is a change."""
-        if not jobs:
-            return []
-        args = [argument for job in jobs for argument in (job.id, job.revision, tally_text(job))]
-        return [each == 1 for each in await self._link.run("recount", self._keys.queue(jobs[0].queue), args)]
-
-    async def adjust(self, queue: str, amounts: Mapping[str | None, Mapping[str, int]]) -> None:
-        """Add amounts to fields. States are counted by their indexes, which need no adjusting."""
-        args: list[Argument] = []
-        for batch_id, fields in amounts.items():
-            for field, amount in fields.items():
-                if not field.startswith(STATE):
-                    args += (totals_key(batch_id), field, amount)
-        await self._link.run("adjust", self._keys.queue(queue), args)
 
 
 def _numbers(pairs: Sequence[str]) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -14,18 +14,20 @@ from voiceflow_worker.backends.admission import remembered
 from voiceflow_worker.backends.matching import matches, require_answerable, require_well_formed
 from voiceflow_worker.backends.record import event_from, in_slices, readable, tally_all, to_micros
 from voiceflow_worker.backends.sqlite import writes
+from voiceflow_worker.backends.sqlite.file.connection import Row
 from voiceflow_worker.backends.sqlite.file.statements import statements
-from voiceflow_worker.backends.sqlite.group_commit import GroupCommit
+from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Transaction
 from voiceflow_worker.backends.sqlite.leasing import lease
-from voiceflow_worker.backends.sqlite.reading import Reader, job_of, known_keys
+from voiceflow_worker.backends.sqlite.reading import Reader, job_of, known_keys, tally_record
 from voiceflow_worker.backends.sqlite.records import drop_all
 from voiceflow_worker.backends.sqlite.searches import search
-from voiceflow_worker.backends.sqlite.totals import SqliteTotals
 from voiceflow_worker.backends.wakeups import Wakeups
 from voiceflow_worker.core.ports import Clock, Enqueued, Event, Jobs, KeyOwner, Move, Order, Query
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.jobs.tally import Totals
+from voiceflow_worker.model.jobs.tally import STATE, Totals
 
+_TALLIES_AT_ONCE = 64
+"""Tallies written before other tasks may run."""
 _EVENTS_AT_ONCE = 256
 _KEYS_AT_ONCE = 256
 _LOOK_EVERY = 0.025
@@ -40,8 +42,9 @@ class SqliteJobs(Jobs):
         self._reader = reader
         self._wakeups = wakeups
         self._clock = clock
-        self._totals = SqliteTotals(writer, reader)
+        self._tallied: set[str] = set()
         self._sql = statements("jobs")
+        self._totals_sql = statements("totals")
 
     async def enqueue(self, jobs: Sequence[Job], *, now: datetime) -> Sequence[Enqueued]:
         if not jobs:
@@ -100,7 +103,7 @@ class SqliteJobs(Jobs):
         self, queue: str, *, batch_id: str | None = None, due_before: datetime | None = None
     ) -> Mapping[JobState, int]:
         if due_before is None:
-            return await self._totals.states(queue, batch_id=batch_id)
+            return await self._states(queue, batch_id=batch_id)
         name = "count_by_state_due" if batch_id is None else "count_batch_by_state_due"
         bindings = {
             "queue": queue,
@@ -114,13 +117,35 @@ class SqliteJobs(Jobs):
     async def totals(self, queue: str, *, batch_id: str | None = None) -> Totals:
         """The totals of a queue or of a batch. In an older file the tallies are counted when they are first read."""
         await self._tally(queue)
-        return await self._totals.read(queue, batch_id=batch_id)
+        bindings = {"queue": queue} if batch_id is None else {"queue": queue, "batch": _place(batch_id)}
+        found = orjson.loads(
+            await self._reader.scan(self._totals_sql["of_queue" if batch_id is None else "of_batch"], bindings)
+        )
+        return Totals(
+            live={field: live for field, live, _ in found if live},
+            pruned={field: pruned for field, _, pruned in found if pruned},
+        )
 
     async def recount(self, jobs: Sequence[Job]) -> Sequence[bool]:
-        return await self._totals.recount(jobs)
+        if not jobs:
+            return []
+        rows = [(tally_record(job), job.id, job.revision) for job in jobs]
+        changed = {
+            row[0] for row in await self._writer.carry_out(partial(_run_each, self._totals_sql["set_tally"], rows))
+        }
+        return [job.id in changed for job in jobs]
 
     async def adjust(self, queue: str, amounts: Mapping[str | None, Mapping[str, int]]) -> None:
-        await self._totals.adjust(queue, amounts)
+        # The total of a queue is a sum, so the jobs without a batch get what is left of it.
+        left = dict(amounts.get(None, {}))
+        rows: list[Row] = []
+        for batch_id, fields in amounts.items():
+            for field, amount in fields.items():
+                if batch_id is not None:
+                    rows.append((queue, _place(batch_id), field, amount))
+                    left[field] = left.get(field, 0) - amount
+        rows += [(queue, "", field, amount) for field, amount in left.items() if amount]
+        await self._writer.carry_out(partial(_run_each, self._totals_sql["adjust"], rows))
 
     async def owners(self, queue: str, unique_keys: Sequence[str], *, now: datetime) -> Mapping[str, KeyOwner]:
         at = to_micros(now)
@@ -169,7 +194,29 @@ class SqliteJobs(Jobs):
             with anyio.move_on_after(min(left, _LOOK_EVERY)):
                 await changed.wait()
 
+    async def _states(self, queue: str, *, batch_id: str | None) -> Mapping[JobState, int]:
+        """The number of jobs in each state; every state is present."""
+        bindings = {"queue": queue, "states": orjson.dumps(list(JobState)).decode()}
+        if batch_id is not None:
+            bindings["batch"] = _place(batch_id)
+        name = "states_of_queue" if batch_id is None else "states_of_batch"
+        counted = orjson.loads(await self._reader.scan(self._totals_sql[name], bindings))
+        return {state: counted[STATE + state] or 0 for state in JobState}
+
     async def _tally(self, queue: str) -> None:
-        if not await self._totals.is_tallied(queue):
+        if queue not in self._tallied and not await self._reader.rows(self._totals_sql["is_tallied"], [(queue,)]):
             await tally_all(self, queue)
-            await self._totals.set_tallied(queue)
+            await self._writer.carry_out(partial(_run_each, self._totals_sql["set_tallied"], [(queue,)]))
+        self._tallied.add(queue)
+
+
+def _place(batch_id: str) -> str:
+    return f"={batch_id}"
+
+
+def _run_each(statement: str, rows: Sequence[Row], transaction: Transaction) -> Generator[None, None, list[Row]]:
+    answers: list[Row] = []
+    for start in range(0, len(rows), _TALLIES_AT_ONCE):
+        answers += transaction.db.rows_of_each(statement, rows[start : start + _TALLIES_AT_ONCE])
+        yield
+    return answers

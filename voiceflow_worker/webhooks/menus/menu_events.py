@@ -1,31 +1,83 @@
-"""Answers of menus to call action events (VCA), with their metrics."""
+"""Answers of menus to call action events (VCA), stored before they are sent, with their metrics."""
 
 from __future__ import annotations
 
 import hashlib
 import traceback
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+import anyio
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from voiceflow_worker.core.events.bridges import Bridges
 from voiceflow_worker.core.events.callers import Callers, MenuCall
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.batching import Batcher
 from voiceflow_worker.core.ports.retrying import gather
+from voiceflow_worker.errors import StoreError, VoiceflowError
 from voiceflow_worker.ivr.answer import MenuAnswer, Result
 from voiceflow_worker.ivr.approval import approval
 from voiceflow_worker.ivr.caller import Caller
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.ivr.menus import HANDLER_LIMIT, Menus
 from voiceflow_worker.model.flows.callflow import CallFlow
+from voiceflow_worker.model.jobs.job import KeyPress
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction
-from voiceflow_worker.webhooks.menus.journal import AnswerEntry, MenuJournal
 from voiceflow_worker.webhooks.menus.once import AnswersOnce
 from voiceflow_worker.webhooks.ports import EventAnswer, OtherEvent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _AnswerEntry:
+    """The answer to one event, under its key, and the key that was pressed, if any."""
+
+    key: str
+    body: bytes
+    line: MenuCall
+    session_id: str | None
+    press: KeyPress | None
+
+
+class _MenuJournal:
+    """Stores answers and key presses of concurrent events in batches."""
+
+    def __init__(self, callers: Callers, once: AnswersOnce) -> None:
+        self._callers = callers
+        self._once = once
+        self._batcher: Batcher[_AnswerEntry, bytes] = Batcher(self._flush)
+
+    async def write(self, entry: _AnswerEntry) -> bytes:
+        """Store an answer and its key press; returns the stored answer, which another receiver may have stored first.
+
+        When this returns, both are durable. Raises StoreError and StaleJobError: one of the two may then be stored, and
+        the same event again stores the other.
+        """
+        return await self._batcher.submit(entry)
+
+    async def _flush(self, entries: Sequence[_AnswerEntry]) -> list[bytes | BaseException]:
+        failed: dict[str, BaseException] = {}
+        standing: dict[str, bytes] = {}
+
+        async def press(entry: _AnswerEntry, press: KeyPress) -> None:
+            try:
+                await self._callers.pressed(entry.line, press, session_id=entry.session_id)
+            except VoiceflowError as error:  # the others are stored all the same
+                failed[entry.key] = error
+
+        async with anyio.create_task_group() as group:
+            for entry in entries:
+                if entry.press is not None:
+                    group.start_soon(press, entry, entry.press)
+            try:
+                standing = await self._once.keep({entry.key: entry.body for entry in entries})
+            except StoreError as error:
+                failed.update((entry.key, error) for entry in entries)
+        return [failed.get(entry.key) or standing[entry.key] for entry in entries]
+
 
 _BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0)
 
@@ -94,7 +146,7 @@ class MenuEvents:
         self._callers = Callers(store, policy)
         self._bridges = Bridges(store, policy)
         self._once = AnswersOnce(store, claim_for=handler_limit + STORING)
-        self._journal = MenuJournal(self._callers, self._once)
+        self._journal = _MenuJournal(self._callers, self._once)
         self._metrics = MenuMetrics(CollectorRegistry() if registry is None else registry)
         self._limit = handler_limit
         _loaded()
@@ -137,7 +189,7 @@ class MenuEvents:
                 answer = replace(await self.menus.not_bridged(plan, refusal), seconds=answer.seconds)
         self._tell(answer, line, event)
         given = await self._journal.write(
-            AnswerEntry(key=key, body=answer.body, line=line, session_id=event.session_id, press=answer.press)
+            _AnswerEntry(key=key, body=answer.body, line=line, session_id=event.session_id, press=answer.press)
         )
         self._metrics.answered(answer.result, seconds=answer.seconds)
         return given
