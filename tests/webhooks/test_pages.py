@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urljoin
+from urllib.parse import quote, unquote, urljoin
 
 import anyio
 import anyio.lowlevel
@@ -30,8 +30,13 @@ from tests.support.voices import ScriptedVoice, unknown
 from tests.webhooks.test_servers import SERVERS, served
 from voiceflow_worker import CallQueue, CallRequest, Job, SettingsError, open_store
 from voiceflow_worker.asgi.server import fast_protocol, serving
+from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.events.progress import CallProgress
+from voiceflow_worker.core.overview.heartbeat import Heartbeats, WorkerBeat
+from voiceflow_worker.core.overview.rate_history import RateHistory
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.batch_names import BatchNames
+from voiceflow_worker.core.ports.moves import move
 from voiceflow_worker.core.ports.queue_names import QueueNames
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.job import JobState, KeyPress, Note, NoteKind, Post
@@ -39,6 +44,7 @@ from voiceflow_worker.model.reports.events import CallStatus, RecordingReady
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.webhooks import receiver_app
+from voiceflow_worker.webhooks.pages.routes import calls
 from voiceflow_worker.webhooks.pages.site import Pages
 
 pytestmark = pytest.mark.anyio
@@ -237,7 +243,7 @@ async def test_every_answer_has_the_strict_headers(memory: Store) -> None:
 async def test_a_page_needs_nothing_but_its_own_files(memory: Store) -> None:
     (job,) = await enqueued(memory, batch_id="march")
     app = shown_by(memory)
-    for path in ("/ui", f"/ui/calls/{job.id}", "/ui/batches/march"):
+    for path in ("/ui", "/ui/batches", "/ui/calls", f"/ui/calls/{job.id}", "/ui/batches/march"):
         found = await page(app, path)
         assert not {"style", "onload", "onclick"} & {name for name, _ in found.attributes}
         assert "style" not in found.tags
@@ -267,15 +273,15 @@ async def test_the_live_part_is_sent_only_when_it_has_changed(memory: Store) -> 
     app = Starlette(routes=[Route("/ui", pages)])
     async with reading(app) as client:
         first = await client.get("/ui", headers={"X-Voiceflow-Live": ""})
-        assert (first.status_code, "<html" in first.text, "3 calls" in Page(first.text).text) == (200, False, True)
+        assert (first.status_code, "<html" in first.text, "0 of 3" in Page(first.text).text) == (200, False, True)
         assert_strict(first)
         await enqueued(memory, 1, batch_id="march")
         again = {"X-Voiceflow-Live": first.headers["etag"]}
         assert (await client.get("/ui", headers=again)).status_code == 304, "within a second all share one reading"
-        assert "4 calls" in Page((await client.get("/ui")).text).text, "whoever opens the page sees the store as it is"
+        assert "0 of 4" in Page((await client.get("/ui")).text).text, "whoever opens the page sees the store as it is"
         clock.seconds += 1
         changed = await client.get("/ui", headers=again)
-        assert (changed.status_code, "4 calls" in Page(changed.text).text) == (200, True)
+        assert (changed.status_code, "0 of 4" in Page(changed.text).text) == (200, True)
         clock.seconds += 1
         assert (await client.get("/ui", headers={"X-Voiceflow-Live": changed.headers["etag"]})).status_code == 304
         assert (await client.get("/ui?find=x", headers=again)).status_code == 204
@@ -352,9 +358,16 @@ async def test_looking_asks_the_store_only_questions(store: Store) -> None:
     (doubt,) = await engine.send()
     await engine.queue.hold(batch_id="march", reason="a wrong date")
     async with reading(shown_by(FaultyStore(store, before=only_reads))) as client:
-        for path in ("/ui", f"/ui?find={quote(doubt.destination)}&queue=other", "/ui?find=x", "/ui/batches/march"):
+        for path in (
+            "/ui",
+            f"/ui?find={quote(doubt.destination)}&queue=other",
+            "/ui?find=x",
+            "/ui/calls",
+            "/ui/batches",
+        ):
             assert (await client.get(path, follow_redirects=True)).status_code == 200
-        assert (await client.get(f"/ui/calls/{doubt.id}")).status_code == 200
+        for path in (f"/ui/calls/{doubt.id}", "/ui/batches/march", "/ui/calls?keys=7&since=1h&outcome=busy"):
+            assert (await client.get(path)).status_code == 200
     assert await engine.queue.get(doubt.id) == doubt
 
 
@@ -368,16 +381,66 @@ async def test_the_front_page_tells_of_every_queue(store: Store) -> None:
     await QueueNames(store).remember("reminders")
     await CallQueue(store, "reminders").hold(reason="the text has a wrong date")
     engine = Engine(store, ScriptedVoice(answer=lambda _: unknown()))
-    (first, *_) = await engine.send()
-    found = await page(shown_by(store), "/ui")
-    assert "default 3 calls" in found.text
-    assert "In doubt in default: 3" in found.text
-    assert "reminders 2 calls, 2 due" in found.text
-    assert "queue reminders is held until somebody resumes it: the text has a wrong date" in found.text
-    assert f"ui/calls/{first.id}" in found.links()
+    await engine.send()
+    app = shown_by(store)
+    found = await page(app, "/ui")
+    for told in (
+        "3 calls are in doubt", "queue reminders is held until somebody resumes it: the text has a wrong date",
+        "Queue reminders has calls to send, and no worker", "default 0 of 3", "reminders 0 of 2", "on hold",
+        "No receiver has reported for 30 seconds", "To send 2", "Under way 0", "of 5 in the store",
+    ):  # fmt: skip
+        assert told in found.text, told
     assert "unworked" not in found.text
-    assert "unworked 1 calls" in (await page(shown_by(store), "/ui?queue=unworked")).text
-    assert "default" in (await page(shown_by(store), "/ui?queue=NO%20queue!")).text
+    assert "unworked 0 of 1" in (await page(app, "/ui?queue=unworked")).text
+    assert "default" in (await page(app, "/ui?queue=NO%20queue!")).text
+    (doubts,) = {link for link in found.links("state=in_doubt") if "queue=default" in link}
+    assert len((await page(app, urljoin("/ui", doubts))).links("calls/default.")) == 3
+
+
+async def test_the_front_page_of_an_empty_store_says_how_to_begin(memory: Store) -> None:
+    found = await page(shown_by(memory), "/ui")
+    assert 'voiceflow enqueue people.csv --say "Hello {{name}}"' in found.text
+    for path in ("/ui/batches", "/ui/calls"):
+        assert "voiceflow " in (await page(shown_by(memory), path)).text.partition("Show all")[0].partition("Live")[0]
+
+
+async def test_workers_receivers_and_rates_are_shown(store: Store) -> None:
+    heartbeats = Heartbeats(store)
+    jobs = await enqueued(store, 30, batch_id="march")
+    for worker, rate in (("a", 1.5), ("b", 1.0)):
+        beat = WorkerBeat(worker_id=worker, queue="default", rate=rate, in_flight=1)
+        await heartbeats.worker(beat, batches={"march": rate})
+    await heartbeats.receiver("r")
+    found = await page(shown_by(store), "/ui")
+    for told in (
+        "2 workers, 1 receiver alive",
+        "Calls a second 2.5",
+        "Remaining 12 s",
+        "march 0 of 30 2.5 12 s sending",
+    ):
+        assert told in found.text, told
+    assert "No receiver" not in found.text
+    assert "no worker" not in found.text
+    assert len(jobs) == 30
+
+
+async def test_the_last_hour_is_kept_from_samples_of_the_heartbeats(store_url: str) -> None:
+    clock = ManualClock(datetime(2026, 7, 1, 17, 0, 5, tzinfo=UTC))
+    async with open_store(store_url, clock=clock) as store:
+        history, heartbeats = RateHistory(store), Heartbeats(store)
+        for rate in (2.0, 4.0, 0.0):
+            await heartbeats.worker(WorkerBeat(worker_id="a", queue="default", rate=rate, in_flight=1))
+            await history.sample()
+            clock.advance(timedelta(seconds=20))
+        await history.sample()
+        assert await history.last_hour() == [(datetime(2026, 7, 1, 17, tzinfo=UTC), {"default": 2.0})]
+        clock.advance(timedelta(minutes=1))
+        await history.sample()
+        found = await page(shown_by(store), "/ui")
+        assert ("aria-label", "Calls a second in the last hour: 0.0 now, 2.0 at most") in found.attributes
+        clock.advance(timedelta(minutes=61))
+        assert await history.last_hour() == []
+        assert "The curve begins when a receiver has run for two minutes" in (await page(shown_by(store), "/ui")).text
 
 
 async def test_a_call_is_found_by_its_id_its_number_or_its_key(store: Store) -> None:
@@ -407,7 +470,7 @@ async def test_the_newest_calls_to_a_number_come_first(memory: Store) -> None:
     queue = CallQueue(memory)
     jobs = [await queue.enqueue(flow()) for _ in range(3)]
     found = await page(shown_by(memory), f"/ui?find={quote(jobs[0].destination)}")
-    assert found.links("calls") == [f"ui/calls/{job.id}" for job in reversed(jobs)]
+    assert found.links("calls/") == [f"ui/calls/{job.id}" for job in reversed(jobs)]
 
 
 async def test_the_page_of_a_call_tells_its_whole_story(store: Store) -> None:
@@ -426,17 +489,17 @@ async def test_the_page_of_a_call_tells_its_whole_story(store: Store) -> None:
         )
     )
     found = await page(shown_by(store), f"/ui/calls/{job.id}")
-    assert f"{job.id} is completed" in found.text
     for told in (
-        "from +6531234567 to +6587654321", "batch: march/2", "unique key: order-42", "enqueued",
+        f"completed {job.id}", "to +6587654321 from +6531234567", "batch march/2", "unique key order-42", "enqueued",
+        "Says en-IE-EmilyNeural Your order is ready.",
         f"POST 1 ({job.id}.1), valid until", "created", "COMPLETED, ", "code 486: ",
         "2026-07-01 17:00:00 UTC RINGING, SIP 180",
     ):  # fmt: skip
         assert told in found.text
-    (batch,) = found.links("batches")
+    (batch,) = found.links("batches/")
     there = urljoin(f"http://calls/ui/calls/{job.id}", batch)
     assert there == "http://calls/ui/batches/march%2F2?queue=default"
-    assert "1 calls in queue default" in (await page(shown_by(store), there)).text
+    assert "1 call in queue default" in (await page(shown_by(store), there)).text
 
 
 @pytest.mark.parametrize(
@@ -449,30 +512,122 @@ async def test_an_unknown_call_is_reported(store: Store, job_id: str) -> None:
     assert len(answer.text) < 5000
 
 
-@pytest.mark.parametrize("path", ["/ui/calls", "/ui/calls/", "/ui/batches/", "/ui/style.css", "/ui/x/y", "/ui//"])
+@pytest.mark.parametrize("path", ["/ui/calls/", "/ui/batches/", "/ui/style.css", "/ui/x/y", "/ui//"])
 async def test_there_is_no_other_page(memory: Store, path: str) -> None:
     async with reading(shown_by(memory)) as client:
         assert (await client.get(path)).status_code == 404
 
 
-async def test_the_page_of_a_batch_counts_and_lists_100_calls_at_a_time(store: Store) -> None:
-    jobs = await enqueued(store, 230, batch_id="a/b ?")
+async def followed(client: httpx.AsyncClient, path: str, label: str) -> list[list[str]]:
+    """The calls on each page, from `path` on to the one that has no link `label` any more."""
+    listed: list[list[str]] = []
+    while path:
+        answer = await client.get(path)
+        assert answer.status_code == 200
+        found = Page(answer.text)
+        listed.append([unquote(link.rpartition("/")[2]) for link in found.links("calls/")])
+        onward = found.links(f"{label}=")
+        path = urljoin(str(answer.url), onward[0]) if onward else ""
+    return listed
+
+
+async def test_calls_are_listed_a_page_at_a_time_in_either_direction(store: Store) -> None:
+    jobs = await enqueued(store, 130, batch_id="a/b ?")
+    far = await enqueued(store, 15, queue="far", batch_id="a/b ?")
     await enqueued(store, 5, batch_id="other")
-    listed: list[str] = []
-    path, pages = "/ui/batches/a%2Fb%20%3F?queue=default", 0
-    found = Page("")
+    newest = sorted((job.id for job in [*jobs, *far]), key=lambda each: each.partition(".")[2], reverse=True)
     async with reading(shown_by(store)) as client:
-        while path:
-            answer = await client.get(path)
-            found, pages = Page(answer.text), pages + 1
-            assert "230 calls in queue default" in found.text
-            listed += [link.rpartition("/")[2] for link in found.links("calls/")]
-            onward = found.links("&after=")
-            path = urljoin(str(answer.url), onward[0]) if onward else ""
-        (start,) = found.links("batches")
-        assert (await client.get(urljoin("http://calls/ui/batches/x", start))).status_code == 200
-    assert pages == 3
-    assert listed == [job.id for job in jobs]
+        down = await followed(client, "/ui/calls?batch=a%2Fb%20%3F", "after")
+        assert [len(each) for each in down] == [50, 50, 45]
+        assert [each for page in down for each in page] == newest
+        end = newest[-1].partition(".")[2]
+        up = await followed(client, f"/ui/calls?batch=a%2Fb%20%3F&before={end}", "before")
+        assert [each for page in reversed(up) for each in page] == newest[:-1]
+        in_far = await followed(client, "/ui/calls?queue=far", "after")
+        assert in_far == [[job.id for job in reversed(far)]]
+        batch = Page((await client.get("/ui/batches/a%2Fb%20%3F")).text)
+        (all_calls, *_) = batch.links("calls?")
+        answer = await client.get(urljoin("http://calls/ui/batches/x", all_calls))
+        assert len(Page(answer.text).links("calls/")) == 50
+
+
+async def test_calls_are_filtered_by_state_outcome_number_keys_and_time(store: Store) -> None:
+    engine = Engine(store, ScriptedVoice())
+    sent = [await engine.enqueue(number(place), batch_id="march") for place in range(4)]
+    for job in await engine.send():
+        await engine.summarise(job)
+    await enqueued(store, 2, batch_id="march")
+    (pressed,) = await engine.queue.find(destination=sent[0].destination, states=[JobState.COMPLETED])
+    press = KeyPress(at=store.clock.now(), menu="main", digits="7")
+    keyed = replace(pressed, posts=(replace(pressed.posts[0], presses=(press,)),))
+    assert all(await store.jobs.commit([move(pressed, keyed, at=store.clock.now())]))
+    shown = {
+        "state=completed": 4, "state=queued": 2, "state=ended": 4, "state=under_way": 0, "outcome=reached": 4,
+        "outcome=completed": 4, "outcome=busy": 0, "outcome=ODD%3Cb%3E": 0, "keys=7": 1, "keys=8": 0, "since=15m": 6,
+        f"number={quote(sent[1].destination)}&state=completed": 1, "batch=march&keys=7&state=completed": 1,
+        "batch=none": 0, "queue=far": 0, "": 6,
+    }  # fmt: skip
+    async with reading(shown_by(store)) as client:
+        for query, count in shown.items():
+            answer = await client.get(f"/ui/calls?{query}")
+            found = Page(answer.text)
+            assert (answer.status_code, len(found.links("calls/"))) == (200, count), query
+            assert ("No call fits this filter" in found.text) is (count == 0), query
+        for query, told in {
+            "state=lost": "lost is not a state", "number=nobody": "nobody is not a telephone number",
+            "since=never": "never is not one of the times",
+        }.items():  # fmt: skip
+            assert told in Page((await client.get(f"/ui/calls?{query}")).text).text
+        for query in (
+            "after=%00",
+            "before=zzz",
+            "after=" + "9" * 3000,
+            "queue=NO!",
+            "state=%00",
+            "keys=%00",
+            "batch=%ff",
+        ):
+            assert (await client.get(f"/ui/calls?{query}")).status_code == 200, query
+
+
+async def test_a_long_search_goes_on_from_page_to_page(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = await enqueued(store, 7)
+    monkeypatch.setattr(calls, "READ_AT_ONCE", 2)
+    monkeypatch.setattr(calls, "MOST_READ", 4)
+    (oldest,) = [job for job in jobs if job.id == min(each.id for each in jobs)]
+    press = KeyPress(at=store.clock.now(), menu="main", digits="7")
+    post = Post(
+        number=1, client_request_id="x", began_at=press.at, valid_until=press.at, verdict=VerdictKind.CREATED,
+        presses=(press,),
+    )  # fmt: skip
+    assert all(await store.jobs.commit([move(oldest, replace(oldest, posts=(post,)), at=press.at)]))
+    async with reading(shown_by(store)) as client:
+        first = Page((await client.get("/ui/calls?keys=7")).text)
+        assert "4 calls were searched for this page" in first.text
+        assert await followed(client, "/ui/calls?keys=7", "after") == [[], [oldest.id]]
+
+
+async def test_batches_are_listed_and_searched(store: Store) -> None:
+    for place in range(60):
+        await enqueued(store, 1, batch_id=f"batch-{place:02}/x")
+    await enqueued(store, 2, queue="far", batch_id="March <b>")
+    async with reading(shown_by(store)) as client:
+        first = await client.get("/ui/batches")
+        found = Page(first.text)
+        assert len(found.links("batches/")) == 50
+        assert "1 to 50 of 61" in found.text
+        (onward,) = found.links("from=50")
+        rest = Page((await client.get(urljoin(str(first.url), onward))).text)
+        assert len(rest.links("batches/")) == 11
+        one = Page((await client.get("/ui/batches?name=MARCH")).text)
+        (link,) = one.links("batches/")
+        assert (await client.get(urljoin(str(first.url), link))).status_code == 200
+        assert "March <b>" in one.text
+        assert len(Page((await client.get("/ui/batches?queue=far")).text).links("batches/")) == 1
+        for query in ("name=nothing", "queue=none"):
+            assert "No batch with calls" in Page((await client.get(f"/ui/batches?{query}")).text).text
+        for begin in ("-1", "x", "9999999999999", "61"):
+            assert "1 to 50 of 61" in Page((await client.get("/ui/batches", params={"from": begin})).text).text
 
 
 async def test_the_page_of_a_batch_tells_outcomes_and_keys(store: Store) -> None:
@@ -491,26 +646,24 @@ async def test_the_page_of_a_batch_tells_outcomes_and_keys(store: Store) -> None
     await store.jobs.enqueue([other], now=store.clock.now())
     found = await page(shown_by(store), "/ui/batches/march")
     for told in (
-        "Batch march 4 calls in queue default", "queued 1", "completed 3", "COMPLETED 3", "Keys pressed 7 1",
-        "Answered: 3.", "batch march is held until somebody resumes it: wait for legal",
+        "Batch march: 4 calls in queue default", "queued 1 25.0 %", "completed 3 75.0 %", "completed 3 100.0 %",
+        "Calls by the keys pressed 7 1 100.0 %", "Answered 3 100.0 % of 3", "Done 3 of 4",
+        "batch march is held until somebody resumes it: wait for legal",
     ):  # fmt: skip
         assert told in found.text
     assert await store.jobs.delete([other], keep_keys_until=store.clock.now()) == [True]
     after = (await page(shown_by(store), "/ui/batches/march")).text
-    assert "COMPLETED 3" in after
-    assert "include calls that are deleted by now" in after
+    assert "completed 3 100.0 %" in after
+    assert "include calls that are deleted by now: 1" in after
 
 
 async def test_a_batch_is_looked_for_in_the_queue_that_the_address_names(store: Store) -> None:
     await enqueued(store, 2, queue="far", batch_id="march")
     async with reading(shown_by(store)) as client:
         assert (await client.get("/ui/batches/march?queue=far")).status_code == 200
-        for query in ("", "?queue=default", "?queue=", "?queue=NO!", "?queue=far&after=default.1", "?queue=%00"):
+        for query in ("", "?queue=default", "?queue=", "?queue=NO!", "?queue=%00"):
             answer = await client.get(f"/ui/batches/march{query}")
             assert (answer.status_code, "No such batch" in answer.text) == (404, True), query
-        for after in ("far.", "far.\x00", "far.zzz", "far.\u00e9"):
-            answer = await client.get("/ui/batches/march", params={"queue": "far", "after": after})
-            assert answer.status_code == 200, after
 
 
 # -- what hostile texts do ---------------------------------------------------------------------------------------------
@@ -518,7 +671,7 @@ async def test_a_batch_is_looked_for_in_the_queue_that_the_address_names(store: 
 ELEMENTS = {
     "link", "script", "svg", "symbol", "path", "use", "header", "span", "strong", "dl", "dt", "dd", "rect", "g", "text",
     "circle", "polyline", "polygon", "line", "small", "blockquote", "select", "option", "label", "b", "details",
-    "summary", "figure", "figcaption", "h3",
+    "summary", "figure", "figcaption", "h3", "br", "caption",
     "html", "head", "meta", "title", "style", "body", "nav", "form", "a", "input", "button", "main", "h1", "h2", "p",
     "ul", "li", "ol", "time", "section", "table", "thead", "tbody", "tr", "th", "td", "div", "code",
 }  # fmt: skip
@@ -526,7 +679,8 @@ ATTRIBUTES = {
     "id", "src", "defer", "tabindex", "d", "viewbox", "aria-hidden", "aria-current", "data-live", "data-form", "title",
     "width", "height", "x", "y", "rx", "points", "data-label", "for", "selected", "cx", "cy", "r",
     "x1", "x2", "y1", "y2",
-    "preserveaspectratio", "stroke-dasharray", "transform", "text-anchor", "scope", "maxlength", "open", "disabled",
+    "preserveaspectratio", "stroke-dasharray", "transform", "autocomplete", "text-anchor", "scope",
+    "maxlength", "open", "disabled",
     "lang", "charset", "name", "content", "action", "method", "role", "href", "type", "aria-label", "placeholder",
     "value", "class", "datetime", "rel",
 }  # fmt: skip
@@ -572,6 +726,7 @@ async def test_hostile_texts_stay_texts_in_every_field(store: Store) -> None:
     (plain,) = await enqueued(store)
     job = hostile_job(now, plain)
     await store.jobs.enqueue([job], now=now)
+    await BatchNames(store, job.queue).keep([job.batch_id])
     progress = CallProgress(store)
     await progress.status(
         CallStatus(
@@ -595,9 +750,11 @@ async def test_hostile_texts_stay_texts_in_every_field(store: Store) -> None:
             "digits", "note", "leg", "from", "to", "tape", "taping", "file", "name", "value",
         ],
         f"/ui/batches/{quote(hostile('batch'), safe='')}": [
-            "batch", "id", "destination", "status", "digits", "reason", "hold",
+            "batch", "destination", "status", "digits", "hold",
         ],
-        "/ui": ["id", "destination", "reason", "batch", "hold", "status", "digits"],
+        "/ui": ["batch", "hold"],
+        "/ui/batches": ["batch"],
+        "/ui/calls": ["batch", "destination", "status", "digits"],
         f"/ui?find={quote(hostile('looked-for'), safe='')}": ["looked-for"],
         f"/ui/calls/{quote('default.' + hostile('absent'), safe='')}": ["absent"],
         f"/ui/batches/{quote(hostile('nobatch'), safe='')}?queue={quote(hostile('queue'), safe='')}": [
@@ -615,8 +772,8 @@ async def test_hostile_texts_stay_texts_in_every_field(store: Store) -> None:
                 assert hostile(field) in "".join(found.texts), (field, path)
             for link in found.links("/"):
                 assert not set(link) & set("<>\"' "), link
-        (back,) = [link for link in Page((await client.get("/ui")).text).links("calls/") if "script" in link]
-        assert (await client.get(f"/{back}")).status_code == 200
+        (back,) = [link for link in Page((await client.get("/ui/calls")).text).links("calls/") if "script" in link]
+        assert (await client.get(urljoin("http://calls/ui/calls", back))).status_code == 200
 
 
 async def test_what_utf_8_has_no_form_for_does_not_break_a_page(memory: Store) -> None:
@@ -681,7 +838,7 @@ async def test_every_server_shows_them_where_the_setting_is_set(kind: str, tmp_p
             answer = await client.get("/ui/batches/a%2Fb", auth=("", SECRET))
             (link,) = Page(answer.text).links("calls/")
             answer = await client.get(urljoin(str(answer.url), link), auth=("", SECRET))
-            assert f"{job.id} is queued" in answer.text
+            assert f'<span class="mono">{job.id}</span>' in answer.text
 
 
 def test_a_receiver_without_pages_loads_no_templates() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from voiceflow_worker.core.events.progress import CallProgress
 from voiceflow_worker.core.overview.heartbeat import EVERY, Heartbeats
+from voiceflow_worker.core.overview.rate_history import RateHistory
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.core.settling.settle import Settler
@@ -23,7 +24,7 @@ from voiceflow_worker.webhooks.gatekeeper import Gatekeeper, Network
 from voiceflow_worker.webhooks.kept_events import KeptEvents
 from voiceflow_worker.webhooks.metrics import Metrics
 from voiceflow_worker.webhooks.ports import AnswersEvents, SettlesSummaries
-from voiceflow_worker.webhooks.presence import present
+from voiceflow_worker.webhooks.presence import present, sampled
 from voiceflow_worker.webhooks.readiness import Probe, Readiness, store_probe
 from voiceflow_worker.webhooks.reading import RequestReader
 from voiceflow_worker.webhooks.receiver import Receiver
@@ -74,6 +75,7 @@ def receiver_app(
         registry=registry,
         metrics=metrics,
         pages=pages,
+        rates=RateHistory(store) if pages is not None else None,
     )
 
 
@@ -92,6 +94,7 @@ def webhook_app(
     registry: CollectorRegistry | None = None,
     metrics: bool = True,
     pages: ASGIApp | None = None,
+    rates: RateHistory | None = None,
     read_limit: timedelta = READ_LIMIT,
     store_limit: timedelta = STORE_LIMIT,
     event_limit: timedelta = EVENT_LIMIT,
@@ -112,7 +115,7 @@ def webhook_app(
     `heartbeats` records that a receiver is running. `probe` asks the store for /readyz, which
     without one is always ready. `registry` takes the metrics, a new one unless given; without `metrics`, /metrics is
     absent, for an app that shows a registry of its own. `pages` answers /ui and what lies below it, and judges by
-    itself who may look. Raises SettingsError for an empty secret.
+    itself who may look, and `rates` keeps the history that they draw. Raises SettingsError for an empty secret.
     """
     counted = Metrics(CollectorRegistry() if registry is None else registry)
     gatekeeper = Gatekeeper(secret=secret, allow=allow, trusted_proxies=trusted_proxies)
@@ -142,10 +145,11 @@ def webhook_app(
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncGenerator[None]:
-        if heartbeats is None:
-            yield
-            return
-        async with present(heartbeats, name=new_worker_id(), every=heartbeat_every):
+        async with AsyncExitStack() as running:
+            if heartbeats is not None:
+                await running.enter_async_context(present(heartbeats, name=new_worker_id(), every=heartbeat_every))
+            if rates is not None:
+                await running.enter_async_context(sampled(rates))
             yield
 
     routes = [

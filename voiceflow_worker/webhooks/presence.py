@@ -1,4 +1,4 @@
-"""Heartbeats of a running receiver."""
+"""What a running receiver writes at intervals: its heartbeats, and the history of rates for its pages."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import anyio
 import structlog
 
 from voiceflow_worker.core.overview.heartbeat import EVERY, Heartbeats
+from voiceflow_worker.core.overview.rate_history import SAMPLED_EVERY, RateHistory
 from voiceflow_worker.errors import StoreError
 
 _log = structlog.get_logger("voiceflow.webhooks")
@@ -46,3 +47,23 @@ async def present(heartbeats: Heartbeats, *, name: str, every: timedelta = EVERY
                     await heartbeats.receiver_left(name)
                 except StoreError as error:
                     _log.warning("the end of this receiver could not be stored", error=str(error))
+
+
+@asynccontextmanager
+async def sampled(rates: RateHistory, *, every: timedelta = SAMPLED_EVERY) -> AsyncGenerator[None]:
+    """Keep the history of rates until the block ends: a sample at every interval."""
+
+    async def keep_sampling() -> None:
+        while True:
+            try:
+                await rates.sample()
+            except StoreError as error:
+                _log.warning("the store is away; the history of rates has a gap", error=str(error))
+            await anyio.sleep(every.total_seconds())
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(keep_sampling)
+        try:
+            yield
+        finally:
+            tasks.cancel_scope.cancel()

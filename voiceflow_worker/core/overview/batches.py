@@ -49,12 +49,21 @@ class BatchProgress:
         return self.states[JobState.IN_DOUBT]
 
     @property
+    def to_send(self) -> int:
+        """The calls that have not left yet."""
+        return sum(self.states[state] for state in _TO_SEND)
+
+    @property
+    def under_way(self) -> int:
+        """The calls that may ring now."""
+        return sum(self.states[state] for state in (JobState.SENDING, JobState.SUBMITTED))
+
+    @property
     def ends_at(self) -> datetime | None:
         """The time at which the last call leaves, at the present rate; None if nothing is left or nothing leaves."""
-        left = sum(self.states[state] for state in _TO_SEND)
-        if not left or not self.rate_now or self.hold is not None:
+        if not self.to_send or not self.rate_now or self.hold is not None:
             return None
-        return self.at + timedelta(seconds=left / self.rate_now)
+        return self.at + timedelta(seconds=self.to_send / self.rate_now)
 
     def as_json(self) -> dict[str, object]:
         """The progress for scripts."""
@@ -74,7 +83,7 @@ class BatchProgress:
 async def read_queues(store: Store, *, also: str | None = None) -> list[BatchProgress]:
     """The progress of the queues that ever had a worker or a batch, and of `also`, by name. Raises StoreError."""
     names = {*await QueueNames(store).known(), *await BatchNames.queues(store), *([also] if also else [])}
-    return [await _read(store, queue) for queue in sorted(names)]
+    return [await read_queue(store, queue) for queue in sorted(names)]
 
 
 async def read_batches(store: Store, queue: str) -> list[BatchProgress]:
@@ -92,7 +101,22 @@ async def read_batches(store: Store, queue: str) -> list[BatchProgress]:
     return found
 
 
-async def _read(store: Store, queue: str) -> BatchProgress:
+async def read_batch(store: Store, queue: str, batch_id: str) -> BatchProgress:
+    """The progress of one batch; its total may be 0. Raises StoreError."""
+    now, rates = store.clock.now(), await Heartbeats(store).batches(queue)
+    gates = _closed(await store.control.gates(queue), now)
+    return BatchProgress(
+        queue=queue,
+        batch_id=batch_id,
+        states=await store.jobs.count(queue, batch_id=batch_id),
+        rate_now=round(rates.get(batch_id, 0.0), 3),
+        hold=gates.get(batch_id) or gates.get(None),
+        at=now,
+    )
+
+
+async def read_queue(store: Store, queue: str) -> BatchProgress:
+    """The progress of one queue; its total may be 0. Raises StoreError."""
     now, beats = store.clock.now(), await Heartbeats(store).workers(queue)
     return BatchProgress(
         queue=queue,

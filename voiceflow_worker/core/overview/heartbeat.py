@@ -71,6 +71,17 @@ class Heartbeats:
         """The workers of a queue that are alive."""
         return await self._workers.values(prefix=f"{queue}/")
 
+    async def everywhere(self) -> Sequence[WorkerBeat]:
+        """The workers of all queues that are alive."""
+        return await self._workers.values()
+
+    async def rates(self) -> Mapping[str, float]:
+        """The rate of each queue that has a worker, over all its workers."""
+        rates: dict[str, float] = {}
+        for beat in await self._workers.values():
+            rates[beat.queue] = rates.get(beat.queue, 0.0) + beat.rate
+        return rates
+
     async def batches(self, queue: str) -> Mapping[str, float]:
         """The rate of each batch of a queue, over all its workers."""
         rates: Counter[str] = Counter()
@@ -89,6 +100,10 @@ class Heartbeats:
     async def has_receiver(self) -> bool:
         """Whether any receiver listens: its heartbeat is younger than 30 s."""
         return bool(await self._receivers.page(limit=1))
+
+    async def receivers(self) -> int:
+        """The number of receivers that listen."""
+        return len(await self._receivers.all())
 
     async def menus(self) -> Sequence[str]:
         """The menus of all receivers that listen, sorted."""

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import timedelta
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from voiceflow_worker.core.overview.gate_story import gate_in_words
 from voiceflow_worker.core.overview.story import ending
+from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.moment import in_words
 from voiceflow_worker.model.text.printable import shown_in_page
+from voiceflow_worker.webhooks.pages.routes.charts import bar_of_states
 from voiceflow_worker.webhooks.pages.routes.page import Page, PageRequest
-from voiceflow_worker.webhooks.pages.tones import tone_of
+from voiceflow_worker.webhooks.pages.routes.tones import tone_of
 
 
 class PageRenderer:
@@ -33,10 +37,14 @@ class PageRenderer:
         self._templates.filters |= {
             "segment": _segment,
             "utc": in_words,
-            "ending": ending,
+            "ended": _ended,
             "gate": gate_in_words,
             "tone": tone_of,
             "grouped": _grouped,
+            "pieces": bar_of_states,
+            "span": _span,
+            "clock": _clock,
+            "pairs": _pairs,
         }
         self._templates.globals |= {"static_version": static_version}
         self._templates.globals["ui"] = self._templates.get_template("parts.html").module
@@ -66,3 +74,33 @@ def _segment(text: str) -> str:
 def _grouped(number: int) -> str:
     """A number with its digits in groups of three: 50 014, with narrow spaces that do not break."""
     return f"{number:,}".replace(",", "\u202f")
+
+
+def _ended(job: Job) -> str:
+    """How a call ended, in a few words: `no answer`, `busy (486)`, `completed, 35 s`."""
+    status = job.outcome_status
+    return ending(job) if status is None else ending(job).replace(status.value, tone_of(status.value).label, 1)
+
+
+def _span(duration: timedelta) -> str:
+    """A remaining time as people say it: `40 s`, `12 min`, `3 h 20 min`, `2 days 4 h`."""
+    seconds = max(round(duration.total_seconds()), 0)
+    minutes, hours, days = -(-seconds // 60), seconds // 3600, seconds // 86400
+    if seconds < 100:
+        return f"{seconds} s"
+    if minutes < 100:
+        return f"{minutes} min"
+    if hours < 48:
+        return f"{hours} h {seconds % 3600 // 60} min"
+    return f"{days} days {seconds % 86400 // 3600} h"
+
+
+def _clock(seconds: float) -> str:
+    """A sum of seconds as hours, minutes and seconds: `12:03:45`."""
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole % 3600 // 60:02}:{whole % 60:02}"
+
+
+def _pairs(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Options of a choice whose values are their own words."""
+    return [(name, name) for name in names]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 
 import anyio
@@ -102,7 +103,7 @@ class Pages:
             return self._drawn(await route(self._store, asked), asked)
 
         async def make() -> bytes | None:
-            page = await route(self._store, asked)
+            page = await route(self._store, replace(asked, is_poll=True))
             if isinstance(page, Response) or not page.is_live:
                 return None
             return self._renderer.draw_live_part(page, asked)

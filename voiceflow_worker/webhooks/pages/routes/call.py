@@ -1,16 +1,41 @@
-"""`/ui/calls/ID`: one call."""
+"""`/ui/calls/ID`: one call, its whole story, what it said, and other calls to the same number."""
 
 from __future__ import annotations
 
-from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.events.progress import CallProgress
+from voiceflow_worker.core.overview.story import story
+from voiceflow_worker.core.ports import Order, Query, Store
+from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.webhooks.pages.routes.page import Answer, Page, PageRequest, problem
 from voiceflow_worker.webhooks.pages.routes.queries import LONGEST_NAME, PageQueries
+from voiceflow_worker.webhooks.pages.routes.said import texts_of
+
+MOST_RELATED = 10
+_DUE = {
+    JobState.QUEUED: "due at",
+    JobState.LEASED: "leased until",
+    JobState.SENDING: "leased until",
+    JobState.SUBMITTED: "summary until",
+    JobState.IN_DOUBT: "next look at",
+}
 
 
 async def show_call(store: Store, asked: PageRequest) -> Answer:
-    """The whole story of a call."""
-    found = await PageQueries(store).call(asked.name)
-    if found is None:
+    """Everything that is known of a call."""
+    job = await PageQueries(store).job(asked.name)
+    if job is None:
         what = f"The store holds no call {asked.name[:LONGEST_NAME]}: it has another id, or was deleted after its time."
         return problem(404, "No such call", what)
-    return Page(template="call.html", shown={"job": found[0], "story": found[1]}, is_live=True)
+    heard = await CallProgress(store).of_job(job)
+    same_number = Query(queue=job.queue, destination=job.destination, order=Order.NEWEST, limit=MOST_RELATED + 1)
+    shown = {
+        "job": job,
+        "story": story(job, at=store.clock.now(), heard=heard),
+        "heard": heard,
+        "texts": texts_of(job.body),
+        "presses": [press for post in job.posts for press in post.presses],
+        "legs": job.outcome.legs if job.outcome is not None else (),
+        "due": None if job.state.is_final else _DUE[job.state],
+        "related": [each for each in await store.jobs.find(same_number) if each.id != job.id][:MOST_RELATED],
+    }
+    return Page(template="call.html", shown=shown, is_live=True)

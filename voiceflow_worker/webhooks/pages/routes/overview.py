@@ -1,22 +1,74 @@
-"""`/ui`: the queues of the store, and the search for calls."""
+"""`/ui`: what goes on in the whole store, and what needs a person."""
 
 from __future__ import annotations
 
-from urllib.parse import quote
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 
-from starlette.responses import Response
-
+from voiceflow_worker.core.overview.batches import BatchProgress, read_batches, read_queue
+from voiceflow_worker.core.overview.heartbeat import Heartbeats
+from voiceflow_worker.core.overview.rate_history import HOUR, MINUTE, RateHistory
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.model.jobs.gate import Gate, GateState
+from voiceflow_worker.webhooks.pages.routes.charts import Curve, curve
+from voiceflow_worker.webhooks.pages.routes.found import show_found
 from voiceflow_worker.webhooks.pages.routes.page import Answer, Page, PageRequest
-from voiceflow_worker.webhooks.pages.routes.queries import LONGEST_NAME, PageQueries
+from voiceflow_worker.webhooks.pages.routes.queries import DEFAULT_QUEUE, PageQueries
+
+MOST_BATCHES = 10
+"""Batches on this page: those under way first."""
 
 
 async def show_overview(store: Store, asked: PageRequest) -> Answer:
-    """The queues, or what `?find=` finds: a single call is gone to at once."""
-    queries, also = PageQueries(store), asked.query.get("queue")
-    wanted = (asked.asked("find") or "")[:LONGEST_NAME]
-    found = await queries.find(wanted, also=also) if wanted else []
-    if len(found) == 1:
-        return Response(b"", 303, {"Location": f"{asked.home}/calls/{quote(found[0].id, safe='')}"})
-    queues = await queries.queues(also=also)
-    return Page(template="front.html", shown={"wanted": wanted, "found": found, "queues": queues}, is_live=not wanted)
+    """Queues, batches, rates, holds and doubts; with `?find=`, the calls that this finds."""
+    if asked.asked("find"):
+        return await show_found(store, asked)
+    names = await PageQueries(store).names(asked.asked("queue"))
+    queues = [await read_queue(store, name) for name in names]
+    # A store that never had anything says how to begin, instead of showing an empty queue.
+    queues = [queue for queue in queues if queue.total or queue.hold or queue.queue != DEFAULT_QUEUE]
+    batches = in_order([batch for queue in queues for batch in await read_batches(store, queue.queue)])
+    heartbeats = Heartbeats(store)
+    rates = await heartbeats.rates()
+    shown = {
+        "queues": queues,
+        "batches": batches[:MOST_BATCHES],
+        "more_batches": max(len(batches) - MOST_BATCHES, 0),
+        "holds": [gate for queue in queues for gate in await _holds(store, queue.queue)],
+        "idle": [queue.queue for queue in queues if queue.to_send and queue.queue not in rates],
+        "workers": len(await heartbeats.everywhere()),
+        "receivers": await heartbeats.receivers(),
+        "rate": sum(rates.values()),
+        "curve": _curve(await RateHistory(store).last_hour(), rates, now=store.clock.now()),
+        "ends_at": _end(queues),
+    }
+    return Page(template="overview.html", shown=shown, is_live=True)
+
+
+def in_order(batches: Sequence[BatchProgress]) -> list[BatchProgress]:
+    """Batches that are being sent first, then those that wait, then those that have ended; by name within each."""
+    return sorted(
+        batches, key=lambda each: (each.done == each.total, not each.rate_now, each.batch_id or "", each.queue)
+    )
+
+
+async def _holds(store: Store, queue: str) -> list[Gate]:
+    """Also of batches without calls: what is added to them is held too."""
+    now = store.clock.now()
+    return [
+        gate for gate in await store.control.gates(queue) if gate.state is GateState.HELD and gate.is_closed(at=now)
+    ]
+
+
+def _end(queues: Sequence[BatchProgress]) -> datetime | None:
+    """The time at which the last call of all queues leaves; None if one of them stands still."""
+    ends = [queue.ends_at for queue in queues if queue.to_send]
+    known = [end for end in ends if end is not None]
+    return max(known) if known and len(known) == len(ends) else None
+
+
+def _curve(
+    minutes: Sequence[tuple[datetime, Mapping[str, float]]], rates: Mapping[str, float], *, now: datetime
+) -> Curve | None:
+    points = [(at + MINUTE / 2, sum(each.values())) for at, each in minutes]
+    return curve([*points, (now, sum(rates.values()))], since=now - HOUR, span=HOUR, gap=timedelta(minutes=3))

@@ -16,12 +16,14 @@ from voiceflow_worker.core.ports import Store
 class PageRequest:
     """A request for a page below `/ui`.
 
-    `home` is the way from its address to `/ui`, so that links work wherever the app is mounted.
+    `home` is the way from its address to `/ui`, so that links work wherever the app is mounted. `is_poll`: only the
+    live part is asked for.
     """
 
     path: str
     query: Mapping[str, str]
     home: str
+    is_poll: bool = False
 
     @property
     def room(self) -> str:

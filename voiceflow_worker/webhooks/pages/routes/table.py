@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from voiceflow_worker.webhooks.pages.routes.batch import show_batch
+from voiceflow_worker.webhooks.pages.routes.batches import show_batches
 from voiceflow_worker.webhooks.pages.routes.call import show_call
+from voiceflow_worker.webhooks.pages.routes.calls import show_calls
 from voiceflow_worker.webhooks.pages.routes.overview import show_overview
 from voiceflow_worker.webhooks.pages.routes.page import PageRequest, PageRoute
 
-LISTS: Mapping[str, PageRoute] = {"": show_overview}
+LISTS: Mapping[str, PageRoute] = {"": show_overview, "batches": show_batches, "calls": show_calls}
 """Pages without a name, such as `/ui/calls`."""
 SINGLE: Mapping[str, PageRoute] = {"calls": show_call, "batches": show_batch}
 """Pages of one thing, such as `/ui/calls/ID`."""

@@ -1,0 +1,159 @@
+"""`/ui/calls`: the calls of all queues, the newest first, as many as a filter lets through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+from voiceflow_worker.core.ports import Order, Query, Store
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState
+from voiceflow_worker.model.jobs.redial import read_outcomes
+from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.webhooks.pages.routes.page import Answer, Page, PageRequest
+from voiceflow_worker.webhooks.pages.routes.queries import LONGEST_NAME, PageQueries, read_number
+from voiceflow_worker.webhooks.pages.routes.tones import tone_of
+
+CALLS_A_PAGE = 50
+READ_AT_ONCE = 200
+MOST_READ = 4000
+"""Calls that are read for one page where a filter is not one of the store's: the keys, or a time."""
+
+STATES = {
+    "under_way": frozenset({JobState.LEASED, JobState.SENDING, JobState.SUBMITTED}),
+    "ended": FINAL_STATES,
+    **{state.value: frozenset({state}) for state in JobState},
+}
+_TIMES = {
+    "15m": ("last 15 minutes", timedelta(minutes=15)),
+    "1h": ("last hour", timedelta(hours=1)),
+    "6h": ("last 6 hours", timedelta(hours=6)),
+    "24h": ("last 24 hours", timedelta(hours=24)),
+    "7d": ("last 7 days", timedelta(days=7)),
+}
+_FILTERS = ("state", "outcome", "queue", "batch", "number", "keys", "since")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallFilter:
+    """The calls that a person asks for. `lets_pass` judges what the store cannot; None if nothing is left to judge."""
+
+    query: Query
+    lets_pass: Callable[[Job], bool] | None = None
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallPage:
+    """One page of calls, the newest first. `newer` and `older` are where the pages beside it begin, None at the ends.
+
+    `looked_at`: the calls that were read, if the search stopped before the page was full.
+    """
+
+    calls: tuple[Job, ...]
+    newer: str | None = None
+    older: str | None = None
+    looked_at: int | None = None
+
+
+async def show_calls(store: Store, asked: PageRequest) -> Answer:
+    """A page of calls behind `?after=`, or before `?before=`: both are the end of a job's id."""
+    queues = await PageQueries(store).names(asked.asked("queue"))
+    wanted = read_filter(asked, now=store.clock.now())
+    only = asked.asked("queue")
+    read = [name for name in queues if only in {None, name}]
+    after, before = _place(asked.asked("after")), _place(asked.asked("before"))
+    found = CallPage(calls=())
+    if not wanted.problems:
+        found = await _page(store, wanted, read, after=None if before else after, before=before)
+    given = {name: asked.asked(name) for name in _FILTERS}
+    query = urlencode({name: value for name, value in given.items() if value}, errors="replace")
+    shown = {
+        "found": found,
+        "given": given,
+        "is_filtered": bool(query),
+        "problems": wanted.problems,
+        "queues": queues,
+        "states": [(name, tone_of(name).label.replace("_", " ")) for name in STATES],
+        "outcomes": [("reached", "reached (any)"), ("unreached", "unreached (any)")]
+        + [(status.value, tone_of(status.value).label) for status in SessionStatus],
+        "times": [(name, words) for name, (words, _) in _TIMES.items()],
+        "address": f"{asked.home}/calls?{query}{'&' if query else ''}",
+        "is_first": not (after or before),
+    }
+    return Page(template="calls.html", shown=shown, is_live=True)
+
+
+def read_filter(asked: PageRequest, *, now: datetime) -> CallFilter:
+    """The filter of a request. What cannot be read is told in `problems`."""
+    problems: list[str] = []
+    more: dict[str, Any] = {"batch_id": asked.asked("batch")}
+    judges: list[Callable[[Job], bool]] = []
+    state, outcome, number = asked.asked("state"), asked.asked("outcome"), asked.asked("number")
+    since, keys = asked.asked("since"), asked.asked("keys")
+    if state is not None:
+        more["states"] = STATES.get(state.lower())
+        if more["states"] is None:
+            problems.append(f"{state[:40]} is not a state of a call.")
+    if outcome is not None:
+        try:
+            more["outcomes"] = read_outcomes([outcome])
+        except InvalidInputError:  # one of 8x8's own that is not known here
+            more["outcomes"] = frozenset({outcome[:LONGEST_NAME]})
+    if number is not None:
+        more["destination"] = read_number(number)
+        if more["destination"] is None:
+            problems.append(f"{number[:40]} is not a telephone number: write it with + and its country code.")
+    if since is not None and since not in _TIMES:
+        problems.append(f"{since[:40]} is not one of the times: choose one from the list.")
+    elif since is not None:
+        begin = now - _TIMES[since][1]
+        judges.append(lambda job: job.touched_at >= begin)
+    if keys is not None:
+        judges.append(lambda job: job.digits == keys)
+    passes = (lambda job: all(judge(job) for judge in judges)) if judges else None
+    return CallFilter(query=Query(queue="", **more), lets_pass=passes, problems=tuple(problems))
+
+
+async def _page(
+    store: Store, wanted: CallFilter, queues: Sequence[str], *, after: str | None, before: str | None
+) -> CallPage:
+    """The calls of all queues on one page: their ids end with their time, so they are merged by that end."""
+    order = Order.NEWEST if before is None else Order.CREATED
+    place, found, looked, goes_on = before or after, list[Job](), 0, True
+    while goes_on and len(found) <= CALLS_A_PAGE and looked < MOST_READ:
+        limit = CALLS_A_PAGE + 1 if wanted.lets_pass is None else READ_AT_ONCE
+        read = await _read(store, replace(wanted.query, order=order, limit=limit), queues, place)
+        goes_on = len(read) == limit
+        looked += len(read)
+        found += [job for job in read if wanted.lets_pass is None or wanted.lets_pass(job)]
+        place = _end(read[-1]) if read else place
+    stopped = goes_on and len(found) <= CALLS_A_PAGE
+    if len(found) > CALLS_A_PAGE:
+        goes_on, place = True, _end(found[CALLS_A_PAGE - 1])
+    shown, onward = found[:CALLS_A_PAGE], place if goes_on else None
+    looked_at = looked if stopped else None
+    if before is None:
+        back = None if after is None else _end(shown[0]) if shown else after
+        return CallPage(calls=tuple(shown), newer=back, older=onward, looked_at=looked_at)
+    back = _end(shown[0]) if shown else before
+    return CallPage(calls=tuple(reversed(shown)), newer=onward, older=back, looked_at=looked_at)
+
+
+async def _read(store: Store, query: Query, queues: Sequence[str], place: str | None) -> Sequence[Job]:
+    """The next calls behind a place, in the order of the query, of all queues together."""
+    found: list[Job] = []
+    for queue in queues:
+        found += await store.jobs.find(replace(query, queue=queue, after=None if place is None else f"{queue}.{place}"))
+    return sorted(found, key=_end, reverse=query.order is Order.NEWEST)[: query.limit]
+
+
+def _end(job: Job) -> str:
+    return job.id.partition(".")[2]
+
+
+def _place(text: str | None) -> str | None:
+    return text if text is not None and len(text) <= LONGEST_NAME else None

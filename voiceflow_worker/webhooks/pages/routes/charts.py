@@ -1,0 +1,134 @@
+"""The geometry of charts: lengths in percent, so that a chart fits any width without a script."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from voiceflow_worker.model.jobs.job import JobState
+
+_ORDER = (
+    (JobState.COMPLETED, "good"),
+    (JobState.ACCEPTED, "good"),
+    (JobState.UNREACHED, "idle"),
+    (JobState.FAILED, "bad"),
+    (JobState.EXPIRED, "idle"),
+    (JobState.CANCELLED, "idle"),
+    (JobState.IN_DOUBT, "warn"),
+    (JobState.SUBMITTED, "busy"),
+    (JobState.SENDING, "busy"),
+    (JobState.LEASED, "busy"),
+    (JobState.QUEUED, "rest"),
+)
+"""The order of a bar of states: what has ended first, what waits last, each with its colour."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChartBar:
+    """One bar, or one piece of a bar: `count` of `of` calls. `start` and `width` are in percent of the chart."""
+
+    name: str
+    count: int
+    colour: str
+    start: float = 0.0
+    width: float = field(kw_only=True)
+    of: int = field(kw_only=True)
+
+    @property
+    def share(self) -> float:
+        """In percent of all."""
+        return round(100 * self.count / self.of, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChartColumn:
+    """One column of a chart: `low` of `total` are shown in its lower part. Heights in percent of the highest."""
+
+    label: str
+    total: int
+    low: int
+    start: float
+    width: float
+    height: float
+    low_height: float
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePiece:
+    """An unbroken piece of a curve: the points of its line, and those of the area below it."""
+
+    line: str
+    area: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """A curve over time in a field of 100 by 40: its pieces with gaps between; `highest` is its scale."""
+
+    pieces: tuple[CurvePiece, ...]
+    highest: float
+    newest: float
+
+
+def bar_of_states(states: Mapping[JobState, int]) -> list[ChartBar]:
+    """The pieces of one bar that is the whole of these calls."""
+    total, start = sum(states.values()), 0.0
+    pieces: list[ChartBar] = []
+    for state, colour in _ORDER:
+        if count := states.get(state, 0):
+            width = 100 * count / total
+            pieces.append(ChartBar(state.value, count, colour, start=round(start, 3), width=round(width, 3), of=total))
+            start += width
+    return pieces
+
+
+def bars(counts: Mapping[str, int], colours: Mapping[str, str] | None = None) -> list[ChartBar]:
+    """One bar for each name, in proportion to the longest."""
+    total, longest = sum(counts.values()), max(counts.values(), default=0)
+    return [
+        ChartBar(name, count, (colours or {}).get(name, "busy"), width=round(100 * count / longest, 3), of=total)
+        for name, count in counts.items()
+        if count
+    ]
+
+
+def columns(named: Sequence[tuple[str, int, int]]) -> list[ChartColumn]:
+    """One column for each label with its total, and the number of them in its lower part."""
+    highest = max((total for _, total, _ in named), default=0) or 1
+    pitch = 100 / max(len(named), 1)
+    return [
+        ChartColumn(
+            label=label,
+            total=total,
+            low=low,
+            start=round(place * pitch + pitch * 0.12, 3),
+            width=round(pitch * 0.76, 3),
+            height=round(100 * total / highest, 2),
+            low_height=round(100 * low / highest, 2),
+        )
+        for place, (label, total, low) in enumerate(named)
+    ]
+
+
+def curve(
+    points: Iterable[tuple[datetime, float]], *, since: datetime, span: timedelta, gap: timedelta
+) -> Curve | None:
+    """A curve of points in order of time; None for fewer than two. Points further apart than `gap` are not joined."""
+    given = [(at, value) for at, value in points if at >= since]
+    if len(given) < 2:
+        return None
+    highest = max(value for _, value in given) or 1.0
+    pieces: list[list[tuple[float, float]]] = []
+    before: datetime | None = None
+    for at, value in given:
+        if before is None or at - before > gap:
+            pieces.append([])
+        pieces[-1].append((100 * ((at - since) / span), 38 - 36 * value / highest))
+        before = at
+    return Curve(pieces=tuple(_piece(each) for each in pieces), highest=highest, newest=given[-1][1])
+
+
+def _piece(points: Sequence[tuple[float, float]]) -> CurvePiece:
+    line = " ".join(f"{x:.2f},{y:.2f}" for x, y in points)
+    return CurvePiece(line, area=f"{points[0][0]:.2f},38 {line} {points[-1][0]:.2f},38")

@@ -1,0 +1,51 @@
+"""What a call says and asks, from the body that is sent to 8x8."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from voiceflow_worker.model.flows.actions import Action
+from voiceflow_worker.model.flows.values import is_list, is_object
+
+_TEXTS = {
+    (Action.SAY, "text"): "Says",
+    (Action.PLAY_FILE, "fileUrl"): "Plays",
+    (Action.SAY_AND_CAPTURE, "promptMessage"): "Asks",
+    (Action.SAY_AND_CAPTURE, "successMessage"): "Says after keys that fit",
+    (Action.SAY_AND_CAPTURE, "failureMessage"): "Says after keys that do not fit",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """One text of a call: what it is for, and the voice that speaks it."""
+
+    kind: str
+    text: str
+    voice: str | None = None
+
+
+def texts_of(body: str) -> list[Said]:
+    """The texts of a body in their order, as they are spoken; none for a body that cannot be read."""
+    try:
+        read: object = json.loads(body)
+    except ValueError:
+        return []
+    flow = read.get("callflow") if is_object(read) else None
+    found: list[Said] = []
+    for entry in flow if is_list(flow) else ():
+        params = entry.get("params") if is_object(entry) else None
+        if is_object(entry) and is_object(params):
+            found += _texts(entry.get("action"), params)
+    return found
+
+
+def _texts(action: object, params: Mapping[str, object]) -> list[Said]:
+    voice = params.get("voiceProfile")
+    return [
+        Said(kind=kind, text=text, voice=voice if isinstance(voice, str) else None)
+        for (of, name), kind in _TEXTS.items()
+        if of == action and isinstance(text := params.get(name), str) and text
+    ]
