@@ -17,6 +17,7 @@ from tests.support.voices import ScriptedVoice, created, not_sent, refused, unkn
 from voiceflow_worker import CallPolicy, Job, JobState
 from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.backends.memory import MemoryStore
+from voiceflow_worker.core.numbers.person_cap import PersonCaps
 from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.sending.submit import MOST_WORDS
 from voiceflow_worker.errors import InvalidInputError
@@ -329,3 +330,18 @@ def test_a_limit_is_written_as_it_is_read() -> None:
     assert read_person_limit("20/7d") == PersonLimit(20, timedelta(days=7))
     with pytest.raises(InvalidInputError):
         PersonLimit(0, HOUR)
+
+
+async def test_places_are_taken_one_by_one_also_without_locks(any_store: Store, engine: Engine) -> None:
+    """The locks on numbers keep calls to one person apart; the places do not rely on them."""
+    jobs = [await engine.enqueue(ANA) for _ in range(6)]
+    over: list[Job] = []
+
+    async def reserve(job: Job) -> None:
+        caps = PersonCaps(any_store.records, TWICE_A_DAY)
+        over.extend(each for each, _ in await caps.reserve([job], now=any_store.clock.now()))
+
+    async with anyio.create_task_group() as group:
+        for job in jobs:
+            group.start_soon(reserve, job)
+    assert len(over) == 4

@@ -9,9 +9,11 @@ from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.core.admission import AdmissionResult
 from voiceflow_worker.core.ports import KeyOwner
 from voiceflow_worker.core.queue import CallQueue
+from voiceflow_worker.core.settling.batch_stops import BatchStops
 from voiceflow_worker.core.settling.refusals import BatchLimits
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.flows.validity import VALIDITY_EXPIRED
+from voiceflow_worker.model.jobs.stop_rules import StopRules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,10 +39,18 @@ class Taken:
 class Intake:
     """Hands rows to a queue; without a queue it only sorts them."""
 
-    def __init__(self, queue: CallQueue | None, *, file: str, stop_after_refused: int | None = None) -> None:
+    def __init__(
+        self,
+        queue: CallQueue | None,
+        *,
+        file: str,
+        stop_after_refused: int | None = None,
+        stops: StopRules | None = None,
+    ) -> None:
         self._queue = queue
         self._file = file
         self._stop_after_refused = stop_after_refused
+        self._stops = StopRules() if stops is None else stops
         self._limited: set[str] = set()
 
     async def judge(self, rows: Sequence[ReadRow]) -> Judged:
@@ -93,12 +103,15 @@ class Intake:
 
     async def _set_limits(self, queue: CallQueue, rows: Sequence[ReadRow]) -> None:
         """Set the limits of the rows' batches, once for each batch of the file, before its first call is there."""
-        if self._stop_after_refused is None:
+        if self._stop_after_refused is None and self._stops == StopRules():
             return
         batches = {row.call.batch_id for row in rows if row.call is not None and row.call.batch_id is not None}
-        limits = BatchLimits(queue.store)
+        limits, stops = BatchLimits(queue.store), BatchStops(queue.store, queue.name)
         for batch_id in sorted(batches - self._limited):
-            await limits.put(queue.name, batch_id, stop_after_refused=self._stop_after_refused)
+            if self._stop_after_refused is not None:
+                await limits.put(queue.name, batch_id, stop_after_refused=self._stop_after_refused)
+            if self._stops != StopRules():
+                await stops.put(batch_id, self._stops)
         self._limited |= batches
 
     def _conflicting(self, row: ReadRow, owner_id: str) -> ReadRow:

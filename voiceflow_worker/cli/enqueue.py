@@ -99,6 +99,10 @@ async def enqueue(
         if report.preview is not None:
             tell_preview(output, report.preview)
     _tell(output, report, file, rejects=rejects)
+    if options.stops is not None and options.stops.after_cost is not None:
+        output.note(
+            "--stop-after-cost goes by prices that are known: run `voiceflow reconcile --prices` from time to time"
+        )
     return ExitCode.BAD_INPUT if report.refused else ExitCode.DONE
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from voiceflow_worker.campaigns.files.input_file import InputFile
     from voiceflow_worker.model.hours.window import CallWindow
     from voiceflow_worker.model.jobs.job import RedialPolicy
+    from voiceflow_worker.model.jobs.stop_rules import StopRules
     from voiceflow_worker.settings import Settings
 
 
@@ -70,6 +71,8 @@ class RowOptions:
         sheet: The sheet of a workbook, if several have rows.
         format: csv, jsonl, json, xlsx or parquet, where the name does not tell. [by the name, else the content]
         stop_after_refused: Hold the batch after N refusals in a row that blame its voice or its source; 0: never. [10]
+        stop_after_cost: Hold the batch once its calls have cost this much, such as 50, in any currency.
+        stop_if_answer_rate_below: Hold the batch if fewer calls are answered, such as 5%/200: 5 % of at least 200.
     """
 
     template: Annotated[Path | None, Parameter(metavar="FILE")] = None
@@ -95,6 +98,8 @@ class RowOptions:
     sheet: Name = None
     format: Annotated[Format | None, Parameter(metavar="FORMAT")] = None
     stop_after_refused: Annotated[int | None, Parameter(metavar="N", validator=Number(gte=0))] = None
+    stop_after_cost: Annotated[str | None, Parameter(metavar="AMOUNT")] = None
+    stop_if_answer_rate_below: Annotated[str | None, Parameter(metavar="P%/N")] = None
 
 
 @asynccontextmanager
@@ -148,9 +153,23 @@ def campaign_options(given: RowOptions | None, settings: Settings) -> CampaignOp
         window=_window(rows),
         redial=_redial(rows, settings),
         stop_after_refused=rows.stop_after_refused,
+        stops=_stops(rows),
         file_kind=None if rows.format is None else FileKind(rows.format),
         sheet=rows.sheet,
     )
+
+
+def _stops(rows: RowOptions) -> StopRules:
+    from voiceflow_worker.model.jobs.stop_rules import StopRules, read_answer_rate, read_cost
+
+    cost, rate = rows.stop_after_cost, rows.stop_if_answer_rate_below
+    try:
+        return StopRules(
+            after_cost=None if cost is None else read_cost(cost),
+            answer_rate_below=None if rate is None else read_answer_rate(rate),
+        )
+    except ValueError as error:
+        raise InvalidInputError(str(error)) from None
 
 
 def _window(rows: RowOptions) -> CallWindow | None:

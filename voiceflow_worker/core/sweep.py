@@ -11,6 +11,7 @@ from voiceflow_worker.core.guard.journal_check import remember_pruned
 from voiceflow_worker.core.guard.lost_jobs import LossWatch
 from voiceflow_worker.core.outcomes.outbox import forgotten_before
 from voiceflow_worker.core.ports import Order, Query, Store
+from voiceflow_worker.core.settling.batch_stops import BatchStops
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.model.jobs import lifecycle
@@ -77,10 +78,12 @@ class Sweeper:
         self._changes = changes or Changes(store, policy)
         self._settler = Settler(store, policy, changes=self._changes)
         self._losses = LossWatch(store, queue)
+        self._stops = BatchStops(store, queue)
         self._parked_page = ""
 
     async def sweep(self) -> Swept:
-        """Move all overdue jobs, a page of each kind at a time."""
+        """Move all overdue jobs, a page of each kind at a time. Before, hold the batches that reached a limit."""
+        await self._stops.look()
         self._parked_page = await self._settler.apply_all_parked(after=self._parked_page)
         swept = Swept()
         while True:

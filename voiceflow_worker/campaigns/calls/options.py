@@ -11,6 +11,7 @@ from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.files.rows import FileKind
 from voiceflow_worker.model.hours.window import CallWindow
 from voiceflow_worker.model.jobs.job import RedialPolicy
+from voiceflow_worker.model.jobs.stop_rules import StopRules
 
 
 class Purpose(Enum):
@@ -36,7 +37,8 @@ class CampaignOptions:
     `time_zone`, else in the zone of its number. `redial` None means the policy of the queue. `menu` names the IVR menu
     that the calls begin with. `data` is stored with each call, beside the columns of its row. `keys` are unique keys by
     row number, in place of the rows' own. The batch is held after
-    `stop_after_refused` consecutive refusals that blame its voice or source (None: 10; 0: never). `file_kind` is the
+    `stop_after_refused` consecutive refusals that blame its voice or source (None: 10; 0: never), and by the rules of
+    `stops`. `file_kind` is the
     format of the file, where its name and its beginning do not tell, and `sheet` the sheet of a workbook.
     """
 
@@ -55,5 +57,6 @@ class CampaignOptions:
     data: Mapping[str, object] | None = None
     keys: Mapping[int, str] | None = None
     stop_after_refused: int | None = None
+    stops: StopRules | None = None
     file_kind: FileKind | None = None
     sheet: str | None = None

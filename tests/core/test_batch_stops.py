@@ -1,0 +1,228 @@
+"""A batch stops itself at the limits given with it, and goes on when a person resumes it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+from functools import partial
+
+import pytest
+
+from tests.support.engine import Engine
+from tests.support.flows import number
+from tests.support.voices import ScriptedVoice
+from voiceflow_worker import Job
+from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.settling import batch_stops
+from voiceflow_worker.core.settling.batch_stops import BatchStops
+from voiceflow_worker.core.settling.changes import Changes
+from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
+from voiceflow_worker.model.jobs.evidence import charged
+from voiceflow_worker.model.jobs.gate import Gate, GateState
+from voiceflow_worker.model.jobs.stop_rules import LeastAnswerRate, StopRules, read_answer_rate, read_cost
+from voiceflow_worker.model.reports.charge import Charge
+from voiceflow_worker.model.reports.status import SessionStatus
+
+pytestmark = pytest.mark.anyio
+
+S = SessionStatus
+HALF_OF_FOUR = StopRules(answer_rate_below=LeastAnswerRate(50, 4))
+FIFTY = StopRules(after_cost=Decimal(50))
+PEOPLE = 30
+
+
+@pytest.fixture
+async def engine(any_store: Store) -> Engine:
+    """A batch `march` of many calls that wait."""
+    engine = Engine(any_store, ScriptedVoice())
+    for place in range(PEOPLE):
+        await engine.enqueue(number(place), batch_id="march")
+    return engine
+
+
+@pytest.fixture
+def stops(any_store: Store) -> BatchStops:
+    return BatchStops(any_store, "default")
+
+
+async def ended(engine: Engine, *statuses: SessionStatus) -> list[Job]:
+    """The next calls, each with its outcome."""
+    jobs: list[Job] = []
+    for status in statuses:
+        leased_at = engine.store.clock.monotonic()
+        (flight,) = await engine.submitter.prepare(await engine.lease(1), leased_at=leased_at)
+        await engine.submitter.fly(flight)
+        await engine.summarise(flight.job, status)
+        jobs.append(await engine.queue.get(flight.job.id))
+    return jobs
+
+
+async def cost(engine: Engine, job: Job, price: str, currency: str = "USD") -> None:
+    """The price of a call becomes known."""
+    charge = Charge(price=Decimal(price), currency=currency)
+    apply = partial(charged, number=1, session_id=job.session_id or "", charge=charge)
+    await Changes(engine.store, engine.policy).change(job.id, apply)
+
+
+async def hold(engine: Engine, batch_id: str = "march") -> str | None:
+    """The reason for which the batch is held after a sweep."""
+    await engine.sweeper.sweep()
+    gates = [gate for gate in await engine.store.control.gates("default") if gate.name == batch_id]
+    return gates[0].reason if gates else None
+
+
+async def test_too_few_answers_hold_the_batch_with_the_figure_and_the_limit(engine: Engine, stops: BatchStops) -> None:
+    await stops.put("march", HALF_OF_FOUR)
+    await ended(engine, S.NO_ANSWER, S.BUSY, S.NO_ANSWER)
+    assert await hold(engine) is None
+    await ended(engine, S.COMPLETED)
+    assert await hold(engine) == "stopped itself: 1 of 4 calls were answered (25.0%), and its limit is 50%/4"
+    assert await engine.lease() == []
+
+
+async def test_enough_answers_do_not(engine: Engine, stops: BatchStops) -> None:
+    await stops.put("march", HALF_OF_FOUR)
+    await ended(engine, S.COMPLETED, S.BUSY, S.COMPLETED, S.NO_ANSWER)
+    assert await hold(engine) is None
+
+
+async def test_a_cost_holds_the_batch_in_each_currency_alone(engine: Engine, stops: BatchStops) -> None:
+    await stops.put("march", FIFTY)
+    jobs = await ended(engine, S.COMPLETED, S.COMPLETED, S.COMPLETED)
+    await cost(engine, jobs[0], "49.99", "USD")
+    await cost(engine, jobs[1], "49.99", "SGD")
+    assert await hold(engine) is None
+    await cost(engine, jobs[2], "0.01", "SGD")
+    assert await hold(engine) == "stopped itself: its calls have cost 50 SGD, and its limit is 50"
+
+
+async def test_other_batches_go_on(engine: Engine, stops: BatchStops) -> None:
+    await stops.put("march", HALF_OF_FOUR)
+    await ended(engine, *[S.BUSY] * 4)
+    await engine.enqueue(number(99), batch_id="april")
+    assert await hold(engine, "april") is None
+    assert await hold(engine, "march") is not None
+    assert [job.batch_id for job in await engine.lease()] == ["april"]
+
+
+async def test_a_resumed_batch_is_measured_anew(engine: Engine, stops: BatchStops) -> None:
+    """The figure that held it does not hold it again; the next four calls may."""
+    await stops.put("march", HALF_OF_FOUR)
+    await ended(engine, *[S.BUSY] * 4)
+    assert await hold(engine) is not None
+    await engine.queue.resume(batch_id="march")
+    assert await hold(engine) is None
+    await ended(engine, *[S.BUSY] * 3)
+    assert await hold(engine) is None
+    await ended(engine, S.BUSY)
+    reason = "stopped itself: 0 of 4 calls were answered (0.0%), and its limit is 50%/4 since it was resumed"
+    assert await hold(engine) == reason
+    await engine.queue.resume(batch_id="march")
+    await ended(engine, *[S.COMPLETED] * 4)
+    assert await hold(engine) is None
+
+
+async def test_a_resumed_batch_may_cost_as_much_again(engine: Engine, stops: BatchStops) -> None:
+    await stops.put("march", FIFTY)
+    first, second = await ended(engine, S.COMPLETED, S.COMPLETED)
+    await cost(engine, first, "60")
+    assert await hold(engine) is not None
+    await engine.queue.resume(batch_id="march")
+    assert await hold(engine) is None
+    await cost(engine, second, "49")
+    assert await hold(engine) is None
+
+
+async def test_calls_that_end_while_it_is_held_do_not_hold_it_again(engine: Engine, stops: BatchStops) -> None:
+    await stops.put("march", HALF_OF_FOUR)
+    flying = [flight for flight in await engine.prepare() if await engine.journal_of(flight) is not None]
+    for flight in flying[:4]:
+        await engine.summarise(flight.job, S.BUSY)
+    assert await hold(engine) is not None
+    for flight in flying[4:]:
+        await engine.summarise(flight.job, S.BUSY)
+    assert await hold(engine) is not None
+    await engine.queue.resume(batch_id="march")
+    assert await hold(engine) is None
+
+
+async def test_a_hold_of_a_person_is_not_the_end_of_a_rule(engine: Engine, stops: BatchStops) -> None:
+    """What was counted behind it holds the batch when it is resumed."""
+    await stops.put("march", HALF_OF_FOUR)
+    await ended(engine, *[S.BUSY] * 4)
+    await engine.queue.hold(batch_id="march", reason="lunch")
+    assert await hold(engine) == "lunch"
+    await engine.queue.resume(batch_id="march")
+    assert str(await hold(engine)).startswith("stopped itself: 0 of 4")
+
+
+async def test_a_cancelled_batch_stays_cancelled(engine: Engine, stops: BatchStops) -> None:
+    await stops.put("march", HALF_OF_FOUR)
+    await ended(engine, *[S.BUSY] * 4)
+    await engine.queue.cancel_batch("march", reason="it is off")
+    await engine.sweeper.sweep()
+    (gate,) = await engine.store.control.gates("default")
+    assert (gate.state, gate.reason) == (GateState.CANCELLED, "it is off")
+
+
+async def test_a_batch_that_has_sent_everything_is_not_held(engine: Engine, stops: BatchStops) -> None:
+    await stops.put("march", HALF_OF_FOUR)
+    await ended(engine, *[S.BUSY] * PEOPLE)
+    assert await hold(engine) is None
+
+
+async def test_a_process_that_dies_after_the_hold_leaves_it_standing(
+    engine: Engine, stops: BatchStops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stops.put("march", HALF_OF_FOUR)
+    await ended(engine, *[S.BUSY] * 4)
+    gate = engine.store.control.gate
+
+    async def dies(ordered: Gate) -> Gate:
+        await gate(ordered)
+        raise StoreUnavailableError("killed")
+
+    with monkeypatch.context() as killed:
+        killed.setattr(engine.store.control, "gate", dies)
+        with pytest.raises(StoreUnavailableError):
+            await stops.look()
+    assert str(await hold(engine)).startswith("stopped itself")
+
+
+async def test_a_second_file_replaces_only_the_limits_that_it_names(engine: Engine, stops: BatchStops) -> None:
+    await stops.put("march", HALF_OF_FOUR)
+    await stops.put("march", FIFTY)
+    await ended(engine, *[S.BUSY] * 4)
+    assert await hold(engine) is not None
+
+
+async def test_an_idle_batch_is_looked_at_again_when_it_has_new_calls(
+    engine: Engine, stops: BatchStops, clock: ManualClock
+) -> None:
+    await stops.put("march", HALF_OF_FOUR)
+    await ended(engine, *[S.BUSY] * PEOPLE)
+    assert await hold(engine) is None
+    await engine.enqueue(number(99), batch_id="march")
+    clock.advance(timedelta(seconds=batch_stops.IDLE))
+    assert await hold(engine) is not None
+
+
+@pytest.mark.parametrize("text", ["5", "5%", "5/200", "0%/200", "101%/200", "5%/0", "%/200", "five%/200"])
+def test_an_answer_rate_without_a_meaning_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="give a percentage and a number of calls, such as 5%/200"):
+        read_answer_rate(text)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "much", "nan", "inf", ""])
+def test_a_cost_without_a_meaning_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a cost"):
+        read_cost(text)
+
+
+def test_limits_are_read_as_they_are_written() -> None:
+    assert str(read_answer_rate("5 % / 200")) == "5%/200"
+    assert read_answer_rate("2.5%/1000") == LeastAnswerRate(2.5, 1000)
+    assert read_cost("12.50") == Decimal("12.5")
+    with pytest.raises(InvalidInputError):
+        LeastAnswerRate(0, 200)

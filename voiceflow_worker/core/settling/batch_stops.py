@@ -1,0 +1,95 @@
+"""Batches that stop themselves: each is held when its totals reach a limit that was given with it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import structlog
+
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.record_set import json_records
+from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.model.jobs.stop_rules import Measured, StopRules, why_stop
+
+RULES, MEASURED = "batch-stops", "batch-measured"
+KEPT = timedelta(days=400)
+IDLE = 30.0
+"""Seconds until a batch that has nothing to send is looked at again."""
+STOPPED = "stopped itself: "
+"""The beginning of the reason of every hold by a rule."""
+
+_TO_SEND = (JobState.QUEUED, JobState.LEASED)
+
+_log = structlog.get_logger("voiceflow.stops")
+
+
+class BatchStops:
+    """The rules by which batches of one queue stop themselves. Methods raise StoreError.
+
+    Any number of processes may look. A batch that a person resumed is measured anew: what had been counted when it was
+    held does not hold it again.
+    """
+
+    def __init__(self, store: Store, queue: str) -> None:
+        self._store = store
+        self._prefix = f"{queue}/"
+        self._queue = queue
+        self._rules = json_records(store, RULES, StopRules, keep_for=KEPT)
+        self._measured = json_records(store, MEASURED, Measured, keep_for=KEPT)
+        self._idle: dict[str, float] = {}
+
+    async def put(self, batch_id: str, rules: StopRules) -> None:
+        """Set the rules of a batch. A rule that is None leaves the one that was set before."""
+        key = self._prefix + batch_id
+        before = (await self._rules.get([key])).get(key) or StopRules()
+        await self._rules.put(
+            {
+                key: StopRules(
+                    after_cost=before.after_cost if rules.after_cost is None else rules.after_cost,
+                    answer_rate_below=rules.answer_rate_below or before.answer_rate_below,
+                )
+            }
+        )
+
+    async def look(self) -> None:
+        """Hold the batches whose limits are reached, as far as they have calls to send."""
+        now = self._store.clock.monotonic()
+        ruled = [
+            (key.removeprefix(self._prefix), rules)
+            for key, rules in await self._rules.all(prefix=self._prefix)
+            if rules is not None and self._idle.get(key, now) <= now
+        ]
+        if not ruled:
+            return
+        gates = {gate.name: gate for gate in await self._store.control.gates(self._queue) if _is_of_batch(gate)}
+        for batch_id, rules in ruled:
+            await self._judge(batch_id, rules, gates.get(batch_id))
+
+    async def _judge(self, batch_id: str, rules: StopRules, gate: Gate | None) -> None:
+        key, now = self._prefix + batch_id, self._store.clock.now()
+        is_held = gate is not None and gate.until is None
+        is_ours = gate is not None and is_held and gate.reason.startswith(STOPPED)
+        if is_held and not is_ours:
+            return  # held or cancelled by a person; judged once it is resumed
+        totals = await self._store.jobs.totals(self._queue, batch_id=batch_id)
+        if not any(totals.states[state] for state in _TO_SEND):
+            self._idle[key] = self._store.clock.monotonic() + IDLE
+            return
+        measured = Measured.of(totals)
+        before = (await self._measured.get([key])).get(key)
+        reason = why_stop(rules, measured.since(before))
+        if reason is None:
+            return
+        if not is_ours:
+            since = "" if before is None else " since it was resumed"
+            told = f"{STOPPED}{reason}{since}"
+            held = Gate.of(self._queue, batch_id, GateState.HELD, since=now, reason=told)
+            await self._store.control.gate(held)
+            _log.error("a batch stopped itself", batch=batch_id, reason=reason)
+        # After the hold: a process that dies between the two leaves a batch that is held once more when it is resumed.
+        await self._measured.put({key: measured})
+
+
+def _is_of_batch(gate: Gate) -> bool:
+    return gate.scope is GateScope.BATCH

@@ -1,0 +1,96 @@
+"""Rules by which a batch stops itself: at a cost, or when too few people answer."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.jobs.tally import Totals
+
+_RATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*/\s*(\d{1,9})\s*", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class LeastAnswerRate:
+    """The least percentage of calls that must be answered, once this many have an outcome: `5%/200`."""
+
+    percent: float
+    calls: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.percent <= 100 or self.calls < 1:
+            raise InvalidInputError("an answer rate is above 0 % and at most 100 %, of at least 1 call")
+
+    def __str__(self) -> str:
+        return f"{self.percent:g}%/{self.calls}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopRules:
+    """The rules of one batch. `after_cost` is an amount in each currency; None is no rule."""
+
+    after_cost: Decimal | None = None
+    answer_rate_below: LeastAnswerRate | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """The figures by which rules judge: calls with an outcome, those that were answered, and the cost by currency."""
+
+    ended: int
+    answered: int
+    cost: dict[str, Decimal]
+
+    @classmethod
+    def of(cls, totals: Totals) -> Measured:
+        """The figures of these totals."""
+        return cls(ended=sum(totals.outcomes.values()), answered=totals.answered, cost=totals.cost)
+
+    def since(self, earlier: Measured | None) -> Measured:
+        """What was added since; all of it, if the earlier calls were deleted since."""
+        if earlier is None or self.ended < earlier.ended:
+            return self
+        cost = {currency: amount - earlier.cost.get(currency, Decimal(0)) for currency, amount in self.cost.items()}
+        return Measured(ended=self.ended - earlier.ended, answered=self.answered - earlier.answered, cost=cost)
+
+
+def why_stop(rules: StopRules, figures: Measured) -> str | None:
+    """The reason to stop, with the figure and the limit, as a clause; None to go on."""
+    if rules.after_cost is not None:
+        for currency, amount in sorted(figures.cost.items()):
+            if amount >= rules.after_cost:
+                return f"its calls have cost {amount} {currency}, and its limit is {rules.after_cost}"
+    least = rules.answer_rate_below
+    if least is not None and figures.ended >= least.calls:
+        percent = 100 * figures.answered / figures.ended
+        if percent < least.percent:
+            return (
+                f"{figures.answered} of {figures.ended} calls were answered ({percent:.1f}%), and its limit is {least}"
+            )
+    return None
+
+
+def read_cost(text: str) -> Decimal:
+    """The amount that a text such as `50` or `12.50` names. Raises ValueError."""
+    try:
+        amount = Decimal(text.strip())
+    except InvalidOperation:
+        amount = Decimal(0)
+    if not amount.is_finite() or amount <= 0:
+        raise ValueError(f"{text!r} is not a cost: give an amount above 0, such as 50 or 12.50")
+    return amount
+
+
+def read_answer_rate(text: str) -> LeastAnswerRate:
+    """The least rate that a text such as `5%/200` names. Raises ValueError."""
+    match = _RATE.fullmatch(text)
+    try:
+        if match is None:
+            raise InvalidInputError("it has another form")
+        return LeastAnswerRate(float(match[1]), int(match[2]))
+    except InvalidInputError as error:
+        raise ValueError(
+            f"{text!r} is not an answer rate: {error}; give a percentage and a number of calls, such as 5%/200"
+        ) from None
