@@ -2,9 +2,13 @@
 from .backends.registry import open_store as open_store
 from .campaigns.calls.options import CampaignOptions as CampaignOptions
 from .campaigns.calls.template import FlowTemplate as FlowTemplate
-from .campaigns.campaign import open_campaign as open_campaign
+from .campaigns.campaign import Campaign as Campaign
+from .campaigns.campaign_rows import open_campaign as open_campaign
 from .campaigns.enqueue import enqueue_file as enqueue_file
 from .campaigns.enqueue_report import EnqueueReport as EnqueueReport
+from .campaigns.preview.preview import Preview as Preview
+from .campaigns.preview.preview import PreviewOptions as PreviewOptions
+from .campaigns.preview.prices import PriceTable as PriceTable
 from .core.admission import CallRequest as CallRequest
 from .core.events.progress import CallProgress as CallProgress
 from .core.numbers.suppression import Suppression as Suppression
@@ -15,6 +19,7 @@ from .core.outcomes.hook import HookOptions as HookOptions
 from .core.outcomes.hooks import OutcomeHooks as OutcomeHooks
 from .core.outcomes.hooks import ParkedOutcome as ParkedOutcome
 from .core.outcomes.stream import OutcomeStream as OutcomeStream
+from .core.overview.batches import BatchProgress as BatchProgress
 from .core.overview.drain import DrainResult as DrainResult
 from .core.overview.heartbeat import Heartbeats as Heartbeats
 from .core.overview.report import Report as Report

@@ -9,7 +9,7 @@ from pathlib import Path
 from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.campaigns.campaign import open_campaign
+from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.core.admission import CallRequest
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)

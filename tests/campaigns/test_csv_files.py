@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.campaigns.reading import NOW, OPTIONS, file_of, read, requests, text_of, told
-from voiceflow_worker.campaigns.campaign import open_campaign
+from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.errors import CampaignFileError
 
 

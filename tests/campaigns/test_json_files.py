@@ -9,7 +9,7 @@ import pytest
 
 from tests.campaigns.reading import NOW, OPTIONS, file_of, read, requests, text_of, told
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
-from voiceflow_worker.campaigns.campaign import open_campaign
+from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import FileKind
 from voiceflow_worker.campaigns.sources.detection import kind_of

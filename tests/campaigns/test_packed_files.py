@@ -17,7 +17,7 @@ from tests.campaigns.reading import NOW, OPTIONS, file_of, read, requests, text_
 from tests.campaigns.workbooks import parquet, workbook
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
-from voiceflow_worker.campaigns.campaign import open_campaign
+from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.enqueue import Phase, enqueue_file
 from voiceflow_worker.campaigns.files import lines
 from voiceflow_worker.campaigns.files.input_file import InputFile, standard_input

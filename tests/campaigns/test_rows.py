@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.campaigns.reading import NOW, OPTIONS, file_of, read, requests, told
 from voiceflow_worker.campaigns.calls.keys import row_key
-from voiceflow_worker.campaigns.campaign import open_campaign
+from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.model.flows.canonical import canonical_body
 

@@ -18,7 +18,7 @@ from voiceflow_worker.campaigns.calls.keys import SeenKeys, row_key
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.campaigns.campaign import open_campaign
+from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.model.flows.canonical import body_digest, canonical_body, stored_body
 from voiceflow_worker.model.flows.rules import find_problems
 

@@ -10,7 +10,7 @@ import pytest
 from tests.campaigns.reading import NOW, OPTIONS, SAY, file_of, read, requests, text_of, told
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.campaigns.campaign import open_campaign
+from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.errors import CampaignFileError, Remedy
 
 

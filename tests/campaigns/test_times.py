@@ -12,7 +12,7 @@ import pytest
 from tests.campaigns.reading import NOW, OPTIONS, file_of, read, requests, told
 from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
 from voiceflow_worker.campaigns.calls.times import read_time, read_zone
-from voiceflow_worker.campaigns.campaign import open_campaign
+from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.errors import InvalidInputError
 
 SINGAPORE = ZoneInfo("Asia/Singapore")

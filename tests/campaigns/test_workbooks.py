@@ -20,7 +20,7 @@ from tests.campaigns.workbooks import workbook
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.campaigns.campaign import open_campaign
+from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.enqueue import enqueue_file
 from voiceflow_worker.campaigns.sources.cells import cell_text
 from voiceflow_worker.errors import CampaignFileError

@@ -1,231 +1,124 @@
-"""An open campaign file: its rows one by one, each with its call or its errors."""
+"""A campaign from its preview to its report: a file of people, and the batch of their calls."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
-from difflib import get_close_matches
 from pathlib import Path
 
-from voiceflow_worker.campaigns.calls.completion import missing_from
-from voiceflow_worker.campaigns.calls.keys import SeenKeys
-from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
-from voiceflow_worker.campaigns.calls.request import ReadRow, RequestMaker
-from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
-from voiceflow_worker.campaigns.calls.times import read_zone
-from voiceflow_worker.campaigns.calls.values import CsvValues, RowValues, is_used, json_values
-from voiceflow_worker.campaigns.files.columns import DESTINATION, REASON, RESERVED
+from voiceflow_worker.campaigns.calls.options import CampaignOptions
+from voiceflow_worker.campaigns.campaign_rows import batch_of
+from voiceflow_worker.campaigns.enqueue import OnProgress, enqueue_file
+from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.rows import RawRow
-from voiceflow_worker.campaigns.sources.detection import open_source
-from voiceflow_worker.errors import CampaignFileError, InvalidInputError, Remedy
-from voiceflow_worker.finding import Finding, Severity
-from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
-from voiceflow_worker.model.jobs.admission import checked_time, priority_problem
-from voiceflow_worker.model.numbers.phone import parse_number
-from voiceflow_worker.model.text.duration import LONGEST
+from voiceflow_worker.campaigns.preview.preview import PreviewOptions
+from voiceflow_worker.campaigns.reports.report_files import ReportFiles, write_report_files
+from voiceflow_worker.core.overview.batches import BatchProgress, read_batch
+from voiceflow_worker.core.overview.report import Report
+from voiceflow_worker.core.queue import CallQueue
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.jobs.gate import Gate
 
 
 class Campaign:
-    """The rows of a campaign file, read with the same options; it can be iterated once.
+    """A file of people, and the batch of their calls in a queue.
 
-    Only digests of the rows' keys stay in memory. Validities are compared with `now`; `on_bytes` gets the number of
-    bytes read so far. Raises CampaignFileError, here or while reading, for a file that cannot be read as a campaign
-    (encoding, header, template), and InvalidInputError for a wrong option. Errors of single rows are in their findings.
+    The batch is that of the options, else the name of the file without its endings. Without a `file`, it is a batch
+    that was enqueued before: `Campaign(queue, batch_id="people")`. Rows that name another batch are not part of it.
+    Raises InvalidInputError without a file and a batch, and CampaignFileError for a name that is no batch id.
     """
 
     def __init__(
         self,
-        path: Path | InputFile,
+        queue: CallQueue,
+        file: Path | str | None = None,
         options: CampaignOptions | None = None,
         *,
-        now: datetime,
-        purpose: Purpose = Purpose.ENQUEUE,
-        on_bytes: Callable[[int], None] | None = None,
+        batch_id: str | None = None,
     ) -> None:
+        self.queue = queue
         options = options or CampaignOptions()
-        _judge_options(options)
-        self.input = path if isinstance(path, InputFile) else InputFile(path)
-        self.file = str(self.input)
-        self.source = open_source(self.input, kind=options.file_kind, sheet=options.sheet, on_bytes=on_bytes)
-        self.batch_id = options.batch_id or _batch_of(self.input, purpose)
-        """The batch of the rows that name none."""
-        # Without a template the check of a CSV covers its numbers and reserved columns.
-        self.is_bare = purpose is Purpose.CHECK and self.source.kind.is_table and options.template is None
-        if self.is_bare:
-            options = replace(options, template=FlowTemplate.bare(), source=options.source or PLACEHOLDER)
-        self._options = options
-        self._maker = RequestMaker(options, file=self.file, default_batch=self.batch_id, now=now, purpose=purpose)
-        self._csv = CsvValues(self.source.header, self.source.columns)
-        self._unused: set[str] = set()
-        self._source_warnings: set[str] = set()
-        self.findings: tuple[Finding, ...] = self._file_findings()
-        """Warnings about the whole file: its columns, and the constant parts of its template."""
+        if batch_id is not None and options.batch_id not in {None, batch_id}:
+            raise InvalidInputError(f"batch_id={batch_id!r} and the options name different batches; name it once")
+        self._options = replace(options, batch_id=batch_id or options.batch_id)
+        self._file = Path(file) if file is not None else None
+        named = self._options.batch_id or (batch_of(InputFile(self._file)) if self._file is not None else None)
+        if named is None:
+            raise InvalidInputError("a campaign needs a file, or the batch_id of calls that were enqueued before")
+        self.batch_id = named
 
-    def __iter__(self) -> Iterator[ReadRow]:
-        """Every row, in the order of the file; a row equal to an earlier one is a duplicate, without a request."""
-        seen = SeenKeys()
-        found_any = False
-        for raw in self.source:
-            found_any = True
-            yield self._against_earlier(self._read(raw), seen)
-        if not found_any:
-            raise CampaignFileError(f"{self.file} has a header and no rows; there is nothing to call")
+    async def preview(self, assumptions: PreviewOptions | None = None) -> EnqueueReport:
+        """The report of a dry run: bad rows, duplicates, and a `preview` of texts, duration and cost.
 
-    def _read(self, raw: RawRow) -> ReadRow:
-        if raw.problems:
-            unreadable = tuple(
-                Finding(file=self.file, row=raw.number, column=column, code=raw.code, message=message)
-                for column, message in raw.problems
+        Nothing is stored. The default is the rate of the queue. Raises as `enqueue` does.
+        """
+        if assumptions is None:
+            limits = await self.queue.store.control.limits(self.queue.name)
+            assumptions = (
+                PreviewOptions() if limits is None else PreviewOptions(rate=limits.rate, max_active=limits.max_active)
             )
-            return ReadRow(raw=raw, findings=unreadable)
-        read = self._maker.read(raw, self._values(raw))
-        findings = (*self._unused_keys(raw), *filter(self._is_new, read.findings))
-        return read if findings == read.findings else read._replace(findings=findings)
-
-    def _values(self, raw: RawRow) -> RowValues:
-        if self.source.kind.is_table:
-            return self._csv(raw)
-        return json_values(raw, is_body=self._options.template is None)
-
-    def _is_new(self, found: Finding) -> bool:
-        """Whether a finding is new for this file: warnings about the number of the source are reported once."""
-        if found.is_error or found.path is None or not found.path.endswith(".params.source"):
-            return True
-        is_new = found.message not in self._source_warnings
-        self._source_warnings.add(found.message)
-        return is_new
-
-    def _against_earlier(self, read: ReadRow, seen: SeenKeys) -> ReadRow:
-        # Without a template, two calls to one number look alike.
-        if read.call is None or read.call.unique_key is None or self.is_bare:
-            return read
-        key, number = read.call.unique_key, read.raw.number
-        earlier = seen.first(key, row=number, digest=read.digest)
-        if earlier is None:
-            return read
-        row, is_same = earlier
-        if is_same:
-            message = f"row {number} asks for the same call as row {row}; it is made once"
-            finding = Finding(file=self.file, row=number, severity=Severity.WARNING, message=message)
-            return read._replace(call=None, duplicate_of=row, findings=(*read.findings, finding))
-        message = f"{key!r} is the key of row {row} too, which is another call; give each call a key of its own"
-        finding = Finding(file=self.file, row=number, column="unique_key", message=message)
-        return read._replace(call=None, findings=(*read.findings, finding))
-
-    def _file_findings(self) -> tuple[Finding, ...]:
-        template = self._options.template
-        if not self.source.kind.is_table:
-            return template.findings if template is not None else ()
-        if template is None:
-            raise CampaignFileError(f"{self.file} has rows of a table, and needs something to say: {Remedy.GIVE_TEXT}")
-        if self.is_bare:
-            message = f"only numbers and reserved columns are checked; to check the calls too, {Remedy.GIVE_TEXT}"
-            return (Finding(file=self.file, row=self.source.header_row, severity=Severity.WARNING, message=message),)
-        needed = header_findings(template, self._options, self._csv.variables)
-        if needed:
-            found = [replace(each, file=self.file, row=self.source.header_row) for each in needed]
-            lines = "; ".join(f"{each.column} {each.message}" for each in found)
-            raise CampaignFileError(
-                f"{self.file}: {lines}; its columns: {', '.join(filter(None, self.source.columns))}", found
-            )
-        unused = [name for name in self.source.columns if name and not self._is_wanted(name)]
-        return (*template.findings, *(self._unused_column(name) for name in unused))
-
-    def _is_wanted(self, name: str) -> bool:
-        template = self._options.template
-        if name in {DESTINATION, REASON, *RESERVED} or template is None or is_used(name, template.variables):
-            return True
-        # Later prompts and handlers of a menu may use any column; a misspelled reserved name is still reported.
-        return self._options.menu is not None and not self._meant(name)
-
-    def _meant(self, name: str) -> list[str]:
-        """The known name closest to this one."""
-        template = self._options.template
-        known = [DESTINATION, *RESERVED, *(template.variables if template is not None else ())]
-        return get_close_matches(name.casefold(), known, n=1)
-
-    def _unused_column(self, name: str, row: int | None = None) -> Finding:
-        close = self._meant(name)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        return Finding(
-            file=self.file,
-            row=row or self.source.header_row,
-            column=name,
-            severity=Severity.WARNING,
-            message=f"is neither a reserved column nor used by the template; it is only stored with the call{hint}",
+        now = self.queue.store.clock.now()
+        return await enqueue_file(
+            self.queue, self._given(), self._options, now=now, dry_run=True, assumptions=assumptions
         )
 
-    def _unused_keys(self, raw: RawRow) -> tuple[Finding, ...]:
-        if self.source.kind.is_table or self._options.template is None:
-            return ()
-        new = [name for name in raw.data if name not in self._unused and not self._is_wanted(name)]
-        self._unused.update(new)
-        return tuple(self._unused_column(name, raw.number) for name in new)
+    async def enqueue(
+        self,
+        *,
+        skip_bad: bool = False,
+        rejects: Path | None = None,
+        again: bool = False,
+        progress: OnProgress | None = None,
+    ) -> EnqueueReport:
+        """Enqueue the rows, all or (with a bad row) none: see `enqueue_file`. The same file again adds nothing.
 
-
-open_campaign = Campaign
-"""The name that programs use."""
-
-
-def _batch_of(file: InputFile, purpose: Purpose) -> str:
-    stem = file.stem
-    if stem is None and purpose is Purpose.CHECK:
-        return "-"
-    if stem is None:
-        raise CampaignFileError(f"{file} has no name that its batch could have; {Remedy.NAME_BATCH}")
-    if len(stem) > MAX_ID_CHARACTERS:
-        raise CampaignFileError(
-            f"{file}: its name has {len(stem)} characters, and a batch id at most {MAX_ID_CHARACTERS}; "
-            f"{Remedy.NAME_BATCH}"
+        Raises CampaignFileError, InvalidInputError, StoreError.
+        """
+        return await enqueue_file(
+            self.queue,
+            self._given(),
+            self._options,
+            now=self.queue.store.clock.now(),
+            skip_bad=skip_bad,
+            rejects=rejects,
+            again=again,
+            progress=progress,
         )
-    return stem
 
+    async def progress(self) -> BatchProgress:
+        """Calls by state, rate, remaining time, hold and doubts. Raises StoreError."""
+        return await read_batch(self.queue.store, self.queue.name, self.batch_id)
 
-def _judge_options(options: CampaignOptions) -> None:
-    """Raise InvalidInputError for an option that would make every row bad."""
-    if options.country is not None:
-        parse_number(PLACEHOLDER, country=options.country)
-    if options.source is not None:
-        parse_number(options.source, country=options.country)
-    if options.batch_id is not None and not 0 < len(options.batch_id.strip()) <= MAX_ID_CHARACTERS:
-        raise InvalidInputError(f"the batch id {options.batch_id!r} should have 1 to {MAX_ID_CHARACTERS} characters")
-    if options.time_zone is not None:
-        try:
-            read_zone(options.time_zone)
-        except ValueError as error:
-            raise InvalidInputError(f"the time zone {error}") from None
-    if options.not_before is not None:
-        checked_time("not_before", options.not_before)
-    if options.valid_for is not None and options.valid_for > LONGEST:
-        raise InvalidInputError(f"valid_for is {options.valid_for}, longer than any call needs; give a shorter one")
-    if problem := priority_problem(options.priority):
-        raise InvalidInputError(f"the priority {problem}")
+    async def hold(self, *, until: datetime | None = None, reason: str = "") -> Gate:
+        """Send nothing new of this batch; calls in flight finish. Without `until` it lasts until `resume`."""
+        return await self.queue.hold(batch_id=self.batch_id, until=until, reason=reason)
 
+    async def resume(self) -> Gate:
+        """Send again. A cancelled batch stays cancelled, as the returned gate shows."""
+        return await self.queue.resume(batch_id=self.batch_id)
 
-_OPTIONS = {"source": Remedy.GIVE_SOURCE, "voice_profile": Remedy.GIVE_VOICE}
+    async def cancel(self, *, reason: str = "the campaign was cancelled") -> int:
+        """Cancel all calls that were not sent yet, permanently; returns how many ended now."""
+        return await self.queue.cancel_batch(self.batch_id, reason=reason)
 
+    async def report(
+        self,
+        *,
+        totals_only: bool = False,
+        csv: Path | None = None,
+        xlsx: Path | None = None,
+        html: Path | None = None,
+    ) -> Report:
+        """The report of the batch, also written to these files: one pass over the calls for all of them.
 
-def header_findings(template: FlowTemplate, options: CampaignOptions, variables: Iterable[str]) -> list[Finding]:
-    """The findings that make every row of a file with these variables bad; empty if there are none.
+        `totals_only` reads only the counters, in milliseconds, if no file is wanted. Raises OSError, StoreError.
+        """
+        files = ReportFiles(csv=csv, xlsx=xlsx, html=html)
+        if not files:
+            return await self.queue.report(self.batch_id, totals_only=totals_only)
+        return (await write_report_files(files, self.queue.store, self.queue.name, [self.batch_id]))[0]
 
-    The template is filled in for a row without empty cells, so its conditions and defaults apply: a value that is
-    missing then is missing in every row.
-    """
-    present = set(variables)
-    given = {"source": options.source, "voice_profile": options.voice_profile}
-    specimen: dict[str, object] = dict.fromkeys(present, "1")
-    specimen |= {name: value for name, value in given.items() if value is not None and name not in present}
-    filled = template.fill(specimen)
-    missing = {problem.column for problem in filled.problems if problem.column is not None}
-    missing |= missing_from(filled.body) - specimen.keys()
-    return [_finding(name, present) for name in sorted(missing)]
-
-
-def _finding(name: str, present: Collection[str]) -> Finding:
-    option = _OPTIONS.get(name)
-    remedy = f"{option}, or add a column {name}" if option else f"add a column {name}"
-    if close := get_close_matches(name, present, n=1):
-        remedy += f", or did you mean {close[0]}?"
-    return Finding(column=name, code=-1009, message=f"is needed by the call flow, and no column has it; {remedy}")
+    def _given(self) -> Path:
+        if self._file is None:
+            raise InvalidInputError(f"batch {self.batch_id} was given without a file; nothing can be enqueued")
+        return self._file

@@ -14,7 +14,7 @@ from anyio import to_thread
 
 from voiceflow_worker.campaigns.called_before import CallsBefore
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
-from voiceflow_worker.campaigns.campaign import open_campaign
+from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport, Tally
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rejects import RejectsFile

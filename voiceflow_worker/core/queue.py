@@ -12,6 +12,7 @@ from math import inf
 from voiceflow_worker.core.admission import Admitter, CallRequest
 from voiceflow_worker.core.outcomes.stream import OutcomeStream
 from voiceflow_worker.core.outcomes.wait import OutcomeWatch
+from voiceflow_worker.core.overview.report import Report, build_full_report, build_report
 from voiceflow_worker.core.overview.status import QueueStatus, read_status
 from voiceflow_worker.core.ports import Enqueued, Limits, Order, Query, Store
 from voiceflow_worker.core.ports.identity import checked_queue, checked_reader
@@ -35,7 +36,7 @@ _PAGE = 500
 
 
 class CallQueue:
-    """One queue of a store: a lane of calls to one sub-account.
+    """One queue of a store, named as everywhere by `queue`: a lane of calls to one sub-account.
 
     `redial` is the policy of calls without one of their own; the default is no redial.
     `RedialPolicy(on=frozenset(), limit=0, after=timedelta())` excepts a single call.
@@ -44,12 +45,12 @@ class CallQueue:
     def __init__(
         self,
         store: Store,
-        name: str = "default",
+        queue: str = "default",
         *,
         policy: CallPolicy | None = None,
         redial: RedialPolicy | None = None,
     ) -> None:
-        self.name = checked_queue(name)
+        self.name = checked_queue(queue)
         self.store = store
         self._policy = policy or CallPolicy()
         self.admitter = Admitter(store, self.name, redial=redial)
@@ -241,6 +242,15 @@ class CallQueue:
     async def reset_rate(self) -> bool:
         """Let workers that start from now on use the rate of their settings; returns whether a rate was set."""
         return await SetRate(self.store, self.name).withdraw()
+
+    async def report(self, batch_id: str | None = None, *, totals_only: bool = False) -> Report:
+        """The report of a batch, or of the whole queue; `print` shows it as tables.
+
+        Each call is looked at once. `totals_only` leaves out the breakdown by hour, country and attempt, and takes
+        milliseconds. Raises StoreError.
+        """
+        build = build_report if totals_only else build_full_report
+        return await build(self.store, self.name, batch_id)
 
     async def status(self) -> QueueStatus:
         """The state of the queue."""

@@ -6,6 +6,7 @@ from collections.abc import Generator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -35,12 +36,10 @@ _MOST_DIGITS = 15
 
 def needs_xlsxwriter() -> None:
     """Raise InvalidInputError, with the remedy, if the library that writes Excel files is not installed."""
-    try:
-        import xlsxwriter  # noqa: F401 (only whether it is there)
-    except ImportError:
+    if find_spec("xlsxwriter") is None:
         raise InvalidInputError(
             "Excel files need XlsxWriter: pip install 'voiceflow-worker[files]'; --csv works without it"
-        ) from None
+        )
 
 
 def write_xlsx_report(path: Path, reports: Sequence[Report], spool: LineSpool, *, at: datetime) -> Generator[None]:
