@@ -20,7 +20,7 @@ SHARED_NUMBERS
 MAX_PER_PERSON REDIAL_ON REDIAL_MAX REDIAL_AFTER CONNECT_TIMEOUT READ_TIMEOUT LEASE SUBMIT_WINDOW CLOCK_SKEW
 EXPORT_SETTLE EXPORT_MISSING_MEANS RETRY_NOT_CREATED_5XX
 OUTCOMES SUMMARY_DEADLINE SHUTDOWN_GRACE WEBHOOK_SECRET WEBHOOK_ALLOW TRUSTED_PROXIES NOTIFY_URL NOTIFY_SECRET STATE_DIR
-RETENTION KEY_RETENTION UI_SECRET LOG_FORMAT LOG_LEVEL
+RETENTION KEY_RETENTION UI_SECRET UI_OPERATOR_SECRET LOG_FORMAT LOG_LEVEL
 """
 
 
@@ -245,7 +245,7 @@ def test_a_value_and_its_file_in_one_place_contradict_each_other(monkeypatch: py
 
 
 def test_no_secret_is_shown_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("API_KEY", "WEBHOOK_SECRET", "UI_SECRET"):
+    for name in ("API_KEY", "WEBHOOK_SECRET", "UI_SECRET", "UI_OPERATOR_SECRET"):
         monkeypatch.setenv(f"VOICEFLOW_{name}", "hunter2")
     monkeypatch.setenv("VOICEFLOW_STORE", "redis://:hunter2@localhost/0")
     settings = load_settings()
@@ -253,7 +253,7 @@ def test_no_secret_is_shown_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "redis://:***@localhost/0" in str(settings.shown())
 
 
-@pytest.mark.parametrize("name", ["API_KEY", "WEBHOOK_SECRET", "UI_SECRET"])
+@pytest.mark.parametrize("name", ["API_KEY", "WEBHOOK_SECRET", "UI_SECRET", "UI_OPERATOR_SECRET"])
 def test_a_bad_secret_is_not_repeated(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"VOICEFLOW_{name}", "hunter2\nhunter2")
     with pytest.raises(SettingsError) as caught:

@@ -67,7 +67,7 @@ _REMOVED = {
 _FILES_HERE = frozenset({ENV_FILE, TOML_FILE})
 _SHORTEST_HIDDEN = 6
 _ADDRESSES = frozenset({"store", "base_url"})
-_SECRETS = frozenset({"api_key", "notify_secret", "notify_url", "ui_secret", "webhook_secret"})
+_SECRETS = frozenset({"api_key", "notify_secret", "notify_url", "ui_operator_secret", "ui_secret", "webhook_secret"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +218,7 @@ class Settings(BaseModel):
     retention: Duration = timedelta(days=30)
     key_retention: Duration = timedelta(days=400)
     ui_secret: Secret | None = None
+    ui_operator_secret: Secret | None = None
     log_format: Annotated[Literal["console", "json"], Folded] = "console"
     log_level: Annotated[LogLevel, Folded] = "info"
 

@@ -43,8 +43,9 @@ async def serve(
     """Receive the webhooks of 8x8, which tell how calls ended: POST /webhooks/8x8; GET /healthz, /readyz and /metrics.
 
     Serves all queues of the store. The secret and the networks that events must come with and from are settings:
-    VOICEFLOW_WEBHOOK_SECRET, VOICEFLOW_WEBHOOK_ALLOW, VOICEFLOW_TRUSTED_PROXIES. With VOICEFLOW_UI_SECRET it also shows
-    queues, calls and batches to people: GET /ui, with any user name and that secret as the password.
+    VOICEFLOW_WEBHOOK_SECRET, VOICEFLOW_WEBHOOK_ALLOW, VOICEFLOW_TRUSTED_PROXIES. With VOICEFLOW_UI_SECRET it also has
+    pages for people: GET /ui. That secret signs in readers, and VOICEFLOW_UI_OPERATOR_SECRET operators, who may hold,
+    resume, cancel, redial, resolve and suppress.
 
     Args:
         host: The address to listen on.
@@ -102,6 +103,7 @@ async def serve(
             allow=settings.webhook_allow,
             trusted_proxies=settings.trusted_proxies,
             ui_secret=settings.ui_secret.get_secret_value() if settings.ui_secret else None,
+            ui_operator_secret=settings.ui_operator_secret.get_secret_value() if settings.ui_operator_secret else None,
             on_event=MenuEvents(calls.store, *menus, policy=settings.policy(), registry=registry),
             registry=registry,
         )
@@ -122,7 +124,7 @@ async def serve(
                 registry.register(HookMetrics(hooks))
             output.note(f"voiceflow serve is ready on {address.url}{PATH}, for {calls.store.url}")
             if settings.ui_secret is not None:
-                output.note(f"pages for people: {address.url}/ui, with VOICEFLOW_UI_SECRET as the password")
+                output.note(f"pages for people: {address.url}/ui; sign in with VOICEFLOW_UI_SECRET")
             if url is not None:
                 kinds = [WebhookType.SESSION_SUMMARY, *([WebhookType.CALL_ACTION] if menus else [])]
                 group.start_soon(partial(register_webhook, settings, url, kinds=kinds, tell=output.note))

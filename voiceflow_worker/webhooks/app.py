@@ -19,6 +19,7 @@ from voiceflow_worker.core.overview.rate_history import RateHistory
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.identity import new_worker_id
 from voiceflow_worker.core.settling.settle import Settler
+from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.webhooks.gatekeeper import Gatekeeper, Network
 from voiceflow_worker.webhooks.kept_events import KeptEvents
@@ -47,21 +48,25 @@ def receiver_app(
     registry: CollectorRegistry | None = None,
     metrics: bool = True,
     ui_secret: str | None = None,
+    ui_operator_secret: str | None = None,
 ) -> Starlette:
     """The whole receiver of one store: `webhook_app` with everything that the store can do for it.
 
     It settles summaries (VSS), stores other events of calls (VCS, VRU) and events that it could not understand,
     looks at the store for /readyz, and sends heartbeats to workers, which an app that mounts it does with
     `present`. `policy` must be that of the workers. With `ui_secret` it also shows calls to people who know it, under
-    /ui. Raises SettingsError for an empty secret.
+    /ui; those who know `ui_operator_secret` may act there. Raises SettingsError for an empty secret.
     """
     policy = CallPolicy() if policy is None else policy
     pages: ASGIApp | None = None
+    if ui_operator_secret is not None and ui_secret is None:
+        raise SettingsError("the pages have a secret for operators and none for readers: set VOICEFLOW_UI_SECRET too")
     if ui_secret is not None:
         # Loaded here: most receivers draw no pages, and need no templates.
         from voiceflow_worker.webhooks.pages.site import Pages
 
-        pages = Pages(store, secret=ui_secret)
+        gatekeeper = Gatekeeper(secret=None, trusted_proxies=trusted_proxies)
+        pages = Pages(store, secret=ui_secret, operator_secret=ui_operator_secret, policy=policy, gatekeeper=gatekeeper)
     return webhook_app(
         Settler(store, policy),
         secret=secret,

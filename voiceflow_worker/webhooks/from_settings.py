@@ -39,6 +39,9 @@ def app() -> Starlette:
                 allow=settings.webhook_allow,
                 trusted_proxies=settings.trusted_proxies,
                 ui_secret=settings.ui_secret.get_secret_value() if settings.ui_secret else None,
+                ui_operator_secret=settings.ui_operator_secret.get_secret_value()
+                if settings.ui_operator_secret
+                else None,
             )
             outer.router.routes[:] = receiver.routes
             async with receiver.router.lifespan_context(receiver):

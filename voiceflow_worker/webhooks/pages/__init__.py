@@ -1,1 +1,1 @@
-"""Read-only pages: queues, calls and batches."""
+"""The pages under `/ui`, and their design."""

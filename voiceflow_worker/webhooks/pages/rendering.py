@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -36,6 +36,7 @@ class PageRenderer:
         )
         self._templates.filters |= {
             "segment": _segment,
+            "query": _query,
             "utc": in_words,
             "ended": _ended,
             "gate": gate_in_words,
@@ -69,6 +70,11 @@ class PageRenderer:
 def _segment(text: str) -> str:
     """A text as one segment of a path, or one value of a query."""
     return quote(text, safe="", errors="replace")
+
+
+def _query(values: Mapping[str, str]) -> str:
+    """Texts as the query of an address."""
+    return urlencode(values, errors="replace")
 
 
 def _grouped(number: int) -> str:

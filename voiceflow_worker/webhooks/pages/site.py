@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -13,16 +13,24 @@ from starlette.types import Receive, Scope, Send
 
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import StoreError
-from voiceflow_worker.webhooks.pages.basic_auth import CHALLENGE, BasicAuth
+from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.webhooks.gatekeeper import Gatekeeper
+from voiceflow_worker.webhooks.pages.acting import ROOM, PageActing
+from voiceflow_worker.webhooks.pages.actions.resolving import INBOX
+from voiceflow_worker.webhooks.pages.door import SIGN_IN, SIGN_OUT, PageDoor
 from voiceflow_worker.webhooks.pages.live import LiveParts
 from voiceflow_worker.webhooks.pages.rendering import PageRenderer
+from voiceflow_worker.webhooks.pages.routes.doubts import doubts_route
 from voiceflow_worker.webhooks.pages.routes.page import Answer, PageRequest, problem, read_request
 from voiceflow_worker.webhooks.pages.routes.table import reading_route
+from voiceflow_worker.webhooks.pages.sign_in.sessions import PageSession, PageSessions
 from voiceflow_worker.webhooks.pages.static_files import FOLDER, StaticFiles
 
 _log = structlog.get_logger("voiceflow.webhooks")
 
 STORE_LIMIT = timedelta(seconds=10)
+ACTION_LIMIT = timedelta(seconds=60)
+"""For an action, such as the end of all waiting calls of a batch."""
 LIVE = b"x-voiceflow-live"
 """The header with which the script asks for the live part of a page; its value is the tag of the part it has."""
 _HEADERS = {
@@ -33,15 +41,16 @@ _HEADERS = {
     ),
     "X-Frame-Options": "DENY",
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # with no-referrer, browsers send no Origin with forms
     "Cache-Control": "no-store",
 }
 
 
 class Pages:
-    """An ASGI endpoint for `/ui` and `/ui/{rest:path}`. `secret` is the password, with any user name.
+    """An ASGI endpoint for `/ui` and `/ui/{rest:path}`. `secret` is for readers, `operator_secret` for who may act.
 
-    The store has `store_limit` for a page. `clock` gives seconds that never jump: by default those of the store.
+    `policy` is that of the workers; `gatekeeper` tells the address of a sender. The store has `store_limit` for
+    a page. `clock` gives seconds that never jump: by default those of the store.
     Raises SettingsError for an empty secret.
     """
 
@@ -50,11 +59,18 @@ class Pages:
         store: Store,
         *,
         secret: str,
+        operator_secret: str | None = None,
+        policy: CallPolicy | None = None,
+        gatekeeper: Gatekeeper | None = None,
         store_limit: timedelta = STORE_LIMIT,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self._store = store
-        self._auth = BasicAuth(secret)
+        policy = policy or CallPolicy()
+        self._sessions = PageSessions(store, secret=secret, operator_secret=operator_secret, monotonic=clock)
+        self._door = PageDoor(self._sessions, gatekeeper=gatekeeper or Gatekeeper(secret=None), clock=store.clock)
+        self.acting = PageActing(store, policy)
+        self._doubts = doubts_route(policy)
         self._static = StaticFiles()
         self._renderer = PageRenderer(static_version=self._static.version)
         self._live = LiveParts(store.clock.monotonic if clock is None else clock)
@@ -62,60 +78,84 @@ class Pages:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        answer = await self._answer(scope)
+        answer = await self._answer(scope, receive)
         for name, value in _HEADERS.items():
             answer.headers.setdefault(name, value)
         if scope["method"] == "HEAD":
             answer.body = b""
         await answer(scope, receive, send)
 
-    async def _answer(self, scope: Scope) -> Response:
+    async def _answer(self, scope: Scope, receive: Receive) -> Response:
         asked = read_request(scope)
         reads = scope["method"] in {"GET", "HEAD"}
         if reads and asked.room == FOLDER:
             file = self._static.answer(asked.name, version=asked.query.get("v"))
             if file is not None:
                 return file
-        if not self._auth.allows(scope["headers"]):
-            what = "Type the secret of the pages (VOICEFLOW_UI_SECRET) as the password; any user name will do."
-            return self._drawn(problem(401, "Sign in", what), asked, headers={"WWW-Authenticate": CHALLENGE})
-        if not reads:
-            what = "These pages are read-only."
-            return self._drawn(problem(405, "Read-only", what), asked, headers={"Allow": "GET, HEAD"})
+        limit = self._store_limit if reads else ACTION_LIMIT.total_seconds()
         try:
-            with anyio.fail_after(self._store_limit):
-                return await self._looked_up(asked, tag=dict(scope["headers"]).get(LIVE))
+            with anyio.fail_after(limit):
+                return await self._admitted(scope, receive, asked)
         except StoreError as error:
             _log.warning("a page could not be shown", error=str(error))
         except TimeoutError:
-            _log.warning("a page could not be shown", error=f"the store took longer than {self._store_limit:g} s")
+            _log.warning("a page could not be shown", error=f"the store took longer than {limit:g} s")
         except Exception:  # noqa: BLE001 - whatever it is, the answer must have the headers of the others
             _log.exception("a page could not be shown")
             return self._drawn(problem(500, "This page failed", "See the log of the receiver."), asked)
         what = "No call was changed. Try again in a moment."
+        if not reads:
+            what = "It is not known whether anything was changed: look before you repeat it."
         return self._drawn(problem(503, "The store is not available", what), asked)
 
-    async def _looked_up(self, asked: PageRequest, *, tag: bytes | None) -> Response:
-        route = reading_route(asked)
+    async def _admitted(self, scope: Scope, receive: Receive, asked: PageRequest) -> Response:
+        """The answer for somebody who may be signed in. Raises StoreError."""
+        method = scope["method"]
+        if asked.path == SIGN_IN and method == "POST":
+            return self._drawn(await self._door.sign_in(scope, receive, asked), asked)
+        session = await self._door.session(scope)
+        if session is None:
+            return self._drawn(self._door.closed(scope, asked), asked)
+        if method in {"GET", "HEAD"}:
+            if asked.room == ROOM:
+                return self._drawn(await self.acting.confirm(scope, asked, session), asked, session)
+            return await self._looked_up(asked, session, tag=dict(scope["headers"]).get(LIVE))
+        if method == "POST" and asked.room == ROOM:
+            return self._drawn(await self.acting.act(scope, receive, asked, session), asked, session)
+        if method == "POST" and asked.path == SIGN_OUT:
+            return self._drawn(await self._door.sign_out(scope, receive, asked, session), asked, session)
+        what = "This page is for looking; its buttons lead to what can be done."
+        return self._drawn(problem(405, "Nothing to do here", what, headers={"Allow": "GET, HEAD"}), asked, session)
+
+    async def _looked_up(self, asked: PageRequest, session: PageSession, *, tag: bytes | None) -> Response:
+        route = self._doubts if asked.path == INBOX else reading_route(asked)
         if route is None:
-            return self._drawn(problem(404, "No such page", "The links of the navigation lead to all pages."), asked)
+            what = "The links of the navigation lead to all pages."
+            return self._drawn(problem(404, "No such page", what), asked, session)
         if tag is None:
-            return self._drawn(await route(self._store, asked), asked)
+            said = await self.acting.told(asked, session)
+            return self._drawn(await route(self._store, asked), asked, session, said=said)
 
         async def make() -> bytes | None:
             page = await route(self._store, replace(asked, is_poll=True))
             if isinstance(page, Response) or not page.is_live:
                 return None
-            return self._renderer.draw_live_part(page, asked)
+            return self._renderer.draw_live_part(page, asked, may_act=session.may_act, command=self.acting.commands)
 
-        part = await self._live.get((asked.path, *sorted(asked.query.items()), asked.home), make)
+        part = await self._live.get((session.role, asked.path, *sorted(asked.query.items()), asked.home), make)
         if part is None:  # it stands still, or is gone
             return Response(status_code=204)
         if part.tag.encode() == tag:
             return Response(status_code=304, headers={"ETag": part.tag})
         return Response(part.html, headers={"ETag": part.tag})
 
-    def _drawn(self, page: Answer, asked: PageRequest, *, headers: Mapping[str, str] | None = None) -> Response:
+    def _drawn(
+        self, page: Answer, asked: PageRequest, session: PageSession | None = None, *, said: str | None = None
+    ) -> Response:
         if isinstance(page, Response):
             return page
-        return Response(self._renderer.draw(page, asked), page.status, headers)
+        may_act = session is not None and session.may_act
+        html = self._renderer.draw(
+            page, asked, session=session, may_act=may_act, told=said, command=self.acting.commands
+        )
+        return Response(html, page.status, page.headers)

@@ -50,6 +50,7 @@ class Page:
     template: str
     shown: Mapping[str, object] = field(default_factory=dict[str, object])
     status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
     is_live: bool = False
 
 
@@ -58,9 +59,9 @@ PageRoute = Callable[[Store, PageRequest], Awaitable[Answer]]
 """A route: reads the store, and gives a page, or another response. Raises StoreError."""
 
 
-def problem(status: int, title: str, what: str) -> Page:
+def problem(status: int, title: str, what: str, *, headers: Mapping[str, str] | None = None) -> Page:
     """A page that tells what is wrong, and what to do."""
-    return Page(template="problem.html", shown={"title": title, "what": what}, status=status)
+    return Page(template="problem.html", shown={"title": title, "what": what}, status=status, headers=headers or {})
 
 
 def read_request(scope: Scope) -> PageRequest:

@@ -10,8 +10,14 @@ from voiceflow_worker.webhooks.pages.routes.call import show_call
 from voiceflow_worker.webhooks.pages.routes.calls import show_calls
 from voiceflow_worker.webhooks.pages.routes.overview import show_overview
 from voiceflow_worker.webhooks.pages.routes.page import PageRequest, PageRoute
+from voiceflow_worker.webhooks.pages.routes.suppression import show_suppression
 
-LISTS: Mapping[str, PageRoute] = {"": show_overview, "batches": show_batches, "calls": show_calls}
+LISTS: Mapping[str, PageRoute] = {
+    "": show_overview,
+    "batches": show_batches,
+    "calls": show_calls,
+    "suppression": show_suppression,
+}
 """Pages without a name, such as `/ui/calls`."""
 SINGLE: Mapping[str, PageRoute] = {"calls": show_call, "batches": show_batch}
 """Pages of one thing, such as `/ui/calls/ID`."""

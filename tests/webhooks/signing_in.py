@@ -1,0 +1,76 @@
+"""People who sign in to the pages of a receiver, in the way of a browser."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from html.parser import HTMLParser
+
+import httpx
+from starlette.applications import Starlette
+
+from voiceflow_worker import Store
+from voiceflow_worker.webhooks import receiver_app
+
+READERS, OPERATORS = "correct-horse:battery", "staple/of\u00e9-operators"
+HOST = "http://calls"
+FROM_HERE = {"Origin": HOST}
+
+
+class Form(HTMLParser):
+    """The fields that a page sends unseen, and those that people fill in."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.hidden: list[tuple[str, str]] = []
+        self.fields: set[str] = set()
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        name = found.get("name")
+        if tag in {"input", "textarea"} and name:
+            if found.get("type") == "hidden":
+                self.hidden.append((name, found.get("value") or ""))
+            else:
+                self.fields.add(name)
+
+    def values(self, **typed: str) -> dict[str, list[str]]:
+        values: dict[str, list[str]] = {}
+        for name, value in [*self.hidden, *typed.items()]:
+            values.setdefault(name, []).append(value)
+        return values
+
+
+def receiver(store: Store, *, operators: bool = True) -> Starlette:
+    """A receiver with pages."""
+    return receiver_app(store, secret=None, ui_secret=READERS, ui_operator_secret=OPERATORS if operators else None)
+
+
+@asynccontextmanager
+async def browser(app: Starlette, *, address: str = "192.0.2.7") -> AsyncGenerator[httpx.AsyncClient]:
+    """Somebody who has not signed in, and whose forms come from these pages."""
+    transport = httpx.ASGITransport(app, client=(address, 5000))
+    async with httpx.AsyncClient(transport=transport, base_url=HOST, headers=FROM_HERE) as client:
+        yield client
+
+
+async def sign_in(client: httpx.AsyncClient, secret: str, *, name: str = "Mary Tan", way: str = "") -> httpx.Response:
+    return await client.post("/ui/sign-in", data={"name": name, "secret": secret, "way": way})
+
+
+@asynccontextmanager
+async def signed_in(app: Starlette, secret: str = OPERATORS) -> AsyncGenerator[httpx.AsyncClient]:
+    """Mary, who has signed in, by default as an operator."""
+    async with browser(app) as client:
+        assert (await sign_in(client, secret)).status_code == 303
+        yield client
+
+
+async def confirmed(client: httpx.AsyncClient, address: str, **typed: str) -> httpx.Response:
+    """Open the confirmation of an action, fill in its form, and send it."""
+    asked = await client.get(address)
+    assert asked.status_code == 200, asked.text
+    form = Form(asked.text)
+    assert typed.keys() <= form.fields, form.fields
+    return await client.post(address.partition("?")[0], data=form.values(**typed))

@@ -1,0 +1,231 @@
+"""Acting on the pages: who may, what is asked before, and what it does to a real store."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from urllib.parse import urlencode, urljoin
+
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from tests.support.faulty_store import FaultyStore, StoreCall
+from tests.webhooks.signing_in import FROM_HERE, HOST, OPERATORS, READERS, Form, browser, confirmed, receiver, signed_in
+from tests.webhooks.stored_calls import ended, in_doubt
+from tests.webhooks.test_pages import Page, enqueued, hostile
+from voiceflow_worker import CallPolicy, CallQueue, Store, SuppressionList, open_store
+from voiceflow_worker.core.ports.queue_names import QueueNames
+from voiceflow_worker.webhooks.pages.actions.action import ActingStore
+from voiceflow_worker.webhooks.pages.actions.table import all_actions
+from voiceflow_worker.webhooks.pages.site import Pages
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def memory() -> AsyncGenerator[Store]:
+    async with open_store("memory://") as opened:
+        yield opened
+
+
+# -- who may -----------------------------------------------------------------------------------------------------------
+
+
+def acting_routes(store: Store) -> list[str]:
+    """Every address that changes something, from the table that the pages are served by."""
+    actions = Pages(store, secret="x").acting.actions
+    assert actions.keys() == all_actions(ActingStore(store, CallPolicy())).keys()
+    assert len(actions) >= 9
+    return [f"/ui/act/{name}" for name in actions]
+
+
+async def test_a_reader_cannot_act(memory: Store) -> None:
+    (job,) = await enqueued(memory, batch_id="march")
+    subject = {"queue": "default", "batch": "march", "call": job.id, "number": "+6587654321", "numbers": "+6587654321"}
+    for operators in (True, False):
+        app = receiver(memory, operators=operators)
+        async with signed_in(app, READERS) as client:
+            token = dict(Form((await client.get("/ui")).text).hidden)["token"]
+            for route in acting_routes(memory):
+                answer = await client.post(route, data={**subject, "token": token, "note": "x", "verdict": "placed"})
+                assert answer.status_code == 403, route
+                asked = await client.get(route, params=subject)
+                assert (asked.status_code, "voiceflow " in asked.text) == (403, True), f"{route} tells the command"
+    assert await CallQueue(memory).get(job.id) == job
+    assert not await memory.control.gates("default")
+    assert not await SuppressionList(memory).scan()
+
+
+async def test_a_stranger_is_asked_to_sign_in(memory: Store) -> None:
+    async with browser(receiver(memory)) as client:
+        for route in acting_routes(memory):
+            assert (await client.post(route, data={"queue": "default"})).status_code == 401
+            assert (await client.get(route)).status_code == 401
+
+
+async def test_readers_see_the_commands_to_type_and_operators_the_buttons(memory: Store) -> None:
+    (job,) = await enqueued(memory, batch_id="it's/1")
+    await QueueNames(memory).remember("default")
+    app = receiver(memory)
+    paths = ("/ui", "/ui/batches/it%27s%2F1", f"/ui/calls/{job.id}", "/ui/suppression")
+    async with signed_in(app, READERS) as client:
+        shown = {path: Page((await client.get(path)).text) for path in paths}
+        live = await client.get(paths[2], headers={"X-Voiceflow-Live": ""})
+        assert "/act/" not in live.text
+    assert not [link for found in shown.values() for link in found.links("/act/")]
+    for path, command in zip(
+        paths,
+        (
+            "voiceflow hold --queue default",
+            """voiceflow calls cancel --queue default --batch 'it'"'"'s/1'""",
+            f"voiceflow calls cancel {job.id}",
+            "voiceflow suppress add NUMBER",
+        ),
+        strict=True,
+    ):
+        assert command in shown[path].text
+    async with signed_in(app) as client:
+        for path in paths:
+            answer = await client.get(path)
+            links = Page(answer.text).links("/act/")
+            assert links, path
+            for link in links:
+                assert (await client.get(urljoin(str(answer.url), link))).status_code == 200, link
+        live = await client.get(paths[2], headers={"X-Voiceflow-Live": ""})
+        assert "/act/cancel-call" in live.text
+
+
+# -- forged forms ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("headers", "token"),
+    [
+        ({}, None),
+        (FROM_HERE, ""),
+        (FROM_HERE, "wrong"),
+        (FROM_HERE, "another session's"),
+        ({"Origin": "https://evil.example"}, None),
+        ({"Origin": "null"}, None),
+        ({**FROM_HERE, "Sec-Fetch-Site": "cross-site"}, None),
+    ],
+)
+async def test_a_forged_form_changes_nothing(memory: Store, headers: dict[str, str], token: str | None) -> None:
+    """With the token None, the attacker has even got hold of the right one."""
+    await enqueued(memory, batch_id="march")
+    app = receiver(memory)
+    async with signed_in(app) as other, signed_in(app) as client:
+        tokens = [dict(Form((await each.get("/ui")).text).hidden)["token"] for each in (client, other)]
+        sent = {None: tokens[0], "another session's": tokens[1]}.get(token, token)
+        client.headers.pop("Origin")
+        for route in acting_routes(memory):
+            answer = await client.post(route, data={"queue": "default", "token": sent or ""}, headers=headers)
+            assert answer.status_code == 403, route
+    assert not await memory.control.gates("default")
+
+
+async def test_only_a_post_acts(memory: Store) -> None:
+    await enqueued(memory)
+    async with signed_in(receiver(memory)) as client:
+        token = dict(Form((await client.get("/ui")).text).hidden)["token"]
+        for method in ("GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"):
+            await client.request(method, "/ui/act/hold", params={"queue": "default", "token": token})
+    assert not await memory.control.gates("default")
+
+
+async def test_asking_changes_nothing(store: Store) -> None:
+    _, (doubt, *_) = await in_doubt(store)
+    job = await ended(store)
+    (waiting,) = await enqueued(store, batch_id="march")
+
+    async def only_reads(call: StoreCall) -> None:
+        assert call.name in {
+            "jobs.get", "jobs.find", "jobs.count", "jobs.totals", "control.limits", "control.gates", "records.get",
+            "records.scan",
+        }  # fmt: skip
+
+    asked = {
+        "hold": {"queue": "default", "batch": "march"}, "resume": {"queue": "default"}, "import-numbers": {},
+        "cancel-batch": {"queue": "default", "batch": "march"}, "cancel-call": {"call": waiting.id},
+        "redial": {"call": job.id}, "resolve": {"call": doubt.id}, "suppress": {"call": job.id},
+    }  # fmt: skip
+    async with signed_in(receiver(FaultyStore(store, before=only_reads))) as client:
+        for name, subject in asked.items():
+            answer = await client.get(f"/ui/act/{name}?{urlencode(subject)}")
+            assert answer.status_code == 200, name
+            told = Page(answer.text).text
+            assert "What rings" in told
+            assert "What does not ring" in told
+            assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+
+
+# -- what is typed -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/ui/act/hold", "/ui/act/hold?queue=NO%20queue", "/ui/act/hold?queue=default&batch=none", "/ui/act/nothing",
+        "/ui/act/cancel-call?call=default.none", "/ui/act/redial?call=%00", "/ui/act/resolve?call=..%2F..", "/ui/act/",
+        f"/ui/act/cancel-call?call={'x' * 5000}", "/ui/act/redial?call=default.%ff",
+    ],
+)  # fmt: skip
+async def test_what_is_not_there_is_reported(memory: Store, address: str) -> None:
+    async with signed_in(receiver(memory)) as client:
+        answer = await client.get(address)
+    assert answer.status_code == 404
+    assert len(answer.text) < 20_000
+
+
+async def test_hostile_texts_stay_texts_in_every_question_and_answer(store: Store) -> None:
+    _, (doubt,) = await in_doubt(store)
+    job = replace(
+        doubt, id=f"default.{hostile('id')}", batch_id=hostile("batch"), reason=hostile("reason"), revision="x"
+    )
+    await store.jobs.enqueue([job], now=store.clock.now())
+    await QueueNames(store).remember("default")
+    subject = urlencode({"queue": "default", "batch": hostile("batch"), "call": job.id})
+    async with signed_in(receiver(store)) as client:
+        answers = [
+            await client.get(f"/ui/act/{name}?{subject}") for name in ("hold", "cancel-batch", "resolve", "redial")
+        ]
+        answers.append(await client.get("/ui/doubts"))
+        answers.append(
+            await confirmed(client, f"/ui/act/hold?{subject}", **{"for": hostile("for"), "reason": hostile("why")})
+        )
+        answers.append(
+            await confirmed(client, "/ui/act/suppress", numbers=hostile("number"), reason=hostile("because"))
+        )
+        done = await confirmed(client, f"/ui/act/hold?{subject}", reason=hostile("why"))
+        answers.append(await client.get(urljoin(str(done.url), done.headers["location"])))
+        assert (await client.post("/ui/act/suppress", data={"token": "x" * 100})).status_code == 403
+        token = dict(Form((await client.get("/ui")).text).hidden)["token"]
+        await SuppressionList(store).add("+6587654329", reason=hostile("listed"))
+        answers += [
+            await client.get("/ui/suppression"),
+            await client.get("/ui/suppression", params={"number": hostile("n")}),
+        ]
+        long = await client.post("/ui/act/hold", data={"queue": "default", "token": token, "reason": "x" * 501})
+        assert (long.status_code, "longer than 500" in long.text) == (409, True)
+    for answer in answers:
+        assert "<script>alert" not in answer.text, answer.url
+        assert "<img" not in answer.text
+    assert hostile("why") in "".join(Page(answers[7].text).texts)
+
+
+async def test_actions_work_wherever_the_receiver_is_mounted(memory: Store) -> None:
+    await enqueued(memory, batch_id="a/b")
+    app = Starlette(routes=[Mount("/our/calls", app=receiver(memory))])
+    async with browser(app) as client:
+        prefix = "/our/calls/ui"
+        closed = await client.get(f"{prefix}/batches/a%2Fb?queue=default")
+        way = dict(Form(closed.text).hidden)["way"]
+        answer = await client.post(f"{prefix}/sign-in", data={"name": "Mary", "secret": OPERATORS, "way": way})
+        back = urljoin(str(answer.url), answer.headers["location"])
+        assert back == f"{HOST}{prefix}/batches/a%2Fb?queue=default"
+        shown = await client.get(back)
+        (hold,) = Page(shown.text).links("act/hold")
+        done = await confirmed(client, urljoin(str(shown.url), hold).removeprefix(HOST))
+        assert (await client.get(urljoin(str(done.url), done.headers["location"]))).status_code == 200
+    assert len(await memory.control.gates("default")) == 1

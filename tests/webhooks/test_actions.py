@@ -1,0 +1,247 @@
+"""What the actions of the pages do to a real store, and what they refuse."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from datetime import timedelta
+from urllib.parse import urljoin
+
+import httpx
+import pytest
+from structlog.testing import capture_logs
+
+from tests.support.engine import Engine
+from tests.support.voices import ScriptedVoice
+from tests.webhooks.signing_in import HOST, Form, confirmed, receiver, signed_in
+from tests.webhooks.stored_calls import ended, in_doubt
+from tests.webhooks.test_pages import Page, enqueued
+from voiceflow_worker import CallQueue, Store, SuppressionList, open_store
+from voiceflow_worker.core.ports import Query
+from voiceflow_worker.core.ports.queue_names import QueueNames
+from voiceflow_worker.model.jobs.gate import GateState
+from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.model.reports.status import SessionStatus
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def memory() -> AsyncGenerator[Store]:
+    async with open_store("memory://") as opened:
+        yield opened
+
+
+async def test_a_queue_is_held_and_resumed(store: Store) -> None:
+    await enqueued(store, 3)
+    async with signed_in(receiver(store)) as client:
+        asked = Page((await client.get("/ui/act/hold?queue=default")).text).text
+        assert "3 waiting calls: nothing more rings" in asked
+        assert "no call is under way" in asked
+        done = await confirmed(client, "/ui/act/hold?queue=default", reason="a wrong date")
+        assert done.status_code == 303
+        after = Page((await client.get(urljoin(str(done.url), done.headers["location"]))).text)
+        assert "queue default is held until somebody resumes it: a wrong date (by Mary Tan)" in after.text
+        assert not await Engine(store, ScriptedVoice()).lease()
+        assert (await confirmed(client, "/ui/act/resume?queue=default")).status_code == 303
+    assert len(await Engine(store, ScriptedVoice()).lease()) == 3
+
+
+async def test_a_batch_is_held_for_a_time(store: Store) -> None:
+    await enqueued(store, batch_id="a/b")
+    address = "/ui/act/hold?queue=default&batch=a%2Fb"
+    async with signed_in(receiver(store)) as client:
+        for text in ("soon", "0"):
+            refused = await confirmed(client, address, **{"for": text, "reason": "kept"})
+            assert (refused.status_code, "kept" in refused.text) == (409, True), "what was typed stays"
+        assert not await store.control.gates("default")
+        done = await confirmed(client, address, **{"for": "2h"})
+        assert urljoin(str(done.url), done.headers["location"]).startswith(
+            f"{HOST}/ui/batches/a%2Fb?queue=default&told="
+        )
+    (gate,) = await store.control.gates("default")
+    assert gate.until is not None
+    assert gate.until - store.clock.now() > timedelta(hours=1, minutes=59)
+    assert (gate.name, gate.reason) == ("a/b", "held by Mary Tan")
+
+
+async def test_a_batch_is_cancelled_for_good(store: Store) -> None:
+    jobs = await enqueued(store, 3, batch_id="march")
+    address = "/ui/act/cancel-batch?queue=default&batch=march"
+    async with signed_in(receiver(store)) as client:
+        assert "3 waiting calls: they end now as cancelled" in Page((await client.get(address)).text).text
+        done = await confirmed(client, address, reason="moved")
+        assert "3 waiting calls ended" in (await client.get(urljoin(str(done.url), done.headers["location"]))).text
+        again = await confirmed(client, "/ui/act/resume?queue=default&batch=march")
+        assert (again.status_code, "is cancelled, and stays so" in again.text) == (409, True)
+        assert (await client.get("/ui/act/cancel-batch?queue=default")).status_code == 404
+    for job in jobs:
+        found = await CallQueue(store).get(job.id)
+        assert (found.state, "moved (by Mary Tan)" in (found.reason or "")) == (JobState.CANCELLED, True)
+    (gate,) = await store.control.gates("default")
+    assert gate.state is GateState.CANCELLED
+
+
+async def test_a_call_is_cancelled_unless_it_has_left(store: Store) -> None:
+    (job,) = await enqueued(store)
+    address = f"/ui/act/cancel-call?call={job.id}"
+    async with signed_in(receiver(store)) as client:
+        assert f"{job.destination} is not called" in (await client.get(address)).text
+        assert (await confirmed(client, address)).status_code == 303
+        found = await CallQueue(store).get(job.id)
+        assert (found.state, found.notes[0].text) == (JobState.CANCELLED, "cancelled by Mary Tan")
+        refused = await client.get(address)
+        assert (refused.status_code, "it cannot be cancelled" in refused.text) == (409, True)
+        _, (doubt,) = await in_doubt(store)
+        refused = await client.get(f"/ui/act/cancel-call?call={doubt.id}")
+        assert (refused.status_code, "a phone that rang cannot be un-rung" in refused.text) == (409, True)
+
+
+async def test_a_call_is_redialled_as_the_command_permits(store: Store) -> None:
+    busy, reached = await ended(store), await ended(store, SessionStatus.COMPLETED)
+    _, (doubt,) = await in_doubt(store)
+    async with signed_in(receiver(store)) as client:
+        assert f"{busy.destination} rings once more" in (await client.get(f"/ui/act/redial?call={busy.id}")).text
+        assert (await confirmed(client, f"/ui/act/redial?call={busy.id}", note="asked for it")).status_code == 303
+        found = await CallQueue(store).get(busy.id)
+        assert (found.state, found.reason) == (JobState.QUEUED, "asked for it (by Mary Tan)")
+        again = f"/ui/act/redial?call={reached.id}"
+        refused = await confirmed(client, again)
+        assert (refused.status_code, "the person was called" in refused.text) == (409, True)
+        assert (await CallQueue(store).get(reached.id)).state is JobState.COMPLETED
+        assert (await confirmed(client, again, force="yes")).status_code == 303
+        assert (await CallQueue(store).get(reached.id)).state is JobState.QUEUED
+        refused = await client.get(f"/ui/act/redial?call={doubt.id}")
+        assert (refused.status_code, "resolve it first" in refused.text) == (409, True)
+        forced = {"call": doubt.id, "force": "yes", "token": dict(Form((await client.get("/ui")).text).hidden)["token"]}
+        assert (await client.post("/ui/act/redial", data=forced)).status_code == 409
+    assert (await CallQueue(store).get(doubt.id)).state is JobState.IN_DOUBT
+
+
+async def test_a_redial_tells_what_keeps_it_from_ringing(memory: Store) -> None:
+    job = await ended(memory)
+    await SuppressionList(memory).add(job.destination, reason="asked by mail")
+    await CallQueue(memory).hold(reason="wait")
+    async with signed_in(receiver(memory)) as client:
+        told = Page((await client.get(f"/ui/act/redial?call={job.id}")).text).text
+    assert "It will not ring: its number is on the suppression list" in told
+    assert "It does not leave: queue default is held" in told
+
+
+async def test_the_inbox_has_every_doubt_with_its_evidence(store: Store) -> None:
+    _, doubts = await in_doubt(store, 3)
+    await QueueNames(store).remember("default")
+    async with signed_in(receiver(store)) as client:
+        told = Page((await client.get("/ui/doubts")).text)
+    for job in doubts:
+        assert job.destination in told.text
+        assert f"POST 1 ({job.id}.1)" in told.text
+    assert told.text.count("it was not placed” from") == 3
+    assert [value for name, value in told.attributes if name == "value" and value in {job.id for job in doubts}]
+
+
+async def test_the_inbox_is_read_page_by_page(memory: Store) -> None:
+    await enqueued(memory, 120)
+    for job in await memory.jobs.find(Query(queue="default", limit=None)):
+        await memory.jobs.enqueue(
+            [replace(job, id=f"default.doubt-{job.id[8:]}", state=JobState.IN_DOUBT, revision="mine")],
+            now=memory.clock.now(),
+        )
+    await QueueNames(memory).remember("default")
+    listed: list[str] = []
+    async with signed_in(receiver(memory)) as client:
+        path = "/ui/doubts"
+        while path:
+            answer = await client.get(path)
+            found = Page(answer.text)
+            assert "120 in doubt" in found.text
+            listed += found.links("/calls/")
+            onward = found.links("after=")
+            path = urljoin(str(answer.url), onward[0]) if onward else ""
+    assert len(listed) == len(set(listed)) == 120
+
+
+async def test_without_doubts_the_inbox_says_so(memory: Store) -> None:
+    async with signed_in(receiver(memory)) as client:
+        assert "No call is in doubt" in (await client.get("/ui/doubts")).text
+
+
+async def test_several_doubts_are_resolved_with_one_note(store: Store) -> None:
+    _, doubts = await in_doubt(store, 3)
+    chosen = "&".join(f"call={job.id}" for job in doubts[:2])
+    async with signed_in(receiver(store)) as client:
+        asked = Page((await client.get(f"/ui/act/resolve?{chosen}")).text).text
+        assert "Resolve 2 calls in doubt?" in asked
+        for typed in ({"note": "seen"}, {"verdict": "placed"}, {"verdict": "perhaps", "note": "x"}):
+            assert (await confirmed(client, f"/ui/act/resolve?{chosen}", **typed)).status_code == 409
+        assert (await client.get("/ui/act/resolve")).status_code == 409
+        done = await confirmed(client, f"/ui/act/resolve?{chosen}", verdict="placed", note="seen in the portal")
+        assert "2 calls resolved as placed" in (await client.get(urljoin(str(done.url), done.headers["location"]))).text
+    found = [await CallQueue(store).get(job.id) for job in doubts]
+    assert [job.state for job in found] == [JobState.ACCEPTED, JobState.ACCEPTED, JobState.IN_DOUBT]
+    assert found[0].notes[0].text == "seen in the portal (by Mary Tan)"
+
+
+async def test_not_placed_is_refused_while_8x8_may_still_place_the_call(store: Store) -> None:
+    _, (doubt,) = await in_doubt(store)
+    address = f"/ui/act/resolve?call={doubt.id}"
+    async with signed_in(receiver(store)) as client:
+        assert "“It was not placed” is refused until" in (await client.get(address)).text
+        refused = await confirmed(client, address, verdict="not-placed", note="nothing in the portal")
+        assert (refused.status_code, "8x8 may still place this call until" in refused.text) == (409, True)
+    assert await CallQueue(store).get(doubt.id) == doubt
+
+
+async def test_numbers_are_put_on_the_list_and_taken_off(store: Store) -> None:
+    listed = SuppressionList(store)
+    async with signed_in(receiver(store)) as client:
+        bad = await confirmed(client, "/ui/act/suppress", numbers="+6587654321\r\nno number")
+        assert (bad.status_code, await listed.scan()) == (409, [])
+        added = await confirmed(
+            client, "/ui/act/suppress", numbers="8765 4321\r\n\r\n+6587654322", country="sg", reason="by mail"
+        )
+        assert added.status_code == 303
+        assert [(each.number, each.reason) for each in await listed.scan()] == [
+            ("+6587654321", "by mail (by Mary Tan)"), ("+6587654322", "by mail (by Mary Tan)"),
+        ]  # fmt: skip
+        found = await client.get("/ui/suppression", params={"number": "+65 8765 4321"})
+        (remove,) = Page(found.text).links("unsuppress")
+        assert "+6587654322" not in found.text
+        assert (await confirmed(client, urljoin(str(found.url), remove).removeprefix(HOST))).status_code == 303
+        assert [each.number for each in await listed.scan()] == ["+6587654322"]
+        assert "is not on the list" in (await client.get("/ui/suppression?number=%2B6587654321")).text
+        assert "not a telephone number" in (await client.get("/ui/suppression?number=none")).text.replace(
+            "no phone", ""
+        )
+        assert (await client.get("/ui/act/unsuppress?number=%2B6587654321")).status_code == 409
+
+
+async def test_a_file_of_numbers_is_imported_all_or_nothing(store: Store) -> None:
+    listed = SuppressionList(store)
+    content = b"Name,Phone\nAna,8765 4321\nBen,none\n"
+    async with signed_in(receiver(store)) as client:
+
+        async def imported(**typed: str) -> httpx.Response:
+            form = Form((await client.get("/ui/act/import-numbers")).text)
+            return await client.post(
+                "/ui/act/import-numbers", data=form.values(**typed), files={"file": ("evil/../name.csv", content)}
+            )
+
+        refused = await imported(country="SG")
+        assert (refused.status_code, "line 3" in refused.text, await listed.scan()) == (409, True, [])
+        assert "/tmp" not in refused.text
+        assert (await imported(country="SG", skip="yes", reason="CRM")).status_code == 303
+        assert [each.reason for each in await listed.scan()] == ["CRM (by Mary Tan)"]
+        assert (await imported(column="Fax")).status_code == 409
+        empty = await confirmed(client, "/ui/act/import-numbers")
+        assert (empty.status_code, "choose a file" in empty.text) == (409, True)
+
+
+async def test_every_action_is_in_the_log_with_who_did_it(memory: Store) -> None:
+    await enqueued(memory)
+    with capture_logs() as logs:
+        async with signed_in(receiver(memory)) as client:
+            await confirmed(client, "/ui/act/hold?queue=default")
+            await confirmed(client, "/ui/act/resume?queue=default")
+    done = [(each["action"], each["name"]) for each in logs if each["event"] == "somebody acted on the pages"]
+    assert done == [("hold", "Mary Tan"), ("resume", "Mary Tan")]

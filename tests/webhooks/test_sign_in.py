@@ -1,0 +1,293 @@
+"""Signing in to the pages: sessions, roles, and what is tried against them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from datetime import timedelta
+from ipaddress import ip_address, ip_network
+from urllib.parse import urljoin
+
+import httpx
+import pytest
+from structlog.testing import capture_logs
+
+from tests.webhooks.signing_in import (
+    FROM_HERE,
+    HOST,
+    OPERATORS,
+    READERS,
+    Form,
+    browser,
+    receiver,
+    sign_in,
+    signed_in,
+)
+from voiceflow_worker import SettingsError, Store, open_store
+from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.backends.memory import MemoryStore
+from voiceflow_worker.webhooks import receiver_app
+from voiceflow_worker.webhooks.pages.sign_in.sessions import LASTS, PageRole, PageSessions
+from voiceflow_worker.webhooks.pages.sign_in.wrong_secrets import MOST_ADDRESSES, WrongSecrets
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def memory() -> AsyncGenerator[Store]:
+    async with open_store("memory://") as opened:
+        yield opened
+
+
+# -- who comes in ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("secret", "role"), [(READERS, "reader"), (OPERATORS, "operator")])
+async def test_the_right_secret_signs_in_and_the_pages_know_the_name(memory: Store, secret: str, role: str) -> None:
+    async with browser(receiver(memory)) as client:
+        closed = await client.get("/ui/doubts?queue=a%26b")
+        assert (closed.status_code, {"name", "secret"} <= Form(closed.text).fields) == (401, True)
+        way = dict(Form(closed.text).hidden)["way"]
+        answer = await sign_in(client, secret, name="  Mary   Tan ", way=way)
+        assert answer.status_code == 303
+        assert urljoin(str(answer.url), answer.headers["location"]) == f"{HOST}/ui/doubts?queue=a%26b"
+        shown = await client.get("/ui")
+        assert (shown.status_code, f"Mary Tan, {role}" in shown.text) == (200, True)
+
+
+async def test_the_cookie_is_kept_from_scripts_and_from_other_sites(memory: Store) -> None:
+    async with browser(receiver(memory)) as client:
+        plain = (await sign_in(client, READERS)).headers["set-cookie"]
+        client.headers["Origin"] = "https://calls"
+        over_tls = (await sign_in(client, READERS)).headers["set-cookie"]
+    parts = {part.strip().lower() for part in plain.split(";")[1:]}
+    assert parts >= {"httponly", "samesite=lax", "max-age=43200"}
+    assert not [part for part in parts if part.startswith(("path", "domain"))], "it belongs to /ui, wherever that is"
+    assert ("Secure" in plain, "Secure" in over_tls) == (False, True)
+
+
+@pytest.mark.parametrize(
+    "way", ["//evil.example", "https://evil.example", "../../x", "calls/%2e%2e/x", "a\r\nb", "\\\\evil"]
+)
+async def test_after_signing_in_nobody_is_led_elsewhere(memory: Store, way: str) -> None:
+    async with browser(receiver(memory)) as client:
+        answer = await sign_in(client, READERS, way=way)
+    led_to = urljoin(str(answer.url), answer.headers["location"])
+    assert led_to == f"{HOST}/ui" or led_to.startswith(f"{HOST}/ui/"), led_to
+
+
+@pytest.mark.parametrize("name", ["", " ", "x" * 61])
+async def test_whoever_has_no_name_is_asked_for_it(memory: Store, name: str) -> None:
+    async with browser(receiver(memory)) as client:
+        answer = await sign_in(client, READERS, name=name)
+        assert (answer.status_code, "Who are you?" in answer.text) == (400, True)
+        assert "set-cookie" not in answer.headers
+
+
+@pytest.mark.parametrize("secret", ["", "wrong", READERS[:-1], READERS + "x", READERS.upper()])
+async def test_a_wrong_secret_does_not_sign_in(memory: Store, secret: str) -> None:
+    async with browser(receiver(memory)) as client:
+        answer = await sign_in(client, secret)
+        assert (answer.status_code, "set-cookie" in answer.headers) == (401, False)
+        assert (await client.get("/ui")).status_code == 401
+
+
+async def test_without_their_own_secret_there_are_no_operators(memory: Store) -> None:
+    async with browser(receiver(memory, operators=False)) as client:
+        assert (await sign_in(client, OPERATORS)).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("reader", "operator", "why"), [("a", "a", "same"), ("a", " ", "empty"), (None, "a", "none for")]
+)
+async def test_secrets_that_would_let_in_too_many_are_refused(
+    memory: Store, reader: str | None, operator: str, why: str
+) -> None:
+    with pytest.raises(SettingsError, match=why):
+        receiver_app(memory, secret=None, ui_secret=reader, ui_operator_secret=operator)
+
+
+# -- sessions ----------------------------------------------------------------------------------------------------------
+
+
+async def test_each_sign_in_begins_a_session_that_nobody_could_have_planted(memory: Store) -> None:
+    async with signed_in(receiver(memory), READERS) as client:
+        planted = client.cookies["voiceflow"]
+        assert (await sign_in(client, OPERATORS)).status_code == 303
+        assert client.cookies["voiceflow"] != planted
+        client.cookies.clear()
+        client.cookies.set("voiceflow", planted)
+        assert (await client.get("/ui")).status_code == 401, "the session before has ended"
+    for made_up in ("made-up", planted, planted[:-2] + "xx"):
+        async with browser(receiver(memory)) as client:
+            answer = await client.post(
+                "/ui/sign-in",
+                data={"name": "Ana", "secret": READERS},
+                headers={"Cookie": f"voiceflow={made_up}"},
+            )
+            assert (answer.status_code, made_up in answer.headers["set-cookie"]) == (303, False)
+
+
+async def test_signing_out_ends_the_session_and_not_only_its_cookie(store: Store) -> None:
+    app, other = receiver(store), receiver(store)
+    async with signed_in(app) as client:
+        stolen = client.cookies["voiceflow"]
+        token = dict(Form((await client.get("/ui")).text).hidden)["token"]
+        refused = await client.post("/ui/sign-out", data={"token": "wrong"})
+        assert refused.status_code == 403
+        assert (await client.get("/ui")).status_code == 200
+        answer = await client.post("/ui/sign-out", data={"token": token})
+        assert (answer.status_code, "voiceflow" in client.cookies) == (303, False)
+        for each in (app, other):
+            async with browser(each) as thief:
+                thief.cookies.set("voiceflow", stolen)
+                assert (await thief.get("/ui")).status_code == 401
+
+
+async def test_a_session_ends_with_its_time_and_with_its_secret() -> None:
+    clock = ManualClock()
+    store = MemoryStore(clock=clock)
+    sessions = PageSessions(store, secret="a", operator_secret="b")
+    session = sessions.begin("Mary", PageRole.OPERATOR)
+    cookie = sessions.cookie(session)
+    assert await sessions.find(cookie) == session
+    assert await PageSessions(store, secret="a", operator_secret="b").find(cookie) == session, (
+        "all receivers share them"
+    )
+    for others in (("a", "c"), ("a", None), ("b", "a")):
+        assert await PageSessions(store, secret=others[0], operator_secret=others[1]).find(cookie) is None
+    clock.advance(LASTS - timedelta(seconds=2))
+    assert await sessions.find(cookie) == session
+    clock.advance(timedelta(seconds=3))
+    assert await sessions.find(cookie) is None
+
+
+async def test_a_reader_cannot_make_the_cookie_of_an_operator(memory: Store) -> None:
+    own = PageSessions(memory, secret=READERS, operator_secret=READERS + "!")
+    forged = own.cookie(own.begin("Mallory", PageRole.OPERATOR))
+    async with browser(receiver(memory)) as client:
+        client.cookies.set("voiceflow", forged)
+        assert (await client.get("/ui")).status_code == 401
+
+
+# -- brute force -------------------------------------------------------------------------------------------------------
+
+
+async def test_wrong_secrets_are_slowed_down_and_then_even_the_right_one_waits(memory: Store) -> None:
+    app = receiver(memory)
+    async with browser(app) as client:
+        tried = [(await sign_in(client, f"wrong-{number}")).status_code for number in range(8)]
+        assert tried == [401] * 5 + [429] * 3
+        answer = await sign_in(client, READERS)
+        assert answer.status_code == 429
+        assert 0 < int(answer.headers["retry-after"]) <= 60
+        assert f"Try again in {answer.headers['retry-after']} seconds" in answer.text
+    async with browser(app, address="192.0.2.8") as another:
+        assert (await sign_in(another, READERS)).status_code == 303
+
+
+async def test_behind_a_trusted_proxy_each_address_has_its_own_limit(memory: Store) -> None:
+    proxies = [ip_network("10.0.0.0/8")]
+    app = receiver_app(memory, secret=None, ui_secret=READERS, trusted_proxies=proxies)
+    async with browser(app, address="10.0.0.5") as client:
+        client.headers["X-Forwarded-For"] = "192.0.2.1"
+        assert [(await sign_in(client, "wrong")).status_code for _ in range(6)] == [401] * 5 + [429]
+        client.headers["X-Forwarded-For"] = "192.0.2.2"
+        assert (await sign_in(client, READERS)).status_code == 303
+    async with browser(app, address="192.0.2.1") as client:
+        client.headers["X-Forwarded-For"] = "192.0.2.99"
+        assert (await sign_in(client, READERS)).status_code == 429, "a stranger cannot choose an address"
+
+
+def test_one_more_is_free_a_minute_later_and_all_addresses_together_have_a_limit() -> None:
+    clock, wrong = ManualClock(), WrongSecrets(all_at_once=20)
+    mary, mallory = ip_address("192.0.2.1"), ip_address("2001:db8::1")
+    for _ in range(5):
+        assert wrong.wait(mallory, at=clock.now()) is None
+        wrong.failed(mallory, at=clock.now())
+    assert wrong.wait(mallory, at=clock.now()) == timedelta(minutes=1)
+    assert wrong.wait(ip_address("2001:db8::ffff"), at=clock.now()) is not None, "the same /64 is the same machine"
+    clock.advance(timedelta(minutes=1))
+    assert wrong.wait(mallory, at=clock.now()) is None
+    wrong.succeeded(mary)
+    for place in range(40):
+        wrong.failed(ip_address(f"198.51.100.{place}"), at=clock.now())
+    assert wrong.wait(ip_address("203.0.113.1"), at=clock.now()) is not None
+    assert wrong.wait(mary, at=clock.now()) is None, "who has signed in from there is not locked out by others"
+
+
+def test_a_flood_of_addresses_is_not_remembered_for_ever() -> None:
+    clock, wrong = ManualClock(), WrongSecrets()
+    for place in range(MOST_ADDRESSES + 500):
+        wrong.failed(ip_address(place), at=clock.now())
+    assert len(wrong._states) == MOST_ADDRESSES
+
+
+# -- other sites -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Origin": "null"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "http://calls.evil.example"},
+        {"Origin": "http://calls:81"},
+        {**FROM_HERE, "Sec-Fetch-Site": "cross-site"},
+        {**FROM_HERE, "Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "none"},
+    ],
+)
+async def test_no_other_site_can_sign_anybody_in(memory: Store, headers: dict[str, str]) -> None:
+    transport = httpx.ASGITransport(receiver(memory))
+    async with httpx.AsyncClient(transport=transport, base_url=HOST, headers=headers) as client:
+        answer = await sign_in(client, READERS)
+    assert (answer.status_code, "set-cookie" in answer.headers) == (403, False)
+
+
+async def test_behind_a_proxy_that_renames_the_host_the_word_of_the_browser_counts(memory: Store) -> None:
+    headers = {"Origin": "https://calls.example.com", "Sec-Fetch-Site": "same-origin"}
+    transport = httpx.ASGITransport(receiver(memory))
+    async with httpx.AsyncClient(transport=transport, base_url="http://10.0.0.9:8080", headers=headers) as client:
+        answer = await sign_in(client, READERS)
+    assert (answer.status_code, "Secure" in answer.headers["set-cookie"]) == (303, True)
+
+
+async def test_nothing_can_frame_the_sign_in_form(memory: Store) -> None:
+    async with browser(receiver(memory)) as client:
+        for answer in (await client.get("/ui/sign-in"), await client.get("/ui"), await sign_in(client, "wrong")):
+            assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+            assert answer.headers["x-frame-options"] == "DENY"
+
+
+# -- secrets -----------------------------------------------------------------------------------------------------------
+
+
+async def test_no_secret_reaches_an_address_a_log_or_a_page(memory: Store) -> None:
+    answers: list[httpx.Response] = []
+    with capture_logs() as logs:
+        async with browser(receiver(memory)) as client:
+            answers += [await sign_in(client, secret) for secret in ("wrong-hunter2", READERS, OPERATORS)]
+            answers.append(await client.get("/ui"))
+            answers.append(await client.get("/ui/act/hold?queue=default"))
+            # A form that asks for the secret in its address does not exist, and would not be answered.
+            answers.append(await client.get("/ui/sign-in", params={"name": "Mary", "secret": "x"}))
+        cookie = client.cookies["voiceflow"]
+    assert [each["event"] for each in logs].count("somebody signed in to the pages") == 2
+    told = repr(logs) + "".join(f"{each.text}{each.headers.get('location', '')}" for each in answers)
+    for secret in ("wrong-hunter2", READERS, OPERATORS, cookie):
+        assert secret not in told
+    assert 'method="post"' in (answers[0].text)
+
+
+async def test_a_form_that_is_too_long_or_none_is_refused(memory: Store) -> None:
+    async with browser(receiver(memory)) as client:
+        long = await client.post("/ui/sign-in", data={"name": "x" * 20_000, "secret": READERS})
+        assert (long.status_code, "longer than 10,000 bytes" in long.text) == (400, True)
+        for content, kind in (
+            (b"\x00\xff", "multipart/form-data"),
+            (b"--x", "multipart/form-data; boundary=x"),
+            (b"{}", "a/b"),
+        ):
+            answer = await client.post("/ui/sign-in", content=content, headers={"Content-Type": kind})
+            assert answer.status_code == 400, kind

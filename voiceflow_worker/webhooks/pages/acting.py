@@ -1,0 +1,113 @@
+"""`/ui/act/NAME`: the confirmation of an action, and the action itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from secrets import token_urlsafe
+from urllib.parse import parse_qsl
+
+import structlog
+from starlette.responses import Response
+from starlette.types import Receive, Scope
+
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.record_set import text_records
+from voiceflow_worker.errors import InvalidInputError, JobError, JobNotFoundError
+from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.webhooks.pages.actions.action import (
+    ActingStore,
+    Confirmation,
+    PageAction,
+    UnknownSubjectError,
+)
+from voiceflow_worker.webhooks.pages.actions.table import all_actions
+from voiceflow_worker.webhooks.pages.routes.page import Answer, Page, PageRequest, problem
+from voiceflow_worker.webhooks.pages.sign_in.forms import FormRefusedError, PageForm, checked_form
+from voiceflow_worker.webhooks.pages.sign_in.sessions import PageSession
+
+ROOM = "act"
+LONGEST_FORM = 10_000_000
+_TOLD_FOR = timedelta(minutes=10)
+_LONGEST_TOLD = 32
+
+_log = structlog.get_logger("voiceflow.webhooks")
+
+
+class PageActing:
+    """Asks operators before an action, and acts in their name. Readers are shown the command to type."""
+
+    def __init__(self, store: Store, policy: CallPolicy) -> None:
+        self.actions = all_actions(ActingStore(store, policy))
+        self._told = text_records(store, "page-told", keep_for=_TOLD_FOR)
+
+    def commands(self, name: str, subject: Mapping[str, str]) -> str:
+        """The command that does the same as an action."""
+        return self.actions[name].command(PageForm(subject.items()))
+
+    async def confirm(self, scope: Scope, asked: PageRequest, session: PageSession) -> Answer:
+        """The question before an action. Raises StoreError."""
+        action = self.actions.get(asked.name)
+        if action is None:
+            return _no_such_action()
+        subject = PageForm(parse_qsl(scope["query_string"].decode("latin-1"), errors="replace", keep_blank_values=True))
+        if not session.may_act:
+            return _only_operators(action.command(subject))
+        try:
+            return _question(action, await action.confirmation(subject), session)
+        except (InvalidInputError, JobError) as error:
+            return _refused(error)
+
+    async def act(self, scope: Scope, receive: Receive, asked: PageRequest, session: PageSession) -> Answer:
+        """Act, and go back to the page that shows it, with a sentence about what was done. Raises StoreError."""
+        action = self.actions.get(asked.name)
+        if action is None:
+            return _no_such_action()
+        if not session.may_act:
+            return _only_operators(None)
+        try:
+            form = await checked_form(scope, receive, session, longest=LONGEST_FORM)
+        except FormRefusedError as error:
+            return problem(403, "Nothing was changed", str(error))
+        try:
+            done = await action.act(form, who=session.name)
+        except (InvalidInputError, JobError) as error:
+            _log.info("an action on the pages was refused", action=action.name, name=session.name, why=str(error))
+            try:
+                question = await action.confirmation(form)
+            except (InvalidInputError, JobError):
+                return _refused(error)
+            return _question(action, question, session, said=str(error))
+        _log.info("somebody acted on the pages", action=action.name, name=session.name, done=done.said)
+        told = token_urlsafe(9)
+        await self._told.put({f"{session.id}/{told}": done.said})
+        way = f"{done.back}{'&' if '?' in done.back else '?'}told={told}"
+        return Response(b"", 303, {"Location": f"{asked.home}{'' if way.startswith('?') else '/'}{way}"})
+
+    async def told(self, asked: PageRequest, session: PageSession) -> str | None:
+        """The sentence about the action that led to this page, if one did. Raises StoreError."""
+        told = asked.query.get("told")
+        if not told or len(told) > _LONGEST_TOLD:
+            return None
+        key = f"{session.id}/{told}"
+        return (await self._told.get([key])).get(key)
+
+
+def _question(action: PageAction, asked: Confirmation, session: PageSession, *, said: str = "") -> Page:
+    shown = {"action": action.name, "ask": asked, "token": session.token, "said": said}
+    return Page(template="confirm.html", shown=shown, status=409 if said else 200)
+
+
+def _refused(error: InvalidInputError | JobError) -> Page:
+    is_unknown = isinstance(error, UnknownSubjectError | JobNotFoundError)
+    sentence = str(error)
+    return problem(404 if is_unknown else 409, "This cannot be done", f"{sentence[:1].upper()}{sentence[1:]}.")
+
+
+def _no_such_action() -> Page:
+    return problem(404, "No such action", "The buttons of the pages lead to all actions.")
+
+
+def _only_operators(command: str | None) -> Page:
+    how = f" Or type on a machine with the store: {command}" if command else ""
+    return problem(403, "Only operators may do this", f"Sign in with VOICEFLOW_UI_OPERATOR_SECRET.{how}")

@@ -1,0 +1,134 @@
+"""An action: the question that is asked first, and what is told afterwards."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+from urllib.parse import quote, urlencode
+
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.queue import CallQueue
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.text.names import QUEUE_NAME
+from voiceflow_worker.webhooks.pages.sign_in.forms import PageForm
+
+LONGEST_REASON = 500
+
+
+class FieldKind(StrEnum):
+    """How a field of a form is filled in."""
+
+    LINE = "line"
+    LINES = "lines"
+    CHOICE = "choice"
+    TICK = "tick"
+    FILE = "file"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormField:
+    """One field. `options` are the values of a choice, each with its words."""
+
+    name: str
+    label: str
+    kind: FieldKind = FieldKind.LINE
+    value: str = ""
+    help: str = ""
+    required: bool = False
+    options: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmation:
+    """The question before an action: what will ring because of it or in spite of it, and what will not.
+
+    `subject` goes with the form unseen, `back` is the page under /ui to return to.
+    """
+
+    title: str
+    rings: tuple[str, ...]
+    silent: tuple[str, ...]
+    button: str
+    fields: tuple[FormField, ...] = ()
+    subject: tuple[tuple[str, str], ...] = ()
+    back: str = ""
+    is_for_good: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ActionDone:
+    """What was done, as a sentence, and the page under /ui that shows it."""
+
+    said: str
+    back: str
+
+
+class UnknownSubjectError(InvalidInputError):
+    """Raised when an action names something that the store does not have."""
+
+
+class PageAction(Protocol):
+    """An action. Its methods raise InvalidInputError and JobError, whose sentences are for people, and StoreError."""
+
+    @property
+    def name(self) -> str:
+        """The last part of its address."""
+        ...
+
+    def command(self, subject: PageForm) -> str:
+        """The command that does the same, to be typed."""
+        ...
+
+    async def confirmation(self, subject: PageForm) -> Confirmation:
+        """The question; nothing is changed."""
+        ...
+
+    async def act(self, form: PageForm, *, who: str) -> ActionDone:
+        """Do it, in the name of `who`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ActingStore:
+    """The store that actions change, with the policy of its workers."""
+
+    store: Store
+    policy: CallPolicy
+
+    def queue(self, name: str) -> CallQueue:
+        """The queue of this name. Raises UnknownSubjectError for a text that cannot be one."""
+        if not QUEUE_NAME.fullmatch(name):
+            raise UnknownSubjectError("no such queue: this address does not name one")
+        return CallQueue(self.store, name, policy=self.policy)
+
+
+def command(*words: str, **options: str | None) -> str:
+    """A command line of `voiceflow`, with the options that are not None."""
+    given = [word for name, value in options.items() if value is not None for word in (f"--{name}", value)]
+    return shlex.join(["voiceflow", *words, *given])
+
+
+def batch_page(queue: str, batch_id: str) -> str:
+    """The page of a batch under /ui."""
+    return f"batches/{quote(batch_id, safe='', errors='replace')}?{urlencode({'queue': queue}, errors='replace')}"
+
+
+def call_page(job_id: str) -> str:
+    """The page of a call under /ui."""
+    return f"calls/{quote(job_id, safe='', errors='replace')}"
+
+
+def reason_field(label: str, form: PageForm, *, name: str = "reason", required: bool = False) -> FormField:
+    """The field for the words of the person."""
+    return FormField(name=name, label=label, value=form.one(name), required=required)
+
+
+def reason_in(form: PageForm, name: str = "reason") -> str:
+    """The words of the person. Raises InvalidInputError for too many."""
+    text = form.one(name)
+    if len(text) > LONGEST_REASON:
+        raise InvalidInputError(f"this is longer than {LONGEST_REASON} characters; say it shorter")
+    return text

@@ -1,0 +1,118 @@
+"""Cancel a call, and redial one."""
+
+from __future__ import annotations
+
+from voiceflow_worker.core.numbers.suppression import SuppressionList, why_refused
+from voiceflow_worker.core.overview.gate_story import gate_in_words
+from voiceflow_worker.core.ports.identity import queue_of
+from voiceflow_worker.core.queue import CallQueue
+from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.gate import GateScope
+from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.text.moment import in_words
+from voiceflow_worker.model.text.who import by_person
+from voiceflow_worker.webhooks.pages.actions.action import (
+    ActingStore,
+    ActionDone,
+    Confirmation,
+    FieldKind,
+    FormField,
+    call_page,
+    command,
+    reason_field,
+    reason_in,
+)
+from voiceflow_worker.webhooks.pages.sign_in.forms import PageForm
+
+_CALLED = frozenset({JobState.COMPLETED, JobState.ACCEPTED})
+
+
+class CancelCallAction:
+    """Cancel a call that was not sent."""
+
+    name = "cancel-call"
+
+    def __init__(self, acting: ActingStore) -> None:
+        self._acting = acting
+
+    def command(self, subject: PageForm) -> str:
+        """`voiceflow calls cancel`."""
+        return command("calls", "cancel", subject.one("call"), reason="…")
+
+    async def confirmation(self, subject: PageForm) -> Confirmation:
+        """Refused once the call may have left."""
+        queue, job = await call_of(self._acting, subject.one("call"))
+        lifecycle.cancel(job, at=queue.store.clock.now(), reason="", policy=self._acting.policy)
+        return Confirmation(
+            title=f"Cancel the call to {job.destination}?",
+            rings=("Nothing, unless the call leaves before you confirm: then it is refused.",),
+            silent=(f"{job.destination} is not called, and is not redialled.",),
+            button="Cancel the call",
+            fields=(reason_field("Reason", subject),),
+            subject=(("call", job.id),),
+            back=call_page(job.id),
+            is_for_good=True,
+        )
+
+    async def act(self, form: PageForm, *, who: str) -> ActionDone:
+        """Cancel it."""
+        queue, job = await call_of(self._acting, form.one("call"))
+        job = await queue.cancel(job.id, reason=by_person(who, reason_in(form), "cancelled"))
+        return ActionDone(f"The call to {job.destination} is {job.state.value}", call_page(job.id))
+
+
+class RedialAction:
+    """Call again: a new POST of a call that has ended."""
+
+    name = "redial"
+
+    def __init__(self, acting: ActingStore) -> None:
+        self._acting = acting
+
+    def command(self, subject: PageForm) -> str:
+        """`voiceflow calls redial`."""
+        return command("calls", "redial", subject.one("call"), note="…")
+
+    async def confirmation(self, subject: PageForm) -> Confirmation:
+        """Refused for a call that has not ended, or whose time has passed."""
+        queue, job = await call_of(self._acting, subject.one("call"))
+        again = lifecycle.redial(job, at=queue.store.clock.now(), note="", force=True)
+        fields = [reason_field("Note", subject, name="note")]
+        if job.state in _CALLED:
+            fields.append(FormField(name="force", label="This person was called. Call again", kind=FieldKind.TICK))
+        return Confirmation(
+            title=f"Call {job.destination} again?",
+            rings=(f"{job.destination} rings once more, from {in_words(again.due_at)} on, when its turn comes.",),
+            silent=tuple(await self._obstacles(queue, job)) or ("Nothing else changes.",),
+            button="Call again",
+            fields=tuple(fields),
+            subject=(("call", job.id),),
+            back=call_page(job.id),
+        )
+
+    async def act(self, form: PageForm, *, who: str) -> ActionDone:
+        """Put it back in the queue."""
+        queue, job = await call_of(self._acting, form.one("call"))
+        note = by_person(who, reason_in(form, "note"), "called again")
+        job = await queue.redial(job.id, note=note, force=form.one("force") == "yes")
+        return ActionDone(f"{job.destination} will be called again, from {in_words(job.due_at)} on", call_page(job.id))
+
+    async def _obstacles(self, queue: CallQueue, job: Job) -> list[str]:
+        """What keeps it from ringing for now."""
+        now = queue.store.clock.now()
+        found: list[str] = []
+        refusal = why_refused(job, await SuppressionList(queue.store).standing(job.parties))
+        if refusal is not None:
+            found.append(f"It will not ring: {refusal[1]}. The call ends when its turn comes.")
+        found += [
+            f"It does not leave: {gate_in_words(gate)}."
+            for gate in await queue.store.control.gates(queue.name)
+            if gate.is_closed(at=now) and (gate.scope is GateScope.QUEUE or gate.name == job.batch_id)
+        ]
+        return found
+
+
+async def call_of(acting: ActingStore, job_id: str) -> tuple[CallQueue, Job]:
+    """A call and its queue. Raises JobNotFoundError and UnknownSubjectError."""
+    queue = acting.queue(queue_of(job_id))
+    return queue, await queue.get(job_id)

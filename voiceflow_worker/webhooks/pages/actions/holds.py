@@ -1,0 +1,217 @@
+"""Hold, resume and cancel a batch; hold and resume a queue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from voiceflow_worker.core.overview.gate_story import gate_in_words
+from voiceflow_worker.core.ports.batch_names import BatchNames
+from voiceflow_worker.core.queue import CallQueue
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
+from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.model.text.counting import count_of
+from voiceflow_worker.model.text.duration import read_duration
+from voiceflow_worker.model.text.who import by_person
+from voiceflow_worker.webhooks.pages.actions.action import (
+    ActingStore,
+    ActionDone,
+    Confirmation,
+    FormField,
+    UnknownSubjectError,
+    batch_page,
+    command,
+    reason_field,
+    reason_in,
+)
+from voiceflow_worker.webhooks.pages.sign_in.forms import PageForm
+
+NOTHING_LEFT = "Nothing: no call is under way."
+
+States = Mapping[JobState, int]
+
+
+class HoldAction:
+    """Hold a queue, or one batch of it."""
+
+    name = "hold"
+
+    def __init__(self, acting: ActingStore) -> None:
+        self._acting = acting
+
+    def command(self, subject: PageForm) -> str:
+        """`voiceflow hold`."""
+        return command("hold", queue=subject.one("queue"), batch=subject.one("batch") or None, reason="…")
+
+    async def confirmation(self, subject: PageForm) -> Confirmation:
+        """What waits is silent, what has left goes on."""
+        queue, batch, states = await _subject(self._acting, subject)
+        waiting = count_of(_waiting(states), "waiting call")
+        return Confirmation(
+            title=f"Hold {_named(queue, batch)}?",
+            rings=(_under_way(states),),
+            silent=(f"{waiting}: nothing more rings until somebody resumes, or the time below has passed.",),
+            button="Hold",
+            fields=(
+                reason_field("Reason", subject),
+                FormField(
+                    name="for",
+                    label="Resume by itself after",
+                    value=subject.one("for"),
+                    help="Such as 10m or 2h. Leave it empty to hold until somebody resumes.",
+                ),
+            ),
+            subject=_hidden(queue, batch),
+            back=_page(queue, batch),
+        )
+
+    async def act(self, form: PageForm, *, who: str) -> ActionDone:
+        """Close the gate."""
+        queue, batch, _ = await _subject(self._acting, form)
+        gate = await queue.hold(
+            batch_id=batch, until=_until(form.one("for"), queue), reason=by_person(who, reason_in(form), "held")
+        )
+        return ActionDone(_told(gate), _page(queue, batch))
+
+
+class ResumeAction:
+    """Open a held queue or batch."""
+
+    name = "resume"
+
+    def __init__(self, acting: ActingStore) -> None:
+        self._acting = acting
+
+    def command(self, subject: PageForm) -> str:
+        """`voiceflow resume`."""
+        return command("resume", queue=subject.one("queue"), batch=subject.one("batch") or None)
+
+    async def confirmation(self, subject: PageForm) -> Confirmation:
+        """What is due rings, unless another hold stands."""
+        queue, batch, states = await _subject(self._acting, subject)
+        limits = await queue.store.control.limits(queue.name)
+        rate = f"{limits.rate:g} a second" if limits is not None and limits.rate is not None else "without a limit"
+        rings = f"{count_of(_waiting(states), 'waiting call')}: those that are due begin to ring, {rate}."
+        others = [gate for gate in await _closed(queue) if not _is_of(gate, batch)]
+        held = [f"{gate_in_words(gate)}, and stays so." for gate in others if batch is None or _is_of(gate, None)]
+        outside = "Calls outside their calling windows, or before their time, wait for it."
+        return Confirmation(
+            title=f"Resume {_named(queue, batch)}?",
+            rings=(rings,),
+            silent=(*held, outside),
+            button="Resume",
+            subject=_hidden(queue, batch),
+            back=_page(queue, batch),
+        )
+
+    async def act(self, form: PageForm, *, who: str) -> ActionDone:  # noqa: ARG002 - an open gate keeps no reason
+        """Open the gate."""
+        queue, batch, _ = await _subject(self._acting, form)
+        gate = await queue.resume(batch_id=batch)
+        if gate.state is not GateState.OPEN:
+            raise InvalidInputError(f"{gate_in_words(gate)}, and stays so: enqueue its calls as a new batch")
+        return ActionDone(f"{gate.scope.value} {gate.name} is open", _page(queue, batch))
+
+
+class CancelBatchAction:
+    """Cancel a batch for good."""
+
+    name = "cancel-batch"
+
+    def __init__(self, acting: ActingStore) -> None:
+        self._acting = acting
+
+    def command(self, subject: PageForm) -> str:
+        """`voiceflow calls cancel --batch`."""
+        return command("calls", "cancel", queue=subject.one("queue"), batch=subject.one("batch"), reason="…")
+
+    async def confirmation(self, subject: PageForm) -> Confirmation:
+        """What waits ends, what has left goes on."""
+        queue, batch, states = await self._batch(subject)
+        waiting = count_of(_waiting(states), "waiting call")
+        return Confirmation(
+            title=f"Cancel {_named(queue, batch)} for good?",
+            rings=(_under_way(states),),
+            silent=(
+                f"{waiting}: they end now as cancelled, and do not ring.",
+                "Redials of this batch, and calls that are added to it later: they end too.",
+            ),
+            button="Cancel the batch for good",
+            fields=(reason_field("Reason", subject),),
+            subject=_hidden(queue, batch),
+            back=_page(queue, batch),
+            is_for_good=True,
+        )
+
+    async def act(self, form: PageForm, *, who: str) -> ActionDone:
+        """Cancel it."""
+        queue, batch, _ = await self._batch(form)
+        ended = await queue.cancel_batch(batch, reason=by_person(who, reason_in(form), "the batch was cancelled"))
+        said = f"batch {batch} is cancelled for good; {count_of(ended, 'waiting call')} ended"
+        return ActionDone(said, _page(queue, batch))
+
+    async def _batch(self, form: PageForm) -> tuple[CallQueue, str, States]:
+        queue, batch, states = await _subject(self._acting, form)
+        if batch is None:
+            raise UnknownSubjectError("say which batch: a whole queue is held, not cancelled")
+        return queue, batch, states
+
+
+async def _subject(acting: ActingStore, form: PageForm) -> tuple[CallQueue, str | None, States]:
+    """The queue, the batch if one is named, and the calls of it by state. Raises UnknownSubjectError."""
+    queue, batch = acting.queue(form.one("queue")), form.one("batch") or None
+    if batch is not None and not await BatchNames(acting.store, queue.name).has_calls(batch):
+        raise UnknownSubjectError(f"queue {queue.name} has no calls of batch {batch[:100]}")
+    return queue, batch, await acting.store.jobs.count(queue.name, batch_id=batch)
+
+
+async def _closed(queue: CallQueue) -> list[Gate]:
+    now = queue.store.clock.now()
+    return [gate for gate in await queue.store.control.gates(queue.name) if gate.is_closed(at=now)]
+
+
+def _is_of(gate: Gate, batch: str | None) -> bool:
+    if batch is None:
+        return gate.scope is GateScope.QUEUE
+    return gate.scope is GateScope.BATCH and gate.name == batch
+
+
+def _until(text: str, queue: CallQueue) -> datetime | None:
+    if not text:
+        return None
+    try:
+        duration = read_duration(text)
+    except ValueError as error:
+        raise InvalidInputError(f"resume after {text[:20]!r}: {error}") from None
+    if duration <= timedelta():
+        raise InvalidInputError("a hold of no time holds nothing: give a duration such as 10m, or leave it empty")
+    return queue.store.clock.now() + duration
+
+
+def _told(gate: Gate) -> str:
+    return f"{gate_in_words(gate)}{': ' + gate.reason if gate.reason else ''}"
+
+
+def _waiting(states: States) -> int:
+    return states[JobState.QUEUED] + states[JobState.LEASED]
+
+
+def _under_way(states: States) -> str:
+    """The calls that an action on a gate does not reach."""
+    gone = states[JobState.SENDING] + states[JobState.SUBMITTED]
+    doubts = states[JobState.IN_DOUBT]
+    sentence = f"{count_of(gone, 'call')} under way: what has left rings, and people talk on." if gone else NOTHING_LEFT
+    return f"{sentence} {count_of(doubts, 'call')} in doubt may have rung." if doubts else sentence
+
+
+def _named(queue: CallQueue, batch: str | None) -> str:
+    return f"queue {queue.name}" if batch is None else f"batch {batch} of queue {queue.name}"
+
+
+def _hidden(queue: CallQueue, batch: str | None) -> tuple[tuple[str, str], ...]:
+    return (("queue", queue.name), *((("batch", batch),) if batch is not None else ()))
+
+
+def _page(queue: CallQueue, batch: str | None) -> str:
+    return "" if batch is None else batch_page(queue.name, batch)

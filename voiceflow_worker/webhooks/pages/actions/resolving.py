@@ -1,0 +1,116 @@
+"""Resolve calls in doubt by the word of a person."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from voiceflow_worker.errors import InvalidInputError, JobError
+from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.text.counting import count_of
+from voiceflow_worker.model.text.moment import in_words
+from voiceflow_worker.model.text.who import by_person
+from voiceflow_worker.webhooks.pages.actions.action import (
+    ActingStore,
+    ActionDone,
+    Confirmation,
+    FieldKind,
+    FormField,
+    call_page,
+    command,
+    reason_field,
+    reason_in,
+)
+from voiceflow_worker.webhooks.pages.actions.calls import call_of
+from voiceflow_worker.webhooks.pages.sign_in.forms import PageForm
+
+INBOX = "doubts"
+MOST_AT_ONCE = 100
+_PLACED, _NOT_PLACED = "placed", "not-placed"
+
+
+class ResolveAction:
+    """Resolve one or several doubts with a note."""
+
+    name = "resolve"
+
+    def __init__(self, acting: ActingStore) -> None:
+        self._acting = acting
+
+    def command(self, subject: PageForm) -> str:
+        """`voiceflow calls resolve`, for the first of the calls."""
+        return command("calls", "resolve", subject.one("call")) + " --placed|--not-placed --note …"
+
+    async def confirmation(self, subject: PageForm) -> Confirmation:
+        """Refused for a call that is not in doubt."""
+        jobs = await self._jobs(subject)
+        now = self._acting.store.clock.now()
+        for job in jobs:
+            lifecycle.resolve(job, placed=True, at=now, witnessed=now, note="", policy=self._acting.policy)
+        early = [_early(job, decidable_from(job, self._acting.policy), now) for job in jobs]
+        named = jobs[0].destination if len(jobs) == 1 else count_of(len(jobs), "call")
+        return Confirmation(
+            title=f"Resolve {named} in doubt?",
+            rings=(
+                "“It was not placed” puts a call back in the queue: its phone rings, a second time if you are wrong.",
+                *filter(None, early),
+            ),
+            silent=("“It was placed” ends a call as accepted: its phone does not ring again.",),
+            button="Resolve",
+            fields=(
+                FormField(
+                    name="verdict",
+                    label="What happened",
+                    kind=FieldKind.CHOICE,
+                    value=subject.one("verdict"),
+                    required=True,
+                    options=((_PLACED, "It was placed"), (_NOT_PLACED, "It was not placed")),
+                ),
+                reason_field("How you know", subject, name="note", required=True),
+            ),
+            subject=tuple(("call", job.id) for job in jobs),
+            back=INBOX if len(jobs) > 1 else call_page(jobs[0].id),
+        )
+
+    async def act(self, form: PageForm, *, who: str) -> ActionDone:
+        """Resolve each; those that may not be resolved yet are named, and stay in doubt."""
+        verdict, note = form.one("verdict"), reason_in(form, "note")
+        if verdict not in {_PLACED, _NOT_PLACED}:
+            raise InvalidInputError("say what happened: it was placed, or it was not placed")
+        if not note:
+            raise InvalidInputError("say how you know: the note is kept with the call")
+        done: list[Job] = []
+        refused: list[str] = []
+        for job in await self._jobs(form):
+            try:
+                queue, _ = await call_of(self._acting, job.id)
+                done.append(
+                    await queue.resolve(job.id, placed=verdict == _PLACED, note=by_person(who, note, "resolved"))
+                )
+            except JobError as error:
+                refused.append(str(error))
+        if not done:
+            raise InvalidInputError("; ".join(refused))
+        said = f"{count_of(len(done), 'call')} resolved as {verdict.replace('-', ' ')}"
+        return ActionDone("; ".join([said, *refused]), call_page(done[0].id) if len(done) == 1 else INBOX)
+
+    async def _jobs(self, form: PageForm) -> list[Job]:
+        ids = form.all("call")
+        if not ids:
+            raise InvalidInputError("choose the calls to resolve: nothing was ticked")
+        if len(ids) > MOST_AT_ONCE:
+            raise InvalidInputError(f"resolve at most {MOST_AT_ONCE} calls at once")
+        return [(await call_of(self._acting, job_id))[1] for job_id in ids]
+
+
+def decidable_from(job: Job, policy: CallPolicy) -> datetime | None:
+    """When a person may say that a call in doubt was not placed: 8x8 can no longer place it. None without a doubt."""
+    post = job.open_post
+    return None if post is None else post.valid_until + policy.clock_skew
+
+
+def _early(job: Job, since: datetime | None, now: datetime) -> str | None:
+    if since is None or now > since:
+        return None
+    return f"{job.destination}: 8x8 may still place it. “It was not placed” is refused until {in_words(since)}."

@@ -1,0 +1,205 @@
+"""Put numbers on the suppression list, one by one or from a file, and take them off."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from anyio.to_thread import run_sync
+
+from voiceflow_worker.campaigns.files.number_file import NumberFile, read_number_file
+from voiceflow_worker.core.numbers.suppression import SuppressionList
+from voiceflow_worker.errors import CampaignFileError, InvalidInputError
+from voiceflow_worker.model.text.counting import count_of
+from voiceflow_worker.model.text.duration import read_duration
+from voiceflow_worker.model.text.who import by_person
+from voiceflow_worker.webhooks.pages.actions.action import (
+    ActingStore,
+    ActionDone,
+    Confirmation,
+    FieldKind,
+    FormField,
+    call_page,
+    command,
+    reason_field,
+    reason_in,
+)
+from voiceflow_worker.webhooks.pages.actions.calls import call_of
+from voiceflow_worker.webhooks.pages.sign_in.forms import PageForm
+
+PAGE = "suppression"
+MOST_AT_ONCE = 1000
+_SHOWN_FINDINGS = 5
+_GOES_ON = "A call that has left already is not stopped."
+_ENDS = "Waiting calls to these numbers, in every queue, end unsent when their turn comes."
+
+
+class SuppressAction:
+    """Put numbers on the list."""
+
+    name = "suppress"
+
+    def __init__(self, acting: ActingStore) -> None:
+        self._acting = acting
+
+    def command(self, subject: PageForm) -> str:
+        """`voiceflow suppress add`."""
+        return command("suppress", "add", subject.one("numbers") or "NUMBER", reason="…")
+
+    async def confirmation(self, subject: PageForm) -> Confirmation:
+        """Asks for the numbers; a call that is named gives its own."""
+        numbers = subject.one("numbers")
+        if job_id := subject.one("call"):
+            numbers = (await call_of(self._acting, job_id))[1].destination
+        return Confirmation(
+            title="Call these numbers no more?",
+            rings=(_GOES_ON,),
+            silent=(_ENDS, "New calls to them are refused."),
+            button="Put them on the list",
+            fields=(
+                FormField(
+                    name="numbers",
+                    label="Numbers, one on each line",
+                    kind=FieldKind.LINES,
+                    value=numbers,
+                    required=True,
+                ),
+                *_common_fields(subject),
+            ),
+            back=call_page(job_id) if job_id else PAGE,
+        )
+
+    async def act(self, form: PageForm, *, who: str) -> ActionDone:
+        """Put them on the list; nothing is changed if one is not a number."""
+        numbers = [line.strip() for line in form.one("numbers").splitlines() if line.strip()]
+        if not 0 < len(numbers) <= MOST_AT_ONCE:
+            raise InvalidInputError(f"give 1 to {MOST_AT_ONCE} numbers, one on each line; import a file for more")
+        listed = await SuppressionList(self._acting.store).add(
+            *numbers,
+            reason=by_person(who, reason_in(form), "put on the list"),
+            until=_end(self._acting, form),
+            country=_country(form),
+        )
+        return ActionDone(f"{count_of(len(listed), 'number')} on the list", PAGE)
+
+
+class UnsuppressAction:
+    """Take a number off the list."""
+
+    name = "unsuppress"
+
+    def __init__(self, acting: ActingStore) -> None:
+        self._acting = acting
+
+    def command(self, subject: PageForm) -> str:
+        """`voiceflow suppress remove`."""
+        return command("suppress", "remove", subject.one("number"))
+
+    async def confirmation(self, subject: PageForm) -> Confirmation:
+        """Refused for a number that is not on the list."""
+        number = subject.one("number")
+        entries = await SuppressionList(self._acting.store).find(number)
+        if not entries:
+            raise InvalidInputError(f"{number[:100]} is not on the suppression list")
+        (entry,) = entries.values()
+        return Confirmation(
+            title=f"Take {entry.number} off the suppression list?",
+            rings=("Calls to it that wait, and calls that are enqueued from now on.",),
+            silent=("Calls that ended because of the list stay ended.", "The block list of 8x8 is separate."),
+            button="Take it off the list",
+            subject=(("number", entry.number),),
+            back=PAGE,
+        )
+
+    async def act(self, form: PageForm, *, who: str) -> ActionDone:  # noqa: ARG002 - nothing is left that could name them
+        """Take it off."""
+        number = form.one("number")
+        gone = await SuppressionList(self._acting.store).remove(number)
+        return ActionDone(f"{number} is off the list" if gone else f"{number} was not on the list", PAGE)
+
+
+class ImportNumbersAction:
+    """Put the numbers of a file on the list."""
+
+    name = "import-numbers"
+
+    def __init__(self, acting: ActingStore) -> None:
+        self._acting = acting
+
+    def command(self, subject: PageForm) -> str:  # noqa: ARG002 - it is the same for all
+        """`voiceflow suppress import`."""
+        return command("suppress", "import", "FILE", reason="…")
+
+    async def confirmation(self, subject: PageForm) -> Confirmation:
+        """Asks for the file."""
+        skip = "Import the numbers of a file that has bad lines"
+        return Confirmation(
+            title="Call the numbers of a file no more?",
+            rings=(_GOES_ON,),
+            silent=(_ENDS, "If a line is not a number, nothing is imported, and the lines are named."),
+            button="Import",
+            fields=(
+                FormField(
+                    name="file",
+                    label="A CSV with a column of numbers, or one number on each line",
+                    kind=FieldKind.FILE,
+                    required=True,
+                ),
+                FormField(name="column", label="Column, if it is not named like one", value=subject.one("column")),
+                *_common_fields(subject),
+                FormField(name="skip", label=skip, kind=FieldKind.TICK, value=subject.one("skip")),
+            ),
+            back=PAGE,
+        )
+
+    async def act(self, form: PageForm, *, who: str) -> ActionDone:
+        """Put all of them on the list, or none."""
+        if not form.file:
+            raise InvalidInputError("choose a file with numbers")
+        column = form.one("column") or None
+        found = await run_sync(partial(_numbers_in, form.file, column=column, country=_country(form)))
+        if found.findings and form.one("skip") != "yes":
+            lines = [f"line {each.row}: {each.message}" for each in found.findings[:_SHOWN_FINDINGS]]
+            bad = f"{len(found.findings)} of {found.rows} lines are not numbers; nothing is imported"
+            raise InvalidInputError("; ".join([bad, *lines]))
+        listed = SuppressionList(self._acting.store)
+        known = len(await listed.find(*found.numbers))
+        await listed.add(
+            *found.numbers, reason=by_person(who, reason_in(form), "put on the list"), until=_end(self._acting, form)
+        )
+        added = count_of(len(found.numbers) - known, "number")
+        return ActionDone(f"{added} added, {known} on the list before, {len(found.findings)} bad", PAGE)
+
+
+def _common_fields(form: PageForm) -> tuple[FormField, ...]:
+    return (
+        reason_field("Reason", form),
+        FormField(name="for", label="For how long", value=form.one("for"), help="Such as 30d. Empty: for good."),
+        FormField(name="country", label="Country of national numbers", value=form.one("country"), help="Such as SG."),
+    )
+
+
+def _country(form: PageForm) -> str | None:
+    return form.one("country").upper() or None
+
+
+def _end(acting: ActingStore, form: PageForm) -> datetime | None:
+    text = form.one("for")
+    if not text:
+        return None
+    try:
+        return acting.store.clock.now() + read_duration(text)
+    except ValueError as error:
+        raise InvalidInputError(f"for {text[:20]!r}: {error}") from None
+
+
+def _numbers_in(content: bytes, *, column: str | None, country: str | None) -> NumberFile:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "numbers.csv"
+        path.write_bytes(content)
+        try:
+            return read_number_file(path, column=column, country=country)
+        except CampaignFileError as error:
+            raise InvalidInputError(str(error).replace(str(path), "the file")) from None

@@ -1,0 +1,31 @@
+"""The table of all actions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from voiceflow_worker.webhooks.pages.actions.action import ActingStore, PageAction
+from voiceflow_worker.webhooks.pages.actions.calls import CancelCallAction, RedialAction
+from voiceflow_worker.webhooks.pages.actions.holds import CancelBatchAction, HoldAction, ResumeAction
+from voiceflow_worker.webhooks.pages.actions.resolving import ResolveAction
+from voiceflow_worker.webhooks.pages.actions.suppressing import (
+    ImportNumbersAction,
+    SuppressAction,
+    UnsuppressAction,
+)
+
+
+def all_actions(acting: ActingStore) -> Mapping[str, PageAction]:
+    """Every action by its name, which is the last part of its address."""
+    actions: list[PageAction] = [
+        HoldAction(acting),
+        ResumeAction(acting),
+        CancelBatchAction(acting),
+        CancelCallAction(acting),
+        RedialAction(acting),
+        ResolveAction(acting),
+        SuppressAction(acting),
+        UnsuppressAction(acting),
+        ImportNumbersAction(acting),
+    ]
+    return {action.name: action for action in actions}

@@ -1,0 +1,135 @@
+"""The door of the pages: the sign-in form, the cookie of a session, and the way out."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import quote, unquote
+
+import structlog
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import Receive, Scope
+
+from voiceflow_worker.core.ports import Clock
+from voiceflow_worker.model.text.who import LONGEST_NAME, read_name
+from voiceflow_worker.webhooks.gatekeeper import Gatekeeper
+from voiceflow_worker.webhooks.pages.routes.page import Answer, Page, PageRequest, problem
+from voiceflow_worker.webhooks.pages.sign_in.forms import FormRefusedError, checked_form, comes_from_here, read_form
+from voiceflow_worker.webhooks.pages.sign_in.sessions import LASTS, PageSession, PageSessions
+from voiceflow_worker.webhooks.pages.sign_in.wrong_secrets import WrongSecrets
+
+SIGN_IN, SIGN_OUT = "sign-in", "sign-out"
+_COOKIE = "voiceflow"
+_LONGEST_FORM = 10_000
+_WAY = re.compile(r"[A-Za-z0-9_.~!$'()*+,;:@%/?&=-]{0,2000}")
+
+_log = structlog.get_logger("voiceflow.webhooks")
+
+
+class PageDoor:
+    """Lets people in who type a secret. Wrong ones are counted by the address of the sender."""
+
+    def __init__(self, sessions: PageSessions, *, gatekeeper: Gatekeeper, clock: Clock) -> None:
+        self._sessions = sessions
+        self._gatekeeper = gatekeeper
+        self._clock = clock
+        self._wrong = WrongSecrets()
+
+    async def session(self, scope: Scope) -> PageSession | None:
+        """The session that a request belongs to. Raises StoreError."""
+        for value in Headers(scope=scope).getlist("cookie"):
+            try:
+                morsel = SimpleCookie(value).get(_COOKIE)
+            except CookieError:
+                continue
+            if morsel is not None:
+                return await self._sessions.find(morsel.value)
+        return None
+
+    def closed(self, scope: Scope, asked: PageRequest) -> Page:
+        """The form for somebody who is not signed in; after it the browser goes on to the page it asked for."""
+        return _form(401, way=_way_of(scope, asked))
+
+    async def sign_in(self, scope: Scope, receive: Receive, asked: PageRequest) -> Answer:
+        """Begin a session for the right secret: a new one each time. Raises StoreError."""
+        client, headers = scope.get("client"), Headers(scope=scope)
+        address = self._gatekeeper.sender(scope["headers"], client[0] if client else None)
+        if not comes_from_here(headers):
+            return problem(403, "Not from these pages", "Open the sign-in form of this receiver, and send that.")
+        try:
+            form = await read_form(scope, receive, longest=_LONGEST_FORM)
+        except FormRefusedError as error:
+            return _form(400, said=str(error))
+        way = form.one("way") if _is_ours(form.one("way")) else ""
+        now = self._clock.now()
+        if (wait := self._wrong.wait(address, at=now)) is not None:
+            seconds = f"{wait.total_seconds():.0f}"
+            said = f"Too many wrong secrets were typed. Try again in {seconds} seconds."
+            return replace(_form(429, way=way, name=form.one("name"), said=said), headers={"Retry-After": seconds})
+        try:
+            name = read_name(form.one("name"))
+        except ValueError as error:
+            return _form(400, way=way, said=f"Who are you? {str(error).capitalize()}.")
+        role = self._sessions.role_of(form.one("secret"))
+        if role is None:
+            self._wrong.failed(address, at=now)
+            _log.warning("somebody typed a wrong secret of the pages", address=str(address))
+            return _form(401, way=way, name=form.one("name"), said="This is not the secret of these pages.")
+        self._wrong.succeeded(address)
+        if (old := await self.session(scope)) is not None:
+            await self._sessions.end(old)
+        session = self._sessions.begin(name, role)
+        _log.info("somebody signed in to the pages", name=session.name, role=role.value, address=str(address))
+        answer = Response(b"", 303, {"Location": f"{asked.home}/{way}" if way else asked.home})
+        # Without a path of its own, the cookie belongs to /ui, wherever that is mounted (RFC 6265 §5.1.4).
+        answer.set_cookie(
+            _COOKIE,
+            self._sessions.cookie(session),
+            max_age=int(LASTS.total_seconds()),
+            path=None,
+            secure=_is_behind_tls(scope, headers),
+            httponly=True,
+            samesite="lax",
+        )
+        return answer
+
+    async def sign_out(self, scope: Scope, receive: Receive, asked: PageRequest, session: PageSession) -> Answer:
+        """End the session. Raises StoreError."""
+        try:
+            await checked_form(scope, receive, session, longest=_LONGEST_FORM)
+        except FormRefusedError as error:
+            return problem(403, "You are still signed in", str(error))
+        await self._sessions.end(session)
+        answer = Response(b"", 303, {"Location": asked.home})
+        answer.delete_cookie(_COOKIE, path=None, httponly=True, samesite="lax")  # type: ignore[arg-type]
+        return answer
+
+
+def _form(status: int, *, way: str = "", name: str = "", said: str = "") -> Page:
+    shown = {"way": way, "name": name, "said": said, "longest_name": LONGEST_NAME}
+    return Page(template="sign-in.html", shown=shown, status=status)
+
+
+def _way_of(scope: Scope, asked: PageRequest) -> str:
+    """The address below /ui that was asked for, as it was sent."""
+    if not asked.path or asked.room in {SIGN_IN, SIGN_OUT}:
+        path = ""
+    else:
+        raw = (scope.get("raw_path") or quote(scope["path"]).encode()).decode("latin-1")
+        path = "/".join(raw.split("/")[-asked.home.count("../") :])
+    query = scope["query_string"].decode("latin-1")
+    way = f"{path}?{query}" if query else path
+    return way if scope["method"] in {"GET", "HEAD"} and _is_ours(way) else ""
+
+
+def _is_ours(way: str) -> bool:
+    """Whether a redirect to this, behind /ui/, stays below /ui."""
+    path = unquote(way.partition("?")[0])
+    return _WAY.fullmatch(way) is not None and ".." not in path.split("/") and not path.startswith("/")
+
+
+def _is_behind_tls(scope: Scope, headers: Headers) -> bool:
+    """Whether the browser talks TLS: its own word in `Origin` holds behind a proxy too."""
+    return scope.get("scheme") == "https" or headers.get("origin", "").startswith("https://")

@@ -1,0 +1,82 @@
+"""Forms that people send to the pages: read within limits, and only from our own pages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from starlette.datastructures import FormData, Headers, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Message, Receive, Scope
+
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.webhooks.pages.sign_in.sessions import PageSession
+
+
+class FormRefusedError(InvalidInputError):
+    """Raised when a form is too long, is no form, or did not come from these pages; nothing was changed."""
+
+
+class PageForm:
+    """The values of a form, or of the query of an address; `file` is the content of a file that came with it."""
+
+    def __init__(self, values: Iterable[tuple[str, str]], *, file: bytes | None = None) -> None:
+        self._values = list(values)
+        self.file = file
+
+    def one(self, name: str) -> str:
+        """The value of this name, without white space around it; empty if there is none."""
+        return next((value.strip() for key, value in self._values if key == name), "")
+
+    def all(self, name: str) -> list[str]:
+        """All values of this name, each once."""
+        return list(dict.fromkeys(value.strip() for key, value in self._values if key == name and value.strip()))
+
+
+async def read_form(scope: Scope, receive: Receive, *, longest: int) -> PageForm:
+    """The form in a request's body of at most `longest` bytes. Raises FormRefusedError."""
+    left = longest
+
+    async def limited() -> Message:
+        nonlocal left
+        message = await receive()
+        left -= len(message.get("body", b""))
+        if left < 0:
+            raise FormRefusedError(f"this is longer than {longest:,} bytes; send less at once")
+        return message
+
+    try:
+        form: FormData = await Request(scope, limited).form(max_files=1, max_fields=2000, max_part_size=longest)
+    except (HTTPException, MultiPartException, ClientDisconnect, UnicodeDecodeError) as error:
+        raise FormRefusedError("the form cannot be read; open the page again, and send it once more") from error
+    try:
+        file = next((value for _, value in form.multi_items() if isinstance(value, UploadFile)), None)
+        content = None if file is None else await file.read()
+        return PageForm(((name, value) for name, value in form.multi_items() if isinstance(value, str)), file=content)
+    finally:
+        await form.close()
+
+
+def comes_from_here(headers: Headers) -> bool:
+    """Whether a browser sent this from a page of the same server.
+
+    `Sec-Fetch-Site` is the browser's own word and survives every proxy. Browsers leave it out on plain HTTP, but for
+    this machine; then `Origin` must name the host that was asked.
+    """
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        return site == "same-origin"
+    origin, host = headers.get("origin"), headers.get("host")
+    return origin is not None and host is not None and urlsplit(origin).netloc.lower() == host.lower()
+
+
+async def checked_form(scope: Scope, receive: Receive, session: PageSession, *, longest: int) -> PageForm:
+    """A form that a page of this session has sent. Raises FormRefusedError."""
+    if not comes_from_here(Headers(scope=scope)):
+        raise FormRefusedError("this form was not sent from these pages; open the page again, and send it from there")
+    form = await read_form(scope, receive, longest=longest)
+    if not session.sent(form.one("token")):
+        raise FormRefusedError("this form belongs to another sign-in; open the page again, and send it once more")
+    return form
