@@ -65,8 +65,13 @@ def receiver_app(
         # Loaded here: most receivers draw no pages, and need no templates.
         from voiceflow_worker.webhooks.pages.site import Pages
 
-        gatekeeper = Gatekeeper(secret=None, trusted_proxies=trusted_proxies)
-        pages = Pages(store, secret=ui_secret, operator_secret=ui_operator_secret, policy=policy, gatekeeper=gatekeeper)
+        pages = Pages(
+            store,
+            secret=ui_secret,
+            operator_secret=ui_operator_secret,
+            policy=policy,
+            sender=Gatekeeper(secret=None, trusted_proxies=trusted_proxies).sender_of,
+        )
     return webhook_app(
         Settler(store, policy),
         secret=secret,

@@ -12,6 +12,8 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TypeAlias
 
+from starlette.types import Scope
+
 from voiceflow_worker.errors import SettingsError
 
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -55,6 +57,11 @@ class Gatekeeper:
             if len(values) != 1 or not hmac.compare_digest(values[0], self._secret):
                 return RefusalReason.SECRET
         return None
+
+    def sender_of(self, scope: Scope) -> IPv4Address | IPv6Address | None:
+        """The sender of an ASGI request, as `sender` finds it."""
+        client = scope.get("client")
+        return self.sender(scope["headers"], client[0] if client else None)
 
     def sender(self, headers: Headers, peer: str | None) -> IPv4Address | IPv6Address | None:
         """The sender of a request: the peer, or, behind trusted proxies, the nearest hop that is not one of them.

@@ -57,8 +57,7 @@ class RequestReader:
 
     def sender(self, scope: Scope) -> str | None:
         """The address of the sender, as the gatekeeper sees it."""
-        client = scope.get("client")
-        address = self._gatekeeper.sender(scope["headers"], client[0] if client else None)
+        address = self._gatekeeper.sender_of(scope)
         return None if address is None else str(address)
 
     async def content(self, scope: Scope, receive: Receive) -> bytes | WebhookAnswer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import quote, unquote
@@ -14,16 +15,18 @@ from starlette.types import Receive, Scope
 
 from voiceflow_worker.core.ports import Clock
 from voiceflow_worker.model.text.who import LONGEST_NAME, read_name
-from voiceflow_worker.webhooks.gatekeeper import Gatekeeper
 from voiceflow_worker.webhooks.pages.routes.page import Answer, Page, PageRequest, problem
 from voiceflow_worker.webhooks.pages.sign_in.forms import FormRefusedError, checked_form, comes_from_here, read_form
 from voiceflow_worker.webhooks.pages.sign_in.sessions import LASTS, PageSession, PageSessions
-from voiceflow_worker.webhooks.pages.sign_in.wrong_secrets import WrongSecrets
+from voiceflow_worker.webhooks.pages.sign_in.wrong_secrets import Address, WrongSecrets
 
 SIGN_IN, SIGN_OUT = "sign-in", "sign-out"
 _COOKIE = "voiceflow"
 _LONGEST_FORM = 10_000
 _WAY = re.compile(r"[A-Za-z0-9_.~!$'()*+,;:@%/?&=-]{0,2000}")
+
+SenderOf = Callable[[Scope], Address | None]
+"""Tells the address of the sender of a request; None where it is not known."""
 
 _log = structlog.get_logger("voiceflow.webhooks")
 
@@ -31,9 +34,9 @@ _log = structlog.get_logger("voiceflow.webhooks")
 class PageDoor:
     """Lets people in who type a secret. Wrong ones are counted by the address of the sender."""
 
-    def __init__(self, sessions: PageSessions, *, gatekeeper: Gatekeeper, clock: Clock) -> None:
+    def __init__(self, sessions: PageSessions, *, sender: SenderOf, clock: Clock) -> None:
         self._sessions = sessions
-        self._gatekeeper = gatekeeper
+        self._sender = sender
         self._clock = clock
         self._wrong = WrongSecrets()
 
@@ -54,8 +57,7 @@ class PageDoor:
 
     async def sign_in(self, scope: Scope, receive: Receive, asked: PageRequest) -> Answer:
         """Begin a session for the right secret: a new one each time. Raises StoreError."""
-        client, headers = scope.get("client"), Headers(scope=scope)
-        address = self._gatekeeper.sender(scope["headers"], client[0] if client else None)
+        headers, address = Headers(scope=scope), self._sender(scope)
         if not comes_from_here(headers):
             return problem(403, "Not from these pages", "Open the sign-in form of this receiver, and send that.")
         try:

@@ -14,10 +14,9 @@ from starlette.types import Receive, Scope, Send
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.webhooks.gatekeeper import Gatekeeper
 from voiceflow_worker.webhooks.pages.acting import ROOM, PageActing
 from voiceflow_worker.webhooks.pages.actions.resolving import INBOX
-from voiceflow_worker.webhooks.pages.door import SIGN_IN, SIGN_OUT, PageDoor
+from voiceflow_worker.webhooks.pages.door import SIGN_IN, SIGN_OUT, PageDoor, SenderOf
 from voiceflow_worker.webhooks.pages.live import LiveParts
 from voiceflow_worker.webhooks.pages.rendering import PageRenderer
 from voiceflow_worker.webhooks.pages.routes.doubts import doubts_route
@@ -49,8 +48,8 @@ _HEADERS = {
 class Pages:
     """An ASGI endpoint for `/ui` and `/ui/{rest:path}`. `secret` is for readers, `operator_secret` for who may act.
 
-    `policy` is that of the workers; `gatekeeper` tells the address of a sender. The store has `store_limit` for
-    a page. `clock` gives seconds that never jump: by default those of the store.
+    `policy` is that of the workers; `sender` tells the address of who sends a request. The store has
+    `store_limit` for a page. `clock` gives seconds that never jump: by default those of the store.
     Raises SettingsError for an empty secret.
     """
 
@@ -61,14 +60,14 @@ class Pages:
         secret: str,
         operator_secret: str | None = None,
         policy: CallPolicy | None = None,
-        gatekeeper: Gatekeeper | None = None,
+        sender: SenderOf | None = None,
         store_limit: timedelta = STORE_LIMIT,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self._store = store
         policy = policy or CallPolicy()
         self._sessions = PageSessions(store, secret=secret, operator_secret=operator_secret, monotonic=clock)
-        self._door = PageDoor(self._sessions, gatekeeper=gatekeeper or Gatekeeper(secret=None), clock=store.clock)
+        self._door = PageDoor(self._sessions, sender=sender or (lambda _: None), clock=store.clock)
         self.acting = PageActing(store, policy)
         self._doubts = doubts_route(policy)
         self._static = StaticFiles()
