@@ -64,7 +64,7 @@ async def show_calls(store: Store, asked: PageRequest) -> Answer:
     queues = await PageQueries(store).names(asked.asked("queue"))
     wanted = read_filter(asked, now=store.clock.now())
     only = asked.asked("queue")
-    read = [name for name in queues if only in {None, name}]
+    read = [name for name in queues if only in {None, name} and await _may_have(store, name, wanted.query)]
     after, before = _place(asked.asked("after")), _place(asked.asked("before"))
     found = CallPage(calls=())
     if not wanted.problems:
@@ -141,6 +141,16 @@ async def _page(
         return CallPage(calls=tuple(shown), newer=back, older=onward, looked_at=looked_at)
     back = _end(shown[0]) if shown else before
     return CallPage(calls=tuple(reversed(shown)), newer=onward, older=back, looked_at=looked_at)
+
+
+async def _may_have(store: Store, queue: str, query: Query) -> bool:
+    """Whether the queue, or its batch, has a call in these states and with these outcomes, by its totals.
+
+    Stores have no index of outcomes: a search that finds nothing would look at each call.
+    """
+    totals = await store.jobs.totals(queue, batch_id=query.batch_id)
+    has_state = query.states is None or any(totals.states[state] for state in query.states)
+    return has_state and (query.outcomes is None or any(totals.outcomes.get(name) for name in query.outcomes))
 
 
 async def _read(store: Store, query: Query, queues: Sequence[str], place: str | None) -> Sequence[Job]:

@@ -24,6 +24,10 @@ _ORDER = (
 """The order of a bar of states: what has ended first, what waits last, each with its colour."""
 
 
+_WIDEST = 8.0
+"""Percent of the chart: few columns stay columns."""
+
+
 @dataclass(frozen=True, slots=True)
 class ChartBar:
     """One bar, or one piece of a bar: `count` of `of` calls. `start` and `width` are in percent of the chart."""
@@ -97,13 +101,14 @@ def columns(named: Sequence[tuple[str, int, int]]) -> list[ChartColumn]:
     """One column for each label with its total, and the number of them in its lower part."""
     highest = max((total for _, total, _ in named), default=0) or 1
     pitch = 100 / max(len(named), 1)
+    width = min(0.76 * pitch, _WIDEST)
     return [
         ChartColumn(
             label=label,
             total=total,
             low=low,
-            start=round(place * pitch + pitch * 0.12, 3),
-            width=round(pitch * 0.76, 3),
+            start=round((place + 0.5) * pitch - width / 2, 3),
+            width=round(width, 3),
             height=round(100 * total / highest, 2),
             low_height=round(100 * low / highest, 2),
         )

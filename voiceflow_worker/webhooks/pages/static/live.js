@@ -50,6 +50,7 @@ function follow(live) {
   async function look() {
     clearTimeout(timer);
     if (paused || document.hidden) return;
+    const began = performance.now();
     try {
       const answer = await fetch(location.href, { headers: { [HEADER]: tag }, cache: "no-store", redirect: "error" });
       if (answer.status === 200) {
@@ -63,7 +64,7 @@ function follow(live) {
       } else if (answer.status !== 304) {
         throw new Error(String(answer.status));
       }
-      wait = EVERY;
+      wait = Math.max(EVERY, 10 * (performance.now() - began)); // a page that is slow to read is read less often
       tell("", "Live");
     } catch {
       wait = Math.min(wait * 2, SLOWEST);
