@@ -12,6 +12,7 @@ from voiceflow_worker.campaigns.calls.completion import missing_from
 from voiceflow_worker.campaigns.calls.keys import SeenKeys
 from voiceflow_worker.campaigns.calls.options import CampaignOptions, Purpose
 from voiceflow_worker.campaigns.calls.request import ReadRow, RequestMaker
+from voiceflow_worker.campaigns.calls.speech_filters import SpecimenText
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.calls.times import read_zone
 from voiceflow_worker.campaigns.calls.values import CsvValues, RowValues, is_used, json_values
@@ -216,10 +217,10 @@ def header_findings(template: FlowTemplate, options: CampaignOptions, variables:
     """
     present = set(variables)
     given = {"source": options.source, "voice_profile": options.voice_profile}
-    specimen: dict[str, object] = dict.fromkeys(present, "1")
+    specimen: dict[str, object] = dict.fromkeys(present, SpecimenText("1"))
     specimen |= {name: value for name, value in given.items() if value is not None and name not in present}
     filled = template.fill(specimen)
-    missing = {problem.column for problem in filled.problems if problem.column is not None}
+    missing = {problem.column for problem in filled.problems if problem.is_missing and problem.column is not None}
     missing |= missing_from(filled.body) - specimen.keys()
     return [_finding(name, present) for name in sorted(missing)]
 

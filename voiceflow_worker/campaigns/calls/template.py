@@ -17,6 +17,7 @@ from voiceflow_worker.campaigns.calls.template_text import (
     MissingValueError,
     TemplateSyntaxProblemError,
     TemplateText,
+    UnfitValueError,
     is_template,
 )
 from voiceflow_worker.campaigns.files.input_file import InputFile
@@ -34,11 +35,15 @@ PLACEHOLDER = "+6587654321"
 
 @dataclass(frozen=True, slots=True)
 class TemplateProblem:
-    """The reason that one place of the template could not be filled in for a row, and the column at fault, if any."""
+    """The reason that one place of the template could not be filled in for a row, and the column at fault, if any.
+
+    `is_missing` is set if the column has no value, or is not there.
+    """
 
     path: str
     column: str | None
     message: str
+    is_missing: bool = False
 
 
 @dataclass(slots=True)
@@ -134,9 +139,10 @@ class FlowTemplate:
             try:
                 value = text.filled(values)
             except MissingValueError as error:
-                problems.extend(TemplateProblem(text.path, name, message) for name, message in error.missing.items())
-            except ValueError as error:
-                problems.append(TemplateProblem(text.path, None, str(error)))
+                missing = error.missing.items()
+                problems.extend(TemplateProblem(text.path, name, message, is_missing=True) for name, message in missing)
+            except UnfitValueError as error:
+                problems.append(TemplateProblem(text.path, error.column, str(error)))
             else:
                 return value if spoken is None or not text.is_spoken or value is LEFT_OUT else spoken()
             return text.text
@@ -165,10 +171,15 @@ class FlowTemplate:
         )
         return [Finding(message=message, severity=Severity.WARNING, path=path, file=self.name)]
 
-    def _compiled(self, value: object, path: str, param: Param | None, params: Mapping[str, Param]) -> Any:
-        """The value with its texts compiled. `param` is the parameter that it is for, `params` those of its keys."""
+    def _compiled(
+        self, value: object, path: str, param: Param | None, params: Mapping[str, Param], voice: object = None
+    ) -> Any:
+        """The value with its texts compiled.
+
+        `param` is the parameter that it is for, `voice` the voice beside it, and `params` are those of its keys.
+        """
         if isinstance(value, str) and is_template(value):
-            text = TemplateText(value, path=path, param=param)
+            text = TemplateText(value, path=path, param=param, voice=voice if isinstance(voice, str) else None)
             self._texts.append(text)
             return text
         if is_list(value):
@@ -177,7 +188,9 @@ class FlowTemplate:
             return value
         inner = _params_of(value)
         return {
-            key: self._compiled(item, f"{path}.{key}", params.get(key), inner if key == "params" else {})
+            key: self._compiled(
+                item, f"{path}.{key}", params.get(key), inner if key == "params" else {}, value.get("voiceProfile")
+            )
             for key, item in value.items()
         }
 

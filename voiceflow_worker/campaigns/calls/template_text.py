@@ -5,8 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from voiceflow_worker.campaigns.calls.speech_filters import (
+    VOICE,
+    FilterError,
+    SpecimenText,
+    guarded,
+    speech_filters,
+    unknown_filter,
+)
 from voiceflow_worker.model.flows.actions import Param, ParamKind
 
 if TYPE_CHECKING:
@@ -17,6 +25,7 @@ LEFT_OUT = object()
 """The value of an optional parameter whose cell is empty; it is not sent."""
 _ONLY = re.compile(r"\s*\{\{\s*([A-Za-z_]\w*)\s*\}\}\s*")
 _UNDEFINED = re.compile(r"'(\w+)' is undefined")
+_NO_FILTER = re.compile(r"No filter named '(\w+)'")
 _PIECE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 _WHOLE = re.compile(r"[+-]?\d{1,15}", re.ASCII)
 _DECIMAL = re.compile(r"[+-]?\d{1,15}\.\d{1,15}", re.ASCII)
@@ -28,6 +37,14 @@ class MissingValueError(ValueError):
     def __init__(self, missing: Mapping[str, str]) -> None:
         self.missing = missing
         super().__init__("; ".join(missing.values()))
+
+
+class UnfitValueError(ValueError):
+    """Raised when a text cannot be filled in with the values of a row; `column` is the one at fault, if it is known."""
+
+    def __init__(self, message: str, *, column: str | None) -> None:
+        self.column = column
+        super().__init__(message)
 
 
 class TemplateSyntaxProblemError(ValueError):
@@ -44,11 +61,26 @@ def is_template(text: str) -> bool:
 
 
 class TemplateText:
-    """A text with variables at `path` of the body. Raises TemplateSyntaxProblemError if it cannot be compiled."""
+    """A text with variables at `path` of the body; `voice` is the voiceProfile that it is spoken with, if any.
 
-    __slots__ = ("_kind", "_pieces", "_template", "is_optional", "is_spoken", "only", "path", "text", "variables")
+    Raises TemplateSyntaxProblemError if it cannot be compiled.
+    """
 
-    def __init__(self, text: str, *, path: str, param: Param | None) -> None:
+    __slots__ = (
+        "_filtered",
+        "_kind",
+        "_pieces",
+        "_template",
+        "_voice",
+        "is_optional",
+        "is_spoken",
+        "only",
+        "path",
+        "text",
+        "variables",
+    )
+
+    def __init__(self, text: str, *, path: str, param: Param | None, voice: str | None = None) -> None:
         from jinja2 import TemplateError, meta
 
         self.text = text
@@ -58,9 +90,11 @@ class TemplateText:
             tree = environment.parse(text)
             self.variables = frozenset(meta.find_undeclared_variables(tree))
             self._pieces = _pieces(tree)
+            self._filtered = _filtered(tree)
             self._template = environment.from_string(text)
         except TemplateError:
             raise TemplateSyntaxProblemError(_syntax_problem(text), path=path) from None
+        self._voice = voice
         only = _ONLY.fullmatch(text)
         self.only = only[1] if only else None
         self.is_optional = param is not None and not param.required and self.only is not None
@@ -71,7 +105,7 @@ class TemplateText:
         """The text with a row's values filled in, converted for a parameter that is a number or a boolean.
 
         An optional parameter whose text is one empty variable is LEFT_OUT. Raises MissingValueError for values that are
-        missing or empty, and ValueError when the template fails.
+        missing or empty, and UnfitValueError when the template fails.
         """
         if self.is_optional and values.get(self.only or "") in (None, ""):
             return LEFT_OUT
@@ -98,27 +132,59 @@ class TemplateText:
         from jinja2 import UndefinedError
 
         missing: dict[str, str] = {}
-        context = _context(values, self.variables)
+        context = {**_context(values, self.variables), VOICE: self._spoken_by(values)}
         for _ in range(len(self.variables) + 1):
             try:
                 text = self._template.render(context)
             except UndefinedError as error:
                 name = _undefined_name(str(error.message), missing)
                 if name is None:
-                    raise ValueError(f"cannot be filled in with this row: {error.message}") from None
+                    raise UnfitValueError(
+                        f"cannot be filled in with this row: {error.message}", column=self._alone
+                    ) from None
                 missing[name] = (
                     f"is empty, and the template needs it; fill it in, or write {{{{ {name} or 'something' }}}}"
                     if name in values
                     else f"is not among the columns, and the template needs it; add a column {name}"
                 )
-                context = {**context, name: "x"}  # to find all missing values at once
+                context = {**context, name: SpecimenText("x")}  # to find all missing values at once
+            except FilterError as error:
+                raise UnfitValueError(str(error), column=self._column_of(error, values)) from None
             except Exception as error:  # noqa: BLE001 (a template may raise anything; only this row is bad)
-                raise ValueError(f"cannot be filled in with this row: {error}") from None
+                raise UnfitValueError(f"cannot be filled in with this row: {error}", column=self._alone) from None
             else:
                 if not missing:
                     return text
                 break
         raise MissingValueError(missing)
+
+    @property
+    def _alone(self) -> str | None:
+        """The only variable of the text, if it has one."""
+        return next(iter(self.variables)) if len(self.variables) == 1 else None
+
+    def _column_of(self, error: FilterError, values: Mapping[str, object]) -> str | None:
+        """The variable whose value a filter could not use."""
+        names = self._filtered.get(error.name, frozenset())
+        close = [name for name in sorted(names) if str(values.get(name) or "").strip() == error.value]
+        return close[0] if close else next(iter(names)) if len(names) == 1 else self._alone
+
+    def _spoken_by(self, values: Mapping[str, object]) -> object:
+        """The voice of the text for a row: its own, else that of the row or the options."""
+        if self._voice is None:
+            return values.get("voice_profile")
+        named = _ONLY.fullmatch(self._voice)
+        return (values.get(named[1]) or values.get("voice_profile")) if named else self._voice
+
+
+def _filtered(tree: Template) -> Mapping[str, frozenset[str]]:
+    """The variables that each filter of a text is applied to."""
+    from jinja2 import nodes
+
+    found: dict[str, frozenset[str]] = {}
+    for node in tree.find_all(nodes.Filter):
+        found[node.name] = found.get(node.name, frozenset()) | {each.name for each in node.find_all(nodes.Name)}
+    return found
 
 
 def _pieces(tree: Template) -> list[tuple[str, str | None]] | None:
@@ -149,8 +215,9 @@ def _syntax_problem(text: str) -> str:
         try:
             _environment().from_string(piece)
         except TemplateAssertionError as error:
-            # Such as "No filter named 'x'.", the one message of the parser that users understand.
-            return f"cannot be read as a template: {piece}: {error.message}"
+            unknown = _NO_FILTER.search(str(error.message))
+            reason = unknown_filter(unknown[1], _environment().filters) if unknown else error.message
+            return f"cannot be read as a template: {piece}: {reason}"
         except TemplateError:
             if piece.startswith("{{"):
                 return f"cannot be read as a template: {piece} is not the name of a column; {hint}"
@@ -189,7 +256,10 @@ def _environment() -> ImmutableSandboxedEnvironment:
     from jinja2 import StrictUndefined
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    return ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
+    made = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
+    filters: dict[str, Any] = {name: guarded(name, each) for name, each in made.filters.items()}
+    made.filters.update(filters | speech_filters())
+    return made
 
 
 def _typed(text: str, kind: ParamKind | None) -> object:

@@ -1,0 +1,200 @@
+"""Template filters for speech."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date, time
+from pathlib import Path
+
+import pytest
+from babel.dates import parse_date
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.campaigns.reading import OPTIONS, file_of, read, requests, text_of, told
+from voiceflow_worker.campaigns.calls.completion import complete
+from voiceflow_worker.campaigns.calls.shapes import EncodedBody, Shapes
+from voiceflow_worker.campaigns.calls.template import FlowTemplate
+from voiceflow_worker.errors import CampaignFileError
+
+VOICES = ("en-US-JennyNeural", "en-IE-EmilyNeural", "de-DE-KatjaNeural", "fr-FR-DeniseNeural", "zh-CN-XiaoxiaoNeural")
+
+
+def speak(text: str, value: object, voice: str | None = "en-US-JennyNeural") -> object:
+    filled = FlowTemplate.speaking(text).fill({"x": value, "voice_profile": voice})
+    assert not filled.problems, filled.problems
+    return filled.body["callflow"][1]["params"]["text"]
+
+
+def problem(text: str, value: object, voice: str | None = "en-US-JennyNeural") -> tuple[str | None, str]:
+    (found,) = FlowTemplate.speaking(text).fill({"x": value, "voice_profile": voice}).problems
+    return found.column, found.message
+
+
+@pytest.mark.parametrize(
+    ("voice", "spoken"),
+    [
+        ("en-US-JennyNeural", "January 31, 2030 at 2:05 PM, 1250.50 Singapore dollars, 3rd"),
+        ("en-IE-EmilyNeural", "31 January 2030 at 14:05, 1250.50 Singapore dollars, 3rd"),
+        ("de-DE-KatjaNeural", "31. Januar 2030 at 14:05, 1250,50 Singapur-Dollar, 3."),
+        ("fr-FR-DeniseNeural", "31 janvier 2030 at 14:05, 1250,50 dollars de Singapour, 3e"),
+        ("id-ID-GadisNeural", "31 Januari 2030 at 14.05, 1250,50 Dolar Singapura, ke-3"),
+        ("zh-CN-XiaoxiaoNeural", "2030年1月31日 at 14:05, 1250.50新加坡元, 第3"),
+    ],
+)
+def test_values_are_spoken_in_the_language_of_the_voice(tmp_path: Path, voice: str, spoken: str) -> None:
+    say = '{{day|date}} at {{at|time}}, {{amount|money("SGD")}}, {{place|ordinal}}'
+    options = replace(OPTIONS, template=FlowTemplate.speaking(say), voice_profile=None)
+    row = f"+6587654321,2030-01-31,14:05,1250.5,3,{voice}"
+    rows = read(file_of(tmp_path, f"destination,day,at,amount,place,voice_profile\n{row}\n"), options)
+    assert told(rows) == []
+    assert list(map(text_of, requests(rows))) == [spoken]
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "spoken"),
+    [
+        ("{{x|digits}}", "0123", "0, 1, 2, 3"),
+        ("{{x|digits}}", "+65 8765-4321", "6, 5, 8, 7, 6, 5, 4, 3, 2, 1"),
+        ("{{x|digits}}", 42, "4, 2"),
+        ("{{x|spell}}", "ab-12", "A, B, 1, 2"),
+        ("{{x|spell}}", "e\u0301a", "É, A"),
+        ("{{x|date('full')}}", "2030-01-31", "Thursday, January 31, 2030"),
+        ("{{x|date('medium', language='de')}}", "2030-01-31 09:30", "31.01.2030"),
+        ("{{x|date}}", "2030-01-31T09:30:00+08:00", "January 31, 2030"),
+        ("{{x|time}}", "2030-01-31 09:30", "9:30 AM"),
+        ("{{x|time}}", "12:05 am", "12:05 AM"),
+        ("{{x|time}}", "9:30:10", "9:30 AM"),
+        ("{{x|money('USD')}}", "1", "1 US dollar"),
+        ("{{x|money('USD')}}", "12.50", "12.50 US dollars"),
+        ("{{x|money('USD')}}", "EUR 12", "12 euros"),
+        ("{{x|money}}", "0.5 gbp", "0.50 British pounds"),
+        ("{{x|money('JPY')}}", "1000000", "1000000 Japanese yen"),
+        ("{{x|ordinal}}", "11", "11th"),
+        ("{{x|ordinal}}", "22.0", "22nd"),
+        ("{{x|upper}} {{x|spell}}", "ab", "AB A, B"),
+    ],
+)
+def test_a_filter_writes_a_value_as_it_is_spoken(text: str, value: object, spoken: str) -> None:
+    assert speak(text, value) == spoken
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "sentence"),
+    [
+        ("{{x|date}}", "31/1/2030", "'31/1/2030' is not a date; write it as 2030-01-31 (filter date)"),
+        ("{{x|date}}", "2030-02-30", "'2030-02-30' is not a date"),
+        ("{{x|date('big')}}", "2030-01-31", "'big' is no form of a date; give full, long, medium, short (filter date)"),
+        ("{{x|date('full', 1)}}", "2030-01-31", "the filter does not take 'full', 1"),
+        ("{{x|time}}", "25:00", "'25:00' is not a time of day; write it as 14:05 (filter time)"),
+        ("{{x|time}}", "13:00 pm", "is not a time of day"),
+        ("{{x|money('USD')}}", "1,250", "'1,250' is not an amount; write it as 1250.50, or as SGD 1250.50"),
+        ("{{x|money}}", "12", "'12' has no currency; write it as SGD 12, or name it: money('SGD')"),
+        ("{{x|money('XQQ')}}", "12", "'XQQ' is not a currency"),
+        ("{{x|ordinal}}", "third", "'third' is not a whole number (filter ordinal)"),
+        ("{{x|digits}}", "A12", "'A12' has more than digits; spell speaks letters too"),
+        ("{{x|spell}}", "--", "'--' has no letters or digits"),
+        ("{{x|date(language='xx')}}", "2030-01-31", "the language of 'xx' is not known"),
+        ("{{x|xmlattr}}", "a", "'a' cannot be used there (filter xmlattr)"),
+    ],
+)
+def test_a_value_that_a_filter_cannot_use_is_reported_with_column_and_filter(
+    text: str, value: object, sentence: str
+) -> None:
+    column, message = problem(text, value)
+    assert column == "x"
+    assert sentence in message
+
+
+def test_the_row_and_the_column_at_fault_are_named(tmp_path: Path) -> None:
+    options = replace(OPTIONS, template=FlowTemplate.speaking("{{ first|date }} to {{ last|date }}, {{ name }}"))
+    table = "destination,name,first,last\n+6587654321,Ana,2030-01-31,soon\n+6587654322,Ben,2030-01-31,2030-02-01\n"
+    rows = read(file_of(tmp_path, table), options)
+    assert told(rows) == [(2, "last", -1009, "'soon' is not a date; write it as 2030-01-31 (filter date)")]
+    assert len(requests(rows)) == 1
+
+
+def test_an_empty_cell_is_missing_also_for_a_filter(tmp_path: Path) -> None:
+    options = replace(OPTIONS, template=FlowTemplate.speaking("{{ first|date }}, {{ name }}"))
+    rows = read(file_of(tmp_path, "destination,name,first\n+6587654321,,\n"), options)
+    assert sorted((column or "", message[:12]) for _, column, _, message in told(rows)) == [
+        ("first", "is empty, an"),
+        ("name", "is empty, an"),
+    ]
+    spare = FlowTemplate.speaking("{{ (first or '2030-01-31')|date }}")
+    (request,) = requests(
+        read(file_of(tmp_path, "destination,first\n+6587654321,\n"), replace(OPTIONS, template=spare))
+    )
+    assert text_of(request) == "31 January 2030"
+
+
+def test_a_missing_column_is_found_before_the_rows(tmp_path: Path) -> None:
+    options = replace(OPTIONS, template=FlowTemplate.speaking("{{ day|date }} {{ name }}"))
+    with pytest.raises(CampaignFileError, match="day is needed by the call flow, and no column has it"):
+        read(file_of(tmp_path, "destination,name\n+6587654321,Ana\n"), options)
+
+
+def test_an_unknown_filter_is_refused_with_a_hint() -> None:
+    with pytest.raises(CampaignFileError, match="there is no filter monney; did you mean money") as raised:
+        FlowTemplate.speaking("{{ amount|monney }}")
+    assert "date, digits, money, ordinal, spell and time" in str(raised.value)
+
+
+def test_a_voice_without_a_language_is_reported() -> None:
+    assert (
+        "the voice 'Emily' names no language; name it: language='en-US'"
+        in problem("{{x|date}}", "2030-01-31", "Emily")[1]
+    )
+    assert "there is no voice to tell the language" in problem("{{x|date}}", "2030-01-31", None)[1]
+    assert speak("{{x|date(language='en')}}", "2030-01-31", "Emily") == "January 31, 2030"
+
+
+def test_each_text_has_the_language_of_its_own_voice() -> None:
+    template = FlowTemplate.parse(
+        {
+            "callflow": [
+                {"action": "makeCall"},
+                {"action": "say", "params": {"text": "{{x|date}}", "voiceProfile": "de-DE-KatjaNeural"}},
+                {"action": "say", "params": {"text": "{{x|date}}", "voiceProfile": "{{ other }}"}},
+                {"action": "say", "params": {"text": "{{x|date}}"}},
+            ]
+        },
+        name="",
+    )
+    values = {"x": "2030-01-31", "other": "fr-FR-DeniseNeural", "voice_profile": "en-US-JennyNeural"}
+    texts = [entry["params"]["text"] for entry in template.fill(values).body["callflow"][1:]]
+    assert texts == ["31. Januar 2030", "31 janvier 2030", "January 31, 2030"]
+
+
+@given(
+    rows=st.lists(st.tuples(st.dates(), st.integers(0, 10**6), st.sampled_from(VOICES)), min_size=2, max_size=6),
+)
+def test_the_fast_path_gives_the_same_bytes(rows: list[tuple[date, int, str]]) -> None:
+    template = FlowTemplate.speaking("{{ x|date }}: {{ y|money('SGD') }}, {{ y|ordinal }}, {{ y|digits }} for {{ z }}")
+    shapes = Shapes(template)
+    to, source = "+6587654321", "+6531234567"
+    for day, number, voice in rows:
+        values = {"x": day.isoformat(), "y": str(number), "z": "Ana", "voice_profile": voice}
+        fast = shapes.encoded(values, destination=to, source=source, voice_profile=voice, source_wins=False)
+        body = template.fill(values).body
+        complete(body, destination=to, source=source, voice_profile=voice)
+        slow = EncodedBody.of(body)
+        assert fast is not None
+        assert (fast.stored, fast.canonical) == (slow.stored, slow.canonical)
+
+
+@given(st.dates(min_value=date(1900, 1, 1), max_value=date(2199, 12, 31)))
+def test_a_date_is_spoken_so_that_it_is_understood(day: date) -> None:
+    spoken = speak("{{x|date('short', language='en-US')}}", day.isoformat())
+    assert parse_date(str(spoken), locale="en_US").timetuple()[1:3] == day.timetuple()[1:3]
+
+
+@given(st.times())
+def test_a_time_is_spoken_so_that_it_is_understood(moment: time) -> None:
+    spoken = str(speak("{{x|time}}", moment.isoformat(timespec="minutes")))
+    assert speak("{{x|time(language='de')}}", spoken) == f"{moment:%H:%M}"
+
+
+@given(st.text(alphabet="0123456789", min_size=1, max_size=20))
+def test_digits_are_all_spoken_in_order(text: str) -> None:
+    assert str(speak("{{x|digits}}", text)).replace(", ", "") == text

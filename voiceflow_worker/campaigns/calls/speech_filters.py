@@ -1,0 +1,231 @@
+"""Template filters that write values as a voice should speak them, in the language of the voice.
+
+`{{ day|date }}`, `{{ at|time }}`, `{{ amount|money("SGD") }}`, `{{ place|ordinal }}`, `{{ code|digits }}`,
+`{{ code|spell }}`. Words and orders are those of the CLDR, through Babel; voices read the digits in their language.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
+from datetime import date, time
+from decimal import Decimal
+from difflib import get_close_matches
+from functools import lru_cache, wraps
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from babel import Locale
+    from jinja2.runtime import Context
+
+VOICE = "the voice"
+"""The variable that holds the voice of a text while it is filled in. With a space in it, no template can name it."""
+
+_VOICE_LANGUAGE = re.compile(r"([a-z]{2,3})(?:[-_]([A-Z][a-z]{3}))?(?:[-_]([A-Z]{2}|[0-9]{3}))?(?![A-Za-z0-9])")
+_DATE = re.compile(r"(\d{4}-\d{2}-\d{2})(?:[T ]\d{2}:\d{2}.*)?", re.ASCII)
+_TIME = re.compile(
+    r"(?:\d{4}-\d{2}-\d{2}[T ])?(\d{1,2}):(\d{2})(?::\d{2}(?:\.\d+)?)?"
+    r"(?:\s*(?:Z|[+-]\d{2}:?\d{2}))?(?:\s*([AaPp])\.?[Mm]\.?)?",
+    re.ASCII,
+)
+_AMOUNT = re.compile(r"(?:([A-Za-z]{3})\s*)?([+-]?\d{1,15}(?:\.\d{1,4})?)(?:\s*([A-Za-z]{3}))?", re.ASCII)
+_WHOLE = re.compile(r"\d{1,9}(?:\.0+)?", re.ASCII)
+_BETWEEN_DIGITS = re.compile(r"[\s\-+./()]")
+_FORMS = ("full", "long", "medium", "short")
+
+_DOT = dict.fromkeys(
+    ("bs", "cs", "da", "de", "et", "fi", "hr", "hu", "is", "lv", "nb", "nn", "no", "pl", "sk", "sl", "sr", "tr"), "{}."
+)
+_ORDINALS: Mapping[str, str | Mapping[str, str]] = {
+    **_DOT,
+    "en": {"one": "{}st", "two": "{}nd", "few": "{}rd", "other": "{}th"},
+    "es": "{}.º",
+    "fil": "ika-{}",
+    "fr": {"one": "{}er", "other": "{}e"},
+    "id": "ke-{}",
+    "it": "{}º",
+    "ja": "第{}",
+    "ko": "제{}",
+    "ms": "ke-{}",
+    "nl": "{}e",
+    "pt": "{}.º",
+    "ru": "{}-й",
+    "sv": {"one": "{}:a", "other": "{}:e"},
+    "th": "ที่ {}",
+    "uk": "{}-й",
+    "vi": "thứ {}",
+    "yue": "第{}",
+    "zh": "第{}",
+}
+
+
+class SpecimenText(str):
+    """A value that stands for any: filters accept it as it is."""
+
+    __slots__ = ()
+
+
+class FilterError(ValueError):
+    """Raised when a filter cannot use a value; `name` is the filter."""
+
+    def __init__(self, name: str, value: str, reason: str) -> None:
+        self.name = name
+        self.value = value
+        super().__init__(f"{reason} (filter {name})")
+
+
+def speech_filters() -> dict[str, Callable[..., object]]:
+    """The filters for speech, by name."""
+    filters = (date_, digits, money, ordinal, spell, time_)
+    return {each.__name__.strip("_"): _for_speech(each) for each in filters}
+
+
+def guarded(name: str, function: Callable[..., object]) -> Callable[..., object]:
+    """A filter of Jinja whose failures name it and the value."""
+    from jinja2 import UndefinedError
+
+    @wraps(function)
+    def filtered(*arguments: Any, **more: Any) -> object:
+        try:
+            return function(*arguments, **more)
+        except (FilterError, UndefinedError):
+            raise
+        except Exception as error:
+            value = str(arguments[1 if hasattr(function, "jinja_pass_arg") else 0])
+            raise FilterError(name, value, f"{value[:40]!r} cannot be used there") from error
+
+    return filtered
+
+
+def unknown_filter(name: str, known: Mapping[str, object]) -> str:
+    """The sentence about a filter that does not exist."""
+    close = get_close_matches(name, known, n=1)
+    meant = f"; did you mean {close[0]}?" if close else ""
+    return f"there is no filter {name}{meant}; those for speech are date, digits, money, ordinal, spell and time"
+
+
+def _for_speech(function: Callable[..., str]) -> Callable[..., object]:
+    from jinja2 import pass_context
+
+    name = function.__name__.strip("_")
+
+    @pass_context
+    def filtered(context: Context, value: object, *arguments: object, language: str | None = None) -> str:
+        text = str(value).strip()  # an empty cell raises here
+        if isinstance(value, SpecimenText):
+            return value
+        try:
+            return _plain(function(text, _locale(language or str(context.get(VOICE) or "")), *arguments))
+        except TypeError:
+            raise FilterError(name, text, f"the filter does not take {', '.join(map(repr, arguments))}") from None
+        except ValueError as error:
+            raise FilterError(name, text, str(error)) from None
+
+    return filtered
+
+
+def date_(text: str, locale: Locale, form: str = "long") -> str:
+    """A date: 31 January 2030. The form `full` has the weekday too."""
+    from babel.dates import format_date
+
+    match = _DATE.fullmatch(text)
+    if form not in _FORMS:
+        raise ValueError(f"{form!r} is no form of a date; give {', '.join(_FORMS)}")
+    try:
+        return format_date(date.fromisoformat(match[1] if match else ""), form, locale=locale)
+    except ValueError:
+        raise ValueError(f"{text[:40]!r} is not a date; write it as 2030-01-31") from None
+
+
+def time_(text: str, locale: Locale) -> str:
+    """A time of day: 2:05 PM, or 14:05."""
+    from babel.dates import format_time
+
+    match = _TIME.fullmatch(text)
+    try:
+        if match is None:
+            raise ValueError
+        hour, minute = int(match[1]), int(match[2])
+        if match[3] is not None:
+            if not 1 <= hour <= 12:
+                raise ValueError
+            hour = hour % 12 + (12 if match[3] in "pP" else 0)
+        return format_time(time(hour, minute), "short", locale=locale)
+    except ValueError:
+        raise ValueError(f"{text[:40]!r} is not a time of day; write it as 14:05") from None
+
+
+def money(text: str, locale: Locale, currency: str | None = None) -> str:
+    """An amount with the name of its currency: 12.50 Singapore dollars. Whole amounts have no decimals."""
+    from babel.numbers import format_currency, is_currency
+
+    match = _AMOUNT.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text[:40]!r} is not an amount; write it as 1250.50, or as SGD 1250.50")
+    code = (match[1] or match[3] or currency or "").upper()
+    if not code:
+        raise ValueError(f"{text[:40]!r} has no currency; write it as SGD {match[2]}, or name it: money('SGD')")
+    if not is_currency(code):
+        raise ValueError(f"{code[:10]!r} is not a currency; write three letters, such as SGD")
+    amount = Decimal(match[2])
+    is_whole = amount == amount.to_integral_value()
+    whole: dict[str, Any] = {"format": "0", "currency_digits": False} if is_whole else {}
+    return format_currency(amount, code, locale=locale, format_type="name", group_separator=False, **whole)
+
+
+def ordinal(text: str, locale: Locale) -> str:
+    """A place in an order: 3rd, 3., 第3."""
+    if not _WHOLE.fullmatch(text):
+        raise ValueError(f"{text[:40]!r} is not a whole number")
+    forms = _ORDINALS.get(locale.language)
+    if forms is None:
+        raise ValueError(f"ordinals of {locale.english_name} are not known; write the word in the cell")
+    number = int(Decimal(text))
+    if isinstance(forms, str):
+        return forms.format(number)
+    return forms.get(locale.ordinal_form(number), forms["other"]).format(number)
+
+
+def digits(text: str, _locale: Locale) -> str:
+    """Digits one by one: 1, 2, 3."""
+    found = _BETWEEN_DIGITS.sub("", text)
+    if not found.isdecimal():
+        raise ValueError(f"{text[:40]!r} has more than digits; spell speaks letters too")
+    return ", ".join(str(int(digit)) for digit in found)
+
+
+def spell(text: str, _locale: Locale) -> str:
+    """Letters and digits one by one: A, B, 1."""
+    letters: list[str] = []
+    for character in unicodedata.normalize("NFC", text):
+        if unicodedata.combining(character) and letters:
+            letters[-1] += character
+        elif character.isalnum():
+            letters.append(character.upper())
+    if not letters:
+        raise ValueError(f"{text[:40]!r} has no letters or digits")
+    return ", ".join(letters)
+
+
+@lru_cache(maxsize=256)
+def _locale(voice: str) -> Locale:
+    """The locale of a voice such as en-IE-EmilyNeural, or of a language such as en. Raises ValueError."""
+    from babel import Locale, UnknownLocaleError
+
+    match = _VOICE_LANGUAGE.match(voice)
+    if match is None:
+        what = f"the voice {voice[:40]!r} names no language" if voice else "there is no voice to tell the language"
+        raise ValueError(f"{what}; name it: language='en-US'")
+    for name in dict.fromkeys(("_".join(filter(None, match.groups())), match[1])):
+        try:
+            return Locale.parse(name)
+        except (UnknownLocaleError, ValueError):
+            continue
+    raise ValueError(f"the language of {voice[:40]!r} is not known; name another: language='en-US'")
+
+
+def _plain(text: str) -> str:
+    """The text with plain spaces, without invisible characters."""
+    spaced = "".join(" " if unicodedata.category(each) == "Zs" else each for each in text)
+    return "".join(each for each in spaced if unicodedata.category(each) != "Cf")
