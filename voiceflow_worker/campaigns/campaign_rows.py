@@ -58,6 +58,7 @@ class CampaignRows:
             options = replace(options, template=FlowTemplate.bare(), source=options.source or PLACEHOLDER)
         self._options = options
         self._maker = RequestMaker(options, file=self.file, default_batch=self.batch_id, now=now, purpose=purpose)
+        self._is_table = self.source.kind.is_table
         self._csv = CsvValues(self.source.header, self.source.columns)
         self._unused: set[str] = set()
         self._source_warnings: set[str] = set()
@@ -86,7 +87,7 @@ class CampaignRows:
         return read if findings == read.findings else read._replace(findings=findings)
 
     def _values(self, raw: RawRow) -> RowValues:
-        if self.source.kind.is_table:
+        if self._is_table:
             return self._csv(raw)
         return json_values(raw, is_body=self._options.template is None)
 
@@ -159,7 +160,7 @@ class CampaignRows:
         )
 
     def _unused_keys(self, raw: RawRow) -> tuple[Finding, ...]:
-        if self.source.kind.is_table or self._options.template is None:
+        if self._is_table or self._options.template is None:
             return ()
         new = [name for name in raw.data if name not in self._unused and not self._is_wanted(name)]
         self._unused.update(new)

@@ -149,8 +149,9 @@ def _tell(output: Output, report: EnqueueReport, file: Path, *, rejects: Path | 
 
 def _unreadable(error: CampaignFileError, file: Path, *, batch_id: str | None) -> dict[str, object]:
     """The JSON document of a file that could not be read, in the form of a report."""
+    from voiceflow_worker.campaigns.files.input_file import InputFile
     from voiceflow_worker.finding import Finding
 
     findings = error.findings or (Finding(file=str(file), message=str(error)),)
     counts = dict.fromkeys(("enqueued", "duplicates", "suppressed", "rejected"), 0)
-    return {"batch_id": batch_id or file.stem, **counts, "findings": [found.as_json() for found in findings]}
+    return {"batch_id": batch_id or InputFile(file).stem, **counts, "findings": [found.as_json() for found in findings]}
