@@ -50,9 +50,9 @@ LONGEST_SLEEP = timedelta(seconds=1)
 RATE_WINDOW = 5.0
 BATCHES_SHOWN = 50
 FREE_TOGETHER = 0.5
-LINGER = timedelta(milliseconds=4)
-"""Without a rate, a worker with less than `FREE_TOGETHER` of its slots free waits this long for more of them: a trip to
-the store costs the same for 25 calls as for 5."""
+LINGER = timedelta(milliseconds=20)
+"""Without a rate, a worker waits at most this long until `FREE_TOGETHER` of its slots are free: a trip to the store costs
+the same for 25 calls as for 5."""
 STORE_AWAY = timedelta(seconds=1)
 
 
@@ -127,6 +127,7 @@ class Worker:
         self._landed = anyio.Event()
         self._stopping = False
         self._pauses: set[anyio.CancelScope] = set()
+        self._lingering: anyio.CancelScope | None = None
         self._abort = anyio.Event()
 
     async def run(self) -> None:
@@ -227,8 +228,9 @@ class Worker:
         room = self._departures.room()
         if room == 0:
             await self._nap(until=self._departures.room_at())
-        if room is None and self.in_flight > self._concurrency * (1 - FREE_TOGETHER):
-            await self._nap(until=now + LINGER)
+        if room is None and not self._has_room_for_many():
+            with self._pause() as self._lingering:
+                await self._clock.sleep(LINGER.total_seconds())
         free = 1 if self._unreachable else self._concurrency - self.in_flight
         return free if room is None else min(free, room)
 
@@ -275,8 +277,13 @@ class Worker:
             self._senders.free(len(jobs) - len(ready))
         self._senders.send(ready, flights)
 
+    def _has_room_for_many(self) -> bool:
+        return self.in_flight <= self._concurrency * (1 - FREE_TOGETHER)
+
     def _has_freed(self) -> None:
         self._freed.set()
+        if self._lingering is not None and self._has_room_for_many():
+            self._lingering.cancel()
         if not self.in_flight:
             self._landed.set()
 
@@ -341,14 +348,14 @@ class Worker:
             pause.cancel()
 
     @contextmanager
-    def _pause(self) -> Generator[None]:
+    def _pause(self) -> Generator[anyio.CancelScope]:
         """A wait that `stop` ends."""
         with anyio.CancelScope() as scope:
             self._pauses.add(scope)
             if self._stopping:
                 scope.cancel()
             try:
-                yield
+                yield scope
             finally:
                 self._pauses.discard(scope)
 
