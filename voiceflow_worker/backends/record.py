@@ -20,6 +20,7 @@ from voiceflow_worker.core.ports.reading import find_pages
 from voiceflow_worker.core.ports.record_set import report_unreadable
 from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.hours.window import CallWindow
+from voiceflow_worker.model.jobs.copying import replace
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Note, NoteKind, Post, RedialPolicy
 from voiceflow_worker.model.records.outcome_record import outcome_from, outcome_record
 from voiceflow_worker.model.reports.charge import Charge, charge_from, charge_record
@@ -68,6 +69,8 @@ _NAMES = (
     "failures", "missed_windows", "post_count", "redials", "posts", "notes",
 )  # fmt: skip
 """The fields of a job that are neither in its head nor its body."""
+_KNOWN = frozenset(_NAMES)
+_NEEDED = frozenset({"source", "created_at", "body_digest"})
 
 
 def head_of(job: Job) -> Head:
@@ -97,8 +100,10 @@ def job_from(head: Head, record: str, body: str) -> Job:
     """The job of a head, a record and a body. Raises `StoreVersionError` for a record of a newer version."""
     try:
         fields = loads(record)
-        if unknown := sorted(fields.keys() - {*_NAMES}):
-            raise ValueError(f"unknown {', '.join(unknown)}")
+        if not fields.keys() <= _KNOWN:
+            raise ValueError(f"unknown {', '.join(sorted(fields.keys() - _KNOWN))}")
+        if not fields.keys() >= _NEEDED:
+            raise ValueError(f"without {', '.join(sorted(_NEEDED - fields.keys()))}")
         return _job(head, fields, body)
     except (ValueError, KeyError, TypeError) as error:
         raise newer(f"the record of job {head[0]}", error) from error
@@ -222,12 +227,20 @@ _JOB_READERS: Readers = {
 }
 
 
+_UNREAD = Job(
+    id="", queue="", state=JobState.QUEUED, due_at=EPOCH, destination="", body="", body_digest="", source="",
+    created_at=EPOCH,
+)  # fmt: skip
+"""A job without its fields: to copy it costs less than to make one."""
+
+
 def _job(head: Head, record: dict[str, Any], body: str) -> Job:
     (
         job_id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key, valid_until,
         active_until,
     ) = head  # fmt: skip
-    return Job(
+    return replace(
+        _UNREAD,
         id=job_id,
         queue=queue,
         state=JobState(state),

@@ -51,7 +51,7 @@ RATE_WINDOW = 5.0
 BATCHES_SHOWN = 50
 FREE_TOGETHER = 0.5
 LINGER = timedelta(milliseconds=20)
-"""Without a rate, a worker waits at most this long until `FREE_TOGETHER` of its slots are free: a trip to the store costs
+"""The most that a worker without a rate waits until `FREE_TOGETHER` of its slots are free: a trip to the store costs
 the same for 25 calls as for 5."""
 STORE_AWAY = timedelta(seconds=1)
 

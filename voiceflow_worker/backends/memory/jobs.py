@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from uuid import uuid4
@@ -18,6 +17,7 @@ from voiceflow_worker.backends.memory.lanes import Lanes
 from voiceflow_worker.backends.memory.state import SharedState
 from voiceflow_worker.core.ports import Clock, Enqueued, Event, Jobs, KeyOwner, Move, Order, Query
 from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.copying import replace
 from voiceflow_worker.model.jobs.gate import GateScope
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.tally import STATE, Totals, tally_of

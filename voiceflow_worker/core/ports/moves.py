@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from voiceflow_worker.core.ports.identity import new_revision
+from voiceflow_worker.model.jobs.copying import replace
 from voiceflow_worker.model.jobs.job import Job, JobState
 
 

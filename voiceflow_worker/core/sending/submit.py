@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import zip_longest
@@ -30,6 +30,7 @@ from voiceflow_worker.errors import (
     Remedy,
     StoreError,
 )
+from voiceflow_worker.model.jobs.copying import replace
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, spread
 from voiceflow_worker.model.numbers.spellings import spellings

@@ -6,10 +6,10 @@ the evidence added. The same evidence twice changes nothing.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 
 from voiceflow_worker.errors import IllegalMoveError
+from voiceflow_worker.model.jobs.copying import replace
 from voiceflow_worker.model.jobs.job import (
     Job,
     JobState,
@@ -60,6 +60,7 @@ def answered(
         return job
     known = replace(
         post,
+        verdict=verdict.kind if verdict.kind in _CONCLUSIVE else VerdictKind.UNKNOWN,
         answered_at=at,
         session_id=_session_after(post, verdict),
         code=verdict.code,
@@ -67,7 +68,7 @@ def answered(
     )
     match verdict.kind:
         case VerdictKind.CREATED:
-            return _created(job, replace(known, verdict=VerdictKind.CREATED), at=at, policy=policy)
+            return _created(job, known, at=at, policy=policy)
         case VerdictKind.REFUSED | VerdictKind.NOT_SENT | VerdictKind.TURNED_AWAY:
             return _not_placed(job, known, verdict, at=at, policy=policy, held_until=held_until)
         case _:
@@ -117,7 +118,7 @@ def _created(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> Job:
 
 
 def _unknown(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> Job:
-    after = with_post(job, replace(post, verdict=VerdictKind.UNKNOWN))
+    after = with_post(job, post)
     if job.state is S.SENDING and post.outcome is None and _is_current(job, post):
         return into_doubt(after, at=at, reason=post.message or "the answer was not understood", policy=policy)
     return after
@@ -126,7 +127,7 @@ def _unknown(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> Job:
 def _not_placed(
     job: Job, post: Post, verdict: Verdict, *, at: datetime, policy: CallPolicy, held_until: datetime | None
 ) -> Job:
-    after = with_post(job, replace(post, verdict=verdict.kind))
+    after = with_post(job, post)
     # A summary that says "placed" outweighs an answer that says it was not; so does one of a newer POST.
     if job.state not in _OPEN or not _is_current(job, post) or post.outcome is not None:
         return after

@@ -8,11 +8,11 @@ knows that the original was never applied).
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from voiceflow_worker.errors import IllegalMoveError, Remedy, TooEarlyError, TooLateError
+from voiceflow_worker.model.jobs.copying import replace
 from voiceflow_worker.model.jobs.job import (
     Job,
     JobState,

@@ -6,9 +6,9 @@ or dropped it long after: POST numbers only grow, and each POST is known by the 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 
+from voiceflow_worker.model.jobs.copying import replace
 from voiceflow_worker.model.jobs.job import Job, JobState, Note, NoteKind, Post
 from voiceflow_worker.model.jobs.lifecycle import into_doubt, with_post
 from voiceflow_worker.model.jobs.policy import CallPolicy
