@@ -70,8 +70,11 @@ class AnswerReader:
                 self._body += response.content
                 self.is_whole = True
                 return
-            fits = True
-            async for chunk in response.aiter_raw():
+            fits, stream = True, response.stream
+            if not isinstance(stream, httpx.AsyncByteStream):
+                return
+            # Not by aiter_raw, which only counts the bytes on their way.
+            async for chunk in stream:
                 # The rest is read and discarded: an abandoned stream leaves its generators open, and trio warns.
                 fits = fits and len(self._body) + len(chunk) <= self._longest
                 if fits:

@@ -24,11 +24,9 @@ import anyio
 import httpx
 from aiohttp.client_proto import ResponseHandler
 from httpx_aiohttp import AiohttpTransport
-from httpx_aiohttp.transport import AiohttpResponseStream, map_aiohttp_exceptions
-from multidict import CIMultiDict
-from yarl import URL
 
 from voiceflow_worker.gateway.answers.answer import AnswerReader
+from voiceflow_worker.gateway.transport.direct_posts import DirectPosts
 from voiceflow_worker.model.reports.verdict import PostProgress
 
 if TYPE_CHECKING:
@@ -232,27 +230,7 @@ class PooledTransport(AiohttpTransport):
         self, url: httpx.URL, *, headers: Mapping[str, str], timeouts: Mapping[str, float]
     ) -> Callable[[bytes], Awaitable[httpx.Response]]:
         """A function that POSTs a body as this transport does, with address, headers and limits made ready once."""
-        post = partial(
-            self.get_client().request,
-            "POST",
-            URL(str(url)),
-            headers=CIMultiDict(headers),
-            allow_redirects=False,
-            auto_decompress=False,
-            compress=False,
-            timeout=aiohttp.ClientTimeout(
-                sock_connect=timeouts["connect"], sock_read=timeouts["read"], connect=timeouts["pool"]
-            ),
-            proxy=None if self.proxy is None else str(self.proxy.url),
-            proxy_headers=None if self.proxy is None else self.proxy.headers,
-        )
-
-        async def posted(body: bytes) -> httpx.Response:
-            with map_aiohttp_exceptions():
-                response = await post(data=body)
-            return httpx.Response(response.status, headers=response.raw_headers, stream=AiohttpResponseStream(response))
-
-        return posted
+        return DirectPosts(self.get_client(), url, headers=headers, timeouts=timeouts)
 
 
 def open_aiohttp_transport(

@@ -39,7 +39,7 @@ class Carrier:
 
     `keeps_connections`: the next POST may use the same connection, since a leftover answer in it would be noticed.
     httpcore and aiohttp would take it for the answer of the next POST, and only aiohttp allows a check. `posts` makes
-    POSTs that cost less than the transport's requests, on the same connections.
+    POSTs that cost less than the transport's requests, on the same connections; not through a proxy.
     """
 
     transport: httpx.AsyncBaseTransport
@@ -73,7 +73,8 @@ class DefaultTransport:
             opened = open_aiohttp_transport(
                 limit=self.limit, keep_alive=KEEP_ALIVE, ssl_context=ssl_context, proxy=proxy
             )
-            return Carrier(opened, ConnectorWatch, keeps_connections=True, posts=opened.posts)
+            posts = opened.posts if proxy is None else None
+            return Carrier(opened, ConnectorWatch, keeps_connections=True, posts=posts)
         limits = httpx.Limits(max_connections=self.limit)
         pool = httpx.AsyncHTTPTransport(verify=ssl_context, trust_env=False, limits=limits, proxy=proxy)
         return Carrier(pool, TracedWatch)
