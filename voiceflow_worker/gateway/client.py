@@ -307,9 +307,10 @@ class VoiceClient(api.AccountApi):
         reader: AnswerReader | None = None
         try:
             with anyio.move_on_after(self._deadline.total_seconds()), watch:
-                response = await self._exchange(carrier, watch, body)
+                post = self._post_directly if carrier.posts is not None else None
+                response = await (self._exchange(carrier, watch, body) if post is None else post(body))
                 self._check(carrier, progress)
-                reader = AnswerReader(response)
+                reader = AnswerReader(response, closes_itself=post is not None)
                 await reader.read()
         except Exception as error:  # noqa: BLE001 - every error of a transport gets a verdict
             nothing_left = watch.proves_nothing_left(error)
@@ -327,8 +328,6 @@ class VoiceClient(api.AccountApi):
         return await self._proof.judge(verdict, watch=watch, answer=reader, progress=progress)
 
     def _exchange(self, carrier: Carrier, watch: Watch, body: bytes) -> Awaitable[httpx.Response]:
-        if self._post_directly is not None and carrier.posts is not None and carrier.keeps_connections:
-            return self._post_directly(body)
         request = self._wire.post_call(
             body,
             keep_connection=carrier.keeps_connections,

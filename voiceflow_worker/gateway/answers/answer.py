@@ -39,13 +39,15 @@ class Answer:
 class AnswerReader:
     """Reads the body of a response whose head has come; `answer` returns what has come so far.
 
-    A body of more than `longest` bytes counts as one that broke off.
+    A body of more than `longest` bytes counts as one that broke off. `closes_itself`: the response needs no closing
+    after its end.
     """
 
-    __slots__ = ("_body", "_longest", "_response", "came_with_content", "is_whole")
+    __slots__ = ("_body", "_closes_itself", "_longest", "_response", "came_with_content", "is_whole")
 
-    def __init__(self, response: httpx.Response, *, longest: int = LONGEST_BODY) -> None:
+    def __init__(self, response: httpx.Response, *, longest: int = LONGEST_BODY, closes_itself: bool = False) -> None:
         self._response = response
+        self._closes_itself = closes_itself
         self._longest = longest
         self._body = bytearray()
         self.came_with_content = response.is_stream_consumed
@@ -64,7 +66,7 @@ class AnswerReader:
 
     async def read(self) -> None:
         """Read to the end and close the response. After an error on the way the answer is not whole."""
-        response = self._response
+        response, is_over = self._response, False
         try:
             if self.came_with_content:
                 self._body += response.content
@@ -79,13 +81,14 @@ class AnswerReader:
                 fits = fits and len(self._body) + len(chunk) <= self._longest
                 if fits:
                     self._body += chunk
+            is_over = self._closes_itself
             self.is_whole = fits and self._has_its_length()
             if self.is_whole and "content-encoding" in response.headers:
                 self._decode()
         except Exception:  # noqa: BLE001 - each transport has errors of its own for this
             return
         finally:
-            if not response.is_closed:
+            if not response.is_closed and not is_over:
                 await self._close()
 
     def answer(self, *, post_was_cut: bool) -> Answer:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from http import HTTPStatus
 from ssl import SSLCertVerificationError
 
 from voiceflow_worker.errors import Remedy
 from voiceflow_worker.gateway.answers.answer import Answer
 from voiceflow_worker.gateway.answers.retry_after import read_date, read_retry_after
+from voiceflow_worker.model.jobs.copying import replace
 from voiceflow_worker.model.reports.status import UNKNOWN_ERROR
 from voiceflow_worker.model.reports.verdict import Hold, NotSentCause, Verdict, VerdictKind
 
@@ -158,7 +160,9 @@ def describe(error: Exception) -> str:
 
 def quote(text: str) -> str:
     """Foreign text for use in a message: one line, without control characters, shortened."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * _LONGEST_QUOTE]).split())
+    text = text[: 4 * _LONGEST_QUOTE]
+    shown = text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
+    line = " ".join(shown.split())
     return line if len(line) <= _LONGEST_QUOTE else line[: _LONGEST_QUOTE - 1] + "…"
 
 
@@ -237,19 +241,21 @@ def _read(answer: Answer) -> _Said | None:
         return None
     if (error := platform_error(fields)) is not None:
         return _Said(status="", code=None, session_id=None, message=quote(error), by_the_platform=True)
+    status = fields.get("sessionStatus")
     session_id = fields.get("sessionId")
     message = fields.get("statusMessage")
     return _Said(
-        status=_folded(fields.get("sessionStatus")),
+        status=_folded(status) if isinstance(status, str) else "",
         code=_code(fields.get("statusCode")),
         session_id=session_id if isinstance(session_id, str) and session_id.strip() not in ("", "null") else None,
         message=quote(message) if isinstance(message, str) else "",
     )
 
 
-def _folded(status: object) -> str:
+@lru_cache(maxsize=16)
+def _folded(status: str) -> str:
     """The session status in one spelling: the service writes NOT_CREATED and NOT CREATED."""
-    return re.sub(r"[\s_-]+", "_", status.strip().upper()) if isinstance(status, str) else ""
+    return re.sub(r"[\s_-]+", "_", status.strip().upper())
 
 
 def _code(value: object) -> int | None:
@@ -265,6 +271,7 @@ def _code(value: object) -> int | None:
             return None
 
 
+@lru_cache(maxsize=16)
 def _named(status: int) -> str:
     try:
         return f"{status} {HTTPStatus(status).phrase}"

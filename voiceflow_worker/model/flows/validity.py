@@ -32,4 +32,4 @@ def write_valid_until(moment: datetime) -> str:
         raise ValueError(
             f"valid_until needs a time zone: {moment.isoformat()}; use datetime.now(UTC) + … or an aware datetime"
         )
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
