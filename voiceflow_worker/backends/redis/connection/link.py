@@ -11,6 +11,7 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup, TaskStatus
 from coredis import RedisCluster
+from coredis.connection import TCPConnection
 from coredis.exceptions import NoScriptError, RedisError
 
 from voiceflow_worker.backends.record import to_micros
@@ -40,17 +41,30 @@ Greeting = Callable[[Client], Awaitable[Durability | None]]
 
 
 class Session:
-    """One client, from its opening until the connection is lost."""
+    """One client, from its opening until the connection is lost.
+
+    Scripts share one connection that is taken from the client's pool once: the client's own way to run a command costs
+    as much again as the command.
+    """
 
     def __init__(self, client: Client) -> None:
         self.client = client
         self.ended = anyio.Event()
+        self._line: TCPConnection | None = None
 
-    async def run(self, name: str, key: str, args: Sequence[Argument]) -> Any:
-        """Run a script by its digest. A server that does not know it gets its text."""
+    async def run(self, name: str, key: str, args: Sequence[Argument], *, waits: bool = False) -> Any:
+        """Run a script by its digest; `waits`: the client then waits for its writes to be confirmed.
+
+        A server that does not know the script gets its text.
+        """
         wanted = script(name)
         try:
-            return await self.client.evalsha(wanted.sha, keys=[key], args=args)
+            if waits or isinstance(self.client, RedisCluster):
+                return await self.client.evalsha(wanted.sha, keys=[key], args=args)
+            line = self._line
+            if line is None or not line.usable:
+                line = self._line = await self.client.connection_pool.get_connection()
+            return await line.create_request(b"EVALSHA", wanted.sha, 1, key, *args)
         except NoScriptError:
             # It was not run, so this is the first time. EVAL also makes the server remember it.
             return await self.client.eval(wanted.text, keys=[key], args=args)
@@ -124,8 +138,10 @@ class Link:
                     waits.enter_context(session.client.ensure_persistence(1, replicas, CONFIRM_WITHIN_MS))
                 elif replicas:
                     waits.enter_context(session.client.ensure_replication(replicas, CONFIRM_WITHIN_MS))
-                return await session.run(name, key, args)
+                return await session.run(name, key, args, waits=True)
 
+        if not replicas and self.durability.guarantee is not Guarantee.WAITED:
+            return await self.run(name, key, args)
         return await self._do(confirmed)
 
     async def ask(self, question: Callable[[Client], Awaitable[Any]]) -> Any:
