@@ -14,6 +14,10 @@ RETURNING key;
 -- The record under a key that stands at a time.
 SELECT key, value FROM records WHERE namespace = ? AND key = ? AND (expires_at IS NULL OR expires_at > ?);
 
+-- name: any_record
+-- Whether a namespace has any records, ended ones included.
+SELECT 1 FROM records WHERE namespace = ? LIMIT 1;
+
 -- name: scan_records
 -- Records behind one key and before another that stand at a time, in order.
 SELECT key, value FROM records
