@@ -311,6 +311,22 @@ async def test_a_connection_that_was_closed_while_idle_is_not_used_again(kind: K
         assert len(server.bodies) == 5
 
 
+@large_body
+async def test_a_connection_whose_post_was_answered_before_it_was_read_is_not_used_again(kind: Kind) -> None:
+    """The rest of its body is still on its way, and would stand before the next POST."""
+
+    def behave(connection: Connection) -> None:
+        connection.read_head()
+        connection.send(CREATED_ANSWER)
+        connection.stall()
+
+    with MisbehavingServer(behave) as server:
+        async with kind.client(server.url, connect=0.3, read=0.3) as client:
+            await place(client, body=f'{{"callflow":"{"x" * 30_000_000}"}}')
+            await place(client)
+        assert (server.connections, len(server.posts)) == (2, 2)
+
+
 async def test_a_post_that_meets_a_dying_connection_is_not_sent_again(kind: Kind) -> None:
     """The connection ends as the second POST arrives: aiohttp repeats such a request, if it is an idempotent one."""
     with MisbehavingServer(answer_once_then_reset_what_comes) as server:
