@@ -30,13 +30,7 @@ from voiceflow_worker.core.settling.holds import Holds
 from voiceflow_worker.core.settling.reconcile import PATIENCE, Reconciler
 from voiceflow_worker.core.settling.voice_check import VoiceList
 from voiceflow_worker.core.sweep import Sweeper
-from voiceflow_worker.errors import (
-    InvalidInputError,
-    StoreCorruptError,
-    StoreError,
-    StoreVersionError,
-    VoiceflowError,
-)
+from voiceflow_worker.errors import InvalidInputError, StoreCorruptError, StoreError, StoreVersionError, VoiceflowError
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import backoff
 from voiceflow_worker.model.reports.verdict import Verdict
