@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from voiceflow_worker.backends.contract.enqueue import full_job
-from voiceflow_worker.model.jobs.copying import replace
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import RedialPolicy
 
 

@@ -19,8 +19,8 @@ from voiceflow_worker.core.ports import Event, EventKind, Jobs, Query
 from voiceflow_worker.core.ports.reading import find_pages
 from voiceflow_worker.core.ports.record_set import report_unreadable
 from voiceflow_worker.errors import StoreVersionError
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.hours.window import CallWindow
-from voiceflow_worker.model.jobs.copying import replace
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Note, NoteKind, Post, RedialPolicy
 from voiceflow_worker.model.records.outcome_record import outcome_from, outcome_record
 from voiceflow_worker.model.reports.charge import Charge, charge_from, charge_record

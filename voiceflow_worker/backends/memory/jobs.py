@@ -16,8 +16,8 @@ from voiceflow_worker.backends.memory.control import MemoryControl
 from voiceflow_worker.backends.memory.lanes import Lanes
 from voiceflow_worker.backends.memory.state import SharedState
 from voiceflow_worker.core.ports import Clock, Enqueued, Event, Jobs, KeyOwner, Move, Order, Query
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.copying import replace
 from voiceflow_worker.model.jobs.gate import GateScope
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.tally import STATE, Totals, tally_of

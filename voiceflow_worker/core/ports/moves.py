@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from voiceflow_worker.core.ports.identity import new_revision
-from voiceflow_worker.model.jobs.copying import replace
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job, JobState
 
 

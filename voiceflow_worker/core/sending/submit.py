@@ -30,7 +30,7 @@ from voiceflow_worker.errors import (
     Remedy,
     StoreError,
 )
-from voiceflow_worker.model.jobs.copying import replace
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, spread
 from voiceflow_worker.model.numbers.spellings import spellings

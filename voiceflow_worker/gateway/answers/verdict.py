@@ -17,7 +17,7 @@ from ssl import SSLCertVerificationError
 from voiceflow_worker.errors import Remedy
 from voiceflow_worker.gateway.answers.answer import Answer
 from voiceflow_worker.gateway.answers.retry_after import read_date, read_retry_after
-from voiceflow_worker.model.jobs.copying import replace
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.reports.status import UNKNOWN_ERROR
 from voiceflow_worker.model.reports.verdict import Hold, NotSentCause, Verdict, VerdictKind
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from voiceflow_worker.errors import IllegalMoveError
-from voiceflow_worker.model.jobs.copying import replace
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import (
     Job,
     JobState,

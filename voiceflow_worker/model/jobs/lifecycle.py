@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from voiceflow_worker.errors import IllegalMoveError, Remedy, TooEarlyError, TooLateError
-from voiceflow_worker.model.jobs.copying import replace
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import (
     Job,
     JobState,

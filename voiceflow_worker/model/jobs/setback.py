@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from voiceflow_worker.model.jobs.copying import replace
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job, JobState, Note, NoteKind, Post
 from voiceflow_worker.model.jobs.lifecycle import into_doubt, with_post
 from voiceflow_worker.model.jobs.policy import CallPolicy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from voiceflow_worker.model.jobs.copying import replace
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.evidence import answered, summarised
 from voiceflow_worker.model.jobs.job import Job, JobState, NoteKind, Post
 from voiceflow_worker.model.jobs.lifecycle import (
