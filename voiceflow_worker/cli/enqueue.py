@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,6 +62,7 @@ async def enqueue(
     from anyio import get_cancelled_exc_class
 
     from voiceflow_worker.campaigns.enqueue import enqueue_file
+    from voiceflow_worker.campaigns.preview.prices import learned_prices
     from voiceflow_worker.errors import CampaignFileError
 
     settings = common.settings()
@@ -70,6 +72,8 @@ async def enqueue(
         async with input_file(file) as source, opened_queue(settings, makes=True) as calls:
             limits = await calls.store.control.limits(calls.name)
             assumed = preview_options(assumptions, settings, limits=limits, time_zone=options.time_zone)
+            if dry_run and assumed.prices is None:
+                assumed = replace(assumed, prices=await learned_prices(calls.store, calls.name))
             with meter(f"enqueuing {source.name}") as shown:
                 report = await enqueue_file(
                     calls,

@@ -34,6 +34,7 @@ class Assumptions:
 
     Attributes:
         prices: Prices for the preview: a CSV with country or prefix, currency, and per_minute or per_call.
+            [enqueue: of earlier calls]
         assume_seconds: The length of each call in the preview. [as long as its texts take to speak]
         rate: The rate of the preview, in calls per second, or unlimited. [the queue's, else VOICEFLOW_RATE]
     """
