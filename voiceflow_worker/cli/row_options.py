@@ -32,7 +32,9 @@ FILE_KINDS = "CSV, Excel (.xlsx), Parquet, JSON lines (a row or a body on each),
 
 def _no_option(_type: Any, path: Path) -> None:
     if str(path).startswith("-") and str(path) != "-":
-        raise ValueError(f"{path} is no option of this command, and no file: write ./{path} for a file of this name")
+        raise ValueError(
+            f"{path} is neither an option of this command nor a file: write ./{path} for a file of this name"
+        )
 
 
 FileArgument = Annotated[Path, Parameter(allow_leading_hyphen=True, validator=_no_option)]

@@ -155,7 +155,7 @@ class Receiver:
         except Exception:  # noqa: BLE001 - whatever it is, a 200 would be false, and one event must not take others with it
             if (suppressed := self._seldom.admit(500)) is not None:
                 _log.exception(
-                    "an event could not be taken, its sender was told 500", kind=_KINDS[type(event)], more=suppressed
+                    "an event could not be taken, and was answered with 500", kind=_KINDS[type(event)], more=suppressed
                 )
             return WebhookAnswer.refused(500, "failure", "the event could not be taken", odd=OddReason.FAILURE)
 
@@ -184,7 +184,10 @@ class Receiver:
         if (suppressed := self._seldom.admit(503)) is not None:
             # One line a second: what is more is counted in the metrics.
             _log.warning(
-                "an event was not stored, its sender was told 503", kind=_KINDS[type(event)], error=why, more=suppressed
+                "an event was not stored, and was answered with 503",
+                kind=_KINDS[type(event)],
+                error=why,
+                more=suppressed,
             )
         return WebhookAnswer.refused(503, "store", "the event could not be stored; send it again later")
 

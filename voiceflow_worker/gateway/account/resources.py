@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
+from functools import partial
 from typing import TypeVar
 
 from voiceflow_worker.errors import InvalidInputError
@@ -43,6 +44,7 @@ def webhook_type(kind: WebhookType | str) -> WebhookType:
 
 
 _TEXT, _TIME = Payload.text, Payload.moment
+_SECONDS = partial(Payload.duration, unit=timedelta(seconds=1))
 
 
 def _country(payload: Payload, name: str) -> str | None:
@@ -56,10 +58,6 @@ def _status(payload: Payload, name: str) -> str | None:
 def _upper(payload: Payload, name: str) -> str | None:
     text = payload.text(name)
     return None if text is None else text.upper()
-
-
-def _seconds(payload: Payload, name: str) -> timedelta | None:
-    return payload.duration(name, unit=timedelta(seconds=1))
 
 
 def _flag(payload: Payload, name: str) -> bool | None:
@@ -162,7 +160,7 @@ class SessionRecording:
     session_id: str | None = read_field(_TEXT, "sessionId")
     status: str | None = read_field(_TEXT, "status")
     url: str | None = read_field(_TEXT, "externalFileUrl")
-    duration: timedelta | None = read_field(_seconds, "duration")
+    duration: timedelta | None = read_field(_SECONDS, "duration")
     started_at: datetime | None = read_field(_TIME, "startRecordingTime")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from typing import Any, overload
 
 from voiceflow_worker.model.flows.validity import read_valid_until
@@ -32,9 +32,13 @@ def meaning_of(value: object, *, key: str | None = None) -> Hashable:
     `validUntil`.
     """
     if is_object(value):
-        return _object(value)
+        return frozenset(
+            (name, meaning_of(item, key=name))
+            for name, item in value.items()
+            if item is not None and not (name == "params" and item == {})
+        )
     if is_list(value):
-        return _list(value)
+        return tuple(meaning_of(item) for item in value)
     if isinstance(value, bool):
         return ("boolean", value)  # Python's True equals 1; JSON's does not
     if isinstance(value, str):
@@ -43,16 +47,3 @@ def meaning_of(value: object, *, key: str | None = None) -> Hashable:
         if key == "validUntil":
             return read_valid_until(value) or value
     return value if value is None or isinstance(value, int | float) else repr(value)
-
-
-def _object(value: Mapping[str, object]) -> Hashable:
-    items = (
-        (key, meaning_of(item, key=key))
-        for key, item in value.items()
-        if item is not None and not (key == "params" and item == {})
-    )
-    return frozenset(items)
-
-
-def _list(value: Sequence[object]) -> Hashable:
-    return tuple(meaning_of(item) for item in value)

@@ -120,7 +120,7 @@ def _with_post_of(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> 
     known = job.post(post.number)
     if known is None:
         is_kept = post.may_have_rung
-        return replace(job, posts=tuple(sorted((*job.posts, post), key=_number))) if is_kept else job
+        return replace(job, posts=tuple(sorted((*job.posts, post), key=lambda each: each.number))) if is_kept else job
     if not _is_same(known, post, job):
         if not (known.may_have_rung and post.may_have_rung):
             return with_post(job, post) if post.may_have_rung else job
@@ -162,7 +162,3 @@ def _settled(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
         if current is None:
             return requeued(job, due_at=at, reason=job.posts[-1].message)
     return job
-
-
-def _number(post: Post) -> int:
-    return post.number

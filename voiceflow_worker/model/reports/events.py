@@ -47,19 +47,13 @@ _DIRECTIONS = {direction.value: direction for direction in Direction}
 _ACTION_STATUSES = {fold_name(status.value): status for status in ActionStatus}
 _TEXT, _IDENTIFIER, _NUMBER, _TIME = Payload.text, Payload.identifier, Payload.number, Payload.moment
 _WHOLE, _DECIMAL = Payload.whole, Payload.decimal
+_SECONDS = partial(Payload.duration, unit=timedelta(seconds=1))
+_MILLISECONDS = partial(Payload.duration, unit=timedelta(milliseconds=1))
 
 
 def _extra() -> Mapping[str, object]:
     """The fields of the payload that were not read."""
     return field(default_factory=dict[str, object])
-
-
-def _seconds(payload: Payload, name: str) -> timedelta | None:
-    return payload.duration(name, unit=timedelta(seconds=1))
-
-
-def _milliseconds(payload: Payload, name: str) -> timedelta | None:
-    return payload.duration(name, unit=timedelta(milliseconds=1))
 
 
 def _status(payload: Payload, name: str) -> SessionStatus | None:
@@ -89,7 +83,7 @@ class CallQuality:
 
     mos: float | None = read_field(_DECIMAL, "mos")
     packet_loss_rate: float | None = read_field(_DECIMAL, "packetLossRate")
-    jitter: timedelta | None = read_field(_milliseconds, "jitter")
+    jitter: timedelta | None = read_field(_MILLISECONDS, "jitter")
     extra: Mapping[str, object] = _extra()
 
 
@@ -118,7 +112,7 @@ class Leg:
     destination_ref: str | None = read_field(_TEXT, "destinationRefId")
     status: SessionStatus | None = read_field(_status, "callStatus")
     status_text: str | None = read_field(_TEXT, "callStatus")
-    duration: timedelta | None = read_field(_seconds, "callDuration")
+    duration: timedelta | None = read_field(_SECONDS, "callDuration")
     quality: CallQuality | None = read_field(_quality, "callQuality")
     extra: Mapping[str, object] = _extra()
 
@@ -168,7 +162,7 @@ class _CallEvent:
     destination: str | None = read_field(_NUMBER, "destination")
     source_country: str | None = read_field(_TEXT, "sourceCountryCode")
     destination_country: str | None = read_field(_TEXT, "destinationCountryCode")
-    duration: timedelta | None = read_field(_seconds, "callDuration")
+    duration: timedelta | None = read_field(_SECONDS, "callDuration")
     sip_code: int | None = read_field(_WHOLE, "sipCode")
     timestamp: datetime | None = read_field(_TIME, "timestamp")
     extra: Mapping[str, object] = _extra()
@@ -199,7 +193,7 @@ class RecordingReady:
     recording_id: str | None = read_field(_IDENTIFIER, "recordingId")
     sub_account_id: str | None = read_field(_IDENTIFIER, "subAccountId")
     status: str | None = read_field(_TEXT, "status")
-    duration: timedelta | None = read_field(_seconds, "durationSeconds")
+    duration: timedelta | None = read_field(_SECONDS, "durationSeconds")
     file_path: str | None = read_field(_TEXT, "filePath")
     extra: Mapping[str, object] = _extra()
 

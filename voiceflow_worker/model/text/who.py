@@ -1,4 +1,4 @@
-"""Who did something, in the reasons and notes that people write."""
+"""The person who did something, in reasons and notes."""
 
 from __future__ import annotations
 

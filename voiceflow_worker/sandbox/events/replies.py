@@ -45,7 +45,7 @@ def judged_reply(answer: DeliveryEntry | None, account: Account) -> Reply | Refu
     try:
         body: object = orjson.loads(answer.answer or b"")
     except orjson.JSONDecodeError:
-        return Refusal(_INVALID_FLOW, "the answer to the call action event is no JSON")
+        return Refusal(_INVALID_FLOW, "the answer to the call action event is not JSON")
     problem = next((found for found in find_problems(body, reply=True) if found.is_error), None)
     if problem is not None:
         return Refusal(_INVALID_FLOW, f"the answer to the call action event is invalid: {problem}")
