@@ -15,7 +15,7 @@ from voiceflow_worker.asgi.server import serving
 from voiceflow_worker.sandbox.api.account_routes import AccountRoutes
 from voiceflow_worker.sandbox.api.callflows import Callflows
 from voiceflow_worker.sandbox.api.connection import ConnectionTellingProtocol
-from voiceflow_worker.sandbox.api.control_routes import ControlRoutes, description_routes
+from voiceflow_worker.sandbox.api.control_routes import ControlRoutes
 from voiceflow_worker.sandbox.api.export_routes import ExportRoutes
 from voiceflow_worker.sandbox.api.exports import Exports
 from voiceflow_worker.sandbox.api.misbehaviour import Misbehaviour
@@ -144,7 +144,7 @@ class Sandbox:
             *AccountRoutes(self._account, self.recordings).routes(),
             *ExportRoutes(self._account, self.exports).routes(),
         ]
-        self._others = Starlette(routes=[*control.routes(), *description_routes(), *account], lifespan=self._lifespan)
+        self._others = Starlette(routes=[*control.routes(), *account], lifespan=self._lifespan)
 
     @property
     def app(self) -> ASGIApp:

@@ -43,6 +43,10 @@ _REMEDIES = {
     426: "8x8 asks for a newer TLS than this machine, or a proxy before it, speaks (426): update Python and OpenSSL;"
     " then resume the queue",
 }
+_OF_THE_PLATFORM = frozenset({400, 401, 403, 404, 410, 426})
+"""The HTTP statuses of platform errors. With any other status, such a body proves nothing."""
+
+_OF_A_CALL = frozenset({"sessionId", "sessionStatus", "callFlowRequestId", "statusCode", "statusMessage"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,12 +110,7 @@ def judge_failure(error: Exception, *, nothing_left: bool, host: str) -> Verdict
             until_opened=True,
         )
     if nothing_left:
-        return Verdict(
-            kind=VerdictKind.NOT_SENT,
-            cause=NotSentCause.UNREACHABLE,
-            message=f"no connection to {host} ({why}): nothing was sent",
-            hold=hold,
-        )
+        return _not_sent(NotSentCause.UNREACHABLE, f"no connection to {host} ({why}): nothing was sent", hold=hold)
     return _unknown(f"the connection to {host} failed after the call may have left ({why})", hold=hold)
 
 
@@ -119,21 +118,13 @@ def judge_silence(*, may_have_left: bool, after: timedelta, host: str) -> Verdic
     """The verdict of a POST whose deadline passed before any answer began."""
     if may_have_left:
         return _unknown(f"no answer from {host} within {_in_words(after)}")
-    return Verdict(
-        kind=VerdictKind.NOT_SENT,
-        cause=NotSentCause.UNREACHABLE,
-        message=f"no connection to {host} within {_in_words(after)}: nothing was sent",
-    )
+    return _not_sent(NotSentCause.UNREACHABLE, f"no connection to {host} within {_in_words(after)}: nothing was sent")
 
 
 def judge_lateness(*, valid_until: datetime, now: datetime) -> Verdict:
     """The verdict of a placement whose validity ended before it was sent."""
     late = _in_words(max(now - valid_until, timedelta(0)))
-    return Verdict(
-        kind=VerdictKind.NOT_SENT,
-        cause=NotSentCause.TOO_LATE,
-        message=f"its validUntil had passed {late} before it could be sent: not sent",
-    )
+    return _not_sent(NotSentCause.TOO_LATE, f"its validUntil had passed {late} before it could be sent: not sent")
 
 
 def judge_foreign(verdict: Verdict) -> Verdict:
@@ -180,7 +171,7 @@ def _judge(answer: Answer, said: _Said | None, wait: timedelta | None, *, believ
             return _judge_200(said, described)
         case 400 | 422 if refusal is not None:
             return _refused(refusal)
-        case _ if status in _ABOUT_US or (by_the_platform and status in STATUSES):
+        case _ if status in _ABOUT_US or (by_the_platform and status in _OF_THE_PLATFORM):
             return _turned_away(described, Hold(reason=_remedy(answer, status), until_opened=True))
         case 408 if answer.post_was_cut:
             return _turned_away(described, Hold(reason="8x8 gave up reading a call (408)", retry_after=wait))
@@ -218,6 +209,10 @@ def _refused(said: _Said) -> Verdict:
 
 def _turned_away(described: str, hold: Hold) -> Verdict:
     return Verdict(kind=VerdictKind.TURNED_AWAY, message=f"8x8 answered {described}: nobody was called", hold=hold)
+
+
+def _not_sent(cause: NotSentCause, message: str, *, hold: Hold | None = None) -> Verdict:
+    return Verdict(kind=VerdictKind.NOT_SENT, cause=cause, message=message, hold=hold)
 
 
 def _unknown(what: str, *, hold: Hold | None = None) -> Verdict:
@@ -310,12 +305,6 @@ def _certificate_problem(error: BaseException) -> str | None:
 
 def _in_words(duration: timedelta) -> str:
     return f"{duration.total_seconds():g} s"
-
-
-STATUSES = frozenset({400, 401, 403, 404, 410, 426})
-"""The HTTP statuses of these errors. With any other status, such a body proves nothing."""
-
-_OF_A_CALL = frozenset({"sessionId", "sessionStatus", "callFlowRequestId", "statusCode", "statusMessage"})
 
 
 def platform_error(fields: Mapping[str, object]) -> str | None:

@@ -34,7 +34,10 @@ Given = TypeVar("Given", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlRoutes:
-    """`/_sandbox/…`. Orders are one object or a list. If one is invalid, the answer is 422 and none is carried out."""
+    """`/_sandbox/…` and `/openapi.json`, which need no key.
+
+    Orders are one object or a list. If one is invalid, the answer is 422 and none is carried out.
+    """
 
     ledger: Ledger
     delivery: Delivery
@@ -65,6 +68,7 @@ class ControlRoutes:
             Route("/_sandbox/exports", self._list_exports, methods=["GET"]),
             _orders("recordings", RecordingOrder, self.recordings.add),
             Route("/_sandbox/reset", self._reset, methods=["POST"]),
+            Route("/openapi.json", _describe, methods=["GET"]),
         ]
 
     async def _calls(self, request: Request) -> Response:
@@ -129,19 +133,11 @@ async def _take(
     return JSONResponse({"taken": len(orders)})
 
 
-_TYPE = "application/json"
-
-
 @cache
 def description() -> bytes:
     """The document as JSON; read when it is first asked for."""
     return files("voiceflow_worker.sandbox.api").joinpath("openapi.json").read_bytes()
 
 
-def description_routes() -> list[Route]:
-    """The route of the document. It needs no key."""
-    return [Route("/openapi.json", _describe, methods=["GET"])]
-
-
 async def _describe(_request: Request) -> Response:
-    return Response(description(), media_type=_TYPE)
+    return Response(description(), media_type="application/json")
