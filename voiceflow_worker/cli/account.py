@@ -15,7 +15,7 @@ from voiceflow_worker.cli.opening import settings_from
 from voiceflow_worker.cli.options import JsonOption
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.voice import voice_client
-from voiceflow_worker.model.records.call_json import rfc3339
+from voiceflow_worker.model.text.moment import rfc3339
 
 if TYPE_CHECKING:
     from voiceflow_worker.gateway.client import VoiceClient

@@ -10,11 +10,10 @@ from voiceflow_worker.cli.checks.diagnosis import Diagnosis, failure, ok, warnin
 from voiceflow_worker.core.events.progress import Heard
 from voiceflow_worker.core.overview.story import ending, progress_in_words
 from voiceflow_worker.model.jobs.job import Job, JobState, Post
-from voiceflow_worker.model.records.call_json import rfc3339
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import api_code, session_error, session_status
 from voiceflow_worker.model.reports.verdict import VerdictKind
-from voiceflow_worker.model.text.moment import in_words
+from voiceflow_worker.model.text.moment import in_words, rfc3339
 from voiceflow_worker.model.text.printable import printable_line
 
 _LISTEN = "with VOICEFLOW_OUTCOMES=webhook, `voiceflow serve` receives the outcomes of calls"

@@ -11,8 +11,8 @@ from cyclopts import Parameter
 
 from voiceflow_worker.cli.options import LimitOption, WholeStoreOptions
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.records.call_json import rfc3339
 from voiceflow_worker.model.text.counting import count_of
+from voiceflow_worker.model.text.moment import rfc3339
 
 if TYPE_CHECKING:
     from voiceflow_worker.webhooks.kept_events import KeptEvent

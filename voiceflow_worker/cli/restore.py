@@ -16,9 +16,8 @@ from voiceflow_worker.cli.options import WholeStoreOptions
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.cli.progress import meter
 from voiceflow_worker.errors import StoreReadOnlyError
-from voiceflow_worker.model.records.call_json import rfc3339
 from voiceflow_worker.model.text.counting import count_of
-from voiceflow_worker.model.text.moment import in_words
+from voiceflow_worker.model.text.moment import in_words, rfc3339
 
 if TYPE_CHECKING:
     from voiceflow_worker.backends.sqlite.backups.restoring import Restored

@@ -14,7 +14,7 @@ from voiceflow_worker.campaigns.preview.prices import Price, PriceTable
 from voiceflow_worker.campaigns.preview.speech import Speech, speech_of
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.model.numbers.phone import country_of
-from voiceflow_worker.model.records.call_json import rfc3339
+from voiceflow_worker.model.text.moment import rfc3339
 
 FIRST_TEXTS = 3
 RINGING = 15.0

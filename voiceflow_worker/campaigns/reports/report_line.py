@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
 from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.model.records.call_json import rfc3339
+from voiceflow_worker.model.text.moment import rfc3339
 from voiceflow_worker.model.text.printable import printable
 
 

@@ -13,9 +13,8 @@ from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.numbers.phone import parse_number
 from voiceflow_worker.model.numbers.spellings import all_spellings, spellings
-from voiceflow_worker.model.records.call_json import rfc3339
 from voiceflow_worker.model.reports.status import OPT_OUTS
-from voiceflow_worker.model.text.moment import in_words
+from voiceflow_worker.model.text.moment import in_words, rfc3339
 
 NAMESPACE = "suppressed"
 CHUNK = 1000

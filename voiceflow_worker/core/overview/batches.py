@@ -13,7 +13,7 @@ from voiceflow_worker.core.ports.batch_names import BatchNames
 from voiceflow_worker.core.ports.queue_names import QueueNames
 from voiceflow_worker.model.jobs.gate import Gate, GateScope
 from voiceflow_worker.model.jobs.job import FINAL_STATES, JobState
-from voiceflow_worker.model.records.call_json import rfc3339
+from voiceflow_worker.model.text.moment import rfc3339
 
 _TO_SEND = (JobState.QUEUED, JobState.LEASED, JobState.SENDING)
 

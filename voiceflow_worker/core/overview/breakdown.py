@@ -11,9 +11,9 @@ from decimal import Decimal
 from voiceflow_worker.model.jobs.job import Job, Post
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.numbers.time_zone import zone_named, zone_of_number
-from voiceflow_worker.model.records.call_json import rfc3339
 from voiceflow_worker.model.reports.status import REACHED, api_code
 from voiceflow_worker.model.reports.verdict import VerdictKind
+from voiceflow_worker.model.text.moment import rfc3339
 
 _SLOT = 900
 """Seconds: every zone in use is a whole number of quarters of an hour away from UTC."""

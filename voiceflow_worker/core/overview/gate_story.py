@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from voiceflow_worker.model.jobs.gate import Gate, GateState
-from voiceflow_worker.model.records.call_json import rfc3339
-from voiceflow_worker.model.text.moment import in_words
+from voiceflow_worker.model.text.moment import in_words, rfc3339
 
 
 def gate_in_words(gate: Gate) -> str:

@@ -12,7 +12,7 @@ from voiceflow_worker.core.overview.waiting import WaitingCounts, read_waiting
 from voiceflow_worker.core.ports import Limits, Order, Query, Store
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.job import JobState
-from voiceflow_worker.model.records.call_json import rfc3339
+from voiceflow_worker.model.text.moment import rfc3339
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

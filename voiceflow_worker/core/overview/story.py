@@ -8,10 +8,9 @@ from datetime import datetime
 
 from voiceflow_worker.core.events.progress import Heard, LegState, Recording
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post
-from voiceflow_worker.model.records.call_json import rfc3339
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import api_code, session_error, session_status
-from voiceflow_worker.model.text.moment import in_words
+from voiceflow_worker.model.text.moment import in_words, rfc3339
 from voiceflow_worker.model.text.printable import printable_line
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dataclasses import asdict
+from datetime import datetime
 
 from voiceflow_worker.model.jobs.job import Job, Post
 from voiceflow_worker.model.reports.charge import Charge
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
+from voiceflow_worker.model.text.moment import rfc3339
 
 
 def call_as_json(job: Job) -> dict[str, object]:
@@ -39,13 +41,6 @@ def call_as_json(job: Job) -> dict[str, object]:
     }
 
 
-def rfc3339(time: datetime | None) -> str | None:
-    """A time in UTC with milliseconds and Z, as all JSON of this library writes it."""
-    if time is None:
-        return None
-    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def _outcome(outcome: Outcome | None, *, digits: str | None, charge: Charge | None) -> dict[str, object] | None:
     if outcome is None:
         return None
@@ -72,19 +67,7 @@ def _charge(charge: Charge | None) -> dict[str, object]:
 
 
 def _leg(leg: CallLeg) -> dict[str, object]:
-    return {
-        "call_id": leg.call_id,
-        "source": leg.source,
-        "destination": leg.destination,
-        "status": leg.status,
-        "initiated_at": rfc3339(leg.initiated_at),
-        "connected_at": rfc3339(leg.connected_at),
-        "disconnected_at": rfc3339(leg.disconnected_at),
-        "seconds": leg.seconds,
-        "mos": leg.mos,
-        "packet_loss_rate": leg.packet_loss_rate,
-        "jitter_ms": leg.jitter_ms,
-    }
+    return {name: rfc3339(each) if isinstance(each, datetime) else each for name, each in asdict(leg).items()}
 
 
 def _post(post: Post) -> dict[str, object]:

@@ -7,8 +7,9 @@ from datetime import datetime
 from enum import StrEnum
 
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.records.call_json import call_as_json, rfc3339
+from voiceflow_worker.model.records.call_json import call_as_json
 from voiceflow_worker.model.reports.outcome import Outcome
+from voiceflow_worker.model.text.moment import rfc3339
 
 
 class OutcomeKind(StrEnum):
