@@ -25,7 +25,7 @@ PROVIDER_INFO: dict[str, Any] = {
     "sensors": [{"integration-name": _NAME, "python-modules": ["airflow_provider.sensors.voice"]}],
     "triggers": [{"integration-name": _NAME, "python-modules": ["airflow_provider.triggers.voice"]}],
     "notifications": ["airflow_provider.notifications.voice.VoiceCallNotifier"],
-    "extra-links": ["airflow_provider.links.voice.VoiceCallLink"],
+    "extra-links": ["airflow_provider.links.voice.VoiceCallLink", "airflow_provider.links.voice.VoiceBatchLink"],
     "connection-types": [
         {
             "connection-type": "voiceflow",

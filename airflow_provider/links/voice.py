@@ -29,6 +29,12 @@ class VoiceCallLink(BaseOperatorLink):
         return str(stored or "")
 
 
+class VoiceBatchLink(VoiceCallLink):
+    """The link of a campaign to the page of its batch."""
+
+    name = "Calls of the batch"
+
+
 def store_link(
     context: Mapping[str, Any],
     *,

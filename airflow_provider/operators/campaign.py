@@ -18,9 +18,11 @@ from airflow_provider.calls.earlier.expansion import Expansion
 from airflow_provider.calls.event_loop import run
 from airflow_provider.calls.failures import as_airflow_errors, checked_fail_on, doubt
 from airflow_provider.calls.identity import TaskIdentity
+from airflow_provider.calls.report_result import report_result
 from airflow_provider.calls.task_record import TaskRecord, load_record
 from airflow_provider.calls.waiting.status import Goal, WaitedCalls
 from airflow_provider.calls.waiting.task_calls import TaskCalls
+from airflow_provider.links.voice import VoiceBatchLink
 from airflow_provider.operators.voice_task import CallingTask
 from voiceflow_worker import CallQueue, InvalidInputError, JobState
 
@@ -44,8 +46,11 @@ class VoiceCampaignOperator(CallingTask):
     `send`, `wait_for`, `deferrable`, `wait_timeout`, `doubt_patience`, `cancel_on_kill` as in `VoiceCallOperator`. The
     task fails if more than `fail_ratio` of the calls have outcomes in `fail_on`.
 
-    The result is small: the batch id, counts of rows, states, outcomes and keys, and the answer rate.
+    The result is the report of the batch, as `voiceflow report --json` prints it, and the counts of rows. It is small:
+    of keys pressed, the hundred most frequent. The link *Calls of the batch* leads to the batch's page.
     """
+
+    operator_extra_links = (VoiceBatchLink(),)
 
     template_fields: Sequence[str] = ("rows", "file", "source", "voice_profile", "batch_id", "voiceflow_conn_id")
     template_fields_renderers = {"rows": "json"}  # noqa: RUF012 (Airflow declares it so)
@@ -183,6 +188,7 @@ class VoiceCampaignOperator(CallingTask):
 
     def _done(self, batch_id: str, rows: Mapping[str, Any]) -> Any:
         report, doubts, cancelled = run(partial(self._report, batch_id))
+        self.log.info("%s", report)
         if self._options.goal is not Goal.NOTHING:
             store = self.hook.store_url()
             bad, requested = _count(report, self.fail_on), report.total - cancelled
@@ -195,15 +201,13 @@ class VoiceCampaignOperator(CallingTask):
             if doubts:
                 more = f" ({len(doubts)} calls of batch {batch_id} are in doubt; this is the first)"
                 raise AirflowException(doubt(doubts[0], store=store) + more)
-        return {**report.as_json(), **rows}
+        return {**report_result(report), **rows}
 
     async def _report(self, batch_id: str) -> tuple[Report, Sequence[Job], int]:
         """The report of the batch, its calls in doubt, and the number of its calls that tasks cancelled."""
-        from voiceflow_worker import build_report
-
         async with self.hook.opened_queue() as queue:
             doubts = await queue.find(states=[JobState.IN_DOUBT], batch_id=batch_id, limit=None)
-            report = await build_report(queue.store, queue.name, batch_id)
+            report = await queue.report(batch_id)
             cancelled = await count_cancelled(queue, batch_id) if report.states.get(JobState.CANCELLED) else 0
             return report, doubts, cancelled
 

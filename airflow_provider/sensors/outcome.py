@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import PokeReturnValue
 from airflow_provider.calls.event_loop import run
 from airflow_provider.calls.failures import as_airflow_errors, checked_fail_on, judge
 from airflow_provider.calls.identity import TaskIdentity
+from airflow_provider.calls.report_result import report_result
 from airflow_provider.calls.waiting.polling import swept
 from airflow_provider.calls.waiting.status import CompletionThreshold, Goal, WaitedCalls, is_settled
 from airflow_provider.sensors.voice_sensor import VoiceSensor
@@ -95,8 +96,6 @@ class VoiceOutcomeSensor(VoiceSensor):
         return [_id_of(each) for each in given] if _are_several(given) else [_id_of(given)]
 
     async def _look(self) -> _Look:
-        from voiceflow_worker import build_report
-
         ids = [] if self.batch_id is not None else self._ids()
         waited = WaitedCalls(self._options, job_ids=ids, batch_id=self.batch_id)
         async with self.hook.opened_queue() as queue:
@@ -113,8 +112,8 @@ class VoiceOutcomeSensor(VoiceSensor):
                 return _Look(is_done=False)
             over = [state for state in JobState if state.is_final or state is JobState.IN_DOUBT]
             jobs = await queue.find(states=over, batch_id=self.batch_id, limit=None)
-            report = await build_report(queue.store, queue.name, self.batch_id)
-            return _Look(is_done=True, jobs=jobs, result=report.as_json())
+            report = await queue.report(self.batch_id)
+            return _Look(is_done=True, jobs=jobs, result=report_result(report))
 
 
 def _are_several(given: object) -> TypeGuard[Iterable[object]]:

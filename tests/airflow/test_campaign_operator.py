@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,11 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
+from airflow_provider.calls.report_result import MOST_KEYS, report_result
 from airflow_provider.operators.voice import VoiceCampaignOperator
 from tests.airflow.scene import API_KEY, TaskState, connect, context, surroundings
 from tests.support.stage import Stage
+from voiceflow_worker import Report
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +45,31 @@ def test_the_report_counts_and_holds_no_number_and_no_key(on: Stage) -> None:
     report = campaign(rows=rows(1, 2, 3)).execute(context("first"))
     assert report["rows"] == {"enqueued": 3, "duplicates": 0, "rejected": 0}
     assert (report["total"], report["states"]["completed"], report["answer_rate"]) == (3, 3, 1.0)
+    assert (report["by_country"][0]["country"], report["attempts"]) == ("SG", {"1": 3})
+    assert sum(hour["answered"] for hour in report["by_hour"]) == 3
     assert "+658766" not in json.dumps(report)
     assert API_KEY not in json.dumps(report)
     assert called(on, 1, 2, 3) == [1, 1, 1]
+
+
+def test_the_result_is_the_report_of_the_command_line(on: Stage) -> None:
+    result = campaign(rows=rows(97, 98), batch_id="same").execute(context("same"))
+    assert result.pop("rows") == {"enqueued": 2, "duplicates": 0, "rejected": 0}
+    arguments = ("report", "--batch", "same", "--json", "--store", on.store)
+    run = subprocess.run([sys.executable, "-m", "voiceflow_worker", *arguments], capture_output=True, check=True)
+    assert json.loads(run.stdout) == result
+
+
+def test_a_result_stays_small_whatever_people_type() -> None:
+    digits = {f"{place:06}": 1 for place in range(5000)}
+    report = Report(
+        queue="default", batch_id="b", total=5000, states={}, outcomes={}, answered=0, digits=digits, breakdown=None
+    )
+    result = report_result(report)
+    assert len(json.dumps(result)) < 10_000
+    kept = result["digits"]
+    assert isinstance(kept, dict)
+    assert (len(kept), kept["others"]) == (MOST_KEYS + 1, 5000 - MOST_KEYS)
 
 
 def test_the_link_leads_to_the_batch_in_its_queue(on: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,6 +78,7 @@ def test_the_link_leads_to_the_batch_in_its_queue(on: Stage, monkeypatch: pytest
     campaign(rows=rows(99), batch_id="march 2/3", send="worker", wait_for=None).execute(here)
     address = "https://calls.example.com/ui/batches/march%202%2F3?queue=reminders"
     assert here["ti"].pushed == {"voiceflow_call": address}
+    assert [link.name for link in campaign(rows=[]).operator_extra_links] == ["Calls of the batch"]
 
 
 def test_a_second_try_adds_new_rows_and_calls_nobody_again_with_another_text(on: Stage) -> None:

@@ -59,6 +59,7 @@ def airflow(env: dict[str, str], *arguments: str) -> str:
     [
         ("hooks", "airflow_provider.hooks.voice"),
         ("links", "airflow_provider.links.voice.VoiceCallLink"),
+        ("links", "airflow_provider.links.voice.VoiceBatchLink"),
         ("notifications", "airflow_provider.notifications.voice.VoiceCallNotifier"),
         ("triggers", "airflow_provider.triggers.voice"),
         ("list", "voiceflow-worker"),

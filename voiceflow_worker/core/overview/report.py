@@ -80,8 +80,11 @@ class Report:
         """The share of answered calls among those that ended with an outcome."""
         return rate_of(self.answered, self.ended)
 
-    def as_json(self) -> dict[str, object]:
-        """The report for scripts: every state, and the outcomes and key presses that occurred."""
+    def as_json(self, *, most_keys: int | None = None) -> dict[str, object]:
+        """The report for scripts: every state, and the outcomes and key presses that occurred.
+
+        With `most_keys`, `digits` has that many, and the sum of the others.
+        """
         return {
             "batch_id": self.batch_id,
             "queue": self.queue,
@@ -90,7 +93,7 @@ class Report:
             "outcomes": dict(self.outcomes),
             "answered": self.answered,
             "answer_rate": self.answer_rate,
-            "digits": dict(self.digits),
+            "digits": dict(self.digits if most_keys is None else _shortened(self.digits, most=most_keys)),
             "seconds": self.seconds,
             "cost": {currency: float(price) for currency, price in sorted(self.cost.items())},
             "placed": self.placed,
@@ -189,7 +192,13 @@ def tables_of(reports: Sequence[Report]) -> list[ReportTable]:
     found = [
         _table("States", "state", of_calls, reports, _states),
         _table("Outcomes", "outcome", of_calls, reports, lambda each: _counted(each.outcomes)),
-        _table("Keys pressed", "keys pressed", of_calls, reports, lambda each: _counted(_shortened(each.digits))),
+        _table(
+            "Keys pressed",
+            "keys pressed",
+            of_calls,
+            reports,
+            lambda each: _counted(_shortened(each.digits)),
+        ),
         _table("Attempts per person", "attempts", of_calls, reports, _attempts),
         _table("By hour", hour, ("attempts", *rates), reports, _hours),
         _table("By country", "country", ("calls", "with an outcome", *rates), reports, _countries),
@@ -233,11 +242,11 @@ def _states(report: Report) -> dict[str, tuple[object, ...]]:
     return _counted({state.value: report.states[state] for state in JobState if report.states.get(state)})
 
 
-def _shortened(counts: Mapping[str, int]) -> Mapping[str, int]:
+def _shortened(counts: Mapping[str, int], *, most: int = MOST_KEYS) -> Mapping[str, int]:
     """The most frequent ones in their order, and the sum of the others."""
-    if len(counts) <= MOST_KEYS:
+    if len(counts) <= most:
         return counts
-    frequent = set(sorted(counts, key=lambda name: -counts[name])[:MOST_KEYS])
+    frequent = set(sorted(counts, key=lambda name: -counts[name])[:most])
     others = sum(count for name, count in counts.items() if name not in frequent)
     return {name: count for name, count in counts.items() if name in frequent} | {"others": others}
 

@@ -1,0 +1,16 @@
+"""The report of a batch as the result of a task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from voiceflow_worker import Report
+
+MOST_KEYS = 100
+"""The most keys pressed in a result: people may type something else in each call, and Airflow stores all results."""
+
+
+def report_result(report: Report) -> dict[str, object]:
+    """The report as `voiceflow report --json` prints it, small enough for an XCom."""
+    return report.as_json(most_keys=MOST_KEYS)
