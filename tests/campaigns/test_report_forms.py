@@ -109,7 +109,7 @@ async def test_attempts_of_a_redialled_person_count_in_their_own_hours(store: St
     later = NOW + timedelta(hours=3)
     assert first.outcome is not None
     outcome = replace(first.outcome, status=SessionStatus.COMPLETED, started_at=later)
-    second = replace(first, number=2, redial=1, began_at=later, outcome=outcome)
+    second = replace(first, number=2, redial=1, began_at=later - timedelta(minutes=1), outcome=outcome)
     await fill(store, job(1, JobState.COMPLETED, posts=(first, second), post_count=2, redials=1), job(2))
     found = await breakdown(store)
     assert [(each["hour"], each["attempts"], each["answered"]) for each in found["by_hour"]] == [(9, 1, 0), (12, 1, 1)]

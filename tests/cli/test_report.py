@@ -103,6 +103,11 @@ def test_excel_without_its_library_is_refused_with_the_remedy(
     assert "pip install 'voiceflow-worker[files]'" in ended.err
 
 
+def test_two_forms_need_two_files(voiceflow: Program) -> None:
+    ended = voiceflow("report", "--csv", "out", "--html", "out", *filled(voiceflow))
+    assert (ended.code, (voiceflow.folder / "out").exists()) == (2, False)
+
+
 def test_a_batch_that_nobody_knows_exits_1(voiceflow: Program) -> None:
     ended = voiceflow("report", "--batch", "may", "--json", *filled(voiceflow))
     assert (ended.code, ended.document["total"]) == (1, 0)

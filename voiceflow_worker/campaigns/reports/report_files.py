@@ -17,16 +17,25 @@ from voiceflow_worker.campaigns.reports.report_html import write_html_report
 from voiceflow_worker.campaigns.reports.report_xlsx import needs_xlsxwriter, write_xlsx_report
 from voiceflow_worker.core.overview.report import Report, build_full_report
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.job import Job
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportFiles:
-    """The files that a report is written to; None for those that are not wanted."""
+    """The files that a report is written to; None for those that are not wanted.
+
+    Raises InvalidInputError where two are the same.
+    """
 
     csv: Path | None = None
     xlsx: Path | None = None
     html: Path | None = None
+
+    def __post_init__(self) -> None:
+        wanted = [each for each in (self.csv, self.xlsx, self.html) if each is not None]
+        if len(set(wanted)) < len(wanted):
+            raise InvalidInputError("two forms of a report have the same file; give each a file of its own")
 
     def __bool__(self) -> bool:
         return any((self.csv, self.xlsx, self.html))

@@ -71,19 +71,21 @@ def write_xlsx_report(path: Path, reports: Sequence[Report], spool: LineSpool, *
 
 
 def _calls(sheets: _Sheets, spool: LineSpool) -> Generator[None]:
-    names, row, number = spool.data_names, 0, 1
-    sheet = sheets.calls(spool.columns, number=number)
+    columns, names, row, number = spool.columns, spool.data_names, 0, 1
+    sheet = sheets.calls(columns, number=number)
     for pack in spool.packs():
         for line in pack:
             if row == MOST_ROWS:
+                sheet.autofilter(0, 0, row, len(columns) - 1)
                 row, number = 0, number + 1
-                sheet = sheets.calls(spool.columns, number=number)
+                sheet = sheets.calls(columns, number=number)
             row += 1
             for place, column in enumerate(COLUMNS):
                 sheets.cell(sheet, row, place, _value(column, getattr(line, column)))
             for place, name in enumerate(names, len(COLUMNS)):
                 sheets.cell(sheet, row, place, line.data.get(name))
         yield
+    sheet.autofilter(0, 0, row, len(columns) - 1)
 
 
 def _value(column: str, text: str) -> object:
@@ -122,9 +124,7 @@ class _Sheets:
 
     def calls(self, columns: Sequence[str], *, number: int) -> Worksheet:
         """Add a sheet for calls."""
-        sheet = self._sheet("Calls" if number == 1 else f"Calls {number}", columns, width=18)
-        sheet.autofilter(0, 0, 0, len(columns) - 1)
-        return sheet
+        return self._sheet("Calls" if number == 1 else f"Calls {number}", columns, width=18)
 
     def _sheet(self, name: str, columns: Sequence[str], *, width: int) -> Worksheet:
         sheet: Worksheet = self._book.add_worksheet(name)
