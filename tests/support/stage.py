@@ -23,6 +23,7 @@ class Stage:
 
     store: str
     sandbox: str
+    receiver: str
     folder: Path
     env: dict[str, str]
 
@@ -83,9 +84,10 @@ def stage(folder: Path, *, store: str | None = None, speed: float = 100, **setti
     }
     with ExitStack() as stack:
         receiver = stack.enter_context(running("serve", "--port", "0", env=env))
-        webhook = receiver.wait_for(r"(http://127\.0\.0\.1:\d+/webhooks/8x8)")[1]
+        address = receiver.wait_for(r"(http://127\.0\.0\.1:\d+)/webhooks/8x8")[1]
+        webhook = f"{address}/webhooks/8x8"
         sandbox = stack.enter_context(
             running("sandbox", "--port", "0", "--webhook", webhook, "--speed", str(speed), env=env)
         )
         url = sandbox.wait_for(r"ready on (http://127\.0\.0\.1:\d+)")[1]
-        yield Stage(env["VOICEFLOW_STORE"], url, folder, {**env, "VOICEFLOW_BASE_URL": url})
+        yield Stage(env["VOICEFLOW_STORE"], url, address, folder, {**env, "VOICEFLOW_BASE_URL": url})

@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from voiceflow_worker import Store
 from voiceflow_worker.webhooks import receiver_app
 
-READERS, OPERATORS = "correct-horse:battery", "staple/of\u00e9-operators"
+READERS, OPERATORS = "correct-horse:battery", "staple/of operators"
 HOST = "http://calls"
 FROM_HERE = {"Origin": HOST}
 

@@ -1,0 +1,101 @@
+"""Somebody in front of a browser."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support import expected_conditions
+from selenium.webdriver.support.wait import WebDriverWait
+
+from tests.support.waiting import wait_until
+from tests.webhooks.signing_in import OPERATORS
+
+PHONE = 375
+
+
+@dataclass
+class Reader:
+    """Somebody who opens pages, fills in forms, and reads."""
+
+    driver: webdriver.Chrome
+
+    def open(self, address: str) -> None:
+        self.driver.get(address)
+
+    @property
+    def text(self) -> str:
+        """All that is to be read, with what is folded away."""
+        return " ".join(str(self.script("return document.body.textContent")).split())
+
+    def script(self, script: str, *arguments: Any) -> Any:
+        return self.driver.execute_script(script, *arguments)
+
+    def sees(self, *texts: str) -> None:
+        """Wait until the page shows these texts: it may be on its way, or follow the store by itself."""
+        wait_until(lambda: all(text in self.text for text in texts), lambda: f"{texts} in {self.text}", within=30)
+
+    def fill(self, **typed: str) -> None:
+        for name, text in typed.items():
+            field = self.driver.find_element(By.NAME, name)
+            field.clear()
+            field.send_keys(text)
+
+    def link(self, text: str) -> WebElement:
+        return self.driver.find_element(By.XPATH, f"//main//a[normalize-space()='{text}']")
+
+    def press(self, text: str) -> None:
+        """Press the button of a form, and wait for the page behind it."""
+        button = self.driver.find_element(By.XPATH, f"//main//form//button[normalize-space()='{text}']")
+        page = self.driver.find_element(By.TAG_NAME, "html")
+        button.click()
+        self.leave(page)
+
+    def leave(self, page: WebElement) -> None:
+        """Wait until another page is there."""
+        wait = WebDriverWait(self.driver, 30, poll_frequency=0.02)
+        wait.until(expected_conditions.staleness_of(page))
+        wait.until(lambda _: self.script("return document.readyState === 'complete'"))
+
+    def sign_in(self, address: str, *, secret: str = OPERATORS, name: str = "Mary Tan") -> None:
+        self.open(f"{address}/ui")
+        self.fill(name=name, secret=secret)
+        self.press("Sign in")
+        self.console()  # that the first page asked for the sign-in (401) stands there
+
+    def console(self) -> list[str]:
+        """What the console says that is wrong, since it was last read."""
+        logs: list[dict[str, Any]] = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
+        return [each["message"] for each in logs if each["level"] in {"SEVERE", "WARNING"}]
+
+    def keys(self, *keys: str) -> None:
+        ActionChains(self.driver).send_keys(*keys).perform()
+
+    def tab_to(self, text: str) -> None:
+        """Press the tabulator until a link, a button or a field with this text or name has the focus, and is seen."""
+        seen: list[str] = []
+        for _ in range(60):
+            self.keys(Keys.TAB)
+            focused = self.driver.switch_to.active_element
+            seen.append(" ".join(focused.text.split()) or focused.get_dom_attribute("name") or "")
+            if seen[-1] == text:
+                outline = focused.value_of_css_property("outline-style")
+                assert outline != "none", f"{text} has the focus, and nothing shows it"
+                return
+        raise AssertionError(f"the tabulator never came to {text!r}, but to {seen}")
+
+    def as_on_a_phone(self) -> None:
+        self.driver.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": PHONE, "height": 740, "deviceScaleFactor": 2, "mobile": True},
+        )
+
+    @property
+    def width(self) -> int:
+        """How wide the page is, in pixels: more than the window makes people scroll sideways."""
+        return int(self.script("return document.documentElement.scrollWidth"))

@@ -1,0 +1,155 @@
+"""The pages in a real browser, with a worker and the sandbox: what an operator does in mid-campaign."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from tests.support.stage import Stage, stage
+from tests.support.waiting import wait_until
+from tests.webhooks.browser.reader import PHONE, Reader
+from tests.webhooks.signing_in import OPERATORS, READERS
+
+pytestmark = pytest.mark.browser
+
+CALLS = 400
+BATCH = "/ui/batches/campaign?queue=default"
+
+
+@pytest.fixture
+def on(tmp_path: Path) -> Iterator[Stage]:
+    with stage(tmp_path, ui_secret=READERS, ui_operator_secret=OPERATORS) as stage_of_it:
+        yield stage_of_it
+
+
+def call_with(on: Stage, destination: str) -> str:
+    (call,) = on.calls("--destination", destination)
+    return str(call["id"])
+
+
+def test_a_campaign_is_held_resumed_and_cancelled_while_it_runs(on: Stage, reader: Reader) -> None:
+    on.campaign(CALLS)
+    reader.sign_in(on.receiver)
+    reader.sees("Overview", "Mary Tan, operator")
+    with on.worker("--rate", "20"):
+        wait_until(lambda: len(on.rang()) > 20, "a campaign under way")
+        reader.open(on.receiver + BATCH)
+        reader.link("Hold").click()
+        reader.sees("What rings", "What does not ring", "nothing more rings until somebody resumes")
+        reader.fill(reason="a wrong date")
+        reader.press("Hold")
+        held_at = time.time()
+        reader.sees("batch campaign is held until somebody resumes it: a wrong date (by Mary Tan)")
+        wait_until(lambda: time.time() > held_at + 2.5, "time in which nothing may ring")
+        rang = [entry["at_seconds"] for entry in on.ledger() if entry["rang"]]
+        assert 20 < len(rang) < CALLS / 2
+        assert max(rang) <= held_at + 1, "nothing rings later than one second after the hold"
+
+        reader.link("Resume").click()
+        reader.sees("Resume batch campaign of queue default?")
+        reader.press("Resume")
+        reader.sees("batch campaign is open")
+        wait_until(lambda: len(on.rang()) > len(rang) + 20, "calls after the hold")
+
+        # The page follows the store by itself, up to the end of what waits.
+        reader.open(on.receiver + BATCH)
+        reader.link("Cancel the batch").click()
+        reader.sees("Cancel batch campaign of queue default for good?")
+        reader.fill(reason="moved")
+        reader.press("Cancel the batch for good")
+        cancelled_at = time.time()
+        reader.sees("batch campaign is cancelled for good")
+        wait_until(
+            lambda: on.states().keys() <= {"cancelled", "completed", "unreached", "failed"}, "the end of all calls"
+        )
+    assert max(entry["at_seconds"] for entry in on.ledger() if entry["rang"]) <= cancelled_at + 1
+    assert sum(on.states().values()) == CALLS
+    assert len(on.rang()) == len(set(on.rang()))
+    assert "moved (by Mary Tan)" in on.calls("--state", "cancelled")[0]["reason"]
+    assert reader.console() == []
+
+
+def test_a_doubt_is_resolved_and_a_call_redialled(on: Stage, reader: Reader) -> None:
+    doubtful, busy = "+6580000000", "+6580000001"
+    on.order("faults", {"fault": "reset", "destination": doubtful})
+    on.order("script", {"destination": doubtful, "drop": True})
+    on.order("script", {"destination": busy, "outcome": "BUSY", "times": 1})
+    on.order("script", {"destination": busy, "outcome": "COMPLETED"})
+    on.campaign(2)
+    reader.sign_in(on.receiver)
+    with on.worker():
+        wait_until(lambda: on.states() == {"in_doubt": 1, "unreached": 1}, lambda: f"a doubt, not {on.states()}")
+        reader.open(f"{on.receiver}/ui/doubts")
+        reader.sees(doubtful, "1 in doubt", "it was not placed” from")
+        reader.driver.find_element(By.CSS_SELECTOR, "input[type=checkbox]").click()
+        reader.press("Resolve those that are ticked")
+        reader.sees(f"Resolve {doubtful} in doubt?", "its phone rings, a second time if you are wrong")
+        reader.driver.find_element(By.CSS_SELECTOR, "input[value=placed]").click()
+        reader.fill(note="seen in the portal")
+        reader.press("Resolve")
+        reader.sees("1 call resolved as placed", "seen in the portal (by Mary Tan)")
+
+        reader.open(f"{on.receiver}/ui/calls/{call_with(on, busy)}")
+        reader.link("Call again").click()
+        reader.sees(f"{busy} rings once more")
+        reader.press("Call again")
+        reader.sees(f"{busy} will be called again", "called again by Mary Tan")
+        wait_until(lambda: on.states() == {"accepted": 1, "completed": 1}, lambda: f"an answer, not {on.states()}")
+    assert sorted(on.rang()) == [doubtful, busy, busy]
+    assert reader.console() == []
+
+
+def test_the_keyboard_is_enough(on: Stage, reader: Reader) -> None:
+    on.campaign(3)
+    reader.open(f"{on.receiver}{BATCH}")
+    reader.tab_to("name")
+    reader.keys("Mary Tan", Keys.TAB, OPERATORS, Keys.ENTER)
+    reader.sees("Mary Tan, operator")
+    reader.console()
+    reader.tab_to("Skip to the content")
+    reader.tab_to("Hold")
+    reader.keys(Keys.ENTER)
+    reader.sees("Hold batch campaign of queue default?")
+    reader.tab_to("reason")
+    reader.keys("by keys")
+    reader.tab_to("Hold")
+    reader.keys(Keys.ENTER)
+    reader.sees("by keys (by Mary Tan)")
+    assert [hold["name"] for hold in on.status()["holds"]] == ["campaign"]
+    reader.tab_to("Sign out")
+    reader.keys(Keys.ENTER)
+    reader.sees("Your name")
+    reader.open(f"{on.receiver}{BATCH}")
+    assert "Mary Tan" not in reader.text
+
+
+def test_on_a_phone_nothing_is_wider_than_the_window(on: Stage, reader: Reader) -> None:
+    on.campaign(3)
+    call = on.calls()[0]["id"]
+    reader.as_on_a_phone()
+    reader.open(f"{on.receiver}/ui")
+    widths = {"sign-in": reader.width}
+    reader.sign_in(on.receiver)
+    for path in (
+        "", "/batches", BATCH.removeprefix("/ui"), "/calls", f"/calls/{call}", "/doubts", "/suppression",
+        "/act/hold?queue=default", f"/act/cancel-call?call={call}", "/act/suppress", "/act/import-numbers",
+    ):  # fmt: skip
+        reader.open(f"{on.receiver}/ui{path}")
+        reader.sees("Mary Tan")
+        widths[path] = reader.width
+    assert {path: width for path, width in widths.items() if width > PHONE} == {}
+    assert reader.console() == []
+
+
+def test_a_reader_sees_the_commands_and_no_button(on: Stage, reader: Reader) -> None:
+    on.campaign(1)
+    reader.sign_in(on.receiver, secret=READERS, name="Ana")
+    reader.open(on.receiver + BATCH)
+    reader.sees("Ana, reader", "voiceflow hold --queue default --batch campaign")
+    assert not reader.driver.find_elements(By.CSS_SELECTOR, "main a[href*='/act/']")
+    assert reader.console() == []
