@@ -82,6 +82,8 @@ def test_the_times_of_a_workbook_are_times_of_the_rows_zone(tmp_path: Path) -> N
     ("value", "sentence"),
     [
         ("6.58765E+09", "6.58765E+09"),
+        (6587650000, "has the digits of 6.58765E+09: a spreadsheet may have cut off the others"),
+        (447911000000.0, "has the digits of 4.47911E+11"),
         (date(2030, 1, 31), "holds 2030-01-31 00:00:00, and no phone number; write the number"),
         (True, "holds True, and no phone number"),
         (1234567890123456, "of which Excel keeps 15; write it as text"),
@@ -159,6 +161,14 @@ def test_a_zip_that_is_no_workbook_is_refused(tmp_path: Path) -> None:
     assert "is no Excel workbook (.xlsx), or it is damaged" in refused(path)
 
 
+def test_a_row_number_that_excel_does_not_have_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "far.xlsx"
+    with zipfile.ZipFile(workbook(tmp_path, [HEADER, (6587654321, "Ana")])) as good, zipfile.ZipFile(path, "w") as bad:
+        for part in good.namelist():
+            bad.writestr(part, good.read(part).replace(b'<row r="2"', b'<row r="2000000000"').replace(b'"A2"', b'"A9"'))
+    assert "sheet People has a row number above 1048576" in refused(path)
+
+
 def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     path = tmp_path / "bomb.xlsx"
     with zipfile.ZipFile(workbook(tmp_path, [HEADER])) as good, zipfile.ZipFile(path, "w") as bad:
@@ -202,8 +212,8 @@ async def test_rejects_cannot_be_a_workbook(tmp_path: Path, queue: CallQueue) ->
 
 @pytest.mark.anyio
 async def test_a_workbook_and_its_csv_are_the_same_calls(tmp_path: Path, queue: CallQueue) -> None:
-    book = workbook(tmp_path, [HEADER, *((6587650000 + n, f"Ana {n}") for n in range(5))])
-    table = "destination,name\n" + "".join(f"{6587650000 + n},Ana {n}\n" for n in range(5))
+    book = workbook(tmp_path, [HEADER, *((6587651111 + n, f"Ana {n}") for n in range(5))])
+    table = "destination,name\n" + "".join(f"{6587651111 + n},Ana {n}\n" for n in range(5))
     assert (await enqueue_file(queue, book, OPTIONS, now=NOW)).enqueued == 5
     again = await enqueue_file(queue, file_of(tmp_path, table, "visits.csv"), OPTIONS, now=NOW)
     assert (again.enqueued, again.duplicates) == (0, 5)

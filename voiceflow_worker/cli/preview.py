@@ -74,7 +74,7 @@ def tell_preview(output: Output, preview: Preview) -> None:
     if any(left_out.values()):
         rows.append(("left out", ", ".join(f"{count:,} {name}" for name, count in left_out.items() if count)))
     if course.later:
-        opens = f"; the first of them may at {_local(course.opens_at, preview)}" if course.opens_at else ""
+        opens = f", the first of them from {_local(course.opens_at, preview)} on" if course.opens_at else ""
         rows.append(("outside window", f"{course.later:,} calls may not ring now{opens}"))
     if course.first is not None and preview.ends_at is not None:
         rate = "without a limit of the rate" if preview.rate is None else f"at {preview.rate:.3g} calls/s"

@@ -15,6 +15,9 @@ from voiceflow_worker.errors import CampaignFileError
 _NUMBERS = frozenset({DESTINATION, "source"})
 """The columns of phone numbers."""
 
+_SHOWN_DIGITS, _SHORTENED_FROM = 6, 10
+"""Digits: 6587654321 in a narrow cell is shown as 6.58765E+09, and saved so as CSV."""
+
 _EXACT = 10**15
 """Floating-point numbers, and all numbers of Excel, have 15 reliable digits."""
 
@@ -65,7 +68,13 @@ def table_row(
         try:
             if name in _NUMBERS and _is_no_phone_number(value):
                 raise ValueError(f"holds {value}, and no phone number; write the number, in a column of texts")
-            cells.append(text_of(value))
+            text = text_of(value)
+            if name in _NUMBERS and _may_be_cut_off(value):
+                raise ValueError(
+                    f"has the digits of {value:.5E}: a spreadsheet may have cut off the others; write the number as "
+                    "text, also if it is right"
+                )
+            cells.append(text)
         except ValueError as error:
             cells.append(str(value))
             problems.append((name or None, str(error)))
@@ -77,6 +86,14 @@ def _is_no_phone_number(value: object) -> bool:
     if isinstance(value, float):
         return math.isfinite(value) and not value.is_integer()
     return isinstance(value, date | time | timedelta | bool)
+
+
+def _may_be_cut_off(value: object) -> bool:
+    """Whether a number has at most the six digits that spreadsheets show of a long one, and zeros behind them."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        return False
+    digits = f"{value:.0f}"
+    return len(digits) >= _SHORTENED_FROM and len(digits.rstrip("0")) <= _SHOWN_DIGITS
 
 
 def _moment(value: date | time | timedelta) -> str:

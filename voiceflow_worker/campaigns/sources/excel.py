@@ -24,6 +24,9 @@ _SUSPICIOUS_BYTES, _SUSPICIOUS_RATIO = 100_000_000, 200
 """A part that is larger, and was packed to a smaller part of its size, is taken for a bomb. Sheets are packed 5 to 30
 times."""
 
+_MOST_ROWS = 1_048_576
+"""The rows of a sheet in Excel. A damaged number of a row would otherwise mean billions of empty rows before it."""
+
 _AT_ONCE = 500
 """Rows."""
 
@@ -155,6 +158,10 @@ def _filled_rows(sheet: Any) -> Iterator[tuple[int, tuple[Any, ...]]]:
             chunk = list(islice(rows, _AT_ONCE))
         if not chunk:
             return
+        if chunk[-1][0] > _MOST_ROWS:
+            raise CampaignFileError(
+                f"sheet {sheet.title} has a row number above {_MOST_ROWS}, which Excel does not have"
+            )
         for number, values in chunk:
             width = next((width for width in range(len(values), 0, -1) if _is_filled(values[width - 1])), 0)
             if width:
