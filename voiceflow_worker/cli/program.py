@@ -78,6 +78,7 @@ def program() -> App:
         serve,
         status,
         suppress,
+        watch,
         worker,
     )
 
@@ -100,6 +101,7 @@ def program() -> App:
     add_command(app, status.status)
     add_command(app, overview.queues)
     add_command(app, overview.batches)
+    add_command(app, watch.watch)
     add_command(app, report.report)
     add_group(app, calls, calls.list_calls, calls.show, calls.cancel, calls.resolve, calls.redial)
     add_command(app, hold.hold)

@@ -1,0 +1,123 @@
+"""The picture of `voiceflow watch`: bars by state and outcome, figures, holds, doubts and the last calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from voiceflow_worker.cli.checks.gates import closed_in_words
+from voiceflow_worker.cli.watched import Watched
+from voiceflow_worker.model.text.counting import count_of
+from voiceflow_worker.model.text.printable import printable_line
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+    from voiceflow_worker.model.records.call_outcome import CallOutcome
+
+WIDE = 70
+"""Columns of a terminal that is not narrow."""
+KEYS = "h hold   r resume   q quit"
+_COLOURS = {
+    "completed": "green", "accepted": "green", "failed": "red", "in_doubt": "yellow", "expired": "magenta",
+    "unreached": "blue", "submitted": "cyan", "sending": "cyan", "leased": "cyan",
+    "COMPLETED": "green", "FAILED": "red", "ERROR": "red", "BUSY": "blue", "NO_ANSWER": "blue",
+}  # fmt: skip
+"""The colour of a bar, by state or outcome. Each bar has its name and its number beside it too."""
+
+
+def picture(
+    watched: Watched, *, last: Sequence[CallOutcome], width: int, height: int, bottom: str = KEYS
+) -> RenderableType:
+    """The picture for a terminal of this size. `last` are outcomes, the newest first; `bottom` is the last line."""
+    from rich.console import Group
+    from rich.text import Text
+
+    states = {state.value: count for state, count in watched.progress.states.items() if count}
+    alerts = list(_alerts(watched))
+    groups = {"state": states, "outcome": watched.totals.outcomes}
+    bars = [_bars(name, counts, width=width) for name, counts in groups.items() if counts]
+    used = 9 + len(alerts) + len(states) + len(watched.totals.outcomes)
+    return Group(
+        Text(_title(watched), style="bold"),
+        Text(figures(watched)),
+        *(Text(alert, style="bold red") for alert in alerts),
+        *(each for table in bars for each in (Text(), table)),
+        *_last(last[: max(height - used - 3, 0)]),
+        Text(bottom, style="reverse"),
+    )
+
+
+def figures(watched: Watched) -> str:
+    """The figures on one line: `30 of 90 calls done (33%), 2.5 calls/s, 0:00:24 left`."""
+    progress = watched.progress
+    share = f" ({progress.done / progress.total:.0%})" if progress.total else ""
+    left = ""
+    if progress.ends_at is not None:
+        left = f", {timedelta(seconds=round((progress.ends_at - progress.at).total_seconds()))} left"
+    workers = count_of(watched.workers, "worker")
+    rate = f"{progress.rate_now:g} calls/s by {workers}"
+    return f"{progress.done} of {count_of(progress.total, 'call')} done{share}, {rate}{left}"
+
+
+def line(watched: Watched) -> str:
+    """The view as one line of text, for a log or a pipe."""
+    outcomes = ", ".join(f"{count} {name}" for name, count in watched.totals.outcomes.items())
+    parts = (f"{watched.progress.at:%H:%M:%S}Z {figures(watched)}", outcomes, *_alerts(watched))
+    return printable_line("; ".join(part for part in parts if part))
+
+
+def _title(watched: Watched) -> str:
+    progress = watched.progress
+    name = f"queue {progress.queue}" + ("" if progress.batch_id is None else f", batch {progress.batch_id}")
+    return printable_line(f"{name}   {progress.at.astimezone():%H:%M:%S}")
+
+
+def _alerts(watched: Watched) -> Iterable[str]:
+    """What a person must look at, first the holds."""
+    for gate in watched.holds:
+        yield printable_line(f"HELD: {closed_in_words(gate)}")
+    if watched.progress.doubts:
+        yield f"IN DOUBT: {count_of(watched.progress.doubts, 'call')}"
+
+
+def _bars(name: str, counts: Mapping[str, int], *, width: int) -> Table:
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    label = 22 if width >= WIDE else 12
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column(name, width=label, no_wrap=True)
+    table.add_column("calls", justify="right", width=8)
+    table.add_column("")
+    table.add_column("", justify="right", width=4)
+    total = sum(counts.values())
+    for each, count in counts.items():
+        colour = _COLOURS.get(each, "white")
+        bar = ProgressBar(
+            total=total, completed=count, width=width - label - 18, complete_style=colour, finished_style=colour
+        )
+        table.add_row(Text(printable_line(each.replace("_", " "))), str(count), bar, f"{count / total:.0%}")
+    return table
+
+
+def _last(last: Sequence[CallOutcome]) -> Iterable[RenderableType]:
+    from rich.table import Table
+    from rich.text import Text
+
+    if not last:
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for column in ("last", "number", "outcome", "seconds"):
+        table.add_column(column, no_wrap=True)
+    for each in last:
+        outcome = each.outcome
+        seconds = "" if outcome is None or outcome.seconds is None else f"{outcome.seconds:.0f}"
+        how = each.state.value if outcome is None else outcome.text_of(each.job.destination)
+        cells = (f"{each.at.astimezone():%H:%M:%S}", each.job.destination, how, seconds)
+        table.add_row(*(Text(printable_line(cell)) for cell in cells))
+    yield Text()
+    yield table

@@ -1,0 +1,50 @@
+"""What a person who watches a queue or a batch sees: progress, outcomes, workers and holds, at one time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from voiceflow_worker.core.overview.batches import BatchProgress, read_batch, read_queue
+from voiceflow_worker.core.overview.gate_story import gate_as_json
+from voiceflow_worker.core.overview.heartbeat import Heartbeats
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.model.jobs.gate import Gate
+from voiceflow_worker.model.jobs.tally import Totals
+from voiceflow_worker.model.records.call_json import rfc3339
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """A queue, or one batch of it, at one time. `holds` are the closed gates of the queue and of all its batches."""
+
+    progress: BatchProgress
+    totals: Totals
+    holds: tuple[Gate, ...]
+    workers: int
+    has_receiver: bool
+
+    def as_json(self) -> dict[str, object]:
+        """The view for scripts: the progress as `batches` and `queues` have it, and more."""
+        return {
+            "at": rfc3339(self.progress.at),
+            **self.progress.as_json(),
+            "outcomes": self.totals.outcomes,
+            "answered": self.totals.answered,
+            "workers": self.workers,
+            "receiver": self.has_receiver,
+            "holds": [gate_as_json(gate) for gate in self.holds],
+        }
+
+
+async def read_watched(store: Store, queue: str, *, batch_id: str | None = None) -> Watched:
+    """Read a queue, or one batch of it. Raises StoreError."""
+    heartbeats = Heartbeats(store)
+    progress = await (read_queue(store, queue) if batch_id is None else read_batch(store, queue, batch_id))
+    gates = [gate for gate in await store.control.gates(queue) if gate.is_closed(at=progress.at)]
+    return Watched(
+        progress=progress,
+        totals=await store.jobs.totals(queue, batch_id=batch_id),
+        holds=tuple(gate for gate in gates if batch_id is None or gate.name == batch_id or gate == progress.hold),
+        workers=len(await heartbeats.workers(queue)),
+        has_receiver=await heartbeats.has_receiver(),
+    )
