@@ -11,13 +11,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.cli.running import TIMEOUT, Program, Spawned
+from tests.cli.running import TIMEOUT, Program
 from tests.cli.stored import completed, empty, enqueued, in_doubt, unreached, url_of, within
 from tests.support.engine import Engine
 from voiceflow_worker.core.overview.heartbeat import Heartbeats, WorkerBeat
@@ -64,7 +64,7 @@ class Terminal:
 
 
 @contextmanager
-def terminal(folder: Path, *arguments: str) -> Iterator[Terminal]:
+def terminal(folder: Path, *arguments: str) -> Generator[Terminal]:
     """The program with these arguments, alone in a terminal of 100 by 40."""
     master, slave = pty.openpty()
     size = {"COLUMNS": "100", "LINES": "40", "TERM": "xterm-256color"}
@@ -167,13 +167,13 @@ def test_a_signal_ends_the_view_and_gives_the_terminal_back(folder: Path, watch:
 
 def test_without_a_terminal_there_is_a_line_a_second(folder: Path, watch: Watch) -> None:
     enqueued(folder, 2, batch_id="march")
-    with Spawned([*watch, "--batch", "march"], folder) as program:
-        assert program.process.stdout is not None
-        while len(program._out) < 2:
-            time.sleep(0.05)  # until the program has printed its second line
-        ended = program.stop()
-    assert ended.code == 0
-    assert all("0 of 2 calls done (0%), 0 calls/s by 0 workers" in line for line in ended.out.splitlines())
+    command = [sys.executable, "-m", "voiceflow_worker", *watch, "--batch", "march"]
+    with subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        lines = [program.stdout.readline() for _ in range(2)]
+        program.terminate()
+        assert program.wait(TIMEOUT) == 0
+    assert all("0 of 2 calls done (0%), 0 calls/s by 0 workers" in line for line in lines)
 
 
 def test_json_is_a_document_a_second_also_on_a_terminal(folder: Path, watch: Watch) -> None:

@@ -60,7 +60,7 @@ class PersonCaps:
                 wishes.append((job, *(own or (key, f"{next_post} {now.isoformat()}"))))
             wanted = {key: value for _, key, value in wishes}
             ends = now + self._policy.submit_window + limit.span
-            taken = await self._records.put_if_absent(NAMESPACE, wanted, expires_at=ends, now=now) if wanted else {}
+            taken = await self._records.put_if_absent(NAMESPACE, wanted, expires_at=ends, now=now)
             left = [job for job, key, value in wishes if taken[key] != value]  # another worker was first
         return over
 
