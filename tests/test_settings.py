@@ -9,6 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from voiceflow_worker.errors import SettingsError
+from voiceflow_worker.model.jobs.person_limit import PersonLimit
 from voiceflow_worker.model.jobs.policy import CallPolicy, MissingMeans, OutcomeSource
 from voiceflow_worker.setting_kinds import parse_duration
 from voiceflow_worker.settings import Settings, load_settings, unknown_variables
@@ -333,3 +334,10 @@ class TestRedial:
 
     def test_it_cannot_be_less_often_than_never(self) -> None:
         assert "REDIAL_MAX" in told(redial_max=-1).upper().replace("-", "_")
+
+
+def test_a_limit_per_person_is_attempts_within_a_span() -> None:
+    settings = load_settings(max_per_person="3/24h")
+    assert settings.policy().max_per_person == PersonLimit(3, timedelta(hours=24))
+    assert load_settings().policy().max_per_person is None
+    assert "give attempts and a span of time, such as 3/24h" in told(max_per_person="three a day")
