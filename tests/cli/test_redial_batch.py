@@ -48,7 +48,8 @@ def test_an_unknown_batch_is_reported_with_near_ones(voiceflow: Program, redial:
     enqueued(voiceflow.folder, 1, batch_id="march")
     ended = voiceflow(*redial, "--batch", "marsh", "--outcome", "busy", "--yes")
     assert ended.code == 1
-    assert "did you mean march?. Nothing was redialled." in ended.err
+    assert "nothing was redialled: batch marsh has no calls in queue default" in ended.err
+    assert "did you mean march?" in ended.err
     ended = voiceflow(*redial, "--batch", "march", "--outcome", "busy", "--queue", "other", "--yes")
     assert ended.code == 1
     assert "batch march has no calls in queue other" in ended.err

@@ -10,7 +10,13 @@ from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from voiceflow_worker.model.jobs.gate import Gate
 
-COMMANDS = [["hold"], ["resume"], ["calls", "cancel"], ["report"]]
+COMMANDS = [
+    ["hold"],
+    ["resume"],
+    ["calls", "cancel"],
+    ["calls", "redial", "--outcome", "busy", "--yes"],
+    ["report"],
+]
 
 
 def gates(voiceflow: Program) -> list[Gate]:

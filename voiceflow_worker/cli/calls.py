@@ -158,7 +158,7 @@ async def cancel(
         if batch is not None:
             unknown = await why_unknown(calls, batch)
             if unknown is not None:
-                output.note(f"{unknown}. Nothing was cancelled.")
+                output.note(f"nothing was cancelled: {unknown}")
                 return ExitCode.UNDONE
             count = await calls.cancel_batch(batch, reason=by_person(as_, reason, "the batch was cancelled"))
             output.document({"batch_id": batch, "cancelled": count})
@@ -263,7 +263,7 @@ async def _redial_batch(
     counted = await order(at=at, dry_run=True)
     unknown = await why_unknown(calls, batch)
     if unknown is not None:
-        output.note(f"{unknown}. Nothing was redialled.")
+        output.note(f"nothing was redialled: {unknown}")
         return ExitCode.UNDONE
     for reason, count in counted.left_out.items():
         output.note(f"left out: {count_of(count, 'call')} {reason}")

@@ -42,7 +42,7 @@ async def hold(
     async with common.opened() as calls:
         unknown = await why_unknown(calls, batch)
         if unknown is not None:
-            output.note(f"{unknown}. Nothing was held.")
+            output.note(f"nothing was held: {unknown}")
             return ExitCode.UNDONE
         until = calls.store.clock.now() + for_ if for_ is not None else None
         gate = await calls.hold(batch_id=batch, until=until, reason=by_person(as_, reason, "held"))

@@ -10,7 +10,7 @@ from voiceflow_worker.core.overview.heartbeat import Heartbeats
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.tally import Totals
-from voiceflow_worker.model.records.call_json import rfc3339
+from voiceflow_worker.model.text.moment import rfc3339
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
