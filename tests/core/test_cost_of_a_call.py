@@ -1,0 +1,113 @@
+"""What calls that leave together cost beside processor time: trips to the store, syncs of a file, tasks, writes.
+
+Nothing here depends on the machine. A change that adds a trip for each call, or one more for each batch, fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Coroutine
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.faulty_store import FaultyStore, StoreCall
+from tests.support.flows import flow, number
+from tests.support.manual_time import passing
+from tests.support.voices import ScriptedVoice
+from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, Worker, WorkerOptions, open_store
+from voiceflow_worker.backends.contract.clock import ManualClock
+from voiceflow_worker.backends.witness import JournalFiles
+from voiceflow_worker.model.jobs.policy import OutcomeSource
+
+pytestmark = pytest.mark.anyio
+
+A_BATCH = {
+    "jobs.lease": 1,
+    "records.put_if_absent number": 1,
+    "records.get suppressed": 1,
+    "records.get number-beside": 1,
+    "jobs.commit": 2,  # the journal, and the verdicts
+    "records.put session": 1,
+}
+"""The trips of calls that are leased together, however many they are."""
+
+
+async def drained(store: FaultyStore, clock: ManualClock, calls: int, *, witness: JournalFiles | None = None) -> None:
+    """Send this many calls, all at once."""
+    options = WorkerOptions(policy=CallPolicy(outcomes=OutcomeSource.NONE))
+    worker = Worker(store, ScriptedVoice(), rate=None, concurrency=calls, options=options, witness=witness)
+    await passing(clock, worker.drain)
+
+
+async def filled(store: FaultyStore, calls: int) -> None:
+    queue = CallQueue(store, policy=CallPolicy(outcomes=OutcomeSource.NONE))
+    await queue.enqueue_many(CallRequest(flow=flow(number(place))) for place in range(calls))
+
+
+async def test_calls_that_are_leased_together_make_these_trips_however_many_they_are(clock: ManualClock) -> None:
+    made = [await trips_of(calls, clock) for calls in (10, 40)]
+    assert made[0] == made[1]
+    assert {name: made[0][name] for name in A_BATCH} == A_BATCH
+
+
+async def trips_of(calls: int, clock: ManualClock) -> Counter[str]:
+    """The trips to the store from the lease of some calls to the commit of their verdicts."""
+    trips: list[str] = []
+
+    async def note(call: StoreCall) -> None:
+        is_record = call.name.startswith("records.")
+        trips.append(" ".join([call.name, *call.arguments[:1]]) if is_record else call.name)
+
+    async with open_store("memory://", clock=clock) as opened:
+        store = FaultyStore(opened)
+        await filled(store, calls)
+        store.before = note
+        await drained(store, clock, calls)
+    return Counter(trips[trips.index("jobs.lease") : len(trips) - trips[::-1].index("jobs.commit")])
+
+
+async def test_calls_that_are_leased_together_share_a_sync_of_the_journal_file(
+    clock: ManualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: Counter[str] = Counter()
+    sync = os.fdatasync
+
+    def counted(fd: int) -> None:
+        done["syncs"] += 1
+        sync(fd)
+
+    async def note(call: StoreCall) -> None:
+        if call.name == "jobs.commit" and call.arguments[0][0].new.state is JobState.SENDING:
+            done["batches"] += 1
+
+    async with open_store("memory://", clock=clock) as opened:
+        store = FaultyStore(opened, before=note)
+        await filled(store, 60)
+        monkeypatch.setattr(os, "fdatasync", counted)
+        await drained(store, clock, 60, witness=JournalFiles(tmp_path))
+    assert done == {"batches": 1, "syncs": 1}
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_worker_begins_no_task_for_a_call(clock: ManualClock) -> None:
+    """Its senders go on from one call to the next."""
+    begun = 0
+
+    def counted(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any) -> Any:
+        nonlocal begun
+        begun += 1
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+    async with open_store("memory://", clock=clock) as opened:
+        store = FaultyStore(opened)
+        await filled(store, 300)
+        asyncio.get_running_loop().set_task_factory(counted)  # type: ignore[arg-type]
+        policy = CallPolicy(outcomes=OutcomeSource.NONE)
+        worker = Worker(store, ScriptedVoice(), rate=None, concurrency=10, options=WorkerOptions(policy=policy))
+        await passing(clock, worker.drain, within=timedelta(hours=1))
+    assert begun < 300, f"{begun} tasks for 300 calls"
