@@ -46,6 +46,10 @@ LADDER = (
     Rung("worker, Redis, journal file", "worker", "redis", guard=True),
 )
 """The stores commit durably: SQLite with synchronous=FULL, Redis with appendfsync always."""
+RATIOS = Path(__file__).with_name("ratios.json")
+"""The committed ratios: medians of the run that docs/stores.md shows."""
+USUAL = 0.25
+"""How much lower a ratio may be by chance, on a machine with other work."""
 
 
 @contextlib.contextmanager
@@ -150,6 +154,16 @@ def table(figures: dict[str, dict[str, dict[str, float]]]) -> str:
     return "\n".join(lines)
 
 
+def slower(figures: dict[str, dict[str, dict[str, float]]]) -> list[str]:
+    """A line for each rung whose ratio to the bare loop is lower than the committed one by more than is usual."""
+    committed: dict[str, float] = json.loads(RATIOS.read_text(encoding="utf-8"))
+    return [
+        f"{name}: {found['ratio']['median']:.2f} of the bare loop's calls per CPU second; it was {committed[name]:.2f}"
+        for name, found in figures.items()
+        if name in committed and found["ratio"]["median"] < (1 - USUAL) * committed[name]
+    ]
+
+
 def main() -> None:
     """Measure."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -157,11 +171,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", help="only rungs whose name contains this, and the bare loop")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--check", action="store_true", help=f"compare the ratios with those of {RATIOS.name}")
     wanted = parser.parse_args()
     began = time.perf_counter()
     rungs = [rung for rung in LADDER if rung.kind == "bare" or (wanted.only or "") in rung.name]
     figures = ladder(rungs, calls=wanted.calls, rounds=wanted.rounds)
     rows = None
+    if wanted.check:
+        worse = slower(figures)
+        sys.exit("\n".join(worse) if worse else 0)
     if not wanted.only:
         rows = summary([enqueued(wanted.calls) for _ in range(wanted.rounds)])
     if wanted.json:
