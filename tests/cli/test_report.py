@@ -103,6 +103,17 @@ def test_excel_without_its_library_is_refused_with_the_remedy(
     assert "pip install 'voiceflow-worker[files]'" in ended.err
 
 
+def test_a_long_report_shows_its_progress(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = filled(voiceflow)
+    arguments = ("report", "--batch", "march", "--csv", "out.csv", "--json", *store)
+    monkeypatch.setattr("voiceflow_worker.cli.progress.LINE_EVERY", 0.0)
+    assert "of 3 calls" not in voiceflow(*arguments).err
+    monkeypatch.setattr("voiceflow_worker.cli.report.MANY_CALLS", 1)
+    told = voiceflow(*arguments).err
+    assert "report: 3 of 3 calls read" in told
+    assert "report: 3 of 3 calls written to out.csv" in told
+
+
 def test_two_forms_need_two_files(voiceflow: Program) -> None:
     ended = voiceflow("report", "--csv", "out", "--html", "out", *filled(voiceflow))
     assert (ended.code, (voiceflow.folder / "out").exists()) == (2, False)

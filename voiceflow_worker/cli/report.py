@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,10 +13,14 @@ from voiceflow_worker.cli.batches import why_unknown
 from voiceflow_worker.cli.exit_codes import ExitCode
 from voiceflow_worker.cli.options import Flag, QueueOptions
 from voiceflow_worker.cli.output import Output
+from voiceflow_worker.cli.progress import Meter, meter
 from voiceflow_worker.model.text.counting import count_of
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.overview.report import Report
+
+MANY_CALLS = 20_000
+"""Calls whose report takes seconds: its progress is shown."""
 
 
 async def report(
@@ -45,17 +51,19 @@ async def report(
         voiceflow report --batch people --totals --json | jq .answer_rate
     """
     from voiceflow_worker.campaigns.reports.report_files import ReportFiles, write_report_files
-    from voiceflow_worker.core.overview.report import build_full_report, build_report, reports_as_rich
+    from voiceflow_worker.core.overview.report import build_report, reports_as_rich
 
     output, files = common.output(), ReportFiles(csv=csv, xlsx=xlsx, html=html)
     batches: list[str | None] = list(dict.fromkeys(batch)) if batch else [None]
     async with common.opened() as calls:
         where = calls.store, calls.name
-        if files:
-            found = await write_report_files(files, *where, batches)
-        else:
-            build = build_report if totals else build_full_report
-            found = [await build(*where, batch_id) for batch_id in batches]
+        found = [await build_report(*where, batch_id) for batch_id in batches]
+        if files or not totals:
+            count = sum(each.total - each.pruned for each in found)
+            # A bar on the screen for a moment would only be noise.
+            with meter("report") if count >= MANY_CALLS else nullcontext() as shown:
+                tell = None if shown is None else partial(_tell_progress, shown, count)
+                found = await write_report_files(files, *where, batches, progress=tell)
         unknown = [await why_unknown(calls, each.batch_id) for each in found if not each.total]
         url = calls.store.url
     for file in filter(None, (csv, xlsx, html)):
@@ -69,6 +77,10 @@ async def report(
         output.print(reports_as_rich(told))
         _tell_prices(output, told)
     return ExitCode.UNDONE if unknown else ExitCode.DONE
+
+
+def _tell_progress(shown: Meter, total: int, count: int, what: str) -> None:
+    shown(count, total, f"{count} of {count_of(total, 'call')} {what}")
 
 
 def _tell_prices(output: Output, found: list[Report]) -> None:

@@ -18,12 +18,13 @@ _FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20\t\r\n]")
 _NUMBER = re.compile(r"[+-]?\d+( \d+)*(\.\d+)?", re.ASCII)
 
 
-def write_csv_report(path: Path, spool: LineSpool) -> Generator[None]:
+def write_csv_report(path: Path, spool: LineSpool) -> Generator[int]:
     """Write a line for each call, in the order of enqueuing, one pack of calls at each step of the generator.
 
-    The file gets its name when it is complete; closing the generator before leaves what was there. Raises OSError.
+    It gives the number of calls so far. The file gets its name when it is complete; closing the generator before leaves
+    what was there. Raises OSError.
     """
-    names = spool.data_names
+    names, count = spool.data_names, 0
     with whole_file(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(map(harmless, spool.columns))
@@ -33,7 +34,8 @@ def write_csv_report(path: Path, spool: LineSpool) -> Generator[None]:
                 + [harmless(data_text(line.data.get(name))) for name in names]
                 for line in pack
             )
-            yield
+            count += len(pack)
+            yield count
 
 
 def harmless(cell: str) -> str:

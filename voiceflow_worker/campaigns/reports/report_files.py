@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -42,34 +42,47 @@ class ReportFiles:
 
 
 async def write_report_files(
-    files: ReportFiles, store: Store, queue: str, batch_ids: Sequence[str | None]
+    files: ReportFiles,
+    store: Store,
+    queue: str,
+    batch_ids: Sequence[str | None],
+    *,
+    progress: Callable[[int, str], None] | None = None,
 ) -> list[Report]:
     """Write reports of these batches, None being the whole queue, side by side into each file; gives the reports.
 
     Each call is read once, and each file gets its name when it is complete. Memory does not grow with the calls.
-    Raises OSError, StoreError, and InvalidInputError where a library is missing.
+    `progress` gets a number of calls, and `read` or the file to which they are written. Raises OSError, StoreError, and
+    InvalidInputError where a library is missing.
     """
     if files.xlsx is not None:
         needs_xlsxwriter()
     with TemporaryFile() as held:
-        spool = LineSpool(held)
+        spool, read = LineSpool(held), 0
 
         async def hold(jobs: Sequence[Job]) -> None:
-            await to_thread.run_sync(spool.add, jobs)
+            nonlocal read
+            read += len(jobs)
+            if files:
+                await to_thread.run_sync(spool.add, jobs)
+            if progress is not None:
+                progress(read, "read")
 
         reports = [await build_full_report(store, queue, batch_id, also=hold) for batch_id in batch_ids]
         now = store.clock.now()
         if files.csv is not None:
-            await _stepped(write_csv_report(files.csv, spool))
+            await _stepped(files.csv, write_csv_report(files.csv, spool), progress)
         if files.xlsx is not None:
-            await _stepped(write_xlsx_report(files.xlsx, reports, spool, at=now))
+            workbook = write_xlsx_report(files.xlsx, reports, spool, at=now)
+            await _stepped(files.xlsx, workbook, progress)
         if files.html is not None:
             await to_thread.run_sync(partial(write_html_report, files.html, reports, spool, at=now))
     return reports
 
 
-async def _stepped(steps: Generator[None]) -> None:
+async def _stepped(file: Path, steps: Generator[int], progress: Callable[[int, str], None] | None) -> None:
     """Run the steps in a thread; a cancellation is heard between two of them, and closes the generator."""
     with closing(steps):
-        while await to_thread.run_sync(next, steps, "end") != "end":
-            pass
+        while (count := await to_thread.run_sync(next, steps, None)) is not None:
+            if progress is not None:
+                progress(count, f"written to {file}")

@@ -42,11 +42,12 @@ def needs_xlsxwriter() -> None:
         )
 
 
-def write_xlsx_report(path: Path, reports: Sequence[Report], spool: LineSpool, *, at: datetime) -> Generator[None]:
+def write_xlsx_report(path: Path, reports: Sequence[Report], spool: LineSpool, *, at: datetime) -> Generator[int]:
     """Write the workbook as it stood at the time `at`, one pack of calls at each step of the generator.
 
-    Texts are written as texts, which Excel never runs as formulas, and never reads as numbers. The file gets its name
-    when it is complete; closing the generator before leaves what was there. Raises OSError.
+    It gives the number of calls so far. Texts are written as texts, which Excel never runs as formulas, and never reads
+    as numbers. The file gets its name when it is complete; closing the generator before leaves what was there. Raises
+    OSError.
     """
     from xlsxwriter import Workbook
     from xlsxwriter.exceptions import FileCreateError
@@ -70,8 +71,9 @@ def write_xlsx_report(path: Path, reports: Sequence[Report], spool: LineSpool, *
                 sheet.row_data_fh.close()
 
 
-def _calls(sheets: _Sheets, spool: LineSpool) -> Generator[None]:
-    columns, names, row, number = spool.columns, spool.data_names, 0, 1
+def _calls(sheets: _Sheets, spool: LineSpool) -> Generator[int]:
+    columns, names = spool.columns, spool.data_names
+    count, row, number = 0, 0, 1
     sheet = sheets.calls(columns, number=number)
     for pack in spool.packs():
         for line in pack:
@@ -84,7 +86,8 @@ def _calls(sheets: _Sheets, spool: LineSpool) -> Generator[None]:
                 sheets.cell(sheet, row, place, _value(column, getattr(line, column)))
             for place, name in enumerate(names, len(COLUMNS)):
                 sheets.cell(sheet, row, place, line.data.get(name))
-        yield
+        count += len(pack)
+        yield count
     sheet.autofilter(0, 0, row, len(columns) - 1)
 
 
