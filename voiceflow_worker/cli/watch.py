@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 EVERY = 1.0
 """Seconds between two looks at the store."""
-EARLIER = timedelta(minutes=5)
+EARLIER = timedelta(minutes=1)
 """How old the first of the last calls may be."""
 MOST_SHOWN = 50
 """The most calls that a screen shows."""
