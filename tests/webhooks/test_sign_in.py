@@ -52,6 +52,8 @@ async def test_the_right_secret_signs_in_and_the_pages_know_the_name(memory: Sto
         assert urljoin(str(answer.url), answer.headers["location"]) == f"{HOST}/ui/doubts?queue=a%26b"
         shown = await client.get("/ui")
         assert (shown.status_code, f"Mary Tan, {role}" in shown.text) == (200, True)
+        asked_for = await client.get("/ui/sign-in")
+        assert (asked_for.status_code, "Your name" in asked_for.text) == (200, True), "somebody else may sign in"
 
 
 async def test_the_cookie_is_kept_from_scripts_and_from_other_sites(memory: Store) -> None:

@@ -51,6 +51,10 @@ class PageDoor:
                 return await self._sessions.find(morsel.value)
         return None
 
+    def open(self) -> Page:
+        """The form for somebody who has come for it."""
+        return _form(200)
+
     def closed(self, scope: Scope, asked: PageRequest) -> Page:
         """The form for somebody who is not signed in; after it the browser goes on to the page it asked for."""
         return _form(401, way=_way_of(scope, asked))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -25,7 +26,7 @@ class PageRenderer:
     """
 
     def __init__(self, *, static_version: str) -> None:
-        self._templates = Environment(
+        templates: Any = Environment(
             loader=PackageLoader("voiceflow_worker.webhooks.pages"),
             autoescape=True,
             finalize=shown_in_page,
@@ -34,7 +35,7 @@ class PageRenderer:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        self._templates.filters |= {
+        templates.filters |= {
             "segment": _segment,
             "query": _query,
             "utc": in_words,
@@ -47,8 +48,9 @@ class PageRenderer:
             "clock": _clock,
             "pairs": _pairs,
         }
-        self._templates.globals |= {"static_version": static_version}
-        self._templates.globals["ui"] = self._templates.get_template("parts.html").module
+        templates.globals["static_version"] = static_version
+        templates.globals["ui"] = templates.get_template("parts.html").module
+        self._templates: Environment = templates
         for name in self._templates.list_templates(extensions=["html"]):
             self._templates.get_template(name)  # read now: later there may be no descriptor left to read it by
 

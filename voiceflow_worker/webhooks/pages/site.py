@@ -110,8 +110,9 @@ class Pages:
     async def _admitted(self, scope: Scope, receive: Receive, asked: PageRequest) -> Response:
         """The answer for somebody who may be signed in. Raises StoreError."""
         method = scope["method"]
-        if asked.path == SIGN_IN and method == "POST":
-            return self._drawn(await self._door.sign_in(scope, receive, asked), asked)
+        if asked.path == SIGN_IN and method in {"GET", "HEAD", "POST"}:
+            page = await self._door.sign_in(scope, receive, asked) if method == "POST" else self._door.open()
+            return self._drawn(page, asked)
         session = await self._door.session(scope)
         if session is None:
             return self._drawn(self._door.closed(scope, asked), asked)

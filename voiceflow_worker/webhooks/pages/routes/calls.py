@@ -114,8 +114,11 @@ def read_filter(asked: PageRequest, *, now: datetime) -> CallFilter:
         judges.append(lambda job: job.touched_at >= begin)
     if keys is not None:
         judges.append(lambda job: job.digits == keys)
-    passes = (lambda job: all(judge(job) for judge in judges)) if judges else None
-    return CallFilter(query=Query(queue="", **more), lets_pass=passes, problems=tuple(problems))
+
+    def passes(job: Job) -> bool:
+        return all(judge(job) for judge in judges)
+
+    return CallFilter(query=Query(queue="", **more), lets_pass=passes if judges else None, problems=tuple(problems))
 
 
 async def _page(
