@@ -28,9 +28,29 @@ function renew(old, now) {
   for (const { name } of [...old.attributes]) {
     if (!now.hasAttribute(name) && !(name === "open" && old.nodeName === "DETAILS")) old.removeAttribute(name);
   }
-  const before = [...old.childNodes], after = [...now.childNodes];
-  after.forEach((child, place) => (place < before.length ? renew(before[place], child) : old.append(child)));
-  before.slice(after.length).forEach((child) => child.remove());
+  let place = old.firstChild;
+  for (const child of [...now.childNodes]) {
+    const key = keyOf(child);
+    let same = place;
+    if (child.nodeType === Node.ELEMENT_NODE) while (same && keyOf(same) !== key) same = same.nextSibling;
+    else if (same && same.nodeName !== child.nodeName) same = null;
+    if (!same) {
+      old.insertBefore(child, place);
+      continue;
+    }
+    while (place !== same) [place] = [place.nextSibling, place.remove()];
+    place = same.nextSibling;
+    renew(same, child);
+  }
+  while (place) [place] = [place.nextSibling, place.remove()];
+}
+
+// Elements with the same key are the same thing: a row by what it leads to, a card by its heading.
+function keyOf(node) {
+  if (node.nodeType !== Node.ELEMENT_NODE) return node.nodeName;
+  const inner = node.querySelector({ LI: "a[href]", TR: "a[href]", SECTION: "h2" }[node.nodeName] || ":not(*)");
+  const name = inner && (inner.getAttribute("href") || inner.textContent);
+  return [node.nodeName, node.id || node.getAttribute("href") || name || node.getAttribute("class")].join(" ");
 }
 
 function follow(live) {

@@ -1,0 +1,53 @@
+"""The pages in a real browser: the reader's time, and what stays while a page follows the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from selenium.webdriver.common.by import By
+
+from tests.support.stage import Stage, stage
+from tests.webhooks.browser.reader import Reader
+from tests.webhooks.signing_in import OPERATORS, READERS
+
+pytestmark = pytest.mark.browser
+
+ZONE = "Asia/Tokyo"
+
+
+@pytest.fixture
+def on(tmp_path: Path) -> Iterator[Stage]:
+    with stage(tmp_path, ui_secret=READERS, ui_operator_secret=OPERATORS) as stage_of_it:
+        yield stage_of_it
+
+
+def test_times_are_those_of_the_reader_with_utc_on_hover(on: Stage, reader: Reader) -> None:
+    on.campaign(3)
+    reader.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": ZONE})
+    reader.sign_in(on.receiver)
+    reader.open(f"{on.receiver}/ui/calls")
+    shown = reader.driver.find_element(By.CSS_SELECTOR, "main time")
+    hover = shown.get_attribute("title") or ""
+    at = datetime.strptime(hover, "%Y-%m-%d %H:%M:%S UTC").replace(tzinfo=UTC).astimezone(ZoneInfo(ZONE))
+    assert f"{at:%H:%M}" in shown.text or f"{at:%I:%M}" in shown.text, (hover, shown.text)
+
+
+def test_what_a_reader_has_marked_stays_while_the_page_follows_the_store(on: Stage, reader: Reader) -> None:
+    on.campaign(400)
+    reader.sign_in(on.receiver)
+    reader.open(f"{on.receiver}/ui/batches/campaign?queue=default")
+    reader.sees("Done 0")
+    link = reader.driver.find_element(By.PARTIAL_LINK_TEXT, "queued")
+    reader.script("arguments[0].focus(); window.before = arguments[0]; window.opened = performance.timeOrigin", link)
+    with on.worker("--rate", "20"):
+        reader.sees("sending")
+        reader.sees("completed")
+        assert reader.script("return performance.timeOrigin === window.opened"), "the page was not loaded again"
+        assert reader.script("return document.activeElement === window.before"), "the focus stays where it was"
+        assert "queued" in link.text, "and on the same thing, beside new ones"
+    reader.driver.find_element(By.XPATH, "//button[normalize-space()='Pause']").click()
+    reader.sees("Paused")
