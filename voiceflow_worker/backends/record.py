@@ -63,7 +63,6 @@ Head = tuple[str, str, str, int, str, str | None, int, str | None, str, str | No
 active_until; times in microseconds since 1970 UTC."""
 
 _AT_ONCE = 256
-_MICROSECOND = timedelta(microseconds=1)
 _NAMES = (
     "source", "created_at", "body_digest", "not_before", "time_zone", "redial", "window", "data", "menu", "reason",
     "failures", "missed_windows", "post_count", "redials", "posts", "notes",
@@ -274,10 +273,10 @@ def loads(record: str | bytes) -> dict[str, Any]:
     return fields
 
 
-_AT_ONCE = 500
+_PAGE = 500
 
 
 async def tally_all(jobs: Jobs, queue: str) -> None:
     """Add the tallies of all jobs of a queue to its totals, in slices; jobs that move meanwhile are counted once."""
-    async for page in find_pages(jobs, Query(queue=queue, limit=_AT_ONCE)):
+    async for page in find_pages(jobs, Query(queue=queue, limit=_PAGE)):
         await jobs.recount([job for job in page if job.posts])

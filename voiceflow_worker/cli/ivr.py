@@ -160,4 +160,4 @@ def _words(entry: Mapping[str, object]) -> str:
     action, params = read_action(entry)
     if action is Action.MAKE_CALL:
         return f"connects to {params.get('destination')}"
-    return f"{verbs[action]}: {wording(action, params)}" if action in verbs else "hangs up"
+    return f"{verbs[action]}: {wording(action, params)}" if action is not None and action in verbs else "hangs up"

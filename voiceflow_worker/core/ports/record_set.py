@@ -47,7 +47,7 @@ class RecordSet(Generic[Value]):
         self._write = write
         self._read = read
         self._keep_for = keep_for
-        self._unreadable = unreadable or (lambda key, error: report_unreadable(f"{namespace} {key}", error))
+        self._unreadable = unreadable
 
     async def put(self, values: Mapping[str, Value], *, until: datetime | None = None) -> None:
         """Store values, replacing what is there; `until` replaces the usual time to live."""
@@ -104,7 +104,10 @@ class RecordSet(Generic[Value]):
         try:
             return self._read(key, text)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            return self._unreadable(key, error)
+            if self._unreadable is not None:
+                return self._unreadable(key, error)
+            report_unreadable(f"{self._namespace} {key}", error)
+            return None
 
 
 def text_records(store: Store, namespace: str, *, keep_for: timedelta | None = None) -> RecordSet[str]:
