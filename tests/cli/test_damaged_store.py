@@ -21,7 +21,7 @@ COMMANDS = [
     ["calls", "redial", "default.1"], ["calls", "resolve", "default.1", "--placed", "--note", "x"],
     ["suppress", "add", "+6587654321"], ["suppress", "remove", "+6587654321"], ["suppress", "list"],
     ["suppress", "import", "numbers.csv"], ["kept", "list"], ["kept", "show", "x"], ["kept", "clear"],
-    ["queues"], ["batches"], ["rate"], ["rate", "5"],
+    ["queues"], ["batches"], ["rate"], ["rate", "5"], ["watch"],
     ["backup", "copy.db"], ["enqueue", "people.csv", "--say", "Hello", "--voice-profile", "en-US-JennyNeural",
      "--source", "+6531234567"], ["worker", "--drain"], ["serve", "--port", "0"],
 ]  # fmt: skip

@@ -149,8 +149,8 @@ async def test_a_caller_may_hang_up_in_the_middle_of_the_menu() -> None:
     [
         (503, "HTTP status 503"),
         (201, "HTTP status 201"),
-        (b"<html>", "no JSON"),
-        (b"", "no JSON"),
+        (b"<html>", "not JSON"),
+        (b"", "not JSON"),
         (answered(), "no actions"),
         ({"clientActionId": "here"}, "$.callflow"),
         ([HANGUP], "should be an object"),
