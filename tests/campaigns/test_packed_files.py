@@ -62,6 +62,13 @@ def test_numbers_that_a_data_frame_made_floats_are_read(tmp_path: Path) -> None:
     assert [(row, column) for row, column, *_ in told(rows)] == [(2, "destination")]
 
 
+def test_a_decimal_with_a_fraction_is_no_phone_number(tmp_path: Path) -> None:
+    values = [Decimal("6587654321.00"), Decimal("8765432.10"), Decimal("6587650000.00")]
+    rows = read(parquet(tmp_path, {"destination": values, "name": ["Ana", "Ben", "Cy"]}))
+    assert len(requests(rows)) == 1
+    assert [(row, column) for row, column, *_ in told(rows)] == [(2, "destination"), (3, "destination")]
+
+
 def test_a_damaged_parquet_file_is_refused(tmp_path: Path) -> None:
     whole = parquet(tmp_path, {"destination": ["+6587654321"] * 1000, "name": ["Ana"] * 1000}).read_bytes()
     for damaged in (whole[: len(whole) // 2], b"", whole[:10] + bytes(30) + whole[40:]):

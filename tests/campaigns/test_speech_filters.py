@@ -92,7 +92,7 @@ def test_a_filter_writes_a_value_as_it_is_spoken(text: str, value: object, spoke
         ("{{x|money}}", "12", "'12' has no currency; write it as SGD 12, or name it: money('SGD')"),
         ("{{x|money('XQQ')}}", "12", "'XQQ' is not a currency"),
         ("{{x|ordinal}}", "third", "'third' is not a whole number (filter ordinal)"),
-        ("{{x|digits}}", "A12", "'A12' has more than digits; spell speaks letters too"),
+        ("{{x|digits}}", "A12", "'A12' contains more than digits; use the filter spell, which also speaks letters"),
         ("{{x|spell}}", "--", "'--' has no letters or digits"),
         ("{{x|date(language='xx')}}", "2030-01-31", "the language of 'xx' is not known"),
         ("{{x|xmlattr}}", "a", "'a' cannot be used there (filter xmlattr)"),
@@ -145,7 +145,7 @@ def test_a_voice_without_a_language_is_reported() -> None:
         "the voice 'Emily' names no language; name it: language='en-US'"
         in problem("{{x|date}}", "2030-01-31", "Emily")[1]
     )
-    assert "there is no voice to tell the language" in problem("{{x|date}}", "2030-01-31", None)[1]
+    assert "no voice is set, so the language is unknown" in problem("{{x|date}}", "2030-01-31", None)[1]
     assert speak("{{x|date(language='en')}}", "2030-01-31", "Emily") == "January 31, 2030"
 
 

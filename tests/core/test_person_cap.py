@@ -53,6 +53,26 @@ async def called(engine: Engine, destination: str = ANA, *, batch_id: str | None
     return await engine.queue.get(job.id)
 
 
+async def test_a_worker_that_stood_still_past_its_lease_frees_no_place_of_another(
+    clock: ManualClock, voice: ScriptedVoice
+) -> None:
+    store = MemoryStore(clock=clock)
+    policy = CallPolicy(max_per_person=PersonLimit(1, 24 * HOUR))
+    frozen, other = (Engine(store, voice, policy=policy) for _ in range(2))
+    job = await frozen.enqueue(ANA)
+    [flight] = await frozen.prepare()
+    clock.advance(LEASE + timedelta(seconds=1))
+    await other.sweeper.sweep()
+    while not await other.send():
+        clock.advance(MINUTE)
+    await other.summarise(job, S.NO_ANSWER)
+    assert await frozen.journal_of(flight) is None
+    again = await other.enqueue(ANA)
+    await other.send()
+    assert (await other.queue.get(again.id)).state is JobState.QUEUED
+    assert len(voice.placed) == 1
+
+
 async def waits(engine: Engine, job: Job) -> Job:
     """The job, which is not sent because its person has had all attempts."""
     before = job.post_count

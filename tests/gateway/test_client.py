@@ -107,7 +107,7 @@ async def test_what_was_not_sent_says_what_to_do(kind: Kind) -> None:
 async def test_a_doubt_is_raised_with_the_id_to_look_for(kind: Kind) -> None:
     with MisbehavingServer(answers(200, b"junk")) as server:
         async with kind.client(server.url) as client:
-            with pytest.raises(CallInDoubtError, match="Do not send the call again") as doubt:
+            with pytest.raises(CallInDoubtError, match="Do not send it again") as doubt:
                 await client.send(FLOW, client_request_id="order-42")
     assert doubt.value.client_request_id == "order-42"
 

@@ -15,10 +15,10 @@ _log = structlog.get_logger("voiceflow.asgi")
 
 CHECK_EVERY = 1.0
 STUCK_CHECKS = 10
-"""Checks in a row that find an unread answer, or a connection that does not close; then it is cut off."""
+"""A connection is cut off when this many checks in a row find its answer unread, or find that it does not close."""
 
 AT_ONCE = 16
-"""Connections that are closed together for new ones: one for each turn of a busy event loop would be too few."""
+"""How many connections are closed at once to make room. One for each turn of a busy event loop would be too slow."""
 _SHORTEST = 0.005
 
 IsPreferred = Callable[[str], bool]

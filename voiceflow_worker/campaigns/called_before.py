@@ -42,8 +42,8 @@ class CalledBefore:
 class CallsBefore:
     """Compares the rows of a whole file with the earlier calls of their batches.
 
-    Rows with a unique key of their own are left out: the store knows their calls by it. A call with the same body as a
-    row of the file does not count either: it comes from an enqueue of this file that was interrupted.
+    Rows with a unique key of their own are left out: the store knows their calls by it. Earlier
+    calls with the same body as a row are left out too: they come from an interrupted enqueue of this file.
     """
 
     def __init__(self, queue: CallQueue) -> None:

@@ -46,7 +46,9 @@ class Crew:
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         failed = ExitCode.OUT_OF_REACH if code == ExitCode.OUT_OF_REACH else ExitCode.UNDONE
         self.exit_code = max(self.exit_code, failed)
-        Output().note(f"the worker in process {process.pid} {how}; what it was sending is in doubt, the others go on")
+        Output().note(
+            f"the worker in process {process.pid} {how}; its calls under way are in doubt, and the other workers go on"
+        )
 
 
 @asynccontextmanager

@@ -62,9 +62,9 @@ async def doctor(
     from voiceflow_worker.cli.one_call import OneCall, number_to_call, place_call, reporting
 
     if without_outcome and call is None:
-        raise InvalidInputError("--without-outcome is for --call NUMBER: alone it changes nothing")
+        raise InvalidInputError("--without-outcome works only together with --call NUMBER")
     if mend and not recount:
-        raise InvalidInputError("--mend is for --recount: alone it changes nothing")
+        raise InvalidInputError("--mend works only together with --recount")
     if recount and call is not None:
         raise InvalidInputError("give --recount or --call, not both")
     number = None if call is None else number_to_call(call, place="--call")

@@ -143,7 +143,7 @@ class QueueOptions:
         return Output(as_json=self.json)
 
     def settings(self, **options: object) -> Settings:
-        """The settings; these options come first. Raises SettingsError."""
+        """The settings. Options given here win over the environment and the settings file. Raises SettingsError."""
         where = {"store": self.store, "wait_for_store": self.wait_for_store, "queue": self.queue}
         return settings_from(**options, **where)
 
@@ -160,7 +160,7 @@ class WholeStoreOptions(QueueOptions):
     queue: IgnoredQueueOption = None
 
     def settings(self, **options: object) -> Settings:
-        """The settings; these options come first. Raises SettingsError."""
+        """The settings. Options given here win over the environment and the settings file. Raises SettingsError."""
         if self.queue is not None:
             Output().note("--queue is deprecated here and changes nothing: this command concerns the whole store")
         return QueueOptions.settings(self, **options)

@@ -142,7 +142,7 @@ class _Screen:
             self._notice = str(error)
 
     async def _listen(self, keyboard: int) -> None:
-        """Take keys until one quits."""
+        """Handle key presses until `q` is pressed or the terminal is gone."""
         while True:
             await anyio.wait_readable(keyboard)
             keys = os.read(keyboard, 64).decode(errors="replace")

@@ -234,7 +234,8 @@ class VoiceClient(api.AccountApi):
                 raise CallNotSentError(f"{verdict.message}{remedy}")
             case _:
                 raise CallInDoubtError(
-                    f"{verdict.message}. Do not send the call again: its summary names client request id {request_id}",
+                    f"{verdict.message}. Do not send it again: it may have been placed. If it was, its summary names "
+                    f"client request id {request_id}",
                     client_request_id=request_id,
                 )
 

@@ -35,7 +35,7 @@ def preferred(allow: Sequence[Network], trusted_proxies: Sequence[Network]) -> C
 
 
 def load_shedding(registry: CollectorRegistry) -> LoadShedding:
-    """The load shedding of the receiver: a 503 for each event, counted in `registry`."""
+    """The load shedding of the receiver. While it is overloaded, each event gets a 503 and is counted in `registry`."""
     counter = Counter(
         "voiceflow_webhook_turned_away",
         "Requests answered with 503 unread: too many came at once.",

@@ -247,8 +247,8 @@ class _Enqueueing:
         if errors:
             _log_errors([replace(found, row=in_order[(found.row or 1) - 1][0].place + 1) for found in errors])
             raise RowsChangedError(
-                f"{len(errors)} of {report.rows} rows passed the check and could not be enqueued. Another try of this "
-                f"task may have changed its calls meanwhile: {errors[0].message}. A retry looks again"
+                f"{len(errors)} of {report.rows} rows passed the check but could not be enqueued: {errors[0].message}. "
+                "Another try of this task may have changed the calls meanwhile; a retry checks them again"
             )
         return report
 

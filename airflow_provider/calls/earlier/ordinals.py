@@ -31,7 +31,7 @@ class _Claim:
     ordinals: list[int]
 
     def next_ordinal(self, known: int) -> None:
-        """Go on to the next ordinal; behind the `known` ones all are new."""
+        """Go on to the next ordinal. After the `known` ones, no ordinal has a call yet."""
         last = self.ordinals.pop(0)
         if not self.ordinals:
             self.ordinals.append(max(last + 1, known))

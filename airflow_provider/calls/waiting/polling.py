@@ -104,8 +104,8 @@ async def require_open(queue: CallQueue, *, batches: Collection[str | None]) -> 
             raise QueueHeldError(
                 f"{scope} {gate.name} is held since {gate.since:%Y-%m-%d %H:%M:%S} UTC: "
                 f"{gate.reason or 'no reason given'}. Nothing of this task is being sent. Correct the cause, run "
-                f"`voiceflow resume --store {queue.store.url} --queue {queue.name}{batch}`, then clear this task: it "
-                "goes on with its calls"
+                f"`voiceflow resume --store {queue.store.url} --queue {queue.name}{batch}`, then clear this task: its "
+                "next try goes on with the same calls"
             )
 
 

@@ -163,7 +163,7 @@ class CompletionThreshold:
         if self.at_least is not None and self.at_least < 1:
             raise ValueError(f"at_least={self.at_least}: wait for one call at least")
         if self.ratio is not None and not 0 < self.ratio <= 1:
-            raise ValueError(f"ratio={self.ratio}: give a share above 0, and 1 at most")
+            raise ValueError(f"ratio={self.ratio}: give a number above 0 and up to 1")
 
     @classmethod
     def of(cls, saved: Mapping[str, Any] | None) -> CompletionThreshold:

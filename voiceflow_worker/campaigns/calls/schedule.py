@@ -36,7 +36,7 @@ def read_schedule(
     now: datetime,
     purpose: Purpose,
 ) -> Schedule:
-    """The times of a row: its columns first, then its body's own validUntil, then the options."""
+    """The times of a row. A column wins over the `validUntil` of the body, and that wins over the options."""
     schedule = Schedule(time_zone=options.time_zone, not_before=options.not_before)
     zone = _zone(reserved, schedule)
     if (text := reserved.get("not_before")) is not None:
@@ -57,9 +57,10 @@ def read_schedule(
 
 
 def fit_window(schedule: Schedule, window: CallWindow | None, *, number: str | None, now: datetime) -> None:
-    """Apply the window by the clock of the row's zone, else of its number's zone, which the schedule then gets.
+    """Apply the window in the time zone of the row or, without one, in that of its number.
 
-    A window that does not open while the row is valid is a finding. A schedule with errors is left as it is.
+    The schedule then has the zone that was used. A window that does not open while the row is valid is a finding. A
+    schedule with errors is left as it is.
     """
     has_passed = schedule.valid_until is not None and schedule.valid_until <= now
     if window is None or number is None or has_passed or any(found.is_error for found in schedule.findings):

@@ -191,7 +191,7 @@ def digits(text: str, _locale: Locale) -> str:
     """Digits one by one: 1, 2, 3."""
     found = _BETWEEN_DIGITS.sub("", text)
     if not found.isdecimal():
-        raise ValueError(f"{text[:40]!r} has more than digits; spell speaks letters too")
+        raise ValueError(f"{text[:40]!r} contains more than digits; use the filter spell, which also speaks letters")
     return ", ".join(str(int(digit)) for digit in found)
 
 
@@ -215,8 +215,8 @@ def _locale(voice: str) -> Locale:
 
     match = _VOICE_LANGUAGE.match(voice)
     if match is None:
-        what = f"the voice {voice[:40]!r} names no language" if voice else "there is no voice to tell the language"
-        raise ValueError(f"{what}; name it: language='en-US'")
+        what = f"the voice {voice[:40]!r} names no language" if voice else "no voice is set, so the language is unknown"
+        raise ValueError(f"{what}; give it: language='en-US'")
     for name in dict.fromkeys(("_".join(filter(None, match.groups())), match[1])):
         try:
             return Locale.parse(name)

@@ -67,7 +67,9 @@ def table_row(
     for name, value in zip(columns, values, strict=True):
         try:
             if name in _NUMBERS and _is_no_phone_number(value):
-                raise ValueError(f"holds {value}, and no phone number; write the number, in a column of texts")
+                raise ValueError(
+                    f"holds {value}, which is not a phone number; format the column as text and write the number"
+                )
             text = text_of(value)
             if name in _NUMBERS and _may_be_cut_off(value):
                 raise ValueError(
@@ -83,14 +85,14 @@ def table_row(
 
 def _is_no_phone_number(value: object) -> bool:
     """Whether a typed cell cannot be a phone number, though its text may have enough digits."""
-    if isinstance(value, float):
-        return math.isfinite(value) and not value.is_integer()
+    if isinstance(value, float | Decimal):
+        return math.isfinite(value) and value != int(value)
     return isinstance(value, date | time | timedelta | bool)
 
 
 def _may_be_cut_off(value: object) -> bool:
     """Whether a number has at most the six digits that spreadsheets show of a long one, and zeros behind them."""
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+    if not isinstance(value, int | float | Decimal) or isinstance(value, bool) or not math.isfinite(value):
         return False
     digits = f"{value:.0f}"
     return len(digits) >= _SHORTENED_FROM and len(digits.rstrip("0")) <= _SHOWN_DIGITS

@@ -37,7 +37,7 @@ _EXACT = 10**15
 class ExcelRows(RowSource):
     """The rows of a sheet. The constructor reads the header: the first row that is not empty.
 
-    Without a name of a `sheet` the workbook has to have one visible sheet with rows. Raises CampaignFileError.
+    If no `sheet` is named, exactly one visible sheet must have rows. Raises CampaignFileError.
     """
 
     kind = FileKind.EXCEL
@@ -180,7 +180,7 @@ def _text(value: object) -> str:
             return cell_text(value)
         case int() if abs(value) >= _EXACT:
             raise ValueError(
-                f"holds a number of more than 15 digits ({value}), of which Excel keeps 15; write it as text"
+                f"holds a number of more than 15 digits ({value}), but Excel keeps only 15; write it as text"
             )
         case datetime():
             # Excel counts in days: seconds come out with a rounding error.

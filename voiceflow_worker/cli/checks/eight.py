@@ -100,7 +100,7 @@ async def source(context: CheckContext) -> Diagnosis | None:
         return warning(
             f"{number} is not a number of the account: unless 8x8 has allow-listed it as a caller id, its calls are "
             "refused (-1014)",
-            remedy=f"{remedy}; `voiceflow doctor --call NUMBER` shows whether it is allowed",
+            remedy=f"{remedy}; a test call (`voiceflow doctor --call NUMBER`) shows whether 8x8 allows it",
         )
     if found.is_unhealthy:
         return warning(

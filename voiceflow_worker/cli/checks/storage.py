@@ -93,7 +93,7 @@ def judged_mount(path: Path, mounts: str | None) -> Diagnosis:
         )
     if mount.kind in OF_CONTAINERS:
         return warning(
-            f"the store is in a container's own layer ({where}): it goes with the container",
+            f"the store is in a container's own layer ({where}): it is deleted with the container",
             remedy="put it on a volume that stays",
         )
     return ok(where)

@@ -14,17 +14,17 @@ from voiceflow_worker.model.numbers.spellings import spellings
 
 NAMESPACE = "person"
 LOOK_AGAIN = timedelta(seconds=2)
-"""How soon a call over the limit looks again when a place should have ended already."""
+"""How soon a call over the limit is tried again when a place should be free by now."""
 
 
 class PersonCaps:
     """Reserves a place for each attempt to call a person, before the journal entry of its POST.
 
-    A person has as many places as the policy's `max_per_person` allows, each a record that ends by itself: a span after
-    the answer of 8x8, or else after the latest time at which the POST can ring. A place is taken in one step of the
-    store, so that no two workers take the same. A doubt keeps its place. A POST that provably reached nobody frees it,
-    and so does one that was not begun. A place that a killed worker left behind is used by the next POST of its job, or
-    ends by itself.
+    A person has as many places as the policy's `max_per_person` allows. Each is a record that expires one span of the
+    policy after the answer of 8x8 or, without an answer, after the latest time at which the POST can ring. A place is
+    taken in one step of the store, so two workers never take the same place. A call in doubt keeps its place. A place
+    is freed when its POST provably reached nobody, or was never begun. A place that a killed worker left behind is used
+    by the next POST of its job, or expires.
 
     A person is a destination in any spelling. Second parties of a bridge have no places.
     """

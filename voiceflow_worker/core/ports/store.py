@@ -165,9 +165,9 @@ class Jobs(Protocol):
         ...
 
     async def recount(self, jobs: Sequence[Job]) -> Sequence[bool]:
-        """Add the tallies of these jobs of one queue to the totals again, in place of what was added for them.
+        """Replace what these jobs of one queue add to the totals by a new count of them.
 
-        Each only if it still has this revision. True: something else had been added, such as by an older version.
+        A job is counted only if it still has this revision. True: the old count was another, as of an older version.
         """
         ...
 
@@ -217,7 +217,7 @@ class Control(Protocol):
         ...
 
     async def gates(self, queue: str) -> Sequence[Gate]:
-        """The gates of a queue and of its batches, without open ones."""
+        """The gates of a queue and of its batches that are not open."""
         ...
 
     async def cancelling(self, queue: str, *, limit: int) -> Sequence[Gate]:
@@ -293,7 +293,7 @@ class Clock(Protocol):
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep on this clock; at most 0 is a checkpoint."""
+        """Sleep on this clock. With 0 or less, only yield to other tasks."""
         ...
 
 

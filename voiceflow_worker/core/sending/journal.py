@@ -175,16 +175,17 @@ class Journal:
         return move(job, begun, at=now)
 
     async def _ended(self, lost: Sequence[Job]) -> list[Job]:
-        """Those of these jobs that have ended.
+        """Those of these jobs that have ended without another POST.
 
-        The lock of a job that has not ended stays: the lock belongs to the job, and its new holder relies on it.
+        The lock of a job that has not ended stays: the lock belongs to the job, and its new holder relies on it. So
+        does the place that another worker took for the POST that it sent.
         """
         if not lost:
             return []
         _log.info("jobs were moved by another process before they were sent", jobs=[job.id for job in lost])
         now = await self._store.jobs.get([job.id for job in lost])
-        ended = {job.id for job in now.values() if job.state.is_final and job.open_post is None}
-        return [job for job in lost if job.id in ended]
+        ended = {job.id: job.post_count for job in now.values() if job.state.is_final and job.open_post is None}
+        return [job for job in lost if job.id in ended and ended[job.id] <= job.post_count]
 
     async def _commit(self, moves: Sequence[Move]) -> Sequence[bool]:
         # The same moves each time: a store that has made them already, and whose answer was lost, reports that.

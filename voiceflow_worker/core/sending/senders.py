@@ -1,4 +1,4 @@
-"""The tasks of a worker that send calls, each one call after the other."""
+"""The sending tasks of a worker. Each sends one call at a time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Senders:
 
     @property
     def in_flight(self) -> int:
-        """The number of calls from their lease until their verdict is stored."""
+        """The number of calls that are leased and whose verdict is not stored yet."""
         return self._flying + self._submitter.settling
 
     def occupy(self, count: int) -> None:
@@ -43,7 +43,7 @@ class Senders:
             self._on_freed()
 
     def send(self, flights: Iterable[Flight], group: TaskGroup) -> None:
-        """Send calls that are counted, in tasks of this group. A call that its cancellation keeps is given back."""
+        """Send calls that are counted, in tasks of this group. Calls that have not left when it ends are given back."""
         for flight in flights:
             self._ready.append(flight)
             if self._idle:

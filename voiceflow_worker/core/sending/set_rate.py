@@ -33,7 +33,7 @@ class SetRate:
         return limits
 
     async def withdraw(self) -> bool:
-        """Let each worker that starts from now on set the rate of its settings; returns whether one was set."""
+        """Remove the rate that a person set; workers that start later set their own. Returns whether there was one."""
         was_set = bool(await self._rates.get([self._queue]))
         await self._rates.remove([self._queue])
         return was_set

@@ -78,7 +78,7 @@ class RestClient:
         return await self._with_retries(once)
 
     async def download(self, url: httpx.URL, *, deadline: timedelta, longest: int) -> Answer:
-        """A file of at most `longest` bytes behind a signed link, with retries."""
+        """Download the file behind a signed link, with retries. Reads at most `longest` bytes."""
 
         async def once() -> Answer:
             request = self._wire.download(url, extensions=self._extensions)

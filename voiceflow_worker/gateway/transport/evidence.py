@@ -51,7 +51,7 @@ class Watch(Protocol):
         ...
 
     def over(self, *, keep: bool) -> None:
-        """The answer is judged; its connection may be kept for other requests, or not. Always called, at the end."""
+        """Called last for every POST, once it is judged; `keep` says whether its connection may serve another."""
         ...
 
 

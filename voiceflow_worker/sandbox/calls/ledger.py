@@ -91,7 +91,7 @@ class Ledger:
         return iter(self._entries)
 
     def append(self, entry: LedgerEntry) -> None:
-        """Add an entry. It may be completed while its request is answered."""
+        """Add an entry. The caller may fill in the fields of its answer later."""
         self._entries.append(entry)
         self._grown.set()
 

@@ -24,7 +24,9 @@ _ENOUGH = 25
 
 def _checked(keys: str) -> str:
     if keys != HANGS_UP and _KEYS.fullmatch(keys) is None:
-        raise ValueError(f'keys are 1 to 50 of 0-9, *, # and A-D, null for none, or "{HANGS_UP}", not {keys[:60]!r}')
+        raise ValueError(
+            f'{keys[:60]!r} cannot be keys: give 1 to 50 of 0-9, *, # and A-D, or null for none, or "{HANGS_UP}"'
+        )
     return keys
 
 

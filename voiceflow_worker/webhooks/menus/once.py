@@ -39,7 +39,7 @@ class AnswersOnce:
         return None if found is None else found.encode()
 
     async def turn(self, key: str) -> bytes | None:
-        """Claim this event: None if the caller is to answer it, else the answer of another receiver, waited for.
+        """Claim this event. None if this receiver has to answer it; otherwise wait for another receiver's answer.
 
         Raises StoreUnavailableError after waiting for twice as long as a claim lasts.
         """

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import structlog
 from anyio.abc import TaskGroup, TaskStatus
-from coredis import RedisCluster
+from coredis import Redis, RedisCluster
 from coredis.connection import TCPConnection
 from coredis.exceptions import NoScriptError, RedisError
 
@@ -51,6 +51,7 @@ class Session:
         self.client = client
         self.ended = anyio.Event()
         self._line: TCPConnection | None = None
+        self._taking = anyio.Lock()
 
     async def run(self, name: str, key: str, args: Sequence[Argument], *, waits: bool = False) -> Any:
         """Run a script by its digest; `waits`: the client then waits for its writes to be confirmed.
@@ -63,11 +64,18 @@ class Session:
                 return await self.client.evalsha(wanted.sha, keys=[key], args=args)
             line = self._line
             if line is None or not line.usable:
-                line = self._line = await self.client.connection_pool.get_connection()
+                line = await self._take_line(self.client)
             return await line.create_request(b"EVALSHA", wanted.sha, 1, key, *args)
         except NoScriptError:
             # It was not run, so this is the first time. EVAL also makes the server remember it.
             return await self.client.eval(wanted.text, keys=[key], args=args)
+
+    async def _take_line(self, client: Redis[str]) -> TCPConnection:
+        """The connection of all scripts. Callers that arrive together take one: the pool has no more than 64."""
+        async with self._taking:
+            if self._line is None or not self._line.usable:
+                self._line = await client.connection_pool.get_connection()
+            return self._line
 
 
 class Link:

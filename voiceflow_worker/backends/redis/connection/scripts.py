@@ -13,7 +13,7 @@ _INCLUDE = re.compile(r"^-- @include (.+)$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One script: its name, its text with what it includes in front, and the digest that EVALSHA asks for it by."""
+    """One script: its name, its full text (included files first), and the digest that EVALSHA takes."""
 
     name: str
     text: str

@@ -20,11 +20,11 @@ class Connection:
         self._db: Any = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
 
     def run(self, statements: str, bindings: Bindings = ()) -> None:
-        """Carry out statements for what they do."""
+        """Execute statements that return no rows."""
         self._db.execute(statements, bindings or None)
 
     def run_each(self, statement: str, many: Iterable[Sequence[Any]]) -> None:
-        """Carry out one statement with each of these bindings for what it does."""
+        """Execute one statement that returns no rows, once for each set of bindings."""
         self._db.executemany(statement, many)
 
     def rows(self, statement: str, bindings: Bindings = ()) -> list[Row]:

@@ -45,7 +45,7 @@ class FormField:
 class Confirmation:
     """The question before an action: what will ring because of it or in spite of it, and what will not.
 
-    `subject` goes with the form unseen, `back` is the page under /ui to return to.
+    `subject` is sent in hidden fields of the form. `back` is the page under /ui to return to.
     """
 
     title: str
@@ -83,7 +83,7 @@ class PageAction(Protocol):
         ...
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
-        """The question; nothing is changed."""
+        """The question to show before the action. Changes nothing."""
         ...
 
     async def act(self, form: PageForm, *, who: str) -> ActionDone:
@@ -127,7 +127,7 @@ def reason_field(label: str, form: PageForm, *, name: str = "reason", required: 
 
 
 def reason_in(form: PageForm, name: str = "reason") -> str:
-    """The words of the person. Raises InvalidInputError for too many."""
+    """The reason that the person typed. Raises InvalidInputError if it is too long."""
     text = form.one(name)
     if len(text) > LONGEST_REASON:
         raise InvalidInputError(f"this is longer than {LONGEST_REASON} characters; say it shorter")
