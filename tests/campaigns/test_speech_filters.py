@@ -142,7 +142,7 @@ def test_an_unknown_filter_is_refused_with_a_hint() -> None:
 
 def test_a_voice_without_a_language_is_reported() -> None:
     assert (
-        "the voice 'Emily' names no language; name it: language='en-US'"
+        "the voice 'Emily' names no language; give it: language='en-US'"
         in problem("{{x|date}}", "2030-01-31", "Emily")[1]
     )
     assert "no voice is set, so the language is unknown" in problem("{{x|date}}", "2030-01-31", None)[1]

@@ -73,9 +73,10 @@ class Session:
     async def _take_line(self, client: Redis[str]) -> TCPConnection:
         """The connection of all scripts. Callers that arrive together take one: the pool has no more than 64."""
         async with self._taking:
-            if self._line is None or not self._line.usable:
-                self._line = await client.connection_pool.get_connection()
-            return self._line
+            line = self._line
+            if line is None or not line.usable:
+                line = self._line = await client.connection_pool.get_connection()
+            return line
 
 
 class Link:
