@@ -170,17 +170,6 @@ async def test_it_does_not_matter_in_which_pieces_the_true_answer_follows(kind: 
 
 
 @keeping
-async def test_the_beginning_of_the_true_answer_is_seen_behind_a_surplus_one(kind: Kind) -> None:
-    """It waits within aiohttp's parser, and nothing more comes while the client listens."""
-
-    def act(connection: Connection, true: bytes) -> None:
-        connection.send(FREEING["429"][0] + true[:12])
-        connection.stall()
-
-    assert_in_doubt(kind, await second_verdict(kind, act))
-
-
-@keeping
 async def test_through_a_proxys_tunnel_it_is_the_same(kind: Kind) -> None:
     def act(connection: Connection, true: bytes) -> None:
         connection.send(answer(429))

@@ -67,8 +67,6 @@ class WatchedProtocol(ResponseHandler):
         self._is_answered = True
         self.announced_end = self._should_close
         self.has_more = self.has_more or bool(self._buffer) or bool(self._tail) or self._exception is not None
-        if not self.has_more and self.has_whole_answer:
-            self.has_more = self._has_begun_another()
 
     @property
     def has_whole_answer(self) -> bool:
@@ -96,15 +94,6 @@ class WatchedProtocol(ResponseHandler):
         self.ended_badly = exc is not None
         super().connection_lost(exc)
         self._stir()
-
-    def _has_begun_another(self) -> bool:
-        """Whether the parser has the beginning of one more answer. Each request gets a parser of its own."""
-        if self._parser is None:
-            return False
-        try:
-            return self._parser.feed_eof() is not None
-        except Exception:  # noqa: BLE001 - whatever it cannot read is not the end of an answer
-            return True
 
     def _stir(self) -> None:
         if self._stirred is not None:
