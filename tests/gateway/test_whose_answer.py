@@ -170,6 +170,24 @@ async def test_it_does_not_matter_in_which_pieces_the_true_answer_follows(kind: 
 
 
 @keeping
+@pytest.mark.parametrize("pieces", ["its beginning", "behind the end of the surplus"])
+async def test_what_waits_within_the_parser_is_seen(kind: Kind, pieces: str) -> None:
+    """The true answer has begun to come, and nothing more comes while the client listens."""
+
+    def act(connection: Connection, true: bytes) -> None:
+        surplus = answer(400, NOT_CREATED % -1014)
+        if pieces == "its beginning":
+            connection.send(surplus + true[:12])
+        else:
+            connection.send(surplus[:-3])
+            time.sleep(0.2)  # the client reads the head, and waits for the rest of the body
+            connection.send(surplus[-3:] + true)
+        connection.stall()
+
+    assert_in_doubt(kind, await second_verdict(kind, act))
+
+
+@keeping
 async def test_through_a_proxys_tunnel_it_is_the_same(kind: Kind) -> None:
     def act(connection: Connection, true: bytes) -> None:
         connection.send(answer(429))

@@ -73,6 +73,21 @@ class WatchedProtocol(ResponseHandler):
         """Whether the body of the last answer is complete."""
         return self._payload is None or self._payload.is_eof()
 
+    @property
+    def has_begun_another(self) -> bool:
+        """Whether another answer, or its beginning, came with the last one.
+
+        The parser is asked. Within its callbacks, as in `is_answered`, it is in the middle of the last answer.
+        """
+        if self._buffer or self._tail:
+            return True
+        if self._parser is None:
+            return False
+        try:
+            return self._parser.feed_eof() is not None
+        except Exception:  # noqa: BLE001 - whatever cannot be read came behind the answer
+            return True
+
     async def stirs(self) -> None:
         """Return when something more comes, or the connection ends."""
         self._stirred = asyncio.Event()
@@ -210,7 +225,7 @@ class ConnectorWatch:
             return False
         with anyio.move_on_after(wait):
             await protocol.stirs()
-        if protocol.has_more:
+        if protocol.has_more or protocol.has_begun_another:
             return False
         if protocol.is_connected():
             return not _has_something_to_read(protocol)
