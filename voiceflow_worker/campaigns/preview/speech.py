@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import orjson
 
-from voiceflow_worker.model.flows.actions import PARAMS, ParamKind
-from voiceflow_worker.model.flows.values import is_list, is_object
+from voiceflow_worker.model.flows.actions import PARAMS, ParamKind, read_actions
 
 CHARACTERS_A_SECOND = 15.0
 """The pace of a voice, for alphabets: 150 words a minute."""
@@ -19,7 +17,7 @@ SYLLABLES_A_SECOND = 4.5
 _ASKED = {"successMessage", "failureMessage"}
 """Texts that are spoken only after key presses."""
 _TEXTS = {
-    action.value: [name for name, param in params.items() if param.kind is ParamKind.SPEECH and name not in _ASKED]
+    action: [name for name, param in params.items() if param.kind is ParamKind.SPEECH and name not in _ASKED]
     for action, params in PARAMS.items()
 }
 
@@ -38,13 +36,14 @@ def speech_of(body: str) -> Speech:
     texts: list[str] = []
     voice: str | None = None
     seconds = 0.0
-    for params, names in _spoken(orjson.loads(body)):
+    for action, params in read_actions(orjson.loads(body)):
+        names = [] if action is None else _TEXTS[action]
         times = params.get("repetition")
         for name in names:
             if isinstance(text := params.get(name), str):
                 texts.append(text)
                 seconds += seconds_of(text) * (times if isinstance(times, int) and times > 0 else 1)
-        if voice is None and isinstance(named := params.get("voiceProfile"), str):
+        if names and voice is None and isinstance(named := params.get("voiceProfile"), str):
             voice = named
     return Speech(text=" ".join(texts), voice_profile=voice, seconds=seconds)
 
@@ -55,14 +54,3 @@ def seconds_of(text: str) -> float:
         return len(text) / CHARACTERS_A_SECOND
     wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
     return (len(text) - wide) / CHARACTERS_A_SECOND + wide / SYLLABLES_A_SECOND
-
-
-def _spoken(body: object) -> Iterator[tuple[Mapping[str, object], list[str]]]:
-    flow = body.get("callflow") if is_object(body) else None
-    for entry in flow if is_list(flow) else ():
-        if not is_object(entry):
-            continue
-        params = entry.get("params")
-        names = _TEXTS.get(str(entry.get("action")), [])
-        if names and is_object(params):
-            yield params, names

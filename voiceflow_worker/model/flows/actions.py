@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 from typing import cast
@@ -33,6 +33,12 @@ def read_action(entry: object) -> tuple[Action | None, Mapping[str, object]]:
     given = _decoded(entry)
     name = given.get("action")
     return _BY_NAME.get(name) if isinstance(name, str) else None, _decoded(given.get("params"))
+
+
+def read_actions(body: object) -> Iterable[tuple[Action | None, Mapping[str, object]]]:
+    """The actions of a decoded body, as `read_action` gives each; none if it has no list of them."""
+    flow = _decoded(body).get("callflow")
+    return map(read_action, flow if isinstance(flow, list | tuple) else ())
 
 
 def _decoded(value: object) -> Mapping[str, object]:

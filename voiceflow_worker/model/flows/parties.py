@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from voiceflow_worker.model.flows.actions import Action, read_action
-from voiceflow_worker.model.flows.values import is_list, is_object
+from voiceflow_worker.model.flows.actions import Action, read_actions
+from voiceflow_worker.model.flows.values import is_object
 from voiceflow_worker.model.numbers import phone
 
 if TYPE_CHECKING:
@@ -17,9 +17,8 @@ _CALLS = f'"{Action.MAKE_CALL.value}"'
 
 def destinations(body: Mapping[str, object]) -> tuple[str, ...]:
     """The numbers that a body calls, in its order, as their numbering plans write them; malformed ones are left out."""
-    flow = body.get("callflow")
     found: list[str] = []
-    for action, params in map(read_action, flow if is_list(flow) else ()):
+    for action, params in read_actions(body):
         number = params.get("destination")
         if action is Action.MAKE_CALL and isinstance(number, str) and phone.is_e164(number):
             found.append(phone.usual_form(phone.normalise(number)))

@@ -6,8 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from voiceflow_worker.model.flows.actions import Action
-from voiceflow_worker.model.flows.values import is_list, is_object
+from voiceflow_worker.model.flows.actions import Action, read_actions
 
 _TEXTS = {
     (Action.SAY, "text"): "Says",
@@ -33,16 +32,10 @@ def texts_of(body: str) -> list[Said]:
         read: object = json.loads(body)
     except ValueError:
         return []
-    flow = read.get("callflow") if is_object(read) else None
-    found: list[Said] = []
-    for entry in flow if is_list(flow) else ():
-        params = entry.get("params") if is_object(entry) else None
-        if is_object(entry) and is_object(params):
-            found += _texts(entry.get("action"), params)
-    return found
+    return [said for action, params in read_actions(read) for said in _texts(action, params)]
 
 
-def _texts(action: object, params: Mapping[str, object]) -> list[Said]:
+def _texts(action: Action | None, params: Mapping[str, object]) -> list[Said]:
     voice = params.get("voiceProfile")
     return [
         Said(kind=kind, text=text, voice=voice if isinstance(voice, str) else None)
