@@ -103,6 +103,7 @@ class Report:
             "doubts_open_and_not_rung": len(self.before.open_doubts),
             "doubts_open_after_a_person": len(self.after.open_doubts),
             "may_have_rung_twice_noted": self.after.alarms,
+            "earlier_attempts_forgotten": self.after.forgotten,
             "rings_per_destination_max": max(self.before.rings_per_destination, self.after.rings_per_destination),
             "rang": self.after.rang,
             "jobs_lost": self.after.lost,

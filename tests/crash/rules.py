@@ -173,16 +173,26 @@ class _Rules(Bench):
         A store that is set back forgets what was pressed since its copy was taken: no file of a worker has it.
         """
         for row, job in self._menu_calls():
-            if any(
-                copied <= moment(row["rings"][-1]["ended_at"] or row["at"]) and moment(row["at"]) <= struck
-                for copied, struck in self._register.forgotten
-            ):
+            if self._was_forgotten(moment(row["at"]), moment(row["rings"][-1]["ended_at"] or row["at"])):
                 continue
             pressed = [digits for digits in row["pressed"] if digits is not None]
             post = next((post for post in job.posts if post.client_request_id == row["client_request_id"]), None)
             told = [] if post is None else [press.digits for press in post.presses]
             if told != pressed:
                 self.found(f"KEYS LOST: {job.id} was told {told}, pressed was {pressed}", job)
+
+    def forgotten_outcomes(self, job: Job, rang: Sequence[Row]) -> set[str]:
+        """Attempts that were redialled in a time which the store has forgotten: 8x8 sends no summary again."""
+        silent = {post.client_request_id for post in job.posts[:-1] if post.outcome is None and post.verdict is None}
+        return {
+            row["client_request_id"]
+            for row, later in pairwise(sorted(rang, key=lambda row: str(row["at"])))
+            if row["client_request_id"] in silent and self._was_forgotten(_ended(row), moment(later["at"]))
+        }
+
+    def _was_forgotten(self, begin: datetime, end: datetime) -> bool:
+        """Whether a part of this time lies between a copy of the store and its return."""
+        return any(copied <= end and begin <= struck for copied, struck in self._register.forgotten)
 
     def _menu_calls(self) -> Iterator[tuple[Row, Job]]:
         for row in self.rang:
