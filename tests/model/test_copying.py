@@ -21,6 +21,12 @@ def test_a_copy_is_what_dataclasses_would_have_made_and_the_record_stays() -> No
     assert replace(job) is not job
 
 
+def test_a_copy_cannot_be_changed() -> None:
+    copy = replace(full_job(), revision="other")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        copy.revision = "another"  # type: ignore[misc]
+
+
 def test_a_field_that_the_record_does_not_have_is_refused() -> None:
     with pytest.raises(TypeError, match="Job has no field 'colour'"):
         replace(full_job(), colour="red")  # type: ignore[call-arg]

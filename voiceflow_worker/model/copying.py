@@ -17,30 +17,34 @@ else:
     def replace(record: Any, /, **changes: Any) -> Any:
         """A copy of a record with these fields changed. Raises TypeError for a field that it does not have.
 
-        The class is a frozen dataclass with slots, and without a `__post_init__`.
+        The class is a frozen dataclass with slots, without a base and without a `__post_init__`.
         """
-        copied, setters = _made_for(type(record))
-        copy = copied(record)
+        kind = type(record)
+        copy = _draft_of(kind)(record)
         try:
             for name, value in changes.items():
-                setters[name](copy, value)
-        except KeyError as error:
-            raise TypeError(f"{type(record).__name__} has no field {error}") from None
+                setattr(copy, name, value)
+        except AttributeError as error:
+            raise TypeError(f"{kind.__name__} has no field {name!r}") from error
+        copy.__class__ = kind
         return copy
 
     @cache
-    def _made_for(kind: type) -> tuple[Any, dict[str, Any]]:
-        """A function that copies a record of this class, and the setters of its slots."""
+    def _draft_of(kind: type) -> Any:
+        """A function that copies the fields of a record of this class to a draft.
+
+        A draft has the same slots and can be changed; when its class is changed, it is a record. So a copy takes a
+        quarter of the time that it takes to set the slots of a frozen record.
+        """
         if hasattr(kind, "__post_init__"):
             raise TypeError(f"{kind.__name__} checks its fields: use dataclasses.replace")
-        setters = {field.name: getattr(kind, field.name).__set__ for field in fields(kind)}
-        steps = "; ".join(f"set_{name}(copy, record.{name})" for name in setters)
-        made: dict[str, Any] = {"new": object.__new__, "kind": kind} | {
-            f"set_{name}": setter for name, setter in setters.items()
-        }
+        names = [field.name for field in fields(kind)]
+        draft = type(f"{kind.__name__}Draft", (), {"__slots__": tuple(names)})
+        draft().__class__ = kind  # raises TypeError for a class whose slots are not its fields
+        steps = "; ".join(f"draft.{name} = record.{name}" for name in names)
         # Written out by the names of the fields, as dataclasses makes its own methods: a loop costs four times as much.
-        exec(f"def copied(record):\n copy = new(kind)\n {steps}\n return copy", made)  # noqa: S102
-        return made["copied"], setters
+        exec(f"def copied(record):\n draft = new()\n {steps}\n return draft", made := {"new": draft})  # noqa: S102
+        return made["copied"]
 
 
 __all__ = ["replace"]
