@@ -132,7 +132,7 @@ def test_a_wrong_value_is_reported_with_its_name_its_place_and_what_is_expected(
     Path("voiceflow.toml").write_text("burst = 0\n")
     message = told(log_level="mars")
     assert "VOICEFLOW_RATE is 'fast' (the environment): give calls per second" in message
-    assert "VOICEFLOW_LEASE is 'a while' (.env): give a number of seconds, or one with a unit" in message
+    assert "VOICEFLOW_LEASE is 'a while' (.env): give a number of seconds, or a number with a unit" in message
     assert "burst is '0' (voiceflow.toml): Input should be greater than or equal to 1" in message
     assert "--log-level is 'mars' (given directly): Input should be 'debug', 'info'" in message
 

@@ -26,7 +26,7 @@ def one(folder: Path, columns: str, cells: str) -> Path:
     ("cell", "code", "sentence"),
     [
         ("", -1009, "is missing but it is required"),
-        ("0812 0000 0006", -1017, "begins with 0, the national form"),
+        ("0812 0000 0006", -1017, "begins with 0, as in the national form"),
         ("6.59E+09", -1017, "was damaged by a spreadsheet"),
         ("+65 8765 CALL", -1017, "has letters ('C')"),
         ("+6512", -1017, "digits are too few"),

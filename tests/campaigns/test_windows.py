@@ -48,8 +48,8 @@ def test_a_window_that_does_not_open_while_the_row_is_valid_is_a_bad_row(tmp_pat
     ((row, _, code, message),) = told(rows)
     assert (row, code) == (2, -1015)
     assert message == (
-        "its calling window (09:00-20:00 mon-sun) opens in America/New_York at 2026-03-02 14:00:00 UTC, and its "
-        "validity ends before, at 2026-03-02 14:00:00 UTC; give a later end of validity, or a wider window"
+        "its calling window (09:00-20:00 mon-sun) opens in America/New_York at 2026-03-02 14:00:00 UTC, but its "
+        "validity ends at 2026-03-02 14:00:00 UTC; give a later end of validity, or a wider window"
     )
     assert len(requests(rows)) == 1
 

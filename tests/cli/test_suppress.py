@@ -107,8 +107,8 @@ class TestRowsWithAWindowAndARedial:
         ("options", "told"),
         [
             (["--window", "9 to 5"], "is not a calling window"),
-            (["--days", "someday"], "names no days"),
-            (["--holidays", "XX"], "no calendar of holidays"),
+            (["--days", "someday"], "is not a day"),
+            (["--holidays", "XX"], "has no calendar for 'XX'"),
             (["--redial-on", "COMPLETED_UNSUBSCRIBED"], "is an opt-out"),
             (["--redial-max", "2"], "outcomes after which"),
             (["--redial-on", "busy", "--redial-jitter", "2"], "jitter between 0 and 1"),

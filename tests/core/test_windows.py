@@ -104,7 +104,7 @@ class TestEnqueue:
         await enqueued(engine, not_before=CLOSES, valid_until=OPENS + SECOND)
 
     async def test_a_calendar_that_nobody_knows_is_refused(self, engine: Engine) -> None:
-        with pytest.raises(CallFlowError, match="no calendar of holidays for 'XX'"):
+        with pytest.raises(CallFlowError, match="no calendar for 'XX'"):
             await enqueued(engine, window=replace(DAYTIME, holidays=("XX",)))
 
     async def test_of_many_the_finding_names_the_place(self, engine: Engine) -> None:

@@ -24,7 +24,7 @@ def test_nothing_is_stored_for_nothing(nothing: dict[str, object] | None) -> Non
     ("data", "told"),
     [
         ({"items": ["a"]}, "data\\['items'\\] is list"),
-        ({1: "a"}, "its names are texts"),
+        ({1: "a"}, "use strings as names"),
         ({"share": float("nan")}, "data\\['share'\\] is nan"),
         ({"text": "x" * LONGEST}, "bytes as JSON"),
         ({"huge": 2**70}, "cannot be written as JSON"),

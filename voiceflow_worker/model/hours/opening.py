@@ -17,7 +17,7 @@ _MOST_NAMES = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """From `at` on the call may ring, by the clocks of `time_zone`; with a `problem` it cannot be enqueued."""
+    """The time from which a call may ring, by the clocks of `time_zone`. A call with a `problem` cannot be enqueued."""
 
     at: datetime
     time_zone: str | None
@@ -27,10 +27,10 @@ class Opening:
 def first_opening(
     window: CallWindow | None, *, number: str, time_zone: str | None, at: datetime, valid_until: datetime | None
 ) -> Opening:
-    """The first time from `at` on at which a call to this number may ring; `at` without a window.
+    """The first time, from `at` on, at which a call to this number may ring. Without a window, it is `at`.
 
-    The window is read by the clocks of `time_zone`, else by those of the number's own zone, if all zones that it may be
-    in show the same time. Never raises: problems are findings.
+    The hours of the window are local time in `time_zone`. Without `time_zone`, they are local time at the number, if
+    its digits determine that. Never raises: problems are findings.
     """
     if window is None:
         return Opening(at=at, time_zone=time_zone)
@@ -47,7 +47,7 @@ def first_opening(
         return Opening(at=at, time_zone=name, problem=Finding(message=message))
     if valid_until is not None and opens >= valid_until:
         message = (
-            f"its calling window ({window}) opens in {name} at {in_words(opens)}, and its validity ends before, at "
+            f"its calling window ({window}) opens in {name} at {in_words(opens)}, but its validity ends at "
             f"{in_words(valid_until)}; {Remedy.GIVE_VALIDITY}, or a wider window"
         )
         return Opening(at=opens, time_zone=name, problem=Finding(message=message, code=VALIDITY_EXPIRED))
@@ -66,9 +66,8 @@ def _zone_for(number: str, time_zone: str | None) -> tuple[str | None, Finding |
         more = f" and {len(found.among) - _MOST_NAMES} more" if len(found.among) > _MOST_NAMES else ""
         where = f"may be in several time zones ({names}{more})"
     else:
-        where = "is in no time zone that is known"
+        where = "is in an unknown time zone"
     message = (
-        f"{number} {where}, and a calling window goes by the clock there: "
-        f"{Remedy.NAME_TIME_ZONE}, such as America/New_York"
+        f"{number} {where}, and a calling window is in local time: {Remedy.NAME_TIME_ZONE}, such as America/New_York"
     )
     return None, Finding(column="time_zone", message=message)

@@ -22,9 +22,9 @@ _DAY = timedelta(days=1)
 _HOUR = timedelta(hours=1)
 _SECOND = timedelta(seconds=1)
 _FARTHEST_OPENING = 400
-"""Days. A window that does not open for longer than a year never opens."""
+"""Days to search for an opening. A window that does not open within them never opens."""
 _FARTHEST_END = 8
-"""Days. A window that stays open for longer than a week has no end."""
+"""Days to search for an end. A window that stays open for longer than a week has no end."""
 _SPAN = re.compile(r"([0-9]{1,2})(?::([0-9]{2}))?\s*[-\u2013]\s*([0-9]{1,2})(?::([0-9]{2}))?")
 
 
@@ -48,22 +48,22 @@ _NAMES = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "s
 class Span:
     """A part of a local day, from `start` to `end`, without `end` itself. Both are whole minutes.
 
-    If the end is not later than the start, the span goes on into the next day. Midnight to midnight is a whole day.
+    If the end is not later than the start, the span continues on the next day. Midnight to midnight is a whole day.
     """
 
     start: time
     end: time
 
     def __post_init__(self) -> None:
-        # A record has hours and minutes only: 00:00:10 to 00:00:20 would be read back as the whole day.
+        # Stores keep only hours and minutes: 00:00:10 to 00:00:20 would be read back as the whole day.
         if any(each != time(each.hour, each.minute) for each in (self.start, self.end)):
             raise InvalidInputError(f"a window begins and ends on whole minutes, not at {self.start} or {self.end}")
         if self.start == self.end != MIDNIGHT:
-            raise InvalidInputError(f"the window {self} is empty: it ends when it begins; for a whole day, 00:00-24:00")
+            raise InvalidInputError(f"the window {self} is empty: its start is its end; a whole day is 00:00-24:00")
 
     @property
     def is_over_midnight(self) -> bool:
-        """Whether it ends on the day after the one on which it begins."""
+        """Whether the span ends on the next day."""
         return self.end <= self.start
 
     def __str__(self) -> str:
@@ -74,7 +74,7 @@ class Span:
 class CallWindow:
     """A calling window: `CallWindow.parse("09:00-20:00", days="mon-sat", holidays="SG")`.
 
-    A span belongs to the day on which it begins: with `days="fri"`, 22:00-06:00 goes on into Saturday morning. The
+    A span belongs to the day on which it begins: with `days="fri"`, 22:00-06:00 continues on Saturday morning. The
     window is closed on holidays of the calendars in `holidays` (ISO 3166: `SG`, `DE-BY`), from midnight to midnight; a
     span over midnight that begins on a holiday is left out.
     """
@@ -89,9 +89,9 @@ class CallWindow:
 
     @classmethod
     def parse(cls, hours: str | None = None, *, days: str | None = None, holidays: str | None = None) -> CallWindow:
-        """The window of `09:00-12:00,14:00-20:00`, `mon-fri,sun` and `SG,MY`.
+        """A window from texts such as `09:00-12:00,14:00-20:00`, `mon-fri,sun` and `SG,MY`.
 
-        Defaults: the whole day, every day, holidays included. Raises InvalidInputError.
+        The default is the whole day, every day, holidays included. Raises InvalidInputError.
         """
         return cls(
             spans=(Span(MIDNIGHT, MIDNIGHT),) if hours is None else _read_spans(hours),
@@ -101,7 +101,10 @@ class CallWindow:
 
     @classmethod
     def recalled(cls, text: str) -> CallWindow:
-        """The window that `str` wrote. The same object for the same text; raises ValueError for any other text."""
+        """The window that `str` wrote as this text.
+
+        Equal texts give the same object. Raises ValueError for any other text.
+        """
         return _recalled(text)
 
     def __str__(self) -> str:
@@ -111,12 +114,13 @@ class CallWindow:
     def is_open(self, at: datetime, zone: ZoneInfo) -> bool:
         """Whether a phone in this zone may ring at this moment. Raises InvalidInputError for an unknown calendar."""
         local = at.astimezone(zone)
-        return self._shows(local.date(), local.time())
+        return self._is_open_locally(local.date(), local.time())
 
     def opens(self, at: datetime, zone: ZoneInfo) -> datetime | None:
-        """When a phone in this zone may ring, from `at` on: `at` itself while the window is open. In UTC.
+        """The first time in UTC, from `at` on, at which a phone in this zone may ring.
 
-        None if it does not open within a year. Raises InvalidInputError for an unknown calendar.
+        It is `at` itself while the window is open, and None if the window does not open within a year. Raises
+        InvalidInputError for an unknown calendar.
         """
         for start, end in self._intervals(at, zone, days=_FARTHEST_OPENING):
             if at < end:
@@ -124,10 +128,10 @@ class CallWindow:
         return None
 
     def closes(self, at: datetime, zone: ZoneInfo) -> datetime | None:
-        """The time, in UTC, at which the window that is open at `at` closes.
+        """The time in UTC at which the window closes that is open at `at`.
 
-        None when it stays open for more than a week on end; `at` itself when it is not open. Raises InvalidInputError
-        for an unknown calendar.
+        It is `at` itself if the window is closed then, and None if it stays open for more than a week. Raises
+        InvalidInputError for an unknown calendar.
         """
         last = at.astimezone(UTC)
         for start, end in self._intervals(at, zone, days=_FARTHEST_END):
@@ -139,13 +143,13 @@ class CallWindow:
         return None if last > at + (_FARTHEST_END - 2) * _DAY else last
 
     def _intervals(self, at: datetime, zone: ZoneInfo, *, days: int) -> Iterator[tuple[datetime, datetime]]:
-        """The times at which it is open, from the UTC day of `at` on. Midnight UTC divides an interval in two."""
+        """The intervals in which the window is open, from the UTC day of `at` on. Each is divided at midnight UTC."""
         first = at.astimezone(UTC).date()
         for each in range(days):
             yield from _open_on(self, zone, first + each * _DAY)
 
-    def _shows(self, day: date, clock: time) -> bool:
-        """Whether it is open when the local calendar and clock show this."""
+    def _is_open_locally(self, day: date, clock: time) -> bool:
+        """Whether the window is open at this local day and time."""
         for span in self.spans:
             if not span.is_over_midnight:
                 if span.start <= clock < span.end and self._is_on(day):
@@ -166,7 +170,7 @@ class CallWindow:
 
 @lru_cache(maxsize=2048)
 def _open_on(window: CallWindow, zone: ZoneInfo, day: date) -> tuple[tuple[datetime, datetime], ...]:
-    """The times at which a window is open on one day of UTC.
+    """The intervals in which a window is open on one UTC day.
 
     It can open or close only at local midnight, at the start or end of a span, or when the local clock is changed.
     Between two such moments it does not change.
@@ -193,7 +197,7 @@ def _open_on(window: CallWindow, zone: ZoneInfo, day: date) -> tuple[tuple[datet
 
 
 def _jumps(zone: ZoneInfo, begin: datetime, end: datetime) -> Iterator[datetime]:
-    """The moments, to the second, at which the clocks of a zone are changed."""
+    """The times, to the second, at which the UTC offset of a zone changes."""
     before = begin
     while before < end:
         after = before + _HOUR
@@ -227,7 +231,7 @@ def _recalled(text: str) -> CallWindow:
 def _parts(text: str, what: str) -> list[str]:
     parts = [part.strip() for part in text.split(",")]
     if not all(parts):
-        raise InvalidInputError(f"{text[:60]!r} names no {what}: give one, or several with commas between")
+        raise InvalidInputError(f"{text[:60]!r} has an empty entry: give {what}, separated by commas")
     return parts
 
 
@@ -262,7 +266,7 @@ def _read_day(name: str, text: str) -> Weekday:
     for day, long_name in zip(Weekday, _NAMES, strict=True):
         if len(name) >= len("mon") and long_name.startswith(name):
             return day
-    raise InvalidInputError(f"{text[:60]!r} names no days: {name[:20]!r} is not a day; write mon-sat, or mon,wed,fri")
+    raise InvalidInputError(f"{text[:60]!r} has a part that is not a day, {name[:20]!r}: write mon-sat, or mon,wed,fri")
 
 
 def _days_in_words(days: frozenset[Weekday]) -> str:
@@ -298,7 +302,7 @@ def read_calendar(text: str) -> str:
 @lru_cache(maxsize=256)
 def holidays_of(code: str, *, year: int) -> frozenset[date]:
     """The holidays of one year. Raises InvalidInputError for a calendar that the library does not have."""
-    # 40 ms to import, and as much for the first country: loaded by those who ask for holidays only.
+    # The import takes 40 ms, and the first country as long again: done only when holidays are needed.
     import holidays
 
     country, _, part = code.partition("-")
@@ -306,6 +310,6 @@ def holidays_of(code: str, *, year: int) -> frozenset[date]:
         return frozenset(holidays.country_holidays(country, subdiv=part or None, years=year))
     except NotImplementedError:
         raise InvalidInputError(
-            f"there is no calendar of holidays for {code!r}: give a country such as SG, or a part of one such as DE-BY "
-            "(ISO 3166), that the `holidays` library knows"
+            f"the `holidays` library has no calendar for {code!r}: give a country such as SG, or a part of a country "
+            "such as DE-BY (ISO 3166)"
         ) from None

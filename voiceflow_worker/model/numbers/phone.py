@@ -1,4 +1,4 @@
-"""Telephone numbers: the E.164 form of 8x8, checks by numbering plans, and reading of what people write."""
+"""Telephone numbers: their E.164 form, checks by numbering plans, and a reader of numbers as people write them."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 MANY_NUMBERS = -1011
 INVALID_NUMBER = -1017
 
-# ITU-T E.164: at most 15 digits, the country code first, and no country code begins with 0. Shorter than 7 digits is
-# no number that can be called from abroad.
+# ITU-T E.164: at most 15 digits, beginning with the country code, which never begins with 0. A number with fewer than 7
+# digits cannot be called from abroad.
 _E164 = re.compile(r"\+?[1-9][0-9]{6,14}")
 _SEVERAL = re.compile(r"\+?[0-9]{7,15}(?:\s*[,;/|&]\s*|\s+(?:and|or)\s+|\s+)\+?[0-9]{7,15}.*", re.DOTALL)
 FEWEST_DIGITS, MOST_DIGITS = 7, 15
-# 6.59E+09 and 6,59E+09: the digits that the spreadsheet cut off are gone.
+# 6.59E+09 and 6,59E+09: a spreadsheet has dropped the last digits.
 _SCIENTIFIC = re.compile(r"[+-]?\d+(?:[.,]\d+)?[eE][+-]?\d+")
-# 6587654321.0: a spreadsheet or a data frame took the number for a quantity; its digits are all there.
+# 6587654321.0: a spreadsheet or a data frame took the number for a quantity, and no digit is lost.
 _DECIMAL = re.compile(r"(\+?\d{7,15})[.,]0+")
 # +44 (0)20 …: the 0 is dialled within the country only, and never together with the country code.
 _TRUNK_ZERO = re.compile(r"\(\s*0\s*\)")
-# Anything but digits and the usual marks, a + that is not in front, a mark that begins the number.
+# A character that is neither a digit nor a usual mark, a + that is not in front, or a mark at the beginning.
 _STRANGE = re.compile(r"[^\d\s+\-./()]|(?<=[\d)])\s*\+|^[-./)]")
 _BETWEEN_NUMBERS = re.compile(r"[,;|&/\n]|\b(?:and|or)\b")
 _SHORTEST_LOCAL = 6
@@ -37,10 +37,10 @@ _DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\uff
 
 
 def normalise(text: str) -> str:
-    """The number in E.164 form with its leading +: 7 to 15 digits, the + optional, nothing else accepted.
+    """The number in E.164 form with a leading +. The text has 7 to 15 digits, and may begin with a +.
 
-    Judges the form only: whether a numbering plan knows the number is for `warnings_for` to say. Raises
-    PhoneNumberError, with what is wrong, for anything else; `parse_number` reads what people write.
+    Only the form is checked: `warnings_for` checks the numbering plan, and `parse_number` reads numbers as people write
+    them. Raises PhoneNumberError with the reason.
     """
     if not is_e164(text):
         code, reason = form_problem(text)
@@ -54,21 +54,21 @@ def is_e164(text: str) -> bool:
 
 
 def form_problem(text: str) -> tuple[int, str]:
-    """Why a text is not in E.164 form: the 8x8 code (-1011 for several numbers, else -1017), and a reason as a clause.
+    """The reason why a text is not in E.164 form: the code of 8x8, and a clause.
 
-    Only for texts that `is_e164` refuses.
+    The code is -1011 for several numbers, otherwise -1017. The text is one that `is_e164` refuses.
     """
     if holds_several(text):
-        return MANY_NUMBERS, "it holds several numbers; give one, and one call to each"
+        return MANY_NUMBERS, "it holds several numbers; give one number for each call"
     digits = sum(character.isdigit() for character in text)
     if any(character.isalpha() for character in text):
         reason = "it has letters"
     elif not digits:
         reason = "it has no digits"
     elif re.fullmatch(r"\+?[0-9]+", text) is None:
-        reason = "only digits and a leading + are taken, no spaces, dashes, dots or brackets"
+        reason = "only digits and a leading + are accepted, no spaces, dashes, dots or brackets"
     elif text.lstrip("+").startswith("0"):
-        reason = "it begins with 0, and no country code does"
+        reason = "it begins with 0, and no country code begins with 0"
     else:
         reason = _length_reason(digits)
     return INVALID_NUMBER, f"{reason}; write the country code and the number, such as +6587654321"
@@ -81,17 +81,17 @@ def holds_several(text: str) -> bool:
 
 def _length_reason(digits: int) -> str:
     if digits < FEWEST_DIGITS:
-        return f"{digits} digits are too few, {FEWEST_DIGITS} is the least"
-    return f"{digits} digits are too many, {MOST_DIGITS} is the most"
+        return f"{digits} digits are too few (at least {FEWEST_DIGITS})"
+    return f"{digits} digits are too many (at most {MOST_DIGITS})"
 
 
 # A campaign has one source and as many destinations as rows: the source stays in the cache.
 @lru_cache(maxsize=1024)
 def warnings_for(e164: str) -> tuple[str, ...]:
-    """Doubts about a number in E.164 form by the numbering plans of the world; empty for a known number.
+    """Warnings about a number in E.164 form, by the numbering plans of the world.
 
-    These are doubts, not errors: plans change, and the numbers of the 8x8 guides are not assigned. Sentence parts that
-    follow the number. Never raises; a text that is not in E.164 form gives no warnings.
+    They are not errors: plans change, and the numbers in the 8x8 guides are not assigned. Each is the rest of a
+    sentence that begins with the number. Never raises; a text that is not in E.164 form has no warnings.
     """
     if (known := planned(e164)) is not None:
         return _plan_warnings(known)
@@ -99,7 +99,7 @@ def warnings_for(e164: str) -> tuple[str, ...]:
 
     number = _plan_number(e164)
     if number is None:
-        return ("begins with no country code in use; check the first digits",) if is_e164(e164) else ()
+        return ("does not begin with a country code in use; check the first digits",) if is_e164(e164) else ()
     region = _region(number)
     if not phonenumbers.is_valid_number(number):
         return (f"{_invalid_reason(number)} the numbering plan of {region or 'its country code'}; check it",)
@@ -116,12 +116,12 @@ def warnings_for(e164: str) -> tuple[str, ...]:
     return (f"is {kind} number in {region or 'its country'}; check that it is meant to be called",) if kind else ()
 
 
-# What looks at a new call does so one after the other: warnings first, then its usual form (20 µs without a cache).
+# The checks of a new call ask several times for the usual form of its number (20 µs each without a cache).
 @lru_cache(maxsize=1024)
 def usual_form(e164: str) -> str:
-    """A number in E.164 form as its numbering plan writes it: without a 0 that is dialled within the country only.
+    """A number in E.164 form as its numbering plan writes it: without a 0 that is dialled only within the country.
 
-    Numbers that no plan knows stay as they are. Never raises.
+    A number that no plan knows is returned unchanged. Never raises.
     """
     if planned(e164) is not None:
         return e164
@@ -134,7 +134,7 @@ def usual_form(e164: str) -> str:
 
 
 def country_of(e164: str) -> str | None:
-    """The ISO 3166 region of a number in E.164 form, such as SG; None when no single region has it. Never raises."""
+    """The ISO 3166 region of a number in E.164 form, such as SG; None if it is not of one region. Never raises."""
     if (known := planned(e164)) is not None:
         return known.region
     number = _plan_number(e164)
@@ -143,7 +143,7 @@ def country_of(e164: str) -> str | None:
 
 @lru_cache(maxsize=1024)
 def _plan_number(e164: str) -> PhoneNumber | None:
-    # 30 ms to import, and only needed once there is a number: loaded when first used.
+    # The import takes 30 ms, so it is done when the first number is read.
     import phonenumbers
 
     if not is_e164(e164):
@@ -161,7 +161,7 @@ def _region(number: PhoneNumber) -> str | None:
     if code is None:
         return None
     region = phonenumbers.region_code_for_number(number) or phonenumbers.region_code_for_country_code(code)
-    # "001" stands for codes that belong to no country (+800, +870), "ZZ" for unknown ones.
+    # "001" stands for codes that belong to no country (+800, +870), and "ZZ" for unknown regions.
     return region if region.isalpha() and region != "ZZ" else None
 
 
@@ -183,7 +183,7 @@ def _invalid_reason(number: PhoneNumber) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ParsedNumber:
-    """One telephone number that was read: in E.164 form with its +, its ISO 3166 region if one has it, and doubts."""
+    """A telephone number in E.164 form with its +, its ISO 3166 region if it is of one region, and warnings."""
 
     e164: str
     country_code: str | None
@@ -191,12 +191,12 @@ class ParsedNumber:
 
 
 def parse_number(text: str, *, country: str | None = None) -> ParsedNumber:
-    """Read one telephone number as people write it; `country` (ISO 3166, such as SG) is where national numbers belong.
+    """Read one telephone number as people write it.
 
-    Takes spaces, dashes, dots and brackets, a + or 00 before the country code, and the national form where a country is
-    given. Without a country the digits are taken to begin with the country code, as in the bodies that 8x8 takes.
-    Numbers that no numbering plan knows are read, with a warning. Raises PhoneNumberError with the reason, and the code
-    that 8x8 would answer with, for what is not one number; InvalidInputError for a country that does not exist.
+    The number may have spaces, dashes, dots and brackets, and + or 00 before its country code. With `country` (ISO
+    3166, such as SG), it may be a national number of that country; without, it begins with a country code. A number
+    that no numbering plan knows gets a warning. Raises PhoneNumberError, with the reason and the code of 8x8, for a
+    text that is not one number; and InvalidInputError for a country that does not exist.
     """
     region = None if country is None else _region_of(country)
     if _E164.fullmatch(text):
@@ -215,7 +215,7 @@ def parse_number(text: str, *, country: str | None = None) -> ParsedNumber:
         written = decimal[1]
         warnings.append("was written as a decimal number; format the column as text")
     digits = _DIRT.sub("", _TRUNK_ZERO.sub("", written) if written.lstrip("( ").startswith(("+", "00")) else written)
-    # 00 first: some countries dial abroad with other prefixes, and would read 0065… as their own 006 and 5….
+    # 00 first: in a country with another prefix for calls abroad, 0065… would be read as a national number.
     if digits.startswith("00"):
         digits = "+" + digits[2:]
     if digits.startswith("+"):
@@ -225,8 +225,8 @@ def parse_number(text: str, *, country: str | None = None) -> ParsedNumber:
         warnings += doubt
     elif digits.startswith("0"):
         raise PhoneNumberError(
-            f"{text.strip()[:40]!r} begins with 0, the national form: say which country it belongs to, or write it "
-            "with its country code, such as +6587654321"
+            f"{text.strip()[:40]!r} begins with 0, as in the national form: name its country, or write it with its "
+            "country code, such as +6587654321"
         )
     else:
         e164 = "+" + digits
@@ -238,14 +238,14 @@ def parse_number(text: str, *, country: str | None = None) -> ParsedNumber:
 
 
 def _cleaned(text: str) -> str:
-    """The text without what is invisible, in ASCII digits and signs: full-width and Arabic digits are digits too."""
+    """The text without invisible characters, and with all digits and dashes in ASCII."""
     visible = "".join(
         character for character in unicodedata.normalize("NFKC", text) if unicodedata.category(character) != "Cf"
     )
     ascii_digits = "".join(
         str(unicodedata.decimal(character)) if character.isdecimal() else character for character in visible
     )
-    # A leading apostrophe makes a spreadsheet take a cell for text; some exports keep it.
+    # In a spreadsheet, a leading apostrophe marks a cell as text; some exports keep it.
     return ascii_digits.translate(_DASHES).strip().removeprefix("'").strip()
 
 
@@ -276,10 +276,10 @@ def _holds_several(written: str) -> bool:
 
 
 def _from_within(digits: str, region: str) -> tuple[str, tuple[str, ...]]:
-    """The E.164 form of digits without a + in a file about one country, and a doubt about which way they were meant.
+    """The E.164 form of digits without a +, in a file about one country, and a warning if they have two readings.
 
-    Such a number may be national, or begin with a country code: what a numbering plan knows is believed, national
-    first. Raises PhoneNumberError when it is neither.
+    The digits may be a national number, or begin with a country code. A reading that a numbering plan knows is
+    preferred, and the national one comes first. Raises PhoneNumberError if there is none.
     """
     import phonenumbers
 
@@ -287,7 +287,7 @@ def _from_within(digits: str, region: str) -> tuple[str, tuple[str, ...]]:
     if national is not None and phonenumbers.is_valid_number(national):
         if abroad is None or abroad == national or not phonenumbers.is_valid_number(abroad):
             return _e164(national), ()
-        doubt = f"was read as {_e164(national)}, and could be {_e164(abroad)}; write the + and the country code"
+        doubt = f"was read as {_e164(national)}, and could also be {_e164(abroad)}; write the + and the country code"
         return _e164(national), (doubt,)
     if abroad is not None and phonenumbers.is_valid_number(abroad):
         return _e164(abroad), ()
@@ -322,7 +322,7 @@ def _region_of(country: str) -> str:
     from phonenumbers import SUPPORTED_REGIONS
 
     region = country.strip().upper()
-    region = "GB" if region == "UK" else region  # ISO 3166 keeps UK free for exactly this
+    region = "GB" if region == "UK" else region  # ISO 3166 reserves UK for this use
     if region not in SUPPORTED_REGIONS:
         raise InvalidInputError(
             f"{country!r} is not a country: give its two letters (ISO 3166), such as SG, ID, PH, GB or US"

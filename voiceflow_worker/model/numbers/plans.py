@@ -1,7 +1,7 @@
-"""Numbering plans as one pattern for each region, for most numbers: 5 µs a number, where a parse takes 100.
+"""Numbering plans as one pattern for each region. They need 5 µs for most numbers; a parse needs 100 µs.
 
-The patterns are compiled from the metadata of phonenumbers. They decide about numbers without a prefix that is dialled
-within the country, of kinds that people call. The others, such as premium-rate numbers, need phonenumbers itself.
+The patterns are compiled from the metadata of phonenumbers. They decide about ordinary numbers without a national
+prefix. Other numbers, such as premium-rate numbers, need phonenumbers itself.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 
 @dataclass(frozen=True, slots=True)
 class PlannedNumber:
-    """What a plan says about a number: its region, such as SG, and whether the number is assigned there."""
+    """The entry of a number in a plan: its region, such as SG, and whether it is assigned there."""
 
     region: str
     is_assigned: bool
@@ -30,7 +30,7 @@ class PlannedNumber:
 
 @dataclass(frozen=True, slots=True)
 class _Region:
-    """A region of a country code: `leading` decides alone which numbers are its own, else `valid` does."""
+    """A region of a country code. `leading`, if given, decides which numbers belong to it; otherwise `valid` does."""
 
     assigned: PlannedNumber
     leading: re.Pattern[str] | None
@@ -40,9 +40,10 @@ class _Region:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """The plan of a country code of `width` digits: `dialled` are prefixes of calls within the country.
+    """The plan of a country code of `width` digits.
 
-    `lengths` are those of its numbers. Without `regions` it is the plan of no country.
+    `dialled` matches prefixes that are dialled within the country, and `lengths` are the lengths of its numbers. A plan
+    without `regions` belongs to no country.
     """
 
     width: int
@@ -61,7 +62,7 @@ class _Plan:
 
 
 def planned(e164: str) -> PlannedNumber | None:
-    """What the plan says about a number in E.164 form with its plus; None if phonenumbers has to look."""
+    """The plan's entry for a number in E.164 form with its +; None if only phonenumbers can decide."""
     plan = _plan_of(e164[1:4]) if _E164.fullmatch(e164) else None
     if plan is None or not plan.regions:
         return None
@@ -77,9 +78,9 @@ def planned(e164: str) -> PlannedNumber | None:
 
 
 def ordinary_within(digits: str, region: str) -> str | None:
-    """The E.164 form of an ordinary national number of a region; None if phonenumbers has to look.
+    """The E.164 form of an ordinary national number of a region; None if only phonenumbers can decide.
 
-    Digits that could also begin with a country code are not decided here.
+    That includes digits that could also begin with a country code.
     """
     code, dialled = _dialling(region)
     e164 = f"+{code}{digits}"
@@ -115,7 +116,7 @@ def _plan_of(first_digits: str) -> _Plan | None:
 
 @lru_cache(maxsize=300)
 def _dialling(region: str) -> tuple[int, re.Pattern[str]]:
-    """The country code of a region, and what may be dialled before its numbers: abroad, or within the country."""
+    """The country code of a region, and the prefixes that are dialled there before numbers, at home or abroad."""
     from phonenumbers import PhoneMetadata
 
     plan = PhoneMetadata.metadata_for_region(region)

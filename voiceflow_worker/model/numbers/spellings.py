@@ -9,17 +9,17 @@ from voiceflow_worker.errors import PhoneNumberError
 from voiceflow_worker.model.numbers import phone
 
 # A digit between the country code and the number marks a mobile phone for callers from abroad. It is not a part of the
-# number: 9 in Argentina (ENACOM numbering plan), and 1 in Mexico until 2019 (IFT), where old address books have it
-# still, and networks take both. Both plans have numbers of 10 digits that begin with neither.
+# number: 9 in Argentina (ENACOM numbering plan), and 1 in Mexico until 2019 (IFT). Old Mexican address books still have
+# it, and networks accept both forms. Numbers of both plans have 10 digits, and do not begin with that digit.
 _MOBILE_DIGITS = {"+52": "1", "+54": "9"}
 _NATIONAL_DIGITS = 10
 
 
 def spellings(e164: str) -> tuple[str, ...]:
-    """Every spelling of a number in E.164 form that reaches the same telephone, itself first.
+    """Every number in E.164 form that reaches the same telephone, the given number first.
 
-    Nearly every number has one. Those that differ keep their places on the wire, in listings and in unique keys; the
-    suppression list and the locks on numbers go by all of them.
+    Nearly every number has one spelling. Requests, listings and unique keys keep the spelling that was given. The
+    suppression list and the locks on numbers hold for every spelling.
     """
     digit = _MOBILE_DIGITS.get(e164[:3])
     if digit is None:
@@ -33,14 +33,14 @@ def spellings(e164: str) -> tuple[str, ...]:
 
 
 def all_spellings(numbers: Iterable[str]) -> dict[str, None]:
-    """Every spelling of these numbers, each once, in their order."""
+    """Every spelling of these numbers, each once and in order."""
     return {spelling: None for number in numbers for spelling in spellings(number)}
 
 
 def read_numbers(value: object) -> tuple[str, ...]:
-    """The numbers of `+6531234567, +6587654321`, or of a list of such, in E.164 form. Raises ValueError."""
+    """The numbers in E.164 form from a list, or from a text such as `+6531234567, +6587654321`. Raises ValueError."""
     parts = value.split(",") if isinstance(value, str) else cast("Sequence[object]", value)
     try:
         return tuple(phone.usual_form(phone.normalise(str(part).strip())) for part in parts if str(part).strip())
     except (TypeError, PhoneNumberError) as error:
-        raise ValueError(f"{error}; give numbers with commas between, such as +6531234567, +6587654321") from None
+        raise ValueError(f"{error}; give numbers separated by commas, such as +6531234567, +6587654321") from None

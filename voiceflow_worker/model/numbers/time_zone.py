@@ -17,7 +17,7 @@ _LOOKS = 2 * 366
 
 @dataclass(frozen=True, slots=True)
 class NumberZone:
-    """The time zone of a number. `zone` is None when the digits leave several: then it may be any of `among`."""
+    """The time zone of a number. `zone` is None if the digits do not determine it; `among` are the possible zones."""
 
     zone: str | None
     among: tuple[str, ...] = ()
@@ -27,10 +27,10 @@ class NumberZone:
 def zone_of_number(e164: str) -> NumberZone:
     """The zone of a number, by the data of `phonenumbers`. Never raises.
 
-    Zones whose clocks always agree are one: a British mobile number may be in London or on Jersey, and both show the
-    same time.
+    Zones whose clocks always agree count as one: a British mobile number may be in London or on Jersey, and both show
+    the same time.
     """
-    # 10 ms to import, and needed only where a window asks for the zone of a row that names none.
+    # The import takes 10 ms, so it is done only for a call with a window and without a time zone.
     import phonenumbers
     from phonenumbers.timezone import time_zones_for_number
 

@@ -1,4 +1,4 @@
-"""A call as JSON, for scripts, dashboards and Airflow: one shape wherever a job is shown."""
+"""A call as JSON, in the same form for scripts, dashboards and Airflow."""
 
 from __future__ import annotations
 

@@ -16,18 +16,18 @@ class OutcomeKind(StrEnum):
     """The kind of an outcome: of the call, or of one attempt."""
 
     ENDED = "ended"
-    """The call has ended; or it had, as `accepted`, and its late summary changed that."""
+    """The call has ended, or a late summary has changed its end from `accepted` to another state."""
     ATTEMPTED = "attempted"
-    """One attempt has ended, but not the call: it is redialled, or another attempt ended it."""
+    """One attempt has ended without ending the call: a redial follows, or another attempt has ended the call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallOutcome:
     """The outcome of a call, or of one attempt. It is delivered at least once, and in order for each call.
 
-    `job` is the call as it is now, `state` the state that it reached then; the call may have moved on since. `post` is
-    the number of the POST, 0 for a call that ended without one. `at` is when the outcome was stored, and `sequence` its
-    place among the outcomes of its queue.
+    `job` is the call as it is now, and `state` the state that it reached with this outcome; the two may differ. `post`
+    is the number of the POST, or 0 for a call that ended without one. `at` is the time at which the outcome was stored,
+    and `sequence` its place among the outcomes of its queue.
     """
 
     job: Job
@@ -39,28 +39,28 @@ class CallOutcome:
 
     @property
     def id(self) -> str:
-        """The idempotency key: the same whenever this outcome is delivered, and unique to it.
+        """The idempotency key: unique to this outcome, and the same in every delivery.
 
-        `<queue>_<ulid>_<POST number>_<state, or "attempted">`: without full stops, as Standard Webhooks requires for a
-        `webhook-id`. A late summary that makes an `accepted` call `completed` is another outcome; a repeated summary
-        is not an outcome.
+        Its form is `<queue>_<ulid>_<POST number>_<state, or "attempted">`, without full stops, as Standard Webhooks
+        requires for a `webhook-id`. A late summary that makes an `accepted` call `completed` is another outcome; a
+        repeated summary is not an outcome.
         """
         what = self.state.value if self.kind is OutcomeKind.ENDED else self.kind.value
         return f"{self.job.id.replace('.', '_')}_{self.post}_{what}"
 
     @property
     def outcome(self) -> Outcome | None:
-        """The outcome of the session of that POST; None for a call that ended otherwise."""
+        """The outcome of the POST's session; None for a call that ended without one."""
         post = self.job.post(self.post)
         return post.outcome if post is not None else None
 
     @property
     def type(self) -> str:
-        """`call.ended` or `call.attempted`."""
+        """The event type: `call.ended` or `call.attempted`."""
         return f"call.{self.kind.value}"
 
     def as_json(self) -> dict[str, object]:
-        """The outcome as it is sent out: `data` is the call, `number` says which of its `attempts` this is about."""
+        """The outcome as JSON. `data` is the call, and `number` is that of the attempt in its `attempts`."""
         return {
             "id": self.id,
             "type": self.type,

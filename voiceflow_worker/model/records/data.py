@@ -10,11 +10,11 @@ import orjson
 from voiceflow_worker.errors import InvalidInputError
 
 LONGEST = 8192
-"""Bytes of JSON: they are transferred with every move of a job."""
+"""The most bytes of JSON. They are transferred with every move of a job."""
 
 
 def checked_data(data: Mapping[str, object] | None) -> Mapping[str, object] | None:
-    """The data as it is stored, None for nothing. Raises InvalidInputError for a value that is not JSON."""
+    """The data as stored; None if there is none. Raises InvalidInputError for data that cannot be stored."""
     if not data:
         return None
     for name, value in data.items():
@@ -28,9 +28,9 @@ def checked_data(data: Mapping[str, object] | None) -> Mapping[str, object] | No
     try:
         size = len(orjson.dumps(data))
     except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"data cannot be written as JSON ({error}); its names are texts") from error
+        raise InvalidInputError(f"data cannot be written as JSON ({error}); use strings as names") from error
     if size > LONGEST:
         raise InvalidInputError(
-            f"data has {size} bytes as JSON; {LONGEST} is the most, keep the rest in your own system"
+            f"data has {size} bytes as JSON, and {LONGEST} is the most; keep the rest in your own system"
         )
     return dict(data)

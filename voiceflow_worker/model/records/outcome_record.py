@@ -1,4 +1,4 @@
-"""An outcome as JSON values that stores keep, and back. Default values are left out."""
+"""Outcomes as the JSON values that stores keep, and back. Default values are left out."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Numbers with their nouns."""
+"""Counts in words."""
 
 from __future__ import annotations
 
 
 def count_of(number: int, noun: str) -> str:
-    """Such as `1 call` and `2 calls`."""
+    """The number with its noun, such as `1 call` or `2 calls`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -7,19 +7,20 @@ from datetime import timedelta
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII)
 LONGEST = timedelta(days=36_500)
-"""From any day of this century, it ends within the calendar and within the exact range of every store."""
+"""The longest duration that is accepted. From any day of this century on, it ends within the calendar, and within the
+times that every store keeps exactly."""
 _SECONDS = {None: 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _MICROSECONDS = {"d": 86_400_000_000, "h": 3_600_000_000, "m": 60_000_000, "s": 1_000_000, "ms": 1_000}
 
 
 def read_duration(text: str) -> timedelta:
-    """The duration of `30`, `500ms`, `30s`, `5m`, `2h` or `7d`; without a unit, seconds. Raises ValueError."""
+    """The duration that a text such as `30` (seconds), `500ms`, `5m`, `2h` or `7d` means. Raises ValueError."""
     match = _DURATION.fullmatch(text.strip().lower())
     if match is None:
-        raise ValueError("give a number of seconds, or one with a unit, such as 500ms, 30s, 5m, 2h or 7d")
+        raise ValueError("give a number of seconds, or a number with a unit, such as 500ms, 30s, 5m, 2h or 7d")
     seconds = float(match[1]) * _SECONDS[match[2]]
     if seconds > LONGEST.total_seconds():
-        raise ValueError("it is longer than any call needs; give a shorter one")
+        raise ValueError("the duration is longer than any call needs; give a shorter one")
     return timedelta(seconds=seconds)
 
 

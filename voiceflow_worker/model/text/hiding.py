@@ -1,4 +1,4 @@
-"""Addresses without their secrets, for display and logs. All hiding of secrets is done here.
+"""Secrets hidden in addresses that are displayed or logged. This is the only place that hides secrets.
 
 People write passwords into URLs unquoted, with `/`, `@`, `?` or `#` in them. A parser then finds parts of the password
 in other places of the URL. So any part that could belong to a password is hidden.
@@ -15,7 +15,7 @@ _FILES = frozenset({"sqlite", "file"})
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _USER = re.compile(r"[\w.~%+-]*", re.ASCII)
 _OPEN_OPTIONS = frozenset({"durability", "replicas", "prefix", "tls", "ssl_cert_reqs", "ssl_check_hostname", "mode"})
-"""Options of stores that hold no secret."""
+"""Options of store URLs whose values are not secret."""
 _OPEN_VALUE = re.compile(r"[a-z0-9-]{1,20}")
 # Paths of files may contain an @.
 _IN_TEXT = re.compile(r"\b(?!(?:sqlite|file):)([A-Za-z][A-Za-z0-9+.-]*://)([^\s@]*)@(?=\S)")
@@ -24,22 +24,22 @@ _IN_TEXT = re.compile(r"\b(?!(?:sqlite|file):)([A-Za-z][A-Za-z0-9+.-]*://)([^\s@
 def without_secrets(url: str, *, options: bool = False) -> str:
     """The URL without the password that it may carry, and without its query.
 
-    With `options`, options of the query that are known not to be secret are shown.
+    With `options`, the options of the query that cannot be secret are shown.
     """
     head, rest = _parted(url)
     place, mark, query = rest.partition("?")
     shown = _shown_options(query) if mark and options else ""
     if head.partition(":")[0].lower() in _FILES and place.startswith("/"):
-        return head + place + shown  # a path as it is: nothing in it is decoded, and no user stands before it
+        return head + place + shown  # a plain path: it is not decoded, and has no user in front
     place, hash_mark, fragment = place.partition("#")
     if "@" in query or (hash_mark and "@" in fragment):
-        return head + HIDDEN  # it may be the end of the password, and what stands before the mark its beginning
+        return head + HIDDEN  # a password may begin before the mark and end at this @
     credentials, at, host = place.rpartition("@")
     if not at:
         return head + (place if "://" in head or ":" not in place else HIDDEN) + shown
     user, colon, _ = credentials.partition(":")
     if not colon:
-        return f"{head}{HIDDEN}@{host}{shown}"  # a token as often as a name
+        return f"{head}{HIDDEN}@{host}{shown}"  # the user may be a token
     return f"{head}{user if _USER.fullmatch(user) else HIDDEN}:{HIDDEN}@{host}{shown}"
 
 

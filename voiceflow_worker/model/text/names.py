@@ -1,11 +1,11 @@
-"""Names of queues and sub-accounts: which texts can be one."""
+"""Patterns of queue names and sub-account ids."""
 
 from __future__ import annotations
 
 import re
 
 QUEUE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,15}")
-"""So short that a job id with its POST number fits the 50 characters of a `clientRequestId`."""
+"""A queue name. It is so short that a job id with a POST number fits into the 50 characters of a `clientRequestId`."""
 
 SUB_ACCOUNT_ID = re.compile(r"[A-Za-z0-9\-._&]{3,50}")
 """A sub-account id of 8x8 (8x8 voice API reference)."""

@@ -1,8 +1,8 @@
 """Foreign text made safe for display: without control characters and changes of direction.
 
-Control characters (U+0000 to U+001F, U+007F to U+009F) move the cursor, clear the screen, set the title of the window,
-and on some terminals type. Bidirectional overrides and isolates reorder a line (Unicode TR 36 §2.4). Half a surrogate
-pair cannot be written at all. Joiners and marks of ordinary writing are kept.
+Control characters (U+0000 to U+001F, U+007F to U+009F) move the cursor, clear the screen, change the title of the
+window, and on some terminals type text. Bidirectional overrides and isolates reorder a line (Unicode TR 36 §2.4). Half
+a surrogate pair cannot be written at all. Joiners and marks of ordinary writing are kept.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ def printable_line(text: str) -> str:
 
 
 def printable_json(document: str) -> str:
-    r"""The same JSON, with the control characters that JSON allows written as `\u009b`."""
+    r"""The JSON document with control characters written as escapes, such as `\u009b`."""
     return document if document.isprintable() else document.translate(_IN_JSON)
 
 
 def shown_in_page(value: object) -> object:
-    """The value as a template shows it (jinja's `finalize`): texts as by `printable`, markup unchanged."""
+    """The value as a page shows it (Jinja's `finalize`): text as by `printable`, markup unchanged."""
     return value.translate(_IN_PAGES) if type(value) is str else value

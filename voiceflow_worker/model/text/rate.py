@@ -7,7 +7,7 @@ from typing import cast
 
 
 def read_rate(value: object) -> float | None:
-    """The calls per second that `10`, `0.5` or `"2"` names; None for `unlimited`. Raises ValueError."""
+    """The calls per second that a value such as `10`, `0.5` or `"2"` means; None for `unlimited`. Raises ValueError."""
     if isinstance(value, str) and value.strip().lower() == "unlimited":
         return None
     try:

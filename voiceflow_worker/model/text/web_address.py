@@ -8,7 +8,7 @@ from urllib.parse import SplitResult, urlsplit
 from voiceflow_worker.errors import Remedy
 
 _NOT_PUBLIC = (".home.arpa", ".internal", ".invalid", ".lan", ".local", ".test")
-"""Names that mean nothing on the internet (RFC 6761, RFC 6762, RFC 8375; `internal` is kept free by ICANN)."""
+"""Endings of names that do not exist on the internet (RFC 6761, RFC 6762, RFC 8375; ICANN reserves `internal`)."""
 
 
 def read_base_url(text: str) -> str:
@@ -23,7 +23,7 @@ def read_base_url(text: str) -> str:
 
 
 def read_notify_url(text: str) -> str:
-    """The address that notifications are sent to, as it is. Raises ValueError."""
+    """The address to which notifications are sent, unchanged. Raises ValueError."""
     text = text.strip()
     parts = _parts(text)
     if parts is None or parts.fragment:
@@ -48,7 +48,7 @@ def is_this_machine(url: str) -> bool:
 
 
 def why_not_from_outside(url: str) -> str | None:
-    """The reason, as a clause, why the internet cannot safely send to this address; None if it can.
+    """The reason, as a clause, why this address cannot be reached safely from the internet; None if it can.
 
     Names are not looked up.
     """

@@ -1,4 +1,4 @@
-"""The person who did something, in reasons and notes."""
+"""Names of people in reasons and notes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ LONGEST_NAME = 60
 
 
 def by_person(who: str | None, text: str | None, done: str) -> str:
-    """The words of a person with their name: `a wrong date (by Mary)`; without words, `held by Mary`.
+    """A person's reason with their name, such as `a wrong date (by Mary)`.
 
-    `done` is what was done, for who gave no words: nobody who is named is `a person`.
+    Without a reason, the text says what was done: `held by Mary`, or `held by a person` if no name is known.
     """
     if not text:
         return f"{done} by {who or 'a person'}"
@@ -18,7 +18,7 @@ def by_person(who: str | None, text: str | None, done: str) -> str:
 
 
 def read_name(text: str) -> str:
-    """The name of a person on one line. Raises ValueError for an empty or very long one."""
+    """The name of a person on one line. Raises ValueError for an empty or too long name."""
     name = printable_line(" ".join(text.split()))
     if not 0 < len(name) <= LONGEST_NAME:
         raise ValueError(f"give a name of 1 to {LONGEST_NAME} characters")
