@@ -98,7 +98,7 @@ class TestEnqueue:
         assert (await engine.queue.status()).total == 0
 
     async def test_a_window_that_does_not_open_while_the_call_is_valid_is_refused(self, engine: Engine) -> None:
-        with pytest.raises(CallFlowError, match="validity ends before") as told:
+        with pytest.raises(CallFlowError, match="but its validity ends at") as told:
             await enqueued(engine, not_before=CLOSES, valid_until=OPENS)
         assert [found.code for found in told.value.findings] == [-1015]
         await enqueued(engine, not_before=CLOSES, valid_until=OPENS + SECOND)
