@@ -19,7 +19,7 @@ import pytest
 
 from tests.acceptance.door import Door, door_before
 from tests.acceptance.pace_given import watched
-from tests.support.processes import Process
+from tests.support.processes import Process, waited_for_a_processor
 from tests.support.redis_server import RedisServer
 from tests.support.stage import stage
 from tests.support.waiting import wait_until
@@ -41,16 +41,6 @@ def busiest_second(times: Sequence[float]) -> int:
             first += 1
         most = max(most, place - first + 1)
     return most
-
-
-def waited(pids: Sequence[int]) -> float:
-    """Seconds for which these processes were ready to run and had no processor, all together.
-
-    /proc/PID/schedstat, Linux: on a machine that has other work a departure may be missed through nobody's fault. 0
-    where the kernel does not tell.
-    """
-    kept = [Path(f"/proc/{pid}/schedstat") for pid in pids]
-    return sum(int(path.read_text(encoding="ascii").split()[1]) for path in kept if path.exists()) / 1e9
 
 
 def left_alone(workers: Sequence[Process]) -> None:
@@ -83,9 +73,9 @@ def test_four_workers_keep_to_one_rate_in_every_second_and_use_it(
         workers = [stack.enter_context(on.worker("--rate", str(RATE))) for _ in range(WORKERS)]
         all_are_at_work(workers, door)
         pids = [worker.pid for worker in workers]
-        began, waited_before = time.time(), waited(pids)
+        began, waited_before = time.time(), waited_for_a_processor(pids)
         meanwhile(workers)
-        ended, starved = time.time(), (waited(pids) - waited_before) / WORKERS
+        ended, starved = time.time(), (waited_for_a_processor(pids) - waited_before) / WORKERS
         assert [worker.end() for worker in workers] == [0] * WORKERS
         arrivals, ledger = door.arrivals(), on.ledger()
         used = sum(1 for at in arrivals if began <= at < ended) / (RATE * (ended - began))

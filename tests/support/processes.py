@@ -10,8 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,6 +97,19 @@ class Process:
             kept.append(line)
             self._lines.put(line)
         self._lines.put(None)
+
+
+def waited_for_a_processor(pids: Iterable[int]) -> float:
+    """Seconds for which the threads of these processes were ready to run and had no processor, all together.
+
+    /proc/PID/task/TID/schedstat, Linux: on a machine that has other work a time limit may be missed through nobody's
+    fault. 0 where the kernel does not tell.
+    """
+    waited = 0
+    for path in [path for pid in pids for path in Path(f"/proc/{pid}/task").glob("*/schedstat")]:
+        with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
+            waited += int(path.read_text(encoding="ascii").split()[1])
+    return waited / 1e9
 
 
 @contextmanager

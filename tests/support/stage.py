@@ -26,6 +26,8 @@ class Stage:
     receiver: str
     folder: Path
     env: dict[str, str]
+    pids: list[int]
+    """Of all its processes."""
 
     def campaign(self, calls: int, *options: str, name: str = "campaign", first: int = 0) -> None:
         """Enqueue `calls` calls to numbers that are all different: so many of them, from the `first` on."""
@@ -40,6 +42,7 @@ class Stage:
     def worker(self, *options: str) -> Iterator[Process]:
         """A worker process."""
         with running("worker", *options, env=self.env) as process:
+            self.pids.append(process.pid)
             yield process
 
     def status(self) -> dict[str, Any]:
@@ -86,8 +89,9 @@ def stage(folder: Path, *, store: str | None = None, speed: float = 100, **setti
         receiver = stack.enter_context(running("serve", "--port", "0", env=env))
         address = receiver.wait_for(r"(http://127\.0\.0\.1:\d+)/webhooks/8x8")[1]
         webhook = f"{address}/webhooks/8x8"
-        sandbox = stack.enter_context(
+        callers = stack.enter_context(
             running("sandbox", "--port", "0", "--webhook", webhook, "--speed", str(speed), env=env)
         )
-        url = sandbox.wait_for(r"ready on (http://127\.0\.0\.1:\d+)")[1]
-        yield Stage(env["VOICEFLOW_STORE"], url, address, folder, {**env, "VOICEFLOW_BASE_URL": url})
+        url = callers.wait_for(r"ready on (http://127\.0\.0\.1:\d+)")[1]
+        pids = [receiver.pid, callers.pid]
+        yield Stage(env["VOICEFLOW_STORE"], url, address, folder, {**env, "VOICEFLOW_BASE_URL": url}, pids)
