@@ -27,6 +27,7 @@ from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice, unknown
+from tests.webhooks.signing_in import Form
 from tests.webhooks.test_servers import SERVERS, served
 from voiceflow_worker import CallQueue, CallRequest, Job, SettingsError, open_store
 from voiceflow_worker.asgi.server import fast_protocol, serving
@@ -575,6 +576,63 @@ async def test_calls_are_filtered_by_state_outcome_number_keys_and_time(store: S
             assert (await client.get(f"/ui/calls?{query}")).status_code == 200, query
 
 
+async def test_calls_are_filtered_by_the_time_of_their_last_change_in_a_zone(store_url: str) -> None:
+    clock = ManualClock(datetime(2026, 3, 29, 0, 30, tzinfo=UTC))
+    hours: list[str] = []
+    async with open_store(store_url, clock=clock) as store:
+        for _ in range(4):  # at 0:30, 1:30, 2:30 and 3:30 UTC; in Berlin 1:30, 3:30, 4:30 and 5:30
+            (job,) = await enqueued(store, batch_id="march")
+            hours.append(job.id)
+            clock.advance(timedelta(hours=1))
+        await CallQueue(store).cancel(hours[0])  # its last change is that at 4:30 UTC
+        shown = {
+            "from=2026-03-29T01:30&until=2026-03-29T02:30": hours[1:3],
+            "from=2026-03-29T01:31&until=2026-03-29T02:29": [],
+            "from=2026-03-29T03:30&until=2026-03-29T04:30&zone=Europe/Berlin": hours[1:3],
+            "from=2026-03-29T02:30": [hours[0], *hours[2:]],
+            "until=2026-03-29T02:30": hours[1:3],
+            "until=2026-03-29T04:30&zone=No/Where": hours,
+            "from=2026-03-29T04:30&until=2026-03-29T04:30&batch=march&state=cancelled": hours[:1],
+            "until=9000-01-01T00:00&from=0001-01-02": hours,
+        }
+        async with reading(shown_by(store)) as client:
+            for query, ids in shown.items():
+                found = Page((await client.get(f"/ui/calls?{query}")).text)
+                listed = [link.rpartition("/")[2] for link in found.links("calls/")]
+                assert listed == sorted(ids, reverse=True), query
+            typed = dict(Form((await client.get(f"/ui/calls?{list(shown)[2]}")).text).hidden)
+            assert typed["zone"] == "Europe/Berlin"
+            for query, told in {
+                "from=yesterday": "yesterday is not a date with a time", "until=9999-12-31T23:59": "is not a date",
+                "from=2026-03-29T02:30&until=2026-03-29T02:00": "exchange them", "from=%00": "is not a date",
+                "from=0001-01-01T00:00&zone=Asia/Tokyo": "is not a date",
+            }.items():  # fmt: skip
+                assert told in Page((await client.get(f"/ui/calls?{query}")).text).text, query
+
+
+async def test_a_time_is_kept_from_page_to_page_and_newer_calls_are_not_read(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "READ_AT_ONCE", 20)
+    monkeypatch.setattr(calls, "MOST_READ", 60)
+    clock = ManualClock(datetime(2026, 7, 1, 9, tzinfo=UTC))
+    made: list[list[str]] = []
+    async with open_store(store_url, clock=clock) as store:
+        for _ in range(3):
+            made.append([job.id for job in await enqueued(store, 110)])
+            clock.advance(timedelta(hours=1))
+        wanted = sorted(made[1], reverse=True)
+        address = "/ui/calls?from=2026-07-01T13:00&until=2026-07-01T13:59&zone=Europe/Athens&since=24h"
+        async with reading(shown_by(store)) as client:
+            down = await followed(client, address, "after")
+            assert [len(page) for page in down[:3]] == [50, 50, 10], "the search begins behind the 110 newer calls"
+            assert [each for page in down for each in page] == wanted
+            end = min(made[1]).partition(".")[2]
+            up = await followed(client, f"{address}&before={end}", "before")
+            assert [len(page) for page in up] == [50, 50, 9], "and ends before them"
+            assert [each for page in reversed(up) for each in page] == wanted[:-1]
+
+
 async def test_a_long_search_goes_on_from_page_to_page(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = await enqueued(store, 7)
     monkeypatch.setattr(calls, "READ_AT_ONCE", 2)
@@ -656,14 +714,14 @@ async def test_a_batch_is_looked_for_in_the_queue_that_the_address_names(store: 
 ELEMENTS = {
     "link", "script", "svg", "symbol", "path", "use", "header", "span", "strong", "dl", "dt", "dd", "rect", "g", "text",
     "circle", "polyline", "polygon", "line", "small", "blockquote", "select", "option", "label", "b", "details",
-    "summary", "figure", "figcaption", "h3", "br", "caption",
+    "fieldset", "legend", "summary", "figure", "figcaption", "h3", "br", "caption",
     "html", "head", "meta", "title", "style", "body", "nav", "form", "a", "input", "button", "main", "h1", "h2", "p",
     "ul", "li", "ol", "time", "section", "table", "thead", "tbody", "tr", "th", "td", "div", "code",
 }  # fmt: skip
 ATTRIBUTES = {
     "id", "src", "defer", "tabindex", "d", "viewbox", "aria-hidden", "aria-current", "data-live", "data-form", "title",
     "width", "height", "x", "y", "rx", "points", "data-label", "for", "selected", "cx", "cy", "r",
-    "x1", "x2", "y1", "y2",
+    "x1", "x2", "y1", "y2", "data-at", "data-zone-name",
     "preserveaspectratio", "stroke-dasharray", "transform", "autocomplete", "text-anchor", "scope",
     "maxlength", "open", "disabled",
     "lang", "charset", "name", "content", "action", "method", "role", "href", "type", "aria-label", "placeholder",

@@ -56,6 +56,11 @@ def new_job_ids(queue: str, count: int, *, at: datetime) -> list[str]:
     return ids[first % 1024 : first % 1024 + count]
 
 
+def first_ulid(at: datetime) -> str:
+    """The ULID before all those of jobs made at this time or later."""
+    return str(ULID.from_int(max(int(at.timestamp() * 1000), 0) << 80))
+
+
 def new_revision() -> str:
     """A unique token of one move: a store that has it already has committed this move."""
     return secrets.token_hex(8)

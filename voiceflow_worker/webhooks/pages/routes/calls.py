@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
 
 from voiceflow_worker.core.ports import Order, Query, Store
+from voiceflow_worker.core.ports.identity import first_ulid
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState
 from voiceflow_worker.model.jobs.redial import read_outcomes
+from voiceflow_worker.model.numbers.time_zone import zone_named
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.webhooks.pages.routes.page import Answer, Page, PageRequest
 from voiceflow_worker.webhooks.pages.routes.queries import LONGEST_NAME, PageQueries, read_number
@@ -34,15 +37,23 @@ _TIMES = {
     "24h": ("last 24 hours", timedelta(hours=24)),
     "7d": ("last 7 days", timedelta(days=7)),
 }
-_FILTERS = ("state", "outcome", "queue", "batch", "number", "keys", "since")
+_FILTERS = ("state", "outcome", "queue", "batch", "number", "keys", "since", "from", "until")
+_MINUTE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallFilter:
-    """The calls that a person asks for. `lets_pass` judges what the store cannot; None if nothing is left to judge."""
+    """The calls that a person asks for. `lets_pass` judges what the store cannot; None if nothing is left to judge.
+
+    `begin` and `end` are the times between which the last change of a call lies. `newest` is a place that none of the
+    calls is behind: what was created after `end` has not changed before it.
+    """
 
     query: Query
     lets_pass: Callable[[Job], bool] | None = None
+    begin: datetime | None = None
+    end: datetime | None = None
+    newest: str | None = None
     problems: tuple[str, ...] = ()
 
 
@@ -70,7 +81,9 @@ async def show_calls(store: Store, asked: PageRequest) -> Answer:
     if not wanted.problems:
         found = await _page(store, wanted, read, after=None if before else after, before=before)
     given = {name: asked.asked(name) for name in _FILTERS}
-    query = urlencode({name: value for name, value in given.items() if value}, errors="replace")
+    zone = _zone(asked)
+    timed = {"zone": zone.key} if given["from"] or given["until"] else {}
+    query = urlencode({name: value for name, value in {**given, **timed}.items() if value}, errors="replace")
     shown = {
         "found": found,
         "given": given,
@@ -81,6 +94,8 @@ async def show_calls(store: Store, asked: PageRequest) -> Answer:
         "outcomes": [("reached", "reached (any)"), ("unreached", "unreached (any)")]
         + [(status.value, tone_of(status.value).label) for status in SessionStatus],
         "times": [(name, words) for name, (words, _) in _TIMES.items()],
+        "zone": zone.key,
+        "span": (("Changed from", "from", wanted.begin), ("until", "until", wanted.end and wanted.end - _MINUTE)),
         "address": f"{asked.home}/calls?{query}{'&' if query else ''}",
         "is_first": not (after or before),
     }
@@ -110,15 +125,51 @@ def read_filter(asked: PageRequest, *, now: datetime) -> CallFilter:
     if since is not None and since not in _TIMES:
         problems.append(f"{since[:40]} is not one of the times: choose one from the list.")
     elif since is not None:
-        begin = now - _TIMES[since][1]
-        judges.append(lambda job: job.touched_at >= begin)
+        recent = now - _TIMES[since][1]
+        judges.append(lambda job: job.touched_at >= recent)
+    begin, end = _span(asked, problems)
+    if begin is not None or end is not None:
+        judges.append(lambda job: (begin or job.touched_at) <= job.touched_at and (end is None or job.touched_at < end))
     if keys is not None:
         judges.append(lambda job: job.digits == keys)
 
     def passes(job: Job) -> bool:
         return all(judge(job) for judge in judges)
 
-    return CallFilter(query=Query(queue="", **more), lets_pass=passes if judges else None, problems=tuple(problems))
+    return CallFilter(
+        query=Query(queue="", **more),
+        lets_pass=passes if judges else None,
+        begin=begin,
+        end=end,
+        newest=None if end is None else first_ulid(end),
+        problems=tuple(problems),
+    )
+
+
+def _span(asked: PageRequest, problems: list[str]) -> tuple[datetime | None, datetime | None]:
+    """The times from `?from=` up to the end of the minute `?until=`; what is wrong with them is added to `problems`."""
+    times: dict[str, datetime] = {}
+    for name, length in (("from", timedelta()), ("until", _MINUTE)):
+        if text := asked.asked(name):
+            try:
+                times[name] = _moment(text, _zone(asked)) + length
+            except (ValueError, OverflowError):
+                problems.append(f"{text[:40]} is not a date with a time, such as 2026-07-01T09:30.")
+    begin, end = times.get("from"), times.get("until")
+    if begin is not None and end is not None and begin >= end:
+        problems.append("The last change cannot lie after the first time and before the second: exchange them.")
+    return begin, end
+
+
+def _zone(asked: PageRequest) -> ZoneInfo:
+    """The zone of the times in the address; UTC if none is named, or an unknown one."""
+    return zone_named(asked.asked("zone") or "UTC") or ZoneInfo("UTC")
+
+
+def _moment(text: str, zone: ZoneInfo) -> datetime:
+    """A time as a browser sends it, such as `2026-07-01T09:30`, to the minute. Raises ValueError, OverflowError."""
+    at = datetime.fromisoformat(text).replace(second=0, microsecond=0)
+    return (at.replace(tzinfo=zone) if at.tzinfo is None else at).astimezone(UTC)
 
 
 async def _page(
@@ -126,7 +177,8 @@ async def _page(
 ) -> CallPage:
     """The calls of all queues on one page: their ids end with their time, so they are merged by that end."""
     order = Order.NEWEST if before is None else Order.CREATED
-    place, found, looked, goes_on = before or after, list[Job](), 0, True
+    place = before or min(filter(None, (after, wanted.newest)), default=None)
+    found, looked, goes_on = list[Job](), 0, True
     while goes_on and len(found) <= CALLS_A_PAGE and looked < MOST_READ:
         limit = CALLS_A_PAGE + 1 if wanted.lets_pass is None else READ_AT_ONCE
         read = await _read(store, replace(wanted.query, order=order, limit=limit), queues, place)
@@ -134,6 +186,8 @@ async def _page(
         looked += len(read)
         found += [job for job in read if wanted.lets_pass is None or wanted.lets_pass(job)]
         place = _end(read[-1]) if read else place
+        if before is not None and wanted.newest is not None and place is not None:
+            goes_on = goes_on and place < wanted.newest
     stopped = goes_on and len(found) <= CALLS_A_PAGE
     if len(found) > CALLS_A_PAGE:
         goes_on, place = True, _end(found[CALLS_A_PAGE - 1])

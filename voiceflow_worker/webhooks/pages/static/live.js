@@ -18,6 +18,19 @@ function localTimes(root) {
   }
 }
 
+// Times that people type are in their own zone, which the form sends along. Without the script it is that of the address.
+function localFields() {
+  const { timeZone } = new Intl.DateTimeFormat().resolvedOptions();
+  for (const zone of timeZone ? document.querySelectorAll("input[name=zone]") : []) {
+    for (const each of zone.form.querySelectorAll("input[data-at]")) {
+      const at = new Date(each.dataset.at);
+      if (!isNaN(at)) each.value = new Date(at - at.getTimezoneOffset() * 60000).toISOString().slice(0, 16);
+    }
+    zone.value = timeZone;
+    for (const name of zone.form.querySelectorAll("[data-zone-name]")) name.textContent = timeZone;
+  }
+}
+
 function renew(old, now) {
   if (old.nodeType !== now.nodeType || old.nodeName !== now.nodeName) return old.replaceWith(now);
   if (old.nodeType !== Node.ELEMENT_NODE) {
@@ -104,5 +117,6 @@ function follow(live) {
 }
 
 localTimes(document);
+localFields();
 const live = document.querySelector("#live[data-live]");
 if (live) follow(live);
