@@ -36,7 +36,7 @@ def acting_routes(store: Store) -> list[str]:
     """Every address that changes something, from the table that the pages are served by."""
     actions = Pages(store, secret="x").acting.actions
     assert actions.keys() == all_actions(ActingStore(store, CallPolicy())).keys()
-    assert len(actions) >= 9
+    assert len(actions) >= 10
     return [f"/ui/act/{name}" for name in actions]
 
 
@@ -149,6 +149,7 @@ async def test_asking_changes_nothing(store: Store) -> None:
         "hold": {"queue": "default", "batch": "march"}, "resume": {"queue": "default"}, "import-numbers": {},
         "cancel-batch": {"queue": "default", "batch": "march"}, "cancel-call": {"call": waiting.id},
         "redial": {"call": job.id}, "resolve": {"call": doubt.id}, "suppress": {"call": job.id},
+        "redial-batch": {"queue": "default", "batch": "march", "outcome": "busy"},
     }  # fmt: skip
     async with signed_in(receiver(FaultyStore(store, before=only_reads))) as client:
         for name, subject in asked.items():
@@ -188,8 +189,10 @@ async def test_hostile_texts_stay_texts_in_every_question_and_answer(store: Stor
     subject = urlencode({"queue": "default", "batch": hostile("batch"), "call": job.id})
     async with signed_in(receiver(store)) as client:
         answers = [
-            await client.get(f"/ui/act/{name}?{subject}") for name in ("hold", "cancel-batch", "resolve", "redial")
+            await client.get(f"/ui/act/{name}?{subject}")
+            for name in ("hold", "cancel-batch", "resolve", "redial", "redial-batch")
         ]
+        answers.append(await client.get(f"/ui/act/redial-batch?{subject}", params={"outcome": hostile("outcome")}))
         answers.append(await client.get("/ui/doubts"))
         answers.append(
             await confirmed(client, f"/ui/act/hold?{subject}", **{"for": hostile("for"), "reason": hostile("why")})
@@ -211,7 +214,7 @@ async def test_hostile_texts_stay_texts_in_every_question_and_answer(store: Stor
     for answer in answers:
         assert "<script>alert" not in answer.text, answer.url
         assert "<img" not in answer.text
-    assert hostile("why") in "".join(Page(answers[7].text).texts)
+    assert hostile("why") in "".join(Page(answers[9].text).texts)
 
 
 async def test_actions_work_wherever_the_receiver_is_mounted(memory: Store) -> None:

@@ -4,24 +4,34 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from pathlib import Path
 from urllib.parse import urljoin
 
+import anyio
 import httpx
 import pytest
 from structlog.testing import capture_logs
 
+from tests.cli.eight_by_eight import running
 from tests.support.engine import Engine
-from tests.support.voices import ScriptedVoice
-from tests.webhooks.signing_in import HOST, Form, confirmed, receiver, signed_in
+from tests.support.faulty_store import FaultyStore, StoreCall
+from tests.support.flows import flow, number
+from tests.support.voices import ScriptedVoice, unknown
+from tests.webhooks.signing_in import HOST, OPERATORS, READERS, Form, confirmed, receiver, signed_in
 from tests.webhooks.stored_calls import ended, in_doubt
 from tests.webhooks.test_pages import Page, enqueued
-from voiceflow_worker import CallQueue, Store, SuppressionList, open_store
+from voiceflow_worker import CallQueue, Job, Store, SuppressionList, open_store
+from voiceflow_worker.backends.contract.clock import ManualClock
 from voiceflow_worker.core.ports import Query
 from voiceflow_worker.core.ports.queue_names import QueueNames
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.sandbox import Sandbox
+from voiceflow_worker.webhooks import from_settings, receiver_app
+from voiceflow_worker.webhooks.pages.actions import batch_redials
+from voiceflow_worker.webhooks.pages.actions.batch_redials import COUNT_HOLDS
 
 pytestmark = pytest.mark.anyio
 
@@ -118,6 +128,138 @@ async def test_a_call_is_redialled_as_the_command_permits(store: Store) -> None:
     assert (await CallQueue(store).get(doubt.id)).state is JobState.IN_DOUBT
 
 
+async def batch_of_all_kinds(store: Store) -> dict[str, list[Job]]:
+    """Batch march: 3 calls that were busy, of which one number is suppressed, and calls that ended in other ways."""
+    engine = Engine(store, ScriptedVoice())
+    kinds = [SessionStatus.BUSY] * 3 + [SessionStatus.NO_ANSWER, SessionStatus.ERROR, SessionStatus.COMPLETED]
+    for place in range(len(kinds)):
+        await engine.enqueue(number(place), batch_id="march")
+    sent = sorted(await engine.send(), key=lambda job: job.destination)
+    for job, status in zip(sent, kinds, strict=True):
+        await engine.summarise(job, status)
+    found = {job.destination: job for job in await engine.queue.find(batch_id="march")}
+    jobs = [found[number(place)] for place in range(len(kinds))]
+    await SuppressionList(store).add(number(2), reason="asked by mail")
+    doubtful = Engine(store, ScriptedVoice(answer=lambda _: unknown()))
+    await doubtful.enqueue(number(90), batch_id="march")
+    return {"busy": jobs[:2], "listed": jobs[2:3], "others": jobs[3:], "doubts": await doubtful.send()}
+
+
+async def test_a_batch_is_redialled_by_outcome_after_a_count(store: Store) -> None:
+    jobs = await batch_of_all_kinds(store)
+    await CallQueue(store).hold(batch_id="march", reason="wait")
+    address = "/ui/act/redial-batch?queue=default&batch=march"
+    async with signed_in(receiver(store)) as client:
+        (link,) = Page((await client.get("/ui/batches/march")).text).links("redial-batch")
+        chosen = await client.get(urljoin(f"{HOST}/ui/batches/march", link))
+        told = Page(chosen.text).text
+        for words in ("no answer: 1 call", "busy: 3 calls", "failed or error: 1 call", "Nothing yet."):
+            assert words in told
+        assert "canceled" not in told
+        assert Form(chosen.text).fields >= {"outcome", "times"}
+        asked = Page((await client.get(f"{address}&outcome=busy")).text).text
+        for words in (
+            "Redial 2 calls of batch march?", "each phone rings once more", "1 call on the suppression list: left out",
+            "batch march is held", "Calls in doubt",
+        ):  # fmt: skip
+            assert words in asked, asked
+        done = await confirmed(client, f"{address}&outcome=busy", note="asked for it")
+        assert done.status_code == 303
+        after = Page((await client.get(urljoin(str(done.url), done.headers["location"]))).text)
+        assert "2 calls of batch march will be called again" in after.text
+        again = await client.get(f"{address}&outcome=busy")
+        assert (again.status_code, "1 call on the suppression list" in again.text) == (409, True)
+        assert "asked for it (by Mary Tan)" in (await client.get(f"/ui/calls/{jobs['busy'][0].id}")).text
+    for job in jobs["busy"]:
+        found = await CallQueue(store).get(job.id)
+        assert (found.state, found.reason) == (JobState.QUEUED, "asked for it (by Mary Tan)")
+    for job in (*jobs["listed"], *jobs["others"], *jobs["doubts"]):
+        assert await CallQueue(store).get(job.id) == job, "nothing else is touched, above all no doubt"
+
+
+async def test_only_the_calls_that_were_counted_are_redialled_and_each_once(store_url: str) -> None:
+    clock = ManualClock()
+    address = "/ui/act/redial-batch?queue=default&batch=march&outcome=busy&outcome=no_answer"
+    async with open_store(store_url, clock=clock) as store:
+        jobs = await batch_of_all_kinds(store)
+        counted = [*jobs["busy"], jobs["others"][0]]
+        async with signed_in(receiver(store)) as client:
+            asked = await client.get(address)
+            assert "Redial 3 calls" in asked.text
+            clock.advance(timedelta(minutes=1))
+            engine = Engine(store, ScriptedVoice())
+            await engine.enqueue(number(70), batch_id="march")
+            (late,) = await engine.send()
+            await engine.summarise(late, SessionStatus.BUSY)
+            values = Form(asked.text).values(note="x")
+            done = [await client.post("/ui/act/redial-batch", data=values) for _ in range(2)]
+            assert [each.status_code for each in done] == [303, 303]
+            assert {job.id for job in await engine.queue.find(states=[JobState.QUEUED])} == {job.id for job in counted}
+            for job in await engine.send():
+                await engine.summarise(job, SessionStatus.BUSY)  # they end later than any count so far
+            clock.advance(timedelta(minutes=1))
+            told = Page((await client.get(address)).text).text
+            assert ("Redial 1 call of" in told, "3 calls redialled before: left out" in told) == (True, True)
+            assert "Redial 4 calls of" in (await client.get(f"{address}&times=2")).text
+            old = Form((await client.get(address)).text).values(note="x")
+            clock.advance(COUNT_HOLDS + timedelta(seconds=1))
+            for at in (old["at"][0], "", "never", "2026-07-01", "9999-12-31T23:59:59Z"):
+                refused = await client.post("/ui/act/redial-batch", data={**old, "at": at})
+                assert (refused.status_code, "counted too long ago" in refused.text) == (409, True), at
+                assert "Redial 1 call of" in refused.text, "with the new number"
+            for wrong in ("times=0", "times=-1", "times=x", "outcome=completed", "outcome=nothing"):
+                assert (await client.get(f"{address}&{wrong}".replace("outcome=busy&", ""))).status_code == 409, wrong
+            assert not await engine.queue.find(states=[JobState.QUEUED])
+
+
+async def test_a_redial_of_a_batch_that_would_take_too_long_names_the_command(
+    memory: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await batch_of_all_kinds(memory)
+    address = "/ui/act/redial-batch?queue=default&batch=march&outcome=busy"
+
+    async def stuck(call: StoreCall) -> None:
+        if call.name == "jobs.find" and call.arguments[0].outcomes:
+            await anyio.sleep_forever()
+
+    app = receiver(FaultyStore(memory, before=stuck))
+    async with signed_in(receiver(memory)) as client, signed_in(app) as slow:
+        form = Form((await client.get(address)).text)
+        monkeypatch.setattr(batch_redials, "COUNTING_LIMIT", timedelta(milliseconds=20))
+        monkeypatch.setattr(batch_redials, "REDIALLING_LIMIT", timedelta(milliseconds=20))
+        told = await slow.get(address)
+        assert (told.status_code, "voiceflow calls redial --queue default --batch march" in told.text) == (409, True)
+        token = dict(Form((await slow.get("/ui")).text).hidden)["token"]
+        told = await slow.post("/ui/act/redial-batch", data={**form.values(note="x"), "token": token})
+        assert (told.status_code, "nobody is redialled twice" in told.text) == (409, True)
+
+
+async def test_a_cancelled_batch_is_not_redialled(memory: Store) -> None:
+    await batch_of_all_kinds(memory)
+    async with signed_in(receiver(memory)) as client:
+        form = Form((await client.get("/ui/act/redial-batch?queue=default&batch=march&outcome=busy")).text)
+        await CallQueue(memory).cancel_batch("march")
+        assert not Page((await client.get("/ui/batches/march")).text).links("redial-batch")
+        refused = await client.post("/ui/act/redial-batch", data=form.values(note="x"))
+        assert (refused.status_code, "its calls are never sent" in refused.text) == (409, True)
+        for query in ("queue=default", "queue=default&batch=none", "batch=march"):
+            assert (await client.get(f"/ui/act/redial-batch?{query}&outcome=busy")).status_code == 404, query
+        await enqueued(memory, batch_id="april")
+        nothing = await client.get("/ui/act/redial-batch?queue=default&batch=april")
+        assert (nothing.status_code, "o call of batch april has ended" in nothing.text) == (409, True)
+
+
+async def test_other_calls_to_a_number_are_redialled_from_the_page_of_one(memory: Store) -> None:
+    busy = await ended(memory)
+    waiting = await CallQueue(memory).enqueue(flow(busy.destination))
+    async with signed_in(receiver(memory)) as client:
+        shown = await client.get(f"/ui/calls/{waiting.id}")
+        (again,) = Page(shown.text).links("act/redial")
+        assert f"{busy.destination} rings once more" in (await client.get(urljoin(str(shown.url), again))).text
+    async with signed_in(receiver(memory), READERS) as client:
+        assert not Page((await client.get(f"/ui/calls/{waiting.id}")).text).links("act/")
+
+
 async def test_a_redial_tells_what_keeps_it_from_ringing(memory: Store) -> None:
     job = await ended(memory)
     await SuppressionList(memory).add(job.destination, reason="asked by mail")
@@ -190,6 +332,48 @@ async def test_not_placed_is_refused_while_8x8_may_still_place_the_call(store: S
         refused = await confirmed(client, address, verdict="not-placed", note="nothing in the portal")
         assert (refused.status_code, "8x8 may still place this call until" in refused.text) == (409, True)
     assert await CallQueue(store).get(doubt.id) == doubt
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "status"), [(140, 0, 409), (140, 140, 303), (0, 140, 303), (140, None, 303), (0, None, 409)]
+)
+async def test_not_placed_is_judged_by_the_clock_of_8x8(ours: int, theirs: int | None, status: int) -> None:
+    clock = ManualClock()
+
+    async def time_at_8x8() -> datetime | None:
+        return None if theirs is None else began + timedelta(seconds=theirs)
+
+    async with open_store("memory://", clock=clock) as store:
+        _, doubts = await in_doubt(store, 2)
+        began = clock.now()
+        clock.advance(timedelta(seconds=ours))
+        chosen = "&".join(f"call={job.id}" for job in doubts)
+        app = receiver_app(store, secret=None, ui_secret=READERS, ui_operator_secret=OPERATORS, time_at_8x8=time_at_8x8)
+        async with signed_in(app) as client:
+            told = await confirmed(client, f"/ui/act/resolve?{chosen}", verdict="not-placed", note="not in the portal")
+        assert (told.status_code, "8x8 may still place" in told.text) == (status, status == 409)
+        states = {(await CallQueue(store).get(job.id)).state for job in doubts}
+        assert states == {JobState.QUEUED if status == 303 else JobState.IN_DOUBT}
+
+
+@pytest.mark.parametrize("minutes", [0, 3])
+async def test_a_receiver_with_settings_asks_8x8_for_its_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: int
+) -> None:
+    url = f"sqlite:///{tmp_path / 'calls.db'}"
+    async with open_store(url) as store:
+        _, (doubt,) = await in_doubt(store)
+    monkeypatch.setenv("VOICEFLOW_STORE", url)
+    monkeypatch.setenv("VOICEFLOW_UI_SECRET", READERS)
+    monkeypatch.setenv("VOICEFLOW_UI_OPERATOR_SECRET", OPERATORS)
+    with running(Sandbox(clock_offset=timedelta(minutes=minutes))) as eight:
+        for name, value in eight.environment.items():
+            monkeypatch.setenv(name, value)
+        app = from_settings.app()
+        async with app.router.lifespan_context(app), signed_in(app) as client:
+            typed = {"verdict": "not-placed", "note": "not in the portal"}
+            told = await confirmed(client, f"/ui/act/resolve?call={doubt.id}", **typed)
+    assert told.status_code == (303 if minutes else 409)
 
 
 async def test_numbers_are_put_on_the_list_and_taken_off(store: Store) -> None:

@@ -70,6 +70,7 @@ async def serve(
     from voiceflow_worker.cli.webhook_registration import receiver_url, refuse_out_of_reach
     from voiceflow_worker.cli.webhook_registration import register as register_webhook
     from voiceflow_worker.gateway.account.resources import WebhookType
+    from voiceflow_worker.gateway.time_at_8x8 import time_at_8x8
     from voiceflow_worker.webhooks.app import PATH, receiver_app
     from voiceflow_worker.webhooks.loading import load_what_is_read_later
     from voiceflow_worker.webhooks.menus.menu_events import MenuEvents
@@ -104,6 +105,7 @@ async def serve(
             trusted_proxies=settings.trusted_proxies,
             ui_secret=settings.ui_secret.get_secret_value() if settings.ui_secret else None,
             ui_operator_secret=settings.ui_operator_secret.get_secret_value() if settings.ui_operator_secret else None,
+            time_at_8x8=partial(time_at_8x8, settings),
             on_event=MenuEvents(calls.store, *menus, policy=settings.policy(), registry=registry),
             registry=registry,
         )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.applications import Starlette
@@ -49,13 +49,15 @@ def receiver_app(
     metrics: bool = True,
     ui_secret: str | None = None,
     ui_operator_secret: str | None = None,
+    time_at_8x8: Callable[[], Awaitable[datetime | None]] | None = None,
 ) -> Starlette:
     """The whole receiver of one store: `webhook_app` with everything that the store can do for it.
 
     It settles summaries (VSS), stores other events of calls (VCS, VRU) and events that it could not understand,
     looks at the store for /readyz, and sends heartbeats to workers, which an app that mounts it does with
     `present`. `policy` must be that of the workers. With `ui_secret` it also shows calls to people who know it, under
-    /ui; those who know `ui_operator_secret` may act there. Raises SettingsError for an empty secret.
+    /ui; those who know `ui_operator_secret` may act there. `time_at_8x8` asks 8x8 for its clock, by which they may say
+    that a call in doubt was not placed; by default it is that of the store. Raises SettingsError for an empty secret.
     """
     policy = CallPolicy() if policy is None else policy
     pages: ASGIApp | None = None
@@ -70,6 +72,7 @@ def receiver_app(
             secret=ui_secret,
             operator_secret=ui_operator_secret,
             policy=policy,
+            time_at_8x8=time_at_8x8,
             sender=Gatekeeper(secret=None, trusted_proxies=trusted_proxies).sender_of,
         )
     return webhook_app(

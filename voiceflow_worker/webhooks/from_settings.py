@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import structlog
 from starlette.applications import Starlette
 
 from voiceflow_worker.backends.waiting import StoreWait, opened_in_time
+from voiceflow_worker.gateway.time_at_8x8 import time_at_8x8
 from voiceflow_worker.settings import load_settings
 from voiceflow_worker.webhooks.app import receiver_app
 
@@ -42,6 +44,7 @@ def app() -> Starlette:
                 ui_operator_secret=settings.ui_operator_secret.get_secret_value()
                 if settings.ui_operator_secret
                 else None,
+                time_at_8x8=partial(time_at_8x8, settings),
             )
             outer.router.routes[:] = receiver.routes
             async with receiver.router.lifespan_context(receiver):

@@ -11,10 +11,8 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
-from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.record_set import text_records
 from voiceflow_worker.errors import InvalidInputError, JobError, JobNotFoundError
-from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.webhooks.pages.actions.action import (
     ActingStore,
     Confirmation,
@@ -37,9 +35,9 @@ _log = structlog.get_logger("voiceflow.webhooks")
 class PageActing:
     """Asks operators before an action, and acts in their name. Readers are shown the command to type."""
 
-    def __init__(self, store: Store, policy: CallPolicy) -> None:
-        self.actions = all_actions(ActingStore(store, policy))
-        self._told = text_records(store, "page-told", keep_for=_TOLD_FOR)
+    def __init__(self, acting: ActingStore) -> None:
+        self.actions = all_actions(acting)
+        self._told = text_records(acting.store, "page-told", keep_for=_TOLD_FOR)
 
     def commands(self, name: str, subject: Mapping[str, str]) -> str:
         """The command that does the same as an action."""

@@ -15,6 +15,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.webhooks.pages.acting import ROOM, PageActing
+from voiceflow_worker.webhooks.pages.actions.action import ActingStore, TimeAt8x8
 from voiceflow_worker.webhooks.pages.actions.resolving import INBOX
 from voiceflow_worker.webhooks.pages.door import SIGN_IN, SIGN_OUT, PageDoor, SenderOf
 from voiceflow_worker.webhooks.pages.live import LiveParts
@@ -29,7 +30,7 @@ _log = structlog.get_logger("voiceflow.webhooks")
 
 STORE_LIMIT = timedelta(seconds=10)
 ACTION_LIMIT = timedelta(seconds=60)
-"""For an action, such as the end of all waiting calls of a batch."""
+"""For an action, such as the end of all waiting calls of a batch, and for the question before it."""
 LIVE = b"x-voiceflow-live"
 """The header with which the script asks for the live part of a page; its value is the tag of the part it has."""
 _HEADERS = {
@@ -48,8 +49,9 @@ _HEADERS = {
 class Pages:
     """An ASGI endpoint for `/ui` and `/ui/{rest:path}`. `secret` is for readers, `operator_secret` for who may act.
 
-    `policy` is that of the workers; `sender` tells the address of who sends a request. The store has
-    `store_limit` for a page. `clock` gives seconds that never jump: by default those of the store.
+    `policy` is that of the workers; `sender` tells the address of who sends a request. By `time_at_8x8` a call in doubt
+    can no longer be placed, by default by the store's clock. The store has `store_limit` for a page. `clock` gives
+    seconds that never jump: by default those of the store.
     Raises SettingsError for an empty secret.
     """
 
@@ -61,6 +63,7 @@ class Pages:
         operator_secret: str | None = None,
         policy: CallPolicy | None = None,
         sender: SenderOf | None = None,
+        time_at_8x8: TimeAt8x8 | None = None,
         store_limit: timedelta = STORE_LIMIT,
         clock: Callable[[], float] | None = None,
     ) -> None:
@@ -68,7 +71,7 @@ class Pages:
         policy = policy or CallPolicy()
         self._sessions = PageSessions(store, secret=secret, operator_secret=operator_secret, monotonic=clock)
         self._door = PageDoor(self._sessions, sender=sender or (lambda _: None), clock=store.clock)
-        self.acting = PageActing(store, policy)
+        self.acting = PageActing(ActingStore(store, policy, time_at_8x8))
         self._doubts = doubts_route(policy)
         self._static = StaticFiles()
         self._renderer = PageRenderer(static_version=self._static.version)
@@ -91,7 +94,7 @@ class Pages:
             file = self._static.answer(asked.name, version=asked.query.get("v"))
             if file is not None:
                 return file
-        limit = self._store_limit if reads else ACTION_LIMIT.total_seconds()
+        limit = self._store_limit if reads and asked.room != ROOM else ACTION_LIMIT.total_seconds()
         try:
             with anyio.fail_after(limit):
                 return await self._admitted(scope, receive, asked)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 from urllib.parse import quote, urlencode
@@ -17,6 +19,9 @@ from voiceflow_worker.webhooks.pages.sign_in.forms import PageForm
 
 LONGEST_REASON = 500
 
+TimeAt8x8 = Callable[[], Awaitable[datetime | None]]
+"""Asks 8x8 what time it is there; None without an answer."""
+
 
 class FieldKind(StrEnum):
     """How a field of a form is filled in."""
@@ -24,13 +29,14 @@ class FieldKind(StrEnum):
     LINE = "line"
     LINES = "lines"
     CHOICE = "choice"
+    TICKS = "ticks"
     TICK = "tick"
     FILE = "file"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormField:
-    """One field. `options` are the values of a choice, each with its words."""
+    """One field. `options` are the values of a choice, or of ticks, each with its words."""
 
     name: str
     label: str
@@ -45,7 +51,8 @@ class FormField:
 class Confirmation:
     """The question before an action: what will ring because of it or in spite of it, and what will not.
 
-    `subject` is sent in hidden fields of the form. `back` is the page under /ui to return to.
+    `subject` is sent in hidden fields of the form. `back` is the page under /ui to return to. `is_step`: the form
+    changes nothing, and leads to the question itself.
     """
 
     title: str
@@ -56,6 +63,7 @@ class Confirmation:
     subject: tuple[tuple[str, str], ...] = ()
     back: str = ""
     is_for_good: bool = False
+    is_step: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +101,11 @@ class PageAction(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ActingStore:
-    """The store that actions change, with the policy of its workers."""
+    """The store that actions change, with the policy of its workers; `time_at_8x8` asks 8x8 for its own clock."""
 
     store: Store
     policy: CallPolicy
+    time_at_8x8: TimeAt8x8 | None = None
 
     def queue(self, name: str) -> CallQueue:
         """The queue of this name. Raises UnknownSubjectError for a text that cannot be one."""

@@ -128,7 +128,7 @@ class CancelBatchAction:
 
     async def confirmation(self, subject: PageForm) -> Confirmation:
         """What waits ends, what has left goes on."""
-        queue, batch, states = await self._batch(subject)
+        queue, batch, states = await named_batch(self._acting, subject)
         waiting = count_of(_waiting(states), "waiting call")
         return Confirmation(
             title=f"Cancel {_named(queue, batch)} for good?",
@@ -146,16 +146,18 @@ class CancelBatchAction:
 
     async def act(self, form: PageForm, *, who: str) -> ActionDone:
         """Cancel it."""
-        queue, batch, _ = await self._batch(form)
+        queue, batch, _ = await named_batch(self._acting, form)
         ended = await queue.cancel_batch(batch, reason=by_person(who, reason_in(form), "the batch was cancelled"))
         said = f"batch {batch} is cancelled for good; {count_of(ended, 'waiting call')} ended"
         return ActionDone(said, _page(queue, batch))
 
-    async def _batch(self, form: PageForm) -> tuple[CallQueue, str, States]:
-        queue, batch, states = await _subject(self._acting, form)
-        if batch is None:
-            raise UnknownSubjectError("say which batch: a whole queue is held, not cancelled")
-        return queue, batch, states
+
+async def named_batch(acting: ActingStore, form: PageForm) -> tuple[CallQueue, str, States]:
+    """The queue, the batch that must be named, and its calls by state. Raises UnknownSubjectError."""
+    queue, batch, states = await _subject(acting, form)
+    if batch is None:
+        raise UnknownSubjectError("say which batch: this cannot be done to a whole queue")
+    return queue, batch, states
 
 
 async def _subject(acting: ActingStore, form: PageForm) -> tuple[CallQueue, str | None, States]:

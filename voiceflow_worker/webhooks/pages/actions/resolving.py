@@ -80,14 +80,16 @@ class ResolveAction:
             raise InvalidInputError("say what happened: it was placed, or it was not placed")
         if not note:
             raise InvalidInputError("say how you know: the note is kept with the call")
+        placed, witnessed = verdict == _PLACED, None
+        if not placed and self._acting.time_at_8x8 is not None:
+            witnessed = await self._acting.time_at_8x8()
         done: list[Job] = []
         refused: list[str] = []
         for job in await self._jobs(form):
             try:
                 queue, _ = await call_of(self._acting, job.id)
-                done.append(
-                    await queue.resolve(job.id, placed=verdict == _PLACED, note=by_person(who, note, "resolved"))
-                )
+                told = by_person(who, note, "resolved")
+                done.append(await queue.resolve(job.id, placed=placed, note=told, witnessed=witnessed))
             except JobError as error:
                 refused.append(str(error))
         if not done:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from voiceflow_worker.webhooks.pages.actions.action import ActingStore, PageAction
+from voiceflow_worker.webhooks.pages.actions.batch_redials import RedialBatchAction
 from voiceflow_worker.webhooks.pages.actions.calls import CancelCallAction, RedialAction
 from voiceflow_worker.webhooks.pages.actions.holds import CancelBatchAction, HoldAction, ResumeAction
 from voiceflow_worker.webhooks.pages.actions.resolving import ResolveAction
@@ -23,6 +24,7 @@ def all_actions(acting: ActingStore) -> Mapping[str, PageAction]:
         CancelBatchAction(acting),
         CancelCallAction(acting),
         RedialAction(acting),
+        RedialBatchAction(acting),
         ResolveAction(acting),
         SuppressAction(acting),
         UnsuppressAction(acting),
