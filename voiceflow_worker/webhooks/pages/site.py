@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.webhooks.pages import exports
 from voiceflow_worker.webhooks.pages.acting import ROOM, PageActing
 from voiceflow_worker.webhooks.pages.actions.action import ActingStore, TimeAt8x8
 from voiceflow_worker.webhooks.pages.actions.resolving import INBOX
@@ -31,6 +32,7 @@ _log = structlog.get_logger("voiceflow.webhooks")
 STORE_LIMIT = timedelta(seconds=10)
 ACTION_LIMIT = timedelta(seconds=60)
 """For an action, such as the end of all waiting calls of a batch, and for the question before it."""
+_SLOW = {ROOM: ACTION_LIMIT, exports.ROOM: exports.EXPORT_LIMIT}
 LIVE = b"x-voiceflow-live"
 """The header with which the script asks for the live part of a page; its value is the tag of the part it has."""
 _HEADERS = {
@@ -72,6 +74,7 @@ class Pages:
         self._sessions = PageSessions(store, secret=secret, operator_secret=operator_secret, monotonic=clock)
         self._door = PageDoor(self._sessions, sender=sender or (lambda _: None), clock=store.clock)
         self.acting = PageActing(ActingStore(store, policy, time_at_8x8))
+        self._exports = exports.ReportExports(store)
         self._doubts = doubts_route(policy)
         self._static = StaticFiles()
         self._renderer = PageRenderer(static_version=self._static.version)
@@ -94,7 +97,9 @@ class Pages:
             file = self._static.answer(asked.name, version=asked.query.get("v"))
             if file is not None:
                 return file
-        limit = self._store_limit if reads and asked.room != ROOM else ACTION_LIMIT.total_seconds()
+        limit = self._store_limit if reads else ACTION_LIMIT.total_seconds()
+        if asked.room in _SLOW:
+            limit = _SLOW[asked.room].total_seconds()
         try:
             with anyio.fail_after(limit):
                 return await self._admitted(scope, receive, asked)
@@ -122,6 +127,8 @@ class Pages:
         if method in {"GET", "HEAD"}:
             if asked.room == ROOM:
                 return self._drawn(await self.acting.confirm(scope, asked, session), asked, session)
+            if asked.room == exports.ROOM:
+                return self._drawn(await self._exports.answer(scope, receive, asked, session), asked, session)
             return await self._looked_up(asked, session, tag=dict(scope["headers"]).get(LIVE))
         if method == "POST" and asked.room == ROOM:
             return self._drawn(await self.acting.act(scope, receive, asked, session), asked, session)

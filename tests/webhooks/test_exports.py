@@ -1,0 +1,281 @@
+"""The report of a batch, exported from its page: what is in the files, who gets them, and what strangers try."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import AsyncGenerator, MutableMapping
+from email.message import EmailMessage
+from typing import Any
+from urllib.parse import quote, urljoin
+
+import anyio
+import httpx
+import pytest
+from openpyxl import load_workbook
+from starlette.applications import Starlette
+from starlette.routing import Route
+from structlog.testing import capture_logs
+
+from tests.support.engine import Engine
+from tests.support.faulty_store import FaultyStore, StoreCall
+from tests.support.flows import flow, number
+from tests.support.voices import ScriptedVoice
+from tests.webhooks.signing_in import HOST, OPERATORS, READERS, browser, receiver, signed_in
+from tests.webhooks.test_pages import STRICT, Page, broken, enqueued, hostile, hostile_job
+from voiceflow_worker import CallQueue, CallRequest, Store, open_store
+from voiceflow_worker.errors import StoreUnavailableError
+from voiceflow_worker.webhooks.pages import exports
+from voiceflow_worker.webhooks.pages.site import Pages
+
+pytestmark = pytest.mark.anyio
+
+FORMS = ("xlsx", "html", "csv")
+FORMULA = '=HYPERLINK("https://evil.example", "your prize")'
+MARCH = "/ui/export/{}?queue=default&batch=march"
+
+
+@pytest.fixture
+async def memory() -> AsyncGenerator[Store]:
+    async with open_store("memory://") as opened:
+        yield opened
+
+
+async def campaign(store: Store, count: int = 3, **data: str) -> None:
+    """Batch march, whose calls were completed."""
+    engine = Engine(store, ScriptedVoice())
+    requests = [CallRequest(flow=flow(number(place)), batch_id="march", data=data) for place in range(count)]
+    await engine.queue.enqueue_many(requests)
+    for job in await engine.send():
+        await engine.summarise(job)
+
+
+async def test_readers_export_the_report_from_the_page_of_its_batch(store: Store) -> None:
+    await campaign(store, name="Ana")
+    await enqueued(store, 2, batch_id="other")
+    async with signed_in(receiver(store), READERS) as client:
+        shown = await client.get("/ui/batches/march")
+        links = [urljoin(str(shown.url), link) for link in Page(shown.text).links("/export/")]
+        answers = dict(zip(FORMS, [await client.get(link) for link in links], strict=True))
+    for form, answer in answers.items():
+        assert answer.status_code == 200
+        assert answer.headers["content-disposition"].startswith(f'attachment; filename="march.{form}"')
+        assert {name: answer.headers[name] for name in STRICT} == STRICT
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert int(answer.headers["content-length"]) == len(answer.content)
+    rows = list(csv.DictReader(io.StringIO(answers["csv"].text)))
+    assert [(row["destination"], row["outcome"], row["data.name"]) for row in rows] == [
+        (number(place), "COMPLETED", "Ana") for place in range(3)
+    ]
+    book = load_workbook(io.BytesIO(answers["xlsx"].content))
+    assert [cell.value for cell in book["Calls"]["A"]] == ["destination", *(number(place) for place in range(3))]
+    assert {"Totals", "By hour", "By country"} <= set(book.sheetnames)
+    told = Page(answers["html"].text).text
+    assert ("Batch march" in told, number(2) in told, "other" in told) == (True, True, False)
+
+
+async def test_a_cell_never_becomes_a_formula(memory: Store) -> None:
+    await campaign(memory, 1, offer=FORMULA, also="@SUM(1)", minus="-1+1", tab="\t=1")
+    async with signed_in(receiver(memory), READERS) as client:
+        found = {form: await client.get(MARCH.format(form)) for form in FORMS}
+    (row,) = csv.DictReader(io.StringIO(found["csv"].text))
+    assert [row[f"data.{name}"][0] for name in ("offer", "also", "minus", "tab")] == ["'"] * 4
+    (_, line) = load_workbook(io.BytesIO(found["xlsx"].content))["Calls"].rows
+    assert FORMULA in [cell.value for cell in line]
+    assert {cell.data_type for cell in line} <= {"s", "n", "d"}, "no cell is a formula (f)"
+    assert "<a " not in found["html"].text
+
+
+async def test_hostile_texts_stay_texts_in_the_page_that_is_exported(memory: Store) -> None:
+    (plain,) = await enqueued(memory)
+    batch, now = hostile("batch"), memory.clock.now()
+    await memory.jobs.enqueue([hostile_job(now, plain)], now=now)
+    async with signed_in(receiver(memory), READERS) as client:
+        answer = await client.get("/ui/export/html", params={"batch": batch})
+    assert answer.status_code == 200
+    assert ("<script>" in answer.text, "<img" in answer.text, hostile("batch") in "".join(Page(answer.text).texts)) == (
+        False, False, True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("batch", "plain", "full"),
+    [
+        ("märz/2", "m-rz-2.csv", "märz-2.csv"),
+        ('a"; filename="x.exe', "a-filename-x-exe.csv", "a-; filename=-x.exe.csv"),
+        ("a\r\nSet-Cookie: voiceflow=1", "a-Set-Cookie-voiceflow-1.csv", "a-Set-Cookie: voiceflow=1.csv"),
+        ("../../etc/passwd", "etc-passwd.csv", "..-..-etc-passwd.csv"),
+        ("三月", "report.csv", "三月.csv"),
+    ],
+)
+async def test_a_file_is_named_after_its_batch_and_nothing_more(
+    memory: Store, batch: str, plain: str, full: str
+) -> None:
+    await CallQueue(memory).enqueue(flow(), batch_id=batch)
+    async with signed_in(receiver(memory), READERS) as client:
+        answer = await client.get("/ui/export/csv", params={"batch": batch})
+        head = await client.head("/ui/export/csv", params={"batch": batch})
+    assert answer.status_code == 200
+    header = EmailMessage()
+    header["Content-Disposition"] = answer.headers["content-disposition"].partition("; filename*=")[0]
+    assert (header.get_content_disposition(), header.get_filename()) == ("attachment", plain)
+    assert answer.headers["content-disposition"].endswith(f"; filename*=UTF-8''{quote(full, safe='')}")
+    assert "set-cookie" not in answer.headers
+    assert (head.status_code, head.content) == (200, b"")
+
+
+async def test_nobody_exports_without_signing_in_and_no_other_site_does(memory: Store) -> None:
+    await campaign(memory)
+    app = receiver(memory)
+    async with browser(app) as stranger:
+        for form in FORMS:
+            closed = await stranger.get(MARCH.format(form))
+            assert (closed.status_code, number(0) in closed.text) == (401, False)
+    async with signed_in(app, READERS) as client:
+        for site in ("cross-site", "same-site"):
+            refused = await client.get(MARCH.format("csv"), headers={"Sec-Fetch-Site": site})
+            assert (refused.status_code, number(0) in refused.text) == (403, False)
+        for site in ("same-origin", "none"):
+            assert (await client.get(MARCH.format("csv"), headers={"Sec-Fetch-Site": site})).status_code == 200
+        for method in ("POST", "PUT", "DELETE"):
+            assert (await client.request(method, MARCH.format("csv"))).status_code == 405
+        stolen = client.cookies["voiceflow"]
+        token = (await client.get("/ui")).text.partition('name="token" value="')[2].partition('"')[0]
+        assert (await client.post("/ui/sign-out", data={"token": token})).status_code == 303
+        client.cookies.set("voiceflow", stolen)
+        assert (await client.get(MARCH.format("csv"))).status_code == 401, "a session that has ended exports nothing"
+
+
+async def test_an_export_is_in_the_log_with_who_did_it_and_holds_no_secret(memory: Store) -> None:
+    await campaign(memory)
+    with capture_logs() as logs:
+        async with signed_in(receiver(memory), READERS) as client:
+            shown = await client.get("/ui/batches/march")
+            links = Page(shown.text).links("/export/")
+            answers = [await client.get(MARCH.format(form)) for form in FORMS]
+            cookie = client.cookies["voiceflow"]
+    done = [each for each in logs if each["event"] == "somebody exported a report"]
+    assert [(each["name"], each["batch"], each["form"]) for each in done] == [
+        ("Mary Tan", "march", form) for form in FORMS
+    ]
+    told = repr(logs) + repr(links) + "".join(f"{each.headers}" for each in answers)
+    for secret in (READERS, OPERATORS, cookie):
+        assert secret not in told
+        assert all(secret.encode() not in each.content for each in answers)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/ui/export/pdf?batch=march", "/ui/export/?batch=march", "/ui/export/csv", "/ui/export/csv?batch=none",
+        "/ui/export/csv?batch=march&queue=NO!", "/ui/export/csv?batch=march&queue=far", "/ui/export/csv/x?batch=march",
+        f"/ui/export/csv?batch={'x' * 5000}", "/ui/export/csv?batch=%00",
+    ],
+)  # fmt: skip
+async def test_what_is_not_there_is_not_exported(memory: Store, address: str) -> None:
+    await campaign(memory)
+    async with signed_in(receiver(memory), READERS) as client:
+        answer = await client.get(address)
+    assert (answer.status_code, len(answer.text) < 20_000) == (404, True)
+
+
+async def test_one_report_is_written_at_a_time_and_none_for_a_browser_that_has_gone(memory: Store) -> None:
+    await campaign(memory)
+    begun, going = anyio.Event(), anyio.Event()
+    stuck = True
+
+    async def wait(call: StoreCall) -> None:
+        if stuck and call.name == "jobs.find" and call.arguments[0].limit == 1000:
+            begun.set()
+            await anyio.sleep_forever()
+
+    pages = Pages(FaultyStore(memory, before=wait), secret=READERS)
+    app = receiver(memory)
+    async with signed_in(app, READERS) as client:
+        cookie = f"voiceflow={client.cookies['voiceflow']}"
+    scope = {
+        "type": "http", "method": "GET", "path": "/ui/export/csv", "raw_path": b"/ui/export/csv", "root_path": "",
+        "query_string": b"queue=default&batch=march", "headers": [(b"cookie", cookie.encode())],
+        "path_params": {"rest": "export/csv"},
+    }  # fmt: skip
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def receive() -> MutableMapping[str, Any]:
+        await going.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(pages, scope, receive, send)
+            await begun.wait()
+            second: list[MutableMapping[str, Any]] = []
+
+            async def keep(message: MutableMapping[str, Any]) -> None:
+                second.append(message)
+
+            await pages(scope, receive, keep)
+            assert second[0]["status"] == 503
+            assert dict(second[0]["headers"])[b"retry-after"] == b"60"
+            going.set()
+        assert sent[0]["status"] == 503, "the work ended with the browser"
+        stuck, going = False, anyio.Event()
+        third: list[MutableMapping[str, Any]] = []
+
+        async def take(message: MutableMapping[str, Any]) -> None:
+            third.append(message)
+
+        await pages(scope, receive, take)
+    assert third[0]["status"] == 200, "and the next one gets its file"
+
+
+async def test_a_report_is_sent_in_pieces(memory: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    await campaign(memory, 30)
+    monkeypatch.setattr(exports, "_PIECE", 1000)
+    sent: list[int] = []
+    app = receiver(memory)
+
+    async def noting(scope: Any, receive: Any, send: Any) -> None:
+        async def note(message: MutableMapping[str, Any]) -> None:
+            sent.append(len(message.get("body", b"")))
+            await send(message)
+
+        await app(scope, receive, note)
+
+    async with signed_in(app, READERS) as client:
+        cookies = client.cookies
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(noting), base_url=HOST, cookies=cookies) as client:
+        answer = await client.get(MARCH.format("csv"))
+    assert (len(answer.text.splitlines()), max(sent)) == (31, 1000)
+    assert len(sent) > 5
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(OSError(28, "No space left on device", "/tmp/secret/place"), 503), (RuntimeError("x"), 500)]
+)
+async def test_a_report_that_cannot_be_written_is_reported(
+    memory: Store, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
+) -> None:
+    await campaign(memory)
+
+    async def fail(*_: object) -> None:
+        raise error
+
+    async with signed_in(receiver(memory), READERS) as client:
+        monkeypatch.setattr(exports, "write_report_files", fail)
+        for _ in range(2):
+            answer = await client.get(MARCH.format("csv"))
+            assert (answer.status_code, "/tmp" in answer.text) == (status, False)
+
+
+async def test_a_store_that_is_away_is_reported_instead_of_a_file(memory: Store) -> None:
+    await campaign(memory)
+    async with signed_in(receiver(memory), READERS) as client:
+        cookies = client.cookies
+    pages = Pages(broken(memory, StoreUnavailableError("gone")), secret=READERS)
+    away = Starlette(routes=[Route("/ui/{rest:path}", pages)])
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(away), base_url=HOST, cookies=cookies) as client:
+        answer = await client.get(MARCH.format("csv"))
+    assert (answer.status_code, "attachment" in str(answer.headers)) == (503, False)

@@ -1,0 +1,138 @@
+"""`/ui/export/FORM?queue=&batch=`: the report of a batch as a file to download."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import BinaryIO, TypeVar
+from urllib.parse import quote
+
+import anyio
+import structlog
+from anyio.to_thread import run_sync
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from voiceflow_worker.campaigns.reports.report_files import ReportFiles, write_report_files
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.batch_names import BatchNames
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.text.names import QUEUE_NAME
+from voiceflow_worker.webhooks.pages.routes.page import Answer, PageRequest, problem
+from voiceflow_worker.webhooks.pages.routes.queries import DEFAULT_QUEUE, LONGEST_NAME
+from voiceflow_worker.webhooks.pages.sign_in.sessions import PageSession
+
+ROOM = "export"
+EXPORT_LIMIT = timedelta(minutes=15)
+"""For a report to be written: a million calls take some minutes."""
+_FORMS = {
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "html": "text/html; charset=utf-8",
+    "csv": "text/csv; charset=utf-8",
+}
+_PIECE = 65_536
+
+Result = TypeVar("Result")
+
+_log = structlog.get_logger("voiceflow.webhooks")
+
+
+class ReportExports:
+    """Writes reports into temporary files, one report at a time, and sends them piece by piece."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = anyio.Lock()
+
+    async def answer(self, scope: Scope, receive: Receive, asked: PageRequest, session: PageSession) -> Answer:
+        """The file; or a page that says why there is none. Raises StoreError."""
+        kind, queue, batch = asked.name, asked.query.get("queue") or DEFAULT_QUEUE, asked.query.get("batch", "")
+        if kind not in _FORMS:
+            return problem(404, "No such report", "A report is exported as xlsx, html or csv.")
+        # A page of another site could make this receiver write reports all day. Browsers that say nothing may ask.
+        if Headers(scope=scope).get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
+            return problem(403, "Nothing was exported", "Open the page of the batch, and export its report from there.")
+        if not (QUEUE_NAME.fullmatch(queue) and 0 < len(batch) <= LONGEST_NAME and await self._has(queue, batch)):
+            return problem(404, "No such batch", f"Queue {queue[:LONGEST_NAME]} has no batch {batch[:LONGEST_NAME]}.")
+        headers = {"Content-Type": _FORMS[kind], "Content-Disposition": f"attachment; {_file_name(batch, kind)}"}
+        if scope["method"] == "HEAD":
+            return Response(b"", headers=headers)
+        try:
+            self._lock.acquire_nowait()
+        except anyio.WouldBlock:
+            what = "Another report is being written. Try again in a minute."
+            return problem(503, "Not now", what, headers={"Retry-After": "60"})
+        try:
+            file = await _while_connected(receive, lambda: self._written(kind, queue, batch))
+        except InvalidInputError as error:
+            return problem(409, "This cannot be exported", f"{error}.")
+        except OSError as error:
+            _log.warning("a report could not be written", error=str(error))
+            return problem(503, "The report could not be written", "See the log of the receiver.")
+        finally:
+            self._lock.release()
+        if file is None:
+            return Response(status_code=503)  # nobody waits for it any more
+        _log.info("somebody exported a report", name=session.name, queue=queue, batch=batch, form=kind)
+        return FileDownload(file, headers)
+
+    async def _has(self, queue: str, batch: str) -> bool:
+        return await BatchNames(self._store, queue).has_calls(batch)
+
+    async def _written(self, kind: str, queue: str, batch: str) -> BinaryIO:
+        """The report, in a file that has no name any more and is gone once it is closed."""
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / f"report.{kind}"
+            await write_report_files(ReportFiles(**{kind: path}), self._store, queue, [batch])
+            return path.open("rb")
+
+
+class FileDownload(Response):
+    """A file, sent piece by piece and then closed."""
+
+    def __init__(self, file: BinaryIO, headers: dict[str, str]) -> None:
+        size = file.seek(0, 2)
+        file.seek(0)
+        super().__init__(headers={**headers, "Content-Length": str(size)})
+        self._file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - as ASGI has it
+        """Send it."""
+        with self._file:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            while piece := await run_sync(self._file.read, _PIECE):
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _while_connected(receive: Receive, work: Callable[[], Awaitable[Result]]) -> Result | None:
+    """The result of some work; None, and the work is cancelled, once the browser has gone away."""
+    done: list[Result] = []
+    failed: list[Exception] = []
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        tasks.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watch)
+        try:
+            done.append(await work())
+        except Exception as error:  # noqa: BLE001 - raised below: a task group would wrap it
+            failed.append(error)
+        tasks.cancel_scope.cancel()
+    if failed:
+        raise failed[0]
+    return done[0] if done else None
+
+
+def _file_name(batch: str, kind: str) -> str:
+    """The parameters of `Content-Disposition`: the name in ASCII for old browsers, and as it is (RFC 6266)."""
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", batch).strip("-") or "report"
+    full = re.sub(r"[\x00-\x1f\x7f/\\\"]+", "-", batch)
+    return f"filename=\"{plain}.{kind}\"; filename*=UTF-8''{quote(f'{full}.{kind}', safe='', errors='replace')}"
