@@ -20,6 +20,7 @@ from voiceflow_worker.backends.redis.connection.url import RedisURL, Topology
 
 Client = Redis[str] | RedisCluster[str]
 
+NAME = "voiceflow-worker"
 CONNECT_TIMEOUT = 2.0
 ANSWER_TIMEOUT = 5.0
 """Seconds to wait for an answer. The slowest script that may run, an enqueue of 20,000 jobs, takes about 1.5 s."""
@@ -28,6 +29,13 @@ _KEEPALIVE = {
     for name, seconds in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
     if (option := getattr(socket, name, None)) is not None
 }
+
+
+def keep_alive(connection: socket.socket) -> None:
+    """Let a connection notice that the other end is gone."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, seconds in _KEEPALIVE.items():
+        connection.setsockopt(socket.IPPROTO_TCP, option, seconds)
 
 
 class _Connection(TCPConnection):
@@ -125,6 +133,6 @@ def _options(url: RedisURL) -> BaseConnectionParams:
         "username": url.username,
         "password": url.password,
         "ssl_context": url.tls,
-        "client_name": "voiceflow-worker",
+        "client_name": NAME,
         "db": url.database,
     }

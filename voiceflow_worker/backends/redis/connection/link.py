@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import structlog
 from anyio.abc import TaskGroup, TaskStatus
 from coredis import Redis, RedisCluster
-from coredis.connection import TCPConnection
+from coredis.connection import TCPConnection, TCPLocation
 from coredis.exceptions import NoScriptError, RedisError
 
 from voiceflow_worker.backends.record import to_micros
@@ -20,6 +21,7 @@ from voiceflow_worker.backends.redis.connection.clients import Client
 from voiceflow_worker.backends.redis.connection.codec import Argument
 from voiceflow_worker.backends.redis.connection.durability import Durability, Guarantee
 from voiceflow_worker.backends.redis.connection.faults import LOST, is_lost, translated
+from voiceflow_worker.backends.redis.connection.line import ScriptLine
 from voiceflow_worker.backends.redis.connection.scripts import script
 from voiceflow_worker.backends.redis.connection.url import RedisURL, Topology
 from voiceflow_worker.errors import StoreUnavailableError, VoiceflowError
@@ -43,15 +45,22 @@ Greeting = Callable[[Client], Awaitable[Durability | None]]
 class Session:
     """One client, from its opening until the connection is lost.
 
-    Scripts share one connection that is taken from the client's pool once: the client's own way to run a command costs
-    as much again as the command.
+    Scripts share one connection: a `ScriptLine`, or on trio one that is taken from the client's pool once. The client's
+    own way to run a command costs as much again as the command.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, url: RedisURL) -> None:
         self.client = client
         self.ended = anyio.Event()
-        self._line: TCPConnection | None = None
+        self._url = url
+        self._line: TCPConnection | ScriptLine | None = None
         self._taking = anyio.Lock()
+
+    def end(self) -> None:
+        """No further command begins; whoever waits for the answer to a script gets an error."""
+        self.ended.set()
+        if isinstance(self._line, ScriptLine):
+            self._line.close()
 
     async def run(self, name: str, key: str, args: Sequence[Argument], *, waits: bool = False) -> Any:
         """Run a script by its digest; `waits`: the client then waits for its writes to be confirmed.
@@ -70,12 +79,19 @@ class Session:
             # It was not run, so this is the first time. EVAL also makes the server remember it.
             return await self.client.eval(wanted.text, keys=[key], args=args)
 
-    async def _take_line(self, client: Redis[str]) -> TCPConnection:
+    async def _take_line(self, client: Redis[str]) -> TCPConnection | ScriptLine:
         """The connection of all scripts. Callers that arrive together take one: the pool has no more than 64."""
         async with self._taking:
             line = self._line
             if line is None or not line.usable:
-                line = self._line = await client.connection_pool.get_connection()
+                pool = client.connection_pool
+                if anyio.get_cancelled_exc_class() is asyncio.CancelledError:
+                    line = await ScriptLine.opened(self._url, cast("TCPLocation", pool.location))
+                else:
+                    line = await pool.get_connection()
+                self._line = line
+            if self.ended.is_set():
+                self.end()
             return line
 
 
@@ -180,7 +196,7 @@ class Link:
 
     def _end(self, session: Session) -> None:
         """End a session: no further command of Redis begins with it."""
-        session.ended.set()
+        session.end()
         if session is self._session:
             self._session = None
             self._opened = anyio.Event()
@@ -218,7 +234,7 @@ class Link:
             try:
                 async with clients.opened(self._url) as client:
                     await self._greet(client)
-                    self._session = session = Session(client)
+                    self._session = session = Session(client, self._url)
                     if self._why is not None:
                         _log.info("the store is back")
                     self._why, pause = None, FIRST_PAUSE

@@ -1,0 +1,57 @@
+"""The connection on which scripts run: opened as the URL says, and each answer given to the one who asked."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import anyio
+import pytest
+
+from tests.support.redis_server import RedisServer, free_port
+from voiceflow_worker.backends import open_store
+from voiceflow_worker.backends.contract import NOW, sample_job, sample_jobs
+
+pytestmark = pytest.mark.anyio
+CERTIFICATE = Path(__file__).resolve().parents[2] / "gateway" / "localhost.pem"
+
+
+@pytest.fixture
+async def tls_port(newer_server: RedisServer) -> AsyncGenerator[int]:
+    """A port of the server that speaks TLS, with a user who has a password."""
+    port = free_port()
+    for option in ("tls-cert-file", "tls-key-file", "tls-ca-cert-file"):
+        newer_server.ask("CONFIG", "SET", option, str(CERTIFICATE))
+    newer_server.ask("CONFIG", "SET", "tls-auth-clients", "no", "tls-port", port)
+    newer_server.ask("ACL", "SETUSER", "worker", "on", ">secret", "~*", "+@all")
+    yield port
+    newer_server.ask("CONFIG", "SET", "tls-port", 0)
+    newer_server.ask("ACL", "DELUSER", "worker")
+    newer_server.ask("FLUSHALL")
+
+
+async def test_scripts_run_over_tls_as_the_user_and_in_the_database_of_the_url(
+    newer_server: RedisServer, tls_port: int
+) -> None:
+    url = f"rediss://worker:secret@localhost:{tls_port}/3?ssl_ca_certs={CERTIFICATE}"
+    async with open_store(url) as store:
+        await store.jobs.enqueue([sample_job()], now=NOW)
+        assert list(await store.jobs.get([sample_job().id])) == [sample_job().id]
+        clients = str(newer_server.ask("CLIENT", "LIST")).splitlines()
+    ran = [client for client in clients if "cmd=evalsha" in client]
+    assert ran
+    assert all("name=voiceflow-worker" in client and "user=worker" in client and "db=3" in client for client in ran)
+    assert "db0" not in str(newer_server.ask("INFO", "keyspace"))
+
+
+async def test_an_answer_that_nobody_awaits_any_more_is_not_taken_for_the_next_one(own_server: RedisServer) -> None:
+    first, second = sample_jobs(2)
+    async with open_store(own_server.url) as store:
+        await store.jobs.enqueue([first, second], now=NOW)
+        own_server.pause()
+        async with anyio.create_task_group() as group:
+            group.start_soon(store.jobs.get, [first.id])
+            await anyio.wait_all_tasks_blocked()
+            group.cancel_scope.cancel()
+        own_server.go_on()
+        assert list(await store.jobs.get([second.id])) == [second.id]

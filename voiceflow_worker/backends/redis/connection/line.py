@@ -1,0 +1,131 @@
+"""The connection of scripts on asyncio: one write and one read a trip.
+
+coredis serves asyncio and trio alike, by two tasks and a queue for each connection, and a trip through them costs four
+times as much. Its parser reads the answers here too. On trio scripts run through coredis.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, cast
+
+import anyio
+from coredis.connection import TCPLocation
+from coredis.exceptions import ConnectionError as DriverConnectionError
+from coredis.parser import NotEnoughData, Parser
+
+from voiceflow_worker.backends.redis.connection import clients
+from voiceflow_worker.backends.redis.connection.codec import Argument
+from voiceflow_worker.backends.redis.connection.url import RedisURL
+
+
+class ScriptLine(asyncio.Protocol):
+    """One connection. Answers come in the order of the requests; one that is not awaited any more is skipped.
+
+    When an answer takes longer than `clients.ANSWER_TIMEOUT`, the connection is given up with everything that waits.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._parser = Parser()
+        self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
+        self._transport: asyncio.Transport | None = None
+        self._watch: asyncio.TimerHandle | None = None
+
+    @classmethod
+    async def opened(cls, url: RedisURL, location: TCPLocation) -> ScriptLine:
+        """A connection that is ready for scripts. Raises an error of the driver, `TimeoutError` or `OSError`."""
+        with anyio.fail_after(clients.CONNECT_TIMEOUT):
+            loop = asyncio.get_running_loop()
+            transport, line = await loop.create_connection(
+                cls, location.host, location.port, ssl=url.tls, server_hostname=location.host if url.tls else None
+            )
+            try:
+                clients.keep_alive(transport.get_extra_info("socket"))
+                if url.username or url.password:
+                    await line.create_request(b"AUTH", url.username or "default", url.password or "")
+                if url.database:
+                    await line.create_request(b"SELECT", url.database)
+                await line.create_request(b"CLIENT", "SETNAME", clients.NAME)
+            except BaseException:
+                line.close()
+                raise
+        return line
+
+    @property
+    def usable(self) -> bool:
+        """Whether requests can be made."""
+        return self._transport is not None
+
+    def create_request(self, command: bytes, *args: Argument) -> asyncio.Future[Any]:
+        """Send a command; gives its answer. Raises `ConnectionError` of the driver once the connection is gone."""
+        if self._transport is None:
+            raise DriverConnectionError("Connection lost")
+        answer: asyncio.Future[Any] = self._loop.create_future()
+        self._waiting.append((answer, self._loop.time()))
+        if self._watch is None:
+            self._watch = self._loop.call_later(clients.ANSWER_TIMEOUT, self._look)
+        self._transport.write(_packed((command, *args)))
+        return answer
+
+    def close(self) -> None:
+        """End the connection; whoever waits gets an error."""
+        self._give_up(DriverConnectionError("Connection closed"))
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the loop."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the loop."""
+        self._parser.feed(data)
+        try:
+            while not isinstance(read := self._parser.parse(decode=True, encoding="utf-8"), NotEnoughData):
+                answer, _ = self._waiting.popleft()
+                if answer.done():
+                    continue
+                if isinstance(read[1], Exception):
+                    answer.set_exception(read[1])
+                else:
+                    answer.set_result(read[1])
+        except Exception as error:  # noqa: BLE001 - after what is no answer, no later answer can be trusted
+            self._give_up(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the loop."""
+        lost = DriverConnectionError("Connection lost")
+        lost.__cause__ = exc
+        self._give_up(lost)
+
+    def _look(self) -> None:
+        """Give up when the oldest request has waited too long; otherwise look again when it would have."""
+        self._watch = None
+        if self._waiting:
+            left = self._waiting[0][1] + clients.ANSWER_TIMEOUT - self._loop.time()
+            if left <= 0:
+                self._give_up(TimeoutError(f"no answer within {clients.ANSWER_TIMEOUT:g} seconds"))
+            else:
+                self._watch = self._loop.call_later(left, self._look)
+
+    def _give_up(self, error: Exception) -> None:
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.abort()
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        while self._waiting:
+            answer, _ = self._waiting.popleft()
+            if not answer.done():
+                answer.set_exception(error)
+
+
+def _packed(parts: Sequence[Argument]) -> bytes:
+    """A command in the protocol of Redis (RESP)."""
+    written = [b"*%d\r\n" % len(parts)]
+    for part in parts:
+        data = part if isinstance(part, bytes) else str(part).encode()
+        written.append(b"$%d\r\n%b\r\n" % (len(data), data))
+    return b"".join(written)
