@@ -56,7 +56,7 @@ def test_each_step_of_a_call_is_reported(voiceflow: Program, eight: EightByEight
         "summary",
     ]
     assert names(ended)[-1] == "summary"
-    assert re.fullmatch(r"summary came: COMPLETED, \d+ s, answered, and ended in order", told[-1]["message"])
+    assert re.fullmatch(r"summary came: COMPLETED, \d+ s, answered, and ended normally", told[-1]["message"])
     assert all(set(step) == {"step", "at", "level", "message", "remedy"} for step in told)
     assert {step["level"] for step in told} == {"ok"}
     (job,) = jobs(voiceflow.folder)

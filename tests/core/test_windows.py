@@ -237,7 +237,7 @@ class TestRedial:
         job = await self.unanswered(engine, await enqueued(engine, redial=AGAIN, valid_until=OPENS))
         assert (job.state, job.redials) == (JobState.UNREACHED, 0)
         assert job.reason == (
-            "BUSY; not called again: its validity ends at 2026-01-06 01:00:00 UTC, and its turn would come at "
+            "BUSY; not called again: its validity ends at 2026-01-06 01:00:00 UTC, and the redial would be at "
             "2026-01-06 01:00:00 UTC"
         )
 

@@ -284,7 +284,7 @@ class TestCancelling:
 
     @pytest.mark.parametrize("state", [state for state in JobState if state not in {S.QUEUED, S.LEASED}])
     def test_later_it_is_too_late(self, state: JobState) -> None:
-        with pytest.raises(TooLateError, match="has ended" if state.is_final else "cannot be un-rung"):
+        with pytest.raises(TooLateError, match="has ended" if state.is_final else "cannot be taken back"):
             lifecycle.cancel(a_job(state), at=NOW, reason="no need", policy=POLICY)
 
     @pytest.mark.parametrize("end", [MoveName.CANCEL, MoveName.EXPIRE])

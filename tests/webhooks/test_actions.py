@@ -104,7 +104,7 @@ async def test_a_call_is_cancelled_unless_it_has_left(store: Store) -> None:
         assert (refused.status_code, "it cannot be cancelled" in refused.text) == (409, True)
         _, (doubt,) = await in_doubt(store)
         refused = await client.get(f"/ui/act/cancel-call?call={doubt.id}")
-        assert (refused.status_code, "a phone that rang cannot be un-rung" in refused.text) == (409, True)
+        assert (refused.status_code, "a call cannot be taken back" in refused.text) == (409, True)
 
 
 async def test_a_call_is_redialled_as_the_command_permits(store: Store) -> None:

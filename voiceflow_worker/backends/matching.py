@@ -7,7 +7,7 @@ from operator import attrgetter
 
 from voiceflow_worker.core.ports import Move, Order, Query
 from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.model.jobs.tally import outcome_name
+from voiceflow_worker.model.jobs.totals import outcome_name
 
 
 def matches(query: Query, job: Job) -> bool:

@@ -9,7 +9,7 @@ from voiceflow_worker.core.overview.gate_story import gate_as_json
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.model.jobs.gate import Gate
-from voiceflow_worker.model.jobs.tally import Totals
+from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.text.moment import rfc3339
 
 

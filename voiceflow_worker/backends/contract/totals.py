@@ -16,7 +16,7 @@ from voiceflow_worker.backends.contract.ground import Ground
 from voiceflow_worker.backends.contract.samples import NOW, QUEUE, enqueued, moved, sample_job
 from voiceflow_worker.core.ports import Move, Query, Store
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post
-from voiceflow_worker.model.jobs.tally import STATE, tally_of
+from voiceflow_worker.model.jobs.totals import STATE, tally_of
 from voiceflow_worker.model.reports.charge import Charge
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus

@@ -20,7 +20,7 @@ from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import GateScope
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.jobs.tally import STATE, Totals, tally_of
+from voiceflow_worker.model.jobs.totals import STATE, Totals, tally_of
 
 
 class MemoryJobs(Jobs):

@@ -31,7 +31,7 @@ from voiceflow_worker.backends.redis.registers import Registers
 from voiceflow_worker.core.ports import Enqueued, Event, Jobs, KeyOwner, Move, Query
 from voiceflow_worker.errors import InvalidInputError, KeyConflict, KeyConflictError
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.jobs.tally import STATE, Totals
+from voiceflow_worker.model.jobs.totals import STATE, Totals
 
 MOST_IN_ONE_CALL = 20_000
 """Jobs in one `enqueue`, for some 1.5 s: the time limit of an answer is 5 s, and nobody else is served meanwhile."""

@@ -24,7 +24,7 @@ from voiceflow_worker.backends.sqlite.searches import search
 from voiceflow_worker.backends.wakeups import Wakeups
 from voiceflow_worker.core.ports import Clock, Enqueued, Event, Jobs, KeyOwner, Move, Order, Query
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.jobs.tally import STATE, Totals
+from voiceflow_worker.model.jobs.totals import STATE, Totals
 
 _TALLIES_AT_ONCE = 64
 """Tallies written before other tasks may run."""

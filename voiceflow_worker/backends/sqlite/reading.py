@@ -23,7 +23,7 @@ from voiceflow_worker.backends.sqlite.file.opening import open_reader, persist
 from voiceflow_worker.backends.sqlite.file.same_files import SameFiles
 from voiceflow_worker.backends.sqlite.file.statements import statements
 from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.model.jobs.tally import tally_of
+from voiceflow_worker.model.jobs.totals import tally_of
 
 T = TypeVar("T")
 

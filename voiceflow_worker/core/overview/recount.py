@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from voiceflow_worker.core.ports import Query, Store
 from voiceflow_worker.core.ports.reading import find_pages
-from voiceflow_worker.model.jobs.tally import STATE, tally_of
+from voiceflow_worker.model.jobs.totals import STATE, tally_of
 
 _AT_ONCE = 500
 _TRIES = 3

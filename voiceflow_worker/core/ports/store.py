@@ -17,7 +17,7 @@ from voiceflow_worker.core.ports.moves import Event, Move
 from voiceflow_worker.model.jobs.call_log import LoggedCalls
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.jobs.tally import Totals
+from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
 
 

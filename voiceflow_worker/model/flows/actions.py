@@ -9,7 +9,7 @@ from typing import cast
 
 MAX_TEXT_CHARACTERS = 3000
 MAX_ID_CHARACTERS = 50
-"""Of a `clientRequestId` or a `clientBatchId`."""
+"""The longest `clientRequestId` or `clientBatchId`."""
 MAX_CALLS = 2
 MAX_DIGITS = 25
 
@@ -29,26 +29,29 @@ _HEARD = {Action.SAY: "text", Action.PLAY_FILE: "fileUrl", Action.SAY_AND_CAPTUR
 
 
 def read_action(entry: object) -> tuple[Action | None, Mapping[str, object]]:
-    """The kind of an action in a decoded body, None for an unknown one, and its parameters, if they are an object."""
+    """The kind and the parameters of an action in a decoded body.
+
+    The kind is None for an unknown action. The parameters are empty if they are not an object.
+    """
     given = _decoded(entry)
     name = given.get("action")
     return _BY_NAME.get(name) if isinstance(name, str) else None, _decoded(given.get("params"))
 
 
 def read_actions(body: object) -> Iterable[tuple[Action | None, Mapping[str, object]]]:
-    """The actions of a decoded body, as `read_action` gives each; none if it has no list of them."""
+    """The kind and the parameters of each action in a decoded body; empty if it has no list of actions."""
     flow = _decoded(body).get("callflow")
     return map(read_action, flow if isinstance(flow, list | tuple) else ())
 
 
 def _decoded(value: object) -> Mapping[str, object]:
     """The decoded JSON object; an empty one for any other value."""
-    # Its keys are not checked: this runs several times for every call, and keys of JSON are texts.
+    # The keys are not checked: this runs several times for every call, and keys of JSON are always strings.
     return cast("Mapping[str, object]", value) if isinstance(value, dict) else {}
 
 
 def wording(action: Action | None, params: Mapping[str, object]) -> str | None:
-    """The text or the address of the file that the person hears in this action; None for nothing."""
+    """The text that an action speaks, or the address of the file that it plays; None for other actions."""
     heard = None if action is None else params.get(_HEARD.get(action, ""))
     return heard if isinstance(heard, str) else None
 
@@ -61,7 +64,7 @@ class ParamKind(Enum):
     SPEECH = auto()
     """Text that is spoken."""
     NAME = auto()
-    """A short string that names something."""
+    """A short string, such as the name of a voice."""
     URL = auto()
     """An http or https address."""
     INTEGER = auto()
@@ -73,7 +76,7 @@ class ParamKind(Enum):
 class Param:
     """One parameter of an action: its kind, its purpose, and whether it is required.
 
-    `minimum` and `maximum` bound numbers, both included. `purpose` completes "add …".
+    A number is at least `minimum` and at most `maximum`. `purpose` completes the remedies "add …" and "give …".
     """
 
     kind: ParamKind
@@ -83,7 +86,7 @@ class Param:
     maximum: float | None = None
 
 
-_REPETITION = Param(kind=ParamKind.INTEGER, minimum=1, maximum=3, purpose="how many times it is played, 1 to 3")
+_REPETITION = Param(kind=ParamKind.INTEGER, minimum=1, maximum=3, purpose="the number of times to play it, 1 to 3")
 _SPEED = Param(kind=ParamKind.NUMBER, minimum=0.5, maximum=2.0, purpose="the speed of the voice, 0.5 to 2.0")
 _VOICE = Param(kind=ParamKind.NAME, required=True, purpose="the name of a speech profile, such as en-IE-EmilyNeural")
 
@@ -92,10 +95,10 @@ PARAMS: Mapping[Action, Mapping[str, Param]] = {
         "source": Param(
             kind=ParamKind.PHONE,
             required=True,
-            purpose="the number that calls, one of the account's, such as +6531234567",
+            purpose="the number to call from, which belongs to the account, such as +6531234567",
         ),
         "destination": Param(kind=ParamKind.PHONE, required=True, purpose="the number to call, such as +6587654321"),
-        "callRecording": Param(kind=ParamKind.BOOLEAN, purpose="whether the bridged call is recorded"),
+        "callRecording": Param(kind=ParamKind.BOOLEAN, purpose="true to record the bridged call, or false"),
     },
     Action.SAY: {
         "text": Param(kind=ParamKind.SPEECH, required=True, purpose="the text to speak"),
@@ -115,17 +118,17 @@ PARAMS: Mapping[Action, Mapping[str, Param]] = {
         "successMessage": Param(kind=ParamKind.SPEECH, purpose="the text spoken after valid input"),
         "failureMessage": Param(kind=ParamKind.SPEECH, purpose="the text spoken after invalid input"),
         "speed": _SPEED,
-        "completeOnHash": Param(kind=ParamKind.BOOLEAN, purpose="whether the # key ends the input"),
+        "completeOnHash": Param(kind=ParamKind.BOOLEAN, purpose="true if the # key ends the input, or false"),
         "minDigits": Param(kind=ParamKind.INTEGER, minimum=0, purpose="the fewest key presses to accept"),
         "maxDigits": Param(kind=ParamKind.INTEGER, minimum=0, purpose="the most key presses to accept, up to 25"),
         "digitTimeout": Param(
-            kind=ParamKind.INTEGER, minimum=0, purpose="how long to wait for each key press, in milliseconds"
+            kind=ParamKind.INTEGER, minimum=0, purpose="the time to wait for each key press, in milliseconds"
         ),
         "overallTimeout": Param(
-            kind=ParamKind.INTEGER, minimum=0, purpose="how long to wait for the whole input, in milliseconds"
+            kind=ParamKind.INTEGER, minimum=0, purpose="the time to wait for the whole input, in milliseconds"
         ),
-        "noOfTries": Param(kind=ParamKind.INTEGER, minimum=1, purpose="how many times to ask, 1 or more"),
-        # Not in the description of the action, but in the guides' own examples.
+        "noOfTries": Param(kind=ParamKind.INTEGER, minimum=1, purpose="the number of times to ask, 1 or more"),
+        # The guides describe the action without it, but their examples have it.
         "repetition": _REPETITION,
     },
     Action.HANGUP: {},

@@ -31,9 +31,10 @@ class _Bridge(Protocol):
 
 
 class _BridgeDescriptor:
-    """Connect another party in an answer to a call action event: `CallFlow.bridge(…)`, after actions `flow.bridge(…)`.
+    """Connect another party, in an answer to a call action event.
 
-    With `recording` the bridged call is recorded, if the account is set up for it.
+    `CallFlow.bridge(…)` begins an answer, and `flow.bridge(…)` follows other actions. With `recording` the bridged call
+    is recorded, if the account is set up for it.
     """
 
     # As a class method, `flow.bridge(…)` would silently lose the actions of the flow.
@@ -52,11 +53,11 @@ class _BridgeDescriptor:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class CallFlow:
-    """The actions of one call, as the callflows API of 8x8 takes them. Immutable: each method returns a new flow.
+    """The actions of one call, as the callflows API of 8x8 accepts them. Immutable: each method returns a new flow.
 
     Begin with `CallFlow.call` (a call), `CallFlow.reply` or `CallFlow.bridge` (an answer to a call action event), or
-    `CallFlow.parse` (a body). Only what was set is sent: the documents of the service disagree about defaults.
-    A flow under construction may break rules; `problems` lists all of them, and `validated` raises them.
+    `CallFlow.parse` (a body). Only values that were set are sent, because the documents of 8x8 disagree about defaults.
+    A flow under construction may break rules: `problems` lists every finding, and `validated` raises errors.
 
     Two flows are equal if they mean the same: +65… and 65…, 1 and 1.0, null and absent are equal.
     """
@@ -75,15 +76,16 @@ class CallFlow:
 
     @classmethod
     def reply(cls, client_action_id: str | None = None) -> Self:
-        """Begin an answer to a call action event (VCA); the service sends `client_action_id` back with the next one."""
+        """Begin an answer to a call action event (VCA); 8x8 returns `client_action_id` with the next event."""
         return cls(_without_none({"clientActionId": client_action_id, "callflow": []}), _reply=True)
 
     @classmethod
     def parse(cls, body: Mapping[str, object] | str | bytes, *, reply: bool = False) -> Self:
-        """Read a request body, or with `reply` an answer to a call action event: a mapping, or strict JSON as text.
+        """Read a request body, or with `reply` an answer to a call action event.
 
-        Nothing is lost: unknown keys and explicit nulls are kept. Raises CallFlowError with every finding, errors
-        first, if one is an error. A `validUntil` that has passed is a warning (see `problems`).
+        The body is a mapping, or strict JSON as text. Unknown keys and explicit nulls are kept. Raises CallFlowError
+        with every finding, errors first, if any finding is an error. A `validUntil` that has passed is a warning (see
+        `problems`).
         """
         if isinstance(body, str | bytes):
             try:
@@ -101,7 +103,7 @@ class CallFlow:
         return self._then(_entry(Action.SAY, text=text, voiceProfile=voice_profile, repetition=repetition, speed=speed))
 
     def play(self, file_url: str, *, repetition: int | None = None) -> Self:
-        """Play the wav or mp3 file at an http or https address, under 5 MB, 1 to 3 times; 8x8 keeps it for an hour."""
+        """Play a wav or mp3 file under 5 MB from an http or https address, 1 to 3 times. 8x8 keeps it for an hour."""
         return self._then(_entry(Action.PLAY_FILE, fileUrl=file_url, repetition=repetition))
 
     def capture(
@@ -144,7 +146,7 @@ class CallFlow:
         )
 
     def then_call(self, destination: str, *, source: str, recording: bool | None = None) -> Self:
-        """Call a second party, who is connected to the first once they answer; `recording` is for answers only."""
+        """Call a second party, and connect them when they answer. `recording` is for answers to call action events."""
         return self._then(_entry(Action.MAKE_CALL, source=source, destination=destination, callRecording=recording))
 
     def hangup(self) -> Self:
@@ -159,11 +161,10 @@ class CallFlow:
         client_batch_id: str | None = None,
         client_action_id: str | None = None,
     ) -> Self:
-        """The same flow with these set; None leaves one as it is. Raises ValueError for a time without a zone.
+        """The flow with these values set; None leaves a value as it is. Raises ValueError for a time without a zone.
 
         After `valid_until` 8x8 does not place the call any more. The ids, at most 50 characters, come back in the
-        session summary; 8x8 does not use a clientRequestId to prevent a second call. `client_action_id` is
-        for answers.
+        session summary; 8x8 does not use a clientRequestId to prevent a second call. `client_action_id` is for answers.
         """
         keys = {
             "clientActionId": client_action_id,
@@ -200,12 +201,12 @@ class CallFlow:
 
     @property
     def destinations(self) -> tuple[str, ...]:
-        """Every number that is called, in order, as their numbering plans write them; malformed ones are left out."""
+        """Every number that the flow calls, in order, as its numbering plan writes it; malformed ones are left out."""
         return destinations(self._body)
 
     @property
     def valid_until(self) -> datetime | None:
-        """When 8x8 stops trying, aware and in UTC; None when it is not set, or not a time."""
+        """The end of validity in UTC, after which 8x8 places no call; None when it is not set, or not a time."""
         return read_valid_until(self._body.get("validUntil"))
 
     @property
@@ -220,7 +221,7 @@ class CallFlow:
 
     @property
     def client_action_id(self) -> str | None:
-        """The place of the caller in a menu, for answers; None when it is not set, or empty."""
+        """The caller's position in a menu, for answers; None when it is not set, or empty."""
         return self._text("clientActionId")
 
     def problems(self, *, now: datetime | None = None) -> tuple[Finding, ...]:
@@ -241,7 +242,7 @@ class CallFlow:
         return self
 
     def to_body(self) -> dict[str, Any]:
-        """The body as 8x8 takes it, a copy: everything that was set or parsed, explicit nulls too, and nothing else."""
+        """A copy of the body, as 8x8 accepts it: everything that was set or parsed, explicit nulls included."""
         return copy_of(self._body)
 
     def to_json(self) -> bytes:

@@ -1,4 +1,4 @@
-"""The stored body of a call, which is sent, and its canonical body, by which calls are compared."""
+"""The two texts of a call's body: the stored body, which is sent, and the canonical body, for comparison."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PER_POST = frozenset({"validUntil", "clientRequestId"})
 def stored_body(flow: CallFlow) -> str:
     """The body that is stored and sent: compact JSON, every value as the caller spelled it.
 
-    `validUntil` and `clientRequestId` belong to a POST, and are added to this text on the wire.
+    `validUntil` and `clientRequestId` differ from POST to POST, and are added when a POST is sent.
     """
     return _text({key: value for key, value in flow.to_body().items() if key not in PER_POST})
 
@@ -27,7 +27,7 @@ def stored_body(flow: CallFlow) -> str:
 def canonical_body(flow: CallFlow) -> str:
     """The text by which two calls are compared. It is never sent.
 
-    Phone numbers have their plus, and the `clientBatchId`, which does not change the call, is left out.
+    Phone numbers begin with a +. The `clientBatchId` is left out, because it does not change the call.
     """
     body = {key: value for key, value in flow.to_body().items() if key not in PER_POST and key != "clientBatchId"}
     body["callflow"] = [_with_plain_numbers(entry) for entry in body.get("callflow") or ()]

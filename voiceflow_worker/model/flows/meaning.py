@@ -1,4 +1,4 @@
-"""Comparison of request bodies by their meaning for the service."""
+"""Comparison of request bodies by their meaning for 8x8."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ _CALLS = f'"{Action.MAKE_CALL.value}"'
 
 
 def destinations(body: Mapping[str, object]) -> tuple[str, ...]:
-    """The numbers that a body calls, in its order, as their numbering plans write them; malformed ones are left out."""
+    """The numbers that a body calls, in order, as their numbering plans write them; malformed ones are left out."""
     found: list[str] = []
     for action, params in read_actions(body):
         number = params.get("destination")
@@ -26,9 +26,10 @@ def destinations(body: Mapping[str, object]) -> tuple[str, ...]:
 
 
 def second_parties(body: str) -> tuple[str, ...]:
-    """The numbers that a stored body calls after the first one: those that are bridged to it.
+    """The numbers that a stored body bridges to its first call.
 
-    A body with one call, the usual case, is not parsed: inside a text the name of the action would have escaped quotes.
+    A body with one call, the usual case, is not parsed. A text cannot contain the quoted name of the action, because
+    its quotes would be escaped.
     """
     if body.count(_CALLS) < 2:
         return ()

@@ -1,6 +1,6 @@
 """The rules of the 8x8 callflow contract that can be checked before sending (8x8 callflows guide, status code table).
 
-Findings come all at once, in the order of the body, each with its JSON path, the code of the service, and a remedy. No
+All findings come at once, in the order of the body. Each has a JSON path and a remedy, and usually a code of 8x8. No
 function raises, whatever the body is.
 """
 
@@ -62,9 +62,9 @@ def _body(body: Mapping[str, object], *, now: datetime | None, reply: bool) -> I
     elif not reply:
         yield _error("$.callflow", -1013, "first action should be makeCall; add the actions of the call")
     elif flow is None:
-        yield _error("$.callflow", -1009, "is missing but it is required; add the actions to go on with")
+        yield _error("$.callflow", -1009, "is missing but it is required; add the next actions of the call")
     else:
-        yield _warning("$.callflow", "is empty: the answer asks for nothing; add the actions to go on with")
+        yield _warning("$.callflow", "is empty: the answer has no actions; add the next actions of the call")
     if reply:
         yield from _identifier(body, "clientActionId", limit=None)
         yield from _unknown(body, _REPLY_KEYS, "$", "an answer to a call action event")
@@ -76,7 +76,7 @@ def _body(body: Mapping[str, object], *, now: datetime | None, reply: bool) -> I
 
 
 def _flow(flow: Sequence[object], *, reply: bool) -> Iterator[Finding]:
-    """The rules about the sequence of actions, and those of each action."""
+    """Findings about the sequence of actions, and about each action."""
     calls = 0
     last = len(flow) - 1
     for index, entry in enumerate(flow):
@@ -85,7 +85,7 @@ def _flow(flow: Sequence[object], *, reply: bool) -> Iterator[Finding]:
             yield _error(path, -1009, f"should be an object with an action, not {describe(entry)}")
             continue
         name = entry.get("action")
-        # An action whose name has the wrong case is refused, and still checked: all findings at once.
+        # An action whose name has the wrong case is an error, and is checked all the same: all findings come at once.
         action = _BY_FOLDED_NAME.get(name.casefold()) if isinstance(name, str) else None
         if index == 0 and not reply and action is not Action.MAKE_CALL and name != _SCENARIO:
             yield _error(f"{path}.action", -1013, "first action should be makeCall; begin with the call to make")
@@ -110,7 +110,7 @@ def _call_count(calls: int, path: str, *, reply: bool) -> Iterator[Finding]:
     elif calls == MAX_CALLS and reply:
         yield _warning(
             f"{path}.action",
-            "is the second makeCall of an answer to a call that is up: 8x8 joins two parties at most",
+            "is the second makeCall of an answer, and one party is in the call already: 8x8 connects at most two",
             code=-1010,
         )
 
@@ -130,14 +130,14 @@ def _unknown_action(entry: Mapping[str, object], path: str, *, alone: bool) -> I
 
 
 def _scenario(entry: Mapping[str, object], path: str, *, alone: bool) -> Iterator[Finding]:
-    """executeScenario runs a flow that is stored at 8x8. Only its misuse can be found here."""
+    """Findings about executeScenario, which runs a flow stored at 8x8. Only its misuse can be found here."""
     params = entry.get("params")
     scenario = params.get("scenarioName") if is_object(params) else None
     if not alone:
         yield _error(
             f"{path}.action",
             -1018,
-            "executeScenario cannot be processed together with other actions; write its actions out",
+            "executeScenario cannot be processed together with other actions; write out the actions of the scenario",
         )
     if not isinstance(scenario, str) or not scenario.strip():
         yield _error(f"{path}.params.scenarioName", -1019, "is empty; executeScenario needs the name of a scenario")
@@ -145,8 +145,8 @@ def _scenario(entry: Mapping[str, object], path: str, *, alone: bool) -> Iterato
         yield _error(
             f"{path}.params.scenarioName",
             -1020,
-            "executeScenario is not supported here, and its existence cannot be checked; "
-            f"write its actions out with {_ACTION_NAMES}",
+            "executeScenario is not supported here, because the scenario cannot be checked; "
+            f"write out its actions with {_ACTION_NAMES}",
         )
 
 
@@ -176,7 +176,7 @@ def _params(action: Action, params: object, path: str, *, reply: bool) -> Iterat
 
 
 def _value(param: Param, value: object, path: str, *, is_destination: bool) -> Iterator[Finding]:
-    """The value of one parameter."""
+    """Findings about the value of one parameter."""
     if param.kind is ParamKind.PHONE:
         yield from _number(param, value, path, is_destination=is_destination)
         return
@@ -188,7 +188,7 @@ def _value(param: Param, value: object, path: str, *, is_destination: bool) -> I
         if problem := unspeakable(value):
             yield _error(path, -1016, f"some special characters are invalid: {problem}; remove it")
         if param.kind is ParamKind.SPEECH and "{{" in value:
-            yield _warning(path, "still holds {{…}}: it would be read aloud as it stands; fill the template in first")
+            yield _warning(path, "still holds {{…}}, which would be read aloud; fill in the template first")
         if param.kind is ParamKind.URL and (warning := file_warning(value)):
             yield _warning(path, warning)
 
@@ -197,7 +197,7 @@ def _number(param: Param, value: object, path: str, *, is_destination: bool) -> 
     if is_list(value):
         code = phone.MANY_NUMBERS if is_destination else -1009
         found = "multiple destination phone numbers found" if is_destination else "should be a string, not an array"
-        yield _error(path, code, f"{found}; give one number as a string, and one call to each")
+        yield _error(path, code, f"{found}; give one number for each call, as a string")
     elif not isinstance(value, str):
         yield _error(
             path, -1009, f"should be a string, not {describe(value)}; write it in quotes, with its country code"
@@ -219,9 +219,8 @@ def _number(param: Param, value: object, path: str, *, is_destination: bool) -> 
 
 
 def _capture(given: Mapping[str, object], path: str) -> Iterator[Finding]:
-    """The three rules of sayAndCapture that span parameters. Values of the wrong type have a finding already."""
+    """Findings about parameters of sayAndCapture together. Values of the wrong type have a finding already."""
     fewest, most = _whole(given.get("minDigits")), _whole(given.get("maxDigits"))
-    # A value of the wrong type has a finding already; a second one would confuse.
     most_is_readable = most is not None or given.get("maxDigits") is None
     if fewest is not None and most_is_readable and (most is None or most < max(fewest, 1)):
         yield _error(
@@ -255,7 +254,7 @@ def _capture(given: Mapping[str, object], path: str) -> Iterator[Finding]:
     elif overall is not None and digit == overall:
         yield _warning(
             f"{path}.overallTimeout",
-            "should be greater than digitTimeout; 8x8's own examples send them equal, so it is let through",
+            "should be greater than digitTimeout; 8x8's own examples send them equal, so it is accepted",
             code=-1006,
         )
 
@@ -291,7 +290,7 @@ def _identifier(body: Mapping[str, object], key: str, *, limit: int | None) -> I
     elif problem := unspeakable(value):
         yield _error(path, -1016, f"some special characters are invalid: {problem}; remove it")
     elif not value.strip():
-        yield _warning(path, "is empty; remove it, or give an id to find the call by")
+        yield _warning(path, "is empty; remove it, or give an id by which to find the call")
 
 
 def _unknown(given: Mapping[str, object], known: Collection[str], path: str, owner: str) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""`validUntil` on the wire: read leniently, written as 8x8 documents it (`YYYY-MM-DDTHH:MM:SS.SSSZ`)."""
+"""The `validUntil` of a request: read leniently, and written as 8x8 documents it (`YYYY-MM-DDTHH:MM:SS.SSSZ`)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from datetime import UTC, datetime
 VALIDITY_EXPIRED = -1015
 """The 8x8 code for a `validUntil` that has passed."""
 
-# The documented form has milliseconds; any number of decimals names a moment just as well. A zone other than Z does
-# not: the service documents UTC only.
+# 8x8 documents three decimals and UTC. Other numbers of decimals are accepted, and zones other than Z are not.
 _VALID_UNTIL = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?Z", re.ASCII)
 
 
@@ -24,9 +23,9 @@ def read_valid_until(value: object) -> datetime | None:
 
 
 def write_valid_until(moment: datetime) -> str:
-    """The moment as 8x8 wants it, rounded down to the millisecond: never later than was asked.
+    """The time as 8x8 documents it, rounded down to the millisecond.
 
-    Raises ValueError for a moment without a zone.
+    Raises ValueError for a time without a zone.
     """
     if moment.tzinfo is None:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Checks of single JSON values: their type, and whether a parameter can have them."""
+"""Checks of single JSON values, by type and by parameter."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def describe(value: object) -> str:
 
 
 def unspeakable(text: str) -> str | None:
-    """The first character of a text that the service would refuse, with its position; None if there is none."""
+    """The first character in a text that 8x8 would refuse, with its position; None if there is none."""
     found = _UNSPEAKABLE.search(text)
     if found is None:
         return None
@@ -115,7 +115,7 @@ def _url_problem(value: object) -> str | None:
         parts = urlsplit(value)
         host = parts.hostname
     except ValueError:
-        return "should be an http or https address, and this one cannot be read"
+        return "should be an http or https address, and cannot be read as an address"
     if parts.scheme.lower() not in ("http", "https") or not host:
         return "should be an http or https address"
     return "should be an address without spaces" if any(map(str.isspace, value)) else None
@@ -142,7 +142,7 @@ def json_problem(value: object, *, depth: int = 0) -> str | None:
         case float():
             return None if math.isfinite(value) else "a number is not finite"
         case _ if depth > _DEEPEST:
-            return f"it is nested more than {_DEEPEST} deep"
+            return f"it has more than {_DEEPEST} levels"
         case _ if is_object(value):
             inner: list[object] = [*value.keys(), *value.values()]
         case _ if is_list(value):

@@ -1,1 +1,1 @@
-"""Jobs: one call each, from queued to its end, as data and pure moves."""
+"""Jobs: the data of one call each, and its moves from state to state as pure functions."""

@@ -1,4 +1,4 @@
-"""Limits of priorities and times: those that every store keeps exactly and in order."""
+"""Limits of priorities and times. Within them, every store keeps both exactly and in order."""
 
 from __future__ import annotations
 
@@ -10,36 +10,38 @@ from voiceflow_worker.model.flows.validity import VALIDITY_EXPIRED
 from voiceflow_worker.model.text.moment import in_words
 
 PRIORITIES = range(-1_000_000, 1_000_001)
-"""Redis orders by floating-point numbers, SQLite by 64-bit integers: both order these exactly."""
+"""The valid priorities. Redis sorts by floating-point numbers and SQLite by 64-bit integers: both sort these
+exactly."""
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
-"""Until then a floating-point number holds microseconds exactly, and no time zone leads out of the calendar."""
+"""The end of the valid times. Before it, a floating-point number holds microseconds exactly, and every time zone stays
+within the calendar."""
 
 
 def priority_problem(priority: object) -> str | None:
-    """The reason why this is not a priority, as a sentence; None if it is one."""
+    """The error message for an invalid priority; None for a valid one."""
     if type(priority) is int and priority in PRIORITIES:
         return None
     return (
         f"{str(priority)[:40]!r} is not a priority; give a whole number from {PRIORITIES[0]} to {PRIORITIES[-1]}, "
-        "such as 0 or 10: larger goes first"
+        "such as 0 or 10: the larger goes first"
     )
 
 
 def time_problem(name: str, time: object) -> str | None:
-    """The reason why this time cannot be used, as a sentence; None if it can, and for None."""
+    """The error message for an invalid time; None for a valid time, and for None."""
     if time is None:
         return None
     if not isinstance(time, datetime):
-        return f"{name} is {str(time)[:40]!r}, which is not a datetime"
+        return f"{name} is {str(time)[:40]!r}, which is not a datetime; give one"
     if time.utcoffset() is None:
-        return f"{name} is {time.isoformat()}, without a time zone; give it one (tzinfo), such as UTC"
+        return f"{name} is {time.isoformat()}, without a time zone; set its tzinfo, such as UTC"
     if time >= LATEST:
         return f"{name} is {time.isoformat()}; give a time before the year {LATEST.year}"
     return None
 
 
 def checked_time(name: str, time: datetime) -> datetime:
-    """The time, if it can be used. Raises InvalidInputError."""
+    """The time, if it is valid. Raises InvalidInputError otherwise."""
     problem = time_problem(name, time)
     if problem is not None:
         raise InvalidInputError(problem)
@@ -51,7 +53,9 @@ def end_of(valid_for: timedelta, *, at: datetime) -> datetime:
     try:
         return checked_time("the end of valid_for", at + valid_for)
     except OverflowError:
-        raise InvalidInputError(f"valid_for is {valid_for}, longer than any call needs; give a shorter one") from None
+        raise InvalidInputError(
+            f"valid_for is {valid_for}, which is longer than any call needs; give a shorter duration"
+        ) from None
 
 
 def admission_findings(
@@ -68,11 +72,11 @@ def admission_findings(
     if findings or valid_until is None:
         return findings
     if valid_until <= at:
-        passed = f"validity period has expired: {in_words(valid_until)} is not in the future; give a later time"
+        passed = f"validity period has expired: it ended at {in_words(valid_until)}; give a later time"
         findings.append(Finding(message=passed, code=VALIDITY_EXPIRED, path="$.validUntil"))
     elif not_before is not None and not_before >= valid_until:
         never = (
-            f"its validity ends at {in_words(valid_until)}, and it may be called only from {in_words(not_before)} on; "
+            f"its validity ends at {in_words(valid_until)}, but not_before is {in_words(not_before)}; "
             "give a later valid_until or an earlier not_before"
         )
         findings.append(Finding(message=never, code=VALIDITY_EXPIRED, path="$.validUntil"))

@@ -1,7 +1,7 @@
 """Rows of the 8x8 log export (voice log export reference), and the rules that match them to POSTs.
 
 No column holds the `clientRequestId`: a row can be matched only by source, destination and time, and numbers may be
-masked. So an uncertain match settles nothing, and it also prevents that a call counts as missing.
+masked. So an uncertain match settles nothing, and a call with an uncertain match does not count as missing.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ from voiceflow_worker.model.reports.events import Direction
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import NOBODY_CALLED
+from voiceflow_worker.model.text.counting import count_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportRow:
     """One row: one leg of a session. Missing or unreadable values are None; numbers are as written.
 
-    `status` is that of the session, `call_status` that of the leg; `seconds` is how long the leg was connected,
-    `billed_seconds` its billed part, and `price` the price of the leg, in `currency`. `mcc` and `mnc` are codes of
-    mobile networks. `content` is the text or the file that was played.
-    `is_zoneless`: its times were written without a zone. They are read as UTC, and may be local times.
+    `status` is the status of the session, and `call_status` that of the leg. `seconds` is the time for which the leg
+    was connected, `billed_seconds` the billed part of it, and `price` the price of the leg in `currency`. `mcc` and
+    `mnc` are codes of mobile networks. `content` is the text or the file that was played. In a row with `is_zoneless`,
+    the times were written without a zone: they are read as UTC, and may be local times.
     """
 
     session_id: str | None = None
@@ -78,7 +79,7 @@ class ExportRow:
 class LoggedCalls:
     """The log of a range of time, both ends included.
 
-    `asked_at` is the time at 8x8 when the log was requested (the Date of its answer), before any row was collected;
+    `asked_at` is the time of the request by the clock of 8x8 (the Date of its answer), before any row was collected;
     None if the answer had no Date.
     """
 
@@ -90,22 +91,22 @@ class LoggedCalls:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A stretch of time, both ends included."""
+    """A span of time, both ends included."""
 
     since: datetime
     until: datetime
 
     def holds(self, at: datetime) -> bool:
-        """Whether a time lies in it."""
+        """Whether a time lies in this window."""
         return self.since <= at <= self.until
 
     def overlaps(self, other: Window) -> bool:
-        """Whether any time lies in both."""
+        """Whether the two windows have a time in common."""
         return self.since <= other.until and other.since <= self.until
 
 
 def window_of(post: Post, *, skew: timedelta) -> Window:
-    """The window in which the call of a POST can have been dialled, by a clock that is off by `skew` at most."""
+    """The window in which the call of a POST can have been dialled. `skew` is the largest error of the clock."""
     return Window(post.began_at - skew, post.valid_until + skew)
 
 
@@ -126,14 +127,14 @@ _LONGEST_COUNTRY_CODE = 3
 def likeness(written: str | None, number: str) -> Likeness:
     """The degree to which a number in a log matches `number`, which is in E.164 form.
 
-    Only a complete number with other digits is OTHER. One that is masked, shortened, without its country code or absent
-    is MAYBE.
+    A complete number with other digits is OTHER. A masked, shortened or missing number, or one without its country
+    code, is MAYBE.
     """
     digits = number.removeprefix("+")
     plain = "" if written is None else _MARKS.sub("", written)
     if re.fullmatch(r"\+?\d+", plain, re.ASCII):
         shown = plain.removeprefix("+")
-        # The last digits first: reading numbering plans takes 20 µs, and a log has many rows.
+        # The last digits are compared first: reading numbering plans takes 20 µs, and a log has many rows.
         if shown == digits or (shown[-6:] == digits[-6:] and _is_same(f"+{shown}", number)):
             return Likeness.SAME
         bare = shown.lstrip("0")  # a trunk or an international prefix
@@ -160,7 +161,7 @@ class LoggedSession:
 
     @property
     def outcome(self) -> Outcome | None:
-        """The outcome, if all its rows agree on a known status. A session that is not over has no status."""
+        """The outcome, if all rows agree on a known status. The rows of a session that has not ended have no status."""
         status = self.legs[0].status
         if status is None or any(leg.status is not status for leg in self.legs):
             return None
@@ -181,7 +182,7 @@ class LoggedSession:
 
     @property
     def charge(self) -> Charge | None:
-        """The price of all legs together; None unless every connected leg has a price, in one currency."""
+        """The price of all legs together; None unless all connected legs have a price in one currency."""
         priced = [(leg.price, leg.currency) for leg in self.legs if leg.price is not None]
         if not priced or any(leg.price is None and (leg.connected_at or leg.seconds) for leg in self.legs):
             return None
@@ -270,17 +271,17 @@ class SessionBook:
         return [(session, fit) for session, fit in judged if fit is not Likeness.OTHER]
 
     def at_another_hour(self, job: Job, window: Window) -> list[LoggedSession]:
-        """The sessions between the numbers of `job` that would match this window if their times were local times."""
+        """The sessions of this job's numbers that would match the window if their times were local times."""
         widened = Window(window.since - _FARTHEST, window.until + _FARTHEST)
         return [session for session, _ in self.lookalikes(job, widened) if any(leg.is_zoneless for leg in session.legs)]
 
 
 _FARTHEST = timedelta(hours=14)
-"""The largest difference of a local time from UTC (Kiribati)."""
+"""The largest difference between a local time and UTC (Kiribati)."""
 
 
 def may_own(post: Post, window: Window, *, skew: timedelta) -> bool:
-    """Whether a row of this window could belong to this POST: it has no session, and may have been placed then.
+    """Whether a row in this window could belong to this POST, which has no session and may have been placed then.
 
     This includes a POST that a person, or a missing row, has settled as not placed.
     """
@@ -289,7 +290,7 @@ def may_own(post: Post, window: Window, *, skew: timedelta) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """The session of a POST in a log, or the reason why there is none. `is_missing`: no row can belong to it."""
+    """The session of a POST in a log, or the reason why there is none. `is_missing` if no row can belong to it."""
 
     session: LoggedSession | None = None
     reason: str = ""
@@ -299,27 +300,30 @@ class Match:
 def matched(
     lookalikes: Iterable[tuple[LoggedSession, Likeness]], *, taken: Collection[str], rivals: Sequence[str]
 ) -> Match:
-    """The session of the POST, if exactly one matches and no other one may match.
+    """The session of a POST, if exactly one session matches and no other may match.
 
     `taken` are sessions that belong to other POSTs; `rivals` names other POSTs to which the session could belong.
     """
     free = [(session, fit) for session, fit in lookalikes if session.session_id not in taken]
     unclear = sum(1 for _, fit in free if fit is not Likeness.SAME)
     if not free:
-        return Match(reason="no row found in the log of 8x8; it may come late", is_missing=True)
+        return Match(reason="no row found in the log of 8x8; it may come later", is_missing=True)
     if unclear:
-        return Match(reason=f"{unclear} of the rows in the log of 8x8 may be this call, but are masked or incomplete")
+        return Match(
+            reason=f"{count_of(unclear, 'session')} in the log of 8x8 may be this call, with masked or missing values"
+        )
     if len(free) > 1:
-        return Match(reason=f"{len(free)} sessions in the log of 8x8 fit this call; it can have only one")
+        return Match(reason=f"{len(free)} sessions in the log of 8x8 match this call, which can have only one")
     if rivals:
         return Match(reason=f"the session in the log of 8x8 may also belong to {', '.join(rivals)}")
     return Match(session=free[0][0])
 
 
 def is_proven_missing(post: Post, log: LoggedCalls, *, policy: CallPolicy) -> bool:
-    """Whether the log would contain a row of this POST by now, so that it counts as missing.
+    """Whether this POST counts as missing if the log has no row of it.
 
-    The longest possible call, and the delay of rows, must have passed by the clock of 8x8.
+    The log must cover its window. By the clock of 8x8, the longest call and the delay of rows must have passed after
+    that.
     """
     if log.asked_at is None or post.session_id is not None:
         return False

@@ -39,7 +39,7 @@ _CONCLUSIVE = NOBODY_CALLED | {VerdictKind.CREATED}
 _ON_THIS_SIDE = frozenset(
     {NotSentCause.HELD, NotSentCause.MISSED_DEPARTURE, NotSentCause.STOPPED, NotSentCause.STORE_AWAY}
 )
-"""Causes that are not failures of the connection to 8x8: such a call is not delayed."""
+"""Causes on this side of the connection to 8x8. A call with such a cause is tried again without a backoff."""
 _OPEN = frozenset({S.SENDING, S.SUBMITTED, S.IN_DOUBT, S.ACCEPTED})
 
 
@@ -49,8 +49,8 @@ def answered(
     """The job after the answer to POST `number`.
 
     A conclusive answer settles the job while that POST is the open one. This includes jobs in doubt: a sweep may have
-    doubted a slow POST that was still running. CREATED for a POST without an outcome is accepted in every state.
-    `held_until` is the time at which the queue opens again after a verdict that holds it.
+    put a job in doubt while its POST was still running. CREATED for a POST without an outcome is accepted in every
+    state. `held_until` is the time at which the queue opens again after a verdict that holds it.
     """
     post = _recorded(job, number, evidence="answer")
     if not _is_news(post, verdict.kind):
@@ -92,7 +92,7 @@ def _session_after(post: Post, verdict: Verdict) -> str | None:
 
 
 def _is_news(post: Post, kind: VerdictKind) -> bool:
-    """Whether an answer adds to what is known about its POST. CREATED outweighs all others."""
+    """Whether an answer adds evidence about its POST. CREATED outweighs every other answer."""
     match kind:
         case VerdictKind.CREATED:
             return post.verdict is not VerdictKind.CREATED
@@ -128,13 +128,13 @@ def _not_placed(
     job: Job, post: Post, verdict: Verdict, *, at: datetime, policy: CallPolicy, held_until: datetime | None
 ) -> Job:
     after = with_post(job, post)
-    # A summary that says "placed" outweighs an answer that says it was not; so does one of a newer POST.
+    # A summary of a placed call outweighs an answer that nobody was called. So does evidence about a newer POST.
     if job.state not in _OPEN or not _is_current(job, post) or post.outcome is not None:
         return after
     if after.placed_post is not None:
         return by_placed_post(after, after.placed_post, at=at, policy=policy)
     if job.state is S.ACCEPTED:
-        # A person has ended it as placed. That stands: they may have called by themselves.
+        # A person has resolved the job as placed. They may have called by themselves, so that stands.
         return after
     if verdict.kind is VerdictKind.REFUSED:
         if verdict.code in MISSED_WINDOW_CODES:
@@ -150,12 +150,12 @@ def _not_placed(
 
 
 def _missed_window(job: Job, code: int | None, *, at: datetime, policy: CallPolicy) -> Job:
-    """The job after 8x8 refused the POST as too late (-1015, -2007): nobody was called, and no attempt counts."""
+    """The job after 8x8 refused the POST as too late (-1015, -2007): nobody was called, so it is not an attempt."""
     if job.placed_post is not None:
         return by_placed_post(job, job.placed_post, at=at, policy=policy)
     if (job.valid_until is None and job.window is None) or job.is_expired(at=at):
-        # The validUntil of a POST is not the validity of the job. But without a validity of its own, or after its end,
-        # the job is not tried again. After the end of a calling window it is: the window opens again.
+        # The POST has expired, and the job may be valid still. It is tried again while its own validity lasts, or, if
+        # it has none, when its calling window opens again.
         state = unless_placed(job, S.EXPIRED)
         ends = "8x8 says that its validity had passed" if state is S.EXPIRED else "its validity ended before the redial"
         return ended(job, state, at=at, reason=f"{ends} ({code})", policy=policy)
@@ -170,16 +170,16 @@ def _missed_window(job: Job, code: int | None, *, at: datetime, policy: CallPoli
             policy=policy,
         )
     wait = backoff(missed, first=policy.first_backoff, longest=policy.longest_backoff, seed=job.id)
-    return requeued(counted, due_at=at + wait, reason=f"the submit window was missed ({code})")
+    return requeued(counted, due_at=at + wait, reason=f"the POST came too late for its validUntil ({code})")
 
 
 def summarised(job: Job, number: int, outcome: Outcome, *, at: datetime, policy: CallPolicy) -> Job:
     """The job after the summary of the session of POST `number`.
 
-    The first summary of a POST counts; a second one changes nothing (a repeated BUSY must not cancel the redial that
-    the first one granted). A summary of an older POST settles the job only if no newer POST may have rung. There are
-    two exceptions: a person who has answered is not called again, and a redial that was requested since is ended only
-    by an answered call or an opt-out.
+    Only the first summary of a POST counts: a repeated BUSY must not cancel the redial that the first BUSY granted. A
+    summary of an older POST settles the job only if no newer POST may have rung. There are two exceptions: a person who
+    has answered is not called again, and a redial that was requested since ends only with an answered call or an
+    opt-out.
     """
     post = _recorded(job, number, evidence="summary")
     if post.outcome is not None:
@@ -199,7 +199,8 @@ def summarised(job: Job, number: int, outcome: Outcome, *, at: datetime, policy:
     # A person who answered is not called again, whatever the result of a newer POST of the same attempt.
     waits = job.state in {S.QUEUED, S.LEASED} or (job.state is S.UNREACHED and beside is not None)
     status = outcome.status_of(job.destination)
-    # A person or a policy has requested another attempt since: an earlier one that reached nobody does not end it.
+    # A person or a policy has requested another attempt since. An earlier attempt that reached nobody does not cancel
+    # it.
     asked_again = job.state in {S.QUEUED, S.LEASED} and post.redial < job.redials
     if asked_again and status not in REACHED | OPT_OUTS:
         return after
@@ -258,12 +259,12 @@ def session_of(post: Post) -> str | None:
 def mismatched(job: Job, number: int, *, session_id: str, at: datetime, policy: CallPolicy) -> Job:
     """The job after a session that was matched to POST `number` proved to belong to another call.
 
-    Nothing proves any more that this POST was placed: the job is in doubt again. An answer to the POST stands.
+    This POST is no longer known to be placed, so the job is in doubt again. An answer to the POST stands.
     """
     post = job.post(number)
     if post is None or post.verdict is not VerdictKind.PLACED or post.session_id != session_id or post.outcome:
         return job
-    message = "the session that was matched to it belongs to another call"
+    message = "the session that was matched to this POST belongs to another call"
     after = with_post(job, replace(post, verdict=VerdictKind.UNKNOWN, session_id=None, message=message))
     if job.state is S.SUBMITTED and _is_current(job, post):
         return into_doubt(after, at=at, reason=message, policy=policy)

@@ -20,7 +20,7 @@ class GateState(StrEnum):
 
     OPEN = "open"
     HELD = "held"
-    """Closed until `until`, or, without one, until a person opens it."""
+    """Closed until `until`, or, if that is None, until a person opens it."""
     CANCELLED = "cancelled"
     """For batches only, and permanent: the queued jobs of the batch end as cancelled."""
 
@@ -29,13 +29,13 @@ _STATES = frozenset(GateState)
 
 
 def known_gate(state: str) -> GateState:
-    """The state of a stored gate. One that only a newer version knows counts as held."""
+    """The state of a stored gate. A state of a newer version counts as held."""
     return GateState(state) if state in _STATES else GateState.HELD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """The gate of a queue (`name` is that of the queue), or of one of its batches."""
+    """The gate of a queue or of one of its batches. `name` is the name of the queue or of the batch."""
 
     queue: str
     scope: GateScope
@@ -56,12 +56,12 @@ class Gate:
         until: datetime | None = None,
         reason: str = "",
     ) -> Self:
-        """The gate of a queue, or of one of its batches, as ordered at `since`."""
+        """The gate of a queue, or of one of its batches if `batch_id` is given, as ordered at `since`."""
         scope, name = (GateScope.QUEUE, queue) if batch_id is None else (GateScope.BATCH, batch_id)
         return cls(queue=queue, scope=scope, name=name, state=state, until=until, reason=reason, since=since)
 
     def is_closed(self, *, at: datetime) -> bool:
-        """Whether nothing may pass at this time."""
+        """Whether the gate stops calls at this time."""
         match self.state:
             case GateState.OPEN:
                 return False
@@ -71,10 +71,10 @@ class Gate:
                 return self.until is None or at < self.until
 
     def is_spent(self, *, at: datetime) -> bool:
-        """Whether this gate of a batch without jobs can be deleted.
+        """Whether the gate of a batch without jobs can be deleted.
 
-        It was set before `at`, and the batch was cancelled or the gate is open. A hold without an end stays: a
-        batch can be held before its jobs are enqueued.
+        It can if it was set before `at`, and is open or cancelled. A hold without an end stays, because a batch can be
+        held before its jobs are enqueued.
         """
         return (
             self.scope is GateScope.BATCH
@@ -86,8 +86,8 @@ class Gate:
 def merged(standing: Gate | None, ordered: Gate, *, at: datetime) -> Gate:
     """The gate that a store keeps after an order.
 
-    An order to open opens a held gate. A hold never shortens an earlier hold: a 429 that asks for two seconds must not
-    end the hold of a person, or a longer one of another 429. A cancelled batch stays cancelled.
+    An order to open ends a hold. A hold never shortens an earlier hold: a 429 that asks for two seconds must not end
+    the hold of a person, or a longer one of another 429. A cancelled batch stays cancelled.
     """
     if standing is None or not standing.is_closed(at=at) or ordered.state is GateState.CANCELLED:
         return ordered

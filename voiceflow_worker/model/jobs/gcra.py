@@ -1,6 +1,6 @@
 """Departure times at a steady rate: the generic cell rate algorithm (ITU-T I.371), as a pure function.
 
-The state is one number, the theoretical arrival time (TAT): when the next departure is exactly on schedule.
+The state is one number, the theoretical arrival time (TAT), at which the next departure is exactly on schedule.
 """
 
 from __future__ import annotations
@@ -8,12 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 CLOCKS_DIFFER = 10.0
-"""Largest difference between the clocks of two workers, in seconds. A larger one means that a clock was set back."""
+"""The largest difference between the clocks of two workers, in seconds. A larger one means that a clock was set
+back."""
 
 
 @dataclass(frozen=True, slots=True)
 class DepartureTimes:
-    """Departure times in epoch seconds, the state after them, and when the next one would be free."""
+    """Departure times in epoch seconds, the TAT after them, and the time of the next possible departure."""
 
     times: tuple[float, ...]
     tat: float
@@ -23,13 +24,13 @@ class DepartureTimes:
 def departures(*, tat: float, wanted: int, rate: float, burst: int, now: float, horizon: float) -> DepartureTimes:
     """Up to `wanted` departure times, none later than `now + horizon`, at `rate` per second.
 
-    `burst` is how many may leave at once after a pause; 1 gives even spacing. Unused time beyond the burst is lost, so
-    any sliding second holds at most `rate + burst` departures. All times are in seconds on one clock. The values of
-    `now + horizon` of two callers may differ by less than `CLOCKS_DIFFER`, differences between their clocks included.
+    `burst` is the number of calls that may leave at once after a pause; 1 gives even spacing. Unused time beyond the
+    burst is lost, so any sliding second holds at most `rate + burst` departures. All times are in seconds on one clock.
+    The values of `now + horizon` of two callers must differ by less than `CLOCKS_DIFFER`, clock differences included.
 
-    A TAT too far ahead for any caller was stored before a clock was set back. Without a limit, nothing would leave for
-    as long as the jump. So it is reduced to the furthest TAT that a caller can reach. Store the returned `tat` even if
-    `times` is empty.
+    A TAT that no caller could have reached was stored before a clock was set back. It is reduced to the furthest TAT
+    that a caller can reach. Otherwise nothing would leave until the clock had caught up. Store the returned `tat` even
+    if `times` is empty.
     """
     interval = 1.0 / rate
     tolerance = (burst - 1) * interval

@@ -23,27 +23,27 @@ class JobState(StrEnum):
     """The state of a job. The meaning of `due_at` is given for each state."""
 
     QUEUED = "queued"
-    """Waits; due_at: run at."""
+    """The job waits. At `due_at` it may be sent."""
     LEASED = "leased"
-    """A worker holds it and nothing has been sent; due_at: the lease ends, then it is queued again."""
+    """A worker holds the job, and nothing has been sent. At `due_at` the lease ends, and the job is queued again."""
     SENDING = "sending"
-    """The POST may have left; due_at: the lease ends, then it is in doubt."""
+    """The POST may have left. At `due_at` the lease ends, and the job is in doubt."""
     SUBMITTED = "submitted"
-    """8x8 said CREATED; due_at: the summary's deadline."""
+    """8x8 answered CREATED. At `due_at` the wait for the summary ends."""
     IN_DOUBT = "in_doubt"
-    """The call may have been placed; due_at: the next look for evidence."""
+    """The call may have been placed. At `due_at` evidence is looked for again."""
     COMPLETED = "completed"
-    """The person was reached; due_at of this and all that follow: prune at."""
+    """The person was reached. A job in this state, or one of the following, may be deleted at `due_at`."""
     UNREACHED = "unreached"
-    """Nobody answered, busy, cancelled, or on the block list, after the last redial."""
+    """No answer, busy, cancelled, or on the block list, and no redial is left."""
     FAILED = "failed"
-    """8x8 refused the call, or it failed on the way."""
+    """8x8 refused the call, or could not connect it."""
     EXPIRED = "expired"
-    """Its time had passed before it could be placed."""
+    """Its validity ended before the call could be placed."""
     CANCELLED = "cancelled"
-    """It was cancelled before it was sent."""
+    """The job was cancelled before it was sent."""
     ACCEPTED = "accepted"
-    """Placed, and its end is unknown: no summary came. A late one still settles it."""
+    """The call was placed, and its end is unknown: no summary came. A late summary still settles the job."""
 
     @property
     def is_final(self) -> bool:
@@ -69,7 +69,7 @@ _PLACED = frozenset({VerdictKind.CREATED, VerdictKind.PLACED})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyPress:
-    """The keys that a person pressed in answer to `menu`. `event_id` is that of the event (VCA) that reported them."""
+    """The keys that a person pressed in answer to `menu`. `event_id` names the event (VCA) that reported them."""
 
     at: datetime
     menu: str
@@ -79,10 +79,11 @@ class KeyPress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Post:
-    """One POST of a job. Its `client_request_id` is `<job id>.<number>`; `valid_until` is what the wire carried.
+    """One POST of a job.
 
-    `redial` is the number of redials granted before it began: two POSTs with the same number that both rang are an
-    incident. `charge` is the price of its session, once it is known from 8x8's log.
+    `client_request_id` is `<job id>.<number>`, and `valid_until` the `validUntil` that was sent. `redial` is the number
+    of redials granted before the POST began. Two POSTs with the same `redial` that both rang are an incident. `charge`
+    is the price of its session, once 8x8's log shows it.
     """
 
     number: int
@@ -113,7 +114,7 @@ class Post:
 
     @property
     def was_placed(self) -> bool:
-        """Whether evidence says that this POST was placed: its summary, its answer, or a person."""
+        """Whether its summary, its answer, the log or a person says that this POST was placed."""
         if self.outcome is not None:
             return self.outcome.was_placed
         return self.verdict in _PLACED
@@ -135,7 +136,7 @@ class NoteKind(StrEnum):
 
     @property
     def is_incident(self) -> bool:
-        """Whether a promise was broken: a person must look at it."""
+        """Whether the note reports a broken promise, which a person must look at."""
         return self is NoteKind.RANG_TWICE
 
 
@@ -150,9 +151,10 @@ class Note:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedialPolicy:
-    """When to call again: after which session statuses, at most how often, how far apart.
+    """A redial policy: the session statuses after which to call again, the most redials, and the waits between them.
 
-    The n-th redial waits `after * factor ** (n - 1)`, spread by up to `jitter` (0 to 1) of it.
+    The n-th redial waits `after * factor ** (n - 1)`. This wait is made longer or shorter by up to the fraction
+    `jitter` (0 to 1).
     """
 
     on: frozenset[SessionStatus]
@@ -177,8 +179,8 @@ class Job:
 
     The first group of fields is the head, which stores index. `body` is the 8x8 request body without `validUntil` and
     `clientRequestId`, made and validated once. `revision` is a token of the last writer. Until `active_until` the call
-    counts against `max_active`. `posts` holds every POST; of those that sent nothing, only the newest. `data` are flat
-    JSON values of the caller, which reach menu handlers, hooks and reports, and are not sent to 8x8. `menu` names the
+    counts against `max_active`. `posts` holds every POST, except the oldest of those that sent nothing. `data` are flat
+    JSON values of the caller. They reach menu handlers, hooks and reports, and are not sent to 8x8. `menu` names the
     IVR menu with which the call begins. `window` is the time in which the phone may ring, in `time_zone`.
     """
 
@@ -215,12 +217,12 @@ class Job:
 
     @property
     def parties(self) -> tuple[str, ...]:
-        """Every number that the call makes ring: its destination, and those that are bridged to it."""
+        """Every number that the call makes ring: its destination, and the numbers that are bridged to it."""
         return self.destination, *second_parties(self.body)
 
     @property
     def touched_at(self) -> datetime:
-        """The newest time in its history: enqueued, a POST begun or answered, a call ended, a decision of a person."""
+        """The time of the newest event: enqueued, POST begun or answered, call ended, or decision of a person."""
         times = [self.created_at, *(note.at for note in self.notes)]
         for post in self.posts:
             ended_at = None if post.outcome is None else post.outcome.ended_at
@@ -239,7 +241,7 @@ class Job:
 
     @property
     def open_post(self) -> Post | None:
-        """The newest POST that may have rung and has no outcome: the one to which the state refers."""
+        """The newest POST that may have rung and has no outcome. The state of the job refers to it."""
         return next((post for post in reversed(self.posts) if post.is_open), None)
 
     @property
@@ -249,12 +251,12 @@ class Job:
 
     @property
     def outcome_status(self) -> SessionStatus | None:
-        """The status of the newest call to the person; None while it is unknown, and for an unknown spelling."""
+        """The status of the newest call to the person; None while there is none, and for an unknown spelling."""
         return None if self.outcome is None else self.outcome.status_of(self.destination)
 
     @property
     def digits(self) -> str | None:
-        """The keys that were pressed in the newest call in which there were any."""
+        """The keys that were pressed in the newest call with key presses; None for no keys."""
         return next((post.digits for post in reversed(self.posts) if post.presses), None)
 
     @property
@@ -276,7 +278,7 @@ class Job:
 
     @property
     def has_outcome(self) -> bool:
-        """Whether any POST is known to have been placed and ended: such a job never becomes expired or cancelled."""
+        """Whether a POST is known to have been placed and ended. Such a job never becomes expired or cancelled."""
         return any(post.outcome is not None and post.outcome.was_placed for post in self.posts)
 
     @property
@@ -286,7 +288,7 @@ class Job:
 
     @property
     def session_id(self) -> str | None:
-        """The session of the newest POST that 8x8 gave one."""
+        """The session id of the newest POST that has one."""
         return next((post.session_id for post in reversed(self.posts) if post.session_id), None)
 
     def request_id(self, number: int) -> str:
@@ -298,7 +300,7 @@ class Job:
         return next((post for post in reversed(self.posts) if post.number == number), None)
 
     def is_expired(self, *, at: datetime) -> bool:
-        """Whether its own validity has passed."""
+        """Whether the validity of the job has passed."""
         return self.valid_until is not None and at >= self.valid_until
 
     def opens(self, *, at: datetime) -> datetime | None:
@@ -315,10 +317,10 @@ class Job:
             return None
 
     def closes(self, *, at: datetime) -> datetime | None:
-        """The end of the calling window that is open at `at`; None without one, and beyond a week."""
+        """The end of the calling window that is open at `at`; None without a window, or if it stays open for a week."""
         zone = zone_named(self.time_zone) if self.window is not None and self.time_zone is not None else None
         return self.window.closes(at, zone) if self.window is not None and zone is not None else None
 
     def may_ring(self, *, at: datetime) -> bool:
-        """Whether its calling window is open."""
+        """Whether the calling window is open; True without a window."""
         return self.window is None or self.opens(at=at) == at

@@ -61,20 +61,21 @@ MOVES: dict[MoveName, frozenset[JobState]] = {
 """The states in which each move may start. Answers and summaries (`evidence`) are accepted in every state."""
 
 KEPT_POSTS = {VerdictKind.NOT_SENT: 10, VerdictKind.TURNED_AWAY: 50}
-"""The number of POSTs without a call that a job keeps: in a long outage its record must not grow without end."""
+"""The most POSTs that a job keeps of a kind that placed no call. In a long outage, its record must not grow without
+end."""
 
 LOOK_AGAIN = timedelta(days=1)
 """Delay before the next look at a job whose calling window never opens, or is unknown to this installation."""
 
 
 def lease(job: Job, *, worker_id: str, until: datetime) -> Job:
-    """Give a queued job to a worker. Nothing is sent yet; past `until` the job is queued again."""
+    """Give a queued job to a worker. Nothing is sent yet; after `until` the job is queued again."""
     _require(job, MoveName.LEASE)
     return replace(job, state=S.LEASED, worker_id=worker_id, due_at=until)
 
 
 def release(job: Job, *, due_at: datetime, reason: str | None = None) -> Job:
-    """Put a leased job back into the queue: nothing was sent for it. It is due when its calling window is open."""
+    """Put a leased job, for which nothing was sent, back into the queue. It is due when its calling window is open."""
     _require(job, MoveName.RELEASE)
     return replace(job, state=S.QUEUED, worker_id=None, due_at=_in_its_window(job, due_at), reason=reason)
 
@@ -85,14 +86,14 @@ def begin(
     """Journal the next POST, before its first byte leaves: from now on only evidence moves the job.
 
     The `validUntil` of the POST is the earliest of four times: the end of the submit window, the validity of the job,
-    the end of its calling window, and `not_after`, the end of the lock on its number. 8x8 drops the POST after that
-    (-1015, -2007), which limits a doubt in time. It is committed with the journal entry.
+    the end of its calling window, and `not_after`, the end of the lock on its number. After it, 8x8 drops the POST
+    (-1015, -2007), which puts an end to a doubt. It is committed with the journal entry.
     """
     _require(job, MoveName.BEGIN)
     number = job.post_count + 1
     ends = (at + policy.submit_window, job.valid_until, not_after, job.closes(at=at))
     valid_until = min(end for end in ends if end is not None)
-    # The wire has milliseconds (YYYY-MM-DDTHH:MM:SS.SSSZ): cut, never rounded up, or the call could come late.
+    # A request has milliseconds (YYYY-MM-DDTHH:MM:SS.SSSZ). The time is never rounded up: the call could come late.
     valid_until = valid_until.replace(microsecond=valid_until.microsecond // 1000 * 1000)
     post = Post(
         number=number,
@@ -113,7 +114,7 @@ def begin(
 
 
 def doubt(job: Job, *, at: datetime, reason: str, policy: CallPolicy) -> Job:
-    """A POST may have left, and its result is unknown: wait for evidence."""
+    """Put a job in doubt, to wait for evidence: its POST may have left, and the result is unknown."""
     _require(job, MoveName.DOUBT)
     return into_doubt(job, at=at, reason=reason, policy=policy)
 
@@ -150,7 +151,7 @@ def look_again(job: Job, *, at: datetime, policy: CallPolicy, reason: str | None
 
 
 def expire(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
-    """End a job whose time has passed before it was sent.
+    """End a job whose validity ended before it was sent.
 
     If an earlier call was placed, the job ends as `unreached`, or as `accepted` if that call has no summary.
     """
@@ -170,9 +171,7 @@ def cancel(job: Job, *, at: datetime, reason: str, policy: CallPolicy) -> Job:
     """
     if job.state not in MOVES[MoveName.CANCEL]:
         remedy = (
-            "the job has ended"
-            if job.state.is_final
-            else "the call may have left, and a phone that rang cannot be un-rung"
+            "the job has ended" if job.state.is_final else "the request may have left, and a call cannot be taken back"
         )
         raise TooLateError(job.id, state=job.state.value, move="be cancelled", remedy=remedy)
     noted = replace(job, notes=(*job.notes, Note(at=at, kind=NoteKind.CANCELLED, text=reason)))
@@ -188,10 +187,10 @@ def fail(job: Job, *, at: datetime, reason: str, policy: CallPolicy) -> Job:
 def resolve(job: Job, *, placed: bool, at: datetime, witnessed: datetime, note: str, policy: CallPolicy) -> Job:
     """Settle a job in doubt by the word of a person.
 
-    "Placed" ends the job as `accepted`; a late summary still settles it. "Not placed" puts it back in the queue. It is
-    allowed only when `witnessed` is later than the `validUntil` of the POST plus the clock skew; before that it raises
-    `TooEarlyError`. `witnessed` is the Date header of a fresh answer of 8x8, or else the store's clock. If another POST
-    of the attempt is known to have been placed, that one decides.
+    "Placed" ends the job as `accepted`; a late summary still settles it. "Not placed" puts it back in the queue. This
+    is allowed only when `witnessed` is later than the `validUntil` of the POST plus the clock skew, and raises
+    `TooEarlyError` before that. `witnessed` is the Date header of a fresh answer of 8x8, or else the store's clock. If
+    another POST of the attempt is known to have been placed, that POST decides.
     """
     _require(job, MoveName.RESOLVE)
     post = job.open_post
@@ -213,7 +212,7 @@ def resolve(job: Job, *, placed: bool, at: datetime, witnessed: datetime, note: 
 
 
 def redial(job: Job, *, at: datetime, note: str, force: bool = False) -> Job:
-    """Call again, at the request of a person: a new POST of the same job. `completed` and `accepted` need `force`."""
+    """Queue a job for another call, at the request of a person. A `completed` or `accepted` job needs `force`."""
     if job.state in {S.IN_DOUBT, S.SUBMITTED, S.SENDING}:
         raise IllegalMoveError(
             job.id, state=job.state.value, move="be redialled", remedy="wait for its outcome, or resolve it first"
@@ -253,7 +252,7 @@ def submitted(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
 def by_placed_post(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> Job:
     """The job settled by a POST that was placed, after a later one of the same attempt was not.
 
-    Sending it again would call the person a second time.
+    Sending the job again would call the person a second time.
     """
     if post.outcome is None:
         return submitted(job, at=at, policy=policy)
@@ -271,9 +270,9 @@ _NOT_REACHED = frozenset(
 
 
 def by_outcome(job: Job, outcome: Outcome, *, at: datetime, policy: CallPolicy) -> Job:
-    """The job after this outcome of a session. It is called again if its redial policy says so and it has not ended.
+    """The job after an outcome of a session: queued again if its redial policy grants a redial, otherwise ended.
 
-    A redial that cannot leave before the validity ends is not granted.
+    A job that has ended gets no redial, nor does one whose validity ends before the redial could be sent.
     """
     status = outcome.status_of(job.destination)
     # If two POSTs of one attempt rang, and the person answered one of them, they are not called a third time.
@@ -302,13 +301,13 @@ def was_reached(job: Job, post: Post) -> bool:
 
 
 def was_cancelled(job: Job) -> bool:
-    """Whether a person cancelled the job and did not order it again since: late evidence grants no redial then."""
+    """Whether a person cancelled the job, and has not redialled it since. Late evidence then grants no redial."""
     orders = [note.kind for note in job.notes if note.kind in {NoteKind.CANCELLED, NoteKind.REDIALLED}]
     return bool(orders) and orders[-1] is NoteKind.CANCELLED
 
 
 def _wording(job: Job, outcome: Outcome) -> str:
-    """The status of the call to the person; in the spelling of the service if it is that of the session."""
+    """The status of the call to the person, as text; in the spelling of 8x8 if the session has the same status."""
     same = outcome.status_of(job.destination) is outcome.status
     return outcome.status_text if same else outcome.text_of(job.destination)
 
@@ -332,7 +331,7 @@ def _why_not(job: Job, again: datetime | None) -> str:
     """The reason why a redial that the policy grants is not made."""
     if again is None:
         return f"its calling window ({job.window}) does not open any more"
-    return f"its validity ends at {in_words(job.valid_until or again)}, and its turn would come at {in_words(again)}"
+    return f"its validity ends at {in_words(job.valid_until or again)}, and the redial would be at {in_words(again)}"
 
 
 def unless_placed(job: Job, state: JobState) -> JobState:

@@ -10,12 +10,12 @@ from voiceflow_worker.model.text.counting import count_of
 from voiceflow_worker.model.text.duration import read_duration, write_duration
 
 MOST_ATTEMPTS = 20
-"""The highest limit: the stores keep a place for each attempt."""
+"""The highest limit. Stores keep a record for each attempt up to it."""
 
 
 @dataclass(frozen=True, slots=True)
 class PersonLimit:
-    """The most attempts to call one person within any span of this length."""
+    """A limit on the attempts to call one person within any `span` of time."""
 
     attempts: int
     span: timedelta

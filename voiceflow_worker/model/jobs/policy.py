@@ -27,20 +27,20 @@ class MissingMeans(StrEnum):
     """The meaning of a log export without a row for a call in doubt."""
 
     NOTHING = "nothing"
-    """Rows may come late, by an undocumented delay: the call stays in doubt."""
+    """The row may come later, after an undocumented delay: the call stays in doubt."""
     NOT_PLACED = "not_placed"
-    """Long after the call could have been made and ended, it counts as not placed and is sent again."""
+    """If the call would have ended long ago, it counts as not placed and is sent again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallPolicy:
     """The policy of one queue.
 
-    `submit_window`: a POST carries `validUntil` no later than this after its journal entry, so a doubt has an end.
-    `ringing`: how long a phone may ring after 8x8 took the call. `clock_skew`: how far two clocks may differ.
-    `summary_deadline`: how long a submitted call waits for its summary. `missed_windows`: how many POSTs may come
-    back as expired (-1015, -2007) while the job itself is valid, before the job fails. `longest_call`: how long a
-    call can last at most; `export_settle`: how long after its end its row may take to appear in the log export.
+    `submit_window` is the longest time from the journal entry of a POST to its `validUntil`, which puts an end to every
+    doubt. `ringing` is the longest time that a phone rings after 8x8 accepted the call. `clock_skew` is the largest
+    difference of two clocks. `summary_deadline` is the time that a submitted call waits for its summary. A job that is
+    valid itself fails after `missed_windows` POSTs that came back as expired (-1015, -2007). `longest_call` is the
+    longest duration of a call, and `export_settle` the longest delay from its end to its row in the log export.
     """
 
     submit_window: timedelta = timedelta(seconds=120)
@@ -74,6 +74,6 @@ def backoff(failures: int, *, first: timedelta, longest: timedelta, seed: str) -
 
 
 def spread(seed: str) -> float:
-    """A number in [0, 1) that looks random and is the same for the same seed."""
-    # 48 bits: from 54 on the largest of them would round up to 1.0 as a float.
+    """A pseudo-random number in [0, 1). The same seed gives the same number."""
+    # 48 bits: the largest number of 54 bits or more would round up to 1.0 as a float.
     return int.from_bytes(hashlib.blake2b(seed.encode(), digest_size=6).digest()) / 2**48

@@ -34,7 +34,7 @@ def read_redial_on(text: str | Iterable[str]) -> frozenset[SessionStatus]:
         elif name in _ALONE:
             found.add(_ALONE[name])
         elif name in OPT_OUTS:
-            raise InvalidInputError(f"{word.strip()} is an opt-out: a policy never calls such a person again")
+            raise InvalidInputError(f"{word.strip()} is an opt-out: no policy calls this person again")
         elif name == SessionStatus.COMPLETED:
             raise InvalidInputError("COMPLETED cannot be redialled: the person was reached")
         else:
@@ -43,9 +43,9 @@ def read_redial_on(text: str | Iterable[str]) -> frozenset[SessionStatus]:
 
 
 def read_outcomes(words: Iterable[str], *, others: Iterable[str] = ()) -> frozenset[str]:
-    """The names of the outcomes that words such as `busy` or `busy,no-answer` name, as totals have them.
+    """The names of outcomes in totals that words such as `busy` or `busy,no-answer` mean.
 
-    `others` are names besides the statuses, such as those that 8x8 has invented since. Raises InvalidInputError.
+    `others` are valid names besides the statuses, such as those that 8x8 has added since. Raises InvalidInputError.
     """
     known = {_name(each): {each} for each in (*others, *SessionStatus)} | {"CANCELLED": {_S.CANCELED.value}}
     known |= {"REACHED": {each.value for each in REACHED}, "UNREACHED": {each.value for each in _GROUPS["UNREACHED"]}}
@@ -73,7 +73,7 @@ def redial_words(value: object) -> tuple[str, ...]:
 def _listed(value: object) -> Iterable[object]:
     if isinstance(value, tuple | list | frozenset | set):
         return value  # pyright: ignore[reportUnknownVariableType] - a TOML array: each is read as text
-    raise ValueError("name outcomes with commas between, such as busy,no_answer")
+    raise ValueError("name outcomes, separated by commas, such as busy,no_answer")
 
 
 def redial_policy(
@@ -84,10 +84,10 @@ def redial_policy(
     factor: float | None = None,
     jitter: float | None = None,
 ) -> RedialPolicy:
-    """A redial policy. Raises InvalidInputError for one with a limit and without outcomes."""
+    """A redial policy. Raises InvalidInputError for a limit without outcomes."""
     statuses = read_redial_on(on)
     if limit > 0 and not statuses:
-        raise InvalidInputError(f"a redial policy names the outcomes after which to call again: {Remedy.NAME_OUTCOMES}")
+        raise InvalidInputError(f"a redial policy needs the outcomes after which to call again: {Remedy.NAME_OUTCOMES}")
     return RedialPolicy(
         on=statuses,
         limit=limit,

@@ -1,7 +1,7 @@
 """Recovery of POSTs that a store has forgotten because it was set back, from the journal of a worker.
 
-The journal has the job as it was when its newest POST was about to leave. A store that was not set back has that POST,
-or dropped it long after: POST numbers only grow, and each POST is known by the moment it began.
+The journal has the job as it was just before its newest POST left. A store that was not set back has that POST, or
+dropped it long after. POST numbers only grow, and a POST is identified by its number and the time it began.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ def is_forgotten(journalled: Job, stored: Job) -> bool:
     known = stored.post(post.number)
     if known is not None and is_noted(stored, known, post):
         return False
-    # A POST that is missing was dropped, as one of many that sent nothing. One that began at another time was made by
-    # a worker that did not know of the first.
+    # A missing POST was dropped, as one of many that sent nothing. A POST that began at another time was made by a
+    # worker that did not know of the journalled POST.
     return known is not None and known.began_at != post.began_at
 
 
 def remembered(job: Job, journalled: Job, *, at: datetime, policy: CallPolicy) -> Job:
     """The job with the POSTs of the journalled job added; in doubt if one of them may have rung.
 
-    The same object if no POST is missing.
+    If no POST is missing, it is `job` itself.
     """
     if not is_forgotten(journalled, job):
         return job
@@ -53,19 +53,19 @@ def remembered(job: Job, journalled: Job, *, at: datetime, policy: CallPolicy) -
 
 
 def is_noted(job: Job, known: Post, post: Post) -> bool:
-    """Whether a note says that there were two POSTs of this number."""
+    """Whether a note of the job says that these are two POSTs of one number."""
     return any(note.text == _twice(known, post) for note in job.notes)
 
 
 def spanning(job: Job, known: Post, post: Post, *, at: datetime) -> Job:
-    """The job with one record for two POSTs of one number, whose evidence can no longer be separated, and a note."""
+    """The job with a note on two POSTs of one number, and one record for both: their evidence cannot be separated."""
     merged = with_post(job, replace(known, began_at=min(known.began_at, post.began_at)))
     note = Note(at=at, kind=NoteKind.RANG_TWICE, text=_twice(known, post))
     return replace(merged, notes=(*merged.notes, note))
 
 
 def _twice(one: Post, other: Post) -> str:
-    """The note on two POSTs of one number, the same for both workers that have journalled them."""
+    """The text of the note on two POSTs of one number, the same in either order."""
     first, second = sorted((one.began_at, other.began_at))
     return (
         f"POST {one.number} was begun at {first.isoformat()}; the store was set back, and it was begun again at "
@@ -74,7 +74,7 @@ def _twice(one: Post, other: Post) -> str:
 
 
 def made_again(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
-    """A job that was stored again from the journal: in doubt, unless it was moved on already."""
+    """A job after it was stored again from the journal: in doubt if it was being sent, else unchanged."""
     if job.state is not JobState.SENDING:
         return job
     return into_doubt(job, at=at, reason=REASON, policy=policy)

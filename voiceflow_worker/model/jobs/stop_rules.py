@@ -7,21 +7,21 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.jobs.tally import Totals
+from voiceflow_worker.model.jobs.totals import Totals
 
 _RATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*/\s*(\d{1,9})\s*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class LeastAnswerRate:
-    """The least percentage of calls that must be answered, once this many have an outcome: `5%/200`."""
+    """The least percentage of answered calls, which counts once `calls` calls have an outcome: `5%/200`."""
 
     percent: float
     calls: int
 
     def __post_init__(self) -> None:
         if not 0 < self.percent <= 100 or self.calls < 1:
-            raise InvalidInputError("an answer rate is above 0 % and at most 100 %, of at least 1 call")
+            raise InvalidInputError("an answer rate must be above 0 % and at most 100 %, of at least 1 call")
 
     def __str__(self) -> str:
         return f"{self.percent:g}%/{self.calls}"
@@ -29,7 +29,7 @@ class LeastAnswerRate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopRules:
-    """The rules of one batch. `after_cost` is an amount in each currency; None is no rule."""
+    """The stop rules of one batch. `after_cost` is an amount in any currency. None means no rule."""
 
     after_cost: Decimal | None = None
     answer_rate_below: LeastAnswerRate | None = None
@@ -37,7 +37,7 @@ class StopRules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """The figures by which rules judge: calls with an outcome, those that were answered, and the cost by currency."""
+    """The figures that stop rules check: calls with an outcome, answered calls, and the cost by currency."""
 
     ended: int
     answered: int
@@ -49,7 +49,7 @@ class Measured:
         return cls(ended=sum(totals.outcomes.values()), answered=totals.answered, cost=totals.cost)
 
     def since(self, earlier: Measured | None) -> Measured:
-        """What was added since; all of it, if the earlier calls were deleted since."""
+        """The figures added since `earlier`; all figures, if the earlier calls were deleted since."""
         if earlier is None or self.ended < earlier.ended:
             return self
         cost = {currency: amount - earlier.cost.get(currency, Decimal(0)) for currency, amount in self.cost.items()}
@@ -57,7 +57,7 @@ class Measured:
 
 
 def why_stop(rules: StopRules, figures: Measured) -> str | None:
-    """The reason to stop, with the figure and the limit, as a clause; None to go on."""
+    """The reason to stop, with the figure and the limit, as a clause; None if there is none."""
     if rules.after_cost is not None:
         for currency, amount in sorted(figures.cost.items()):
             if amount >= rules.after_cost:
@@ -88,7 +88,7 @@ def read_answer_rate(text: str) -> LeastAnswerRate:
     match = _RATE.fullmatch(text)
     try:
         if match is None:
-            raise InvalidInputError("it has another form")
+            raise InvalidInputError("its form is wrong")
         return LeastAnswerRate(float(match[1]), int(match[2]))
     except InvalidInputError as error:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Two records of one job, from two copies of a store, merged into one that has the evidence of both."""
+"""The merge of two records of one job, from two copies of a store, into one record with the evidence of both."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from voiceflow_worker.model.jobs.lifecycle import (
 )
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.setback import REASON, is_noted, spanning
-from voiceflow_worker.model.reports.verdict import ANSWERS, Verdict, VerdictKind
+from voiceflow_worker.model.reports.verdict import GATEWAY_VERDICTS, Verdict, VerdictKind
 
 S = JobState
 
@@ -34,22 +34,21 @@ _WEIGHT = {
     VerdictKind.TURNED_AWAY: 4,
     VerdictKind.CREATED: 5,
 }
-"""An answer to the POST outweighs what others say of it, and CREATED outweighs everything."""
+"""An answer to the POST outweighs the log and people, and CREATED outweighs every other verdict."""
 
 
 def was_ever_moved_on(job: Job) -> bool:
-    """Whether the job is more than enqueued: a POST was begun for it, or it has ended."""
+    """Whether a POST of the job was ever begun, or the job has ended."""
     return job.post_count > 0 or job.state not in _WAITS
 
 
 def further(kept: Job, other: Job, *, at: datetime, policy: CallPolicy) -> Job:
-    """The record with the evidence of both; `kept` itself where the other one adds nothing.
+    """The record with the evidence of both; `kept` itself if `other` adds nothing.
 
-    A record that has all the evidence of the other one stands as it is: its state follows from what it knows. With the
-    same evidence in both, the one that is further stands, so a record that could be sent again never replaces one that
-    could not. Where each has evidence that the other lacks, the copies went separate ways: the further record gets the
-    evidence of the other one. If both began a POST of the same number, the person may have been called twice, and a
-    note says so.
+    If one record has all the evidence of the other, it is returned unchanged. If both have the same evidence, the
+    record that is further along is returned, so a job that could be sent again never replaces one that could not. If
+    each has evidence that the other lacks, the record that is further along gets the evidence of the other. If both
+    began a POST with the same number, the person may have been called twice, and a note says so.
     """
     adds, lacks = _adds(other, kept), _adds(kept, other)
     is_further = _distance(other) > _distance(kept)
@@ -60,7 +59,7 @@ def further(kept: Job, other: Job, *, at: datetime, policy: CallPolicy) -> Job:
 
 
 def _adds(job: Job, known: Job) -> bool:
-    """Whether a record has evidence that the other one lacks."""
+    """Whether `job` has evidence that `known` lacks."""
     return (
         job.post_count > known.post_count
         or not set(job.notes) <= set(known.notes)
@@ -78,7 +77,7 @@ def _is_news(post: Post, job: Job) -> bool:
 
 
 def _is_same(known: Post, post: Post, job: Job) -> bool:
-    """Whether the records tell of one POST, or of two of one number that are noted as such."""
+    """Whether these are records of one POST, or of two POSTs of one number on which there is a note already."""
     return known.began_at == post.began_at or is_noted(job, known, post)
 
 
@@ -87,9 +86,9 @@ def _distance(job: Job) -> tuple[int, int]:
 
 
 def _merged(known: Post, post: Post) -> Post:
-    """One POST with the evidence of both records of it. The first outcome stands, as for a second summary."""
+    """One POST with the evidence of both its records. The outcome in `known` stands, if there is one."""
     best, less = (post, known) if _WEIGHT[post.verdict] > _WEIGHT[known.verdict] else (known, post)
-    # A session that was matched to the POST yields to an answer that says it was not placed.
+    # An answer that nobody was called outweighs a session that was matched to the POST.
     is_denied = less.verdict is VerdictKind.PLACED and not best.was_placed
     return replace(
         known,
@@ -127,11 +126,11 @@ def _with_post_of(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> 
         job = spanning(job, known, post, at=at)
         known = job.post(post.number) or known
     if was_reached(job, post) and not was_reached(job, known):
-        # Two sessions ended differently: that the person answered one of them counts.
+        # The two sessions ended differently. The session that the person answered counts.
         known = replace(known, outcome=None)
         job = with_post(job, known)
     merged = _merged(known, post)
-    if merged.verdict is not None and merged.verdict is not known.verdict and merged.verdict in ANSWERS:
+    if merged.verdict is not None and merged.verdict is not known.verdict and merged.verdict in GATEWAY_VERDICTS:
         verdict = Verdict(
             kind=merged.verdict,
             message=merged.message or "",
@@ -146,7 +145,7 @@ def _with_post_of(job: Job, post: Post, *, at: datetime, policy: CallPolicy) -> 
 
 
 def _settled(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
-    """The job in a state that its POSTs allow: it is not sent again while one of its attempt may have rung."""
+    """The job in a state that its POSTs allow. It is not sent again if a POST of this attempt may have rung."""
     current = job.open_post
     if job.state in _NOT_CALLED:
         placed = job.placed_post

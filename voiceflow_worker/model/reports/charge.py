@@ -11,7 +11,7 @@ from typing import Any
 class Charge:
     """The price of a session, all its legs together, and the seconds that are billed for it.
 
-    `currency` is None only where the price is 0 and the row has no currency.
+    `currency` is None only for a price of 0 without a currency.
     """
 
     price: Decimal

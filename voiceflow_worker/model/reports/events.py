@@ -22,7 +22,7 @@ from voiceflow_worker.model.reports.payload import Payload, fold_name, read_fiel
 from voiceflow_worker.model.reports.status import SessionStatus, fold_session_status
 
 LONGEST_ACTION_ID = 100_000
-"""Characters of a `clientActionId`: menus store their state there, and it must come back whole."""
+"""The most characters of a `clientActionId`. Menus store their state in it, so it must come back whole."""
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ class ActionStatus(StrEnum):
     ACTION_COMPLETED = "ACTION_COMPLETED"
     CALL_RECEIVED = "CALL_RECEIVED"
     DTMF_RECEIVED = "DTMF_RECEIVED"
-    """Printed by the advanced IVR guide where others print ACTION_COMPLETED."""
+    """The name of ACTION_COMPLETED in the advanced IVR guide."""
 
 
 _DIRECTIONS = {direction.value: direction for direction in Direction}
@@ -73,7 +73,7 @@ def _action_id(payload: Payload, name: str) -> str | None:
 
 
 def _dtmf(payload: Payload, name: str) -> str | None:
-    # The advanced IVR guide prints dtmf beside eventData's place, all others within it.
+    # In the advanced IVR guide, dtmf stands beside eventData; in all other guides, within eventData.
     return payload.within("eventData").text(name) or payload.text(name)
 
 
@@ -124,7 +124,7 @@ def _leg(payload: Payload, name: str) -> Leg | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionSummary:
-    """VSS: a session has ended. `status` is None for an unknown spelling; `status_text` has the spelling."""
+    """The summary of a session (VSS). `status` is None for an unknown spelling; `status_text` has the spelling."""
 
     session_id: str | None = read_field(_IDENTIFIER, "sessionId")
     sub_account_id: str | None = read_field(_IDENTIFIER, "subAccountId")
@@ -170,7 +170,7 @@ class _CallEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallAction(_CallEvent):
-    """VCA: the service asks what to do next. `dtmf` is None when no key was pressed in time, or none was asked for."""
+    """A request for the next actions of a call (VCA). `dtmf` is None if no key was pressed in time, or asked for."""
 
     call_status: ActionStatus | None = read_field(_action_status, "callStatus")
     status_text: str | None = read_field(_TEXT, "callStatus")
@@ -180,14 +180,14 @@ class CallAction(_CallEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallStatus(_CallEvent):
-    """VCS: a leg changed its state. 8x8's guides do not list all states, so `call_status` is kept as 8x8 spelled it."""
+    """A change in the state of a leg (VCS). `call_status` is as 8x8 spells it: the guides do not list all states."""
 
     call_status: str | None = read_field(_TEXT, "callStatus")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordingReady:
-    """VRU: a recording changed its state, usually to UPLOAD_COMPLETED. `file_path` is the place of the upload."""
+    """A change in the state of a recording (VRU), usually to UPLOAD_COMPLETED, with the place of its upload."""
 
     session_id: str | None = read_field(_IDENTIFIER, "sessionId")
     recording_id: str | None = read_field(_IDENTIFIER, "recordingId")
@@ -200,7 +200,7 @@ class RecordingReady:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NumberState:
-    """One of the account's numbers: `operational_status` is Active, Unhealthy, Expiring or Inactive."""
+    """The state of one of the account's numbers: Active, Unhealthy, Expiring or Inactive (`operational_status`)."""
 
     msisdn: str | None = read_field(_NUMBER, "msisdn")
     country: str | None = read_field(_TEXT, "countryCode")
@@ -213,7 +213,7 @@ class NumberState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NumberUpdate:
-    """VNU: the account's numbers changed; `kind` is SNAPSHOT (all of them) or UPDATES."""
+    """A change of the account's numbers (VNU). `kind` is SNAPSHOT (all of them) or UPDATES."""
 
     sub_account_id: str | None = read_field(_IDENTIFIER, "subAccountId")
     total_numbers: int | None = read_field(_WHOLE, "totalNumbers")

@@ -17,19 +17,19 @@ from voiceflow_worker.model.reports.status import (
 )
 
 MISSED_WINDOW_CODES = frozenset({VALIDITY_EXPIRED, SESSION_VALIDITY_EXPIRED})
-"""8x8 codes that say the POST's own `validUntil` had passed: nobody was called."""
+"""Codes of 8x8 for a POST whose `validUntil` had passed: nobody was called."""
 
 _NOT_ANSWERED = frozenset({SessionStatus.NO_ANSWER, SessionStatus.BUSY})
 _OF_THE_SECOND = _NOT_ANSWERED | {SessionStatus.FAILED, SessionStatus.ERROR}
-"""Statuses of a session that come from its leg to the second party, after the first has answered."""
+"""Session statuses that come from the leg to the second party, after the first party has answered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallLeg:
-    """One of the (at most two) calls of a session: the person's, or the one that was bridged to it.
+    """One of the (at most two) calls of a session: the call to the person, or the call that was bridged to it.
 
-    `status` is the service's own spelling. `seconds` is how long it was connected, `mos` the mean opinion score (1 to
-    5), `packet_loss_rate` the share of packets lost (0.01 is 1 %).
+    `status` is the spelling of 8x8. `seconds` is the time for which the leg was connected, `mos` the mean opinion score
+    (1 to 5), `packet_loss_rate` the share of packets lost (0.01 is 1 %).
     """
 
     call_id: str | None = None
@@ -47,9 +47,9 @@ class CallLeg:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """The end of a session, from its summary (VSS) or the log. `status_text` is the spelling of the service.
+    """The end of a session, from its summary (VSS) or the log. `status_text` is the spelling of 8x8.
 
-    `is_partial`: the session may have had more calls than `legs` has.
+    If `is_partial`, the session may have had more calls than `legs` has.
     """
 
     status: SessionStatus | None
@@ -65,12 +65,12 @@ class Outcome:
     is_partial: bool = False
 
     def status_of(self, destination: str) -> SessionStatus | None:
-        """How the call to `destination`, the person called, ended; None for a spelling that is not known.
+        """The status of the call to `destination`, the person called; None for an unknown spelling.
 
-        With two legs, the status of the session is that of the second party once the first has answered (8x8 number
-        masking guide, "Session statuses"), so the leg of the person decides. A person whom the leg or the session
-        reports as reached was reached. A single leg, as in a log whose other row is late, may be that of the second
-        party, who is called only after the person has answered.
+        With two legs, the session has the status of the second party once the first party has answered (8x8 number
+        masking guide, "Session statuses"). So the leg of the person decides, unless the session says that the person
+        was reached. A single leg may be the leg of the second party, when the row of the first leg comes late. The
+        second party is called only after the person has answered.
         """
         if self.status in REACHED or not self.legs:
             return self.status
@@ -85,13 +85,13 @@ class Outcome:
         return self.status if self.status in OPT_OUTS and status not in REACHED else status
 
     def _shows_an_answer(self, leg: CallLeg, destination: str) -> bool:
-        """Whether the only leg shows that the person answered, against the status of the session."""
+        """Whether the only leg shows that the person answered, although the session has another status."""
         if _is_to_another(leg, destination):
             return self.status in _OF_THE_SECOND
         return self.status in _NOT_ANSWERED and fold_session_status(leg.status) in REACHED
 
     def text_of(self, destination: str) -> str:
-        """The name of that status, or the spelling of the service if it is unknown."""
+        """The name of the status of the call to `destination`, or the spelling of 8x8 if it is unknown."""
         status = self.status_of(destination)
         return self.status_text if status is None else status.value
 
@@ -102,7 +102,7 @@ class Outcome:
 
     @property
     def was_placed(self) -> bool:
-        """Whether this counts as an attempt: every end of a session except a missed window."""
+        """Whether the session counts as an attempt: every session does, unless 8x8 dropped the call as too late."""
         return not self.missed_its_window
 
 
@@ -112,7 +112,7 @@ def _is_to(leg: CallLeg, destination: str) -> bool:
 
 
 def _is_to_another(leg: CallLeg, destination: str) -> bool:
-    """Whether a leg has a complete other number. A masked or a national number may be the same."""
+    """Whether a leg has a complete number that is not `destination`. A masked or national number may be the same."""
     shown, own = (leg.destination or "").removeprefix("+").lstrip("0"), destination.removeprefix("+")
     if not (shown.isascii() and shown.isdigit()) or _is_to(leg, destination):
         return False

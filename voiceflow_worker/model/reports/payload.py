@@ -1,4 +1,4 @@
-"""A reader of JSON objects in webhooks: names are folded, and odd values are kept instead of refused."""
+"""A tolerant reader of JSON objects in webhooks: names match in any spelling, and odd values are kept."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from typing import Any, TypeVar, cast
 from voiceflow_worker.model.flows.values import is_list, is_object
 from voiceflow_worker.model.numbers import phone
 
-# 8x8 writes "null" and "Null" where it has nothing to say.
+# 8x8 sends "null" and "Null" for missing values.
 _NOTHING = frozenset({"", "null", "none"})
 _WHOLE = re.compile(r"[+-]?\d{1,18}(?:\.0+)?", re.ASCII)
 _NUMBER = re.compile(r"[+-]?\d{1,18}(?:\.\d{1,18})?", re.ASCII)
 _LARGEST = 10**18
-# An epoch number above this is in milliseconds: as seconds it would be the year 5138.
+# A time above this is in milliseconds since 1970: in seconds, it would be in the year 5138.
 _SECONDS_END = 10**11
 
 LONGEST_TEXT = 4000
-"""Characters of a text that are kept: far more than in any example of the guides."""
+"""The most characters of a text that are kept: far more than in any example of the guides."""
 LONGEST_EVENT_ID = 200
-"""Characters of an identifier in an event. Those of 8x8 have 36, and ours at most 50; longer ones are ignored."""
+"""The most characters of an identifier in an event; longer ones are ignored. Identifiers of 8x8 have 36, and ours at
+most 50."""
 _LONGEST_NAME = 64
-"""Longest name that is cached as folded: names invented by a stranger must not fill the memory."""
+"""The longest name that is cached: names invented by a stranger must not fill the memory."""
 
 
 class Payload:
@@ -46,9 +47,9 @@ class Payload:
         self._within: dict[str, Payload] = {}
 
     def text(self, name: str, *, longest: int = LONGEST_TEXT) -> str | None:
-        """A string without surrounding blanks, or a number as one; None for null, "null" and emptiness.
+        """A string without surrounding blanks, or a number as a string; None for null, "null" and an empty string.
 
-        One that is longer than `longest` characters is cut.
+        A string of more than `longest` characters is cut.
         """
         found = self._names.get(fold_name(name))
         if found is None:
@@ -64,14 +65,14 @@ class Payload:
         return None
 
     def identifier(self, name: str) -> str | None:
-        """As `text`, but a text of more than 200 characters is left over instead of cut."""
+        """As `text`, but a string of more than 200 characters is not cut: it counts as not read."""
         value = self._value(name)
         if isinstance(value, str) and len(value) > LONGEST_EVENT_ID:
             return None
         return self.text(name)
 
     def number(self, name: str) -> str | None:
-        """A telephone number, with its + if it is in E.164 form, else (masked, withheld) as it stands."""
+        """A telephone number: with its + if it is in E.164 form, otherwise (masked, withheld) unchanged."""
         text = self.text(name)
         return phone.normalise(text) if text is not None and phone.is_e164(text) else text
 
@@ -98,7 +99,7 @@ class Payload:
         return float(value)
 
     def duration(self, name: str, *, unit: timedelta) -> timedelta | None:
-        """A number of units, as a duration; None for negative ones and those of centuries."""
+        """A number of units, as a duration; None for a negative number and for a century or more."""
         count = self.decimal(name)
         if count is None or not 0 <= count < timedelta(days=36500) / unit:
             self._read.discard(self._names.get(fold_name(name), ""))
@@ -106,7 +107,7 @@ class Payload:
         return count * unit
 
     def moment(self, name: str) -> datetime | None:
-        """A time, aware and in UTC: ISO 8601 (UTC is meant where no zone is written), or seconds or ms since 1970."""
+        """A time in UTC, from ISO 8601 (in UTC if it has no zone), or from seconds or milliseconds since 1970."""
         value = self._value(name)
         if isinstance(value, str) and _NUMBER.fullmatch(value.strip()) and len(value.strip()) > len("20240325"):
             value = float(value)
@@ -116,7 +117,7 @@ class Payload:
         return moment
 
     def nested(self, name: str) -> Payload | None:
-        """An object within this one; its fields, once read, are not left over."""
+        """An object within this one. `rest` does not have its unread fields."""
         value = self._value(name)
         if not is_object(value):
             return None
@@ -130,7 +131,7 @@ class Payload:
         return self._within[name]
 
     def listed(self, name: str) -> tuple[Payload, ...]:
-        """The objects of an array. An array with other values in it is also left over."""
+        """The objects of an array. An array that has other values too counts as not read."""
         value = self._value(name)
         if not is_list(value):
             return ()
@@ -140,7 +141,7 @@ class Payload:
         return objects
 
     def raw(self, name: str) -> object:
-        """The value as it stands; None when it is not there."""
+        """The value, unchanged; None if it is missing."""
         self._done(name)
         return self._value(name)
 
@@ -164,7 +165,7 @@ class Payload:
 
 
 def fold_name(name: str) -> str:
-    """A name without its case, dashes, underscores and blanks: eventType, EVENT_TYPE and event-type are one."""
+    """A name in lower case without dashes, underscores and blanks: `eventtype` for EVENT_TYPE and event-type."""
     return _remembered_fold(name) if len(name) <= _LONGEST_NAME else _fold(name)
 
 
@@ -195,7 +196,7 @@ _READER, _IS_NEEDED = "reader", "is needed"
 def read_field(
     reader: Callable[[Payload, str], T], name: str, *, within: str | None = None, default: T | None = None
 ) -> T:
-    """A field that this reader takes from the value `name` of the payload, or of the object `within` it."""
+    """A dataclass field that `reader` reads from the value `name` of a payload, or of the object `within` it."""
 
     def read(payload: Payload) -> T:
         return reader(payload if within is None else payload.within(within), name)
@@ -204,7 +205,7 @@ def read_field(
 
 
 def needed_field(reader: Callable[[Payload, str], T | None], name: str) -> T:
-    """The same for a field without which `entry_of` makes nothing."""
+    """A dataclass field as by `read_field`, which `entry_of` requires."""
 
     def read(payload: Payload) -> T | None:
         return reader(payload, name)

@@ -1,7 +1,7 @@
 """The three code tables of the 8x8 voice API: the meaning of each code, and its remedy.
 
 Sources: the status codes of the voice messaging guide (answers to a request), the session statuses and the error codes
-of the session summary webhook. Codes are added without notice: looking one up never fails.
+of the session summary webhook. 8x8 adds codes without notice, so the lookup of an unknown code does not fail.
 """
 
 from __future__ import annotations
@@ -33,22 +33,23 @@ class SessionStatus(StrEnum):
 OPT_OUTS = frozenset(
     {SessionStatus.COMPLETED_UNSUBSCRIBED, SessionStatus.COMPLETED_UNSUB_ERROR, SessionStatus.UNSUBSCRIBED_CONTACT}
 )
-"""The person asked not to be called, in this call or before. With COMPLETED_UNSUB_ERROR, 8x8 failed to put the number
-on its block list, so only this product remembers the request."""
+"""Statuses of a person who asked not to be called, in this call or before. With COMPLETED_UNSUB_ERROR, 8x8 failed to
+put the number on its block list, so only this product remembers the request."""
 
 
 REACHED = frozenset(
     {SessionStatus.COMPLETED, SessionStatus.COMPLETED_UNSUBSCRIBED, SessionStatus.COMPLETED_UNSUB_ERROR}
 )
-"""The person called answered."""
+"""Statuses of a person who answered."""
 
 
 @dataclass(frozen=True, slots=True)
 class CodeEntry:
     """One code of a table.
 
-    `meaning` is a clause, `remedy` a sentence for people (empty when there is nothing to do). `found_before_sending`:
-    the body alone shows it. `is_permanent`: the same request, sent again, would fail again.
+    `meaning` is a clause. `remedy` is a sentence for people, or empty when there is nothing to do. An error with
+    `found_before_sending` shows in the body itself. After an error with `is_permanent`, the same request would fail
+    again.
     """
 
     code: int
@@ -79,10 +80,10 @@ def _by_code(*entries: CodeEntry) -> Mapping[int, CodeEntry]:
     return MappingProxyType({entry.code: entry for entry in entries})
 
 
-_OWN_SOURCE = f"{Remedy.LIST_NUMBERS.sentence}, or ask 8x8 to allow this one."
-_NO_SCENARIO = "Write the scenario's actions out."
+_OWN_SOURCE = f"{Remedy.LIST_NUMBERS.sentence}, or ask 8x8 to allow this number."
+_NO_SCENARIO = "Write out the actions of the scenario."
 _UNKNOWN_AT_8X8 = "an unknown error has occurred at 8x8"
-_OUTAGE = "Call again later; contact 8x8 support if it persists."
+_OUTAGE = "Call again later; contact 8x8 support if the error persists."
 
 API_CODES = _by_code(
     CodeEntry(CREATED, "created: the session was accepted, not answered yet"),
@@ -92,24 +93,24 @@ API_CODES = _by_code(
     _permanent(
         -1004,
         "DTMF callback url not provided",
-        "Register a VCA webhook for the sub-account, so that key presses have somewhere to go.",
+        "Register a VCA webhook for the sub-account: it receives the key presses.",
     ),
     _body(
         -1005, "valid overallTimeout is required when digitTimeout provided", "Add an overallTimeout that is longer."
     ),
-    _body(-1006, "overallTimeout should be greater than digitTimeout", "Make overallTimeout the longer one."),
-    _body(-1007, "invalid action type", "Use makeCall, say, playFile, sayAndCapture or hangup, spelled so."),
+    _body(-1006, "overallTimeout should be greater than digitTimeout", "Make overallTimeout longer than digitTimeout."),
+    _body(-1007, "invalid action type", "Use makeCall, say, playFile, sayAndCapture or hangup, in this spelling."),
     _body(-1008, "valid maxDigits is required when completeOnHash is false", "Add maxDigits from 1 to 25."),
     _body(-1009, "invalid call flow entry", "Correct the parameter at the path in the message."),
     _body(-1010, "some actions are provided beyond the allowed count", "Keep at most two makeCall."),
-    _body(-1011, "multiple destination phone numbers found", "Give one destination; place one call to each number."),
+    _body(-1011, "multiple destination phone numbers found", "Give one destination for each call."),
     _body(-1012, "incorrect use of action hangup", "Make hangup the last action, without params."),
     _body(-1013, "first action should be makeCall", "Begin the callflow with makeCall."),
     _permanent(-1014, "source or caller ID is not allowed", _OWN_SOURCE),
     CodeEntry(
         VALIDITY_EXPIRED,
         "the validity period of the request has expired",
-        "Give a later validUntil; if it lay ahead, check this machine's clock.",
+        "Give a later validUntil; if it has not passed yet, check this machine's clock.",
         found_before_sending=True,
     ),
     _permanent(
@@ -118,7 +119,7 @@ API_CODES = _by_code(
         "Remove control characters, emoji and markup from the texts.",
     ),
     _body(-1017, "invalid MSISDN format in destination", "Write the country code and the number, such as +6587654321."),
-    _body(-1018, "executeScenario cannot be processed together with other actions", "Write its actions out."),
+    _body(-1018, "executeScenario cannot be processed together with other actions", _NO_SCENARIO),
     _body(-1019, "scenarioName is null or empty", _NO_SCENARIO),
     _permanent(-1020, "the scenario does not exist, or the account may not use it", _NO_SCENARIO),
     CodeEntry(
@@ -166,7 +167,7 @@ SESSION_ERROR_CODES = _by_code(
 
 SESSION_STATUSES: Mapping[SessionStatus, StatusEntry] = MappingProxyType(
     {
-        SessionStatus.COMPLETED: StatusEntry("answered, and ended in order"),
+        SessionStatus.COMPLETED: StatusEntry("answered, and ended normally"),
         SessionStatus.NO_ANSWER: StatusEntry("it rang and nobody answered", "Call again at another time of day."),
         SessionStatus.BUSY: StatusEntry("the line was busy, or the call was declined", "Call again later."),
         SessionStatus.CANCELED: StatusEntry(
@@ -182,7 +183,7 @@ SESSION_STATUSES: Mapping[SessionStatus, StatusEntry] = MappingProxyType(
             "Do not call this number again; 8x8 has put it on the block list.",
         ),
         SessionStatus.COMPLETED_UNSUB_ERROR: StatusEntry(
-            "answered, and the person asked not to be called any more, but 8x8 could not record it",
+            "answered, and the person asked not to be called any more, but 8x8 could not record that",
             "Do not call this number again; put it on your own suppression list.",
         ),
         SessionStatus.UNSUBSCRIBED_CONTACT: StatusEntry(
@@ -198,7 +199,7 @@ _BY_SPELLING = {status.value.replace("_", ""): status for status in SessionStatu
 
 
 def fold_session_status(spelling: object) -> SessionStatus | None:
-    """The status that a spelling stands for: `NO ANSWER`, `no-answer`, `CANCELLED`; None for one that is not known."""
+    """The status that a spelling such as `NO ANSWER`, `no-answer` or `CANCELLED` means; None for an unknown one."""
     if not isinstance(spelling, str):
         return None
     letters = "".join(filter(str.isalnum, spelling[:64])).upper()
@@ -223,6 +224,6 @@ def session_status(status: SessionStatus) -> StatusEntry:
 def _unknown(code: int) -> CodeEntry:
     return CodeEntry(
         code,
-        f"code {code}, which the 8x8 documents of this version do not name",
+        f"code {code}, which is not in the 8x8 documents of this version",
         "Look it up in the 8x8 documents, or ask 8x8 support.",
     )

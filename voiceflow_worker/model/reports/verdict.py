@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class VerdictKind(StrEnum):
-    """What is known about one POST. A gateway gives the first five; other evidence gives the last two."""
+    """The kind of a verdict on one POST. A gateway gives the first five; other evidence gives the last two."""
 
     CREATED = "created"
     """8x8 answered CREATED with a session id: the call is placed."""
@@ -33,7 +33,7 @@ PostVerdict = VerdictKind
 
 NOBODY_CALLED = frozenset({VerdictKind.REFUSED, VerdictKind.NOT_SENT, VerdictKind.TURNED_AWAY})
 """Answers that prove that nobody was called."""
-ANSWERS = NOBODY_CALLED | {VerdictKind.CREATED, VerdictKind.UNKNOWN}
+GATEWAY_VERDICTS = NOBODY_CALLED | {VerdictKind.CREATED, VerdictKind.UNKNOWN}
 """The kinds that a gateway gives."""
 
 
@@ -48,21 +48,21 @@ class NotSentCause(StrEnum):
     """The call's `validUntil` had passed before it could leave: it waited too long for a limiter, or its process stood
     still."""
     MISSED_DEPARTURE = "missed_departure"
-    """It was not ready at its departure time, and the next one lies too far ahead."""
+    """The call was not ready at its departure time, and the next departure is too far ahead."""
     HELD = "held"
-    """Its queue was held while it waited for its departure."""
+    """The queue was held while the call waited for its departure."""
     STOPPED = "stopped"
-    """Its worker was stopped."""
+    """The worker was stopped."""
     STORE_AWAY = "store_away"
-    """The store, or the worker's journal file, could not be used when it was due to leave."""
+    """The store, or the worker's journal file, could not be used when the call was due to leave."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
     """A hold of the whole queue, as a part of a verdict.
 
-    `until_opened` holds until a person opens the queue, for example after a wrong key. Otherwise the hold lasts
-    `retry_after`, or, where the answer named no time, an interval that doubles from 1 s to 60 s.
+    With `until_opened`, the hold lasts until a person opens the queue, for example after a wrong key. Otherwise it
+    lasts for `retry_after`, or, if the answer named no time, for an interval that doubles from 1 s to 60 s.
     """
 
     reason: str
@@ -75,8 +75,8 @@ class Verdict:
     """The result of one POST.
 
     `code` is the 8x8 status code where the answer had one, else None; `http_status` is None when no answer came.
-    `server_date` is the answer's Date header (RFC 9110 §6.6.1): the clock of 8x8. `cause` belongs
-    to `NOT_SENT`; without one, 8x8 counts as out of reach.
+    `server_date` is the answer's Date header (RFC 9110 §6.6.1): the clock of 8x8. `cause` is for `NOT_SENT` only;
+    without a cause, 8x8 counts as out of reach.
     """
 
     kind: VerdictKind
@@ -95,9 +95,9 @@ class Verdict:
 
 
 HoldHearer = Callable[[Hold], Awaitable[None]]
-"""Takes the hold of an answer while its verdict is still awaited."""
+"""A function that takes the hold of an answer before the verdict is known."""
 HoldReader = Callable[[], Awaitable[str | None]]
-"""Gives the reason of a hold that was ordered since a call was leased."""
+"""A function that returns the reason of a hold ordered since the call was leased; None if there is none."""
 
 
 class PostProgress:
@@ -117,7 +117,7 @@ class PostProgress:
         self._held = held
 
     async def held(self) -> str | None:
-        """Why the call may no longer be sent; None while it may."""
+        """The reason why the call may no longer be sent; None while it may be sent."""
         return None if self._held is None else await self._held()
 
     async def hold(self, hold: Hold) -> None:

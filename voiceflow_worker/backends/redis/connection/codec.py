@@ -17,7 +17,7 @@ from voiceflow_worker.backends.record import event_from, from_micros, head_of, j
 from voiceflow_worker.core.ports import Event, KeyOwner, Move
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState, known_gate
 from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.model.jobs.tally import tally_of
+from voiceflow_worker.model.jobs.totals import tally_of
 
 Argument = str | bytes | int | float
 

@@ -1,6 +1,6 @@
-"""Tallies: what one job adds to the totals of its queue and of its batch, and these totals.
+"""The totals of queues and batches, and the tallies that jobs add to them.
 
-A tally is a number for each field; its states are counted by the store. Whole numbers only, so that totals are exact.
+A tally is a whole number for each field, so totals are exact. Stores count the states themselves.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from voiceflow_worker.model.reports.status import REACHED, SessionStatus
 
 ANSWERED, PLACED, PRICED, MICROSECONDS = "answered", "placed", "priced", "microseconds"
 STATE, OUTCOME, DIGITS, COST = "state:", "outcome:", "digits:", "cost:"
-"""Beginnings of fields. Costs are in millionths of their currency."""
+"""The beginnings of field names. Costs are in millionths of their currency."""
 
 _LONGEST = 100
-"""Characters of a text in the name of a field."""
+"""The most characters of a text in the name of a field."""
 _MOST = 2**40
-"""The most that one job adds: 12 days, or a million. Eight million such jobs fit into 64 bits, beyond which SQLite
-refuses every move of a call, and thousands in one step into 2^53, up to which numbers are exact in Lua."""
+"""The most that one job adds: 12 days, or a million of a currency. The sum for eight million such jobs fits into 64
+bits; SQLite refuses moves that exceed them. The sum for thousands in one step is below 2^53, up to which Lua is
+exact."""
 
 
 def tally_of(job: Job) -> dict[str, int]:
-    """What a job adds to totals beside its state: nothing before one of its calls was placed, ended or priced."""
+    """The amounts that a job adds to totals beside its state; empty until a call of it is placed, ended or priced."""
     tally: dict[str, int] = {}
     outcome = job.outcome
     digits: str | None = None
@@ -63,13 +64,13 @@ def _outcome_name(outcome: Outcome, status: SessionStatus | None) -> str:
 
 
 def _named(text: str) -> str:
-    """A text as the name of a field. Characters that cannot be printed, or not be stored, become question marks."""
+    """A text as the name of a field. Characters that cannot be printed or stored become question marks."""
     text = text[:_LONGEST]
     return text if text.isprintable() else "".join(each if each.isprintable() else "?" for each in text)
 
 
 def _whole(amount: float | Decimal) -> int:
-    """An amount in millionths."""
+    """The amount in millionths, as a whole number."""
     return max(min(round(amount * 1_000_000), _MOST), -_MOST) if isfinite(amount) else 0
 
 
@@ -77,9 +78,9 @@ def _whole(amount: float | Decimal) -> int:
 class Totals:
     """The totals of a queue or of a batch.
 
-    `live` is the sum of the tallies of the jobs in the store, with a count for each state. `pruned` is that of the
-    deleted jobs of a batch that still has jobs; the totals of a queue have none. The properties add both, except for
-    `states`.
+    `live` is the sum of the tallies of the jobs in the store, with a count for each state. `pruned` is the same sum for
+    deleted jobs, if it is for a batch that still has jobs; for a queue it is empty. The properties add both, except for
+    `states` and `pruned_states`.
     """
 
     live: Mapping[str, int] = field(default_factory=dict[str, int])
@@ -113,7 +114,7 @@ class Totals:
 
     @property
     def seconds(self) -> float:
-        """The duration of the newest sessions."""
+        """The seconds of the newest session of each job, together."""
         return round(self._sum(MICROSECONDS) / 1_000_000, 3)
 
     @property
@@ -140,6 +141,6 @@ class Totals:
 
 
 def _decimal(millionths: int) -> Decimal:
-    """The amount, with at least the places that it needs and no others."""
+    """The amount, with no more decimal places than it needs."""
     amount = Decimal(millionths).scaleb(-6).normalize()
     return amount.quantize(Decimal(1)) if amount == amount.to_integral_value() else amount
