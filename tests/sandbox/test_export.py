@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -116,6 +117,8 @@ class TestRows:
         assert [first["DestinationEndpoint"], second["DestinationEndpoint"]] == [ANA[1:], BEN[1:]]
         assert {first["SessionId"], second["SessionId"]} == {session}
         assert first["CallId"] != second["CallId"]
+        (entry,) = sandbox.ledger
+        assert entry.price == str(sum(Decimal(row["TotalPriceOfCall"]) for row in (first, second)))
         assert first["InitiatedAt"] <= second["InitiatedAt"]
 
     async def test_the_second_party_is_not_called_before_the_first_answers(

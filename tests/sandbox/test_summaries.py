@@ -66,7 +66,7 @@ async def test_a_summary_tells_how_a_call_ended_as_the_service_words_it() -> Non
     assert leg.quality is not None
     assert leg.quality.mos is not None
     assert 1 <= leg.quality.mos <= 5
-    assert entry["outcome"] == "COMPLETED"
+    assert (entry["outcome"], entry["seconds"], entry["price"]) == ("COMPLETED", 25.0, "0.0400")
 
 
 @pytest.mark.parametrize(

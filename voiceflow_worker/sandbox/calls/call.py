@@ -106,9 +106,19 @@ class Call:
         """The options of the script for the summary."""
         return self.script if isinstance(self.script, Script) else None
 
+    @property
+    def began(self) -> datetime:
+        """When the session began."""
+        return datetime.fromtimestamp(self.accepted_at, UTC)
+
+    @property
+    def end(self) -> datetime:
+        """When the session ended, by its plan."""
+        return self.moment(self.plan.ring_seconds + self.plan.talk_seconds)
+
     def moment(self, seconds: float) -> datetime:
         """The time so many of the person's seconds after the dialling. With a higher speed it is ahead of the clock."""
-        return datetime.fromtimestamp(self.accepted_at, UTC) + timedelta(seconds=self.plan.dial_seconds + seconds)
+        return self.began + timedelta(seconds=self.plan.dial_seconds + seconds)
 
     def awaits(self, kind: EventKind) -> asyncio.Event:
         """The event that is set when the first event of this kind was answered, or the summary was delivered."""

@@ -39,8 +39,8 @@ def session_summary(call: Call) -> dict[str, object]:
         "sessionId": call.session_id,
         "subAccountId": call.sub_account,
         "sessionStatus": plan.status.value,
-        "startTime": wire_time(datetime.fromtimestamp(call.accepted_at, UTC)),
-        "endTime": wire_time(call.moment(plan.ring_seconds + plan.talk_seconds)),
+        "startTime": wire_time(call.began),
+        "endTime": wire_time(call.end),
         "lastAction": call.last_action.name,
         "callCount": len(legs),
     }
@@ -52,6 +52,12 @@ def session_summary(call: Call) -> dict[str, object]:
         payload["errorDetails"] = {"errorMsg": plan.message or "", "errorCode": plan.code}
     payload["details"] = {name: _leg(call, leg) for name, leg in zip(_LEG_NAMES, legs, strict=False)}
     return event("SESSION_SUMMARY", "Summary of a session that has ended", payload)
+
+
+def session_seconds(call: Call) -> float:
+    """The duration of a session that has ended, by the times in its summary."""
+    began, end = (datetime.fromisoformat(wire_time(moment)) for moment in (call.began, call.end))
+    return (end - began).total_seconds()
 
 
 def event(event_type: str, description: str, payload: Mapping[str, object]) -> dict[str, object]:

@@ -53,7 +53,7 @@ class CallLog:
         self._rows: list[LoggedRow] = []
 
     def add(self, call: Call) -> None:
-        """Add the rows of a call that has ended. A call that was never dialled has none."""
+        """Add the rows of a call that has ended, and their price to its entry. One that was never dialled has none."""
         dialled = call.dialled_at
         if dialled is None or not call.entry.rang:
             return
@@ -61,7 +61,9 @@ class CallLog:
         if order.never:
             return
         known_at = time.time() + order.late_seconds / self._speed
-        for cells in (_row(call, leg, dialled) for leg in call.legs):
+        rows = [_row(call, leg, dialled) for leg in call.legs]
+        call.entry.price = str(sum(Decimal(cells["TotalPriceOfCall"]) for cells in rows))
+        for cells in rows:
             row = {**cells, **{name: _masked(cells[name]) for name in _NUMBERS}} if order.masked else cells
             self._rows.append(LoggedRow(call.sub_account, dialled, known_at, row))
 

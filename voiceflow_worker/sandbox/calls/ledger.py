@@ -43,7 +43,8 @@ class CallEntry(JsonEntry):
 
     `heard` is what was said to the person so far (texts, and addresses of files), `pressed` their keys that counted,
     one entry for each question; `bridged_to` is the second party, once it has answered. `rings` are all telephones that
-    rang for it, by the true clock.
+    rang for it, by the true clock. `seconds` is the duration of the session by the times in its summary, and
+    `price` that of its rows in the log; both are None before the end, and `price` for a call without rows.
     """
 
     at: float
@@ -57,6 +58,8 @@ class CallEntry(JsonEntry):
     pressed: Sequence[str | None] = ()
     bridged_to: str | None = None
     rings: list[Ring] = field(default_factory=list[Ring])
+    seconds: float | None = None
+    price: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)

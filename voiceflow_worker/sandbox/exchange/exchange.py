@@ -12,7 +12,7 @@ from voiceflow_worker.model.flows.actions import read_action
 from voiceflow_worker.model.reports.events import Direction
 from voiceflow_worker.sandbox.calls.activity import Activity
 from voiceflow_worker.sandbox.calls.call import Call, CallRequest, Leg
-from voiceflow_worker.sandbox.calls.call_events import LegState
+from voiceflow_worker.sandbox.calls.call_events import LegState, session_seconds
 from voiceflow_worker.sandbox.calls.call_log import CallLog
 from voiceflow_worker.sandbox.calls.inbound import InboundEntry, InboundOrder
 from voiceflow_worker.sandbox.calls.outcomes import Outcomes, too_late
@@ -105,7 +105,7 @@ class Exchange:
         self._end(call)
 
     def _end(self, call: Call) -> None:
-        call.entry.outcome = call.plan.status.value
+        call.entry.outcome, call.entry.seconds = call.plan.status.value, session_seconds(call)
         self.log.add(call)
         self.stage.reports.summary(call)
 

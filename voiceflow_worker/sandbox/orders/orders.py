@@ -54,27 +54,27 @@ class OrderBook(Generic[Given]):
     """Orders, oldest first. A call takes the first one that is for it and its occasion, and is not used up."""
 
     def __init__(self) -> None:
-        self._orders: list[tuple[Given, int | None]] = []
+        self._orders: list[tuple[Given, str | None, int | None]] = []
 
     def __len__(self) -> int:
         return len(self._orders)
 
     def add(self, order: Given) -> None:
         """Add an order."""
-        self._orders.append((order, order.count))
+        self._orders.append((order, order.for_destination, order.count))
 
     def take(self, destination: str | None, occasion: object = None) -> Given | None:
         """The order to carry out for a call to this destination on this occasion, counted as used once."""
         if not self._orders:
             return None
         wanted = None if destination is None else same_number(destination)
-        for index, (order, left) in enumerate(self._orders):
-            if order.occasion != occasion or order.for_destination not in {None, wanted}:
+        for index, (order, only_for, left) in enumerate(self._orders):
+            if (only_for is not None and only_for != wanted) or order.occasion != occasion:
                 continue
             if left == 1:
                 del self._orders[index]
             elif left is not None:
-                self._orders[index] = (order, left - 1)
+                self._orders[index] = (order, only_for, left - 1)
             return order
         return None
 
