@@ -170,7 +170,7 @@ async def test_a_5xx_that_says_not_created_is_believed_only_when_asked_to(kind: 
         async with kind.client(server.url, retry_not_created_5xx=True) as client:
             verdict = await client.place(placement(), progress=PostProgress(), now=NOW)
     assert verdict.kind is K.TURNED_AWAY
-    assert verdict.hold == Hold(reason="8x8 has trouble (500)")
+    assert verdict.hold == Hold(reason="8x8 has an internal error (500)")
 
 
 async def test_connections_are_kept_where_leftovers_are_noticed(kind: Kind) -> None:

@@ -173,8 +173,8 @@ def test_what_is_wrong_with_the_account_holds_the_queue_until_opened(status: int
         (404, "check the sub-account id"),
         (307, "check the base URL"),
         (308, "https://voice.8x8.uk/api"),
-        (410, "the API is gone from this address"),
-        (426, "a newer TLS"),
+        (410, "the API is no longer at this address"),
+        (426, "a newer version of TLS"),
     ],
 )
 def test_a_hold_says_what_to_do(status: int, remedy: str) -> None:

@@ -1,1 +1,1 @@
-"""An ASGI server within this process, for the sandbox, the webhook receiver and metrics."""
+"""An ASGI server that runs inside this process. The sandbox, the webhook receiver and metrics use it."""

@@ -1,4 +1,4 @@
-"""Limits on the connections of a server: their number, and the time that a request may take to arrive."""
+"""Limits on the connections of a server: how many may be open, and how long a request may take to arrive."""
 
 from __future__ import annotations
 
@@ -15,23 +15,25 @@ _log = structlog.get_logger("voiceflow.asgi")
 
 CHECK_EVERY = 1.0
 STUCK_CHECKS = 10
-"""A connection is cut off when this many checks in a row find its answer unread, or find that it does not close."""
+"""Checks in a row that find a connection stuck before it is cut off. A stuck connection leaves its answer unread, or
+does not close."""
 
 AT_ONCE = 16
-"""How many connections are closed at once to make room. One for each turn of a busy event loop would be too slow."""
+"""Connections closed in one turn of the event loop to make room. Closing one per turn would be too slow."""
 _SHORTEST = 0.005
 
 IsPreferred = Callable[[str], bool]
-"""Whether connections from this address are kept before others."""
+"""A function that says whether connections from an address are preferred. They are closed last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionLimits:
     """Limits on the connections of a server.
 
-    `most` connections at once. A request has `head` until its head is complete, and `whole` until its body is; a
-    connection that exceeds them is closed. When there is no room, the connections that have waited longest without a
-    whole request are closed for new ones: after `grace` if they have begun a request, else after `patience`.
+    At most `most` connections are open. A connection is closed if the head of its request is not complete after
+    `head`, or the body after `whole`. A full server closes connections to make room for new ones: first those that
+    have waited longest for a complete request. A connection that has begun a request is safe for `grace`, any other for
+    `patience`.
     """
 
     most: int
@@ -42,7 +44,7 @@ class ConnectionLimits:
 
 
 class ClientConnection:
-    """One connection: since when it is expected to send a request, and whether it has begun one."""
+    """One connection: whether it has begun a request, and the time since which a request is awaited from it."""
 
     __slots__ = ("begun", "preferred", "protocol", "queue", "since", "stuck")
 
@@ -53,16 +55,16 @@ class ClientConnection:
         self.begun = False
         self.stuck = 0
         self.queue: dict[ClientConnection, None] | None = None
-        """Where it waits; None while its request is being answered."""
+        """The queue in which the connection waits; None while its request is being answered."""
 
     @property
     def transport(self) -> asyncio.Transport:
-        """Its transport."""
+        """The asyncio transport of the connection."""
         return cast("asyncio.Transport", self.protocol.transport)
 
 
 class ConnectionLimiter:
-    """The connections of a server, counted. `on_room` is called when one has left."""
+    """The counter of a server's connections, which closes some at the limits. `on_room` is called when one has left."""
 
     def __init__(self, limits: ConnectionLimits, *, is_preferred: IsPreferred | None = None) -> None:
         self._limits = limits
@@ -73,8 +75,8 @@ class ConnectionLimiter:
         self._whole = limits.whole.total_seconds()
         self._connections: set[ClientConnection] = set()
         self._arriving = 0
-        # In the order in which they are closed: strangers first, and of these the ones that have sent no whole request
-        # yet. In each queue the oldest is first.
+        # The queues in the order in which their connections are closed, each with its oldest connection first.
+        # `_new`: no complete request yet; `_idle`: between two requests.
         self._new: dict[ClientConnection, None] = {}
         self._idle: dict[ClientConnection, None] = {}
         self._preferred_new: dict[ClientConnection, None] = {}
@@ -95,15 +97,15 @@ class ConnectionLimiter:
         return len(self._connections) - sum(map(len, self._queues))
 
     def accepted(self) -> None:
-        """A connection was taken, and is being set up."""
+        """Count a connection that was accepted and is being set up."""
         self._arriving += 1
 
     def setup_failed(self) -> None:
-        """A connection that was being set up has failed."""
+        """Forget an accepted connection whose set-up has failed."""
         self._arriving -= 1
 
     def connected(self, protocol: Any) -> ClientConnection:
-        """A connection is set up."""
+        """Register a connection that has been set up."""
         self._arriving -= 1
         client = protocol.client
         preferred = self._is_preferred is not None and client is not None and self._is_preferred(client[0])
@@ -113,10 +115,10 @@ class ConnectionLimiter:
         return connection
 
     def received(self, connection: ClientConnection) -> None:
-        """Something was read from a connection."""
+        """Note that data was read from a connection."""
         cycle = connection.protocol.cycle
         if cycle is not None and not cycle.response_complete and not cycle.more_body:
-            self._leave_queue(connection)  # a whole request: it is being answered
+            self._leave_queue(connection)  # the request is complete, and is being answered
         elif connection.queue is self._idle or connection.queue is self._preferred_idle:
             self._wait(connection, self._preferred_new if connection.preferred else self._new)
             connection.begun = True
@@ -124,23 +126,23 @@ class ConnectionLimiter:
             connection.begun = True
 
     def answered(self, connection: ClientConnection) -> None:
-        """A request was answered in full."""
+        """Note that a request was answered in full."""
         self._wait(connection, self._preferred_idle if connection.preferred else self._idle)
-        self.received(connection)  # the next one may have been read already
+        self.received(connection)  # the next request may have been read already
 
     def disconnected(self, connection: ClientConnection) -> None:
-        """A connection is gone."""
+        """Forget a connection that has ended."""
         self._leave_queue(connection)
         self._connections.discard(connection)
         self.on_room()
 
     def make_room(self) -> float:
-        """Close connections for new ones; returns 0, or the seconds after which to try again."""
+        """Close connections to make room. Returns 0, or the seconds to wait before the next try."""
         now = asyncio.get_running_loop().time()
         soonest = self._grace
         for queue in self._queues:
             if queue is self._preferred_new and (self._new or self._idle or self._arriving):
-                break  # a stranger's time will be over soon
+                break  # a connection that is not preferred can be closed soon
             closed = 0
             for connection in list(queue):
                 if connection.since + self._grace > now:
@@ -149,7 +151,7 @@ class ConnectionLimiter:
                 if left > 0:
                     soonest = min(soonest, left)
                 elif not connection.begun and _has_something_to_read(connection.transport):
-                    self._wait(connection, queue)  # it did send, and this process was too busy to read it
+                    self._wait(connection, queue)  # data has arrived, but this process was too busy to read it
                 else:
                     self._drop(connection)
                     closed += 1
@@ -161,7 +163,7 @@ class ConnectionLimiter:
         return max(soonest, _SHORTEST)
 
     def close_stuck(self) -> None:
-        """Close connections whose request does not arrive, or whose answer is not read. Called once a second."""
+        """Close connections that send no complete request, or do not read their answer. Called once a second."""
         now = asyncio.get_running_loop().time()
         for queue in (self._new, self._preferred_new):
             for connection in [each for each in queue if now - each.since > self._head]:
@@ -171,13 +173,13 @@ class ConnectionLimiter:
                     self._drop(connection)
                     self._too_slow += 1
         for connection in list(self._connections):
-            stands = connection.transport.is_closing() or connection.protocol.flow.write_paused
-            connection.stuck = connection.stuck + 1 if stands else 0
+            is_stuck = connection.transport.is_closing() or connection.protocol.flow.write_paused
+            connection.stuck = connection.stuck + 1 if is_stuck else 0
             if connection.stuck >= STUCK_CHECKS:
                 connection.transport.abort()
         if self._dropped or self._too_slow:
             _log.warning(
-                "connections without a whole request were closed",
+                "connections without a complete request were closed",
                 for_room=self._dropped,
                 too_slow=self._too_slow,
                 open=len(self._connections),

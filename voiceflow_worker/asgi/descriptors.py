@@ -7,18 +7,18 @@ import resource
 from pathlib import Path
 
 MOST_RAISED = 65_536
-"""The limit is raised no further: some systems allow a thousand million, and tables of that size."""
+"""The highest limit that `raise_limit` sets. Some systems allow 10^9, and allocate tables of that size."""
 MOST = 4096
-"""Connections that a server has open at once, however many descriptors there are: each takes some 30 KB."""
+"""The most connections that a server has open, however many descriptors there are. Each takes some 30 KB."""
 LEAST = 16
 _KEPT_LEAST, _KEPT_MOST = 40, 128
-"""Descriptors kept free for the store, its journals, notifications, and files: an eighth of the limit, within these."""
+"""Bounds on the descriptors kept free for the store, journal files and notifications: an eighth of the limit."""
 _OPEN = (Path("/proc/self/fd"), Path("/dev/fd"))
 _GUESSED = 32
 
 
 def raise_limit() -> int:
-    """Raise the limit of this process as far as is allowed (`ulimit -Hn`); returns it."""
+    """Raise the limit of this process towards the hard limit (`ulimit -Hn`), and return the limit that then holds."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST_RAISED if hard == resource.RLIM_INFINITY else min(hard, MOST_RAISED)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -31,7 +31,7 @@ def raise_limit() -> int:
 
 
 def connections_that_fit() -> int:
-    """The number of connections that may be opened now, with descriptors left for everything else."""
+    """The number of connections that may be opened now. It leaves descriptors for everything else."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         return MOST
@@ -42,7 +42,7 @@ def connections_that_fit() -> int:
 def _open_now() -> int:
     for folder in _OPEN:
         try:
-            return len(os.listdir(folder))  # noqa: PTH208 (one call, no objects: it is counted only)
+            return len(os.listdir(folder))  # noqa: PTH208 (only the number is needed, not the paths)
         except OSError:
             continue
     return _GUESSED

@@ -9,17 +9,17 @@ if TYPE_CHECKING:
     from voiceflow_worker.asgi.connections import ClientConnection, ConnectionLimiter
 
     class _Uvicorn(asyncio.Protocol):
-        """What uvicorn's protocols have in common; they have no base of their own."""
+        """The interface that uvicorn's HTTP protocols share. uvicorn has no base class for it."""
 
         def on_response_complete(self) -> None:
-            """An answer was written in full."""
+            """Called when an answer was written in full."""
 
 else:
     _Uvicorn = object
 
 
 def limited_protocol(protocol: type[asyncio.Protocol], limiter: ConnectionLimiter) -> type[asyncio.Protocol]:
-    """The protocol for connections that `limiter` counts."""
+    """A subclass of `protocol` that reports its connections to `limiter`."""
     return cast("type[asyncio.Protocol]", type(protocol.__name__, (_LimitedProtocol, protocol), {"limiter": limiter}))
 
 

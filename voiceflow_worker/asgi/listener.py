@@ -1,8 +1,8 @@
-"""A listening socket that takes no more connections than there is room for.
+"""A listening socket that accepts no more connections than there is room for.
 
-asyncio's own server takes as many at once as the backlog is long, and, with no file descriptor left, writes a traceback
-for each try: 286 MB of them a minute were seen. This one asks its limiter first, and leaves connections without room in
-the backlog of the operating system.
+asyncio's own server accepts the whole backlog at once. When no file descriptor is left, it writes a traceback for each
+try: 286 MB a minute were seen. This listener asks its limiter first. Connections without room stay in the backlog of
+the operating system.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from voiceflow_worker.asgi.load_shedding import LoadShedding, ShedDecision, deci
 _log = structlog.get_logger("voiceflow.asgi")
 
 AT_ONCE = 64
-"""Connections that are taken before the event loop reads and answers others."""
+"""Connections accepted in one turn of the event loop, which then serves the others."""
 SHED_AT_ONCE = 512
 SHORT_PAUSE = 0.01
-"""Seconds between two checks whether a request has waited too long."""
+"""Seconds until a request that waits is checked again: it may have waited too long."""
 PAUSE = 0.05
-"""Seconds until the next try when the system has no descriptor, or no memory, for a connection."""
+"""Seconds until the next try when the system has no descriptor or no memory for a connection."""
 _NOT_NOW = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _GONE = (BlockingIOError, InterruptedError, ConnectionError)
 
 
 class Listener:
-    """Takes connections from `listening` for as long as it is open; uvicorn stops it like a server of asyncio's."""
+    """The accept loop of one listening socket. It has the methods by which uvicorn stops an asyncio server."""
 
     def __init__(
         self,
@@ -50,12 +50,12 @@ class Listener:
         self._is_open = self._is_reading = False
         self._timer: asyncio.TimerHandle | None = None
         self._looks: asyncio.TimerHandle | None = None
-        self._told_at = float("-inf")
+        self._logged_at = float("-inf")
         self._held: socket.socket | None = None
-        """Taken, and waiting for room or for its turn."""
+        """An accepted connection that waits for room, or for a free place among the requests at work."""
 
     def open(self) -> None:
-        """Begin."""
+        """Begin to accept connections."""
         self._listening.setblocking(False)  # noqa: FBT003 (its own signature)
         self._is_open = True
         self._limiter.on_room = self._room
@@ -63,7 +63,7 @@ class Listener:
         self._look()
 
     def close(self) -> None:
-        """Take no more connections. Those that stand are not touched."""
+        """Accept no more connections. Open ones go on."""
         self._is_open = False
         self._limiter.on_room = lambda: None
         self._stop_reading()
@@ -75,7 +75,7 @@ class Listener:
             self._held = None
 
     async def wait_closed(self) -> None:
-        """Wait until nothing is on its way in."""
+        """Wait until every accepted connection is set up."""
         if self._opening:
             await asyncio.wait(self._opening)
 
@@ -99,7 +99,7 @@ class Listener:
                         pass
             if self._limiter.is_full:
                 self._held = connection
-                # What is closed now for its sake is gone after this turn of the loop.
+                # A connection that is closed here gives back its descriptor after this turn of the event loop.
                 self._pause(self._limiter.make_room())
                 return
             let_in += 1
@@ -109,7 +109,7 @@ class Listener:
             task.add_done_callback(self._opening.discard)
 
     def _next(self) -> socket.socket | None:
-        """The connection whose turn it is; None when there is none, or it cannot be taken now."""
+        """The next connection; None when none waits, or none can be accepted now."""
         if self._held is not None:
             held, self._held = self._held, None
             return held
@@ -128,20 +128,20 @@ class Listener:
     async def _set_up(self, connection: socket.socket) -> None:
         try:
             await self._loop.connect_accepted_socket(self._make_protocol, connection)
-        except OSError:  # it went away meanwhile
+        except OSError:  # the client has gone away
             self._limiter.setup_failed()
             connection.close()
 
     def _no_descriptor(self, error: OSError) -> None:
         self._limiter.make_room()
         self._pause(PAUSE)
-        if self._loop.time() - self._told_at >= 1:
-            self._told_at = self._loop.time()
-            _log.error("a connection could not be taken; it waits", error=error.strerror)
+        if self._loop.time() - self._logged_at >= 1:
+            self._logged_at = self._loop.time()
+            _log.error("a connection could not be accepted yet; it waits", error=error.strerror)
 
     def _room(self) -> None:
         if self._is_open and not self._is_reading:
-            # Its descriptor is closed after this turn of the loop.
+            # The descriptor of the connection that left is closed after this turn of the event loop.
             self._loop.call_soon(self._resume)
 
     def _pause(self, seconds: float) -> None:
@@ -155,7 +155,7 @@ class Listener:
             self._is_reading = True
             self._loop.add_reader(self._listening.fileno(), self._take)
             if self._held is not None:
-                self._take()  # the listening socket may have nothing more to say
+                self._take()  # the event loop calls it only for further connections, and there may be none
 
     def _stop_reading(self) -> None:
         if self._is_reading:

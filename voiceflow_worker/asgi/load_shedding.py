@@ -1,8 +1,7 @@
-"""Load shedding: requests that are answered and closed without a parser or a task.
+"""Load shedding: requests to a busy server are turned away before they reach the app.
 
-A busy server would answer every further request late. A request that has already waited too long is answered at once,
-for a fifteenth of the cost of passing it to the app, and its sender repeats it. Only requests that change something are
-shed: GET and HEAD, such as health checks, are always passed on.
+A request that has waited too long gets a fixed answer, without a parser or a task. That costs a fifteenth of passing it
+to the app, and its sender sends it again later. GET and HEAD requests, such as health checks, always reach the app.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ from datetime import timedelta
 from enum import Enum, auto
 
 _LAST_DATA = struct.Struct("=52xI")
-"""`tcpi_last_data_recv` in Linux' struct tcp_info: milliseconds since something came."""
+"""`tcpi_last_data_recv` in the struct tcp_info of Linux: milliseconds since data arrived."""
 _BACKLOG = struct.Struct("=24xII")
-"""`tcpi_unacked` and `tcpi_sacked`: of a listening socket, how many connections wait to be taken, and may wait."""
+"""`tcpi_unacked` and `tcpi_sacked`: for a listening socket, the length of its backlog and the limit of that length."""
 _CROWDED = 4
-"""A backlog is crowded when a quarter of it is full. Connections to a full one are dropped, and retry after 1 s."""
+"""The backlog is crowded when a quarter of it is full. A full one drops new connections, which retry after 1 s."""
 _IS_LINUX = sys.platform.startswith("linux")
 _LONGEST = 65_536
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,9})[ \t]*\r\n", re.IGNORECASE)
@@ -31,10 +30,11 @@ _QUESTIONS = (b"GET ", b"HEAD ")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadShedding:
-    """The rule for turning requests away.
+    """The rule by which requests are turned away.
 
-    While `busy_at` requests are being answered, a request that has waited longer than `patience` gets `answer`, a whole
-    HTTP response, and `count` is called; others wait. While the backlog of the system fills up, none waits.
+    It applies while `busy_at` or more requests are being answered. A request that has waited longer than `patience`
+    gets `answer`, a complete HTTP response, and `count` is called. Other requests wait, unless the backlog is crowded:
+    then they are turned away at once.
     """
 
     answer: bytes
@@ -44,7 +44,7 @@ class LoadShedding:
 
 
 class ShedDecision(Enum):
-    """The treatment of a connection that arrives at a busy time."""
+    """The decision on a connection to a busy server."""
 
     ADMIT = auto()
     SHED = auto()
@@ -52,7 +52,7 @@ class ShedDecision(Enum):
 
 
 def is_crowded(listening: socket.socket) -> bool:
-    """Whether the system's backlog is filling up."""
+    """Whether a quarter of the backlog is full."""
     if not _IS_LINUX:
         return False
     waiting, most = _BACKLOG.unpack(listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BACKLOG.size))
@@ -60,20 +60,20 @@ def is_crowded(listening: socket.socket) -> bool:
 
 
 def decide(connection: socket.socket, shedding: LoadShedding, *, crowded: bool) -> ShedDecision:
-    """Look at what a connection has sent, and turn it away if that is a whole request that has waited too long.
+    """Decide on a connection from the request that it has sent, and turn the request away if it has waited too long.
 
-    If the backlog is `crowded`, nothing may wait.
+    If the backlog is `crowded`, every complete request is turned away.
     """
     try:
         seen = connection.recv(_LONGEST, socket.MSG_PEEK)
-    except OSError:  # nothing arrived yet, or the connection is closed: the reader finds out
+    except OSError:  # no data yet, or the connection is closed: the protocol will handle it
         return ShedDecision.ADMIT
     if not _is_whole(seen):
         return ShedDecision.ADMIT
     if not crowded and _waited(connection) < shedding.patience / timedelta(milliseconds=1):
         return ShedDecision.WAIT
     with contextlib.suppress(OSError):
-        # Read to the end: what is closed with something unread is reset, and the answer may be lost (RFC 9112 §9.6).
+        # A socket that is closed with unread data resets the connection, and the answer may be lost (RFC 9112 §9.6).
         connection.recv(_LONGEST)
         connection.send(shedding.answer)
     connection.close()
@@ -82,7 +82,7 @@ def decide(connection: socket.socket, shedding: LoadShedding, *, crowded: bool) 
 
 
 def _is_whole(request: bytes) -> bool:
-    """Whether this is one whole request that changes something."""
+    """Whether this is one complete request, and neither GET nor HEAD."""
     if not request or request.startswith(_QUESTIONS):
         return False
     head, end, body = request.partition(b"\r\n\r\n")
@@ -91,7 +91,7 @@ def _is_whole(request: bytes) -> bool:
 
 
 def _waited(connection: socket.socket) -> int:
-    """Milliseconds for which a request has lain in the system's buffers; a very large number if unknown."""
+    """Milliseconds since the request arrived in the socket's buffer; a very large number if unknown."""
     if not _IS_LINUX:
         return sys.maxsize
     info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA.size)

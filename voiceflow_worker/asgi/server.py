@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 
 BACKLOG = 65_535
-"""Connections that may wait to be taken: as many as the system allows (net.core.somaxconn, 4096 on Linux)."""
+"""Connections that may wait to be accepted. The system lowers it to its own limit (net.core.somaxconn on Linux)."""
 DEFERRED = 10
-"""Seconds for which Linux keeps connections that send nothing to itself."""
+"""Seconds for which Linux holds back a connection that has sent no data (TCP_DEFER_ACCEPT)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """The address that an app is served at; `port` is the real one, also if 0 was asked for."""
+    """The address at which an app is served. `port` is the real port, even if port 0 was requested."""
 
     host: str
     port: int
@@ -56,22 +56,22 @@ async def serving(
     is_preferred: IsPreferred | None = None,
     shedding: LoadShedding | None = None,
 ) -> AsyncGenerator[Address]:
-    """Serve `app` on `host` and `port` (0: any free one) until the block ends, on the running asyncio event loop.
+    """Serve `app` on `host` and `port` (0: any free port) until the block ends, on the running asyncio event loop.
 
-    The port takes connections, and the app's lifespan has started, when the block begins. At its end, however it ends,
-    no new connections are taken, requests under way have `grace` to finish, and the app's lifespan is shut down.
-    Signals and logging stay the caller's. `protocol` replaces uvicorn's own HTTP protocol class. Without `limits` there
-    are as many connections as file descriptors allow. If there are too many, those from preferred addresses are
-    closed last. `shedding` turns requests away unread.
+    When the block begins, the app's lifespan has started and the port accepts connections. When it ends or fails, no
+    new connections are accepted, requests under way have `grace` to finish, and the app's lifespan is shut down.
+    Signals and logging are left to the caller. `protocol` replaces uvicorn's own HTTP protocol class. Without `limits`,
+    there are as many connections as file descriptors allow. When room is needed, connections from preferred addresses
+    are closed last. `shedding` turns requests away before they reach the app.
 
     Raises OSError if the port cannot be bound, RuntimeError if the app's lifespan fails to start.
     """
-    # The peer address is passed on unchanged: the app judges X-Forwarded-For.
+    # `proxy_headers` is off, so the app sees the address of the peer and judges X-Forwarded-For itself.
     limiter = ConnectionLimiter(limits or ConnectionLimits(most=connections_that_fit()), is_preferred=is_preferred)
     config = uvicorn.Config(
         app,
         http=limited_protocol(uvicorn_protocol() if protocol is None else protocol, limiter),
-        interface="asgi3",  # its guess takes a bound method for ASGI 2
+        interface="asgi3",  # "auto" takes a bound method for an ASGI 2 app
         ws="none",
         lifespan="auto",
         log_config=None,
@@ -84,26 +84,26 @@ async def serving(
     server = _Server(config, limiter, shedding)
     with _bound(host, port) as listening:
         bound = listening.getsockname()
-        task = asyncio.create_task(server.run_until_told(listening), name=f"serving {host}:{bound[1]}")
+        task = asyncio.create_task(server.run_until_exit(listening), name=f"serving {host}:{bound[1]}")
         try:
             await server.begun.wait()
             if not server.started:
                 await task
-                raise RuntimeError(f"the app to be served on {host}:{bound[1]} did not start; see the log")
+                raise RuntimeError(f"the app for {host}:{bound[1]} did not start; the log has the reason")
             yield Address(bound[0], bound[1])
         finally:
             server.should_exit = True
             with anyio.CancelScope(shield=True):
                 await asyncio.wait([task])
-    # An error of the server itself; one of the block has precedence, and skips this.
+    # Raises an error of the server. An error of the block does not come here, and takes precedence.
     await task
 
 
 def _bound(host: str, port: int) -> socket.socket:
-    """A socket that listens there."""
+    """A socket that listens on `host` and `port`."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Said to be TCP, not left to the default: asyncio turns Nagle's algorithm off only for sockets whose protocol it
-    # can read, and accepted ones inherit it. Without, each answer waited 40 ms for a delayed acknowledgement.
+    # IPPROTO_TCP is given because asyncio turns Nagle's algorithm off only for sockets with that protocol, and accepted
+    # sockets inherit it. With Nagle's algorithm each answer waited 40 ms for a delayed acknowledgement.
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -114,7 +114,7 @@ def _bound(host: str, port: int) -> socket.socket:
         listening.listen(BACKLOG)
     except OSError as error:
         listening.close()
-        # The system's own error names neither.
+        # The system's own error names neither host nor port.
         raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror or error}") from error
     except BaseException:
         listening.close()
@@ -123,14 +123,14 @@ def _bound(host: str, port: int) -> socket.socket:
 
 
 def uvicorn_protocol() -> type[asyncio.Protocol]:
-    """The HTTP protocol that is always there: the one over h11."""
+    """uvicorn's HTTP protocol over h11, which is always installed."""
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
     return H11Protocol
 
 
 def fast_protocol() -> type[asyncio.Protocol]:
-    """The HTTP protocol over httptools, where that is installed: the receiver takes a fifth more events with it."""
+    """uvicorn's HTTP protocol over httptools, or over h11 without httptools. It handles a fifth more events."""
     try:
         from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
     except ImportError:
@@ -139,7 +139,7 @@ def fast_protocol() -> type[asyncio.Protocol]:
 
 
 class _Server(uvicorn.Server):
-    """A server without signal handlers; `begun` is set when it has started or failed."""
+    """A server without signal handlers. `begun` is set when the server has started or failed."""
 
     def __init__(self, config: uvicorn.Config, limiter: ConnectionLimiter, shedding: LoadShedding | None) -> None:
         super().__init__(config)
@@ -147,8 +147,8 @@ class _Server(uvicorn.Server):
         self._limiter = limiter
         self._shedding = shedding
 
-    async def run_until_told(self, listening: socket.socket) -> None:
-        # uvicorn ends the process when the app's lifespan fails: in somebody else's process that is not for it to do.
+    async def run_until_exit(self, listening: socket.socket) -> None:
+        # uvicorn ends the process when the app's lifespan fails. This process may belong to another program.
         with contextlib.suppress(SystemExit):
             try:
                 await self.serve(sockets=[listening])
@@ -156,7 +156,7 @@ class _Server(uvicorn.Server):
                 self.begun.set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        # uvicorn starts the app, and a listener of ours does the listening.
+        # uvicorn starts the app, and our own listener accepts the connections.
         await super().startup([])
         for listening in sockets or []:
             listener = Listener(listening, self._new_protocol, limiter=self._limiter, shedding=self._shedding)
@@ -170,5 +170,5 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
-        """Signals belong to the process, not to one of the servers in it."""
+        """Leave signals alone: they belong to the process, not to a server in it."""
         yield

@@ -1,1 +1,1 @@
-"""8x8 over httpx: requests out, verdicts back; nothing outside this room knows HTTP errors."""
+"""The gateway to 8x8 over httpx. It turns HTTP answers and errors into verdicts, and no other room handles them."""

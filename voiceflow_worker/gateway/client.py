@@ -36,16 +36,16 @@ if TYPE_CHECKING:
 
 
 class RateLimit(Protocol):
-    """A limit for the POSTs of this process, such as `pacing.process.ProcessRate`."""
+    """A limit on the POSTs of this process, such as `pacing.process.ProcessRate`."""
 
     async def acquire(self) -> None:
-        """Return when one more POST may leave."""
+        """Wait until one more POST may leave."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlacedCall:
-    """A call that 8x8 accepted: its session, and the ids that its summary will have."""
+    """A call that 8x8 accepted: its session id, and the ids that its summary will contain."""
 
     session_id: str
     client_request_id: str
@@ -54,20 +54,20 @@ class PlacedCall:
 
 
 class VoiceClient(api.AccountApi):
-    """Places calls through the 8x8 Voice API, for one sub-account; an async context manager.
+    """The client of one sub-account for the 8x8 Voice API; an async context manager.
 
     A POST is sent once, without redirects or retries. Its deadline is twice `connect_timeout` plus `read_timeout`
     (connecting, writing, reading). `limiter` paces the POSTs of this process; `concurrency` is the number of POSTs in
     flight. With `retry_not_created_5xx`, a NOT_CREATED with a 5xx, and a 503 with a Retry-After, count as proof that
     nobody was called, and the call can be tried again.
 
-    Without a `transport` it opens httpx over aiohttp on asyncio, and httpx's own pool on trio; `proxy` (http or https,
-    with credentials if need be) and `ssl_context` are for these, and nothing is read from the environment. A given one
-    must speak HTTP/1.1, and is closed with the client. Unless it is that of httpx or httpx-aiohttp, each of its errors
-    leaves the call in doubt.
+    Without a `transport`, the client uses httpx over aiohttp on asyncio, and httpx's own pool on trio. `proxy` (http or
+    https, with credentials if needed) and `ssl_context` apply to these two. Nothing is read from the environment. A
+    given `transport` must speak HTTP/1.1, and is closed with the client. If it is neither httpx's nor httpx-aiohttp's
+    own transport, each of its errors leaves the call in doubt.
 
-    The API key appears in no repr, log or error. It is sent to an http address on this machine only (a sandbox), unless
-    `allow_plain_http`. Raises SettingsError for impossible settings.
+    The API key appears in no repr, log or error. Over http:// it is sent only to this machine (a sandbox), unless
+    `allow_plain_http`. Raises SettingsError for invalid settings.
     """
 
     def __init__(
@@ -87,12 +87,14 @@ class VoiceClient(api.AccountApi):
         allow_plain_http: bool = False,
     ) -> None:
         if transport is not None and (proxy is not None or ssl_context is not None):
-            raise SettingsError("a given transport has its own proxy and ssl_context: set them there")
+            raise SettingsError("proxy and ssl_context have no effect on a given transport: set them in the transport")
         if min(connect_timeout, read_timeout) <= timedelta(0) or concurrency < 1:
             raise SettingsError("connect_timeout, read_timeout and concurrency must be greater than 0")
         address = base_url or wire.BASE_URL
         if proxy is not None and address.startswith("http:") and is_plain_and_remote(proxy) and not allow_plain_http:
-            raise SettingsError("the API key would reach the proxy unencrypted: give an https:// base URL or proxy")
+            raise SettingsError(
+                "the API key would go to the proxy unencrypted: give an https:// base URL, or an https:// proxy"
+            )
         self._open: Callable[[], Carrier]
         if transport is None:
             self._open = DefaultTransport(limit=concurrency, ssl_context=ssl_context, proxy=proxy).open
@@ -117,9 +119,9 @@ class VoiceClient(api.AccountApi):
 
     @classmethod
     def from_env(cls, *, transport: httpx.AsyncBaseTransport | None = None, limiter: RateLimit | None = None) -> Self:
-        """A client with the settings of the environment, `.env` and `voiceflow.toml` (VOICEFLOW_API_KEY, …).
+        """A client with the settings from the environment, `.env` and `voiceflow.toml` (VOICEFLOW_API_KEY, …).
 
-        Raises SettingsError, naming what to set, when the key or the sub-account is missing.
+        Raises SettingsError, which names every missing setting.
         """
         from voiceflow_worker.settings import load_settings
 
@@ -134,9 +136,9 @@ class VoiceClient(api.AccountApi):
         limiter: RateLimit | None = None,
         patience: timedelta | None = None,
     ) -> Self:
-        """A client with these settings; `patience` shortens their time limits.
+        """A client with these settings. `patience` is an upper bound for their two timeouts.
 
-        Raises SettingsError, naming every setting that is missing.
+        Raises SettingsError, which names every missing setting.
         """
         missing = settings.missing_for_calls()
         if missing or settings.api_key is None or settings.sub_account is None:
@@ -159,7 +161,7 @@ class VoiceClient(api.AccountApi):
 
     async def __aenter__(self) -> Self:
         if self._carrier is not None:
-            raise RuntimeError("this VoiceClient is open already; make one for each `async with`")
+            raise RuntimeError("this VoiceClient is open already; make a new client for each `async with`")
         carrier = self._open()
         await carrier.transport.__aenter__()
         self._carrier = carrier
@@ -179,8 +181,8 @@ class VoiceClient(api.AccountApi):
     async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:
         """POST one call, once, and return its verdict.
 
-        Failures of the network or the service are verdicts, not errors. A placement that is late, or that is held or
-        becomes late while it waits for the limiter, is not sent. Cancellation propagates; `progress` then shows whether
+        Failures of the network or the service are verdicts, not errors. A placement is not sent if its validity has
+        ended, or if its queue was held while it waited for the limiter. If this is cancelled, `progress` shows whether
         anything may have left.
         """
         carrier = self._opened()
@@ -203,15 +205,15 @@ class VoiceClient(api.AccountApi):
     ) -> PlacedCall:
         """Place one call without a queue. Omitted values are taken from the flow; a request id is generated if needed.
 
-        Raises CallFlowError when the flow breaks a rule or its validity has ended, CallRefusedError when 8x8 refuses
-        it, CallNotSentError when nobody was called and it may be tried again, and CallInDoubtError when the call may
-        have been placed. In that case do not send it again: its summary will have the `client_request_id`.
+        Raises CallFlowError if the flow breaks a rule or its validity has ended, CallRefusedError if 8x8 refuses the
+        call, and CallNotSentError if nobody was called and the call may be tried again. Raises CallInDoubtError if the
+        call may have been placed: do not send it again, and look for a summary with its `client_request_id`.
         """
         carrier = self._opened()
         request_id = client_request_id or flow.client_request_id or uuid4().hex
         now = datetime.now(UTC)
         named = flow.replace(client_request_id=request_id, client_batch_id=client_batch_id, valid_until=valid_until)
-        # Parsed again as a request: a CallFlow may also be an answer to an event, which is not a call.
+        # Parsed again as a request for a call: a CallFlow may also be an answer to an event.
         ready = CallFlow.parse(named.to_body()).validated(now=now)
         until = ready.valid_until
         now = await self._turn(now, valid_until=until)
@@ -234,13 +236,13 @@ class VoiceClient(api.AccountApi):
                 raise CallNotSentError(f"{verdict.message}{remedy}")
             case _:
                 raise CallInDoubtError(
-                    f"{verdict.message}. Do not send it again: it may have been placed. If it was, its summary names "
-                    f"client request id {request_id}",
+                    f"{verdict.message}. Do not send it again. If it was placed, its summary names the client request "
+                    f"id {request_id}",
                     client_request_id=request_id,
                 )
 
     async def server_time(self) -> datetime | None:
-        """The time at 8x8: the Date of a fresh answer, whatever its status; None when there is no answer or no Date."""
+        """The clock of 8x8: the Date of an answer to a new request; None if there is no answer or no Date."""
         carrier = self._opened()
         request = self._account_wire.request("GET", "webhooks", extensions={"timeout": self._timeouts})
         with anyio.move_on_after(self._deadline.total_seconds()):
@@ -253,10 +255,10 @@ class VoiceClient(api.AccountApi):
         return None
 
     async def logged_calls(self, *, since: datetime, until: datetime) -> LoggedCalls:
-        """All rows of the log export of 8x8 for this range of time. It takes seconds to minutes.
+        """All rows of 8x8's call log for this range of time. An export of the log takes seconds to minutes.
 
         The export is requested from its documented address, https://voice.wavecell.com, or from a given `base_url`.
-        Raises CallLogError, and CallLogUnavailableError where trying again may help.
+        Raises CallLogError, or CallLogUnavailableError if it may help to try again.
         """
         from voiceflow_worker.gateway.export import log
 
@@ -284,7 +286,7 @@ class VoiceClient(api.AccountApi):
         return self._carrier
 
     async def _turn(self, now: datetime, *, valid_until: datetime | None) -> datetime:
-        """Wait for the limiter, and return the time afterwards. A late call does not wait and uses no turn."""
+        """Wait for the limiter, and return the time after the wait. A call that is too late does not wait."""
         if self._limiter is None or (valid_until is not None and valid_until <= now):
             return now
         began = time.monotonic()
@@ -337,13 +339,13 @@ class VoiceClient(api.AccountApi):
         return carrier.transport.handle_async_request(request)
 
     def _check(self, carrier: Carrier, progress: PostProgress) -> None:
-        """Distrust the watches of a transport that missed a POST which was answered: it may have changed."""
+        """Distrust a transport whose watch missed a POST that was answered: a new version may work differently."""
         if not progress.may_have_left:
             progress.may_have_left = True
             self._carrier = replace(carrier, watch=BlindWatch, posts=None)
 
     def _without_key(self, verdict: Verdict) -> Verdict:
-        """The verdict without the key, in case a server or a proxy has sent it back."""
+        """The verdict without the API key, which a server or a proxy may have sent back."""
         hide, hold = self._account_wire.hide, verdict.hold
         message, reason = hide(verdict.message), "" if hold is None else hide(hold.reason)
         if message == verdict.message and (hold is None or reason == hold.reason):

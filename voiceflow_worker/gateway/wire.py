@@ -19,17 +19,17 @@ from voiceflow_worker.model.text.names import SUB_ACCOUNT_ID
 from voiceflow_worker.model.text.web_address import is_plain_and_remote
 
 BASE_URL = "https://voice.8x8.com"
-"""The address of the API (8x8 voice API reference, "Base URL"); no other one is documented for voice."""
+"""The only documented address of the voice API (8x8 voice API reference, "Base URL")."""
 EXPORT_URL = "https://voice.wavecell.com"
-"""The address of the log export (8x8 voice log export reference); no other one is documented for it."""
+"""The only documented address of the log export (8x8 voice log export reference)."""
 
 _KEY = re.compile(r"[\x21-\x7e]+")
 
 
 class Wire:
-    """Builds the requests of one sub-account at one address. Its repr never shows the key.
+    """A builder of the requests that place calls, for one sub-account at one address. Its repr does not show the key.
 
-    Raises SettingsError for an impossible base URL, sub-account id or API key.
+    Raises SettingsError for an invalid base URL, sub-account id or API key.
     """
 
     __slots__ = ("_last_post_headers", "calls", "host", "post_headers", "sub_account")
@@ -43,9 +43,9 @@ class Wire:
             )
         key = api_key.strip()
         if not _KEY.fullmatch(key):
-            # Not quoted: it may be most of a key.
+            # The text is not quoted: it may be most of a key.
             raise SettingsError(
-                "the API key is empty, or has spaces or other characters that a key cannot have; "
+                "the API key is empty, or contains spaces or other characters that are not allowed in a key; "
                 f"{Remedy.CHECK_API_KEY}"
             )
         self.sub_account = sub_account
@@ -57,7 +57,7 @@ class Wire:
             "Authorization": f"Bearer {key}",
             "Accept": "application/json",
             "Content-Type": "application/json",
-            # An answer is a few hundred bytes: compression gains nothing, and a broken encoding would be a doubt.
+            # Compression saves nothing on a few hundred bytes, and a broken encoding would leave a call in doubt.
             "Accept-Encoding": "identity",
             "User-Agent": "voiceflow-worker",
         }
@@ -68,9 +68,9 @@ class Wire:
         return f"<Wire {self.calls}>"
 
     def post_call(self, body: bytes, *, keep_connection: bool, extensions: Mapping[str, Any]) -> httpx.Request:
-        """The POST that asks for one call; unless `keep_connection`, it is the last request of its connection."""
+        """The POST that places one call. Unless `keep_connection`, it asks the server to close the connection."""
         headers = self.post_headers if keep_connection else self._last_post_headers
-        # With a stream given, httpx.Request adds no headers by itself and guesses nothing: 3 µs instead of 8.
+        # When httpx.Request gets a stream, it adds no headers: it takes 3 µs instead of 8.
         request = httpx.Request("POST", self.calls, headers=headers, stream=_Body(body), extensions=dict(extensions))
         request.headers["Content-Length"] = str(len(body))
         request.read()
@@ -78,7 +78,7 @@ class Wire:
 
 
 class _Body(httpx.ByteStream):
-    """A body in one piece. httpx's own is an async generator, which a failed write leaves open; trio warns of it."""
+    """A body in one piece. httpx's own body is an async generator; a failed write leaves it open, and trio warns."""
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return _Pieces(iter(self))
@@ -100,7 +100,7 @@ class _Pieces:
 
 
 def body_of(placement: Placement) -> bytes:
-    """The body of a placement's POST: the stored text, with the two keys that each POST has of its own."""
+    """The body of a placement's POST: the stored text, with the two keys that differ between POSTs."""
     return splice(
         placement.body,
         client_request_id=placement.client_request_id,
@@ -109,9 +109,9 @@ def body_of(placement: Placement) -> bytes:
 
 
 def splice(body: str, *, client_request_id: str, valid_until: datetime) -> bytes:
-    """Add the keys to the text of a JSON object that has none of them, and leave every other byte as it is.
+    """Add the two keys to the text of a JSON object that lacks them, and change nothing else.
 
-    Raises ValueError if the text does not end as an object does, or if `valid_until` has no zone.
+    Raises ValueError if the text does not begin and end like an object, or if `valid_until` has no zone.
     """
     if not (body.startswith("{") and body.endswith("}")):
         raise ValueError("a stored body is the text of one JSON object, without space around it")
@@ -135,14 +135,16 @@ def _checked_base(base_url: str, *, allow_plain_http: bool) -> httpx.URL:
         url = httpx.URL("")
     if url.scheme not in ("http", "https") or not url.host:
         raise SettingsError(
-            f"{without_secrets(base_url)!r} is not an address of the API: it begins with https://, or http:// for "
-            f"one on this machine; {Remedy.CHECK_BASE_URL}"
+            f"{without_secrets(base_url)!r} is not a valid base URL: it must begin with https://, or with http:// for "
+            f"an address on this machine; {Remedy.CHECK_BASE_URL}"
         )
     if url.userinfo or url.query or url.fragment:
-        raise SettingsError(f"the address of the API has no user name, query or fragment; {Remedy.CHECK_BASE_URL}")
+        raise SettingsError(
+            f"the base URL must not contain a user name, a query or a fragment; {Remedy.CHECK_BASE_URL}"
+        )
     if is_plain_and_remote(str(url)) and not allow_plain_http:
         raise SettingsError(
-            f"http://{url.host} is not encrypted, and anybody on the way could read the API key. Nothing was sent. "
-            f"Give an https:// address, or {Remedy.ALLOW_PLAIN_HTTP}"
+            f"connections to http://{url.host} are not encrypted, and anybody on the network could read the API key. "
+            f"Nothing was sent. Give an https:// address, or {Remedy.ALLOW_PLAIN_HTTP}"
         )
     return url

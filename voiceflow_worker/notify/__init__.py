@@ -1,1 +1,1 @@
-"""Notifications of outcomes to your own system: signed (Standard Webhooks), sent over HTTP, and verified."""
+"""Notifications of outcomes to another system: signed (Standard Webhooks), sent over HTTP, and verified."""

@@ -1,4 +1,4 @@
-"""Signatures of the Standard Webhooks specification 1.0 (symmetric, `v1`): made, and verified where they arrive."""
+"""Signatures of notifications by the Standard Webhooks specification 1.0 (symmetric, `v1`): made and verified."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from voiceflow_worker.errors import NotificationError, SettingsError
 
 PREFIX = "whsec_"
 SHORTEST, LONGEST = 24, 64
-"""Bytes of a secret (Standard Webhooks, "Signature scheme")."""
+"""Bounds on the bytes of a secret (Standard Webhooks, "Signature scheme")."""
 TOLERANCE = timedelta(minutes=5)
 MAKE_ONE = (
     """python -c 'import base64, secrets; print("whsec_" + base64.b64encode(secrets.token_bytes(32)).decode())'"""
@@ -25,26 +25,30 @@ ID, TIMESTAMP, SIGNATURE = "webhook-id", "webhook-timestamp", "webhook-signature
 
 
 class Secrets:
-    """The secrets that notifications are signed with: one, or, while one follows another, both.
+    """The secrets that sign notifications: usually one, and two while a new secret replaces an old one.
 
-    Each is `whsec_` and 24 to 64 bytes in base64. Raises SettingsError, without the secret, for a malformed one.
+    A secret is `whsec_` followed by 24 to 64 bytes in base64. Raises SettingsError for a malformed secret; the error
+    does not quote the secret.
     """
 
     def __init__(self, texts: str | Sequence[str]) -> None:
         given = texts.split() if isinstance(texts, str) else list(texts)
         if not given:
-            raise SettingsError(f"no secret to sign notifications with is set; make one: {MAKE_ONE}")
+            raise SettingsError(f"no secret for signing notifications is set; make one: {MAKE_ONE}")
         self._keys = [_key(text) for text in given]
 
     def __repr__(self) -> str:
         return "<Secrets>"
 
     def signatures(self, *, message_id: str, timestamp: str, body: bytes) -> str:
-        """The value of `webhook-signature`: one signature for each secret, with spaces between."""
+        """The value of `webhook-signature`: one signature for each secret, separated by spaces."""
         return " ".join(f"v1,{each}" for each in self._each(message_id, timestamp, body))
 
     def are_in(self, shown: str, *, message_id: str, timestamp: str, body: bytes) -> bool:
-        """Whether any of the signatures shown is one of ours. Those of other schemes are ignored."""
+        """Whether `shown`, a value of `webhook-signature`, has a signature by one of these secrets.
+
+        Signatures of other schemes are ignored.
+        """
         given = [each.removeprefix("v1,").encode(errors="replace") for each in shown.split() if each.startswith("v1,")]
         ours = [each.encode() for each in self._each(message_id, timestamp, body)]
         return any(hmac.compare_digest(one, our) for one in given for our in ours)
@@ -63,29 +67,32 @@ def verify_notification(
     now: datetime | None = None,
     tolerance: timedelta = TOLERANCE,
 ) -> Mapping[str, object]:
-    """The notification in a request, after a check that it was signed with this secret, recently.
+    """Verify the signature and the age of a notification, and return its content.
 
-    `headers` are those of the request, in any case, and `body` its bytes as they came: not parsed and written anew.
-    Several secrets may be given while one follows another. `now` is the current aware time (by default of this
-    machine's clock). The time of the signature may differ from it by `tolerance`: an older notification may be a copy.
-    The same notification may come again, with the same `id`: remember the ids that you have accepted. Raises
-    `NotificationError`, which should be answered with 400, and SettingsError for a malformed secret.
+    `headers` are the headers of the request, in upper or lower case. `body` is the exact bytes of the request, not
+    JSON that was parsed and written again. Give both secrets while a new secret replaces an old one. `now` is the
+    current time, with a zone; the default is this machine's clock. The time of the signature may differ from `now` by
+    `tolerance`, because an older notification may be a copy. The same notification may come again with the same `id`:
+    remember the ids that you have accepted. Raises NotificationError, to be answered with 400, and SettingsError for a
+    malformed secret.
     """
     secrets = Secrets(secret)
     shown = {name.lower(): value for name, value in dict(headers).items()}
     message_id, timestamp, signature = (shown.get(name, "") for name in (ID, TIMESTAMP, SIGNATURE))
     if not (message_id and timestamp and signature):
-        raise NotificationError(f"not a notification: it needs the headers {ID}, {TIMESTAMP} and {SIGNATURE}")
+        raise NotificationError(
+            f"the request is not a notification: one of the headers {ID}, {TIMESTAMP} and {SIGNATURE} is missing"
+        )
     if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) < 12):
-        raise NotificationError(f"the header {TIMESTAMP} is not a time: it should have whole seconds since 1970")
+        raise NotificationError(f"the header {TIMESTAMP} is not a number of whole seconds since 1970")
     if not secrets.are_in(signature, message_id=message_id, timestamp=timestamp, body=body):
         raise NotificationError("the notification was not signed with this secret, or was changed on its way")
     age = (now or datetime.now(UTC)) - datetime.fromtimestamp(int(timestamp), UTC)
     if abs(age) > tolerance:
         when = "old" if age > timedelta() else "in the future"
         raise NotificationError(
-            f"the signature is {abs(age).total_seconds():.0f} s {when}, {tolerance.total_seconds():g} s at most are "
-            "allowed; a copy of an earlier one, or a clock that is wrong"
+            f"the signature is {abs(age).total_seconds():.0f} s {when}, and at most {tolerance.total_seconds():g} s are"
+            " allowed: the notification is a copy of an earlier one, or a clock is wrong"
         )
     try:
         content: object = json.loads(body)
@@ -102,9 +109,9 @@ def _key(text: str) -> bytes:
     except (binascii.Error, ValueError):
         key = b""
     if not text.strip().startswith(PREFIX) or not SHORTEST <= len(key) <= LONGEST:
-        # Not quoted: all but one letter of it may be right.
+        # The secret is not quoted: it may be right but for one letter.
         raise SettingsError(
-            f"a secret for notifications is {PREFIX} and {SHORTEST} to {LONGEST} random bytes in base64; "
-            f"make one: {MAKE_ONE}"
+            f"a secret for notifications is malformed: it needs {PREFIX} followed by {SHORTEST} to {LONGEST} bytes in "
+            f"base64; make one: {MAKE_ONE}"
         )
     return key

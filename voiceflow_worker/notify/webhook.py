@@ -20,20 +20,20 @@ from voiceflow_worker.notify.signature import ID, SIGNATURE, TIMESTAMP, Secrets
 
 CONNECT_TIMEOUT = timedelta(seconds=5)
 DEADLINE = timedelta(seconds=20)
-"""For one POST, from the connection to the head of its answer; Standard Webhooks suggests 15 to 30 s."""
+"""The time limit of one POST, until the head of its answer has come; Standard Webhooks suggests 15 to 30 s."""
 READING = 2.0
-"""Seconds for the rest of an answer. It is read only so that its connection can be used again."""
+"""Seconds for reading the rest of an answer, so that the connection can be used again."""
 CONNECTIONS = 20
 
 
 class OutcomeWebhook:
-    """Sends outcomes to `url`, signed with `secret`: a handler for `OutcomeHooks`.
+    """A handler for `OutcomeHooks` that sends each outcome to `url`, signed with `secret`; an async context manager.
 
-    Any 2xx means that it was accepted, and 410 that the address is gone: the hook then stops. Everything else is a
-    failure, and the outcome is sent again later, with the same `webhook-id`, and not before a Retry-After has passed.
-    Redirects are not followed, and nothing is read from the environment. Use it as an async context manager. `secret`
-    may be several secrets, while one replaces another. An http address on another machine is refused unless
-    `allow_plain_http`. Raises SettingsError for a bad address or secret.
+    A 2xx answer means that the outcome was accepted. A 410 means that the address is gone, and the hook stops. After
+    any other answer or an error, the outcome is sent again later with the same `webhook-id`, and not before the time of
+    a Retry-After. Redirects are not followed, and nothing is read from the environment. `secret` may be a list while a
+    new secret replaces an old one. An http address on another machine is refused unless `allow_plain_http`. Raises
+    SettingsError for a bad address or secret.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class OutcomeWebhook:
         await self._client.aclose()
 
     async def __call__(self, outcome: CallOutcome) -> None:
-        """Send one outcome. Raises `TellAgainError` and `HookGoneError`."""
+        """Send one outcome. Raises TellAgainError if it must be sent again, and HookGoneError after a 410."""
         body = orjson.dumps(outcome.as_json())
         request = self._client.build_request("POST", self._url, content=body, headers=self._headers(outcome, body))
         host = self._url.host
@@ -85,7 +85,7 @@ class OutcomeWebhook:
         if 200 <= response.status_code < 300:
             return
         if response.status_code == 410:
-            raise HookGoneError(f"{host} answered 410 Gone: it wants no more notifications")
+            raise HookGoneError(f"{host} answered 410 Gone, and wants no more notifications")
         wait = read_retry_after(response.headers, now=self._now())
         raise TellAgainError(f"{host} answered {response.status_code}", after=wait)
 
@@ -106,13 +106,15 @@ def _checked(url: str, *, allow_plain_http: bool) -> httpx.URL:
     except httpx.InvalidURL:
         parsed = httpx.URL("")
     if parsed.scheme not in {"http", "https"} or not parsed.host:
-        # Not quoted: addresses of this kind may hold a token.
+        # The address is not quoted: it may contain a token.
         raise SettingsError("the address for notifications is not an http:// or https:// address with a host")
     if parsed.userinfo:
-        raise SettingsError("the address for notifications has a password: remove it, because notifications are signed")
+        raise SettingsError(
+            "the address for notifications contains a user name or a password; remove them: notifications are signed"
+        )
     if is_plain_and_remote(str(parsed)) and not allow_plain_http:
         raise SettingsError(
-            f"notifications to http://{parsed.host} are not encrypted, and contain telephone numbers. Nothing was "
-            f"sent. Give an https:// address, or {Remedy.ALLOW_PLAIN_HTTP}"
+            f"notifications to http://{parsed.host} would not be encrypted, and they contain telephone numbers. Nothing"
+            f" was sent. Give an https:// address, or {Remedy.ALLOW_PLAIN_HTTP}"
         )
     return parsed

@@ -1,1 +1,1 @@
-"""Pacing within one process; the store sets the pace of a queue over all its workers."""
+"""A rate limit for one process. The rate of a queue, over all its workers, is kept in the store."""

@@ -1,4 +1,4 @@
-"""A ceiling for the calls per second of one process, over aiolimiter."""
+"""A limit on the calls per second of one process, built on aiolimiter."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from voiceflow_worker.errors import SettingsError
 
 
 class ProcessRate:
-    """Lets `rate` calls per second pass in this process, and after a pause up to `burst` at once (a leaky bucket).
+    """A leaky bucket for the calls of this process: `rate` calls per second, and up to `burst` at once after a pause.
 
-    In any span of t seconds at most `burst + rate * t` pass. It runs on asyncio only, and on one event loop. Raises
-    SettingsError for a rate that is not a number above 0, or a burst below 1.
+    At most `burst + rate * t` calls pass in any t seconds. It runs on one asyncio event loop. Raises SettingsError for
+    a rate that is not a number above 0, or a burst below 1.
     """
 
     def __init__(self, rate: float, *, burst: int = 1) -> None:
         if not (math.isfinite(rate) and rate > 0):
-            raise SettingsError(f"a rate of {rate} calls per second is not possible; give a number above 0")
+            raise SettingsError(f"the rate is {rate} calls per second; give a number above 0")
         if burst < 1:
-            raise SettingsError(f"a burst of {burst} lets nothing pass; give 1 or more")
+            raise SettingsError(f"the burst is {burst}, which lets no call pass; give 1 or more")
         self._rate = rate
         self._burst = burst
         self._limiter = AsyncLimiter(burst, burst / rate)
@@ -31,10 +31,10 @@ class ProcessRate:
         return f"ProcessRate({self._rate:g}, burst={self._burst})"
 
     async def acquire(self) -> None:
-        """Return when one more call may leave. Raises SettingsError on trio."""
+        """Wait until one more call may leave. Raises SettingsError on trio."""
         if anyio.get_cancelled_exc_class() is not asyncio.CancelledError:
             raise SettingsError(
-                "ProcessRate runs on asyncio only, as aiolimiter does; on trio, pace with Worker(rate=…), which takes"
-                " its departure times from the store"
+                "ProcessRate runs on asyncio only; on trio, use Worker(rate=…), which takes departure times from the"
+                " store"
             )
         await self._limiter.acquire()

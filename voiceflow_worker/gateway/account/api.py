@@ -1,4 +1,4 @@
-"""The account API of 8x8: voices, numbers, webhooks and recordings of a sub-account. It places no call."""
+"""Requests to the account API of 8x8: voices, numbers, webhooks and recordings of a sub-account. They place no call."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from voiceflow_worker.gateway.rest.client import RestClient
 
 TRIES = 3
-"""Number of times that a GET is sent at most."""
+"""The most times that a GET is sent."""
 LONGEST_PAUSE = timedelta(seconds=10)
-"""A Retry-After of more than this is not waited for."""
+"""The longest Retry-After that is waited for. After a longer one, a GET is not retried."""
 PROTOCOLS = ("S3", "SFTP")
 _PUSH = "recording-push-config"
 
@@ -37,13 +37,13 @@ _PUSH = "recording-push-config"
 class AccountApi(ABC):
     """The requests of a client to the account API.
 
-    A GET is repeated after a failure that may pass; any other request is sent once. Every method raises
-    VoiceUnavailableError when 8x8 cannot be reached or asks to come back later, and RequestFailedError when it refuses.
+    A GET is retried after a temporary failure; any other request is sent once. Every method raises
+    VoiceUnavailableError when 8x8 cannot be reached or asks to try later, and RequestFailedError when 8x8 refuses.
     """
 
     @abstractmethod
     def _account(self) -> RestClient:
-        """The sender of these requests."""
+        """The client that sends these requests."""
 
     async def speech_profiles(self) -> tuple[SpeechProfile, ...]:
         """The voices that call flows of the sub-account may name."""
@@ -54,58 +54,58 @@ class AccountApi(ABC):
         return read_list(await self._account().get("numbers"), "numbers", OwnedNumber)
 
     async def number(self, msisdn: str) -> OwnedNumber | None:
-        """A number with its country and reference; None if it is not the account's. `numbers` adds status and health.
+        """A number of the account, with its country and reference; None if the account does not have the number.
 
-        Raises PhoneNumberError for a malformed number.
+        Only `numbers` returns status and health. Raises PhoneNumberError for a malformed number.
         """
         return read_number(await self._account().get("numbers", normalise(msisdn).removeprefix("+"), absent=True))
 
     async def webhooks(self) -> tuple[Webhook, ...]:
-        """The addresses to which events are sent."""
+        """The webhooks of the sub-account: for each type of event, the address to which 8x8 sends it."""
         return read_list(await self._account().get("webhooks"), "webhooks", Webhook)
 
     async def register_webhook(self, kind: WebhookType | str, url: str, *, auth_header: str | None = None) -> None:
-        """Have events of a type sent to `url`, with `auth_header` as their Authorization value.
+        """Make 8x8 send events of a type to `url`, with `auth_header` as the value of their Authorization header.
 
         Raises InvalidInputError for an unknown type or a malformed address.
         """
         if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
-            raise InvalidInputError(f"{url!r} is not an address for webhooks: give one with http:// or https://")
+            raise InvalidInputError(f"{url!r} is not a webhook address: give an http:// or https:// address")
         body: dict[str, object] = {"type": webhook_type(kind).value, "url": url, "enabled": True}
         if auth_header is not None:
             body["httpAuthHeader"] = auth_header
         await self._account().send("POST", "webhooks", body=body)
 
     async def delete_webhook(self, kind: WebhookType | str) -> bool:
-        """Have events of a type sent nowhere; False if they were not sent anywhere before."""
+        """Delete the webhook for events of a type. Returns False if there was none."""
         return (await self._account().send("DELETE", "webhooks", webhook_type(kind).value, absent=True)).status != 404
 
     async def recordings(self, session_id: str) -> tuple[SessionRecording, ...]:
-        """The recordings of a session; empty for an unknown session or one that was not recorded."""
+        """The recordings of a session; empty if the session is unknown or was not recorded."""
         if not session_id.strip(". "):
             raise InvalidInputError(f"{session_id!r} is not a session id")
         found = await self._account().get("recordings", session_id, absent=True)
         return read_list(found, "recordings", SessionRecording)
 
     async def recording_push_config(self) -> RecordingPush | None:
-        """The server that 8x8 uploads recordings to; None if there is none. The password is never included."""
+        """The server to which 8x8 uploads recordings, without its password; None if no server is set."""
         return read_recording_push(await self._account().get(_PUSH, absent=True))
 
     async def set_recording_push_config(
         self, push: RecordingPush, *, password: str | None = None
     ) -> RecordingPush | None:
-        """Have recordings uploaded to a server. Returns the server without the password.
+        """Make 8x8 upload recordings to a server. Returns the server, without its password.
 
-        Raises InvalidInputError for an impossible protocol, host or port.
+        Raises InvalidInputError for an unknown protocol, or an invalid host or port.
         """
         protocol, host, port = (push.protocol or "").upper(), push.host or "", push.port
         if protocol not in PROTOCOLS:
             raise InvalidInputError(
-                f"{push.protocol!r} is not a protocol for recordings; use one of {', '.join(PROTOCOLS)}"
+                f"{push.protocol!r} is not a protocol for uploads of recordings; use {' or '.join(PROTOCOLS)}"
             )
         if not host.strip() or any(map(str.isspace, host)) or "://" in host:
             raise InvalidInputError(
-                f"{host!r} is not a host for recordings: give its name only, such as sftp.example.com"
+                f"{host!r} is not a host name: give only the name of the server, such as sftp.example.com"
             )
         if port is not None and not 0 < port <= MOST_PORT:
             raise InvalidInputError(f"{port} is not a port: give one between 1 and {MOST_PORT}")
@@ -115,5 +115,5 @@ class AccountApi(ABC):
         return read_recording_push(said.fields)
 
     async def delete_recording_push_config(self) -> bool:
-        """Have recordings uploaded nowhere; False if they were not uploaded anywhere before."""
+        """Stop the uploads of recordings. Returns False if no server was set."""
         return (await self._account().send("DELETE", _PUSH, absent=True)).status != 404

@@ -1,6 +1,6 @@
-"""Resources of a sub-account: voices, numbers, webhooks and recordings, as read from answers.
+"""Resources of a sub-account, as read from answers: voices, numbers, webhooks and recordings.
 
-Missing or unreadable fields are None or empty. An entry without its name is left out.
+A missing or unreadable field gets its default, usually None. A resource without its name or id is left out.
 """
 
 # ruff: noqa: RUF009 (`read_field` makes the field of a dataclass)
@@ -25,7 +25,7 @@ Fields = Mapping[str, object]
 
 
 class WebhookType(StrEnum):
-    """The type of a webhook: each kind of event has a webhook of its own (8x8 webhooks reference)."""
+    """The type of a webhook. Each type of event has its own webhook (8x8 webhooks reference)."""
 
     SESSION_SUMMARY = "VSS"
     CALL_ACTION = "VCA"
@@ -35,12 +35,12 @@ class WebhookType(StrEnum):
 
 
 def webhook_type(kind: WebhookType | str) -> WebhookType:
-    """The type of webhook with this name, in any case. Raises InvalidInputError with a list of the types."""
+    """The webhook type with this name, in upper or lower case. Raises InvalidInputError, which lists the types."""
     try:
         return WebhookType(kind.upper())
     except ValueError:
         known = ", ".join(each.value for each in WebhookType)
-        raise InvalidInputError(f"{kind!r} is not a type of webhook; the types are {known}") from None
+        raise InvalidInputError(f"{kind!r} is not a webhook type; the types are {known}") from None
 
 
 _TEXT, _TIME = Payload.text, Payload.moment
@@ -70,7 +70,7 @@ def _is_true(payload: Payload, name: str) -> bool:
 
 
 def _is_enabled(payload: Payload, name: str) -> bool:
-    # Some guides write `active`. A webhook with neither is listed, so it is in use.
+    # Some guides of 8x8 write `active`. A webhook with neither field is listed, so it is in use.
     enabled = payload.raw(name)
     return (payload.raw("active") if enabled is None else enabled) is not False
 
@@ -93,7 +93,7 @@ def _price(payload: Payload, name: str) -> Decimal | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpeechProfile:
-    """A voice: `code` is what a call flow names as its voiceProfile."""
+    """A voice. A call flow names its `code` as the voiceProfile."""
 
     code: str = needed_field(_TEXT, "speechProfileCode")
     locale: str | None = read_field(_TEXT, "localeCode")
@@ -103,12 +103,12 @@ class SpeechProfile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnedNumber:
-    """A number of the account, without its plus as 8x8 writes it.
+    """A number of the account. `msisdn` has no plus, as 8x8 writes it.
 
-    `status` is Active, Expiring, Inactive or, in some events, Unhealthy. Status, health and prices come only
-    from `GET …/numbers`; `GET …/numbers/{number}` has only `msisdn`, `country` and `reference_id`. `is_healthy` is
-    None where 8x8 does not check the number, `health` what the last check at `health_checked_at` found. Prices are in
-    `currency`: `rental_price` of the number, `incoming_rate` of a call to it for each `billing_unit`.
+    `status` is Active, Expiring, Inactive or, in some events, Unhealthy. Status, health and prices come only from
+    `GET …/numbers`; `GET …/numbers/{number}` has only `msisdn`, `country` and `reference_id`. `is_healthy` is None if
+    8x8 does not check the number; `health` is the result of the last check, made at `health_checked_at`. Prices are in
+    `currency`: `rental_price` is for the number, `incoming_rate` for each `billing_unit` of a call to it.
     """
 
     msisdn: str = needed_field(_TEXT, "msisdn")
@@ -128,23 +128,23 @@ class OwnedNumber:
 
     @property
     def is_active(self) -> bool:
-        """Whether calls may show it now."""
+        """Whether calls may show the number."""
         return (self.status or "").casefold() == "active"
 
     @property
     def is_expiring(self) -> bool:
-        """Whether calls may show it for now only."""
+        """Whether calls may show the number only for a limited time."""
         return (self.status or "").casefold() == "expiring"
 
     @property
     def is_unhealthy(self) -> bool:
-        """Whether 8x8 has found that calls from or to it fail: it should not be used for new ones."""
+        """Whether 8x8 has found that calls from or to the number fail. New calls should not use it."""
         return self.is_healthy is False or (self.status or "").casefold() == "unhealthy"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Webhook:
-    """The address for events of a type. `has_auth_header`: they are sent with an Authorization value."""
+    """The address for events of a type. `has_auth_header`: the events have an Authorization header."""
 
     type: str = needed_field(_upper, "type")
     url: str = needed_field(_TEXT, "url")
@@ -154,7 +154,7 @@ class Webhook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRecording:
-    """A recording of a session; `url` is the place of its upload."""
+    """A recording of a session. `url` is the address of the uploaded file."""
 
     recording_id: str = needed_field(_TEXT, "recordingId")
     session_id: str | None = read_field(_TEXT, "sessionId")
@@ -170,7 +170,7 @@ Recording = SessionRecording
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordingPush:
-    """The server that 8x8 uploads recordings to, by `protocol` (S3 or SFTP). Its password is never included."""
+    """The server to which 8x8 uploads recordings over `protocol` (S3 or SFTP), without its password."""
 
     protocol: str | None = read_field(_TEXT, "protocol")
     host: str | None = read_field(_TEXT, "host")
@@ -181,18 +181,18 @@ class RecordingPush:
 
 
 def read_list(answer: Fields, name: str, kind: Callable[..., T]) -> tuple[T, ...]:
-    """The entries of the list `name` in an answer."""
+    """The entries of the list `name` in an answer, each read as a `kind`."""
     found = (entry_of(kind, entry) for entry in Payload(answer).listed(name))
     return tuple(each for each in found if each is not None)
 
 
 def read_number(answer: Fields) -> OwnedNumber | None:
-    """The number in an answer of `GET …/numbers/{number}`; None if it names none."""
+    """The number in an answer to `GET …/numbers/{number}`; None if the answer names no number."""
     fields = Payload(answer)
     return entry_of(OwnedNumber, fields.nested("payload") or fields)
 
 
 def read_recording_push(answer: Fields) -> RecordingPush | None:
-    """The server in an answer of `GET …/recording-push-config`; None if there is none."""
+    """The server in an answer to `GET …/recording-push-config`; None if the answer names no server."""
     found = RecordingPush(**read_fields(RecordingPush, Payload(answer)))
     return None if found.host is None and found.protocol is None else found

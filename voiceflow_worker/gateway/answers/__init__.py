@@ -1,1 +1,1 @@
-"""Answers of 8x8: their reading and their verdicts."""
+"""Answers of 8x8: how they are read, and the verdicts that follow from them."""

@@ -1,4 +1,4 @@
-"""HTTP answers, read to their end, or as far as they came."""
+"""HTTP answers: read to the end, or up to the point where the connection broke off."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ import orjson
 from voiceflow_worker.model.flows.values import is_object
 
 LONGEST_BODY = 64 * 1024
-"""Bytes. An answer to a call has a few hundred; the rest of a longer one is discarded."""
-_CLOSING = 1.0  # seconds to release a connection; if it takes longer, the connection is broken
+"""The most bytes of a body that are kept. An answer to a call has a few hundred."""
+_CLOSING = 1.0  # seconds to wait for the release of a connection; after that it counts as broken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """An HTTP answer. `is_whole`: its body came to its end. `post_was_cut`: the POST's own body provably did not."""
+    """An HTTP answer.
+
+    `is_whole`: the body was read to its end. `post_was_cut`: it is proven that the body of the POST did not leave
+    completely.
+    """
 
     status: int
     headers: httpx.Headers
@@ -37,10 +41,10 @@ class Answer:
 
 
 class AnswerReader:
-    """Reads the body of a response whose head has come; `answer` returns what has come so far.
+    """A reader for the body of a response whose head has arrived.
 
-    A body of more than `longest` bytes counts as one that broke off. `closes_itself`: the response needs no closing
-    after its end.
+    A body of more than `longest` bytes is cut, and counts as incomplete. `closes_itself`: the response need not be
+    closed after its end.
     """
 
     __slots__ = ("_body", "_closes_itself", "_longest", "_response", "came_with_content", "is_whole")
@@ -51,21 +55,21 @@ class AnswerReader:
         self._longest = longest
         self._body = bytearray()
         self.came_with_content = response.is_stream_consumed
-        """It was made with its content, as by httpx.MockTransport, and did not come over a connection."""
+        """Whether the response was made with its content, as by httpx.MockTransport, without a connection."""
         self.is_whole = False
 
     @property
     def closes_its_connection(self) -> bool:
-        """Whether its head says so (RFC 9112 §9.6)."""
+        """Whether the head announces that the server closes the connection (RFC 9112 §9.6)."""
         return "close" in self._response.headers.get("connection", "").lower()
 
     @property
     def states_its_length(self) -> bool:
-        """Whether its head states its length. Otherwise everything that follows counts as a part of it."""
+        """Whether the head states the length of the body. If not, the body lasts until the connection ends."""
         return not {"content-length", "transfer-encoding"}.isdisjoint(self._response.headers)
 
     async def read(self) -> None:
-        """Read to the end and close the response. After an error on the way the answer is not whole."""
+        """Read the body to its end, and close the response. After an error the answer is not whole."""
         response, is_over = self._response, False
         try:
             if self.came_with_content:
@@ -75,9 +79,9 @@ class AnswerReader:
             fits, stream = True, response.stream
             if not isinstance(stream, httpx.AsyncByteStream):
                 return
-            # Not by aiter_raw, which only counts the bytes on their way.
+            # `aiter_raw` would only add the counting of bytes.
             async for chunk in stream:
-                # The rest is read and discarded: an abandoned stream leaves its generators open, and trio warns.
+                # A long body is read to its end: an abandoned stream leaves generators open, and trio warns of them.
                 fits = fits and len(self._body) + len(chunk) <= self._longest
                 if fits:
                     self._body += chunk
@@ -92,7 +96,7 @@ class AnswerReader:
                 await self._close()
 
     def answer(self, *, post_was_cut: bool) -> Answer:
-        """What has come so far."""
+        """The answer, with the part of the body that has been read so far."""
         return Answer(
             status=self._response.status_code,
             headers=self._response.headers,
@@ -102,12 +106,12 @@ class AnswerReader:
         )
 
     def _has_its_length(self) -> bool:
-        # httpx's pool and aiohttp notice a body that is too short; a transport of somebody else's may not.
+        # httpx's pool and aiohttp raise an error for a body that is too short; other transports may not.
         stated = self._response.headers.get("content-length", "")
         return not (stated.isascii() and stated.isdigit()) or stated.lstrip("0") == (str(len(self._body)).lstrip("0"))
 
     def _decode(self) -> None:
-        """Decode a body with an unrequested encoding. A body that cannot be decoded is not whole."""
+        """Decode a body that is encoded although no encoding was requested. After an error the answer is not whole."""
         self.is_whole = False
         encoding = self._response.headers["content-encoding"]
         self._body = bytearray(

@@ -1,4 +1,4 @@
-"""Times in the headers of an answer: `Retry-After` in both of its forms, and `Date`."""
+"""Times in the headers of an answer: `Retry-After`, as seconds or as a date, and `Date`."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from functools import lru_cache
 from httpx import Headers
 
 LONGEST_WAIT = timedelta(hours=1)
-"""The longest Retry-After that is obeyed. During a longer outage, 8x8 gets one request an hour; a wrong value in a
-header ("86400000") must not stop a queue for years."""
+"""The longest wait that a Retry-After can cause. A wrong value ("86400000") must not stop a queue for years. During a
+longer outage 8x8 gets one request an hour."""
 
-# RFC 9110 §10.2.3 has whole seconds only; a decimal fraction is accepted, as its meaning is clear.
+# RFC 9110 §10.2.3 allows whole seconds only. A decimal fraction is accepted too.
 _SECONDS = re.compile(r"\d+(\.\d+)?", re.ASCII)
 
 
 def read_retry_after(headers: Headers, *, now: datetime) -> timedelta | None:
-    """The wait that an answer asks for (RFC 9110 §10.2.3), at most `LONGEST_WAIT`; None without a time in the future.
+    """The wait that an answer asks for (RFC 9110 §10.2.3), at most `LONGEST_WAIT`; None if it asks for none.
 
-    A date counts from the answer's own Date, so that a wrong clock on either side does not matter, and from `now` where
-    there is none. Of several Retry-After headers the longest counts.
+    A date is compared with the Date of the answer, so that a wrong clock does not matter, or with `now` if the answer
+    has no Date. If there are several Retry-After headers, the longest wait counts.
     """
     texts = headers.get_list("retry-after")
     if not texts:
@@ -33,20 +33,20 @@ def read_retry_after(headers: Headers, *, now: datetime) -> timedelta | None:
 
 
 def read_date(headers: Headers) -> datetime | None:
-    """The answer's Date (RFC 9110 §6.6.1), aware and in UTC; None when there is not exactly one that can be read."""
+    """The Date of an answer (RFC 9110 §6.6.1), in UTC; None if there is no Date, or several, or an unreadable one."""
     dates = headers.get_list("date")
     return _http_date(dates[0]) if len(dates) == 1 else None
 
 
 def _wait(text: str, *, since: datetime) -> timedelta | None:
     if _SECONDS.fullmatch(text):
-        # As a float: thousands of digits are infinite seconds here, and an error in int().
+        # float() reads thousands of digits as infinity; int() would raise an error.
         return timedelta(seconds=min(float(text), LONGEST_WAIT.total_seconds()))
     until = _http_date(text)
     return None if until is None else min(until - since, LONGEST_WAIT)
 
 
-@lru_cache(maxsize=16)  # under load, thousands of answers have the same Date: 3 µs each
+@lru_cache(maxsize=16)  # saves 3 µs an answer: under load, thousands have the same Date
 def _http_date(text: str) -> datetime | None:
     try:
         date = parsedate_to_datetime(text)

@@ -1,7 +1,7 @@
-"""The verdict of every answer and every failure of a POST, as pure functions.
+"""Verdicts on the answers to POSTs and on failed POSTs, as pure functions.
 
-After a byte of the POST has left, only a clear answer of the service proves that nobody was called. Contradictory,
-incomplete and unforeseen answers are `UNKNOWN`.
+Once a byte of a POST has left, only a clear answer of 8x8 proves that nobody was called. The verdict on a
+contradictory, incomplete or unforeseen answer is `UNKNOWN`.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from voiceflow_worker.model.reports.verdict import Hold, NotSentCause, Verdict, 
 _CODE = re.compile(r"-?\d{1,9}", re.ASCII)
 _LONGEST_QUOTE = 200
 
-# A NOT_CREATED may have the HTTP status as its statusCode (8x8 callflows reference). Such a code about the account or
-# the pace concerns the whole queue, even if it comes with HTTP 200 or 400.
+# The statusCode of a NOT_CREATED may be an HTTP status (8x8 callflows reference). These statuses concern the account or
+# the pace, and so the whole queue, even if the answer itself has HTTP status 200 or 400.
 _ABOUT_THE_QUEUE = frozenset({401, 403, 404, 425, 429})
 
-# Every further call would get these too, and nobody was called.
+# HTTP statuses that every further call would get too. Nobody was called.
 _ABOUT_US = frozenset({401, 403, 404, 307, 308})
 
 _REMEDIES = {
     401: f"8x8 does not accept the API key (401): {Remedy.CHECK_API_KEY}, then resume the queue",
-    403: "8x8 does not allow this (403): check that the API key belongs to the sub-account, that the sub-account may"
-    " place calls, and that it allows this machine's address; then resume the queue",
+    403: "8x8 does not allow this call (403): check that the API key belongs to the sub-account, and that the"
+    " sub-account may place calls and allows this machine's address; then resume the queue",
     404: f"8x8 does not know this sub-account at this address (404): {Remedy.CHECK_SUB_ACCOUNT}, and"
     f" {Remedy.CHECK_BASE_URL}; then resume the queue",
-    400: "8x8's platform does not take the request (400), and its API never saw it: ask 8x8 with the error id that the"
-    " call shows; then resume the queue, or cancel the call if it alone is turned away",
-    410: f"the API is gone from this address (410): {Remedy.CHECK_BASE_URL}, or ask 8x8; then resume the queue",
-    426: "8x8 asks for a newer TLS than this machine, or a proxy before it, speaks (426): update Python and OpenSSL;"
+    400: "the platform of 8x8 rejected the request before it reached the API (400): ask 8x8, with the error id that the"
+    " call shows; then resume the queue, or cancel the call if only this call is rejected",
+    410: f"the API is no longer at this address (410): {Remedy.CHECK_BASE_URL}, or ask 8x8; then resume the queue",
+    426: "8x8 requires a newer version of TLS than this machine or its proxy supports (426): update Python and OpenSSL;"
     " then resume the queue",
 }
 _OF_THE_PLATFORM = frozenset({400, 401, 403, 404, 410, 426})
-"""The HTTP statuses of platform errors. With any other status, such a body proves nothing."""
+"""The HTTP statuses of platform errors. With any other status, the body of a platform error proves nothing."""
 
 _OF_A_CALL = frozenset({"sessionId", "sessionStatus", "callFlowRequestId", "statusCode", "statusMessage"})
 
@@ -53,7 +53,7 @@ _OF_A_CALL = frozenset({"sessionId", "sessionStatus", "callFlowRequestId", "stat
 class _Said:
     """The JSON of an answer. `status` is the sessionStatus in one spelling, or empty.
 
-    `by_the_platform`: it is an error of the platform of 8x8.
+    `by_the_platform`: the answer is a platform error, so the API never saw the request.
     """
 
     status: str
@@ -68,7 +68,7 @@ class _Said:
 
     @property
     def was_not_created(self) -> bool:
-        """Whether it says NOT_CREATED and nothing in it contradicts that."""
+        """Whether the answer says NOT_CREATED, and nothing else in the answer contradicts that."""
         return self.status == "NOT_CREATED" and self.session_id is None and self.code != 1
 
     @property
@@ -77,10 +77,10 @@ class _Said:
 
 
 def judge_answer(answer: Answer, *, now: datetime, retry_not_created_5xx: bool = False) -> Verdict:
-    """The verdict of an answer that came at `now`.
+    """The verdict on an answer that came at `now`.
 
-    `retry_not_created_5xx` believes a NOT_CREATED that comes with a 5xx, and a 503 with a Retry-After, to mean that
-    nobody was called. A Retry-After makes a hold on whatever status it comes (8x8 SMS API: 429; RFC 9110 §10.2.3: any).
+    With `retry_not_created_5xx`, a NOT_CREATED with a 5xx, and a 503 with a Retry-After, prove that nobody was called.
+    A Retry-After causes a hold whatever the status is (8x8 SMS API: 429; RFC 9110 §10.2.3: any).
     """
     said = _read(answer)
     wait = read_retry_after(answer.headers, now=now)
@@ -99,14 +99,15 @@ def judge_answer(answer: Answer, *, now: datetime, retry_not_created_5xx: bool =
 
 
 def judge_failure(error: Exception, *, nothing_left: bool, host: str) -> Verdict:
-    """The verdict of a POST that ended without an answer. `nothing_left`: it is proven that no byte left."""
+    """The verdict on a POST that failed without an answer. `nothing_left`: it is proven that no byte left."""
     why = describe(error)
     problem = _certificate_problem(error)
     hold = None
     if problem is not None:
         hold = Hold(
-            reason=f"the certificate of {host} is not trusted ({problem}): {Remedy.CHECK_BASE_URL}, the clock and the"
-            " certificates of this machine, and whether a proxy opens the connection; then resume the queue",
+            reason=f"the certificate of {host} is not trusted ({problem}): {Remedy.CHECK_BASE_URL}, check the clock and"
+            " the certificates of this machine, and check whether a proxy decrypts the connection; then resume the"
+            " queue",
             until_opened=True,
         )
     if nothing_left:
@@ -115,34 +116,34 @@ def judge_failure(error: Exception, *, nothing_left: bool, host: str) -> Verdict
 
 
 def judge_silence(*, may_have_left: bool, after: timedelta, host: str) -> Verdict:
-    """The verdict of a POST whose deadline passed before any answer began."""
+    """The verdict on a POST whose deadline passed before an answer began."""
     if may_have_left:
         return _unknown(f"no answer from {host} within {_in_words(after)}")
     return _not_sent(NotSentCause.UNREACHABLE, f"no connection to {host} within {_in_words(after)}: nothing was sent")
 
 
 def judge_lateness(*, valid_until: datetime, now: datetime) -> Verdict:
-    """The verdict of a placement whose validity ended before it was sent."""
+    """The verdict on a placement whose validity ended before it was sent."""
     late = _in_words(max(now - valid_until, timedelta(0)))
-    return _not_sent(NotSentCause.TOO_LATE, f"its validUntil had passed {late} before it could be sent: not sent")
+    return _not_sent(NotSentCause.TOO_LATE, f"not sent: its validUntil passed {late} before it could be sent")
 
 
 def judge_foreign(verdict: Verdict) -> Verdict:
-    """The verdict of an answer that may belong to another request.
+    """The verdict on an answer that may belong to another request.
 
-    Its hold stands: it concerns the account or the pace, whichever request was answered.
+    The hold of the answer remains, because it concerns the account or the pace, not one request.
     """
     return replace(
         verdict,
         kind=VerdictKind.UNKNOWN,
-        message=f"{verdict.message}; but the connection was not new, and the answer may belong to another request:"
-        " the call may have been placed",
+        message=f"{verdict.message}; but the connection had been used before, and the answer may belong to another"
+        " request: the call may have been placed",
         session_id=None,
     )
 
 
 def describe(error: Exception) -> str:
-    """An error in words, with the name of its cause: transports wrap errors in others with misleading names."""
+    """The name and text of an error, or of its cause: transports wrap errors in others with misleading names."""
     origin = error.__cause__ or error
     text = quote(str(origin)) or quote(str(error))
     name = type(origin).__name__
@@ -150,7 +151,7 @@ def describe(error: Exception) -> str:
 
 
 def quote(text: str) -> str:
-    """Foreign text for use in a message: one line, without control characters, shortened."""
+    """Text of another system, made fit for a message: one line, without control characters, shortened."""
     text = text[: 4 * _LONGEST_QUOTE]
     shown = text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
     line = " ".join(shown.split())
@@ -174,15 +175,15 @@ def _judge(answer: Answer, said: _Said | None, wait: timedelta | None, *, believ
         case _ if status in _ABOUT_US or (by_the_platform and status in _OF_THE_PLATFORM):
             return _turned_away(described, Hold(reason=_remedy(answer, status), until_opened=True))
         case 408 if answer.post_was_cut:
-            return _turned_away(described, Hold(reason="8x8 gave up reading a call (408)", retry_after=wait))
+            return _turned_away(described, Hold(reason="8x8 did not get the request in time (408)", retry_after=wait))
         case 425 | 429:
             asked = f"to wait {_in_words(wait)}" if wait else "for a slower pace"
             return _turned_away(described, Hold(reason=f"8x8 asks {asked} ({status})", retry_after=wait))
         case 503 if believes_5xx and wait is not None:
             return _turned_away(described, Hold(reason=f"8x8 is not available ({status})", retry_after=wait))
         case _ if believes_5xx and 500 <= status <= 599 and refusal is not None:
-            return _turned_away(described, Hold(reason=f"8x8 has trouble ({status})", retry_after=wait))
-        case 301 | 302 | 303 | 410 | 426:  # in doubt, and the queue is held: every further call would get the same
+            return _turned_away(described, Hold(reason=f"8x8 has an internal error ({status})", retry_after=wait))
+        case 301 | 302 | 303 | 410 | 426:  # in doubt; the queue is held, because every further call would get it too
             return _unknown(f"8x8 answered {described}", hold=Hold(reason=_remedy(answer, status), until_opened=True))
         case _:
             return _unknown(f"8x8 answered {described}")
@@ -224,13 +225,13 @@ def _remedy(answer: Answer, status: int) -> str:
         return _REMEDIES[status]
     there = quote(answer.headers.get("location", ""))
     return (
-        f"the API has moved ({answer.status}{f' to {there}' if there else ''}), and a call is never sent on:"
+        f"the API has moved ({answer.status}{f' to {there}' if there else ''}), and a call does not follow a redirect:"
         f" {Remedy.CHECK_BASE_URL}; then resume the queue"
     )
 
 
 def _read(answer: Answer) -> _Said | None:
-    """The content of the body; None if it is not one whole JSON object with fields."""
+    """The content of the body; None unless it is one complete JSON object with fields."""
     fields: Mapping[str, object] = answer.fields if answer.is_whole else {}
     if not fields:
         return None
@@ -254,7 +255,7 @@ def _folded(status: str) -> str:
 
 
 def _code(value: object) -> int | None:
-    """The status code, which comes as a number or as a string."""
+    """The status code, which 8x8 writes as a number or as a string."""
     match value:
         case bool():
             return None
@@ -285,7 +286,7 @@ def _quoted(answer: Answer, said: _Said | None) -> str:
 def _certificate_problem(error: BaseException) -> str | None:
     """The reason why a certificate was not trusted; None for other errors.
 
-    That error is the cause, the context or an argument of the transport's error (httpcore drops the cause).
+    The certificate error may be the cause, the context or an argument of the given error (httpcore drops the cause).
     """
     open_errors: list[BaseException] = [error]
     seen: set[int] = set()
@@ -296,7 +297,7 @@ def _certificate_problem(error: BaseException) -> str | None:
             continue
         seen.add(id(found))
         if isinstance(found, SSLCertVerificationError):
-            # The subclass of aiohttp lacks its attributes.
+            # aiohttp's subclass lacks `verify_message`.
             problem = quote(getattr(found, "verify_message", "")) or problem or "the check failed"
         nested = (found.__cause__, found.__context__, *found.args)
         open_errors.extend(one for one in nested if isinstance(one, BaseException))
@@ -308,7 +309,7 @@ def _in_words(duration: timedelta) -> str:
 
 
 def platform_error(fields: Mapping[str, object]) -> str | None:
-    """The error in a JSON object as a clause, with its id for the support of 8x8; None if it is something else."""
+    """A platform error of 8x8, in words and with its id for support; None if the JSON object is something else."""
     if _OF_A_CALL & fields.keys():
         return None
     code, message, error_id = fields.get("code"), fields.get("message"), fields.get("errorId")

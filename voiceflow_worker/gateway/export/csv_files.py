@@ -1,7 +1,8 @@
-"""The files of a log export (8x8 voice log export reference, "Logs files format").
+"""A reader for the CSV files of a log export (8x8 voice log export reference, "Logs files format").
 
-Reading is tolerant: columns may have any order and spelling, and missing or unreadable values are None. A line that
-cannot be read becomes an empty row. It could be any call, so it prevents certain matches and proofs of absence.
+The reader is tolerant: columns may have any order and spelling, and missing or unreadable values are None. A line that
+cannot be read becomes an empty row. It could be any call, so with such a row no match is certain, and no call is proven
+absent.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _FOR_SPREADSHEETS = re.compile(r"=\"(.*)\"|'(.*)", re.DOTALL)
 
 
 class Column(NamedTuple):
-    """A column of the log: its name, the field of a row that it fills, and how its text is read."""
+    """A column of the log: its name, the field of `ExportRow` that it fills, and the function that reads its text."""
 
     name: str
     field: str
@@ -36,7 +37,7 @@ class Column(NamedTuple):
 
 
 def read_rows(content: bytes) -> list[ExportRow]:
-    """The rows of one file. Raises CallLogError if this is not a log export."""
+    """The rows of one file. Raises CallLogError if the file is not a log export."""
     text = content.decode("utf-8-sig", errors="replace")
     first = text.partition("\n")[0]
     lines = _lines(text, delimiter=max(",;\t", key=first.count))
@@ -44,14 +45,14 @@ def read_rows(content: bytes) -> list[ExportRow]:
     places = {fold_name(name): place for place, name in reversed(list(enumerate(names)))}
     missing = [name for name in _NEEDED if fold_name(name) not in places]
     if missing:
-        raise CallLogError(f"a file of the log export cannot be read: it has no column {', '.join(missing)}")
+        raise CallLogError(f"a file of the log export cannot be read: columns are missing ({', '.join(missing)})")
     found = [(column, places.get(fold_name(column.name))) for column in _COLUMNS]
     known = [(column, place) for column, place in found if place is not None]
     return [_row(cells, known, width=len(names)) for cells in lines if cells != []]
 
 
 def _lines(text: str, *, delimiter: str) -> Iterator[list[str] | None]:
-    """The lines, cell by cell; None for one that is broken."""
+    """The cells of each line; None for a line that cannot be read."""
     reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter)
     while True:
         try:
@@ -114,7 +115,7 @@ def _price(text: str) -> Decimal | None:
 
 
 def _moment(text: str) -> datetime | None:
-    """A time in ISO 8601, in UTC or without a zone, as it is written."""
+    """A time in ISO 8601, converted to UTC; without a zone if it is written without one."""
     try:
         moment = datetime.fromisoformat(text)
         return moment if moment.tzinfo is None else moment.astimezone(UTC)
@@ -131,7 +132,7 @@ _NAMES = {
     "price": "TotalPriceOfCall",
     "status_text": "SessionStatus",
 }
-"""Columns that have another name than their field."""
+"""The names of columns that are named differently from their fields."""
 _READERS: Mapping[type, Callable[[str], object]] = {
     str: str,
     Direction: _direction,

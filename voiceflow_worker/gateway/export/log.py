@@ -1,4 +1,4 @@
-"""The log export of 8x8: begun by a POST, waited for, downloaded and read (8x8 voice log export reference)."""
+"""The log export of 8x8: requested with a POST, awaited, downloaded and read (8x8 voice log export reference)."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from voiceflow_worker.model.flows.values import is_list
 from voiceflow_worker.model.jobs.call_log import ExportRow, LoggedCalls
 
 PATIENCE = timedelta(minutes=5)
-"""Total of the waits for one export."""
+"""The total time that one export is waited for."""
 TRIES = 5
-"""Number of times that a GET is sent at most."""
+"""The most times that a GET is sent."""
 LONGEST_PAUSE = timedelta(minutes=1)
-"""A Retry-After of more than this is not waited for."""
+"""The longest Retry-After that is waited for. After a longer one, a GET is not retried."""
 FIRST_LOOK, LONGEST_LOOK = 0.25, 10.0
-"""Seconds between two looks at the state of an export."""
+"""The first and the longest pause, in seconds, between two checks of the state of an export."""
 LONGEST_FILE = 256 * 1024 * 1024
 _EXPORTS = ("messages", "exports")
 _DOWNLOAD = timedelta(minutes=5)
@@ -34,7 +34,7 @@ _CANCELLING = 5.0
 
 
 class ExportState(StrEnum):
-    """How far an export is."""
+    """The state of an export."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -55,20 +55,20 @@ class _Job:
 
 
 class LogExport:
-    """Exports of the log, through a client for the address of the export. `sleep` is between the looks at one."""
+    """Exports of the call log. `rest` is a client for the address of the export; `sleep` makes the pauses."""
 
     def __init__(self, rest: RestClient, *, sleep: Sleep = anyio.sleep) -> None:
         self._rest = rest
         self._sleep = sleep
 
     async def read(self, *, since: datetime, until: datetime) -> LoggedCalls:
-        """All rows of this range. Raises CallLogError, and CallLogUnavailableError where trying again may help."""
+        """All rows of this range. Raises CallLogError, or CallLogUnavailableError if it may help to try again."""
         asked = {"from": _whole_second(since), "to": _whole_second(until, up=True), "limit": 0}
         with _log_errors("begin an export of 8x8's log"):
             started = await self._rest.send("POST", *_EXPORTS, body=asked)
         job_id = started.fields.get("jobId")
         if not isinstance(job_id, str | int) or not str(job_id):
-            raise CallLogError(f"8x8 did not begin an export of its log: its answer ({started.status}) has no jobId")
+            raise CallLogError(f"8x8 did not begin an export of its log: the answer ({started.status}) has no jobId")
         job = await self._finished(str(job_id))
         rows: list[ExportRow] = []
         for place, url in enumerate(job.files, 1):
@@ -76,7 +76,7 @@ class LogExport:
         return LoggedCalls(rows=rows, since=since, until=until, asked_at=read_date(started.headers))
 
     async def _finished(self, job_id: str) -> _Job:
-        """The export once it has come to its end; the pauses between the looks double, up to ten seconds."""
+        """Wait for the end of the export, and return it. The pauses between two checks double, up to ten seconds."""
         waited, pause = 0.0, FIRST_LOOK
         while (job := await self._job(job_id)).state in _GOES_ON:
             if waited + pause > PATIENCE.total_seconds():
@@ -88,7 +88,7 @@ class LogExport:
         if job.state not in {ExportState.SUCCEEDED, ExportState.EMPTY}:
             raise CallLogError(f"the export of 8x8's log ended as {job.state.value}; try again")
         if job.state is ExportState.SUCCEEDED and not job.files:
-            raise CallLogError("the export of 8x8's log succeeded, and names no file")
+            raise CallLogError("the export of 8x8's log succeeded, but its answer names no file; try again")
         return job
 
     async def _job(self, job_id: str) -> _Job:
@@ -108,21 +108,21 @@ class LogExport:
         except httpx.InvalidURL:
             link = httpx.URL()
         if link.scheme not in {"http", "https"} or not link.host:
-            raise CallLogError("the export of 8x8's log names a file without a web address")
+            raise CallLogError("the export of 8x8's log names a file whose address is not an http or https address")
         with _log_errors(what):
             answer = await self._rest.download(link, deadline=_DOWNLOAD, longest=LONGEST_FILE)
-        # In a thread: reading a long file must not hold up the calls that are being sent.
+        # In a thread, so that a long file does not delay the calls that are being sent.
         return await to_thread.run_sync(read_rows, answer.body)
 
     async def _cancel(self, job_id: str) -> None:
-        """Ask 8x8 to drop the export. An error does no harm."""
+        """Ask 8x8 to cancel the export. Errors are ignored."""
         with anyio.move_on_after(_CANCELLING), suppress(RequestFailedError):
             await self._rest.send("DELETE", *_EXPORTS, job_id)
 
 
 @contextmanager
 def _log_errors(what: str) -> Generator[None]:
-    """Raise errors of requests as errors of the log; `what` completes "cannot …"."""
+    """Translate errors of requests into errors of the call log. `what` completes the message "cannot …"."""
     try:
         yield
     except VoiceUnavailableError as error:

@@ -1,8 +1,4 @@
-"""The sender of requests that place no call, with its retries and errors.
-
-A GET is retried, with tenacity: it sleeps with the function it is given, on any event loop. A POST or DELETE is sent
-once.
-"""
+"""The client for requests that place no call. It retries a GET, with tenacity; it sends a POST or DELETE once."""
 
 from __future__ import annotations
 
@@ -21,7 +17,7 @@ from voiceflow_worker.gateway.answers.verdict import describe, quote
 from voiceflow_worker.gateway.rest.wire import RestWire
 
 LONGEST_ANSWER = 8 * 1024 * 1024
-"""Bytes of a JSON answer. A list of all voices has about 50 KB, one of ten thousand numbers about 2 MB."""
+"""The most bytes of a JSON answer. A list of all voices has about 50 KB, and a list of 10,000 numbers about 2 MB."""
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 T = TypeVar("T")
@@ -29,11 +25,11 @@ Sleep = Callable[[float], Awaitable[None]]
 
 
 class RestClient:
-    """Sends requests about one sub-account over one transport.
+    """A client for requests about one sub-account over one transport.
 
-    `timeouts` are httpx's, in seconds; `deadline` limits one request. A GET is sent `tries` times at most, and a
-    Retry-After of more than `longest_pause` is not waited for. Every method raises VoiceUnavailableError when 8x8
-    cannot be reached or asks to come back later, and RequestFailedError for any other error.
+    `timeouts` are httpx's, in seconds; `deadline` limits one request. A GET is sent at most `tries` times, and is not
+    retried after a Retry-After of more than `longest_pause`. Every method raises VoiceUnavailableError when 8x8 cannot
+    be reached or asks to try later, and RequestFailedError for any other error.
     """
 
     def __init__(
@@ -56,11 +52,11 @@ class RestClient:
         self._sleep = sleep
 
     def url(self, *path: str) -> httpx.URL:
-        """The address of what is at `path`."""
+        """The URL of the resource at `path`."""
         return self._wire.url(*path)
 
     async def get(self, *path: str, absent: bool = False) -> Mapping[str, object]:
-        """A JSON object, with retries. With `absent`, it is empty where 8x8 does not have what is at `path`."""
+        """GET the JSON object at `path`, with retries. With `absent`, it is empty if 8x8 does not have the resource."""
 
         async def once() -> Mapping[str, object]:
             answer = await self.send("GET", *path, absent=absent)
@@ -70,7 +66,7 @@ class RestClient:
                 raise self._failed(
                     answer,
                     self.url().host,
-                    " with a body that is not an answer of its API",
+                    " with a body that is not JSON of its API",
                     Remedy.CHECK_BASE_URL,
                 )
             return fields
@@ -94,9 +90,9 @@ class RestClient:
         absent: bool = False,
         secret: str | None = None,
     ) -> Answer:
-        """Send one request, once. With `absent`, a 404 about the thing asked for is an answer too.
+        """Send a request once. With `absent`, a 404 about the resource is returned and raises no error.
 
-        No error contains `secret`, a part of the body, even if a server has sent it back.
+        `secret` is a part of the body, such as a password. No error contains it, even if a server has sent it back.
         """
         request = self._wire.request(method, *path, body=body, extensions=self._extensions)
         return await self._exchange(request, absent=absent, secret=secret)
@@ -123,7 +119,7 @@ class RestClient:
         deadline: timedelta | None = None,
         longest: int = LONGEST_ANSWER,
     ) -> Answer:
-        host = request.url.host  # never more of an address: a signed link is as good as a key
+        host = request.url.host  # messages have only the host: a signed link gives access without a key
         answer = await self._answer(request, within=deadline or self._deadline, longest=longest)
         if 200 <= answer.status < 300:
             return answer
@@ -180,8 +176,8 @@ class RestClient:
                 return f"8x8 does not accept the API key: {Remedy.CHECK_API_KEY}"
             case 403:
                 return (
-                    "check that the API key belongs to the sub-account and may do this, and that the sub-account "
-                    "allows this machine's address"
+                    "check that the API key belongs to the sub-account and has the permission for this request, and "
+                    "that the sub-account allows this machine's address"
                 )
             case 404:
                 return (
@@ -203,7 +199,7 @@ _backing_off = wait_exponential(multiplier=0.5, max=8) + wait_random(0, 0.3)
 
 
 def _pause(state: RetryCallState) -> float:
-    """The time that the answer asked for, else a growing one."""
+    """The pause before a retry, in seconds: as long as the answer asks for, otherwise growing with each try."""
     error = state.outcome.exception() if state.outcome else None
     asked = error.retry_after if isinstance(error, VoiceUnavailableError) else None
     return _backing_off(state) if asked is None else asked.total_seconds()

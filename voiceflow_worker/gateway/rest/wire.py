@@ -9,14 +9,14 @@ from urllib.parse import quote
 import httpx
 import orjson
 
-# These requests are rare. Each closes its connection, so that no call meets one that is just being closed.
+# Each of these rare requests closes its connection, so that no POST gets a connection that is just being closed.
 _HEADERS = {"User-Agent": "voiceflow-worker", "Connection": "close"}
 
 
 class RestWire:
-    """Builds requests about one sub-account. Its repr never shows the key.
+    """A builder of requests about one sub-account. Its repr does not show the key.
 
-    `wire.Wire` has checked the arguments already.
+    It does not check its arguments: `wire.Wire` has done so.
     """
 
     __slots__ = ("_headers", "_key", "_root", "sub_account")
@@ -31,21 +31,21 @@ class RestWire:
         return f"<RestWire {self._root}>"
 
     def url(self, *path: str) -> httpx.URL:
-        """The address of what is at `path`, given in segments that are not quoted yet."""
+        """The URL of the resource at `path`. The segments of `path` are not quoted."""
         return httpx.URL("/".join((self._root, *(quote(segment, safe="") for segment in path))))
 
     def request(
         self, method: str, *path: str, body: Mapping[str, object] | None = None, extensions: Mapping[str, Any]
     ) -> httpx.Request:
-        """A request about what is at `path`."""
+        """A request about the resource at `path`."""
         content = None if body is None else orjson.dumps(body)
         headers = self._headers if body is None else {**self._headers, "Content-Type": "application/json"}
         return httpx.Request(method, self.url(*path), headers=headers, content=content, extensions=dict(extensions))
 
     def download(self, url: httpx.URL, *, extensions: Mapping[str, Any]) -> httpx.Request:
-        """A request for a file behind a signed link, which needs no key: the key is not sent there."""
+        """A request for a file behind a signed link. It does not contain the key, which the link does not need."""
         return httpx.Request("GET", url, headers={"Accept": "text/csv, */*", **_HEADERS}, extensions=dict(extensions))
 
     def hide(self, text: str) -> str:
-        """The text without the key, in case a server has sent it back."""
+        """The text without the key, which a server may have sent back."""
         return text.replace(self._key, "[API key]")

@@ -1,1 +1,1 @@
-"""HTTP transports, with proof of what was sent and to which request an answer belongs."""
+"""HTTP transports, with proof that nothing was sent, and proof that an answer belongs to its request."""

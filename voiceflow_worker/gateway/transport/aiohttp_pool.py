@@ -1,11 +1,11 @@
 """The default transport on asyncio: httpx over aiohttp, with proof that nothing has left.
 
-Importing this imports aiohttp (0.15 s), so only opening a transport, or being given one, does.
+This module is imported only when a transport of aiohttp is opened or given, because aiohttp takes 0.15 s to import.
 
-httpx-aiohttp has no trace events, and its errors mislead: refusal, failed lookup, reset and end of file all surface as
-`httpx.ConnectTimeout`. What happened is in `__cause__`. There, only `ClientConnectorError` and its family,
-`ConnectionTimeoutError` (connecting, or waiting for a free connection) and a proxy's refusal of the tunnel mean that
-nothing has left.
+httpx-aiohttp has no trace events, and its errors mislead: a refused connection, a failed lookup, a reset and an end of
+file are all raised as `httpx.ConnectTimeout`. The true error is the `__cause__`. Only `ClientConnectorError` with its
+subclasses, `ConnectionTimeoutError` (while connecting, or waiting for a free connection) and a proxy's refusal of the
+tunnel mean that nothing has left.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ _watched: ContextVar[ConnectorWatch | None] = ContextVar("voiceflow_watched_post
 
 
 class WatchedProtocol(ResponseHandler):
-    """One connection, which notices what comes on it beside the answers that were asked for.
+    """A connection that notices data which belongs to no request.
 
-    aiohttp reads whatever comes, and takes it for the answer of the next request.
+    aiohttp would read such data, and take it for the answer to the next request.
     """
 
     def __init__(self, *, loop: asyncio.AbstractEventLoop) -> None:
@@ -57,13 +57,13 @@ class WatchedProtocol(ResponseHandler):
         self._stirred: asyncio.Event | None = None
 
     def asks(self, watch: ConnectorWatch | None) -> None:
-        """A request begins."""
+        """Note that a request begins."""
         self.was_used = True
         self.watch = watch
         self._is_answered = False
 
     def is_answered(self) -> None:
-        """Its answer is complete. Data that comes from now on is unrequested."""
+        """Note that the answer is complete. Data that arrives from now on belongs to no request."""
         self._is_answered = True
         self.announced_end = self._should_close
         self.has_more = self.has_more or bool(self._buffer) or bool(self._tail) or self._exception is not None
@@ -75,9 +75,10 @@ class WatchedProtocol(ResponseHandler):
 
     @property
     def has_begun_another(self) -> bool:
-        """Whether another answer, or its beginning, came with the last one.
+        """Whether another answer, or the beginning of one, came with the last answer.
 
-        The parser is asked. Within its callbacks, as in `is_answered`, it is in the middle of the last answer.
+        Do not call this within a callback of the parser, such as `is_answered`: the parser is then still in the middle
+        of the last answer.
         """
         if self._buffer or self._tail:
             return True
@@ -85,18 +86,18 @@ class WatchedProtocol(ResponseHandler):
             return False
         try:
             return self._parser.feed_eof() is not None
-        except Exception:  # noqa: BLE001 - whatever cannot be read came behind the answer
+        except Exception:  # noqa: BLE001 - unreadable data came after the answer
             return True
 
     async def stirs(self) -> None:
-        """Return when something more comes, or the connection ends."""
+        """Wait until more data arrives or the connection ends."""
         self._stirred = asyncio.Event()
         if self.has_more or not self.is_connected():
             return
         await self._stirred.wait()
 
     def data_received(self, data: bytes) -> None:
-        """Data has come. What nobody asked for is not read, and ends the use of the connection."""
+        """Pass data to aiohttp. Data that belongs to no request is not read, and the connection is not used again."""
         if self._is_answered and data:
             self.has_more = True
             self.force_close()
@@ -105,7 +106,7 @@ class WatchedProtocol(ResponseHandler):
         super().data_received(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """The connection has ended."""
+        """Note that the connection has ended."""
         self.ended_badly = exc is not None
         super().connection_lost(exc)
         self._stir()
@@ -116,13 +117,13 @@ class WatchedProtocol(ResponseHandler):
 
 
 class WatchedConnector(aiohttp.TCPConnector):
-    """A pool that reports when a connection is handed out: before that, no byte of a request can leave.
+    """A connection pool that reports each connection it hands out. Before that, no byte of a request can leave.
 
     aiohttp's TraceConfig reports the same (connection_create_end, connection_reuseconn), for 12 µs more a POST.
 
-    A kept connection on which something came that nobody asked for is closed instead of handed out: aiohttp would take
-    it for the answer of the next request (RFC 9112 §9.2 forbids it), and a leftover 401 would then have a call sent
-    again that was placed. The connection of a POST is given back only when its watch is over.
+    A kept connection with data that belongs to no request is closed, and not handed out. aiohttp would take the data
+    for the answer to the next request, although RFC 9112 §9.2 forbids it. A leftover 401 would then make a worker send
+    a call again that was placed. The connection of a POST is given back only when its watch is over.
     """
 
     def __init__(self, *, limit: int, keepalive_timeout: float, ssl_context: SSLContext) -> None:
@@ -142,7 +143,7 @@ class WatchedConnector(aiohttp.TCPConnector):
             connection = await super().connect(req, traces, timeout)
             protocol = connection.protocol
             if not isinstance(protocol, WatchedProtocol):
-                # Another release of aiohttp might make them otherwise. Nothing may leave on what cannot be watched.
+                # Another version of aiohttp may make its connections differently. Nothing is sent on them unwatched.
                 connection.close()
                 raise aiohttp.ClientConnectorError(req.connection_key, OSError("aiohttp's connections are not watched"))
             if not protocol.was_used:
@@ -155,7 +156,7 @@ class WatchedConnector(aiohttp.TCPConnector):
             watch.handed_out(protocol)
         protocol.asks(watch)
         if req.headers.get("Connection") == "close":
-            # aiohttp goes by the answer alone, and would hand out what the server is about to close.
+            # aiohttp looks only at the answer, and would hand out a connection that the server is about to close.
             protocol.force_close()
         return connection
 
@@ -170,12 +171,12 @@ class WatchedConnector(aiohttp.TCPConnector):
 
 
 class ConnectorWatch:
-    """For a transport over a `WatchedConnector`.
+    """The watch over a POST on a `WatchedConnector`.
 
-    The answer on a new connection belongs to its POST. On a kept one it may be what was left over of an earlier
-    request, until nothing more has come for long enough, or the connection has ended as the answer had announced: a
-    server that announces it reads no further request (RFC 9112 §9.6). An end that nobody announced proves nothing, for
-    the server may have read the POST and gone away before its answer.
+    The answer on a new connection belongs to its POST. On a kept connection, the answer may be left over from an
+    earlier request. It belongs to the POST if nothing more arrives for long enough, or if the connection ends and the
+    answer had announced that: a server that announces the end reads no further request (RFC 9112 §9.6). An end that was
+    not announced proves nothing: the server may have read the POST and ended before it answered.
     """
 
     __slots__ = ("_give_back", "_is_suspect", "_progress", "_protocol", "_token")
@@ -201,25 +202,25 @@ class ConnectorWatch:
             _watched.reset(self._token)
 
     def handed_out(self, protocol: WatchedProtocol) -> None:
-        """The POST gets this connection. One that brought something before it was asked is as suspect as a kept one."""
+        """Note the connection of the POST. A new connection on which data came unasked counts as a kept one."""
         self._progress.may_have_left = True
         self._is_suspect = self._is_suspect or self._protocol is not None or protocol.was_used or protocol.should_close
         self._protocol = protocol
 
     def given_back(self, give_back: Callable[..., None]) -> None:
-        """The answer is complete; the connection stays with this watch until it is over."""
+        """Keep the connection, whose answer is complete, until this watch is over."""
         self._give_back = give_back
 
     def proves_nothing_left(self, error: Exception) -> bool:
-        """Whether no connection was handed out, and the cause is one that says the same."""
+        """Whether no connection was handed out, and the cause of the error confirms that."""
         return not self._progress.may_have_left and _is_from_connecting(error)
 
-    def has_own_connection(self, answer: AnswerReader) -> bool:  # noqa: ARG002 (others look at it)
+    def has_own_connection(self, answer: AnswerReader) -> bool:  # noqa: ARG002 (other watches use it)
         """Whether the POST was the first request of its connection."""
         return self._protocol is not None and not self._is_suspect
 
     async def falls_silent(self, wait: float) -> bool:
-        """Whether nothing more comes on the connection within so many seconds, which it must stay open for."""
+        """Whether nothing more arrives on the connection for `wait` seconds, and it does not end unannounced."""
         protocol = self._protocol
         if protocol is None or self._give_back is None:
             return False
@@ -232,37 +233,38 @@ class ConnectorWatch:
         return protocol.announced_end and not protocol.ended_badly
 
     def over(self, *, keep: bool) -> None:
-        """The answer is judged. The connection is kept for other requests, or closed."""
+        """Give the connection back to the pool, or close it, once the answer is judged."""
         give_back, self._give_back = self._give_back, None
         if give_back is not None:
             give_back(should_close=not keep)
 
 
 class PooledTransport(AiohttpTransport):
-    """httpx-aiohttp's transport over a watched session, with a shorter way for POSTs."""
+    """httpx-aiohttp's transport over a watched session, with a faster way for POSTs."""
 
     def posts(
         self, url: httpx.URL, *, headers: Mapping[str, str], timeouts: Mapping[str, float]
     ) -> Callable[[bytes], Awaitable[httpx.Response]]:
-        """A function that POSTs a body as this transport does, with address, headers and limits made ready once."""
+        """A function that POSTs a body as this transport does. Address, headers and timeouts are prepared once."""
         return DirectPosts(self.get_client(), url, headers=headers, timeouts=timeouts)
 
 
 def open_aiohttp_transport(
     *, limit: int, keep_alive: float, ssl_context: SSLContext, proxy: httpx.Proxy | None
 ) -> PooledTransport:
-    """A transport for at most `limit` POSTs at a time that keeps idle connections for `keep_alive` seconds.
+    """A transport for at most `limit` POSTs at a time. It keeps idle connections for `keep_alive` seconds.
 
-    Nothing is read from the environment. Call it where an event loop runs.
+    Nothing is read from the environment. An event loop must be running.
     """
     session = _watched_session(limit=limit, keep_alive=keep_alive, ssl_context=ssl_context)
     return PooledTransport(client=session, verify=ssl_context, trust_env=False, proxy=proxy)
 
 
 def watch_over(transport: httpx.AsyncBaseTransport, *, keep_alive: float) -> bool:
-    """Whether this is httpx-aiohttp's own transport, still without a session: it then gets one that is watched.
+    """Give httpx-aiohttp's own transport a watched session. Returns False if that is not possible.
 
-    A session that its maker gave it may have middlewares, which can send a request twice, and cannot be watched.
+    It is possible only if the transport was made without a session, a Unix socket or a local address. A session of the
+    caller may have middlewares, which can send a request twice.
     """
     if type(transport) is not AiohttpTransport or transport.client is not None:
         return False
@@ -275,7 +277,7 @@ def watch_over(transport: httpx.AsyncBaseTransport, *, keep_alive: float) -> boo
 
 
 def _watched_session(*, limit: int, keep_alive: float, ssl_context: SSLContext) -> aiohttp.ClientSession:
-    # When a kept connection turns out dead, aiohttp sends idempotent requests again on a new one, but never a POST.
+    # aiohttp sends an idempotent request again if its kept connection was closed, but never a POST.
     connector = WatchedConnector(limit=limit, keepalive_timeout=keep_alive, ssl_context=ssl_context)
     return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
 

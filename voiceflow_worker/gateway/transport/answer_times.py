@@ -1,15 +1,15 @@
-"""The recent response times of 8x8, and an upper limit for the next one."""
+"""The recent response times of 8x8, and from them the time after which no answer is expected."""
 
 from __future__ import annotations
 
 LATE = 60.0
-"""Seconds for which a response time counts at least; it is forgotten before twice that."""
+"""Seconds for which a response time counts. It counts at least this long, and less than twice as long."""
 SHORTEST = 1.0
-"""Shortest wait for another answer, in seconds."""
+"""The shortest wait for another answer, in seconds."""
 
 
 class AnswerTimes:
-    """The slowest recent answer. The caller gives the time, in monotonic seconds."""
+    """The slowest of the recent response times. The caller passes the current time, in monotonic seconds."""
 
     __slots__ = ("_before", "_began", "_now")
 
@@ -19,14 +19,14 @@ class AnswerTimes:
         self._before = 0.0
 
     def add(self, seconds: float, *, at: float) -> None:
-        """Record an answer that took this long, or did not come within this time."""
+        """Record the seconds that an answer took, or after which it was given up."""
         self._turn(at)
         self._now = max(self._now, seconds)
 
     def long_enough(self, *, at: float, at_most: float) -> float:
-        """Seconds after which no further answer is expected: twice the slowest recent answer, and at least one second.
+        """Seconds after which no answer is expected: twice the slowest recent response time, and at least one second.
 
-        `at_most` is the longest wait for any answer.
+        `at_most` is an upper bound, but the result is never below one second.
         """
         self._turn(at)
         return max(SHORTEST, min(2 * max(self._now, self._before), at_most))

@@ -1,7 +1,7 @@
-"""POSTs to one address over aiohttp's connections, each written in one piece: head and body ready, no request object.
+"""POSTs to one address over aiohttp's connections, each written in one piece with a prepared head.
 
-aiohttp's own way builds a request, its headers, a task for its body and a response for every POST: half of the cost of
-a call's exchange. Connections, TLS, the reading of answers and the errors are aiohttp's here as well.
+aiohttp itself makes a request, its headers, a task for its body and a response for every POST, which is half of the
+cost of a call's exchange. Connections, TLS, the reading of answers and the errors are still aiohttp's.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 
 class DirectPosts:
-    """POSTs bodies to one address, with the same headers and time limits each time; call it with a body.
+    """A callable that POSTs a body to one address, always with the same headers and timeouts.
 
-    The errors are those of httpx-aiohttp's transport. There is no proxy, no redirect and no retry.
+    It raises the errors of httpx-aiohttp's transport. It uses no proxy, and makes no redirects or retries.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class DirectPosts:
         self._timeout = aiohttp.ClientTimeout(
             sock_connect=timeouts["connect"], sock_read=timeouts["read"], connect=timeouts["pool"]
         )
-        # The connector takes from it which connection is wanted.
+        # The connector reads from this request to which server it must connect.
         self._wanted = aiohttp.ClientRequest("POST", URL(str(url)), loop=asyncio.get_running_loop(), session=session)
         lines = [
             f"POST {self._wanted.url.raw_path_qs} HTTP/1.1",
@@ -52,7 +52,7 @@ class DirectPosts:
         self._head = "\r\n".join([*lines, "Content-Length: "]).encode("ascii")
 
     async def __call__(self, body: bytes) -> httpx.Response:
-        """The response, once its head has come; its stream closes itself at its end."""
+        """POST a body, and return the response when its head has arrived. Its stream closes itself at its end."""
         with map_aiohttp_exceptions():
             try:
                 return await self._post(body)
@@ -86,7 +86,7 @@ class DirectPosts:
         return httpx.Response(message.code, headers=message.raw_headers, stream=stream)
 
     async def _answer(self, protocol: ResponseHandler) -> tuple[RawResponseMessage, StreamReader]:
-        """The head of the answer, and its body as it comes. Interim answers (1xx) are not answers."""
+        """The head of the answer, and the stream of its body. Interim answers (1xx) are skipped."""
         try:
             while True:
                 message, payload = await protocol.read()
@@ -99,7 +99,7 @@ class DirectPosts:
 
 
 class _AnswerStream(httpx.AsyncByteStream):
-    """The body of an answer. Its connection is given back when it has come whole, and closed before that."""
+    """The body of an answer. Its connection is given back after a complete body, and closed after any other."""
 
     __slots__ = ("_connection", "_payload")
 
@@ -117,14 +117,14 @@ class _AnswerStream(httpx.AsyncByteStream):
         return data
 
     def ends(self) -> None:
-        """The body is complete."""
+        """Give the connection back, because the body is complete."""
         protocol = self._connection.protocol
         if protocol is None or protocol.upgraded:
             return
         if protocol.transport is not None and protocol.transport.get_write_buffer_size():
-            protocol.force_close()  # the server answered before it had read all of the POST
+            protocol.force_close()  # the server answered before it had read the whole POST
         self._connection.release()
 
     async def aclose(self) -> None:
-        """Let go of the connection, whatever has come."""
+        """Release the connection, however much of the body has arrived."""
         self._connection.release()

@@ -1,10 +1,10 @@
-"""Watches over POSTs: proof, for each transport, that nothing has left, and that an answer belongs to its POST.
+"""Watches over POSTs: proof that nothing has left, and that an answer belongs to its POST, for each transport.
 
-Without proof, a POST may have left, and an answer may be a leftover of another request.
+Without proof, a POST may have left, and an answer may be left over from another request.
 
-Each watch is made for one POST, entered while the transport has it, and sets `progress.may_have_left` before the first
-byte can leave. What each believes was read in the transports' sources and is tried on sockets in tests/gateway; the
-watch over aiohttp is in `aiohttp_pool`, which alone imports it.
+A watch is made for one POST, and entered while the transport sends it. It sets `progress.may_have_left` before the
+first byte can leave. Its assumptions about a transport come from the transport's source, and tests/gateway tests them
+on sockets. The watch over aiohttp is in `aiohttp_pool`, the only module that imports aiohttp at once.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from voiceflow_worker.model.reports.verdict import PostProgress
 
 
 class Watch(Protocol):
-    """Watches one POST on its way through a transport."""
+    """The watch over one POST on its way through a transport."""
 
     @property
     def extensions(self) -> Mapping[str, Any]:
-        """What the request carries for this watch (httpx request extensions)."""
+        """The httpx request extensions that this watch needs."""
         ...
 
     @property
     def post_was_cut(self) -> bool:
-        """Whether the body of the POST provably did not leave whole."""
+        """Whether it is proven that the body of the POST did not leave completely."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -43,15 +43,15 @@ class Watch(Protocol):
         ...
 
     def has_own_connection(self, answer: AnswerReader) -> bool:
-        """Whether the POST was sent once, as the first request of its connection: the answer is then its own."""
+        """Whether the POST was sent once, as the first request of its connection, so that the answer belongs to it."""
         ...
 
     async def falls_silent(self, wait: float) -> bool:
-        """Whether it is certain that nothing more comes on the connection within so many seconds."""
+        """Whether it is certain that nothing more arrives on the connection within `wait` seconds."""
         ...
 
     def over(self, *, keep: bool) -> None:
-        """Called last for every POST, once it is judged; `keep` says whether its connection may serve another."""
+        """End the watch, after the verdict. `keep`: the connection may be used for another POST."""
         ...
 
 
@@ -59,22 +59,22 @@ WatchMaker = Callable[[PostProgress], Watch]
 
 
 class _Deaf:
-    """A watch that cannot listen to a connection. Its requests ask for the connection to be closed after them."""
+    """Base of watches that cannot see further data on a connection. Their POSTs ask the server to close it."""
 
     __slots__ = ()
 
     async def falls_silent(self, wait: float) -> bool:  # noqa: ARG002 (there is nothing to wait for)
-        """Never certain."""
+        """False, because it is never certain."""
         return False
 
     def over(self, *, keep: bool) -> None:
-        """Nothing is kept."""
+        """Do nothing, because no connection is kept."""
 
 
 class BlindWatch(_Deaf):
-    """For a transport that we do not know: anything may have left from the start, and no error proves otherwise.
+    """The watch for an unknown transport: a POST may have left from the start, and no error proves otherwise.
 
-    Where httpx's own pool lies beneath it, the `trace` extension reaches it and reports each request.
+    If the transport wraps httpx's own pool, the `trace` extension reaches the pool, which reports each request.
     """
 
     __slots__ = ("_connections", "_posts", "_progress", "extensions")
@@ -96,15 +96,15 @@ class BlindWatch(_Deaf):
     ) -> None:
         pass
 
-    def proves_nothing_left(self, error: Exception) -> bool:  # noqa: ARG002 (that is the point)
-        """No."""
+    def proves_nothing_left(self, error: Exception) -> bool:  # noqa: ARG002 (no error proves it)
+        """False, because no error of an unknown transport proves it."""
         return False
 
     def has_own_connection(self, answer: AnswerReader) -> bool:
-        """Whether one POST was traced on one new connection; untraced, whether the server closes the connection.
+        """Whether the trace shows one POST on one new connection; without a trace, whether the server closes it.
 
-        A transport that ignores that it was asked to close its connection keeps it only where the server does as well.
-        An answer that was made with its content came over no connection.
+        Each POST asks for its connection to be closed. A transport that ignores this can keep the connection only if
+        the server keeps it too. An answer that was made with its content came over no connection.
         """
         if self._posts:
             return self._posts == self._connections == 1
@@ -116,10 +116,10 @@ class BlindWatch(_Deaf):
 
 
 class TracedWatch(_Deaf):
-    """For httpx's own pool, through httpcore's `trace` extension: it reports each request before it is written.
+    """The watch for httpx's own pool, by httpcore's `trace` extension, which reports each request before it is written.
 
-    A CONNECT to a proxy is reported in the same way, and is not the POST. The pool ignores a failed write and reads on,
-    as a server may answer before it has read everything; then the POST was cut.
+    A CONNECT to a proxy is reported in the same way, but is not the POST. After a failed write the pool still reads an
+    answer, because a server may answer early. The POST was then cut.
     """
 
     __slots__ = ("_is_connected", "_progress", "extensions", "post_was_cut")
@@ -139,11 +139,11 @@ class TracedWatch(_Deaf):
         pass
 
     def proves_nothing_left(self, error: Exception) -> bool:
-        """Whether the head was never begun, and the error is one that httpx understood."""
+        """Whether the head of the POST was not begun, and the error is one of httpx's own."""
         return not self._progress.may_have_left and isinstance(error, httpx.TransportError)
 
-    def has_own_connection(self, answer: AnswerReader) -> bool:  # noqa: ARG002 (others look at it)
-        """Whether the connection was made for this POST, and not for another request of the transport's owner."""
+    def has_own_connection(self, answer: AnswerReader) -> bool:  # noqa: ARG002 (other watches use it)
+        """Whether the connection was made for this POST, and not for another request over the same transport."""
         return self._is_connected
 
     async def _trace(self, name: str, info: Mapping[str, Any]) -> None:

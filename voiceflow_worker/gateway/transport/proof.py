@@ -1,4 +1,4 @@
-"""Proof that an answer belongs to its POST: HTTP/1.1 has none, and servers send unrequested answers."""
+"""Proof that an answer belongs to its POST. HTTP/1.1 has no such proof, and servers may send unrequested answers."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from voiceflow_worker.gateway.transport.recent_sessions import RecentSessions
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict, VerdictKind
 
 LONGEST_WAIT = 3.0
-"""Seconds of silence above which a new connection for each call costs less: its answer needs no proof. Calls that wait
-for silence hold their places, and with a few refusals among them a campaign would fall behind its rate."""
+"""The longest wait for silence, in seconds, for which connections are kept. Above it, each call gets a new connection,
+whose answer needs no proof. Calls that wait for silence occupy places among the POSTs in flight, so a campaign with a
+few refusals would fall behind its rate."""
 
 
 class AnswerProof:
-    """Believes or doubts the answers of one client. `at_most` is how many seconds an answer is waited for at all.
+    """The judge of whether the answers of one client belong to their POSTs. `at_most`: the read timeout, in seconds.
 
-    CREATED with a new session is believed. An answer that frees or fails its call, or names the session of an earlier
-    one, may be left over of another request: unless the POST had a connection of its own, it is believed only when
-    nothing follows it.
+    CREATED with a new session is believed. An answer that says that nobody was called, or that names the session of an
+    earlier answer, may be left over from another request. It is believed if the POST had its own connection, or if
+    nothing follows the answer.
     """
 
     __slots__ = ("_at_most", "_sessions", "_times")
@@ -32,7 +33,7 @@ class AnswerProof:
         self._sessions = RecentSessions()
 
     def waited(self, seconds: float) -> None:
-        """An answer has come after so many seconds, or was given up."""
+        """Record the seconds after which an answer came or was given up."""
         self._times.add(seconds, at=time.monotonic())
 
     async def judge(
@@ -40,7 +41,8 @@ class AnswerProof:
     ) -> tuple[Verdict, bool]:
         """The verdict that may be believed, and whether the connection may be used again.
 
-        While answers are slow no connection is. A hold is passed on before the proof, which takes a second or more.
+        While answers are slow, no connection is used again. A hold takes effect before the proof, which takes a second
+        or more.
         """
         wait = self._times.long_enough(at=time.monotonic(), at_most=self._at_most)
         keep = wait <= LONGEST_WAIT

@@ -1,4 +1,4 @@
-"""The session ids of recent answers. A repeated one belongs to the answer of another call."""
+"""The session ids of recent answers. An answer with a repeated id may be the answer to another call."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ REMEMBERED = 4096
 
 
 class RecentSessions:
-    """The last few thousand session ids of one client."""
+    """The last 4096 session ids that one client received."""
 
     __slots__ = ("_are_unique", "_ids")
 
@@ -17,7 +17,7 @@ class RecentSessions:
         self._are_unique = True
 
     def were_given(self, session_id: str) -> bool:
-        """Whether this session was answered before; remembers it. False as well once ids were found to repeat."""
+        """Whether this session id is repeated; remember it. Always False after `do_repeat`."""
         if not self._are_unique:
             return False
         if session_id in self._ids:
@@ -28,6 +28,6 @@ class RecentSessions:
         return False
 
     def do_repeat(self) -> None:
-        """A server, such as a simple stand-in, was found to give the same id to several calls: it means nothing."""
+        """Note that the server gives several calls the same id, as a simple stand-in does. Ids then prove nothing."""
         self._are_unique = False
         self._ids.clear()

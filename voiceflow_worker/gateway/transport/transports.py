@@ -1,4 +1,4 @@
-"""The transports of POSTs, each with the watch that suits it."""
+"""The transports of POSTs, each with its kind of watch."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.gateway.transport.evidence import BlindWatch, TracedWatch, WatchMaker
 
 KEEP_ALIVE = 2.0
-"""Seconds for which an idle connection is kept. Most servers close theirs after 5 s or more (uvicorn 5, nginx 75): with
-less on this side, a POST hardly ever meets a connection that is being closed, which would be one call in doubt."""
+"""Seconds for which an idle connection is kept. It is less than on most servers (uvicorn 5, nginx 75), so that a POST
+hardly ever uses a connection that the server is closing. Such a POST would be a call in doubt."""
 
 
 class PostMaker(Protocol):
-    """Makes a function that POSTs a body to one address, with the same headers and time limits each time."""
+    """A maker of functions that POST a body to one address, always with the same headers and timeouts."""
 
     def __call__(
         self, url: httpx.URL, *, headers: Mapping[str, str], timeouts: Mapping[str, float]
     ) -> Callable[[bytes], Awaitable[httpx.Response]]:
-        """The function. Call this where the event loop of the POSTs runs."""
+        """Make the function, within the event loop that will run it."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Carrier:
-    """A transport and how it is watched.
+    """A transport and its kind of watch.
 
-    `keeps_connections`: the next POST may use the same connection, since a leftover answer in it would be noticed.
-    httpcore and aiohttp would take it for the answer of the next POST, and only aiohttp allows a check. `posts` makes
-    POSTs that cost less than the transport's requests, on the same connections; not through a proxy.
+    `keeps_connections`: the next POST may use the same connection, because a leftover answer would be noticed. httpcore
+    and aiohttp would take a leftover answer for the answer to the next POST, and only aiohttp allows a check. `posts`
+    is a faster way for POSTs on the same connections, but not through a proxy.
     """
 
     transport: httpx.AsyncBaseTransport
@@ -50,10 +50,11 @@ class Carrier:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DefaultTransport:
-    """How to make the transport of a client that was given none; nothing is opened before `open`.
+    """The parameters of the transport that a client opens by itself.
 
-    On asyncio it is httpx over aiohttp, on trio httpx's own pool: HTTP/1.1, no retries, no redirects, nothing from the
-    environment. Raises SettingsError for a proxy that is not an http or https address.
+    The transport is httpx over aiohttp on asyncio, and httpx's own pool on trio. It speaks HTTP/1.1, makes no retries
+    or redirects, and reads nothing from the environment. Raises SettingsError for a proxy that is not an http or https
+    address.
     """
 
     limit: int
@@ -64,7 +65,7 @@ class DefaultTransport:
         _read_proxy(self.proxy)
 
     def open(self) -> Carrier:
-        """A new transport for the event loop that runs."""
+        """A new transport for the running event loop."""
         ssl_context = self.ssl_context or _certifi_context()
         proxy = _read_proxy(self.proxy)
         if runs_on_asyncio():
@@ -81,17 +82,17 @@ class DefaultTransport:
 
 
 def carry(transport: httpx.AsyncBaseTransport) -> Carrier:
-    """A transport of the caller's, with the watch that suits it.
+    """The caller's transport, with its kind of watch.
 
-    Known are httpx's own pool, and httpx-aiohttp's transport if it makes its own session. Subclasses and wrappers may
-    send a request twice, or later: they are unknown, and every error of theirs leaves the call in doubt. Raises
-    SettingsError for a pool that speaks HTTP/2, whose retries nobody here has looked at.
+    Two transports are known: httpx's own pool, and httpx-aiohttp's transport if it makes its own session. Subclasses
+    and wrappers are unknown, because they may send a request twice or late. Each error of an unknown transport leaves
+    the call in doubt. Raises SettingsError for a pool that speaks HTTP/2, whose retries have not been examined.
     """
     if type(transport) is httpx.AsyncHTTPTransport:
         if getattr(getattr(transport, "_pool", None), "_http2", False):
-            raise SettingsError("the gateway speaks HTTP/1.1 only: make the transport with http2=False")
+            raise SettingsError("calls are sent over HTTP/1.1 only: make the transport with http2=False")
         return Carrier(transport, TracedWatch)
-    # Such a transport exists only if its package is imported; this check does not load it.
+    # A transport of httpx-aiohttp can be given only if the package is loaded. This check does not load it.
     if "httpx_aiohttp" in sys.modules:
         from voiceflow_worker.gateway.transport.aiohttp_pool import ConnectorWatch, watch_over
 
@@ -107,7 +108,7 @@ def runs_on_asyncio() -> bool:
 
 @cache
 def _certifi_context() -> SSLContext:
-    """httpx's own choice of trusted certificates, loaded once: it takes 35 ms."""
+    """httpx's own choice of trusted certificates. Loading takes 35 ms, and is done once."""
     return httpx.create_ssl_context(trust_env=False)
 
 
@@ -116,11 +117,11 @@ def _read_proxy(proxy: str | None) -> httpx.Proxy | None:
         return None
     parts = urlsplit(proxy)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        # Not quoted: it may hold a password.
+        # The proxy is not quoted: it may contain a password.
         raise SettingsError("the proxy is not an http:// or https:// address with a host")
     headers: dict[str, str] = {}
     if parts.username:
-        # As a header of our own: aiohttp deprecates the parameter that httpx-aiohttp uses for credentials.
+        # A header is set here because aiohttp deprecates the parameter that httpx-aiohttp uses for credentials.
         credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         headers["Proxy-Authorization"] = f"Basic {b64encode(credentials.encode()).decode()}"
     return httpx.Proxy(parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl(), headers=headers)
