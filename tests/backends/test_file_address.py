@@ -32,12 +32,12 @@ def test_three_slashes_are_relative_and_four_absolute(
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        ("sqlite://calls.db", "names a host"),
-        ("sqlite://host/calls.db", "names a host"),
+        ("sqlite://calls.db", "has a host"),
+        ("sqlite://host/calls.db", "has a host"),
         ("sqlite:///", "names no file"),
         ("sqlite:", "names no file"),
         ("sqlite:////var/lib/", "names no file"),
-        ("sqlite:///calls.db?mode=ro", "carries options"),
+        ("sqlite:///calls.db?mode=ro", "has options"),
         ("sqlite:///:memory:", "memory://"),
     ],
 )

@@ -66,7 +66,7 @@ def test_an_option_that_a_backend_does_not_have_is_refused() -> None:
 
 
 def test_an_unknown_scheme_lists_those_there_are() -> None:
-    with pytest.raises(UnknownBackendError, match=r"'mysql://host/db'.*Registered: .*file, memory.*, sqlite"):
+    with pytest.raises(UnknownBackendError, match=r"'mysql://host/db'.*Registered schemes: .*file, memory.*, sqlite"):
         open_store("mysql://host/db")
 
 

@@ -196,9 +196,9 @@ def test_a_missing_store_names_its_neighbours_and_is_not_made(voiceflow: Program
     ("store", "told"),
     [
         ("sqlite:///letter.db", "is not a voiceflow store"),
-        ("sqlite:///no/such/folder/calls.db", "there is no directory"),
+        ("sqlite:///no/such/folder/calls.db", "does not exist"),
         ("nonsense://host/0", "no backend is registered"),
-        ("sqlite://host/calls.db", "names a host"),
+        ("sqlite://host/calls.db", "has a host"),
     ],
 )
 def test_a_store_that_does_not_open_is_a_failure(voiceflow: Program, store: str, told: str) -> None:
@@ -267,8 +267,12 @@ class Elsewhere:
             Level.WARNING,
             "set always",
         ),
-        (Durability("appendfsync always", warning="replicas are not waited for"), Level.WARNING, "replicas are not"),
-        (Durability("best effort, as asked", guarantee="none"), Level.WARNING, "turn appendonly on"),
+        (
+            Durability("appendfsync always", warning="commits do not wait for replicas"),
+            Level.WARNING,
+            "commits do not wait",
+        ),
+        (Durability("best effort, as requested", guarantee="none"), Level.WARNING, "turn appendonly on"),
     ],
     ids=lambda value: value.promise if isinstance(value, Durability) else "",
 )

@@ -51,7 +51,7 @@ def test_a_store_that_a_frozen_process_has_locked_is_waited_for(voiceflow: Progr
     assert voiceflow("hold", "--store", url_of(folder)).code == 0
     options = [*command, "--store", url_of(folder), "--wait-for-store", "60s"]
     with frozen_writer(folder / "calls.db") as frozen, Spawned(options, folder, EIGHT) as waiting:
-        assert "up to 60 s" in waiting.wait_for("is locked: another process is writing it")
+        assert "up to 60 s" in waiting.wait_for("is locked: another process is writing to it")
         frozen.kill()
         if command[0] == "worker":
             assert waiting.end().code == 1  # the hold stopped it
@@ -65,7 +65,7 @@ def test_an_order_waits_for_the_lock_too(voiceflow: Program) -> None:
     enqueued(folder, 1)
     options = ["hold", "--store", url_of(folder), "--wait-for-store", "60s"]
     with frozen_writer(folder / "calls.db") as frozen, Spawned(options, folder) as waiting:
-        waiting.wait_for("another process has the store locked; waiting")
+        waiting.wait_for("the store is locked by another process; waiting")
         frozen.kill()
         assert waiting.end().code == 0
 
@@ -98,7 +98,7 @@ def test_ctrl_c_ends_the_wait_at_once(voiceflow: Program) -> None:
 def test_a_folder_that_is_mounted_later_is_waited_for(voiceflow: Program) -> None:
     store = f"sqlite:///{voiceflow.folder / 'volume' / 'calls.db'}"
     with Spawned(["serve", "--port", "0", "--store", store, "--wait-for-store", "60s"], voiceflow.folder) as waiting:
-        waiting.wait_for("there is no directory")
+        waiting.wait_for("does not exist")
         (voiceflow.folder / "volume").mkdir()
         waiting.wait_for("is ready")
         assert waiting.stop().code == 0

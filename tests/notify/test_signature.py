@@ -82,7 +82,7 @@ def test_a_changed_body_and_another_secret_are_refused() -> None:
 
 @pytest.mark.parametrize("text", ["soon", "-5", "1e9", "99999999999999", "\uff11\uff12"])
 def test_a_timestamp_that_is_none_is_refused(text: str) -> None:
-    assert "is not a time" in refusal({**HEADERS, "webhook-timestamp": text})
+    assert "is not a number of whole seconds" in refusal({**HEADERS, "webhook-timestamp": text})
 
 
 @pytest.mark.parametrize("age", [timedelta(seconds=301), -timedelta(seconds=301)])

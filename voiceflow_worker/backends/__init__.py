@@ -1,4 +1,4 @@
-"""Stores of jobs: the registry of backends, memory, SQLite, Redis, and the contract that every backend passes."""
+"""The stores: memory, SQLite and Redis, the registry that opens them, and the contract suite that tests them."""
 
 from voiceflow_worker.backends.registry import ENTRY_POINT_GROUP, open_store
 

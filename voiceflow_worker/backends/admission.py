@@ -1,4 +1,4 @@
-"""Admission of new jobs, the same for all backends: which are new, and which jobs own the keys of the others."""
+"""Admission of jobs to a store, for all backends: which jobs are new, and which jobs own the keys of the others."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _PER_STEP = 64
 
 
 AdmittedJobs = tuple[Sequence[Enqueued], Sequence[int]]
-"""The result of an admission: the answers for all jobs in their order, and the indexes of the new jobs."""
+"""The result of an admission: the answers for all jobs, in their order, and the indexes of the new jobs."""
 
 
 def admission(
     jobs: Sequence[Job], *, held: Callable[[str], Job | None], owner: Callable[[str, str], Job | None]
 ) -> Generator[None, None, AdmittedJobs]:
-    """Check jobs before anything is written. It yields now and then, because thousands take a while.
+    """Check jobs before anything is written. It yields every 64 jobs, so that other work can run in between.
 
-    `held` gives the stored job with an id. `owner` gives the job that owns a key of a queue, also after its deletion.
-    Raises `KeyConflictError`, which names every job whose key is owned by a job with another body.
+    `held` returns the stored job with an id. `owner` returns the job that owns a unique key of a queue, even if that
+    job was deleted. Raises KeyConflictError, which names every job whose key belongs to a job with another body.
     """
     new_by_id: dict[str, Job] = {}
     new_by_key: dict[tuple[str, str], Job] = {}
@@ -49,7 +49,7 @@ def admission(
             continue
         if key is not None and known.body_digest != job.body_digest:
             conflicts.append(KeyConflict(index, key, known.id))
-        # An earlier call stored this job, and its answer was lost: the job counts as new again.
+        # A job that is stored under the same id was new in an earlier call, whose answer was lost: it is new again.
         answers.append(Enqueued(known, created=same is not None))
     if conflicts:
         raise KeyConflictError(conflicts)
@@ -57,7 +57,7 @@ def admission(
 
 
 def result_of(steps: Generator[None, None, T]) -> T:
-    """Run all steps and give their result."""
+    """Run a generator to its end, and return its result."""
     while True:
         try:
             next(steps)
@@ -67,12 +67,12 @@ def result_of(steps: Generator[None, None, T]) -> T:
 
 
 Tombstone = tuple[str, str | None, str, str, str, int, int, int | None, int | None]
-"""What is kept of a deleted job that had a unique key: queue, key, id, body digest, state, and the times due_at,
-created_at, not_before and valid_until in microseconds. Nothing about the person who was called."""
+"""The record of a deleted job that had a unique key: queue, key, id, body digest, state, and the times due_at,
+created_at, not_before and valid_until in microseconds. It has nothing about the person who was called."""
 
 
 def tombstone_of(job: Job) -> Tombstone:
-    """The tombstone of a job that is deleted."""
+    """The tombstone of a job that is being deleted."""
     return (
         job.queue,
         job.unique_key,
@@ -87,7 +87,7 @@ def tombstone_of(job: Job) -> Tombstone:
 
 
 def remembered(tombstone: Sequence[Any]) -> Job:
-    """What a tombstone keeps, as a job. Raises `StoreVersionError` for a state of a newer version."""
+    """The deleted job, as far as its tombstone records it. Raises StoreVersionError for a state of a newer version."""
     queue, unique_key, job_id, body_digest, state, due_at, created_at, not_before, valid_until = tombstone
     return Job(
         id=job_id,
@@ -106,7 +106,7 @@ def remembered(tombstone: Sequence[Any]) -> Job:
 
 
 def known_state(state: str, *, owner: str) -> JobState:
-    """The state of the job that owns a key. Raises `StoreVersionError` for a state of a newer version."""
+    """The state of the job that owns a key. Raises StoreVersionError for a state of a newer version."""
     try:
         return JobState(state)
     except ValueError as error:

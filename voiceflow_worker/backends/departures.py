@@ -1,4 +1,4 @@
-"""The pace of a queue, and the departure times taken from it: pure functions for every backend."""
+"""The pace of a queue, and the departure times that follow from it, as pure functions for the backends."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from voiceflow_worker.model.jobs.gcra import departures
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """The position of a queue in its rate, in epoch seconds: theoretical arrival time and last departure."""
+    """The pace of a queue, in epoch seconds: the theoretical arrival time of the GCRA, and the last departure."""
 
     tat: float = 0.0
     last: float = 0.0
 
 
 def taken(limits: Limits | None, pace: Pace, *, wanted: int, horizon: timedelta, now: datetime) -> tuple[Slots, Pace]:
-    """Up to `wanted` departure times, and the pace after them, to be stored."""
+    """Up to `wanted` departure times, and the pace to store after them."""
     if limits is None or limits.rate is None:
         return Slots((now,) * max(wanted, 0), now), pace
     granted = departures(
@@ -35,10 +35,10 @@ def taken(limits: Limits | None, pace: Pace, *, wanted: int, horizon: timedelta,
 
 
 def repaced(pace: Pace, limits: Limits) -> Pace:
-    """The pace under new limits: the next departure is at most one new interval behind the last one.
+    """The pace under new limits. The next departure is at most one interval of the new rate after the last departure.
 
-    Without this, a queue changed from one call an hour to ten a second would wait for the rest of its hour. The same
-    limits again change nothing.
+    Otherwise a queue whose rate changes from one call an hour to ten a second would wait for the rest of the hour. If
+    the limits are the same as before, the pace does not change.
     """
     if limits.rate is None:
         return pace
@@ -46,5 +46,5 @@ def repaced(pace: Pace, limits: Limits) -> Pace:
 
 
 def _date(seconds: float) -> datetime:
-    # Epoch seconds as floats are exact to 0.25 µs, so a time rounded to microseconds comes back unchanged.
+    # Epoch seconds in a float are exact to 0.25 µs, so a time in whole microseconds is restored exactly.
     return datetime.fromtimestamp(seconds, UTC)

@@ -1,4 +1,4 @@
-"""The choice of journal files on this machine, by the settings."""
+"""The choice, by the settings, whether this machine keeps journal files."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from voiceflow_worker.settings import Settings
 
 
 def journal_files(settings: Settings) -> JournalFiles | None:
-    """The journal files of the store, in which workers record what they send; None if there are none.
+    """The journal files of the store, in which workers record the calls that they send; None for no journal files.
 
-    A Redis may restart from an older file by itself, so it always has journal files. A SQLite file goes back only when
-    a person replaces it, and is often deleted to start anew, which would look the same: it has journal files only if
-    `state_dir` is set. A store in memory ends with its process, and has none.
+    A Redis may restart from an older file without anybody's doing, so it always has journal files. A SQLite store is
+    set back only when a person replaces its file. But people also delete the file to start anew, which looks the same,
+    so it has journal files only if `state_dir` is set. A store in memory ends with its process, and has none.
     """
     scheme = settings.store.partition(":")[0].lower()
     if scheme == "memory" or (scheme in {"sqlite", "file"} and settings.state_dir is None):

@@ -11,7 +11,7 @@ from voiceflow_worker.model.jobs.totals import outcome_name
 
 
 def matches(query: Query, job: Job) -> bool:
-    """Whether a job is among those that `query` asks for; `limit` and `order` aside."""
+    """Whether a job matches a query. `limit` and `order` are not considered."""
     return (
         job.queue == query.queue
         and (query.states is None or job.state in query.states)
@@ -26,30 +26,30 @@ def matches(query: Query, job: Job) -> bool:
 
 
 def require_answerable(query: Query) -> None:
-    """Raise `ValueError` for a query without a meaning: `after` continues a listing by id, not one by due time."""
+    """Raise ValueError for `after` in a query whose order is not by id."""
     if query.after is not None and query.order not in {Order.CREATED, Order.NEWEST}:
-        raise ValueError("`after` continues a listing by creation; in Order.DUE ask for the earliest again")
+        raise ValueError("`after` needs Order.CREATED or Order.NEWEST; with Order.DUE, query the earliest jobs again")
 
 
 _rare_fields = attrgetter("priority", "batch_id", "destination", "valid_until")
 
 
 def changes_rare_fields(move: Move) -> bool:
-    """Whether a move changes one of the indexed fields that moves seldom change."""
+    """Whether a move changes an indexed field that moves rarely change."""
     return bool(_rare_fields(move.old) != _rare_fields(move.new))
 
 
 def require_well_formed(moves: Sequence[Move]) -> None:
-    """Raise `ValueError` for moves that are mistakes of the caller."""
+    """Raise ValueError for moves that no correct caller makes."""
     for move in moves:
         old, new = move.old, move.new
         if not new.revision or new.revision == old.revision:
-            raise ValueError(f"the move of job {old.id} needs its own new revision, but has {new.revision!r}")
+            raise ValueError(f"the move of job {old.id} needs a new revision, but has {new.revision!r}")
         if (old.id, old.queue, old.unique_key) != (new.id, new.queue, new.unique_key):
             raise ValueError(f"the move of job {old.id} changes its id, queue or unique key, which never change")
         if new.body is not old.body and new.body != old.body:
             raise ValueError(f"the move of job {old.id} changes its body, which never changes")
         if old.queue != moves[0].old.queue:
             raise ValueError(
-                f"one commit has jobs of the queues {moves[0].old.queue} and {old.queue}: use one commit for each queue"
+                f"a commit has jobs of the queues {moves[0].old.queue} and {old.queue}: make one commit for each queue"
             )

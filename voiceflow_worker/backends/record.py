@@ -1,7 +1,7 @@
-"""The stored form of a job: a head of indexed columns, a JSON record of everything else, and the unchanged body.
+"""The stored form of a job: a head of indexed columns, the body, and a JSON record of all other fields.
 
-orjson writes the record, without fields that have their defaults. pydantic's TypeAdapter over the same dataclasses is
-no faster, skips unknown fields, which would lose data of a newer version, and costs 160 ms at first use.
+orjson writes the record, without the fields that have their defaults. pydantic's TypeAdapter over the same dataclasses
+is no faster, and costs 160 ms at first use. It also skips unknown fields, which would lose data of a newer version.
 """
 
 from __future__ import annotations
@@ -33,25 +33,22 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def to_micros(time: datetime) -> int:
-    """Microseconds since 1970 UTC, which sort as numbers and lose nothing.
-
-    A naive time raises `TypeError`: it names no instant.
-    """
+    """A time as microseconds since 1970 UTC. Raises TypeError for a time without a zone."""
     return (time - EPOCH) // _MICROSECOND
 
 
 def from_micros(micros: int) -> datetime:
-    """The aware UTC time at these microseconds since 1970."""
+    """The UTC time that is this many microseconds after the beginning of 1970."""
     return EPOCH + timedelta(microseconds=micros)
 
 
 def to_micros_or_none(time: datetime | None) -> int | None:
-    """As `to_micros`; None stays None."""
+    """Like `to_micros`, but None stays None."""
     return None if time is None else (time - EPOCH) // _MICROSECOND
 
 
 def from_micros_or_none(micros: int | None) -> datetime | None:
-    """As `from_micros`; None stays None."""
+    """Like `from_micros`, but None stays None."""
     return None if micros is None else EPOCH + timedelta(microseconds=micros)
 
 
@@ -59,21 +56,21 @@ T = TypeVar("T")
 Encoded = TypeVar("Encoded")
 Row = TypeVar("Row")
 Head = tuple[str, str, str, int, str, str | None, int, str | None, str, str | None, int | None, int | None]
-"""id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key, valid_until and
-active_until; times in microseconds since 1970 UTC."""
+"""The head of a job: id, queue, state, due_at, revision, worker_id, priority, batch_id, destination, unique_key,
+valid_until and active_until. Times are in microseconds since 1970 UTC."""
 
 _AT_ONCE = 256
 _NAMES = (
     "source", "created_at", "body_digest", "not_before", "time_zone", "redial", "window", "data", "menu", "reason",
     "failures", "missed_windows", "post_count", "redials", "posts", "notes",
 )  # fmt: skip
-"""The fields of a job that are neither in its head nor its body."""
+"""The fields of a job that are in its record."""
 _KNOWN = frozenset(_NAMES)
 _NEEDED = frozenset({"source", "created_at", "body_digest"})
 
 
 def head_of(job: Job) -> Head:
-    """The columns that a store indexes."""
+    """The head of a job: the columns that a store indexes."""
     return (
         job.id,
         job.queue,
@@ -91,12 +88,12 @@ def head_of(job: Job) -> Head:
 
 
 def record_of(job: Job) -> str:
-    """The fields of a job that are neither in its head nor its body, as JSON."""
+    """The record of a job as JSON: the fields that are neither in its head nor its body."""
     return dumps(_write(job))
 
 
 def job_from(head: Head, record: str, body: str) -> Job:
-    """The job of a head, a record and a body. Raises `StoreVersionError` for a record of a newer version."""
+    """The job with this head, record and body. Raises StoreVersionError for a record of a newer version."""
     try:
         fields = loads(record)
         if not fields.keys() <= _KNOWN:
@@ -109,7 +106,7 @@ def job_from(head: Head, record: str, body: str) -> Job:
 
 
 def event_from(sequence: int, fields: Sequence[Any]) -> Event:
-    """The event of an outbox entry. Raises `StoreVersionError` for an entry of a newer version."""
+    """The event in an outbox entry. Raises StoreVersionError for an entry of a newer version."""
     try:
         job_id, kind, at, state, revision, *more = fields
         return Event(
@@ -118,7 +115,7 @@ def event_from(sequence: int, fields: Sequence[Any]) -> Event:
             at=from_micros(at),
             state=JobState(state),
             revision=revision,
-            post=more[0] if more else 0,  # events of earlier versions lack it
+            post=more[0] if more else 0,  # events of older versions have no POST number
             sequence=sequence,
         )
     except ValueError as error:
@@ -126,15 +123,15 @@ def event_from(sequence: int, fields: Sequence[Any]) -> Event:
 
 
 def newer(what: str, error: Exception) -> StoreVersionError:
-    """The error for something in the store that this version cannot read."""
+    """The error for an entry of the store that this version cannot read. `what` names the entry."""
     return StoreVersionError(
-        f"{what} cannot be read by this version of voiceflow-worker ({error}): a newer one wrote it. Upgrade this "
-        "installation; nothing was changed."
+        f"{what} cannot be read by this version of voiceflow-worker ({error}), because a newer version wrote it. "
+        "Nothing was changed. Upgrade this installation."
     )
 
 
 async def in_slices(encode: Callable[[T], Encoded], many: Sequence[T]) -> list[Encoded]:
-    """Encode many things; after every millisecond or so other tasks may run."""
+    """Encode many values. After each slice, of about a millisecond, other tasks may run."""
     parts: list[Encoded] = []
     for start in range(0, len(many), _AT_ONCE):
         if start:
@@ -144,7 +141,7 @@ async def in_slices(encode: Callable[[T], Encoded], many: Sequence[T]) -> list[E
 
 
 def readable(rows: Iterable[Row], read: Callable[[Row], Job]) -> list[Job]:
-    """The jobs of these rows. Those of a newer version are left out, and each is logged once."""
+    """The jobs in these rows. Jobs of a newer version are left out, and each is logged once."""
     jobs: list[Job] = []
     for row in rows:
         try:
@@ -155,7 +152,7 @@ def readable(rows: Iterable[Row], read: Callable[[Row], Job]) -> list[Job]:
 
 
 def _writer(of: type[Any], names: Collection[str] = ()) -> Callable[[Any], dict[str, Any]]:
-    """A function that gives these fields of a dataclass, by default all, apart from those that have their defaults."""
+    """A function that returns fields of a dataclass (by default all) as a dict, without those that have defaults."""
     defaults = {field.name: field.default for field in fields(of)}
     kept = [(name, defaults[name]) for name in names or defaults]
 
@@ -179,7 +176,7 @@ _PLAIN: Mapping[type, Callable[[Any], Any]] = {
     frozenset: sorted,
     timedelta: lambda time: time // _MICROSECOND,
 }
-"""JSON values for what orjson does not write by itself."""
+"""Functions that turn values into JSON values, for types that orjson does not write."""
 
 
 def _plain(value: object) -> Any:
@@ -187,7 +184,7 @@ def _plain(value: object) -> Any:
 
 
 Readers = Mapping[str, Callable[[Any], Any]]
-"""Functions that read fields which are not plain JSON values."""
+"""Functions that read fields, for types that are not plain JSON values."""
 
 
 def _read(record: dict[str, Any], readers: Readers) -> dict[str, Any]:
@@ -230,7 +227,7 @@ _UNREAD = Job(
     id="", queue="", state=JobState.QUEUED, due_at=EPOCH, destination="", body="", body_digest="", source="",
     created_at=EPOCH,
 )  # fmt: skip
-"""A job without its fields: to copy it costs less than to make one."""
+"""A job to copy with other fields, which costs less than making a new job."""
 
 
 def _job(head: Head, record: dict[str, Any], body: str) -> Job:
@@ -258,17 +255,17 @@ def _job(head: Head, record: dict[str, Any], body: str) -> Job:
 
 
 def dumps(record: Mapping[str, Any]) -> str:
-    """A record as JSON; `loads` reads it."""
+    """Write a record as JSON, for `loads`."""
     try:
         return orjson.dumps(record, default=_plain, option=orjson.OPT_PASSTHROUGH_DATACLASS).decode()
     except TypeError:
-        # An answer or a summary may hold half a surrogate pair or an integer beyond 64 bits. orjson does not write
-        # them and would misread them. Evidence is never dropped, so `json` keeps them; a leading space marks this form.
+        # An answer or a summary may contain half a surrogate pair, or an integer beyond 64 bits. orjson does not write
+        # these, and would misread them. Evidence is never dropped, so `json` writes it, marked by a leading space.
         return " " + json.dumps(record, default=_plain)
 
 
 def loads(record: str | bytes) -> dict[str, Any]:
-    """A record as `dumps` wrote it. Raises `ValueError` for what it did not write."""
+    """Read a record that `dumps` wrote. Raises ValueError for other texts."""
     fields: dict[str, Any] = json.loads(record) if record[:1].isspace() else orjson.loads(record)
     return fields
 
@@ -277,6 +274,6 @@ _PAGE = 500
 
 
 async def tally_all(jobs: Jobs, queue: str) -> None:
-    """Add the tallies of all jobs of a queue to its totals, in slices; jobs that move meanwhile are counted once."""
+    """Add the tallies of all jobs of a queue to its totals, page by page. A job that moves meanwhile counts once."""
     async for page in find_pages(jobs, Query(queue=queue, limit=_PAGE)):
         await jobs.recount([job for job in page if job.posts])

@@ -1,4 +1,4 @@
-"""The registry of backends: the scheme of a store URL chooses the backend that opens it."""
+"""The registry of backends. The scheme of a store URL chooses the backend."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ if TYPE_CHECKING:
     from voiceflow_worker.core.ports import Clock, Store
 
 ENTRY_POINT_GROUP = "voiceflow_worker.backends"
-"""Under this group a distribution names its backends: the name is a URL scheme, the value an `Opener`."""
+"""The entry point group in which a package registers backends. The name is a URL scheme, the value an `Opener`."""
 
 Opener = Callable[..., "AbstractAsyncContextManager[Store]"]
-"""`(url, *, clock: Clock | None, **options) -> AbstractAsyncContextManager[Store]`. Nothing is opened until entered."""
+"""The function of a backend that opens a store, with the signature `(url, *, clock: Clock | None, **options)`. It
+returns a context manager, which opens nothing until it is entered."""
 
 _BUILT_IN: Mapping[str, str] = {
     "memory": "voiceflow_worker.backends.memory:open_memory",
     "sqlite": "voiceflow_worker.backends.sqlite:open_sqlite",
     "file": "voiceflow_worker.backends.sqlite:open_sqlite",
 }
-# These work also without installed metadata (a zipped application, a checkout on the path).
+# These need no entry points, so they also work without an installation (a zipped application, a checkout on the path).
 
 _REDIS_SCHEMES = frozenset({"redis", "rediss", "redis+cluster", "redis+sentinel", "valkey", "valkeys"})
 
@@ -33,26 +34,26 @@ _REDIS_SCHEMES = frozenset({"redis", "rediss", "redis+cluster", "redis+sentinel"
 def open_store(
     url: str = "sqlite:///voiceflow.db", *, clock: Clock | None = None, **options: Any
 ) -> AbstractAsyncContextManager[Store]:
-    """Open the store at `url` for the length of an `async with`.
+    """Open the store at `url` for the length of an `async with` block.
 
-    `sqlite:///relative.db` and `sqlite:////absolute.db` (`file:` is the same) keep jobs in one file; `memory://` keeps
-    them until the block ends; other schemes come from backends that are installed (entry point group
-    `voiceflow_worker.backends`). `clock` replaces the store's clock, for tests; `options` are the backend's own.
+    `sqlite:///relative.db` and `sqlite:////absolute.db` (or `file:`) keep jobs in one file. `memory://` keeps them
+    until the block ends. Other schemes belong to installed backends (entry point group `voiceflow_worker.backends`).
+    `clock` replaces the store's clock, for tests; `options` are passed to the backend.
 
-    Raises `UnknownBackendError` at once when no backend is registered for the URL. Entering may raise any `StoreError`.
+    Raises UnknownBackendError at once if no backend is registered for the URL. Entering may raise any StoreError.
     """
     return backend_for(url)(url, clock=clock, **options)
 
 
 def backend_for(url: str) -> Opener:
-    """The backend that opens this URL. Raises `UnknownBackendError`, which lists the registered ones."""
+    """The backend that opens this URL. Raises UnknownBackendError, which lists the registered schemes."""
     scheme, colon, _ = url.partition(":")
     scheme = scheme.lower()
     if not colon or not scheme:
         shown = without_secrets(url)
         raise UnknownBackendError(
-            f"{shown!r} is not a store URL: it has no scheme. For a file write sqlite:///{shown or 'voiceflow.db'}. "
-            f"Registered: {', '.join(registered())}."
+            f"{shown!r} is not a store URL: it has no scheme. For a file, write sqlite:///{shown or 'voiceflow.db'}. "
+            f"Registered schemes: {', '.join(registered())}."
         )
     if scheme in _BUILT_IN:
         module, _, name = _BUILT_IN[scheme].partition(":")
@@ -61,12 +62,12 @@ def backend_for(url: str) -> Opener:
         return _loaded(entry, url)
     raise UnknownBackendError(
         f"no backend is registered for {without_secrets(url)!r}. "
-        f"Registered: {', '.join(registered())}.{_remedy(scheme)}"
+        f"Registered schemes: {', '.join(registered())}.{_remedy(scheme)}"
     )
 
 
 def registered() -> list[str]:
-    """The URL schemes that can be opened here, sorted."""
+    """The URL schemes for which a backend is registered, sorted."""
     return sorted({*_BUILT_IN, *(entry.name for entry in entry_points(group=ENTRY_POINT_GROUP))})
 
 
@@ -81,5 +82,5 @@ def _loaded(entry: EntryPoint, url: str) -> Opener:
 
 def _remedy(scheme: str) -> str:
     if scheme in _REDIS_SCHEMES:
-        return " Redis and Valkey come with an extra: pip install 'voiceflow-worker[redis]'."
-    return " Check the spelling, or install the package that brings this backend."
+        return " Redis and Valkey need an extra: pip install 'voiceflow-worker[redis]'."
+    return " Check the spelling, or install the package that contains this backend."

@@ -1,4 +1,4 @@
-"""Opening a store that is locked or not there yet: it is tried again while waiting may help."""
+"""Opening a store at the start of a command, with retries while the store is locked or not there yet."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from voiceflow_worker.errors import StoreUnavailableError
 PAUSE = 0.25
 """Seconds between two tries."""
 _LOOK = 1.0
-"""Seconds that one try to write may take before the store counts as locked."""
+"""Seconds that a test write may take before the store counts as locked."""
 
 
 class StoreWait:
-    """The patience of one start: `limit` in all, counted from now. `tell` is called once, when the wait begins."""
+    """The time that a command waits for its store: `limit` from now on. `tell` is called once, if it has to wait."""
 
     def __init__(self, limit: timedelta, tell: Callable[[str], object]) -> None:
         self._limit = limit
@@ -31,11 +31,11 @@ class StoreWait:
 
     @property
     def left(self) -> float:
-        """The seconds left; less than 0 when it is over."""
+        """The seconds left; less than 0 when the time is over."""
         return self._until - time.monotonic()
 
     def goes_on(self, error: StoreUnavailableError) -> bool:
-        """Whether to try again after a pause: the error may pass, and there is time left."""
+        """Whether to try again after a pause: the error is temporary, and there is time left."""
         if not error.passes or self.left <= 0:
             return False
         if not self._has_begun:
@@ -46,10 +46,10 @@ class StoreWait:
 
 @asynccontextmanager
 async def opened_in_time(url: str, *, wait: StoreWait, writes: bool, **options: Any) -> AsyncGenerator[Store]:
-    """Open a store. It is tried again while the store is locked or not there yet and `wait` lasts.
+    """Open a store. If it is locked or not there yet, try again until the time of `wait` is over.
 
-    With `writes` the store must also be writable: a file that another process has locked can be opened and read.
-    `options` are the backend's own. Raises the last error of opening.
+    With `writes`, the store must also accept a write, because a file that another process has locked can still be
+    opened and read. `options` are passed to the backend. Raises the error of the last try.
     """
     async with AsyncExitStack() as opened:
         while True:
@@ -69,12 +69,13 @@ async def opened_in_time(url: str, *, wait: StoreWait, writes: bool, **options: 
 
 
 async def _require_writable(store: Store, wait: StoreWait) -> None:
-    """Make an empty durable write. Raises `StoreUnavailableError` if it takes too long."""
-    # A Redis may be slow to confirm a write. A file that is not locked is written in milliseconds.
+    """Make a write that changes nothing. Raises StoreUnavailableError if it takes too long."""
+    # A Redis may take long to confirm a write. A file that is not locked is written in milliseconds.
     limit = max(_LOOK, 0 if store.url.startswith(("sqlite:", "file:")) else wait.left)
     with anyio.move_on_after(limit):
         await store.records.delete("probe", {"": None})
         return
     raise StoreUnavailableError(
-        f"the store {store.url} is locked: another process is writing it, or is frozen while writing (lsof shows it)"
+        f"the store {store.url} is locked: another process is writing to it, or is frozen while writing; find that "
+        "process with lsof"
     )

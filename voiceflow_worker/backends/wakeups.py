@@ -1,4 +1,4 @@
-"""Wake-ups of the tasks of this process that wait for changes of a queue."""
+"""Wake-ups for the tasks of this process that wait for changes of a queue."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from voiceflow_worker.core.ports import Clock
 
 
 class Wakeups:
-    """One event per queue, made when a task waits, and dropped when it was set.
+    """The events of all queues. An event is made when a task begins to wait, and dropped when it is set.
 
-    Take the event first and read the store second: a change between the two then sets the event.
+    Get the event before you read the store, so that a change after the reading sets the event.
     """
 
     def __init__(self) -> None:
         self._events: dict[str, anyio.Event] = {}
 
     def event(self, queue: str) -> anyio.Event:
-        """The event that the queue's next change sets."""
+        """The event that the next change of the queue will set."""
         return self._events.setdefault(queue, anyio.Event())
 
     def wake(self, queue: str) -> None:
@@ -27,7 +27,7 @@ class Wakeups:
 
 
 async def either(event: anyio.Event, clock: Clock, *, within: float) -> None:
-    """Return when `event` is set, or when `within` seconds have passed on `clock`."""
+    """Wait until `event` is set, but at most `within` seconds by `clock`."""
 
     async def give_up() -> None:
         await clock.sleep(within)

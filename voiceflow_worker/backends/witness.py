@@ -1,8 +1,8 @@
-"""Journal files: JSON lines in one file per worker, locked while the worker lives, on the disk before a POST leaves.
+"""Journal files: one file of JSON lines per worker, which is on the disk before a POST leaves.
 
-A file begins with a header line. Then there are entries (`n`, and the stored form of the job) and judgements: the last
-entry that the store took (`kept`), and those that it did not take (`void`). Only the last line can be cut short by a
-crash. It is left out: its POST had not left.
+A worker keeps its file locked. The first line is a header. The other lines are entries (`n`, and the stored form of the
+job) and judgements: the last entry that was committed to the store (`kept`), and the entries that were not (`void`). A
+crash can cut off only the last line. A cut line is ignored, because its POST had not left.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ SUFFIX = ".journal"
 FORMAT = 1
 MEGABYTE = 1024 * 1024
 FULL = 16 * MEGABYTE
-"""A file that has grown to this is closed, and the next one begun: some 15,000 calls."""
+"""The size at which a file is closed and the next one begun: some 15,000 calls."""
 MOST = 1024 * MEGABYTE
-"""All files of a queue together: some million calls. Then the oldest go."""
+"""The total size of a queue's files, some million calls, above which the oldest are deleted."""
 _TAIL = 256 * 1024
 
 
 def journal_folder(store_url: str, root: Path) -> Path:
-    """The folder below `root` for the journal files of one store; a store is known by what its URL names."""
+    """The folder below `root` for the journal files of one store. Its name comes from the store's URL."""
     name = _identity(store_url)
     readable = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")[-60:]
     return root / f"{readable}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _identity(store_url: str) -> str:
-    """One spelling for one store: two of them must not share a folder, nor one have two."""
+    """The name of a store, the same for all spellings of its URL, and different for every store."""
     scheme = store_url.partition(":")[0].lower()
     if scheme in {"sqlite", "file"}:
         from voiceflow_worker.backends.file_address import path_of
@@ -59,7 +59,7 @@ def _identity(store_url: str) -> str:
         return f"sqlite:{path_of(store_url).resolve()}"
     if not scheme.startswith("redis"):
         shown = without_secrets(store_url)
-        # If not even the host can be shown, a part of a digest distinguishes stores.
+        # If even the host is hidden, a part of a digest distinguishes the stores.
         odd = hashlib.sha256(store_url.encode()).hexdigest()[:6] if shown.endswith(HIDDEN) else ""
         return shown + odd
     parts = urlsplit(store_url)
@@ -71,7 +71,7 @@ def _identity(store_url: str) -> str:
 
 @dataclass(slots=True)
 class _Content:
-    """The contents of a file, or of its end."""
+    """The content of a journal file, or of its end."""
 
     retention: timedelta = timedelta(0)
     entries: dict[int, Mapping[str, Any]] = field(default_factory=dict[int, Mapping[str, Any]])
@@ -93,8 +93,8 @@ class JournalFiles(Witness):
             await to_thread.run_sync(file.open)
         except OSError as error:
             raise SettingsError(
-                f"the worker cannot write its journal file in {self.folder / queue} ({error.strerror or error}): "
-                f"without it, a store that was restored to an older state goes unnoticed. "
+                f"the worker cannot write its journal file in {self.folder / queue} ({error.strerror or error}). "
+                f"Without it, nobody would notice that the store was restored to an older state. "
                 f"{Remedy.SET_STATE_DIR.sentence} to a folder that this user can write, on a disk that is kept"
             ) from error
         return file
@@ -141,7 +141,7 @@ class JournalFiles(Witness):
         ended: list[tuple[datetime, Path, int]] = []
         total = 0
         for path in self._paths(queue):
-            with _looking_at(path):  # the version that wrote a file decides when it may be deleted
+            with _looking_at(path):  # only the version that wrote a file may delete it
                 size = path.stat().st_size
                 content = _read_end(path)
                 total += size
@@ -158,7 +158,7 @@ class JournalFiles(Witness):
             if total <= self._most:
                 break
             _log.warning(
-                "journal files have grown too large; the oldest is dropped, and its calls are no longer guarded",
+                "the journal files are too large; the oldest is deleted, and its calls are no longer guarded",
                 file=str(path),
                 newest_call=began.isoformat(),
             )
@@ -167,7 +167,7 @@ class JournalFiles(Witness):
 
 
 class JournalFile(WitnessJournal):
-    """The journal file of one worker, and the next one when it is full. Locked as long as the process has it open."""
+    """The journal of one worker: a locked file, followed by a new one when it is full."""
 
     def __init__(self, folder: Path, name: str, *, retention: timedelta, full: int) -> None:
         self._folder = folder
@@ -182,12 +182,12 @@ class JournalFile(WitnessJournal):
         self._writing = anyio.Lock()
 
     def open(self) -> None:
-        """Begin a file; nobody sees it before it is locked. Blocks."""
+        """Begin a new file, which gets its name only when it is locked. This blocks."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._part += 1
         name = self._name if self._part == 1 else f"{self._name}-{self._part}"
         hidden, path = self._folder / f".{name}.new", self._folder / f"{name}{SUFFIX}"
-        # It holds telephone numbers and messages: only its owner may read it.
+        # Only its owner may read the file, because it contains telephone numbers and messages.
         fd = os.open(hidden, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
@@ -223,7 +223,7 @@ class JournalFile(WitnessJournal):
         try:
             self._write([dumps(judgement)], durably=False)
         except OSError as error:
-            _log.warning("a journal file cannot be written", error=str(error))
+            _log.warning("a journal file could not be written", error=str(error))
 
     def close(self) -> None:
         if self._fd is not None:
@@ -232,7 +232,7 @@ class JournalFile(WitnessJournal):
 
     def _write(self, lines: Sequence[str], *, durably: bool) -> None:
         if self._fd is None:
-            raise OSError("it was closed")
+            raise OSError("the file was closed")
         data = "".join(f"{line}\n" for line in lines).encode()
         self._size += len(data)
         while data:
@@ -244,11 +244,11 @@ class JournalFile(WitnessJournal):
         try:
             await to_thread.run_sync(write)
         except OSError as error:
-            # The next line must not continue one that was cut short.
+            # The next line goes to a new file: it must not continue a line that was cut off.
             self._size = self._full
             raise StoreReadOnlyError(
                 f"the journal file of this worker in {self._folder} cannot be written ({error.strerror or error}), so "
-                f"nothing is sent: make room on that disk, or {Remedy.SET_STATE_DIR} to a folder on another disk"
+                f"no calls are sent: free space on that disk, or {Remedy.SET_STATE_DIR} to a folder on another disk"
             ) from error
 
 
@@ -272,7 +272,7 @@ def _is_in_use(path: Path) -> bool:
 
 
 def _read_end(path: Path) -> _Content:
-    """The end of a file, with its newest entry and the newest one that the store took."""
+    """The end of a file, with its newest entry and the newest entry that was committed to the store."""
     with path.open("rb") as file:
         head = file.readline()
         size = file.seek(0, os.SEEK_END)
@@ -290,7 +290,7 @@ def _read_end(path: Path) -> _Content:
 
 def _content(data: bytes, path: Path) -> _Content:
     content = _Content()
-    for line in data.split(b"\n")[:-1]:  # what follows the last line break was cut short
+    for line in data.split(b"\n")[:-1]:  # a line without a line break was cut off
         try:
             fields = loads(line)
         except ValueError:
@@ -301,7 +301,8 @@ def _content(data: bytes, path: Path) -> _Content:
         if "voiceflow_journal" in fields:
             if fields["voiceflow_journal"] > FORMAT:
                 raise StoreVersionError(
-                    f"the journal file {path} was written by a newer version of voiceflow-worker: upgrade this one"
+                    f"the journal file {path} was written by a newer version of voiceflow-worker; upgrade this "
+                    "installation"
                 )
             content.retention = timedelta(seconds=fields["retention"])
         elif "n" in fields:
@@ -317,7 +318,7 @@ def _job_of(entry: Mapping[str, Any]) -> Job:
 
 
 def _readable(entry: Mapping[str, Any], path: Path) -> Job | None:
-    """The job of an entry; None for one that a newer version wrote, which its own workers guard."""
+    """The job in an entry; None for an entry of a newer version, whose own workers guard the call."""
     try:
         return _job_of(entry)
     except StoreVersionError as error:
@@ -327,7 +328,7 @@ def _readable(entry: Mapping[str, Any], path: Path) -> Job | None:
 
 @contextmanager
 def _looking_at(path: Path) -> Generator[None]:
-    """Leave out a file that is gone, or that a newer version wrote. Raises `SettingsError` if it cannot be read."""
+    """Skip a file that is gone or that a newer version wrote. Raises SettingsError for a file that cannot be read."""
     try:
         yield
     except FileNotFoundError:
@@ -336,6 +337,6 @@ def _looking_at(path: Path) -> Generator[None]:
         report_unreadable(f"the journal file {path.name}", error)
     except OSError as error:
         raise SettingsError(
-            f"the journal file {path} cannot be read ({error.strerror or error}): let this user read the state "
+            f"the journal file {path} cannot be read ({error.strerror or error}): allow this user to read the state "
             "directory"
         ) from error

@@ -65,7 +65,7 @@ def test_tls_checks_the_server_unless_asked_not_to() -> None:
         ("redis://h:port/0", "names no host"),
         ("redis://h/x", "not a database number"),
         ("redis://h/0/1", "not a database number"),
-        ("redis+cluster://h/1", "has only 0"),
+        ("redis+cluster://h/1", "has only database 0"),
         ("redis+sentinel://h", "does not name the service"),
         ("redis://h?durabilty=strict", "unknown option 'durabilty'"),
         ("redis://h?durability=maybe", "strict, best-effort"),
@@ -73,8 +73,8 @@ def test_tls_checks_the_server_unless_asked_not_to() -> None:
         ("redis://h?prefix=", "empty"),
         ("redis://h?prefix={x}", "braces"),
         ("rediss://h?ssl_ca_certs=/nowhere.pem", "cannot be read"),
-        ("rediss://h?ssl_cert_reqs=optional", "none of required, none"),
-        ("redis+cluster://h?tls=perhaps", "none of yes, true, 1, no"),
+        ("rediss://h?ssl_cert_reqs=optional", "use one of required, none"),
+        ("redis+cluster://h?tls=perhaps", "use one of yes, true, 1, no"),
         ("redis://me:sec/secret@h/0", "/ as %2F"),
         ("redis://me:12?secret@h/0", "as %3F"),
         ("redis://me:x#secret@h/0", "as %23"),
@@ -82,7 +82,7 @@ def test_tls_checks_the_server_unless_asked_not_to() -> None:
         ("redis://me:secret\u2100@h/0", "cannot be read"),
         ("redis://me:x@y?secret@h/0", "unknown option"),
         ("redis://h?sentinel_password=x&secret", "unknown option"),
-        ("redis+cluster://me:secret@h/1", "has only 0"),
+        ("redis+cluster://me:secret@h/1", "has only database 0"),
     ],
 )
 def test_a_wrong_url_is_reported_in_a_sentence(url: str, said: str) -> None:

@@ -70,11 +70,11 @@ class MemoryControl(Control):
         return slots
 
     def is_closed(self, queue: str, scope: GateScope, name: str, *, at: datetime) -> bool:
-        """Whether this gate lets nothing pass."""
+        """Whether this gate is closed at a time."""
         gate = self._gates.get((queue, scope, name))
         return gate is not None and gate.is_closed(at=at)
 
     def max_active(self, queue: str) -> int | None:
-        """How many calls of the queue may be open; None: any number."""
+        """The cap on open calls of the queue; None without a cap."""
         limits = self._limits.get(queue)
         return None if limits is None else limits.max_active

@@ -24,7 +24,7 @@ from voiceflow_worker.model.jobs.totals import STATE, Totals, tally_of
 
 
 class MemoryJobs(Jobs):
-    """The port `Jobs` in memory. Every method does its work between two awaits, so it is atomic."""
+    """The port `Jobs` in memory. Every method changes jobs without an await in between, so it is atomic."""
 
     def __init__(self, control: MemoryControl, state: SharedState, clock: Clock) -> None:
         self._control = control
@@ -117,7 +117,7 @@ class MemoryJobs(Jobs):
         return self._totals.read(queue, batch_id)
 
     async def recount(self, jobs: Sequence[Job]) -> Sequence[bool]:
-        """Nothing to do: nobody else writes in the memory of this process."""
+        """Change nothing: the totals in memory are always right, because only this process writes them."""
         await checkpoint()
         return [False] * len(jobs)
 
@@ -219,7 +219,7 @@ class MemoryJobs(Jobs):
 
 
 class MemoryTotals:
-    """The totals of all queues, changed with every job that is put in or taken out."""
+    """The totals of all queues and batches, updated with every job that is added or removed."""
 
     def __init__(self) -> None:
         self._live: defaultdict[tuple[str, str | None], Counter[str]] = defaultdict(Counter)
@@ -231,12 +231,12 @@ class MemoryTotals:
         return Totals(live=_present(self._live.get(place, {})), pruned=_present(self._pruned.get(place, {})))
 
     def count(self, job: Job, sign: int) -> None:
-        """Count a job that was put in (1) or taken out (-1)."""
+        """Count a job that was added (1) or removed (-1)."""
         for place in {(job.queue, None), (job.queue, job.batch_id)}:
             _add(self._live[place], job, sign)
 
     def prune(self, job: Job, *, is_last: bool) -> None:
-        """Keep what a deleted job had added to its batch; with the last job of the batch its totals are dropped."""
+        """Move the tally of a deleted job to the pruned totals of its batch, or drop all totals after its last job."""
         if job.batch_id is None:
             return
         if is_last:
@@ -246,7 +246,7 @@ class MemoryTotals:
             _add(self._pruned[job.queue, job.batch_id], job, 1)
 
     def adjust(self, queue: str, amounts: Mapping[str | None, Mapping[str, int]]) -> None:
-        """Add amounts to fields, by batch; None is the queue as a whole."""
+        """Add amounts to fields of the totals. `amounts` is by batch; None is the whole queue."""
         for batch_id, fields in amounts.items():
             self._live[queue, batch_id].update(fields)
 

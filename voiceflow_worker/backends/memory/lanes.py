@@ -9,16 +9,16 @@ from heapq import heapify, heappop, heappush
 from voiceflow_worker.model.jobs.job import Job, JobState
 
 Place = tuple[datetime, str]
-"""due_at and id: the sort order of leasing within a priority."""
+"""The place of a job in its lane: due_at and id. Within a priority, jobs are leased in this order."""
 _Lane = tuple[int, str | None]
-"""Priority and batch."""
+"""The priority and the batch of a lane."""
 
 
 class Lanes:
     """The lanes of a queue. A lane is a heap of the queued jobs of one priority and batch.
 
-    A lease looks at the first job of each lane, and then only at jobs that it takes. An outdated entry of a job that
-    has moved stays in its heap until it comes up.
+    A lease reads the first job of each lane, and after that only the jobs that it takes. When a job moves, its old
+    entry stays in the heap until it comes first.
     """
 
     def __init__(self, jobs: Mapping[str, Job]) -> None:
@@ -32,11 +32,11 @@ class Lanes:
         heappush(self._lanes.setdefault((job.priority, job.batch_id), []), (job.due_at, job.id))
 
     def leave(self, job: Job) -> None:
-        """Note that a job has left its place in its lane."""
+        """Note that a job has left its lane."""
         self._lapsed.discard(job.id)
 
     def take(self, limit: int, *, at: datetime, is_closed: Callable[[str], bool], batch_id: str | None) -> list[Job]:
-        """Take out at most `limit` jobs that may be leased, of the whole queue or of one batch."""
+        """Remove and return at most `limit` jobs that may be leased, from the whole queue or from one batch."""
         self._bring_back(at)
         heads = [
             (-priority, first, batch or "")
@@ -60,7 +60,7 @@ class Lanes:
     def _take(self, lane: _Lane, taken: list[Job], *, at: datetime) -> None:
         places = self._lanes[lane]
         place = heappop(places)
-        while places and places[0] == place:  # it had left, and came back as it was
+        while places and places[0] == place:  # a duplicate: the job left the lane, and returned to the same place
             heappop(places)
         job = self._jobs[place[1]]
         if job.is_expired(at=at):
@@ -69,7 +69,7 @@ class Lanes:
             taken.append(job)
 
     def _first(self, lane: _Lane) -> Place | None:
-        """The first place of a lane whose job is still there."""
+        """The first place in a lane that is not outdated; None for an empty lane, which is removed."""
         places = self._lanes[lane]
         while places:
             due_at, job_id = places[0]
@@ -85,7 +85,7 @@ class Lanes:
         return None
 
     def _bring_back(self, at: datetime) -> None:
-        """Bring back jobs that expired only because the clock had jumped ahead."""
+        """Return jobs to their lanes that seemed expired because the clock had jumped ahead and was set back."""
         if self._latest is not None and at < self._latest:
             for job in [self._jobs[job_id] for job_id in self._lapsed]:
                 if not job.is_expired(at=at):

@@ -1,4 +1,4 @@
-"""State that the parts of a memory store share: change counts, batches, and the keys of deleted jobs."""
+"""The state that the ports of a memory store share: change counts, batches, and the keys of deleted jobs."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ class ChangeCounts:
         self._wakeups = Wakeups()
 
     def count(self, queue: str) -> int:
-        """The queue's change count."""
+        """The change count of a queue."""
         return self._counts[queue]
 
     def note(self, queue: str) -> None:
-        """Count a change, and wake the tasks that wait for it."""
+        """Count a change of a queue, and wake the tasks that wait for one."""
         self._counts[queue] += 1
         self._wakeups.wake(queue)
 
     async def next(self, queue: str, clock: Clock, *, within: float) -> None:
-        """Return at the queue's next change, or when `within` seconds have passed on `clock`."""
+        """Wait for the next change of a queue, but at most `within` seconds by `clock`."""
         await either(self._wakeups.event(queue), clock, within=within)
 
 
 class Batches:
-    """The numbers of jobs of each batch."""
+    """The numbers of all jobs and of queued jobs in each batch."""
 
     def __init__(self) -> None:
         self.jobs: Counter[tuple[str, str]] = Counter()
@@ -49,9 +49,9 @@ class Batches:
 
 
 class SharedState:
-    """What the ports of a memory store share.
+    """The state that the ports of a memory store share.
 
-    `tombstones` are the deleted jobs that had a unique key, each until its time, by queue and key.
+    `tombstones` has the deleted jobs that had a unique key, by queue and key, each with the time until which it counts.
     """
 
     def __init__(self) -> None:

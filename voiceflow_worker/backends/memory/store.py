@@ -14,9 +14,9 @@ from voiceflow_worker.core.ports.clock import SystemClock
 
 
 class MemoryStore:
-    """A store in memory. It needs no opening and no closing.
+    """A store in memory. It need not be opened or closed.
 
-    Use it from one event loop. Nothing survives the process, so it is not for calls that matter.
+    Use it from one event loop. Its jobs are lost when the process ends, so use another store for calls that matter.
     """
 
     def __init__(self, *, clock: Clock | None = None) -> None:
@@ -30,5 +30,5 @@ class MemoryStore:
 
 @asynccontextmanager
 async def open_memory(url: str, *, clock: Clock | None = None) -> AsyncGenerator[MemoryStore]:  # noqa: ARG001 - an Opener is given its URL
-    """A new, empty store in memory."""
+    """Open a new, empty store in memory."""
     yield MemoryStore(clock=clock)

@@ -1,4 +1,4 @@
-"""Jobs in Redis or Valkey: one machine or several, standalone, behind Sentinel, or a Cluster."""
+"""A store in Redis or Valkey: a single server, a Cluster, or servers behind Sentinel."""
 
 from voiceflow_worker.backends.redis.store import RedisStore, open_redis
 

@@ -15,17 +15,17 @@ from voiceflow_worker.core.ports import Clock
 from voiceflow_worker.errors import StoreError
 
 BLOCK_MS = 2000
-"""How long one XREAD blocks at most: less than the time limit of an answer."""
+"""The longest time, in milliseconds, for which an XREAD blocks. It must be less than the timeout of an answer."""
 RETRY_AFTER = 0.05
-"""Seconds between two tries to listen while the store is away."""
+"""Seconds between two tries to listen while the store cannot be reached."""
 
 
 class QueueChanges:
-    """Change counts, and one listener per queue for all waiting tasks of this process.
+    """The change counts of queues, with one listener per queue for all waiting tasks of this process.
 
-    The listener blocks in XREAD on a stream with one entry, whose id is the count. It asks for what is newer than the
-    count that it knows, so it misses nothing while the connection is lost; pub/sub would. Tasks wait for the listener
-    and not for Redis: cancelling a blocked command costs its connection.
+    A listener blocks in XREAD on a stream with one entry, whose id is the change count. It asks for an entry newer than
+    the count it knows, so it misses no change while the connection is lost, as it would with pub/sub. Tasks wait for
+    the listener and not for Redis, because cancelling a blocked command closes its connection.
     """
 
     def __init__(self, link: Link, keys: Keys, clock: Clock) -> None:
@@ -36,7 +36,7 @@ class QueueChanges:
         self._listened: set[str] = set()
 
     async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
-        """Return when the change count is no longer `seen`, or at `until`; gives the count."""
+        """Wait until the change count is no longer `seen`, or until the time `until`. Returns the change count."""
         if queue not in self._listened:
             self._listened.add(queue)
             self._link.start(partial(self._listen, queue))
@@ -60,20 +60,20 @@ class QueueChanges:
             try:
                 if known is None:
                     known = await self._count(queue) - 1
-                    # Changes before this were not reported.
+                    # There may have been changes before the listener knew the count.
                     self._wakeups.wake(queue)
                 entry = await self._link.ask(partial(_next_entry, key=key, after=known))
                 if entry is not None:
                     known = entry
                     self._wakeups.wake(queue)
             except StoreError:
-                # A server that comes back may have been rolled back: ask for the count again.
+                # The server may come back with older data, so the count is read again.
                 known = None
                 await anyio.sleep(RETRY_AFTER)
 
 
 async def _next_entry(client: Client, *, key: str, after: int) -> int | None:
-    """The count in the stream once it is larger than `after`; None when none came within `BLOCK_MS`."""
+    """The change count in the stream, when it is larger than `after`; None if it does not change within `BLOCK_MS`."""
     read = await client.xread({key: f"{after}-0"}, block=BLOCK_MS)
     if not read:
         return None

@@ -15,7 +15,7 @@ from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.gate import Gate, merged
 
 _ROUNDS = 50
-"""How often an order is merged again because another one was stored meanwhile. Few workers get a 429 at a time."""
+"""The most times that a gate is merged again because another process has changed it. That is rare."""
 _GATES_AT_ONCE = 200
 
 
@@ -41,7 +41,7 @@ class RedisControl(Control):
         return Limits(rate=float(rate) if rate else None, burst=int(burst), max_active=int(most) if most else None)
 
     async def gate(self, ordered: Gate) -> Gate:
-        """Merge the order here, by the rules of the model, and store it if the gate has not changed meanwhile."""
+        """Merge the new gate with the stored gate, and store the result; repeat if that gate has changed since."""
         key, field = self._keys.queue(ordered.queue), gate_field(ordered.scope, ordered.name)
         for _ in range(_ROUNDS):
             found: str | None = await self._link.ask(lambda client: client.hget(f"{key}:gates", field))
@@ -50,7 +50,8 @@ class RedisControl(Control):
             if await self._link.run_durably("order_gate", key, [field, found or "", gate_text(gate)]):
                 return gate
         raise StoreUnavailableError(
-            f"the gate of {ordered.name} was changed by others {_ROUNDS} times in a row; try again"
+            f"the gate of {ordered.name} could not be changed, because other processes changed it {_ROUNDS} times "
+            "meanwhile; try again"
         )
 
     async def gates(self, queue: str) -> Sequence[Gate]:
@@ -80,7 +81,7 @@ class RedisControl(Control):
         answer = await self._link.run("take", self._keys.queue(queue), args)
         if not answer:
             return Slots((now,) * max(wanted, 0), now)
-        # Rounded to microseconds a time comes back as it went in: floats are good to 0.25 µs.
+        # Epoch seconds in a float are exact to 0.25 µs, so a time in whole microseconds is restored exactly.
         next_at, *times = (datetime.fromtimestamp(float(seconds), UTC) for seconds in answer)
         return Slots(tuple(times), next_at)
 

@@ -1,4 +1,4 @@
-"""Queries in Redis, each through the index that needs the least reading."""
+"""Queries of jobs in Redis, each through the index with the fewest entries to read."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from voiceflow_worker.core.ports import Order, Query
 from voiceflow_worker.model.jobs.job import Job, JobState
 
 _PAGE = 500
-"""Jobs read by one script: a few milliseconds."""
+"""The most jobs that one script reads, in a few milliseconds."""
 _LOOKS = 2000
-"""Heads looked at by one script: a few milliseconds too."""
+"""The most heads that one script examines, in a few milliseconds."""
 
 
 _Range = tuple[str, int | str]
-"""An index behind the queue's key, and the highest score that is asked for."""
+"""The key suffix of an index, and the highest score that is wanted."""
 
 
 async def find(link: Link, keys: Keys, query: Query) -> Sequence[Job]:
@@ -47,12 +47,12 @@ async def find(link: Link, keys: Keys, query: Query) -> Sequence[Job]:
 
 
 async def pick(link: Link, keys: Keys, query: Query, ids: Sequence[str]) -> Sequence[Job]:
-    """The stored jobs with these ids that match, in the order of the ids."""
+    """The jobs among these ids that match `query`, in the order of the ids."""
     return _jobs(query, await pick_rows(link, keys, query, ids))
 
 
 async def pick_rows(link: Link, keys: Keys, query: Query, ids: Sequence[str]) -> Sequence[Sequence[str]]:
-    """The same as rows, including those of a newer version."""
+    """The rows of the jobs among these ids that match `query`, also those of a newer version."""
     if not ids:
         return []
     rows: Sequence[Sequence[str]] = await link.run("pick", keys.queue(query.queue), [*_filters(query), *ids])
@@ -62,7 +62,7 @@ async def pick_rows(link: Link, keys: Keys, query: Query, ids: Sequence[str]) ->
 async def _find_due(
     link: Link, keys: Keys, query: Query, indexes: Sequence[str], latest: datetime | None, *, alone: bool
 ) -> Sequence[Job]:
-    """The matching jobs of some indexes by score. With `alone`, all entries up to `latest` match."""
+    """The matching jobs in some indexes, by score. `alone`: every entry up to the score `latest` matches."""
     args: list[Argument] = [
         *_filters(query),
         "" if query.limit is None else query.limit,
@@ -75,7 +75,7 @@ async def _find_due(
 
 
 async def _walk(link: Link, keys: Keys, query: Query, index: str) -> Sequence[Job]:
-    """The matching jobs of an index of ids, read head by head."""
+    """The matching jobs in an index of ids, in the order of the ids. Every head in the index is examined."""
     found: list[Job] = []
     after = query.after or ""
     while True:
@@ -88,7 +88,7 @@ async def _walk(link: Link, keys: Keys, query: Query, index: str) -> Sequence[Jo
 
 
 async def _collect(link: Link, keys: Keys, query: Query, indexes: Sequence[_Range]) -> Sequence[Job]:
-    """The matching jobs of some indexes, sorted here: for a few jobs among many."""
+    """The matching jobs in some indexes, sorted by id in this process. It is for a few jobs among many."""
     key = keys.queue(query.queue)
     ids: list[str] = []
     for index, latest in indexes:
@@ -103,9 +103,10 @@ async def _collect(link: Link, keys: Keys, query: Query, indexes: Sequence[_Rang
 
 
 async def _narrowest(link: Link, keys: Keys, query: Query) -> Sequence[_Range] | None:
-    """The indexes whose jobs are to be collected, or None if walking through all ids looks at fewer.
+    """The indexes to collect jobs from; None if a walk through all ids examines fewer jobs.
 
-    A walk finds its first `limit` after looking at about limit / density; collecting reads all that the indexes hold.
+    A walk examines about `limit` / density jobs, where density is the share of jobs that match. Collecting reads every
+    entry of the indexes.
     """
     if query.states is None and query.due_before is None and query.valid_before is None:
         return None
@@ -124,14 +125,14 @@ async def _narrowest(link: Link, keys: Keys, query: Query) -> Sequence[_Range] |
 
 
 def _is_behind(job_id: str, query: Query) -> bool:
-    """Whether a job comes behind the one at which a listing is continued."""
+    """Whether a job comes after the job `query.after`, after which the listing continues."""
     if query.after is None:
         return True
     return job_id < query.after if query.order is Order.NEWEST else job_id > query.after
 
 
 def _by_validity(query: Query) -> bool:
-    """Whether the index of queued jobs by validity alone decides which jobs match."""
+    """Whether the index of queued jobs by validity has exactly the jobs that match."""
     return (
         query.valid_before is not None
         and query.states == frozenset({JobState.QUEUED})

@@ -34,15 +34,15 @@ from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals
 
 MOST_IN_ONE_CALL = 20_000
-"""Jobs in one `enqueue`, for some 1.5 s: the time limit of an answer is 5 s, and nobody else is served meanwhile."""
+"""The most jobs in one `enqueue`. The script takes some 1.5 s, during which the server answers nobody else."""
 _PAGE = 500
-"""Jobs read, or events dropped, by one script: a few milliseconds."""
+"""The most jobs that one script reads, in a few milliseconds."""
 _ROUNDS = 500
-"""How often one lease repeats a script that only moved expired or closed jobs out of the way."""
+"""The most times that a lease repeats its script, after scripts that found only expired or held jobs."""
 
 
 class RedisJobs(Jobs):
-    """The port `Jobs` in Redis. Every change of a queue is one script, so it is atomic."""
+    """The port `Jobs` in Redis. Every change of a queue is made by one script, so it is atomic."""
 
     def __init__(self, link: Link, keys: Keys, registers: Registers, changes: QueueChanges) -> None:
         self._link = link
@@ -51,15 +51,16 @@ class RedisJobs(Jobs):
         self._changes = changes
 
     async def enqueue(self, jobs: Sequence[Job], *, now: datetime) -> Sequence[Enqueued]:
-        """Store the jobs of a queue by one script, which checks every key before it stores anything.
+        """Store jobs, with one script for each queue, which checks every key before it stores anything.
 
-        So it is atomic, and the server serves nothing else meanwhile: 20 ms for 1,000 jobs, 0.5 s for 10,000. Raises
-        `InvalidInputError` above 20,000. Jobs of several queues, which may be on several servers, need one script per
-        queue, after a check of all. A caller that is interrupted between two scripts repeats the call.
+        A script is atomic, and the server answers nothing else while it runs: 20 ms for 1,000 jobs, 0.5 s for 10,000.
+        Jobs of several queues, which may be on several servers, are all checked before the first script stores any. A
+        caller that is interrupted between two scripts repeats the call. Raises InvalidInputError for more than 20,000
+        jobs.
         """
         if len(jobs) > MOST_IN_ONE_CALL:
             raise InvalidInputError(
-                f"{len(jobs)} jobs in one call are more than Redis takes in one step; hand in at most "
+                f"{len(jobs)} jobs are too many for one call, because a long script would block Redis; pass at most "
                 f"{MOST_IN_ONE_CALL} at a time"
             )
         places = _by_queue(jobs)
@@ -90,7 +91,7 @@ class RedisJobs(Jobs):
         now: datetime,
         batch_id: str | None = None,
     ) -> Sequence[Job]:
-        """Lease without waiting for durability: if the server loses it, the job is queued and nothing was sent."""
+        """Lease jobs without a wait for durability. If the server loses a lease, its job is still queued and unsent."""
         ends = to_micros(now + lease_for)
         for _ in range(_ROUNDS):
             args: list[Argument] = [to_micros(now), limit, ends, optional(worker_id), optional(batch_id), uuid4().hex]
@@ -121,12 +122,12 @@ class RedisJobs(Jobs):
         return found
 
     async def find(self, query: Query) -> Sequence[Job]:
-        """Read a listing in pages. A job that moves between two pages is given as it is when its page is read."""
+        """Read the matching jobs in pages. A job is returned as it is when its page is read."""
         require_answerable(query)
         if query.limit is not None and query.limit <= 0:
             return []
         if query.outcomes is not None:
-            await self.totals(query.queue)  # in an older store this counts the tallies
+            await self.totals(query.queue)  # in a store of an older version, this adds the tallies
         return await finding.find(self._link, self._keys, query)
 
     async def count(
@@ -137,7 +138,7 @@ class RedisJobs(Jobs):
         return dict(zip(JobState, counted, strict=True))
 
     async def totals(self, queue: str, *, batch_id: str | None = None) -> Totals:
-        """The totals of a queue or of a batch. In an older store the tallies are counted when they are first read."""
+        """The totals of a queue or of a batch. In a store of an older version, the first call adds all tallies."""
         is_tallied, totals = await self._read_totals(queue, batch_id=batch_id)
         if not is_tallied:
             await tally_all(self, queue)
@@ -153,7 +154,7 @@ class RedisJobs(Jobs):
         return [each == 1 for each in await self._link.run("recount", self._keys.queue(jobs[0].queue), args)]
 
     async def adjust(self, queue: str, amounts: Mapping[str | None, Mapping[str, int]]) -> None:
-        # States are counted by their indexes, which need no adjusting.
+        # States are counted by their indexes, so they are never adjusted.
         args: list[Argument] = []
         for batch_id, fields in amounts.items():
             for field, amount in fields.items():
@@ -175,7 +176,7 @@ class RedisJobs(Jobs):
             args: list[Argument] = [to_micros(keep_keys_until)]
             for place in places:
                 job = jobs[place]
-                # With the right revision the given job is the stored one, so its tombstone is made from it.
+                # The script deletes only a job with this revision, which is the given job, so the tombstone is right.
                 args += (job.id, job.revision, grave_of(job))
             for place, done in zip(places, await self._link.run("delete", self._keys.queue(queue), args), strict=True):
                 deleted[place] = done == 1
@@ -208,7 +209,7 @@ class RedisJobs(Jobs):
 
 
 def _by_queue(jobs: Sequence[Job]) -> dict[str, list[int]]:
-    """The places of the jobs of each queue."""
+    """For each queue, the places of its jobs in the sequence."""
     places: dict[str, list[int]] = {}
     for place, job in enumerate(jobs):
         places.setdefault(job.queue, []).append(place)
@@ -232,7 +233,7 @@ def _enqueued(queue: str, jobs: Sequence[Job], place: int, answer: Sequence[Any]
             return Enqueued(jobs[place], created=True)
         case ["job", row]:
             job = job_of_row(queue, row)
-            # An earlier call stored this job, and its answer was lost: the job counts as new again.
+            # A job that is stored under the same id was new in an earlier call, whose answer was lost: it is new again.
             return Enqueued(job, created=job.id == jobs[place].id)
         case ["grave", text]:
             return Enqueued(buried(queue, text), created=False)

@@ -13,11 +13,11 @@ from voiceflow_worker.backends.redis.registers import Registers
 from voiceflow_worker.core.ports import Records
 
 _LOOKS = 1000
-"""Records looked at by one script."""
+"""The most records that one script examines."""
 
 
 class RedisRecords(Records):
-    """The port `Records` in Redis. A namespace is in one slot, so a call with many keys is one script."""
+    """The port `Records` in Redis. A namespace is in one slot, so one script handles all keys of a call."""
 
     def __init__(self, link: Link, keys: Keys, registers: Registers) -> None:
         self._link = link
@@ -54,7 +54,7 @@ class RedisRecords(Records):
         self, namespace: str, *, now: datetime, prefix: str = "", after: str = "", limit: int = 1000
     ) -> Sequence[tuple[str, str]]:
         found: list[tuple[str, str]] = []
-        # 0xFF does not occur in UTF-8: it sorts after every key with the prefix, and before all others.
+        # The byte 0xFF does not occur in UTF-8, so prefix + 0xFF sorts after every key with the prefix.
         to: Argument = b"(" + prefix.encode() + b"\xff" if prefix else "+"
         while limit > len(found):
             start = f"({after}" if after and after >= prefix else f"[{prefix}"

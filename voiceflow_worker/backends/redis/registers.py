@@ -1,4 +1,4 @@
-"""The names of all queues and namespaces of a store, which pruning needs."""
+"""The names of all queues and namespaces of a store. Pruning needs them."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from voiceflow_worker.backends.redis.connection.link import Link
 
 
 class Registers:
-    """The registers of queues and of namespaces, each a set of names, at `keys.queues` and `keys.namespaces`."""
+    """The registers of queues and of namespaces. Each is a set of names, at `keys.queues` or `keys.namespaces`."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
         self._known: set[tuple[str, str]] = set()
 
     async def note(self, register: str, name: str) -> None:
-        """Store a name before its first use by this process, so that none is missing."""
+        """Add a name to a register, before this process uses it for the first time."""
         if (register, name) not in self._known:
             await self._link.ask(lambda client: client.sadd(register, [name]))
             self._known.add((register, name))
 
     async def names(self, register: str) -> list[str]:
-        """All names of a register."""
+        """All names in a register, sorted."""
         found: set[str] = await self._link.ask(lambda client: client.smembers(register))
         return sorted(found)

@@ -26,7 +26,7 @@ from voiceflow_worker.model.jobs.job import JobState
 
 @dataclass(frozen=True, slots=True)
 class RedisStore:
-    """One store in Redis, opened. Many processes may have it open; this object belongs to one event loop."""
+    """An open store in Redis. Many processes may open the same store; this object belongs to one event loop."""
 
     url: str
     jobs: RedisJobs
@@ -38,11 +38,11 @@ class RedisStore:
 
     @property
     def durability(self) -> Durability:
-        """The durability of the server, as found at the last connection."""
+        """The durability of the server, checked when it was last connected."""
         return self.link.durability
 
     async def losses(self, queue: str) -> Losses:
-        """The jobs of a queue that the server has dropped, as far as scripts have met their index entries."""
+        """The jobs of a queue that the server has dropped, as far as scripts have found their index entries."""
         counts, jobs = await self.link.run("losses", self.keys.queue(queue))
         return Losses(
             counts={_state(state): int(count) for state, count in zip(counts[::2], counts[1::2], strict=True)},
@@ -50,7 +50,7 @@ class RedisStore:
         )
 
     async def incarnation(self, queue: str) -> str:
-        """The id of the server process that has this queue: another text after a restart or a failover."""
+        """The id of the server process that has this queue. It changes with a restart or a failover."""
         return str(await self.link.run("incarnation", self.keys.queue(queue)))
 
 
@@ -66,13 +66,13 @@ async def open_redis(
     durability: str | None = None,
     greetings: Sequence[Greeting] = (),
 ) -> AsyncGenerator[RedisStore]:
-    """Open the store that a `redis:`, `rediss:`, `redis+cluster:` or `redis+sentinel:` URL names.
+    """Open the store at a `redis:`, `rediss:`, `redis+cluster:` or `redis+sentinel:` URL.
 
-    `clock` replaces the server's. `durability="best-effort"` (or `?durability=best-effort`) accepts a server that
-    may lose data. `greetings` are further steps of every new session, after those of the store.
+    `clock` replaces the server's clock. `durability="best-effort"` (or `?durability=best-effort`) accepts a server that
+    may lose data. `greetings` are further checks of every new session, after those of the store.
 
-    Raises `SettingsError` for an invalid URL, `RedisForgetsError` for a server that may lose data or does not show its
-    settings, `StoreVersionError` for a store of a newer version, and `StoreUnavailableError` without an answer.
+    Raises SettingsError for an invalid URL, RedisForgetsError for a server that may lose data or does not show its
+    settings, StoreVersionError for a store of a newer version, and StoreUnavailableError if the server does not answer.
     """
     parsed = parse_url(url)
     load_scripts()
@@ -100,9 +100,9 @@ async def open_redis(
 
 
 def _quieten_driver() -> None:
-    """Keep coredis from logging a traceback for every refused connection: the caller gets the error and reports it.
+    """Stop coredis from logging a traceback for every refused connection. The caller gets the error.
 
-    A level that the application has set is kept.
+    A log level that the application has set is left alone.
     """
     log = logging.getLogger("coredis")
     if log.level == logging.NOTSET:

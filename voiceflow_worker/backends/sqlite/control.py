@@ -1,4 +1,4 @@
-"""Gates, limits and departure times in a file."""
+"""Gates, limits and departure times in SQLite."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from voiceflow_worker.model.jobs.gate import Gate, GateScope, known_gate, merged
 
 
 class SqliteControl(Control):
-    """The port `Control` in a file."""
+    """The port `Control` in SQLite."""
 
     def __init__(self, writer: GroupCommit, reader: Reader) -> None:
         self._writer = writer
@@ -45,7 +45,7 @@ class SqliteControl(Control):
 
     async def take(self, queue: str, *, wanted: int, horizon: timedelta, now: datetime) -> Slots:
         limits = await self.limits(queue)
-        if limits is None or limits.rate is None:  # nothing to share, so nothing to write
+        if limits is None or limits.rate is None:  # without a rate there is no pace to write
             slots, _ = taken(limits, Pace(), wanted=wanted, horizon=horizon, now=now)
             return slots
         return await self._writer.carry_out(partial(_take, queue, wanted, horizon, now))
@@ -95,7 +95,7 @@ def _pace(db: Connection, queue: str) -> Pace:
 
 
 def standing_gate(db: Connection, queue: str, scope: GateScope, name: str) -> Gate | None:
-    """The gate that stands, if it was ever ordered."""
+    """The stored gate; None if it was never set."""
     rows = db.rows(statements("control")["gate"], (queue, scope.value, name))
     return _gate_of(rows[0]) if rows else None
 

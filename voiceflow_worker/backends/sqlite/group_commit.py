@@ -1,8 +1,8 @@
-"""Group commit: waiting operations are written in one transaction, and return when it is on the disk.
+"""Group commit: all waiting operations are written in one transaction, and return when it is on the disk.
 
-The statements run on the thread of the event loop, a few microseconds each. Only the commit with its fsync, and waits
-for another process, run in a second thread. With the statements there too, Python's lock would change hands at each of
-them: beside a loop that always has 1 ms of work, a batch of 32 moves then took from 4 ms up to 3.4 s.
+The statements run on the thread of the event loop, a few microseconds each. Only commits, with their fsync, and waits
+for other processes run in a second thread. If the statements ran there too, the threads would exchange Python's lock at
+each statement: beside a busy event loop, a batch of 32 moves then took from 4 ms up to 3.4 s.
 """
 
 from __future__ import annotations
@@ -36,25 +36,26 @@ from voiceflow_worker.errors import StoreUnavailableError, VoiceflowError
 T = TypeVar("T")
 
 _SLICE = 0.003
-"""Seconds of a long operation before other tasks of the loop may run."""
+"""Seconds that a long operation may run before other tasks get their turn."""
 _MOST_TOGETHER = 512
-_TELL_AFTER = 1.0
-"""Seconds that the file stays locked before that is logged."""
+_LOG_AFTER = 1.0
+"""Seconds after which a wait for a locked file is logged."""
 
 _log = structlog.get_logger("voiceflow.sqlite")
 
 
 @dataclass(slots=True)
 class Transaction:
-    """A transaction of operations: its connection, and the queues whose waiting tasks are to be woken."""
+    """A transaction: its connection, and the queues that it changes, whose waiting tasks will be woken."""
 
     db: Connection
     changed: set[str] = field(default_factory=set[str])
 
 
 Operation = Callable[[Transaction], Generator[None, None, T]]
-"""The statements of one caller. It yields where other tasks may run (the transaction stays open), raises a
-`VoiceflowError` only before its first write, and may be restarted in a new transaction."""
+"""A function that runs the statements of one caller, as a generator. It yields where other tasks may run, while the
+transaction stays open. It raises a VoiceflowError only before its first write, and can be restarted in a new
+transaction."""
 
 
 @dataclass(eq=False, slots=True)
@@ -68,10 +69,10 @@ class _Ticket(Generic[T]):
 
 
 class GroupCommit:
-    """The single writer of a store in this process.
+    """The only writer of a store in this process.
 
-    A caller may be cancelled while it waits. Its change may still be written; other callers and locks are not affected.
-    `patience` is how long another process may hold the file before an operation fails.
+    A caller may be cancelled while it waits. Its change may still be written, and other callers are not affected. An
+    operation fails if other processes keep the file locked for longer than `patience`.
     """
 
     def __init__(self, db: Connection, files: SameFiles, *, patience: timedelta, wake: Callable[[str], None]) -> None:
@@ -91,33 +92,33 @@ class GroupCommit:
         self._resting.set()
         self._closed = False
         self._locked_since: float | None = None
-        self._told_locked = False
+        self._logged_locked = False
         self._pid = os.getpid()
 
     def require_usable(self) -> None:
-        """Raise `StoreUnavailableError` if the store was closed, or opened before this process was forked."""
+        """Raise StoreUnavailableError if the store was closed, or was opened before this process was forked."""
         if self._closed:
             raise StoreUnavailableError(f"the store {self._path} was closed; open it again")
         if os.getpid() != self._pid:
             raise StoreUnavailableError(
-                f"the store {self._path} was opened before this process was forked off; SQLite's locks do not survive "
-                "that. Open the store in the process that uses it."
+                f"the store {self._path} was opened before this process was forked, and a fork does not inherit "
+                "SQLite's locks. Open the store in the process that uses it."
             )
 
     async def carry_out(self, operation: Operation[T]) -> T:
-        """Carry out an operation; its result is on the disk when this returns.
+        """Carry out an operation, and return its result when it is on the disk.
 
-        Raises the error of the operation, or a `StoreError` if the transaction could not be written: nothing of the
-        operation is on the disk then.
+        Raises the error of the operation, or a StoreError if the transaction could not be written. After an error, no
+        part of the operation is on the disk.
         """
-        self.require_usable()  # first: in a forked child there is no loop to wait on
+        self.require_usable()  # before any await, because a forked child has no event loop
         await checkpoint_if_cancelled()
         self.require_usable()
         ticket = _Ticket(operation, time.monotonic())
         self._pending.append(ticket)
         if self._resting.is_set():
             self._resting = anyio.Event()
-            self._calls.soon(self._begin)  # after the tasks that are ready now, so that their writes join the group
+            self._calls.soon(self._begin)  # after the tasks that are ready now: their writes join the group
         try:
             await ticket.done.wait()
         finally:
@@ -127,10 +128,10 @@ class GroupCommit:
         return cast("T", ticket.result)
 
     async def close(self) -> None:
-        """Carry out the waiting operations, then close the file; also when cancelled."""
+        """Carry out the waiting operations, then close the file. A cancelled task still waits for the end."""
         self._closed = True
         if os.getpid() != self._pid:
-            return  # the thread and the locks are the parent's; so is the closing
+            return  # the thread and the locks belong to the parent process, which closes the file
         closed = anyio.Event()
         with anyio.CancelScope(shield=True):
             while not self._resting.is_set():
@@ -145,7 +146,7 @@ class GroupCommit:
             self._db.keep_log()
         self._db.close()
 
-    # What follows is called by the loop, never from a task: no cancellation can come between.
+    # The following methods are called by the event loop and not by tasks, so they are never cancelled.
 
     def _begin(self) -> None:
         self._pending = deque(ticket for ticket in self._pending if not ticket.abandoned)
@@ -163,11 +164,11 @@ class GroupCommit:
         except BUSY as error:
             self._wait_for_others(error)
             return
-        except Exception as error:  # noqa: BLE001 - handed to whoever waits
+        except Exception as error:  # noqa: BLE001 - passed to the waiting callers
             self._group, self._pending = list(self._pending), deque()
             self._finish(error)
             return
-        self._locked_since, self._told_locked = None, False
+        self._locked_since, self._logged_locked = None, False
         self._group = [self._pending.popleft() for _ in range(min(len(self._pending), _MOST_TOGETHER))]
         self._transaction = Transaction(self._db)
         self._steps = self._carry_out()
@@ -176,16 +177,16 @@ class GroupCommit:
     def _wait_for_others(self, error: Exception) -> None:
         now = time.monotonic()
         self._locked_since = now if self._locked_since is None else self._locked_since
-        if now - self._locked_since > _TELL_AFTER and not self._told_locked:
-            self._told_locked = True
-            _log.warning("another process has the store locked; waiting", store=str(self._path), up_to=self._patience)
+        if now - self._locked_since > _LOG_AFTER and not self._logged_locked:
+            self._logged_locked = True
+            _log.warning("the store is locked by another process; waiting", store=str(self._path), up_to=self._patience)
         impatient = now - self._patience
         for ticket in [ticket for ticket in self._pending if ticket.since < impatient]:
             self._pending.remove(ticket)
             ticket.error = translated(error, self._path)
             ticket.done.set()
-        # A short random sleep and a new try: 2 ms p99 with two processes that write. SQLite's busy_timeout sleeps ever
-        # longer, and starved the loser for 0.5 to 1.3 s.
+        # A short random sleep before each try: 2 ms p99 with two processes that write. SQLite's busy_timeout sleeps
+        # longer after each try, and starved one of them for 0.5 to 1.3 s.
         pause = random.uniform(0.0002, 0.002)
         self._thread.do(lambda: time.sleep(pause), lambda _: self._begin())
 
@@ -196,7 +197,7 @@ class GroupCommit:
                 if time.perf_counter() > until:
                     self._calls.soon(self._go_on)
                     return
-        except Exception as error:  # noqa: BLE001 - handed to whoever waits
+        except Exception as error:  # noqa: BLE001 - passed to the waiting callers
             self._finish(error)
             return
         if self._group:
@@ -206,11 +207,11 @@ class GroupCommit:
 
     def _commit(self) -> None:
         self._db.run("COMMIT")
-        # Others do not see a change in a file without a name, so its caller must not rely on it.
+        # If the file was replaced meanwhile, other processes do not see the change, so the caller gets an error.
         self._files.require_file()
 
     def _carry_out(self) -> Generator[None]:
-        """The operations of the group, step by step. One that fails is removed, and the others are repeated."""
+        """Run the operations of the group, step by step. A failed operation is removed, and the others are repeated."""
         for ticket in self._group:
             try:
                 ticket.result = yield from ticket.operation(self._transaction)
@@ -234,7 +235,7 @@ class GroupCommit:
         culprit.done.set()
 
     def _finish(self, error: Exception | None) -> None:
-        """Answer the group. With an `error`, nothing of it was written."""
+        """Give the waiting callers of the group their results. With an `error`, nothing was written."""
         if error is not None:
             self._roll_back()
         for ticket in self._group:
@@ -248,7 +249,7 @@ class GroupCommit:
         self._calls.soon(self._begin)
 
     def _roll_back(self) -> None:
-        # A failing ROLLBACK (the disk is gone) must not hide why it was needed; `_begin` tries it again.
+        # A failed ROLLBACK (for example of a lost disk) must not hide the first error. `_begin` tries it again.
         if self._db.in_transaction:
             with suppress(apsw.Error):
                 self._db.run("ROLLBACK")
@@ -260,16 +261,16 @@ Then = Callable[[Exception | None], None]
 
 @dataclass(frozen=True, slots=True)
 class LoopCalls:
-    """Ways to call a function on the event loop that was running when this was made."""
+    """Two ways to call a function on an event loop."""
 
     soon: Callable[[Callable[[], None]], object]
-    """For callers on the loop: runs after the tasks that are ready now."""
+    """Calls a function after the tasks that are ready now; for callers on the event loop."""
     from_thread: Callable[[Callable[[], None]], object]
-    """For other threads. Raises `RuntimeError` once the loop is gone."""
+    """Calls a function from another thread. Raises RuntimeError after the event loop has ended."""
 
     @classmethod
     def of_running_loop(cls) -> LoopCalls:
-        """The running loop's. anyio's own way (`from_thread.run_sync`) makes the thread wait for the loop each time."""
+        """The calls for the running event loop. anyio's `from_thread.run_sync` would make the thread wait each time."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -281,9 +282,9 @@ class LoopCalls:
 
 
 class BlockingThread:
-    """One thread that does one task after the other, and calls back on the loop after each.
+    """A thread that runs one task after the other, and calls a function on the event loop after each.
 
-    It is a daemon: a program that does not close its store can still end, and SQLite recovers from that.
+    The thread is a daemon, so a program that does not close its store can still end. SQLite recovers from that.
     """
 
     def __init__(self, calls: LoopCalls, *, name: str) -> None:
@@ -293,11 +294,11 @@ class BlockingThread:
         self._thread.start()
 
     def do(self, work: Work, then: Then) -> None:
-        """Do `work` in the thread, then call `then` on the loop with what it raised, or None."""
+        """Call `work` in the thread, and then `then` on the event loop, with the error that `work` raised, or None."""
         self._tasks.put((work, then))
 
     def end(self) -> None:
-        """Let the thread end once it has done what it was given."""
+        """End the thread after its remaining tasks."""
         self._tasks.put(None)
 
     def _run(self) -> None:
@@ -306,7 +307,7 @@ class BlockingThread:
             error: Exception | None = None
             try:
                 work()
-            except Exception as raised:  # noqa: BLE001 - it is handed to whoever waits
+            except Exception as raised:  # noqa: BLE001 - passed to the waiting callers
                 error = raised
-            with suppress(RuntimeError):  # the loop has ended, and with it all waiting tasks
+            with suppress(RuntimeError):  # the event loop has ended, and nobody waits any more
                 self._calls.from_thread(partial(then, error))

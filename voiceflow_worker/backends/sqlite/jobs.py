@@ -1,4 +1,4 @@
-"""Jobs in a file."""
+"""Jobs in SQLite."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import STATE, Totals
 
 _TALLIES_AT_ONCE = 64
-"""Tallies written before other tasks may run."""
+"""The tallies written in one step, before other tasks may run."""
 _EVENTS_AT_ONCE = 256
 _KEYS_AT_ONCE = 256
 _LOOK_EVERY = 0.025
@@ -35,7 +35,7 @@ _LOOK_EVERY = 0.025
 
 
 class SqliteJobs(Jobs):
-    """The port `Jobs` in a file."""
+    """The port `Jobs` in SQLite."""
 
     def __init__(self, writer: GroupCommit, reader: Reader, wakeups: Wakeups, clock: Clock) -> None:
         self._writer = writer
@@ -78,9 +78,9 @@ class SqliteJobs(Jobs):
         return {job.id: job for job in found}
 
     async def find(self, query: Query) -> Sequence[Job]:
-        """Find the rows in one step, then read them in pages, so that a long listing keeps no transaction open.
+        """Find the row numbers of the matching jobs, then read the jobs in pages.
 
-        A job that was moved meanwhile and no longer matches is left out.
+        So a long listing keeps no transaction open. A job that has changed meanwhile and no longer matches is left out.
         """
         require_answerable(query)
         if query.outcomes is not None:
@@ -95,7 +95,7 @@ class SqliteJobs(Jobs):
             by_id = query.order in {Order.CREATED, Order.NEWEST}
             if not by_id or left is None or len(numbers) < left or len(matching) == left:
                 return found
-            # Jobs that were left out are replaced by the next ones, so that only the last page is not full.
+            # The next jobs replace those that were left out, so that only the last page has fewer than `limit`.
             if last is not None:
                 query = replace(query, after=last)
 
@@ -115,7 +115,7 @@ class SqliteJobs(Jobs):
         return {state: counted[state.value] for state in JobState}
 
     async def totals(self, queue: str, *, batch_id: str | None = None) -> Totals:
-        """The totals of a queue or of a batch. In an older file the tallies are counted when they are first read."""
+        """The totals of a queue or of a batch. In a file of an older version, the first call adds all tallies."""
         await self._tally(queue)
         bindings = {"queue": queue} if batch_id is None else {"queue": queue, "batch": _place(batch_id)}
         found = orjson.loads(
@@ -136,7 +136,7 @@ class SqliteJobs(Jobs):
         return [job.id in changed for job in jobs]
 
     async def adjust(self, queue: str, amounts: Mapping[str | None, Mapping[str, int]]) -> None:
-        # The total of a queue is a sum, so the jobs without a batch get what is left of it.
+        # The total of a queue is the sum over its batches, so the jobs without a batch get the remaining amount.
         left = dict(amounts.get(None, {}))
         rows: list[Row] = []
         for batch_id, fields in amounts.items():
@@ -195,7 +195,7 @@ class SqliteJobs(Jobs):
                 await changed.wait()
 
     async def _states(self, queue: str, *, batch_id: str | None) -> Mapping[JobState, int]:
-        """The number of jobs in each state; every state is present."""
+        """The number of jobs in each state, also for states without jobs."""
         bindings = {"queue": queue, "states": orjson.dumps(list(JobState)).decode()}
         if batch_id is not None:
             bindings["batch"] = _place(batch_id)

@@ -1,4 +1,4 @@
-"""Leasing in SQLite: due jobs are found lane by lane through indexes alone, and given to a worker."""
+"""Leasing in SQLite. Due jobs are found lane by lane, by reading indexes only."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from voiceflow_worker.backends.sqlite.group_commit import Transaction
 from voiceflow_worker.model.jobs.gate import GateScope, GateState
 
 _CHUNK = 16
-"""Jobs read ahead from a lane that another one of its priority stands beside."""
+"""The jobs read at once from one of several lanes with the same priority."""
 _LOOK_AGAIN = 60_000_000
-"""Microseconds until a lane in which everything has expired is looked at again."""
+"""Microseconds until a lane is read again in which all due jobs have expired."""
 _SKEW = 1_000_000
-"""Microseconds by which one lease may be earlier than another without a clock having been set back."""
+"""Microseconds by which the time of a lease may be before that of an earlier lease. More means a clock was set back."""
 _LEAST, _MOST = -(2**63), 2**63 - 1
 
 Place = tuple[int, str]
-"""due_at and id: sorts as the jobs of one priority are leased."""
+"""The place of a job in its lane: due_at and id. Within a priority, jobs are leased in this order."""
 
 
 def lease(
@@ -36,7 +36,7 @@ def lease(
     now: datetime,
     batch_id: str | None,
 ) -> Generator[None, None, list[Row]]:
-    """Give at most `limit` due jobs to a worker, and answer with their rows. Only heads are written."""
+    """Lease at most `limit` due jobs to a worker, and return their rows. Only the heads of the jobs are written."""
     db, at = transaction.db, to_micros(now)
     token = uuid4().hex
     leasing = _Leasing(db, queue, at, worker_id=worker_id, until=to_micros(now + lease_for), token=token)
@@ -56,7 +56,7 @@ def lease(
 
 
 def _room(db: Connection, queue: str, *, at: int) -> int:
-    """How many more calls may be open."""
+    """The number of further calls that may be open."""
     limits = db.rows(statements("control")["limits"], (queue,))
     if not limits or limits[0][2] is None:
         return _MOST
@@ -67,7 +67,7 @@ def _room(db: Connection, queue: str, *, at: int) -> int:
 
 @dataclass(slots=True)
 class _Leasing:
-    """One lease under way. `numbers` are the rows of the jobs given, in the order of leasing."""
+    """One run of `lease`. `numbers` has the row numbers of the leased jobs, in the order of leasing."""
 
     db: Connection
     queue: str
@@ -81,7 +81,7 @@ class _Leasing:
     )
 
     def opens_at(self, scope: GateScope, name: str) -> int | None:
-        """When a closed gate opens by itself; None for one that is open."""
+        """The time at which a closed gate opens by itself; None for an open gate."""
         if (scope, name) not in self._opens:
             gate = standing_gate(self.db, self.queue, scope, name)
             opens: int | None = None
@@ -92,7 +92,7 @@ class _Leasing:
         return self._opens[scope, name]
 
     def of_queue(self, room: int) -> Generator[None]:
-        """Lease the first `room` jobs that no gate of a batch keeps, and put the lanes of closed batches aside."""
+        """Lease the first `room` jobs of batches that are not closed. The lanes of closed batches are put aside."""
         lanes = statements("lanes")
         priority = self._next_priority(_MOST)
         while priority is not None and len(self.numbers) < room:
@@ -123,7 +123,7 @@ class _Leasing:
         return found
 
     def _take(self, lane: tuple[str, int], place: Place, room: int, *, before: Place | None) -> None:
-        """Lease jobs of a lane from its place on, those before another lane's place; then move its place on."""
+        """Lease jobs from one lane, beginning at its place and ending before `before`, and move its place on."""
         sql = statements("lanes")
         left = room - len(self.numbers)
         size = left if before is None else min(left, _CHUNK)

@@ -1,4 +1,4 @@
-"""The reading side of a SQLite store, with its own connections: in WAL mode readers and the writer do not block."""
+"""The reading side of a SQLite store, on its own connections. In WAL mode, reads and writes do not block each other."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from voiceflow_worker.model.jobs.totals import tally_of
 T = TypeVar("T")
 
 _ROWS_AT_ONCE = 64
-"""Whole jobs by key take 12 µs each with their decoding: the loop is held for less than a millisecond."""
+"""The rows read in one step. A job takes 12 µs with its decoding, so a step takes less than a millisecond."""
 
 
 class Reader:
-    """Two connections: one for short reads on the thread of the event loop, one for scans in another thread.
+    """The reader of a store. It has a connection for short reads, on the event loop's thread, and one for scans.
 
-    A hop to a thread and back costs 60 µs and waits for Python's lock; a row by its key costs 5 µs.
+    Scans run in another thread. A row by its key takes 5 µs; another thread costs 60 µs and a wait for Python's lock.
     """
 
     def __init__(self, db: Connection, files: SameFiles, *, patience: timedelta, usable: Callable[[], None]) -> None:
@@ -44,13 +44,13 @@ class Reader:
         self._patience = patience
         self._usable = usable
         self._scanner: Connection | None = None
-        # The limiter keeps callers apart; the lock also holds when asyncio cancels a caller whose thread goes on.
+        # The limiter lets one scan run at a time. The lock is for a scan whose caller was cancelled by asyncio.
         self._limiter = anyio.CapacityLimiter(1)
         self._scanning = threading.Lock()
 
     async def look(self, work: Callable[[Connection], T]) -> T:
-        """Do short work on the thread of the loop. It is tried again while another process recovers the log."""
-        self._usable()  # first: in a forked child there is no loop to wait on
+        """Do short work on the event loop's thread. It is tried again while another process recovers the log."""
+        self._usable()  # before any await, because a forked child has no event loop
         await checkpoint()
         self._usable()
         self._files.glance()
@@ -65,15 +65,15 @@ class Reader:
                 await anyio.sleep(random.uniform(0.0002, 0.002))
 
     async def rows(self, statement: str, keys: Sequence[Row]) -> list[Row]:
-        """The rows that a statement gives for each of these keys, in their order, read in pages."""
+        """The rows that a statement returns for these keys, in their order, read in pages."""
         return [row for part in _pages(keys) for row in await self._page(statement, part)]
 
     async def jobs(self, statement: str, keys: Sequence[Row]) -> list[Job]:
-        """The same for statements that give whole jobs."""
+        """The jobs that a statement returns for these keys, in their order, read in pages."""
         return [job_of(row) for part in _pages(keys) for row in await self._page(statement, part)]
 
     async def listed(self, statement: str, keys: Sequence[Row]) -> tuple[list[Job], str | None]:
-        """The same without jobs of a newer version; with the id of the last row, readable or not."""
+        """The jobs for these keys without those of a newer version, and the id of the last job, readable or not."""
         found: list[Job] = []
         last: str | None = None
         for part in _pages(keys):
@@ -86,13 +86,13 @@ class Reader:
         return await self.look(partial(Connection.rows_of_each, statement=statement, many=keys))
 
     async def scan(self, statement: str, bindings: dict[str, Any]) -> str:
-        """The single value of a statement that may read much, run in a thread."""
+        """The only value that a long statement returns. The statement runs in a thread."""
         self._usable()
         value: str = await to_thread.run_sync(partial(self._scan, statement, bindings), limiter=self._limiter)
         return value
 
     async def close(self) -> None:
-        """Close both connections when no scan runs any more."""
+        """Close both connections. This waits for a running scan."""
         self._db.close()
         await to_thread.run_sync(self._close_scanner, limiter=self._limiter)
 
@@ -101,7 +101,7 @@ class Reader:
             self._files.require_file()
             if self._scanner is None:
                 self._scanner = open_reader(self._path)
-                self._files.require_file()  # the connection may have met another file
+                self._files.require_file()  # the connection may have opened another file
             scanner = self._scanner
             return persist(lambda: scanner.rows(statement, bindings)[0][0], self._patience)
 
@@ -117,24 +117,24 @@ def _pages(keys: Sequence[Row]) -> Iterator[Sequence[Row]]:
 
 
 def tally_record(job: Job) -> str | None:
-    """The tally of a job as JSON, kept beside it so that it can be taken out of totals again; None for an empty one."""
+    """The tally of a job as JSON; None for an empty tally. It is stored with the job, to be subtracted from totals."""
     tally = tally_of(job)
     return orjson.dumps(tally).decode() if tally else None
 
 
 def job_of(row: Row) -> Job:
-    """The job of a row as the statements `job_by_…` give it."""
+    """The job in a row of the statements `job_by_…`."""
     head, record, body = row[:12], row[12], row[13]
     return job_from(head, record, body)
 
 
 def as_array(texts: Iterable[str]) -> str:
-    """Texts as a JSON array for a statement."""
+    """Texts as a JSON array, for a statement."""
     return json.dumps(list(texts))
 
 
 def known_keys(db: Connection, queue: str, keys: Sequence[str]) -> set[str]:
-    """Those of these unique keys that may have an owner; the others have none."""
+    """The keys that may have an owner. The other keys have none."""
     rows = db.rows(statements("jobs")["known_keys"], (queue, as_array(keys)))
-    # SQLite's JSON and its texts do not agree about NUL.
+    # SQLite does not find a text with NUL by a value from its JSON functions, so such keys are included.
     return {key for (key,) in rows} | {key for key in keys if "\0" in key}

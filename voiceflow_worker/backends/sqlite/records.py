@@ -1,4 +1,4 @@
-"""Records in a file."""
+"""Records in SQLite."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from voiceflow_worker.core.ports import Records
 
 _PER_STEP = 128
 _FEW = 4
-"""More keys than this are looked up only if their namespace has any: few queues have bridges or suppressed numbers."""
+"""The most keys that are read without a check whether their namespace has any records. Many namespaces have none."""
 _PRUNED_AT_ONCE = 1000
-"""Entries dropped in one transaction, which takes 5 ms."""
+"""The rows deleted in one transaction, which takes 5 ms."""
 
 
 class SqliteRecords(Records):
-    """The port `Records` in a file."""
+    """The port `Records` in SQLite."""
 
     def __init__(self, writer: GroupCommit, reader: Reader) -> None:
         self._writer = writer
@@ -79,7 +79,7 @@ class SqliteRecords(Records):
 
 
 async def drop_all(writer: GroupCommit, statement: str, bindings: Row) -> int:
-    """Repeat a statement that deletes some rows, and answers with one row for each, until none are left."""
+    """Repeat a statement that deletes some rows and returns a row for each, until none are left."""
     dropped = 0
     while True:
         some = await writer.carry_out(partial(_drop, statement, (*bindings, _PRUNED_AT_ONCE)))
@@ -100,7 +100,7 @@ def _put_if_absent(rows: Sequence[Row], transaction: Transaction) -> Generator[N
         if db.rows(sql["put_record_if_absent"], (namespace, key, value, until, at)):
             standing[key] = value
         else:
-            # Read as it stands: nobody else writes in this transaction.
+            # The record has not changed since, because the transaction excludes other writers.
             standing[key] = db.rows(sql["record"], (namespace, key, at))[0][1]
         if index % _PER_STEP == _PER_STEP - 1:
             yield
@@ -114,10 +114,10 @@ def _write(statement: str, rows: Sequence[Row], transaction: Transaction) -> Gen
 
 
 def _behind_all_with(prefix: str) -> str | None:
-    """The least text behind all that begin with `prefix`; None if there is none."""
+    """The first text that sorts after all texts with `prefix`; None if there is no such text."""
     for end in range(len(prefix), 0, -1):
         code = ord(prefix[end - 1]) + 1
-        if code == 0xD800:  # the surrogates are no characters: the next one comes behind them
+        if code == 0xD800:  # surrogates are not characters; the next character comes after them
             code = 0xE000
         if code <= 0x10FFFF:
             return prefix[: end - 1] + chr(code)

@@ -1,4 +1,4 @@
-"""Statements for queries: the narrowest index, then only the remaining conditions."""
+"""The SQL statements for queries. A statement reads the narrowest index, and checks the other conditions."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from voiceflow_worker.model.jobs.job import JobState
 
 _QUEUED = frozenset({JobState.QUEUED})
 _WAYS_IN = {"unique_key": "by_key", "destination": "by_destination", "batch_id": "by_batch"}
-"""The statements through the narrowest indexes, the narrowest first, by the condition that each meets."""
+"""The statement that reads the index of a condition, for the conditions with the narrowest indexes, narrowest first."""
 
 
 def search(query: Query) -> tuple[str, dict[str, Any]]:
-    """The statement and its bindings; it answers with one JSON list of row numbers, in the order asked for."""
+    """The statement for a query, and its bindings. It returns a JSON list of row numbers, in the order of the query."""
     sql = statements("finding")
     given = _conditions(query)
     way_in, met = _way_in(query, given)
@@ -29,7 +29,7 @@ def search(query: Query) -> tuple[str, dict[str, Any]]:
 
 
 def _conditions(query: Query) -> dict[str, Any]:
-    """The conditions of a query with their values, by the names of their statements."""
+    """The conditions of a query: for each, its name in the SQL file, and its value."""
     given: dict[str, Any] = {name: getattr(query, name) for name in (*_WAYS_IN, "due_before", "valid_before")}
     given["before" if query.order is Order.NEWEST else "after"] = query.after
     if query.outcomes is not None:
@@ -45,7 +45,7 @@ def _conditions(query: Query) -> dict[str, Any]:
 
 
 def _way_in(query: Query, given: Mapping[str, Any]) -> tuple[str, str]:
-    """The first piece of a statement, and the condition that it meets, if any."""
+    """The name of the first part of the statement, and the condition that this part already checks, or ''."""
     for name, way_in in _WAYS_IN.items():
         if name in given:
             return way_in, name

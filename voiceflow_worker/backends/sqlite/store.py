@@ -35,7 +35,7 @@ _PATIENCE = timedelta(seconds=10)
 
 @dataclass(frozen=True, slots=True)
 class SqliteStore:
-    """One file, opened. Many processes may have it open; this object belongs to the event loop that opened it."""
+    """An open store in a file. Many processes may open the same file; this object belongs to one event loop."""
 
     url: str
     jobs: SqliteJobs
@@ -48,11 +48,10 @@ class SqliteStore:
 async def open_sqlite(
     url: str, *, clock: Clock | None = None, patience: timedelta = _PATIENCE
 ) -> AsyncGenerator[SqliteStore]:
-    """Open the file that `sqlite:///relative.db` or `sqlite:////absolute.db` names; a new one is its owner's alone.
+    """Open the store at `sqlite:///relative.db` or `sqlite:////absolute.db`. Only its owner may read a new file.
 
-    `patience` is how long other processes may keep the file locked before an operation fails. Raises `SettingsError`
-    for a URL that names no file, and a `StoreError` that says what to do when the file cannot be used; it is left as
-    it was.
+    An operation fails if other processes keep the file locked for longer than `patience`. Raises SettingsError for a
+    URL without a file, and a StoreError with a remedy if the file cannot be used. The file is then unchanged.
     """
     path = path_of(url)
     load_statements()
@@ -65,7 +64,7 @@ async def open_sqlite(
             await to_thread.run_sync(open_reader, path), files, patience=patience, usable=writer.require_usable
         )
         try:
-            files.require_file()  # the reader may have met another one
+            files.require_file()  # the reader may have opened another file
             yield SqliteStore(
                 url=url,
                 jobs=SqliteJobs(writer, reader, wakeups, clock),
@@ -81,7 +80,7 @@ async def open_sqlite(
 
 
 async def _opened(path: Path, patience: timedelta) -> tuple[Connection, SameFiles]:
-    """The same as `open_file`, repeated on the event loop: a wait in a thread could not be cancelled."""
+    """Call `open_file` until the file is not locked. The waits are on the event loop, so they can be cancelled."""
     until = time.monotonic() + patience.total_seconds()
     while True:
         try:

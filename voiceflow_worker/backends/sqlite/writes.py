@@ -16,25 +16,25 @@ from voiceflow_worker.core.ports import Enqueued, Event, Move
 from voiceflow_worker.model.jobs.job import Job, JobState
 
 _PER_STEP = 64
-"""Rows written before other tasks may run: 1 to 2 ms."""
+"""The rows written in one step, before other tasks may run: 1 to 2 ms."""
 
 
 EncodedJob = tuple[Job, Row]
-"""A new job, with the columns of its row but the number."""
+"""A new job, and the columns of its row without the number."""
 
 
 def encoded(job: Job) -> EncodedJob:
-    """A job, encoded."""
+    """Encode a new job for `enqueue`."""
     return job, (*head_of(job), record_of(job), tally_record(job))
 
 
 def enqueue(
     jobs: Sequence[EncodedJob], transaction: Transaction, *, now: datetime
 ) -> Generator[None, None, Sequence[Enqueued]]:
-    """Store the new jobs. Keys are checked first: a `KeyConflictError` comes before anything is written."""
+    """Store the jobs that are new. A KeyConflictError is raised before anything is written."""
     db, sql = transaction.db, statements("jobs")
     at = to_micros(now)
-    # Most jobs are new: one statement for many of them finds the others.
+    # Most jobs are new, so one statement for many jobs finds those that are not.
     ids: set[str] = set()
     keys: set[tuple[str, str]] = set()
     for start in range(0, len(jobs), _PER_STEP):
@@ -71,11 +71,11 @@ def enqueue(
 
 
 EncodedMove = tuple[Job, Row, Row | None, Sequence[Row]]
-"""A move: the new job, its usual fields, its rare fields if they change, and its events, as values of statements."""
+"""A move, encoded: the new job, its usual fields, its rare fields if they change, and its events."""
 
 
 def encoded_move(move: Move) -> EncodedMove:
-    """A move, encoded."""
+    """Encode a move for `commit`."""
     old, new = move.old, move.new
     fields = (
         new.state.value,
@@ -99,7 +99,7 @@ def event_row(queue: str, event: Event) -> Row:
 
 
 def commit(changes: Sequence[EncodedMove], transaction: Transaction) -> Generator[None, None, Sequence[bool]]:
-    """Make moves, each fenced by the revision that it was made from."""
+    """Make moves. A move is made only if the job still has the old revision."""
     db, jobs, insert_event = transaction.db, statements("jobs"), statements("outbox")["insert_event"]
     made: list[bool] = []
     for index, (new, fields, rare_fields, events) in enumerate(changes):
@@ -112,7 +112,7 @@ def commit(changes: Sequence[EncodedMove], transaction: Transaction) -> Generato
                 transaction.changed.add(new.queue)
             made.append(True)
         else:
-            # The revision of this move is there already: it was committed before, and its answer was lost.
+            # If the job has the new revision, the move was committed before, and its answer was lost.
             made.append(db.rows(jobs["revision_of"], (new.id,)) == [(new.revision,)])
         if index % _PER_STEP == _PER_STEP - 1:
             yield
@@ -122,7 +122,7 @@ def commit(changes: Sequence[EncodedMove], transaction: Transaction) -> Generato
 def delete(
     jobs: Sequence[Job], transaction: Transaction, *, keep_keys_until: datetime
 ) -> Generator[None, None, Sequence[bool]]:
-    """Delete jobs that still have the given revision, and keep tombstones of their keys."""
+    """Delete jobs that still have the given revision, and store tombstones for their unique keys."""
     db, sql = transaction.db, statements("jobs")
     until = to_micros(keep_keys_until)
     deleted: list[bool] = []

@@ -1,4 +1,4 @@
-"""Clients of coredis, set up for this store: no retries of their own, time limits, keep-alive."""
+"""Clients of coredis for this store, with timeouts and TCP keep-alive, and without retries."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Client = Redis[str] | RedisCluster[str]
 NAME = "voiceflow-worker"
 CONNECT_TIMEOUT = 2.0
 ANSWER_TIMEOUT = 5.0
-"""Seconds to wait for an answer. The slowest script that may run, an enqueue of 20,000 jobs, takes about 1.5 s."""
+"""Seconds to wait for an answer. The slowest script, an enqueue of 20,000 jobs, takes about 1.5 s."""
 _KEEPALIVE = {
     option: seconds
     for name, seconds in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
@@ -39,28 +39,28 @@ def keep_alive(connection: socket.socket) -> None:
 
 
 class _Connection(TCPConnection):
-    """A connection with TCP keep-alive, which notices that the other end is gone."""
+    """A connection with TCP keep-alive, by which it notices a dead server."""
 
     def __init__(self, location: TCPLocation, **options: Any) -> None:
         super().__init__(location, socket_keepalive=True, socket_keepalive_options=dict(_KEEPALIVE), **options)
 
     async def run(self, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED) -> None:
-        """Run as the driver does, and close what it leaves open where the connection was refused."""
+        """Run as the driver does, and close the streams that the driver leaves open after a refused connection."""
         try:
             await super().run(task_status=task_status)
         finally:
             _close(vars(self).values())
 
     def __del__(self) -> None:
-        _close(vars(self).values())  # of one that was cancelled before it ran
+        _close(vars(self).values())  # `run` was perhaps cancelled before it began
 
 
 class _ClusterConnection(_Connection, ClusterConnection):
-    """The same to a node of a cluster."""
+    """A connection with TCP keep-alive to a node of a cluster."""
 
 
 def _close(values: Iterable[object]) -> None:
-    """Close the in-process streams among these. The driver leaves them open and warns about it."""
+    """Close the in-process streams among these values. The driver leaves them open, and then warns about them."""
     for value in values:
         if isinstance(value, (MemoryObjectSendStream, MemoryObjectReceiveStream)):
             value.close()
@@ -68,9 +68,9 @@ def _close(values: Iterable[object]) -> None:
 
 @asynccontextmanager
 async def opened(url: RedisURL) -> AsyncGenerator[Client]:
-    """A client of the server, the cluster, or the primary that the sentinels name now.
+    """A client of the server, of the cluster, or of the primary that the sentinels name now.
 
-    Nothing is retried by the client: after a lost answer it would find its own write and call it somebody else's.
+    The client does not retry. After a lost answer, a retry would take this store's own write for that of another.
     """
     if url.topology is Topology.CLUSTER:
         cluster = _cluster(url)
@@ -86,7 +86,7 @@ async def opened(url: RedisURL) -> AsyncGenerator[Client]:
 
 
 async def primary(url: RedisURL) -> TCPLocation:
-    """Where the primary of the service is, by the first sentinel that knows."""
+    """The address of the service's primary, from the first sentinel that knows it."""
     sentinels: Sentinel[str] = Sentinel(
         [TCPLocation(*node) for node in url.nodes],
         sentinel_kwargs={
@@ -117,7 +117,7 @@ def _cluster(url: RedisURL) -> RedisCluster[str]:
         [TCPLocation(*node) for node in url.nodes],
         connection_class=_ClusterConnection,
         timeout=ANSWER_TIMEOUT,
-        # Asks nodes for CONFIG, which managed clusters forbid; a slot that is not covered says so when it is used.
+        # The full check would need CONFIG, which managed clusters forbid. An uncovered slot gives an error when used.
         skip_full_coverage_check=True,
         max_connections_per_node=True,
         **_options(url),

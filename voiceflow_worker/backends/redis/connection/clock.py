@@ -16,10 +16,10 @@ SAMPLES = 3
 
 
 class ServerClock(SystemClock):
-    """Server time as an offset to this machine's monotonic clock, measured every few seconds.
+    """The clock of the server, as an offset to this machine's monotonic clock, measured every few seconds.
 
-    Of several samples the one with the shortest round trip counts: its error is at most half the trip. A new offset
-    replaces the old one if it is certainly better, or if the old one is certainly wrong.
+    Of several samples, the sample with the shortest round trip counts: its error is at most half the round trip. A new
+    offset replaces the old one if it is more exact, or if the old one is certainly wrong.
     """
 
     def __init__(self, link: Link, key: str) -> None:
@@ -29,11 +29,11 @@ class ServerClock(SystemClock):
         self._error = float("inf")
 
     def now(self) -> datetime:
-        """The time of the server, aware, UTC."""
+        """The time of the server, in UTC."""
         return datetime.fromtimestamp(self._offset + time.monotonic(), UTC)
 
     async def synchronise(self) -> None:
-        """Measure the offset. Raises `StoreError`."""
+        """Measure the offset. Raises StoreError."""
         best: tuple[float, float] | None = None
         for _ in range(SAMPLES):
             asked = time.monotonic()
@@ -44,15 +44,15 @@ class ServerClock(SystemClock):
                 best = error, int(seconds) + int(microseconds) / 1e6 - (asked + answered) / 2
         if best is not None and (best[0] <= self._error or abs(best[1] - self._offset) > best[0]):
             self._error, self._offset = best
-        # Two clocks drift apart by up to about 50 ppm.
+        # Two clocks drift apart by up to about 50 ppm, so the error grows until the next measurement.
         self._error += RESYNC_EVERY * 50e-6
 
     async def keep(self) -> None:
-        """Measure again and again. A server that does not answer is noticed here, if nowhere else."""
+        """Measure the offset every few seconds, forever. This also notices a server that does not answer."""
         while True:
             await anyio.sleep(RESYNC_EVERY)
             try:
                 await self.synchronise()
             except StoreError:
-                # Also in a cluster, whose client would look for the slots only when somebody asks for them.
+                # A cluster client is reopened too: it would look for moved slots only at the next command.
                 self._link.reopen()

@@ -1,7 +1,7 @@
 """The encoding of jobs, events, gates and tombstones as texts, which scripts store without decoding them.
 
-An optional text is '' for none, and otherwise '=' and the text, so that an empty text is not none. A time is in
-microseconds since 1970 UTC, '' for none.
+An optional text is '' if it is missing, and otherwise '=' followed by the text, so that an empty text is not a missing
+one. A time is in microseconds since 1970 UTC, and '' if it is missing.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ Argument = str | bytes | int | float
 
 
 def optional(text: str | None) -> str:
-    """An optional text as scripts keep it."""
+    """An optional text, as scripts store it."""
     return "" if text is None else f"={text}"
 
 
 def micros(time: datetime | None) -> str | int:
-    """An optional time as scripts keep it."""
+    """An optional time, as scripts store it."""
     return "" if time is None else to_micros(time)
 
 
 def tally_text(job: Job) -> str:
-    """The tally of a job as scripts keep it: a line for each field, which begins with its amount."""
+    """The tally of a job, as scripts store it: a line for each field, with its amount and its name."""
     return "".join([f"{amount} {field}\n" for field, amount in tally_of(job).items()])
 
 
 def new_job(job: Job) -> tuple[Argument, ...]:
-    """A job as `enqueue.lua` takes it."""
+    """The arguments of `enqueue.lua` for a job."""
     (job_id, _, state, due, rev, worker, prio, batch, dest, key, valid, active) = head_of(job)
     return (
         job_id, state, due, rev, optional(worker), prio, optional(batch), optional(dest), optional(key),
@@ -48,7 +48,7 @@ def new_job(job: Job) -> tuple[Argument, ...]:
 
 
 def move_arguments(move: Move) -> Iterator[Argument]:
-    """A move as `commit.lua` takes it."""
+    """The arguments of `commit.lua` for a move."""
     (job_id, _, state, due, rev, worker, prio, batch, dest, _, valid, active) = head_of(move.new)
     yield from (job_id, move.old.revision, rev, state, due, optional(worker), "" if active is None else active)
     yield record_of(move.new)
@@ -65,7 +65,7 @@ def move_arguments(move: Move) -> Iterator[Argument]:
 
 
 def job_of_row(queue: str, row: Sequence[str]) -> Job:
-    """The job of a row that a script answered with. Raises `StoreVersionError` for a row of a newer version."""
+    """The job in a row from a script. Raises StoreVersionError for a row of a newer version."""
     (job_id, state, due, rev, worker, prio, batch, dest, key, valid, active, record, body) = row
     head = (
         job_id, queue, state, int(due), rev, _text(worker), int(prio), _text(batch), dest[1:], _text(key),
@@ -75,7 +75,7 @@ def job_of_row(queue: str, row: Sequence[str]) -> Job:
 
 
 def event_of(text: str) -> Event:
-    """The event of an outbox entry. Raises `StoreVersionError` for an entry of a newer version."""
+    """The event in an outbox entry. Raises StoreVersionError for an entry of a newer version."""
     sequence, _, fields = text.partition("|")
     try:
         return event_from(int(sequence), orjson.loads(fields))
@@ -84,20 +84,20 @@ def event_of(text: str) -> Event:
 
 
 def grave_of(job: Job) -> str:
-    """The tombstone of a deleted job as scripts keep it."""
+    """The tombstone of a deleted job, as scripts store it."""
     _, unique_key, job_id, digest, state, *times = tombstone_of(job)
     return f"{job_id}|{digest}|{orjson.dumps([state, unique_key, *times]).decode()}"
 
 
 def buried(queue: str, grave: str) -> Job:
-    """The job that a tombstone keeps, which a script answered with."""
+    """The deleted job, as far as a tombstone from a script records it."""
     _, job_id, digest, fields = grave.split("|", 3)
     state, unique_key, *times = orjson.loads(fields)
     return remembered((queue, unique_key, job_id, digest, state, *times[:4]))
 
 
 def owner_of(queue: str, answer: Sequence[str]) -> KeyOwner | None:
-    """The owner of a unique key in an answer of `owners.lua`; None for a free key."""
+    """The owner of a unique key, from an answer of `owners.lua`; None for a free key."""
     match answer:
         case []:
             return None
@@ -111,19 +111,19 @@ def owner_of(queue: str, answer: Sequence[str]) -> KeyOwner | None:
 
 
 def gate_field(scope: GateScope, name: str) -> str:
-    """The field of the hash of gates that holds a gate."""
+    """The field for a gate in the hash of gates."""
     return "queue" if scope is GateScope.QUEUE else f"batch={name}"
 
 
 def gate_text(gate: Gate) -> str:
-    """The text by which a gate is stored. It is empty for an open gate, because open gates are not stored."""
+    """The text that is stored for a gate. It is empty for an open gate, because open gates are not stored."""
     if gate.state is GateState.OPEN:
         return ""
     return f"{gate.state}|{micros(gate.until)}|{to_micros(gate.since)}|{gate.reason}"
 
 
 def gate_of(queue: str, field: str, text: str) -> Gate:
-    """The gate stored in this field."""
+    """The gate that is stored as `text` in `field`."""
     state, until, since, reason = text.split("|", 3)
     scope = GateScope.QUEUE if field == "queue" else GateScope.BATCH
     return Gate(

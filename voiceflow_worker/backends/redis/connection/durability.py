@@ -10,34 +10,34 @@ from voiceflow_worker.backends.redis.connection.url import Promise
 from voiceflow_worker.errors import RedisForgetsError, SettingsError
 
 OLDEST = (6, 2)
-"""Older servers lack commands that the scripts need."""
+"""The oldest version that works. Older servers lack commands that the scripts need."""
 _WAITAOF_SINCE = (7, 2)
-"""Since this version, of Redis and of Valkey, a server can be asked to wait until a write is on its disk."""
+"""The first version of Redis and Valkey that has WAITAOF, which waits until a write is on the disk."""
 
 _ACCEPT = (
-    'Or accept that a restart of this Redis may call people twice, and lose calls: pass durability="best-effort" '
-    "(?durability=best-effort in the store URL)."
+    "Or accept that after a restart of this Redis calls may be lost, and people may be called twice: pass "
+    'durability="best-effort" (?durability=best-effort in the store URL).'
 )
 
 
 class Guarantee(StrEnum):
-    """How durable a commit is once it has returned; the best is listed first."""
+    """The durability of a commit that has returned. The best is listed first."""
 
     ALWAYS = "always"
-    """`appendfsync always`: it is on the server's disk."""
+    """`appendfsync always`: the commit is on the server's disk."""
     WAITED = "waited"
-    """`WAITAOF` after each commit: it is on the server's disk."""
+    """`WAITAOF` after each commit: the commit is on the server's disk."""
     SECOND = "second"
     """`appendfsync everysec`: a crash of the machine can lose the last two seconds."""
     SYSTEM = "system"
-    """`appendfsync no`, or fsync put off during rewrites: the operating system decides."""
+    """`appendfsync no`, or no fsync during rewrites: the operating system decides when a commit is on the disk."""
     NONE = "none"
     """The user accepts that the server may lose data."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerFacts:
-    """The properties of one server; None for one that it does not show."""
+    """The properties of one server. A property that the server does not show is None."""
 
     version: tuple[int, ...]
     role: str | None = None
@@ -51,7 +51,7 @@ class ServerFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Durability:
-    """The guarantee of a store, with a sentence for people, and a `warning` if they should change something."""
+    """The guarantee of a store, a sentence that describes it, and a `warning` about the server's configuration."""
 
     guarantee: Guarantee
     promise: str
@@ -59,7 +59,7 @@ class Durability:
 
 
 def facts_from(info: Mapping[str, object], config: Mapping[str, str] | None) -> ServerFacts:
-    """The facts in INFO and CONFIG GET; `config` is None where CONFIG GET is not allowed."""
+    """The facts from INFO and CONFIG GET. `config` is None if CONFIG GET is not allowed."""
     version = str(info.get("redis_version", "0"))
     settings = config or {}
     return ServerFacts(
@@ -77,23 +77,26 @@ def facts_from(info: Mapping[str, object], config: Mapping[str, str] | None) -> 
 def judged(facts: ServerFacts, *, promise: Promise, replicas: int) -> Durability:
     """The durability of a store on this server.
 
-    Raises `RedisForgetsError` for a server that may lose data, or does not show its settings, unless the user accepted
-    that, and `SettingsError` for a server that is too old.
+    Raises SettingsError for a server that is too old. Raises RedisForgetsError for a server that may lose data or does
+    not show its settings, unless the user accepted best effort.
     """
     if facts.version < OLDEST:
         version = ".".join(map(str, facts.version))
-        raise SettingsError(f"the store URL names a Redis {version}; 6.2 is the oldest that this library works with")
+        raise SettingsError(
+            f"the store URL names a Redis {version}, which is too old; use Redis 6.2 or newer, or Valkey"
+        )
     if promise is Promise.BEST_EFFORT:
         return Durability(
             guarantee=Guarantee.NONE,
-            promise="best effort, as asked: a restart of this Redis may lose calls, or call people twice",
+            promise="best effort, as requested: a restart of this Redis may lose calls, or cause people to be called"
+            " twice",
         )
     _require_memory(facts)
     durability = _on_disk(facts)
     if facts.replicas and not replicas:
         behind = (
-            "its replicas are not waited for: a failover can lose the last moments before it, and those calls may be "
-            "made twice. Pass replicas=1 in the store URL to wait for one"
+            "commits do not wait for replicas: a failover can lose the last writes before it, and those calls may be "
+            "made twice. Pass replicas=1 in the store URL to wait for one replica"
         )
         warning = behind if durability.warning is None else f"{durability.warning}; {behind}"
         return Durability(guarantee=durability.guarantee, promise=f"{durability.promise}; {behind}", warning=warning)
@@ -101,7 +104,7 @@ def judged(facts: ServerFacts, *, promise: Promise, replicas: int) -> Durability
 
 
 def weakest(found: list[Durability]) -> Durability:
-    """The durability of a cluster: that of its weakest node."""
+    """The durability of a cluster, which is the durability of its weakest node."""
     order = list(Guarantee)
     return max(found, key=lambda durability: order.index(durability.guarantee))
 
@@ -109,20 +112,20 @@ def weakest(found: list[Durability]) -> Durability:
 def _require_memory(facts: ServerFacts) -> None:
     if facts.appendonly is None or facts.eviction is None:
         raise RedisForgetsError(
-            "this Redis does not allow CONFIG GET, so its durability cannot be checked. It needs appendonly yes, "
-            "maxmemory-policy noeviction, appendfsync always. Let this user read it (ACL SETUSER … +config|get). "
-            + _ACCEPT
+            "this Redis does not allow CONFIG GET, so its durability cannot be checked. Allow this user to read the "
+            "configuration (ACL SETUSER … +config|get). The store needs appendonly yes, maxmemory-policy noeviction "
+            "and appendfsync always. " + _ACCEPT
         )
     if not facts.appendonly:
         raise RedisForgetsError(
-            "appendonly is off: a restart of this Redis could call people twice. Turn it on (CONFIG SET appendonly "
-            "yes, then CONFIG REWRITE). " + _ACCEPT
+            "appendonly is off: after a restart of this Redis, people could be called twice. Turn appendonly on "
+            "(CONFIG SET appendonly yes, then CONFIG REWRITE). " + _ACCEPT
         )
     if facts.eviction != "noeviction":
         raise RedisForgetsError(
             f"maxmemory-policy is {facts.eviction}: this Redis drops keys when its memory is full, and a call whose "
-            "record was dropped could be made twice. Forbid it (CONFIG SET maxmemory-policy noeviction, then CONFIG "
-            "REWRITE). " + _ACCEPT
+            "keys were dropped could be made twice. Turn eviction off (CONFIG SET maxmemory-policy noeviction, then "
+            "CONFIG REWRITE). " + _ACCEPT
         )
 
 
@@ -130,16 +133,16 @@ def _on_disk(facts: ServerFacts) -> Durability:
     always = facts.appendfsync == "always"
     if always and facts.fsync_during_rewrite is not False:
         return Durability(
-            guarantee=Guarantee.ALWAYS, promise="appendfsync always: what a commit returns is on its disk"
+            guarantee=Guarantee.ALWAYS, promise="appendfsync always: a commit that has returned is on the disk"
         )
     if facts.version >= _WAITAOF_SINCE:
         return Durability(
             guarantee=Guarantee.WAITED,
-            promise=f"WAITAOF: each commit waits until it is on its disk (appendfsync {facts.appendfsync})",
+            promise=f"WAITAOF: each commit waits until it is on the disk (appendfsync {facts.appendfsync})",
             warning=None
             if always
-            else f"appendfsync is {facts.appendfsync}, so each commit waits for up to a second; CONFIG SET appendfsync "
-            "always is as safe and faster",
+            else f"appendfsync is {facts.appendfsync}, so each commit waits for up to a second; appendfsync always is "
+            "as safe, and faster (CONFIG SET appendfsync always)",
         )
     remedy = "set appendfsync always and no-appendfsync-on-rewrite no, or use Redis 7.2 or newer"
     if facts.appendfsync == "everysec" and facts.fsync_during_rewrite is not False:

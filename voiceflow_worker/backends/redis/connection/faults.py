@@ -1,4 +1,4 @@
-"""Errors of Redis and of the driver, translated into errors of this library."""
+"""The translation of errors of Redis and its driver into errors of this library."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from voiceflow_worker.errors import (
 )
 
 LOST = (driver.ConnectionError, TimeoutError, OSError, anyio.ClosedResourceError, anyio.BrokenResourceError)
-"""Errors of a connection that is gone, or of a server that does not answer."""
+"""Errors of a lost connection, or of a server that does not answer."""
 
 _NOT_NOW = re.compile(r"\b(LOADING|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|UNBLOCKED|UNKILLABLE|NOQUORUM)\b")
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether the connection should be reopened: it is gone, or the server is no longer the primary."""
+    """Whether the connection must be reopened, because it is lost or the server is no longer the primary."""
     return isinstance(error, (*LOST, driver.ReadOnlyError)) or "READONLY" in str(error)
 
 
 def is_not_now(error: BaseException) -> bool:
-    """Whether the server said that it cannot answer at this moment, such as while it reads its file."""
+    """Whether the server says that it cannot answer at the moment, for example while it loads its data."""
     return _NOT_NOW.search(str(error)) is not None
 
 
 def _is_distrusted(error: BaseException) -> bool:
-    """Whether a certificate was refused, on either side."""
+    """Whether the error comes from a certificate that was refused."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, ssl.SSLCertVerificationError):
@@ -44,9 +44,9 @@ def _is_distrusted(error: BaseException) -> bool:
 
 
 def translated(error: BaseException, *, shown: str) -> VoiceflowError:
-    """This error as one of this library. `shown` is the store's URL without secrets.
+    """Translate an error. `shown` is the store's URL without secrets.
 
-    After a `StoreUnavailableError` it is unknown whether a write was made; the same write again shows it.
+    After a StoreUnavailableError, a write may or may not have been made. Repeating the same write shows which.
     """
     said = str(error).strip() or type(error).__name__
     where = f"the Redis at {shown}"
@@ -57,13 +57,13 @@ def translated(error: BaseException, *, shown: str) -> VoiceflowError:
             return translated(error.exceptions[0], shown=shown)
         case driver.ReplicationError() | driver.PersistenceError():
             return StoreUnavailableError(
-                f"{where} took a write, but did not confirm in time that it is kept ({said}); it counts as not made "
-                "until asking again confirms it"
+                f"{where} did not confirm in time that a write is durable ({said}); the write counts as not made until "
+                "a repeated write is confirmed"
             )
         case driver.AuthenticationError() | driver.AuthorizationError():
             return StoreUnavailableError(
-                f"{where} refuses this user ({said}); check the user name and password in the store URL, and that this "
-                "user may run EVAL and EVALSHA and the commands of the scripts on all keys that begin with the prefix",
+                f"{where} refuses this user ({said}); check the user name and password in the store URL, and check "
+                "that this user may run EVAL, EVALSHA and the scripts' commands on all keys with the store's prefix",
                 passes=False,
             )
         case _ if isinstance(error, LOST):
@@ -75,32 +75,32 @@ def translated(error: BaseException, *, shown: str) -> VoiceflowError:
 
 
 def _answered(error: BaseException, said: str, where: str) -> StoreError:
-    """An error that the server answered with. For an error inside a script, its code is somewhere in the text."""
+    """Translate an error in an answer of the server. If it comes from a script, its code is anywhere in the text."""
     if re.search(r"\bOOM\b", said):
         return StoreReadOnlyError(
-            f"{where} is out of memory and takes no writes ({said}); raise its maxmemory (CONFIG SET maxmemory), or "
+            f"{where} is out of memory and accepts no writes ({said}); raise its maxmemory (CONFIG SET maxmemory), or "
             f"{Remedy.SHORTEN_RETENTION}"
         )
     if re.search(r"\bMISCONF\b", said):
         return StoreReadOnlyError(
-            f"{where} cannot write to its disk and takes no writes ({said}); free space, or mend that server's disk"
+            f"{where} cannot write to its disk and accepts no writes ({said}); free space on that disk, or repair it"
         )
     if isinstance(error, driver.ReadOnlyError) or "READONLY" in said:
         return StoreUnavailableError(
-            f"{where} is a read-only replica now ({said}); the primary is looked for again. If this stays, the store "
-            "URL names a replica: give the primary's address, or use redis+sentinel://"
+            f"{where} is a read-only replica now ({said}); the connection is reopened. If the error continues, the "
+            "store URL names a replica: give the primary's address, or use redis+sentinel://"
         )
     if isinstance(error, driver.WrongTypeError) or re.search(r"\bWRONGTYPE\b", said):
         return StoreCorruptError(
-            f"{where} has something else under the keys of this store ({said}); give the store a database of its own, "
-            "or a prefix of its own (?prefix=)"
+            f"{where} has keys of another program under the names of this store ({said}); give the store its own "
+            "database or its own prefix (?prefix=)"
         )
     if isinstance(error, (driver.AskError, driver.ClusterCrossSlotError)) or re.search(r"\b(MOVED|CROSSSLOT)\b", said):
         return StoreUnavailableError(
             f"{where} is a node of a Redis Cluster ({said}); write redis+cluster://host:port", passes=False
         )
     if isinstance(error, (driver.SentinelError, driver.RedisClusterError)) or _NOT_NOW.search(said):
-        return StoreUnavailableError(f"{where} does not answer now ({said})")
+        return StoreUnavailableError(f"{where} cannot answer now ({said})")
     if isinstance(error, (driver.ResponseError, driver.RedisError)):
-        return StoreError(f"{where} refused a command that should work ({said}); is it Redis 6.2 or newer, or Valkey?")
+        return StoreError(f"{where} refused a command ({said}); check that it is Redis 6.2 or newer, or Valkey")
     return StoreUnavailableError(f"{where} could not be used ({type(error).__name__}: {said})")

@@ -1,12 +1,12 @@
-"""The names of Redis keys. The part in braces is the hash tag, which alone chooses the slot in a cluster.
+"""The names of Redis keys. The part in braces is the hash tag, which alone decides the slot of a key in a cluster.
 
-All keys of a queue are in one slot, so that one script can move jobs, indexes and events in one step. A job id begins
-with its queue, so it names its slot. All records of a namespace are in one slot too: `put_if_absent` and `delete` take
-many keys in one trip, and `scan` needs them in order. A namespace in several slots would need one trip for each, and
-relieve a node of less than the load of the queue's own slot: a call takes two short scripts for its number and one for
-its session, against three long ones for its job.
+All keys of a queue are in one slot, so that a single script can change jobs, indexes and events atomically. A job id
+begins with the name of its queue, from which the slot follows. All records of a namespace are in one slot too:
+`put_if_absent` and `delete` take many keys in one trip, and `scan` needs them in order. Several slots would need
+several trips, and would relieve a node only a little: a call takes three short scripts for its records, but three long
+ones for its job.
 
-A queue's name has no colon, so no queue can share a tag with a namespace or with the store's own keys.
+The name of a queue has no colon, so no queue shares a hash tag with a namespace or with the store's own keys.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from voiceflow_worker.model.jobs.job import JobState
 
 
 class Keys:
-    """The keys of one store: everything begins with `prefix`."""
+    """The keys of one store. All of them begin with `prefix`."""
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
@@ -24,29 +24,29 @@ class Keys:
         self.namespaces = f"{prefix}:{{store:}}:namespaces"
 
     def queue(self, queue: str) -> str:
-        """What all keys of a queue begin with."""
+        """The beginning of all keys of a queue."""
         return f"{self._prefix}:{{{queue}}}"
 
     def namespace(self, namespace: str) -> str:
-        """What all keys of a namespace of records begin with."""
+        """The beginning of all keys of a namespace of records."""
         return f"{self._prefix}:{{records:{namespace}}}"
 
 
 def state_index(state: JobState, batch: str | None) -> str:
-    """The index of a state by due time, of a queue or of one of its batches, behind the queue's key."""
+    """The suffix of the key with the jobs in a state, by due time. `batch` None: of the whole queue."""
     return f":state:{state}" if batch is None else f":batch:={batch}:state:{state}"
 
 
 def id_index(batch: str | None) -> str:
-    """The index of all ids, of a queue or of one of its batches, behind the queue's key."""
+    """The suffix of the key with all job ids. `batch` None: of the whole queue."""
     return ":ids" if batch is None else f":batch:={batch}:ids"
 
 
 def totals_key(batch: str | None) -> str:
-    """The live totals of a queue or of one of its batches, behind the queue's key."""
+    """The suffix of the key with the live totals. `batch` None: of the whole queue."""
     return ":totals" if batch is None else f":batch:={batch}:totals"
 
 
 def pruned_key(batch: str) -> str:
-    """The totals of the deleted jobs of a batch, behind the queue's key."""
+    """The suffix of the key with the totals of a batch's deleted jobs."""
     return f":batch:={batch}:pruned"

@@ -1,4 +1,4 @@
-"""The connection of a store to its servers, reopened whenever it is lost."""
+"""The connection of a store to its servers, which is reopened when it is lost."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ from voiceflow_worker.errors import StoreUnavailableError, VoiceflowError
 _log = structlog.get_logger("voiceflow.redis")
 
 PATIENCE = 1.0
-"""Seconds that a call waits for a connection that is being reopened, before it fails."""
+"""Seconds for which a call waits for a connection that is being reopened. Then it fails."""
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 1.0
 CONFIRM_WITHIN_MS = 3000
-"""How long WAIT and WAITAOF wait: less than the time limit of an answer."""
+"""The longest time, in milliseconds, that WAIT and WAITAOF wait. It must be less than the timeout of an answer."""
 LOOK_AT_SENTINELS_EVERY = 1.0
 DROPPED_AT_ONCE = 500
-"""Entries that one script drops: a few milliseconds."""
+"""The most entries that one script deletes, in a few milliseconds."""
 
 Greeting = Callable[[Client], Awaitable[Durability | None]]
-"""A step of every new session before its first use. An error of this library keeps the store closed."""
+"""A check of every new session before its first use. If it raises an error, the store stays closed."""
 
 
 class Session:
     """One client, from its opening until the connection is lost.
 
-    Scripts share one connection: a `ScriptLine`, or on trio one that is taken from the client's pool once. The client's
-    own way to run a command costs as much again as the command.
+    Scripts share one connection: a `ScriptLine`, or on trio one from the client's pool. The client itself would take a
+    connection for each command, which costs as much as the command.
     """
 
     def __init__(self, client: Client, url: RedisURL) -> None:
@@ -57,15 +57,15 @@ class Session:
         self._taking = anyio.Lock()
 
     def end(self) -> None:
-        """No further command begins; whoever waits for the answer to a script gets an error."""
+        """Begin no further command, and raise an error in the callers that wait for the answer to a script."""
         self.ended.set()
         if isinstance(self._line, ScriptLine):
             self._line.close()
 
     async def run(self, name: str, key: str, args: Sequence[Argument], *, waits: bool = False) -> Any:
-        """Run a script by its digest; `waits`: the client then waits for its writes to be confirmed.
+        """Run a script by its digest, or by its text if the server does not know the script yet.
 
-        A server that does not know the script gets its text.
+        `waits`: the caller has set up the client to wait until the writes are confirmed.
         """
         wanted = script(name)
         try:
@@ -76,11 +76,11 @@ class Session:
                 line = await self._take_line(self.client)
             return await line.create_request(b"EVALSHA", wanted.sha, 1, key, *args)
         except NoScriptError:
-            # It was not run, so this is the first time. EVAL also makes the server remember it.
+            # The server did not run the script. EVAL runs it, and the server then remembers its digest.
             return await self.client.eval(wanted.text, keys=[key], args=args)
 
     async def _take_line(self, client: Redis[str]) -> TCPConnection | ScriptLine:
-        """The connection of all scripts. Callers that arrive together take one: the pool has no more than 64."""
+        """The connection for all scripts. Callers at the same time share it, because the pool has at most 64."""
         async with self._taking:
             line = self._line
             if line is None or not line.usable:
@@ -96,11 +96,11 @@ class Session:
 
 
 class Link:
-    """The way to run scripts on the servers behind a URL.
+    """The connection over which a store runs its scripts. It is a sequence of sessions.
 
     Each session begins with the `greetings`, which check the durability and the schema of the server. It ends when the
-    connection is lost or the primary has moved. A call without a session waits a little, then raises
-    `StoreUnavailableError`. A step that must run whenever a server comes back is a greeting.
+    connection is lost or the primary has changed. A call between two sessions waits for up to a second, and then raises
+    StoreUnavailableError.
     """
 
     def __init__(self, url: RedisURL, greetings: Sequence[Greeting]) -> None:
@@ -114,15 +114,15 @@ class Link:
 
     @property
     def durability(self) -> Durability:
-        """What the connected server guarantees; while disconnected, what the last one guaranteed."""
+        """The durability of the connected server, or of the last one while there is no connection."""
         if self._durability is None:
             raise RuntimeError("the store has not been opened")
         return self._durability
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
-        """Keep a session open for the length of the block. Raises the error that keeps the first one from opening."""
-        # A task group would wrap the error in an exception group.
+        """Keep a session open for the length of the block. Raises the error if the first session does not open."""
+        # Errors are raised outside of the task group, which would wrap them in an exception group.
         raised: BaseException | None = None
         async with anyio.create_task_group() as self._group:
             raised = await self._group.start(self._keep_open)
@@ -140,20 +140,20 @@ class Link:
             raise raised
 
     def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run a task while the link is open. It must not raise."""
+        """Start a task that runs while the link is open. The task must not raise errors."""
         if self._group is None:
             raise RuntimeError("the store has not been opened")
         self._group.start_soon(work)
 
     async def run(self, name: str, key: str, args: Sequence[Argument] = ()) -> Any:
-        """Run a script on the keys that begin with `key`. Raises `StoreError`."""
+        """Run a script on the keys that begin with `key`. Raises StoreError."""
         return await self._do(lambda session: session.run(name, key, args))
 
     async def run_durably(self, name: str, key: str, args: Sequence[Argument]) -> Any:
-        """Run a script whose writes are as durable as the store promises when this returns.
+        """Run a script, and return when its writes are as durable as the store promises.
 
-        With WAITAOF, and where replicas were asked for, the connection waits for its own writes. A confirmation of less
-        than was asked for is a `StoreUnavailableError`.
+        With WAITAOF or with replicas, the connection waits for the confirmation of its own writes. Raises
+        StoreUnavailableError if too few servers confirm them.
         """
         replicas = self._url.replicas
 
@@ -170,11 +170,11 @@ class Link:
         return await self._do(confirmed)
 
     async def ask(self, question: Callable[[Client], Awaitable[Any]]) -> Any:
-        """Ask the client something without a script. Raises `StoreError`."""
+        """Run a command without a script. Raises StoreError."""
         return await self._do(lambda session: question(session.client))
 
     async def drop_all(self, name: str, key: str, time: datetime) -> int:
-        """Repeat a script that drops some old entries until none are left; gives how many it dropped."""
+        """Repeat a script that deletes some old entries until none are left. Returns the number of deleted entries."""
         dropped = 0
         while True:
             some: int = await self.run(name, key, [to_micros(time), DROPPED_AT_ONCE])
@@ -190,12 +190,12 @@ class Link:
             raise await self._failed(session, error) from error
 
     def reopen(self) -> None:
-        """End the session: connections are reopened, and calls under way fail."""
+        """End the session. Calls under way fail, and a new session is opened."""
         if self._session is not None:
             self._end(self._session)
 
     def _end(self, session: Session) -> None:
-        """End a session: no further command of Redis begins with it."""
+        """End a session, so that no further command uses it."""
         session.end()
         if session is self._session:
             self._session = None
@@ -208,19 +208,23 @@ class Link:
         if self._session is None:
             if self._why is not None:
                 raise type(self._why)(str(self._why))
-            raise StoreUnavailableError(f"the Redis at {self._url.shown} cannot be reached; trying again")
+            raise StoreUnavailableError(
+                f"the Redis at {self._url.shown} cannot be reached; the connection is tried again"
+            )
         return self._session
 
     async def _failed(self, session: Session, error: Exception) -> VoiceflowError:
-        """The error to raise. Lost connections are reopened for the next call."""
+        """Translate an error of a call, and end the session if its connection is lost."""
         if isinstance(error, RuntimeError):
             if not session.ended.is_set():
                 raise error
-            # The client was closed under this call.
-            return StoreUnavailableError(f"the Redis at {self._url.shown} went away; trying again")
+            # The client was closed during this call.
+            return StoreUnavailableError(
+                f"the connection to the Redis at {self._url.shown} was lost; it is tried again"
+            )
         if isinstance(session.client, RedisCluster):
             if not session.ended.is_set():
-                # The other nodes go on; the client looks for the nodes that have the slots now.
+                # Only this node failed. The client looks up which nodes have the slots now.
                 await session.client.on_retry_error(error)
         elif is_lost(error):
             self._end(session)
@@ -243,13 +247,13 @@ class Link:
                         began = True
                         task_status.started(None)
                     await session.ended.wait()
-            except Exception as error:  # noqa: BLE001 - whatever a client fails with, the link goes on
+            except Exception as error:  # noqa: BLE001 - after any error of a client, the link is opened again
                 why = translated(error, shown=self._url.shown)
                 if not began:
                     task_status.started(why)
                     return
                 if self._why is None or type(why) is not type(self._why):
-                    _log.warning("the store is away; it is reopened until it answers", error=str(why))
+                    _log.warning("the store cannot be reached; the connection is tried again", error=str(why))
                 self._why = why
             finally:
                 if session is not None:
@@ -270,7 +274,7 @@ class Link:
             self._durability = found
 
     async def _follow_primary(self) -> None:
-        """End the session when the sentinels name another primary. The old one may still take writes, and lose them."""
+        """End the session when the sentinels name another primary: the old one may accept writes and lose them."""
         while True:
             await anyio.sleep(LOOK_AT_SENTINELS_EVERY)
             try:

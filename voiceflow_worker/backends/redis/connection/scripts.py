@@ -13,7 +13,7 @@ _INCLUDE = re.compile(r"^-- @include (.+)$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One script: its name, its full text (included files first), and the digest that EVALSHA takes."""
+    """One script: its name, its text after the included files, and its digest for EVALSHA."""
 
     name: str
     text: str
@@ -33,7 +33,7 @@ def script(name: str) -> Script:
 
 
 def load() -> None:
-    """Read every script now: later there may be no descriptor left to read it by."""
+    """Read every script now. Later, no file descriptor may be left for reading one."""
     for each in (files("voiceflow_worker.backends.redis") / "lua").iterdir():
         if each.name.endswith(".lua"):
             script(each.name.removesuffix(".lua"))

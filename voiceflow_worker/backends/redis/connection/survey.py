@@ -14,13 +14,13 @@ from voiceflow_worker.backends.redis.connection.url import RedisURL, Topology
 from voiceflow_worker.errors import SettingsError, StoreCorruptError, StoreUnavailableError, StoreVersionError
 
 SCHEMA = 2
-"""2: the heads of lanes are ordered by due time. Lanes of version 1 are taken over when a script meets them."""
+"""The schema version. Since 2, the heads of lanes are ordered by due time; scripts convert the lanes of version 1."""
 _LIFTED_FROM = 1
 _SETTINGS = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite", "maxmemory-policy")
 
 
 class Survey:
-    """The greetings of a store: checks of the kind of server, its durability, and the schema."""
+    """The checks of every new session: the kind of the server, its durability, and the schema of the store."""
 
     def __init__(self, url: RedisURL, keys: Keys) -> None:
         self._url = url
@@ -29,7 +29,8 @@ class Survey:
     async def durability(self, client: Client) -> Durability:
         """The durability of the store.
 
-        Raises `RedisForgetsError`, `SettingsError` for a server of another kind than the URL says.
+        Raises RedisForgetsError for a server that may lose data, and SettingsError for a server that the URL does not
+        describe.
         """
         found: list[Durability] = []
         for facts in await self._facts(client):
@@ -38,17 +39,20 @@ class Survey:
         return weakest(found)
 
     async def schema(self, client: Client) -> None:
-        """Mark a new store, or check the schema of this one. Raises `StoreVersionError`, `StoreCorruptError`."""
+        """Write the schema version of a new store, or check that of this one.
+
+        Raises StoreVersionError for a newer version, and StoreCorruptError if the key is not a version.
+        """
         stands = str(await client.eval(script("schema").text, keys=[self._keys.schema], args=[SCHEMA, _LIFTED_FROM]))
         if not stands.isdecimal():
             raise StoreCorruptError(
-                f"the key {self._keys.schema} of the Redis at {self._url.shown} holds {stands!r}, which is not a "
-                "version of this store; give the store its own database or its own prefix (?prefix=)"
+                f"the key {self._keys.schema} of the Redis at {self._url.shown} has the value {stands!r}, which is not "
+                "a schema version of this store; give the store its own database or its own prefix (?prefix=)"
             )
         if int(stands) > SCHEMA:
             raise StoreVersionError(
-                f"the store at {self._url.shown} has schema {stands}; this version of voiceflow-worker knows {SCHEMA}. "
-                "A newer one wrote it: upgrade this installation. Nothing was changed."
+                f"the store at {self._url.shown} has schema {stands}, but this version of voiceflow-worker knows only "
+                f"schemas up to {SCHEMA}. Nothing was changed. Upgrade this installation."
             )
 
     async def _facts(self, client: Client) -> list[ServerFacts]:
@@ -79,11 +83,11 @@ async def _facts_of(client: Redis[str]) -> ServerFacts:
     info = await client.info()
     settings: dict[str, str] = {}
     try:
-        for name in _SETTINGS:  # several at once only from 7.0 on
+        for name in _SETTINGS:  # one at a time, because servers before 7.0 take only one
             settings |= await client.config_get([name])
     except ResponseError as error:
         if is_not_now(error):
             raise
-        # Managed servers rename CONFIG, or take the right to it away.
+        # Managed servers rename or forbid CONFIG.
         return facts_from(info, None)
     return facts_from(info, settings)

@@ -14,7 +14,7 @@ from voiceflow_worker.model.text.hiding import without_secrets
 
 
 class Topology(StrEnum):
-    """The arrangement of the servers behind a URL."""
+    """The arrangement of the servers that a URL names."""
 
     STANDALONE = "standalone"
     CLUSTER = "cluster"
@@ -22,12 +22,12 @@ class Topology(StrEnum):
 
 
 class Promise(StrEnum):
-    """The durability that the user asks for."""
+    """The durability that the user requests."""
 
     STRICT = "strict"
     """Refuse a server that may lose data."""
     BEST_EFFORT = "best-effort"
-    """Accept any server: a restart may then call people twice."""
+    """Accept any server, although people may then be called twice after a restart."""
 
 
 _TOPOLOGIES = {
@@ -57,8 +57,8 @@ T = TypeVar("T")
 class RedisURL:
     """The contents of a store URL.
 
-    `nodes` are the server, or some nodes of the cluster, or the sentinels, as (host, port). `replicas` is how many
-    replicas must confirm a write before it counts. `shown` is the URL as it may be shown: without secrets and options.
+    `nodes` are the server, some nodes of the cluster, or the sentinels, as (host, port). `replicas` is the number of
+    replicas that must confirm a write. `shown` is the URL without secrets and options, for messages.
     """
 
     topology: Topology
@@ -77,7 +77,7 @@ class RedisURL:
 
 
 def parse_url(url: str) -> RedisURL:
-    """Parse a store URL. Raises `SettingsError`, whose message never has the password.
+    """Parse a store URL. Raises SettingsError, whose message does not contain the password.
 
     The options are `durability=best-effort`, `replicas=1`, `prefix=…`, `tls=yes` (for Cluster and Sentinel),
     `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile`, `ssl_cert_reqs=none`, `ssl_check_hostname=no`, `sentinel_username`
@@ -112,7 +112,7 @@ def parse_url(url: str) -> RedisURL:
 
 
 def _parts(url: str, shown: str) -> SplitResult:
-    """The parts of the URL. A URL that is split in its password, by `/`, `?` or `#`, is refused and not quoted."""
+    """Split the URL. It is refused if its password contains `/`, `?` or `#`, at which it would be split wrongly."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -129,10 +129,10 @@ def _options(query: str, shown: str) -> dict[str, str]:
     options = dict(parse_qsl(query, keep_blank_values=True))
     unknown = sorted(options.keys() - _OPTIONS)
     if unknown:
-        # The unknown option may be the end of a password with an & in it.
+        # The unknown option may be the end of a password that contains an &, so it is not quoted then.
         hides = "sentinel_password" in options or "@" in query
         named = "an unknown option" if hides else f"the unknown option {unknown[0]!r}"
-        raise SettingsError(f"the store URL {shown} has {named}; there are {', '.join(sorted(_OPTIONS))}")
+        raise SettingsError(f"the store URL {shown} has {named}; the options are {', '.join(sorted(_OPTIONS))}")
     return options
 
 
@@ -142,14 +142,17 @@ def _path(path: str, topology: Topology, shown: str) -> tuple[str | None, int]:
     if topology is Topology.SENTINEL:
         if not steps:
             raise SettingsError(
-                f"the store URL {shown} does not name the service that the sentinels watch: {_FORMS[3]}"
+                f"the store URL {shown} does not name the service that the sentinels watch; write {_FORMS[3]}"
             )
         service = steps.pop(0)
     database = steps.pop(0) if steps else "0"
     if steps or not database.isdecimal():
         raise SettingsError(f"the store URL {shown} ends in {path!r}, which is not a database number such as /0")
     if topology is Topology.CLUSTER and int(database):
-        raise SettingsError(f"the store URL {shown} asks for database {database}; a Redis Cluster has only 0")
+        raise SettingsError(
+            f"the store URL {shown} asks for database {database}, but a Redis Cluster has only database 0; remove "
+            f"/{database}"
+        )
     return service, int(database)
 
 
@@ -165,10 +168,12 @@ def _node(text: str, port: int, shown: str) -> tuple[str, int]:
 
 
 def _one_of(known: Mapping[str, T], options: Mapping[str, str], name: str, shown: str, *, default: str) -> T:
-    """The value of an option that has a few known texts."""
+    """The value of an option that must be one of the known texts."""
     text = options.get(name, default)
     if text.lower() not in known:
-        raise SettingsError(f"the option {name}={text} of the store URL {shown} is none of {', '.join(known)}")
+        raise SettingsError(
+            f"the option {name}={text} of the store URL {shown} has an unknown value; use one of {', '.join(known)}"
+        )
     return known[text.lower()]
 
 
@@ -195,5 +200,7 @@ def _count(text: str, shown: str) -> int:
 
 def _prefix(text: str, shown: str) -> str:
     if not text or set(text) & set("{}"):
-        raise SettingsError(f"the option prefix={text!r} of the store URL {shown} is empty or has braces: use a word")
+        raise SettingsError(
+            f"the option prefix={text!r} of the store URL {shown} is empty or contains braces; use a word"
+        )
     return text

@@ -1,13 +1,13 @@
 -- Reads the gates of cancelled batches that have queued jobs.
 -- @include queue lanes
--- ARGV: how many at most. Answers {gate, text, …}.
+-- ARGV: the most gates to read. Returns {gate, text, …}.
 adopt(tonumber(ARGV[1]))
--- Batches looked at by one script.
+-- The most batches that one script examines.
 local MOST = 1000
 local limit, looks = tonumber(ARGV[1]), 0
 local answer = {}
 while #answer < 2 * limit and looks < MOST do
-    -- Those that are answered stay, and stand before the others.
+    -- Batches that are returned stay in the set, before the batches that are still to be examined.
     local batch = redis.call('ZRANGE', base .. ':cancelling', #answer / 2, #answer / 2)[1]
     if not batch then
         break

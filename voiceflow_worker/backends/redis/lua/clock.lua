@@ -1,2 +1,2 @@
--- The time of the server that holds KEYS[1], in seconds and microseconds: of one server, also in a cluster.
+-- Returns the time in seconds and microseconds. The server is the one that has KEYS[1], so it is the same in a cluster.
 return redis.call('TIME')

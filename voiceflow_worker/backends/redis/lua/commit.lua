@@ -1,7 +1,8 @@
--- Makes moves of jobs, each only from the revision it was made from, together with its events.
+-- Makes moves of jobs and stores their events. A move is made only if the job still has the old revision.
 -- @include queue lanes totals indexes orphans wake
--- ARGV: per move: id, old rev, new rev, state, due, worker, active, record, tally, rare, then, if rare is 1: prio, batch, dest,
--- valid; then the number of events and, per event: at, text. Answers 1 (made, now or before) or 0 for each.
+-- ARGV: for each move: id, old rev, new rev, state, due, worker, active, record, tally, rare; if rare is 1: prio,
+-- batch, dest, valid; then the number of events and, for each event: at, text. Returns 1 (made, now or before) or 0 for
+-- each move.
 local results = {}
 local at = 1
 local wakes = false
@@ -40,8 +41,8 @@ while at <= #ARGV do
         results[#results + 1] = 0
         at = at + 2 * events
     elseif head.rev == rev then
-        -- Made before, and its answer was lost. Written again so that this connection has something to wait for
-        -- (WAITAOF): what another connection wrote it would not wait for.
+        -- The move was made before, and its answer was lost. A field is written again, because WAITAOF waits only for
+        -- the writes of its own connection.
         redis.call('HSET', job_key(id), 'rev', rev)
         results[#results + 1] = 1
         at = at + 2 * events

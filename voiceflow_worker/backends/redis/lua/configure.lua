@@ -1,4 +1,4 @@
--- Sets a queue's limits, and its pace under them as backends.departures.repaced does.
+-- Sets the limits of a queue, and adapts its pace as backends.departures.repaced does.
 -- @include queue wake
 -- ARGV: rate or '', burst, max_active or ''.
 redis.call('HSET', base .. ':limits', 'rate', ARGV[1], 'burst', ARGV[2], 'max_active', ARGV[3])

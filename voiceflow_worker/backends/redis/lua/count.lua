@@ -1,6 +1,6 @@
 -- Counts jobs by state.
 -- @include queue
--- ARGV: due before or '', then the keys of the states' indexes (behind KEYS[1]). Answers a count for each.
+-- ARGV: due before or '', then the key suffixes of the states' indexes. Returns a count for each state.
 local counts = {}
 for place = 2, #ARGV do
     if ARGV[1] == '' then

@@ -1,6 +1,7 @@
--- Deletes jobs with all their index entries, each only while it has the revision given; its unique key answers on.
+-- Deletes jobs with their index entries, and stores tombstones for their unique keys. A job is deleted only if it still
+-- has the given revision.
 -- @include queue lanes totals indexes orphans
--- ARGV: keep keys until, then per job: id, rev, what its grave says. Answers 1 (deleted) or 0 for each.
+-- ARGV: keep keys until, then for each job: id, rev, tombstone. Returns 1 (deleted) or 0 for each job.
 local results = {}
 local batches = {}
 for place = 2, #ARGV, 3 do
@@ -36,7 +37,7 @@ for place = 2, #ARGV, 3 do
 end
 settle_lanes()
 settle_totals()
--- The last job of a batch takes its totals along.
+-- With the last job of a batch, its totals are deleted.
 for batch in pairs(batches) do
     if redis.call('EXISTS', batch_base(batch) .. ':ids') == 0 then
         redis.call('DEL', batch_base(batch) .. ':totals', batch_base(batch) .. ':pruned')

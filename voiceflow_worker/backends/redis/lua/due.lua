@@ -1,10 +1,11 @@
--- Reads matching jobs in order of the scores of some indexes, then id.
+-- Reads matching jobs from some indexes, in the order of their scores and ids.
 -- @include queue filter orphans
--- ARGV: seven filters, limit or '', whether the indexes alone decide ('1'), the highest score or '', then the keys of the
--- indexes (behind KEYS[1]). Answers rows.
+-- ARGV: seven filters, limit or '', '1' if every entry of the indexes matches, the highest score or '', then the key
+-- suffixes of the indexes. Returns rows.
 local limit = tonumber(ARGV[8]) or math.huge
 local latest = ARGV[10] == '' and '+inf' or ARGV[10]
--- Orphans removed by one script. What they kept from the answer is read again, until then.
+-- The most orphans that one script removes. After a removal, the indexes are read again for the jobs that orphans
+-- displaced.
 local MOST = 500
 
 local function found_now()

@@ -1,8 +1,8 @@
--- Stores new jobs, all or none: every key is checked before anything is stored, and nobody runs in between.
+-- Stores new jobs, all or none. Every key is checked before anything is stored.
 -- @include queue lanes totals indexes wake
--- ARGV: now, 1 to only look for conflicts, then per job: id, state, due, rev, worker, prio, batch, dest, key, valid, active, record, body, digest, tally.
--- Answers {'conflict', place, owner id, …} or {'ok', answer, …}, each answer one of {'new'}, {'job', row},
--- {'grave', text} or {'same', place}; places count from 0.
+-- ARGV: now, 1 to only check for conflicts, then for each job: id, state, due, rev, worker, prio, batch, dest, key,
+-- valid, active, record, body, digest, tally. Returns {'conflict', place, owner id, …} or {'ok', answer, …}. An answer
+-- is {'new'}, {'job', row}, {'grave', text} or {'same', place}. Places count from 0.
 local now = tonumber(ARGV[1])
 local WIDTH = 15
 local count = (#ARGV - 2) / WIDTH
@@ -109,7 +109,7 @@ settle_totals()
 if stored and is_new then
     redis.call('SET', base .. ':tallied', 1)
 end
--- Asked again after a lost answer, this connection must have something to wait for (WAITAOF): hence a write.
+-- After a lost answer the same jobs come again. WAITAOF waits only for writes of its own connection, so wake() writes.
 if stored or asked_again then
     wake()
 end

@@ -1,6 +1,6 @@
--- Drops the events of a queue from before a time, a bounded number of them.
+-- Deletes some events of a queue that are older than a time.
 -- @include queue
--- ARGV: before, how many at most. Answers how many.
+-- ARGV: the time, the most events to delete. Returns the number of deleted events.
 local sequences = redis.call('ZRANGEBYSCORE', base .. ':events:at', '-inf', '(' .. ARGV[1], 'LIMIT', 0, ARGV[2])
 for _, sequence in ipairs(sequences) do
     redis.call('ZREMRANGEBYSCORE', base .. ':events', sequence, sequence)

@@ -1,6 +1,6 @@
--- Drops gates of batches that hold no job, each only while it still is as it was read.
+-- Deletes gates of batches without jobs. A gate is deleted only if it still has the given text.
 -- @include queue
--- ARGV: gate, text, …. Answers how many.
+-- ARGV: gate, text, …. Returns the number of deleted gates.
 local dropped = 0
 for place = 1, #ARGV, 2 do
     local batch = string.sub(ARGV[place], 6)

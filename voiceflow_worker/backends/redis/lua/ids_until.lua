@@ -1,4 +1,4 @@
 -- Reads the ids of an index up to a score.
 -- @include queue
--- ARGV: the index (behind KEYS[1]), the highest score. Answers ids.
+-- ARGV: the key suffix of the index, the highest score. Returns ids.
 return redis.call('ZRANGEBYSCORE', base .. ARGV[1], '-inf', ARGV[2])

@@ -1,3 +1,3 @@
--- The id of the server process: a server has a new one after each start. The server is asked, because the client reopens
--- lost connections without notice.
+-- Returns the id of the server process, which is new after each start. Lost connections do not show a restart, because
+-- the client reopens them without notice.
 return string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or ''

@@ -1,13 +1,13 @@
--- Gives due queued jobs to a worker: highest priority first, then earliest due, then id; gates and max_active honoured
--- in the same step.
+-- Leases due jobs to a worker, as far as gates and max_active allow: the highest priority first, then the earliest due,
+-- then by id.
 -- @include queue gates lanes indexes orphans
 -- ARGV: now, limit, lease ends, worker, batch or '', token. The revision of the n-th job is token.n.
--- Answers {whether it stopped early and should be asked again, row, …}.
+-- Returns {1 if the script stopped early and should be run again, else 0, row, …}.
 local now, limit, ends = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local worker, only, token = ARGV[4], ARGV[5], ARGV[6]
--- Entries put in order by one lease, beside the jobs it gives: a few milliseconds. Nobody else is served meanwhile.
+-- The most index entries that one script corrects beside leasing jobs. It keeps the script to a few milliseconds.
 local WORK = 250
--- Jobs given by one lease, and jobs read ahead from a lane that others of its priority stand beside.
+-- The most jobs that one script leases, and the most jobs that it reads at once from one of several lanes.
 local MOST, CHUNK = 500, 16
 
 local work = WORK - adopt(WORK)
@@ -28,7 +28,7 @@ if limit <= 0 then
 end
 limit = math.min(limit, MOST)
 
--- Whatever a clock that jumped ahead put aside comes back.
+-- Jobs return to their lanes if they seemed expired because a clock had jumped ahead.
 local returned = redis.call('ZRANGEBYSCORE', base .. ':lapsed', '(' .. ARGV[1], '+inf', 'LIMIT', 0, work)
 for _, id in ipairs(returned) do
     local head = head_of(id)
@@ -42,7 +42,7 @@ end
 settle_lanes()
 work = work - #returned
 
--- Closed batches whose time has come, or whose gate was changed.
+-- Batches that were closed return if their gate has opened by itself or was changed.
 for _, batch in ipairs(redis.call('ZRANGEBYSCORE', base .. ':shelves', '-inf', ARGV[1], 'LIMIT', 0, math.max(work, 0))) do
     local opens = closed_until('batch' .. batch, now)
     if opens then
@@ -61,7 +61,7 @@ for _, batch in ipairs(redis.call('ZRANGEBYSCORE', base .. ':shelves', '-inf', A
     end
 end
 
--- Priorities whose first job has become due.
+-- Priorities become urgent when their first job becomes due.
 local come = redis.call('ZRANGEBYSCORE', base .. ':later', '-inf', ARGV[1], 'LIMIT', 0, math.max(work, 0))
 for _, priority in ipairs(come) do
     redis.call('ZREM', base .. ':later', priority)
@@ -74,7 +74,7 @@ end
 
 local chosen, heads_of = {}, {}
 
--- Takes due jobs out of a lane, as many as come before the head of the next lane. `id` stands in the heads for it.
+-- Takes due jobs out of a lane, up to the head of the next lane. `id` and `id_due` are the lane's entry in the heads.
 local function take_from(lane, id, id_due, next_id, next_due)
     local batch = batch_of(lane)
     local size = math.min(limit - #chosen, next_id and CHUNK or limit)
@@ -111,7 +111,7 @@ local function take_from(lane, id, id_due, next_id, next_due)
     return #gone > 0
 end
 
--- The heads of a priority that are due, lane by lane, until there is enough.
+-- Takes due jobs of a priority, lane by lane, until the limit is reached.
 local closed = {}
 local function go_through(priority)
     local heads = base .. ':heads:' .. priority

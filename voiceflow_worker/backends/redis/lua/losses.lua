@@ -1,4 +1,4 @@
--- Reads the jobs that the server has dropped: their number, and some of them.
+-- Reads the numbers of jobs that the server has dropped, and the ids of some of them.
 -- @include queue
--- Answers {{state, count, …}, {id, state, …}}.
+-- Returns {{state, count, …}, {id, state, …}}.
 return {redis.call('HGETALL', base .. ':lost:counts'), redis.call('HGETALL', base .. ':lost')}

@@ -1,6 +1,6 @@
--- Replaces a gate if it is still the one that the caller merged its order with, and counts a change.
+-- Replaces the text of a gate, if it has not changed since the caller read it, and counts a change of the queue.
 -- @include queue wake
--- ARGV: which gate, what it was ('' for open), what it shall be ('' for open). Answers 1, or 0 if it has changed.
+-- ARGV: the gate, its old text ('' for open), its new text ('' for open). Returns 1, or 0 if the gate has changed.
 if (redis.call('HGET', base .. ':gates', ARGV[1]) or '') ~= ARGV[2] then
     return 0
 end

@@ -1,7 +1,7 @@
 -- Reads the owners of unique keys, tombstones included.
 -- @include queue
--- ARGV: now, then keys. Answers per key {} (free), {id, digest, state} or {grave}. A job that the server has dropped keeps
--- its key, as one in doubt without a digest: nobody knows whether it was called.
+-- ARGV: now, then keys. Returns {} (free), {id, digest, state} or {tombstone} for each key. A job that the server has
+-- dropped keeps its key, and counts as in doubt, without a digest: it may have been called.
 local now = tonumber(ARGV[1])
 local answers = {}
 for place = 2, #ARGV do

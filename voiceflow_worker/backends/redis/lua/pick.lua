@@ -1,6 +1,6 @@
--- Reads jobs by their ids, those that are there and match.
+-- Reads the jobs with some ids, if they exist and match.
 -- @include queue filter orphans
--- ARGV: seven filters, then ids. Answers rows.
+-- ARGV: seven filters, then ids. Returns rows.
 local rows = {}
 for place = 8, #ARGV do
     local head = head_of(ARGV[place])

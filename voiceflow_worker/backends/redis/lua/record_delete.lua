@@ -1,6 +1,6 @@
--- Deletes records; where a value is given, only if it is the one that stands.
+-- Deletes records. If a value is given, its record is deleted only if it has that value.
 -- @include records
--- ARGV: key, value as '' or '=' .. value, …
+-- ARGV: key, '' or '=' .. value, …
 for place = 1, #ARGV, 2 do
     local kept = redis.call('HGET', values, ARGV[place])
     local wanted = ARGV[place + 1]

@@ -1,6 +1,6 @@
--- Reads the records that stand at a time.
+-- Reads records that have not expired.
 -- @include records
--- ARGV: now, then keys. Answers a value, or false, for each.
+-- ARGV: now, then keys. Returns a value or false for each key.
 local now = tonumber(ARGV[1])
 local answers = {}
 for place = 2, #ARGV do

@@ -1,6 +1,6 @@
--- Drops records whose time has passed, a bounded number of them.
+-- Deletes some records that have expired.
 -- @include records
--- ARGV: now, how many at most. Answers how many.
+-- ARGV: now, the most records to delete. Returns the number of deleted records.
 local passed = redis.call('ZRANGEBYSCORE', expiries, '-inf', ARGV[1], 'LIMIT', 0, ARGV[2])
 for _, key in ipairs(passed) do
     drop(key)

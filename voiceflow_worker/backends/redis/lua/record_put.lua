@@ -1,4 +1,4 @@
--- Stores records, replacing what is there.
+-- Stores records. A record under the same key is replaced.
 -- @include records
 -- ARGV: expiry or '', then key, value, …
 for place = 2, #ARGV, 2 do

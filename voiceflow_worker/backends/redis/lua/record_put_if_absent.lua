@@ -1,6 +1,6 @@
--- Stores each record whose key is absent; one that stands with the same value gets the new expiry.
+-- Stores records whose keys are free. A record that already has the same value gets the new expiry.
 -- @include records
--- ARGV: now, expiry or '', then key, value, … Answers the values that stand now.
+-- ARGV: now, expiry or '', then key, value, … Returns the values that the keys now have.
 local now = tonumber(ARGV[1])
 local answers = {}
 for place = 3, #ARGV, 2 do

@@ -1,7 +1,7 @@
--- Reads records in order of their keys, looking at a bounded number of them.
+-- Reads some records, in the order of their keys.
 -- @include records
--- ARGV: now, the lexicographical range from and to, how many to find, how many to look at.
--- Answers {the last key looked at, or '' at the end, key, value, …}.
+-- ARGV: now, the first and the last key of the range, the most records to return, the most records to examine.
+-- Returns {the last key examined, or '' at the end, key, value, …}.
 local now, wanted, looks = tonumber(ARGV[1]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local found = redis.call('ZRANGEBYLEX', keys, ARGV[2], ARGV[3], 'LIMIT', 0, looks)
 local answer = {#found == looks and found[looks] or ''}

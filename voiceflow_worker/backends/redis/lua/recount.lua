@@ -1,6 +1,6 @@
--- Sets the tallies of jobs, each only while it has the revision given.
+-- Sets the tallies of jobs. A tally is set only if the job still has the given revision.
 -- @include queue lanes totals
--- ARGV: per job: id, rev, tally. Answers 1 (that was a change) or 0 for each.
+-- ARGV: for each job: id, rev, tally. Returns 1 (changed) or 0 for each job.
 local results = {}
 for place = 1, #ARGV, 3 do
     local id, tally = ARGV[place], ARGV[place + 2]

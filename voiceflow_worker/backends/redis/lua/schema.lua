@@ -1,6 +1,6 @@
--- Marks a new store with the version of its schema, and lifts an older one to it. ARGV: version, the oldest that can be
--- lifted. Answers the version that stands. KEYS[1]: the marker. What an older version has laid out otherwise is taken
--- over queue by queue by the scripts that need it (`adopt`).
+-- Writes the schema version of a new store, and raises that of an older store. KEYS[1]: the key of the version. ARGV:
+-- the version, the oldest version that can be raised. Returns the version that the store now has. Scripts convert the
+-- data of an older version later, queue by queue (`adopt`).
 redis.call('SETNX', KEYS[1], ARGV[1])
 local stands = redis.call('GET', KEYS[1])
 local version = string.match(stands, '^%d+$') and tonumber(stands)

@@ -1,6 +1,7 @@
--- Takes departure times at the queue's rate (generic cell rate algorithm), the same as model.gcra.departures does.
+-- Takes departure times at the rate of the queue (generic cell rate algorithm), as model.jobs.gcra.departures does.
 -- @include queue
--- ARGV: wanted, now, horizon, in epoch seconds. Answers {} for an unlimited queue, else {next free, time, …}.
+-- ARGV: the number of times wanted, now, horizon, in epoch seconds. Returns {} for a queue without a rate, else {next
+-- free time, time, …}.
 local rate, burst = unpack(redis.call('HMGET', base .. ':limits', 'rate', 'burst'))
 if not rate or rate == '' then
     return {}
@@ -10,7 +11,7 @@ local tat, last = tonumber(pace[1] or '0'), pace[2] or '0'
 local wanted, now, horizon = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local interval = 1.0 / tonumber(rate)
 local tolerance = (tonumber(burst) - 1) * interval
--- Further ahead than takers could have brought it: a clock was set back.
+-- A pace further ahead than departures can bring it means that a clock was set back.
 local kept, furthest = tat, now + horizon + tonumber(burst) * interval
 if tat > furthest + 10.0 then
     tat = furthest
@@ -21,7 +22,7 @@ while #answer <= wanted do
     if departure > now + horizon then
         break
     end
-    -- 17 digits bring a double back exactly.
+    -- 17 digits restore a double exactly.
     last = string.format('%.17g', departure)
     answer[#answer + 1] = last
     tat = math.max(tat, departure) + interval

@@ -1,7 +1,7 @@
 -- Reads the totals of a queue or of a batch.
 -- @include queue
--- ARGV: the hash of live totals, that of deleted jobs or '', then the keys of the states' indexes (behind KEYS[1]).
--- Answers {whether every job has its tally, live pairs, pruned pairs, a count for each state}.
+-- ARGV: the key suffix of the live totals, that of the pruned totals or '', then the key suffixes of the states'
+-- indexes. Returns {1 if all jobs have their tallies, live pairs, pruned pairs, a count for each state}.
 local counts = {}
 for place = 3, #ARGV do
     counts[#counts + 1] = redis.call('ZCARD', base .. ARGV[place])

@@ -1,8 +1,7 @@
--- Reads matching jobs in order of their ids, looking at a bounded number of heads.
+-- Reads some matching jobs, in the order of their ids.
 -- @include queue filter orphans
--- ARGV: seven filters, which ids (behind KEYS[1]), behind this id or '', how many to find, how many to look at, 1 for
--- the newest first.
--- Answers {the last id looked at, or '' at the end, row, …}.
+-- ARGV: seven filters, the key suffix of the ids, after which id or '', the most jobs to return, the most heads to
+-- examine, 1 for the newest first. Returns {the last id examined, or '' at the end, row, …}.
 local index, wanted, looks = base .. ARGV[8], tonumber(ARGV[10]), tonumber(ARGV[11])
 local behind = ARGV[9] ~= '' and '(' .. ARGV[9]
 local ids

@@ -1,6 +1,7 @@
--- Counts what some indexes hold, to choose among them.
+-- Counts the entries of some indexes, and all jobs.
 -- @include queue
--- ARGV: the index of all ids, then per index its key (both behind KEYS[1]) and the highest score. Answers {all, held}.
+-- ARGV: the key suffix of the index of all ids, then the key suffix and the highest score for each other index. Returns
+-- {number of all jobs, number of entries}.
 local held = 0
 for place = 2, #ARGV, 2 do
     held = held + redis.call('ZCOUNT', base .. ARGV[place], '-inf', ARGV[place + 1])

@@ -1,1 +1,1 @@
-"""Backups of a store: made while it is in use, and put in its place."""
+"""Backups of a store: making one while the store is in use, and restoring one."""

@@ -1,4 +1,4 @@
-"""Backups of a store in use: a whole, checked copy of one state, on the disk before it gets its name."""
+"""Backups of a store in use. A backup is a checked copy of one state of the store."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from voiceflow_worker.backends.sqlite.file.soundness import index_of_log, log_of
 from voiceflow_worker.backends.sqlite.file.statements import statements
 
 NAMESPACE, MADE = "backup", "made"
-"""The record of a backup with the time when it was made, in microseconds. A store in use does not have it."""
+"""The record that marks a backup, with the time when it was made, in microseconds. A store in use does not have it."""
 
 Progress = Callable[[int, int], None]
-"""Is called with the part that is done, and the whole."""
+"""A function that is called with the amount of work done so far, and the total amount."""
 
 _PAGES = 500
-"""Pages between two calls of `progress`: a few milliseconds."""
+"""The pages copied between two calls of `progress`, in a few milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +39,17 @@ class BackedUp:
 
 
 def back_up(path: Path, target: Path, *, now: datetime, progress: Progress) -> BackedUp:
-    """Copy the store at `path` to `target`, replacing what is there. Others may use the store meanwhile; blocks.
+    """Copy the store at `path` to `target`, and replace a file of that name. Blocks; the store may be in use meanwhile.
 
-    The copy is the state of the store when this began. It gets its name when it is found sound and is on the disk.
-    Raises a `StoreError` about the store or the copy, and `OSError` if no file can be made there.
+    The copy has the state of the store at the beginning. It gets its name when it is checked and on the disk. Raises a
+    StoreError about the store or the copy, and OSError if the file cannot be made.
     """
     with unfinished(target) as temporary, translating(path):
         source = open_reader(path)
         try:
             source.keep_log()
             require_store(source, path)
-            # One state of the store for all steps: without a transaction each commit of another process would restart
+            # The transaction gives all steps the same state. Without it, each commit of another process would restart
             # the copy.
             source.run("BEGIN")
             source.rows("SELECT count(*) FROM sqlite_schema")
@@ -69,10 +69,10 @@ def _copy(source: Connection, path: Path, temporary: Path, *, now: datetime, pro
                 source.copy_to(copy, pages=_PAGES, progress=progress)
             except (apsw.CorruptError, apsw.NotADBError) as error:
                 raise translated(error, path) from error
-            # One file without a log can be read where nothing can be written.
+            # A file without a log can be read in a place where nothing can be written.
             copy.pragma("journal_mode", "delete")
             copy.run(statements("records")["put_record"], (NAMESPACE, MADE, json.dumps(to_micros(now)), None))
-            require_sound(copy, path)  # the pages are the same: a damaged copy means a damaged store
+            require_sound(copy, path)  # the store has the same pages, so a damaged copy means a damaged store
             calls: int = copy.rows("SELECT count(*) FROM jobs")[0][0]
         finally:
             copy.close()
@@ -81,7 +81,7 @@ def _copy(source: Connection, path: Path, temporary: Path, *, now: datetime, pro
 
 @contextmanager
 def unfinished(target: Path) -> Generator[Path]:
-    """A new file beside `target` with mode 0600, for its new content. It is removed unless it was published."""
+    """A new file beside `target`, with mode 0600, for its new content. It is deleted at the end unless published."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}.unfinished")
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
     try:
@@ -94,14 +94,14 @@ def unfinished(target: Path) -> Generator[Path]:
 
 
 def publish(temporary: Path, target: Path) -> None:
-    """Give a finished file its name, durably. It replaces the file with that name."""
+    """Rename a finished file to `target`, durably. A file of that name is replaced."""
     sync(temporary)
     temporary.rename(target)
     sync(target.parent)
 
 
 def sync(path: Path) -> None:
-    """Write a file, or the names in a folder, to the disk."""
+    """Flush a file, or the names in a folder, to the disk (fsync)."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

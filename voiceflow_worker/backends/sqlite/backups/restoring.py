@@ -1,4 +1,4 @@
-"""Restoring a backup: it replaces an unused store, gets the evidence of the replaced file, and its queues are held."""
+"""Restoring a backup in the place of a store that is not in use. The backup gets that store's evidence, and is held."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _CHUNK = 4 * 1024 * 1024
 
 
 class StillAliveError(StoreUnavailableError):
-    """Raised for a recent heartbeat of a process that holds no lock. `until` is the end of the heartbeat."""
+    """Raised for a recent heartbeat of a process that has no lock on the store. The heartbeat counts until `until`."""
 
     def __init__(self, message: str, *, until: datetime) -> None:
         self.until = until
@@ -45,10 +45,10 @@ class StillAliveError(StoreUnavailableError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
-    """A restored backup.
+    """The result of a restore.
 
-    `made_at` is None for a plain copy, which does not say when it was made. `moved` are the files that were moved
-    aside. `waiting` is the number of calls that would be sent without the holds.
+    `made_at` is when the backup was made; None for a plain copy, which does not say. `moved` are the files that were
+    moved aside. `waiting` is the number of calls that would be sent without the holds.
     """
 
     path: Path
@@ -62,7 +62,7 @@ class Restored:
 
 @dataclass(slots=True)
 class _Replaced:
-    """The locked file that is to be replaced. `db` is None if SQLite cannot read it; `sound` is True if undamaged."""
+    """The locked file that will be replaced. `db` is None if SQLite cannot read the file. `sound`: it is undamaged."""
 
     db: Connection | None
     sound: bool
@@ -71,12 +71,12 @@ class _Replaced:
 def restore(
     path: Path, source: Path, *, clock: Callable[[], datetime], policy: CallPolicy, progress: Progress
 ) -> Restored:
-    """Replace the store at `path` by the backup `source`; blocks. `source` is not changed.
+    """Replace the store at `path` with a copy of the backup `source`. Blocks, with the store locked.
 
-    The store is locked meanwhile. Its evidence about calls that were sent or have ended is taken over first, and every
-    queue is held. The old files are moved aside, not deleted. Until the last step, a rename, the store is unchanged.
-    Raises `StoreUnavailableError` while a process uses the store, `StoreCorruptError` or `StoreVersionError` for a
-    backup that cannot be used, and `OSError`.
+    The copy gets the store's evidence about calls that were sent or have ended, and all its queues are held. The old
+    files are moved aside, not deleted. The store is unchanged until the last step, a rename. Raises
+    StoreUnavailableError while a process uses the store, StoreCorruptError or StoreVersionError for a backup that
+    cannot be used, and OSError.
     """
     path, source = path.resolve(), source.resolve()
     _require_other_file(path, source)
@@ -108,18 +108,18 @@ def _require_other_file(path: Path, source: Path) -> None:
     if not source.is_file():
         raise InvalidInputError(f"there is no file {source}")
     if source == path or (path.exists() and source.samefile(path)):
-        raise InvalidInputError(f"{source} is the store itself: name a backup of it")
+        raise InvalidInputError(f"{source} is the store itself; name a backup of it")
     if not path.parent.is_dir():
-        raise InvalidInputError(f"there is no directory {path.parent} for the store. Make it (mkdir -p {path.parent})")
+        raise InvalidInputError(f"the directory of the store does not exist; make it (mkdir -p {path.parent})")
     if pids := holders(source):
         raise InvalidInputError(
-            f"{source} is in use (process {_listed(pids)}): a copy of it would be torn. "
+            f"{source} is in use by process {_listed(pids)}, so a copy could be inconsistent. "
             f"{Remedy.MAKE_BACKUP.sentence}, and restore that"
         )
 
 
 def _copy(source: Path, temporary: Path, progress: Progress) -> None:
-    """Copy the bytes of a backup, with the log that a plain copy of a store may have beside it."""
+    """Copy the file of a backup, and the log beside it if the backup is a plain copy of a store."""
     for origin, target in ((source, temporary), (log_of(source), log_of(temporary))):
         with suppress(FileNotFoundError), origin.open("rb") as reading:
             size, done = origin.stat().st_size, 0
@@ -132,7 +132,7 @@ def _copy(source: Path, temporary: Path, progress: Progress) -> None:
 
 
 def _checked(temporary: Path, source: Path) -> datetime | None:
-    """When a backup was made. Raises a `StoreError` unless it is a whole, undamaged store of a known version."""
+    """Check a backup, and return when it was made. Raises a StoreError if it is incomplete, damaged or too new."""
     try:
         with translating(source):
             db = Connection(temporary)
@@ -146,14 +146,14 @@ def _checked(temporary: Path, source: Path) -> datetime | None:
     except StoreCorruptError as error:
         found = str(error).partition(". ")[0]
         raise StoreCorruptError(
-            f"{source} cannot be restored: {found}. The store was left as it is; name another backup"
+            f"{source} cannot be restored: {found}. The store was not changed; name another backup"
         ) from error
     return from_micros(json.loads(made[0][0])) if made else None
 
 
 @contextmanager
 def _replaced(path: Path, *, at: datetime) -> Generator[_Replaced | None]:
-    """The store at `path` with a lock that keeps all others out; None if there is none."""
+    """The store at `path`, locked against all other processes; None if there is no store."""
     if not path.exists():
         yield None
         return
@@ -172,10 +172,10 @@ def _replaced(path: Path, *, at: datetime) -> Generator[_Replaced | None]:
 
 
 def _locked(path: Path) -> Connection | None:
-    """A connection that has the file for itself; None where SQLite cannot read it. Raises where others use it."""
+    """A connection with an exclusive lock; None if SQLite cannot read the file. Raises an error if others use it."""
     db = Connection(path)
     try:
-        # Whatever becomes of this, the log stays as it is: it is evidence.
+        # The log is evidence, so SQLite must not move it into the file.
         db.keep_log()
         db.run("PRAGMA locking_mode = EXCLUSIVE")
         db.run("BEGIN EXCLUSIVE")
@@ -197,8 +197,8 @@ def _in_use(path: Path) -> StoreUnavailableError:
     pids = holders(path)
     who = f"process {_listed(pids)}" if pids else "a process of another user or container"
     return StoreUnavailableError(
-        f"the store {path} is in use by {who}: nothing was changed. Stop workers, `serve` and whatever else uses it, "
-        "then restore again. One that is frozen must be ended too (kill -9): it would go on with what it had begun."
+        f"the store {path} is in use by {who}. Nothing was changed. Stop all workers, `serve` and other programs that "
+        "use the store, then restore again. End frozen processes too (kill -9), because they could continue."
     )
 
 
@@ -209,8 +209,8 @@ def _require_silence(db: Connection, path: Path, *, at: datetime) -> None:
     until = from_micros(found[0][2])
     names = ", ".join(f"{kind} {name}" for kind, name, _ in found[:3])
     raise StillAliveError(
-        f"{names} reported less than 30 s ago that it is alive, and holds no lock on {path}: nothing was changed. "
-        f"If it was killed, wait until {in_words(until)}. If it runs on another machine, stop it. Then restore again.",
+        f"{names} sent a heartbeat less than 30 s ago, but has no lock on {path}. Nothing was changed. If it was "
+        f"killed, wait until {in_words(until)}. If it runs on another machine, stop it. Then restore again.",
         until=until,
     )
 
@@ -230,31 +230,33 @@ def _reason(made_at: datetime | None, replaced: _Replaced | None, taken: TakenOv
     made = f"restored from a backup of {in_words(made_at)}" if made_at else "restored from a backup"
     if replaced is not None and taken.is_whole:
         return (
-            f"{made}; what the replaced file knew of calls that were sent is taken over. Look at the "
-            f"status of the queue, then {Remedy.RESUME}"
+            f"{made}; the replaced file's evidence of calls that were sent was taken over. Check the status of the "
+            f"queue, then {Remedy.RESUME}"
         )
-    why = "there was no store to compare it with" if replaced is None else "the replaced file could not be read whole"
+    why = (
+        "there was no store to compare it with" if replaced is None else "parts of the replaced file could not be read"
+    )
     return (
-        f"{made}; {why}, so queued calls may have been made since. Compare the queued "
-        f"calls with the logs of 8x8, cancel those that were made, then {Remedy.RESUME}"
+        f"{made}; {why}, so some queued calls may have been made already. Compare the queued calls with the logs of "
+        f"8x8, cancel those that were made, then {Remedy.RESUME}"
     )
 
 
 def _swap(temporary: Path, path: Path, replaced: _Replaced | None, *, at: datetime) -> tuple[Path, ...]:
-    """Move the old files aside, and give the restored file its name. The old file is never left without its log.
+    """Move the old files aside, and rename the restored file. An old file that needs its log never stands without it.
 
-    A sound file is complete without its log by now, so it stays until the rename. A damaged one is moved first: without
-    its log it could look like a sound, older store.
+    A sound file is first made complete without its log, and keeps its name until the rename. A damaged file is moved
+    before its log: without the log, it could look like a sound but older store.
     """
     aside = path.with_name(f"{path.name}.before-restore-{at:%Y%m%dT%H%M%SZ}")
     moves = [(log_of(path), log_of(aside)), (index_of_log(path), index_of_log(aside))]
     if aside.exists():
-        raise StoreUnavailableError(f"{aside} is there already: nothing was changed. Restore again in a second.")
+        raise StoreUnavailableError(f"{aside} exists already. Nothing was changed. Restore again in a second.")
     moved: list[Path] = []
     if replaced is not None:
         _like(temporary, path)
         if replaced.db is not None and replaced.sound:
-            replaced.db.rows("PRAGMA wal_checkpoint(TRUNCATE)")  # the file alone is then complete
+            replaced.db.rows("PRAGMA wal_checkpoint(TRUNCATE)")  # the file is then complete without its log
             os.link(path, aside)
         else:
             path.rename(aside)
@@ -283,15 +285,15 @@ def _name(temporary: Path, path: Path, *, over: bool) -> None:
         temporary.rename(path)
         return
     try:
-        os.link(temporary, path)  # fails where somebody has made a store meanwhile
+        os.link(temporary, path)  # fails if another process has made a store meanwhile
     except FileExistsError:
         raise StoreUnavailableError(
-            f"another process made a new store {path} meanwhile. Stop it, and restore again"
+            f"another process has made a new store {path} meanwhile. Stop that process, and restore again"
         ) from None
 
 
 def _like(temporary: Path, path: Path) -> None:
-    """Give the restored file the mode and the owner of the replaced one."""
+    """Give the restored file the mode and the owner of the replaced file."""
     found = path.stat()
     temporary.chmod(found.st_mode & 0o777)
     with suppress(PermissionError):
@@ -308,9 +310,9 @@ _PROCESSES = Path("/proc")
 
 
 def holders(path: Path) -> list[int]:
-    """The other processes on this machine that have the file, its log or the log's index open, according to /proc.
+    """The other processes on this machine that have the file, its log or the log's index open, by /proc.
 
-    Frozen processes and those without a lock are found too. Processes of other users are found by their locks only.
+    This includes frozen processes and processes without a lock, but not the processes of other users.
     """
     wanted = {identity for each in (path, log_of(path), index_of_log(path)) if (identity := _identity(each))}
     own = os.getpid()
@@ -323,9 +325,9 @@ def holders(path: Path) -> list[int]:
 
 @contextmanager
 def locked_alone(path: Path) -> Generator[bool]:
-    """Lock a file that SQLite cannot read as SQLite's exclusive lock does; gives whether the lock was granted.
+    """Lock a file that SQLite cannot read, on the same bytes as SQLite's exclusive lock. Gives whether that succeeded.
 
-    Only for a process without another descriptor of the file: closing one drops all its locks.
+    The process must have no other descriptor of the file, because closing a descriptor drops all locks on the file.
     """
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
@@ -342,7 +344,7 @@ def locked_alone(path: Path) -> Generator[bool]:
 def _open_files(process: Path) -> list[Path]:
     try:
         return list((process / "fd").iterdir())
-    except OSError:  # it has ended, or is another user's
+    except OSError:  # the process has ended, or belongs to another user
         return []
 
 

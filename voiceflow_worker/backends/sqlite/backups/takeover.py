@@ -1,7 +1,7 @@
-"""Transfer of records from a replaced store into the backup that replaces it.
+"""The takeover of evidence from a replaced store into the backup that replaces it.
 
-A backup lacks everything that happened after it was made. The replaced file is read row by row, without its damaged
-parts. Afterwards each call has the evidence of both files.
+A backup lacks everything that happened after it was made. The replaced file is read row by row, and its damaged parts
+are skipped. After the takeover, each call has the evidence of both files.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.takeover import further, was_ever_moved_on
 
 SKIPPED_SEQUENCES = 1_000_000_000
-"""Added to the sequence of the next event if the last one cannot be read: readers must not miss new events."""
+"""The gap in the sequence of events if the last event cannot be read, so that no reader misses new events."""
 _AT_ONCE = 500
 _HEAD = slice(1, 13)
 _RECORD = 13
-_GONE = "it was no longer in the store that a backup replaced: it had ended there, and may have been sent"
-_SAME_CALL = "the same call stood as {other} in the store that a backup replaced"
+_GONE = "it was deleted in the store that the backup replaced, after it had ended there; it may have been sent"
+_SAME_CALL = "the store that the backup replaced had the same call as {other}"
 
 
 @dataclass(slots=True, kw_only=True)
 class TakenOver:
     """The result of a takeover, in numbers of jobs.
 
-    `advanced`: the replaced file had more evidence. `added`: they were sent or had ended, and are not in the backup.
-    `cancelled`: they waited in the backup, and are no longer in the replaced file. `left`: they were only enqueued, and
-    are not in the backup. `unreadable`: rows that could not be read; None if no row could. `sound`: the replaced file
-    is undamaged, so nothing is missing in it.
+    `advanced`: jobs with more evidence in the replaced file than in the backup. `added`: jobs that were sent or had
+    ended, and were not in the backup. `cancelled`: jobs that waited in the backup, and were deleted in the replaced
+    file. `left`: jobs that were only enqueued in the replaced file, and were not taken over. `unreadable`: rows that
+    could not be read; None if none could be. `sound`: the replaced file is undamaged, so no job is missing in it.
     """
 
     advanced: int = 0
@@ -54,7 +54,7 @@ class TakenOver:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the replaced file was read as a whole."""
+        """Whether the replaced file was read completely."""
         return self.sound and self.unreadable == 0
 
 
@@ -76,7 +76,7 @@ class _Reading:
         return found
 
     def jobs(self) -> Iterator[Row]:
-        """Rows of jobs in order. If a range fails, its rows are read one by one."""
+        """The rows of all jobs, in order. The rows of a damaged range are read one by one."""
         last = self.last()
         for start in range(1, last + 1, _AT_ONCE):
             end = min(start + _AT_ONCE - 1, last)
@@ -96,7 +96,7 @@ class _Reading:
         return rows[0][0] if rows else None
 
     def has(self, job_id: str) -> bool:
-        """Whether the job is there, or cannot be read."""
+        """Whether the file has this job. True also if that cannot be read."""
         try:
             return bool(self.db.rows(statements("takeover")["known"], (job_id,)))
         except apsw.Error:
@@ -124,7 +124,7 @@ class _Taking:
     in_both: int = 0
 
     def job(self, row: Row) -> None:
-        """Take over one job of the replaced file, if it has more evidence there."""
+        """Take over one job of the replaced file, if it has more evidence than the backup."""
         known = self.new.rows(statements("takeover")["known"], (row[1],))
         if known and known[0][1] == row[5]:
             self.in_both += 1
@@ -142,7 +142,7 @@ class _Taking:
             self.found.left += 1
 
     def ended_there(self) -> None:
-        """Cancel jobs that wait here and are not in the replaced file: jobs are deleted only long after they ended."""
+        """Cancel waiting jobs that the replaced file lacks: it had deleted them, long after they ended."""
         after = 0
         while rows := self.new.rows(statements("takeover")["unsent"], (after, _AT_ONCE)):
             for number, job_id in rows:
@@ -161,7 +161,8 @@ class _Taking:
     def _add(self, replaced: Job) -> None:
         record, key = record_of(replaced), replaced.unique_key
         if key is not None and (owner := self.new.rows(statements("jobs")["job_by_key"], (replaced.queue, key))):
-            # The same call has another id here. It keeps its key and is not sent, because this one may have been.
+            # The backup has the same call under another id. That job keeps its key, but is not sent, because the job of
+            # the replaced file may have been sent.
             other = job_of(owner[0])
             if other.state in lifecycle.MOVES[lifecycle.MoveName.CANCEL]:
                 number = self.new.rows(statements("takeover")["known"], (other.id,))[0][0]
@@ -183,7 +184,7 @@ class _Taking:
         return job_of(self.new.rows(statements("jobs")["job_by_number"], (number,))[0])
 
     def _put(self, number: int, kept: Job, now: Job, *, is_whole: bool = False) -> None:
-        # The record of the replaced file is stored as it is: its events are taken over too. Any other change is a move.
+        # A job of the replaced file is stored as it is, because its events are taken over too. Other changes are moves.
         made = None if is_whole else move(kept, now, at=self.at)
         stands = now if made is None else made.new
         self.new.run(
@@ -196,10 +197,10 @@ class _Taking:
 def take_over(
     old: Connection, new: Connection, *, sound: bool, at: datetime, policy: CallPolicy, progress: Progress
 ) -> TakenOver:
-    """Take the evidence of `old` about calls that were sent or have ended over into `new`, in one transaction.
+    """Take over the evidence in `old` about calls that were sent or have ended into `new`, in one transaction.
 
-    Jobs that were only enqueued in `old` are not taken over. Unreadable rows are counted and skipped. `sound` means
-    that SQLite finds `old` undamaged: only then is the absence of a job a proof.
+    Jobs that were only enqueued in `old` are not taken over. Unreadable rows are counted and skipped. `sound`: SQLite
+    finds `old` undamaged. Only then does the absence of a job prove that it was deleted.
     """
     reading = _Reading(old)
     taking = _Taking(reading, new, at, policy, TakenOver(sound=sound))
@@ -217,7 +218,7 @@ def take_over(
     _take_small_things(reading, new, at=to_micros(at))
     if taking.found.unreadable is not None:
         taking.found.unreadable = reading.failed
-        # Without a common job this may be the backup of another store.
+        # If the files have no job in common, this may be the backup of another store.
         if taking.found.is_whole and taking.in_both:
             taking.ended_there()
     if not taking.found.is_whole or not reading.in_parts:
@@ -227,7 +228,7 @@ def take_over(
 
 
 def skip_sequences(new: Connection) -> None:
-    """Give later events sequences that no reader of the unreadable file can have seen."""
+    """Raise the sequence of the next event above all that a reader of the damaged file can have seen."""
     _raise_sequence(new, new.rows(statements("takeover")["last_sequence"])[0][0] + SKIPPED_SEQUENCES)
 
 
@@ -244,14 +245,14 @@ def _raise_sequence(new: Connection, to: int) -> None:
 
 
 def _take_small_things(reading: _Reading, new: Connection, *, at: int) -> None:
-    """Take over opt-outs, locks on numbers, keys of deleted jobs and holds, which keep a phone from ringing again."""
+    """Take over records (opt-outs, locks on numbers), keys of deleted jobs, and gates, which prevent further calls."""
     new.run_each(statements("takeover")["put_record"], reading.rows("records", (at,)))
     new.run_each(statements("takeover")["put_tombstone"], reading.rows("tombstones", (at,)))
     new.run_each(statements("takeover")["put_gate"], reading.rows("closed_gates", ()))
 
 
 def hold_queues(db: Connection, *, reason: str, at: datetime) -> list[str]:
-    """Hold every queue until a person opens it; gives their names. The reason of an earlier hold is appended."""
+    """Hold every queue until a person resumes it, and return their names. The reason of an earlier hold is appended."""
     names = [row[0] for row in db.rows(statements("takeover")["queues"])]
     for name in names:
         standing = db.rows(statements("control")["gate"], (name, "queue", name))
@@ -272,7 +273,7 @@ def _read(head: Row, record: str, body: str) -> Job | None:
 
 
 def heartbeats(db: Connection, *, at: datetime) -> list[Row]:
-    """Recent heartbeats: kind, name, and the time until which they count. Empty if they cannot be read."""
+    """Recent heartbeats: kind, name, and the time until which each counts. Empty if they cannot be read."""
     return _Reading(db).rows("heartbeats", (to_micros(at),))
 
 

@@ -1,1 +1,1 @@
-"""The file of a store: its address, opening it, and whether it is whole and still the same."""
+"""The file of a store: opening it, and checks that it is complete, undamaged and not replaced."""

@@ -1,4 +1,4 @@
-"""One connection to a file: the few things that this backend does with one."""
+"""A connection to a SQLite file, with the few operations that this backend uses."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Bindings = Sequence[Any] | Mapping[str, Any]
 
 
 class Connection:
-    """An apsw connection whose rows are plain tuples to the type checkers. Raises apsw's errors."""
+    """A typed wrapper of an apsw connection. It raises apsw's errors."""
 
     def __init__(self, path: Path) -> None:
-        # apsw's stubs name types that checkers cannot resolve under Python 3.11: here, and only here, it is Any.
+        # Any, because apsw's stubs use types that type checkers cannot resolve for Python 3.11.
         self._db: Any = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
         # Plans do not depend on the values bound. Otherwise SQLite plans a join anew for each row that is asked for, as
         # its statistics might suggest another plan: 20 µs instead of 2.
@@ -31,33 +31,33 @@ class Connection:
         self._db.executemany(statement, many)
 
     def rows(self, statement: str, bindings: Bindings = ()) -> list[Row]:
-        """All rows that a statement gives."""
+        """All rows that a statement returns."""
         rows: list[Row] = self._db.execute(statement, bindings).fetchall()
         return rows
 
     def each(self, statement: str, bindings: Bindings = ()) -> Iterator[Row]:
-        """The rows that a statement gives, read one by one."""
+        """The rows that a statement returns, read one by one."""
         rows: Iterator[Row] = self._db.execute(statement, bindings)
         return rows
 
     def rows_of_each(self, statement: str, many: Iterable[Sequence[Any]]) -> list[Row]:
-        """All rows that a statement gives for each of these bindings, in their order."""
+        """All rows that a statement returns for each set of bindings, in their order."""
         rows: list[Row] = self._db.executemany(statement, many).fetchall()
         return rows
 
     def pragma(self, name: str, value: object = None) -> Any:
-        """Ask for a pragma's value, or set it."""
+        """Read or set the value of a pragma."""
         return self._db.pragma(name, value) if value is not None else self._db.pragma(name)
 
     def copy_to(self, target: Connection, *, pages: int, progress: Callable[[int, int], None]) -> None:
-        """Copy the whole database as this connection sees it; `progress` hears of pages done, and of all, each time."""
+        """Copy the whole database. After each step, `progress` gets the number of pages copied, and of all pages."""
         with target._db.backup("main", self._db, "main") as copy:
             while not copy.done:
                 copy.step(pages)
                 progress(copy.page_count - copy.remaining, copy.page_count)
 
     def keep_log(self) -> None:
-        """Leave the log where it is when this connection closes, also if it is the last one."""
+        """Keep the log in its own file when this connection closes, even if it is the last connection."""
         self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
 
     @property
@@ -71,5 +71,5 @@ class Connection:
         return bool(self._db.readonly("main"))
 
     def close(self) -> None:
-        """Close it; the last one to a file moves the log into it."""
+        """Close the connection. The last connection to a file moves the log into the file."""
         self._db.close()

@@ -1,4 +1,4 @@
-"""Store files in a folder, recognized by their header."""
+"""The search for store files in a folder, for messages about a store that is missing."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from voiceflow_worker.backends.sqlite.file.opening import APPLICATION_ID
 
 _HEADER = 72
 _APPLICATION = slice(68, 72)
-"""The application's number in the header of a file (SQLite file format §1.3)."""
+"""The place of the application id in the header of a file (SQLite file format §1.3)."""
 _MOST_NAMES = 5
 _MOST_FILES = 500
 
 
 def stores_near(path: Path) -> Sequence[Path]:
-    """Stores in the folder of `path`, those with a similar name first."""
+    """Up to five stores in the folder of `path`, those with the most similar names first."""
     try:
         files = [each for each in islice(path.parent.iterdir(), _MOST_FILES) if _is_store(each)]
     except OSError:
@@ -34,5 +34,5 @@ def _is_store(path: Path) -> bool:
             header = file.read(_HEADER)
     except OSError:
         return False
-    # A new store that is in use may still have its whole content in its log.
+    # All content of a new store that is in use may still be in its log.
     return header[_APPLICATION] == APPLICATION_ID.to_bytes(4) or path.with_name(path.name + "-wal").exists()

@@ -1,4 +1,4 @@
-"""Opening the file of a store: a new file is made; a foreign, damaged, read-only or newer one is refused."""
+"""Opening the file of a store. A missing file is made; a foreign, damaged, read-only or newer file is refused."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from voiceflow_worker.errors import StoreCorruptError, StoreUnavailableError
 
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x76666C77
-"""`vflw`, in the file's header (SQLite file format §1.3.11): by it a store is known from other SQLite files."""
+"""`vflw`, the application id in the header of a store (SQLite file format §1.3.11). Other SQLite files lack it."""
 
 _SOUND_SQLITE = (3, 51, 3)
 _SMALLEST = 512
-"""Bytes of the smallest page, and so of the smallest file (SQLite file format §1.3.2)."""
+"""The size of the smallest page, and so of the smallest file, in bytes (SQLite file format §1.3.2)."""
 
 _POSTS = "SELECT 1 FROM pragma_table_info('events') WHERE name = 'post'"
 _LANES = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'lanes'"
@@ -43,11 +43,11 @@ T = TypeVar("T")
 
 
 def open_file(path: Path, *, patience: timedelta) -> tuple[Connection, SameFiles]:
-    """The writing connection to a store of this version, and the identity of its files.
+    """Open a store for writing. Returns the connection and the identity of the store's files.
 
-    A new file is made with mode 0600: a store holds telephone numbers and messages. Blocks for up to `patience` while
-    another process has the file. Raises a `StoreError` that says which file and what to do. Then the file is unchanged,
-    and so is its log, which SQLite would otherwise move into the file when the last connection closes.
+    A missing file is made with mode 0600, because a store contains telephone numbers and messages. Blocks for up to
+    `patience` while another process has the file locked. Raises a StoreError, which names the file and a remedy. After
+    an error the file and its log are unchanged; SQLite would move the log into the file when the connection closes.
     """
     _require_sound_sqlite()
     try:
@@ -58,18 +58,21 @@ def open_file(path: Path, *, patience: timedelta) -> tuple[Connection, SameFiles
                 db = _opened(path, patience)
                 if files.opened():
                     return db, files
-                # Another file has been put there meanwhile, or the first writing open has moved the file between the
-                # layers of a container's file system.
+                # The file was replaced meanwhile, or opening it for writing has copied it to another layer of a
+                # container's file system.
                 db.keep_log()
                 db.close()
-            raise StoreUnavailableError(f"the store {path} is replaced again and again; nothing was changed")
+            raise StoreUnavailableError(
+                f"the store {path} was replaced {_TRIES} times while it was being opened. Nothing was changed. Try "
+                "again."
+            )
     except OSError as error:
         raise translated(apsw.CantOpenError(str(error)), path) from error
 
 
 def _opened(path: Path, patience: timedelta) -> Connection:
     if path.stat().st_size == 0 and _size_of(log_of(path)) > 0:
-        raise damaged(path, "it is empty, and its log is not")  # SQLite would delete the log
+        raise damaged(path, "the file is empty, but its log is not")  # SQLite would delete the log
     is_checked = looks_mixed(path) or path.stat().st_size <= SMALL
     db = Connection(path)
     try:
@@ -82,7 +85,7 @@ def _opened(path: Path, patience: timedelta) -> Connection:
 
 
 def open_reader(path: Path) -> Connection:
-    """A connection that only reads. It is opened for writing, as a log needs, and then bound not to write."""
+    """Open a connection that only reads. SQLite opens it for writing, as a log requires, and then forbids writes."""
     with translating(path):
         db = Connection(path)
         try:
@@ -98,18 +101,18 @@ def open_reader(path: Path) -> Connection:
 
 
 def _require_sound_sqlite() -> None:
-    """Refuse a SQLite before 3.51.3: two writers of one log may damage it (sqlite.org/wal.html#walresetbug)."""
+    """Refuse SQLite before 3.51.3, where two writers may damage the log (sqlite.org/wal.html#walresetbug)."""
     version = apsw.sqlite_lib_version()
     if tuple(int(part) for part in version.split(".")) < _SOUND_SQLITE:
         raise StoreUnavailableError(
-            f"this apsw brings SQLite {version}, which may damage a store that several connections write. "
-            "Install its current wheel: pip install -U apsw",
+            f"the installed apsw contains SQLite {version}, which may damage a store that several connections write. "
+            "Upgrade apsw: pip install -U apsw",
             passes=False,
         )
 
 
 def _create(path: Path) -> None:
-    # Never opened again by us where it exists: closing any descriptor of a file drops this process's POSIX locks on it.
+    # An existing file must not be opened here: closing a descriptor drops all POSIX locks of this process on the file.
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except FileExistsError:
@@ -121,7 +124,7 @@ def _create(path: Path) -> None:
 def _prepare(db: Connection, path: Path, *, is_checked: bool) -> None:
     if db.in_transaction:
         db.run("ROLLBACK")
-    db.run("BEGIN")  # one look at one state of the file: another process may be making it
+    db.run("BEGIN")  # all checks see the same state of the file, which another process may be making
     new = _is_new(db, path)
     db.run("COMMIT")
     if db.is_read_only:
@@ -129,17 +132,17 @@ def _prepare(db: Connection, path: Path, *, is_checked: bool) -> None:
     mode = db.pragma("journal_mode", "wal")
     if mode != "wal":
         raise StoreUnavailableError(
-            f"the file system under the store {path} cannot share a write-ahead log (journal mode {mode}). Put the "
-            "store on a local disk; network file systems will not do.",
+            f"the file system of the store {path} does not support a write-ahead log (journal mode {mode}). Put the "
+            "store on a local disk, not on a network file system.",
             passes=False,
         )
-    # FULL: a commit is on the disk when it returns. The POST of a call follows the commit of its journal.
+    # With FULL, a commit is on the disk when it returns. A POST leaves only after the commit that announces it.
     db.run("PRAGMA synchronous = FULL")
     db.run("PRAGMA cache_size = -16000; PRAGMA temp_store = MEMORY; PRAGMA journal_size_limit = 67108864")
     db.run("PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF")
     if new:
         db.run("BEGIN IMMEDIATE")
-        if _is_new(db, path):  # asked again under the lock: another process may have made it meanwhile
+        if _is_new(db, path):  # checked again with the lock, because another process may have made it meanwhile
             db.run(script("schema"))
             db.run(statements("lanes")["create"])
             db.run(statements("totals")["create"])
@@ -148,9 +151,9 @@ def _prepare(db: Connection, path: Path, *, is_checked: bool) -> None:
         db.run("COMMIT")
         return
     if is_checked:
-        require_sound(db, path)  # before anything is added: nothing is written into a damaged file
-    # An older file gets what it lacks. Processes of an older version ignore it, so the file keeps its version: the
-    # columns have defaults, and triggers keep the lanes and the totals.
+        require_sound(db, path)  # first, because nothing may be written into a damaged file
+    # A file of an older version gets the parts that it lacks. Its version number stays, because processes of the older
+    # version can still use it: the columns have defaults, and triggers update the lanes and the totals.
     if not (_has(db, _POSTS) and _has(db, _LANES) and _has(db, _TOTALS)):
         db.run("BEGIN IMMEDIATE")
         if not _has(db, _POSTS):
@@ -166,9 +169,9 @@ def _has(db: Connection, query: str) -> bool:
 
 
 def _is_new(db: Connection, path: Path) -> bool:
-    """Whether the file is still empty. Raises for a file that is not a store of this version."""
+    """Whether the file is still empty. Raises an error for a file that is not a store of a known version."""
     if 0 < path.stat().st_size < _SMALLEST:
-        raise apsw.NotADBError("smaller than any SQLite file")  # SQLite itself would take one byte for none
+        raise apsw.NotADBError("smaller than any SQLite file")  # SQLite takes a file of one byte for an empty one
     application, version = db.pragma("application_id"), db.pragma("user_version")
     if not application and not version and not _has(db, "SELECT 1 FROM sqlite_schema LIMIT 1"):
         return True
@@ -177,10 +180,10 @@ def _is_new(db: Connection, path: Path) -> bool:
 
 
 def require_store(db: Connection, path: Path) -> None:
-    """Raise a `StoreError` unless the file is a store of a known version with all its parts."""
+    """Raise a StoreError unless the file is a complete store of a known version."""
     if db.pragma("application_id") != APPLICATION_ID:
         raise StoreCorruptError(
-            f"{path} is not a voiceflow store: it is an SQLite file of another application. It was left as it is; name "
+            f"{path} is not a voiceflow store: it is an SQLite file of another application. Nothing was changed. Name "
             "another file."
         )
     version = db.pragma("user_version")
@@ -197,7 +200,7 @@ def _size_of(path: Path) -> int:
 
 
 def persist(work: Callable[[], T], patience: timedelta) -> T:
-    """Do `work`, and repeat it while another process has the file locked; blocks for up to `patience`."""
+    """Call `work`, again and again while another process has the file locked. Blocks for up to `patience`."""
     until = time.monotonic() + patience.total_seconds()
     while True:
         try:

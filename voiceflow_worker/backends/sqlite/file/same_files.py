@@ -10,17 +10,17 @@ from voiceflow_worker.backends.sqlite.file.soundness import index_of_log, log_of
 from voiceflow_worker.errors import Remedy, StoreReplacedError, StoreUnavailableError
 
 Identity = tuple[int, int]
-"""Device and inode. An inode is not reused while a process has the file open."""
+"""The device and the inode of a file. An inode is not reused while a process has the file open."""
 
 GLANCE_EVERY = 0.1
-"""Seconds between two checks by readers: a check takes 3 µs, and a row by its key 5."""
+"""Seconds between two checks by readers. A check takes 3 µs, and the reading of a row by its key 5 µs."""
 
 
 class SameFiles:
-    """The store's file, its log and the log's index, as they were when the store was opened.
+    """The identities of the store's file, its log and the log's index at the time when the store was opened.
 
-    When one of them is replaced or removed, there are two stores: others do not see the writes of this process, and
-    this process does not see theirs. So each transaction checks the files first.
+    If one of these files is replaced or removed, there are two stores: this process and other processes do not see each
+    other's writes. So each transaction checks the files first.
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,24 +33,24 @@ class SameFiles:
         self._glanced_at = float("-inf")
 
     def opened(self) -> bool:
-        """Note the files that SQLite has opened by now; gives whether the store's file is still the same one."""
+        """Note the log and its index, which SQLite has opened. Returns whether the store's file is still the same."""
         self._log_was, self._index_was = identity(self._log), identity(self._index)
         return identity(self.path) == self._file
 
     def require(self) -> None:
-        """Raise `StoreReplacedError` if one of the files was removed or replaced."""
+        """Raise StoreReplacedError if one of the files was removed or replaced."""
         self.require_file()
         for path, was in ((self._log, self._log_was), (self._index, self._index_was)):
             if was is not None and (now := identity(path)) != was:
                 raise _replaced(self.path, path, gone=now is None)
 
     def require_file(self) -> None:
-        """The same for the store's file alone."""
+        """Raise StoreReplacedError if the store's file was removed or replaced."""
         if (now := identity(self.path)) != self._file:
             raise _replaced(self.path, self.path, gone=now is None)
 
     def glance(self) -> None:
-        """The same for readers, unless it was done a moment ago."""
+        """Call `require_file`, unless that was done within the last `GLANCE_EVERY` seconds."""
         now = time.monotonic()
         if now - self._glanced_at >= GLANCE_EVERY:
             self._glanced_at = now
@@ -58,9 +58,9 @@ class SameFiles:
 
     @property
     def has_other_log(self) -> bool:
-        """Whether there is now another log than the opened one. Then the opened one must not be moved into the file.
+        """Whether there is a new log in the place of the opened one, which then must not be moved into the file.
 
-        A log that has only lost its name may be moved: no other process can have begun a new one.
+        A log that was only deleted may be moved into the file, because no other process has begun a new log.
         """
         try:
             return identity(self._log) not in {None, self._log_was}
@@ -69,21 +69,20 @@ class SameFiles:
 
 
 def identity(path: Path) -> Identity | None:
-    """Device and inode of a file; None if there is no file. Raises `StoreUnavailableError` if they cannot be read."""
+    """The identity of a file; None if there is no file. Raises StoreUnavailableError if it cannot be read."""
     try:
         found = os.stat(path)  # noqa: PTH116 - Path.stat() takes twice as long
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise StoreUnavailableError(f"the store {path} cannot be looked at ({error.strerror or error})") from error
+        raise StoreUnavailableError(f"the file {path} cannot be checked ({error.strerror or error})") from error
     return found.st_dev, found.st_ino
 
 
 def _replaced(store: Path, path: Path, *, gone: bool) -> StoreReplacedError:
     what = f"the file of the store {store}" if path == store else f"{path}, which belongs to the store {store},"
     return StoreReplacedError(
-        f"{what} was {'removed' if gone else 'replaced'} while this process had it open, so nothing more is sent or "
-        "written here. Stop everything that uses the store. To go back, "
-        f"{Remedy.RESTORE}, which "
-        "keeps calls that were sent since from being sent again; then start anew"
+        f"{what} was {'removed' if gone else 'replaced'} while this process had it open, so this process sends and "
+        "writes nothing more. Stop all processes that use the store, then start them again. To return to a backup, "
+        f"{Remedy.RESTORE}: it takes care that calls sent since the backup are not sent again"
     )

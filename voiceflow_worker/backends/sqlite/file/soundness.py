@@ -1,4 +1,4 @@
-"""Checks that a file is a whole and undamaged store."""
+"""Checks that a file is a complete and undamaged store."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from voiceflow_worker.backends.sqlite.file.faults import damaged
 from voiceflow_worker.backends.sqlite.file.statements import script
 
 SMALL = 4 * 1024 * 1024
-"""Bytes of a file that is checked whole each time it is opened: 20 ms."""
+"""The size, in bytes, up to which a file is checked completely each time it is opened. The check takes 20 ms."""
 _MOST_FINDINGS = 3
 
 
@@ -22,14 +22,14 @@ def parts() -> frozenset[str]:
 
 
 def require_parts(db: Connection, path: Path) -> None:
-    """Raise `StoreCorruptError` where a table or an index of a store is missing."""
+    """Raise StoreCorruptError if a table or an index of the store is missing."""
     missing = parts() - {row[0] for row in db.rows("SELECT name FROM sqlite_schema")}
     if missing:
         raise damaged(path, f"it lacks {', '.join(sorted(missing))}")
 
 
 def require_sound(db: Connection, path: Path) -> None:
-    """Raise `StoreCorruptError` where SQLite finds the file damaged. Reads all of it: 5 ms a megabyte."""
+    """Raise StoreCorruptError if SQLite finds the file damaged. It reads the whole file: 5 ms a megabyte."""
     found = [str(row[0]) for row in db.rows(f"PRAGMA integrity_check({_MOST_FINDINGS})")]
     if found != ["ok"]:
         raise damaged(path, " ".join("; ".join(found).replace("*** in database main ***", "").split()))
@@ -38,8 +38,8 @@ def require_sound(db: Connection, path: Path) -> None:
 def looks_mixed(path: Path) -> bool:
     """Whether the log beside a file may belong to another file, because the file is newer than the log.
 
-    That happens when a backup is copied over a store and the log of a killed process stays. It is also true briefly
-    after each checkpoint; then the check of the file finds it sound.
+    A wrong log stays when a process was killed and a backup is then copied over the store. The result is also True for
+    a moment after each checkpoint; the check of the file then finds no damage.
     """
     try:
         log, file = log_of(path).stat(), path.stat()

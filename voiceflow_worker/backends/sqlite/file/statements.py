@@ -1,4 +1,4 @@
-"""The SQL of this backend: named statements in .sql files, each with its promise over it."""
+"""The SQL of this backend: named statements in .sql files, each with a comment that describes it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 @cache
 def statements(name: str) -> Mapping[str, str]:
-    """The statements of `sql/<name>.sql` by their names; comments stay, so that a trace shows the promise."""
+    """The statements of `sql/<name>.sql` by their names, with their comments, which a trace then shows."""
     found: dict[str, str] = {}
     for part in script(name).split("-- name: ")[1:]:
         title, _, text = part.partition("\n")
@@ -25,7 +25,7 @@ def script(name: str) -> str:
 
 
 def load() -> None:
-    """Read every file of statements now: later there may be no descriptor left to read it by."""
+    """Read every file of statements now. Later, no file descriptor may be left for reading one."""
     for each in files("voiceflow_worker.backends.sqlite").joinpath("sql").iterdir():
         if each.name.endswith(".sql"):
             statements(each.name.removesuffix(".sql"))

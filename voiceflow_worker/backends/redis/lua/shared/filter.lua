@@ -1,5 +1,5 @@
--- Whether a job is among those asked for. ARGV[1..7]: states as ',queued,leased,' or '', batch, destination, unique key,
--- due before, valid before, outcomes, each in a line with a line break before and behind it; '' asks for nothing.
+-- Filters of jobs. ARGV[1..7]: states as ',queued,leased,', batch, destination, unique key, due before, valid before,
+-- outcomes as '\nname\nname\n'. A filter that is '' lets every job pass.
 local function has_outcome(head)
     local name = string.match('\n' .. head.tally, '\n%d+ outcome:([^\n]*)\n')
     return name ~= nil and string.find(ARGV[7], '\n' .. name .. '\n', 1, true) ~= nil

@@ -1,5 +1,5 @@
--- Whether a gate lets nothing pass. A gate is kept as 'state|until|since|reason'; an open one is not kept at all.
--- Answers nil, or when the gate opens by itself: a time, or 'inf' for never.
+-- Returns nil for an open gate, and for a closed gate the time at which it opens by itself, or 'inf' for never. A gate
+-- is stored as 'state|until|since|reason'; open gates are not stored.
 local function closed_until(field, now)
     local gate = redis.call('HGET', base .. ':gates', field)
     if not gate then

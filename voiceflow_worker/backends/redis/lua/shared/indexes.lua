@@ -1,5 +1,5 @@
--- The indexes that follow a job's state. `lapsed` keeps queued jobs whose validity has passed out of the lanes until the
--- sweep takes them.
+-- The indexes that depend on the state of a job. `lapsed` has the queued jobs whose validity has ended: they are in no
+-- lane, and wait for the sweep.
 local function lane_of(head)
     return head.prio .. head.batch
 end
@@ -27,7 +27,7 @@ local function enter(id, head)
             redis.call('ZADD', base .. ':valid', head.valid, id)
         end
     end
-    -- Leased jobs are counted by their state: here they would count twice.
+    -- Leased jobs are left out, because open calls are the jobs in `active` plus the leased jobs.
     if head.active ~= '' and head.state ~= 'leased' then
         redis.call('ZADD', base .. ':active', head.active, id)
     end

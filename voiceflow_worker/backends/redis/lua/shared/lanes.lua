@@ -1,9 +1,9 @@
--- Lanes. A lane holds the queued jobs of one priority and one batch by due time; `batch:…:lanes` lists those of a batch.
--- The first job of each lane stands in `heads:<priority>` by due time, as 'id NUL lane': jobs due at the same time are
--- then in the order of their ids, and a lane that is not due is never looked at. `urgent` holds the priorities that had a
--- head due, `later` the others by the time of their first head. `shelves` holds closed batches by the time they open:
--- their heads are put aside when a lease meets them. A head that no longer is the first of its lane is put right by the
--- lease that meets it. `cancelling` holds cancelled batches that may have queued jobs.
+-- Lanes. A lane has the queued jobs of one priority and one batch, by due time. `batch:…:lanes` lists the lanes of a
+-- batch. `heads:<priority>` has the first job of each lane by due time, as 'id NUL lane'. So jobs with the same due
+-- time are in the order of their ids, and no lease reads a lane that is not due. A lease corrects a head that is no
+-- longer the first job of its lane. `urgent` has the priorities with a head that was due, `later` the others, by the
+-- time of their first head. `shelves` has closed batches by the time at which they open: a lease removes the heads of
+-- their lanes when it finds them. `cancelling` has cancelled batches that may have queued jobs.
 local NUL = '\0'
 local touched = {}
 
@@ -53,7 +53,7 @@ local function close_lane(lane, batch)
     end
 end
 
--- Puts the head of a lane right: `was` and `was_due` are the job that stands there, if any.
+-- Corrects the head of a lane. `was` and `was_due` are the id and the due time in the head so far, if there is one.
 local function settle(lane, was, was_due)
     local id, due = first_of(lane)
     if was and was == id and was_due == due then
@@ -80,7 +80,7 @@ local function touch(lane)
     end
 end
 
--- Every script that changes lanes ends with this.
+-- Corrects the heads of all lanes that the script has changed. Every script that changes lanes calls it at its end.
 local function settle_lanes()
     for lane, was in pairs(touched) do
         settle(lane, was[1], was[2])
@@ -92,7 +92,7 @@ local function settle_lanes()
     touched = {}
 end
 
--- Takes in lanes that the release before this one has written, at most so many; answers how many.
+-- Converts lanes of schema version 1, at most `most`. Returns how many.
 local function adopt(most)
     local lanes = redis.call('ZRANGE', base .. ':lanes', 0, most - 1)
     for _, lane in ipairs(lanes) do

@@ -1,13 +1,13 @@
--- Orphans: index entries whose job is gone, because the server dropped its key (an evicting maxmemory-policy). A script
--- that meets one removes it and records it: `lost` has ids with the states from the indexes, up to a number of them, and
--- `lost:counts` the counts by state. Both are kept for 30 days after the last loss.
+-- Orphans: index entries of jobs whose keys the server has dropped (by an evicting maxmemory-policy). A script that
+-- finds an orphan removes the entry and records the loss: `lost` has up to 1000 ids, with the states from the indexes,
+-- and `lost:counts` the counts by state. Both are kept for 30 days after the last loss.
 local STATES = {
     'queued', 'leased', 'sending', 'submitted', 'in_doubt', 'completed', 'unreached', 'failed', 'expired', 'cancelled',
     'accepted',
 }
 local LOST_KEPT, LOST_FOR = 1000, 2592000
 
--- Removes the index entries of a job that is gone. Harmless for a deleted job and for an unknown id.
+-- Removes the index entries of a job that was dropped. It changes nothing for a deleted job or an unknown id.
 local function lose(id)
     local state
     for _, each in ipairs(STATES) do

@@ -1,12 +1,12 @@
--- What every script of a queue begins with: its keys all begin with KEYS[1], which holds the hash tag, so they are in
--- one slot. Optional texts are '' for none and '=' .. text; times are whole microseconds since 1970 UTC, '' for none.
+-- The beginning of every script of a queue. All its keys begin with KEYS[1], which has the hash tag, so they are in one
+-- slot. An optional text is '' or '=' .. text. A time is in microseconds since 1970 UTC, or ''.
 local base = KEYS[1]
 
 local function job_key(id)
     return base .. ':job:' .. id
 end
 
--- The head of a job: what scripts may look at. The record and the body are never opened.
+-- The head of a job: the fields that scripts read. No script decodes the record or the body.
 local function head_of(id)
     local head = redis.call('HMGET', job_key(id), 'rev', 'state', 'due', 'prio', 'batch', 'dest', 'key', 'valid', 'active',
         'tally')
@@ -19,7 +19,7 @@ local function head_of(id)
     }
 end
 
--- The whole job as the caller reads it, in the order that codec.py expects.
+-- The row of a job, with its fields in the order that codec.py expects.
 local function row_of(id)
     local row = redis.call('HMGET', job_key(id), 'state', 'due', 'rev', 'worker', 'prio', 'batch', 'dest', 'key', 'valid',
         'active', 'record', 'body')

@@ -1,7 +1,8 @@
--- Records of one namespace: a value is kept as 'expiry|value', the expiry in microseconds or ''. KEYS[1] holds the tag.
+-- Records of one namespace. A record is stored as 'expiry|value', with the expiry in microseconds or ''. All keys begin
+-- with KEYS[1], which has the hash tag.
 local values, keys, expiries = KEYS[1] .. ':values', KEYS[1] .. ':keys', KEYS[1] .. ':until'
 
--- The value that stands at a time; nil when there is none or its time has passed.
+-- The value of a record; nil if there is no record or it has expired.
 local function standing(key, now)
     local kept = redis.call('HGET', values, key)
     if not kept then

@@ -1,6 +1,7 @@
--- Totals: the sums of the tallies of jobs, in one hash for the queue and one for each batch; states are counted by their
--- indexes. A job keeps its tally, so that a change takes out what was added for it: also one that an older version made.
--- A tally is text, 'amount field' in each line. `tallied` says that no job of the queue is without one. `pruned` has the deleted jobs of a batch, while it has others.
+-- Totals: the sums of the tallies of jobs, in one hash for the queue and one for each batch. States are counted by
+-- their indexes. The tally of a job is stored with the job, so that it can be subtracted when it changes. It is text,
+-- with a line 'amount field' for each field. `tallied` exists when all jobs of the queue have their tallies. `pruned`
+-- has the totals of the deleted jobs of a batch, while the batch has other jobs.
 local changes = {}
 
 local function add(key, field, amount)
@@ -25,7 +26,7 @@ local function add_tally(batch, tally, sign)
     end
 end
 
--- Puts a tally in the place of the one that the job had in its batch of before.
+-- Replaces the tally of a job in the totals. `was_batch` and `was` are its batch and its tally so far.
 local function change_tally(id, was_batch, was, batch, tally)
     if was == tally and was_batch == batch then
         return
@@ -39,7 +40,7 @@ local function change_tally(id, was_batch, was, batch, tally)
     end
 end
 
--- Every script that changes tallies ends with this.
+-- Writes the changes of the totals. Every script that changes tallies calls it at its end.
 local function settle_totals()
     for key, fields in pairs(changes) do
         for field, amount in pairs(fields) do
