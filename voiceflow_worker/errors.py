@@ -1,7 +1,7 @@
-"""Every error this library raises on purpose.
+"""The errors of this library, as a tree.
 
 VoiceflowError
-├── InvalidInputError                 something handed in is wrong; nothing was stored or sent
+├── InvalidInputError                 an input is wrong; nothing was stored or sent
 │   ├── CallFlowError                 a call flow breaks rules of the 8x8 contract (all findings at once)
 │   ├── PhoneNumberError              a text is not a single callable telephone number
 │   ├── CampaignFileError             a file cannot be read as a campaign
@@ -10,14 +10,14 @@ VoiceflowError
 │   ├── KeyConflictError              a unique key exists with another body
 │   ├── SuppressedNumberError         a number is on the suppression list
 │   └── SettingsError                 a setting is missing or wrong
-├── JobError                          about one job
+├── JobError                          an operation on one job failed
 │   ├── JobNotFoundError              no job has this id
 │   ├── IllegalMoveError              the job's state does not allow this move
 │   │   ├── TooLateError              a cancel came after the call may have left
-│   │   └── TooEarlyError             "not placed" is too early; `until` says when
+│   │   └── TooEarlyError             8x8 may still place the call, until `until`
 │   ├── StaleJobError                 another process changed the job first
 │   └── OutcomeTimeoutError           a job had no outcome yet when the wait for it ended
-├── StoreError                        about the store
+├── StoreError                        the store failed, or cannot be used
 │   ├── StoreUnavailableError         the store cannot be reached or is locked; try again
 │   ├── StoreReadOnlyError            the store cannot be written (permissions, a full disk)
 │   ├── StoreCorruptError             the store's file is damaged or is not a store
@@ -28,9 +28,9 @@ VoiceflowError
 ├── HookError                         raised by a handler of outcomes
 │   ├── TellAgainError                deliver the outcome again later
 │   └── HookGoneError                 stop the hook
-└── VoiceError                        about one call or request to 8x8
-    ├── CallRefusedError              8x8 said NOT_CREATED: nobody was called
-    ├── CallNotSentError              provably nothing left: nobody was called
+└── VoiceError                        a request to 8x8 failed, or its result is unknown
+    ├── CallRefusedError              8x8 answered NOT_CREATED: nobody was called
+    ├── CallNotSentError              the request was certainly not sent: nobody was called
     ├── CallInDoubtError              the call may have been placed; do not send it again
     ├── CallLogError                  the call log could not be read; nothing was changed
     │   └── CallLogUnavailableError   8x8 cannot be reached for it; try again
@@ -53,8 +53,8 @@ if TYPE_CHECKING:
 class Remedy(StrEnum):
     """An action that solves a problem, worded for any user interface.
 
-    Messages, reasons of holds and tables of codes contain these words; a user interface that knows a command or a
-    setting for the action shows that instead.
+    Messages, reasons of holds and tables of codes contain these words. A user interface may replace them with the name
+    of its own command or setting.
     """
 
     ALLOW_PLAIN_HTTP = "allow plain HTTP for this network"
@@ -107,11 +107,11 @@ class VoiceflowError(Exception):
 
 
 class InvalidInputError(VoiceflowError):
-    """Raised when something handed in is wrong; nothing was stored or sent."""
+    """Raised when an input is wrong; nothing was stored or sent."""
 
 
 class CallFlowError(InvalidInputError, ValueError):
-    """Raised when a call flow breaks rules of the 8x8 contract; `findings` holds every one of them, not the first."""
+    """Raised when a call flow breaks rules of the 8x8 contract. `findings` lists every problem."""
 
     def __init__(self, findings: Sequence[Finding]) -> None:
         self.findings = tuple(findings)
@@ -121,7 +121,7 @@ class CallFlowError(InvalidInputError, ValueError):
 
 
 class PhoneNumberError(InvalidInputError, ValueError):
-    """Raised when a text is not one telephone number that can be called; `code` is -1011 (several) or -1017."""
+    """Raised when a text is not a callable telephone number. `code` is -1011 for several numbers, else -1017."""
 
     def __init__(self, message: str, *, code: int = -1017) -> None:
         self.code = code
@@ -129,7 +129,7 @@ class PhoneNumberError(InvalidInputError, ValueError):
 
 
 class CampaignFileError(InvalidInputError):
-    """Raised when a file cannot be read as a campaign; `findings` holds every reason."""
+    """Raised when a file cannot be read as a campaign. `findings` lists every reason."""
 
     def __init__(self, message: str, findings: Sequence[Finding] = ()) -> None:
         self.findings = tuple(findings)
@@ -146,7 +146,7 @@ class NotificationError(InvalidInputError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class KeyConflict:
-    """A unique key that is taken, by the job `owner_id`; `index` is the place of the call in the list given."""
+    """A unique key that the job `owner_id` already has. `index` is the place of the new call in its list."""
 
     index: int
     unique_key: str
@@ -168,7 +168,7 @@ class KeyConflictError(InvalidInputError):
 
 @dataclass(frozen=True, slots=True)
 class SuppressedNumber:
-    """One call that may not be made: `index` is its place in what was handed in, `reason` a clause."""
+    """One call to a suppressed number. `index` is its place in the list of calls, `reason` a clause."""
 
     index: int
     number: str
@@ -176,7 +176,7 @@ class SuppressedNumber:
 
 
 class SuppressedNumberError(InvalidInputError):
-    """Raised when a number is on the suppression list; nothing was enqueued. `suppressed` holds every such call."""
+    """Raised when a number is on the suppression list; nothing was enqueued. `suppressed` lists every such call."""
 
     def __init__(self, suppressed: Sequence[SuppressedNumber]) -> None:
         self.suppressed = tuple(suppressed)
@@ -188,11 +188,11 @@ class SuppressedNumberError(InvalidInputError):
 
 
 class SettingsError(InvalidInputError):
-    """Raised when a setting is missing or wrong; it says which one and where it was looked for."""
+    """Raised when a setting is missing or wrong. The message names the setting and its place."""
 
 
 class JobError(VoiceflowError):
-    """Raised when something cannot be done with one job; `job_id` says which."""
+    """Raised when an operation on one job fails. `job_id` is the id of the job."""
 
     def __init__(self, job_id: str, message: str) -> None:
         self.job_id = job_id
@@ -216,11 +216,11 @@ class IllegalMoveError(JobError):
 
 
 class TooLateError(IllegalMoveError):
-    """Raised when a cancel comes after the call may have left: a phone that rang cannot be un-rung."""
+    """Raised when a call is cancelled after it may have been sent: it can no longer be taken back."""
 
 
 class TooEarlyError(IllegalMoveError):
-    """Raised when "not placed" is said while the POST could still ring; `until` is when it may be said."""
+    """Raised when a call is resolved as not placed, but 8x8 may still place it, until `until`."""
 
     def __init__(self, job_id: str, *, state: str, until: datetime) -> None:
         self.until = until
@@ -228,12 +228,12 @@ class TooEarlyError(IllegalMoveError):
             job_id,
             state=state,
             move="be resolved as not placed yet",
-            remedy=f"8x8 may still place this call until {_moment(until)}; ask again after that",
+            remedy=f"8x8 may still place this call until {_moment(until)}; try again after that",
         )
 
 
 class StaleJobError(JobError):
-    """Raised when another process changed the job first, more often than the change was retried."""
+    """Raised when other processes changed the job first, at every try of this change."""
 
     def __init__(self, job_id: str) -> None:
         super().__init__(
@@ -242,9 +242,10 @@ class StaleJobError(JobError):
 
 
 class OutcomeTimeoutError(JobError, TimeoutError):
-    """Raised when a job had no outcome yet when the wait for it ended; `state` is where it was when last seen.
+    """Raised when a wait for an outcome ended before the job had one.
 
-    None when the store was away all the time. Nothing has happened to the job: wait again, or look at it.
+    `state` is the last known state of the job, or None if the store could not be reached. The job itself is unchanged:
+    wait again, or look at the job.
     """
 
     def __init__(self, job_id: str, *, state: str | None, waited: timedelta) -> None:
@@ -260,11 +261,11 @@ class OutcomeTimeoutError(JobError, TimeoutError):
 
 
 class HookError(VoiceflowError):
-    """Raised by a handler of outcomes, to control the delivery."""
+    """Raised by a handler of outcomes to control their delivery."""
 
 
 class TellAgainError(HookError):
-    """Raised by a handler that failed for now: the outcome is delivered again, after `after` at the earliest."""
+    """Raised by a handler to have the outcome delivered again, after `after` at the earliest."""
 
     def __init__(self, message: str, *, after: timedelta | None = None) -> None:
         self.after = after
@@ -272,17 +273,17 @@ class TellAgainError(HookError):
 
 
 class HookGoneError(HookError):
-    """Raised by a handler to stop its hook, which continues with this outcome when it is run again."""
+    """Raised by a handler to stop its hook. The next run of the hook continues with this outcome."""
 
 
 class StoreError(VoiceflowError):
-    """Raised when something is wrong with the store."""
+    """Raised when the store fails or cannot be used."""
 
 
 class StoreUnavailableError(StoreError):
-    """Raised when the store cannot be reached or is locked; nothing is known to have changed. Try again.
+    """Raised when the store cannot be reached or is locked. No change is known to be stored: try again.
 
-    `passes` is False where trying again cannot help before somebody has changed something, such as a wrong password.
+    `passes` is False if trying again cannot help until somebody corrects the cause, such as a wrong password.
     """
 
     def __init__(self, message: str, *, passes: bool = True) -> None:
@@ -291,7 +292,7 @@ class StoreUnavailableError(StoreError):
 
 
 class StoreReadOnlyError(StoreError):
-    """Raised when the store cannot be written: permissions, a read-only file system, a full disk."""
+    """Raised when the store cannot be written, because of permissions, a read-only file system or a full disk."""
 
 
 class StoreCorruptError(StoreError):
@@ -299,7 +300,7 @@ class StoreCorruptError(StoreError):
 
 
 class StoreReplacedError(StoreCorruptError):
-    """Raised when the store's file was replaced or removed while it was open: what is written is lost."""
+    """Raised when the store's file was replaced or removed while it was open: further writes to it are lost."""
 
 
 class StoreVersionError(StoreError):
@@ -307,22 +308,23 @@ class StoreVersionError(StoreError):
 
 
 class RedisForgetsError(StoreError):
-    """Raised when a Redis server may lose what it stores (no AOF, an evicting policy), or does not report its settings.
+    """Raised when a Redis server may lose data (no AOF, an evicting policy), or does not report its settings.
 
-    A call whose record was forgotten could be made twice. The message says what to set, and how to accept the risk.
+    A call whose record is lost could be made twice. The message names the settings to change, and explains how to
+    accept the risk.
     """
 
 
 class UnknownBackendError(StoreError, ValueError):
-    """Raised when no backend is registered for a store URL; it lists those that are."""
+    """Raised when no backend is registered for a store URL. The message lists the registered backends."""
 
 
 class VoiceError(VoiceflowError):
-    """Raised about one request to 8x8."""
+    """Raised when a request to 8x8 failed, or its result is unknown."""
 
 
 class CallRefusedError(VoiceError):
-    """Raised when 8x8 answered NOT_CREATED: nobody was called. `code` is the 8x8 status code."""
+    """Raised when 8x8 answered NOT_CREATED: nobody was called. `code` is the status code of 8x8."""
 
     def __init__(self, message: str, *, code: int | None) -> None:
         self.code = code
@@ -330,11 +332,11 @@ class CallRefusedError(VoiceError):
 
 
 class CallNotSentError(VoiceError):
-    """Raised when provably nothing left, or 8x8 turned it away unread (401, 429, …): nobody was called."""
+    """Raised when a call was certainly not sent, or 8x8 rejected it unread (401, 429, …): nobody was called."""
 
 
 class CallInDoubtError(VoiceError):
-    """Raised when the call may have been placed: do not send it again; wait for its summary or look for evidence."""
+    """Raised when a call may have been placed. Do not send it again: wait for its summary, or look for evidence."""
 
     def __init__(self, message: str, *, client_request_id: str) -> None:
         self.client_request_id = client_request_id
@@ -346,7 +348,7 @@ class CallLogError(VoiceError):
 
 
 class CallLogUnavailableError(CallLogError):
-    """Raised when 8x8 could not be reached for its log, or asked to come back later. Try again, after `retry_after`."""
+    """Raised when 8x8 could not be reached for its log, or asked for a later try. Try again after `retry_after`."""
 
     def __init__(self, message: str, *, retry_after: timedelta | None = None) -> None:
         self.retry_after = retry_after
@@ -364,7 +366,7 @@ class RequestFailedError(VoiceError):
 
 
 class VoiceUnavailableError(RequestFailedError):
-    """Raised when 8x8 could not be reached, or asked to come back later. Try again, after `retry_after`."""
+    """Raised when 8x8 could not be reached, or asked for a later try. Try again after `retry_after`."""
 
     def __init__(
         self, message: str, *, status: int | None = None, remedy: str = "", retry_after: timedelta | None = None
@@ -374,7 +376,7 @@ class VoiceUnavailableError(RequestFailedError):
 
 
 def _moment(at: datetime) -> str:
-    """The time as `model.text.moment` writes it, rounded up to a second. Nothing is imported here."""
+    """The time rounded up to a second, in the form of `model.text.moment`, which this module may not import."""
     if at.microsecond:
         at = at.replace(microsecond=0) + timedelta(seconds=1)
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

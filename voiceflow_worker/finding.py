@@ -7,20 +7,20 @@ from enum import StrEnum
 
 
 class Severity(StrEnum):
-    """How much a finding weighs."""
+    """The weight of a finding."""
 
     ERROR = "error"
-    """8x8 would refuse this, or it would not do what was meant: it is not sent."""
+    """8x8 would refuse the call, or the call would do something else than was meant. It is not sent."""
     WARNING = "warning"
-    """It is sent; someone should look at it."""
+    """The call is sent. Somebody should look at the finding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that is wrong, where it stands, and what to do about it.
+    """One problem of a call flow or a row, with its place and a remedy.
 
-    `path` is the JSON path in the 8x8 body (`$.callflow[1].params.text`), `code` the 8x8 status code that the service
-    would answer with, `file`, `row` (1 is the first line of the file) and `column` the place in a campaign file.
+    `path` is the JSON path in the 8x8 body (`$.callflow[1].params.text`). `code` is the status code with which 8x8
+    would answer. `file`, `row` (1 is the first line) and `column` are the place in a campaign file.
     """
 
     message: str
@@ -33,11 +33,11 @@ class Finding:
 
     @property
     def is_error(self) -> bool:
-        """Whether this finding keeps the call from being sent."""
+        """True if this finding keeps the call from being sent."""
         return self.severity is Severity.ERROR
 
     def as_json(self) -> dict[str, object]:
-        """The finding with every field, for scripts; JSON lines of `check` and `enqueue` are made of these."""
+        """The finding as a JSON object with every field, as `check` and `enqueue` print it."""
         return {
             "file": self.file,
             "row": self.row,
@@ -49,7 +49,7 @@ class Finding:
         }
 
     def __str__(self) -> str:
-        """The finding as one line for people: place, sentence, code."""
+        """The finding as one line of text: place, sentence, code."""
         place = ":".join(str(part) for part in (self.file, self.row, self.column, self.path) if part is not None)
         code = f" ({self.code})" if self.code is not None else ""
         return f"{place}: {self.message}{code}" if place else f"{self.message}{code}"

@@ -19,18 +19,18 @@ Network: TypeAlias = IPv4Network | IPv6Network
 
 
 def read_networks(value: object) -> tuple[Network, ...]:
-    """The networks of `10.0.0.0/8, 18.140.80.2`, or of a list of such. Raises ValueError."""
+    """The networks in a text such as `10.0.0.0/8, 18.140.80.2`, or in a list of texts. Raises ValueError."""
     parts = value.split(",") if isinstance(value, str) else cast("Sequence[object]", value)
     try:
         return tuple(ip_network(str(part).strip()) for part in parts if str(part).strip())
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{error}; give networks with commas between, such as 10.0.0.0/8, 18.140.80.2") from None
+        raise ValueError(f"{error}; give networks separated by commas, such as 10.0.0.0/8, 18.140.80.2") from None
 
 
 def parse_duration(text: str) -> timedelta:
-    """The duration that a text such as `30`, `500ms`, `30s`, `5m`, `2h` or `7d` names; without a unit, seconds.
+    """The duration in a text such as `500ms`, `30s`, `5m`, `2h` or `7d`; a number without a unit is in seconds.
 
-    Raises SettingsError, with a sentence, for anything else.
+    Raises SettingsError for any other text.
     """
     try:
         return _duration(text)
@@ -49,7 +49,7 @@ def _folded(value: object) -> object:
 
 
 def yes_or_no(value: object) -> object:
-    """`yes` or `no`, where it is a spelling of one; else what was given."""
+    """`yes` or `no` for one of their other spellings, such as `true` or `0`; any other text in lower case."""
     text = str(value).strip().lower()
     return {"true": "yes", "1": "yes", "false": "no", "0": "no"}.get(text, text)
 
@@ -65,9 +65,9 @@ def _in_form(pattern: re.Pattern[str], expected: str) -> AfterValidator:
 
 def _secret(secret: SecretStr) -> SecretStr:
     text = secret.get_secret_value().strip()
-    # It becomes the value of a header: RFC 9110 §5.5 leaves no room for line breaks.
+    # A secret is sent as the value of a header, which cannot hold line breaks (RFC 9110 §5.5).
     if not (text.isascii() and text.isprintable()):
-        raise ValueError("it has a line break or another character that no HTTP header can carry; copy it again")
+        raise ValueError("it has a line break or another character that HTTP headers cannot hold; copy it again")
     return SecretStr(text)
 
 
@@ -81,6 +81,6 @@ Count = Annotated[int, Field(ge=1)]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
 Networks = Annotated[tuple[Network, ...], BeforeValidator(read_networks)]
 Numbers = Annotated[tuple[str, ...], BeforeValidator(read_numbers)]
-Queue = Annotated[str, _in_form(QUEUE_NAME, "give 1 to 16 of a-z, 0-9 and -, not beginning with -")]
+Queue = Annotated[str, _in_form(QUEUE_NAME, "give 1 to 16 characters of a-z, 0-9 and -; the first is not -")]
 # 8x8 documents this form of a sub-account id.
 SubAccount = Annotated[str, _in_form(SUB_ACCOUNT_ID, "give 3 to 50 letters, digits, -, ., _ or &")]

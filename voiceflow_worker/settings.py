@@ -1,9 +1,9 @@
 """The settings, and the only reader of the environment.
 
-A setting is looked for, in this order, among the options given to `load_settings`, in the environment
-(`VOICEFLOW_RATE`), in `.env` (`VOICEFLOW_RATE`) and in `voiceflow.toml` (`rate`), both in the working directory; then
-there is a default. A name that ends in `_FILE` is read from the file it names
-(`VOICEFLOW_API_KEY_FILE=/run/secrets/8x8`). An empty value counts as not set.
+A setting is looked for in this order: the options of `load_settings`, the environment (`VOICEFLOW_RATE`), `.env`
+(`VOICEFLOW_RATE`), `voiceflow.toml` (`rate`), the default. The two files are those of the working directory. A name
+that ends in `_FILE` gives the path of a file that holds the value (`VOICEFLOW_API_KEY_FILE=/run/secrets/8x8`). An empty
+value counts as not set.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ PREFIX = "VOICEFLOW_"
 ENV_FILE, TOML_FILE = ".env", "voiceflow.toml"
 _REMOVED = {
     "region": "8x8 documents one address for voice calls, so a region cannot be chosen: remove this setting. If "
-    f"your account manager named another address, set {PREFIX}BASE_URL to it"
+    f"your account manager named another address, set {PREFIX}BASE_URL to that address"
 }
-"""Settings of earlier versions, each with what to do now. One that is still set is an error, and nothing is sent."""
+"""Settings of earlier versions, each with a remedy. Loading the settings fails while one of these is set."""
 _FILES_HERE = frozenset({ENV_FILE, TOML_FILE})
 _SHORTEST_HIDDEN = 6
 _ADDRESSES = frozenset({"store", "base_url"})
@@ -72,7 +72,7 @@ _SECRETS = frozenset({"api_key", "notify_secret", "notify_url", "ui_operator_sec
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """A value as it was found: under which name, where, and whether it is the path of a file that holds it."""
+    """A value as it was given, with its name and its place. With `in_file` it is the path of a file with the value."""
 
     value: object
     name: str
@@ -80,7 +80,7 @@ class _Given:
     in_file: bool = False
 
     def read(self) -> object:
-        """The value itself; raises SettingsError when the file that should hold it cannot be read."""
+        """The value, from its file if it is in one. Raises SettingsError if that file cannot be read."""
         if not self.in_file:
             return self.value
         path = Path(str(self.value)).expanduser()
@@ -96,7 +96,7 @@ class _Given:
 
 @dataclass(frozen=True, slots=True)
 class UnknownVariable:
-    """A variable with the prefix that is not a setting: a typing error, or a setting of another version."""
+    """An unknown name among the settings: a typing error, or a setting of another version."""
 
     name: str
     place: str
@@ -105,7 +105,7 @@ class UnknownVariable:
 
 @dataclass(frozen=True, slots=True)
 class ShownSetting:
-    """One setting for people: `value` as text, with secrets hidden, and where it came from."""
+    """One setting for people. `value` is its text, with secrets hidden; `place` is its origin."""
 
     variable: str
     value: str
@@ -114,7 +114,7 @@ class ShownSetting:
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """One of the places: finds each setting under its name, or under its name with `_file`."""
+    """One place of settings, such as `.env`. It holds a setting under its name, or under its name with `_file`."""
 
     values: Mapping[str, Any]
     place: str
@@ -124,7 +124,7 @@ class _Layer:
         return key.upper() if self.prefix else key
 
     def given(self) -> dict[str, _Given]:
-        """The settings that are set here. Raises SettingsError for one that is set under both names."""
+        """The settings of this place. Raises SettingsError for a setting that stands under both names."""
         given: dict[str, _Given] = {}
         for name in (*Settings.model_fields, *_REMOVED):
             key = self.prefix.lower() + name
@@ -144,7 +144,7 @@ class _Layer:
         unknown: list[UnknownVariable] = []
         for key in self.values:
             if key.startswith(prefix) and key not in known:
-                # Without the prefix, which would make every name look like every other.
+                # Compared without the prefix, which would make all names similar.
                 close = get_close_matches(key.lower().removeprefix(prefix), names, n=1)
                 meant = self.shown_name(prefix + close[0]) if close else None
                 unknown.append(UnknownVariable(self.shown_name(key), self.place, suggestion=meant))
@@ -152,7 +152,7 @@ class _Layer:
 
 
 def _layers() -> tuple[_Layer, ...]:
-    """The places where settings are looked for, the most important first."""
+    """The places of settings, the most important first."""
     try:
         dotenv = DotEnvSettingsSource(BaseSettings, env_file=ENV_FILE, env_file_encoding="utf-8-sig").env_vars
     except (OSError, UnicodeDecodeError) as error:
@@ -169,7 +169,7 @@ def _layers() -> tuple[_Layer, ...]:
 
 
 class Settings(BaseModel):
-    """Every setting, read and checked; made by `load_settings`. Secrets do not appear in its repr."""
+    """All settings, read and checked, from `load_settings`. The repr does not show secrets."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -177,7 +177,7 @@ class Settings(BaseModel):
     store: Text = Field(default="sqlite:///voiceflow.db", repr=False)
     queue: Queue = "default"
     wait_for_store: Duration = timedelta(seconds=30)
-    """How long a command that finds its store locked or not there yet tries again."""
+    """The longest wait of a command for a store that is locked or does not exist yet."""
     api_key: Secret | None = None
     sub_account: SubAccount | None = None
     base_url: Annotated[str, AfterValidator(read_base_url)] | None = None
@@ -190,7 +190,7 @@ class Settings(BaseModel):
     concurrency: Count = 50
     max_active: Count | None = None
     shared_numbers: Numbers = ()
-    """Numbers that many calls at once may bridge to."""
+    """Numbers to which many calls may bridge at once."""
     max_per_person: Annotated[PersonLimit | None, BeforeValidator(read_person_limit)] = None
     """The most attempts to call one person within a span of time, over all batches of the queue."""
     redial_on: Annotated[tuple[str, ...], BeforeValidator(redial_words)] = ()
@@ -211,7 +211,7 @@ class Settings(BaseModel):
     """The whole value of the Authorization header that 8x8 sends."""
     webhook_allow: Networks = ()
     trusted_proxies: Networks = ()
-    # Its query may hold a token of theirs, so it is kept out of the repr.
+    # Its query may hold a token of the other system, so it is kept out of the repr.
     notify_url: Annotated[str, AfterValidator(read_notify_url)] | None = Field(default=None, repr=False)
     notify_secret: Secret | None = None
     state_dir: Annotated[Path, AfterValidator(Path.expanduser)] | None = None
@@ -239,14 +239,14 @@ class Settings(BaseModel):
         try:
             settings = handler({name: value.read() for name, value in given.items()})
         except ValidationError as error:
-            # The chain is cut: pydantic's own error could show a secret.
+            # `from None`, because pydantic's own error could show a secret.
             raise SettingsError(_sentence(error, given)) from None
         settings._given = given  # noqa: SLF001 (its own class)
         _require_leave(given)
         return settings
 
     def policy(self) -> CallPolicy:
-        """The time limits that the life of a call goes by."""
+        """The time limits of a call's life, by these settings."""
         from voiceflow_worker.model.jobs.policy import CallPolicy, MissingMeans, OutcomeSource
 
         return CallPolicy(
@@ -263,7 +263,7 @@ class Settings(BaseModel):
         )
 
     def state_folder(self) -> Path:
-        """Where this machine keeps files of its own: `state_dir`, or else the user's folder for state (XDG)."""
+        """The folder for the files of this machine: `state_dir`, else the user's state folder (XDG)."""
         if self.state_dir is not None:
             return self.state_dir
         given = os.environ.get("XDG_STATE_HOME", "")
@@ -274,7 +274,7 @@ class Settings(BaseModel):
         return base / "voiceflow"
 
     def missing_for_calls(self) -> tuple[str, ...]:
-        """What must be set before 8x8 can be asked anything, each as a clause that says how; empty if all is there."""
+        """The settings that requests to 8x8 still need, each as a clause with its remedy."""
         missing: list[str] = []
         if self.api_key is None:
             missing.append(
@@ -285,18 +285,18 @@ class Settings(BaseModel):
         return tuple(missing)
 
     def place_of(self, name: str) -> str | None:
-        """Where the setting of this name was found, such as `VOICEFLOW_RATE (.env)`; None for a default."""
+        """The place of a setting, such as `VOICEFLOW_RATE (.env)`; None for a default."""
         given = self._given.get(name)
         return None if given is None else f"{given.name} ({given.place})"
 
     def secrets(self) -> tuple[str, ...]:
-        """The texts of all secrets that are set, for a log to leave out; short ones may be parts of words."""
+        """The secrets that logs must hide. Short ones are left out, because they may be parts of words."""
         found = (getattr(self, name) for name in type(self).model_fields)
         texts = (each.get_secret_value() for each in found if isinstance(each, SecretStr))
         return tuple(text for text in texts if len(text) >= _SHORTEST_HIDDEN)
 
     def shown(self) -> tuple[ShownSetting, ...]:
-        """Every setting in the order of this class, for people: secrets are hidden."""
+        """Every setting for people, in the order of this class, with secrets hidden."""
         return tuple(
             ShownSetting(
                 variable=PREFIX + name.upper(),
@@ -310,14 +310,14 @@ class Settings(BaseModel):
 def load_settings(**options: object) -> Settings:
     """The settings from options, the environment, `.env`, `voiceflow.toml` and defaults, in that order.
 
-    An option that is None was not given; `rate="unlimited"` lifts the limit. Raises SettingsError naming every setting
-    that is wrong, with its value unless it is a secret, where it was found, and what is expected.
+    An option that is None counts as not given; `rate="unlimited"` lifts the limit. Raises SettingsError, which names
+    every wrong setting with its place, its expected form, and its value unless that is a secret.
     """
     return Settings(**cast("dict[str, Any]", {name: value for name, value in options.items() if value is not None}))
 
 
 def unknown_variables() -> tuple[UnknownVariable, ...]:
-    """Variables with the prefix that are not settings, in the environment, `.env` and `voiceflow.toml`."""
+    """The unknown names among the settings in the environment, `.env` and `voiceflow.toml`."""
     return tuple(unknown for layer in _layers() for unknown in layer.unknown())
 
 
@@ -342,14 +342,14 @@ def _shown_value(name: str, value: object) -> str:
 
 
 def _require_leave(given: Mapping[str, _Given]) -> None:
-    """A file in the working directory must not cause a key to be sent in plain text."""
+    """Raise SettingsError if a file of the working directory allows plain HTTP for a key from elsewhere."""
     leave, key = given.get("allow_plain_http"), given.get("api_key")
     if leave is None or key is None or leave.place not in _FILES_HERE or key.place in _FILES_HERE:
         return
     if yes_or_no(leave.read()) == "yes":
         raise SettingsError(
-            f"{leave.name} ({leave.place}) does not count for a key that comes from elsewhere ({key.place}): set it "
-            "there"
+            f"{leave.name} ({leave.place}) does not apply to an API key from another place ({key.place}): set both "
+            "in the same place"
         )
 
 

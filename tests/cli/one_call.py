@@ -49,7 +49,7 @@ def eight(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[EightByEigh
 def receiving(eight: EightByEight, folder: Path) -> Iterator[Spawned]:
     with Spawned(["serve", "--port", "0", "--register", "http://127.0.0.1:9"], folder) as serve:
         url = serve.wait_for("ready on").split()[5].rstrip(",")
-        serve.wait_for("8x8 sends VSS events")
+        serve.wait_for("8x8 now sends VSS events")
         for kind in ("VSS", "VCS"):
             eight.sandbox._account.hooks("acme")[kind] = Hook(url=url, authorization=SECRET)
         yield serve

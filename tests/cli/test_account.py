@@ -83,7 +83,7 @@ def test_a_webhook_is_deleted_where_it_is_meant(voiceflow: Program, eight: Eight
 
 def test_the_server_for_recordings_is_set_shown_and_deleted(voiceflow: Program, eight: EightByEight) -> None:
     push = ("account", "recording-push")
-    assert "uploaded nowhere" in voiceflow(*push, "show").err
+    assert "no server for recordings" in voiceflow(*push, "show").err
     (voiceflow.folder / "secret").write_text("pass-1", encoding="utf-8")
     server = ("SFTP", "sftp.example.com", "--port", 22, "--username", "ana", "--path", "/calls")
     ended = voiceflow(*push, "set", *server, "--password-file", "secret", "--json")

@@ -72,7 +72,7 @@ def test_a_file_of_5_mb_is_too_large(voiceflow: Program, address: tuple[str, Pat
     url, served = address
     (served / "long.wav").write_bytes(WAV + bytes(5120 * 1024 - 16))
     found = checked(voiceflow, f"{url}/long.wav", "--fetch")
-    assert found == [("error", f"{url}/long.wav has 5120 KB, and 8x8 plays files under 5120 KB")]
+    assert found == [("error", f"{url}/long.wav has 5120 KB; 8x8 plays only files under 5120 KB")]
 
 
 def test_what_is_not_a_sound_is_reported(voiceflow: Program, address: tuple[str, Path]) -> None:

@@ -44,7 +44,7 @@ def test_people_get_tables_and_where_to_go_next(voiceflow: Program, monkeypatch:
     monkeypatch.setattr("voiceflow_worker.cli.demo.RATE", 200)
     ended = voiceflow("demo", "--store", url_of(voiceflow.folder))
     assert ended.code == 0
-    assert ended.out.index("What became of the calls") < ended.out.index("Rows that were not called, and why")
+    assert ended.out.index("Outcomes of the calls") < ended.out.index("Bad rows, which were not called")
     assert "none of them twice" in ended.out
     assert f"voiceflow calls list --store {url_of(voiceflow.folder)}" in ended.out
     report = voiceflow("report", "--batch", "reminder-campaign", "--json", "--store", url_of(voiceflow.folder))

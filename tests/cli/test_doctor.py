@@ -136,7 +136,7 @@ def test_an_empty_directory_is_told_what_is_missing(voiceflow: Program) -> None:
     assert [check for check, line in found.items() if line["level"] == "failure"] == ["account"]
     assert "VOICEFLOW_API_KEY_FILE" in found["account"]["remedy"]
     assert "VOICEFLOW_SUB_ACCOUNT" in found["account"]["remedy"]
-    assert found["credentials"]["remedy"] == "see to `account` first"
+    assert found["credentials"]["remedy"] == "correct `account` first"
     assert found["store"]["level"] == "warning"
     assert found["doubts"]["message"].startswith("not looked at")
     assert list(voiceflow.folder.iterdir()) == []
@@ -144,9 +144,9 @@ def test_an_empty_directory_is_told_what_is_missing(voiceflow: Program) -> None:
 
 def test_what_waits_for_another_check_is_reported_in_one_line(voiceflow: Program) -> None:
     out = voiceflow("doctor").out
-    assert "not looked at before `account` is well: credentials, clock, webhook, webhook address, webhook secret" in out
+    assert "skipped until `account` is ok: credentials, clock, webhook, webhook address, webhook secret" in out
     assert (
-        "not looked at before `store` is well: durability, journal files, receiver, workers, limits, holds, doubts, "
+        "skipped until `store` is ok: durability, journal files, receiver, workers, limits, holds, doubts, "
         "dropped jobs" in out
     )
     assert out.endswith("1 failure, 1 warning\n")
@@ -178,7 +178,7 @@ def test_a_lease_that_a_post_outlasts_is_reported(voiceflow: Program, monkeypatc
     monkeypatch.setenv("VOICEFLOW_LEASE", "40s")
     line = lines(voiceflow("doctor", "--json"))["time limits"]
     assert line["level"] == "warning"
-    assert "a POST takes 40s at most, and a worker holds a call for 40s" in line["message"]
+    assert "a POST takes 40s at most, and the lease of a call is 40s" in line["message"]
 
 
 # -- the store ---------------------------------------------------------------------------------------------------------
@@ -188,7 +188,7 @@ def test_a_missing_store_names_its_neighbours_and_is_not_made(voiceflow: Program
     empty(voiceflow.folder)
     line = lines(voiceflow("doctor", "--json", "--store", "sqlite:///cals.db"))["store"]
     assert line["level"] == "warning"
-    assert f"near it: {voiceflow.folder / 'calls.db'}" in line["message"]
+    assert f"stores nearby: {voiceflow.folder / 'calls.db'}" in line["message"]
     assert not (voiceflow.folder / "cals.db").exists()
 
 
@@ -312,7 +312,7 @@ def test_credentials_that_do_not_work_are_distinguished(
     assert told in found["credentials"]["message"]
     assert variable in found["credentials"]["remedy"]
     assert {found[check]["remedy"] for check in ("voice profile", "source", "webhook", "webhook secret")} == {
-        "see to `credentials` first"
+        "correct `credentials` first"
     }
     assert found["doubts"]["level"] == "ok"
     # A refusal has a Date too.
@@ -532,7 +532,7 @@ def test_menus_of_a_receiver_need_a_webhook_for_call_actions(voiceflow: Program,
     assert "call actions" not in lines(voiceflow("doctor", "--json"))
     within(voiceflow.folder, lambda engine: Heartbeats(engine.store, menus=["main", "approval"]).receiver("with"))
     line = lines(voiceflow("doctor", "--json"))["call actions"]
-    assert (line["level"], "a receiver answers by approval, main" in line["message"]) == ("failure", True)
+    assert (line["level"], "a receiver serves approval, main" in line["message"]) == ("failure", True)
     assert "voiceflow serve --ivr" in line["remedy"]
     hooks = eight.sandbox._account.hooks("acme")
     hooks["VCA"] = Hook(url="http://127.0.0.1:9/webhooks/8x8", enabled=False)
@@ -544,14 +544,14 @@ def test_menus_of_a_receiver_need_a_webhook_for_call_actions(voiceflow: Program,
 def test_calls_that_begin_with_a_menu_need_a_webhook_for_call_actions(voiceflow: Program, eight: EightByEight) -> None:
     within(voiceflow.folder, lambda engine: engine.queue.enqueue(flow(), menu="approval"))
     line = lines(voiceflow("doctor", "--json"))["call actions"]
-    assert (line["level"], "calls that wait begin with approval" in line["message"]) == ("failure", True)
+    assert (line["level"], "waiting calls begin with approval" in line["message"]) == ("failure", True)
 
 
 def test_a_receiver_tells_by_which_menus_it_answers(voiceflow: Program, eight: EightByEight) -> None:
     (voiceflow.folder / "shop.py").write_text(MENU)
     with Spawned(["serve", "--port", "0", "--ivr", "shop:main"], voiceflow.folder) as serve:
         serve.wait_for("ready on")
-        assert "a receiver answers by shop" in lines(voiceflow("doctor", "--json"))["call actions"]["message"]
+        assert "a receiver serves shop" in lines(voiceflow("doctor", "--json"))["call actions"]["message"]
         assert serve.stop().code == 0
 
 
@@ -566,7 +566,7 @@ def test_calls_that_wait_for_a_worker_are_reported(voiceflow: Program) -> None:
     enqueued(voiceflow.folder, 3)
     line = queue_lines(voiceflow)["workers"]
     assert line["level"] == "warning"
-    assert "3 calls wait, the oldest for" in line["message"]
+    assert "3 calls are due, the oldest for" in line["message"]
 
 
 def test_holds_are_reported_with_what_opens_them(voiceflow: Program) -> None:
@@ -587,7 +587,7 @@ def test_a_queue_that_is_held_because_its_store_was_set_back_is_a_failure(voicef
     within(voiceflow.folder, lambda engine: engine.queue.hold(reason=SET_BACK))
     line = queue_lines(voiceflow)["holds"]
     assert line["level"] == "failure"
-    assert line["remedy"].startswith("do not resume yet: `voiceflow reconcile`")
+    assert line["remedy"].startswith("do not resume yet: run `voiceflow reconcile`")
 
 
 def test_a_batch_that_was_cancelled_is_nothing_to_mend(voiceflow: Program) -> None:
@@ -610,7 +610,7 @@ def test_limits_that_differ_from_the_settings_are_reported(voiceflow: Program) -
     within(voiceflow.folder, lambda engine: engine.store.control.configure("default", Limits(rate=3)))
     line = queue_lines(voiceflow)["limits"]
     assert line["level"] == "warning"
-    assert "goes by 3 calls/s, 1 at once, any number open, and the settings here say 10 calls/s" in line["message"]
+    assert "uses 3 calls/s, 1 at once, any number open, but the settings here say 10 calls/s" in line["message"]
 
 
 def test_a_store_that_is_opened_for_the_doctor_is_closed_again(voiceflow: Program) -> None:

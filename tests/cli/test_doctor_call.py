@@ -56,7 +56,7 @@ def test_each_step_of_a_call_is_reported(voiceflow: Program, eight: EightByEight
         "summary",
     ]
     assert names(ended)[-1] == "summary"
-    assert re.fullmatch(r"summary came: COMPLETED, \d+ s, answered, and ended normally", told[-1]["message"])
+    assert re.fullmatch(r"summary received: COMPLETED, \d+ s, answered, and ended normally", told[-1]["message"])
     assert all(set(step) == {"step", "at", "level", "message", "remedy"} for step in told)
     assert {step["level"] for step in told} == {"ok"}
     (job,) = jobs(voiceflow.folder)
@@ -86,7 +86,7 @@ def test_a_phone_that_is_busy_is_not_reached_and_not_called_again(
         serve.stop()
     last = steps(ended)[-1]
     assert (ended.code, last["step"], last["level"]) == (1, "summary", "failure")
-    assert re.fullmatch(r"summary came: BUSY(, 1 s)?, the line was busy.*", last["message"])
+    assert re.fullmatch(r"summary received: BUSY(, 1 s)?, the line was busy.*", last["message"])
     assert [job.state for job in jobs(voiceflow.folder)] == [JobState.UNREACHED]
 
 
@@ -122,7 +122,7 @@ def test_a_summary_that_does_not_come_is_reported(
     ended = call(voiceflow)
     last = steps(ended)[-1]
     assert (ended.code, last["step"], last["level"]) == (1, "no summary", "failure")
-    assert "none came within" in last["message"]
+    assert "no summary came within" in last["message"]
     assert jobs(voiceflow.folder)[0].id in last["remedy"]
 
 
@@ -137,7 +137,7 @@ def test_a_receiver_that_goes_away_is_reported(
     monkeypatch.setattr(Heartbeats, "has_receiver", was_there)
     ended = call(voiceflow)
     assert (ended.code, names(ended)[-2:]) == (1, ["accepted", "no summary"])
-    assert steps(ended)[-1]["message"] == "the receiver went away before it came"
+    assert steps(ended)[-1]["message"] == "the receiver stopped before the summary came"
 
 
 def test_without_outcome_the_call_is_made_and_nobody_hears_how_it_ends(voiceflow: Program, eight: EightByEight) -> None:
@@ -155,7 +155,7 @@ def test_where_no_outcomes_are_asked_for_the_call_is_accepted(
     monkeypatch.setenv("VOICEFLOW_OUTCOMES", "none")
     ended = call(voiceflow)
     assert ended.code == 1
-    assert steps(ended)[-1]["message"] == "8x8 took it, and its outcome is unknown"
+    assert steps(ended)[-1]["message"] == "8x8 accepted the call, and its outcome is unknown"
     assert eight.rang == [MINE]
 
 
@@ -190,7 +190,7 @@ def test_a_failure_keeps_the_call_back(voiceflow: Program, eight: EightByEight) 
 def test_without_a_receiver_nobody_is_called(voiceflow: Program, eight: EightByEight) -> None:
     ended = call(voiceflow)
     assert (ended.code, names(ended)) == (1, ["checked", "not called"])
-    assert "no receiver listens" in steps(ended)[-1]["message"]
+    assert "no receiver is running" in steps(ended)[-1]["message"]
     assert "`voiceflow serve --register" in steps(ended)[-1]["remedy"]
     assert eight.rang == []
     assert jobs(voiceflow.folder) == []
@@ -318,7 +318,7 @@ def test_ctrl_c_after_the_call_has_left_says_that_it_is_too_late(voiceflow: Prog
         doctor.press(signal.SIGINT)
         ended = doctor.end()
     assert (ended.code, "Traceback" in ended.err) == (1, False)
-    assert "too late to take it back: it is submitted" in steps(ended)[-1]["message"]
+    assert "the call can no longer be cancelled: it is submitted" in steps(ended)[-1]["message"]
     assert [job.state for job in jobs(voiceflow.folder)] == [JobState.SUBMITTED]
 
 
@@ -349,7 +349,7 @@ def test_a_new_user_gets_to_the_first_call_with_three_processes(folder: Path) ->
             first.stop()
         receiver = ["serve", "--port", address.split(":")[2].partition("/")[0], "--register", address]
         with Spawned(receiver, folder, environment) as serve:
-            serve.wait_for("8x8 sends VSS events")
+            serve.wait_for("8x8 now sends VSS events")
             with Spawned(["doctor", "--call", MINE, "--json"], folder, environment) as doctor:
                 ended = doctor.end()
             assert serve.stop().code == 0

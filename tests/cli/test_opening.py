@@ -33,7 +33,7 @@ def test_stores_that_are_near_are_named_the_likeliest_first(voiceflow: Program) 
     (voiceflow.folder / "letters.db").write_text("this is a letter, not a store\n" * 100)
     (voiceflow.folder / "people.csv").write_text("destination\n")
     err = voiceflow("status", "--store", "sqlite:///cals.db").err
-    assert f"Near it: {voiceflow.folder / 'calls.db'}, {voiceflow.folder / 'archive.db'}. Name the store" in err
+    assert f"Stores nearby: {voiceflow.folder / 'calls.db'}, {voiceflow.folder / 'archive.db'}. Name a store" in err
 
 
 def test_where_the_name_came_from_is_reported(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,7 +105,7 @@ def test_a_settled_call_has_a_price(voiceflow: Program, eight: EightByEight) -> 
     assert voiceflow(*reconcile(voiceflow)).code == 0
     out = voiceflow("report", "--store", url_of(voiceflow.folder)).out
     assert "cost: 0.04 USD" in out
-    assert "no call has ended without a price" in voiceflow(*reconcile(voiceflow, "--prices")).out
+    assert "all ended calls have a price" in voiceflow(*reconcile(voiceflow, "--prices")).out
 
 
 def test_a_row_that_comes_later_is_found_later(voiceflow: Program, eight: EightByEight) -> None:

@@ -36,7 +36,7 @@ def test_a_person_is_asked_first_and_told_how_many(
     ended = voiceflow(*command)
     question = "Redial 2 calls of batch march? Each phone rings once more."
     assert (ended.code, ended.out) == (2, "")
-    assert f"{question} Nobody can be asked here: give --yes" in ended.err
+    assert f"{question} Input is not a terminal, so nobody can confirm: give --yes" in ended.err
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     for answer, code in (("no\n", 1), ("y\n", 0)):
         monkeypatch.setattr("sys.stdin.readline", lambda answer=answer: answer, raising=False)
@@ -58,12 +58,12 @@ def test_an_unknown_batch_is_reported_with_near_ones(voiceflow: Program, redial:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ((), "say what to redial: either the ids of jobs, or --batch and --outcome"),
-        (("default.1", "--batch", "march"), "say what to redial"),
+        ((), "name the calls to redial: give either their ids, or --batch and --outcome"),
+        (("default.1", "--batch", "march"), "name the calls to redial"),
         (("--batch", "march"), "--batch needs --outcome"),
         (("default.1", "--outcome", "busy"), "--outcome and --times need --batch"),
         (("default.1", "--times", "2"), "--outcome and --times need --batch"),
-        (("--batch", "march", "--outcome", "busy", "--force"), "--force is for single calls"),
+        (("--batch", "march", "--outcome", "busy", "--force"), "--force works only with the ids"),
         (("--batch", "march", "--outcome", "completed"), "COMPLETED cannot be redialled"),
         (("--batch", "march", "--outcome", "nobody"), "is not an outcome that can be redialled"),
         (("--batch", "march", "--outcome", "busy", "--times", "0"), "times=0 redials nobody"),

@@ -37,9 +37,10 @@ def hooks(eight: EightByEight) -> dict[str, Hook]:
 def test_summaries_are_sent_to_the_receiver_with_its_secret(folder: Path, eight: EightByEight) -> None:
     environment = {"VOICEFLOW_WEBHOOK_SECRET": "Bearer of-news"}
     with Spawned(["serve", "--port", "0", "--register", "https://calls.example.com"], folder, environment) as serve:
-        told = serve.wait_for("8x8 sends VSS events")
+        told = serve.wait_for("8x8 now sends VSS events")
         ended = serve.stop()
-    assert told == (f"8x8 sends VSS events to {URL}, with VOICEFLOW_WEBHOOK_SECRET; none was registered before\n")
+    now = f"8x8 now sends VSS events to {URL}, with VOICEFLOW_WEBHOOK_SECRET"
+    assert told == f"{now}; no address was registered before\n"
     assert hooks(eight) == {"VSS": Hook(url=URL, authorization="Bearer of-news")}
     assert ended.code == 0
     assert "of-news" not in ended.err
@@ -48,9 +49,9 @@ def test_summaries_are_sent_to_the_receiver_with_its_secret(folder: Path, eight:
 @pytest.mark.parametrize(
     ("before", "told"),
     [
-        (Hook(url="https://old.example.com/"), "this replaced https://old.example.com/"),
-        (Hook(url="https://old.example.com/", enabled=False), "this replaced https://old.example.com/, which was off"),
-        (Hook(url=URL), "it was registered before"),
+        (Hook(url="https://old.example.com/"), "it replaces https://old.example.com/"),
+        (Hook(url="https://old.example.com/", enabled=False), "it replaces https://old.example.com/, which was off"),
+        (Hook(url=URL), "the same address was registered before"),
     ],
     ids=["another", "another that was off", "the same"],
 )
@@ -62,7 +63,7 @@ def test_what_was_registered_before_is_reported(eight: EightByEight, folder: Pat
         await register(load_settings(), URL, kinds=[WebhookType.SESSION_SUMMARY], tell=lines.append)
 
     anyio.run(work)
-    assert lines == [f"8x8 sends VSS events to {URL}, without an Authorization header; {told}"]
+    assert lines == [f"8x8 now sends VSS events to {URL}, without an Authorization header; {told}"]
     assert hooks(eight)["VSS"] == Hook(url=URL)
 
 
@@ -97,7 +98,7 @@ def test_while_8x8_is_away_it_is_tried_again(
 
     anyio.run(work)
     assert [line.partition(":")[0] for line in lines[:2]] == [f"{URL} is not registered yet".partition(":")[0]] * 2
-    assert lines[2].startswith("8x8 sends VSS events")
+    assert lines[2].startswith("8x8 now sends VSS events")
 
 
 def test_a_refusal_ends_it(eight: EightByEight, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,5 +177,5 @@ def test_only_a_sandbox_on_this_machine_reaches_its_addresses(base_url: str | No
 def test_a_sandbox_takes_an_address_of_this_machine_and_force_any(folder: Path, eight: EightByEight) -> None:
     for arguments in (["--register", "http://127.0.0.1:9"], ["--register", "http://127.0.0.1:9", "--force"]):
         with Spawned(["serve", "--port", "0", *arguments], folder) as serve:
-            serve.wait_for("8x8 sends VSS events to http://127.0.0.1:9/webhooks/8x8")
+            serve.wait_for("8x8 now sends VSS events to http://127.0.0.1:9/webhooks/8x8")
             assert serve.stop().code == 0

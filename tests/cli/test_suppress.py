@@ -72,7 +72,7 @@ def test_what_is_suppressed_is_left_out_of_a_campaign(voiceflow: Program) -> Non
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["suppress", "add"], "say which numbers"),
+        (["suppress", "add"], "give one or more numbers"),
         (["suppress", "add", "nobody"], "has letters"),
         (["suppress", "add", "+6587654321", "--for", "1d", "--until", "2030-01-01T00:00:00Z"], "give one of them"),
         (["suppress", "add", "+6587654321", "--until", "2020-01-01T00:00:00Z"], "a future time"),

@@ -73,7 +73,9 @@ def test_a_port_that_is_taken_is_reported(folder: Path) -> None:
             ended = second.end()
         assert first.stop().code == 0
     assert ended.code == 1
-    assert f"cannot listen on 127.0.0.1:{port}: Address already in use; stop what listens there" in ended.err
+    assert (
+        f"cannot listen on 127.0.0.1:{port}: Address already in use; stop the program that uses this port" in ended.err
+    )
     assert "Traceback" not in ended.err
 
 

@@ -43,7 +43,7 @@ def test_without_near_names_it_says_where_ids_come_from(voiceflow: Program, comm
     enqueued(voiceflow.folder, 1, batch_id="march")
     ended = voiceflow(*command, "--batch", "zzz", "--json", "--store", url_of(voiceflow.folder))
     assert ended.code == 1
-    assert "what `voiceflow enqueue` printed" in ended.err
+    assert "`voiceflow enqueue` prints the id" in ended.err
     assert gates(voiceflow) == []
 
 

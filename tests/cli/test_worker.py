@@ -103,7 +103,7 @@ def test_a_hold_that_stops_a_drain_exits_1(
     assert ended.code == 1
     assert ended.document["held"] == 3
     assert [(hold["scope"], hold["state"]) for hold in ended.document["holds"]] == [("queue", "held")]
-    assert "correct the cause, then `voiceflow resume`, and run this again" in ended.err
+    assert "correct the cause, then `voiceflow resume`, and run this command again" in ended.err
     assert "another-key" not in ended.out + ended.err
     assert eight.rang == []
 
@@ -116,7 +116,7 @@ def test_a_drain_that_a_hold_stopped_is_not_called_drained(voiceflow: Program, e
     assert ended.code == 1
     assert ended.out == "queue default is not drained: a hold stopped it: 3 queued\n"
     assert "batch march is held until somebody resumes it: a wrong date" in ended.err
-    assert "then `voiceflow resume --batch march`, and run this again" in ended.err
+    assert "then `voiceflow resume --batch march`, and run this command again" in ended.err
 
 
 def test_a_doubt_that_is_left_exits_1(voiceflow: Program, eight: EightByEight) -> None:

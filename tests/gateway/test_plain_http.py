@@ -83,7 +83,7 @@ def test_a_file_in_the_working_directory_cannot_allow_it_for_the_key_of_the_envi
     }
     Path(file).write_text(lines[file])
     monkeypatch.setenv("VOICEFLOW_API_KEY", "key-1")
-    with pytest.raises(SettingsError, match="does not count for a key that comes from elsewhere"):
+    with pytest.raises(SettingsError, match="does not apply to an API key from another place"):
         load_settings()
     monkeypatch.delenv("VOICEFLOW_API_KEY")
     Path(file).write_text(

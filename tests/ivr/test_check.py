@@ -43,7 +43,7 @@ def test_menus_with_nothing_wrong_have_no_findings() -> None:
 def test_two_menus_of_one_name() -> None:
     main = ending()
     main.on("2", goto=ending("main"))
-    assert "error main: 2 menus have this name: callers could get the wrong one; rename one" in told(main)
+    assert "error main: 2 menus have this name: callers could get the wrong one; rename one of them" in told(main)
 
 
 def test_a_key_that_is_declared_twice_and_one_that_no_phone_has() -> None:
@@ -51,7 +51,7 @@ def test_a_key_that_is_declared_twice_and_one_that_no_phone_has() -> None:
     main.on("1", goto=END)
     main.on("x", goto=END)
     assert told(main) == [
-        "error main 1: is declared 2 times: only the first would be used",
+        "error main 1: is declared 2 times: only the first declaration would be used",
         "error main x: is not a key of a phone: use 0-9, * and #",
     ]
 
@@ -64,7 +64,7 @@ def test_captures_that_take_the_same_digits() -> None:
 
 
 def test_a_menu_without_keys_leads_nowhere() -> None:
-    assert "error main: no key leads on: give it choices with on() or capture()" in told(menu(fallback=End("Bye.")))
+    assert "error main: no key leads on: add choices with on() or capture()" in told(menu(fallback=End("Bye.")))
 
 
 def test_no_voice_on_some_way_to_a_menu() -> None:
@@ -99,7 +99,7 @@ def test_a_value_that_the_data_does_not_have() -> None:
 
 
 def test_texts_by_language_where_no_language_is_set() -> None:
-    assert any("no menu on the path sets one" in each for each in told(ending(prompt={"en": "Hello."})))
+    assert any("no menu on the path sets a language" in each for each in told(ending(prompt={"en": "Hello."})))
     assert any("no text for the language 'zh'" in each for each in told(ending(prompt={"en": "Hello."}, language="zh")))
     assert told(ending(prompt={"en": "Hello."}, language="en-GB")) == []
 
@@ -120,7 +120,7 @@ def test_silence_that_never_ends() -> None:
     assert told(one) == []
     forever = ending("forever", fallback=BACK)
     (only,) = told(forever)
-    assert "silence leads from menu to menu without an end" in only
+    assert "silence leads from menu to menu, up to 100 questions" in only
 
 
 def test_a_menu_that_nothing_ends() -> None:
@@ -176,7 +176,7 @@ def test_menus_of_the_module_that_nothing_leads_to() -> None:
 
 def test_a_prompt_that_is_a_function_and_fails_is_reported_as_a_warning() -> None:
     assert any(
-        each.startswith("warning main prompt: could not be tried: KeyError") and "give it data" in each
+        each.startswith("warning main prompt: could not be tried: KeyError") and "give sample data" in each
         for each in told(ending(prompt=lambda caller: str(caller.data["name"])))
     )
     assert told(ending(prompt=lambda caller: str(caller.data["name"])), data={"name": "Ana"}) == []

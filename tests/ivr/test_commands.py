@@ -54,9 +54,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("menus_of_test:nothing", "menus_of_test has confirm, made, wrong"),
+        ("menus_of_test:nothing", "menus_of_test has the menus confirm, made, wrong"),
         ("menus_of_test:__name__", "is str, not a Menu"),
-        ("menus_of_test", "write module:menu"),
+        ("menus_of_test", "write MODULE:MENU"),
         ("menus_of_test.py:confirm", "menus_of_test:confirm"),
         ("no_such_module:menu", "module no_such_module is neither in"),
         ("broken_module:menu", "needs nothing_like_this, which is not installed"),
@@ -91,7 +91,7 @@ def test_play_says_what_went_wrong_and_exits_1(folder: Path, capfd: pytest.Captu
     assert "LookupError: no table" in told.err
     assert "says: Bye." in told.out
     assert run(["ivr", "play", "menus_of_test:made", "--keys", "7"]) == 1
-    assert "the keys are used up" in capfd.readouterr().err
+    assert "--keys has no more keys" in capfd.readouterr().err
     assert run(["ivr", "play", "menus_of_test:confirm"]) == 1  # its prompt lacks a value
     assert "{name} has no value" in capfd.readouterr().err
     assert run(["ivr", "play", "menus_of_test:confirm", "--data", "name"]) == 2

@@ -15,6 +15,6 @@ def test_people_read_times_in_utc_to_the_second() -> None:
 
 def test_what_must_have_passed_is_rounded_up() -> None:
     told = str(TooEarlyError("default.1", state="in_doubt", until=AT))
-    assert "until 2026-11-20 09:00:01 UTC; ask again after that" in told
+    assert "until 2026-11-20 09:00:01 UTC; try again after that" in told
     exact = str(TooEarlyError("default.1", state="in_doubt", until=AT.replace(microsecond=0)))
     assert "until 2026-11-20 09:00:00 UTC;" in exact

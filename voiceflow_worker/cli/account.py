@@ -32,7 +32,7 @@ SessionId = Annotated[str, Parameter(name="SESSION", help="The id of the session
 
 
 async def profiles(*, locale: str | None = None, json: JsonOption = False) -> None:
-    """List the voices (speech profiles) of the sub-account. With --json, one per line.
+    """List the voices (speech profiles) of the sub-account. With --json, one voice per line.
 
     Needs VOICEFLOW_API_KEY and VOICEFLOW_SUB_ACCOUNT, as all `account` commands do.
 
@@ -52,9 +52,9 @@ async def profiles(*, locale: str | None = None, json: JsonOption = False) -> No
 
 
 async def numbers(*, json: JsonOption = False) -> None:
-    """List the numbers of the account: any that is Active can be the source of a call.
+    """List the numbers of the account. Each Active number can be the source of a call.
 
-    Health is the result of the last check by 8x8. With --json, one per line.
+    Health is the result of the last check by 8x8. With --json, one number per line.
 
     Examples:
         voiceflow account numbers
@@ -76,10 +76,10 @@ async def webhooks(
     yes: YesOption = False,
     json: JsonOption = False,
 ) -> ExitCode:
-    """List the webhooks of the sub-account. With --json, one per line.
+    """List the webhooks of the sub-account. With --json, one webhook per line.
 
     Args:
-        delete: Delete the webhook for events of this type (VSS, VCA, VCS, VRU, VNU). Asks first.
+        delete: Delete the webhook for events of this type (VSS, VCA, VCS, VRU, VNU), after a confirmation.
 
     Examples:
         voiceflow account webhooks
@@ -97,7 +97,7 @@ async def webhooks(
 
 
 async def recordings(session: SessionId, /, *, json: JsonOption = False) -> None:
-    """List the recordings of a session. With --json, one per line.
+    """List the recordings of a session. With --json, one recording per line.
 
     Examples:
         voiceflow account recordings 6f7a2c1e-8d5b-4f0e-9a44-3a1f0c2b7d10
@@ -138,7 +138,7 @@ async def _delete_webhook(voice: VoiceClient, kind: str, *, yes: bool, output: O
 
 
 def _plain(value: object) -> object:
-    """A price as a number, a time as text, and everything else as it is."""
+    """A price as a number, a time as text, any other value unchanged."""
     match value:
         case Decimal():
             return float(value)

@@ -10,11 +10,11 @@ import httpx
 from voiceflow_worker.finding import Finding, Severity
 
 LARGEST = 5120 * 1024
-"""8x8 plays files under 5 MB, which its guide also writes as 5120 KB."""
+"""8x8 plays only files under 5 MB; its guide also says 5120 KB."""
 
 AT_ONCE = 8
 NOT_DOWNLOADED = -2006
-"""The session error of a file that 8x8 could not download."""
+"""The code of a session that ended because 8x8 could not download a file."""
 
 _AUDIO = frozenset(
     {
@@ -27,7 +27,7 @@ _TIMEOUT = httpx.Timeout(10)
 
 
 async def look_at(urls: Mapping[str, int], *, file: str) -> list[Finding]:
-    """The problems of these files. Each URL has the line of `file` that names it."""
+    """The problems of the audio files at these URLs. `urls` maps each URL to its line in `file`."""
     found: dict[str, list[tuple[Severity, str]]] = {}
     turns = anyio.CapacityLimiter(AT_ONCE)
 
@@ -47,7 +47,7 @@ async def look_at(urls: Mapping[str, int], *, file: str) -> list[Finding]:
 
 async def _problems(client: httpx.AsyncClient, url: str) -> AsyncIterator[tuple[Severity, str]]:
     try:
-        # A few bytes show type and size. Many servers sign URLs for GET only, and refuse HEAD.
+        # GET of a few bytes shows type and size. Many servers sign URLs only for GET, and refuse HEAD.
         async with client.stream("GET", url, headers={"Range": "bytes=0-15"}) as answer:
             if not answer.is_success:
                 yield Severity.ERROR, f"answers {answer.status_code} {answer.reason_phrase}; 8x8 could not download it"
@@ -57,7 +57,7 @@ async def _problems(client: httpx.AsyncClient, url: str) -> AsyncIterator[tuple[
         yield Severity.ERROR, f"cannot be downloaded: {str(error) or type(error).__name__}"
         return
     if size >= LARGEST:
-        yield Severity.ERROR, f"has {size / 1024:.0f} KB, and 8x8 plays files under {LARGEST // 1024} KB"
+        yield Severity.ERROR, f"has {size / 1024:.0f} KB; 8x8 plays only files under {LARGEST // 1024} KB"
     content_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     if not _is_wav_or_mp3(beginning):
         yield Severity.ERROR, f"is neither wav nor mp3 (Content-Type: {content_type or 'none'})"
@@ -66,7 +66,7 @@ async def _problems(client: httpx.AsyncClient, url: str) -> AsyncIterator[tuple[
 
 
 async def _measured(answer: httpx.Response) -> tuple[int, bytes]:
-    """The size of the whole file and its first bytes; without a stated size, bytes are counted up to the limit."""
+    """The size of the file, and its first bytes. If the answer states no size, its bytes are counted, up to LARGEST."""
     _, _, total = answer.headers.get("content-range", "").rpartition("/")
     stated = total if answer.status_code == PARTIAL_CONTENT else answer.headers.get("content-length", "")
     beginning, count = b"", 0

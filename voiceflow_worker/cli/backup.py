@@ -1,4 +1,4 @@
-"""`voiceflow backup`: a copy of a SQLite store that is in use."""
+"""`voiceflow backup`: copy a SQLite store that is in use."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def backup(
 ) -> None:
     """Copy a SQLite store into one file, while it is in use.
 
-    The copy is consistent, checked and durable. `voiceflow restore` puts it back, and takes over later events.
+    The copy is consistent, checked and durable. `voiceflow restore` puts it back in the place of the store.
 
     Args:
         force: Replace FILE if it exists.
@@ -87,8 +87,8 @@ def path_of_store(settings: Settings, *, to: str) -> Path:
     if settings.store.partition(":")[0].lower() == "memory":
         raise SettingsError(f"a store in memory ends with its process: there is nothing to {to}")
     raise SettingsError(
-        f"there is no file to {to}: this store is kept by a server. Copy its AOF or RDB file, as the Redis "
-        "manual describes; see docs/stores.md (Upgrade, backup, restore) before workers start on an older one"
+        f"there is no file to {to}: this store is on a server. Copy its AOF or RDB file, as the Redis "
+        "manual describes. Before workers start on an older copy, read docs/stores.md (Upgrade, backup, restore)"
     )
 
 
@@ -100,4 +100,4 @@ def _require_place(target: Path, path: Path, *, force: bool) -> None:
     if os.path.lexists(target) and not force:
         raise InvalidInputError(f"{target} exists: name another file, or give --force to replace it")
     if not target.parent.is_dir():
-        raise InvalidInputError(f"there is no directory {target.parent}. Make it (mkdir -p {target.parent})")
+        raise InvalidInputError(f"there is no directory {target.parent}. Create it: mkdir -p {target.parent}")

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 async def why_unknown(calls: CallQueue, batch: str | None) -> str | None:
-    """A sentence, with near names, for a batch that has no calls in this queue; None for one that has, or for none."""
+    """The message for a batch without calls in this queue, with similar ids; None if it has calls, or is None."""
     from voiceflow_worker.core.ports.batch_names import BatchNames
 
     if batch is None:
@@ -21,6 +21,6 @@ async def why_unknown(calls: CallQueue, batch: str | None) -> str | None:
     hint = (
         f"did you mean {' or '.join(near)}?"
         if near
-        else "its id is what `voiceflow enqueue` printed, by default the file's name without its ending"
+        else "`voiceflow enqueue` prints the id of a batch; by default it is the file's name without its ending"
     )
     return f"batch {batch} has no calls in queue {calls.name} of {calls.store.url}; {hint}"

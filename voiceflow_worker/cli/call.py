@@ -1,4 +1,4 @@
-"""`voiceflow call`: one call, waited for."""
+"""`voiceflow call`: place one call and wait for its end."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ async def call(
 ) -> ExitCode:
     """Place one call, wait for its end, and report each step. Exit 0 if the person was reached, 1 if not.
 
-    The call goes through the queue, in the batch `call`, and is sent by this command: it respects the rate, the
-    suppression list and holds, and is not redialled. Ctrl-C takes it back unless it has left.
+    This command puts the call into the queue, in the batch `call`, and sends it itself. The rate, the suppression list
+    and holds apply. The call is not redialled. Ctrl-C cancels it if it has not been sent yet.
 
     Usage: NUMBER --say TEXT [OPTIONS]
 
     Args:
-        number: Whom to call, with a plus and the country code.
+        number: The number to call, with a plus and the country code.
         say: The text to speak.
-        voice_profile: The voice. [VOICEFLOW_VOICE_PROFILE, else the first one of the account]
+        voice_profile: The voice. [VOICEFLOW_VOICE_PROFILE, else a voice of the account]
         source: The number that calls. [VOICEFLOW_SOURCE]
-        without_outcome: Call even if no receiver is running. The outcome stays unknown: exit code 1.
+        without_outcome: Call even if no receiver is running. The outcome then stays unknown, and the exit code is 1.
 
     Examples:
         voiceflow call +6581234567 --say "The server room is too warm."
@@ -46,7 +46,7 @@ async def call(
     output = common.output()
 
     if not say.strip():
-        raise InvalidInputError("--say needs a text: the call would say nothing")
+        raise InvalidInputError("--say is empty: give the text to speak")
     wanted = OneCall(number=number_to_call(number, place="NUMBER"), text=say, batch=BATCH, command="voiceflow call")
     settings = common.settings(voice_profile=voice_profile, source=source)
     reached = await place_call(settings, wanted, tell=reporting(output), without_outcome=without_outcome)

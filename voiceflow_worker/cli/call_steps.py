@@ -1,4 +1,4 @@
-"""The steps of one call so far, for `doctor --call`."""
+"""The steps of one call so far, for `voiceflow call` and `voiceflow doctor --call`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.model.text.moment import in_words, rfc3339
 from voiceflow_worker.model.text.printable import printable_line
 
-_LISTEN = "with VOICEFLOW_OUTCOMES=webhook, `voiceflow serve` receives the outcomes of calls"
+_LISTEN = "to receive outcomes, set VOICEFLOW_OUTCOMES=webhook and run `voiceflow serve`"
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step of the call, or the reason why it does not go on."""
+    """One step of a call, or the reason why the call does not go on."""
 
     name: str
     at: datetime
@@ -53,26 +53,26 @@ def steps_of(job: Job, *, heard: Heard, now: datetime) -> list[Step]:
 
 
 def _sent(post: Post) -> Iterator[Step]:
-    yield Step("journalled", post.began_at, ok(f"{post.client_request_id} is in the store, and leaves"))
+    yield Step("journalled", post.began_at, ok(f"request {post.client_request_id} is stored, and is sent now"))
     at = post.answered_at or post.began_at
     match post.verdict:
         case None:
             return
         case VerdictKind.CREATED:
-            yield Step("accepted", at, ok(f"8x8 took it: session {post.session_id}; the phone should ring"))
+            yield Step("accepted", at, ok(f"8x8 accepted the call: session {post.session_id}; the phone should ring"))
         case VerdictKind.REFUSED if post.code is not None and post.code < 0:
             entry = api_code(post.code)
-            refusal = failure(f"8x8 refused it: {post.code}, {entry.meaning}", remedy=entry.remedy or None)
+            refusal = failure(f"8x8 refused the call: {post.code}, {entry.meaning}", remedy=entry.remedy or None)
             yield Step("refused", at, refusal)
         case VerdictKind.REFUSED:
-            yield Step("refused", at, failure(f"8x8 refused it: {post.message or 'it did not say why'}"))
+            yield Step("refused", at, failure(f"8x8 refused the call: {post.message or 'it gave no reason'}"))
         case _:
             message = f"{post.verdict.value.replace('_', ' ')}: {post.message or 'no reason was given'}"
             yield Step("answer", at, warning(message))
 
 
 def _standing(job: Job) -> Iterator[tuple[str, Diagnosis]]:
-    """The end of the call, or the reason why it waits, with the name of the step."""
+    """The last step, as its name and result: the end of the call, or the reason why it waits."""
     if job.outcome is not None:
         yield "summary", _summary(job, job.outcome)
         return
@@ -81,11 +81,11 @@ def _standing(job: Job) -> Iterator[tuple[str, Diagnosis]]:
         case JobState.QUEUED if job.reason is not None:
             yield "waits", warning(job.reason)
         case JobState.IN_DOUBT:
-            yield "in doubt", warning(f"it may have been placed, and is not sent again ({reason}); it needs a summary")
+            yield "in doubt", warning(f"the call may have been placed, and is not sent again ({reason})")
         case JobState.EXPIRED | JobState.CANCELLED:
-            yield job.state.value, failure(f"it was not called: {reason}")
+            yield job.state.value, failure(f"nobody was called: {reason}")
         case JobState.ACCEPTED:
-            yield "accepted", failure("8x8 took it, and its outcome is unknown", remedy=_LISTEN)
+            yield "accepted", failure("8x8 accepted the call, and its outcome is unknown", remedy=_LISTEN)
         case JobState.FAILED if not any(post.verdict is VerdictKind.REFUSED for post in job.posts):
             yield "failed", failure(reason)
         case _:
@@ -95,7 +95,7 @@ def _standing(job: Job) -> Iterator[tuple[str, Diagnosis]]:
 def _summary(job: Job, outcome: Outcome) -> Diagnosis:
     status = outcome.status_of(job.destination)
     entry = None if status is None else session_status(status)
-    text = f"summary came: {ending(job)}" + ("" if entry is None else f", {entry.meaning}")
+    text = f"summary received: {ending(job)}" + ("" if entry is None else f", {entry.meaning}")
     if job.state is JobState.COMPLETED:
         return ok(text)
     remedy = None if entry is None else entry.remedy

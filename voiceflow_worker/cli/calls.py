@@ -40,7 +40,7 @@ OutcomesOption = Annotated[
         name="--outcome",
         negative=(),
         metavar="OUTCOME",
-        help="Only calls whose newest session ended so, such as busy or no_answer; may be repeated.",
+        help="Only calls whose newest session has this outcome, such as busy or no_answer; may be repeated.",
     ),
 ]
 DestinationOption = Annotated[
@@ -68,8 +68,8 @@ async def list_calls(
     """List calls, the oldest first. With --json, one call a line.
 
     Args:
-        newest: The newest first.
-        after: Continue a list behind the call with this id.
+        newest: List the newest calls first.
+        after: Continue a list after the call with this id.
 
     Examples:
         voiceflow calls list --state in_doubt
@@ -101,7 +101,7 @@ async def list_calls(
             since = calls.store.clock.now() - since
         async for job in first(find_pages(calls.store.jobs, query, since=since), limit=limit):
             output.document(call_as_json(job))
-            if not output.as_json:  # as JSON, a million calls are listed without being held in memory
+            if not output.as_json:  # JSON is printed call by call, so that a million calls need no memory
                 shown.append(job)
         unknown = None if shown or output.as_json else await why_unknown(calls, batch)
     if unknown is not None:
@@ -109,7 +109,7 @@ async def list_calls(
     if not output.as_json:
         _tell_table(output, shown)
         if len(shown) == limit:
-            output.note(f"these are the first {limit}; --limit 0 lists all, --after {shown[-1].id} continues")
+            output.note(f"only {limit} calls are listed; --limit 0 lists all, --after {shown[-1].id} lists the next")
 
 
 async def show(job_id: JobId, /, *, common: QueueOptions = QueueOptions()) -> None:
@@ -134,13 +134,13 @@ async def cancel(
     *ids: JobIds,
     batch: Annotated[
         str | None,
-        Parameter(name="--batch", metavar="ID", help="Cancel a whole batch for good, with calls added to it later."),
+        Parameter(name="--batch", metavar="ID", help="Cancel this batch for good, including calls added later."),
     ] = None,
     reason: str | None = None,
     as_: AsOption = None,
     common: QueueOptions = QueueOptions(),
 ) -> ExitCode:
-    """Cancel calls that have not been sent. A call that may have been sent cannot be cancelled: exit code 1.
+    """Cancel calls that have not been sent. Exit 1 if one of them may have been sent: it cannot be cancelled.
 
     Usage: [OPTIONS] (ID... | --batch ID)
 
@@ -152,7 +152,7 @@ async def cancel(
         voiceflow calls cancel --batch march --reason "the event is off"
     """
     if bool(ids) == (batch is not None):
-        raise InvalidInputError("say what to cancel: either the ids of jobs, or --batch")
+        raise InvalidInputError("name the calls to cancel: give either their ids, or --batch")
     output = common.output()
     async with common.opened() as calls:
         if batch is not None:
@@ -172,19 +172,19 @@ async def resolve(
     job_id: JobId,
     /,
     *,
-    placed: Annotated[bool, Parameter(name="--placed", negative="--not-placed", help="Whether the phone was called.")],
+    placed: Annotated[bool, Parameter(name="--placed", negative="--not-placed", help="The call was placed, or not.")],
     note: str,
     as_: AsOption = None,
     common: QueueOptions = QueueOptions(),
 ) -> None:
-    """Resolve a call in doubt: say whether it was placed.
+    """Resolve a call in doubt: decide that it was placed, or that it was not.
 
-    "Placed" ends it as accepted; a late summary still settles it. "Not placed" puts it back in the queue, so it is
-    refused until 8x8 can no longer place the call; the message says when. The time is that of 8x8's own
-    clock when an API key and a sub-account are set, else the store's.
+    --placed ends the call as accepted; a summary that comes later still counts. --not-placed puts it back into the
+    queue. That is refused while 8x8 may still place the call, and the error names the end of this time. It is measured
+    by the clock of 8x8 if an API key and a sub-account are set, else by the clock of the store.
 
     Args:
-        note: How you know; it is kept with the call.
+        note: The reason for the decision; it is stored with the call.
 
     Examples:
         voiceflow calls resolve default.01JB3W8Z5Q7X9V2K4M6N8P0R2T --placed --note "seen in the 8x8 portal"
@@ -211,7 +211,7 @@ async def redial(
             name="--outcome",
             negative=(),
             metavar="OUTCOME",
-            help="With --batch: after which outcome, such as busy or no_answer; may be repeated.",
+            help="With --batch: redial calls with this outcome, such as busy or no_answer; may be repeated.",
         ),
     ] = None,
     times: Annotated[int | None, Parameter(metavar="N")] = None,
@@ -221,17 +221,17 @@ async def redial(
     as_: AsOption = None,
     common: QueueOptions = QueueOptions(),
 ) -> ExitCode:
-    """Call again: calls that ended go back into the queue, and their phones ring once more.
+    """Put ended calls back into the queue, so that their phones ring once more.
 
-    A whole batch is redialled after a question that says how many phones will ring. Calls that were redialled before
-    are left out, so the same command twice redials nobody twice.
+    Before a batch is redialled, a question shows how many phones will ring. Calls that were redialled before are left
+    out, so that a repeated command redials nobody twice.
 
     Usage: [OPTIONS] (ID... | --batch ID --outcome OUTCOME)
 
     Args:
-        times: With --batch: how many times at most a call is redialled by hand in all; 1 if not given.
-        note: Why; it is kept with the call.
-        force: Redial even if the person was reached, or was certainly called.
+        times: With --batch: the most redials of one call by hand, over all commands. [1]
+        note: The reason; it is stored with the call.
+        force: Redial even if the person was reached, or the call was certainly placed.
 
     Examples:
         voiceflow calls redial default.01JB3W8Z5Q7X9V2K4M6N8P0R2T
@@ -239,13 +239,13 @@ async def redial(
         voiceflow calls redial --batch march --outcome no_answer
     """
     if bool(ids) == (batch is not None):
-        raise InvalidInputError("say what to redial: either the ids of jobs, or --batch and --outcome")
+        raise InvalidInputError("name the calls to redial: give either their ids, or --batch and --outcome")
     if (batch is None) != (outcomes is None) or (batch is None and times is not None):
         raise InvalidInputError(
             "--batch needs --outcome, such as busy or no_answer; --outcome and --times need --batch"
         )
     if batch is not None and force:
-        raise InvalidInputError("--force is for single calls: give their ids")
+        raise InvalidInputError("--force works only with the ids of single calls, not with --batch")
     async with common.opened() as calls:
         told = by_person(as_, note, "called again")
         if batch is not None and outcomes is not None:
@@ -279,7 +279,7 @@ async def _redial_batch(
 
 
 async def _each(output: Output, ids: Sequence[str], change: Callable[[str], Awaitable[Job]]) -> ExitCode:
-    """Change each job. A refusal is printed, and the other jobs are changed all the same."""
+    """Change each job. If a change is refused, the reason is printed and the other jobs are still changed."""
     code = ExitCode.DONE
     for job_id in ids:
         try:

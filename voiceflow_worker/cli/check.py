@@ -1,4 +1,4 @@
-"""`voiceflow check`: the errors of files, before anything is sent."""
+"""`voiceflow check`: check call flows and campaign files."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ async def check(
     fetch: Annotated[bool, Flag] = False,
     json: JsonOption = False,
 ) -> ExitCode:
-    """Check call flows and campaign files. Sends and stores nothing; exit 0 if all can be sent, 2 if not.
+    """Check call flows and campaign files. Nothing is sent or stored. Exit 0 if all calls can be sent, 2 if not.
 
-    Without --template or --say, only the numbers and reserved columns of a CSV are checked. A file of rows gets a
-    preview: its texts, duration and cost. With --json, one finding a line, and a last line with the preview.
+    Without --template or --say, only the numbers and reserved columns of a CSV are checked. For a file of rows, a
+    preview shows texts, duration and cost. With --json, one finding a line, and a last line with the preview.
 
     Usage: [OPTIONS] FILE...
 
     Args:
-        fetch: Also check each fileUrl: it should exist, be wav or mp3, and be under 5 MB.
+        fetch: Also check over the network that each fileUrl exists, is wav or mp3, and is under 5 MB.
 
     Examples:
         voiceflow check people.csv --template reminder.json
@@ -89,7 +89,7 @@ def _tell(output: Output, report: CheckReport, findings: Sequence[Finding]) -> N
     for found in findings:
         output.document(found.as_json())
     if report.preview is not None:
-        # The fields of a finding too, so that a script may read each line as one.
+        # It has the fields of a finding too, so that a script can read every line alike.
         document = Finding(file=report.file, message="preview").as_json() | {"severity": None}
         output.document({**document, "preview": report.preview.as_json()})
     if output.as_json:

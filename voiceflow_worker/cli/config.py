@@ -8,7 +8,7 @@ from voiceflow_worker.cli.output import Output
 
 
 def show(*, json: JsonOption = False) -> None:
-    """Show every setting and where it came from. Secrets are hidden.
+    """Show every setting and its origin. Secrets are hidden.
 
     Examples:
         voiceflow config show

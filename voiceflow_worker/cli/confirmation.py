@@ -1,4 +1,4 @@
-"""A confirmation prompt for commands that delete something at 8x8."""
+"""A confirmation prompt for commands that cannot be undone."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from cyclopts import Parameter
 from voiceflow_worker.cli.options import Flag
 from voiceflow_worker.errors import InvalidInputError
 
-YesOption = Annotated[bool, Flag, Parameter(help="Do not ask first.")]
+YesOption = Annotated[bool, Flag, Parameter(help="Do not ask for confirmation.")]
 
 
 def is_sure(question: str, *, yes: bool) -> bool:
-    """Whether the user confirms this, with --yes or at the terminal. Raises InvalidInputError without a terminal."""
+    """True if the user confirms, by --yes or at the terminal. Raises InvalidInputError without a terminal."""
     if yes:
         return True
     if not sys.stdin.isatty():
-        raise InvalidInputError(f"{question} Nobody can be asked here: give --yes if it is meant")
+        raise InvalidInputError(f"{question} Input is not a terminal, so nobody can confirm: give --yes")
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().casefold() in {"y", "yes"}

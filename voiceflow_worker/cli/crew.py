@@ -18,7 +18,7 @@ from voiceflow_worker.cli.output import Output
 
 
 class Crew:
-    """The worker processes of one queue. `exit_code` is that of the whole crew."""
+    """The worker processes of one queue. `exit_code` is the exit code of the command that started them."""
 
     def __init__(self, processes: list[Process]) -> None:
         self._processes = processes
@@ -26,28 +26,28 @@ class Crew:
         self.stopping = False
 
     def stop(self) -> None:
-        """Ask every process to stop; a second time, to stop at once."""
+        """Ask every process to stop. A second call asks them to stop at once."""
         self.stopping = True
         for process in self._processes:
             if process.returncode is None:
                 process.send_signal(signal.SIGTERM)
 
     async def ended(self) -> None:
-        """Wait until every process has ended. The failure of one is reported, and the others go on."""
+        """Wait until every process has ended. A failed process is reported, and the others go on."""
         async with anyio.create_task_group() as group:
             for process in self._processes:
                 group.start_soon(self._see_off, process)
 
     async def _see_off(self, process: Process) -> None:
         code = await process.wait()
-        # A process that is still starting ends by the signal, and has sent nothing.
+        # The signal kills a process that is still starting; it has sent nothing.
         if code == 0 or (self.stopping and code == -signal.SIGTERM):
             return
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         failed = ExitCode.OUT_OF_REACH if code == ExitCode.OUT_OF_REACH else ExitCode.UNDONE
         self.exit_code = max(self.exit_code, failed)
         Output().note(
-            f"the worker in process {process.pid} {how}; its calls under way are in doubt, and the other workers go on"
+            f"the worker in process {process.pid} {how}; its calls in flight are in doubt, and the other workers go on"
         )
 
 
@@ -55,9 +55,9 @@ class Crew:
 async def crew(count: int, *, options: Mapping[str, object], drain: bool) -> AsyncGenerator[Crew]:
     """Start `count` workers with these options, each in a process of its own.
 
-    When the block ends they are stopped and awaited. If this process is killed, they stop by themselves.
+    At the end of the block they are stopped and awaited. If this process is killed, they stop by themselves.
     """
-    # The child finds the library where this process found it, and nothing else in the working directory.
+    # With -P the child imports nothing from the working directory, unless this process does so itself.
     safe = [] if {"", str(Path.cwd())} & set(sys.path) else ["-P"]
     command = [sys.executable, *safe, "-m", "voiceflow_worker.cli.crew_member"]
     order = json.dumps({"options": dict(options), "drain": drain}).encode() + b"\n"
@@ -65,7 +65,7 @@ async def crew(count: int, *, options: Mapping[str, object], drain: bool) -> Asy
     group = Crew(processes)
     try:
         for _ in range(count):
-            # A session of its own: Ctrl-C at a terminal reaches this process alone, which signals each child once.
+            # Each child has its own session: Ctrl-C reaches only this process, and this process signals each child.
             process = await anyio.open_process(
                 command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=None, start_new_session=True
             )

@@ -1,4 +1,7 @@
-"""One worker process; it reads its options from the first line of stdin and stops at the end of stdin."""
+"""One process of `voiceflow worker --processes N`.
+
+It reads its options from the first line of stdin, and stops at the end of stdin.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,7 @@ async def _stop_with_leader(worker: Worker) -> None:
 
 
 def main() -> int:
-    """Run one worker as ordered; gives the exit code."""
+    """Run the worker, and return the exit code."""
     try:
         anyio.run(_work, sys.stdin.buffer.readline().decode())
     except BaseException as error:

@@ -31,12 +31,12 @@ SOURCE, VOICE = "+6531234567", "en-US-JennyNeural"
 KEPT_IN = "sqlite:///demo.db"
 RATE = 10
 SPEED = 20
-"""The calls take a 20th of their real time: a phone that rings for 45 s rings for two."""
+"""The calls run 20 times as fast as real ones: ringing for 45 s takes about 2 s."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Result:
-    """The result of a demo. `rang` counts how often the phone of each number rang."""
+    """The result of a demo. `rang` counts the times that each phone rang."""
 
     enqueued: EnqueueReport
     drained: DrainResult
@@ -54,8 +54,8 @@ DemoQueue = Annotated[QueueOption, Parameter(help="The queue's name. [default]")
 async def demo(*, json: JsonOption = False, store: DemoStore = None, queue: DemoQueue = None) -> ExitCode:
     """Send an example campaign with a sandbox, the webhook receiver and a worker in one process.
 
-    Some of its rows are bad on purpose. Needs no account, calls nobody, and ignores your settings. Nothing is stored
-    without --store. Takes about ten seconds.
+    Some rows of the campaign are bad on purpose. The demo needs no account, calls nobody, and ignores your settings. It
+    takes about ten seconds, and keeps nothing without --store.
 
     Examples:
         voiceflow demo
@@ -67,12 +67,12 @@ async def demo(*, json: JsonOption = False, store: DemoStore = None, queue: Demo
     from voiceflow_worker.cli.logs import log_to_stderr
     from voiceflow_worker.core.queue import CallQueue
 
-    # A demo does not use the account, the store or the limits that are set up on this machine.
+    # A demo does not read the settings of this machine.
     log_to_stderr(form="console", level="warning")
     output = Output(as_json=json)
     shown = None
-    # A scope cancels until it is left. asyncio's own Ctrl-C cancels once, and code that delays a cancellation, such as
-    # a commit that must be finished, could swallow that.
+    # A scope repeats its cancellation until its block has ended. asyncio's own Ctrl-C cancels only once, and a commit
+    # that must be finished could swallow that cancellation.
     with CancelScope() as scope, TemporaryDirectory(prefix="voiceflow-demo-") as folder:
         url = store or f"sqlite:///{Path(folder) / 'demo.db'}"
         async with signals_to(lambda _: scope.cancel()), open_store(url) as opened:
@@ -101,9 +101,11 @@ async def _show(output: Output, calls: CallQueue) -> _Result:
     async with serving(app) as receiver:
         sandbox = Sandbox(webhook=receiver.url + PATH, webhook_secret=secret, speed=SPEED)
         async with sandbox.running() as url, VoiceClient("demo-key", "demo", base_url=url) as voice:
-            output.note(f"A sandbox stands in for 8x8 on {url}; webhooks arrive on {receiver.url}{PATH}.")
+            output.note(f"A sandbox on {url} stands in for 8x8; webhooks arrive on {receiver.url}{PATH}.")
             report = await _enqueue(output, calls)
-            output.note(f"Sending {report.enqueued} calls, {RATE} a second; they take a {SPEED}th of their real time.")
+            output.note(
+                f"Sending {report.enqueued} calls, {RATE} a second; they run {SPEED} times as fast as real ones."
+            )
             async with drain_progress(calls, label="calling"):
                 drained = await Worker(store, voice, queue=calls.name, rate=RATE).drain()
     return _Result(
@@ -124,7 +126,7 @@ async def _enqueue(output: Output, calls: CallQueue) -> EnqueueReport:
         now = calls.store.clock.now()
         report = await enqueue_file(calls, campaign, options, now=now, skip_bad=True)
     output.note(
-        f"{CAMPAIGN}: {report.rows} rows; {report.enqueued} enqueued, {report.duplicates} asked for twice, "
+        f"{CAMPAIGN}: {report.rows} rows; {report.enqueued} enqueued, {report.duplicates} duplicate, "
         f"{report.rejected} bad"
     )
     return report
@@ -145,32 +147,32 @@ def _tell(output: Output, shown: _Result, *, kept_in: str | None) -> None:
     from voiceflow_worker.core.overview.story import ending
 
     output.table(
-        ("destination", "state", "how it ended", "reason"),
+        ("destination", "state", "outcome", "reason"),
         [(job.destination, job.state.value, ending(job), _reason(job)) for job in shown.calls],
-        title="What became of the calls",
+        title="Outcomes of the calls",
     )
     tell_findings(
         output,
         [found for found in shown.enqueued.findings if found.is_error],
-        title="Rows that were not called, and why",
+        title="Bad rows, which were not called",
     )
     twice = [number for number, times in shown.rang.items() if times > 1]
-    rang = f"these rang more than once: {', '.join(twice)}" if twice else "none of them twice"
-    output.say(f"{shown.rang.total()} phones rang, {rang}. Where to go next:")
+    rang = f"these more than once: {', '.join(twice)}" if twice else "none of them twice"
+    output.say(f"{shown.rang.total()} phones rang, {rang}. Next steps:")
     kept = kept_in if kept_in is not None and not kept_in.startswith("memory:") else KEPT_IN
     steps = (
-        (f"voiceflow demo --store {kept}", "the same, kept"),
-        (f"voiceflow calls list --store {kept}", "the calls; `calls show ID` shows one"),
-        ("voiceflow check FILE", "look at a campaign of your own: sends nothing"),
-        ("voiceflow sandbox", "the stand-in for 8x8, to try worker and serve against"),
-        ("voiceflow --help", "everything else"),
+        (f"voiceflow demo --store {kept}", "run the demo again, and keep its calls"),
+        (f"voiceflow calls list --store {kept}", "list the calls; `voiceflow calls show ID` shows one call"),
+        ("voiceflow check FILE", "check a campaign of your own, without sending it"),
+        ("voiceflow sandbox", "run the stand-in for 8x8, to try `worker` and `serve`"),
+        ("voiceflow --help", "list all commands"),
     )
     for command, meaning in steps[kept_in == kept :]:
         output.say(f"  {command:<{len(steps[1][0])}}  {meaning}")
 
 
 def _reason(job: Job) -> str:
-    """Why it ended so, where its outcome alone does not say."""
+    """The reason of the job, unless it only repeats the outcome."""
     outcome = job.outcome
     return (
         "" if job.reason is None or (outcome and outcome.status and job.reason == outcome.status.value) else job.reason
@@ -183,8 +185,8 @@ FLOW = "reminder-flow.json"
 
 @contextmanager
 def example_file(name: str) -> Generator[Path]:
-    """The path of an example, for as long as the block lasts."""
-    # There is one copy of it in the sources: the wheel is built with it at this place.
+    """The path of an example file, valid while the block lasts."""
+    # The wheel has the examples in this package; the sources have them only in the folder `examples`.
     packed = files("voiceflow_worker.cli").joinpath("demo_data", name)
     if packed.is_file():
         with as_file(packed) as path:

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 TEST_TEXT = "This is a test call of voiceflow worker. If you hear this, your calls work. Goodbye."
 WITHOUT_OUTCOME = frozenset({"webhook", "webhook secret", "receiver"})
-"""Checks that a call without an outcome does not need."""
+"""Checks that may fail before a call with --without-outcome."""
 SEEN_BY_CALLING = frozenset({"webhook address", "call actions"})
-"""Checks whose failure does not stop the call, which has no menu: 8x8 may reach an address that this machine cannot."""
+"""Checks that may fail before any call: it has no menu, and 8x8 may reach addresses that this machine cannot reach."""
 
 
 async def doctor(
@@ -40,15 +40,16 @@ async def doctor(
 ) -> ExitCode:
     """Check everything that calls depend on: settings, store, clock, credentials, numbers, webhook, workers, doubts.
 
-    Each line is ok, a warning or a failure, and says what to do. Exit 1 when there is a failure; warnings exit 0.
-    Without --call nobody is called, and nothing is changed, here or at 8x8.
+    Each line is ok, a warning or a failure, and has a remedy. Exit 1 if there is a failure; warnings exit 0. Without
+    --call nobody is called, and nothing is changed, here or at 8x8.
 
     Args:
-        call: Then call this number, your own, and print each step as it happens. Exit 0 if the call was answered.
-            Write the number with a plus and its country code.
-        without_outcome: With --call: call even if no receiver is running. The outcome stays unknown: exit code 1.
-        recount: Instead of the checks, count all calls of the queue and compare its counters. Exit 1 if some are wrong.
-        mend: With --recount: set wrong counters right.
+        call: After the checks, call this number and print each step as it happens. Give your own number, with a plus
+            and its country code. Exit 0 if the call was answered.
+        without_outcome: With --call: call even if no receiver is running. The outcome then stays unknown, and the exit
+            code is 1.
+        recount: Instead of the checks, compare the counters of the queue with its calls. Exit 1 if some are wrong.
+        mend: With --recount: correct wrong counters.
 
     Examples:
         voiceflow doctor
@@ -91,7 +92,7 @@ async def doctor(
     if stopping:
         tell_step(Step("not called", now, failure(f"correct these first: {', '.join(stopping)}")))
         return ExitCode.UNDONE
-    tell_step(Step("checked", now, ok(f"{count_of(len(found), 'check')}, and calls can be sent")))
+    tell_step(Step("checked", now, ok(f"{count_of(len(found), 'check')} made; calls can be sent")))
     test = OneCall(number=number, text=TEST_TEXT, batch="doctor", command="voiceflow doctor --call")
     reached = await place_call(load(), test, tell=tell_step, without_outcome=without_outcome)
     return ExitCode.DONE if reached else ExitCode.UNDONE
@@ -104,10 +105,10 @@ def _show(output: Output, found: Sequence[Diagnosis], *, all_of_them: bool) -> N
     looked = [line for line in found if line.waits_for is None]
     shown = [line for line in looked if all_of_them or line.level is not Level.OK]
     if shown:
-        output.table(("level", "check", "what was found, and what to do"), [_row(line) for line in shown])
+        output.table(("level", "check", "result, and remedy"), [_row(line) for line in shown])
     for cause in dict.fromkeys(line.waits_for for line in found if line.waits_for is not None):
         waiting = ", ".join(line.check for line in found if line.waits_for == cause)
-        output.say(f"not looked at before `{cause}` is well: {waiting}")
+        output.say(f"skipped until `{cause}` is ok: {waiting}")
     failures = sum(line.level is Level.FAILURE for line in looked)
     warnings = sum(line.level is Level.WARNING for line in looked)
     output.say(f"{count_of(failures, 'failure')}, {count_of(warnings, 'warning')}")
@@ -119,7 +120,7 @@ def _row(line: Diagnosis) -> tuple[str, str, str]:
 
 
 async def recount_queue(output: Output, settings: Settings, *, mend: bool) -> ExitCode:
-    """Count the calls of the queue, report wrong counters, and set them right with `mend`. Exit 1 where some stay."""
+    """Count the calls of the queue, and report wrong counters; `mend` corrects them. Exit 1 if some stay wrong."""
     from voiceflow_worker.core.overview.recount import recount
 
     async with opened_queue(settings) as calls:
@@ -128,22 +129,14 @@ async def recount_queue(output: Output, settings: Settings, *, mend: bool) -> Ex
     moving = sorted("the queue" if batch is None else f"batch {batch}" for batch in found.moving)
     lines = found.in_words()
     output.document({"queue": queue, "calls": found.jobs, "wrong": lines, "moving": moving, "mended": found.mended})
-    if output.as_json:
-        return ExitCode.UNDONE if (lines and not found.mended) or moving else ExitCode.DONE
-    for line in lines:
-        output.say(line)
+    output.answer(*lines)
     if moving:
-        output.say(
-            f"not proven, because calls moved while they were counted: {', '.join(moving)}. Hold the queue, or count "
-            "again when fewer calls are sent"
+        output.answer(
+            f"counters not proven, because calls changed during the count: {', '.join(moving)}. Hold the queue, or "
+            "count again when fewer calls are sent"
         )
-    if not lines:
-        output.say(f"queue {queue}: {count_of(found.jobs, 'call')} counted; no counter is wrong")
-    elif found.mended:
-        output.say(f"queue {queue}: {count_of(found.jobs, 'call')} counted; the counters are right now")
-    else:
-        output.say(
-            f"queue {queue}: {count_of(found.jobs, 'call')} counted; `voiceflow doctor --recount --mend` sets the "
-            "counters right"
-        )
+    result = "no counter is wrong"
+    if lines:
+        result = "counters corrected" if found.mended else "`voiceflow doctor --recount --mend` corrects the counters"
+    output.answer(f"queue {queue}: {count_of(found.jobs, 'call')} counted; {result}")
     return ExitCode.UNDONE if (lines and not found.mended) or moving else ExitCode.DONE

@@ -22,14 +22,14 @@ from voiceflow_worker.model.text.counting import count_of
 
 LOOK_EVERY = 0.5
 WAITING_EVERY = 6
-"""The reasons for which calls wait are read at every sixth look only, because they take more reading."""
+"""The reasons why calls wait are read only at every sixth look, because reading them takes longer."""
 
 _MOVING = (JobState.QUEUED, JobState.LEASED, JobState.SENDING, JobState.SUBMITTED)
 
 
 @asynccontextmanager
 async def drain_progress(calls: CallQueue, *, label: str) -> AsyncGenerator[None]:
-    """Show, while the block lasts, how many of the queue's calls have ended."""
+    """Show how many calls of the queue have ended, while the block lasts."""
     before = await calls.store.jobs.count(calls.name)
 
     async def look(shown: Meter) -> None:
@@ -62,14 +62,14 @@ def _show(shown: Meter, before: Mapping[JobState, int], counts: Mapping[JobState
 
 
 def states_in_words(counts: Mapping[JobState, int], *states: JobState) -> str:
-    """Such as `3 sending, 12 submitted`; what is 0 is left out."""
+    """The counts of these states in words, such as `3 sending, 12 submitted`, without those that are 0."""
     return ", ".join(f"{counts[state]} {state.value}" for state in states if counts[state])
 
 
 async def tell_drained(output: Output, calls: CallQueue, result: DrainResult, *, stopped: bool) -> ExitCode:
     """Report the result of a drain, and the calls that it left.
 
-    Exit 1 after a hold or with a call in doubt, unless the drain was `stopped`. Failed calls are outcomes like others.
+    Exit 1 after a hold or with a call in doubt, unless the drain was `stopped`. Failed calls exit 0: they have ended.
     """
     counts = await calls.store.jobs.count(calls.name)
     output.document(
@@ -101,7 +101,7 @@ def _left(result: DrainResult, *, waiting: str, receiver: bool) -> Iterator[str]
     if result.submitted:
         alarm = "" if receiver else "NO RECEIVER IS RUNNING: "
         yield (
-            f"{alarm}taken by 8x8, without a summary yet: {count_of(result.submitted, 'call')}; `voiceflow serve` "
+            f"{alarm}accepted by 8x8, without a summary yet: {count_of(result.submitted, 'call')}; `voiceflow serve` "
             "receives summaries (or set VOICEFLOW_OUTCOMES=none)"
         )
     if result.stopped_by_hold:
@@ -109,7 +109,9 @@ def _left(result: DrainResult, *, waiting: str, receiver: bool) -> Iterator[str]
             yield closed_in_words(gate)
         opening = " and ".join(resume_of(gate) for gate in result.holds if gate.state is not GateState.CANCELLED)
         remedy = (
-            f"correct the cause, then {opening}, and run this again" if opening else "its batch was cancelled for good"
+            f"correct the cause, then {opening}, and run this command again"
+            if opening
+            else "their batch was cancelled for good"
         )
         yield f"waiting behind a hold: {count_of(result.held, 'call')}; {remedy}"
     if result.doubts:
@@ -120,12 +122,12 @@ def _left(result: DrainResult, *, waiting: str, receiver: bool) -> Iterator[str]
 
 
 EVERY = 30.0
-"""Seconds between two looks."""
+"""Seconds between two looks at the reasons why calls wait."""
 
 
 @asynccontextmanager
 async def waiting_lines(calls: CallQueue, output: Output, *, every: float = EVERY) -> AsyncGenerator[None]:
-    """Say on stderr what queued calls wait for, each time that it has changed, for as long as the block lasts."""
+    """Print on stderr why queued calls wait, whenever that changes, while the block lasts."""
     async with anyio.create_task_group() as group:
         group.start_soon(_say, calls, output, every)
         yield

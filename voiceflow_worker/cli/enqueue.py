@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from voiceflow_worker.errors import CampaignFileError
 
 MOST_WARNINGS = 20
-"""The most warnings that are shown; --json has all."""
+"""The most warnings in the table; --json has all of them."""
 
 
 async def enqueue(
@@ -41,14 +41,15 @@ async def enqueue(
 ) -> ExitCode:
     """Put the calls of a file into a queue; `voiceflow worker` sends them.
 
-    A file with a bad row enqueues nothing, lists every bad row, and exits 2. The same file again adds nothing: a row is
-    recognised by its unique_key, else by its batch and body. Numbers on the suppression list are left out.
+    If a row is bad, nothing is enqueued, all bad rows are listed, and the exit code is 2. A file that is enqueued twice
+    adds nothing the second time: a row is recognised by its unique_key, else by its batch and body. Numbers on the
+    suppression list are left out.
 
     Args:
         skip_bad: Enqueue the good rows of a file that has bad ones, and exit 0.
-        rejects: Write the bad rows here, unchanged, with the reasons, to be corrected and enqueued.
-        dry_run: Enqueue nothing, and report what would be: a preview of texts, duration and cost.
-        again: Call numbers again that the batch has called with another text; without it such a file is refused.
+        rejects: Write the bad rows to this file, unchanged, with the reasons. It can be corrected and enqueued.
+        dry_run: Enqueue nothing, and show a preview: texts, duration and cost.
+        again: Also call numbers that the batch has called with another text. By default such a file is refused.
 
     Examples:
         voiceflow enqueue people.csv --template reminder.json --source +6531234567 --valid-for 2h
@@ -105,7 +106,7 @@ async def enqueue(
     _tell(output, report, file, rejects=rejects)
     if options.stops is not None and options.stops.after_cost is not None:
         output.note(
-            "--stop-after-cost goes by prices that are known: run `voiceflow reconcile --prices` from time to time"
+            "--stop-after-cost counts only known prices; run `voiceflow reconcile --prices` regularly to read them"
         )
     return ExitCode.BAD_INPUT if report.refused else ExitCode.DONE
 
@@ -127,7 +128,7 @@ def _shown_on(shown: Meter) -> OnProgress:
 
 
 def _tell(output: Output, report: EnqueueReport, file: Path, *, rejects: Path | None) -> None:
-    """Print the result; on stderr if stdout has it as JSON."""
+    """Print the result: on stdout, or on stderr if stdout carries JSON."""
     if report.refused and report.again:
         output.say(
             f"{file}: {report.again} of {report.rows} rows name people whom their batch has already called; "

@@ -23,11 +23,11 @@ from voiceflow_worker.errors import (
 
 
 class ExitCode(IntEnum):
-    """How a command ended."""
+    """The exit code of a command."""
 
     DONE = 0
     UNDONE = 1
-    """Something failed, or is left undone."""
+    """Something failed, or was left undone."""
     BAD_INPUT = 2
     """Bad usage or bad input."""
     OUT_OF_REACH = 3
@@ -64,7 +64,7 @@ def _explained(error: BaseException) -> tuple[ExitCode, str] | None:
         case RequestFailedError(status=401 | 403):
             return ExitCode.OUT_OF_REACH, str(error)
         case OSError(errno=errno.EADDRINUSE):
-            return ExitCode.UNDONE, f"{error.strerror}; stop what listens there, or give another port"
+            return ExitCode.UNDONE, f"{error.strerror}; stop the program that uses this port, or give another port"
         case OSError(filename=None, strerror=str(reason)):
             return ExitCode.UNDONE, reason
         case JobError() | VoiceError() | OSError():

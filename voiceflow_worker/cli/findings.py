@@ -26,5 +26,5 @@ def tell_findings(output: Output, findings: Sequence[Finding], *, title: str | N
 
 
 def in_words(*, errors: int, warnings: int) -> str:
-    """Such as `3 errors, 1 warning`."""
+    """The two counts in words, such as `3 errors, 1 warning`."""
     return f"{count_of(errors, 'error')}, {count_of(warnings, 'warning')}"

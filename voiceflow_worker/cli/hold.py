@@ -25,12 +25,12 @@ async def hold(
     as_: AsOption = None,
     common: QueueOptions = QueueOptions(),
 ) -> ExitCode:
-    """Hold a queue, or one batch of it: calls in flight finish, nothing new is sent.
+    """Hold a queue, or one batch of it: nothing new is sent, and calls in flight finish.
 
-    A hold that already stands for longer is not shortened.
+    A hold that already lasts longer is not shortened.
 
     Args:
-        reason: The reason, shown in the status.
+        reason: The reason, shown by `voiceflow status`.
 
     Examples:
         voiceflow hold --reason "the text has a wrong date"
@@ -38,7 +38,7 @@ async def hold(
     """
     output = common.output()
     if for_ is not None and for_ <= timedelta():
-        raise InvalidInputError("--for 0 holds nothing: give a duration such as 10m, or leave it out")
+        raise InvalidInputError("--for 0 holds nothing: give a duration such as 10m, or leave --for out")
     async with common.opened() as calls:
         unknown = await why_unknown(calls, batch)
         if unknown is not None:
@@ -62,7 +62,7 @@ async def resume(*, batch: BatchOption = None, common: QueueOptions = QueueOptio
     async with common.opened() as calls:
         unknown = await why_unknown(calls, batch)
         if unknown is not None:
-            await calls.resume(batch_id=batch)  # a hold may have been ordered for calls that never came, or are gone
+            await calls.resume(batch_id=batch)  # a hold may remain without calls: none were enqueued, or all deleted
             output.note(unknown)
             return ExitCode.UNDONE
         gate = await calls.resume(batch_id=batch)

@@ -28,7 +28,7 @@ DataOption = Annotated[
 
 
 def draw(menu: MenuName, /) -> None:
-    """Draw a menu and all that it leads to: Mermaid text on stdout, which GitHub and many wikis show as a picture.
+    """Draw a menu and all menus that it leads to, as Mermaid text. GitHub and many wikis show it as a picture.
 
     Examples:
         voiceflow ivr draw restaurant:main
@@ -44,16 +44,15 @@ def play(
     *,
     data: DataOption = None,
     keys: Annotated[str | None, Parameter(metavar="KEYS")] = None,
-    at: Annotated[MomentOption, Parameter(help="The time that the menus see, instead of now.")] = None,
+    at: Annotated[MomentOption, Parameter(help="Play the call as if at this time. [now]")] = None,
 ) -> ExitCode:
-    """Play a menu in the terminal, without a phone or a store: prints the texts, and asks for keys.
+    """Play a menu in the terminal: print its texts, and ask for keys. It needs no phone and no store.
 
-    Handlers run as they do in a call. Enter alone presses nothing, Ctrl-D hangs up. Exit 1 when a handler failed, or
-    the keys were used up before the call ended.
+    Handlers run as they do in a call. Enter alone presses nothing, Ctrl-D hangs up. Exit 1 if a handler failed, or
+    --keys were used up before the call ended.
 
     Args:
-        keys: The keys pressed at each question, with commas between; empty for no key: 1,,4# presses 1, then none, then
-            4 and #.
+        keys: The keys for each question, separated by commas. 1,,4# presses 1, then no key, then 4 and #.
 
     Examples:
         voiceflow ivr play restaurant:main
@@ -67,10 +66,10 @@ def play(
 
 
 def check(menu: MenuName, /, *, data: DataOption = None, json: JsonOption = False) -> ExitCode:
-    """Check a menu and all that it leads to: every path should end, and every text be valid. Calls nobody.
+    """Check a menu and all menus that it leads to: every path must end, and every text must be valid.
 
-    Exit 0 if it can be served, also with warnings; 2 if not. No handler is run. With --json, one finding a line.
-    Prompts get placeholder values, unless --data gives values.
+    Exit 0 if the menu can be served, even with warnings; 2 if not. Nobody is called, and no handler runs. Variables in
+    prompts get placeholder values, unless --data gives values. With --json, one finding a line.
 
     Examples:
         voiceflow ivr check restaurant:main
@@ -100,7 +99,7 @@ def check(menu: MenuName, /, *, data: DataOption = None, json: JsonOption = Fals
 
 
 def read_data(given: list[str] | None) -> dict[str, object]:
-    """The data of `name=value` texts. Raises InvalidInputError for a malformed one."""
+    """The data in texts of the form `name=value`. Raises InvalidInputError for a text of another form."""
     data: dict[str, object] = {}
     for each in given or ():
         name, equals, value = each.partition("=")
@@ -111,7 +110,7 @@ def read_data(given: list[str] | None) -> dict[str, object]:
 
 
 def play_call(rehearsal: Rehearsal, keys: Sequence[str] | None, *, output: Output) -> ExitCode:
-    """Play a call to its end, with these keys at its questions; None: keys are read from the terminal."""
+    """Play a call to its end with these keys, one text a question. If `keys` is None, the terminal asks for them."""
     from anyio.from_thread import start_blocking_portal
 
     left = None if keys is None else list(keys)
@@ -132,7 +131,7 @@ def play_call(rehearsal: Rehearsal, keys: Sequence[str] | None, *, output: Outpu
                 pressed = left.pop(0)
                 output.say(f"  presses: {pressed or '(nothing)'}")
             else:
-                output.note("the keys are used up, and the call has not ended")
+                output.note("the call has not ended, but --keys has no more keys")
                 return ExitCode.UNDONE
             heard = portal.call(partial(rehearsal.press, pressed))
 
@@ -145,7 +144,7 @@ def _typed() -> str | None:
 
 
 def _show(heard: SpokenAnswer, output: Output) -> bool:
-    """Print one answer; returns whether something went wrong."""
+    """Print one answer of the menu, and return True if something went wrong."""
     if heard.trouble is not None:
         output.note(f"  ! menu {heard.answer.menu}: {heard.trouble}; the fallback follows")
     for entry in heard.answer.flow.actions:

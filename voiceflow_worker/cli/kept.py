@@ -21,9 +21,9 @@ EventId = Annotated[str, Parameter(name="ID", help="The id of the event, as `kep
 
 
 async def list_kept(*, limit: LimitOption = 100, common: WholeStoreOptions = WholeStoreOptions()) -> None:
-    """List the events that were kept, the newest first: broken, foreign and unknown ones.
+    """List the events that a receiver could not understand, and therefore kept. The newest come first.
 
-    A receiver keeps the newest 1,000, for seven days. With --json, one event per line.
+    A receiver keeps the newest 1,000 events, for seven days. With --json, one event per line.
 
     Examples:
         voiceflow kept list
@@ -52,10 +52,12 @@ async def show(event_id: EventId, /, *, common: WholeStoreOptions = WholeStoreOp
     async with common.opened() as calls:
         kept = await KeptEvents(calls.store).get(event_id)
     if kept is None:
-        raise InvalidInputError(f"event {event_id} is not kept; `voiceflow kept list` lists the events that are")
+        raise InvalidInputError(f"there is no kept event {event_id}; `voiceflow kept list` lists the kept events")
     label = _as_json(kept) | {"cut": len(kept.body) < kept.size}
     try:
-        text = getincrementaldecoder("utf-8")().decode(kept.body, final=not label["cut"])  # without half a character
+        text = getincrementaldecoder("utf-8")().decode(
+            kept.body, final=not label["cut"]
+        )  # drops a character cut in two
         output.document({**label, "body": text})
     except UnicodeDecodeError:
         text = kept.body.decode(errors="backslashreplace")
@@ -65,7 +67,7 @@ async def show(event_id: EventId, /, *, common: WholeStoreOptions = WholeStoreOp
 
 
 async def clear(*, common: WholeStoreOptions = WholeStoreOptions()) -> None:
-    """Delete all events that were kept.
+    """Delete all kept events.
 
     Examples:
         voiceflow kept clear

@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 async def first(pages: AsyncIterable[Sequence[T]], *, limit: int) -> AsyncGenerator[T]:
-    """The first `limit` entries of these pages; 0 is all of them."""
+    """The first `limit` entries of these pages, or all entries if `limit` is 0."""
     left = limit
     async for page in pages:
         for entry in page[:left] if limit else page:

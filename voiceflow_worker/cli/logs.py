@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def log_to_stderr(*, form: str, level: str, process: int | None = None, secrets: Collection[str] = ()) -> None:
-    """Log to stderr, for this library and those that it uses: one line an event, as JSON if `form` is json.
+    """Write the logs of this library and of its dependencies to stderr, as text, or as JSON lines if `form` is json.
 
-    Every line names the `process`, for several that share one stderr. No line shows one of `secrets`, or a password in
-    a URL.
+    Every line names the `process`, if it is given: several processes may share one stderr. No line shows one of
+    `secrets`, or a password in a URL.
     """
     import structlog
 
@@ -40,7 +40,7 @@ def log_to_stderr(*, form: str, level: str, process: int | None = None, secrets:
             lambda _logger, _method, line: printable_json(str(line)),
         ]
         if form == "json"
-        # Plain tracebacks: those of rich print every local variable, and with them numbers, data and keys pressed.
+        # Plain tracebacks: those of rich print local variables, which hold numbers, data and key presses.
         else [
             _harmless,
             structlog.dev.ConsoleRenderer(
@@ -61,16 +61,16 @@ def log_to_stderr(*, form: str, level: str, process: int | None = None, secrets:
         )
     )
     handler.addFilter(_once_a_second())
-    # Other libraries log their internals at info and debug; their warnings matter to our users too.
+    # Only warnings of other libraries matter to users; at info and debug they log their internals.
     logging.basicConfig(level=max(threshold, logging.WARNING), handlers=[handler], force=True)
 
 
 def _once_a_second() -> Callable[[logging.LogRecord], bool]:
-    """A filter of messages that a library repeats within a second, because strangers can cause many of them."""
+    """A log filter: a message that is repeated passes once a second, because strangers can cause many of them."""
     seldom = RateLimitedLog()
 
     def is_first(record: logging.LogRecord) -> bool:
-        # The first line is the message; in the lines that follow, asyncio names sockets and tasks.
+        # Only the first line is compared: in the following lines, asyncio names sockets and tasks.
         kind = (record.name, record.levelno, str(record.msg).partition("\n")[0])
         repeated = seldom.admit(kind)
         if repeated:
@@ -81,7 +81,7 @@ def _once_a_second() -> Callable[[logging.LogRecord], bool]:
 
 
 def _harmless(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Put each text on one line without control characters, because strangers wrote some of them."""
+    """Put each text on one line, without control characters: some texts come from strangers."""
     for name, value in event.items():
         if isinstance(value, str):
             event[name] = printable(value) if name in _OF_MANY_LINES else printable_line(value)
@@ -100,13 +100,13 @@ def _harmless_traceback(stream: TextIO, error: ExcInfo) -> None:
 
 
 class _Stderr:
-    """The current `sys.stderr`: a progress bar replaces it, so that lines appear above the bar.
+    """A stream to the current `sys.stderr`, with the secrets hidden in every line.
 
-    It hides secrets in every line, as the last of several places that do.
+    It looks `sys.stderr` up each time: a progress bar replaces it, so that lines appear above the bar.
     """
 
     def __init__(self, secrets: Collection[str]) -> None:
-        # Each in its own form, and in those of JSON and of Python.
+        # Each secret as it is, and as JSON and Python write it.
         self._secrets = {form for each in secrets for form in (each, json.dumps(each)[1:-1], repr(each)[1:-1])}
 
     def write(self, text: str) -> None:

@@ -25,21 +25,21 @@ IvrOption = Annotated[
         name="--ivr",
         metavar="MODULE:MENU",
         negative=(),
-        help="Answer calls by this menu, such as restaurant:main for `main` in restaurant.py. May be given several "
-        "times: the first takes calls whose job names no menu.",
+        help="Answer calls with this menu, such as restaurant:main for `main` in restaurant.py. May be repeated: the "
+        "first menu answers calls whose job names no menu.",
     ),
 ]
 
 
 def load_menus(names: Sequence[str] | None) -> list[Menu]:
-    """The menus of these names. Raises InvalidInputError for a menu that does not exist, or has errors."""
+    """The menus with these names. Raises InvalidInputError for a menu that does not exist or has errors."""
     from voiceflow_worker.ivr.graph.check import check_menus
 
     menus = [load_menu(name) for name in names or ()]
     errors = [found for found in check_menus(menus) if found.is_error]
     if errors:
         lines = "\n".join(f"  {found}" for found in errors)
-        raise InvalidInputError(f"the menus of {', '.join(names or ())} cannot be served:\n{lines}")
+        raise InvalidInputError(f"the menus {', '.join(names or ())} have errors:\n{lines}")
     return menus
 
 
@@ -52,7 +52,7 @@ def load_menu(name: str) -> Menu:
     for part in attribute.split("."):
         found = getattr(found, part, None)
     if inspect.isroutine(found):
-        # A handler answers calls to the account's numbers, which begin without a question.
+        # A handler answers calls to the account's numbers. Such a call begins without a question.
         return Menu(
             re.sub(r"[^a-z0-9_-]", "-", attribute.lower())[:32].lstrip("-_"),
             opening=found,
@@ -63,7 +63,7 @@ def load_menu(name: str) -> Menu:
     if not isinstance(found, Menu):
         there = _menus_in(module)
         said = "does not exist" if found is None else f"is {type(found).__name__}, not a Menu"
-        near = f"; {module.__name__} has {', '.join(there)}" if there else ""
+        near = f"; {module.__name__} has the menus {', '.join(there)}" if there else ""
         raise InvalidInputError(f"{name}: {attribute} {said}{near}")
     return found
 
@@ -85,8 +85,8 @@ def _module(name: str) -> tuple[ModuleType, str]:
         path = Path(module)
         hint = f"{'.'.join(path.with_suffix('').parts)}:{attribute or 'menu'}" if module.endswith(".py") else ""
         raise InvalidInputError(
-            f"{name!r} does not name a menu: write module:menu, such as {hint or 'restaurant:main'}, for a menu of a "
-            "module that can be imported from this folder"
+            f"{name!r} does not name a menu: write MODULE:MENU, such as {hint or 'restaurant:main'}. The module must "
+            "be importable from this folder"
         )
     here = str(Path.cwd())
     if here not in sys.path:

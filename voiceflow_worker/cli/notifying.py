@@ -1,4 +1,4 @@
-"""`--notify URL`: notifications of outcomes to an address of the user, beside a worker or a receiver."""
+"""`--notify URL`: notifications of outcomes, sent by a worker or a receiver to a system of the user."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
 
 HOOK = "notify"
-"""The name of the hook in the store."""
+"""The name of the hook that sends notifications."""
 LAST_WAIT = timedelta(seconds=30)
 
 _COUNTERS = {
     "told": "Outcomes delivered to a hook.",
     "failures": "Failed deliveries.",
-    "parked": "Outcomes given up after days.",
+    "parked": "Outcomes given up after days of failed deliveries.",
     "behind": "Times that outcomes were deleted before they were delivered.",
 }
 
@@ -39,14 +39,14 @@ NotifyOption = Annotated[
     Parameter(
         name="--notify",
         metavar="URL",
-        help="Send outcomes of calls to this address of yours, as POSTs signed with VOICEFLOW_NOTIFY_SECRET. "
+        help="Send the outcomes of calls to this URL, as POSTs signed with VOICEFLOW_NOTIFY_SECRET. "
         "[VOICEFLOW_NOTIFY_URL]",
     ),
 ]
 
 
 def notifier_of(settings: Settings) -> OutcomeWebhook | None:
-    """The webhook that these settings describe, not opened; None if there is none. Raises SettingsError."""
+    """The notification webhook of these settings, not opened yet; None if they name no URL. Raises SettingsError."""
     if settings.notify_url is None:
         return None
     from voiceflow_worker.notify.signature import MAKE_ONE
@@ -87,7 +87,7 @@ async def notifying(
 
 
 async def tell_the_rest(hooks: OutcomeHooks | None, output: Output) -> None:
-    """Wait until the outcomes so far are delivered: half a minute at most, or until a signal."""
+    """Wait until the outcomes so far are delivered, for at most half a minute, or until a signal."""
     if hooks is None:
         return
     scope = anyio.CancelScope()
@@ -96,7 +96,7 @@ async def tell_the_rest(hooks: OutcomeHooks | None, output: Output) -> None:
             await hooks.caught_up()
     waiting = hooks.counts[HOOK].waiting
     if waiting:
-        output.note(f"notifications not delivered yet: {waiting}; the next worker or serve with --notify sends them")
+        output.note(f"notifications not delivered yet: {waiting}; the next `voiceflow worker --notify` sends them")
 
 
 class HookMetrics:

@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 
 VALID_FOR = timedelta(minutes=2)
 SUMMARY_WITHIN = timedelta(minutes=5)
-"""The longest wait for a summary. Ringing takes a minute and a half, the text ten seconds; the rest is a reserve."""
+"""The longest wait for a summary: ringing takes a minute and a half, the text ten seconds; the rest is a reserve."""
 LOOK_EVERY = 0.1
 TURN_AFTER = 5.0
-"""Seconds in the queue after which a call with a free number is reported to wait for its turn."""
+"""Seconds in the queue after which, if there is no other reason, the rate is reported as the reason for waiting."""
 
 _ONCE = RedialPolicy(on=frozenset(), limit=0, after=timedelta())
 _NOT_LEFT = frozenset({JobState.QUEUED, JobState.LEASED})
@@ -74,7 +74,10 @@ def reporting(output: Output) -> Tell:
 
 
 def number_to_call(text: str, *, place: str) -> str:
-    """The number in E.164 form. Raises InvalidInputError, with `place`, for one without its plus and country code."""
+    """The number in E.164 form. Raises InvalidInputError for a number without its plus and country code.
+
+    `place` is the option or argument of the number, for the message.
+    """
     number = "".join(sign for sign in text if sign not in " -.()")
     if not number.startswith("+") or not is_e164(number):
         raise InvalidInputError(
@@ -84,9 +87,9 @@ def number_to_call(text: str, *, place: str) -> str:
 
 
 async def place_call(settings: Settings, call: OneCall, *, tell: Tell, without_outcome: bool) -> bool:
-    """Place the call once, and report each step as it happens; returns whether the call was answered.
+    """Place the call once, report each step as it happens, and return True if the call was answered.
 
-    The first SIGINT or SIGTERM takes the call back, unless it has left; the second does not wait for a POST in flight.
+    The first SIGINT or SIGTERM cancels the call, unless it has left; the second does not wait for a POST in flight.
     Raises StoreError, VoiceError, SettingsError.
     """
     listens = settings.policy().outcomes is OutcomeSource.WEBHOOK and not without_outcome
@@ -130,7 +133,7 @@ async def place_call(settings: Settings, call: OneCall, *, tell: Tell, without_o
 
 
 def _batch(usual: str, gates: Iterable[Gate]) -> str:
-    """The usual batch of the call, or with a number if that one was cancelled for good."""
+    """The usual batch of the call, with a number behind its name if the usual one was cancelled for good."""
     cancelled = {gate.name for gate in gates if gate.scope is GateScope.BATCH and gate.state is GateState.CANCELLED}
     names = (usual if number == 1 else f"{usual}-{number}" for number in count(1))
     return next(name for name in names if name not in cancelled)
@@ -141,21 +144,21 @@ def _hold(gates: Iterable[Gate], *, batch: str | None, at: datetime) -> Diagnosi
     for gate in gates:
         if (gate.scope is GateScope.QUEUE or gate.name == batch) and gate.is_closed(at=at):
             return failure(
-                closed_in_words(gate), remedy=f"correct the cause, then {resume_of(gate)}, and run this again"
+                closed_in_words(gate), remedy=f"correct the cause, then {resume_of(gate)}, and run this command again"
             )
     return None
 
 
 async def _obstacle(calls: CallQueue, settings: Settings, hold: Diagnosis | None, *, listens: bool) -> Diagnosis | None:
-    """What would keep the call from leaving, or its outcome from arriving; None if nothing is known to."""
+    """A known obstacle to the call or to its outcome; None if there is none."""
     if settings.source is None:
         remedy = "set VOICEFLOW_SOURCE to a number that `voiceflow account numbers` lists"
         return failure("the source number is not set", remedy=remedy)
     if hold is None and listens and not await Heartbeats(calls.store).has_receiver():
         return failure(
-            f"no receiver listens for {calls.store.url}, so the outcome of the call would be lost",
-            remedy="run `voiceflow serve --register https://…` with this store in another terminal, then this again; "
-            "or call with --without-outcome",
+            f"no receiver is running for {calls.store.url}, so the outcome of the call would be lost",
+            remedy="run `voiceflow serve --register https://…` with this store in another terminal, then run this "
+            "command again; or call with --without-outcome",
         )
     return hold
 
@@ -163,7 +166,7 @@ async def _obstacle(calls: CallQueue, settings: Settings, hold: Diagnosis | None
 async def _enqueued(
     calls: CallQueue, settings: Settings, voice: VoiceClient, call: OneCall, *, batch: str
 ) -> Job | Diagnosis:
-    """The enqueued call, or the reason why there is none."""
+    """The enqueued call, or the reason why it could not be enqueued."""
     profile = settings.voice_profile or await _voice(voice)
     if profile is None:
         remedy = "ask 8x8 for a voice, or set VOICEFLOW_VOICE_PROFILE"
@@ -185,7 +188,7 @@ async def _voice(voice: VoiceClient) -> str | None:
 
 @dataclass(slots=True, kw_only=True)
 class _Watch:
-    """A call in progress; each of its steps is reported once. `sent_at` is in monotonic seconds."""
+    """A call in progress; each of its steps is reported once. `sent_at` is in seconds since the watch began."""
 
     calls: CallQueue
     worker: Worker
@@ -198,7 +201,7 @@ class _Watch:
     sent_at: float | None = None
 
     async def call(self) -> bool:
-        """Send the call and watch it until it has ended, or nothing more will be seen; whether it was answered."""
+        """Send the call, watch it until there is nothing more to wait for, and return True if it was answered."""
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(self.worker.run)
@@ -217,8 +220,8 @@ class _Watch:
                 if self.job.state.is_final or await self._is_over(self.calls.store.clock.monotonic() - began):
                     return
             except StoreUnavailableError as error:
-                # A POST may be in flight. The worker waits for the store, to keep its answer, and so does this loop.
-                self._report("waits", warning(f"the store is away: {error}"))
+                # A POST may be in flight. The worker waits for the store to save the answer, and so does this loop.
+                self._report("waits", warning(f"the store cannot be reached: {error}"))
             with anyio.move_on_after(LOOK_EVERY):
                 await self.stop.wait()
 
@@ -229,7 +232,7 @@ class _Watch:
             self._tell_once(step)
 
     async def _is_over(self, passed: float) -> bool:
-        """Whether to stop waiting, `passed` seconds after the beginning; reports why."""
+        """True if there is nothing more to wait for, `passed` seconds after the beginning; the reason is reported."""
         match self.job.state:
             case JobState.QUEUED:
                 gates = await self.calls.store.control.gates(self.calls.name)
@@ -247,20 +250,19 @@ class _Watch:
                 return False
 
     async def _is_out_of_hearing(self, waited: float) -> bool:
-        """Whether to stop waiting for the summary, after `waited` seconds; reports why."""
+        """True if there is no use in waiting for the summary, after `waited` seconds; the reason is reported."""
         show = f"`voiceflow calls show {self.job.id}`"
         if not self.listens:
-            unknown = "no receiver listens, so the outcome is unknown"
-            self._report("no outcome", warning(unknown, remedy=f"with a receiver, {show} shows it"))
+            unknown = "no summary is awaited, so the outcome is unknown"
+            self._report("no outcome", warning(unknown, remedy=f"with a receiver, {show} shows it later"))
         elif waited > SUMMARY_WITHIN.total_seconds():
-            missing = (
-                f"none came within {write_duration(SUMMARY_WITHIN)}: 8x8 did not reach the receiver, or was refused"
-            )
+            within = write_duration(SUMMARY_WITHIN)
+            missing = f"no summary came within {within}: 8x8 did not reach the receiver, or the receiver refused it"
             remedy = f"`voiceflow doctor` checks the webhook; {show} shows a summary that comes later"
             self._report("no summary", failure(missing, remedy=remedy))
         elif not await Heartbeats(self.calls.store).has_receiver():
             remedy = f"run `voiceflow serve`; {show} shows a summary that comes later"
-            self._report("no summary", failure("the receiver went away before it came", remedy=remedy))
+            self._report("no summary", failure("the receiver stopped before the summary came", remedy=remedy))
         else:
             return False
         return True
@@ -274,7 +276,7 @@ class _Watch:
         await self._look()
         if self.stop.is_set() and not self.job.state.is_final:
             remedy = f"`voiceflow calls show {self.job.id}` shows how it ends"
-            message = f"it is too late to take it back: it is {self.job.state.value}, and the phone may ring"
+            message = f"the call can no longer be cancelled: it is {self.job.state.value}, and the phone may ring"
             self._report("stopped", warning(message, remedy=remedy))
 
     def _report(self, name: str, result: Diagnosis) -> None:

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
 
 _LEAST_PATIENCE = timedelta(seconds=1)
-"""Longer than any lock of a working process."""
+"""The least wait for a lock: longer than a working process keeps one."""
 
 
 def settings_from(**options: object) -> Settings:
-    """The settings; options that are not None come first. Sets up the logs as the settings say."""
+    """Load the settings and set up the logs by them. Options that are not None win over all other places."""
     from voiceflow_worker.cli.logs import log_to_stderr
     from voiceflow_worker.settings import load_settings
 
@@ -32,11 +32,11 @@ def settings_from(**options: object) -> Settings:
 async def opened_queue(
     settings: Settings, *, makes: bool = False, patience: timedelta | None = None
 ) -> AsyncGenerator[CallQueue]:
-    """The queue of these settings, in its opened store. Raises StoreError.
+    """Open the store of these settings, and give the queue. Raises StoreError.
 
-    A missing store file is created only with `makes`: a mistyped name must not look like an empty queue. A locked or
-    missing store is awaited as long as the settings say; with `makes` also one that is read-only. `patience` is how
-    long another process may then keep the file locked before an operation fails.
+    A missing store file is created only with `makes`: a mistyped name must not look like an empty queue. The wait for a
+    locked or missing store is limited by the settings; with `makes`, also that for a read-only one. `patience` is the
+    longest wait of each later operation while another process keeps the file locked.
     """
     from voiceflow_worker.backends.file_address import file_of
     from voiceflow_worker.backends.waiting import opened_in_time
@@ -46,7 +46,7 @@ async def opened_queue(
     wait = store_wait(settings)
     if not makes:
         await _found(settings, wait)
-        # A change is one step, so it may wait for a lock as long as opening may.
+        # Such a command has one step, so the step may wait for a lock as long as the opening may.
         patience = patience or max(settings.wait_for_store, _LEAST_PATIENCE)
     options: dict[str, Any] = {}
     if patience is not None and file_of(settings.store) is not None:
@@ -59,7 +59,7 @@ async def opened_queue(
 
 
 def store_wait(settings: Settings) -> StoreWait:
-    """The wait for a store, as long as the settings say; it reports the reason."""
+    """The wait for a store, as long as the settings allow. It prints its reason."""
     from voiceflow_worker.backends.waiting import StoreWait
     from voiceflow_worker.cli.output import Output
 
@@ -67,7 +67,7 @@ def store_wait(settings: Settings) -> StoreWait:
 
 
 async def _found(settings: Settings, wait: StoreWait) -> None:
-    """Wait for the store's file if the user asked for that; otherwise a missing file is an error."""
+    """Wait for the store's file if the user has set a wait; otherwise raise an error for a missing file."""
     from anyio import sleep
 
     from voiceflow_worker.backends.waiting import PAUSE
@@ -82,7 +82,7 @@ async def _found(settings: Settings, wait: StoreWait) -> None:
 
 
 def require_store(settings: Settings) -> None:
-    """Raise StoreUnavailableError when the store is a file that does not exist; it names the stores near it."""
+    """Raise StoreUnavailableError if the store is a file that does not exist; the message names stores nearby."""
     from voiceflow_worker.backends.file_address import file_of
     from voiceflow_worker.backends.sqlite.file.nearby import stores_near
 
@@ -91,7 +91,7 @@ def require_store(settings: Settings) -> None:
         return
     if path.is_file() and path.stat().st_size == 0:
         raise StoreCorruptError(
-            f"{path} is empty: it does not hold a store. If it was one, "
+            f"{path} is empty. If it held a store, "
             f"{Remedy.RESTORE}; otherwise `voiceflow enqueue` creates a store in it"
         )
     if path.exists():
@@ -99,8 +99,8 @@ def require_store(settings: Settings) -> None:
     place = settings.place_of("store")
     named = f" ({place})" if place and not place.startswith("--") else ""
     near = stores_near(path)
-    others = f" Near it: {', '.join(map(str, near))}." if near else ""
+    others = f" Stores nearby: {', '.join(map(str, near))}." if near else ""
     raise StoreUnavailableError(
-        f"there is no store {path}{named}, and this command does not create one.{others} Name the store with --store "
-        "or VOICEFLOW_STORE; `voiceflow enqueue` creates one"
+        f"there is no store {path}{named}, and this command does not create one.{others} Name a store with --store "
+        "or VOICEFLOW_STORE; `voiceflow enqueue` creates a new one"
     )

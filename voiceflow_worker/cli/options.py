@@ -58,12 +58,14 @@ def _limit(_type: Any, value: int) -> None:
 
 def _port(_type: Any, value: Any) -> None:
     if value is not None and not 0 <= value <= 65535:
-        raise ValueError(f"{value} is not a port: give a number from 1 to 65535, or 0 for any free one")
+        raise ValueError(f"{value} is not a port: give a number from 1 to 65535, or 0 for any free port")
 
 
 def _speed(_type: Any, value: float) -> None:
     if not 0 < value < inf:
-        raise ValueError(f"{value:g} is not a speed: give a number above 0; with 60 a minute takes a second")
+        raise ValueError(
+            f"{value:g} is not a speed: give a number above 0, such as 60, with which a minute takes a second"
+        )
 
 
 def _web_address(_type: Any, value: Any) -> None:
@@ -80,7 +82,7 @@ def _who(_type: Any, tokens: Sequence[Token]) -> str:
 
 
 Flag = Parameter(negative=(), show_default=False)
-"""For a switch without a `--no-…` form."""
+"""The parameter of a switch that has no `--no-…` form."""
 DurationOption = Annotated[timedelta | None, Parameter(converter=_duration, n_tokens=1, metavar="DURATION")]
 MomentOption = Annotated[datetime | None, Parameter(converter=_moment, n_tokens=1, metavar="TIME")]
 SinceOption = Annotated[
@@ -89,7 +91,7 @@ SinceOption = Annotated[
         converter=_since,
         n_tokens=1,
         metavar="TIME",
-        help="Only calls to which something has happened since then: 2h ago, or since 2026-11-20T09:00:00+08:00.",
+        help="Only calls that changed after this time, such as 2026-11-20T09:00:00+08:00, or 2h for two hours ago.",
     ),
 ]
 PortOption = Annotated[int, Parameter(validator=_port, metavar="PORT")]
@@ -99,10 +101,12 @@ SpeedOption = Annotated[float, Parameter(validator=_speed)]
 WebAddressOption = Annotated[str | None, Parameter(validator=_web_address, metavar="URL")]
 AsOption = Annotated[
     str | None,
-    Parameter(name="--as", converter=_who, n_tokens=1, metavar="NAME", help="Who does this; it is noted with it."),
+    Parameter(
+        name="--as", converter=_who, n_tokens=1, metavar="NAME", help="Your name, to be stored with this action."
+    ),
 ]
 BatchOption = Annotated[str | None, Parameter(metavar="ID", help="Only this batch.")]
-JsonOption = Annotated[bool, Flag, Parameter(help="JSON for scripts on stdout; text goes to stderr.")]
+JsonOption = Annotated[bool, Flag, Parameter(help="Print JSON for scripts on stdout, and text for people on stderr.")]
 StoreOption = Annotated[
     str | None,
     Parameter(
@@ -116,7 +120,7 @@ WaitOption = Annotated[
     DurationOption,
     Parameter(
         group=STORE_GROUP,
-        help="How long to wait for a store that is locked or not there yet; 0 does not wait. "
+        help="The longest wait for a store that is locked or does not exist yet; 0 for none. "
         "[VOICEFLOW_WAIT_FOR_STORE, else 30s]",
     ),
 ]
@@ -148,19 +152,19 @@ class QueueOptions:
         return settings_from(**options, **where)
 
     def opened(self, *, makes: bool = False) -> AbstractAsyncContextManager[CallQueue]:
-        """The queue in its opened store, as `opened_queue` opens it. Raises SettingsError, StoreError."""
+        """Open the store and give the queue, as `opened_queue` does. Raises SettingsError, StoreError."""
         return opened_queue(self.settings(), makes=makes)
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WholeStoreOptions(QueueOptions):
-    """The options of a command on all queues of a store. `queue` is accepted and ignored."""
+    """The options of a command that covers all queues of a store. `queue` is accepted and ignored."""
 
     queue: IgnoredQueueOption = None
 
     def settings(self, **options: object) -> Settings:
         """The settings. Options given here win over the environment and the settings file. Raises SettingsError."""
         if self.queue is not None:
-            Output().note("--queue is deprecated here and changes nothing: this command concerns the whole store")
+            Output().note("--queue is deprecated and has no effect: this command covers the whole store")
         return QueueOptions.settings(self, **options)

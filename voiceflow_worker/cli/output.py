@@ -24,9 +24,9 @@ class Output:
         self.as_json = as_json
 
     def document(self, value: Mapping[str, object]) -> None:
-        """Write one JSON document, on one line, to stdout; nothing without `as_json`."""
+        """With `as_json`, write one JSON document to stdout, on one line; otherwise do nothing."""
         if self.as_json:
-            # JSON between programs is UTF-8 (RFC 8259 §8.1), whatever the encoding of the terminal is.
+            # JSON between programs is UTF-8 (RFC 8259 §8.1), even if the terminal has another encoding.
             sys.stdout.flush()
             sys.stdout.buffer.write(
                 printable_json(json.dumps(_in_commands(value), ensure_ascii=False)).encode() + b"\n"
@@ -48,7 +48,7 @@ class Output:
         print(printable(in_commands(text)), file=sys.stderr)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
-        """Print a table for people. Columns whose names begin with `#` are numbers, aligned to the right.
+        """Print a table for people. A column whose name begins with `#` is aligned to the right, as numbers are.
 
         A column named `id` is never folded, so that ids can be copied.
         """
@@ -65,18 +65,18 @@ class Output:
                 no_wrap=column == "id",
             )
         for row in rows:
-            # Text, not str: brackets in people's files are not markup.
+            # Text, not str: rich would take brackets in people's files for markup.
             table.add_row(*(Text(printable(_cell(column, cell))) for column, cell in zip(columns, row, strict=True)))
         self.print(table)
 
     def print(self, shown: RenderableType) -> None:
-        """Print something that is drawn by rich, for people."""
+        """Print a renderable of rich for people."""
         self._console().print(shown)
 
     def records(
         self, rows: Iterable[Mapping[str, object]], *, nothing: str | None = None, title: str | None = None
     ) -> None:
-        """Print rows as documents, or as one table without its empty columns; note `nothing` if there are none."""
+        """Print rows as documents, or as a table without its empty columns. If there are no rows, note `nothing`."""
         found = list(rows)
         for row in found:
             self.document(row)
@@ -99,7 +99,7 @@ class Output:
 
 
 def _cell(column: str, value: object) -> str:
-    """The text of a cell, with remedies as commands. Ids, keys, batches and numbers stay as they are, to be copied."""
+    """The text of a cell, with remedies as commands; ids, keys, batches and numbers stay as they are."""
     match value:
         case None:
             return ""
@@ -113,7 +113,7 @@ def _cell(column: str, value: object) -> str:
 _COPIED = frozenset({"id", "batch", "key", "number", "destination", "queue"})
 _NUMBERS = frozenset({"seconds", "answered", "size", "row", "code", "attempts"})
 _SENTENCES = frozenset({"message", "reason", "error", "remedy"})
-"""The members of a JSON document that this library words. All others are printed as they are."""
+"""The members of a JSON document with texts of this library. Remedies in them are printed as commands."""
 
 
 def _in_commands(value: object, *, name: str = "") -> object:

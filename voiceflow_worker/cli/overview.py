@@ -1,4 +1,4 @@
-"""`voiceflow queues` and `voiceflow batches`: the progress of each."""
+"""`voiceflow queues` and `voiceflow batches`: list queues and batches with their progress."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 async def batches(*, common: QueueOptions = QueueOptions()) -> None:
-    """List the batches of a queue: progress, rate, remaining time, holds, doubts. With --json, one batch a line.
+    """List the batches of a queue with progress, rate, remaining time, holds and doubts. With --json, one a line.
 
     Examples:
         voiceflow batches
@@ -29,11 +29,13 @@ async def batches(*, common: QueueOptions = QueueOptions()) -> None:
         url = calls.store.url
     _tell(output, found, column="batch", name=lambda each: each.batch_id or "")
     if not found:
-        output.note(f"queue {calls.name} of {url} does not have a batch; `voiceflow enqueue` makes one of each file")
+        output.note(
+            f"queue {calls.name} of {url} does not have a batch; `voiceflow enqueue` makes a batch of each file"
+        )
 
 
 async def queues(*, common: QueueOptions = QueueOptions()) -> None:
-    """List the queues of a store: progress, rate, remaining time, holds, doubts. With --json, one queue a line.
+    """List the queues of a store with progress, rate, remaining time, holds and doubts. With --json, one a line.
 
     Examples:
         voiceflow queues

@@ -34,9 +34,9 @@ class Assumptions:
 
     Attributes:
         prices: Prices for the preview: a CSV with country or prefix, currency, and per_minute or per_call.
-            [enqueue: of earlier calls]
-        assume_seconds: The length of each call in the preview. [as long as its texts take to speak]
-        rate: The rate of the preview, in calls per second, or unlimited. [the queue's, else VOICEFLOW_RATE]
+            [enqueue: the prices of earlier calls]
+        assume_seconds: The length of each call in the preview, in seconds. [the time that its texts take]
+        rate: The rate of the preview, in calls per second, or unlimited. [the queue's rate, else VOICEFLOW_RATE]
     """
 
     prices: Annotated[Path | None, Parameter(metavar="FILE")] = None
@@ -47,7 +47,7 @@ class Assumptions:
 def preview_options(
     given: Assumptions | None, settings: Settings, *, limits: Limits | None = None, time_zone: str | None
 ) -> PreviewOptions:
-    """The assumptions of a preview; `limits` are those that the queue has already. Raises InvalidInputError."""
+    """The options of a preview. `limits` are the present limits of the queue, if any. Raises InvalidInputError."""
     from voiceflow_worker.campaigns.preview.preview import PreviewOptions
     from voiceflow_worker.campaigns.preview.prices import PriceTable
     from voiceflow_worker.model.text.rate import read_rate
@@ -74,15 +74,17 @@ def tell_preview(output: Output, preview: Preview) -> None:
     if any(left_out.values()):
         rows.append(("left out", ", ".join(f"{count:,} {name}" for name, count in left_out.items() if count)))
     if course.later:
-        opens = f", the first of them from {_local(course.opens_at, preview)} on" if course.opens_at else ""
+        opens = f"; the first may ring from {_local(course.opens_at, preview)} on" if course.opens_at else ""
         rows.append(("outside window", f"{course.later:,} calls may not ring now{opens}"))
     if course.first is not None and preview.ends_at is not None:
-        rate = "without a limit of the rate" if preview.rate is None else f"at {preview.rate:.3g} calls/s"
+        rate = "at an unlimited rate" if preview.rate is None else f"at {preview.rate:.3g} calls/s"
         rows.append(("starts", _local(course.first, preview)))
         ends = f"{_local(preview.ends_at, preview)}, {_span(preview.ends_at - course.first)} later, {rate}"
         rows.append(("ends", f"{ends}, without redials"))
     if course.expired:
-        rows.append(("expire", f"{count_of(course.expired, 'call')} would reach the end of validity before their turn"))
+        rows.append(
+            ("expire", f"{count_of(course.expired, 'call')} would reach the end of their validity before their turn")
+        )
     if preview.calls:
         each = preview.seconds / preview.calls
         why = "assumed" if preview.assumed_seconds is not None else "by the length of the texts"

@@ -1,4 +1,4 @@
-"""The program: all commands, registered with their help from docstrings, and the handling of errors."""
+"""The program `voiceflow`: its commands, with help texts from docstrings, and the handling of errors."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command and give its exit code. Expected errors are printed as a sentence, without a traceback."""
+    """Run one command and return its exit code. An expected error is printed as a sentence, without a traceback."""
     from cyclopts import CycloptsError
 
     for stream in (sys.stdout, sys.stderr):
-        # A character that this terminal cannot print is escaped, and does not end the command.
+        # A character that this terminal cannot print is escaped; it must not end the command.
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
@@ -50,7 +50,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def program() -> App:
-    """The commands, assembled."""
+    """The app with all commands."""
     from importlib.metadata import version
 
     from cyclopts import App
@@ -87,7 +87,7 @@ def program() -> App:
         help="Phones people through the 8x8 Voice API, from a queue, at a set rate: "
         "never twice, never lost, never late.",
         help_format="plaintext",
-        help_epilogue="`voiceflow demo` shows all of it, without an account. Each command's --help has examples.",
+        help_epilogue="`voiceflow demo` shows everything without an account. Each command's --help has examples.",
         version=lambda: f"voiceflow-worker {version('voiceflow-worker')}",
         suppress_keyboard_interrupt=False,
     )
@@ -134,10 +134,10 @@ _GLUE = "\0"
 
 
 def add_command(app: App, command: Callable[..., Any]) -> None:
-    """Register a command behind those that are there, under the first word of its function: `list_calls` is `list`.
+    """Register a command under the first word of its function's name: `list_calls` is `list`.
 
-    Its docstring is its help. The section `Usage` replaces the usage line that the signature gives, and `Examples`
-    stands at the end.
+    In the help it follows the commands registered before. Its docstring is its help: the section `Usage` replaces the
+    usage line of the signature, and `Examples` stands at the end.
     """
     name = command.__name__.partition("_")[0]
     sections = _sections(command)
@@ -155,7 +155,7 @@ def add_command(app: App, command: Callable[..., Any]) -> None:
 
 
 def add_group(app: App, module: ModuleType, *commands: Callable[..., Any]) -> App:
-    """Register a group of commands behind what is there. The name and the docstring of its module describe it."""
+    """Register a group of commands. The name and the docstring of the module give its name and its help."""
     from cyclopts import App
 
     summary = (module.__doc__ or "").partition(": ")[2].strip()
@@ -168,21 +168,21 @@ def add_group(app: App, module: ModuleType, *commands: Callable[..., Any]) -> Ap
 
 
 def description(command: Callable[..., Any]) -> str:
-    """The text of a docstring before its sections, one line for each paragraph; the terminal wraps them."""
+    """The text of a docstring before its sections, with each paragraph on one line: the terminal wraps it."""
     paragraphs = _sections(command)[""].strip().split("\n\n")
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
 def _sections(command: Callable[..., Any]) -> Mapping[str, str]:
-    """The sections of a docstring by their headings; the text before them has the empty one."""
+    """The sections of a docstring by their headings. The text before the first heading has the key ""."""
     first, *others = _SECTION.split(inspect.getdoc(command) or "")
     return {"": first, **dict(zip(others[::2], others[1::2], strict=True))}
 
 
 def fitted(examples: str, *, width: int) -> str:
-    """Examples with lines of at most `width` columns: a longer command continues on the next line, as in a shell.
+    """The examples in lines of at most `width` columns; a longer command continues on the next line, as in a shell.
 
-    If the terminal wrapped them, they could not be pasted.
+    Lines that the terminal wraps could not be pasted.
     """
     return "\n".join(line if len(line) <= width else _broken(line, width) for line in examples.splitlines())
 

@@ -10,16 +10,16 @@ from contextlib import contextmanager
 from voiceflow_worker.model.text.printable import printable_line
 
 LINE_EVERY = 3.0
-"""Seconds between two plain lines: a reader sees that work goes on, and a log stays short."""
+"""Seconds between two plain lines: short enough to show that work goes on, long enough for a short log."""
 
 
 Meter = Callable[[int, int, str], None]
-"""Shows how much is done, of how much in all, with a note for people."""
+"""A function that shows the amount done, the total, and a note."""
 
 
 @contextmanager
 def meter(label: str) -> Generator[Meter]:
-    """A meter on stderr, for as long as the block lasts."""
+    """Show a meter on stderr while the block lasts."""
     if not sys.stderr.isatty():
         yield _Lines(printable_line(label))
         return
@@ -41,7 +41,7 @@ def meter(label: str) -> Generator[Meter]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    # Lines that others print on stderr meanwhile, such as logs, appear above the bar. Stdout may be a pipe.
+    # Other lines on stderr, such as logs, appear above the bar. Stdout is left alone: it may be a pipe.
     with Progress(*columns, console=Console(file=sys.stderr), redirect_stdout=False) as progress:
         task = progress.add_task(printable_line(label), total=None, note="")
         yield lambda done, total, note: progress.update(task, completed=done, total=total, note=note)
@@ -64,7 +64,7 @@ class _Lines:
             print(f"{self._label}: {note}{percent}", file=sys.stderr, flush=True)
 
     def _left(self, done: int, now: float) -> str:
-        """The remaining time, by the speed since the total is known."""
+        """The remaining time, computed from the speed since the total became known."""
         since, first = self._began
         if first == done or done >= self._total:
             return ""

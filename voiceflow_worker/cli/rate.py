@@ -1,4 +1,4 @@
-"""`voiceflow rate`: the rate of a queue, changed while its workers send."""
+"""`voiceflow rate`: change the rate of a queue while its workers send."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def rate(
 ) -> None:
     """Change the rate of a queue at once, for all its workers. Without N, show it.
 
-    The new rate also holds for workers that start later, whatever their --rate says, until `voiceflow rate --reset`.
+    The new rate also applies to workers that start later with another --rate, until `voiceflow rate --reset`.
 
     Usage: [OPTIONS] [N]
 
@@ -45,7 +45,7 @@ async def rate(
         {"queue": calls.name, "rate": None if limits is None else limits.rate, "is_set": limits is not None}
     )
     if reset:
-        done = "uses the rate of its workers' settings when they next start" if was_set else "had no rate set by hand"
+        done = "gets the rate of the next worker that starts" if was_set else "had no rate set by hand"
         output.answer(f"queue {calls.name} {done}")
     elif limits is None:
         output.answer(f"queue {calls.name} has no rate yet: its first worker sets it")

@@ -1,4 +1,4 @@
-"""`voiceflow reconcile`: calls in doubt, and calls without a summary, against the log of 8x8."""
+"""`voiceflow reconcile`: look for calls in doubt, and calls without a summary, in the log of 8x8."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 SHOWN = 50
-"""The most calls in doubt that are listed here; `calls list` lists all."""
+"""The most calls in doubt in the output; `voiceflow calls list` lists all."""
 
 
 async def reconcile(
@@ -36,15 +36,14 @@ async def reconcile(
 ) -> ExitCode:
     """Look for calls in doubt, and for calls with an overdue summary, in the call log of 8x8.
 
-    A call that is found without ambiguity was placed, and gets the outcome in the log. Others stay in doubt, because
-    rows come late. Takes seconds to minutes. Needs VOICEFLOW_API_KEY and VOICEFLOW_SUB_ACCOUNT.
-
-    With --prices it reads the missing prices of ended calls, and changes nothing else.
+    A call that is found without ambiguity was placed, and gets the outcome of its row. Other calls stay in doubt,
+    because rows may come late. The search takes seconds to minutes, and needs VOICEFLOW_API_KEY and
+    VOICEFLOW_SUB_ACCOUNT. With --prices it only reads the missing prices of ended calls.
 
     Args:
-        prices: Read prices instead, for `report` and `calls show`.
+        prices: Only read missing prices, for `voiceflow report` and `voiceflow calls show`.
         batch: With --prices: only calls of this batch.
-        since: With --prices: only calls sent within this time, such as 2h.
+        since: With --prices: only calls sent in the time before now, such as 2h.
 
     Examples:
         voiceflow reconcile
@@ -58,7 +57,7 @@ async def reconcile(
     output = common.output()
     if not prices and (batch is not None or since is not None):
         raise InvalidInputError(
-            "--batch and --since work only with --prices; without it, all calls in doubt of the queue are looked up"
+            "--batch and --since work only with --prices; without --prices, all calls in doubt are looked for"
         )
     client = voice_client(settings)  # reports missing settings before anything is opened
     async with opened_queue(settings) as calls, client as voice:
@@ -81,12 +80,12 @@ async def _read_prices(
     found = await reader.read(batch_id=batch, since=sent_after, tell=lambda look: output.note(_asking(look)))
     output.document(found.as_json())
     if not found.looked_at:
-        output.say("no call has ended without a price")
+        output.say("all ended calls have a price")
         return ExitCode.DONE
     cost = ", ".join(f"{price} {currency}" for currency, price in sorted(found.cost.items())) or "nothing"
     output.say(f"read the prices of {found.priced} of {count_of(found.looked_at, 'call')}: {cost}")
     if found.open:
-        output.say("the log of 8x8 does not have the others yet: try again later")
+        output.say("the log of 8x8 does not have the other prices yet: try again later")
     return ExitCode.DONE
 
 
@@ -118,5 +117,5 @@ async def _tell(output: Output, calls: CallQueue, found: Reconciled, settings: S
     if found.open > len(doubts):
         output.say("and more: see `voiceflow calls list --state in_doubt`")
     settle = "" if settings.export_missing_means == "not_placed" else " A missing row proves nothing by itself."
-    output.say(f"Try again later: rows come late.{settle}")
+    output.say(f"Try again later: rows may come late.{settle}")
     output.say("To resolve a call by hand: `voiceflow calls resolve ID --placed|--not-placed --note TEXT`")

@@ -1,4 +1,4 @@
-"""`voiceflow account recording-push`: the server that 8x8 uploads recordings to."""
+"""`voiceflow account recording-push`: show and change the server to which 8x8 uploads recordings."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from voiceflow_worker.errors import InvalidInputError
 
 Protocol = Annotated[Literal["S3", "SFTP"], Parameter(name="PROTOCOL", help="How recordings are uploaded: S3 or SFTP.")]
 Host = Annotated[str, Parameter(name="HOST", help="The name of the server.")]
-NONE = "recordings are uploaded nowhere; `voiceflow account recording-push set` names a server"
+NONE = "no server for recordings is set; `voiceflow account recording-push set` sets one"
 
 
 async def show(*, json: JsonOption = False) -> None:
-    """Show the server that recordings are uploaded to. Recording needs one. The password is never shown.
+    """Show the server to which recordings are uploaded. Calls can be recorded only if a server is set.
 
     Examples:
         voiceflow account recording-push show
@@ -47,17 +47,17 @@ async def set_server(
     no_password: Annotated[bool, Flag] = False,
     json: JsonOption = False,
 ) -> None:
-    """Set the server that recordings are uploaded to. It replaces the server that is set now.
+    """Set the server to which recordings are uploaded. It replaces the present server.
 
-    The password is asked for at the terminal unless an option says where it is. It cannot be an option itself: a shell
-    would keep it in its history, and every user of the machine could read it.
+    The terminal asks for the password, unless --password-file or --no-password is given. The password itself cannot be
+    an option: the shell would keep it in its history, and every user of the machine could read it.
 
     Args:
         port: The port of the server.
         username: The user name on the server.
-        path: The folder, or the bucket, that recordings go to.
-        password_file: The file that holds the password, without its line end; - for standard input.
-        no_password: The server asks for none.
+        path: The folder or bucket for recordings.
+        password_file: A file that holds the password; - for standard input.
+        no_password: The server needs no password.
 
     Examples:
         voiceflow account recording-push set SFTP sftp.example.com --username ana --path /calls
@@ -76,7 +76,7 @@ async def set_server(
 
 
 async def delete(*, yes: YesOption = False, json: JsonOption = False) -> ExitCode:
-    """Stop the upload of recordings. Those that were uploaded stay on the server; later ones are lost.
+    """Stop the upload of recordings. Uploaded recordings stay on the server; later recordings are lost.
 
     Examples:
         voiceflow account recording-push delete --yes
@@ -87,7 +87,7 @@ async def delete(*, yes: YesOption = False, json: JsonOption = False) -> ExitCod
         if found is None:
             output.note(NONE)
             return ExitCode.DONE
-        if not is_sure(f"Have recordings no longer uploaded to {found.host}?", yes=yes):
+        if not is_sure(f"Stop uploading recordings to {found.host}?", yes=yes):
             output.note("nothing was changed")
             return ExitCode.UNDONE
         await voice.delete_recording_push_config()
@@ -108,5 +108,5 @@ def _password(file: Path | None) -> str:
     else:
         raise InvalidInputError("a password is needed: give --password-file or --no-password")
     if not password:
-        raise InvalidInputError(f"there is no password in {source}; give --no-password if the server asks for none")
+        raise InvalidInputError(f"there is no password in {source}; give --no-password if the server needs none")
     return password

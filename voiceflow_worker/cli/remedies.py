@@ -1,4 +1,4 @@
-"""Remedies in the words of the command line: its commands, options and settings."""
+"""Remedies worded for the command line, with its commands, options and settings."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ _WORDS: Mapping[str, str] = {
     Remedy.NAME_COLUMN: "name it with --column",
     Remedy.NAME_OUTCOMES: "give --redial-on busy,no_answer (or VOICEFLOW_REDIAL_ON), or --redial-max 0 for no redial",
     Remedy.NAME_SHEET: "give --sheet NAME",
-    Remedy.NAME_TIME_ZONE: "give the rows a time_zone, or all of them --time-zone",
+    Remedy.NAME_TIME_ZONE: "give each row a time_zone, or all rows --time-zone",
     Remedy.OTHER_BATCH: "use another batch id (--batch)",
     Remedy.RESOLVE: "a person can resolve it (`voiceflow calls resolve`)",
-    Remedy.RESTORE: "restore a backup (voiceflow restore FILE)",
+    Remedy.RESTORE: "restore a backup (`voiceflow restore FILE`)",
     Remedy.RESUME: "resume the queue (`voiceflow resume`)",
     Remedy.SET_KEY_ASIDE: "put it into VOICEFLOW_API_KEY",
-    Remedy.SET_NOTIFY_SECRET: "notifications are signed with VOICEFLOW_NOTIFY_SECRET",
+    Remedy.SET_NOTIFY_SECRET: "set VOICEFLOW_NOTIFY_SECRET, with which notifications are signed",
     Remedy.SET_STATE_DIR: "set VOICEFLOW_STATE_DIR",
     Remedy.SHARE_NUMBER: "VOICEFLOW_SHARED_NUMBERS lists numbers that may be in many calls at once",
     Remedy.SHORTEN_RETENTION: "shorten VOICEFLOW_RETENTION",
-    Remedy.UNSUPPRESS: "`voiceflow suppress remove NUMBER` removes it from the list",
+    Remedy.UNSUPPRESS: "`voiceflow suppress remove NUMBER` removes the number from the list",
     Remedy.VALIDATE: "validate the body (`voiceflow check FILE`)",
     Remedy.VALIDATE_AUDIO: "validate the audio file (`voiceflow check --fetch`)",
 }
@@ -47,7 +47,7 @@ _REMEDY = re.compile("|".join(f"[{each[0].upper()}{each[0]}]{re.escape(each[1:])
 
 
 def in_commands(text: str) -> str:
-    """The text, with each remedy as something to type on the command line or to set."""
+    """The text, with each remedy worded as a command, an option or a setting."""
     return _REMEDY.sub(_worded, text)
 
 
@@ -58,5 +58,5 @@ def _worded(match: re.Match[str]) -> str:
 
 
 def error_line(message: str) -> str:
-    """An error message as it is printed: with remedies as commands, without secrets and control characters."""
+    """An error message for printing: remedies are worded as commands, secrets and control characters are removed."""
     return f"voiceflow: {printable(without_secrets_in(in_commands(message)))}"

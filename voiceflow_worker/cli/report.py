@@ -1,4 +1,4 @@
-"""`voiceflow report`: the outcomes of batches, or of a queue."""
+"""`voiceflow report`: report the outcomes of batches or of a queue."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from voiceflow_worker.core.overview.report import Report
 
 MANY_CALLS = 20_000
-"""Calls whose report takes seconds: its progress is shown."""
+"""The number of calls from which a report takes seconds, so that its progress is shown."""
 
 
 async def report(
@@ -38,10 +38,10 @@ async def report(
 
     Args:
         batch: Only this batch; `enqueue` prints its id. May be repeated, to compare batches side by side.
-        csv: Write a CSV file with one line for each call, and the columns of the campaign's own file as data.NAME.
+        csv: Write a CSV file with one line per call; a column of the campaign file is named data.NAME.
         xlsx: Write an Excel workbook with the totals, the tables and the calls.
         html: Write one HTML page with the totals and the calls.
-        totals: Only the totals, which are read in milliseconds; without it, each call is looked at.
+        totals: Print only the totals. This takes milliseconds, because no single call is read.
 
     Examples:
         voiceflow report
@@ -60,7 +60,7 @@ async def report(
         found = [await build_report(*where, batch_id) for batch_id in batches]
         if files or not totals:
             count = sum(each.total - each.pruned for each in found)
-            # A bar on the screen for a moment would only be noise.
+            # A bar that is shown only for a moment would be noise.
             with meter("report") if count >= MANY_CALLS else nullcontext() as shown:
                 tell = None if shown is None else partial(_tell_progress, shown, count)
                 found = await write_report_files(files, *where, batches, progress=tell)
@@ -87,6 +87,6 @@ def _tell_prices(output: Output, found: list[Report]) -> None:
     placed, priced = sum(each.placed for each in found), sum(each.priced for each in found)
     if any(each.cost for each in found) and priced < placed:
         output.say(
-            f"that is {priced} of {count_of(placed, 'placed call')}; "
-            "`voiceflow reconcile --prices` reads the prices of the others"
+            f"the cost is that of {priced} of {count_of(placed, 'placed call')}; "
+            "`voiceflow reconcile --prices` reads the other prices"
         )

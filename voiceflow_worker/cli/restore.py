@@ -1,4 +1,4 @@
-"""`voiceflow restore`: replaces a SQLite store with a backup."""
+"""`voiceflow restore`: replace a SQLite store with a backup."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
 
 def restore(
-    file: Annotated[Path, Parameter(name="FILE", help="The backup. It is left as it is.")],
+    file: Annotated[Path, Parameter(name="FILE", help="The backup. It stays unchanged.")],
     /,
     *,
     common: WholeStoreOptions = WholeStoreOptions(),
 ) -> None:
-    """Put a backup in the place of a SQLite store. Every queue is held then, until `voiceflow resume`.
+    """Replace a SQLite store with a backup. Afterwards every queue is held, until `voiceflow resume`.
 
-    Refuses while a process uses the store. The old file is moved aside together with its -wal and -shm, never deleted.
-    What it knows of calls that were sent or have ended is taken over, as far as it can be read, because the backup has
-    forgotten them and they would be made again. Calls that were only enqueued after the backup are not.
+    The restore is refused while a process uses the store. The old file is moved aside with its -wal and -shm files, and
+    is never deleted. Calls that it records as sent or ended are taken over, as far as it can be read: the backup does
+    not know them, and they would be made again. Calls that were only enqueued after the backup are not taken over.
 
     Examples:
         voiceflow restore calls-monday.db
@@ -47,8 +47,8 @@ def restore(
         done = _restored(output, path, file.absolute(), settings)
     except OSError as error:
         raise StoreReadOnlyError(
-            f"the backup cannot be put in the place of {path}: {error.strerror or error}; the store is as it was, or "
-            "was moved aside under a name with `before-restore` in it"
+            f"the backup cannot be put in the place of {path}: {error.strerror or error}; the store is unchanged, or "
+            "was moved aside under a name that contains `before-restore`"
         ) from error
     output.document(_as_json(done, file.absolute()))
     output.answer(*_lines(done))
@@ -94,19 +94,19 @@ def _as_json(done: Restored, file: Path) -> dict[str, object]:
 
 def _lines(done: Restored) -> Iterator[str]:
     made = "" if done.made_at is None else f", made at {in_words(done.made_at)}"
-    yield f"{done.path} is the backup now{made}: {count_of(done.calls, 'call')}"
+    yield f"{done.path} now holds the backup{made}: {count_of(done.calls, 'call')}"
     if done.moved:
         yield f"moved aside: {', '.join(map(str, done.moved))}"
     taken = done.taken
     if taken.advanced or taken.added or taken.cancelled:
         yield (
-            f"taken over from there: {taken.advanced + taken.added} calls that had been sent or had ended since; "
-            f"{taken.cancelled} that were missing there are cancelled"
+            f"taken over from the old file: {taken.advanced + taken.added} calls sent or ended after the backup; "
+            f"cancelled: {taken.cancelled} calls of the backup that the old file does not have"
         )
     if taken.left:
         yield (
             f"not taken over: {count_of(taken.left, 'call')}, enqueued after the backup and never sent. Enqueue the "
-            "files again: only calls that are not there already are added"
+            "files again: only missing calls are added"
         )
     if done.moved and taken.unreadable is None:
         yield "the old file cannot be read: calls sent after the backup are unknown"
@@ -117,6 +117,6 @@ def _lines(done: Restored) -> Iterator[str]:
         yield f"held until `voiceflow resume --queue NAME`: {', '.join(done.held)}"
     if done.waiting:
         yield (
-            f"{count_of(done.waiting, 'call')} would be sent then; look at them first: "
-            "voiceflow calls list --state queued --limit 0"
+            f"{count_of(done.waiting, 'queued call')} would be sent after that; look at them first with "
+            "`voiceflow calls list --state queued --limit 0`"
         )

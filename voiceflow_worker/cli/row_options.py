@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Text = Annotated[str | None, Parameter(metavar="TEXT")]
 MenuNameOption = Annotated[str | None, Parameter(metavar="MODULE:MENU")]
 Name = Annotated[str | None, Parameter(metavar="NAME")]
-FILE_KINDS = "CSV, Excel (.xlsx), Parquet, JSON lines (a row or a body on each), a JSON body; packed (.gz); - for stdin"
+FILE_KINDS = "CSV, Excel (.xlsx), Parquet, JSON lines (of rows or bodies), or a JSON body; also .gz; - for stdin"
 
 
 def _no_option(_type: Any, path: Path) -> None:
@@ -47,34 +47,34 @@ Factor = Annotated[float | None, Parameter(metavar="X")]
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowOptions:
-    """The defaults for the rows of a file: a column wins over an option.
+    """The defaults for the rows of a file. The column of a row wins over an option.
 
     Attributes:
         template: A call flow (JSON) with {{column}} in its texts.
         say: Say this text, with {{column}} in it, instead of a --template.
-        ivr: Begin with this menu's question: restaurant:main is `main` in restaurant.py.
-        menu: The IVR menu that answers the first keys. [the name of the --ivr menu]
-        voice_profile: The voice, where a row or flow names none. [VOICEFLOW_VOICE_PROFILE]
-        source: The number that calls, where a row or flow names none. [VOICEFLOW_SOURCE]
+        ivr: Begin each call with the question of this menu: restaurant:main is `main` in restaurant.py.
+        menu: The IVR menu that handles the first key press. [the menu of --ivr]
+        voice_profile: The voice, if neither row nor call flow names one. [VOICEFLOW_VOICE_PROFILE]
+        source: The number that calls, if neither row nor call flow names one. [VOICEFLOW_SOURCE]
         country: The country of national numbers, such as SG.
         batch: The id of the batch. [the file's name without its ending]
-        valid_for: No phone rings later than this from now (or from --not-before), such as 2h.
-        not_before: No phone rings earlier than this, such as 2026-11-20T09:00:00+08:00.
-        time_zone: The zone of local times in the file, such as Asia/Singapore.
-        priority: Larger goes first, -1000000 to 1000000.
-        window: Phones ring at these hours only, such as 09:00-20:00. [zone of the row, --time-zone, or the number]
-        days: Phones ring on these days only, such as mon-sat or mon,wed.
+        valid_for: The time from now (or from --not-before) after which no phone rings, such as 2h.
+        not_before: The time before which no phone rings, such as 2026-11-20T09:00:00+08:00.
+        time_zone: The time zone of local times in the file, such as Asia/Singapore.
+        priority: The priority, -1000000 to 1000000. Calls with a larger one are sent first.
+        window: Phones ring only at these hours, such as 09:00-20:00, in the zone of the row, --time-zone or number.
+        days: Phones ring only on these days, such as mon-sat or mon,wed.
         holidays: No phone rings on public holidays of this country, such as SG or DE-BY.
         redial_on: Redial after busy, no_answer, canceled, unreached (all three), failed, error. [VOICEFLOW_REDIAL_ON]
         redial_max: The most redials of a call. [VOICEFLOW_REDIAL_MAX, else 1]
         redial_after: The wait before a redial, such as 30m. [VOICEFLOW_REDIAL_AFTER, else 30m]
-        redial_factor: Each wait is the one before, times this. [1]
-        redial_jitter: Each wait is longer or shorter by up to this part of it, 0 to 1. [0]
+        redial_factor: The factor from one wait to the next. [1]
+        redial_jitter: The fraction, 0 to 1, by which a wait is made longer or shorter at random. [0]
         sheet: The sheet of a workbook, if several have rows.
-        format: csv, jsonl, json, xlsx or parquet, where the name does not tell. [by the name, else the content]
-        stop_after_refused: Hold the batch after N refusals in a row that blame its voice or its source; 0: never. [10]
-        stop_after_cost: Hold the batch once its calls have cost this much, such as 50, in any currency.
-        stop_if_answer_rate_below: Hold the batch if fewer calls are answered, such as 5%/200: 5 % of at least 200.
+        format: The format: csv, jsonl, json, xlsx or parquet. [by the file's name, else by its content]
+        stop_after_refused: Hold the batch after N refusals in a row because of its voice or source; 0: never. [10]
+        stop_after_cost: Hold the batch once its calls have cost this much in one currency, such as 50.
+        stop_if_answer_rate_below: Hold the batch if its answer rate is lower: 5%/200 is 5 %, after at least 200 calls.
     """
 
     template: Annotated[Path | None, Parameter(metavar="FILE")] = None
@@ -115,14 +115,14 @@ async def input_file(path: Path) -> AsyncGenerator[InputFile]:
         yield InputFile(path)
         return
     if sys.stdin.isatty():
-        raise InvalidInputError("standard input is a terminal: pipe a file into this command, or name one")
+        raise InvalidInputError("standard input is a terminal: pipe a file into this command, or name a file")
     with ExitStack() as stack:
-        # Ctrl-C is not to wait for whoever writes into the pipe.
+        # Ctrl-C must not wait for the program that writes into the pipe.
         yield await run_sync(stack.enter_context, standard_input(sys.stdin.buffer), abandon_on_cancel=True)
 
 
 def campaign_options(given: RowOptions | None, settings: Settings) -> CampaignOptions:
-    """The options of a campaign; what is not given comes from the settings. Raises InvalidInputError."""
+    """The options of a campaign, with defaults from the settings. Raises InvalidInputError."""
     from voiceflow_worker.campaigns.calls.options import CampaignOptions
     from voiceflow_worker.campaigns.calls.template import FlowTemplate
     from voiceflow_worker.campaigns.files.rows import FileKind
@@ -183,7 +183,7 @@ def _window(rows: RowOptions) -> CallWindow | None:
 
 
 def _redial(rows: RowOptions, settings: Settings) -> RedialPolicy | None:
-    """The policy of these rows; None means that of the queue."""
+    """The redial policy of these rows; None stands for the policy of the queue."""
     from voiceflow_worker.model.jobs.redial import redial_policy
 
     given = (rows.redial_on, rows.redial_max, rows.redial_after, rows.redial_factor, rows.redial_jitter)

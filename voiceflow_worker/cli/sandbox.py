@@ -1,4 +1,4 @@
-"""`voiceflow sandbox`: a local stand-in for 8x8."""
+"""`voiceflow sandbox`: run a local stand-in for 8x8."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ async def sandbox(
     voices: Annotated[str | None, Parameter(show_default=False)] = None,
     sources: Annotated[str | None, Parameter(show_default=False)] = None,
 ) -> None:
-    """Run the stand-in for 8x8: it validates and answers like the service, and calls nobody. For development only.
+    """Run a stand-in for 8x8, which validates and answers like the service, and calls nobody. For development only.
 
     GET /_sandbox/calls lists the calls; faults and outcomes can be set under /_sandbox.
 
     Args:
         host: The address to listen on.
-        port: The port to listen on; 0 is any free one.
-        webhook: Where to send events, until others are registered. They carry VOICEFLOW_WEBHOOK_SECRET if it is set.
-        seed: Decides how calls end.
-        api_key: Take only this key. Without it any key will do.
-        speed: How much quicker than life calls go; with 60 a minute takes a second.
-        voices: Take only these voice profiles (-1002 for others), with commas between. Without it any will do.
-        sources: Take only these numbers as sources (-1014 for others), with commas between. Without it any will do.
+        port: The port to listen on; 0 for any free port.
+        webhook: The URL for events, until webhooks are registered. Events carry VOICEFLOW_WEBHOOK_SECRET if it is set.
+        seed: The seed of the random outcomes of calls.
+        api_key: Accept only this API key. [any key]
+        speed: The speed of calls, as a multiple of real time: with 60, a minute takes a second.
+        voices: Accept only these voice profiles, separated by commas; refuse others with -1002. [any voice]
+        sources: Accept only these numbers as sources, separated by commas; refuse others with -1014. [any number]
 
     Examples:
         voiceflow sandbox --webhook http://127.0.0.1:8080/webhooks/8x8 --speed 20
@@ -64,13 +64,13 @@ async def sandbox(
     )
     stopped = anyio.Event()
     async with signals_to(lambda _: stopped.set()), stand_in.running(host=host, port=port) as url:
-        Output().note(f"voiceflow sandbox is ready on {url}; what rang is on {url}/_sandbox/calls")
+        Output().note(f"voiceflow sandbox is ready on {url}; its calls are listed on {url}/_sandbox/calls")
         await stopped.wait()
 
 
 def _listed(option: str, given: str) -> list[str]:
-    """What an option lists, with commas between."""
+    """The values of an option, which are separated by commas."""
     listed = [name.strip() for name in given.split(",") if name.strip()]
     if not listed:
-        raise InvalidInputError(f"{option} is empty: name at least one, or leave the option out to take any")
+        raise InvalidInputError(f"{option} is empty: give at least one value, or leave the option out to accept any")
     return listed

@@ -1,4 +1,4 @@
-"""A worker made from the settings, with its store and its client opened."""
+"""Workers made from the settings, with their store and their client for 8x8."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from voiceflow_worker.settings import Settings
 
 @asynccontextmanager
 async def opened_worker(settings: Settings) -> AsyncGenerator[Worker]:
-    """A worker, ready to run. Raises SettingsError when it lacks an API key or a sub-account, StoreError."""
+    """A worker, ready to run. Raises SettingsError without an API key or a sub-account; raises StoreError."""
     voice = voice_client(settings)
     async with opened_queue(settings, makes=True) as calls, voice:
         worker = worker_of(settings, calls.store, voice)
@@ -27,7 +27,7 @@ async def opened_worker(settings: Settings) -> AsyncGenerator[Worker]:
 
 
 def worker_of(settings: Settings, store: Store, voice: VoiceClient, *, batch_id: str | None = None) -> Worker:
-    """A worker of these settings, which also looks for calls in doubt in the log of 8x8; for one batch if given."""
+    """A worker with these settings, only for one batch if given. It looks for calls in doubt in the log of 8x8."""
     return Worker(
         store,
         voice,

@@ -1,4 +1,4 @@
-"""`voiceflow serve`: the receiver of webhooks."""
+"""`voiceflow serve`: receive the webhooks of 8x8."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ async def serve(
     wait_for_store: WaitOption = None,
     queue: IgnoredQueueOption = None,
 ) -> None:
-    """Receive the webhooks of 8x8, which tell how calls ended: POST /webhooks/8x8; GET /healthz, /readyz and /metrics.
+    """Receive the webhooks of 8x8, which report the outcomes of calls, for all queues of a store.
 
-    Serves all queues of the store. The secret and the networks that events must come with and from are settings:
-    VOICEFLOW_WEBHOOK_SECRET, VOICEFLOW_WEBHOOK_ALLOW, VOICEFLOW_TRUSTED_PROXIES. With VOICEFLOW_UI_SECRET it also has
-    pages for people: GET /ui. That secret signs in readers, and VOICEFLOW_UI_OPERATOR_SECRET operators, who may hold,
-    resume, cancel, redial, resolve and suppress.
+    It serves POST /webhooks/8x8, and GET /healthz, /readyz and /metrics. VOICEFLOW_WEBHOOK_SECRET,
+    VOICEFLOW_WEBHOOK_ALLOW and VOICEFLOW_TRUSTED_PROXIES restrict the senders of events. With VOICEFLOW_UI_SECRET it
+    also serves pages for people under /ui. That secret allows people to read; VOICEFLOW_UI_OPERATOR_SECRET also allows
+    them to hold, resume, cancel, redial, resolve and suppress.
 
     Args:
         host: The address to listen on.
-        port: The port to listen on; 0 is any free one.
-        register: Have 8x8 send session summaries (VSS), and with --ivr call actions (VCA), to this address, by which it
-            reaches this receiver: https, and a public name. Needs VOICEFLOW_API_KEY and VOICEFLOW_SUB_ACCOUNT.
-        force: Register an address that 8x8 cannot reach, as far as can be seen: http, or not public.
+        port: The port to listen on; 0 for any free port.
+        register: Register this URL at 8x8 for session summaries (VSS), and with --ivr for call actions (VCA). It must
+            lead to this receiver, with https and a public name. Needs VOICEFLOW_API_KEY and VOICEFLOW_SUB_ACCOUNT.
+        force: Register the URL even if 8x8 seems unable to reach it, because it is http or not public.
 
     Examples:
         voiceflow serve
@@ -89,12 +89,12 @@ async def serve(
             refuse_out_of_reach(url, base_url=settings.base_url)
     if secret is None and not settings.webhook_allow:
         output.note(
-            "anybody who reaches this port can send events: set VOICEFLOW_WEBHOOK_SECRET, VOICEFLOW_WEBHOOK_ALLOW"
+            "anybody who reaches this port can send events: set VOICEFLOW_WEBHOOK_SECRET or VOICEFLOW_WEBHOOK_ALLOW"
         )
     raise_limit()
     load_what_is_read_later()
     stopped = anyio.Event()
-    # 8x8 hears quickly that the store is away: how long it waits for an answer is not documented.
+    # Short, so that 8x8 soon gets an answer while the store is locked: its own time limit is not documented.
     async with opened_queue(settings, makes=True, patience=timedelta(seconds=2)) as calls:
         registry = CollectorRegistry()
         app = receiver_app(
@@ -136,9 +136,9 @@ async def serve(
 
 
 async def _until_unusable(store: Store) -> None:
-    """Look at the store each second. Raises `StoreCorruptError` or `StoreVersionError`; never returns.
+    """Read from the store each second. Raises `StoreCorruptError` or `StoreVersionError`; never returns.
 
-    Other errors of the store are ignored: a store that is away may come back.
+    Other errors are ignored: a store that cannot be reached may come back.
     """
     import anyio
 

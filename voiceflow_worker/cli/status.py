@@ -1,4 +1,4 @@
-"""`voiceflow status`: the state of a queue."""
+"""`voiceflow status`: show the state of a queue."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ async def status(*, common: QueueOptions = QueueOptions()) -> None:
     if found.due:
         output.say(f"due: {found.due}, the oldest for {found.oldest_due_seconds or 0:.0f} s")
     if found.due and not found.workers:
-        output.say("no worker is running: `voiceflow worker` sends what is due")
+        output.say("no worker is running: `voiceflow worker` sends due calls")
     waiting = found.waiting.in_words()
     if waiting:
         output.say(f"waiting: {waiting}")
     submitted = found.states[JobState.SUBMITTED]
     if submitted and not found.has_receiver:
         output.say(
-            f"NO RECEIVER IS RUNNING: {count_of(submitted, 'call')} taken by 8x8 without a summary; `voiceflow serve` "
-            "receives summaries"
+            f"NO RECEIVER IS RUNNING: {count_of(submitted, 'call')} accepted by 8x8, without a summary; `voiceflow "
+            "serve` receives summaries"
         )
     for gate in found.holds:
         output.say(closed_in_words(gate))

@@ -13,7 +13,7 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 @asynccontextmanager
 async def signals_to(heard: Callable[[int], None]) -> AsyncGenerator[None]:
-    """While the block lasts, call `heard` for each SIGINT or SIGTERM, with how many there have been."""
+    """Call `heard` for each SIGINT or SIGTERM while the block lasts, with the number of signals so far."""
     async with anyio.create_task_group() as group:
 
         async def listen() -> None:
@@ -24,7 +24,7 @@ async def signals_to(heard: Callable[[int], None]) -> AsyncGenerator[None]:
                     count += 1
                     heard(count)
 
-        # A process that has reported that it is ready can be stopped.
+        # A process reports inside the block that it is ready; from then on, signals must be handled.
         listening = anyio.Event()
         group.start_soon(listen)
         await listening.wait()

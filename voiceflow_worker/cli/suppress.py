@@ -1,4 +1,4 @@
-"""`voiceflow suppress`: numbers that are not called, in any queue of the store."""
+"""`voiceflow suppress`: manage the suppression list, whose numbers no queue of the store calls."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 PAGE = 1000
 
 
-Numbers = Annotated[str, Parameter(name="NUMBER", help="Phone numbers, as people write them.")]
+Numbers = Annotated[str, Parameter(name="NUMBER", help="Phone numbers, in any usual spelling.")]
 CountryOption = Annotated[str | None, Parameter(metavar="CC", help="The country of national numbers, such as SG.")]
 ReasonOption = Annotated[str, Parameter(metavar="TEXT", help="The reason, shown in the list and with the calls.")]
-UntilOption = Annotated[MomentOption, Parameter(help="Until this time, such as 2026-11-20T09:00:00+08:00. [for good]")]
-ForOption = Annotated[DurationOption, Parameter(name="--for", help="For this long, such as 30d. [for good]")]
+UntilOption = Annotated[
+    MomentOption, Parameter(help="Suppress until this time, such as 2026-11-20T09:00:00+08:00. [for good]")
+]
+ForOption = Annotated[DurationOption, Parameter(name="--for", help="Suppress for this long, such as 30d. [for good]")]
 
 
 async def add(
@@ -39,7 +41,7 @@ async def add(
     as_: AsOption = None,
     common: WholeStoreOptions = WholeStoreOptions(),
 ) -> None:
-    """Put numbers on the list. Queued calls to them, in any queue, end and are not sent.
+    """Put numbers on the suppression list. Queued calls to these numbers end unsent, in every queue of the store.
 
     If a number is on the list already, the longer time wins. A call that was sent is not stopped.
 
@@ -68,7 +70,7 @@ async def remove(
     country: CountryOption = None,
     common: WholeStoreOptions = WholeStoreOptions(),
 ) -> ExitCode:
-    """Remove numbers from the list; exit code 1 if one was not on it.
+    """Remove numbers from the suppression list. Exit 1 if one of them was not on it.
 
     Calls that ended because of the list stay ended: enqueue them again. The block list of 8x8 is separate.
 
@@ -100,7 +102,7 @@ async def list_numbers(
     limit: LimitOption = 100,
     common: WholeStoreOptions = WholeStoreOptions(),
 ) -> None:
-    """List the numbers that are not called, with when and why. With --json, one per line.
+    """List the suppressed numbers, with times and reasons. With --json, one number per line.
 
     Examples:
         voiceflow suppress list
@@ -121,7 +123,7 @@ async def list_numbers(
     rows = [(each.number, in_words(each.since), _end_of(each), each.reason, each.job_id) for each in shown]
     output.table(("number", "since", "until", "reason", "by call"), rows)
     if number is None and len(shown) == limit:
-        output.note(f"these are the first {limit}; --limit 0 lists all")
+        output.note(f"only {limit} numbers are listed; --limit 0 lists all")
 
 
 async def _pages(
@@ -151,7 +153,7 @@ async def import_file(
     as_: AsOption = None,
     common: WholeStoreOptions = WholeStoreOptions(),
 ) -> ExitCode:
-    """Put the numbers of a file on the list. The same file again changes nothing.
+    """Put the numbers of a file on the suppression list. Importing the file again changes nothing.
 
     If a line is not a number, nothing is imported, every such line is printed, and the exit code is 2.
 
@@ -197,7 +199,7 @@ async def import_file(
         refusal = f"{bad} of {found.rows} lines are not numbers; nothing is imported. Correct them or give --skip-bad"
         output.say(f"{file}: {refusal}")
         return ExitCode.BAD_INPUT
-    output.say(f"{file}: {count_of(added, 'number')} added, {known} on the list before, {bad} bad")
+    output.say(f"{file}: {count_of(added, 'number')} added, {known} already on the list, {bad} bad")
     return ExitCode.DONE
 
 
@@ -207,7 +209,7 @@ def _reason(text: str, who: str | None) -> str:
 
 def _require(numbers: tuple[str, ...]) -> None:
     if not numbers:
-        raise InvalidInputError("say which numbers: one or more, such as +6587654321")
+        raise InvalidInputError("give one or more numbers, such as +6587654321")
 
 
 def _end(until: datetime | None, duration: timedelta | None, *, now: datetime) -> datetime | None:

@@ -1,4 +1,4 @@
-"""The client of 8x8 that the settings describe."""
+"""The client for 8x8, made from the settings."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def voice_client(settings: Settings, *, patience: timedelta | None = None) -> VoiceClient:
-    """A client, not opened yet. `patience` shortens its time limits. Raises SettingsError with all that must be set."""
+    """A client, not opened yet. `patience` shortens its time limits. Raises SettingsError for missing settings."""
     from voiceflow_worker.gateway.client import VoiceClient
 
     missing = settings.missing_for_calls()
     if missing:
-        raise SettingsError(f"{'; '.join(missing)} (`voiceflow demo` needs none of it)")
+        raise SettingsError(f"{'; '.join(missing)} (`voiceflow demo` needs no account)")
     return VoiceClient.from_settings(settings, patience=patience)

@@ -1,4 +1,4 @@
-"""`voiceflow watch`: a live view of a queue or a batch in the terminal, with keys to hold and resume it."""
+"""`voiceflow watch`: show a queue or a batch live in the terminal, with keys to hold and resume it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 EVERY = 1.0
 """Seconds between two looks at the store."""
 EARLIER = timedelta(minutes=1)
-"""How old the first of the last calls may be."""
+"""The age of the oldest calls in the list of last calls, when the view starts."""
 MOST_SHOWN = 50
 """The most calls that a screen shows."""
 
@@ -39,8 +39,8 @@ MOST_SHOWN = 50
 async def watch(*, batch: BatchOption = None, as_: AsOption = None, common: QueueOptions = QueueOptions()) -> ExitCode:
     """Watch a queue, or one batch of it: states, outcomes, rate, remaining time, holds, doubts, the last calls.
 
-    Keys: h holds it, after a question; r resumes it; q quits. Where the output is no terminal, it is a line every
-    second, and with --json a document every second.
+    Keys: h holds it after a confirmation, r resumes it, q quits. If stdout is not a terminal, one line is printed every
+    second, or with --json one JSON document.
 
     Examples:
         voiceflow watch --batch march
@@ -175,7 +175,7 @@ class _Screen:
 
 @contextmanager
 def _single_keys() -> Generator[int | None]:
-    """The terminal's keys one by one, without echo, as a file descriptor; None where input is no terminal."""
+    """A file descriptor that gives the terminal's keys one by one, without echo; None if stdin is not a terminal."""
     if not sys.stdin.isatty():
         yield None
         return

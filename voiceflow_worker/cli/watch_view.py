@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from voiceflow_worker.model.records.call_outcome import CallOutcome
 
 WIDE = 70
-"""Columns of a terminal that is not narrow."""
+"""The columns from which a terminal has room for long labels."""
 KEYS = "h hold   r resume   q quit"
 _COLOURS = {
     "completed": "green", "accepted": "green", "failed": "red", "in_doubt": "yellow", "expired": "magenta",
     "unreached": "blue", "submitted": "cyan", "sending": "cyan", "leased": "cyan",
     "COMPLETED": "green", "FAILED": "red", "ERROR": "red", "BUSY": "blue", "NO_ANSWER": "blue",
 }  # fmt: skip
-"""The colour of a bar, by state or outcome. Each bar has its name and its number beside it too."""
+"""The colours of bars, by state or outcome. Colours only repeat the name that stands beside each bar."""
 
 
 def picture(
@@ -76,7 +76,7 @@ def _title(watched: Watched) -> str:
 
 
 def _alerts(watched: Watched) -> Iterable[str]:
-    """What a person must look at, first the holds."""
+    """The lines about holds and doubts, which need a person."""
     for gate in watched.holds:
         yield printable_line(f"HELD: {closed_in_words(gate)}")
     if watched.progress.doubts:

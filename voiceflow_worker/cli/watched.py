@@ -1,4 +1,4 @@
-"""What a person who watches a queue or a batch sees: progress, outcomes, workers and holds, at one time."""
+"""The data of `voiceflow watch`: progress, outcomes, workers and holds of a queue or a batch, at one time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Watched:
     has_receiver: bool
 
     def as_json(self) -> dict[str, object]:
-        """The view for scripts: the progress as `batches` and `queues` have it, and more."""
+        """The data as a JSON document: the progress as `batches` and `queues` print it, and more."""
         return {
             "at": rfc3339(self.progress.at),
             **self.progress.as_json(),

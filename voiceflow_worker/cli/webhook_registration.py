@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
 
 TRY_EVERY = 30.0
-"""Seconds between tries while 8x8 cannot be reached. Meanwhile the receiver already takes events."""
+"""Seconds between tries while 8x8 cannot be reached. The receiver already takes events during this time."""
 
 Tell = Callable[[str], None]
 
 
 def receiver_url(given: str, *, path: str) -> str:
-    """The address to register: the one given, with the receiver's path where it has none. Raises InvalidInputError."""
+    """The given address, with the receiver's path added if it has no path. Raises InvalidInputError."""
     parts = urlsplit(given)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise InvalidInputError(
@@ -34,18 +34,18 @@ def receiver_url(given: str, *, path: str) -> str:
 
 
 def refuse_out_of_reach(url: str, *, base_url: str | None) -> None:
-    """Raise InvalidInputError for a receiver's address that 8x8 cannot reach. A sandbox on this machine reaches all."""
+    """Raise InvalidInputError for an address that 8x8 cannot reach. A sandbox on this machine can reach any address."""
     why = None if base_url is not None and is_this_machine(base_url) else why_not_from_outside(url)
     if why is not None:
         raise InvalidInputError(
             f"--register {url}: 8x8 cannot send events there: {why}. Give an https address with a public name, such as "
-            "that of a proxy or a tunnel that leads to this receiver; --force registers it as it is. Nothing was "
-            "changed at 8x8."
+            "that of a proxy or a tunnel to this receiver; --force registers the address as it is. Nothing was changed "
+            "at 8x8."
         )
 
 
 async def register(settings: Settings, url: str, *, kinds: Sequence[WebhookType], tell: Tell) -> None:
-    """Register `url` at 8x8 for events of these types, with WEBHOOK_SECRET, and report what it replaces.
+    """Register `url` at 8x8 for events of these types, with WEBHOOK_SECRET, and report the addresses it replaces.
 
     Tries again until 8x8 can be reached. Raises SettingsError, RequestFailedError.
     """
@@ -70,11 +70,11 @@ async def _register(
     for kind in kinds:
         await voice.register_webhook(kind, url, auth_header=secret)
         header = "with VOICEFLOW_WEBHOOK_SECRET" if secret else "without an Authorization header"
-        tell(f"8x8 sends {kind.value} events to {url}, {header}; {_replaced(before.get(kind.value), url)}")
+        tell(f"8x8 now sends {kind.value} events to {url}, {header}; {_replaced(before.get(kind.value), url)}")
 
 
 def _replaced(webhook: Webhook | None, url: str) -> str:
     if webhook is None:
-        return "none was registered before"
+        return "no address was registered before"
     off = "" if webhook.enabled else ", which was off"
-    return "it was registered before" + off if webhook.url == url else f"this replaced {webhook.url}{off}"
+    return "the same address was registered before" + off if webhook.url == url else f"it replaces {webhook.url}{off}"

@@ -1,4 +1,4 @@
-"""`voiceflow worker`: sends the calls of a queue."""
+"""`voiceflow worker`: send the calls of a queue."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ async def worker(
 
     Args:
         rate: Calls per second of all workers of the queue together, or unlimited. [VOICEFLOW_RATE, else 10]
-        burst: Calls that may be sent at once after a pause. [VOICEFLOW_BURST, else 1]
-        concurrency: POSTs in flight, for each process. [VOICEFLOW_CONCURRENCY, else 50]
-        max_active: Calls of the queue that may be open at once. [VOICEFLOW_MAX_ACTIVE, else any number]
-        max_per_person: Attempts to call one person within a span of time, such as 3/24h, over all batches of the queue.
-            [VOICEFLOW_MAX_PER_PERSON, else any number]
-        drain: End when nothing is due any more; exit 1 if a hold stopped it, or calls are in doubt.
-        processes: Number of worker processes.
+        burst: The most calls that are sent at once after a pause. [VOICEFLOW_BURST, else 1]
+        concurrency: The most POSTs in flight, per process. [VOICEFLOW_CONCURRENCY, else 50]
+        max_active: The most open calls of the queue. [VOICEFLOW_MAX_ACTIVE, else any number]
+        max_per_person: The most attempts to call one person within a span of time, such as 3/24h, over all batches of
+            the queue. [VOICEFLOW_MAX_PER_PERSON, else any number]
+        drain: End when nothing is due any more. Exit 1 if a hold stopped it, or calls are in doubt.
+        processes: The number of worker processes.
         metrics_port: Serve GET /metrics for Prometheus on this port.
         metrics_host: The address to serve metrics on.
-        retry_not_created_5xx: Believe a NOT_CREATED that comes with a 5xx, and send that call again. Only if 8x8 says
-            that this is safe for your account. [VOICEFLOW_RETRY_NOT_CREATED_5XX, else no]
+        retry_not_created_5xx: Send a call again if 8x8 answers NOT_CREATED with a 5xx status. Use this only if 8x8 has
+            confirmed that it is safe for your account. [VOICEFLOW_RETRY_NOT_CREATED_5XX, else no]
 
     Examples:
         voiceflow worker --rate 10 --concurrency 50
@@ -152,14 +152,14 @@ async def _send_in_processes(
 
 
 def _lines(output: Output, calls: CallQueue, *, drain: bool) -> AbstractAsyncContextManager[None]:
-    """The lines that a worker shows while it sends."""
+    """The lines that are shown while a worker sends."""
     from voiceflow_worker.cli.drain_report import drain_progress, waiting_lines
 
     return drain_progress(calls, label="draining") if drain else waiting_lines(calls, output)
 
 
 def _tell_start(output: Output, calls: CallQueue, settings: Settings, *, processes: int = 1) -> None:
-    rate = "as fast as it goes" if settings.rate is None else f"at {settings.rate:g} calls/s"
+    rate = "at an unlimited rate" if settings.rate is None else f"at {settings.rate:g} calls/s"
     crew = "" if processes == 1 else f" in each of {processes} processes"
     output.note(
         f"voiceflow worker sends queue {calls.name} of {calls.store.url} {rate}, "

@@ -17,21 +17,21 @@ from voiceflow_worker.errors import StoreError
 def metrics_app(calls: CallQueue, more: Collector | None = None) -> Starlette:
     """An app that serves the metrics of the queue and of the collector `more` at `GET /metrics`, for Prometheus.
 
-    It answers 503 while the store is away.
+    It answers 503 while the store cannot be reached.
     """
 
     async def metrics(_request: Request) -> Response:
         try:
             found = await calls.status()
         except StoreError as error:
-            return PlainTextResponse(f"the store is away: {error}\n", status_code=503)
+            return PlainTextResponse(f"the store cannot be reached: {error}\n", status_code=503)
         return Response(metrics_text(found, more), media_type=CONTENT_TYPE_LATEST)
 
     return Starlette(routes=[Route("/metrics", metrics, methods=["GET"])])
 
 
 def metrics_text(found: QueueStatus, more: Collector | None = None) -> bytes:
-    """The metrics of a queue, as Prometheus reads them."""
+    """The metrics of a queue in the text format of Prometheus."""
     registry = CollectorRegistry()
     if more is not None:
         registry.register(more)
@@ -43,15 +43,15 @@ def metrics_text(found: QueueStatus, more: Collector | None = None) -> bytes:
     for state, count in found.states.items():
         jobs.labels(found.queue, state.value).set(count)
     gauge("due_jobs", "Jobs that could be sent now.", found.due)
-    gauge("oldest_due_seconds", "For how long the oldest due job has waited.", found.oldest_due_seconds or 0.0)
+    gauge("oldest_due_seconds", "Seconds for which the oldest due job has waited.", found.oldest_due_seconds or 0.0)
     gauge("holds", "Closed gates of the queue and its batches.", len(found.holds))
     gauge("workers", "Workers that are alive.", found.workers)
-    gauge("calls_per_second", "What all workers sent in the last seconds.", found.rate_now)
-    meaning = "Numbers of the account that 8x8 says are not Active."
+    gauge("calls_per_second", "Calls per second that all workers sent in the last seconds.", found.rate_now)
+    meaning = "1 for each number of the account that 8x8 reports as not Active."
     odd = Gauge("voiceflow_number_not_active", meaning, ["number", "status"], registry=registry)
     for each in found.odd_numbers:
         odd.labels(each.number, each.status).set(1)
     gauge("lost_jobs", "Jobs that the store has dropped although nobody deleted them.", found.lost.total)
     if found.limits is not None and found.limits.rate is not None:
-        gauge("limit_calls_per_second", "The rate that is set; absent when it is unlimited.", found.limits.rate)
+        gauge("limit_calls_per_second", "The rate limit of the queue; absent if it is unlimited.", found.limits.rate)
     return generate_latest(registry)

@@ -1,1 +1,1 @@
-"""IVR menus as code: they answer an event of a call with a call flow. No store, no network, no clock."""
+"""IVR menus as code: they answer an event of a call with a call flow, and need neither a store nor the network."""

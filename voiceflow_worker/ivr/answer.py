@@ -17,33 +17,33 @@ class Result(StrEnum):
     STARTED = "started"
     """The first question of a call was asked."""
     LED_ON = "led_on"
-    """The keys led on."""
+    """The keys led to the next step."""
     ASKED_AGAIN = "asked_again"
-    """A wrong key, or none, with tries left: the question again."""
+    """A wrong key, or none, with tries left: the question was asked again."""
     GAVE_UP = "gave_up"
-    """A wrong key, or none, for the last time: the fallback."""
+    """A wrong key, or none, at the last try: the fallback followed."""
     FAILED = "failed"
-    """A handler or a prompt raised, or returned something that cannot be sent: the fallback."""
+    """A handler or a prompt raised an error, or returned something that cannot be sent: the fallback followed."""
     TOO_SLOW = "too_slow"
-    """A handler took longer than its limit: the fallback."""
+    """A handler took longer than its limit: the fallback followed."""
     NOT_BRIDGED = "not_bridged"
-    """The other party is on the suppression list, or in a call of a queue: the fallback."""
+    """The other party is on the suppression list, or in a call of a queue: the fallback followed."""
     WENT_ON = "went_on"
-    """A text, a recording or a bridge was over: the next action."""
+    """A text, a recording or a bridge was over: the next action followed."""
     ENDED = "ended"
-    """The menus were done: the call ends."""
+    """The menus were over: the call ended."""
     NO_MENU = "no_menu"
-    """No menu takes this call: the fallback of the default menu, or a hang-up."""
+    """No menu takes this call: the fallback of the default menu followed, or a hang-up."""
     REPEATED = "repeated"
-    """The event was answered before: the same answer again."""
+    """The event was answered before: it got the same answer again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MenuAnswer:
-    """The flow to answer with, valid, with the next position in its `clientActionId`.
+    """The answer to an event: a valid call flow, with the next position in its `clientActionId`.
 
     `menu` is the menu that asked, `press` the keys pressed there, to be stored. `trouble` describes a failure, and
-    `error` is its exception, if any. `seconds` is the duration of the handler, None without one.
+    `error` is its exception, if any. `seconds` is the duration of the handler; None if no handler ran.
     """
 
     flow: CallFlow
@@ -56,5 +56,5 @@ class MenuAnswer:
 
     @property
     def body(self) -> bytes:
-        """The answer as it is sent."""
+        """The body of the HTTP answer to 8x8."""
         return orjson.dumps(self.flow.to_body())

@@ -1,4 +1,4 @@
-"""The menu `approval`, served by every receiver: a question, 1 to approve, 2 to reject, a confirmation."""
+"""The menu `approval`, served by every receiver: it asks for a decision by key, and confirms the choice."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from voiceflow_worker.model.records.data import checked_data
 Data: TypeAlias = Mapping[str, object]
 
 CHOICES: Mapping[str, str] = {"1": "approved", "2": "rejected"}
-"""The meanings of the keys, unless the job's data says otherwise."""
+"""The default meanings of the keys."""
 CONFIRMATION = "Thank you. Your answer: {choice}."
 HOW = "Press 1 to approve, 2 to reject."
 
@@ -42,7 +42,7 @@ def approval_data(
     """
     for key, meaning in choices.items():
         if len(key) != 1 or key not in "0123456789" or not meaning.strip():
-            raise InvalidInputError(f"{key!r}: {meaning!r} is not a valid choice: a key is one digit, with a meaning")
+            raise InvalidInputError(f"{key!r}: {meaning!r} is not a valid choice: give one digit, and its meaning")
     if not choices:
         raise InvalidInputError("an approval needs choices, such as {'1': 'approved', '2': 'rejected'}")
     data: dict[str, object] = {"question": question, "voice_profile": voice_profile}
@@ -71,8 +71,8 @@ def approval_call(
 ) -> CallFlow:
     """A call that asks for an approval: `queue.enqueue(approval_call(…), menu="approval", data=approval_data(…))`.
 
-    The data is needed for choices and texts other than the defaults. The answer is the last of the job's `digits`;
-    `choice_of` gives its meaning. The other parameters are those of `approval_data`.
+    The data is needed for choices and texts other than the defaults. The answer is the last of the job's `digits`, and
+    `choice_of` returns its meaning. The other parameters are those of `approval_data`.
     """
     data = approval_data(
         question, voice_profile=voice_profile, choices=choices, how=how, confirmation=confirmation, goodbye=goodbye
@@ -91,7 +91,7 @@ def _question(caller: Caller) -> str:
     question = _said(caller, "question", in_call=("promptMessage", "text"))
     how = caller.data.get("how")
     if question != own and not isinstance(how, str):
-        return question  # the question of the call itself, which has named the keys
+        return question  # the question of the call flow, which names the keys itself
     return joined(question, how if isinstance(how, str) else _how(_choices(caller.data)))
 
 
@@ -119,16 +119,16 @@ def _said(caller: Caller, name: str, *, in_call: Sequence[str]) -> str:
 
 
 def _choices(data: Data) -> Mapping[str, str]:
-    """The choices of a job, a JSON text such as `{"1": "approved"}` because a job's data is flat; else the default."""
+    """The choices in a job's data, else the defaults. They are a JSON text (`{"1": "approved"}`): the data is flat."""
     text = data.get("choices")
     if not isinstance(text, str):
         return CHOICES
     try:
         read: object = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise InvalidInputError(f"the choices of an approval should be a JSON object as text: {error}") from error
+        raise InvalidInputError(f"the choices of an approval must be the JSON text of an object: {error}") from error
     if not is_object(read) or not read:
-        raise InvalidInputError("the choices of an approval should be a JSON object as text, with at least one key")
+        raise InvalidInputError("the choices of an approval must be the JSON text of an object with at least one key")
     return {str(key): str(choice) for key, choice in read.items()}
 
 

@@ -16,7 +16,7 @@ class BridgeResult(StrEnum):
     """The result of calling the other party."""
 
     DONE = "done"
-    """The party was reached, or there is no sign of the contrary."""
+    """The party was reached, or nothing shows that it was not."""
     BUSY = "busy"
     NO_ANSWER = "no_answer"
     FAILED = "failed"

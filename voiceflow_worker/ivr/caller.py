@@ -22,8 +22,8 @@ class Caller:
     `digits` are the keys just pressed, `menu` is the name of the menu that asked. `number` is the person's number and
     `our_number` the account's, in E.164 form with +, for calls in either direction. `data` is the data of the job,
     empty for calls that this store did not make. `presses` are the keys pressed earlier in this call; those of secret
-    menus are `***`. `bridge` is the result of a bridge, after one. `store` is the receiver's store; in a rehearsal it
-    is None unless given.
+    menus are `***`. `bridge` is the result of a bridge that has just ended. `store` is the receiver's store; in a
+    rehearsal it is None unless given.
     """
 
     now: datetime
@@ -47,7 +47,7 @@ class Caller:
         return None if self.job is None else self.job.id
 
     def pressed(self, menu: str) -> str | None:
-        """The keys pressed last at the menu of this name, earlier in this call; None if there were none."""
+        """The last keys pressed at this menu, earlier in this call; None if there were none."""
         return next((press.digits for press in reversed(self.presses) if press.menu == menu), None)
 
     def local_time(self, zone: str) -> datetime:

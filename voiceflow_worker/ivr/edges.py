@@ -16,15 +16,15 @@ from voiceflow_worker.ivr.steps import BACK, END, Again, Back, End
 from voiceflow_worker.model.flows.callflow import CallFlow
 
 _SAMPLES: Mapping[object, Step] = {CallFlow: CallFlow.reply(), End: END, Again: Again(), Back: BACK, str: ""}
-"""A step of each kind, for pictures and checks of handlers of which only the kinds are declared."""
+"""A sample step of each kind, for pictures and checks of handlers that declare only the kinds of their steps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edge:
     """One edge. `keys` is its label, `steps` are the declared ends, and `handler` is the name of its handler, if any.
 
-    `is_exact` is False when only the kinds of the ends are declared, by the handler's return annotation, and
-    `lacks_menu` is True when that annotation names a menu without saying which. `is_fallback`: no right key is needed.
+    `is_exact` is False if the handler's return annotation declares only the kinds of the ends. `lacks_menu` is True if
+    it declares a menu, but not which one. `is_fallback` is True for an edge that needs no right key.
     """
 
     keys: str
@@ -36,12 +36,12 @@ class Edge:
 
     @property
     def is_declared(self) -> bool:
-        """Whether anything is declared about where it leads."""
+        """True if anything is declared about the ends of the edge."""
         return self.is_exact or bool(self.steps) or self.lacks_menu
 
     @property
     def menus(self) -> tuple[Menu, ...]:
-        """The menus among its ends."""
+        """The menus among the ends of the edge."""
         return tuple(menu for step in self.steps if (menu := menu_of(step)) is not None)
 
 
@@ -62,7 +62,7 @@ def _without_keys(menu: Menu) -> Iterator[tuple[str, Step | Handler]]:
 
 
 def reachable(roots: Sequence[Menu]) -> list[Menu]:
-    """The roots and every menu that they lead to, each once, in the order of a walk from the first."""
+    """The roots and every menu that they lead to, each once, in the order of a walk from the first root."""
     found: dict[int, Menu] = {}
     waiting = list(reversed(roots))
     while waiting:
@@ -86,7 +86,7 @@ def menu_of(step: Step) -> Menu | None:
 
 
 def is_handler(action: object) -> TypeGuard[Handler]:
-    """Whether this is a function of the caller, and not a step."""
+    """True if this is a function of the caller, and not a step."""
     return callable(action) and not isinstance(action, Menu | CallFlow | End | Again | Go | Back | str)
 
 
@@ -96,7 +96,7 @@ def manner_of(path: tuple[Menu, ...]) -> Manner:
 
 
 def onto(path: tuple[Menu, ...], menu: Menu) -> tuple[Menu, ...]:
-    """The path to the next menu: back to its place in the path, or one step longer."""
+    """The path after a step to this menu: cut behind the menu if it is in the path, else one menu longer."""
     return path[: path.index(menu) + 1] if menu in path else (*path, menu)
 
 
@@ -126,7 +126,7 @@ def _edge(keys: str, action: Step | Handler, leads_to: Sequence[Step] | None, *,
 
 
 def _function(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """The function or method behind partials and objects that are handlers."""
+    """The function of a handler, which may be a partial or a callable object."""
     while isinstance(handler, partial):
         handler = handler.func
     return handler if inspect.isroutine(handler) else type(handler).__call__

@@ -1,4 +1,4 @@
-"""Handlers run within a time limit: async ones in the event loop, sync ones in a thread."""
+"""The execution of handlers within a time limit: async ones in the event loop, sync ones in a thread."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from voiceflow_worker.ivr.caller import Caller
 from voiceflow_worker.ivr.menu import Handler, Step
 
 THREADS = 100
-"""The sync handlers at one time. A handler that hangs is abandoned, and so is its thread."""
+"""The most sync handlers that run at one time. A handler that hangs is abandoned with its thread."""
 
 
 class HandlerTooSlowError(Exception):
@@ -23,7 +23,7 @@ class HandlerTooSlowError(Exception):
 
 
 async def handled(handler: Handler, caller: Caller, *, limit: timedelta) -> Step:
-    """The step that a handler returns. Raises HandlerTooSlowError, and whatever the handler raises."""
+    """Run a handler and return its step. Raises HandlerTooSlowError, and the errors of the handler."""
     step: Step | None = None
     with anyio.move_on_after(limit.total_seconds()) as scope:
         if _is_async(handler):

@@ -24,7 +24,7 @@ H = TypeVar("H", bound="Handler")
 class AfterBridge:
     """The step or handler that follows each result of a bridge; the default is a hang-up.
 
-    Without `failed`, `no_answer` counts for it. A handler finds the result in `caller.bridge`.
+    If `failed` is None, `no_answer` stands for it too. A handler finds the result in `caller.bridge`.
     """
 
     done: Step | Handler = END
@@ -47,7 +47,7 @@ class AfterBridge:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Manner:
-    """The settings of a menu that the menus it leads to inherit; None: inherited from the menu before it."""
+    """The settings that a menu passes on to the menus behind it. None: inherited from the menu before it."""
 
     voice_profile: Text | None = None
     language: str | None = None
@@ -65,7 +65,7 @@ class Manner:
 
     @staticmethod
     def inherited(manners: Iterable[Manner]) -> Manner:
-        """The settings of a menu from its own and those before it: the first value wins, the defaults come last."""
+        """The settings of a menu, from its own and those of the menus before it. The first value wins."""
         given = [*manners, _DEFAULTS]
         return Manner(
             **{
@@ -78,7 +78,7 @@ class Manner:
         """The speech profile to speak with. Raises InvalidInputError when no menu on the path names one."""
         if self.voice_profile is None:
             raise InvalidInputError(
-                f"menu {caller.menu} has no voice: give it, or the menu that leads there, a voice_profile"
+                f"menu {caller.menu} has no voice: set voice_profile in this menu, or in a menu that leads to it"
             )
         return spoken(self.voice_profile, caller)
 
@@ -88,7 +88,7 @@ _DEFAULTS = Manner(retries=2, fallback=END, overall_timeout=timedelta(seconds=10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """The `keys`, or the digits `captured`, that lead on from a menu, and the step or handler that follows."""
+    """One choice of a menu: the `keys`, or the typed input `captured`, and the step or handler that follows."""
 
     keys: tuple[str, ...] = ()
     captured: Captured | None = None
@@ -101,23 +101,23 @@ class Menu(Manner):
     """A question, and the step that follows each answer.
 
     `prompt` is spoken: a text with `{name}` from the job's data, a text for each language, or a function of the caller.
-    `play` is the address of a recording that is played before it. `again` is spoken before the prompt after a wrong
-    key, or none; after `retries` such tries comes the `fallback`: a menu, a call flow, a text to end with, `END`, or a
+    `play` is the address of a recording that is played before it. After a wrong key, or none, `again` and the prompt
+    are spoken, `retries` times at most. Then comes the `fallback`: a menu, a call flow, a text to end with, `END`, or a
     handler. The fallback also comes when a handler fails.
 
     `opening`, a step or a handler, begins a call to one of the account's numbers; without it such a call begins with
-    the prompt. `after_bridge` says what follows a bridge. `leads_to` declares the steps that handlers of the opening,
-    the fallback and `after_bridge` may return.
+    the prompt. `after_bridge` has the steps that follow a bridge. `leads_to` declares the steps that handlers of the
+    opening, the fallback and `after_bridge` may return.
 
-    `success_message`, `failure_message`, `tries` and `repetition` are 8x8's own parameters of a question: the texts
-    after valid keys and after none, how often it asks before it reports, and how often it speaks the prompt.
+    `success_message`, `failure_message`, `tries` and `repetition` are parameters of 8x8: the text after valid keys, the
+    text after none, the number of times that 8x8 asks before it reports, and the times that it speaks the prompt.
 
     `overall_timeout` limits the whole answer, `digit_timeout` the time between two keys. The keys pressed at a `secret`
-    menu are never stored. `inbound`: this menu answers calls to the account's numbers, to all or to those named.
+    menu are never stored. With `inbound`, this menu answers calls to all numbers of the account, or to those listed.
 
     A setting that is missing is inherited from the menu that led here. The defaults of the first menu are 2 retries,
     10 s, and a hang-up. Raises InvalidInputError for a name that is not made of 1 to 32 small letters, digits, - and _,
-    with a letter or digit first.
+    or does not begin with a letter or digit.
     """
 
     name: str = field(kw_only=False)
@@ -132,8 +132,8 @@ class Menu(Manner):
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
             raise InvalidInputError(
-                f"{self.name!r} cannot be the name of a menu: use 1 to 32 small letters, digits, - and _, a letter or "
-                "digit first"
+                f"{self.name!r} cannot be the name of a menu: use 1 to 32 small letters, digits, - and _, "
+                "beginning with a letter or digit"
             )
         for setting, value, fewest in (("retries", self.retries, 0), ("tries", self.tries, 1)):
             if value is not None and not fewest <= value <= 20:
@@ -147,7 +147,7 @@ class Menu(Manner):
 
     @property
     def asks(self) -> bool:
-        """Whether it has a question; a menu that only opens calls has none."""
+        """True if the menu has a question; a menu that only opens calls has none."""
         return bool(self._choices or self.prompt)
 
     @property
@@ -173,11 +173,11 @@ class Menu(Manner):
     def on(
         self, *keys: str, goto: Step | None = None, leads_to: Sequence[Step] | None = None
     ) -> Callable[[H], H] | None:
-        """Declare the step for any of these keys: `goto`, or the result of the decorated handler.
+        """Declare the step that follows any of these keys: `goto`, or the result of the decorated handler.
 
         A key is one of 0-9, *, #, or several of them (`"42"`). A handler gets the `Caller` and returns a menu, a call
         flow, a text to say before this menu is asked again, `End`, `Again` or `BACK`. `leads_to` declares the steps
-        that it may return. It must name every menu: a menu that nothing declares is not served.
+        that it may return. It must name every menu among them: a menu that is not declared is not served.
         """
         if not keys:
             raise InvalidInputError(f"menu {self.name}: on() needs a key, such as on('1')")
@@ -201,9 +201,9 @@ class Menu(Manner):
     ) -> Callable[[H], H]:
         """Declare the decorated handler for typed input of `min_digits` to `max_digits`, found in `caller.digits`.
 
-        It returns the same steps as handlers of `on`; `Again("…")` asks once more. Keys of `on` are matched first. With
-        `complete_on_hash` the # key ends the input early, and is not part of it. Input with a * or another # is a wrong
-        key: the handler gets digits only.
+        The handler returns the same steps as handlers of `on`; `Again("…")` asks once more. Keys of `on` are matched
+        first. With `complete_on_hash` the # key ends the input early, and is not part of it. Input with a * or another
+        # is a wrong key: the handler gets digits only.
         """
         captured = Captured(min_digits=min_digits, max_digits=max_digits, complete_on_hash=complete_on_hash)
 
@@ -222,9 +222,9 @@ class Menu(Manner):
     ) -> CallFlow:
         """A call that begins with this menu's question; enqueue it with the menu's name and the same data.
 
-        `queue.enqueue(menu.call(…, data=data), menu=menu.name, data=data)`. `at` is the `caller.now` of a prompt that
-        is a function; the default is the current time. Raises InvalidInputError when the menu names no voice, or a
-        value of its prompt is missing.
+        `queue.enqueue(menu.call(…, data=data), menu=menu.name, data=data)`. A prompt that is a function finds `at` in
+        `caller.now`; the default is the current time. Raises InvalidInputError if the menu names no voice, or a value
+        of its prompt is missing.
         """
         caller = Caller(
             now=at or SystemClock().now(),
@@ -238,10 +238,10 @@ class Menu(Manner):
     def question(
         self, manner: Manner, caller: Caller, *, begun: CallFlow, before: str = "", plays: bool = True
     ) -> CallFlow:
-        """The flow `begun` and then this menu's question, with the text `before` in front of its prompt.
+        """The flow `begun`, followed by this menu's question, with the text `before` in front of its prompt.
 
         Without `plays` the menu's recording is left out. Raises InvalidInputError for a prompt that cannot be spoken,
-        and whatever a prompt that is a function raises.
+        and the errors of a prompt that is a function.
         """
         voice = manner.voice(caller)
         if self.play is not None and plays:
@@ -251,7 +251,7 @@ class Menu(Manner):
             begun = begun.play(filled(self.play, caller.data))
         captured = self.captured
         return begun.capture(
-            # One prompt with the text before it: keys that are pressed during a text of its own may be lost.
+            # The text before is part of the prompt: keys that are pressed during a separate text may be lost.
             joined(before, spoken(self.prompt, caller)),
             voice_profile=voice,
             speed=manner.speed,
@@ -283,17 +283,17 @@ class Menu(Manner):
 
 @dataclass(frozen=True, slots=True)
 class Go:
-    """Go to a menu, and say a text before its prompt; made by `Menu.saying`."""
+    """A step to a menu, with a text before its prompt; made by `Menu.saying`."""
 
     menu: Menu
     text: Text
 
 
 Step: TypeAlias = Menu | CallFlow | str | End | Again | Go | Back
-"""What a key leads to, and what handlers return.
+"""A step: the target of a key, or the result of a handler.
 
-A menu is asked. A text is spoken, and then the same menu is asked again. A call flow is carried out; one that does not
-hang up, call or ask returns to the same menu, as a text does.
+A menu asks its question. A text is spoken, and then the same menu asks again. A call flow is carried out; after a call
+flow that does not hang up, call or ask, the same menu asks again.
 """
 
 Handler: TypeAlias = Callable[[Caller], Step | Awaitable[Step]]
@@ -312,12 +312,12 @@ def _numbers(name: str, inbound: bool | Collection[str]) -> bool | frozenset[str
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Captured:
-    """How many digits may be typed, and whether # ends the input."""
+    """The typed input that a menu takes. With `complete_on_hash`, # ends the input."""
 
     min_digits: int
     max_digits: int
     complete_on_hash: bool
 
     def takes(self, digits: str) -> bool:
-        """Whether this input is valid: the right number of characters, all of them digits."""
+        """True if this input has the right number of characters, and all of them are digits."""
         return self.min_digits <= len(digits) <= self.max_digits and digits.isascii() and digits.isdigit()

@@ -25,15 +25,15 @@ from voiceflow_worker.model.jobs.job import KeyPress
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction
 
 HANDLER_LIMIT = timedelta(seconds=3)
-"""The time limit of a handler. 8x8 does not document how long it waits for an answer; a person waits a few seconds."""
+"""The time limit of a handler: a person waits a few seconds. The time limit of 8x8 for an answer is not documented."""
 MOST_QUESTIONS = 100
-"""The questions of one call: a phone that was left off the hook is not asked for ever."""
+"""The most questions of one call, so that a phone that was left off the hook is not asked for ever."""
 SECRET = "***"  # noqa: S105 - the text stored in place of a secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The answer to an event, before any handler has run.
+    """The decision about an event, before any handler has run.
 
     `path` leads to the menu that asked; it is empty if there is none. `action` is the step or handler that follows.
     """
@@ -54,16 +54,16 @@ class Plan:
 
     @property
     def runs_code(self) -> bool:
-        """Whether a handler will run; it must run once."""
+        """True if a handler will run; it must run only once."""
         return is_handler(self.action)
 
 
 class Menus:
     """The first menus of a receiver, and all menus that they lead to.
 
-    The first of `roots` is the default: it takes calls whose job names no menu. `beside` are further first menus,
-    found by name only. Raises InvalidInputError for two menus of one name. A handler may return only menus that are
-    found here, because any replica of the receiver may get the next key.
+    The first of `roots` is the default: it takes calls whose job names no menu. `beside` are further first menus, for
+    calls whose job names them. Raises InvalidInputError for two menus of one name. A handler may return only menus that
+    are found here, because any replica of the receiver may get the next key.
     """
 
     def __init__(self, *roots: Menu, beside: Sequence[Menu] = (), handler_limit: timedelta = HANDLER_LIMIT) -> None:
@@ -73,7 +73,7 @@ class Menus:
         self._named: dict[str, Menu] = {}
         for menu in self.all:
             if self._named.setdefault(menu.name, menu) is not menu:
-                raise InvalidInputError(f"two menus have the name {menu.name}: give one of them another")
+                raise InvalidInputError(f"two menus have the name {menu.name}: rename one of them")
         self._manner = lru_cache(maxsize=1024)(manner_of)
 
     def named(self, name: str) -> Menu | None:
@@ -156,7 +156,7 @@ class Menus:
         )
 
     def _path(self, position: Position | None) -> tuple[Menu, ...]:
-        """The menus of a position; none if the last one no longer exists, as after a new version was rolled out."""
+        """The menus of a position; none if the last one no longer exists, such as after a deployment."""
         if position is None or position.path[-1] not in self._named:
             return ()
         return tuple(menu for name in position.path if (menu := self._named.get(name)) is not None)
@@ -167,10 +167,10 @@ class Menus:
             return root
         if caller.job is None:
             taking = self.taking(caller.our_number)
-            return taking or "no menu takes calls that this store did not make (inbound=True does)"
+            return taking or "no menu takes calls that this store did not make: a menu with inbound=True would"
         if caller.job.menu is not None:
-            return self._named.get(caller.job.menu) or f"the job's menu {caller.job.menu} is not served here"
-        return self.default or "the job names no menu, and none is served by default"
+            return self._named.get(caller.job.menu) or f"this receiver does not serve the job's menu {caller.job.menu}"
+        return self.default or "the job names no menu, and this receiver has no default menu"
 
     def _of_our_call(self, start: Menu, event: CallAction, caller: Caller) -> Plan:
         """The plan for the first event of a call that a job made; the event is about the job's own flow."""
@@ -202,7 +202,7 @@ class Menus:
         return replace(plan, caller=_at(caller, path[-1], manner), action=after.of(result))
 
     def _judged(self, path: tuple[Menu, ...], position: Position, event: CallAction, caller: Caller) -> Plan:
-        """The plan for the keys that were pressed, or none, at the menu that asked."""
+        """The plan after key presses, or after silence, at the menu that asked."""
         menu, manner = path[-1], self._manner(path)
         digits = (event.dtmf or "").strip()
         if menu.captured.complete_on_hash:
@@ -239,7 +239,7 @@ class Menus:
         return self._flow(plan, step, say=literal if is_made else spoken).validated()
 
     async def _step(self, plan: Plan, action: Step | Handler, limit: timedelta) -> tuple[Step, bool]:
-        """The step of an action, and whether a handler returned it; its texts are then spoken unchanged."""
+        """The step of an action, and True if a handler returned it: texts of handlers are spoken unchanged."""
         if is_handler(action):
             return await handled(action, plan.caller, limit=limit), True
         return cast("Step", action), False
@@ -349,14 +349,14 @@ def _at(caller: Caller, menu: Menu, manner: Manner) -> Caller:
 
 
 def _is_of_our_call(event: CallAction, caller: Caller) -> bool:
-    """Whether this event is about the job's own flow."""
+    """True if this event is about the job's own call flow."""
     if event.call_status is ActionStatus.CALL_RECEIVED or caller.job is None:
         return False
     return event.direction is not Direction.INBOUND
 
 
 def _last_word(fallback: Step | Handler | None) -> Step | Handler:
-    """The fallback, with a text made the last sentence of the call."""
+    """The fallback; if it is a text, it becomes the last sentence of the call."""
     if fallback is None:
         return END
     return End(fallback) if isinstance(fallback, str) else fallback

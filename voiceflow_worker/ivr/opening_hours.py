@@ -14,7 +14,7 @@ _PART = re.compile(r"(?:([a-z]{3})(?:-([a-z]{3}))? +)?(\d{1,2}:\d\d)-(\d{1,2}:\d
 
 
 class OpeningHours:
-    """Such as `OpeningHours("mon-fri 09:00-18:00, sat 10:00-14:00", zone="Asia/Singapore")`.
+    """The hours of a business: `OpeningHours("mon-fri 09:00-18:00, sat 10:00-14:00", zone="Asia/Singapore")`.
 
     A part without days applies to every day. Hours past midnight (`fri 18:00-02:00`) belong to the day they begin on.
     There are no hours on `closed` dates. Raises InvalidInputError for hours that cannot be read, or an unknown zone.
@@ -33,7 +33,7 @@ class OpeningHours:
                 self._open.setdefault(day, []).append((opens, closes))
 
     def is_open(self, at: datetime) -> bool:
-        """Whether this aware time lies within the hours; the closing minute does not."""
+        """True if this aware time is within the hours. The closing time itself is not."""
         local = at.astimezone(self._zone)
         today, now = local.date(), local.time()
         yesterday = date.fromordinal(today.toordinal() - 1)
@@ -49,14 +49,14 @@ def _read(part: str) -> tuple[list[int], time, time]:
     match = _PART.fullmatch(part)
     try:
         if match is None:
-            raise ValueError("such as mon-fri 09:00-18:00")
+            raise ValueError
         first = _DAYS.index(match[1]) if match[1] else 0
         last = _DAYS.index(match[2]) if match[2] else first if match[1] else 6
         days = [(first + step) % 7 for step in range((last - first) % 7 + 1)]
         return days, _time(match[3]), _time(match[4])
-    except ValueError as error:
+    except ValueError:
         raise InvalidInputError(
-            f"{part!r} are not opening hours ({error}); write them like mon-fri 09:00-18:00, sat 10:00-14:00"
+            f"{part!r} are not opening hours: write them like mon-fri 09:00-18:00, sat 10:00-14:00"
         ) from None
 
 

@@ -25,7 +25,7 @@ class CallPhase(Enum):
 
     ASKED = "q"
     STEPPING = "s"
-    """A text or recording comes before the question: an event without keys may be about that."""
+    """A text or recording comes before the question: an event without keys may mean that it is over."""
     BRIDGED = "b"
     """Another party was called."""
     ENDED = "e"
@@ -33,9 +33,9 @@ class CallPhase(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """The names of the menus on the way, the menu that asked last; `path` begins with the first menu.
+    """The position of a caller. `path` has the names of the menus from the first one to the menu that asked.
 
-    `tries` counts the invalid answers to its question, `asked` the questions of the whole call.
+    `tries` counts the invalid answers to the last question, `asked` the questions of the whole call.
     """
 
     path: tuple[str, ...]
@@ -51,7 +51,7 @@ class Position:
 
     @classmethod
     def read(cls, token: str) -> Self | None:
-        """The position in a token; None for a token that is foreign, of another version, or changed."""
+        """The position in a token; None for a foreign or changed token, and for one of another version."""
         match = _TOKEN.fullmatch(token) if len(token) <= 2 * LONGEST else None
         if match is None or _checksum(token[: match.start(5) - 1]) != match[5]:
             return None
@@ -59,7 +59,7 @@ class Position:
 
 
 def _within(path: Sequence[str]) -> Sequence[str]:
-    """A path that fits: the first menu and the last ones. Settings inherited from menus in between are lost."""
+    """The path cut to LONGEST: the first menu and the last ones. Settings of the menus in between are lost."""
     room = LONGEST - len(f"{_VERSION}..999.999.q.{'0' * 8}")
     first, *rest = path
     while rest and len("/".join((first, *rest))) > room:

@@ -36,25 +36,25 @@ class SpokenAnswer:
 
     @property
     def text(self) -> str:
-        """All of it as one text."""
+        """All texts and file addresses of the answer as one text."""
         return " ".join(self.said)
 
     @property
     def has_ended(self) -> bool:
-        """Whether the call has left the menus."""
+        """True if the call has left the menus."""
         return self.menu is None
 
 
 class Rehearsal:
-    """One call through a menu, for tests of it.
+    """A rehearsed call through a menu, for tests.
 
         call = Rehearsal(main, data={"name": "Ana"})
         assert "press 1" in (await call.begin()).text
         assert (await call.press("1")).menu == "booking"
         assert (await call.press("")).text  # nothing was pressed in time
 
-    Handlers run as they do in a call. `at` is their `caller.now`; the default is the current time. `numbers` are the
-    caller's and the account's. Handlers find `store` in `caller.store`.
+    Handlers run as they do in a call. They find `at` in `caller.now` (by default the current time), and `store` in
+    `caller.store`. `numbers` are the numbers of the caller and of the account.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Rehearsal:
         Raises InvalidInputError when no question was asked.
         """
         if self._token is None:
-            raise InvalidInputError("there is no question: begin() the call, and press keys while it goes on")
+            raise InvalidInputError("no question was asked: begin() the call first, and press() before it ends")
         event = CallAction(dtmf=keys.strip() or None, client_action_id=self._token)
         plan = self._menus.plan(event, self._caller)
         heard = await self._hear(plan)

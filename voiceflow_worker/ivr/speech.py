@@ -1,4 +1,4 @@
-"""Texts of menus, and what is spoken to one caller."""
+"""Texts of menus, and their wording for one caller."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SENTENCE_ENDS = (".", "!", "?", ":", ",", ";", "…", "。", "！", "？", "।
 
 
 class _Template(Formatter):
-    """`{name}` only: access to attributes and items of a value would let a text read the program's state."""
+    """A formatter of `{name}` only: with attributes and items of values, a text could read the program's state."""
 
     def get_field(self, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, str]:  # noqa: ARG002
         if field_name not in kwargs:
@@ -36,7 +36,7 @@ _TEMPLATE = _Template()
 def spoken(text: Text, caller: Caller) -> str:
     """A declared text for one caller: in the menu's language, with `{name}` filled in from the job's data.
 
-    Raises InvalidInputError when a value or the language is missing, and whatever a text that is a function raises.
+    Raises InvalidInputError if a value or the language is missing, and the errors of a text that is a function.
     """
     if callable(text):
         return _tidy(text(caller))
@@ -60,7 +60,7 @@ def filled(template: str, data: Mapping[str, object]) -> str:
         return _TEMPLATE.vformat(template, (), data)
     except (ValueError, IndexError, KeyError) as error:
         raise InvalidInputError(
-            f"{template[:60]!r} is not a valid template: {error}; double literal brackets"
+            f"{template[:60]!r} is not a valid template: {error}; write a literal bracket twice"
         ) from error
 
 

@@ -10,24 +10,24 @@ from voiceflow_worker.ivr.speech import Text
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Hang up, after a last text if there is one."""
+    """The end of the call: a hang-up, after a last text if there is one."""
 
     text: Text | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """The input is not valid: say why, and ask once more. It counts as a try; after the last one the fallback comes."""
+    """Another try after invalid input: `text`, and the question again. After the last try comes the fallback."""
 
     text: Text | None = None
 
 
 class Back(Enum):
-    """The menu that the caller came from."""
+    """The step back to the menu that the caller came from."""
 
     BACK = "back"
 
 
 END = End()
 BACK = Back.BACK
-"""The menu that led here; in the first menu, that menu itself."""
+"""The step back to the menu that led here; at the first menu, that menu asks again."""

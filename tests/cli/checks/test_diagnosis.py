@@ -53,8 +53,8 @@ async def test_an_error_of_ours_is_reported_in_its_own_words() -> None:
 async def test_a_check_that_cannot_look_says_what_to_see_to_first() -> None:
     assert await found_by(CannotLookError("credentials", "8x8 could not be asked")) == (
         Level.WARNING,
-        "not looked at: 8x8 could not be asked",
-        "see to `credentials` first",
+        "skipped: 8x8 could not be asked",
+        "correct `credentials` first",
     )
 
 

@@ -50,13 +50,13 @@ CHECKS: tuple[tuple[str, Check], ...] = (
 )
 
 LIMITS: Mapping[str, timedelta] = {"journal files": timedelta(minutes=1)}
-"""The time limits of checks that may take longer. A journal file may hold a million calls."""
+"""The time limits of checks that may take longer than the others. A journal file may hold a million calls."""
 
 
 async def examine(load: Callable[[], Settings], tell: Tell) -> None:
     """Run every check, and report each result at once.
 
-    If the settings cannot be read, that is reported too, and only the checks that need none are run.
+    If the settings cannot be read, the error is reported, and only the checks that need no settings are run.
     """
 
     async def run(name: str, look: Callable[[], Awaitable[Diagnosis | None]]) -> None:
@@ -69,7 +69,12 @@ async def examine(load: Callable[[], Settings], tell: Tell) -> None:
     try:
         settings = load()
     except SettingsError as error:
-        tell(replace(failure(str(error), remedy="correct these; see `voiceflow config show`"), check="settings"))
+        tell(
+            replace(
+                failure(str(error), remedy="correct these settings, then check them with `voiceflow config show`"),
+                check="settings",
+            )
+        )
         return
     async with open_context(settings) as context:
         for name, check in CHECKS:

@@ -16,10 +16,10 @@ ZONE = "Asia/Singapore"
 
 
 async def settings(context: CheckContext) -> Diagnosis:
-    """Every setting can be read; where those that are set came from."""
+    """List the settings that are not defaults, by their origin."""
     given = [shown for shown in context.settings.shown() if shown.place != "the default"]
     if not given:
-        return ok("nothing is set: all defaults (`voiceflow config show`)")
+        return ok("all settings have their defaults (`voiceflow config show`)")
     places: dict[str, list[str]] = {}
     for shown in given:
         name, _, place = shown.place.rpartition(" (")
@@ -28,15 +28,15 @@ async def settings(context: CheckContext) -> Diagnosis:
 
 
 async def unknown_settings() -> Diagnosis:
-    """Every variable with the prefix is a setting."""
+    """Check that there are no unknown names among the settings."""
     try:
         unknown = unknown_variables()
     except SettingsError as error:
-        return failure(str(error), remedy="mend or remove that file")
+        return failure(str(error), remedy="correct or remove that file")
     if not unknown:
         return ok("every VOICEFLOW_ variable is a setting")
     meant = [f"{each.name} ({each.place})" for each in unknown]
-    hints = [f"{each.name} is perhaps {each.suggestion}" for each in unknown if each.suggestion]
+    hints = [f"use {each.suggestion} instead of {each.name}" for each in unknown if each.suggestion]
     verb = "is not a setting" if len(unknown) == 1 else "are not settings"
     return warning(
         f"{', '.join(meant)} {verb} of this version", remedy="; ".join(hints) or "check the spelling, or remove them"
@@ -44,7 +44,7 @@ async def unknown_settings() -> Diagnosis:
 
 
 async def account(context: CheckContext) -> Diagnosis:
-    """There is a key and a sub-account."""
+    """Check that an API key and a sub-account are set."""
     missing = context.settings.missing_for_calls()
     if missing:
         names, _, ways = zip(*(each.partition(": ") for each in missing), strict=True)
@@ -52,16 +52,16 @@ async def account(context: CheckContext) -> Diagnosis:
     try:
         VoiceClient.from_settings(context.settings)
     except SettingsError as error:
-        return failure(str(error), remedy="mend VOICEFLOW_BASE_URL")
+        return failure(str(error), remedy="correct VOICEFLOW_BASE_URL")
     return ok(f"{context.settings.sub_account}, at {context.settings.base_url or BASE_URL}")
 
 
 async def time_limits(context: CheckContext) -> Diagnosis:
-    """A worker holds a call for longer than its POST can take."""
+    """Check that the lease of a call is longer than its POST can take."""
     chosen = context.settings
     deadline = 2 * chosen.connect_timeout + chosen.read_timeout
     lease = write_duration(chosen.lease)
-    limits = f"a POST takes {write_duration(deadline)} at most, and a worker holds a call for {lease}"
+    limits = f"a POST takes {write_duration(deadline)} at most, and the lease of a call is {lease}"
     if chosen.lease > deadline:
         return ok(limits)
     return warning(
@@ -71,7 +71,7 @@ async def time_limits(context: CheckContext) -> Diagnosis:
 
 
 async def time_zones(zone: str = ZONE) -> Diagnosis:
-    """Time zones are known here: by the system, or by the package tzdata."""
+    """Check that this machine knows time zones, from the system or from the package tzdata."""
     try:
         ZoneInfo.no_cache(zone)
     except (KeyError, OSError):

@@ -34,13 +34,13 @@ class Account:
 
     @property
     def is_out_of_reach(self) -> bool:
-        """Whether 8x8 did not answer at all."""
+        """True if 8x8 did not answer at all."""
         return isinstance(self._answer, VoiceUnavailableError) and self._answer.status is None
 
     async def webhooks(self) -> tuple[Webhook, ...]:
-        """The webhooks of the account. Raises what 8x8 raised the first time."""
+        """The webhooks of the account. Raises VoiceflowError; a failed request is not repeated."""
         if self._answer is None:
-            # This stays if the time of the check runs out before there is an answer.
+            # This value stays if the check times out before there is an answer.
             self._answer = VoiceUnavailableError("8x8 did not answer")
             try:
                 self._answer = await self.voice.webhooks()
@@ -70,26 +70,26 @@ class CheckContext:
 
     @property
     def store(self) -> Store:
-        """The store. Raises CannotLookError."""
+        """The open store. Raises CannotLookError if there is none."""
         if self.opened is None:
             raise CannotLookError("store", "the store could not be opened")
         return self.opened
 
     @property
     def account(self) -> Account:
-        """The account. Raises CannotLookError."""
+        """The account. Raises CannotLookError if there is no client for it."""
         if self.asked is None:
-            raise CannotLookError("account", "the API key or the sub-account is missing, or nothing may be sent there")
+            raise CannotLookError("account", "the API key or the sub-account is missing, or the base URL is wrong")
         return self.asked
 
 
 Check = Callable[[CheckContext], Coroutine[Any, Any, Diagnosis | None]]
-"""A check: its diagnosis, or None if it does not apply."""
+"""A check. It returns its diagnosis, or None if it does not apply."""
 
 
 @asynccontextmanager
 async def open_context(settings: Settings) -> AsyncGenerator[CheckContext]:
-    """Open what can be opened."""
+    """Open the store and the client of the account, each if possible."""
     async with AsyncExitStack() as stack:
         account = None
         if not settings.missing_for_calls():
@@ -112,8 +112,8 @@ async def _opened(settings: Settings) -> AsyncGenerator[tuple[Store | None, Diag
         yield (
             None,
             warning(
-                f"there is no store {path}{f'; near it: {near}' if near else ''}",
-                remedy="`voiceflow enqueue` makes it; if it should be there, check VOICEFLOW_STORE and the directory",
+                f"there is no store {path}{f'; stores nearby: {near}' if near else ''}",
+                remedy="`voiceflow enqueue` creates it; if it should exist, check VOICEFLOW_STORE and the directory",
             ),
         )
         return
@@ -131,14 +131,16 @@ async def _opened(settings: Settings) -> AsyncGenerator[tuple[Store | None, Diag
         return
     yield (
         None,
-        failure(f"it did not open within {TIME_LIMIT.total_seconds():g} s", remedy="look at its disk, or its server"),
+        failure(
+            f"the store did not open within {TIME_LIMIT.total_seconds():g} s", remedy="check its disk, or its server"
+        ),
     )
 
 
 def _found(store: Store) -> Diagnosis:
     if store.url.startswith("memory:"):
         return warning(
-            "memory:// keeps calls within one process, and its end loses them",
+            "memory:// keeps calls in one process, and loses them when it ends",
             remedy="set VOICEFLOW_STORE to a file or a Redis, unless this is a test",
         )
     return ok(f"{store.url} opens")

@@ -1,4 +1,4 @@
-"""The result of a check, and the execution of one with its time limit."""
+"""The result of a check, and the function that runs a check within its time limit."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from voiceflow_worker.errors import VoiceflowError
 T = TypeVar("T")
 
 TIME_LIMIT = timedelta(seconds=10)
-"""The time limit of one check. Somebody waits for it, and a slow answer is a finding too."""
+"""The time limit of one check. A person waits for the result, and a slow answer is a finding too."""
 
 
 class Level(StrEnum):
-    """How bad a finding is."""
+    """The level of a diagnosis."""
 
     OK = "ok"
     WARNING = "warning"
-    """Somebody should know; calls are made all the same."""
+    """Somebody should look at it, but calls are still made."""
     FAILURE = "failure"
     """Calls cannot be made, or a promise does not hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """The result of a check: a clause, and what to do about it. `check` is its name.
+    """The result of a check: a message, and a remedy. `check` is the name of the check.
 
-    `waits_for` is the check that must be well before this one can look at anything.
+    `waits_for` is the name of another check that must be ok before this check can be made.
     """
 
     level: Level
@@ -48,7 +48,7 @@ class Diagnosis:
 
 
 class CannotLookError(Exception):
-    """Raised by a check that needs the subject of another one, named `cause`, which is not well."""
+    """Raised by a check that cannot be made before the check named `cause` is ok."""
 
     def __init__(self, cause: str, why: str) -> None:
         self.cause = cause
@@ -56,43 +56,43 @@ class CannotLookError(Exception):
 
 
 def ok(message: str) -> Diagnosis:
-    """All is well."""
+    """A diagnosis of level ok."""
     return Diagnosis(Level.OK, message)
 
 
 def warning(message: str, *, remedy: str | None = None) -> Diagnosis:
-    """Somebody should know."""
+    """A diagnosis of level warning."""
     return Diagnosis(Level.WARNING, message, remedy)
 
 
 def failure(message: str, *, remedy: str | None = None) -> Diagnosis:
-    """This must be corrected."""
+    """A diagnosis of level failure."""
     return Diagnosis(Level.FAILURE, message, remedy)
 
 
 async def carried_out(
     name: str, look: Callable[[], Awaitable[Diagnosis | None]], *, limit: timedelta = TIME_LIMIT
 ) -> Diagnosis | None:
-    """The diagnosis of one check; None if the check does not apply here. It never raises, so that all checks run."""
+    """The diagnosis of one check; None if the check does not apply. Errors become failures, so that all checks run."""
     try:
         with anyio.fail_after(limit.total_seconds()):
             found = await look()
     except TimeoutError:
         found = failure(
-            f"no answer within {limit.total_seconds():g} s", remedy="look at the machine, the disk and the network"
+            f"no answer within {limit.total_seconds():g} s", remedy="check the machine, the disk and the network"
         )
     except CannotLookError as error:
-        remedy = f"see to `{error.cause}` first"
-        found = Diagnosis(Level.WARNING, f"not looked at: {error}", remedy, waits_for=error.cause)
+        remedy = f"correct `{error.cause}` first"
+        found = Diagnosis(Level.WARNING, f"skipped: {error}", remedy, waits_for=error.cause)
     except VoiceflowError as error:
         found = failure(str(error), remedy="see the message")
-    except Exception as error:  # noqa: BLE001 - the other checks are worth more than a traceback of this one
+    except Exception as error:  # noqa: BLE001 - a traceback here would end the other checks too
         found = failure(
-            f"this check itself failed: {type(error).__name__}: {error}", remedy="report it, with this line"
+            f"this check itself failed: {type(error).__name__}: {error}", remedy="report this error, with this line"
         )
     return None if found is None else replace(found, check=name)
 
 
 async def in_thread(work: Callable[[], T]) -> T:
-    """Do blocking work in a thread. A disk that hangs is left behind with its thread."""
+    """Do blocking work in a thread. At the time limit, work on a disk that hangs is abandoned with its thread."""
     return await to_thread.run_sync(work, abandon_on_cancel=True)

@@ -17,7 +17,7 @@ DATE_GRAIN = timedelta(seconds=1)
 
 
 async def credentials(context: CheckContext) -> Diagnosis:
-    """8x8 accepts the key for this sub-account."""
+    """Check that 8x8 accepts the API key for the sub-account."""
     try:
         await context.account.webhooks()
     except VoiceUnavailableError as error:
@@ -28,7 +28,7 @@ async def credentials(context: CheckContext) -> Diagnosis:
 
 
 async def clock(context: CheckContext) -> Diagnosis:
-    """The clock that calls are timed by agrees with that of 8x8."""
+    """Check that the clock of the store, or of this machine, agrees with the clock of 8x8."""
     account = context.account
     if account.is_out_of_reach:
         raise CannotLookError("credentials", "8x8 could not be asked")
@@ -43,13 +43,13 @@ async def clock(context: CheckContext) -> Diagnosis:
 
 
 def judged_clock(before: datetime, after: datetime, theirs: datetime, *, allowed: timedelta) -> Diagnosis:
-    """What it means that 8x8 wrote `theirs` between `before` and `after` by the clock here."""
-    # The duration of the request and the rounding of the header are not a difference.
+    """The diagnosis of this clock: 8x8 wrote the time `theirs` between `before` and `after` by this clock."""
+    # The duration of the request and the rounding of the header do not count as a difference.
     behind, ahead = theirs - after, before - (theirs + DATE_GRAIN)
     off = timedelta(seconds=round(max(behind, ahead, timedelta(0)).total_seconds()))
     if not off:
-        return ok("it agrees with 8x8's")
-    off_by = f"it is {write_duration(off)} {'behind' if behind > ahead else 'ahead of'} 8x8's"
+        return ok("it agrees with the clock of 8x8")
+    off_by = f"it is {write_duration(off)} {'behind' if behind > ahead else 'ahead of'} the clock of 8x8"
     if off > allowed:
         most = write_duration(allowed)
         return failure(
@@ -60,7 +60,7 @@ def judged_clock(before: datetime, after: datetime, theirs: datetime, *, allowed
 
 
 async def voice_profile(context: CheckContext) -> Diagnosis | None:
-    """The voice of the settings is one of the sub-account's."""
+    """Check that the voice of the settings is a voice of the sub-account."""
     wanted = context.settings.voice_profile
     if wanted is None:
         return None
@@ -71,18 +71,19 @@ async def voice_profile(context: CheckContext) -> Diagnosis | None:
     close = get_close_matches(wanted.casefold(), folded, n=1)
     meant = f"; perhaps {folded[close[0]]} is meant" if close else ""
     return failure(
-        f"the sub-account has no voice {wanted}{meant}: 8x8 would refuse its calls (-1002)",
-        remedy="set VOICEFLOW_VOICE_PROFILE to one that `voiceflow account profiles` lists",
+        f"the sub-account has no voice {wanted}{meant}: 8x8 would refuse calls with it (-1002)",
+        remedy="set VOICEFLOW_VOICE_PROFILE to a voice that `voiceflow account profiles` lists",
     )
 
 
 async def source(context: CheckContext) -> Diagnosis | None:
-    """The number of the settings belongs to the account, and is active."""
+    """Check that the source of the settings belongs to the account, and is active."""
     wanted = context.settings.source
     if wanted is None:
         return None
     remedy = (
-        "set VOICEFLOW_SOURCE to one that `voiceflow account numbers` lists as Active, or ask 8x8 to allow this one"
+        "set VOICEFLOW_SOURCE to a number that `voiceflow account numbers` lists as Active, or ask 8x8 to allow this "
+        "number"
     )
     try:
         number = normalise(wanted)
@@ -98,14 +99,14 @@ async def source(context: CheckContext) -> Diagnosis | None:
             return ok(f"{number} belongs to the account, but its state is not listed")
     if found is None:
         return warning(
-            f"{number} is not a number of the account: unless 8x8 has allow-listed it as a caller id, its calls are "
-            "refused (-1014)",
+            f"{number} is not a number of the account: unless 8x8 has allow-listed it as a caller id, calls from "
+            "it are refused (-1014)",
             remedy=f"{remedy}; a test call (`voiceflow doctor --call NUMBER`) shows whether 8x8 allows it",
         )
     if found.is_unhealthy:
         return warning(
             f"{number} is unhealthy{f' ({found.health})' if found.health else ''}: it should not be used for new calls",
-            remedy="choose another source until 8x8 has mended this one",
+            remedy="choose another source until this number is healthy again",
         )
     if found.is_active:
         return ok(f"{number} belongs to the account, and is active")

@@ -1,4 +1,4 @@
-"""Closed gates for people, and the commands that open them."""
+"""Closed gates in words, and the commands that open them."""
 
 from __future__ import annotations
 

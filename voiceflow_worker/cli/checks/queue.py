@@ -22,7 +22,7 @@ MOST_DOUBTS = 1000
 
 
 async def workers(context: CheckContext) -> Diagnosis:
-    """Somebody sends what is due."""
+    """Check that a worker runs if calls are due."""
     found = await read_status(context.store, context.settings.queue)
     if found.workers:
         return ok(f"{count_of(found.workers, 'worker')} of queue {found.queue}, {found.rate_now:g} calls/s now")
@@ -30,13 +30,13 @@ async def workers(context: CheckContext) -> Diagnosis:
         return ok(f"no worker runs for queue {found.queue}, and nothing is due")
     waited = about(timedelta(seconds=found.oldest_due_seconds or 0))
     return warning(
-        f"no worker runs for queue {found.queue}, and {count_of(found.due, 'call')} wait, the oldest for {waited}",
+        f"no worker runs for queue {found.queue}, but {count_of(found.due, 'call')} are due, the oldest for {waited}",
         remedy="run `voiceflow worker`",
     )
 
 
 async def holds(context: CheckContext) -> Diagnosis:
-    """Nothing keeps calls from being sent."""
+    """Check that no hold keeps calls from being sent."""
     store, queue = context.store, context.settings.queue
     now = store.clock.now()
     closed = [gate for gate in await store.control.gates(queue) if gate.is_closed(at=now)]
@@ -47,14 +47,14 @@ async def holds(context: CheckContext) -> Diagnosis:
     if any(gate.reason == SET_BACK for gate in held):
         return failure(
             closed_gates,
-            remedy="do not resume yet: `voiceflow reconcile`, settle what is left in doubt (`voiceflow calls resolve`),"
-            f" then {' and '.join(map(resume_of, held))}",
+            remedy="do not resume yet: run `voiceflow reconcile`, resolve the calls that stay in doubt (`voiceflow "
+            f"calls resolve`), then {' and '.join(map(resume_of, held))}",
         )
     return warning(closed_gates, remedy=f"correct the cause, then {' and '.join(map(resume_of, held))}")
 
 
 async def doubts(context: CheckContext) -> Diagnosis:
-    """No call waits for somebody to say whether it was placed."""
+    """Check that no call is in doubt."""
     store, queue = context.store, context.settings.queue
     count = (await store.jobs.count(queue))[JobState.IN_DOUBT]
     if not count:
@@ -64,20 +64,20 @@ async def doubts(context: CheckContext) -> Diagnosis:
     age = f", the oldest for {about(store.clock.now() - began)}" if began is not None else ""
     return warning(
         f"{count_of(count, 'call')} may have been placed and will not be sent again{age}",
-        remedy="`voiceflow reconcile` looks for them in the log of 8x8; what is left (`voiceflow calls list --state "
-        "in_doubt`) a person settles with `voiceflow calls resolve`",
+        remedy="look for them in the log of 8x8 with `voiceflow reconcile`; resolve the rest (`voiceflow calls list "
+        "--state in_doubt`) by hand with `voiceflow calls resolve`",
     )
 
 
 async def losses(context: CheckContext) -> Diagnosis:
-    """The store has dropped no job by itself."""
+    """Check that the store has not dropped jobs by itself."""
     found = await read_losses(context.store, context.settings.queue)
     if not found.total:
         return ok("none")
     dropped = f"the store has dropped {count_of(found.total, 'job')} by itself: {losses_in_words(found)}"
     remedy = "give the Redis more memory and forbid eviction (CONFIG SET maxmemory-policy noeviction)"
     if not found.under_way:
-        return warning(dropped, remedy=f"{remedy}; enqueue the calls again that are still wanted")
+        return warning(dropped, remedy=f"{remedy}; then enqueue again the calls that are still wanted")
     return failure(
         f"{dropped}; {found.under_way} of them may have been placed and can no longer be followed",
         remedy=f"look for them in the log of 8x8 before anybody is called again; {remedy}",
@@ -85,10 +85,10 @@ async def losses(context: CheckContext) -> Diagnosis:
 
 
 async def numbers(context: CheckContext) -> Diagnosis:
-    """8x8 has said of no number that it should not be used."""
+    """Check that 8x8 has not reported a number as unusable."""
     found = await NumberHealth(context.store).standing()
     if not found:
-        return ok("8x8 has reported none that is not Active")
+        return ok("8x8 has not reported a number that is not Active")
     reported = "; ".join(number.in_words() for number in found)
     own = context.settings.source
     unusable = {each.number for each in found if not each.is_usable}
@@ -98,7 +98,7 @@ async def numbers(context: CheckContext) -> Diagnosis:
 
 
 async def limits(context: CheckContext) -> Diagnosis:
-    """The rate that the store holds workers to is that of the settings."""
+    """Check that the limits in the store are those of the settings."""
     chosen = context.settings
     wanted = Limits(rate=chosen.rate, burst=chosen.burst, max_active=chosen.max_active)
     stored = await context.store.control.limits(chosen.queue)
@@ -107,20 +107,20 @@ async def limits(context: CheckContext) -> Diagnosis:
     if stored == wanted:
         return ok(in_words(stored))
     return warning(
-        f"the queue goes by {in_words(stored)}, and the settings here say {in_words(wanted)}",
+        f"the queue uses {in_words(stored)}, but the settings here say {in_words(wanted)}",
         remedy="the worker that starts last decides: start all of them with the same limits",
     )
 
 
 def in_words(limits: Limits) -> str:
-    """Such as `10 calls/s, 1 at once, any number open`."""
+    """The limits in words, such as `10 calls/s, 1 at once, any number open`."""
     rate = "any rate" if limits.rate is None else f"{limits.rate:g} calls/s"
     active = "any number open" if limits.max_active is None else f"at most {limits.max_active} open"
     return f"{rate}, {limits.burst} at once, {active}"
 
 
 def about(duration: timedelta) -> str:
-    """How long something lasts, to the unit that matters."""
+    """A duration in words, in one unit of suitable size."""
     seconds = max(round(duration.total_seconds()), 0)
     for unit, size, until in (("s", 1, 120), ("min", 60, 7200), ("h", 3600, 48 * 3600)):
         if seconds < until:

@@ -23,18 +23,18 @@ TOO_LITTLE = 100 * MEGABYTE
 LITTLE = 1024 * MEGABYTE
 """A call takes about 2 KB. The write-ahead log beside the store may grow to 64 MB."""
 FULL = 2
-"""PRAGMA synchronous: a commit is on the disk when it returns."""
+"""The value of PRAGMA synchronous with which a commit is on the disk when it returns."""
 SOUND_SQLITE = (3, 51, 3)
 _PATIENCE = timedelta(seconds=3)
 
 
 async def opens(context: CheckContext) -> Diagnosis:
-    """The store opens."""
+    """Check that the store can be opened."""
     return context.opening
 
 
 async def durability(context: CheckContext) -> Diagnosis | None:
-    """A commit that has returned is kept."""
+    """Check that the store keeps every commit that has returned."""
     store = context.store
     path = file_of(context.settings.store)
     if path is not None:
@@ -48,36 +48,36 @@ async def durability(context: CheckContext) -> Diagnosis | None:
         # The concern may repeat the promise at its beginning.
         return warning(f"{promise}", remedy=f"{concern}".removeprefix(f"{promise}").lstrip("; ") or f"{concern}")
     if str(getattr(stated, "guarantee", "")) == "none":
-        return warning(f"{promise}", remedy="turn appendonly on, and take durability=best-effort out of the store URL")
+        return warning(f"{promise}", remedy="turn appendonly on, and remove durability=best-effort from the store URL")
     return ok(f"{promise}")
 
 
 async def sqlite(_file: Path) -> Diagnosis:
-    """The SQLite that is used does not damage a log that several connections write (sqlite.org/wal.html, WAL-reset)."""
+    """Check that this SQLite is without the WAL-reset bug, which can damage a store (sqlite.org/wal.html)."""
     import apsw
 
     return judged_sqlite(apsw.sqlite_lib_version())
 
 
 def judged_sqlite(version: str) -> Diagnosis:
-    """What a version of SQLite means for a store."""
+    """The diagnosis for a version of SQLite."""
     if tuple(int(part) for part in version.split(".") if part.isdecimal()) >= SOUND_SQLITE:
         return ok(f"SQLite {version}, which has no known error that damages a store")
     return failure(
-        f"SQLite {version} may damage a store that two connections write; 3.51.3 mended it",
+        f"SQLite {version} may damage a store that two connections write; 3.51.3 corrects this",
         remedy="pip install -U apsw",
     )
 
 
 async def file_system(path: Path) -> Diagnosis:
-    """The store's file is on a disk of this machine."""
+    """Check that the store's file is on a disk of this machine."""
     mounts = await in_thread(read_mounts)
-    # On a network file system that hangs, even this may not return; every check has a time limit.
+    # Even `resolve` may not return if a network file system hangs; every check has a time limit.
     return judged_mount(await in_thread(path.resolve), mounts)
 
 
 def judged_mount(path: Path, mounts: str | None) -> Diagnosis:
-    """What the file system under a resolved path means for a store."""
+    """The diagnosis for the file system of a resolved path."""
     mount = None if mounts is None else mount_of(path, mounts)
     if mount is None:
         return ok("unknown on this system (no /proc/mounts); it must be a local disk")
@@ -89,12 +89,12 @@ def judged_mount(path: Path, mounts: str | None) -> Diagnosis:
         )
     if mount.kind in IN_MEMORY:
         return warning(
-            f"the store is in memory ({where}): a restart of this machine loses it", remedy="put it on a disk"
+            f"the store is in memory ({where}): a restart of this machine loses it", remedy="put the store on a disk"
         )
     if mount.kind in OF_CONTAINERS:
         return warning(
             f"the store is in a container's own layer ({where}): it is deleted with the container",
-            remedy="put it on a volume that stays",
+            remedy="put the store on a volume that outlives the container",
         )
     return ok(where)
 
@@ -127,7 +127,7 @@ def _durability_of_file(path: Path) -> Diagnosis:
 
 
 async def disk_space(path: Path) -> Diagnosis:
-    """The disk has room."""
+    """Check that the disk of the store has free space."""
 
     def look() -> Diagnosis:
         folder = next(each for each in path.parents if each.is_dir())
@@ -142,7 +142,7 @@ async def disk_space(path: Path) -> Diagnosis:
 
 
 async def permissions(path: Path) -> Diagnosis | None:
-    """This user may write the store, and others may not read it."""
+    """Check that this user may write the store, and that others may not read it."""
     return await in_thread(partial(_permissions, path)) if path.parent.is_dir() else None
 
 
@@ -152,22 +152,22 @@ def _permissions(path: Path) -> Diagnosis:
     if locked:
         return failure(
             f"this user may not write {', '.join(locked)}",
-            remedy="SQLite writes the file, and makes files beside it: allow both to the user that runs this",
+            remedy="allow this user to write the file and its folder, because SQLite creates files beside it",
         )
     if not path.exists():
         return ok(f"{path.parent} may be written")
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & (stat.S_IROTH | stat.S_IWOTH):
         return warning(
-            f"everybody on this machine may {'write' if mode & stat.S_IWOTH else 'read'} it (mode {mode:04o}): it "
-            "holds telephone numbers and call texts",
+            f"everybody on this machine may {'write' if mode & stat.S_IWOTH else 'read'} the store (mode "
+            f"{mode:04o}), which holds telephone numbers and call texts",
             remedy=f"chmod o-rw {path}*",
         )
     return ok(f"mode {mode:04o}, and this user may write it")
 
 
 async def journals(context: CheckContext) -> Diagnosis | None:
-    """The store knows every call that the workers of this machine sent."""
+    """Check that the store knows every call that the workers of this machine sent."""
     settings = context.settings
     witness = journal_files(settings)
     if witness is None:
@@ -179,7 +179,7 @@ async def journals(context: CheckContext) -> Diagnosis | None:
 
 
 def judged_journals(found: JournalCheck, *, queue: str) -> Diagnosis:
-    """What the journal files mean."""
+    """The diagnosis for the journal files of this machine."""
     files = f"{count_of(found.files, 'journal file')} of this machine"
     if not found.set_back:
         return ok(
@@ -189,8 +189,8 @@ def judged_journals(found: JournalCheck, *, queue: str) -> Diagnosis:
     return failure(
         f"the store was set back to an older state: it has lost {forgotten} recorded in {files}, "
         "and would make them again",
-        remedy=f"do not resume queue {queue}. A worker that starts puts them in doubt; then `voiceflow reconcile`, "
-        "settle what stays with `voiceflow calls resolve`, and `voiceflow resume`",
+        remedy=f"do not resume queue {queue}. Start a worker, which puts these calls in doubt; run `voiceflow "
+        "reconcile`, resolve the rest with `voiceflow calls resolve`, then run `voiceflow resume`",
     )
 
 
@@ -218,14 +218,14 @@ class Mount:
 
 
 def mount_of(path: Path, mounts: str) -> Mount | None:
-    """The mount that `path`, absolute and resolved, lies on; None if it is not in these lines."""
+    """The mount of `path`, which is absolute and resolved; None if these lines do not have it."""
     found: Mount | None = None
     for line in mounts.splitlines():
         fields = line.split(" ")
         if len(fields) < 3:
             continue
         point = Path(_OCTAL.sub(lambda match: chr(int(match[1], 8)), fields[1]))
-        # The longest one has it; of two at one place the later one lies on top.
+        # The longest mount point counts; of two mounts at one point, the later one.
         if path.is_relative_to(point) and (found is None or len(point.parts) >= len(found.point.parts)):
             found = Mount(point, fields[2])
     return found

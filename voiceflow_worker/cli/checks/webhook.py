@@ -20,7 +20,7 @@ from voiceflow_worker.webhooks.app import PATH
 
 TIMEOUT = httpx.Timeout(4)
 NOT_FOR_GET = 405
-"""The status with which a receiver answers a GET of its webhook."""
+"""The HTTP status with which a receiver answers a GET of its webhook."""
 
 MOST_CALLS = 500
 """The most waiting calls whose menus are read."""
@@ -29,7 +29,7 @@ _REGISTER = "`voiceflow serve --register URL` registers this receiver"
 
 
 async def registered(context: CheckContext) -> Diagnosis | None:
-    """8x8 sends session summaries somewhere."""
+    """Check that 8x8 sends session summaries to a receiver."""
     if not _awaits_outcomes(context):
         return ok("not needed: VOICEFLOW_OUTCOMES is none")
     webhook = await _webhook(context)
@@ -44,23 +44,22 @@ async def registered(context: CheckContext) -> Diagnosis | None:
 
 
 async def call_actions(context: CheckContext) -> Diagnosis | None:
-    """If menus are used, 8x8 asks a receiver for the next actions of a call."""
+    """Check that 8x8 sends call actions to a receiver, if menus are used."""
     used = await _menus_used(context)
     if used is None:
         return None
     webhook = await _webhook(context, WebhookType.CALL_ACTION)
     if webhook is None or not webhook.enabled:
-        why = "none is registered" if webhook is None else f"the one registered, {webhook.url}, is off"
+        why = "is not registered" if webhook is None else f"is off ({webhook.url})"
         return failure(
-            f"menus are used ({used}), but a webhook for call actions (VCA) is missing: {why}, so key presses "
-            "are not answered",
+            f"menus are used ({used}), but the webhook for call actions (VCA) {why}: key presses are not answered",
             remedy="`voiceflow serve --ivr MODULE:MENU --register URL` registers it",
         )
     return _out_of_reach(context, webhook) or ok(f"call actions (VCA) are sent to {webhook.url}")
 
 
 async def reachable(context: CheckContext) -> Diagnosis | None:
-    """A receiver answers at the address that summaries are sent to."""
+    """Check that a receiver answers at the address for session summaries."""
     webhook = await _webhook(context)
     if webhook is None or not _awaits_outcomes(context):
         return None
@@ -75,11 +74,11 @@ async def reachable(context: CheckContext) -> Diagnosis | None:
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return failure(
             f"{webhook.url} cannot be reached from here: {describe(error)}",
-            remedy="start `voiceflow serve`; check DNS, the proxy and its certificate (if only this machine is kept "
-            "from it, look from outside)",
+            remedy="start `voiceflow serve`; check DNS, the proxy and its certificate (from outside, if only this "
+            "machine cannot reach the address)",
         )
     if status == NOT_FOR_GET:
-        return ok(f"{webhook.url} answers ({health} does not: it need not be reached from outside)")
+        return ok(f"{webhook.url} answers ({health} does not, and need not be reachable from outside)")
     return warning(
         f"{webhook.url} answers {status} to a GET, where a receiver answers 405",
         remedy="check that the proxy leads to `voiceflow serve`, and that the address is the right one",
@@ -94,7 +93,7 @@ def health_url(url: str) -> str:
 
 
 async def secret(context: CheckContext) -> Diagnosis | None:
-    """Both sides have a secret, or neither has."""
+    """Check that the receiver and 8x8 both have a secret, or neither of them."""
     webhook = await _webhook(context)
     if webhook is None or not _awaits_outcomes(context):
         return None
@@ -109,11 +108,11 @@ async def secret(context: CheckContext) -> Diagnosis | None:
             )
         case False, True:
             return warning(
-                "8x8 sends an Authorization header, but VOICEFLOW_WEBHOOK_SECRET is not set here: it is not checked",
+                "8x8 sends an Authorization header, but VOICEFLOW_WEBHOOK_SECRET is not set: the header is not checked",
                 remedy="set VOICEFLOW_WEBHOOK_SECRET for the receiver, to the value that was registered",
             )
         case _ if context.settings.webhook_allow:
-            return ok("none, but events may come from VOICEFLOW_WEBHOOK_ALLOW only")
+            return ok("no secret is set, but events may come only from VOICEFLOW_WEBHOOK_ALLOW")
         case _:
             return warning(
                 "anyone who reaches the receiver can send events: neither a secret nor a list of networks is set",
@@ -122,38 +121,38 @@ async def secret(context: CheckContext) -> Diagnosis | None:
 
 
 async def receiver(context: CheckContext) -> Diagnosis | None:
-    """A receiver listens for this store."""
+    """Check that a receiver is running for this store."""
     if not _awaits_outcomes(context):
         return None
     if await Heartbeats(context.store).has_receiver():
-        return ok("one was seen in the last 30 s")
+        return ok("a receiver was seen in the last 30 s")
     return warning(
-        f"none was seen in the last {write_duration(FRESH)}: summaries are not taken",
+        f"no receiver was seen in the last {write_duration(FRESH)}: summaries are not received",
         remedy="run `voiceflow serve` with this store",
     )
 
 
 async def _menus_used(context: CheckContext) -> str | None:
-    """The users of menus, in words: receivers, or waiting calls; None if menus are not used."""
+    """The use of menus, in words: by receivers, or by waiting calls; None if menus are not used."""
     if context.opened is None:
         return None
     served = await Heartbeats(context.opened).menus()
     if served:
-        return f"a receiver answers by {', '.join(served)}"
+        return f"a receiver serves {', '.join(served)}"
     query = Query(queue=context.settings.queue, states=frozenset({JobState.QUEUED}), limit=MOST_CALLS)
     named = sorted({job.menu for job in await context.opened.jobs.find(query) if job.menu is not None})
-    return f"calls that wait begin with {', '.join(named)}" if named else None
+    return f"waiting calls begin with {', '.join(named)}" if named else None
 
 
 def _out_of_reach(context: CheckContext, webhook: Webhook) -> Diagnosis | None:
-    """A failure where 8x8 cannot send to this address. A sandbox on this machine can."""
+    """A failure if 8x8 cannot reach the address of this webhook. A sandbox on this machine reaches any address."""
     asked = context.settings.base_url
     why = why_not_from_outside(webhook.url)
     if why is None or (asked is not None and is_this_machine(asked)):
         return None
     return failure(
-        f"8x8 sends {webhook.type} events to {webhook.url}, where it cannot reach the receiver: {why}",
-        remedy="`voiceflow serve --register URL` with the https address of a proxy, or of a tunnel to this machine",
+        f"8x8 sends {webhook.type} events to {webhook.url}, which it cannot reach: {why}",
+        remedy="run `voiceflow serve --register URL` with the https address of a proxy, or of a tunnel to this machine",
     )
 
 

@@ -20,21 +20,22 @@ from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.flows.callflow import CallFlow
 
 LONG_PROMPT = 600
-"""Characters, about 40 s of speech: at its end nobody remembers the first key."""
+"""The most characters of a prompt, about 40 s of speech: after a longer prompt nobody remembers the first key."""
 
 _KEY = re.compile(r"[0-9*#]{1,25}")
 _UNHASHED = {"voice_profile", "again", "fallback", "success_message", "failure_message", "after_bridge"}
-"""Settings that may be mappings, which have no hash: compared by identity."""
+"""Settings that are compared by identity, because they may be mappings, which have no hash."""
 _SAMPLE = Caller(now=datetime(2026, 7, 1, 4, tzinfo=UTC), number="+6587654321", our_number="+6531234567")
 
 
 def check_menus(
     roots: Sequence[Menu], *, beside: Mapping[str, Menu] | None = None, data: Mapping[str, object] | None = None
 ) -> list[Finding]:
-    """Every error and oddity in `roots` and the menus that they lead to. Menus with errors are not served.
+    """The errors and warnings about `roots` and the menus that they lead to. Menus with errors are not served.
 
-    `beside` are further menus of the same module: those that nothing leads to get a warning. `data` is a job's data for
-    the prompts; the default for each value is its name. Prompts that are functions are run, handlers are not.
+    `beside` are further menus of the same module: a menu that nothing leads to gets a warning. `data` is a job's data
+    for the prompts; by default the value of each name is the name. Prompts that are functions are run, handlers are
+    not.
     """
     menus = reachable(roots)
     walk = _Walk(roots, menus, data)
@@ -119,12 +120,12 @@ class _Walk:
 
     def _ways_on(self, menu: Menu) -> Iterator[Finding]:
         edges = self._edges[id(menu)]
-        if menu.asks and not any(not edge.is_fallback for edge in edges):
-            yield _error("no key leads on: give it choices with on() or capture()")
+        if menu.asks and all(edge.is_fallback for edge in edges):
+            yield _error("no key leads on: add choices with on() or capture()")
         for edge in edges:
             named = f"handler {edge.handler}" if edge.handler else "handler"
             if edge.lacks_menu:
-                missing = f"the {named} returns a menu, and only menus in leads_to are served: name it there"
+                missing = f"the {named} returns a menu that leads_to does not name, so it would not be served: name it"
                 yield _warning(missing, path=f" {edge.keys}")
             elif not edge.is_declared:
                 missing = f"the {named} declares no steps: annotate its return type, or give leads_to"
@@ -149,7 +150,7 @@ class _Walk:
                 elif _never_ends(path):
                     seen.add(menu.name)
                     yield _warning(
-                        "silence leads from menu to menu without an end (until 100 questions): let a fallback end it",
+                        "silence leads from menu to menu, up to 100 questions: let a fallback end the call",
                         path=menu.name,
                     )
 
@@ -165,7 +166,9 @@ class _Walk:
 def _names(menus: Sequence[Menu]) -> Iterator[Finding]:
     for name, count in Counter(menu.name for menu in menus).items():
         if count > 1:
-            yield _error(f"{count} menus have this name: callers could get the wrong one; rename one", path=name)
+            yield _error(
+                f"{count} menus have this name: callers could get the wrong one; rename one of them", path=name
+            )
 
 
 def _keys(menu: Menu) -> Iterator[Finding]:
@@ -174,7 +177,7 @@ def _keys(menu: Menu) -> Iterator[Finding]:
         if not _KEY.fullmatch(key):
             yield _error("is not a key of a phone: use 0-9, * and #", path=f" {key}")
         elif count > 1:
-            yield _error(f"is declared {count} times: only the first would be used", path=f" {key}")
+            yield _error(f"is declared {count} times: only the first declaration would be used", path=f" {key}")
     captures = [choice.captured for choice in menu.choices if choice.captured is not None]
     if len(captures) > 1 and any(
         one.min_digits <= other.max_digits and other.min_digits <= one.max_digits
@@ -196,7 +199,7 @@ def _step(step: Step, manner: Manner, caller: Caller, path: str) -> Iterator[Fin
                 yield from _text(text, caller, path)
         case CallFlow():
             if not step.is_reply:
-                yield _error("is a CallFlow.call(…): CallFlow.bridge(…) connects somebody to a call", path=path)
+                yield _error("is a CallFlow.call(…): use CallFlow.bridge(…) to connect somebody", path=path)
             yield from (replace(found, path=f"{path} {found.path}") for found in step.problems() if found.is_error)
         case Menu() | Back():
             pass
@@ -216,19 +219,19 @@ def _text(text: Text, caller: Caller, path: str) -> Iterator[Finding]:
 
 def _languages(text: Text, manner: Manner, path: str) -> Iterator[Finding]:
     if isinstance(text, Mapping) and manner.language is None:
-        yield _error("has texts by language, and no menu on the path sets one: give a menu its language", path=path)
+        yield _error("has texts by language, but no menu on the path sets a language: set it in a menu", path=path)
 
 
 def _untried(error: Exception, path: str, *, is_function: bool) -> Finding:
     if is_function and not isinstance(error, VoiceflowError):
-        return _warning(f"could not be tried: {type(error).__name__}: {error}; give it data", path=path)
+        return _warning(f"could not be tried: {type(error).__name__}: {error}; give sample data", path=path)
     if is_function:
         return _warning(f"could not be tried: {error}", path=path)
     return _error(str(error), path=path)
 
 
 def _never_ends(path: tuple[Menu, ...]) -> bool:
-    """Whether silence leads from fallback to fallback without an end."""
+    """True if silence leads from fallback to fallback without an end."""
     seen: set[str] = set()
     while path:
         menu, fallback = path[-1], manner_of(path).fallback
@@ -247,7 +250,7 @@ def _never_ends(path: tuple[Menu, ...]) -> bool:
 
 
 def _can_end(menu: Menu) -> bool:
-    """Whether some path from a menu ends the call, or may end it."""
+    """True if some path from this menu ends the call, or may end it."""
     edges = [edge for each in reachable([menu]) for edge in edges_of(each)]
     return any(not edge.is_declared or any(_is_end(step) for step in edge.steps) for edge in edges)
 

@@ -24,9 +24,9 @@ _ESCAPES = {"&": "#amp;", '"': "#quot;", "<": "#lt;", ">": "#gt;", "\\": "#92;",
 
 
 def mermaid(*roots: Menu) -> str:
-    """All menus that these lead to, as a Mermaid flowchart with a line break at its end.
+    """A Mermaid flowchart of these menus and all menus that they lead to. It ends with a line break.
 
-    A call begins at the first box. Dotted arrows need no right key, or only the kind of their end is declared.
+    A call begins at the first box. A dotted arrow needs no right key, or only the kind of its end is declared.
     """
     menus = reachable(roots)
     chart = _Chart({id(menu): f"m{place}" for place, menu in enumerate(menus)})
@@ -56,7 +56,7 @@ class _Chart:
         self.arrows.append(f"    {start} {line}" + (f'|"{_escaped(label)}"|' if label else "") + f" {end}")
 
     def edge(self, menu: Menu, edge: Edge, name: str) -> None:
-        """The boxes and arrows of one edge. A handler with no end or several gets a box of its own."""
+        """Add the boxes and arrows of one edge. A handler that does not have exactly one end gets its own box."""
         start, label, dotted = self.names[id(menu)], edge.keys, edge.is_fallback
         if len(edge.steps) != 1:
             self.box(name, _CODE, "", title=edge.handler or "handler")
