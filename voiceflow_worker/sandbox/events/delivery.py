@@ -59,7 +59,8 @@ class Delivery:
         self._speed = speed
         self._retries = retries
         self._timeout = timeout
-        self._sessions: dict[int, aiohttp.ClientSession] = {}
+        self._places = asyncio.Semaphore(_AT_ONCE)
+        self._session: aiohttp.ClientSession | None = None
         self.entries: deque[DeliveryEntry] = deque(maxlen=10_000)
 
     def send(
@@ -84,23 +85,23 @@ class Delivery:
         """
         body = orjson.dumps(event)
         # Callers wait for these, so they do not queue behind summaries or each other.
-        client = self._client(at_once=0)
         for _ in range(retries):
-            entry = await self._post(client, hook, event, body, within=within, asks=True)
+            entry = await self._post(hook, event, body, within=within, asks=True)
             if entry.status == HTTPStatus.OK:
                 return entry
             await asyncio.sleep(_FIRST_RETRY / self._speed)
-        return await self._post(client, hook, event, body, within=within, asks=True)
+        return await self._post(hook, event, body, within=within, asks=True)
 
     async def _deliver(
         self, hook: Hook, event: Mapping[str, object], copies: int, retries: int, then: Callable[[], None] | None
     ) -> None:
         body = orjson.dumps(event)
-        client, asks = self._client(at_once=_AT_ONCE), event.get("eventType") == _QUESTION
+        asks = event.get("eventType") == _QUESTION
         for _ in range(copies):
             wait = _FIRST_RETRY
             for left in range(retries, -1, -1):
-                entry = await self._post(client, hook, event, body, within=self._timeout, asks=asks)
+                async with self._places:  # its time begins when it leaves: a queue here is no receiver that is slow
+                    entry = await self._post(hook, event, body, within=self._timeout, asks=asks)
                 if left == 0 or (entry.status is not None and 200 <= entry.status < 300):
                     break
                 await asyncio.sleep(wait / self._speed)
@@ -109,14 +110,7 @@ class Delivery:
             then()
 
     async def _post(
-        self,
-        client: aiohttp.ClientSession,
-        hook: Hook,
-        event: Mapping[str, object],
-        body: bytes,
-        *,
-        within: float,
-        asks: bool,
+        self, hook: Hook, event: Mapping[str, object], body: bytes, *, within: float, asks: bool
     ) -> DeliveryEntry:
         headers = {"Content-Type": "application/json"}
         if hook.authorization is not None:
@@ -124,7 +118,7 @@ class Delivery:
         status, error, content = None, None, b""
         at, began = time.time(), time.perf_counter()
         try:
-            async with client.post(
+            async with self._client().post(
                 hook.url,
                 data=body,
                 headers=headers,
@@ -152,15 +146,14 @@ class Delivery:
         self.entries.append(entry)
         return entry
 
-    def _client(self, *, at_once: int) -> aiohttp.ClientSession:
-        if at_once not in self._sessions:
+    def _client(self) -> aiohttp.ClientSession:
+        if self._session is None:
             # Proxies of the environment are not for a receiver on this machine.
-            connector = aiohttp.TCPConnector(limit=at_once)
-            self._sessions[at_once] = aiohttp.ClientSession(connector=connector, trust_env=False)
-        return self._sessions[at_once]
+            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), trust_env=False)
+        return self._session
 
     async def aclose(self) -> None:
         """Close the connections, after all deliveries have ended."""
-        for session in self._sessions.values():
-            await session.close()
-        self._sessions.clear()
+        if self._session is not None:
+            await self._session.close()
+        self._session = None
