@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from voiceflow_worker.core.overview.gate_story import gate_as_json
 from voiceflow_worker.core.overview.heartbeat import Heartbeats
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.batch_names import BatchNames
 from voiceflow_worker.core.ports.queue_names import QueueNames
+from voiceflow_worker.core.ports.retrying import gather
 from voiceflow_worker.model.jobs.gate import Gate, GateScope
 from voiceflow_worker.model.jobs.job import FINAL_STATES, JobState
 from voiceflow_worker.model.text.moment import rfc3339
 
+AT_ONCE = 8
+"""Batches that are counted at the same time: a trip to a server costs more than the count."""
 _TO_SEND = (JobState.QUEUED, JobState.LEASED, JobState.SENDING)
 
 
@@ -90,15 +94,26 @@ async def read_batches(store: Store, queue: str) -> list[BatchProgress]:
     """The progress of each batch of a queue that still has calls, by name. Raises StoreError."""
     now, rates = store.clock.now(), await Heartbeats(store).batches(queue)
     gates = _closed(await store.control.gates(queue), now)
-    found: list[BatchProgress] = []
-    for batch_id in await BatchNames(store, queue).known():
-        states = await store.jobs.count(queue, batch_id=batch_id)
-        if not sum(states.values()):
-            continue
-        rate = round(rates.get(batch_id, 0.0), 3)
-        hold = gates.get(batch_id) or gates.get(None)
-        found.append(BatchProgress(queue=queue, batch_id=batch_id, states=states, rate_now=rate, hold=hold, at=now))
-    return found
+    names = await BatchNames(store, queue).known()
+    counted: dict[str, Mapping[JobState, int]] = {}
+
+    async def count(batch_ids: Sequence[str]) -> None:
+        for batch_id in batch_ids:
+            counted[batch_id] = await store.jobs.count(queue, batch_id=batch_id)
+
+    await gather(*(partial(count, names[place::AT_ONCE]) for place in range(min(AT_ONCE, len(names)))))
+    return [
+        BatchProgress(
+            queue=queue,
+            batch_id=batch_id,
+            states=counted[batch_id],
+            rate_now=round(rates.get(batch_id, 0.0), 3),
+            hold=gates.get(batch_id) or gates.get(None),
+            at=now,
+        )
+        for batch_id in names
+        if sum(counted[batch_id].values())
+    ]
 
 
 async def read_batch(store: Store, queue: str, batch_id: str) -> BatchProgress:
