@@ -80,7 +80,7 @@ async def test_no_free_connection_sent_nothing(kind: Kind) -> None:
         connection.stall()
 
     with MisbehavingServer(behave) as server:
-        async with kind.client(server.url, connect=0.3, concurrency=1) as client, anyio.create_task_group() as tasks:
+        async with kind.client(server.url, connect=1, concurrency=1) as client, anyio.create_task_group() as tasks:
             tasks.start_soon(lambda: place(client))
             await happened(server.seen)
             assert_nothing_was_sent(kind, await place(client))
@@ -221,7 +221,7 @@ async def test_no_answer_in_time_is_in_doubt(kind: Kind) -> None:
 async def test_a_post_that_cannot_be_written_is_in_doubt(kind: Kind) -> None:
     """A body larger than all buffers, to a server that never reads."""
     with MisbehavingServer(Connection.stall) as server:
-        async with kind.client(server.url, connect=0.2, read=0.2) as client:
+        async with kind.client(server.url, connect=1, read=0.2) as client:
             verdict = await place(client, body=f'{{"callflow":"{"x" * 30_000_000}"}}')
     assert verdict.kind is VerdictKind.UNKNOWN
 
@@ -241,12 +241,12 @@ def drips(raw: bytes) -> Behaviour:
 
 
 async def test_one_deadline_ends_an_answer_that_comes_in_drops(kind: Kind) -> None:
-    """No single read is too slow: only the deadline over all of them, 0.4 + 0.4 + 0.6 s, ends it."""
+    """No single read is too slow: only the deadline over all of them, 1 + 1 + 0.6 s, ends it."""
     with MisbehavingServer(drips(b"HTTP/1.1 200 OK\r\n" + b"X: " + b"x" * 2000)) as server:
-        async with kind.client(server.url, connect=0.4, read=0.6) as client:
+        async with kind.client(server.url, connect=1, read=0.6) as client:
             verdict = await place(client)
         assert verdict.kind is VerdictKind.UNKNOWN
-        assert "1.4 s" in verdict.message
+        assert "2.6 s" in verdict.message
         assert len(server.posts) == 1
 
 
@@ -257,7 +257,7 @@ async def test_a_status_whose_body_never_ends_still_counts(kind: Kind) -> None:
         connection.stall()
 
     with MisbehavingServer(behave) as server:
-        async with kind.client(server.url, connect=0.3, read=0.3) as client:
+        async with kind.client(server.url, connect=1, read=0.3) as client:
             verdict = await place(client)
         assert verdict.kind is VerdictKind.TURNED_AWAY
         assert len(server.posts) == 1
@@ -321,7 +321,7 @@ async def test_a_connection_whose_post_was_answered_before_it_was_read_is_not_us
         connection.stall()
 
     with MisbehavingServer(behave) as server:
-        async with kind.client(server.url, connect=0.3, read=0.3) as client:
+        async with kind.client(server.url, connect=1, read=0.3) as client:
             await place(client, body=f'{{"callflow":"{"x" * 30_000_000}"}}')
             await place(client)
         assert (server.connections, len(server.posts)) == (2, 2)
